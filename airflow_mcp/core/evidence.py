@@ -1,0 +1,198 @@
+"""The JSON requests and results of the built-in steps, as the two planes exchange them.
+
+Requests travel as a file (:data:`~airflow_mcp.core.contract.ENV_REQUEST_PATH`), results as artifacts of an MLflow
+run. Both are strict: an unknown key or a wrong type is refused with every problem listed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_mcp.exceptions import EvidenceError
+
+EVIDENCE_SCHEMA = "airflow_mcp/evaluation/1"
+DRIFT_SCHEMA = "airflow_mcp/drift/1"
+
+Problem = Literal["classification", "regression"]
+ColumnType = Literal["numerical", "categorical"]
+DriftVerdict = Literal["drifted", "not_drifted", "inconclusive"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, protected_namespaces=()
+    )
+
+
+class DatasetPin(_Document):
+    """One file of data, pinned: the same name always means the same bytes."""
+
+    uri: Annotated[str, Field(min_length=1)]
+    """Path or URI of one CSV, Parquet or JSON Lines file."""
+    version: str = ""
+    """Version label; empty when the data has none."""
+    hash: str = ""
+    """``sha256:<hex>`` of the bytes; empty when it is not known before the work starts."""
+
+
+class ModelUnderTest(_Document):
+    """The candidate or the champion."""
+
+    model_uri: str
+    """``models:/<model id>``, ``models:/<name>/<version>`` or ``runs:/<run id>/<path>``."""
+    run_id: str = ""
+    version: str = ""
+    """Version in the registry; empty for a candidate that is not registered."""
+
+
+class EvaluationRequest(_Document):
+    """What ``python -m airflow_mcp.runtime evaluate`` is asked to do."""
+
+    identity: str
+    run_id: str
+    """Candidate's MLflow run: everything is logged there."""
+    candidate: ModelUnderTest
+    champion: ModelUnderTest | None
+    """The model to compare with; None means that the alias was not set when the step started."""
+    dataset: DatasetPin
+    target: str
+    """Name of the label column."""
+    problem: Problem
+    positive_label: str | int | float | bool | None = None
+    """Which class is the positive one; None means the greater of two classes."""
+    slices: tuple[str, ...] = ()
+    """Columns by whose values the metrics are repeated."""
+    latency_calls: Annotated[int, Field(ge=1)] = 200
+    latency_warmup: Annotated[int, Field(ge=0)] = 20
+
+
+class ModelEvidence(_Document):
+    """Measurements of one model on the pinned data."""
+
+    model_uri: str
+    run_id: str = ""
+    version: str = ""
+    metrics: dict[str, float]
+    """Only finite numbers. Latency is in milliseconds (``latency_ms`` is the 95th percentile)."""
+    undefined: dict[str, str] = {}
+    """Metrics that could not be computed, with the reason."""
+
+
+class SliceEvidence(_Document):
+    """Measurements on the rows where ``column`` has ``value``."""
+
+    column: str
+    value: str
+    rows: int
+    candidate: dict[str, float]
+    champion: dict[str, float] | None = None
+
+
+class EvaluationEvidence(_Document):
+    """Result of an evaluation, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_EVIDENCE`."""
+
+    schema_: Literal["airflow_mcp/evaluation/1"] = Field(default=EVIDENCE_SCHEMA, alias="schema")
+    identity: str
+    run_id: str
+    problem: Problem
+    target: str
+    dataset: DatasetPin
+    """As used: its hash is always set."""
+    rows: int
+    candidate: ModelEvidence
+    champion: ModelEvidence | None
+    slices: tuple[SliceEvidence, ...] = ()
+    created_at: str
+    """ISO 8601, UTC."""
+    environment: dict[str, str] = {}
+    """Versions of python and of the libraries that measured."""
+
+
+class DriftRequest(_Document):
+    """What ``python -m airflow_mcp.runtime drift`` is asked to do."""
+
+    identity: str
+    run_id: str
+    reference: DatasetPin
+    current: DatasetPin
+    columns: tuple[str, ...] = ()
+    """Columns to compare; empty means every column but the ignored ones."""
+    ignored_columns: tuple[str, ...] = ()
+    categorical_columns: tuple[str, ...] = ()
+    """Columns to treat as categories whatever their type."""
+    numerical_method: str
+    numerical_threshold: float
+    categorical_method: str
+    categorical_threshold: float
+    drift_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of drifted columns from which on the dataset counts as drifted."""
+    min_rows: Annotated[int, Field(ge=1)]
+    """Below this number of rows in either dataset the verdict is inconclusive."""
+
+
+class ColumnDrift(_Document):
+    """One column compared."""
+
+    column: str
+    type: ColumnType
+    method: str
+    threshold: float
+    score: float | None
+    """The method's value (p-value or distance); None when it could not be computed."""
+    drifted: bool | None
+    note: str = ""
+
+
+class DriftSummary(_Document):
+    """Result of a drift check, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_DRIFT_SUMMARY`."""
+
+    schema_: Literal["airflow_mcp/drift/1"] = Field(default=DRIFT_SCHEMA, alias="schema")
+    identity: str
+    run_id: str
+    verdict: DriftVerdict
+    reason: str
+    reference: DatasetPin
+    current: DatasetPin
+    reference_rows: int
+    current_rows: int
+    columns: tuple[ColumnDrift, ...]
+    drifted_columns_count: int
+    drift_share: float | None
+    """Drifted columns over compared columns; None when nothing was compared."""
+    drift_share_threshold: float
+    created_at: str
+    environment: dict[str, str] = {}
+
+
+_DocumentT = TypeVar("_DocumentT", bound=_Document)
+
+
+def parse_document(model: type[_DocumentT], text: str | bytes, source: str) -> _DocumentT:
+    """Read a request or a result strictly.
+
+    :param model: the class of document expected.
+    :param text: JSON text.
+    :param source: where the text came from, for the error message.
+    :raises EvidenceError: when the text is not such a document; every problem is listed.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'document'}: {item['msg']}" for item in error.errors()
+        )
+        raise EvidenceError(
+            f"{source} is not a valid {model.__name__}: {problems}. Nothing was decided from it."
+        ) from None
+
+
+def dump_document(document: _Document, *, indent: int | None = 2) -> str:
+    """Write a request or a result as JSON."""
+    return document.model_dump_json(by_alias=True, indent=indent)
+
+
+def plain(document: _Document) -> dict[str, Any]:
+    """Give a document as plain JSON values, fit for XCom."""
+    return document.model_dump(mode="json", by_alias=True)

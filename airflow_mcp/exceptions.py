@@ -1,0 +1,135 @@
+"""Every error of the package.
+
+::
+
+    ModelControlPlaneError
+    ├── RefusedError (ValueError)            nothing was done; a retry gives the same answer
+    │   ├── InvalidArgumentError             an argument, a config file or a policy is wrong
+    │   ├── DatasetError                     data is missing, unreadable, empty or not what was pinned
+    │   ├── EvidenceError                    evidence is missing, malformed or about something else
+    │   ├── GateRejectedError                the gate's verdict forbids the step
+    │   └── AliasConflictError               an alias does not point where the caller compared
+    └── FailedError (RuntimeError)           something went wrong on the way; a retry may succeed
+        ├── MlflowError                      the MLflow server answered with an error
+        │   ├── MlflowUnreachableError       no answer: refused, timed out, TLS, name resolution
+        │   ├── MlflowAuthError              401 or 403
+        │   ├── MlflowNotFoundError          run, model, version, alias or artifact does not exist
+        │   ├── MlflowConflictError          it exists already
+        │   └── MlflowProtocolError          the answer is not MLflow's (HTML, broken JSON, missing field)
+        ├── ClaimUnavailableError            another promotion of the same model is under way
+        └── WorkloadError                    a workload did not do what it was started for
+            ├── WorkloadFailedError          it ended with a non-zero exit code or by a signal
+            ├── WorkloadTimeoutError         it ran longer than allowed and was stopped
+            └── ResultMissingError           it ended well but what it promised is not there
+
+Nothing here imports Airflow: the work plane uses the same errors. Operators turn every ``RefusedError`` into
+Airflow's ``AirflowFailException``, because a retry cannot change the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ModelControlPlaneError(Exception):
+    """Base of every error raised by this package."""
+
+
+class RefusedError(ModelControlPlaneError, ValueError):
+    """Refused before anything was changed; the same input will be refused again."""
+
+
+class InvalidArgumentError(RefusedError):
+    """An argument, a config file or a policy is not usable; the message names it, its value and what is allowed."""
+
+
+class DatasetError(RefusedError):
+    """A dataset is missing, unreadable, empty, or is not the one that was pinned."""
+
+
+class EvidenceError(RefusedError):
+    """Evidence a decision needs is missing, malformed, or belongs to another run, model or dataset."""
+
+
+class GateRejectedError(RefusedError):
+    """The evaluation gate did not pass; its report is in the MLflow run."""
+
+
+class AliasConflictError(RefusedError):
+    """An alias no longer points at what the caller compared with; nothing was moved."""
+
+
+class FailedError(ModelControlPlaneError, RuntimeError):
+    """Something failed while doing; a retry may succeed."""
+
+
+class MlflowError(FailedError):
+    """The MLflow server answered a request with an error.
+
+    :param message: what was asked, what came back, what happens next; never a credential.
+    :param status: HTTP status of the answer, or None when there was none.
+    :param error_code: MLflow's own error code (for example ``RESOURCE_DOES_NOT_EXIST``), or None.
+    """
+
+    def __init__(self, message: str, status: int | None = None, error_code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_code = error_code
+
+    def __reduce__(self) -> tuple[type[MlflowError], tuple[str, int | None, str | None]]:
+        """Keep status and error code through pickling (Airflow moves exceptions between processes)."""
+        return type(self), (str(self), self.status, self.error_code)
+
+
+class MlflowUnreachableError(MlflowError):
+    """No usable answer: connection refused, time-out, TLS failure, name not resolved."""
+
+
+class MlflowAuthError(MlflowError):
+    """The server refused the credentials of the connection (401) or the right to do this (403)."""
+
+
+class MlflowNotFoundError(MlflowError):
+    """The experiment, run, model, version, alias or artifact does not exist on the server."""
+
+
+class MlflowConflictError(MlflowError):
+    """The thing to be created exists already."""
+
+
+class MlflowProtocolError(MlflowError):
+    """The answer did not come from an MLflow server: HTML, broken JSON, or a field is missing."""
+
+
+class ClaimUnavailableError(FailedError):
+    """Another task holds the claim on a registered model's aliases; nothing was moved and a retry may succeed."""
+
+
+class WorkloadError(FailedError):
+    """A workload did not do what it was started for."""
+
+
+class WorkloadFailedError(WorkloadError):
+    """A workload ended with a non-zero exit code or by a signal.
+
+    :param message: what ran and how it ended, with the last lines of its output.
+    :param exit_code: the exit code; negative is the number of the signal that ended it.
+    :param last_lines: the last lines of its output, oldest first.
+    """
+
+    def __init__(self, message: str, exit_code: int, last_lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.last_lines = tuple(last_lines)
+
+    def __reduce__(self) -> tuple[type[WorkloadFailedError], tuple[str, int, tuple[str, ...]]]:
+        """Keep exit code and output through pickling."""
+        return type(self), (str(self), self.exit_code, self.last_lines)
+
+
+class WorkloadTimeoutError(WorkloadError):
+    """A workload ran longer than its timeout and was stopped with everything it had started."""
+
+
+class ResultMissingError(WorkloadError):
+    """A workload ended without an error, but the result it promised is not in its MLflow run."""

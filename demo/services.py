@@ -1,0 +1,147 @@
+"""Local services on loopback: a real MLflow server in its own process group, stopped when the caller ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing on the loopback interface listens on right now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Service:
+    """A server process that is ready when its health URL answers 200.
+
+    :param name: name for messages and for the log file.
+    :param command: command line.
+    :param folder: folder for its log, ``<name>.log``.
+    :param env: variables added to this process's environment.
+    :param health_url: URL to ask; None means that nothing is waited for.
+    :param start_timeout: seconds to wait for it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        health_url: str | None = None,
+        start_timeout: float = 120,
+    ) -> None:
+        self.name, self.command, self.health_url = name, list(command), health_url
+        self.start_timeout = start_timeout
+        self.log_path = folder / f"{name}.log"
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start the process and wait until it is healthy.
+
+        :raises RuntimeError: when it ends or stays silent; the message has the end of its log.
+        """
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command, stdout=log, stderr=subprocess.STDOUT, env=self._env, start_new_session=True
+            )
+        try:
+            self._wait_until_healthy(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the whole process group: politely, then for good."""
+        if self._process is None:
+            return
+        for number, grace in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(grace)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._process = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
+        if self.health_url is None:
+            return
+        deadline = time.monotonic() + self.start_timeout
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with code {process.returncode}:\n{self._log_tail()}")
+            if _answers(self.health_url):
+                return
+            time.sleep(0.2)
+        raise RuntimeError(
+            f"{self.name} did not answer at {self.health_url} in {self.start_timeout:.0f} s:\n{self._log_tail()}"
+        )
+
+    def _log_tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class MlflowServer(Service):
+    """A real MLflow server: SQLite store, artifacts proxied by the server, one worker, loopback only.
+
+    :param folder: folder for database, artifacts and log.
+    :param port: TCP port; None takes a free one.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.folder = folder
+        super().__init__(
+            "mlflow",
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(self.port)),
+                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
+                *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
+            ],
+            folder=folder,
+            env={"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            health_url=f"{self.url}/health",
+        )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

@@ -1,0 +1,35 @@
+"""Environment of the test suite: an Airflow home of its own, set before Airflow is imported anywhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_home = Path(tempfile.mkdtemp(prefix="airflow-mcp-tests-"))
+(_home / "dags").mkdir()
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "MLFLOW"))]:
+    del os.environ[_name]
+os.environ.update(
+    {
+        "AIRFLOW_HOME": str(_home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(_home / "dags"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home}/airflow.db",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+)
+
+from demo.services import MlflowServer  # noqa: E402  (the environment above comes first)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real MLflow server (SQLite, proxied artifacts) shared by the whole session."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
