@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_mcp.exceptions import EvidenceError
 
-EVIDENCE_SCHEMA = "airflow_mcp/evaluation/1"
-DRIFT_SCHEMA = "airflow_mcp/drift/1"
+EVIDENCE_SCHEMA: Literal["airflow_mcp/evaluation/1"] = "airflow_mcp/evaluation/1"
+DRIFT_SCHEMA: Literal["airflow_mcp/drift/1"] = "airflow_mcp/drift/1"
 
 Problem = Literal["classification", "regression"]
 ColumnType = Literal["numerical", "categorical"]

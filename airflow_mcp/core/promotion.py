@@ -1,0 +1,181 @@
+"""Alias moves as plans: what to set in which order, so that a retry after any step ends in the same state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_CLAIM_PREFIX, TAG_LAST_MOVE
+from airflow_mcp.exceptions import AliasConflictError
+
+
+@dataclass(frozen=True)
+class AliasMove:
+    """Set an alias to a version, or remove it (``version`` is None)."""
+
+    alias: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class AliasPlan:
+    """Moves to make, in order."""
+
+    moves: tuple[AliasMove, ...]
+    champion_before: str | None
+    champion_after: str
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the registry is already as it should be."""
+        return not self.moves
+
+
+def plan_promotion(
+    aliases: Mapping[str, str], *, model_name: str, version: str, expected_champion: str | None
+) -> AliasPlan:
+    """Plan to make a version the champion, keeping the way back.
+
+    ``previous_champion`` is set first: if the second step never happens, the champion is untouched and a retry
+    makes the same plan. When the version is champion already, nothing is left to do.
+
+    :param aliases: aliases of the registered model as they are now (alias to version).
+    :param model_name: registered model, for the message.
+    :param version: version to promote.
+    :param expected_champion: version the candidate was compared with; None when there was no champion.
+    :raises AliasConflictError: when the champion is neither the expected one nor this version.
+    """
+    champion = aliases.get(ALIAS_CHAMPION)
+    if champion == version:
+        return AliasPlan((), champion, version)
+    if champion != expected_champion:
+        raise AliasConflictError(
+            f"{model_name!r}: the candidate (version {version}) was compared with {_describe(expected_champion)}, but "
+            f"alias {ALIAS_CHAMPION!r} now points at {_describe(champion)}. Nothing was moved; evaluate the candidate "
+            "against the present champion and promote again."
+        )
+    keep = (AliasMove(ALIAS_PREVIOUS_CHAMPION, champion),) if champion else ()
+    return AliasPlan((*keep, AliasMove(ALIAS_CHAMPION, version)), champion, version)
+
+
+def plan_rollback(
+    aliases: Mapping[str, str], tags: Mapping[str, str], *, model_name: str, identity: str, to_version: str | None
+) -> AliasPlan:
+    """Plan to go back to the previous champion, or to a named version.
+
+    After a rollback ``previous_champion`` is removed: the version that was rolled back is not a way back. A retry
+    of the same rollback (same identity, recorded in the model's tags) finds nothing left to do instead of
+    refusing or going back once more.
+
+    :param aliases: aliases of the registered model as they are now (alias to version).
+    :param tags: tags of the registered model as they are now.
+    :param model_name: registered model, for the message.
+    :param identity: name of this rollback, the same on every retry.
+    :param to_version: version to go to; None takes the previous champion.
+    :raises AliasConflictError: when there is no version to go back to, or it is the champion already.
+    """
+    champion, previous = aliases.get(ALIAS_CHAMPION), aliases.get(ALIAS_PREVIOUS_CHAMPION)
+    last = read_last_move(tags)
+    if last is not None and last.identity == identity and last.champion_after == champion:
+        leftover = (AliasMove(ALIAS_PREVIOUS_CHAMPION, None),) if previous else ()
+        return AliasPlan(leftover, last.champion_before, last.champion_after)
+    target = to_version or previous
+    if target is None:
+        raise AliasConflictError(
+            f"{model_name!r} has no alias {ALIAS_PREVIOUS_CHAMPION!r}, so there is no champion to go back to; alias "
+            f"{ALIAS_CHAMPION!r} stays at {_describe(champion)}. Name a version with to_version to go there."
+        )
+    if target == champion:
+        raise AliasConflictError(
+            f"{model_name!r}: version {target} is the champion already; nothing was moved. Name another version."
+        )
+    forget = (AliasMove(ALIAS_PREVIOUS_CHAMPION, None),) if previous else ()
+    return AliasPlan((AliasMove(ALIAS_CHAMPION, target), *forget), champion, target)
+
+
+@dataclass(frozen=True)
+class LastMove:
+    """The latest move of the champion alias, kept as a tag of the registered model."""
+
+    action: str
+    """``promote`` or ``rollback``."""
+    identity: str
+    champion_before: str | None
+    champion_after: str
+    at: str
+    """ISO 8601, UTC."""
+    by: str
+    reason: str = ""
+
+    def to_tag(self) -> str:
+        """Write it as the value of :data:`~airflow_mcp.core.contract.TAG_LAST_MOVE`."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def read_last_move(tags: Mapping[str, str]) -> LastMove | None:
+    """Read the latest move; None when there is none or somebody else wrote something else into the tag."""
+    try:
+        fields: Any = json.loads(tags.get(TAG_LAST_MOVE, "null"))
+        return LastMove(**fields) if isinstance(fields, dict) else None
+    except (ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A task's claim on the aliases of one registered model, held as a tag while it moves them."""
+
+    token: str
+    expires_at: datetime
+    holder: str
+
+    @property
+    def tag(self) -> str:
+        """Tag name of this claim: every claim has its own, so that none overwrites another."""
+        return TAG_CLAIM_PREFIX + self.token
+
+    def to_value(self) -> str:
+        """Write it as the value of its tag."""
+        return json.dumps({"expires_at": self.expires_at.isoformat(), "holder": self.holder})
+
+
+def new_claim(token: str, holder: str, now: datetime, lifetime: timedelta) -> Claim:
+    """Make a claim that ends by itself, so that a killed task blocks nobody for longer than that."""
+    return Claim(token=token, expires_at=now + lifetime, holder=holder)
+
+
+def other_claims(tags: Mapping[str, str], own: Claim, now: datetime) -> tuple[Claim, ...]:
+    """Find the claims of others that are still valid.
+
+    Writing one's own claim first and reading second makes two holders impossible: of two tasks at least one reads
+    after both have written, sees the other, and must withdraw.
+
+    :param tags: tags of the registered model, read after the own claim was written.
+    :param own: the caller's claim.
+    :param now: present time, with a time zone.
+    """
+    found = (_read_claim(name, value) for name, value in tags.items() if name.startswith(TAG_CLAIM_PREFIX))
+    return tuple(claim for claim in found if claim.token != own.token and claim.expires_at > now)
+
+
+def expired_claims(tags: Mapping[str, str], now: datetime) -> tuple[Claim, ...]:
+    """Find the claims that have run out and may be removed."""
+    found = (_read_claim(name, value) for name, value in tags.items() if name.startswith(TAG_CLAIM_PREFIX))
+    return tuple(claim for claim in found if claim.expires_at <= now)
+
+
+def _read_claim(name: str, value: str) -> Claim:
+    token = name.removeprefix(TAG_CLAIM_PREFIX)
+    try:
+        fields = json.loads(value)
+        return Claim(token, datetime.fromisoformat(fields["expires_at"]), str(fields.get("holder", "unknown")))
+    except (ValueError, TypeError, KeyError):
+        # An unreadable claim is honoured: unknown means refuse. A person removes the tag.
+        return Claim(token, datetime.max.replace(tzinfo=UTC), f"unreadable tag {name!r}")
+
+
+def _describe(version: str | None) -> str:
+    return "no version" if version is None else f"version {version}"

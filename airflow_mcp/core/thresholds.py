@@ -1,0 +1,97 @@
+"""Metric thresholds, written as people say them: ``accuracy >= 0.92``, ``rmse <= champion * 1.05``.
+
+Grammar::
+
+    threshold := metric operator bound
+    operator  := ">=" | ">" | "<=" | "<"
+    bound     := number | "champion" [ "*" number ] [ ("+" | "-") number ]
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from airflow_mcp.exceptions import InvalidArgumentError
+
+Comparison = Literal[">=", ">", "<=", "<"]
+
+_COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_THRESHOLD = re.compile(
+    rf"""\s*(?P<metric>[A-Za-z_][\w./@]*)\s*(?P<comparison>>=|<=|>|<)\s*
+    (?: (?P<number>[+-]?{_NUMBER})
+      | (?P<champion>champion)\s*(?:\*\s*(?P<factor>{_NUMBER})\s*)?(?:(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))? )\s*""",
+    re.VERBOSE,
+)
+_ALLOWED = (
+    "'<metric> <operator> <number>' or '<metric> <operator> champion [* number] [+|- number]' with operator "
+    ">=, >, <= or <, for example 'accuracy >= 0.92', 'rmse <= champion * 1.05', 'f1 >= champion - 0.01'"
+)
+
+
+@dataclass(frozen=True)
+class MetricThreshold:
+    """One rule on one metric. Bounds are inclusive with ``>=`` and ``<=``: 0.92 passes ``accuracy >= 0.92``."""
+
+    metric: str
+    comparison: Comparison
+    threshold: float
+    """The bound; with ``against_champion`` it is added to the champion's value times ``factor``."""
+    against_champion: bool = False
+    factor: float = 1.0
+
+    def bound(self, champion_value: float | None) -> float | None:
+        """Compute the number to compare with.
+
+        :param champion_value: the champion's value of the same metric; None when there is none.
+        :return: the bound, or None when it needs a champion's value that is missing.
+        """
+        if not self.against_champion:
+            return self.threshold
+        if champion_value is None:
+            return None
+        return champion_value * self.factor + self.threshold
+
+    def holds(self, value: float, bound: float) -> bool:
+        """Compare a measured value with the bound; NaN never holds."""
+        return _COMPARE[self.comparison](value, bound)
+
+    def __str__(self) -> str:
+        """Write the rule the way :func:`parse_threshold` reads it."""
+        if not self.against_champion:
+            return f"{self.metric} {self.comparison} {self.threshold:g}"
+        scaled = "champion" if self.factor == 1 else f"champion * {self.factor:g}"
+        shifted = f" {'+' if self.threshold > 0 else '-'} {abs(self.threshold):g}" if self.threshold else ""
+        return f"{self.metric} {self.comparison} {scaled}{shifted}"
+
+
+def parse_threshold(text: str) -> MetricThreshold:
+    """Read one rule.
+
+    :param text: for example ``"accuracy >= 0.92"``.
+    :raises InvalidArgumentError: when the text is not a rule; the message says what is allowed.
+    """
+    match = _THRESHOLD.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise InvalidArgumentError(f"threshold {text!r} cannot be read; allowed: {_ALLOWED}")
+    sign = -1 if match["sign"] == "-" else 1
+    parsed = MetricThreshold(
+        metric=match["metric"],
+        comparison=cast("Comparison", match["comparison"]),
+        threshold=sign * float(match["offset"] or 0) if match["champion"] else float(match["number"]),
+        against_champion=match["champion"] is not None,
+        factor=float(match["factor"] or 1),
+    )
+    if not (math.isfinite(parsed.threshold) and math.isfinite(parsed.factor)):
+        raise InvalidArgumentError(f"threshold {text!r} has a number that is not finite; allowed: {_ALLOWED}")
+    return parsed
