@@ -1,0 +1,55 @@
+"""What every workload backend offers to the operators."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.workload import Workload
+
+
+class WorkloadLog(Protocol):
+    """The part of a logger that backends use: ``logging.Logger`` and Airflow's task logger both have it."""
+
+    def info(self, msg: str, /, *args: object) -> Any:
+        """Log ``msg % args`` as information."""
+
+    def warning(self, msg: str, /, *args: object) -> Any:
+        """Log ``msg % args`` as a warning."""
+
+
+class WorkloadBackend(ABC):
+    """Runs one workload to its end. One object serves one task try."""
+
+    @abstractmethod
+    def run(self, workload: Workload, *, log: WorkloadLog) -> None:
+        """Run the workload and return when it ended well.
+
+        A backend that waits without a worker slot may raise Airflow's ``TaskDeferred`` instead;
+        :meth:`resume` then takes over in another process.
+
+        :param workload: what to run.
+        :param log: receives the workload's output, line by line.
+        :raises InvalidArgumentError: when the workload cannot be started at all; nothing has run.
+        :raises WorkloadFailedError: when it ended with a non-zero exit code, by a signal or by :meth:`cancel`.
+        :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
+        """
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Stop what :meth:`run` started, and whatever it still would start.
+
+        Returns at once; may be called any number of times, from a signal handler or another thread.
+        """
+
+    @abstractmethod
+    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: WorkloadLog) -> None:
+        """Go on after a deferral; ends like :meth:`run`.
+
+        :param workload: the workload that :meth:`run` was given.
+        :param event: the trigger's event.
+        :param log: receives the workload's output, line by line.
+        :raises InvalidArgumentError: when this backend never defers.
+        """
