@@ -7,6 +7,7 @@ from html import escape
 from airflow_mcp.core.evidence import EvaluationEvidence, ModelEvidence, SliceEvidence
 from airflow_mcp.core.gates import GateReport, RuleResult
 
+_NOTHING = "&ndash;"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5f6b7a; --line: #d9dee5; --page: #fff; --card: #f6f8fa;
   --passed: #1a7f4b; --failed: #c0392b; --inconclusive: #9a6700; --error: #7a3ea8; --none: #5f6b7a; }
@@ -148,7 +149,7 @@ def _provenance(report: GateReport, evidence: EvaluationEvidence | None) -> str:
 
 def _measured(model: ModelEvidence | None, name: str) -> str:
     if model is None:
-        return "–"
+        return _NOTHING
     if name in model.undefined:
         return f'<span class="dim">undefined: {escape(model.undefined[name])}</span>'
     return _number(model.metrics.get(name))
@@ -156,9 +157,9 @@ def _measured(model: ModelEvidence | None, name: str) -> str:
 
 def _difference(candidate: ModelEvidence, champion: ModelEvidence | None, name: str) -> str:
     if champion is None or name not in candidate.metrics or name not in champion.metrics:
-        return "–"
+        return _NOTHING
     return f"{candidate.metrics[name] - champion.metrics[name]:+.4g}"
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.6g}"
+    return _NOTHING if value is None else f"{value:.6g}"
