@@ -81,7 +81,7 @@ class LocalBackend(WorkloadBackend):
                 if not has_ended:
                     process.stop(output.feed)
             except BaseException:
-                process.stop(output.feed)
+                process.stop(_discard)  # the log itself may be what failed
                 raise
             finally:
                 self._process = None
@@ -192,6 +192,10 @@ def _check(workload: Workload) -> None:
         raise InvalidArgumentError(
             f"Workload {workload.name!r} is not usable: {'; '.join(problems)}. Nothing was started."
         )
+
+
+def _discard(_data: bytes) -> None:
+    """Take output that nobody can receive any more."""
 
 
 def _is_file_name(name: str) -> bool:
