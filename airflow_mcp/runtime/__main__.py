@@ -1,0 +1,83 @@
+"""Command line of the work plane: ``python -m airflow_mcp.runtime {train,evaluate,drift}``.
+
+Exit codes: 0 done; 2 refused, the same input will be refused again; 1 failed, a retry may succeed. ``train`` passes
+on the exit code of the script. Our own errors are one line on stderr; a traceback means a defect or a library's error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_mcp.exceptions import ModelControlPlaneError, RefusedError
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+_log = logging.getLogger("airflow_mcp.runtime")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one step.
+
+    :param arguments: command line without the program's name; None takes this process's own.
+    :return: the exit code.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except RefusedError as error:
+        _log.error("error: %s", _one_line(error))
+        return EXIT_REFUSED
+    except ModelControlPlaneError as error:
+        _log.error("error: %s", _one_line(error))
+        return EXIT_FAILED
+    except Exception:
+        _log.exception("error: unexpected failure in step %r", options.step)
+        return EXIT_FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Import the step when it is asked for: a plain script does not pay for Evidently."""
+    if options.step == "train":
+        from airflow_mcp.runtime.train import train  # noqa: PLC0415
+
+        return train(options.script, options.script_arguments, os.environ)
+    if options.step == "evaluate":
+        from airflow_mcp.runtime.evaluate import evaluate  # noqa: PLC0415
+
+        evaluate(os.environ)
+        return 0
+    from airflow_mcp.runtime.drift import check_drift  # noqa: PLC0415
+
+    check_drift(os.environ)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_mcp.runtime",
+        description="Steps of a model pipeline; everything else they need comes from environment variables.",
+    )
+    steps = parser.add_subparsers(dest="step", required=True)
+    train = steps.add_parser("train", help="run a training script into the MLflow run given by the environment")
+    train.add_argument("--script", required=True, type=Path, help="path of the training script (.py)")
+    train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
+    steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
+    steps.add_parser("drift", help="compare a current dataset with a reference dataset")
+    return parser
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

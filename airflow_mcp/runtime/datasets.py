@@ -1,0 +1,208 @@
+"""Pinned datasets: one file, hashed before it is used, read into a pandas DataFrame."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import logging
+import re
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.exceptions import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+_CHUNK_BYTES = 1 << 20
+_HASH_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
+FORMATS = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+"""File name endings that are read, and as what."""
+
+
+@contextlib.contextmanager
+def verified_file(pin: DatasetPin) -> Iterator[tuple[Path, DatasetPin]]:
+    """Give the pinned file as a local file whose bytes have the pinned hash.
+
+    A remote file is copied to a temporary folder first: the bytes that were hashed are the bytes that are read.
+
+    :param pin: the dataset; with an empty hash nothing is compared and the hash is computed.
+    :return: local path, and the pin with its hash set and without credentials in its URI.
+    :raises DatasetError: when the file is missing, unreadable, empty, a folder, or is not the one that was pinned.
+    """
+    if pin.hash and not _HASH_PATTERN.fullmatch(pin.hash):
+        raise DatasetError(
+            f"Hash {pin.hash!r} of dataset {public_uri(pin.uri)} is not of the form 'sha256:<64 hex digits>'. "
+            "The data was not used."
+        )
+    with tempfile.TemporaryDirectory(prefix="airflow-mcp-data-") as folder:
+        path = _local_path(pin.uri) or _fetch(pin.uri, Path(folder))
+        used = pin.model_copy(update={"uri": public_uri(pin.uri), "hash": _file_hash(path, pin)})
+        if pin.hash and used.hash != pin.hash:
+            raise DatasetError(
+                f"Dataset {public_uri(pin.uri)} is not the one that was pinned: expected {pin.hash}, "
+                f"found {used.hash}. The data was not used; pin the new version, or restore the old file."
+            )
+        yield path, used
+
+
+def load_dataset(pin: DatasetPin, text_columns: Collection[str] = ()) -> tuple[pd.DataFrame, DatasetPin]:
+    """Read a pinned dataset.
+
+    :param pin: the dataset: CSV with a header line, Parquet, or JSON Lines, by the ending of its name.
+    :param text_columns: columns of a CSV file to read as text, so that ``007`` stays ``007``.
+    :return: the rows with a fresh index 0…n-1, and the pin with its hash set.
+    :raises DatasetError: see :func:`verified_file`; also for an unknown ending, broken content, no rows, no columns,
+        or a column name that occurs twice.
+    """
+    file_format = _format_of(pin)
+    with verified_file(pin) as (path, used):
+        frame = _read(path, file_format, used, text_columns)
+    if frame.shape[1] == 0 or frame.shape[0] == 0:
+        raise DatasetError(
+            f"Dataset {public_uri(pin.uri)} has {frame.shape[0]} rows and {frame.shape[1]} columns; at least one of "
+            "each is needed. Nothing was measured."
+        )
+    frame.columns = [str(name) for name in frame.columns]
+    _refuse_duplicates(list(frame.columns), used)
+    _log.info("dataset %s: %d rows, %d columns, %s", public_uri(used.uri), *frame.shape, used.hash)
+    return frame.reset_index(drop=True), used
+
+
+def require_columns(frame: pd.DataFrame, names: Collection[str], purpose: str) -> None:
+    """Refuse a dataset that lacks columns.
+
+    :param names: columns needed.
+    :param purpose: what they are needed for, for the message.
+    :raises DatasetError: naming every absent column and those present.
+    """
+    absent = [name for name in names if name not in frame.columns]
+    if absent:
+        raise DatasetError(
+            f"Dataset has no column {', '.join(map(repr, absent))}, needed as {purpose}; it has "
+            f"{_shortened(list(frame.columns))}. Nothing was measured."
+        )
+
+
+def public_uri(uri: str) -> str:
+    """Give a URI without user, password and query: these may hold credentials."""
+    parts = urlsplit(uri)
+    if not parts.scheme or not parts.netloc:
+        return uri
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _local_path(uri: str) -> Path | None:
+    """Local path of a URI; None when it is remote."""
+    if uri.startswith("file://"):
+        return Path(unquote(urlsplit(uri).path))
+    return None if "://" in uri else Path(uri)
+
+
+def _fetch(uri: str, folder: Path) -> Path:
+    """Copy a remote file with fsspec; bucket credentials come from the pod, as for every fsspec user."""
+    try:
+        import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise DatasetError(
+            f"Dataset {public_uri(uri)} is remote and fsspec is not installed: pip install airflow-mcp[runtime]. "
+            "The data was not used."
+        ) from None
+    target = folder / "data"
+    try:
+        with fsspec.open(uri, "rb") as source, target.open("wb") as copy:
+            while chunk := source.read(_CHUNK_BYTES):
+                copy.write(chunk)
+    except (OSError, ValueError, ImportError) as error:
+        raise DatasetError(
+            f"Dataset {public_uri(uri)} cannot be fetched: {type(error).__name__}: "
+            f"{str(error).replace(uri, public_uri(uri))}. The data was not used."
+        ) from None
+    return target
+
+
+def _file_hash(path: Path, pin: DatasetPin) -> str:
+    if path.is_dir():
+        raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder; one file is needed. The data was not used.")
+    try:
+        with path.open("rb") as stream:
+            digest, size = _stream_hash(stream)
+    except OSError as error:
+        raise DatasetError(
+            f"Dataset {public_uri(pin.uri)} cannot be read: {error.strerror}. The data was not used."
+        ) from None
+    if size == 0:
+        raise DatasetError(f"Dataset {public_uri(pin.uri)} is empty (0 bytes). The data was not used.")
+    return digest
+
+
+def _stream_hash(stream: IO[bytes]) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+    return f"sha256:{digest.hexdigest()}", size
+
+
+def _format_of(pin: DatasetPin) -> str:
+    ending = Path(urlsplit(pin.uri).path if "://" in pin.uri else pin.uri).suffix.lower()
+    if ending not in FORMATS:
+        raise DatasetError(
+            f"Dataset {public_uri(pin.uri)} ends in {ending!r}; readable are {', '.join(FORMATS)}. "
+            "Nothing was measured."
+        )
+    return FORMATS[ending]
+
+
+def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collection[str]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    try:
+        if file_format == "csv":
+            header = _csv_header(path)
+            _refuse_duplicates(header, pin)
+            types: dict[Any, Any] = {name: str for name in text_columns if name in header}
+            return pd.read_csv(path, dtype=types)
+        if file_format == "parquet":
+            return pd.read_parquet(path)
+        return pd.read_json(path, lines=True)
+    except DatasetError:
+        raise
+    except Exception as error:  # pandas, pyarrow and codecs each raise their own kinds
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise DatasetError(
+            f"Dataset {public_uri(pin.uri)} is not readable as {file_format}: {type(error).__name__}: {reason}. "
+            "Nothing was measured."
+        ) from None
+
+
+def _csv_header(path: Path) -> list[str]:
+    """First row of a CSV file, before pandas renames repeated columns."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return next(csv.reader(stream), [])
+
+
+def _refuse_duplicates(names: list[str], pin: DatasetPin) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DatasetError(
+            f"Dataset {public_uri(pin.uri)} has more than one column named {', '.join(map(repr, repeated))}; names "
+            "must differ. Nothing was measured."
+        )
+
+
+def _shortened(names: list[str], limit: int = 30) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(repr, names[:limit])) + more

@@ -1,0 +1,88 @@
+"""What a workload reads from its environment, as frozen values; every missing name is reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import DatasetPin, DriftRequest, EvaluationRequest, parse_document
+from airflow_mcp.exceptions import InvalidArgumentError
+
+_RequestT = TypeVar("_RequestT", EvaluationRequest, DriftRequest)
+
+
+@dataclass(frozen=True)
+class TrainingEnvironment:
+    """The contract as a training step sees it."""
+
+    run_id: str
+    config_path: Path | None
+    """Config file; None when the pipeline gives none."""
+    dataset: DatasetPin | None
+    """Pinned dataset; None when the pipeline gives none."""
+
+
+def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment:
+    """Read the contract of a training step.
+
+    :param environ: environment variables.
+    :raises InvalidArgumentError: when names are missing, when the two run ids differ, when the config file does
+        not exist, or when a hash is given without a dataset.
+    """
+    _require(environ, (contract.ENV_TRACKING_URI, contract.ENV_RUN_ID))
+    run_id = environ[contract.ENV_RUN_ID]
+    mlflow_run_id = environ.get(contract.ENV_MLFLOW_RUN_ID) or run_id
+    if mlflow_run_id != run_id:
+        raise InvalidArgumentError(
+            f"{contract.ENV_MLFLOW_RUN_ID}={mlflow_run_id!r} and {contract.ENV_RUN_ID}={run_id!r} name different "
+            "runs; they must be equal. The script was not started."
+        )
+    config = environ.get(contract.ENV_CONFIG_PATH)
+    if config and not Path(config).is_file():
+        raise InvalidArgumentError(f"{contract.ENV_CONFIG_PATH}={config!r} is not a file. The script was not started.")
+    return TrainingEnvironment(run_id, Path(config) if config else None, _dataset_pin(environ))
+
+
+def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _RequestT:
+    """Read the JSON request of a built-in step.
+
+    :param environ: environment variables.
+    :param model: the class of request expected.
+    :raises InvalidArgumentError: when names are missing or the file cannot be read.
+    :raises EvidenceError: when the file is not such a request.
+    """
+    _require(environ, (contract.ENV_TRACKING_URI, contract.ENV_REQUEST_PATH))
+    path = environ[contract.ENV_REQUEST_PATH]
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"{contract.ENV_REQUEST_PATH}={path!r} cannot be read: {error.strerror}. Nothing was measured."
+        ) from None
+    return parse_document(model, text, f"the request in {path}")
+
+
+def _dataset_pin(environ: Mapping[str, str]) -> DatasetPin | None:
+    uri = environ.get(contract.ENV_DATA_PATH, "")
+    version = environ.get(contract.ENV_DATA_VERSION, "")
+    digest = environ.get(contract.ENV_DATA_HASH, "")
+    if uri:
+        return DatasetPin(uri=uri, version=version, hash=digest)
+    if digest:
+        raise InvalidArgumentError(
+            f"{contract.ENV_DATA_HASH} is set but {contract.ENV_DATA_PATH} is not: there is nothing to verify. "
+            "The script was not started."
+        )
+    return None
+
+
+def _require(environ: Mapping[str, str], names: Sequence[str]) -> None:
+    missing = [name for name in names if not environ.get(name)]
+    if missing:
+        raise InvalidArgumentError(
+            f"Environment variables missing or empty: {', '.join(missing)}. They are set by the operator that "
+            "starts this step; see docs/runtime.md to run it by hand. Nothing was done."
+        )

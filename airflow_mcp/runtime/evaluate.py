@@ -1,0 +1,127 @@
+"""Step ``evaluate``: measure a candidate, and the champion, on the same rows of one pinned dataset."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import (
+    DatasetPin,
+    EvaluationEvidence,
+    EvaluationRequest,
+    ModelEvidence,
+    ModelUnderTest,
+    dump_document,
+    plain,
+)
+from airflow_mcp.runtime import latency
+from airflow_mcp.runtime.datasets import load_dataset, public_uri, require_columns
+from airflow_mcp.runtime.environment import read_request
+from airflow_mcp.runtime.models import load_model
+from airflow_mcp.runtime.scoring import ScoredModel, score_models
+from airflow_mcp.runtime.slices import measure_slices
+from airflow_mcp.runtime.tracking import RunLog, library_versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+METRIC_PREFIX_CANDIDATE = "evaluation/"
+METRIC_PREFIX_CHAMPION = "champion/"
+
+
+def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
+    """Measure and record in the candidate's MLflow run, whose status is not changed.
+
+    Per-row predictions, slices and metrics are written first and the evidence last: where it is, everything is.
+
+    :param environ: environment variables with the path of an ``EvaluationRequest``.
+    :return: the evidence as it was stored.
+    :raises RefusedError: for a request, dataset or model that cannot be measured, or a deleted run.
+    :raises FailedError: when MLflow does not answer or a model cannot be loaded.
+    """
+    request = read_request(environ, EvaluationRequest)
+    run = RunLog(request.run_id)
+    run.require_active()
+    tested = [request.candidate, *([request.champion] if request.champion else [])]
+    models = [load_model(model.model_uri) for model in tested]
+    text_columns = set.intersection(*(set(model.text_columns) for model in models))
+    frame, pin = load_dataset(request.dataset, text_columns - {request.target})
+    require_columns(frame, [request.target], "the label (target)")
+    require_columns(frame, request.slices, "slices")
+    scored = score_models(models, frame, request)
+    slices = measure_slices(frame, request.slices, scored[0], scored[1] if len(scored) > 1 else None)
+    measured = [_model_evidence(model, answers, request) for model, answers in zip(tested, scored, strict=True)]
+    evidence = EvaluationEvidence(
+        identity=request.identity,
+        run_id=request.run_id,
+        problem=request.problem,
+        target=request.target,
+        dataset=pin,
+        rows=len(frame),
+        candidate=measured[0],
+        champion=measured[1] if len(measured) > 1 else None,
+        slices=slices,
+        created_at=datetime.now(UTC).isoformat(),
+        environment=library_versions(),
+    )
+    _record(run, evidence, _predictions(frame[request.target], scored), _mlflow_dataset(frame, pin, request.target))
+    return evidence
+
+
+def _model_evidence(model: ModelUnderTest, scored: ScoredModel, request: EvaluationRequest) -> ModelEvidence:
+    measured = scored.measure()
+    speed = latency.measure(scored.model.predict, scored.inputs, request.latency_calls, request.latency_warmup)
+    metrics = {**measured.metrics, **speed}
+    shown = ", ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+    _log.info("%s: %s", model.model_uri, shown)
+    for name, reason in measured.undefined.items():
+        _log.info("%s: %s is undefined: %s", model.model_uri, name, reason)
+    return ModelEvidence(
+        model_uri=model.model_uri,
+        run_id=model.run_id,
+        version=model.version,
+        metrics=metrics,
+        undefined=measured.undefined,
+    )
+
+
+def _predictions(labels: pd.Series[Any], scored: list[ScoredModel]) -> pd.DataFrame:
+    """One line per row of the dataset: row number from 0, label, and each model's prediction and score."""
+    import pandas as pd  # noqa: PLC0415
+
+    columns: dict[str, Any] = {"row": range(len(labels)), "label": labels.to_numpy()}
+    for name, answers in zip(("candidate", "champion"), scored, strict=False):
+        columns[f"{name}_prediction"] = answers.predictions()
+        scores = answers.scores()
+        if scores is not None:
+            columns[f"{name}_score"] = scores
+    return pd.DataFrame(columns)
+
+
+def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:
+    import mlflow.data  # noqa: PLC0415
+
+    source = public_uri(pin.uri)
+    name = PurePosixPath(source).name + (f"@{pin.version}" if pin.version else "")
+    digest = pin.hash.partition(":")[2][:32]  # MLflow keeps at most 36 characters
+    return mlflow.data.from_pandas(frame, source=source, targets=target, name=name, digest=digest)
+
+
+def _record(run: RunLog, evidence: EvaluationEvidence, predictions: pd.DataFrame, dataset: Any) -> None:
+    run.require_active()
+    run.log_frame(predictions, contract.ARTIFACT_PREDICTIONS)
+    run.log_text(json.dumps([plain(item) for item in evidence.slices], indent=2), contract.ARTIFACT_SLICES)
+    metrics = {METRIC_PREFIX_CANDIDATE + name: value for name, value in evidence.candidate.metrics.items()}
+    if evidence.champion:
+        metrics |= {METRIC_PREFIX_CHAMPION + name: value for name, value in evidence.champion.metrics.items()}
+    run.log_metrics(metrics)
+    run.log_dataset(dataset, "evaluation")
+    run.require_active()  # the artifact store itself would accept files for a deleted run
+    run.log_text(dump_document(evidence), contract.ARTIFACT_EVIDENCE)
+    _log.info("evidence stored in run %s", run.run_id)

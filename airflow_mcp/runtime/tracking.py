@@ -1,0 +1,178 @@
+"""The MLflow run of a step: written through ``MlflowClient`` only, so that its status changes when we say so."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import re
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from airflow_mcp.exceptions import (
+    MlflowAuthError,
+    MlflowError,
+    MlflowNotFoundError,
+    MlflowUnreachableError,
+    RefusedError,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+_METRICS_PER_CALL = 500  # the server takes at most 1000
+_LIBRARIES = ("mlflow", "scikit-learn", "pandas", "numpy")
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+
+
+class RunLog:
+    """One MLflow run to write into.
+
+    :param run_id: id of the run; nothing is asked from the server before the first method.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
+        self.run_id = run_id
+        with mlflow_errors("open the MLflow client"):
+            self._client = MlflowClient()
+
+    def require_active(self) -> Any:
+        """Give MLflow's run.
+
+        :raises RefusedError: when it has been deleted.
+        :raises MlflowError: when it does not exist or the server does not answer.
+        """
+        with mlflow_errors(f"read run {self.run_id}"):
+            run = self._client.get_run(self.run_id)
+        if run.info.lifecycle_stage != "active":
+            raise RefusedError(
+                f"MLflow run {self.run_id} is {run.info.lifecycle_stage}: nothing can be recorded in it. "
+                "Restore it, or run the training again."
+            )
+        return run
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log metrics at step 0; all of them must be finite."""
+        from mlflow.entities import Metric  # noqa: PLC0415
+
+        now = int(time.time() * 1000)
+        items = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        with mlflow_errors(f"log {len(items)} metrics to run {self.run_id}"):
+            for start in range(0, len(items), _METRICS_PER_CALL):
+                self._client.log_batch(self.run_id, metrics=items[start : start + _METRICS_PER_CALL])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        with mlflow_errors(f"tag run {self.run_id}"):
+            for name, value in tags.items():
+                self._client.set_tag(self.run_id, name, value)
+
+    def log_text(self, text: str, artifact: str) -> None:
+        """Store a text as an artifact.
+
+        :param artifact: path relative to the run's artifact root.
+        """
+        with mlflow_errors(f"store {artifact} in run {self.run_id}"):
+            self._client.log_text(self.run_id, text, artifact)
+
+    def log_frame(self, frame: pd.DataFrame, artifact: str) -> None:
+        """Store a DataFrame as a Parquet artifact, without its index."""
+        path = Path(artifact)
+        with TemporaryDirectory(prefix="airflow-mcp-") as folder:
+            local = Path(folder) / path.name
+            frame.to_parquet(local, index=False)
+            with mlflow_errors(f"store {artifact} in run {self.run_id}"):
+                self._client.log_artifact(self.run_id, str(local), str(path.parent))
+
+    def log_dataset(self, dataset: Any, context: str) -> None:
+        """Record an ``mlflow.data`` dataset as an input of the run.
+
+        :param context: what it was used for, for example ``evaluation``.
+        """
+        from mlflow.entities import DatasetInput, InputTag  # noqa: PLC0415
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT  # noqa: PLC0415
+
+        item = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        with mlflow_errors(f"record the dataset of run {self.run_id}"):
+            self._client.log_inputs(self.run_id, [item])
+
+    def end(self, status: str) -> None:
+        """Give the run its last status (``FINISHED``, ``FAILED`` or ``KILLED``)."""
+        with mlflow_errors(f"set run {self.run_id} to {status}"):
+            self._client.set_terminated(self.run_id, status)
+
+    def link_models(self) -> list[str]:
+        """Give the ids of the run's ready models; a model that only names the run as its source is linked to it.
+
+        ``mlflow.<flavor>.log_model`` makes the link by itself, ``MlflowClient.create_logged_model`` does not.
+        """
+        from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+
+        run = self.require_active()
+        linked = [item.model_id for item in (run.outputs.model_outputs if run.outputs else [])]
+        with mlflow_errors(f"list the models of run {self.run_id}"):
+            found = self._client.search_logged_models(
+                [run.info.experiment_id], filter_string=f"source_run_id = '{self.run_id}'"
+            )
+            ready = [model.model_id for model in found if str(model.status).upper().endswith("READY")]
+            unlinked = [model_id for model_id in ready if model_id not in linked]
+            if unlinked:
+                self._client.log_outputs(self.run_id, [LoggedModelOutput(item, 0) for item in unlinked])
+        return [*linked, *unlinked]
+
+
+@contextlib.contextmanager
+def mlflow_errors(doing: str) -> Iterator[None]:
+    """Turn what MLflow raises into this package's errors, without credentials.
+
+    :param doing: what was asked, in the infinitive, for the message.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from requests.exceptions import RequestException  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as error:
+        raise _translated(doing, error) from None
+    except RequestException as error:
+        raise MlflowUnreachableError(f"MLflow could not {doing}: {redacted(error)}") from None
+
+
+def library_versions(*more: str) -> dict[str, str]:
+    """Give the versions of python and of the libraries that matter for a result.
+
+    :param more: further distribution names. Those not installed are left out.
+    """
+    versions = {"python": platform.python_version()}
+    for name in (*_LIBRARIES, *more):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def redacted(error: object, limit: int = 600) -> str:
+    """Give an error as one short line without user and password of URLs.
+
+    :param limit: characters kept.
+    """
+    text = _CREDENTIALS.sub("//***@", " ".join(str(error).split()))
+    return text if len(text) <= limit else text[:limit] + " …"
+
+
+def _translated(doing: str, error: Any) -> MlflowError:
+    code = str(getattr(error, "error_code", "") or "")
+    message = f"MLflow could not {doing}: {redacted(error)}"
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return MlflowNotFoundError(message, error_code=code)
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED") or "error code 401" in str(error):
+        return MlflowAuthError(message, error_code=code)
+    if "Max retries exceeded" in str(error) or "failed to connect" in str(error).lower():
+        return MlflowUnreachableError(message, error_code=code)
+    return MlflowError(message, error_code=code)

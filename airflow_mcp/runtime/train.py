@@ -1,0 +1,126 @@
+"""Step ``train``: run a training script into the MLflow run that was created for it, and check what came out."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from airflow_mcp.core import contract
+from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, ResultMissingError
+from airflow_mcp.runtime.datasets import public_uri, verified_file
+from airflow_mcp.runtime.environment import TrainingEnvironment, read_training_environment
+from airflow_mcp.runtime.tracking import RunLog, library_versions
+
+_log = logging.getLogger(__name__)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a script as ``__main__`` of a child process and bring its MLflow run to an honest end.
+
+    The child inherits working folder, output and environment. SIGTERM and SIGINT are passed on to it. The run ends
+    FINISHED after exit code 0 with a logged model, KILLED after such a signal, FAILED after any other exit code.
+
+    :param script: path of a ``.py`` file.
+    :param arguments: its arguments.
+    :param environ: environment variables, the contract among them.
+    :return: 0, or the script's exit code; ``128 + n`` when signal ``n`` ended it, as shells and Kubernetes count.
+    :raises RefusedError: before the script starts, for a wrong script, environment, dataset or run.
+    :raises ResultMissingError: when the script ended well and logged no model; the run's status is not changed.
+    """
+    if script.suffix != ".py" or not script.is_file():
+        raise InvalidArgumentError(
+            f"--script {str(script)!r} is not an existing .py file (working folder {str(Path.cwd())!r}). "
+            "Nothing was run."
+        )
+    settings = read_training_environment(environ)
+    run = RunLog(settings.run_id)
+    run.require_active()
+    run.set_tags({**_verified_data_tags(settings), **_version_tags()})
+    code, stopped_by = _run_script(script, arguments, {**environ, **_run_variables(settings)})
+    if code != 0 or stopped_by:
+        _end_unsuccessful(run, "KILLED" if stopped_by else "FAILED")
+        return code or 128 + stopped_by
+    _finish(run)
+    return 0
+
+
+def _verified_data_tags(settings: TrainingEnvironment) -> dict[str, str]:
+    if settings.dataset is None:
+        _log.info("no dataset is pinned")
+        return {}
+    with verified_file(settings.dataset) as (_, used):
+        _log.info("dataset %s: %s", public_uri(used.uri), used.hash)
+    return {} if settings.dataset.hash else {contract.TAG_DATA_HASH: used.hash}
+
+
+def _version_tags() -> dict[str, str]:
+    versions = library_versions()
+    tags = {f"{contract.TAG_PREFIX}python_version": platform.python_version()}
+    for library, tag in (("mlflow", "mlflow_version"), ("scikit-learn", "sklearn_version")):
+        if library in versions:
+            tags[f"{contract.TAG_PREFIX}{tag}"] = versions[library]
+    return tags
+
+
+def _run_variables(settings: TrainingEnvironment) -> dict[str, str]:
+    return {contract.ENV_MLFLOW_RUN_ID: settings.run_id, contract.ENV_RUN_ID: settings.run_id}
+
+
+def _run_script(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[int, int]:
+    """Run the child to its end; give its exit code and the number of the signal that we passed on, or 0."""
+    received: list[int] = []
+    command = [sys.executable, str(script), *arguments]
+    _log.info("run %s", " ".join(command))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pending: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        for child in pending:
+            child.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in _STOP_SIGNALS}
+    try:
+        child = subprocess.Popen(command, env=dict(environ))
+        pending.append(child)
+        if received:  # it arrived while the child was being started
+            child.send_signal(received[0])
+        code = child.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if code < 0:
+        _log.info("the script was ended by %s", signal.Signals(-code).name)
+        return 128 - code, received[0] if received else 0
+    _log.info("the script ended with exit code %d", code)
+    return code, received[0] if received else 0
+
+
+def _end_unsuccessful(run: RunLog, status: str) -> None:
+    """Autologging ends the run FINISHED even when the script failed: correct that, and never hide the exit code."""
+    try:
+        if run.require_active().info.status != "KILLED":
+            run.end(status)
+            _log.info("MLflow run %s is now %s", run.run_id, status)
+    except ModelControlPlaneError as error:
+        _log.error("error: the status of run %s could not be set to %s: %s", run.run_id, status, error)
+
+
+def _finish(run: RunLog) -> None:
+    models = run.link_models()
+    if not models:
+        raise ResultMissingError(
+            f"The script ended well but logged no model to run {run.run_id}. Log one with mlflow.<flavor>.log_model(…, "
+            f"name='model'), or MlflowClient and the run id in {contract.ENV_RUN_ID}."
+        )
+    if run.require_active().info.status != "FINISHED":
+        run.end("FINISHED")
+    _log.info("MLflow run %s is FINISHED with model %s", run.run_id, ", ".join(models))
