@@ -1,0 +1,113 @@
+"""What Airflow's provider manager is told about this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SUBJECTS = ("dataset", "training", "evaluation", "gate", "registry", "drift", "retrain")
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, in the form of Airflow's ``provider.yaml.schema.json``."""
+    integration = "Model Control Plane"
+    return {
+        "package-name": "airflow-mcp",
+        "name": "Model Control Plane",
+        "description": "Train, judge, register, promote, watch and retrain models, with MLflow as the record.",
+        "integrations": [
+            {
+                "integration-name": integration,
+                "external-doc-url": "https://mlflow.org/docs/latest/",
+                "tags": ["software"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"airflow_mcp.operators.{subject}" for subject in _SUBJECTS],
+            }
+        ],
+        "hooks": [{"integration-name": integration, "python-modules": ["airflow_mcp.hooks.mlflow"]}],
+        "connection-types": [_mlflow_connection()],
+        "extra-links": [
+            "airflow_mcp.links.mlflow.MlflowRunLink",
+            "airflow_mcp.links.mlflow.MlflowModelVersionLink",
+        ],
+        "config": {"airflow_mcp": _config_section()},
+    }
+
+
+def _mlflow_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "mlflow",
+        "hook-class-name": "airflow_mcp.hooks.mlflow.MlflowHook",
+        "hook-name": "MLflow",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"host": "Server URL or host", "schema": "Schema (http or https)"},
+            "placeholders": {"host": "https://mlflow.example.com", "schema": "http", "port": "5000"},
+        },
+        "conn-fields": _mlflow_extras(),
+    }
+
+
+def _mlflow_extras() -> dict[str, Any]:
+    return {
+        "token": {
+            "label": "Bearer token",
+            "schema": {"type": ["string", "null"], "format": "password"},
+            "description": "Instead of login and password.",
+        },
+        "verify": {
+            "label": "Verify TLS certificates",
+            "schema": {"type": ["boolean", "null"], "default": True},
+        },
+        "ca_bundle": {
+            "label": "CA bundle",
+            "schema": {"type": ["string", "null"]},
+            "description": "Path of a PEM file, on every Airflow component and in workloads.",
+        },
+        "timeout": {
+            "label": "Timeout (s)",
+            "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1, "maximum": 3600},
+        },
+        "retries": {
+            "label": "Retries of one request",
+            "schema": {"type": ["integer", "null"], "default": 5, "minimum": 0, "maximum": 20},
+        },
+        "ui_url": {
+            "label": "URL for links",
+            "schema": {"type": ["string", "null"], "format": "url"},
+            "description": "Address of MLflow in people's browsers, when it is not the server URL.",
+        },
+    }
+
+
+def _config_section() -> dict[str, Any]:
+    return {
+        "description": "Defaults of the Model Control Plane.",
+        "options": {
+            "runtime": _option(
+                "string", "local", "Where workloads run when an operator does not say: local or kubernetes."
+            ),
+            "mlflow_conn_id": _option(
+                "string", "mlflow_default", "Connection to MLflow when an operator does not say."
+            ),
+            "workload_log_limit_mib": _option(
+                "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."
+            ),
+            "kill_grace_seconds": _option(
+                "integer", "10", "Seconds that a local workload has to end after SIGTERM, before SIGKILL."
+            ),
+        },
+    }
+
+
+def _option(kind: str, default: str, description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": None,
+        "default": default,
+    }

@@ -1,0 +1,213 @@
+"""Hook for an MLflow tracking server and model registry, over its REST API.
+
+MLflow's own client is not used: importing it takes seconds and a hundred megabytes in every task process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, ParamSpec, Self, TypeVar, overload
+from urllib.parse import quote
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import amask_secret, mask_secret
+
+from airflow_mcp.core.contract import ENV_TRACKING_URI
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
+from airflow_mcp.hooks.mlflow_settings import MlflowSettings, settings_from_connection
+from airflow_mcp.hooks.mlflow_transport import AsyncDriver, SyncDriver
+from airflow_mcp.hooks.mlflow_wire import Operation
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BoundOperation(Generic[P, T]):
+    """An operation of one hook: call it to block, await ``aio`` to wait."""
+
+    def __init__(self, hook: MlflowHook, describe: Callable[P, Operation[T]]) -> None:
+        self._hook = hook
+        self._describe = describe
+        functools.update_wrapper(self, describe)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Perform the operation and return its result."""
+        return self._hook.perform(self._describe(*args, **kwargs))
+
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Perform the operation without blocking the event loop and return its result."""
+        return await self._hook.aperform(self._describe(*args, **kwargs))
+
+
+class HookOperation(Generic[P, T]):
+    """Makes a description of an operation a method of the hook with the same arguments.
+
+    :param describe: function that returns the description.
+    """
+
+    def __init__(self, describe: Callable[P, Operation[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, hook: None, owner: type[MlflowHook]) -> Self: ...
+    @overload
+    def __get__(self, hook: MlflowHook, owner: type[MlflowHook]) -> BoundOperation[P, T]: ...
+    def __get__(self, hook: MlflowHook | None, owner: type[MlflowHook]) -> Self | BoundOperation[P, T]:
+        """Return the operation bound to the hook."""
+        return self if hook is None else BoundOperation(hook, self._describe)
+
+
+class MlflowHook(BaseHook):
+    """Talk to an MLflow server.
+
+    Every operation has two faces: ``hook.get_run(run_id)`` blocks, ``await hook.get_run.aio(run_id)`` does not. What
+    each does, takes and raises is written at the function of the same name in :mod:`airflow_mcp.hooks.mlflow_api`
+    and :mod:`airflow_mcp.hooks.mlflow_registry_api`. The blocking face keeps one client until :meth:`close`;
+    the other opens one per call, so a hook may be used from any event loop.
+
+    :param mlflow_conn_id: id of a connection of type ``mlflow``.
+    """
+
+    conn_name_attr = "mlflow_conn_id"
+    default_conn_name = "mlflow_default"
+    conn_type = "mlflow"
+    hook_name = "MLflow"
+
+    get_or_create_experiment = HookOperation(mlflow_api.get_or_create_experiment)
+    get_experiment_by_name = HookOperation(mlflow_api.get_experiment_by_name)
+    create_run = HookOperation(mlflow_api.create_run)
+    get_run = HookOperation(mlflow_api.get_run)
+    update_run = HookOperation(mlflow_api.update_run)
+    set_tag = HookOperation(mlflow_api.set_tag)
+    set_tags = HookOperation(mlflow_api.set_tags)
+    log_batch = HookOperation(mlflow_api.log_batch)
+    search_runs = HookOperation(mlflow_api.search_runs)
+    delete_run = HookOperation(mlflow_api.delete_run)
+    get_logged_model = HookOperation(mlflow_api.get_logged_model)
+    list_artifacts = HookOperation(mlflow_api.list_artifacts)
+    list_model_artifacts = HookOperation(mlflow_api.list_model_artifacts)
+    download_artifact = HookOperation(mlflow_api.download_artifact)
+    upload_artifact = HookOperation(mlflow_api.upload_artifact)
+
+    create_registered_model = HookOperation(mlflow_registry_api.create_registered_model)
+    get_registered_model = HookOperation(mlflow_registry_api.get_registered_model)
+    set_registered_model_tag = HookOperation(mlflow_registry_api.set_registered_model_tag)
+    delete_registered_model_tag = HookOperation(mlflow_registry_api.delete_registered_model_tag)
+    create_model_version = HookOperation(mlflow_registry_api.create_model_version)
+    get_model_version = HookOperation(mlflow_registry_api.get_model_version)
+    search_model_versions = HookOperation(mlflow_registry_api.search_model_versions)
+    set_model_version_tag = HookOperation(mlflow_registry_api.set_model_version_tag)
+    get_model_version_by_alias = HookOperation(mlflow_registry_api.get_model_version_by_alias)
+    set_alias = HookOperation(mlflow_registry_api.set_alias)
+    delete_alias = HookOperation(mlflow_registry_api.delete_alias)
+
+    def __init__(self, mlflow_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.mlflow_conn_id = mlflow_conn_id
+        self._settings: MlflowSettings | None = None
+        self._sync_driver: SyncDriver | None = None
+        self._async_driver: AsyncDriver | None = None
+
+    def get_conn(self) -> Self:
+        """Return the hook itself: it is the client."""
+        return self
+
+    @property
+    def settings(self) -> MlflowSettings:
+        """Address and credentials from the connection, which is read once.
+
+        :raises InvalidArgumentError: when a field of the connection is not usable.
+        """
+        if self._settings is None:
+            settings = settings_from_connection(self.get_connection(self.mlflow_conn_id))
+            for secret in settings.secrets:
+                mask_secret(secret)
+            self._settings = settings
+        return self._settings
+
+    async def asettings(self) -> MlflowSettings:
+        """Return :attr:`settings` without blocking the event loop."""
+        if self._settings is None:
+            settings = settings_from_connection(await self.aget_connection(self.mlflow_conn_id))
+            for secret in settings.secrets:
+                await amask_secret(secret)
+            self._settings = settings
+        return self._settings
+
+    def perform(self, operation: Operation[T]) -> T:
+        """Perform an operation and return its result; blocks."""
+        if self._sync_driver is None:
+            self._sync_driver = SyncDriver(self.settings)
+        return self._sync_driver.perform(operation)
+
+    async def aperform(self, operation: Operation[T]) -> T:
+        """Perform an operation and return its result, without blocking the event loop."""
+        if self._async_driver is None:
+            self._async_driver = AsyncDriver(await self.asettings())
+        return await self._async_driver.perform(operation)
+
+    def close(self) -> None:
+        """Close the connections of the blocking face; the hook stays usable."""
+        if self._sync_driver is not None:
+            self._sync_driver.close()
+
+    def __enter__(self) -> Self:
+        """Return the hook."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the hook."""
+        self.close()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection, once and without raising.
+
+        :return: whether MLflow answers and lets us read, and the server's version or what is wrong.
+        """
+        try:
+            settings = dataclasses.replace(self.settings, retries=0)
+            driver = SyncDriver(settings)
+            try:
+                version = driver.perform(mlflow_api.check_server())
+            finally:
+                driver.close()
+        except Exception as error:  # the form shows whatever it is
+            return False, str(error)
+        return True, f"MLflow {version or '(version not told)'} answers at {settings.base_url}"
+
+    def run_url(self, run: Run) -> str:
+        """Return the address of a run in MLflow's UI."""
+        experiment, run_id = quote(run.experiment_id, safe=""), quote(run.run_id, safe="")
+        return f"{self.settings.ui_url}/#/experiments/{experiment}/runs/{run_id}"
+
+    def model_version_url(self, name: str, version: str) -> str:
+        """Return the address of a model version in MLflow's UI."""
+        return f"{self.settings.ui_url}/#/models/{quote(name, safe='')}/versions/{quote(version, safe='')}"
+
+    def workload_environment(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the environment that lets MLflow's own client reach the same server from a workload.
+
+        :return: the plain variables, and those that are secret and belong into a Kubernetes Secret.
+        """
+        settings = self.settings
+        plain, secret = {ENV_TRACKING_URI: settings.base_url}, {}
+        if settings.verify is False:
+            plain["MLFLOW_TRACKING_INSECURE_TLS"] = "true"
+        elif isinstance(settings.verify, str):
+            plain["MLFLOW_TRACKING_SERVER_CERT_PATH"] = settings.verify
+        if settings.username:
+            secret["MLFLOW_TRACKING_USERNAME"] = settings.username
+            secret["MLFLOW_TRACKING_PASSWORD"] = settings.password
+        if settings.token:
+            secret["MLFLOW_TRACKING_TOKEN"] = settings.token
+        return plain, secret
+
+
+__all__ = ["BoundOperation", "HookOperation", "MlflowHook"]

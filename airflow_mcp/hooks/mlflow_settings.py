@@ -1,0 +1,199 @@
+"""How to reach an MLflow server: an Airflow connection of type ``mlflow``, checked and turned into plain values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from airflow_mcp.exceptions import InvalidArgumentError
+
+EXTRA_FIELDS = ("token", "verify", "ca_bundle", "timeout", "retries", "ui_url")
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_RETRIES = 5
+MAX_RETRIES = 20
+MAX_TIMEOUT = 3600.0
+
+
+class ConnectionFields(Protocol):
+    """The fields of an Airflow connection that are read."""
+
+    @property
+    def conn_id(self) -> str: ...
+    @property
+    def host(self) -> str | None: ...
+    @property
+    def port(self) -> int | None: ...
+    @property
+    def schema(self) -> str | None: ...
+    @property
+    def login(self) -> str | None: ...
+    @property
+    def password(self) -> str | None: ...
+    @property
+    def extra(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class MlflowSettings:
+    """Everything a driver needs; secrets are not in its ``repr``."""
+
+    conn_id: str
+    base_url: str
+    """Address of the server without user, password and trailing slash."""
+    ui_url: str
+    """Address that people's browsers use, for links."""
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    verify: bool | str = True
+    """Whether certificates are checked, or the path of the CA bundle to check them with."""
+    timeout: float = DEFAULT_TIMEOUT
+    """Seconds without a sign of life from the server before a request is given up."""
+    retries: int = DEFAULT_RETRIES
+    """How often a repeatable request is repeated."""
+    backoff: float = 0.5
+    """Seconds before the first repetition; doubles with each further one."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be shown."""
+        return tuple(value for value in (self.password, self.token) if value)
+
+
+def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
+    """Check an Airflow connection of type ``mlflow`` and return it as settings.
+
+    :param connection: host is a full URL (``https://mlflow.example.com/base``), or a bare host with ``port`` and
+        ``schema`` (``http``, the default, or ``https``); login and password are for basic authentication; extras:
+        ``token`` (bearer), ``verify`` (bool), ``ca_bundle`` (path), ``timeout`` (seconds), ``retries``, ``ui_url``.
+    :return: the settings.
+    :raises InvalidArgumentError: naming the field, its value unless it may be secret, and what is allowed.
+    """
+    reader = _Reader(connection.conn_id, _read_extra(connection))
+    base_url = _base_url(connection, reader)
+    token = reader.text("token")
+    username, password = connection.login or "", connection.password or ""
+    if token and (username or password):
+        reader.refuse("extra 'token' and login/password are both set", "give one of them")
+    if bool(username) != bool(password):
+        missing = "password" if username else "login"
+        reader.refuse(f"{missing} is missing", "basic authentication needs login and password, or leave both empty")
+    if any(character in token for character in "\r\n \t"):
+        reader.refuse("extra 'token' contains white space", "give the bare token, without 'Bearer '")
+    return MlflowSettings(
+        conn_id=connection.conn_id,
+        base_url=base_url,
+        ui_url=reader.url("ui_url") or base_url,
+        username=username,
+        password=password,
+        token=token,
+        verify=reader.verify(),
+        timeout=reader.number("timeout", DEFAULT_TIMEOUT, 0.1, MAX_TIMEOUT),
+        retries=reader.whole("retries", DEFAULT_RETRIES, 0, MAX_RETRIES),
+    )
+
+
+def _read_extra(connection: ConnectionFields) -> Mapping[str, Any]:
+    where = f"connection {connection.conn_id!r}"
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        raise InvalidArgumentError(f"{where}: extra is not JSON; give an object with {EXTRA_FIELDS}") from None
+    if not isinstance(extra, dict):
+        raise InvalidArgumentError(f"{where}: extra is not a JSON object; give an object with {EXTRA_FIELDS}")
+    if unknown := sorted(set(extra) - set(EXTRA_FIELDS)):
+        raise InvalidArgumentError(
+            f"{where}: unknown extra {', '.join(map(repr, unknown))}; allowed are {', '.join(EXTRA_FIELDS)}"
+        )
+    return extra
+
+
+def _base_url(connection: ConnectionFields, reader: _Reader) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        reader.refuse("host is missing", "give the URL of the MLflow server, for example http://mlflow:5000")
+    scheme = (connection.schema or "").strip().lower()
+    if "://" not in host:
+        bare = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+        host = f"{scheme or 'http'}://{bare}"
+    elif scheme and scheme != host.split("://", 1)[0].lower():
+        reader.refuse(f"schema {scheme!r} differs from that of the host", "leave the schema empty")
+    url = reader.split_url("host", host)
+    if connection.port and url.port is None:
+        url = url._replace(netloc=f"{url.netloc}:{connection.port}")
+    elif connection.port and url.port != connection.port:
+        reader.refuse(f"port {connection.port} differs from that of the host", "leave the port empty")
+    return urlunsplit(url).rstrip("/")
+
+
+class _Reader:
+    """Reads extras by name and refuses in one voice."""
+
+    def __init__(self, conn_id: str, extra: Mapping[str, Any]) -> None:
+        self._conn_id = conn_id
+        self._extra = extra
+
+    def refuse(self, problem: str, allowed: str) -> None:
+        raise InvalidArgumentError(f"connection {self._conn_id!r}: {problem}; {allowed}. No request was sent")
+
+    def text(self, name: str) -> str:
+        value = self._extra.get(name)
+        if value is not None and not isinstance(value, str):
+            self.refuse(f"extra {name!r} is a {type(value).__name__}", "give a string")
+        return str(value or "").strip()
+
+    def url(self, name: str) -> str:
+        value = self.text(name)
+        return urlunsplit(self.split_url(f"extra {name!r}", value)).rstrip("/") if value else ""
+
+    def split_url(self, name: str, value: str) -> SplitResult:
+        allowed = "give a URL like https://mlflow.example.com/base; user and password belong in login and password"
+        try:
+            url = urlsplit(value)
+            port_is_fine = url.port is None or url.port > 0
+        except ValueError:
+            url, port_is_fine = SplitResult("", "", "", "", ""), False
+        if url.username is not None or "@" in value:
+            self.refuse(f"{name} contains a user or a password (not shown)", allowed)
+        is_fine = port_is_fine and url.scheme in ("http", "https") and bool(url.hostname)
+        if not is_fine or url.query or url.fragment or any(character.isspace() for character in value):
+            self.refuse(f"{name} is {value!r}", allowed)
+        return url
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        value = self._extra.get(name)
+        if value is None or value == "":
+            return default
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not low <= number <= high:
+            self.refuse(f"extra {name!r} is {value!r}", f"allowed is a number from {low:g} to {high:g}")
+        return number
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        number = self.number(name, default, low, high)
+        if number != int(number):
+            self.refuse(f"extra {name!r} is {number!r}", f"allowed is a whole number from {low} to {high}")
+        return int(number)
+
+    def verify(self) -> bool | str:
+        value = self._extra.get("verify")
+        known = {"true": True, "false": False, "none": True, "": True}
+        word = str(value).strip().lower()
+        if word not in known or not isinstance(value, bool | str | None):
+            self.refuse(f"extra 'verify' is {value!r}", "allowed are true and false; a path belongs in 'ca_bundle'")
+        bundle = self.text("ca_bundle")
+        if not bundle:
+            return known[word]
+        if not known[word]:
+            self.refuse("extra 'ca_bundle' is set but 'verify' is false", "give one of them")
+        if not Path(bundle).is_file():
+            self.refuse(f"extra 'ca_bundle' is {bundle!r}, not a readable file here", "give the path of a PEM file")
+        return bundle

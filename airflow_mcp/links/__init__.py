@@ -1,0 +1,1 @@
+"""Links that operators show in the Airflow UI."""

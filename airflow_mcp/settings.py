@@ -1,0 +1,69 @@
+"""The options of the ``[airflow_mcp]`` section, read when asked for and never at import."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+from airflow.sdk import conf
+
+from airflow_mcp.exceptions import InvalidArgumentError
+
+SECTION = "airflow_mcp"
+Runtime = Literal["local", "kubernetes"]
+DEFAULT_RUNTIME: Runtime = "local"
+DEFAULT_MLFLOW_CONN_ID = "mlflow_default"
+DEFAULT_WORKLOAD_LOG_LIMIT_MIB = 16
+DEFAULT_KILL_GRACE_SECONDS = 10
+
+
+def default_runtime() -> Runtime:
+    """Return where workloads run when an operator does not say: option ``runtime``.
+
+    :raises InvalidArgumentError: for a value that is neither ``local`` nor ``kubernetes``.
+    """
+    value = _text("runtime", DEFAULT_RUNTIME)
+    if value not in get_args(Runtime):
+        raise _invalid("runtime", value, " or ".join(get_args(Runtime)))
+    return cast(Runtime, value)
+
+
+def default_mlflow_conn_id() -> str:
+    """Return the connection to MLflow when an operator does not say: option ``mlflow_conn_id``."""
+    return _text("mlflow_conn_id", DEFAULT_MLFLOW_CONN_ID)
+
+
+def workload_log_limit_bytes() -> int:
+    """Return how much of a workload's output is copied to the task log, in bytes: option ``workload_log_limit_mib``.
+
+    :raises InvalidArgumentError: for anything but a whole number from 1 to 1024.
+    """
+    return _whole("workload_log_limit_mib", DEFAULT_WORKLOAD_LOG_LIMIT_MIB, 1, 1024) * 1024 * 1024
+
+
+def kill_grace_seconds() -> int:
+    """Return how many seconds a workload has between the polite and the final signal: option ``kill_grace_seconds``.
+
+    :raises InvalidArgumentError: for anything but a whole number from 0 to 3600.
+    """
+    return _whole("kill_grace_seconds", DEFAULT_KILL_GRACE_SECONDS, 0, 3600)
+
+
+def _text(option: str, default: str) -> str:
+    value = conf.get(SECTION, option, fallback=default)
+    return str(value).strip() if value is not None and str(value).strip() else default
+
+
+def _whole(option: str, default: int, low: int, high: int) -> int:
+    value = _text(option, str(default))
+    allowed = f"a whole number from {low} to {high}"
+    try:
+        number = int(value)
+    except ValueError:
+        raise _invalid(option, value, allowed) from None
+    if not low <= number <= high:
+        raise _invalid(option, value, allowed)
+    return number
+
+
+def _invalid(option: str, value: str, allowed: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"configuration [{SECTION}] {option} is {value!r}; allowed is {allowed}")
