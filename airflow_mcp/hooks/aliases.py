@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_LAST_MOVE
+from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.promotion import (
     AliasMove,
     AliasPlan,
@@ -23,8 +24,6 @@ from airflow_mcp.core.promotion import (
 from airflow_mcp.exceptions import ClaimUnavailableError, FailedError, MlflowNotFoundError, ModelControlPlaneError
 
 if TYPE_CHECKING:
-    from airflow.sdk.types import Logger
-
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
     from airflow_mcp.hooks.mlflow import MlflowHook
 
@@ -60,7 +59,7 @@ class AliasMover:
     :param log: where moves are logged.
     """
 
-    def __init__(self, hook: MlflowHook, model_name: str, *, holder: str, log: Logger) -> None:
+    def __init__(self, hook: MlflowHook, model_name: str, *, holder: str, log: TaskLog) -> None:
         self.hook, self.model_name, self.holder, self.log = hook, model_name, holder, log
 
     def move(self, plan: Callable[[RegisteredModel], AliasPlan], record: Callable[[AliasPlan], LastMove]) -> AliasPlan:

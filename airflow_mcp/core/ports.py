@@ -1,0 +1,15 @@
+"""What the layers ask of each other, as protocols."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class TaskLog(Protocol):
+    """The part of a logger that is used outside operators: ``logging.Logger`` and Airflow's task logger have it."""
+
+    def info(self, msg: str, /, *args: object) -> Any:
+        """Log ``msg % args`` as information."""
+
+    def warning(self, msg: str, /, *args: object) -> Any:
+        """Log ``msg % args`` as a warning."""

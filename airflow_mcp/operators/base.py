@@ -1,0 +1,131 @@
+"""What every operator of the package shares: its MLflow connection, its errors and its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.bases.skipmixin import SkipMixin
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mcp import settings
+from airflow_mcp.core.identity import TaskKey
+from airflow_mcp.exceptions import InvalidArgumentError, RefusedError
+from airflow_mcp.hooks.mlflow import MlflowHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+NO_CHAMPION = "none"
+"""What XCom says instead of a version when there is no champion: a missing value must not read as "no champion"."""
+
+
+class ModelControlOperator(BaseOperator, SkipMixin):
+    """Base of all operators: subclasses implement :meth:`act`.
+
+    A refusal (:class:`~airflow_mcp.exceptions.RefusedError`) fails the task at once, because a retry would be
+    refused again; every other error leaves the retries to Airflow.
+
+    :param mlflow_conn_id: Airflow connection of type ``mlflow``; None takes ``[airflow_mcp] mlflow_conn_id``.
+    """
+
+    mlflow_run_url: str = ""
+    """Address of the MLflow run for the extra link, set while the task runs."""
+    mlflow_model_version_url: str = ""
+    """Address of the model version for the extra link, set while the task runs."""
+
+    def __init__(self, *, mlflow_conn_id: str | None = None, multiple_outputs: bool = True, **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        self.mlflow_conn_id = mlflow_conn_id
+
+    @cached_property
+    def hook(self) -> MlflowHook:
+        """The hook of this task's connection."""
+        return MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do the work; a refusal is final.
+
+        :return: plain JSON values; each one is an XCom of its own too.
+        """
+        try:
+            return self.act(context)
+        except RefusedError as error:
+            raise AirflowFailException(str(error)) from error
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Do what the operator is for.
+
+        :return: plain JSON values for XCom: ids, verdicts and addresses only.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement act()")
+
+    def task_key(self, context: Context) -> TaskKey:
+        """Name the task instance without its try number."""
+        instance = context["ti"]
+        return TaskKey(
+            instance.dag_id, instance.run_id, instance.task_id, -1 if instance.map_index is None else instance.map_index
+        )
+
+    def push(self, context: Context, result: Mapping[str, Any]) -> None:
+        """Push a result before an exception ends the task, as returning it would have."""
+        for key, value in result.items():
+            context["ti"].xcom_push(key, value)
+        context["ti"].xcom_push("return_value", dict(result))
+
+    def skip_downstream(self, context: Context) -> None:
+        """End this task as a success and skip the tasks that follow it directly."""
+        self.skip(context["ti"], self.get_direct_relatives(upstream=False))
+
+
+def now() -> datetime:
+    """Give the present time in UTC."""
+    return datetime.now(UTC)
+
+
+def required_text(name: str, value: Any) -> str:
+    """Check a templated argument that must be a text with something in it.
+
+    :param name: name of the argument, for the message.
+    :param value: its value after rendering.
+    :raises InvalidArgumentError: when it is missing, empty, or not a text.
+    """
+    if not isinstance(value, str) or not value.strip() or value == "None":
+        raise InvalidArgumentError(
+            f"{name} is {value!r}; a non-empty text is needed. If it comes from another task, that task pushed nothing."
+        )
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Read a templated argument that must be true or false.
+
+    :param name: name of the argument, for the message.
+    :param value: a bool, or the text that a template rendered one to.
+    :raises InvalidArgumentError: when it is anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise InvalidArgumentError(f"{name} is {value!r}; allowed: true or false")
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Check a templated argument that must be one of a few words.
+
+    :param name: name of the argument, for the message.
+    :param value: its value after rendering.
+    :param allowed: the words.
+    :raises InvalidArgumentError: when it is none of them.
+    """
+    if value not in allowed:
+        raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    return str(value)
+
+
+OnRefusal = Literal["fail", "skip"]
+ON_REFUSAL: tuple[str, ...] = ("fail", "skip")

@@ -1,0 +1,197 @@
+"""Measure a candidate, and the champion beside it, on the same pinned data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import (
+    EvaluationEvidence,
+    EvaluationRequest,
+    ModelUnderTest,
+    Problem,
+    dump_document,
+    parse_document,
+)
+from airflow_mcp.core.identity import identity
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.workload import WorkloadFile
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError, ResultMissingError
+from airflow_mcp.hooks.aliases import champion_of
+from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.operators.base import NO_CHAMPION, choice, required_text
+from airflow_mcp.operators.workload import WorkloadOperator, data_name, dataset_pin
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class EvaluateModelOperator(WorkloadOperator):
+    """Evaluate a candidate, and the champion if there is one, on one pinned dataset.
+
+    Everything is written into the candidate's MLflow run: metrics, single-row latency, metrics per slice, and
+    every row's prediction as Parquet. A retry finds complete evidence of the same evaluation and does not
+    measure again.
+
+    XCom: ``run_id``, ``model_uri``, ``identity``, ``champion_version`` (``none`` when there is no champion),
+    ``rows`` and ``metrics`` of the candidate.
+
+    :param run_id: the candidate's MLflow run (templated).
+    :param model_uri: the candidate, for example ``models:/<model id>`` (templated).
+    :param model_name: registered model whose champion is the one to compare with (templated).
+    :param dataset: pinned data, ``{uri, version, hash}``, that neither model was trained on (templated).
+    :param target: name of the label column.
+    :param problem: ``classification`` or ``regression``.
+    :param positive_label: class that counts as positive; None takes the greater of two classes.
+    :param slices: columns by whose values the metrics are repeated.
+    :param latency_calls: how many single rows are predicted one by one to measure latency.
+    """
+
+    template_fields: Sequence[str] = ("run_id", "model_uri", "model_name", "dataset", "image", "env")
+    operator_extra_links = (MlflowRunLink(),)
+    ui_color = "#fff4d6"
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        model_uri: str,
+        model_name: str,
+        dataset: Any,
+        target: str,
+        problem: Problem,
+        positive_label: str | int | float | bool | None = None,
+        slices: Sequence[str] = (),
+        latency_calls: int = 200,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.run_id = run_id
+        self.model_uri = model_uri
+        self.model_name = model_name
+        self.dataset = dataset
+        self.target = target
+        self.problem = problem
+        self.positive_label = positive_label
+        self.slices = slices
+        self.latency_calls = latency_calls
+        required_text("target", target)
+        choice("problem", problem, get_args(Problem))
+        if latency_calls < 1:
+            raise InvalidArgumentError(f"latency_calls is {latency_calls!r}; allowed: 1 or more")
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Measure, or find the measurements of an earlier try.
+
+        :raises EvidenceError: when the candidate's run is deleted.
+        :raises WorkloadError: when the evaluation fails or leaves no evidence.
+        """
+        run = self.hook.get_run(required_text("run_id", self.run_id))
+        _require_active(run)
+        self.show_run(run)
+        request = self._request(context, run)
+        evidence = self._existing(request)
+        if evidence is None:
+            self.run_workload(
+                self.workload(
+                    context,
+                    command=self.runtime_command("evaluate"),
+                    run=run,
+                    identity=request.identity,
+                    model_name=self.model_name,
+                    files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
+                )
+            )
+            evidence = self._collect(request)
+        self._log_metrics(evidence)
+        return {
+            "run_id": run.run_id,
+            "model_uri": evidence.candidate.model_uri,
+            "identity": evidence.identity,
+            "champion_version": evidence.champion.version if evidence.champion else NO_CHAMPION,
+            "rows": evidence.rows,
+            "metrics": dict(evidence.candidate.metrics),
+        }
+
+    def _request(self, context: Context, run: Run) -> EvaluationRequest:
+        pin = dataset_pin("dataset", self.dataset)
+        model_uri = required_text("model_uri", self.model_uri)
+        champion = self._champion()
+        measured = {
+            "model_uri": model_uri,
+            "champion": champion.model_uri if champion else NO_CHAMPION,
+            "data": data_name(pin),
+            "target": self.target,
+            "problem": self.problem,
+            "positive_label": self.positive_label,
+            "slices": list(self.slices),
+            "latency_calls": self.latency_calls,
+        }
+        return EvaluationRequest(
+            identity=identity(self.task_key(context), measured),
+            run_id=run.run_id,
+            candidate=ModelUnderTest(model_uri=model_uri, run_id=run.run_id),
+            champion=champion,
+            dataset=pin,
+            target=self.target,
+            problem=self.problem,
+            positive_label=self.positive_label,
+            slices=tuple(self.slices),
+            latency_calls=self.latency_calls,
+        )
+
+    def _champion(self) -> ModelUnderTest | None:
+        """Pin the champion's version now: the gate and the promotion will speak of this one."""
+        name = required_text("model_name", self.model_name)
+        version = champion_of(self.hook, name)
+        if version is None:
+            self.log.info("%s has no champion yet; the candidate is measured alone", name)
+            return None
+        self.log.info("The champion of %s is version %s", name, version.version)
+        return ModelUnderTest(model_uri=version.uri, run_id=version.run_id, version=version.version)
+
+    def _existing(self, request: EvaluationRequest) -> EvaluationEvidence | None:
+        try:
+            evidence = self._collect(request)
+        except (ResultMissingError, EvidenceError):
+            return None
+        self.log.info("An earlier try of this task measured already; its evidence is used")
+        return evidence
+
+    def _collect(self, request: EvaluationRequest) -> EvaluationEvidence:
+        """Read the evidence back from the run and check that it is about this evaluation."""
+        try:
+            text = self.hook.download_artifact(request.run_id, contract.ARTIFACT_EVIDENCE)
+        except MlflowNotFoundError:
+            _require_active(self.hook.get_run(request.run_id))
+            raise ResultMissingError(
+                f"the evaluation ended without an error, but left no {contract.ARTIFACT_EVIDENCE} in MLflow run "
+                f"{request.run_id}"
+            ) from None
+        evidence = parse_document(
+            EvaluationEvidence, text, f"{contract.ARTIFACT_EVIDENCE} of MLflow run {request.run_id}"
+        )
+        if evidence.identity != request.identity or evidence.run_id != request.run_id:
+            raise ResultMissingError(
+                f"{contract.ARTIFACT_EVIDENCE} of MLflow run {request.run_id} is about another evaluation "
+                f"({evidence.identity}, expected {request.identity})"
+            )
+        return evidence
+
+    def _log_metrics(self, evidence: EvaluationEvidence) -> None:
+        champion = evidence.champion.metrics if evidence.champion else {}
+        self.log.info("%d rows of %s", evidence.rows, evidence.dataset.uri)
+        self.log.info("%-20s %14s %14s", "metric", "candidate", "champion")
+        for name, value in sorted(evidence.candidate.metrics.items()):
+            other = f"{champion[name]:.6g}" if name in champion else "-"
+            self.log.info("%-20s %14.6g %14s", name, value, other)
+        for name, reason in sorted(evidence.candidate.undefined.items()):
+            self.log.info("%-20s undefined: %s", name, reason)
+
+
+def _require_active(run: Run) -> None:
+    if run.lifecycle_stage != "active":
+        raise EvidenceError(
+            f"MLflow run {run.run_id} of the candidate is deleted; nothing can be measured. Restore it, or train again"
+        )

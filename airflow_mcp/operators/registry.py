@@ -1,0 +1,351 @@
+"""Register a model version, move the champion alias forward, move it back."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.identity import identity
+from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
+from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback
+from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.exceptions import (
+    EvidenceError,
+    FailedError,
+    GateRejectedError,
+    InvalidArgumentError,
+    MlflowConflictError,
+)
+from airflow_mcp.hooks.aliases import AliasMover
+from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
+from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, now, required_text
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+READY_POLLS = 30
+"""How often a new version's status is read before giving up, once a second."""
+_RUN_SOURCE = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>[^/].*)")
+_MODEL_SOURCE = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
+_VERSION = re.compile(r"[1-9]\d*")
+
+
+class RegisterModelOperator(ModelControlOperator):
+    """Register a logged model as a version of a registered model: one version per model, however often it runs.
+
+    The registered model is created when missing. The version carries the run's provenance and gate verdict as
+    tags. A logged model whose gate verdict is not ``passed`` is refused.
+
+    XCom: ``model_name``, ``version``, ``model_uri`` (``models:/<name>/<version>``), ``run_id``.
+
+    :param model_name: registered model (templated).
+    :param source: ``models:/<model id>`` or ``runs:/<run id>/<name of the logged model>``; nothing else (templated).
+    :param require_gate: refuse unless the run's gate verdict is ``passed``.
+    :param tags: further tags of the version (templated).
+    :param description: text for the version's page (templated).
+    :param plan_only: check everything, say what would be registered, and skip (templated).
+    """
+
+    template_fields: Sequence[str] = ("model_name", "source", "tags", "description", "plan_only")
+    operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
+    ui_color = "#dceefb"
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        source: str,
+        require_gate: bool = True,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        plan_only: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.source = source
+        self.require_gate = require_gate
+        self.tags = tags
+        self.description = description
+        self.plan_only = plan_only
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Find the version of this model, or create it and wait until it is READY.
+
+        :raises InvalidArgumentError: when the source is not of an accepted form.
+        :raises GateRejectedError: when the gate's verdict on the run is not ``passed``.
+        :raises FailedError: when the version does not become READY.
+        """
+        name = required_text("model_name", self.model_name)
+        model = self._logged_model(required_text("source", self.source))
+        run = self.hook.get_run(model.source_run_id)
+        self.mlflow_run_url = self.hook.run_url(run)
+        if self.require_gate:
+            _require_passed(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT))
+        if flag("plan_only", self.plan_only):
+            raise AirflowSkipException(f"plan only: {model.uri} would be registered as a version of {name!r}")
+        version = self._existing(name, model) or self._create(name, model, run)
+        version = self._wait_until_ready(version)
+        self.hook.set_tag(run.run_id, contract.TAG_MODEL_VERSION, f"{name}/{version.version}")
+        self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
+        self.log.info("%s is version %s of %s", model.uri, version.version, name)
+        return {
+            "model_name": name,
+            "version": version.version,
+            "model_uri": version.uri,
+            "run_id": run.run_id,
+        }
+
+    def _logged_model(self, source: str) -> LoggedModel:
+        if match := _MODEL_SOURCE.fullmatch(source):
+            return _require_ready_model(self.hook.get_logged_model(match["model_id"]))
+        if match := _RUN_SOURCE.fullmatch(source):
+            run = self.hook.get_run(match["run_id"])
+            models = [self.hook.get_logged_model(model_id) for model_id in run.model_ids]
+            found = [model for model in models if model.name == match["path"]]
+            if not found:
+                names = ", ".join(sorted(model.name for model in models)) or "none"
+                raise InvalidArgumentError(
+                    f"source {source!r}: the run logged no model named {match['path']!r} (logged: {names})"
+                )
+            return _require_ready_model(found[-1])
+        raise InvalidArgumentError(
+            f"source is {source!r}; allowed: models:/<model id> or runs:/<run id>/<name of the logged model>. Paths "
+            "and other addresses are refused, because what they point at can change"
+        )
+
+    def _existing(self, name: str, model: LoggedModel) -> ModelVersion | None:
+        """Find the version an earlier try made of this logged model; the oldest, should there be two."""
+        found = [
+            version
+            for version in self.hook.search_model_versions(
+                f"name = '{_quotable(name)}' and run_id = '{model.source_run_id}'"
+            )
+            if model.model_id in (version.model_id, version.source.removeprefix("models:/"))
+        ]
+        return min(found, key=lambda version: int(version.version), default=None)
+
+    def _create(self, name: str, model: LoggedModel, run: Run) -> ModelVersion:
+        try:
+            self.hook.create_registered_model(name)
+        except MlflowConflictError:
+            self.log.debug("registered model %s exists", name)
+        provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
+        return self.hook.create_model_version(
+            name,
+            model.uri,
+            run_id=run.run_id,
+            model_id=model.model_id,
+            tags={**(self.tags or {}), **provenance},
+            description=self.description,
+        )
+
+    def _wait_until_ready(self, version: ModelVersion) -> ModelVersion:
+        for _ in range(READY_POLLS):
+            if version.status == "READY":
+                return version
+            if version.status == "FAILED_REGISTRATION":
+                break
+            time.sleep(1)
+            version = self.hook.get_model_version(version.name, version.version)
+        raise FailedError(
+            f"version {version.version} of {version.name!r} is {version.status} "
+            f"({version.status_message or 'no message'}) after {READY_POLLS} s at the most; it was not promoted, and a "
+            "retry looks at the same version again"
+        )
+
+
+class PromoteModelOperator(ModelControlOperator):
+    """Make a version the champion, only if the champion is still the one it was compared with.
+
+    ``previous_champion`` keeps the way back. One promotion of a model at a time: another one under way makes this
+    task wait shortly and then fail (a retry goes on). A retry after success changes nothing.
+
+    XCom: ``model_name``, ``version``, ``previous_version`` (``none`` when there was no champion), ``moved``.
+
+    :param model_name: registered model (templated).
+    :param version: version to promote (templated).
+    :param expected_champion: version that the gate compared with, or ``none`` (``gate.output["champion_version"]``;
+        templated). A missing value is refused: it does not mean that there is no champion.
+    :param require_gate: refuse a version whose gate verdict is not ``passed``.
+    :param reason: why; recorded with the move (templated).
+    :param plan_only: check everything, say what would be moved, and skip (templated).
+    """
+
+    template_fields: Sequence[str] = ("model_name", "version", "expected_champion", "reason", "plan_only")
+    operator_extra_links = (MlflowModelVersionLink(),)
+    ui_color = "#cfe8d5"
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version: str,
+        expected_champion: str,
+        require_gate: bool = True,
+        reason: str = "",
+        plan_only: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.version = version
+        self.expected_champion = expected_champion
+        self.require_gate = require_gate
+        self.reason = reason
+        self.plan_only = plan_only
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Move the aliases, or find them moved.
+
+        :raises AliasConflictError: when the champion is another one by now; nothing is moved.
+        :raises GateRejectedError: when the version's gate verdict is not ``passed``.
+        :raises ClaimUnavailableError: when another promotion of the model is under way.
+        """
+        name = required_text("model_name", self.model_name)
+        version = self.hook.get_model_version(name, _version("version", self.version))
+        expected = _version("expected_champion", self.expected_champion, none_allowed=True)
+        self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
+        _require_usable(version)
+        if self.require_gate:
+            _require_passed(f"version {version.version} of {name!r}", version.tags.get(contract.TAG_GATE_VERDICT))
+        if flag("plan_only", self.plan_only):
+            raise AirflowSkipException(f"plan only: version {version.version} of {name!r} would become the champion")
+        move = _Move("promote", self, context, self.reason)
+        mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
+        plan = mover.move(
+            lambda model: plan_promotion(
+                model.aliases,
+                model_name=name,
+                version=version.version,
+                expected_champion=None if expected == NO_CHAMPION else expected,
+            ),
+            move.record,
+        )
+        if not plan.is_done or contract.TAG_PROMOTED_AT not in version.tags:
+            self.hook.set_model_version_tag(name, version.version, contract.TAG_PROMOTED_AT, now().isoformat())
+            self.hook.set_model_version_tag(name, version.version, contract.TAG_PROMOTED_BY, move.by)
+        return _moved(name, plan)
+
+
+class RollbackModelOperator(ModelControlOperator):
+    """Make the previous champion, or a named version, the champion again.
+
+    The version that is left behind is tagged with the reason, and ``previous_champion`` is removed: rolling back
+    twice never rolls forward. A retry after success changes nothing.
+
+    XCom: ``model_name``, ``version``, ``previous_version`` (the version that was rolled back), ``moved``.
+
+    :param model_name: registered model (templated).
+    :param to_version: version to go to; empty takes ``previous_champion`` (templated).
+    :param reason: why; recorded with the move (templated).
+    """
+
+    template_fields: Sequence[str] = ("model_name", "to_version", "reason")
+    operator_extra_links = (MlflowModelVersionLink(),)
+    ui_color = "#fbe3c8"
+
+    def __init__(self, *, model_name: str, to_version: str = "", reason: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.to_version = to_version
+        self.reason = reason
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Move the champion alias back.
+
+        :raises AliasConflictError: when there is nothing to go back to; nothing is moved.
+        :raises EvidenceError: when the version to go to is not READY.
+        :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+        """
+        name = required_text("model_name", self.model_name)
+        wanted = _version("to_version", self.to_version) if self.to_version else None
+        key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
+        move = _Move("rollback", self, context, self.reason, key)
+        mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
+
+        def plan(model: Any) -> AliasPlan:
+            made = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
+            _require_usable(self.hook.get_model_version(name, made.champion_after))
+            return made
+
+        plan_made = mover.move(plan, move.record)
+        if plan_made.champion_before:
+            why = self.reason or "no reason given"
+            self.hook.set_model_version_tag(name, plan_made.champion_before, contract.TAG_ROLLED_BACK, why)
+        self.mlflow_model_version_url = self.hook.model_version_url(name, plan_made.champion_after)
+        return _moved(name, plan_made)
+
+
+class _Move:
+    """Who moves the aliases and why, as it is recorded with the registered model."""
+
+    def __init__(
+        self, action: str, operator: ModelControlOperator, context: Context, reason: str, key: str | None = None
+    ) -> None:
+        task = operator.task_key(context)
+        self.action = action
+        self.by = f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
+        self.reason = reason
+        self.identity = key or identity(task, {"action": action})
+
+    def record(self, plan: AliasPlan) -> LastMove:
+        """Describe a plan for the registered model's tag."""
+        return LastMove(
+            action=self.action,
+            identity=self.identity,
+            champion_before=plan.champion_before,
+            champion_after=plan.champion_after,
+            at=now().isoformat(),
+            by=self.by,
+            reason=self.reason,
+        )
+
+
+def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:
+    return {
+        "model_name": name,
+        "version": plan.champion_after,
+        "previous_version": plan.champion_before or NO_CHAMPION,
+        "moved": not plan.is_done,
+    }
+
+
+def _version(name: str, value: Any, *, none_allowed: bool = False) -> str:
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if _VERSION.fullmatch(text) or (none_allowed and text == NO_CHAMPION):
+        return text
+    allowed = "a version number" + (f" or {NO_CHAMPION!r}" if none_allowed else "")
+    raise InvalidArgumentError(
+        f"{name} is {value!r}; allowed: {allowed}. If it comes from another task, that task pushed nothing."
+    )
+
+
+def _require_passed(what: str, verdict: str | None) -> None:
+    if verdict != Verdict.PASSED:
+        raise GateRejectedError(
+            f"{what} has gate verdict {verdict or 'none'}; {Verdict.PASSED.value} is needed. Nothing was changed; "
+            "judge it with EvaluationGateOperator first"
+        )
+
+
+def _require_ready_model(model: LoggedModel) -> LoggedModel:
+    if model.status != "READY":
+        raise EvidenceError(f"logged model {model.uri} is {model.status}, not READY; nothing was registered")
+    return model
+
+
+def _require_usable(version: ModelVersion) -> None:
+    if version.status != "READY":
+        raise EvidenceError(f"version {version.version} of {version.name!r} is {version.status}, not READY")
+
+
+def _quotable(name: str) -> str:
+    if "'" in name or "`" in name:
+        raise InvalidArgumentError(f"model_name is {name!r}; quotes are not allowed in it")
+    return name

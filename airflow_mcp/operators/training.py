@@ -1,0 +1,271 @@
+"""Run a training workload whose result is an MLflow run with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config
+from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.identity import WorkloadInputs, identity
+from airflow_mcp.core.mlflow_entities import LoggedModel, Run
+from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
+from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.operators.base import choice, required_text
+from airflow_mcp.operators.workload import WorkloadOperator, data_name, dataset_pin, file_name
+from airflow_mcp.workloads.source import code_version
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+ON_UNCHANGED = ("train", "reuse")
+_DEFAULT_MODEL_ARTIFACT = "model"
+
+
+class TrainModelOperator(WorkloadOperator):
+    """Train a model against pinned code, data and config; the result is an MLflow run.
+
+    The run is created before the work starts and carries its provenance as tags. The task succeeds only if the
+    run is FINISHED and a model was logged to it. A retry finds what earlier tries left: a finished run is taken
+    as the result, a run left open by a dead try is closed as KILLED before a new one is created.
+
+    XCom: ``run_id``, ``experiment_id``, ``model_uri`` (``models:/<model id>``), ``model_id``, ``identity``,
+    ``inputs`` (fingerprint of code, config, data and image) and ``reused``.
+
+    :param experiment: MLflow experiment; created when missing (templated).
+    :param model_name: registered model that the result is meant for; recorded as a tag (templated).
+    :param script: Python script to train with; runs under ``python -m airflow_mcp.runtime train`` (templated).
+    :param command: command line to run instead of ``script``, for any language (templated).
+    :param arguments: arguments of ``script`` (templated).
+    :param config: mapping, or path of a YAML or JSON file; the workload finds it at ``AIRFLOW_MCP_CONFIG_PATH``
+        (templated; a file's text is passed on as it is).
+    :param dataset: pinned data, ``{uri, version, hash}``; the workload finds it at ``AIRFLOW_MCP_DATA_PATH``
+        (templated).
+    :param model_artifact: name of the logged model to take when the workload logs more than one; None takes the
+        only one, or the one named ``model``.
+    :param on_unchanged: what to do when a finished run with the very same inputs exists in the experiment:
+        ``train`` again; or ``reuse``: hand that run on if nobody has concluded on it yet, and skip this task (and
+        with it the tasks behind it) if its model has been registered or rejected by a gate (templated).
+    :param reason: why this training happens; recorded as a tag (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "experiment",
+        "model_name",
+        "script",
+        "command",
+        "arguments",
+        "config",
+        "dataset",
+        "image",
+        "env",
+        "on_unchanged",
+        "reason",
+    )
+    operator_extra_links = (MlflowRunLink(),)
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        experiment: str,
+        model_name: str = "",
+        script: str | None = None,
+        command: Sequence[str] | None = None,
+        arguments: Sequence[str] = (),
+        config: Mapping[str, Any] | str | None = None,
+        dataset: Mapping[str, str] | None = None,
+        model_artifact: str | None = None,
+        on_unchanged: str = "train",
+        reason: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.experiment = experiment
+        self.model_name = model_name
+        self.script = script
+        self.command = command
+        self.arguments = arguments
+        self.config = config
+        self.dataset = dataset
+        self.model_artifact = model_artifact
+        self.on_unchanged = on_unchanged
+        self.reason = reason
+        if (script is None) == (command is None):
+            raise InvalidArgumentError("exactly one of script and command must be given: script for a Python file")
+        if command is not None and arguments:
+            raise InvalidArgumentError("arguments belong to script; write them into command itself")
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Find, or produce, the run that trained on these inputs.
+
+        :raises InvalidArgumentError: when an argument is wrong.
+        :raises WorkloadError: when the workload fails, or its run is not finished or has no model.
+        """
+        experiment = required_text("experiment", self.experiment)
+        on_unchanged = choice("on_unchanged", self.on_unchanged, ON_UNCHANGED)
+        config = self._config_file()
+        pin = None if self.dataset is None else dataset_pin("dataset", self.dataset)
+        inputs, tags = self._inputs(config, pin)
+        work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
+        experiment_id = self.hook.get_or_create_experiment(experiment)
+        existing = self._finished_attempt(experiment_id, work)
+        if existing is None and on_unchanged == "reuse":
+            existing = self._unchanged(experiment_id, inputs.fingerprint)
+        if existing is not None:
+            self.show_run(existing)
+            return self._result(existing, self._model_of(existing), work, inputs.fingerprint, reused=True)
+        tags |= {contract.TAG_IDENTITY: work, contract.TAG_INPUTS: inputs.fingerprint}
+        run = self.create_run(context, experiment_id, tags)
+        return self.run_tracked(
+            run,
+            describe=lambda: self._describe(context, run, work, config, pin),
+            collect=lambda finished: self._result(
+                finished, self._model_of(finished), work, inputs.fingerprint, reused=False
+            ),
+        )
+
+    def _describe(
+        self, context: Context, run: Run, work: str, config: ConfigFile | None, pin: DatasetPin | None
+    ) -> Workload:
+        """Write the config into the run and describe the workload."""
+        files: tuple[WorkloadFile, ...] = ()
+        if config is not None:
+            path = f"{contract.ARTIFACT_CONFIG_DIR}/{config.name}"
+            self.hook.upload_artifact(run.run_id, path, config.text.encode(), content_type="text/plain")
+            files = (WorkloadFile(contract.ENV_CONFIG_PATH, config.name, config.text),)
+        return self.workload(
+            context,
+            command=self._command(),
+            run=run,
+            identity=work,
+            model_name=self.model_name,
+            dataset=pin,
+            files=files,
+        )
+
+    def _command(self) -> tuple[str, ...]:
+        if self.script is None:
+            return tuple(self.command or ())
+        return self.runtime_command("train", "--script", self.script, "--", *self.arguments)
+
+    def _config_file(self) -> ConfigFile | None:
+        if self.config is None:
+            return None
+        if isinstance(self.config, Mapping):
+            return inline_config(self.config)
+        path = Path(required_text("config", self.config))
+        if path.suffix not in CONFIG_SUFFIXES:
+            raise InvalidArgumentError(
+                f"config is {str(path)!r}; allowed: a mapping or a file {', '.join(CONFIG_SUFFIXES)}"
+            )
+        try:
+            return config_from_text(path.name, path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgumentError(f"config file {path} cannot be read: {error}") from None
+
+    def _inputs(self, config: ConfigFile | None, pin: DatasetPin | None) -> tuple[WorkloadInputs, dict[str, str]]:
+        """Collect what decides the result, and the tags that record it."""
+        code = None if self.script is None else code_version(Path(self.script))
+        command = tuple(self.command or ()) if self.script is None else (file_name(self.script), *self.arguments)
+        inputs = WorkloadInputs(
+            command=command,
+            code_commit=(code.commit or "") if code else "",
+            code_hash=code.content_hash if code else "",
+            config_hash=config.hash if config else "",
+            data=data_name(pin),
+            image=self.image or "",
+        )
+        tags = {
+            contract.TAG_KIND: contract.KIND_TRAINING,
+            contract.TAG_MODEL_NAME: self.model_name,
+            contract.TAG_CODE_COMMIT: f"{inputs.code_commit}{'+changes' if code and code.dirty else ''}",
+            contract.TAG_CODE_HASH: inputs.code_hash,
+            contract.TAG_CONFIG_HASH: inputs.config_hash,
+            contract.TAG_REASON: self.reason,
+        }
+        if pin is not None:
+            tags |= {
+                contract.TAG_DATA_URI: pin.uri,
+                contract.TAG_DATA_VERSION: pin.version,
+                contract.TAG_DATA_HASH: pin.hash,
+            }
+        return inputs, {name: value for name, value in tags.items() if value}
+
+    def _finished_attempt(self, experiment_id: str, work: str) -> Run | None:
+        """Find the finished run of an earlier try that died before it could report."""
+        for run in self.attempts(experiment_id, work):
+            if run.status == "FINISHED" and run.model_ids:
+                self.log.info("An earlier try of this task finished run %s; taking it as the result", run.run_id)
+                return run
+        return None
+
+    def _unchanged(self, experiment_id: str, fingerprint: str) -> Run | None:
+        """Find a finished run with the same inputs.
+
+        :raises AirflowSkipException: when that run's model has been registered, or rejected by a gate.
+        """
+        runs = self.hook.search_runs(
+            [experiment_id],
+            f"tags.`{contract.TAG_INPUTS}` = '{fingerprint}' and attributes.status = 'FINISHED'",
+            ["attributes.start_time DESC"],
+        )
+        for run in runs:
+            if run.tags.get(contract.TAG_KIND) != contract.KIND_TRAINING or not run.model_ids:
+                continue
+            registered = run.tags.get(contract.TAG_MODEL_VERSION)
+            verdict = run.tags.get(contract.TAG_GATE_VERDICT)
+            if registered:
+                raise AirflowSkipException(
+                    f"nothing has changed: run {run.run_id} trained on the same code, config and data and is "
+                    f"registered as {registered}"
+                )
+            if verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE):
+                raise AirflowSkipException(
+                    f"nothing has changed: run {run.run_id} trained on the same code, config and data, and the gate's "
+                    f"verdict on it is {verdict}"
+                )
+            self.log.info("Run %s trained on the same inputs and is not concluded yet; handing it on", run.run_id)
+            return run
+        return None
+
+    def _model_of(self, run: Run) -> LoggedModel:
+        """Find the model that the run promised.
+
+        :raises ResultMissingError: when there is none, or several and none was named.
+        """
+        if not run.model_ids:
+            raise ResultMissingError(
+                f"the training of task {self.task_id!r} ended well, but logged no model to MLflow run {run.run_id}. "
+                "Log one with mlflow.<flavor>.log_model(..., name='model') or autologging, without starting another run"
+            )
+        models = [self.hook.get_logged_model(model_id) for model_id in run.model_ids]
+        wanted = self.model_artifact or (models[0].name if len(models) == 1 else _DEFAULT_MODEL_ARTIFACT)
+        found = [model for model in models if model.name == wanted]
+        if not found:
+            raise ResultMissingError(
+                f"MLflow run {run.run_id} logged {', '.join(sorted(model.name for model in models))}, but no model "
+                f"named {wanted!r}; name the one to take with model_artifact"
+            )
+        model = found[-1]
+        if model.status != "READY":
+            raise ResultMissingError(f"model {model.model_id} of MLflow run {run.run_id} is {model.status}, not READY")
+        return model
+
+    def _result(self, run: Run, model: LoggedModel, work: str, inputs: str, *, reused: bool) -> dict[str, Any]:
+        self.log.info("Trained %s in MLflow run %s", model.uri, run.run_id)
+        return {
+            "run_id": run.run_id,
+            "experiment_id": run.experiment_id,
+            "model_uri": model.uri,
+            "model_id": model.model_id,
+            "identity": work,
+            "inputs": inputs,
+            "reused": reused,
+        }
