@@ -151,6 +151,12 @@ class Judge:
             return self._unreachable(result)
         return self._success(result) if 200 <= result.status < 300 else self._failure(result)
 
+    def describe(self, result: Answer | NoAnswer) -> str:
+        """Return what was asked and how the attempt went, for the log."""
+        if isinstance(result, Answer):
+            return f"{self._asked}: HTTP {result.status}"
+        return f"{self._asked}: no answer: {self._clean(result.reason)}"
+
     def _delay(self, result: Answer | NoAnswer, now: datetime, jitter: float) -> float | None:
         if isinstance(result, Answer):
             outcome = Outcome("answered", result.status, retry_after_seconds(result.headers.get("retry-after"), now))

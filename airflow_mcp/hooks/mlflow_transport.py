@@ -7,6 +7,7 @@ httpx is imported when the first client is built: it would make up a third of th
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -21,6 +22,8 @@ from airflow_mcp.hooks.mlflow_wire import MlflowRequest, MlflowResponse, Operati
 
 if TYPE_CHECKING:
     import httpx
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
 """Longest wait for a connection, when the connection's timeout is not shorter; seconds."""
@@ -180,7 +183,10 @@ def _advance(operation: Operation[T], result: _Result | None) -> MlflowRequest:
 
 
 def _judge(judge: Judge, result: Answer | NoAnswer) -> Verdict:
-    return judge.judge(result, now=datetime.now(UTC), jitter=random.random())  # noqa: S311  (not cryptography)
+    verdict = judge.judge(result, now=datetime.now(UTC), jitter=random.random())  # noqa: S311  (not cryptography)
+    if isinstance(verdict, float):
+        log.warning("%s; asking again in %.1f s", judge.describe(result), verdict)
+    return verdict
 
 
 class _Body:
