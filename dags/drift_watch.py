@@ -54,7 +54,7 @@ with DAG(
         ignored_columns=["target"],
         numerical_method="ks",
         numerical_threshold=0.05,
-        drift_share=0.5,
+        drift_share=0.25,  # a quarter of the columns, where chance alone would give one in twenty
         min_rows=100,
         workload_timeout=timedelta(minutes=15),
     )

@@ -56,6 +56,7 @@ class LoggedModel:
     model_id: str
     name: str
     status: str
+    """``READY``, ``PENDING`` or ``UPLOAD_FAILED`` (MLflow's names without their ``LOGGED_MODEL_``)."""
     source_run_id: str
     artifact_uri: str = ""
 

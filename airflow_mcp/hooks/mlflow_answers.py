@@ -177,7 +177,7 @@ def logged_model(fields: Fields) -> LoggedModel:
     return LoggedModel(
         model_id=info.text("model_id"),
         name=info.optional_text("name"),
-        status=info.text("status"),
+        status=info.text("status").removeprefix("LOGGED_MODEL_"),
         source_run_id=info.optional_text("source_run_id"),
         artifact_uri=info.optional_text("artifact_uri"),
     )
