@@ -1,7 +1,6 @@
 """Performing MLflow operations over HTTP: a blocking and an awaiting driver.
 
 What an attempt means is decided in :mod:`airflow_mcp.hooks.mlflow_outcome`; here is only the sending and waiting.
-httpx is imported when the first client is built: it would make up a third of the hook's own import time.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
 
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError
 from airflow_mcp.hooks.mlflow_outcome import Answer, Judge, NoAnswer, Verdict
 from airflow_mcp.hooks.mlflow_settings import MlflowSettings
 from airflow_mcp.hooks.mlflow_wire import MlflowRequest, MlflowResponse, Operation, T
-
-if TYPE_CHECKING:
-    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +82,6 @@ class SyncDriver:
             self._sleep(verdict)
 
     def _attempt(self, request: MlflowRequest) -> Answer | NoAnswer:
-        import httpx  # noqa: PLC0415  (see the module's docstring)
-
         if self._client is None:
             self._client = httpx.Client(transport=self._transport, **_client_options(self._settings))
         try:
@@ -127,8 +123,6 @@ class AsyncDriver:
         :param operation: description from :mod:`airflow_mcp.hooks.mlflow_api` or its registry twin.
         :return: what the operation returns.
         """
-        import httpx  # noqa: PLC0415  (see the module's docstring)
-
         self._options = self._options or _client_options(self._settings)
         result: _Result | None = None
         try:
@@ -150,8 +144,6 @@ class AsyncDriver:
             await self._sleep(verdict)
 
     async def _attempt(self, client: httpx.AsyncClient, request: MlflowRequest) -> Answer | NoAnswer:
-        import httpx  # noqa: PLC0415  (see the module's docstring)
-
         try:
             async with client.stream(**_request_options(request, self._settings)) as response:
                 body = _Body(request, response)
@@ -208,8 +200,6 @@ class _Body:
 
 
 def _client_options(settings: MlflowSettings) -> dict[str, Any]:
-    import httpx  # noqa: PLC0415  (see the module's docstring)
-
     headers = {"User-Agent": "airflow-mcp"}
     if settings.token:
         headers["Authorization"] = f"Bearer {settings.token}"
@@ -223,8 +213,6 @@ def _client_options(settings: MlflowSettings) -> dict[str, Any]:
 
 
 def _tls(settings: MlflowSettings) -> ssl.SSLContext | bool:
-    import httpx  # noqa: PLC0415  (see the module's docstring)
-
     if settings.verify is False or not settings.base_url.startswith("https:"):
         return False
     if isinstance(settings.verify, str):
@@ -244,8 +232,6 @@ def _request_options(request: MlflowRequest, settings: MlflowSettings) -> dict[s
 
 
 def _no_answer(error: httpx.RequestError, settings: MlflowSettings) -> NoAnswer:
-    import httpx  # noqa: PLC0415  (see the module's docstring)
-
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectTimeout):
         return NoAnswer("not_sent", f"no connection in {min(settings.timeout, CONNECT_TIMEOUT):g} s")
