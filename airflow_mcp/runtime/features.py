@@ -101,7 +101,11 @@ def _as_datetime(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
         return column
     if column.dtype != object:
         raise TypeError("it is neither a time nor text")
-    return pd.to_datetime(column, format="ISO8601", errors="raise")
+    times = pd.to_datetime(column, format="ISO8601", errors="coerce")
+    broken = int((times.isna() & column.notna()).sum())
+    if broken:
+        raise ValueError(f"{broken} values are not ISO 8601 times")
+    return times
 
 
 def _as_it_is(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
