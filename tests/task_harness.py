@@ -1,0 +1,182 @@
+"""Run one operator through Airflow's real task runner, without a metadata database.
+
+Only the supervisor, the process that a task talks to, is replaced: by :class:`FakeSupervisor`, which answers its
+messages from dictionaries. Templating, XCom, skipping, deferral and retries are Airflow's own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class FakeSupervisor:
+    """Answers what a task asks of its supervisor, and keeps everything that it was sent."""
+
+    connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
+    existing_dag_runs: set[tuple[str, str]] = field(default_factory=set)
+    sent: list[Any] = field(default_factory=list)
+
+    def send(self, message: Any) -> Any:
+        """Answer one message."""
+        self.sent.append(message)
+        answer = getattr(self, f"_on_{type(message).__name__}", None)
+        return answer(message) if answer else None
+
+    async def asend(self, message: Any) -> Any:
+        """Answer one message of an asynchronous caller."""
+        return self.send(message)
+
+    def messages(self, kind: str) -> list[Any]:
+        """Give the messages of one kind that were sent, oldest first."""
+        return [message for message in self.sent if type(message).__name__ == kind]
+
+    def _on_GetConnection(self, message: Any) -> Any:
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse
+
+        given = self.connections.get(message.conn_id)
+        if given is None:
+            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+        empty = dict.fromkeys(("host", "schema", "login", "password", "port", "extra"))
+        fields = {**empty, "conn_type": "mlflow", **given}
+        if isinstance(fields["extra"], dict):
+            fields["extra"] = json.dumps(fields["extra"])
+        return ConnectionResult(conn_id=message.conn_id, **fields)
+
+    def _on_GetVariable(self, message: Any) -> Any:
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult
+
+        value = self.variables.get(message.key)
+        if value is None:
+            return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
+        return VariableResult(key=message.key, value=value)
+
+    def _on_SetXCom(self, message: Any) -> None:
+        self.xcoms[(message.task_id, message.key)] = message.value
+
+    def _on_GetXCom(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import XComResult
+
+        return XComResult(key=message.key, value=self.xcoms.get((message.task_id, message.key)))
+
+    def _on_ValidateInletsAndOutlets(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import InactiveAssetsResult
+
+        return InactiveAssetsResult(inactive_assets=[])
+
+    def _on_TriggerDagRun(self, message: Any) -> Any:
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse
+
+        key = (message.dag_id, message.run_id)
+        if key in self.existing_dag_runs:
+            return ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS)
+        self.existing_dag_runs.add(key)
+        return OKResponse(ok=True)
+
+
+@dataclass
+class TaskOutcome:
+    """How a task ended."""
+
+    state: str
+    """Airflow's word: success, failed, up_for_retry, skipped, deferred…"""
+    error: BaseException | None
+    xcom: dict[str, Any]
+    """Everything the task pushed, by key; the result is under ``return_value``."""
+    supervisor: FakeSupervisor
+    operator: BaseOperator
+
+    @property
+    def result(self) -> Any:
+        """What the task returned."""
+        return self.xcom.get("return_value")
+
+
+def run_task(
+    operator: BaseOperator,
+    *,
+    mlflow_url: str | None = None,
+    connections: Mapping[str, Mapping[str, Any]] | None = None,
+    supervisor: FakeSupervisor | None = None,
+    run_id: str = "run-1",
+    try_number: int = 1,
+    params: Mapping[str, Any] | None = None,
+) -> TaskOutcome:
+    """Run an operator as Airflow would.
+
+    :param operator: the operator; put into a Dag of its own when it has none.
+    :param mlflow_url: shorthand for a connection ``mlflow_default`` to this address.
+    :param connections: connection id to fields.
+    :param supervisor: a supervisor to go on with, for its XCom and its Dag runs.
+    :param run_id: Airflow's run id.
+    :param try_number: which try this is, from 1.
+    :param params: params of the Dag run.
+    """
+    import structlog
+    from airflow.sdk.execution_time import task_runner
+
+    known = {"mlflow_default": {"host": mlflow_url}} if mlflow_url else {}
+    supervisor = supervisor or FakeSupervisor(connections={**known, **(connections or {})})
+    if not operator.has_dag():
+        operator.dag = DAG(f"dag_{next(_numbers)}", schedule=None, params=dict(params or {}))
+    instance = _task_instance(operator, run_id, try_number, dict(params or {}))
+    before = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    task_runner.SUPERVISOR_COMMS = supervisor
+    try:
+        context = instance.get_template_context()
+        state, _, error = task_runner.run(instance, context, structlog.get_logger())
+        task_runner.finalize(instance, state, context, structlog.get_logger(), error)
+    finally:
+        task_runner.SUPERVISOR_COMMS = before
+    pushed = {key: value for (task_id, key), value in supervisor.xcoms.items() if task_id == operator.task_id}
+    return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator)
+
+
+def _task_instance(operator: BaseOperator, run_id: str, try_number: int, params: dict[str, Any]) -> Any:
+    from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    from uuid6 import uuid7
+
+    now = dt.datetime.now(dt.UTC)
+    times = dict.fromkeys(("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date"), now)
+    dag_run = DagRun.model_validate(
+        {
+            **times,
+            "dag_id": operator.dag_id,
+            "run_id": run_id,
+            "end_date": None,
+            "run_type": "manual",
+            "state": "running",
+            "conf": params,
+            "consumed_asset_events": [],
+            "partition_key": None,
+        }
+    )
+    retries = operator.retries or 0
+    return RuntimeTaskInstance.model_construct(
+        id=uuid7(),
+        task_id=operator.task_id,
+        dag_id=operator.dag_id,
+        run_id=run_id,
+        try_number=try_number,
+        dag_version_id=uuid7(),
+        map_index=-1,
+        task=operator,
+        start_date=now,
+        max_tries=retries,
+        _ti_context_from_server=TIRunContext(dag_run=dag_run, max_tries=retries, should_retry=try_number <= retries),
+    )
