@@ -28,15 +28,15 @@ class FakeSupervisor:
     existing_dag_runs: set[tuple[str, str]] = field(default_factory=set)
     sent: list[Any] = field(default_factory=list)
 
-    def send(self, message: Any) -> Any:
-        """Answer one message."""
-        self.sent.append(message)
-        answer = getattr(self, f"_on_{type(message).__name__}", None)
-        return answer(message) if answer else None
+    def send(self, msg: Any) -> Any:
+        """Answer one message (the parameter's name is Airflow's)."""
+        self.sent.append(msg)
+        answer = getattr(self, f"_on_{type(msg).__name__}", None)
+        return answer(msg) if answer else None
 
-    async def asend(self, message: Any) -> Any:
+    async def asend(self, msg: Any) -> Any:
         """Answer one message of an asynchronous caller."""
-        return self.send(message)
+        return self.send(msg)
 
     def messages(self, kind: str) -> list[Any]:
         """Give the messages of one kind that were sent, oldest first."""
