@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from airflow_mcp.core.evidence import (
 from airflow_mcp.runtime import latency
 from airflow_mcp.runtime.datasets import load_dataset, public_uri, require_columns
 from airflow_mcp.runtime.environment import read_request
-from airflow_mcp.runtime.models import load_model
+from airflow_mcp.runtime.models import LoadedModel, load_model
 from airflow_mcp.runtime.scoring import ScoredModel, score_models
 from airflow_mcp.runtime.slices import measure_slices
 from airflow_mcp.runtime.tracking import RunLog, library_versions
@@ -50,8 +50,7 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     run.require_active()
     tested = [request.candidate, *([request.champion] if request.champion else [])]
     models = [load_model(model.model_uri) for model in tested]
-    text_columns = set.intersection(*(set(model.text_columns) for model in models))
-    frame, pin = load_dataset(request.dataset, text_columns - {request.target})
+    frame, pin = load_dataset(request.dataset, text_columns(models) - {request.target})
     require_columns(frame, [request.target], "the label (target)")
     require_columns(frame, request.slices, "slices")
     scored = score_models(models, frame, request)
@@ -72,6 +71,13 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     )
     _record(run, evidence, _predictions(frame[request.target], scored), _mlflow_dataset(frame, pin, request.target))
     return evidence
+
+
+def text_columns(models: Sequence[LoadedModel]) -> set[str]:
+    """Give the columns that are text for every model that takes them."""
+    types = [model.column_types for model in models]
+    names = {name for of_model in types for name in of_model}
+    return {name for name in names if {of_model[name] for of_model in types if name in of_model} == {"string"}}
 
 
 def _model_evidence(model: ModelUnderTest, scored: ScoredModel, request: EvaluationRequest) -> ModelEvidence:

@@ -41,9 +41,9 @@ class LoadedModel:
         self._native = _native_model(pyfunc)
 
     @property
-    def text_columns(self) -> list[str]:
-        """Input columns that the signature says are text."""
-        return [name for name, kind, _ in self._columns if kind == "string"]
+    def column_types(self) -> dict[str, str]:
+        """MLflow type of each named input column; empty for a model that takes an array."""
+        return {name: kind for name, kind, _ in self._columns}
 
     @property
     def classes(self) -> list[Any] | None:

@@ -104,8 +104,46 @@ def training(mlflow_server: MlflowServer, tmp_path: Path) -> Training:
     return Training(mlflow_server, tmp_path)
 
 
+def stop_when_started(training: Training, script: str, marker: Path) -> int:
+    """Send SIGTERM to the step alone, as Kubernetes does, and give its exit code."""
+    with subprocess.Popen(training.command(script), env=training.environ) as process:
+        deadline = time.monotonic() + 60
+        while not marker.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(30)
+
+
 def models_of(run: Run) -> list[str]:
     return [item.model_id for item in run.outputs.model_outputs]
+
+
+def test_the_example_of_the_documentation_runs_as_it_is_printed(training: Training) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training-scripts.md").read_text()
+    example = page.split("<!-- example: start -->")[1].split("<!-- example: end -->")[0]
+    training.data.write_text(training.data.read_text().replace("x1,x2,y", "x1,x2,target"))
+    config = training.folder / "config.yaml"
+    config.write_text("n_estimators: 7\n")
+    done = training.start(
+        example.strip().removeprefix("```python").removesuffix("```"), AIRFLOW_MCP_CONFIG_PATH=str(config)
+    )
+    assert done.returncode == 0, done.stderr
+    run = training.run
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"n_estimators": "7"}
+    assert len(models_of(run)) == 1
+
+
+def test_a_script_that_survives_sigterm_was_stopped_all_the_same(training: Training) -> None:
+    marker = training.folder / "started"
+    script = f"""
+        import pathlib, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        pathlib.Path({str(marker)!r}).touch()
+        time.sleep(60)
+    """
+    assert stop_when_started(training, script, marker) == 128 + signal.SIGTERM
+    assert training.run.info.status == "KILLED"
 
 
 def test_an_autologging_script_ends_finished_with_a_model(training: Training) -> None:
@@ -160,12 +198,7 @@ def test_a_script_killed_by_a_signal_gives_128_plus_its_number(training: Trainin
 def test_sigterm_reaches_the_script_and_the_run_ends_killed(training: Training) -> None:
     marker = training.folder / "started"
     script = f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(60)"
-    with subprocess.Popen(training.command(script), env=training.environ) as process:
-        deadline = time.monotonic() + 60
-        while not marker.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGTERM
+    assert stop_when_started(training, script, marker) == 128 + signal.SIGTERM
     assert training.run.info.status == "KILLED"
 
 

@@ -1,0 +1,315 @@
+"""Step ``evaluate`` against a real MLflow server and real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from sklearn import metrics as sk
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.exceptions import DatasetError, FailedError, InvalidArgumentError, MlflowError, RefusedError
+from airflow_mcp.runtime.evaluate import evaluate
+from demo.services import MlflowServer
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
+
+
+class Bench:
+    """Logs models into finished runs and asks for evaluations of them."""
+
+    def __init__(self, server: MlflowServer, folder: Path) -> None:
+        self.client, self.folder, self.url = MlflowClient(server.url), folder, server.url
+
+    def log(self, model: Any, signature: Any, **options: Any) -> tuple[str, str]:
+        """Log a scikit-learn model; give the run's id and the model's address."""
+        with mlflow.start_run(experiment_id="0") as run:
+            info = mlflow.sklearn.log_model(
+                model, name="model", signature=signature, serialization_format="cloudpickle", **options
+            )
+        return run.info.run_id, f"models:/{info.model_id}"
+
+    def environ(self, logged: tuple[str, str], frame: pd.DataFrame, label: str, **changes: Any) -> dict[str, str]:
+        frame.to_csv(self.folder / "data.csv", index=False)
+        request = {
+            "identity": "i",
+            "run_id": logged[0],
+            "candidate": {"model_uri": logged[1], "run_id": logged[0]},
+            "champion": None,
+            "dataset": {"uri": str(self.folder / "data.csv"), "version": "v1"},
+            "target": label,
+            "problem": "classification",
+            "latency_calls": 5,
+            "latency_warmup": 1,
+        }
+        path = self.folder / "request.json"
+        path.write_text(json.dumps(request | changes))
+        return {"MLFLOW_TRACKING_URI": self.url, "AIRFLOW_MCP_REQUEST_PATH": str(path)}
+
+    def stored(self, run_id: str) -> EvaluationEvidence:
+        uri = self.client.get_run(run_id).info.artifact_uri
+        return parse_document(
+            EvaluationEvidence, mlflow.artifacts.load_text(f"{uri}/{contract.ARTIFACT_EVIDENCE}"), "evidence"
+        )
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        return pd.read_parquet(self.client.download_artifacts(run_id, contract.ARTIFACT_PREDICTIONS, str(self.folder)))
+
+    def artifacts(self, run_id: str) -> set[str]:
+        return {item.path for item in self.client.list_artifacts(run_id, "evaluation")}
+
+
+@pytest.fixture
+def bench(mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    return Bench(mlflow_server, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cancer() -> pd.DataFrame:
+    frame: pd.DataFrame = load_breast_cancer(as_frame=True).frame
+    return frame.assign(size=np.where(frame["mean radius"] > 14, "big", "small"))
+
+
+def fit(frame: pd.DataFrame, columns: list[str], target: str = "target", model: Any = None) -> tuple[Any, Any]:
+    estimator = model or make_pipeline(StandardScaler(), LogisticRegression())
+    estimator.fit(frame[columns], frame[target])
+    return estimator, infer_signature(frame[columns], estimator.predict(frame[columns]))
+
+
+def test_candidate_and_champion_on_the_same_rows_by_the_command_line(bench: Bench, cancer: pd.DataFrame) -> None:
+    columns = ["mean radius", "mean texture", "worst area"]
+    candidate, signature = fit(cancer, columns)
+    champion = fit(cancer, columns[:1])
+    logged = bench.log(candidate, signature)
+    champion_uri = bench.log(*champion)[1]
+    environ = bench.environ(
+        logged, cancer, "target", champion={"model_uri": champion_uri, "version": "3"}, slices=["size"]
+    )
+    code = "import sys, runpy; sys.modules['airflow'] = None; sys.argv = ['runtime', 'evaluate']; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "runpy.run_module('airflow_mcp.runtime', run_name='__main__')"],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    evidence, run = bench.stored(logged[0]), bench.client.get_run(logged[0])
+    predicted, scores = candidate.predict(cancer[columns]), candidate.predict_proba(cancer[columns])[:, 1]
+    expected = {
+        "accuracy": sk.accuracy_score(cancer["target"], predicted),
+        "precision": sk.precision_score(cancer["target"], predicted),
+        "recall": sk.recall_score(cancer["target"], predicted),
+        "f1": sk.f1_score(cancer["target"], predicted),
+        "roc_auc": sk.roc_auc_score(cancer["target"], scores),
+        "log_loss": sk.log_loss(cancer["target"], scores),
+    }
+    assert {name: evidence.candidate.metrics[name] for name in expected} == pytest.approx(expected)
+    assert {name: run.data.metrics[f"evaluation/{name}"] for name in expected} == pytest.approx(expected)
+    assert evidence.champion is not None
+    assert evidence.champion.version == "3"
+    assert evidence.champion.metrics["accuracy"] == run.data.metrics["champion/accuracy"] != expected["accuracy"]
+    assert evidence.candidate.metrics["latency_ms"] == evidence.candidate.metrics["latency_ms_p95"] > 0
+    assert (evidence.rows, evidence.dataset.version) == (569, "v1")
+    assert run.info.status == "FINISHED"
+    assert [item.dataset.digest for item in run.inputs.dataset_inputs] == [evidence.dataset.hash[7:39]]
+    assert {(part.value, part.rows) for part in evidence.slices} == {("big", 232), ("small", 337)}
+    table = bench.predictions(logged[0])
+    assert table["row"].tolist() == list(range(569))
+    assert table["candidate_prediction"].tolist() == predicted.tolist()
+    assert table["candidate_score"].tolist() == pytest.approx(scores.tolist())
+    assert {"label", "champion_prediction", "champion_score"} <= set(table.columns)
+    assert bench.artifacts(logged[0]) == {
+        contract.ARTIFACT_EVIDENCE,
+        contract.ARTIFACT_PREDICTIONS,
+        contract.ARTIFACT_SLICES,
+    }
+
+
+def test_slices_weighted_by_rows_give_the_whole(bench: Bench, cancer: pd.DataFrame) -> None:
+    logged = bench.log(*fit(cancer, ["mean radius"]))
+    evidence = evaluate(bench.environ(logged, cancer, "target", slices=["size"]))
+    parts = sum(part.rows * part.candidate["accuracy"] for part in evidence.slices)
+    assert parts / evidence.rows == pytest.approx(evidence.candidate.metrics["accuracy"])
+
+
+def test_three_classes_of_text_are_macro_averaged(bench: Bench) -> None:
+    frame = load_iris(as_frame=True).frame
+    frame["target"] = frame["target"].map({0: "setosa", 1: "versicolor", 2: "virginica"})
+    columns = frame.columns[:2].tolist()
+    model, signature = fit(frame, columns)
+    logged = bench.log(model, signature)
+    evidence = evaluate(bench.environ(logged, frame, "target"))
+    predicted, scores = model.predict(frame[columns]), model.predict_proba(frame[columns])
+    assert evidence.candidate.metrics["f1"] == pytest.approx(sk.f1_score(frame["target"], predicted, average="macro"))
+    assert evidence.candidate.metrics["roc_auc"] == pytest.approx(
+        sk.roc_auc_score(frame["target"], scores, multi_class="ovr")
+    )
+    table = bench.predictions(logged[0])
+    assert table["candidate_score"].tolist() == pytest.approx(scores.max(axis=1).tolist())
+
+
+def test_a_regression_has_its_own_metrics(bench: Bench) -> None:
+    frame = load_diabetes(as_frame=True).frame
+    model, signature = fit(frame, ["bmi", "bp"], model=LinearRegression())
+    evidence = evaluate(bench.environ(bench.log(model, signature), frame, "target", problem="regression"))
+    predicted = model.predict(frame[["bmi", "bp"]])
+    assert evidence.candidate.metrics["r2"] == pytest.approx(sk.r2_score(frame["target"], predicted))
+    assert evidence.candidate.metrics["mae"] == pytest.approx(sk.mean_absolute_error(frame["target"], predicted))
+    assert "accuracy" not in evidence.candidate.metrics
+
+
+def test_without_probabilities_the_metrics_that_need_them_are_undefined(bench: Bench, cancer: pd.DataFrame) -> None:
+    logged = bench.log(*fit(cancer, ["mean radius"], model=LinearSVC()))
+    evidence = evaluate(bench.environ(logged, cancer, "target"))
+    assert set(evidence.candidate.undefined) == {"roc_auc", "log_loss"}
+    assert "predict_proba" in evidence.candidate.undefined["roc_auc"]
+    assert "evaluation/roc_auc" not in bench.client.get_run(logged[0]).data.metrics
+    assert "candidate_score" not in bench.predictions(logged[0]).columns
+
+
+def test_a_model_logged_with_arrays_and_one_that_returns_probabilities(bench: Bench) -> None:
+    frame = load_iris(as_frame=True).frame
+    inputs, y = frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
+    model = LogisticRegression(max_iter=500).fit(inputs, y)
+    plain = bench.log(model, infer_signature(inputs, model.predict(inputs)))
+    proba = bench.log(model, infer_signature(inputs, model.predict_proba(inputs)), pyfunc_predict_fn="predict_proba")
+    evidence = evaluate(bench.environ(plain, frame, "target", champion={"model_uri": proba[1]}))
+    assert evidence.champion is not None
+    expected = {"accuracy": model.score(inputs, y), "log_loss": sk.log_loss(y, model.predict_proba(inputs))}
+    for measured in (evidence.candidate, evidence.champion):
+        assert {name: measured.metrics[name] for name in expected} == pytest.approx(expected)
+    with pytest.raises(DatasetError, match="array of 4 unnamed columns; the dataset has 5"):
+        evaluate(bench.environ(plain, frame.assign(extra=1), "target"))
+
+
+def test_a_text_column_of_one_model_only_keeps_its_zeros(bench: Bench) -> None:
+    frame = pd.DataFrame({"code": ["007", "010"] * 20, "n": [1.0, 2.0] * 20, "y": [0, 1] * 20})
+    encoder = make_pipeline(OneHotEncoder(handle_unknown="error"), LogisticRegression())
+    candidate = bench.log(*fit(frame, ["code"], "y", encoder))
+    champion = bench.log(*fit(frame, ["n"], "y", LogisticRegression()))
+    evidence = evaluate(bench.environ(candidate, frame, "y", champion={"model_uri": champion[1]}))
+    assert evidence.candidate.metrics["accuracy"] == 1.0
+
+
+def test_whole_numbers_in_the_file_fit_a_model_of_fractions(bench: Bench, cancer: pd.DataFrame) -> None:
+    logged = bench.log(*fit(cancer, ["mean radius"]))
+    rounded = cancer.assign(**{"mean radius": cancer["mean radius"].round().astype(int)})
+    assert evaluate(bench.environ(logged, rounded, "target")).rows == len(cancer)
+
+
+@pytest.mark.parametrize(
+    ("change", "request_change", "error", "message"),
+    [
+        (lambda f: f.drop(columns="mean radius"), {}, DatasetError, "'mean radius' is missing"),
+        (
+            lambda f: f.assign(**{"mean radius": "x"}),
+            {},
+            DatasetError,
+            "'mean radius' is object and cannot be given as",
+        ),
+        (lambda f: f, {"target": "y"}, DatasetError, "no column 'y', needed as the label"),
+        (lambda f: f, {"slices": ["region"]}, DatasetError, "no column 'region', needed as slices"),
+        (lambda f: f, {"slices": ["mean area"]}, InvalidArgumentError, "'mean area' has 539; allowed: 50"),
+        (lambda f: f, {"positive_label": "yes"}, InvalidArgumentError, "positive_label 'yes' is not a class"),
+        (lambda f: f.assign(target=f["target"].where(f.index > 1)), {}, DatasetError, "no value in 2 of 569 rows"),
+        (lambda f: f.assign(target=f["target"] + 0.5), {}, DatasetError, "has fractions, so it holds no classes"),
+        (lambda f: f.assign(target="a"), {}, RefusedError, "not one class in common"),
+        (lambda f: f, {"target": "size", "problem": "regression"}, DatasetError, "needs finite numbers"),
+        (lambda f: f.head(0), {}, DatasetError, "has 0 rows"),
+        (lambda f: f, {"candidate": {"model_uri": "models:/nobody/1"}}, MlflowError, "could not load model"),
+        (lambda f: f, {"run_id": "f" * 32}, MlflowError, "not found"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_and_leaves_no_evidence(
+    bench: Bench,
+    cancer: pd.DataFrame,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    request_change: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    logged = bench.log(*fit(cancer, ["mean radius"]))
+    with pytest.raises(error, match=message):
+        evaluate(bench.environ(logged, change(cancer), "target", **request_change))
+    assert bench.artifacts(logged[0]) == set()
+
+
+def test_a_model_without_signature_is_refused_with_the_remedy(bench: Bench, cancer: pd.DataFrame) -> None:
+    logged = bench.log(fit(cancer, ["mean radius"])[0], None)
+    with pytest.raises(RefusedError, match=r"has no signature.*infer_signature"):
+        evaluate(bench.environ(logged, cancer, "target"))
+
+
+def custom_model(behaviour: str) -> Any:
+    """A model whose answers, or whose side effect, a test chooses. MLflow warns when such a class is defined."""
+
+    class Custom(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> Any:
+            if behaviour == "delete":
+                mlflow.MlflowClient().delete_run(model_input["run"].iloc[0])
+            if behaviour == "raise":
+                raise KeyError("inside the model")
+            if behaviour == "short":
+                return np.zeros(1, int)
+            return np.full(len(model_input), np.nan if behaviour == "nan" else 1)
+
+    return Custom()
+
+
+def log_custom(bench: Bench, behaviour: str) -> tuple[tuple[str, str], pd.DataFrame]:
+    with mlflow.start_run(experiment_id="0") as run:
+        frame = pd.DataFrame({"run": [run.info.run_id] * 4, "y": [0, 1, 0, 1]})
+        info = mlflow.pyfunc.log_model(
+            name="model", python_model=custom_model(behaviour), signature=infer_signature(frame[["run"]], np.zeros(4))
+        )
+    return (run.info.run_id, f"models:/{info.model_id}"), frame
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        ("nan", "predicted no finite value for 4 of 4 rows"),
+        ("short", r"output of shape \(1,\) for 4 rows"),
+        ("raise", "failed to predict 4 rows: KeyError: 'inside the model'"),
+        ("delete", "is deleted: nothing can be recorded"),
+    ],
+)
+def test_a_misbehaving_model_or_a_deleted_run_leaves_no_evidence(bench: Bench, behaviour: str, message: str) -> None:
+    logged, frame = log_custom(bench, behaviour)
+    with pytest.raises(RefusedError, match=message):
+        evaluate(bench.environ(logged, frame, "y"))
+    assert bench.artifacts(logged[0]) == set()
+
+
+def test_a_model_that_needs_an_absent_module_says_which(bench: Bench, cancer: pd.DataFrame) -> None:
+    logged = bench.log(*fit(cancer, ["mean radius"]))
+    source = bench.client.get_logged_model(logged[1].removeprefix("models:/")).artifact_location
+    local = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(bench.folder)))
+    description = (local / "MLmodel").read_text().replace("mlflow.sklearn", "no_such_library.flavor")
+    (local / "MLmodel").write_text(description)
+    with pytest.raises(RefusedError, match="needs the module 'no_such_library'"):
+        evaluate(bench.environ(logged, cancer, "target", candidate={"model_uri": str(local)}))
+    (local / "MLmodel").write_text("not: [a model")
+    with pytest.raises(FailedError, match=r"cannot be loaded|could not load"):
+        evaluate(bench.environ(logged, cancer, "target", candidate={"model_uri": str(local)}))
