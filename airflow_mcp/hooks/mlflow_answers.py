@@ -199,20 +199,25 @@ def registered_model(fields: Fields) -> RegisteredModel:
     )
 
 
+def logged_model_id(source: str) -> str:
+    """Return the id in a source ``models:/<model_id>``, or an empty text for any other source."""
+    match = _LOGGED_MODEL_SOURCE.match(source)
+    return match.group(1) if match else ""
+
+
 def model_version(fields: Fields) -> ModelVersion:
     """Return MLflow's ``ModelVersion``.
 
     The server leaves ``model_id`` out of its answers; then it is taken from a source ``models:/<model_id>``.
     """
     source = fields.optional_text("source")
-    logged = _LOGGED_MODEL_SOURCE.match(source)
     return ModelVersion(
         name=fields.text("name"),
         version=fields.text("version"),
         status=fields.text("status"),
         source=source,
         run_id=fields.optional_text("run_id"),
-        model_id=fields.optional_text("model_id") or (logged.group(1) if logged else ""),
+        model_id=fields.optional_text("model_id") or logged_model_id(source),
         status_message=fields.optional_text("status_message"),
         creation_timestamp=fields.whole("creation_timestamp") or 0,
         tags=fields.pairs("tags"),

@@ -371,14 +371,15 @@ def artifact_path(path: str) -> str:
 
     :param path: path with forward slashes.
     :return: the same path.
-    :raises InvalidArgumentError: when it is empty, absolute, or has ``..``, ``%``, ``\\`` or a control character.
+    :raises InvalidArgumentError: when it is empty, absolute, or has ``..``, ``%``, ``#``, ``\\`` or a control
+        character.
     """
     parts = path.split("/")
-    unsafe = any(character in "%\\" or not character.isprintable() for character in path)
+    unsafe = any(character in "%#\\" or not character.isprintable() for character in path)
     if unsafe or any(part in ("", ".", "..") for part in parts):
         raise InvalidArgumentError(
             f"artifact path {path!r}: allowed is a relative path such as 'gate/report.json', "
-            "without empty parts, '.', '..', '%' and backslashes. Nothing was sent"
+            "without empty parts, '.', '..', '%', '#' and backslashes. Nothing was sent"
         )
     return path
 

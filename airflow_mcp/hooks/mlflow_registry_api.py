@@ -90,7 +90,8 @@ def create_model_version(
     :param name: name of the model, which must exist.
     :param source: where its files are: ``models:/<model_id>``, or an artifact URI inside ``run_id``'s artifacts.
     :param run_id: run that made it; empty leaves it unset.
-    :param model_id: logged model that it is; empty leaves it unset.
+    :param model_id: logged model that it is; empty takes it from a source ``models:/<model_id>``, because the
+        server refuses such a source without it.
     :param tags: tags to create it with.
     :param description: text for people.
     :return: the model version.
@@ -98,6 +99,7 @@ def create_model_version(
     """
     require("model name", name)
     require("source", source)
+    model_id = model_id or answers.logged_model_id(source)
     optional = {"run_id": run_id, "model_id": model_id, "description": description}
     body = {"name": name, "source": source, "tags": key_values(tags)}
     body |= {key: value for key, value in optional.items() if value}

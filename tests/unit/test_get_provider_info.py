@@ -1,0 +1,83 @@
+"""Airflow sees the provider as it is meant: strict schema, hook, connection form, links, options."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers_manager import ProvidersManager
+from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+from airflow_mcp import __version__
+from airflow_mcp.get_provider_info import get_provider_info
+from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.mlflow_settings import EXTRA_FIELDS
+
+
+def check(info: dict[str, Any]) -> None:
+    """Check against the schema of Airflow's own providers, which knows no unknown keys."""
+    schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
+    jsonschema.validate({**info, "state": "ready", "versions": [__version__], "source-date-epoch": 0}, schema)
+
+
+def test_the_metadata_meets_the_strict_schema() -> None:
+    check(get_provider_info())
+
+
+def rename_top(info: dict[str, Any]) -> None:
+    info["conection-types"] = info.pop("connection-types")
+
+
+def rename_label(info: dict[str, Any]) -> None:
+    field = info["connection-types"][0]["conn-fields"]["token"]
+    field["lable"] = field.pop("label")
+
+
+def wrong_type(info: dict[str, Any]) -> None:
+    info["config"]["airflow_mcp"]["options"]["runtime"]["type"] = "text"
+
+
+@pytest.mark.parametrize("spoil", [rename_top, rename_label, wrong_type])
+def test_the_strict_schema_notices_a_typo(spoil: Callable[[dict[str, Any]], None]) -> None:
+    info = copy.deepcopy(get_provider_info())
+    spoil(info)
+    with pytest.raises(jsonschema.ValidationError):
+        check(info)
+
+
+def test_airflow_lists_the_hook() -> None:
+    hook = ProvidersManagerTaskRuntime().hooks["mlflow"]
+    assert hook is not None
+    assert (hook.hook_name, hook.package_name, hook.connection_id_attribute_name) == (
+        MlflowHook.hook_name,
+        "airflow-mcp",
+        MlflowHook.conn_name_attr,
+    )
+    assert hook.connection_testable
+
+
+def test_the_connection_form_has_every_extra_that_is_read() -> None:
+    widgets = ProvidersManager().connection_form_widgets
+    assert {widget.field_name for widget in widgets.values() if widget.package_name == "airflow-mcp"} == set(
+        EXTRA_FIELDS
+    )
+
+
+def test_every_named_class_exists_and_the_links_are_listed() -> None:
+    info = get_provider_info()
+    for dotted in [*info["extra-links"], *(kind["hook-class-name"] for kind in info["connection-types"])]:
+        module, _, name = dotted.rpartition(".")
+        assert getattr(importlib.import_module(module), name)
+    assert set(info["extra-links"]) <= set(ProvidersManager().extra_links_class_names)
+
+
+def test_nothing_secret_is_shown_in_the_form() -> None:
+    form = get_provider_info()["connection-types"][0]["conn-fields"]
+    assert form["token"]["schema"]["format"] == "password"
