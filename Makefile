@@ -1,0 +1,45 @@
+# `make demo` plays four nights; `make test` runs lint, types and every test. Both create .venv when it is missing.
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo demo-ui test lint types unit integration benchmark clean distclean
+
+demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
+	$(BIN)/python -m demo run
+
+demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo
+	$(BIN)/python -m demo ui
+
+test: lint types  ## everything that must hold before a commit lands
+	$(BIN)/pytest -m "not benchmark"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest tests/unit
+
+integration: $(READY)
+	$(BIN)/pytest -m integration
+
+benchmark: $(READY)  ## prints figures next to those of the peers, measured in the same run
+	$(BIN)/pytest -m benchmark -s tests/benchmarks
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:  ## remove what demo and tests wrote
+	rm -rf .demo .pytest_cache .mypy_cache .ruff_cache
+
+distclean: clean  ## remove the environment too
+	rm -rf $(VENV)

@@ -1,0 +1,94 @@
+"""``python -m demo run`` plays four nights; ``python -m demo ui`` shows them in Airflow's web UI."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from demo.nights import DRIFT, MODEL, RETRAIN, Night, Nights
+from demo.stage import REPOSITORY, Stage
+
+_started = time.monotonic()
+
+
+def main() -> int:
+    """Read the command line and do what it asks for.
+
+    :return: exit code; 0 only if every night ended as it should.
+    """
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("what", choices=["run", "ui"])
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".demo", help="where everything is written")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return run(arguments.folder) if arguments.what == "run" else ui(arguments.folder)
+    except KeyboardInterrupt:
+        say("\nstopped")
+        return 130
+
+
+def run(folder: Path) -> int:
+    """Play the four nights from nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    stage = Stage(folder)
+    say("Starting a real MLflow server and a real Airflow on this machine …")
+    with stage:
+        say(f"  MLflow  {stage.mlflow.url}\n  Airflow {stage.airflow.url}")
+        for dag_id in (RETRAIN, DRIFT):
+            stage.api.wait_for_dag(dag_id)
+            stage.api.unpause(dag_id)
+        nights = Nights(stage, say).play()
+    _table(nights)
+    return 1 if any(night.problems for night in nights) else 0
+
+
+def ui(folder: Path) -> int:
+    """Start what an earlier ``run`` left and wait for Ctrl-C."""
+    stage = Stage(folder)
+    if not stage.has_run:
+        say(f"{folder} holds no demo; play it first: make demo")
+        return 2
+    with stage:
+        say(f"Airflow  {stage.airflow.url}   ({stage.login})")
+        say(f"MLflow   {stage.mlflow.url}")
+        say(f"Status   airflow-mcp status {MODEL} --tracking-uri {stage.mlflow.url}")
+        say("Ctrl-C stops both.")
+        signal.pause()
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line with the seconds since the start."""
+    head = f"[{time.monotonic() - _started:5.0f} s] "
+    text = line.lstrip("\n")
+    print("\n" * (len(line) - len(text)) + head + text.replace("\n", "\n" + " " * len(head)), flush=True)
+
+
+def _table(nights: list[Night]) -> None:
+    say("\nFour nights")
+    print(f"\n  {'night':<22}{'champion':<10}{'previous':<10}{'trainings':<11}{'what happened'}")
+    for night in nights:
+        verdict = night.story if not night.problems else "NOT AS IT SHOULD BE: " + night.problems[0].splitlines()[0]
+        print(
+            f"  {f'{night.number} {night.title}':<22}{night.champion:<10}{night.previous:<10}"
+            f"{night.trainings:<11}{verdict}  ({night.seconds:.0f} s)"
+        )
+    print("\nReports, to be opened in a browser:")
+    for report in [report for night in nights for report in night.reports]:
+        print(f"  {report}")
+    print("\nLook further:\n  make demo-ui      Airflow's web UI and MLflow with these runs")
+    print("  make clean        remove everything the demo wrote\n", flush=True)
+
+
+def _stop(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Four nights in the life of a model, each with what must have happened by the morning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_mcp.core.contract import (
+    ALIAS_CHAMPION,
+    ALIAS_PREVIOUS_CHAMPION,
+    ARTIFACT_DRIFT_REPORT_HTML,
+    ARTIFACT_GATE_REPORT_HTML,
+    KIND_TRAINING,
+    TAG_KIND,
+)
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.exceptions import MlflowNotFoundError
+from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
+from demo.data import write_version
+from demo.stage import Stage
+
+MODEL = "breast_cancer"
+RETRAIN, DRIFT = "nightly_retrain", "drift_watch"
+_RUN_TIMEOUT = 240
+
+
+@dataclass
+class Night:
+    """One row of the table at the end."""
+
+    number: int
+    title: str
+    story: str = ""
+    champion: str = "none"
+    previous: str = "none"
+    trainings: int = 0
+    reports: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def expect(self, what: str, got: Any, wanted: Any) -> None:
+        """Note a difference between what happened and what should have."""
+        if got != wanted:
+            self.problems.append(f"{what}: expected {wanted!r}, got {got!r}")
+
+
+class Nights:
+    """Plays the nights on a running stage.
+
+    :param stage: MLflow and Airflow, running.
+    :param say: receives one line of progress at a time.
+    """
+
+    def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
+        self.stage, self.say = stage, say
+
+    def play(self) -> list[Night]:
+        """Play all four nights; a night that goes wrong does not stop the next."""
+        return [
+            self._night(1, "the first model", self._first_model),
+            self._night(2, "a quiet night", self._quiet),
+            self._night(3, "the data shifts", self._shift),
+            self._night(4, "a bad night", self._bad),
+        ]
+
+    def _night(self, number: int, title: str, play: Callable[[Night], None]) -> Night:
+        night = Night(number, title)
+        self.say(f"\nNight {number}: {title}")
+        started = time.monotonic()
+        try:
+            play(night)
+        except Exception as error:  # whatever it was, it belongs into the table
+            night.problems.append(f"{type(error).__name__}: {error}")
+        night.seconds = time.monotonic() - started
+        aliases = self._aliases()
+        night.champion = aliases.get(ALIAS_CHAMPION, "none")
+        night.previous = aliases.get(ALIAS_PREVIOUS_CHAMPION, "none")
+        night.trainings = len(self._trainings())
+        for problem in night.problems:
+            self.say(f"  NOT AS IT SHOULD BE: {problem}")
+        return night
+
+    def _first_model(self, night: Night) -> None:
+        write_version(self.stage.data, "night-1")
+        run_id, tasks = self._run(night, RETRAIN, "success", {"reason": "first model"})
+        self._expect_tasks(night, tasks, dict.fromkeys(tasks, "success"))
+        self._expect_registry(night, champion="1", previous=None, trainings=1)
+        self._keep_gate_report(night, run_id)
+        night.story = f"trained, passed the gate ({self._accuracy(run_id)}), registered, promoted"
+
+    def _quiet(self, night: Night) -> None:
+        drift_run, tasks = self._run(night, DRIFT, "success", {"cooldown_hours": 0})
+        self._expect_tasks(night, tasks, {"drift_check": "success", "retrain": "skipped"})
+        drift = self.stage.api.xcom(DRIFT, drift_run, "drift_check")
+        night.expect("drift verdict", drift["verdict"], "not_drifted")
+        self._keep_drift_report(night, drift["run_id"])
+        _, tasks = self._run(night, RETRAIN, "success", {"reason": "nightly"})
+        self._expect_tasks(night, tasks, {"train": "skipped", "promote": "skipped"})
+        self._expect_registry(night, champion="1", previous=None, trainings=1)
+        night.story = f"no drift ({_columns(drift)}), no new data: nothing retrained"
+
+    def _shift(self, night: Night) -> None:
+        write_version(self.stage.data, "night-3")
+        drift_run, tasks = self._run(night, DRIFT, "success", {"cooldown_hours": 0})
+        self._expect_tasks(night, tasks, {"drift_check": "success", "retrain": "success"})
+        drift = self.stage.api.xcom(DRIFT, drift_run, "drift_check")
+        night.expect("drift verdict", drift["verdict"], "drifted")
+        self._keep_drift_report(night, drift["run_id"])
+        run_id = self.stage.api.xcom(DRIFT, drift_run, "retrain", "triggered_run_id")
+        self._wait(night, RETRAIN, run_id, "success")
+        self._keep_gate_report(night, run_id)
+        _, tasks = self._run(night, DRIFT, "success", {"cooldown_hours": 0})
+        self._expect_tasks(night, tasks, {"retrain": "skipped"})
+        triggered = [run for run in self.stage.api.list_runs(RETRAIN) if run["dag_run_id"].startswith("retrain__")]
+        night.expect("retrains triggered", len(triggered), 1)
+        self._expect_registry(night, champion="2", previous="1", trainings=2)
+        night.story = f"drift ({_columns(drift)}): retrained once, challenger wins ({self._accuracy(run_id)})"
+
+    def _bad(self, night: Night) -> None:
+        write_version(self.stage.data, "night-4")
+        run_id, tasks = self._run(night, RETRAIN, "failed", {"reason": "nightly"})
+        self._expect_tasks(
+            night, tasks, {"train": "success", "evaluate": "success", "gate": "failed", "register": "upstream_failed"}
+        )
+        night.expect("gate verdict", self.stage.api.xcom(RETRAIN, run_id, "gate", "verdict"), "failed")
+        self._expect_registry(night, champion="2", previous="1", trainings=3)
+        night.expect("versions registered", self._versions(), 2)
+        self._keep_gate_report(night, run_id)
+        night.story = f"broken labels: gate says failed ({self._accuracy(run_id)}), champion untouched"
+
+    def _run(self, night: Night, dag_id: str, wanted: str, conf: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Trigger a Dag as a user would, over the REST API, and wait for its end."""
+        run_id = self.stage.api.trigger(dag_id, conf, note=f"demo, night {night.number}")
+        return run_id, self._wait(night, dag_id, run_id, wanted)
+
+    def _wait(self, night: Night, dag_id: str, run_id: str, wanted: str) -> dict[str, Any]:
+        self.say(f"  {dag_id} ({run_id})")
+        state = self.stage.api.wait_for_run(dag_id, run_id, _RUN_TIMEOUT, self._progress)
+        tasks = self.stage.api.task_states(dag_id, run_id)
+        night.expect(f"{dag_id} ends", state, wanted)
+        if state != wanted:
+            for task_id in [name for name, task_state in tasks.items() if task_state == "failed"]:
+                log = self.stage.api.task_log(dag_id, run_id, task_id)
+                night.problems.append(f"log of {task_id}:\n" + "\n".join(log.splitlines()[-15:]))
+        return tasks
+
+    def _progress(self, task_id: str, state: str) -> None:
+        if state in ("success", "failed", "skipped", "upstream_failed", "up_for_retry"):
+            self.say(f"    {task_id:<14}{state}")
+
+    def _expect_tasks(self, night: Night, tasks: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
+        for task_id, state in wanted.items():
+            night.expect(f"task {task_id}", tasks.get(task_id), state)
+
+    def _expect_registry(self, night: Night, *, champion: str, previous: str | None, trainings: int) -> None:
+        aliases = self._aliases()
+        night.expect("champion", aliases.get(ALIAS_CHAMPION), champion)
+        night.expect("previous_champion", aliases.get(ALIAS_PREVIOUS_CHAMPION), previous)
+        runs = self._trainings()
+        night.expect("trainings", len(runs), trainings)
+        night.expect("runs left open", [run.run_id for run in runs if run.is_live], [])
+
+    def _aliases(self) -> Mapping[str, str]:
+        try:
+            return self.stage.registry.perform(mlflow_registry_api.get_registered_model(MODEL)).aliases
+        except MlflowNotFoundError:
+            return {}
+
+    def _versions(self) -> int:
+        return len(self.stage.registry.perform(mlflow_registry_api.search_model_versions(f"name = '{MODEL}'")))
+
+    def _trainings(self) -> list[Run]:
+        experiment = self.stage.registry.perform(mlflow_api.get_experiment_by_name(MODEL))
+        if experiment is None:
+            return []
+        only_trainings = f"tags.`{TAG_KIND}` = '{KIND_TRAINING}'"
+        return self.stage.registry.perform(mlflow_api.search_runs([experiment.experiment_id], only_trainings))
+
+    def _accuracy(self, run_id: str) -> str:
+        gate = self.stage.api.xcom(RETRAIN, run_id, "gate")
+        rule = next(rule for rule in gate["rules"] if rule["metric"] == "accuracy")
+        champion = next((rule["champion_value"] for rule in gate["rules"] if rule["champion_value"] is not None), None)
+        against = "" if champion is None else f", champion {champion:.3f}"
+        return f"accuracy {rule['value']:.3f}{against}"
+
+    def _keep_gate_report(self, night: Night, run_id: str) -> None:
+        mlflow_run = self.stage.api.xcom(RETRAIN, run_id, "gate", "run_id")
+        self._keep(night, "gate", mlflow_run, ARTIFACT_GATE_REPORT_HTML)
+
+    def _keep_drift_report(self, night: Night, mlflow_run: str) -> None:
+        self._keep(night, "drift", mlflow_run, ARTIFACT_DRIFT_REPORT_HTML)
+
+    def _keep(self, night: Night, kind: str, mlflow_run: str, artifact: str) -> None:
+        """Copy a report out of MLflow, so that it can be opened when the demo is over."""
+        path = self.stage.reports / f"night-{night.number}-{kind}.html"
+        path.write_bytes(self.stage.registry.perform(mlflow_api.download_artifact(mlflow_run, artifact)))
+        night.reports.append(path)
+
+
+def _columns(drift: Mapping[str, Any]) -> str:
+    return f"{len(drift['drifted_columns'])} columns, {drift['drift_share']:.0%}"

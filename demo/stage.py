@@ -1,0 +1,95 @@
+"""Everything the demo runs on: one folder with MLflow, Airflow, data and reports; started and stopped together."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from airflow_mcp.hooks.mlflow_settings import MlflowSettings
+from airflow_mcp.hooks.mlflow_transport import SyncDriver
+from demo.airflow_api import AirflowApi
+from demo.airflow_stack import ADMIN, AirflowStack
+from demo.services import LOOPBACK, MlflowServer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Stage:
+    """A real MLflow server and a real Airflow on loopback, with the Dags of this repository.
+
+    :param folder: everything is written below it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.data, self.reports = self.folder / "data", self.folder / "reports"
+        self._notes = self.folder / "stage.json"
+        self.mlflow = MlflowServer(self.folder / "mlflow", self._free_port_of_last_time())
+        self.airflow = AirflowStack(
+            self.folder / "airflow",
+            REPOSITORY / "dags",
+            env={
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+                "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": self.mlflow.url}),
+                "AIRFLOW_VAR_BREAST_CANCER_DATA": str(self.data),
+                "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # nights pass when the demo says so
+            },
+        )
+        self.registry = SyncDriver(MlflowSettings("demo", self.mlflow.url, self.mlflow.url))
+        self.api: AirflowApi
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the folder holds what an earlier start left."""
+        return self._notes.exists()
+
+    @property
+    def login(self) -> str:
+        """User and password of Airflow's web UI."""
+        return f"{ADMIN} / {self.airflow.password}"
+
+    def __enter__(self) -> Self:
+        self.reports.mkdir(parents=True, exist_ok=True)
+        try:
+            with ThreadPoolExecutor() as pool:
+                mlflow, airflow = pool.submit(self.mlflow.start), pool.submit(self.airflow.start)
+                mlflow.result(), airflow.result()
+            self._notes.write_text(json.dumps({"mlflow_port": self.mlflow.port}))
+            self.api = self.airflow.api()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop both, whatever state they are in."""
+        self.registry.close()
+        try:
+            self.airflow.stop()
+        finally:
+            self.mlflow.stop()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.api.close()
+        self.stop()
+
+    def _free_port_of_last_time(self) -> int | None:
+        """Take the same MLflow port again, so that the links of earlier runs keep working."""
+        if not self._notes.exists():
+            return None
+        port = int(json.loads(self._notes.read_text())["mlflow_port"])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                return None
+        return port
