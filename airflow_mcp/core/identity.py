@@ -40,6 +40,7 @@ class WorkloadInputs:
 
     command: tuple[str, ...]
     code_commit: str = ""
+    """Latest commit that changed the folder of the code."""
     code_hash: str = ""
     config_hash: str = ""
     data: str = ""

@@ -55,6 +55,9 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             return self.act(context)
         except RefusedError as error:
             raise AirflowFailException(str(error)) from error
+        finally:
+            if "hook" in self.__dict__:
+                self.hook.close()
 
     def act(self, context: Context) -> dict[str, Any]:
         """Do what the operator is for.

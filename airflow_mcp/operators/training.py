@@ -19,7 +19,7 @@ from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import choice, required_text
 from airflow_mcp.operators.workload import WorkloadOperator, data_name, dataset_pin, file_name
-from airflow_mcp.workloads.source import code_version
+from airflow_mcp.workloads.source import CodeVersion, code_version
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -176,7 +176,7 @@ class TrainModelOperator(WorkloadOperator):
         command = tuple(self.command or ()) if self.script is None else (file_name(self.script), *self.arguments)
         inputs = WorkloadInputs(
             command=command,
-            code_commit=(code.commit or "") if code else "",
+            code_commit=(code.folder_commit or "") if code else "",
             code_hash=code.content_hash if code else "",
             config_hash=config.hash if config else "",
             data=data_name(pin),
@@ -185,7 +185,7 @@ class TrainModelOperator(WorkloadOperator):
         tags = {
             contract.TAG_KIND: contract.KIND_TRAINING,
             contract.TAG_MODEL_NAME: self.model_name,
-            contract.TAG_CODE_COMMIT: f"{inputs.code_commit}{'+changes' if code and code.dirty else ''}",
+            contract.TAG_CODE_COMMIT: _commit_tag(code),
             contract.TAG_CODE_HASH: inputs.code_hash,
             contract.TAG_CONFIG_HASH: inputs.config_hash,
             contract.TAG_REASON: self.reason,
@@ -269,3 +269,10 @@ class TrainModelOperator(WorkloadOperator):
             "inputs": inputs,
             "reused": reused,
         }
+
+
+def _commit_tag(code: CodeVersion | None) -> str:
+    """Write a commit, marked when the script differs from what it holds."""
+    if code is None or code.commit is None:
+        return ""
+    return f"{code.commit}{'+changes' if code.dirty else ''}"

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.ports import TaskLog
     from airflow_mcp.core.workload import Workload
-
-
-class WorkloadLog(Protocol):
-    """The part of a logger that backends use: ``logging.Logger`` and Airflow's task logger both have it."""
-
-    def info(self, msg: str, /, *args: object) -> Any:
-        """Log ``msg % args`` as information."""
-
-    def warning(self, msg: str, /, *args: object) -> Any:
-        """Log ``msg % args`` as a warning."""
 
 
 class WorkloadBackend(ABC):
     """Runs one workload to its end. One object serves one task try."""
 
     @abstractmethod
-    def run(self, workload: Workload, *, log: WorkloadLog) -> None:
+    def run(self, workload: Workload, *, log: TaskLog) -> None:
         """Run the workload and return when it ended well.
 
         A backend that waits without a worker slot may raise Airflow's ``TaskDeferred`` instead;
@@ -45,7 +36,7 @@ class WorkloadBackend(ABC):
         """
 
     @abstractmethod
-    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: WorkloadLog) -> None:
+    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog) -> None:
         """Go on after a deferral; ends like :meth:`run`.
 
         :param workload: the workload that :meth:`run` was given.

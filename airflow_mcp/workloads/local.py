@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.exceptions import (
     InvalidArgumentError,
     WorkloadError,
     WorkloadFailedError,
     WorkloadTimeoutError,
 )
-from airflow_mcp.workloads.base import WorkloadBackend, WorkloadLog
+from airflow_mcp.workloads.base import WorkloadBackend
 from airflow_mcp.workloads.output import OutputLog
 from airflow_mcp.workloads.process import GuardedProcess
 
@@ -56,7 +57,7 @@ class LocalBackend(WorkloadBackend):
         self._is_cancelled = False
         self._process: GuardedProcess | None = None
 
-    def run(self, workload: Workload, *, log: WorkloadLog) -> None:
+    def run(self, workload: Workload, *, log: TaskLog) -> None:
         """Run the workload and return when it ended with exit code 0.
 
         Whatever ends this method (a time-out of Airflow, an interrupt, any exception), everything the workload
@@ -101,7 +102,7 @@ class LocalBackend(WorkloadBackend):
         if process is not None:
             process.terminate()
 
-    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: WorkloadLog) -> NoReturn:
+    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog) -> NoReturn:
         """Refuse: this backend never defers, so there is nothing to go on with.
 
         :raises InvalidArgumentError: always.
@@ -124,7 +125,7 @@ class LocalBackend(WorkloadBackend):
         except OSError as error:
             raise _start_error(workload, error.errno or 0) from error
 
-    def _judge(self, workload: Workload, process: GuardedProcess, output: OutputLog, log: WorkloadLog) -> None:
+    def _judge(self, workload: Workload, process: GuardedProcess, output: OutputLog, log: TaskLog) -> None:
         start_error, exit_code = process.report("error"), process.report("exit")
         if self._is_cancelled:
             message = f"Workload {workload.name!r} was cancelled and stopped with everything it had started."

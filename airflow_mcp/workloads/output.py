@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from airflow_mcp.workloads.base import WorkloadLog
+    from airflow_mcp.core.ports import TaskLog
 
 LINE_LIMIT = 8192
 """Characters of one line that are kept."""
@@ -29,7 +29,7 @@ class OutputLog:
     :param secrets: values that are replaced by ``***`` wherever they appear, also URL-quoted and line by line.
     """
 
-    def __init__(self, log: WorkloadLog, *, limit_bytes: int, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, log: TaskLog, *, limit_bytes: int, secrets: Iterable[str] = ()) -> None:
         self._log = log
         self._limit_bytes = limit_bytes
         forms = _forms_of(secrets)

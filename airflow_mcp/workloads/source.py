@@ -26,6 +26,9 @@ class CodeVersion:
     """Whether the script differs from that commit; True as well when nobody can tell (``commit`` is None)."""
     content_hash: str
     """``sha256:<hex>`` of the script's bytes."""
+    folder_commit: str | None = None
+    """Latest commit that changed anything in the script's folder; None when ``commit`` is. It stays the same while
+    the rest of the repository moves on."""
 
 
 def code_version(path: Path) -> CodeVersion:
@@ -43,18 +46,33 @@ def code_version(path: Path) -> CodeVersion:
             f"script={str(path)!r} cannot be read: {error.strerror}. Allowed: a readable file. Nothing was started."
         ) from error
     commit, dirty = _commit_of(script)
-    return CodeVersion(commit, dirty, f"sha256:{hashlib.sha256(content).hexdigest()}")
+    content_hash = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if commit is None:
+        return CodeVersion(None, dirty, content_hash)
+    folder_commit = "".join(_git(script, "log", "-1", "--format=%H", "--", ".") or ())
+    return CodeVersion(commit, dirty, content_hash, folder_commit or None)
 
 
 def _commit_of(script: Path) -> tuple[str | None, bool]:
     """Ask Git for the commit and whether the script is exactly what it holds; no answer is (None, True)."""
     status = ("status", "--porcelain=v2", "--branch", "--ignored", "--untracked-files=all", "--", script.name)
+    lines = _git(script, *status)
+    if lines is None:
+        return None, True
+    commit = next((line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")), "")
+    if not commit or not all(character in "0123456789abcdef" for character in commit):
+        return None, True
+    return commit, any(not line.startswith("#") for line in lines)
+
+
+def _git(script: Path, *command: str) -> list[str] | None:
+    """Ask Git in the script's folder; None when it does not answer."""
     # A Dag folder is not this user's own: no program of its configuration is run, no index is rewritten.
     safe = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         answer = subprocess.run(
-            ["git", *safe, "-C", str(script.parent), "--literal-pathspecs", *status],  # noqa: S607  (git is found in PATH)
+            ["git", *safe, "-C", str(script.parent), "--literal-pathspecs", *command],  # noqa: S607  (git is in PATH)
             capture_output=True,
             check=True,
             env={**env, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
@@ -62,9 +80,5 @@ def _commit_of(script: Path) -> tuple[str | None, bool]:
             timeout=_GIT_TIMEOUT_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
-        return None, True
-    lines = answer.stdout.decode(errors="replace").splitlines()
-    commit = next((line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")), "")
-    if not commit or not all(character in "0123456789abcdef" for character in commit):
-        return None, True
-    return commit, any(not line.startswith("#") for line in lines)
+        return None
+    return answer.stdout.decode(errors="replace").splitlines()

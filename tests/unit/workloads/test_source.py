@@ -120,3 +120,30 @@ def test_a_program_in_the_repositorys_configuration_is_not_run(repository: Path,
 def test_what_is_not_a_readable_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"script='.*' cannot be read: "):
         code_version(tmp_path / name)
+
+
+def test_the_folder_commit_stays_while_the_rest_of_the_repository_moves_on(tmp_path: Path) -> None:
+    def git(*command: str) -> str:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+        done = subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    script = tmp_path / "model" / "train.py"
+    script.parent.mkdir()
+    script.write_text("print(1)\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    first = git("rev-parse", "HEAD")
+    (tmp_path / "README.md").write_text("unrelated\n")
+    git("add", ".")
+    git("commit", "-qm", "two")
+    second = git("rev-parse", "HEAD")
+
+    unrelated = code_version(script)
+    assert (unrelated.commit, unrelated.folder_commit) == (second, first)
+
+    (script.parent / "features.py").write_text("X = 1\n")
+    git("add", ".")
+    git("commit", "-qm", "three")
+    assert code_version(script).folder_commit == git("rev-parse", "HEAD")
