@@ -53,7 +53,7 @@ def config_from_text(name: str, text: str) -> ConfigFile:
     """
     try:
         values = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: broken JSON, and dates such as 2026-13-01 in YAML
         raise InvalidArgumentError(f"config file {name} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise InvalidArgumentError(

@@ -18,12 +18,12 @@ def choose_version(requested: str, available: Iterable[str], *, root: str) -> st
     after ``v9`` and ``2026-11-02`` after ``2026-11-01``.
 
     :param requested: a version's name, or ``latest``.
-    :param available: names of the versions there are.
+    :param available: names of the versions there are; one named ``latest`` does not count, since what it means changes.
     :param root: where they are, for the message.
     :raises InvalidArgumentError: when the name cannot be a version (for example a path).
     :raises DatasetError: when there is no such version.
     """
-    versions = sorted((name for name in available if _VERSION.fullmatch(name)), key=_natural)
+    versions = sorted((name for name in available if name != LATEST and _VERSION.fullmatch(name)), key=_order)
     if requested == LATEST:
         if not versions:
             raise DatasetError(f"{root} has no data version; expected folders like {root}/<version>/<file>")
@@ -37,6 +37,7 @@ def choose_version(requested: str, available: Iterable[str], *, root: str) -> st
     return requested
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def _order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    # The name itself comes second: v1 and v01 are equal by value, and the order must not depend on the folder's.
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], name

@@ -100,7 +100,7 @@ class EvaluationEvidence(_Document):
     target: str
     dataset: DatasetPin
     """As used: its hash is always set."""
-    rows: int
+    rows: Annotated[int, Field(ge=1)]
     candidate: ModelEvidence
     champion: ModelEvidence | None
     slices: tuple[SliceEvidence, ...] = ()
@@ -178,7 +178,7 @@ def parse_document(model: type[_DocumentT], text: str | bytes, source: str) -> _
     :raises EvidenceError: when the text is not such a document; every problem is listed.
     """
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'document'}: {item['msg']}" for item in error.errors()

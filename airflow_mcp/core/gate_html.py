@@ -6,6 +6,8 @@ from html import escape
 
 from airflow_mcp.core.evidence import EvaluationEvidence, ModelEvidence, SliceEvidence
 from airflow_mcp.core.gates import GateReport, RuleResult
+from airflow_mcp.core.thresholds import write_compared
+from airflow_mcp.core.verdicts import Verdict
 
 _NOTHING = "&ndash;"
 _STYLE = """
@@ -52,12 +54,18 @@ def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) 
 
 
 def _verdict(report: GateReport, title: str) -> str:
-    compared = f"champion version {report.champion_version}" if report.champion_version else "no champion (first model)"
     return (
         f'<div class="verdict" style="--tone: var(--{report.verdict})"><h1>{escape(title)}</h1>'
-        f"<p><strong>{report.verdict}</strong> · {report.rows} rows · compared with {escape(compared)}</p>"
+        f"<p><strong>{report.verdict}</strong> · {escape(_compared(report))}</p>"
         f"<p>{escape(report.reason)}</p></div>"
     )
+
+
+def _compared(report: GateReport) -> str:
+    if report.verdict is Verdict.ERROR:
+        return "nothing was compared"
+    champion = f"champion version {report.champion_version}" if report.champion_version else "no champion (first model)"
+    return f"{report.rows} rows · compared with {champion}"
 
 
 def _rules(rules: tuple[RuleResult, ...]) -> str:
@@ -66,7 +74,8 @@ def _rules(rules: tuple[RuleResult, ...]) -> str:
     rows = "".join(
         f"<tr><td><code>{escape(rule.rule)}</code></td>"
         f'<td class="badge" style="--tone: var(--{rule.verdict or "none"})">{rule.verdict or "does not apply"}</td>'
-        f'<td class="number">{_number(rule.value)}</td><td class="number">{_number(rule.bound)}</td>'
+        f'<td class="number">{_number(rule.value, rule.bound)}</td>'
+        f'<td class="number">{_number(rule.bound, rule.value)}</td>'
         f'<td class="number">{_number(rule.champion_value)}</td><td>{_bar(rule)}</td>'
         f'<td class="dim">{escape(rule.reason)}</td></tr>'
         for rule in rules
@@ -161,5 +170,7 @@ def _difference(candidate: ModelEvidence, champion: ModelEvidence | None, name: 
     return f"{candidate.metrics[name] - champion.metrics[name]:+.4g}"
 
 
-def _number(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:.6g}"
+def _number(value: float | None, beside: float | None = None) -> str:
+    if value is None:
+        return _NOTHING
+    return write_compared(value, value if beside is None else beside)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
-from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
+from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold, write_compared
 from airflow_mcp.core.verdicts import Verdict, combine
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -164,10 +164,18 @@ def _judge(
     if value is None:
         return Verdict.INCONCLUSIVE, _missing("candidate", threshold.metric, evidence.candidate)
     if bound is None:
-        return Verdict.INCONCLUSIVE, _missing("champion", threshold.metric, evidence.champion)
+        return Verdict.INCONCLUSIVE, _no_bound(threshold, evidence.champion)
     holds = threshold.holds(value, bound)
-    relation = f"{value:.6g} is {'' if holds else 'not '}{threshold.comparison} {bound:.6g}"
+    said = "" if holds else "not "
+    relation = f"{write_compared(value, bound)} is {said}{threshold.comparison} {write_compared(bound, value)}"
     return (Verdict.PASSED if holds else Verdict.FAILED), relation
+
+
+def _no_bound(threshold: MetricThreshold, champion: ModelEvidence | None) -> str:
+    value = champion.metrics.get(threshold.metric) if champion else None
+    if value is None:
+        return _missing("champion", threshold.metric, champion)
+    return f"the champion's {threshold.metric} of {value:g} gives no finite bound"
 
 
 def _missing(who: str, metric: str, model: ModelEvidence | None) -> str:

@@ -171,7 +171,10 @@ def _read_claim(name: str, value: str) -> Claim:
     token = name.removeprefix(TAG_CLAIM_PREFIX)
     try:
         fields = json.loads(value)
-        return Claim(token, datetime.fromisoformat(fields["expires_at"]), str(fields.get("holder", "unknown")))
+        expires_at = datetime.fromisoformat(fields["expires_at"])
+        if expires_at.tzinfo is None:
+            raise ValueError("a time without a time zone")
+        return Claim(token, expires_at, str(fields.get("holder", "unknown")))
     except (ValueError, TypeError, KeyError):
         # An unreadable claim is honoured: unknown means refuse. A person removes the tag.
         return Claim(token, datetime.max.replace(tzinfo=UTC), f"unreadable tag {name!r}")

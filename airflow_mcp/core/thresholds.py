@@ -54,13 +54,14 @@ class MetricThreshold:
         """Compute the number to compare with.
 
         :param champion_value: the champion's value of the same metric; None when there is none.
-        :return: the bound, or None when it needs a champion's value that is missing.
+        :return: the bound, or None when it needs a champion's value that is missing, or is too great for a number.
         """
         if not self.against_champion:
             return self.threshold
         if champion_value is None:
             return None
-        return champion_value * self.factor + self.threshold
+        bound = champion_value * self.factor + self.threshold
+        return bound if math.isfinite(bound) else None
 
     def holds(self, value: float, bound: float) -> bool:
         """Compare a measured value with the bound; NaN never holds."""
@@ -69,9 +70,9 @@ class MetricThreshold:
     def __str__(self) -> str:
         """Write the rule the way :func:`parse_threshold` reads it."""
         if not self.against_champion:
-            return f"{self.metric} {self.comparison} {self.threshold:g}"
-        scaled = "champion" if self.factor == 1 else f"champion * {self.factor:g}"
-        shifted = f" {'+' if self.threshold > 0 else '-'} {abs(self.threshold):g}" if self.threshold else ""
+            return f"{self.metric} {self.comparison} {_exact(self.threshold)}"
+        scaled = "champion" if self.factor == 1 else f"champion * {_exact(self.factor)}"
+        shifted = f" {'+' if self.threshold > 0 else '-'} {_exact(abs(self.threshold))}" if self.threshold else ""
         return f"{self.metric} {self.comparison} {scaled}{shifted}"
 
 
@@ -95,3 +96,17 @@ def parse_threshold(text: str) -> MetricThreshold:
     if not (math.isfinite(parsed.threshold) and math.isfinite(parsed.factor)):
         raise InvalidArgumentError(f"threshold {text!r} has a number that is not finite; allowed: {_ALLOWED}")
     return parsed
+
+
+def write_compared(value: float, other: float) -> str:
+    """Write a number for people: six significant digits, or all of them where six would hide a difference.
+
+    :param value: the number to write.
+    :param other: the number that it stands next to.
+    """
+    return _exact(value) if value != other and f"{value:.6g}" == f"{other:.6g}" else f"{value:.6g}"
+
+
+def _exact(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
