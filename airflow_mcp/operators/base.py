@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mcp import settings
 from airflow_mcp.core.identity import TaskKey
-from airflow_mcp.exceptions import InvalidArgumentError, RefusedError
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
 
 if TYPE_CHECKING:
@@ -87,6 +88,19 @@ class ModelControlOperator(BaseOperator, SkipMixin):
 def now() -> datetime:
     """Give the present time in UTC."""
     return datetime.now(UTC)
+
+
+def require_active(run: Run) -> None:
+    """Refuse a run that has been deleted: MLflow would take files for it, but no tags and metrics.
+
+    :param run: the candidate's run.
+    :raises EvidenceError: when it is deleted.
+    """
+    if run.lifecycle_stage != "active":
+        raise EvidenceError(
+            f"MLflow run {run.run_id} of the candidate is {run.lifecycle_stage}; nothing was decided or changed. "
+            "Restore it, or train again"
+        )
 
 
 def required_text(name: str, value: Any) -> str:

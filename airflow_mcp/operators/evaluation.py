@@ -20,7 +20,7 @@ from airflow_mcp.core.workload import WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError, ResultMissingError
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, choice, required_text
+from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text
 from airflow_mcp.operators.workload import WorkloadOperator, data_name, dataset_pin
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class EvaluateModelOperator(WorkloadOperator):
         :raises WorkloadError: when the evaluation fails or leaves no evidence.
         """
         run = self.hook.get_run(required_text("run_id", self.run_id))
-        _require_active(run)
+        require_active(run)
         self.show_run(run)
         request = self._request(context, run)
         evidence = self._existing(request)
@@ -164,7 +164,7 @@ class EvaluateModelOperator(WorkloadOperator):
         try:
             text = self.hook.download_artifact(request.run_id, contract.ARTIFACT_EVIDENCE)
         except MlflowNotFoundError:
-            _require_active(self.hook.get_run(request.run_id))
+            require_active(self.hook.get_run(request.run_id))
             raise ResultMissingError(
                 f"the evaluation ended without an error, but left no {contract.ARTIFACT_EVIDENCE} in MLflow run "
                 f"{request.run_id}"
@@ -188,10 +188,3 @@ class EvaluateModelOperator(WorkloadOperator):
             self.log.info("%-20s %14.6g %14s", name, value, other)
         for name, reason in sorted(evidence.candidate.undefined.items()):
             self.log.info("%-20s undefined: %s", name, reason)
-
-
-def _require_active(run: Run) -> None:
-    if run.lifecycle_stage != "active":
-        raise EvidenceError(
-            f"MLflow run {run.run_id} of the candidate is deleted; nothing can be measured. Restore it, or train again"
-        )

@@ -19,6 +19,7 @@ from airflow_mcp.operators.base import (
     OnRefusal,
     choice,
     now,
+    require_active,
     required_text,
 )
 
@@ -71,10 +72,12 @@ class EvaluationGateOperator(ModelControlOperator):
         """Judge, store the report, then fail, skip or go on.
 
         :raises InvalidArgumentError: when a threshold cannot be read.
+        :raises EvidenceError: when the run is deleted, so that no report can be stored.
         :raises GateRejectedError: when the verdict is not ``passed`` and ``on_failed`` is ``fail``.
         """
         policy = GatePolicy.parse(self.thresholds)
         run = self.hook.get_run(required_text("run_id", self.run_id))
+        require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         report, evidence = self._judge(run.run_id, required_text("model_name", self.model_name), policy)
         self._store(report, evidence)

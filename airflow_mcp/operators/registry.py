@@ -23,7 +23,7 @@ from airflow_mcp.exceptions import (
 )
 from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, now, required_text
+from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, now, require_active, required_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -78,12 +78,14 @@ class RegisterModelOperator(ModelControlOperator):
         """Find the version of this model, or create it and wait until it is READY.
 
         :raises InvalidArgumentError: when the source is not of an accepted form.
+        :raises EvidenceError: when the model is not READY or its run is deleted.
         :raises GateRejectedError: when the gate's verdict on the run is not ``passed``.
         :raises FailedError: when the version does not become READY.
         """
         name = required_text("model_name", self.model_name)
         model = self._logged_model(required_text("source", self.source))
         run = self.hook.get_run(model.source_run_id)
+        require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         if self.require_gate:
             _require_passed(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT))
