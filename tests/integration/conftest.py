@@ -1,0 +1,21 @@
+"""Fixtures of the integration tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.services import MlflowServer
+from tests.mlflow_world import World
+
+
+@pytest.fixture
+def world(mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The session's MLflow server with an experiment, a model and a Dag of the test's own."""
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}))
+    world = World(mlflow_server.url, tmp_path)
+    yield world
+    world.hook.close()
