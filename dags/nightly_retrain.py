@@ -45,7 +45,12 @@ with DAG(
             title="Dry run",
             description="Train and judge, but register and promote nothing.",
         ),
-        "reason": Param("", type="string", title="Reason", description="Why; recorded with the run and the promotion."),
+        "reason": Param(
+            None,
+            type=["null", "string"],  # null: the form does not insist on one
+            title="Reason",
+            description="Why; recorded with the run and the promotion.",
+        ),
     },
 ) as dag:
     # [START howto_pin_dataset]
@@ -65,7 +70,7 @@ with DAG(
         config=str(PROJECT / "config.yaml"),
         dataset=pin_data.output["train"],
         on_unchanged="{{ 'train' if params.force else 'reuse' }}",
-        reason="{{ params.reason }}",
+        reason="{{ params.reason or '' }}",
         workload_resources={"cpu": "1", "memory": "2Gi"},
         workload_timeout=timedelta(minutes=30),
     )
@@ -110,7 +115,7 @@ with DAG(
         model_name=MODEL,
         version=register.output["version"],
         expected_champion=gate.output["champion_version"],
-        reason="{{ params.reason }}",
+        reason="{{ params.reason or '' }}",
     )
     # [END howto_promote_model]
 

@@ -23,16 +23,25 @@ with DAG(
     params={
         "model_name": Param("breast_cancer", type="string", minLength=1, title="Registered model"),
         "to_version": Param(
-            "", type="string", title="Version", description="Empty: the previous champion.", pattern="^([1-9][0-9]*)?$"
+            None,
+            type=["null", "string"],  # null: the form does not insist on one
+            pattern="^[1-9][0-9]*$",
+            title="Version",
+            description="Empty: the previous champion.",
         ),
-        "reason": Param("", type="string", title="Reason", description="Recorded with the move and the version."),
+        "reason": Param(
+            None,
+            type=["null", "string"],
+            title="Reason",
+            description="Recorded with the move and the version.",
+        ),
     },
 ) as dag:
     # [START howto_rollback_model]
     RollbackModelOperator(
         task_id="rollback",
         model_name="{{ params.model_name }}",
-        to_version="{{ params.to_version }}",
-        reason="{{ params.reason }}",
+        to_version="{{ params.to_version or '' }}",
+        reason="{{ params.reason or '' }}",
     )
     # [END howto_rollback_model]
