@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
     from airflow_mcp.hooks.mlflow import MlflowHook
 
-CLAIM_LIFETIME = timedelta(seconds=120)
-"""A claim ends by itself after this time, so that a killed task blocks nobody for longer."""
+CLAIM_LIFETIME = timedelta(seconds=60)
+"""A claim ends by itself after this time, so that a killed task blocks nobody for longer, its own retries included."""
 CLAIM_ATTEMPTS = 6
 """How often a claim is tried before the task fails (and may be retried)."""
 
@@ -112,19 +112,29 @@ class AliasMover:
         others: tuple[Claim, ...] = ()
         for attempt in range(CLAIM_ATTEMPTS):
             claim = new_claim(uuid4().hex, self.holder, datetime.now(UTC), CLAIM_LIFETIME)
-            self.hook.set_registered_model_tag(self.model_name, claim.tag, claim.to_value())
-            tags = self.hook.get_registered_model(self.model_name).tags
-            others = other_claims(tags, claim, datetime.now(UTC))
+            others = self._claim_and_look(claim)
             if not others:
-                for dead in expired_claims(tags, datetime.now(UTC)):
-                    self.hook.delete_registered_model_tag(self.model_name, dead.tag)
                 return claim
             self._release(claim)
-            time.sleep(random.uniform(0.1, 0.5) * 2**attempt)  # noqa: S311  (spreads contenders, not a secret)
+            if attempt < CLAIM_ATTEMPTS - 1:
+                time.sleep(random.uniform(0.1, 0.5) * 2**attempt)  # noqa: S311  (spreads contenders)
         raise ClaimUnavailableError(
             f"{self.model_name!r}: its aliases are being moved by {', '.join(other.holder for other in others)}; "
             "nothing was moved, a retry tries again"
         )
+
+    def _claim_and_look(self, claim: Claim) -> tuple[Claim, ...]:
+        """Write a claim, then give the others' that are valid; whatever goes wrong leaves no claim of ours behind."""
+        try:
+            self.hook.set_registered_model_tag(self.model_name, claim.tag, claim.to_value())
+            tags = self.hook.get_registered_model(self.model_name).tags
+            others = other_claims(tags, claim, datetime.now(UTC))
+            for dead in () if others else expired_claims(tags, datetime.now(UTC)):
+                self.hook.delete_registered_model_tag(self.model_name, dead.tag)
+        except BaseException:
+            self._release(claim)
+            raise
+        return others
 
     def _release(self, claim: Claim) -> None:
         try:

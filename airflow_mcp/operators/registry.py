@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core import contract
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
-from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback
+from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback, read_last_move
 from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import (
     EvidenceError,
@@ -229,10 +229,15 @@ class PromoteModelOperator(ModelControlOperator):
             ),
             move.record,
         )
-        if not plan.is_done or contract.TAG_PROMOTED_AT not in version.tags:
-            self.hook.set_model_version_tag(name, version.version, contract.TAG_PROMOTED_AT, now().isoformat())
-            self.hook.set_model_version_tag(name, version.version, contract.TAG_PROMOTED_BY, move.by)
+        self._tag_version(name, version.version)
         return _moved(name, plan)
+
+    def _tag_version(self, name: str, version: str) -> None:
+        """Write into the version what the registered model records of its promotion, by this try or an earlier one."""
+        last = read_last_move(self.hook.get_registered_model(name).tags)
+        if last is not None and last.champion_after == version:
+            self.hook.set_model_version_tag(name, version, contract.TAG_PROMOTED_AT, last.at)
+            self.hook.set_model_version_tag(name, version, contract.TAG_PROMOTED_BY, last.by)
 
 
 class RollbackModelOperator(ModelControlOperator):
