@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -171,6 +172,12 @@ class World:
         """Claims left on the registered model."""
         return [name for name in self.registered.tags if name.startswith(contract.TAG_CLAIM_PREFIX)]
 
+    def let_claims_run_out(self) -> None:
+        """Do what time does: end every claim."""
+        for name in self.claims:
+            ended = {"expires_at": "2026-01-01T00:00:00+00:00", "holder": "a killed task"}
+            self.hook.set_registered_model_tag(self.model_name, name, json.dumps(ended))
+
     def artifact(self, run: Run | str, path: str) -> bytes:
         return self.hook.download_artifact(run if isinstance(run, str) else run.run_id, path)
 
@@ -227,15 +234,13 @@ class Killed(BaseException):
 
 
 class KillSwitch:
-    """Kills a task at its n-th request to MLflow: nothing it still tries reaches the server.
+    """Kills a task right after its n-th request to MLflow was carried out: nothing it still tries reaches the server.
 
-    :param at: number of the request, from 1.
-    :param carried_out: whether this request is carried out before the task dies.
+    :param after: number of the request, from 1.
     """
 
-    def __init__(self, at: int, *, carried_out: bool = True) -> None:
-        self._at, self._carried_out = at, carried_out
-        self._requests = itertools.count(1)
+    def __init__(self, after: int) -> None:
+        self._left = after
         self.has_fired = False
 
     def arm(self, operator: Any) -> None:
@@ -246,25 +251,24 @@ class KillSwitch:
         def guarded(operation: Any) -> Any:
             if self.has_fired:
                 raise Killed
-            if next(self._requests) < self._at:
-                return perform(operation)
-            self.has_fired = True
-            if self._carried_out:
-                perform(operation)
-            raise Killed
+            answer = perform(operation)
+            self._left -= 1
+            if self._left == 0:
+                self.has_fired = True
+                raise Killed
+            return answer
 
         hook.perform = guarded  # type: ignore[method-assign]
         operator.__dict__["hook"] = hook
 
 
 def kill_points() -> Iterator[KillSwitch]:
-    """Give switches for the first request, the second and so on, each before and after it, until one never fires."""
-    for at in itertools.count(1):
-        for carried_out in (False, True):
-            switch = KillSwitch(at, carried_out=carried_out)
-            yield switch
-            if not switch.has_fired:
-                return
+    """Give switches that kill after the first request, the second and so on, until one never fires."""
+    for after in itertools.count(1):
+        switch = KillSwitch(after)
+        yield switch
+        if not switch.has_fired:
+            return
 
 
 def _pids() -> list[int]:

@@ -1,0 +1,410 @@
+"""PromoteModelOperator and RollbackModelOperator against a real MLflow registry."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.promotion import read_last_move
+from airflow_mcp.hooks import aliases
+from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
+from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
+from tests.forked import ForkedTask
+from tests.mlflow_world import World, kill_points
+from tests.task_harness import TaskOutcome
+
+pytestmark = pytest.mark.integration
+
+
+def promote(world: World, version: str, expected: Any, **options: Any) -> TaskOutcome:
+    return world.run(
+        PromoteModelOperator,
+        **{
+            "model_name": world.model_name,
+            "version": version,
+            "expected_champion": expected,
+            "reason": "nightly",
+            **options,
+        },
+    )
+
+
+def roll_back(world: World, to_version: str = "", **options: Any) -> TaskOutcome:
+    return world.run(
+        RollbackModelOperator,
+        **{"model_name": world.model_name, "to_version": to_version, "reason": "bad scores", **options},
+    )
+
+
+def prepare(world: World, number: int, **aliases_then: str) -> None:
+    """Begin again with a fresh model of three versions."""
+    world.model_name = f"{world.model_name.split('.')[0]}.{number}"
+    world.versions(3)
+    for alias, version in aliases_then.items():
+        world.hook.set_alias(world.model_name, alias, version)
+
+
+def test_the_first_champion(world: World) -> None:
+    world.versions(1)
+    outcome = promote(world, "1", "none")
+    assert outcome.state == "success"
+    assert outcome.result == {
+        "model_name": world.model_name,
+        "version": "1",
+        "previous_version": "none",
+        "moved": True,
+    }
+    assert world.aliases == {"champion": "1"}
+    assert world.claims == []
+    last = read_last_move(world.registered.tags)
+    assert last is not None
+    assert (last.action, last.champion_before, last.champion_after) == ("promote", None, "1")
+    assert (last.reason, last.by) == ("nightly", f"{world.dag_id}.task run-1")
+    tags = world.hook.get_model_version(world.model_name, "1").tags
+    assert contract.TAG_PROMOTED_AT in tags
+    assert tags[contract.TAG_PROMOTED_BY] == last.by
+    links = {value for key, value in outcome.xcom.items() if key.startswith("_link_")}
+    assert links == {f"{world.url}/#/models/{world.model_name}/versions/1"}
+
+
+def test_the_second_champion_keeps_the_way_back(world: World) -> None:
+    world.versions(2)
+    promote(world, "1", "none")
+    outcome = promote(world, "2", "1", dag_run_id="run-2")
+    assert (outcome.state, outcome.result["previous_version"]) == ("success", "1")
+    assert world.aliases == {"champion": "2", "previous_champion": "1"}
+
+
+def test_a_version_may_be_given_as_a_number(world: World) -> None:
+    world.versions(2)
+    promote(world, "1", "none")
+    assert promote(world, 2, 1).state == "success"  # type: ignore[arg-type]
+    assert world.aliases["champion"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("expected", "compared"), [("1", "version 1"), ("none", "no version")], ids=["another", "nobody"]
+)
+def test_a_champion_that_changed_in_the_meantime_is_refused_and_named(
+    world: World, expected: str, compared: str
+) -> None:
+    world.versions(3)
+    world.hook.set_alias(world.model_name, "champion", "2")
+    outcome = promote(world, "3", expected)
+    assert outcome.state == "failed"
+    assert (
+        f"{world.model_name!r}: the candidate (version 3) was compared with {compared}, but alias 'champion' now "
+        "points at version 2. Nothing was moved"
+    ) in str(outcome.error)
+    assert world.aliases == {"champion": "2"}
+    assert world.claims == []
+
+
+def test_a_champion_that_was_removed_in_the_meantime_is_refused(world: World) -> None:
+    world.versions(2)
+    outcome = promote(world, "2", "1")
+    assert outcome.state == "failed"
+    assert "now points at no version" in str(outcome.error)
+    assert world.aliases == {}
+
+
+def test_a_retry_after_success_changes_nothing(world: World) -> None:
+    world.versions(2)
+    promote(world, "1", "none")
+    promote(world, "2", "1")
+    before = world.registered
+    outcome = promote(world, "2", "1", try_number=2)
+    assert (outcome.state, outcome.result["moved"]) == ("success", False)
+    assert world.registered == before
+
+
+@pytest.mark.parametrize("verdict", [None, "failed", "inconclusive", "error"])
+def test_a_version_that_did_not_pass_its_gate_is_refused(world: World, verdict: str | None) -> None:
+    world.versions(1, verdict)
+    outcome = promote(world, "1", "none")
+    assert outcome.state == "failed"
+    assert f"version 1 of {world.model_name!r} has gate verdict {verdict or 'none'}" in str(outcome.error)
+    assert world.aliases == {}
+    assert promote(world, "1", "none", require_gate=False).state == "success"
+
+
+@pytest.mark.parametrize("expected", [None, "", "None", "latest", "champion", "0", "1.0", "-1", True])
+def test_a_missing_or_odd_expectation_does_not_mean_that_there_is_no_champion(world: World, expected: Any) -> None:
+    world.versions(1)
+    outcome = promote(world, "1", expected)
+    assert outcome.state == "failed"
+    assert f"expected_champion is {expected!r}; allowed: a version number or 'none'" in str(outcome.error)
+    assert world.aliases == {}
+
+
+@pytest.mark.parametrize("name", ["version", "model"])
+def test_an_unknown_version_or_model_moves_nothing(world: World, name: str) -> None:
+    world.versions(1)
+    options = {"model_name": "nobody-knows-it"} if name == "model" else {}
+    outcome = promote(world, "1" if name == "model" else "9", "none", **options)
+    assert outcome.state in ("failed", "up_for_retry")
+    assert "RESOURCE_DOES_NOT_EXIST" in str(outcome.error)
+    assert world.aliases == {}
+
+
+def test_a_dry_run_checks_everything_and_moves_nothing(world: World) -> None:
+    world.versions(1)
+    assert promote(world, "1", "none", plan_only="true").state == "skipped"
+    assert world.aliases == {}
+    assert contract.TAG_LAST_MOVE not in world.registered.tags
+
+
+def test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+    kills = 0
+    for switch in kill_points():
+        prepare(world, kills, champion="1")
+        first = promote(world, "2", "1", before=switch.arm)
+        if not switch.has_fired:
+            assert first.state == "success"
+            break
+        kills += 1
+        assert first.state != "success"
+        assert world.aliases["champion"] in ("1", "2")
+        world.let_claims_run_out()
+        second = promote(world, "2", "1", try_number=2)
+        assert second.state == "success", second.error
+        assert world.aliases == {"champion": "2", "previous_champion": "1"}
+        assert world.claims == []
+        last = read_last_move(world.registered.tags)
+        assert last is not None
+        assert (last.champion_before, last.champion_after) == ("1", "2")
+        tags = world.hook.get_model_version(world.model_name, "2").tags
+        assert (tags[contract.TAG_PROMOTED_AT], tags[contract.TAG_PROMOTED_BY]) == (last.at, last.by)
+    assert kills >= 10
+
+
+WRITES = [
+    ("POST", "registered-models/set-tag"),
+    ("POST", "registered-models/alias"),
+    ("POST", "model-versions/set-tag"),
+]
+
+
+@pytest.mark.parametrize(("method", "part"), WRITES)
+@pytest.mark.parametrize("fault", [lost_answer(), refused_midway()], ids=["answer-lost", "request-lost"])
+def test_a_promotion_whose_connection_breaks_is_completed_by_its_retry(
+    world: World, method: str, part: str, fault: Any
+) -> None:
+    prepare(world, 0, champion="1")
+    with FaultyServer(world.url) as server:
+        server.fail(part, fault, times=1, method=method)
+        assert promote(world, "2", "1", url=server.url).state == "up_for_retry"
+        world.let_claims_run_out()
+        assert promote(world, "2", "1", url=server.url, try_number=2).state == "success"
+    assert world.aliases == {"champion": "2", "previous_champion": "1"}
+    assert world.claims == []
+
+
+def test_a_champion_moved_from_outside_during_the_promotion_is_reported(world: World) -> None:
+    world.versions(3)
+
+    def meddle(operator: Any) -> None:
+        def set_alias(name: str, alias: str, version: str) -> None:
+            world.hook.set_alias(name, alias, version)
+            world.hook.set_alias(name, "champion", "3")
+
+        operator.hook.set_alias = set_alias
+
+    outcome = promote(world, "2", "none", before=meddle)
+    assert outcome.state == "up_for_retry"
+    assert "was set to version 2, but points at 3 now: something outside Airflow moved it" in str(outcome.error)
+    assert world.claims == []
+    assert promote(world, "2", "none", try_number=2).state == "failed"
+    assert world.aliases["champion"] == "3"
+
+
+def test_another_promotion_under_way_is_waited_for_and_then_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aliases.time, "sleep", lambda seconds: None)
+    world.versions(1)
+    claim = {"expires_at": "9999-01-01T00:00:00+00:00", "holder": "other_dag.promote run-7"}
+    world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
+    outcome = promote(world, "1", "none")
+    assert outcome.state == "up_for_retry"
+    assert "its aliases are being moved by other_dag.promote run-7; nothing was moved" in str(outcome.error)
+    assert world.aliases == {}
+    assert world.claims == [f"{contract.TAG_CLAIM_PREFIX}x"]
+
+
+def test_a_claim_that_ran_out_is_cleared_away(world: World) -> None:
+    world.versions(1)
+    claim = {"expires_at": "2026-01-01T00:00:00+00:00", "holder": "dead"}
+    world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
+    assert promote(world, "1", "none").state == "success"
+    assert world.claims == []
+
+
+def test_a_claim_that_nobody_can_read_is_honoured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aliases.time, "sleep", lambda seconds: None)
+    world.versions(1)
+    world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", "?")
+    outcome = promote(world, "1", "none")
+    assert outcome.state == "up_for_retry"
+    assert f"unreadable tag '{contract.TAG_CLAIM_PREFIX}x'" in str(outcome.error)
+    assert world.aliases == {}
+
+
+@pytest.mark.parametrize(("method", "part"), [("GET", "registered-models/get"), ("POST", "registered-models/set-tag")])
+def test_a_claim_does_not_outlive_a_task_that_lost_its_connection_while_claiming(
+    world: World, method: str, part: str
+) -> None:
+    world.versions(1)
+    with FaultyServer(world.url) as server:
+        server.fail(part, lost_answer(), times=1, method=method)
+        assert promote(world, "1", "none", url=server.url).state == "up_for_retry"
+    assert world.claims == []
+    assert promote(world, "1", "none", try_number=2).state == "success"
+
+
+# --- rollback ----------------------------------------------------------------------------------------------------
+def test_a_rollback_goes_to_the_previous_champion_and_says_why(world: World) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+    outcome = roll_back(world)
+    assert outcome.state == "success"
+    assert outcome.result == {
+        "model_name": world.model_name,
+        "version": "1",
+        "previous_version": "2",
+        "moved": True,
+    }
+    assert world.aliases == {"champion": "1"}
+    assert world.hook.get_model_version(world.model_name, "2").tags[contract.TAG_ROLLED_BACK] == "bad scores"
+    last = read_last_move(world.registered.tags)
+    assert last is not None
+    assert (last.action, last.champion_before, last.champion_after) == ("rollback", "2", "1")
+    assert world.claims == []
+
+
+def test_a_second_rollback_is_refused_and_never_goes_forward(world: World) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+    roll_back(world)
+    outcome = roll_back(world, dag_run_id="run-2")
+    assert outcome.state == "failed"
+    assert "has no alias 'previous_champion', so there is no champion to go back to" in str(outcome.error)
+    assert "alias 'champion' stays at version 1" in str(outcome.error)
+    assert world.aliases == {"champion": "1"}
+
+
+def test_a_retry_after_a_rollback_changes_nothing(world: World) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+    roll_back(world)
+    outcome = roll_back(world, try_number=2)
+    assert (outcome.state, outcome.result["moved"], outcome.result["version"]) == ("success", False, "1")
+    assert world.aliases == {"champion": "1"}
+
+
+def test_a_rollback_to_a_named_version(world: World) -> None:
+    prepare(world, 0, champion="3", previous_champion="2")
+    assert roll_back(world, "1").result["version"] == "1"
+    assert world.aliases == {"champion": "1"}
+
+
+@pytest.mark.parametrize(
+    ("to_version", "message"),
+    [("2", "version 2 is the champion already; nothing was moved"), ("9", "RESOURCE_DOES_NOT_EXIST")],
+)
+def test_a_rollback_that_leads_nowhere_moves_nothing(world: World, to_version: str, message: str) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+    outcome = roll_back(world, to_version)
+    assert outcome.state in ("failed", "up_for_retry")
+    assert message in str(outcome.error)
+    assert world.aliases == {"champion": "2", "previous_champion": "1"}
+    assert world.claims == []
+
+
+def test_a_rollback_to_a_deleted_version_moves_nothing(world: World) -> None:
+    from mlflow import MlflowClient
+
+    prepare(world, 0, champion="2")
+    MlflowClient(world.url).delete_model_version(world.model_name, "1")
+    outcome = roll_back(world, "1")
+    assert outcome.state != "success"
+    assert "RESOURCE_DOES_NOT_EXIST" in str(outcome.error)
+    assert world.aliases == {"champion": "2"}
+
+
+@pytest.mark.parametrize("to_version", ["latest", "v1", "0", "1.5", "champion"])
+def test_a_rollback_to_something_that_is_no_version_is_refused(world: World, to_version: str) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+    outcome = roll_back(world, to_version)
+    assert outcome.state == "failed"
+    assert f"to_version is {to_version!r}; allowed: a version number" in str(outcome.error)
+    assert world.aliases == {"champion": "2", "previous_champion": "1"}
+
+
+def test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+    kills = 0
+    for switch in kill_points():
+        prepare(world, kills, champion="2", previous_champion="1")
+        first = roll_back(world, before=switch.arm)
+        if not switch.has_fired:
+            assert first.state == "success"
+            break
+        kills += 1
+        assert world.aliases["champion"] in ("1", "2")
+        world.let_claims_run_out()
+        second = roll_back(world, try_number=2)
+        assert second.state == "success", second.error
+        assert world.aliases == {"champion": "1"}
+        assert world.claims == []
+        assert world.hook.get_model_version(world.model_name, "2").tags[contract.TAG_ROLLED_BACK] == "bad scores"
+    assert kills >= 10
+
+
+# --- races -------------------------------------------------------------------------------------------------------
+def compete(world: World, version: str) -> tuple[str, str]:
+    """Promote with Airflow's retries, in a process of its own; give the last state and error."""
+    for try_number in range(1, 7):
+        outcome = promote(world, version, "1", dag_run_id=f"run-{version}", try_number=try_number, retries=5)
+        if outcome.state != "up_for_retry":
+            break
+    return outcome.state, str(outcome.error)
+
+
+def test_of_eight_promotions_at_once_exactly_one_wins(world: World) -> None:
+    world.versions(9)
+    world.hook.set_alias(world.model_name, "champion", "1")
+    world.hook.close()
+    tasks = [ForkedTask(lambda version=str(number): compete(world, version)) for number in range(2, 10)]
+    seen = set()
+    while not all(map(ForkedTask.has_ended, tasks)):
+        seen.add(world.aliases.get("champion"))
+    results = [task.result() for task in tasks]
+    won = [str(number) for number, (state, _) in enumerate(results, start=2) if state == "success"]
+    assert len(won) == 1, results
+    assert world.aliases == {"champion": won[0], "previous_champion": "1"}
+    lost = [message for state, message in results if state == "failed"]
+    assert len(lost) == 7
+    assert all(f"now points at version {won[0]}" in message for message in lost)
+    assert seen <= {"1", won[0]}
+    assert world.claims == []
+
+
+def test_a_rollback_and_a_promotion_at_once_end_as_if_one_came_after_the_other(world: World) -> None:
+    world.versions(3)
+    world.hook.set_alias(world.model_name, "champion", "2")
+    world.hook.set_alias(world.model_name, "previous_champion", "1")
+    world.hook.close()
+
+    def back() -> str:
+        return roll_back(world, dag_run_id="run-back", task_id="rollback").state
+
+    def forward() -> str:
+        return promote(world, "3", "2", dag_run_id="run-forward").state
+
+    tasks = [ForkedTask(back), ForkedTask(forward)]
+    states = tuple(task.result() for task in tasks)
+    assert (states, world.aliases) in [
+        (("success", "failed"), {"champion": "1"}),  # first back; then 3 was compared with 2, which is gone
+        (("success", "success"), {"champion": "2"}),  # first forward; then back to 2
+    ]
+    assert world.claims == []
