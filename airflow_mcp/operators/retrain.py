@@ -15,6 +15,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.retrain import RetrainDecision, RetrainPolicy, RetrainState, decide_retrain, retrain_run_id
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.aliases import champion_of
+from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
 from airflow_mcp.operators.base import ModelControlOperator, choice, now, required_text
 from airflow_mcp.operators.workload import dataset_pin
@@ -163,12 +164,14 @@ class RetrainTriggerOperator(ModelControlOperator):
             return None, False
         newest_first = ["attributes.start_time DESC"]
         of_model = (
-            f"tags.`{contract.TAG_KIND}` = '{contract.KIND_TRAINING}' and tags.`{contract.TAG_MODEL_NAME}` = '{name}'"
+            f"tags.`{contract.TAG_KIND}` = {filter_value(contract.KIND_TRAINING)} "
+            f"and tags.`{contract.TAG_MODEL_NAME}` = {filter_value(name)}"
         )
         ids = [experiment.experiment_id]
         latest = self.hook.search_runs(ids, of_model, newest_first, 1)
         on_this_data = (
-            f"{of_model} and tags.`{contract.TAG_DATA_HASH}` = '{pin.hash}' and attributes.status = 'FINISHED'"
+            f"{of_model} and tags.`{contract.TAG_DATA_HASH}` = {filter_value(pin.hash)} "
+            "and attributes.status = 'FINISHED'"
         )
         return (latest[0] if latest else None), bool(self.hook.search_runs(ids, on_this_data, newest_first, 1))
 
