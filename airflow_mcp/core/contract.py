@@ -27,6 +27,10 @@ ENV_DATA_HASH = "AIRFLOW_MCP_DATA_HASH"
 ENV_REQUEST_PATH = "AIRFLOW_MCP_REQUEST_PATH"
 """Path of the JSON request of the built-in steps (evaluate, drift)."""
 
+# --- exit codes of a built-in step ----------------------------------------------------------------------------
+EXIT_REFUSED = 2
+"""``evaluate`` and ``drift`` refused their input and will refuse it again; ``train`` passes on the script's own code."""
+
 # --- tags on MLflow runs and model versions -------------------------------------------------------------------
 TAG_PREFIX = "airflow_mcp."
 TAG_KIND = "airflow_mcp.kind"

@@ -199,6 +199,6 @@ def _summary(rules: Sequence[RuleResult], verdict: Verdict) -> str:
         return (
             f"{len(deciding)} of {len(rules)} rules hold, the others do not apply"
             if len(deciding) < len(rules)
-            else f"all {len(rules)} rules hold"
+            else f"all rules hold ({len(rules)})"
         )
     return "; ".join(f"{rule.rule}: {rule.reason}" for rule in deciding)

@@ -1,0 +1,53 @@
+"""Versions of a dataset: by name, or the latest."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from airflow_mcp.core.dataset import choose_version
+from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
+
+
+@pytest.mark.parametrize(
+    ("available", "latest"),
+    [
+        (["v1", "v2", "v10", "v9"], "v10"),
+        (["2026-11-02", "2026-11-01", "2025-12-31"], "2026-11-02"),
+        (["1", "10", "9"], "10"),
+        (["1.9.0", "1.10.0", "1.2.0"], "1.10.0"),
+        (["night-1", "night-2"], "night-2"),
+        (["v1"], "v1"),
+        (["v1", "v01"], "v1"),
+        (["v1", "latest"], "v1"),
+        (["v1", ".tmp", "_SUCCESS", "v2.partial/", "-x", ""], "v1"),
+    ],
+)
+def test_the_latest_version_is_the_one_people_would_choose_in_any_order(available: list[str], latest: str) -> None:
+    for order in itertools.permutations(available):
+        assert choose_version("latest", order, root="data") == latest
+
+
+def test_a_version_is_chosen_by_name() -> None:
+    assert choose_version("v1", ["v1", "v2"], root="data") == "v1"
+
+
+def test_an_unknown_version_is_refused_with_what_there_is_in_order() -> None:
+    with pytest.raises(DatasetError, match="data has no data version 'v3'; available: v1, v2, v10"):
+        choose_version("v3", ["v10", "v2", "v1"], root="data")
+    with pytest.raises(DatasetError, match="available: none"):
+        choose_version("v3", [], root="data")
+
+
+@pytest.mark.parametrize("available", [[], [".tmp"], ["latest"]])
+def test_latest_of_nothing_is_refused(available: list[str]) -> None:
+    with pytest.raises(DatasetError, match="data has no data version; expected folders like data/<version>/<file>"):
+        choose_version("latest", available, root="data")
+
+
+@pytest.mark.parametrize("requested", ["", "..", "../v1", "v1/x", "/v1", ".v1", "v 1", "v1\n", "-v1", "v\u0661"])
+def test_what_is_not_a_name_is_refused_even_if_it_exists(requested: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        choose_version(requested, [requested, "v1"], root="data")
+    assert f"data version {requested!r} is not a version's name; allowed: letters" in str(caught.value)

@@ -1,0 +1,175 @@
+"""The documents between the planes: round trips, and every problem of a bad one told at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from airflow_mcp.core import evidence
+from airflow_mcp.core.evidence import (
+    ColumnDrift,
+    DatasetPin,
+    DriftRequest,
+    DriftSummary,
+    EvaluationEvidence,
+    EvaluationRequest,
+    ModelEvidence,
+    ModelUnderTest,
+    SliceEvidence,
+    dump_document,
+    parse_document,
+    plain,
+)
+from airflow_mcp.exceptions import EvidenceError
+
+PIN = DatasetPin(uri="s3://bucket/holdout.parquet", version="v7", hash="sha256:ab")
+DOCUMENTS: list[Any] = [
+    PIN,
+    EvaluationRequest(
+        identity="i",
+        run_id="r",
+        candidate=ModelUnderTest(model_uri="models:/m-1"),
+        champion=ModelUnderTest(model_uri="models:/churn/3", run_id="q", version="3"),
+        dataset=PIN,
+        target="label",
+        problem="classification",
+        positive_label=1,
+        slices=("region", "sex"),
+    ),
+    EvaluationEvidence(
+        identity="i",
+        run_id="r",
+        problem="regression",
+        target="y",
+        dataset=PIN,
+        rows=114,
+        candidate=ModelEvidence(model_uri="models:/m-1", metrics={"rmse": 0.1 + 0.2}, undefined={"r2": "constant"}),
+        champion=None,
+        slices=(SliceEvidence(column="sex", value="f", rows=3, candidate={"rmse": 1.0}, champion={"rmse": 2}),),
+        created_at="2026-11-21T02:00:00+00:00",
+        environment={"python": "3.11"},
+    ),
+    DriftRequest(
+        identity="i",
+        run_id="r",
+        reference=PIN,
+        current=PIN,
+        columns=("a",),
+        numerical_method="ks",
+        numerical_threshold=0.05,
+        categorical_method="psi",
+        categorical_threshold=0.1,
+        drift_share=0.5,
+        min_rows=100,
+    ),
+    DriftSummary(
+        identity="i",
+        run_id="r",
+        verdict="inconclusive",
+        reason="too few rows",
+        reference=PIN,
+        current=PIN,
+        reference_rows=500,
+        current_rows=3,
+        columns=(
+            ColumnDrift(column="a", type="numerical", method="ks", threshold=0.05, score=None, drifted=None, note="n"),
+        ),
+        drifted_columns_count=0,
+        drift_share=None,
+        drift_share_threshold=0.5,
+        created_at="2026-11-21T02:00:00+00:00",
+    ),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
+@pytest.mark.parametrize("indent", [2, None])
+def test_a_document_survives_json(document: Any, indent: int | None) -> None:
+    text = dump_document(document, indent=indent)
+    assert parse_document(type(document), text, "test") == document
+    assert parse_document(type(document), text.encode(), "test") == document
+    assert ("\n" in text) is (indent is not None)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
+def test_plain_values_are_json_and_make_the_document_again(document: Any) -> None:
+    values = plain(document)
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert type(document).model_validate(values) == document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
+def test_a_document_cannot_be_changed(document: Any) -> None:
+    name = next(iter(type(document).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(document, name, "other")
+
+
+def test_results_name_their_schema() -> None:
+    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/1"
+    assert plain(DOCUMENTS[4])["schema"] == evidence.DRIFT_SCHEMA == "airflow_mcp/drift/1"
+
+
+def changed(document: BaseModel, **changes: Any) -> str:
+    return json.dumps({**plain(document), **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
+def test_an_unknown_key_is_refused(document: Any) -> None:
+    with pytest.raises(EvidenceError, match="surprise: Extra inputs are not permitted"):
+        parse_document(type(document), changed(document, surprise=1), "the file")
+
+
+@pytest.mark.parametrize(
+    ("document", "changes", "where"),
+    [
+        (DOCUMENTS[2], {"rows": "114"}, "rows: Input should be a valid integer"),
+        (DOCUMENTS[2], {"rows": True}, "rows: Input should be a valid integer"),
+        (DOCUMENTS[2], {"rows": 0}, "rows: Input should be greater than or equal to 1"),
+        (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": "0.9"}}}, "candidate.metrics.f1"),
+        (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": True}}}, "candidate.metrics.f1"),
+        (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": None}}}, "candidate.metrics.f1"),
+        (DOCUMENTS[2], {"candidate": {"model_uri": "m"}}, "candidate.metrics: Field required"),
+        (DOCUMENTS[2], {"problem": "ranking"}, "problem: Input should be 'classification' or 'regression'"),
+        (DOCUMENTS[2], {"schema": "airflow_mcp/evaluation/2"}, "schema: Input should be 'airflow_mcp/evaluation/1'"),
+        (DOCUMENTS[1], {"latency_calls": 0}, "latency_calls"),
+        (DOCUMENTS[1], {"latency_warmup": -1}, "latency_warmup"),
+        (DOCUMENTS[1], {"slices": "region"}, "slices"),
+        (DOCUMENTS[3], {"drift_share": 0}, "drift_share"),
+        (DOCUMENTS[3], {"drift_share": 1.01}, "drift_share"),
+        (DOCUMENTS[3], {"min_rows": 0}, "min_rows"),
+        (DOCUMENTS[4], {"verdict": "maybe"}, "verdict"),
+        (DOCUMENTS[0], {"uri": ""}, "uri: String should have at least 1 character"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_place(document: Any, changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(EvidenceError) as caught:
+        parse_document(type(document), changed(document, **changes), "the file")
+    assert where in str(caught.value)
+
+
+def test_every_problem_is_told_at_once_with_the_source() -> None:
+    text = changed(DOCUMENTS[2], rows="x", surprise=1, problem=None)
+    with pytest.raises(EvidenceError) as caught:
+        parse_document(EvaluationEvidence, text, "evaluation/evidence.json of MLflow run r")
+    message = str(caught.value)
+    assert message.startswith("evaluation/evidence.json of MLflow run r is not a valid EvaluationEvidence: ")
+    assert message.endswith("Nothing was decided from it.")
+    for name in ("rows: ", "surprise: ", "problem: "):
+        assert name in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", "<html>", b"\xff\xfe", '{"rows": NaN}'])
+def test_what_is_not_such_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(EvidenceError, match="the file is not a valid EvaluationEvidence: "):
+        parse_document(EvaluationEvidence, text, "the file")
+
+
+@pytest.mark.parametrize("label", [1, 0, True, 0.5, "yes", None])
+def test_the_positive_label_keeps_its_type(label: Any) -> None:
+    request = parse_document(EvaluationRequest, changed(DOCUMENTS[1], positive_label=label), "the file")
+    assert request.positive_label == label
+    assert type(request.positive_label) is type(label)

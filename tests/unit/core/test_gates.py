@@ -1,0 +1,210 @@
+"""The evaluation gate: every boundary, everything that can be missing, and what the report says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
+from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.exceptions import InvalidArgumentError
+
+CANDIDATE_RUN, CHAMPION_RUN = "c" * 32, "d" * 32
+
+
+def model(metrics: dict[str, float], **changes: Any) -> ModelEvidence:
+    return ModelEvidence(**{"model_uri": "models:/m-1", "run_id": CANDIDATE_RUN, "metrics": metrics, **changes})
+
+
+def champion(metrics: dict[str, float], **changes: Any) -> ModelEvidence:
+    return model(metrics, **{"model_uri": "models:/churn/3", "run_id": CHAMPION_RUN, "version": "3", **changes})
+
+
+def evidence(candidate: ModelEvidence, champion: ModelEvidence | None = None) -> EvaluationEvidence:
+    return EvaluationEvidence(
+        identity="evaluation-1",
+        run_id=CANDIDATE_RUN,
+        problem="classification",
+        target="label",
+        dataset=DatasetPin(uri="data/holdout.csv", version="v7", hash="sha256:ab"),
+        rows=114,
+        candidate=candidate,
+        champion=champion,
+        created_at="2026-11-21T02:00:00+00:00",
+    )
+
+
+def judge(found: EvaluationEvidence, *rules: str) -> GateReport:
+    return evaluate_gate(found, GatePolicy.parse(rules), model_name="churn", created_at="2026-11-21T02:01:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "latency", "verdict"),
+    [
+        (0.9199, 150, Verdict.FAILED),
+        (0.92, 150, Verdict.PASSED),
+        (0.9201, 150, Verdict.PASSED),
+        (0.92, 150.1, Verdict.FAILED),
+        (0.9199, 150.1, Verdict.FAILED),
+        (1.0, 0.0, Verdict.PASSED),
+    ],
+)
+def test_accuracy_and_latency_are_judged_at_their_boundaries(accuracy: float, latency: float, verdict: Verdict) -> None:
+    report = judge(
+        evidence(model({"accuracy": accuracy, "latency_ms": latency})), "accuracy >= 0.92", "latency_ms <= 150"
+    )
+    assert report.verdict is verdict
+    assert report.passed is (verdict is Verdict.PASSED)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_evidence_with_a_number_that_is_not_finite_cannot_be_made(value: float) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        model({"accuracy": value})
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", '"NaN"', "null", "true"])
+def test_evidence_with_a_number_that_is_not_finite_cannot_be_read(text: str) -> None:
+    with pytest.raises(ValidationError):
+        ModelEvidence.model_validate_json(f'{{"model_uri": "m", "metrics": {{"accuracy": {text}}}}}', strict=True)
+
+
+def test_a_missing_metric_is_inconclusive_and_names_what_was_measured() -> None:
+    report = judge(evidence(model({"f1": 0.9, "recall": 0.8})), "accuracy >= 0.92")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.rules[0].reason == (
+        "no value of 'accuracy' for the candidate: it was not measured (measured: f1, recall)"
+    )
+    assert report.reason == f"accuracy >= 0.92: {report.rules[0].reason}"
+
+
+def test_a_candidate_without_any_metric_is_inconclusive() -> None:
+    report = judge(evidence(model({})), "accuracy >= 0.92")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "(measured: nothing)" in report.reason
+
+
+def test_an_undefined_metric_is_inconclusive_with_the_reason_of_the_evaluation() -> None:
+    found = evidence(model({}, undefined={"roc_auc": "only one class in the data"}))
+    report = judge(found, "roc_auc >= 0.5")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.reason.endswith("no value of 'roc_auc' for the candidate: only one class in the data")
+
+
+def test_a_failed_rule_outweighs_a_missing_metric() -> None:
+    report = judge(evidence(model({"f1": 0.1})), "accuracy >= 0.92", "f1 >= 0.5")
+    assert report.verdict is Verdict.FAILED
+    assert report.reason == "f1 >= 0.5: 0.1 is not >= 0.5"
+    assert [rule.verdict for rule in report.rules] == [Verdict.INCONCLUSIVE, Verdict.FAILED]
+
+
+def test_every_rule_is_measured_after_one_has_failed() -> None:
+    report = judge(evidence(model({"a": 1.0, "b": 2.0, "c": 3.0})), "a >= 2", "b >= 2", "c < 3")
+    assert [rule.verdict for rule in report.rules] == [Verdict.FAILED, Verdict.PASSED, Verdict.FAILED]
+    assert report.reason == "a >= 2: 1 is not >= 2; c < 3: 3 is not < 3"
+
+
+def test_a_rule_against_the_champion_does_not_apply_without_one() -> None:
+    report = judge(evidence(model({"accuracy": 0.95})), "accuracy >= 0.92", "accuracy >= champion")
+    assert report.verdict is Verdict.PASSED
+    assert report.champion_version is None
+    assert report.rules[1].verdict is None
+    assert report.rules[1].reason == "does not apply: there is no champion yet"
+    assert report.reason == "1 of 2 rules hold, the others do not apply"
+
+
+def test_a_gate_with_no_rule_that_applies_does_not_pass() -> None:
+    report = judge(evidence(model({"accuracy": 0.95})), "accuracy >= champion", "f1 >= champion")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.reason == "no rule applies: every rule compares with a champion and there is none yet"
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [(1.0499, Verdict.PASSED), (1.05, Verdict.PASSED), (1.0501, Verdict.FAILED)],
+)
+def test_the_champion_sets_the_bound(value: float, verdict: Verdict) -> None:
+    report = judge(evidence(model({"rmse": value}), champion({"rmse": 1.0})), "rmse <= champion * 1.05")
+    assert report.verdict is verdict
+    assert report.rules[0].bound == 1.05
+    assert report.rules[0].champion_value == 1.0
+    assert report.champion_version == "3"
+
+
+def test_a_champion_without_the_metric_is_inconclusive() -> None:
+    found = evidence(model({"f1": 0.9}), champion({"accuracy": 0.9}, undefined={"f1": "no positive row"}))
+    report = judge(found, "f1 >= champion")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.rules[0].reason == "no value of 'f1' for the champion: no positive row"
+
+
+def test_a_champion_whose_metric_is_beyond_all_numbers_is_inconclusive() -> None:
+    found = evidence(model({"rmse": 5.0}), champion({"rmse": 1e308}))
+    report = judge(found, "rmse <= champion * 10")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.rules[0].reason == "the champion's rmse of 1e+308 gives no finite bound"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        champion({"f1": 0.9}, model_uri="models:/m-1"),
+        champion({"f1": 0.9}, run_id=CANDIDATE_RUN),
+    ],
+    ids=["same address", "same run"],
+)
+def test_a_candidate_that_is_the_champion_cannot_beat_itself(same: ModelEvidence) -> None:
+    report = judge(evidence(model({"f1": 0.9}), same), "f1 >= champion")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.reason.endswith("the candidate is the champion; there is nothing to compare")
+    assert judge(evidence(model({"f1": 0.9}), same), "f1 >= 0.5").verdict is Verdict.PASSED
+
+
+def test_two_models_without_a_run_are_not_taken_for_the_same() -> None:
+    found = evidence(model({"f1": 0.9}, run_id=""), champion({"f1": 0.8}, run_id=""))
+    assert judge(found, "f1 >= champion").verdict is Verdict.PASSED
+
+
+def test_a_narrow_miss_is_explained_with_all_its_digits() -> None:
+    report = judge(evidence(model({"accuracy": 0.91999999})), "accuracy >= 0.92")
+    assert report.reason == "accuracy >= 0.92: 0.91999999 is not >= 0.92"
+
+
+def test_the_report_says_what_was_judged_and_survives_json() -> None:
+    report = judge(evidence(model({"f1": 0.9}), champion({"f1": 0.8})), "f1 >= champion")
+    assert (report.run_id, report.model_name, report.rows) == (CANDIDATE_RUN, "churn", 114)
+    assert report.evidence_identity == "evaluation-1"
+    assert report.dataset == DatasetPin(uri="data/holdout.csv", version="v7", hash="sha256:ab")
+    assert report.reason == "all rules hold (1)"
+    text = report.model_dump_json(by_alias=True)
+    assert '"schema":"airflow_mcp/gate/1"' in text
+    assert GateReport.model_validate_json(text) == report
+
+
+def test_unusable_evidence_is_an_error_that_never_passes() -> None:
+    report = error_report("broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now")
+    assert report.verdict is Verdict.ERROR
+    assert not report.passed
+    assert (report.rules, report.rows, report.dataset, report.champion_version) == ((), 0, None, None)
+
+
+def test_a_policy_without_rules_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="thresholds is empty; at least one rule"):
+        GatePolicy.parse([])
+
+
+def test_one_text_instead_of_a_list_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"must be a list of rules, got the text 'accuracy >= 0\.92'"):
+        GatePolicy.parse("accuracy >= 0.92")
+
+
+def test_every_bad_rule_is_named_at_once() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        GatePolicy.parse(["accuracy = 0.92", "f1 >= 0.5", "latency < fast"])
+    assert "'accuracy = 0.92'" in str(caught.value)
+    assert "'latency < fast'" in str(caught.value)
+    assert "'f1 >= 0.5'" not in str(caught.value)
