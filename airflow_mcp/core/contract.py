@@ -29,7 +29,7 @@ ENV_REQUEST_PATH = "AIRFLOW_MCP_REQUEST_PATH"
 
 # --- exit codes of a built-in step ----------------------------------------------------------------------------
 EXIT_REFUSED = 2
-"""``evaluate`` and ``drift`` refused their input and will refuse it again; ``train`` passes on the script's own code."""
+"""``evaluate`` or ``drift`` refused its input and would refuse it again; ``train`` passes on its script's own code."""
 
 # --- tags on MLflow runs and model versions -------------------------------------------------------------------
 TAG_PREFIX = "airflow_mcp."

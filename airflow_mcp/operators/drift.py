@@ -52,6 +52,7 @@ class DriftCheckOperator(WorkloadOperator):
 
     template_fields: Sequence[str] = ("experiment", "model_name", "current", "reference", "image", "env")
     operator_extra_links = (MlflowRunLink(),)
+    refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#e6dcf7"
 
     def __init__(

@@ -50,6 +50,7 @@ class EvaluateModelOperator(WorkloadOperator):
 
     template_fields: Sequence[str] = ("run_id", "model_uri", "model_name", "dataset", "image", "env")
     operator_extra_links = (MlflowRunLink(),)
+    refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#fff4d6"
 
     def __init__(

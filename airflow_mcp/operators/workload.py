@@ -17,10 +17,12 @@ from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.workload import Resources, Workload, WorkloadFile
 from airflow_mcp.exceptions import (
+    EvidenceError,
     InvalidArgumentError,
     MlflowError,
     ModelControlPlaneError,
     ResultMissingError,
+    WorkloadFailedError,
 )
 from airflow_mcp.operators.base import ModelControlOperator, now
 from airflow_mcp.workloads.base import WorkloadBackend
@@ -47,6 +49,9 @@ class WorkloadOperator(ModelControlOperator):
         its own (``execution_timeout`` still counts).
     :param python: interpreter of the local runtime for Python steps; None takes the one that runs Airflow.
     """
+
+    refusal_exit_code: int | None = None
+    """Exit code by which the workload says that a retry is of no use; None: there is none."""
 
     def __init__(
         self,
@@ -135,9 +140,17 @@ class WorkloadOperator(ModelControlOperator):
         """Run a workload to its end; its output goes to the task log.
 
         :raises WorkloadError: when it did not end well.
+        :raises EvidenceError: when it is a built-in step that refused its input.
         """
         self.log.info("Workload %s: %s", workload.name, " ".join(workload.command))
-        self.backend.run(workload, log=self.log)
+        try:
+            self.backend.run(workload, log=self.log)
+        except WorkloadFailedError as error:
+            if error.exit_code == self.refusal_exit_code and not self._killed:
+                raise EvidenceError(
+                    f"{error}\nThe same input would be refused again, so the task is not retried."
+                ) from error
+            raise
 
     def create_run(self, context: Context, experiment_id: str, tags: Mapping[str, str]) -> Run:
         """Create the MLflow run that will be the result, after ending what a dead attempt left behind.
