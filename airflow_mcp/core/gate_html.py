@@ -27,10 +27,11 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; font-size: .85rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.name { white-space: nowrap; } td.why { min-width: 14rem; }
 .badge { color: var(--tone); font-weight: 600; white-space: nowrap; }
 code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
 .dim { color: var(--dim); }
-svg { display: block; }
+svg { display: block; margin-top: .2rem; }
 """
 
 
@@ -72,17 +73,17 @@ def _rules(rules: tuple[RuleResult, ...]) -> str:
     if not rules:
         return ""
     rows = "".join(
-        f"<tr><td><code>{escape(rule.rule)}</code></td>"
+        f'<tr><td class="name"><code>{escape(rule.rule)}</code></td>'
         f'<td class="badge" style="--tone: var(--{rule.verdict or "none"})">{rule.verdict or "does not apply"}</td>'
         f'<td class="number">{_number(rule.value, rule.bound)}</td>'
         f'<td class="number">{_number(rule.bound, rule.value)}</td>'
         f'<td class="number">{_number(rule.champion_value)}</td><td>{_bar(rule)}</td>'
-        f'<td class="dim">{escape(rule.reason)}</td></tr>'
+        f'<td class="dim why">{escape(rule.reason)}</td></tr>'
         for rule in rules
     )
     head = (
         '<th>Rule</th><th>Verdict</th><th class="number">Candidate</th><th class="number">Bound</th>'
-        '<th class="number">Champion</th><th>Candidate against bound</th><th>Why</th>'
+        '<th class="number">Champion</th><th>Against bound</th><th>Why</th>'
     )
     return f'<h2>Rules</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
@@ -106,7 +107,7 @@ def _metrics(evidence: EvaluationEvidence) -> str:
     candidate, champion = evidence.candidate, evidence.champion
     names = sorted({*candidate.metrics, *candidate.undefined, *(champion.metrics if champion else ())})
     rows = "".join(
-        f'<tr><td><code>{escape(name)}</code></td><td class="number">{_measured(candidate, name)}</td>'
+        f'<tr><td class="name"><code>{escape(name)}</code></td><td class="number">{_measured(candidate, name)}</td>'
         f'<td class="number">{_measured(champion, name)}</td>'
         f'<td class="number">{_difference(candidate, champion, name)}</td></tr>'
         for name in names
@@ -126,7 +127,8 @@ def _slices(slices: tuple[SliceEvidence, ...]) -> str:
         f'<th class="number">{escape(name)}<br><span class="dim">candidate / champion</span></th>' for name in names
     )
     rows = "".join(
-        f'<tr><td><code>{escape(item.column)} = {escape(item.value)}</code></td><td class="number">{item.rows}</td>'
+        f'<tr><td class="name"><code>{escape(item.column)} = {escape(item.value)}</code></td>'
+        f'<td class="number">{item.rows}</td>'
         + "".join(
             f'<td class="number">{_number(item.candidate.get(name))} / {_number((item.champion or {}).get(name))}</td>'
             for name in names

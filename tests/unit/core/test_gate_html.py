@@ -1,0 +1,182 @@
+"""The report for people: complete, closed in itself, and safe with any name in it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence, SliceEvidence
+from airflow_mcp.core.gate_html import render_gate_report
+from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
+
+HOSTILE = "<script>alert('x')</script>\"&<img src=http://evil.example/x onerror=alert(1)>"
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+RULES = ("accuracy >= 0.92", "latency_ms <= 150", "f1 >= champion - 0.01", "r2 >= -1", "auc >= 0.5")
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order; collects text, elements and attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open and data.strip():
+            self.texts.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def evidence(name: str = "sex", *, champion: bool = True) -> EvaluationEvidence:
+    metrics = {"accuracy": 0.93125, "latency_ms": 151.5, "f1": 0.8, "r2": -0.5}
+    return EvaluationEvidence(
+        identity="evaluation-1",
+        run_id="c" * 32,
+        problem="classification",
+        target="label",
+        dataset=DatasetPin(uri=f"data/{name}.csv", version="v7", hash="sha256:ab"),
+        rows=114,
+        candidate=ModelEvidence(
+            model_uri=f"models:/{name}", metrics={**metrics, name: 1.0}, undefined={"auc": f"one class of {name}"}
+        ),
+        champion=ModelEvidence(model_uri="models:/churn/3", version="3", metrics={"f1": 0.75}) if champion else None,
+        slices=(
+            SliceEvidence(column=name, value=name, rows=41, candidate={"f1": 0.77, name: 1.0}, champion={"f1": 0.7}),
+            SliceEvidence(column="sex", value="m", rows=73, candidate={"f1": 0.81}),
+        ),
+        created_at="2026-11-21T02:00:00+00:00",
+        environment={"python": "3.11.2", name: name},
+    )
+
+
+def render(found: EvaluationEvidence, *rules: str, model_name: str = "churn") -> tuple[GateReport, str]:
+    policy = GatePolicy.parse(rules or RULES)
+    report = evaluate_gate(found, policy, model_name=model_name, created_at="2026-11-21T02:01:00+00:00")
+    return report, render_gate_report(report, found)
+
+
+def test_the_page_shows_every_number_and_every_reason() -> None:
+    report, html = render(evidence())
+    text = Page(html).text
+    assert "Evaluation gate: churn" in text
+    assert "failed" in text
+    assert "114 rows · compared with champion version 3" in text
+    for shown in (
+        "0.93125",
+        "0.92",
+        "151.5",
+        "150",
+        "0.74",
+        "+0.05",
+        "-0.5",
+        "0.77 / 0.7",
+        "0.81 / \u2013",
+        "41",
+        "73",
+    ):
+        assert shown in text, shown
+    for rule in report.rules:
+        assert rule.rule in text
+        assert rule.reason in text
+    for shown in ("c" * 32, "sha256:ab", "v7", "models:/churn/3", "python 3.11.2", "undefined: one class of sex"):
+        assert shown in text, shown
+
+
+def test_hostile_names_are_shown_and_never_run() -> None:
+    _, html = render(evidence(HOSTILE), model_name=HOSTILE)
+    page = Page(html)
+    assert "script" not in page.elements
+    assert "img" not in page.elements
+    assert page.texts.count(f"Evaluation gate: {HOSTILE}") == 2
+    assert f"{HOSTILE} = {HOSTILE}" in page.text
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_a_hostile_reason_of_unusable_evidence_is_only_text() -> None:
+    html = render_gate_report(error_report(HOSTILE, run_id=HOSTILE, model_name="m", created_at=HOSTILE), None)
+    page = Page(html)
+    assert "script" not in page.elements
+    assert page.text.count(HOSTILE) == 3
+
+
+def test_the_page_asks_nobody_for_anything() -> None:
+    for html in (render(evidence())[1], render(evidence(HOSTILE), model_name=HOSTILE)[1]):
+        page = Page(html)
+        assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form", "a"} & set(page.elements)
+        assert not {"src", "href", "xlink:href", "action", "data", "srcset"} & {name for name, _ in page.attributes}
+        style = re.search("<style>(.*)</style>", html, re.DOTALL)
+        assert style is not None
+        assert "url(" not in style[1]
+        assert "@import" not in style[1]
+
+
+def test_unusable_evidence_has_a_page_without_numbers() -> None:
+    report = error_report("there is no evidence", run_id="r" * 32, model_name="churn", created_at="now")
+    text = Page(render_gate_report(report, None)).text
+    assert "there is no evidence" in text
+    assert "error" in text
+    assert "nothing was compared" in text
+    assert "first model" not in text
+    assert "Rules" not in text
+    assert "Metrics" not in text
+
+
+def test_a_first_model_is_told_as_such() -> None:
+    _, html = render(evidence(champion=False))
+    text = Page(html).text
+    assert "no champion (first model)" in text
+    assert "does not apply: there is no champion yet" in text
+
+
+def test_a_page_without_slices_has_no_empty_table() -> None:
+    found = evidence().model_copy(update={"slices": ()})
+    assert "Slices" not in Page(render(found)[1]).text
+
+
+def test_a_narrow_miss_does_not_look_like_a_hit() -> None:
+    found = evidence().model_copy(
+        update={"candidate": ModelEvidence(model_uri="models:/m", metrics={"accuracy": 0.91999999})}
+    )
+    assert "0.91999999" in Page(render(found, "accuracy >= 0.92")[1]).texts
+
+
+@pytest.mark.parametrize(
+    ("value", "rule", "drawn"),
+    [(0.9, "x >= 0.92", True), (0.0, "x >= 0", True), (-0.1, "x >= 0.5", False), (0.5, "x >= -1", False)],
+)
+def test_a_bar_is_drawn_only_on_a_scale_from_zero(value: float, rule: str, drawn: bool) -> None:
+    found = evidence().model_copy(update={"candidate": ModelEvidence(model_uri="models:/m", metrics={"x": value})})
+    _, html = render(found, rule)
+    assert ("<svg" in html) is drawn
+    widths = [float(width) for width in re.findall(r'<rect y="4" width="([\d.]+)"', html)]
+    assert all(0 <= width <= 140 for width in widths)
+    assert len(widths) == (2 if drawn else 0)
+
+
+def test_every_verdict_has_its_colour_in_the_style() -> None:
+    for verdict in ("passed", "failed", "inconclusive", "error", "none"):
+        assert len(re.findall(rf"--{verdict}: #", render(evidence())[1])) == 2, verdict
