@@ -136,7 +136,7 @@ def test_data_that_cannot_be_compared_is_refused_and_the_run_is_closed(world: Wo
 
 def test_columns_that_do_not_match_are_inconclusive_and_named(world: World) -> None:
     reference, path = write(world, "train.csv"), world.folder / "recent.csv"
-    path.write_text("x1,z,y\n" + "1,2,0\n" * 120)
+    path.write_text("x1,z,y\n" + "".join(f"{n % 17}.0,2,0\n" for n in range(120)))
     current = {"uri": str(path), "version": "v1", "hash": content_hash(path.read_bytes())}
     outcome = check(world, current=current, reference=reference)
     assert outcome.state == "failed"
