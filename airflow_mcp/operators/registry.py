@@ -210,8 +210,9 @@ class PromoteModelOperator(ModelControlOperator):
         :raises ClaimUnavailableError: when another promotion of the model is under way.
         """
         name = required_text("model_name", self.model_name)
-        version = self.hook.get_model_version(name, _version("version", self.version))
+        wanted = _version("version", self.version)
         expected = _version("expected_champion", self.expected_champion, none_allowed=True)
+        version = self.hook.get_model_version(name, wanted)
         self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
         _require_usable(version)
         if self.require_gate:
