@@ -1,0 +1,156 @@
+"""What each constructor, and each task before it does anything, refuses."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core.identity import content_hash
+from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.operators.dataset import PinDatasetOperator
+from airflow_mcp.operators.drift import DriftCheckOperator
+from airflow_mcp.operators.evaluation import EvaluateModelOperator
+from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
+from airflow_mcp.operators.training import TrainModelOperator
+from tests.task_harness import TaskOutcome, run_task
+
+DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
+TRAIN = {"experiment": "fraud", "command": ["train"]}
+EVALUATE = {
+    "run_id": "r1",
+    "model_uri": "models:/m-1",
+    "model_name": "fraud",
+    "dataset": DATA,
+    "target": "y",
+    "problem": "classification",
+}
+GATE = {"run_id": "r1", "model_name": "fraud", "thresholds": ["accuracy >= 0.9"]}
+DRIFT = {"experiment": "drift", "model_name": "fraud", "current": DATA, "reference": DATA}
+
+WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
+    (TrainModelOperator, {"experiment": "fraud"}, "exactly one of script and command must be given"),
+    (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
+    (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments belong to script"),
+    (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout is .*; allowed: a time above"),
+    (TrainModelOperator, {**TRAIN, "workload_resources": {"ram": "1Gi"}}, "allowed keys: cpu, memory, gpu"),
+    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu is -1; allowed: a whole number"),
+    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu is 0.5; allowed: a whole number"),
+    (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target is ''; a non-empty text is needed"),
+    (EvaluateModelOperator, {**EVALUATE, "problem": "ranking"}, "problem is 'ranking'; allowed: classification, reg"),
+    (EvaluateModelOperator, {**EVALUATE, "latency_calls": 0}, "latency_calls is 0; allowed: 1 or more"),
+    (EvaluationGateOperator, {**GATE, "on_failed": "stop"}, "on_failed is 'stop'; allowed: fail, skip"),
+    (DriftCheckOperator, {**DRIFT, "on_inconclusive": "skip"}, "on_inconclusive is 'skip'; allowed: fail, continue"),
+    (DriftCheckOperator, {**DRIFT, "numerical_method": "magic"}, "numerical_method is 'magic'; allowed: "),
+    (DriftCheckOperator, {**DRIFT, "drift_share": 0}, "drift_share is 0; allowed: above 0 and at most 1"),
+    (DriftCheckOperator, {**DRIFT, "min_rows": 0}, "min_rows is 0; allowed: 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("operator", "arguments", "message"), WRONG)
+def test_a_wrong_argument_is_refused_when_the_dag_is_parsed(
+    operator: type[ModelControlOperator], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        operator(task_id="task", **arguments)
+
+
+def run(operator: type[ModelControlOperator], **arguments: Any) -> TaskOutcome:
+    """Run a task that may not get as far as MLflow: nothing listens where it would ask."""
+    connection = {"host": "http://127.0.0.1:9", "extra": {"retries": 0, "timeout": 1}}
+    return run_task(operator(task_id="task", retries=3, **arguments), connections={"mlflow_default": connection})
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "message"),
+    [
+        (TrainModelOperator, {**TRAIN, "on_unchanged": "skip"}, "on_unchanged is 'skip'; allowed: train, reuse"),
+        (TrainModelOperator, {**TRAIN, "on_unchanged": "{{ none }}"}, "on_unchanged is 'None'"),
+        (TrainModelOperator, {**TRAIN, "config": "settings.toml"}, "allowed: a mapping or a file .yaml, .yml, .json"),
+        (TrainModelOperator, {**TRAIN, "config": "/no/such.yaml"}, "config file /no/such.yaml cannot be read"),
+        (TrainModelOperator, {**TRAIN, "config": {"depth": float("nan")}}, "config cannot be written as JSON"),
+        (EvaluationGateOperator, {**GATE, "thresholds": []}, "thresholds is empty; at least one rule is needed"),
+        (EvaluationGateOperator, {**GATE, "thresholds": "f1 > 0"}, "thresholds must be a list of rules, got the text"),
+        (EvaluationGateOperator, {**GATE, "thresholds": ["f1 = 1", "x"]}, "threshold 'x' cannot be read"),
+        (RegisterModelOperator, {"model_name": "fraud", "source": "/tmp/model"}, "source is '/tmp/model'; allowed"),
+    ],
+)
+def test_a_wrong_templated_argument_is_refused_before_mlflow_is_asked(
+    operator: type[ModelControlOperator], arguments: dict[str, Any], message: str
+) -> None:
+    outcome = run(operator, **arguments)
+    assert outcome.state == "failed"
+    assert message in str(outcome.error)
+
+
+@pytest.mark.parametrize("runtime", ["kubernetes", "docker"])
+def test_a_runtime_that_cannot_run_is_refused(runtime: str) -> None:
+    operator = TrainModelOperator(task_id="task", runtime=runtime, **TRAIN)
+    with pytest.raises(InvalidArgumentError, match=f"runtime='{runtime}' is .*Nothing was started"):
+        _ = operator.backend
+
+
+def test_a_promotion_names_the_version_that_is_no_version() -> None:
+    outcome = run(PromoteModelOperator, model_name="fraud", version="latest", expected_champion="none")
+    assert outcome.state == "failed"
+    assert "version is 'latest'; allowed: a version number." in str(outcome.error)
+
+
+# --- PinDatasetOperator --------------------------------------------------------------------------------------------
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for version in ("v2", "v9", "v10"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "train.csv").write_text(f"x\n{version}\n")
+    return tmp_path
+
+
+def pin(folder: Path, **options: Any) -> TaskOutcome:
+    return run(PinDatasetOperator, **{"root": str(folder), "files": {"train": "train.csv"}, **options})
+
+
+def test_the_latest_version_is_pinned_by_hash(root: Path) -> None:
+    outcome = pin(root)
+    assert outcome.state == "success"
+    assert outcome.result["version"] == "v10"
+    assert outcome.xcom["train"] == {
+        "uri": str(root / "v10" / "train.csv"),
+        "version": "v10",
+        "hash": content_hash(b"x\nv10\n"),
+    }
+
+
+def test_the_hash_of_a_version_follows_its_content(root: Path) -> None:
+    first = pin(root, version="v2").result["hash"]
+    assert pin(root, version="v2").result["hash"] == first
+    (root / "v2" / "train.csv").write_text("x\nother\n")
+    assert pin(root, version="v2").result["hash"] != first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": "v3"}, "has no data version 'v3'; available: v2, v9, v10"),
+        ({"version": "../v2"}, "data version '../v2' is not a version's name"),
+        ({"root": "/no/such/folder"}, "root '/no/such/folder' is not a folder that this worker can read"),
+        ({"files": {}}, "files is {}; allowed: at least one name"),
+        ({"files": {"hash": "train.csv"}}, "none of version, hash, return_value (found hash)"),
+        ({"files": {"train": "missing.csv"}}, "missing.csv cannot be read: No such file or directory"),
+    ],
+)
+def test_data_that_cannot_be_pinned_is_refused(root: Path, options: dict[str, Any], message: str) -> None:
+    outcome = pin(root, **options)
+    assert outcome.state == "failed"
+    assert message in str(outcome.error)
+    assert outcome.result is None
+
+
+def test_an_empty_file_is_not_pinned(root: Path) -> None:
+    (root / "v10" / "train.csv").write_text("")
+    outcome = pin(root)
+    assert outcome.state == "failed"
+    assert "train.csv is empty; nothing was pinned" in str(outcome.error)

@@ -1,0 +1,226 @@
+"""What all operators share: arguments, refusals and retries, serialisation, rendering; no server is asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_mcp.exceptions import FailedError, InvalidArgumentError, RefusedError
+from airflow_mcp.operators.base import ModelControlOperator, choice, flag, required_text
+from airflow_mcp.operators.dataset import PinDatasetOperator
+from airflow_mcp.operators.drift import DriftCheckOperator
+from airflow_mcp.operators.evaluation import EvaluateModelOperator
+from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
+from airflow_mcp.operators.retrain import RetrainTriggerOperator
+from airflow_mcp.operators.training import TrainModelOperator
+from tests.task_harness import TaskOutcome, run_task
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nothing listens here: a task that asks it does not end as a refusal."""
+DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
+MODEL = {"model_name": "fraud"}
+ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
+    PinDatasetOperator: {"root": "/data", "files": {"train": "train.csv"}},
+    TrainModelOperator: {"experiment": "fraud", "command": ["train"], **MODEL},
+    EvaluateModelOperator: {
+        "run_id": "r1",
+        "model_uri": "models:/m-1",
+        "dataset": DATA,
+        "target": "y",
+        "problem": "classification",
+        **MODEL,
+    },
+    EvaluationGateOperator: {"run_id": "r1", "thresholds": ["accuracy >= 0.9"], **MODEL},
+    RegisterModelOperator: {"source": "models:/m-1", **MODEL},
+    PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
+    RollbackModelOperator: {"to_version": "1", **MODEL},
+    DriftCheckOperator: {"experiment": "drift", "current": DATA, "reference": DATA, **MODEL},
+    RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment": "fraud", "dataset": DATA, **MODEL},
+}
+every_operator = pytest.mark.parametrize("operator", ARGUMENTS, ids=lambda operator: operator.__name__)
+
+
+def run(operator: type[ModelControlOperator], **changes: Any) -> TaskOutcome:
+    """Run a task that may not get as far as MLflow."""
+    arguments = {"task_id": "task", "retries": 3, **ARGUMENTS[operator], **changes}
+    connection = {"host": NOWHERE, "extra": {"retries": 0, "timeout": 1}}
+    return run_task(operator(**arguments), connections={"mlflow_default": connection})
+
+
+@every_operator
+def test_every_template_field_is_an_attribute_and_an_argument(operator: type[ModelControlOperator]) -> None:
+    made = operator(task_id="task", **ARGUMENTS[operator])
+    fields = list(made.template_fields)
+    assert fields
+    assert len(fields) == len(set(fields))
+    for name in fields:
+        given = ARGUMENTS[operator].get(name)
+        assert hasattr(made, name)
+        assert given is None or getattr(made, name) == given
+
+
+@every_operator
+def test_every_operator_survives_serialisation_in_a_dag(operator: type[ModelControlOperator]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("a_dag", schedule=None) as dag:
+        operator(task_id="task", **ARGUMENTS[operator])
+    document = DagSerialization.to_dict(dag)
+    restored = DagSerialization.from_dict(document).get_task("task")
+    assert restored.task_type == operator.__name__
+    assert set(restored.template_fields) == set(operator.template_fields)
+    assert DagSerialization.to_dict(dag) == document
+
+
+@every_operator
+def test_every_template_field_is_rendered(operator: type[ModelControlOperator]) -> None:
+    from jinja2 import Environment
+
+    made = operator(task_id="task", **ARGUMENTS[operator])
+    for name in made.template_fields:
+        setattr(made, name, "{{ word }} and more")
+    made.render_template_fields({"word": "rendered"}, Environment())  # type: ignore[arg-type]
+    assert {getattr(made, name) for name in made.template_fields} == {"rendered and more"}
+
+
+@every_operator
+def test_an_unknown_argument_is_refused_when_the_dag_is_parsed(operator: type[ModelControlOperator]) -> None:
+    with pytest.raises(TypeError, match="surprise"):
+        operator(task_id="task", surprise=1, **ARGUMENTS[operator])
+
+
+NEEDED = [
+    (PinDatasetOperator, "root"),
+    (PinDatasetOperator, "version"),
+    (TrainModelOperator, "experiment"),
+    (EvaluateModelOperator, "run_id"),
+    (EvaluationGateOperator, "run_id"),
+    (RegisterModelOperator, "model_name"),
+    (RegisterModelOperator, "source"),
+    (PromoteModelOperator, "model_name"),
+    (PromoteModelOperator, "version"),
+    (RollbackModelOperator, "model_name"),
+    (DriftCheckOperator, "experiment"),
+    (RetrainTriggerOperator, "model_name"),
+]
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "None"])
+@pytest.mark.parametrize(("operator", "name"), NEEDED, ids=lambda item: getattr(item, "__name__", item))
+def test_what_another_task_did_not_push_is_refused_by_name(
+    operator: type[ModelControlOperator], name: str, value: str | None, tmp_path: Any
+) -> None:
+    others = {"root": str(tmp_path)} if name == "version" and operator is PinDatasetOperator else {}
+    outcome = run(operator, **others, **{name: value})
+    assert outcome.state == "failed"
+    assert f"{name} is {value!r}" in str(outcome.error)
+    assert "that task pushed nothing" in str(outcome.error)
+
+
+DATASETS = [
+    (TrainModelOperator, "dataset", {}),
+    (RetrainTriggerOperator, "dataset", {}),
+    (DriftCheckOperator, "current", {}),
+    (DriftCheckOperator, "reference", {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "is ''; allowed: a mapping with uri and version or hash"),
+        ("/data/train.csv", "is '/data/train.csv'; allowed: a mapping"),
+        ({}, "is {}; allowed: a mapping"),
+        ({"uri": "/data/train.csv"}, "'/data/train.csv' is not pinned: give its version, its hash"),
+        ({**DATA, "sha": "x"}, "has unknown keys sha; allowed: uri, version, hash"),
+    ],
+)
+@pytest.mark.parametrize(("operator", "name", "more"), DATASETS)
+def test_data_that_is_not_pinned_is_refused(
+    operator: type[ModelControlOperator], name: str, more: dict[str, Any], value: Any, message: str
+) -> None:
+    outcome = run(operator, **more, **{name: value})
+    assert outcome.state == "failed"
+    assert f"{name} {message}" in str(outcome.error)
+
+
+@pytest.mark.parametrize("missing", [None, "None", "", "latest"])
+def test_a_champion_that_was_not_pushed_does_not_mean_that_there_is_none(missing: str | None) -> None:
+    outcome = run(PromoteModelOperator, expected_champion=missing)
+    assert outcome.state == "failed"
+    assert f"expected_champion is {missing!r}; allowed: a version number or 'none'" in str(outcome.error)
+
+
+class Raises(ModelControlOperator):
+    """Ends with a given error."""
+
+    def __init__(self, *, error: Exception | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.error = error
+
+    def act(self, context: Any) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        return {"answer": 42}
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (RefusedError("no"), "failed"),
+        (InvalidArgumentError("no"), "failed"),
+        (FailedError("broken"), "up_for_retry"),
+        (OSError("broken"), "up_for_retry"),
+    ],
+)
+def test_a_refusal_is_final_and_a_failure_is_retried(error: Exception, state: str) -> None:
+    outcome = run_task(Raises(task_id="task", retries=3, error=error))
+    assert outcome.state == state
+    assert str(error) in str(outcome.error)
+
+
+def test_a_failure_without_retries_left_is_final() -> None:
+    outcome = run_task(Raises(task_id="task", retries=3, error=FailedError("broken")), try_number=4)
+    assert outcome.state == "failed"
+
+
+def test_every_part_of_a_result_is_an_xcom_of_its_own() -> None:
+    outcome = run_task(Raises(task_id="task"))
+    assert outcome.result == {"answer": 42}
+    assert outcome.xcom["answer"] == 42
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(True, True), (False, False), ("true", True), (" False ", False), ("TRUE", True)]
+)
+def test_flags_are_read_from_templates(value: Any, expected: bool) -> None:
+    assert flag("plan_only", value) is expected
+
+
+@pytest.mark.parametrize("value", [None, "", "yes", 1, 0, "1", "None"])
+def test_anything_else_is_no_flag(value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"plan_only is .*; allowed: true or false"):
+        flag("plan_only", value)
+
+
+def test_choices_name_what_is_allowed() -> None:
+    assert choice("on_failed", "skip", ("fail", "skip")) == "skip"
+    with pytest.raises(InvalidArgumentError, match="on_failed is 'stop'; allowed: fail, skip"):
+        choice("on_failed", "stop", ("fail", "skip"))
+
+
+def test_a_text_is_given_back_as_it_is() -> None:
+    assert required_text("model_name", " fraud ") == " fraud "
+
+
+def test_operators_import_none_of_the_heavy_libraries() -> None:
+    heavy = {"mlflow", "evidently", "dvc", "pandas", "numpy", "sklearn", "kubernetes"}
+    modules = sorted({operator.__module__ for operator in ARGUMENTS})
+    code = f"import sys, {', '.join(modules)}; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
