@@ -1,0 +1,195 @@
+"""The Dags in ``dags/``: what they are made of, and one night from data to champion."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core import contract
+from airflow_mcp.hooks.aliases import CLAIM_LIFETIME
+from demo.services import MlflowServer
+from tests.mlflow_world import World
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
+
+FOLDER = Path(__file__).parents[2] / "dags"
+HEAVY = ("mlflow", "evidently", "pandas", "sklearn", "kubernetes")
+
+EXPECTED: dict[str, dict[str, Any]] = {
+    "drift_watch": {
+        "schedule": "0 1 * * *",
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "drift_check": "DriftCheckOperator",
+            "retrain": "RetrainTriggerOperator",
+        },
+        "edges": {"pin_data": {"drift_check", "retrain"}, "drift_check": {"retrain"}, "retrain": set()},
+        "params": {"data_version": "latest", "cooldown_hours": 20},
+    },
+    "nightly_retrain": {
+        "schedule": "0 2 * * *",
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "train": "TrainModelOperator",
+            "evaluate": "EvaluateModelOperator",
+            "gate": "EvaluationGateOperator",
+            "register": "RegisterModelOperator",
+            "promote": "PromoteModelOperator",
+        },
+        "edges": {
+            "pin_data": {"train", "evaluate"},
+            "train": {"evaluate", "gate", "register"},
+            "evaluate": {"gate"},
+            "gate": {"register", "promote"},
+            "register": {"promote"},
+            "promote": set(),
+        },
+        "params": {"data_version": "latest", "force": False, "dry_run": False, "reason": None},
+    },
+    "rollback_model": {
+        "schedule": None,
+        "tasks": {"rollback": "RollbackModelOperator"},
+        "edges": {"rollback": set()},
+        "params": {"model_name": "breast_cancer", "to_version": None, "reason": None},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def bag() -> Any:
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(FOLDER))
+
+
+@pytest.fixture(params=EXPECTED)
+def dag_id(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_folder_holds_these_dags_and_no_import_error(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert set(bag.dags) == set(EXPECTED)
+
+
+def test_tasks_edges_and_params_are_as_agreed(bag: Any, dag_id: str) -> None:
+    dag, expected = bag.dags[dag_id], EXPECTED[dag_id]
+    assert {task.task_id: type(task).__name__ for task in dag.tasks} == expected["tasks"]
+    assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == expected["edges"]
+    assert dict(dag.params.dump()) == expected["params"]
+    assert dag.max_active_runs == 1
+    assert dag.catchup is False
+    assert all(task.retries == 2 for task in dag.tasks)
+
+
+@pytest.mark.parametrize(("dag_id", "hour"), [("drift_watch", 1), ("nightly_retrain", 2)])
+def test_the_next_run_is_at_its_hour_of_the_next_night(bag: Any, dag_id: str, hour: int) -> None:
+    from airflow.sdk import timezone
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import TimeRestriction
+
+    assert bag.dags[dag_id].schedule == EXPECTED[dag_id]["schedule"]
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[dag_id])).timetable
+    noon = TimeRestriction(earliest=timezone.datetime(2026, 6, 1, 12), latest=None, catchup=True)
+    info = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=noon)
+    assert info.run_after == datetime(2026, 6, 2, hour, tzinfo=UTC)
+
+
+def test_a_rollback_happens_by_hand_only(bag: Any) -> None:
+    assert bag.dags["rollback_model"].schedule is None
+
+
+def test_the_retries_of_a_killed_promotion_outlive_its_claim(bag: Any, dag_id: str) -> None:
+    for task in bag.dags[dag_id].tasks:
+        assert task.retries * task.retry_delay >= CLAIM_LIFETIME
+        assert task.retry_delay >= timedelta(seconds=30)
+
+
+def test_a_dag_is_the_same_however_often_it_is_parsed(bag: Any, dag_id: str) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    again = DagBag(dag_folder=str(FOLDER)).dags[dag_id]
+    assert DagSerialization.to_dict(again) == DagSerialization.to_dict(bag.dags[dag_id])
+
+
+def test_parsing_the_dags_imports_no_heavy_library() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, runpy\n"
+        f"for name in {[f'{name}.py' for name in EXPECTED]!r}: runpy.run_path({str(FOLDER)!r} + '/' + name)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("rollback_model", {"to_version": "latest"}),
+        ("rollback_model", {"model_name": ""}),
+        ("drift_watch", {"cooldown_hours": -1}),
+        ("nightly_retrain", {"force": "yes"}),
+    ],
+)
+def test_a_form_that_is_filled_in_wrongly_is_refused(bag: Any, dag_id: str, conf: dict[str, Any]) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = bag.dags[dag_id].params
+    filled_in = type(params)(params)
+    with pytest.raises(ParamValidationError, match=f"Invalid input for param {next(iter(conf))}"):
+        filled_in.update(conf)
+
+
+# --- one night -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def night(bag: Any, mlflow_server: MlflowServer, world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make Airflow know the Dags, in the database of the test session."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import sync_bag_to_db
+    from airflow.utils.db import initdb
+
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(FOLDER))
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}))
+    monkeypatch.setenv("AIRFLOW_VAR_BREAST_CANCER_DATA", str(world.folder / "data"))
+    initdb()
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(bag, "dags-folder", None)
+
+    def run(dag_id: str, conf: dict[str, Any]) -> tuple[str, dict[str, str]]:
+        done = bag.dags[dag_id].test(run_conf=conf)
+        assert {instance.try_number for instance in done.get_task_instances()} <= {0, 1}
+        states = {instance.task_id: str(instance.state) for instance in done.get_task_instances()}
+        return str(done.state), states
+
+    return run
+
+
+def test_a_night_ends_with_a_champion_and_the_next_one_is_skipped(night: Any, world: World) -> None:
+    from demo.data import write_version
+
+    write_version(world.folder / "data", "night-1")
+    state, states = night("nightly_retrain", {"reason": "the first night"})
+    assert states == dict.fromkeys(EXPECTED["nightly_retrain"]["tasks"], "success")
+    assert state == "success"
+    model = world.hook.get_registered_model("breast_cancer")
+    assert model.aliases == {"champion": "1"}
+    version = world.hook.get_model_version("breast_cancer", "1")
+    assert version.tags[contract.TAG_GATE_VERDICT] == "passed"
+    assert version.tags[contract.TAG_DATA_VERSION] == "night-1"
+    assert version.tags[contract.TAG_REASON] == "the first night"
+    assert version.tags[contract.TAG_CODE_HASH].startswith("sha256:")
+
+    state, states = night("nightly_retrain", {})
+    assert state == "success"
+    assert states == {"pin_data": "success"} | dict.fromkeys(
+        ["train", "evaluate", "gate", "register", "promote"], "skipped"
+    )
+    assert world.hook.get_registered_model("breast_cancer").aliases == {"champion": "1"}
