@@ -1,0 +1,45 @@
+"""Fresh interpreters for measurements: no module loaded, byte code compiled as in an installed package."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_fresh(cache: Path, *arguments: str) -> Any:
+    """Run Python with these arguments and give the JSON on the last line that it prints.
+
+    :param cache: folder for compiled byte code; the first run with it is a warm-up and not to be measured.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**env, "PYTHONPYCACHEPREFIX": str(cache)},
+        timeout=300,
+    )
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def median(values: Sequence[float]) -> float:
+    """Give the median; refuse to make one of nothing."""
+    assert values
+    return statistics.median(values)
+
+
+def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table as Markdown, fit for docs/benchmarks.md."""
+    print(f"\n\n{title} ({os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f})\n")
+    for row in (head, ["---"] * len(head), *rows):
+        print("| " + " | ".join(row) + " |")
