@@ -11,7 +11,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from tests.mlflow_world import World
+from tests.mlflow_world import World, kill_points
 from tests.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
@@ -192,3 +192,19 @@ def test_a_second_judgement_replaces_the_first(world: World, run: Run) -> None:
     world.store_evidence(run, {"accuracy": 0.95})
     assert judge(world, run).state == "success"
     require_stored(world, run, "passed")
+
+
+def test_a_gate_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+    kills = 0
+    for switch in kill_points():
+        run = world.new_run()
+        world.store_evidence(run, {"accuracy": 0.95})
+        first = judge(world, run, before=switch.arm)
+        if not switch.has_fired:
+            assert first.state == "success"
+            break
+        kills += 1
+        assert first.state != "success"
+        assert judge(world, run, try_number=2).state == "success"
+        require_stored(world, run, "passed")
+    assert kills >= 4

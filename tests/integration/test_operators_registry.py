@@ -188,3 +188,10 @@ def test_the_model_of_a_deleted_run_is_refused(world: World) -> None:
     assert outcome.state == "failed"
     assert f"MLflow run {run.run_id} of the candidate is deleted" in str(outcome.error)
     assert world.all_versions() == []
+
+
+def test_quotes_in_a_model_name_are_refused_before_anything_is_registered(world: World) -> None:
+    _, model_id = world.judged_model()
+    outcome = register(world, f"models:/{model_id}", model_name="it's")
+    assert outcome.state == "failed"
+    assert 'model_name is "it\'s"; quotes are not allowed in it' in str(outcome.error)
