@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from airflow_mcp import __version__
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.promotion import read_last_move
+from airflow_mcp.core.promotion import read_history, read_last_move
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 from airflow_mcp.hooks import mlflow_registry_api
 from airflow_mcp.hooks.mlflow_settings import MlflowSettings
@@ -18,8 +18,6 @@ from airflow_mcp.hooks.mlflow_transport import SyncDriver
 
 _SHOWN_TAGS: Mapping[str, str] = {
     "gate verdict": contract.TAG_GATE_VERDICT,
-    "promoted at": contract.TAG_PROMOTED_AT,
-    "promoted by": contract.TAG_PROMOTED_BY,
     "reason": contract.TAG_REASON,
     "data version": contract.TAG_DATA_VERSION,
     "data hash": contract.TAG_DATA_HASH,
@@ -93,27 +91,31 @@ def _status(name: str, settings: MlflowSettings) -> int:
         driver.close()
     print(f"{name} on {settings.base_url}")
     for alias in wanted:
-        _print_version(alias, versions.get(alias))
+        _print_version(alias, versions.get(alias), model)
     _print_last_move(model)
     return 0
 
 
-def _print_version(alias: str, version: ModelVersion | None) -> None:
+def _print_version(alias: str, version: ModelVersion | None, model: RegisteredModel) -> None:
     if version is None:
         print(f"\n{alias}: none")
         return
     print(f"\n{alias}: version {version.version} ({version.status})")
-    print(f"  {'MLflow run':<14}{version.run_id}")
+    print(f"  {'MLflow run':<14} {version.run_id}")
+    for move in read_history(model.tags)[::-1]:
+        if move.champion_after == version.version:
+            print(f"  {'champion since':<14} {move.at}\n  {'moved there by':<14} {move.by}")
+            break
     for label, tag in _SHOWN_TAGS.items():
         if version.tags.get(tag):
-            print(f"  {label:<14}{version.tags[tag]}")
+            print(f"  {label:<14} {version.tags[tag]}")
 
 
 def _print_last_move(model: RegisteredModel) -> None:
     move = read_last_move(model.tags)
     if move is not None:
         print(f"\nlast move: {move.action} {move.champion_before or 'none'} -> {move.champion_after}")
-        print(f"  {'at':<14}{move.at}\n  {'by':<14}{move.by}\n  {'reason':<14}{move.reason or 'none given'}")
+        print(f"  {'at':<14} {move.at}\n  {'by':<14} {move.by}\n  {'reason':<14} {move.reason or 'none given'}")
         if move.champion_after != model.aliases.get(contract.ALIAS_CHAMPION):
             print("  the champion is another version now: it was moved outside airflow-mcp, or a move broke off")
     if contract.ALIAS_PREVIOUS_CHAMPION in model.aliases:

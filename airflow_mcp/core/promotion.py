@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_CLAIM_PREFIX, TAG_LAST_MOVE
+from airflow_mcp.core.contract import (
+    ALIAS_CHAMPION,
+    ALIAS_PREVIOUS_CHAMPION,
+    TAG_CLAIM_PREFIX,
+    TAG_LAST_MOVE,
+    TAG_MOVE_PREFIX,
+)
 from airflow_mcp.exceptions import AliasConflictError
 
 
@@ -35,15 +41,24 @@ class AliasPlan:
 
 
 def plan_promotion(
-    aliases: Mapping[str, str], *, model_name: str, version: str, expected_champion: str | None
+    aliases: Mapping[str, str],
+    tags: Mapping[str, str],
+    *,
+    model_name: str,
+    identity: str,
+    version: str,
+    expected_champion: str | None,
 ) -> AliasPlan:
     """Plan to make a version the champion, keeping the way back.
 
     ``previous_champion`` is set first: if the second step never happens, the champion is untouched and a retry
-    makes the same plan. When the version is champion already, nothing is left to do.
+    makes the same plan. When the version is champion already, or this very promotion was done before (and perhaps
+    rolled back since), nothing is left to do.
 
     :param aliases: aliases of the registered model as they are now (alias to version).
+    :param tags: tags of the registered model as they are now.
     :param model_name: registered model, for the message.
+    :param identity: name of this promotion, the same on every retry.
     :param version: version to promote.
     :param expected_champion: version the candidate was compared with; None when there was no champion.
     :raises AliasConflictError: when the champion is neither the expected one nor this version.
@@ -51,6 +66,9 @@ def plan_promotion(
     champion = aliases.get(ALIAS_CHAMPION)
     if champion == version:
         return AliasPlan((), champion, version)
+    done = read_done_move(tags, identity)
+    if done is not None:
+        return AliasPlan((), done.champion_before, done.champion_after)
     if champion != expected_champion:
         raise AliasConflictError(
             f"{model_name!r}: the candidate (version {version}) was compared with {_describe(expected_champion)}, but "
@@ -68,7 +86,7 @@ def plan_rollback(
 
     After a rollback ``previous_champion`` is removed: the version that was rolled back is not a way back. A retry
     of the same rollback (same identity, recorded in the model's tags) finds nothing left to do instead of
-    refusing or going back once more.
+    refusing, going back once more, or undoing what others promoted since.
 
     :param aliases: aliases of the registered model as they are now (alias to version).
     :param tags: tags of the registered model as they are now.
@@ -82,6 +100,9 @@ def plan_rollback(
     if last is not None and last.identity == identity and last.champion_after == champion:
         leftover = (AliasMove(ALIAS_PREVIOUS_CHAMPION, None),) if previous else ()
         return AliasPlan(leftover, last.champion_before, last.champion_after)
+    done = read_done_move(tags, identity)
+    if done is not None:
+        return AliasPlan((), done.champion_before, done.champion_after)
     target = to_version or previous
     if target is None:
         raise AliasConflictError(
@@ -98,7 +119,11 @@ def plan_rollback(
 
 @dataclass(frozen=True)
 class LastMove:
-    """The latest move of the champion alias, kept as a tag of the registered model."""
+    """A move of the champion alias, kept in tags of the registered model.
+
+    :data:`~airflow_mcp.core.contract.TAG_LAST_MOVE` is written before the alias moves and holds the latest one;
+    a tag of its own, named by its identity, is written when it is done. All of them together are the history.
+    """
 
     action: str
     """``promote`` or ``rollback``."""
@@ -111,14 +136,45 @@ class LastMove:
     reason: str = ""
 
     def to_tag(self) -> str:
-        """Write it as the value of :data:`~airflow_mcp.core.contract.TAG_LAST_MOVE`."""
+        """Write it as the value of a tag."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def done_tag(self) -> str:
+        """Name of the tag that says that this move is done."""
+        return TAG_MOVE_PREFIX + self.identity
 
 
 def read_last_move(tags: Mapping[str, str]) -> LastMove | None:
     """Read the latest move; None when there is none or somebody else wrote something else into the tag."""
+    return _read_move(tags.get(TAG_LAST_MOVE))
+
+
+def read_done_move(tags: Mapping[str, str], identity: str) -> LastMove | None:
+    """Read the record that a move was done; None when it was not."""
+    return _read_move(tags.get(TAG_MOVE_PREFIX + identity))
+
+
+def read_history(tags: Mapping[str, str]) -> tuple[LastMove, ...]:
+    """Read every move that was done, oldest first."""
+    moves = (_read_move(value) for name, value in tags.items() if name.startswith(TAG_MOVE_PREFIX))
+    return tuple(sorted((move for move in moves if move is not None), key=lambda move: move.at))
+
+
+def unrecorded_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> LastMove | None:
+    """Find the latest move if it moved the alias, but its task died before it could record that.
+
+    Whoever moves next records it first: afterwards nobody could tell that it had happened.
+    """
+    last = read_last_move(tags)
+    if last is None or last.done_tag in tags or aliases.get(ALIAS_CHAMPION) != last.champion_after:
+        return None
+    return last
+
+
+def _read_move(value: str | None) -> LastMove | None:
     try:
-        fields: Any = json.loads(tags.get(TAG_LAST_MOVE, "null"))
+        fields: Any = json.loads(value or "null")
         return LastMove(**fields) if isinstance(fields, dict) else None
     except (ValueError, TypeError):
         return None

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -20,6 +21,7 @@ from airflow_mcp.core.promotion import (
     expired_claims,
     new_claim,
     other_claims,
+    unrecorded_move,
 )
 from airflow_mcp.exceptions import ClaimUnavailableError, FailedError, MlflowNotFoundError, ModelControlPlaneError
 
@@ -72,18 +74,31 @@ class AliasMover:
         :raises FailedError: when the registry is not as planned afterwards.
         """
         with self._claimed() as claim:
-            made = plan(self.hook.get_registered_model(self.model_name))
+            model = self._settled()
+            made = plan(model)
             if made.is_done:
-                self.log.info("%s: champion is version %s already", self.model_name, made.champion_after)
+                self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
                 return made
+            move = record(made)
             for step in made.moves:
                 self._require_valid(claim)
                 if step.alias == ALIAS_CHAMPION:
-                    # Written first: a retry after a crash between the two recognises its own move by it.
-                    self.hook.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, record(made).to_tag())
+                    # The intention first: a retry, or the next mover, can tell how far this try came.
+                    self.hook.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, move.to_tag())
                 self._set(step)
             self._verify(made)
+            self.hook.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
             return made
+
+    def _settled(self) -> RegisteredModel:
+        """Read the registered model; a move whose task died before recording it is recorded first."""
+        model = self.hook.get_registered_model(self.model_name)
+        lost = unrecorded_move(model.aliases, model.tags)
+        if lost is None:
+            return model
+        self.log.info("%s: recording the %s by %s, whose task died", self.model_name, lost.action, lost.by)
+        self.hook.set_registered_model_tag(self.model_name, lost.done_tag, lost.to_tag())
+        return replace(model, tags={**model.tags, lost.done_tag: lost.to_tag()})
 
     def _set(self, step: AliasMove) -> None:
         if step.version is None:

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core import contract
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
-from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback, read_last_move
+from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback
 from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import (
     EvidenceError,
@@ -219,26 +219,21 @@ class PromoteModelOperator(ModelControlOperator):
             _require_passed(f"version {version.version} of {name!r}", version.tags.get(contract.TAG_GATE_VERDICT))
         if flag("plan_only", self.plan_only):
             raise AirflowSkipException(f"plan only: version {version.version} of {name!r} would become the champion")
-        move = _Move("promote", self, context, self.reason)
+        key = identity(self.task_key(context), {"action": "promote", "model_name": name, "version": version.version})
+        move = _Move("promote", self, context, self.reason, key)
         mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
         plan = mover.move(
             lambda model: plan_promotion(
                 model.aliases,
+                model.tags,
                 model_name=name,
+                identity=move.identity,
                 version=version.version,
                 expected_champion=None if expected == NO_CHAMPION else expected,
             ),
             move.record,
         )
-        self._tag_version(name, version.version)
         return _moved(name, plan)
-
-    def _tag_version(self, name: str, version: str) -> None:
-        """Write into the version what the registered model records of its promotion, by this try or an earlier one."""
-        last = read_last_move(self.hook.get_registered_model(name).tags)
-        if last is not None and last.champion_after == version:
-            self.hook.set_model_version_tag(name, version, contract.TAG_PROMOTED_AT, last.at)
-            self.hook.set_model_version_tag(name, version, contract.TAG_PROMOTED_BY, last.by)
 
 
 class RollbackModelOperator(ModelControlOperator):
@@ -293,14 +288,12 @@ class RollbackModelOperator(ModelControlOperator):
 class _Move:
     """Who moves the aliases and why, as it is recorded with the registered model."""
 
-    def __init__(
-        self, action: str, operator: ModelControlOperator, context: Context, reason: str, key: str | None = None
-    ) -> None:
+    def __init__(self, action: str, operator: ModelControlOperator, context: Context, reason: str, key: str) -> None:
         task = operator.task_key(context)
         self.action = action
         self.by = f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
         self.reason = reason
-        self.identity = key or identity(task, {"action": action})
+        self.identity = key
 
     def record(self, plan: AliasPlan) -> LastMove:
         """Describe a plan for the registered model's tag."""

@@ -119,8 +119,7 @@ class PeerPromoteOperator(BaseOperator):
         client.set_registered_model_tag(name, contract.TAG_LAST_MOVE, json.dumps({"champion_after": self.version}))
         client.set_registered_model_alias(name, contract.ALIAS_CHAMPION, self.version)
         assert str(client.get_registered_model(name).aliases["champion"]) == self.version
-        client.set_model_version_tag(name, self.version, contract.TAG_PROMOTED_AT, "2026-01-01T00:00:00+00:00")
-        client.set_model_version_tag(name, self.version, contract.TAG_PROMOTED_BY, "benchmark")
+        client.set_registered_model_tag(name, f"{contract.TAG_MOVE_PREFIX}{self.version}", "{}")
         return {"version": self.version}
 
 

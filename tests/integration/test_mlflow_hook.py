@@ -91,7 +91,12 @@ def test_experiments(hook: MlflowHook, do: Call, name: str, mlflow_server: Mlflo
 
 def test_many_creators_get_one_experiment(hook: MlflowHook, name: str) -> None:
     ids: list[str] = []
-    threads = [threading.Thread(target=lambda: ids.append(hook.get_or_create_experiment(name))) for _ in range(8)]
+
+    def create() -> None:
+        with MlflowHook(hook.mlflow_conn_id) as own:
+            ids.append(own.get_or_create_experiment(name))
+
+    threads = [threading.Thread(target=create) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

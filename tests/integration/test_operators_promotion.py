@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.promotion import read_last_move
+from airflow_mcp.core.promotion import read_history, read_last_move
 from airflow_mcp.hooks import aliases
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
@@ -63,9 +63,7 @@ def test_the_first_champion(world: World) -> None:
     assert last is not None
     assert (last.action, last.champion_before, last.champion_after) == ("promote", None, "1")
     assert (last.reason, last.by) == ("nightly", f"{world.dag_id}.task run-1")
-    tags = world.hook.get_model_version(world.model_name, "1").tags
-    assert contract.TAG_PROMOTED_AT in tags
-    assert tags[contract.TAG_PROMOTED_BY] == last.by
+    assert read_history(world.registered.tags) == (last,)
     links = {value for key, value in outcome.xcom.items() if key.startswith("_link_")}
     assert links == {f"{world.url}/#/models/{world.model_name}/versions/1"}
 
@@ -176,15 +174,13 @@ def test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry(w
         last = read_last_move(world.registered.tags)
         assert last is not None
         assert (last.champion_before, last.champion_after) == ("1", "2")
-        tags = world.hook.get_model_version(world.model_name, "2").tags
-        assert (tags[contract.TAG_PROMOTED_AT], tags[contract.TAG_PROMOTED_BY]) == (last.at, last.by)
+        assert read_history(world.registered.tags)[-1] == last
     assert kills >= 10
 
 
 WRITES = [
     ("POST", "registered-models/set-tag"),
     ("POST", "registered-models/alias"),
-    ("POST", "model-versions/set-tag"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ from airflow_mcp.core.promotion import (
     other_claims,
     plan_promotion,
     plan_rollback,
+    read_history,
     read_last_move,
+    unrecorded_move,
 )
 from airflow_mcp.exceptions import AliasConflictError
 
@@ -58,6 +61,15 @@ class Registry:
                 record = LastMove(action, identity, plan.champion_before, plan.champion_after, NOW.isoformat(), "test")
                 yield lambda record=record: self.tags.update({TAG_LAST_MOVE: record.to_tag()})
             yield lambda move=move: self._move(move)
+        if plan.moves:
+            done = LastMove(action, identity, plan.champion_before, plan.champion_after, NOW.isoformat(), "test")
+            yield lambda: self.tags.update({done.done_tag: done.to_tag()})
+
+    def settle(self) -> None:
+        """Record what a dead task moved, as every mover does first."""
+        lost = unrecorded_move(self.aliases, self.tags)
+        if lost is not None:
+            self.tags[lost.done_tag] = lost.to_tag()
 
     def _move(self, move: AliasMove) -> None:
         if move.version is None:
@@ -66,12 +78,27 @@ class Registry:
             self.aliases[move.alias] = move.version
 
 
+def plan_of_promotion(
+    aliases: dict[str, str], version: str, expected: str | None, tags: dict[str, str] | None = None
+) -> AliasPlan:
+    return plan_promotion(
+        aliases,
+        tags or {},
+        model_name="churn",
+        identity=f"promote-{version}",
+        version=version,
+        expected_champion=expected,
+    )
+
+
 def promote(registry: Registry, version: str, expected: str | None, crash_after: int | None = None) -> int:
-    plan = plan_promotion(registry.aliases, model_name="churn", version=version, expected_champion=expected)
+    registry.settle()
+    plan = plan_of_promotion(registry.aliases, version, expected, registry.tags)
     return registry.carry_out(plan, "promote", f"promote-{version}", crash_after)
 
 
 def roll_back(registry: Registry, identity: str, to_version: str | None = None, crash_after: int | None = None) -> int:
+    registry.settle()
     plan = plan_rollback(registry.aliases, registry.tags, model_name="churn", identity=identity, to_version=to_version)
     return registry.carry_out(plan, "rollback", identity, crash_after)
 
@@ -85,20 +112,20 @@ def aliases(champion: str | None, previous: str | None = None) -> dict[str, str]
 
 
 def test_the_first_champion_has_no_predecessor() -> None:
-    plan = plan_promotion({}, model_name="churn", version="1", expected_champion=None)
+    plan = plan_of_promotion({}, "1", None)
     assert plan == AliasPlan((AliasMove(ALIAS_CHAMPION, "1"),), None, "1")
     assert not plan.is_done
 
 
 def test_the_way_back_is_kept_before_the_champion_moves() -> None:
-    plan = plan_promotion(aliases("3", "2"), model_name="churn", version="4", expected_champion="3")
+    plan = plan_of_promotion(aliases("3", "2"), "4", "3")
     assert plan.moves == (AliasMove(ALIAS_PREVIOUS_CHAMPION, "3"), AliasMove(ALIAS_CHAMPION, "4"))
     assert (plan.champion_before, plan.champion_after) == ("3", "4")
 
 
 @pytest.mark.parametrize("expected", [None, "3", "4", "9"])
 def test_promoting_the_champion_changes_nothing(expected: str | None) -> None:
-    plan = plan_promotion(aliases("4", "3"), model_name="churn", version="4", expected_champion=expected)
+    plan = plan_of_promotion(aliases("4", "3"), "4", expected)
     assert plan.is_done
     assert plan.champion_after == "4"
 
@@ -115,7 +142,7 @@ def test_another_champion_than_the_compared_one_refuses_the_move(
     champion: str | None, expected: str | None, said: str
 ) -> None:
     with pytest.raises(AliasConflictError) as caught:
-        plan_promotion(aliases(champion, "2"), model_name="churn", version="4", expected_champion=expected)
+        plan_of_promotion(aliases(champion, "2"), "4", expected)
     assert "'churn': the candidate (version 4)" in str(caught.value)
     assert said in str(caught.value)
     assert "Nothing was moved" in str(caught.value)
@@ -148,6 +175,39 @@ def test_a_way_back_of_a_half_promotion_leads_to_the_champion_itself_and_is_refu
     with pytest.raises(AliasConflictError, match="version 3 is the champion already"):
         roll_back(registry, "night-1")
     assert registry.aliases[ALIAS_CHAMPION] == "3"
+
+
+@pytest.mark.parametrize("crash_after", range(6))
+def test_a_retried_promotion_does_not_undo_a_rollback(crash_after: int) -> None:
+    registry = Registry(aliases("3", "2"))
+    with contextlib.suppress(CrashError):
+        promote(registry, "4", "3", crash_after=crash_after)
+    if registry.aliases[ALIAS_CHAMPION] != "4":
+        return
+    roll_back(registry, "on-call", to_version="3")
+    promote(registry, "4", "3")
+    assert registry.aliases[ALIAS_CHAMPION] == "3"
+
+
+@pytest.mark.parametrize("crash_after", range(6))
+def test_a_retried_rollback_does_not_undo_a_later_promotion(crash_after: int) -> None:
+    registry = Registry(aliases("4", "3"))
+    with contextlib.suppress(CrashError):
+        roll_back(registry, "on-call", crash_after=crash_after)
+    if registry.aliases[ALIAS_CHAMPION] != "3":
+        return
+    promote(registry, "5", "3")
+    roll_back(registry, "on-call")
+    assert registry.aliases[ALIAS_CHAMPION] == "5"
+
+
+def test_the_history_lists_every_move_that_was_done() -> None:
+    registry = Registry({})
+    promote(registry, "1", None)
+    promote(registry, "2", "1")
+    roll_back(registry, "on-call")
+    moves = {(move.action, move.champion_before, move.champion_after) for move in read_history(registry.tags)}
+    assert moves == {("promote", None, "1"), ("promote", "1", "2"), ("rollback", "2", "1")}
 
 
 # --- rollback ------------------------------------------------------------------------------------------------------
