@@ -17,9 +17,11 @@
         │   ├── MlflowConflictError          it exists already
         │   └── MlflowProtocolError          the answer is not MLflow's (HTML, broken JSON, missing field)
         ├── ClaimUnavailableError            another promotion of the same model is under way
+        ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload did not do what it was started for
             ├── WorkloadFailedError          it ended with a non-zero exit code or by a signal
             ├── WorkloadTimeoutError         it ran longer than allowed and was stopped
+            ├── WorkloadLostError            it vanished: how it ended is not known
             └── ResultMissingError           it ended well but what it promised is not there
 
 Nothing here imports Airflow: the work plane uses the same errors. Operators turn every ``RefusedError`` into
@@ -105,6 +107,10 @@ class ClaimUnavailableError(FailedError):
     """Another task holds the claim on a registered model's aliases; nothing was moved and a retry may succeed."""
 
 
+class ClusterUnreachableError(FailedError):
+    """Kubernetes does not answer. The pod goes on running and a retry attaches to it again."""
+
+
 class WorkloadError(FailedError):
     """A workload did not do what it was started for."""
 
@@ -129,6 +135,10 @@ class WorkloadFailedError(WorkloadError):
 
 class WorkloadTimeoutError(WorkloadError):
     """A workload ran longer than its timeout and was stopped with everything it had started."""
+
+
+class WorkloadLostError(WorkloadError):
+    """A workload vanished (its pod is gone), so how it ended is known only from its MLflow run."""
 
 
 class ResultMissingError(WorkloadError):

@@ -80,6 +80,11 @@ def _mlflow_extras() -> dict[str, Any]:
             "schema": {"type": ["string", "null"], "format": "url"},
             "description": "Address of MLflow in people's browsers, when it is not the server URL.",
         },
+        "workload_url": {
+            "label": "URL for workloads",
+            "schema": {"type": ["string", "null"], "format": "url"},
+            "description": "Address that pods reach the server by, when it is another one than Airflow's.",
+        },
     }
 
 
@@ -95,6 +100,9 @@ def _config_section() -> dict[str, Any]:
             ),
             "workload_log_limit_mib": _option(
                 "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."
+            ),
+            "kubernetes_defaults": _option(
+                "string", "", "Path of a YAML file with the default options of pods; see docs/kubernetes.md."
             ),
             "kill_grace_seconds": _option(
                 "integer", "10", "Seconds that a local workload has to end after SIGTERM, before SIGKILL."

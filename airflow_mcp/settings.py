@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
 
+import yaml
 from airflow.sdk import conf
 
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -46,6 +48,23 @@ def kill_grace_seconds() -> int:
     :raises InvalidArgumentError: for anything but a whole number from 0 to 3600.
     """
     return _whole("kill_grace_seconds", DEFAULT_KILL_GRACE_SECONDS, 0, 3600)
+
+
+def kubernetes_defaults() -> dict[str, Any]:
+    """Return the defaults of pod options: the YAML file that option ``kubernetes_defaults`` names, empty without one.
+
+    :raises InvalidArgumentError: when the file cannot be read or is not a mapping.
+    """
+    path = _text("kubernetes_defaults", "")
+    if not path:
+        return {}
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _invalid("kubernetes_defaults", path, f"the path of a readable YAML file ({error})") from None
+    if not isinstance(values, dict):
+        raise _invalid("kubernetes_defaults", path, "the path of a YAML file that holds a mapping of pod options")
+    return values
 
 
 def _text(option: str, default: str) -> str:

@@ -120,16 +120,17 @@ class MlflowServer(Service):
 
     :param folder: folder for database, artifacts and log.
     :param port: TCP port; None takes a free one.
+    :param host: address to listen on.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, host: str = LOOPBACK) -> None:
         self.port = port or free_port()
-        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.folder = folder
         super().__init__(
             "mlflow",
             [
-                *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(self.port)),
+                *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(self.port)),
                 *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
                 *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
             ],

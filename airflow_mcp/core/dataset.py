@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 LATEST = "latest"
@@ -41,3 +43,32 @@ def _order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.findall(r"\d+|\D+", name)
     # The name itself comes second: v1 and v01 are equal by value, and the order must not depend on the folder's.
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], name
+
+
+def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> DatasetPin:
+    """Read a dataset argument.
+
+    :param name: name of the argument, for the message.
+    :param value: a mapping with ``uri`` and ``version`` or ``hash``, as ``PinDatasetOperator`` returns it.
+    :param hash_or_version: whether one of the two must be given.
+    :raises InvalidArgumentError: when it is not such a mapping.
+    """
+    if not isinstance(value, Mapping) or not value.get("uri"):
+        raise InvalidArgumentError(
+            f"{name} is {value!r}; allowed: a mapping with uri and version or hash, for example "
+            "{'uri': '/data/v1/train.csv', 'version': 'v1'}. If it comes from another task, that task pushed nothing."
+        )
+    unknown = sorted(value.keys() - DatasetPin.model_fields.keys())
+    if unknown:
+        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: uri, version, hash")
+    pin = DatasetPin(**{key: str(item) for key, item in value.items()})
+    if hash_or_version and not (pin.hash or pin.version):
+        raise InvalidArgumentError(f"{name} {pin.uri!r} is not pinned: give its version, its hash (sha256:…), or both")
+    return pin
+
+
+def data_name(pin: DatasetPin | None) -> str:
+    """Name data for an identity: by hash, or by version when the hash is not known yet."""
+    if pin is None:
+        return ""
+    return pin.hash or f"version:{pin.version}:{pin.uri}"

@@ -45,5 +45,7 @@ class Workload:
     resources: Resources = Resources()
     timeout: float | None = None
     """Seconds after which it is stopped; None means no limit of its own."""
+    owns_run: bool = True
+    """Whether the MLflow run is this workload's own, to be closed with it."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Who this work is for: Dag, task, run, try, model, identity."""

@@ -197,7 +197,7 @@ class MlflowHook(BaseHook):
         :return: the plain variables, and those that are secret and belong into a Kubernetes Secret.
         """
         settings = self.settings
-        plain, secret = {ENV_TRACKING_URI: settings.base_url}, {}
+        plain, secret = {ENV_TRACKING_URI: settings.workload_url or settings.base_url}, {}
         if settings.verify is False:
             plain["MLFLOW_TRACKING_INSECURE_TLS"] = "true"
         elif isinstance(settings.verify, str):

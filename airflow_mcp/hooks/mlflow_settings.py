@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from airflow_mcp.exceptions import InvalidArgumentError
 
-EXTRA_FIELDS = ("token", "verify", "ca_bundle", "timeout", "retries", "ui_url")
+EXTRA_FIELDS = ("token", "verify", "ca_bundle", "timeout", "retries", "ui_url", "workload_url")
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRIES = 5
 MAX_RETRIES = 20
@@ -58,6 +58,8 @@ class MlflowSettings:
     """How often a repeatable request is repeated."""
     backoff: float = 0.5
     """Seconds before the first repetition; doubles with each further one."""
+    workload_url: str = ""
+    """Address that workloads use: pods may see the server under another one. Empty: the server's."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -70,7 +72,8 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
 
     :param connection: host is a full URL (``https://mlflow.example.com/base``), or a bare host with ``port`` and
         ``schema`` (``http``, the default, or ``https``); login and password are for basic authentication; extras:
-        ``token`` (bearer), ``verify`` (bool), ``ca_bundle`` (path), ``timeout`` (seconds), ``retries``, ``ui_url``.
+        ``token`` (bearer), ``verify`` (bool), ``ca_bundle`` (path), ``timeout`` (seconds), ``retries``, ``ui_url``,
+        ``workload_url``.
     :return: the settings.
     :raises InvalidArgumentError: naming the field, its value unless it may be secret, and what is allowed.
     """
@@ -89,6 +92,7 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
         conn_id=connection.conn_id,
         base_url=base_url,
         ui_url=reader.url("ui_url") or base_url,
+        workload_url=reader.url("workload_url") or base_url,
         username=username,
         password=password,
         token=token,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,8 +53,14 @@ class ModelControlOperator(BaseOperator, SkipMixin):
 
         :return: plain JSON values; each one is an XCom of its own too.
         """
-        try:
+        with self.at_the_edge():
             return self.act(context)
+
+    @contextmanager
+    def at_the_edge(self) -> Iterator[None]:
+        """Make refusals final for Airflow, and close the connection at the end."""
+        try:
+            yield
         except RefusedError as error:
             raise AirflowFailException(str(error)) from error
         finally:

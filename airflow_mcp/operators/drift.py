@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.dataset import dataset_pin
 from airflow_mcp.core.drift import DriftPolicy
 from airflow_mcp.core.evidence import DatasetPin, DriftRequest, DriftSummary, dump_document, parse_document
 from airflow_mcp.core.identity import fingerprint, identity
@@ -15,7 +16,7 @@ from airflow_mcp.exceptions import DatasetError, EvidenceError, MlflowNotFoundEr
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import choice, required_text
-from airflow_mcp.operators.workload import WorkloadOperator, dataset_pin
+from airflow_mcp.operators.workload import WorkloadOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -50,7 +51,7 @@ class DriftCheckOperator(WorkloadOperator):
     :param on_inconclusive: ``fail`` the task (its report is kept), or ``continue`` with that verdict in XCom.
     """
 
-    template_fields: Sequence[str] = ("experiment", "model_name", "current", "reference", "image", "env")
+    template_fields: Sequence[str] = ("experiment", "model_name", "current", "reference", "image", "env", "kubernetes")
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#e6dcf7"
@@ -101,14 +102,24 @@ class DriftCheckOperator(WorkloadOperator):
         """
         request = self._request(context)
         experiment_id = self.hook.get_or_create_experiment(required_text("experiment", self.experiment))
-        summary = self._earlier(experiment_id, request.identity)
-        if summary is None:
-            run = self.create_run(context, experiment_id, self._tags(request))
-            summary = self.run_tracked(
-                run, describe=lambda: self._describe(context, run, request), collect=self._collect
-            )
+        earlier = self._earlier(experiment_id, request.identity)
+        if earlier is not None:
+            return self._result(context, earlier)
+        run = self.open_run(context, experiment_id, self._tags(request))
+        return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Read the summary back from the finished run.
+
+        :raises ResultMissingError: when the run is not finished, or its summary is not there.
+        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``.
+        """
+        self.require_finished(run)
+        return self._result(context, self._collect(run))
+
+    def _result(self, context: Context, summary: DriftSummary) -> dict[str, Any]:
         self._show(summary)
-        result = _result(summary)
+        result = _plain(summary)
         if summary.verdict == "inconclusive" and self.on_inconclusive == "fail":
             self.push(context, result)
             raise EvidenceError(
@@ -209,7 +220,7 @@ class DriftCheckOperator(WorkloadOperator):
             self.log.info("  %-9s %-32s %s %s %s", state, column.column, column.method, score, column.note)
 
 
-def _result(summary: DriftSummary) -> dict[str, Any]:
+def _plain(summary: DriftSummary) -> dict[str, Any]:
     return {
         "verdict": summary.verdict,
         "reason": summary.reason,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.dataset import data_name, dataset_pin
 from airflow_mcp.core.evidence import (
     EvaluationEvidence,
     EvaluationRequest,
@@ -16,12 +17,12 @@ from airflow_mcp.core.evidence import (
 )
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.workload import WorkloadFile
+from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError, ResultMissingError
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text
-from airflow_mcp.operators.workload import WorkloadOperator, data_name, dataset_pin
+from airflow_mcp.operators.workload import WorkloadOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,10 +49,11 @@ class EvaluateModelOperator(WorkloadOperator):
     :param latency_calls: how many single rows are predicted one by one to measure latency.
     """
 
-    template_fields: Sequence[str] = ("run_id", "model_uri", "model_name", "dataset", "image", "env")
+    template_fields: Sequence[str] = ("run_id", "model_uri", "model_name", "dataset", "image", "env", "kubernetes")
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#fff4d6"
+    owns_run = False  # it writes into the candidate's
 
     def __init__(
         self,
@@ -93,21 +95,32 @@ class EvaluateModelOperator(WorkloadOperator):
         self.show_run(run)
         request = self._request(context, run)
         evidence = self._existing(request)
-        if evidence is None:
-            self.run_workload(
-                self.workload(
-                    context,
-                    command=self.runtime_command("evaluate"),
-                    run=run,
-                    identity=request.identity,
-                    model_name=self.model_name,
-                    files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
-                )
-            )
-            evidence = self._collect(request)
+        if evidence is not None:
+            return self._result(evidence)
+        return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Read the evidence back from the run.
+
+        :raises ResultMissingError: when it is not there, or is about another evaluation.
+        """
+        require_active(run)
+        return self._result(self._collect(run.run_id, identity))
+
+    def _describe(self, context: Context, run: Run, request: EvaluationRequest) -> Workload:
+        return self.workload(
+            context,
+            command=self.runtime_command("evaluate"),
+            run=run,
+            identity=request.identity,
+            model_name=self.model_name,
+            files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
+        )
+
+    def _result(self, evidence: EvaluationEvidence) -> dict[str, Any]:
         self._log_metrics(evidence)
         return {
-            "run_id": run.run_id,
+            "run_id": evidence.run_id,
             "model_uri": evidence.candidate.model_uri,
             "identity": evidence.identity,
             "champion_version": evidence.champion.version if evidence.champion else NO_CHAMPION,
@@ -154,29 +167,27 @@ class EvaluateModelOperator(WorkloadOperator):
 
     def _existing(self, request: EvaluationRequest) -> EvaluationEvidence | None:
         try:
-            evidence = self._collect(request)
+            evidence = self._collect(request.run_id, request.identity)
         except (ResultMissingError, EvidenceError):
             return None
         self.log.info("An earlier try of this task measured already; its evidence is used")
         return evidence
 
-    def _collect(self, request: EvaluationRequest) -> EvaluationEvidence:
+    def _collect(self, run_id: str, expected: str) -> EvaluationEvidence:
         """Read the evidence back from the run and check that it is about this evaluation."""
         try:
-            text = self.hook.download_artifact(request.run_id, contract.ARTIFACT_EVIDENCE)
+            text = self.hook.download_artifact(run_id, contract.ARTIFACT_EVIDENCE)
         except MlflowNotFoundError:
-            require_active(self.hook.get_run(request.run_id))
+            require_active(self.hook.get_run(run_id))
             raise ResultMissingError(
                 f"the evaluation ended without an error, but left no {contract.ARTIFACT_EVIDENCE} in MLflow run "
-                f"{request.run_id}"
+                f"{run_id}"
             ) from None
-        evidence = parse_document(
-            EvaluationEvidence, text, f"{contract.ARTIFACT_EVIDENCE} of MLflow run {request.run_id}"
-        )
-        if evidence.identity != request.identity or evidence.run_id != request.run_id:
+        evidence = parse_document(EvaluationEvidence, text, f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}")
+        if evidence.identity != expected or evidence.run_id != run_id:
             raise ResultMissingError(
-                f"{contract.ARTIFACT_EVIDENCE} of MLflow run {request.run_id} is about another evaluation "
-                f"({evidence.identity}, expected {request.identity})"
+                f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id} is about another evaluation "
+                f"({evidence.identity}, expected {expected})"
             )
         return evidence
 

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.dataset import dataset_pin
 from airflow_mcp.core.evidence import DatasetPin, DriftVerdict
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.retrain import RetrainDecision, RetrainPolicy, RetrainState, decide_retrain, retrain_run_id
@@ -18,7 +19,6 @@ from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
 from airflow_mcp.operators.base import ModelControlOperator, choice, now, required_text
-from airflow_mcp.operators.workload import dataset_pin
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config
+from airflow_mcp.core.dataset import data_name, dataset_pin
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, Run
@@ -18,7 +19,7 @@ from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import choice, required_text
-from airflow_mcp.operators.workload import WorkloadOperator, data_name, dataset_pin, file_name
+from airflow_mcp.operators.workload import WorkloadOperator, file_name
 from airflow_mcp.workloads.source import CodeVersion, code_version
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class TrainModelOperator(WorkloadOperator):
         "dataset",
         "image",
         "env",
+        "kubernetes",
         "on_unchanged",
         "reason",
     )
@@ -120,16 +122,18 @@ class TrainModelOperator(WorkloadOperator):
             existing = self._unchanged(experiment_id, inputs.fingerprint)
         if existing is not None:
             self.show_run(existing)
-            return self._result(existing, self._model_of(existing), work, inputs.fingerprint, reused=True)
+            return self._result(existing, work, reused=True)
         tags |= {contract.TAG_IDENTITY: work, contract.TAG_INPUTS: inputs.fingerprint}
-        run = self.create_run(context, experiment_id, tags)
-        return self.run_tracked(
-            run,
-            describe=lambda: self._describe(context, run, work, config, pin),
-            collect=lambda finished: self._result(
-                finished, self._model_of(finished), work, inputs.fingerprint, reused=False
-            ),
-        )
+        run = self.open_run(context, experiment_id, tags)
+        return self.run_workload(context, run, work, lambda: self._describe(context, run, work, config, pin))
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Require a finished run with a model.
+
+        :raises ResultMissingError: when the run is not finished, or has no model to take.
+        """
+        self.require_finished(run)
+        return self._result(run, identity, reused=False)
 
     def _describe(
         self, context: Context, run: Run, work: str, config: ConfigFile | None, pin: DatasetPin | None
@@ -140,6 +144,8 @@ class TrainModelOperator(WorkloadOperator):
             path = f"{contract.ARTIFACT_CONFIG_DIR}/{config.name}"
             self.hook.upload_artifact(run.run_id, path, config.text.encode(), content_type="text/plain")
             files = (WorkloadFile(contract.ENV_CONFIG_PATH, config.name, config.text),)
+        if self.script is not None and self.backend.ships_files:
+            files += (WorkloadFile(contract.ENV_SCRIPT_PATH, *_script_text(self.script)),)
         return self.workload(
             context,
             command=self._command(),
@@ -153,7 +159,9 @@ class TrainModelOperator(WorkloadOperator):
     def _command(self) -> tuple[str, ...]:
         if self.script is None:
             return tuple(self.command or ())
-        return self.runtime_command("train", "--script", self.script, "--", *self.arguments)
+        # A script that travels with the workload is found by its environment variable.
+        where = () if self.backend.ships_files else ("--script", self.script)
+        return self.runtime_command("train", *where, "--", *self.arguments)
 
     def _config_file(self) -> ConfigFile | None:
         if self.config is None:
@@ -258,7 +266,8 @@ class TrainModelOperator(WorkloadOperator):
             raise ResultMissingError(f"model {model.model_id} of MLflow run {run.run_id} is {model.status}, not READY")
         return model
 
-    def _result(self, run: Run, model: LoggedModel, work: str, inputs: str, *, reused: bool) -> dict[str, Any]:
+    def _result(self, run: Run, work: str, *, reused: bool) -> dict[str, Any]:
+        model = self._model_of(run)
         self.log.info("Trained %s in MLflow run %s", model.uri, run.run_id)
         return {
             "run_id": run.run_id,
@@ -266,7 +275,7 @@ class TrainModelOperator(WorkloadOperator):
             "model_uri": model.uri,
             "model_id": model.model_id,
             "identity": work,
-            "inputs": inputs,
+            "inputs": run.tags.get(contract.TAG_INPUTS, ""),
             "reused": reused,
         }
 
@@ -276,3 +285,11 @@ def _commit_tag(code: CodeVersion | None) -> str:
     if code is None or code.commit is None:
         return ""
     return f"{code.commit}{'+changes' if code.dirty else ''}"
+
+
+def _script_text(script: str) -> tuple[str, str]:
+    """Read a script that travels with its workload."""
+    try:
+        return file_name(script), Path(script).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"script {script!r} cannot be read: {error}; nothing was started") from None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import TaskDeferred
 
@@ -15,14 +14,19 @@ from airflow_mcp import settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.pod import pod_options
 from airflow_mcp.core.workload import Resources, Workload, WorkloadFile
 from airflow_mcp.exceptions import (
+    ClusterUnreachableError,
     EvidenceError,
     InvalidArgumentError,
     MlflowError,
     ModelControlPlaneError,
+    RefusedError,
     ResultMissingError,
+    WorkloadError,
     WorkloadFailedError,
+    WorkloadLostError,
 )
 from airflow_mcp.operators.base import ModelControlOperator, now
 from airflow_mcp.workloads.base import WorkloadBackend
@@ -30,8 +34,6 @@ from airflow_mcp.workloads.dispatch import backend_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-ResultT = TypeVar("ResultT")
 
 _ERROR_TAG_LIMIT = 4000
 """Characters of an error kept in a run's tag; MLflow allows 8000."""
@@ -47,11 +49,17 @@ class WorkloadOperator(ModelControlOperator):
     :param env: further environment variables, name to value. Credentials do not belong here.
     :param workload_timeout: time after which the workload is stopped and the task fails; None sets no limit of
         its own (``execution_timeout`` still counts).
-    :param python: interpreter of the local runtime for Python steps; None takes the one that runs Airflow.
+    :param python: interpreter for Python steps; None takes the one that runs Airflow (``local``), or ``python`` of the
+        image (``kubernetes``).
+    :param kubernetes: options of the pod, by the names of :class:`~airflow_mcp.core.pod.PodOptions`; they go before
+        the defaults in ``[airflow_mcp] kubernetes_defaults``. Not used by the local runtime (templated).
     """
 
     refusal_exit_code: int | None = None
     """Exit code by which the workload says that a retry is of no use; None: there is none."""
+
+    owns_run: bool = True
+    """Whether the MLflow run is this task's own: created by it, and closed when it fails."""
 
     def __init__(
         self,
@@ -62,6 +70,7 @@ class WorkloadOperator(ModelControlOperator):
         env: Mapping[str, str] | None = None,
         workload_timeout: timedelta | None = None,
         python: str | None = None,
+        kubernetes: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +80,7 @@ class WorkloadOperator(ModelControlOperator):
         self.env = env
         self.workload_timeout = workload_timeout
         self.python = python
+        self.kubernetes = kubernetes
         self._killed = False
         if workload_timeout is not None and workload_timeout <= timedelta(0):
             raise InvalidArgumentError(f"workload_timeout is {workload_timeout!r}; allowed: a time above zero")
@@ -82,6 +92,8 @@ class WorkloadOperator(ModelControlOperator):
             self.runtime or settings.default_runtime(),
             log_limit_bytes=settings.workload_log_limit_bytes(),
             kill_grace_seconds=settings.kill_grace_seconds(),
+            pod=pod_options(settings.kubernetes_defaults(), self.kubernetes),
+            mlflow_conn_id=self.hook.mlflow_conn_id,
         )
 
     def on_kill(self) -> None:
@@ -92,7 +104,7 @@ class WorkloadOperator(ModelControlOperator):
 
     def runtime_command(self, step: str, *arguments: str) -> tuple[str, ...]:
         """Write the command line of a built-in step."""
-        return (self.python or sys.executable, "-m", "airflow_mcp.runtime", step, *arguments)
+        return (self.python or self.backend.python, "-m", "airflow_mcp.runtime", step, *arguments)
 
     def workload(
         self,
@@ -133,33 +145,122 @@ class WorkloadOperator(ModelControlOperator):
             image=self.image,
             resources=self.workload_resources,
             timeout=self.workload_timeout.total_seconds() if self.workload_timeout else None,
+            owns_run=self.owns_run,
             labels=self._labels(context, identity, model_name),
         )
 
-    def run_workload(self, workload: Workload) -> None:
-        """Run a workload to its end; its output goes to the task log.
+    def run_workload(
+        self, context: Context, run: Run, identity: str, describe: Callable[[], Workload]
+    ) -> dict[str, Any]:
+        """Run a workload to its end and read its result; its output goes to the task log.
 
-        :raises WorkloadError: when it did not end well.
+        A run of the task's own is never left open or falsely finished, unless the workload itself may still be at
+        work: then a retry attaches to it.
+
+        :param context: context of the task.
+        :param run: MLflow run that the workload logs to.
+        :param identity: name of the piece of work.
+        :param describe: prepares the workload; an error in it closes the run too.
+        :return: what :meth:`conclude` returned.
+        :raises TaskDeferred: when the workload is under way and needs no worker slot; :meth:`resume_workload` goes on.
+        :raises WorkloadError: when the workload did not end well, or what it promised is not there.
         :raises EvidenceError: when it is a built-in step that refused its input.
         """
-        self.log.info("Workload %s: %s", workload.name, " ".join(workload.command))
+
+        def start() -> None:
+            workload = describe()
+            self.log.info("Workload %s: %s", workload.name, " ".join(workload.command))
+            self.backend.run(workload, context=context, log=self.log)
+
+        return self._see_through(context, run, identity, start)
+
+    def resume_workload(self, context: Context, event: dict[str, Any], run_id: str, identity: str) -> dict[str, Any]:
+        """Go on after a deferral, in another process.
+
+        :param event: the trigger's event.
+        :param run_id: MLflow run of the workload.
+        :param identity: name of the piece of work.
+        """
+        with self.at_the_edge():
+            run = self.hook.get_run(run_id)
+            self.show_run(run)
+            workload = self.workload(context, command=(), run=run, identity=identity, model_name="")
+            return self._see_through(
+                context,
+                run,
+                identity,
+                lambda: self.backend.resume(workload, event, context=context, log=self.log),
+            )
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Read the result of a workload that has ended.
+
+        :param run: its MLflow run, as it is now.
+        :param identity: name of the piece of work.
+        :return: what the task returns.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement conclude()")
+
+    def _see_through(self, context: Context, run: Run, identity: str, act: Callable[[], None]) -> dict[str, Any]:
+        ended_well = False
         try:
-            self.backend.run(workload, log=self.log)
+            lost = self._act(act)
+            ended_well = lost is None
+            return self._conclude(context, run, identity, lost)
+        except TaskDeferred as deferred:
+            raise TaskDeferred(
+                trigger=deferred.trigger,
+                method_name="resume_workload",
+                kwargs={"run_id": run.run_id, "identity": identity},
+                timeout=deferred.timeout,
+            ) from None
+        except ClusterUnreachableError:
+            raise  # the pod may be at work: a retry attaches to it and to its run
+        except ModelControlPlaneError as error:
+            # Work that is done stays done: its result could not be read now, or says something unwelcome.
+            if not (ended_well and isinstance(error, (MlflowError, RefusedError))):
+                self._close_own(run, "KILLED" if self._killed else "FAILED", str(error))
+            raise
+        except BaseException as error:
+            self._close_own(run, "KILLED", f"{type(error).__name__}: {error}")
+            raise
+
+    def _act(self, act: Callable[[], None]) -> WorkloadLostError | None:
+        """Act; a workload that vanished may have done its work before."""
+        try:
+            act()
+        except WorkloadLostError as lost:
+            self.log.warning("%s; looking whether its work was done before", lost)
+            return lost
         except WorkloadFailedError as error:
             if error.exit_code == self.refusal_exit_code and not self._killed:
                 raise EvidenceError(
                     f"{error}\nThe same input would be refused again, so the task is not retried."
                 ) from error
             raise
+        return None
 
-    def create_run(self, context: Context, experiment_id: str, tags: Mapping[str, str]) -> Run:
-        """Create the MLflow run that will be the result, after ending what a dead attempt left behind.
+    def _conclude(self, context: Context, run: Run, identity: str, lost: WorkloadLostError | None) -> dict[str, Any]:
+        try:
+            return self.conclude(context, self.hook.get_run(run.run_id), identity)
+        except (WorkloadError, RefusedError):
+            if lost is not None:
+                raise lost from None
+            raise
+
+    def open_run(self, context: Context, experiment_id: str, tags: Mapping[str, str]) -> Run:
+        """Take up the run of an earlier try whose work goes on, or create one after closing what a dead try left.
 
         :param experiment_id: experiment of the run.
         :param tags: provenance; must hold the identity tag.
         """
-        for dead in self.attempts(experiment_id, tags[contract.TAG_IDENTITY]):
+        identity = tags[contract.TAG_IDENTITY]
+        for dead in self.attempts(experiment_id, identity):
             if dead.is_live:
+                if self.backend.holds(identity, context=context):
+                    self.log.info("The work of an earlier try goes on; its run is taken up")
+                    self.show_run(dead)
+                    return dead
                 self.log.warning("Run %s of an earlier attempt is still open; closing it as KILLED", dead.run_id)
                 self.end_run(dead, "KILLED", f"superseded by try {context['ti'].try_number} of the same task")
         instance = context["ti"]
@@ -183,39 +284,6 @@ class WorkloadOperator(ModelControlOperator):
         self.mlflow_run_url = self.hook.run_url(run)
         self.log.info("MLflow run %s: %s", run.run_id, self.mlflow_run_url)
 
-    def run_tracked(
-        self,
-        run: Run,
-        describe: Callable[[], Workload],
-        collect: Callable[[Run], ResultT],
-    ) -> ResultT:
-        """Run a workload whose result is an MLflow run, and never leave that run open or falsely finished.
-
-        :param run: the run it logs into, just created.
-        :param describe: prepares the workload; an error in it closes the run too.
-        :param collect: reads the result from the finished run; an error in it marks the run FAILED.
-        :return: what ``collect`` returned.
-        :raises WorkloadError: when the workload did not end well, or what it promised is not in its run.
-        """
-        ended_well = False
-        try:
-            self.run_workload(describe())
-            ended_well = True
-            finished = self.hook.get_run(run.run_id)
-            self._require_finished(finished)
-            result = collect(finished)
-        except TaskDeferred:
-            raise
-        except ModelControlPlaneError as error:
-            if ended_well and isinstance(error, MlflowError):
-                raise  # the work is done and only its result could not be read: a retry finds the run
-            self._close_quietly(run, "KILLED" if self._killed else "FAILED", str(error))
-            raise
-        except BaseException as error:
-            self._close_quietly(run, "KILLED", f"{type(error).__name__}: {error}")
-            raise
-        return result
-
     def end_run(self, run: Run, status: Any, error: str) -> None:
         """Close a run and write down why.
 
@@ -226,14 +294,16 @@ class WorkloadOperator(ModelControlOperator):
         self.hook.set_tag(run.run_id, contract.TAG_ERROR, error[:_ERROR_TAG_LIMIT])
         self.hook.update_run(run.run_id, status, int(now().timestamp() * 1000))
 
-    def _close_quietly(self, run: Run, status: str, error: str) -> None:
-        """Close a run on the way out of an error; that error matters more than a failure to close."""
+    def _close_own(self, run: Run, status: str, error: str) -> None:
+        """Close the task's own run on the way out of an error; that error matters more than a failure to close."""
+        if not self.owns_run:
+            return
         try:
             self.end_run(run, status, error)
         except ModelControlPlaneError as problem:
             self.log.warning("Run %s could not be closed as %s: %s", run.run_id, status, problem)
 
-    def _require_finished(self, run: Run) -> None:
+    def require_finished(self, run: Run) -> None:
         if run.lifecycle_stage != "active":
             raise ResultMissingError(f"MLflow run {run.run_id} was deleted while the workload ran; its result is lost")
         if run.status != "FINISHED":
@@ -276,35 +346,6 @@ class WorkloadOperator(ModelControlOperator):
             contract.TAG_TRY_NUMBER: str(instance.try_number),
             contract.TAG_IMAGE: self.image or "",
         }
-
-
-def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> DatasetPin:
-    """Read a dataset argument.
-
-    :param name: name of the argument, for the message.
-    :param value: a mapping with ``uri`` and ``version`` or ``hash``, as ``PinDatasetOperator`` returns it.
-    :param hash_or_version: whether one of the two must be given.
-    :raises InvalidArgumentError: when it is not such a mapping.
-    """
-    if not isinstance(value, Mapping) or not value.get("uri"):
-        raise InvalidArgumentError(
-            f"{name} is {value!r}; allowed: a mapping with uri and version or hash, for example "
-            "{'uri': '/data/v1/train.csv', 'version': 'v1'}. If it comes from another task, that task pushed nothing."
-        )
-    unknown = sorted(value.keys() - DatasetPin.model_fields.keys())
-    if unknown:
-        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: uri, version, hash")
-    pin = DatasetPin(**{key: str(item) for key, item in value.items()})
-    if hash_or_version and not (pin.hash or pin.version):
-        raise InvalidArgumentError(f"{name} {pin.uri!r} is not pinned: give its version, its hash (sha256:…), or both")
-    return pin
-
-
-def data_name(pin: DatasetPin | None) -> str:
-    """Name data for an identity: by hash, or by version when the hash is not known yet."""
-    if pin is None:
-        return ""
-    return pin.hash or f"version:{pin.version}:{pin.uri}"
 
 
 def _dataset_environment(pin: DatasetPin | None) -> dict[str, str]:

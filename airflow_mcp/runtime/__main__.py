@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_mcp.exceptions import ModelControlPlaneError, RefusedError
+from airflow_mcp.core.contract import ENV_SCRIPT_PATH
+from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
@@ -49,6 +50,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.step == "train":
         from airflow_mcp.runtime.train import train  # noqa: PLC0415
 
+        if options.script is None:
+            raise InvalidArgumentError(f"no script: give --script PATH or set {ENV_SCRIPT_PATH}; nothing was started")
         return train(options.script, options.script_arguments, os.environ)
     if options.step == "evaluate":
         from airflow_mcp.runtime.evaluate import evaluate  # noqa: PLC0415
@@ -68,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     steps = parser.add_subparsers(dest="step", required=True)
     train = steps.add_parser("train", help="run a training script into the MLflow run given by the environment")
-    train.add_argument("--script", required=True, type=Path, help="path of the training script (.py)")
+    train.add_argument(
+        "--script",
+        type=Path,
+        default=os.environ.get(ENV_SCRIPT_PATH),
+        help=f"path of the training script (.py); default: {ENV_SCRIPT_PATH}",
+    )
     train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
     steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")

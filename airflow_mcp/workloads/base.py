@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_mcp.core.ports import TaskLog
     from airflow_mcp.core.workload import Workload
 
@@ -14,8 +16,21 @@ if TYPE_CHECKING:
 class WorkloadBackend(ABC):
     """Runs one workload to its end. One object serves one task try."""
 
+    python: str
+    """The Python interpreter, as a workload calls it."""
+    ships_files: bool
+    """Whether a script has to travel with the workload because it runs where this machine's files are not."""
+
+    def holds(self, identity: str, *, context: Context) -> bool:
+        """Whether the work of an earlier try is still under way, or has ended well, and :meth:`run` would take it up.
+
+        :param identity: name of the piece of work.
+        :param context: context of the task.
+        """
+        return False
+
     @abstractmethod
-    def run(self, workload: Workload, *, log: TaskLog) -> None:
+    def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
         """Run the workload and return when it ended well.
 
         A backend that waits without a worker slot may raise Airflow's ``TaskDeferred`` instead;
@@ -23,6 +38,7 @@ class WorkloadBackend(ABC):
 
         :param workload: what to run.
         :param log: receives the workload's output, line by line.
+        :param context: context of the task; backends that reach beyond this machine need it.
         :raises InvalidArgumentError: when the workload cannot be started at all; nothing has run.
         :raises WorkloadFailedError: when it ended with a non-zero exit code, by a signal or by :meth:`cancel`.
         :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
@@ -36,11 +52,14 @@ class WorkloadBackend(ABC):
         """
 
     @abstractmethod
-    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog) -> None:
+    def resume(
+        self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
+    ) -> None:
         """Go on after a deferral; ends like :meth:`run`.
 
         :param workload: the workload that :meth:`run` was given.
         :param event: the trigger's event.
         :param log: receives the workload's output, line by line.
+        :param context: context of the task.
         :raises InvalidArgumentError: when this backend never defers.
         """

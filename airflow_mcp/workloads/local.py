@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from airflow_mcp.workloads.output import OutputLog
 from airflow_mcp.workloads.process import GuardedProcess
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_mcp.core.workload import Workload, WorkloadFile
 
 _WITHHELD_PREFIXES = ("AIRFLOW", "MLFLOW_")
@@ -48,6 +51,9 @@ class LocalBackend(WorkloadBackend):
     :raises InvalidArgumentError: when one of the limits is negative or not a number.
     """
 
+    python = sys.executable
+    ships_files = False
+
     def __init__(self, *, log_limit_bytes: int, kill_grace_seconds: float) -> None:
         for name, value in (("log_limit_bytes", log_limit_bytes), ("kill_grace_seconds", kill_grace_seconds)):
             if not (math.isfinite(value) and value >= 0):
@@ -57,7 +63,7 @@ class LocalBackend(WorkloadBackend):
         self._is_cancelled = False
         self._process: GuardedProcess | None = None
 
-    def run(self, workload: Workload, *, log: TaskLog) -> None:
+    def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
         """Run the workload and return when it ended with exit code 0.
 
         Whatever ends this method (a time-out of Airflow, an interrupt, any exception), everything the workload
@@ -65,6 +71,7 @@ class LocalBackend(WorkloadBackend):
 
         :param workload: what to run.
         :param log: receives the output, line by line; values of ``secret_env`` are masked.
+        :param context: not used.
         :raises InvalidArgumentError: when the workload is not usable or its command cannot be started.
         :raises WorkloadFailedError: when it ended with another exit code, by a signal or by :meth:`cancel`.
         :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
@@ -102,7 +109,9 @@ class LocalBackend(WorkloadBackend):
         if process is not None:
             process.terminate()
 
-    def resume(self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog) -> NoReturn:
+    def resume(
+        self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
+    ) -> NoReturn:
         """Refuse: this backend never defers, so there is nothing to go on with.
 
         :raises InvalidArgumentError: always.

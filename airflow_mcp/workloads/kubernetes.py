@@ -1,0 +1,120 @@
+"""Runs a workload as a pod. Kubernetes libraries are imported only when a pod starts, resumes or ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_mcp.core.contract import ENV_RUN_ID
+from airflow_mcp.core.pod import PodOptions, pod_name
+from airflow_mcp.exceptions import InvalidArgumentError, WorkloadFailedError
+from airflow_mcp.workloads.base import WorkloadBackend
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+    from airflow_mcp.core.ports import TaskLog
+    from airflow_mcp.core.workload import Workload
+    from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator
+
+
+class KubernetesBackend(WorkloadBackend):
+    """Runs ``workload.command`` in a pod and, by default, waits for it without a worker slot.
+
+    The pod carries the identity of its work as a label. A retry that finds the pod of an earlier try still at work,
+    or ended well, attaches to it; only otherwise a pod is created.
+
+    :param options: how pods look and where they run.
+    :param mlflow_conn_id: connection that the triggerer closes the MLflow run with, should a person end the task.
+    """
+
+    python = "python"
+    ships_files = True
+
+    def __init__(self, options: PodOptions, *, mlflow_conn_id: str) -> None:
+        self._options = options
+        self._mlflow_conn_id = mlflow_conn_id
+        self._pod: WorkloadPodOperator | None = None
+        self._is_cancelled = False
+
+    def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
+        """Start the pod, or attach to the one that an earlier try started.
+
+        :raises TaskDeferred: when the pod is under way and ``deferrable`` is set.
+        :raises WorkloadFailedError: when the pod failed; names pod, exit code, reason and last lines.
+        :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
+        :raises WorkloadLostError: when it vanished.
+        :raises ClusterUnreachableError: when Kubernetes does not answer.
+        """
+        known = _required(context)
+        pod = self._operator(workload, known)
+        self._guarded(workload, lambda: pod.execute_async(known) if pod.deferrable else pod.execute_sync(known))
+
+    def resume(
+        self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
+    ) -> None:
+        """Take over from the triggerer: read the rest of the log, judge how the pod ended, remove it."""
+        known = _required(context)
+        pod = self._operator(workload, known)
+        self._guarded(workload, lambda: pod.trigger_reentry(known, dict(event)))
+
+    def holds(self, identity: str, *, context: Context) -> bool:
+        """Whether a pod of an earlier try at the same work is under way or has ended well."""
+        from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, is_usable, translated_errors  # noqa: PLC0415
+
+        with translated_errors("the pod of an earlier try"):
+            probe = self._bare_operator(context)
+            return any(is_usable(pod) for pod in find_workload_pod(probe, identity))
+
+    def cancel(self) -> None:
+        """Delete the pod."""
+        self._is_cancelled = True
+        if self._pod is not None:
+            self._pod.on_kill()
+
+    def _guarded(self, workload: Workload, act: Callable[[], object]) -> None:
+        """Act; hand a deferral on with our own trigger, translate what Kubernetes' clients raise."""
+        from airflow_mcp.workloads.kubernetes_pod import translated_errors  # noqa: PLC0415
+
+        try:
+            with translated_errors(f"the pod of {workload.name!r}"):
+                act()
+        except TaskDeferred as deferred:
+            raise self._deferral(workload, deferred) from None
+        finally:
+            self._pod = None
+        if self._is_cancelled:
+            raise WorkloadFailedError(f"Workload {workload.name!r} was cancelled and its pod deleted", -15)
+
+    def _deferral(self, workload: Workload, deferred: TaskDeferred) -> TaskDeferred:
+        from airflow_mcp.triggers.pod import WorkloadPodTrigger  # noqa: PLC0415
+
+        _, arguments = deferred.trigger.serialize()
+        trigger = WorkloadPodTrigger(
+            **arguments,
+            mlflow_conn_id=self._mlflow_conn_id,
+            mlflow_run_id=workload.env.get(ENV_RUN_ID, "") if workload.owns_run else "",
+        )
+        return TaskDeferred(trigger=trigger, method_name=deferred.method_name, timeout=deferred.timeout)
+
+    def _operator(self, workload: Workload, context: Context) -> WorkloadPodOperator:
+        from airflow_mcp.workloads.kubernetes_pod import workload_pod_operator  # noqa: PLC0415
+
+        name = pod_name(workload.name, workload.labels["identity"], context["ti"].try_number)
+        self._pod = workload_pod_operator(
+            workload, self._options, name=name, task=cast("BaseOperator", context["task"])
+        )
+        return self._pod
+
+    def _bare_operator(self, context: Context) -> WorkloadPodOperator:
+        from airflow_mcp.workloads.kubernetes_pod import bare_pod_operator  # noqa: PLC0415
+
+        return bare_pod_operator(self._options, task=cast("BaseOperator", context["task"]))
+
+
+def _required(context: Context | None) -> Context:
+    if context is None:
+        raise InvalidArgumentError("runtime='kubernetes' needs the context of a task; nothing was started")
+    return context

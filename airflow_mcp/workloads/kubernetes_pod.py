@@ -1,0 +1,281 @@
+"""The pod operator that the Kubernetes backend composes. Importing this module costs seconds: see kubernetes.py."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.exceptions import KubernetesApiError
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException, PodPhase
+from airflow.sdk.exceptions import AirflowException
+from kubernetes.client import ApiClient, models
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from airflow_mcp.core.contract import ENV_RUN_ID
+from airflow_mcp.core.pod import CONTAINER, LABEL_IDENTITY, PodEnding, PodOptions, pod_manifest, read_ending
+from airflow_mcp.exceptions import (
+    ClusterUnreachableError,
+    InvalidArgumentError,
+    WorkloadError,
+    WorkloadFailedError,
+    WorkloadLostError,
+    WorkloadTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+    from airflow_mcp.core.workload import Workload
+
+_LAST_LINES = 50
+_MESSAGE_LINES = 20
+_GONE = 404
+_ON_FINISH = {"delete": "delete_pod", "keep_failed": "delete_succeeded_pod", "keep": "keep_pod"}
+_OWNED = frozenset(
+    {
+        *("task_id", "name", "namespace", "full_pod_spec", "pod_template_file", "deferrable", "kubernetes_conn_id"),
+        *("random_name_suffix", "in_cluster", "config_file", "cluster_context", "do_xcom_push", "get_logs"),
+        *("startup_timeout_seconds", "schedule_timeout_seconds", "poll_interval", "on_finish_action"),
+        *("base_container_name", "termination_grace_period", "log_pod_spec_on_failure", "durable", "image", "cmds"),
+        *("arguments", "reattach_on_restart"),
+    }
+)
+
+
+class WorkloadPodOperator(KubernetesPodOperator):
+    """A pod operator that attaches by the identity of the work, and says precisely how a pod ended."""
+
+    workload: Workload | None = None
+
+    def get_or_create_pod(self, pod_request_obj: models.V1Pod, context: Context) -> models.V1Pod:
+        """Attach to the pod of an earlier try that is at work or ended well; otherwise create one."""
+        workload = self._workload()
+        for pod in find_workload_pod(self, workload.labels["identity"]):
+            if is_usable(pod):
+                self.log.info("Attaching to pod %s, which an earlier try of this task started", pod.metadata.name)
+                return pod
+            self.log.info("Removing pod %s of an earlier try (%s)", pod.metadata.name, pod.status.phase)
+            self.pod_manager.delete_pod(pod)
+        companions = _create_companions(self, workload, pod_request_obj)
+        try:
+            created = self.pod_manager.create_pod(pod=pod_request_obj)
+        except ApiException as error:
+            _delete_companions(self, companions, pod_request_obj)
+            raise _refused_pod(pod_request_obj, error) from error
+        _own_companions(self, companions, created)
+        return created
+
+    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> models.V1Pod | None:
+        """Find the pod by name: this operator knows it."""
+        name = self.pod.metadata.name if self.pod else self.name
+        try:
+            return self.client.read_namespaced_pod(name, namespace)
+        except ApiException as error:
+            if error.status != _GONE:
+                raise
+            return None
+
+    def cleanup(
+        self,
+        pod: models.V1Pod,
+        remote_pod: models.V1Pod,
+        xcom_result: dict[str, Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Read how the pod ended and its last lines, remove it as asked, and raise if it failed."""
+        if self._killed or not remote_pod:
+            return
+        current = self.find_pod(remote_pod.metadata.namespace, context) or remote_pod  # type: ignore[arg-type]
+        failed = current.status.phase != PodPhase.SUCCEEDED
+        ending = read_ending(ApiClient().sanitize_for_serialization(current))
+        lines = self._last_lines(current) if failed else ()
+        self.process_pod_deletion(current, reraise=False)
+        if failed:
+            raise _failure(ending, lines)
+
+    def _last_lines(self, pod: models.V1Pod) -> tuple[str, ...]:
+        try:
+            answer = self.client.read_namespaced_pod_log(
+                pod.metadata.name,
+                pod.metadata.namespace,
+                container=CONTAINER,
+                tail_lines=_LAST_LINES,
+                _preload_content=False,  # the client would return the repr of the bytes
+            )
+        except (ApiException, HTTPError):
+            return ()
+        return tuple(answer.data.decode(errors="replace").splitlines())
+
+    def _workload(self) -> Workload:
+        if self.workload is None:
+            raise InvalidArgumentError("this pod operator has no workload")
+        return self.workload
+
+
+def workload_pod_operator(
+    workload: Workload, options: PodOptions, *, name: str, task: BaseOperator
+) -> WorkloadPodOperator:
+    """Build the pod operator of one workload.
+
+    :param workload: what runs.
+    :param options: how it runs.
+    :param name: name of a new pod; also that of its ConfigMap and Secret.
+    :param task: the task it runs for.
+    """
+    run_id = workload.env.get(ENV_RUN_ID, "")
+    manifest = pod_manifest(workload, options, name=name, run_id=run_id, companion=name)
+    operator = _build(options, task, name=name, full_pod_spec=PodGenerator.deserialize_model_dict(manifest))
+    operator.workload = workload
+    return operator
+
+
+def bare_pod_operator(options: PodOptions, *, task: BaseOperator) -> WorkloadPodOperator:
+    """Build a pod operator that only looks."""
+    return _build(options, task, name="probe")
+
+
+def _build(options: PodOptions, task: BaseOperator, **arguments: Any) -> WorkloadPodOperator:
+    _check_pod_kwargs(options.pod_kwargs)
+    return WorkloadPodOperator(
+        task_id=task.task_id,
+        namespace=options.namespace,
+        kubernetes_conn_id=options.kubernetes_conn_id,
+        in_cluster=options.in_cluster,
+        config_file=options.config_file,
+        cluster_context=options.cluster_context,
+        random_name_suffix=False,
+        deferrable=options.deferrable,
+        durable=False,  # find_workload_pod attaches by identity
+        execution_timeout=task.execution_timeout,
+        startup_timeout_seconds=options.startup_timeout,
+        schedule_timeout_seconds=options.schedule_timeout,
+        poll_interval=options.poll_interval,
+        pod_template_file=options.pod_template_file,
+        on_finish_action=_ON_FINISH[options.on_finish],
+        termination_grace_period=options.termination_grace_period,
+        log_pod_spec_on_failure=False,  # it would print the environment
+        container_name_log_prefix_enabled=False,
+        **arguments,
+        **options.pod_kwargs,
+    )
+
+
+def _check_pod_kwargs(given: dict[str, Any]) -> None:
+    known = set(inspect.signature(KubernetesPodOperator.__init__).parameters) - {"self", "kwargs"}
+    unknown, owned = sorted(given.keys() - known), sorted(given.keys() & _OWNED)
+    if unknown or owned:
+        raise InvalidArgumentError(
+            "kubernetes.pod_kwargs: "
+            + "; ".join(
+                part
+                for part in (
+                    f"KubernetesPodOperator does not know {', '.join(unknown)}" if unknown else "",
+                    f"{', '.join(owned)} are set by other options" if owned else "",
+                )
+                if part
+            )
+        )
+
+
+def find_workload_pod(operator: WorkloadPodOperator, identity: str) -> list[models.V1Pod]:
+    """Find the pods of a piece of work that are not being deleted, newest first."""
+    namespace = _namespace(operator)
+    found = operator.client.list_namespaced_pod(namespace, label_selector=f"{LABEL_IDENTITY}={identity}").items
+    alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
+    return sorted(alive, key=lambda pod: pod.metadata.creation_timestamp, reverse=True)
+
+
+def is_usable(pod: models.V1Pod) -> bool:
+    """Whether a pod is under way or has ended well."""
+    return bool(pod.status.phase != PodPhase.FAILED)
+
+
+def _namespace(operator: WorkloadPodOperator) -> str:
+    return operator.namespace or operator.hook.get_namespace() or operator._incluster_namespace or "default"
+
+
+def _create_companions(operator: WorkloadPodOperator, workload: Workload, pod: models.V1Pod) -> list[str]:
+    """Create the ConfigMap and the Secret of a pod, as far as it needs them; one that is there is replaced."""
+    namespace = pod.metadata.namespace
+    body: dict[str, Any]
+    metadata = {"name": pod.metadata.name, "labels": dict(pod.metadata.labels)}
+    created = []
+    if workload.files:
+        body = {"metadata": metadata, "data": {file.name: file.content for file in workload.files}}
+        _create_or_replace(operator.client, "config_map", namespace, body)
+        created.append("config_map")
+    if workload.secret_env:
+        body = {"metadata": metadata, "type": "Opaque", "stringData": dict(workload.secret_env)}
+        _create_or_replace(operator.client, "secret", namespace, body)
+        created.append("secret")
+    return created
+
+
+def _create_or_replace(client: Any, kind: str, namespace: str, body: dict[str, Any]) -> None:
+    try:
+        getattr(client, f"create_namespaced_{kind}")(namespace, body)
+    except ApiException as error:
+        if error.status != 409:
+            raise
+        getattr(client, f"replace_namespaced_{kind}")(body["metadata"]["name"], namespace, body)
+
+
+def _own_companions(operator: WorkloadPodOperator, kinds: list[str], pod: models.V1Pod) -> None:
+    """Make the pod the owner of its ConfigMap and Secret: Kubernetes removes them with it."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
+    for kind in kinds:
+        getattr(operator.client, f"patch_namespaced_{kind}")(
+            pod.metadata.name, pod.metadata.namespace, {"metadata": {"ownerReferences": [owner]}}
+        )
+
+
+def _delete_companions(operator: WorkloadPodOperator, kinds: list[str], pod: models.V1Pod) -> None:
+    for kind in kinds:
+        try:
+            getattr(operator.client, f"delete_namespaced_{kind}")(pod.metadata.name, pod.metadata.namespace)
+        except ApiException as error:
+            operator.log.warning("%s %s could not be removed: %s", kind, pod.metadata.name, error.reason)
+
+
+def _refused_pod(pod: Any, error: Exception) -> Exception:
+    if getattr(error, "status", None) in (400, 403, 422):
+        return InvalidArgumentError(
+            f"Kubernetes refuses pod {pod.metadata.name} in namespace {pod.metadata.namespace!r} "
+            f"({getattr(error, 'reason', '')}): {getattr(error, 'body', '')}. Nothing was started."
+        )
+    return error
+
+
+def _failure(ending: PodEnding, lines: tuple[str, ...]) -> WorkloadError:
+    tail = "\n".join(lines[-_MESSAGE_LINES:])
+    message = ending.describe() + (f"\nLast lines of its output:\n{tail}" if tail else "\nIts output cannot be read.")
+    if ending.is_timeout:
+        return WorkloadTimeoutError(message)
+    return WorkloadFailedError(message, -1 if ending.exit_code is None else ending.exit_code, lines)
+
+
+@contextmanager
+def translated_errors(what: str) -> Iterator[None]:
+    """Turn what the clients of Kubernetes raise into our own errors.
+
+    :param what: what was being done, for the message.
+    """
+    try:
+        yield
+    except PodNotFoundException as error:
+        raise WorkloadLostError(f"{what} is gone: deleted, or lost with its node ({error})") from error
+    except (ApiException, KubernetesApiError) as error:
+        if getattr(error, "status", None) == _GONE:
+            raise WorkloadLostError(f"{what} is gone: deleted, or lost with its node") from error
+        raise ClusterUnreachableError(f"{what}: Kubernetes answered {error}; a retry attaches to it again") from error
+    except (HTTPError, ConnectionError) as error:
+        raise ClusterUnreachableError(
+            f"{what}: Kubernetes does not answer ({type(error).__name__}); a retry attaches to it again"
+        ) from error
+    except AirflowException as error:
+        raise WorkloadFailedError(f"{what} failed: {error}", -1) from error
