@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
@@ -62,6 +63,11 @@ def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> Datas
     if unknown:
         raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: uri, version, hash")
     pin = DatasetPin(**{key: str(item) for key, item in value.items()})
+    if "@" in urlsplit(pin.uri).netloc:
+        raise InvalidArgumentError(
+            f"{name} {public_uri(pin.uri)!r} was given with a user or password in its uri; they would be stored with the "
+            "run. Give the workload its credentials by its environment instead"
+        )
     if hash_or_version and not (pin.hash or pin.version):
         raise InvalidArgumentError(f"{name} {pin.uri!r} is not pinned: give its version, its hash (sha256:…), or both")
     return pin
@@ -72,3 +78,11 @@ def data_name(pin: DatasetPin | None) -> str:
     if pin is None:
         return ""
     return pin.hash or f"version:{pin.version}:{pin.uri}"
+
+
+def public_uri(uri: str) -> str:
+    """Give a URI without user, password and query: these may hold credentials."""
+    parts = urlsplit(uri)
+    if not parts.scheme or not parts.netloc:
+        return uri
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

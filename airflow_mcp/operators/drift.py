@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import dataset_pin
+from airflow_mcp.core.dataset import dataset_pin, public_uri
 from airflow_mcp.core.drift import DriftPolicy
 from airflow_mcp.core.evidence import DatasetPin, DriftRequest, DriftSummary, dump_document, parse_document
 from airflow_mcp.core.identity import fingerprint, identity
@@ -174,7 +174,7 @@ class DriftCheckOperator(WorkloadOperator):
             contract.TAG_IDENTITY: request.identity,
             contract.TAG_INPUTS: fingerprint(request.model_dump(mode="json", exclude={"identity", "run_id"})),
             contract.TAG_MODEL_NAME: self.model_name,
-            contract.TAG_DATA_URI: request.current.uri,
+            contract.TAG_DATA_URI: public_uri(request.current.uri),
             contract.TAG_DATA_VERSION: request.current.version,
             contract.TAG_DATA_HASH: request.current.hash,
         }

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config
-from airflow_mcp.core.dataset import data_name, dataset_pin
+from airflow_mcp.core.dataset import data_name, dataset_pin, public_uri
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, Run
@@ -200,7 +200,7 @@ class TrainModelOperator(WorkloadOperator):
         }
         if pin is not None:
             tags |= {
-                contract.TAG_DATA_URI: pin.uri,
+                contract.TAG_DATA_URI: public_uri(pin.uri),
                 contract.TAG_DATA_VERSION: pin.version,
                 contract.TAG_DATA_HASH: pin.hash,
             }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from airflow_mcp.core.dataset import public_uri
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError
 
@@ -94,14 +95,6 @@ def require_columns(frame: pd.DataFrame, names: Collection[str], purpose: str) -
             f"Dataset has no column {', '.join(map(repr, absent))}, needed as {purpose}; it has "
             f"{_shortened(list(frame.columns))}. Nothing was measured."
         )
-
-
-def public_uri(uri: str) -> str:
-    """Give a URI without user, password and query: these may hold credentials."""
-    parts = urlsplit(uri)
-    if not parts.scheme or not parts.netloc:
-        return uri
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _local_path(uri: str) -> Path | None:

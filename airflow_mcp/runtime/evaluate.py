@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.dataset import public_uri
 from airflow_mcp.core.evidence import (
     DatasetPin,
     EvaluationEvidence,
@@ -20,7 +21,7 @@ from airflow_mcp.core.evidence import (
     plain,
 )
 from airflow_mcp.runtime import latency
-from airflow_mcp.runtime.datasets import load_dataset, public_uri, require_columns
+from airflow_mcp.runtime.datasets import load_dataset, require_columns
 from airflow_mcp.runtime.environment import read_request
 from airflow_mcp.runtime.models import LoadedModel, load_model
 from airflow_mcp.runtime.scoring import ScoredModel, score_models

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.dataset import public_uri
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, ResultMissingError
-from airflow_mcp.runtime.datasets import public_uri, verified_file
+from airflow_mcp.runtime.datasets import verified_file
 from airflow_mcp.runtime.environment import TrainingEnvironment, read_training_environment
 from airflow_mcp.runtime.tracking import RunLog, library_versions
 

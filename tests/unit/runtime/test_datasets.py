@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from airflow_mcp.core.dataset import public_uri
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.runtime.datasets import load_dataset, public_uri, require_columns, verified_file
+from airflow_mcp.runtime.datasets import load_dataset, require_columns, verified_file
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 
