@@ -65,8 +65,8 @@ def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> Datas
     pin = DatasetPin(**{key: str(item) for key, item in value.items()})
     if "@" in urlsplit(pin.uri).netloc:
         raise InvalidArgumentError(
-            f"{name} {public_uri(pin.uri)!r} was given with a user or password in its uri; they would be stored with the "
-            "run. Give the workload its credentials by its environment instead"
+            f"{name} {public_uri(pin.uri)!r} was given with a user or password in its uri; they would be stored with "
+            "the run. Give the workload its credentials by its environment instead"
         )
     if hash_or_version and not (pin.hash or pin.version):
         raise InvalidArgumentError(f"{name} {pin.uri!r} is not pinned: give its version, its hash (sha256:…), or both")

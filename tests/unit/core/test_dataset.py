@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from airflow_mcp.core.dataset import choose_version
+from airflow_mcp.core.dataset import choose_version, dataset_pin, public_uri
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 
@@ -51,3 +51,13 @@ def test_what_is_not_a_name_is_refused_even_if_it_exists(requested: str) -> None
     with pytest.raises(InvalidArgumentError) as caught:
         choose_version(requested, [requested, "v1"], root="data")
     assert f"data version {requested!r} is not a version's name; allowed: letters" in str(caught.value)
+
+
+class TestCredentialsInAnAddress:
+    def test_user_and_password_are_refused_and_not_repeated(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="user or password in its uri") as refused:
+            dataset_pin("dataset", {"uri": "s3://key:hush@bucket/train.csv", "version": "v1"})
+        assert "hush" not in str(refused.value)
+
+    def test_a_signature_in_the_query_is_not_shown(self) -> None:
+        assert public_uri("https://h/train.csv?X-Amz-Signature=abc") == "https://h/train.csv"
