@@ -1,0 +1,164 @@
+"""What tests on a real cluster start from: a namespace of their own, and tasks whose work runs in its pods."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.operators.training import TrainModelOperator
+from tests.mlflow_world import REST_TRAINING, World
+from tests.task_harness import TaskOutcome
+
+HOST = os.environ.get("AIRFLOW_MCP_TEST_HOST", "172.17.0.1")
+"""Where pods find a server that runs beside the tests; the default is Docker's bridge."""
+IMAGE = os.environ.get("AIRFLOW_MCP_TEST_IMAGE", "airflow-mcp/runtime:dev")
+SMALL: Mapping[str, Any] = {"cpu": "100m", "memory": "128Mi", "poll_interval": 1, "termination_grace_period": 2}
+DEADLINE_SECONDS = 90
+
+
+class Cluster:
+    """The cluster of the current ``KUBECONFIG``, in a namespace that exists for these tests alone."""
+
+    def __init__(self) -> None:
+        config.load_kube_config()
+        self.api = client.CoreV1Api()
+        self.namespace = f"airflow-mcp-{uuid.uuid4().hex[:8]}"
+
+    def open(self) -> None:
+        """Create the namespace; pods can be created once its service account is there."""
+        self.api.create_namespace({"metadata": {"name": self.namespace}})
+        wait_for(lambda: bool(self.api.list_namespaced_service_account(self.namespace).items), "a service account")
+
+    def close(self) -> None:
+        """Delete the namespace with everything in it; that goes on in the background."""
+        self.api.delete_namespace(self.namespace)
+
+    def pods(self, dag_id: str) -> list[Any]:
+        """Find the pods of a Dag that are not being deleted."""
+        found = self.api.list_namespaced_pod(self.namespace, label_selector=f"dag_id={dag_id}").items
+        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
+
+    def started(self, identity: str) -> set[str]:
+        """Name the pods that ever ran for a piece of work, also those that are gone."""
+        events = self.api.list_namespaced_event(self.namespace, field_selector="reason=Started").items
+        return {event.involved_object.name for event in events if f"-{identity[:12]}-" in event.involved_object.name}
+
+    def phase(self, name: str) -> str:
+        """Give the phase of a pod; ``gone`` when there is none."""
+        try:
+            return str(self.api.read_namespaced_pod(name, self.namespace).status.phase)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return "gone"
+
+    def delete(self, name: str, grace_seconds: int = 0) -> None:
+        """Delete a pod."""
+        self.api.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace_seconds)
+
+    def running_pod(self, dag_id: str) -> str:
+        """Wait until a Dag has a running pod and give its name."""
+        wait_for(lambda: any(pod.status.phase == "Running" for pod in self.pods(dag_id)), f"a running pod of {dag_id}")
+        return str(self.pods(dag_id)[0].metadata.name)
+
+    @contextmanager
+    def cordoned(self) -> Iterator[None]:
+        """Let no node take new pods for a while; nodes that took none before are left as they are."""
+        names = [node.metadata.name for node in self.api.list_node().items if not node.spec.unschedulable]
+        try:
+            for name in names:
+                self.api.patch_node(name, {"spec": {"unschedulable": True}})
+            yield
+        finally:
+            for name in names:
+                self.api.patch_node(name, {"spec": {"unschedulable": False}})
+
+
+class PodWorld(World):
+    """An experiment, a model and a Dag of one test; their work runs in pods.
+
+    :param cluster: where pods run.
+    :param url: address of the MLflow server, here and in pods.
+    :param folder: folder for files of the test.
+    """
+
+    def __init__(self, cluster: Cluster, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self.cluster = cluster
+
+    def train(self, command: list[str] | None = None, *, deferrable: bool = False, **options: Any) -> TaskOutcome:
+        """Run a training task; without a command it trains a model at once.
+
+        :param options: options of :meth:`World.run`, of the operator, or, below ``kubernetes``, of the pod.
+        """
+        pod = {**self.pod_options(deferrable=deferrable), **options.pop("kubernetes", {})}
+        given: dict[str, Any] = {
+            "experiment": self.experiment,
+            "model_name": self.model_name,
+            "runtime": "kubernetes",
+            "command": command or training(),
+            "kubernetes": pod,
+            **options,
+        }
+        return self.run(TrainModelOperator, **given)
+
+    def pod_options(self, **changes: Any) -> dict[str, Any]:
+        return {**SMALL, "image": IMAGE, "namespace": self.cluster.namespace, "kubernetes_conn_id": None, **changes}
+
+    def require_failure(self, outcome: TaskOutcome, *texts: str, status: str = "FAILED") -> Run:
+        """Require a try that failed and cleaned up: the error has the texts, no pod and no live run is left."""
+        message = str(outcome.error)
+        assert outcome.state == "up_for_retry", message
+        for text in (outcome.xcom.get("pod_name", "task-"), *texts):
+            assert text in message
+        (run,) = self.runs()
+        assert run.status == status
+        assert texts[0] in run.tags[contract.TAG_ERROR]
+        assert self.cluster.pods(self.dag_id) == []
+        return run
+
+    def require_clean_retry(self, **options: Any) -> None:
+        """Require that the next try trains well, that one run is neither dead nor double, and that no pod is left."""
+        outcome = self.train(try_number=2, **options)
+        assert outcome.state == "success", outcome.error
+        self.require_one_result(outcome.result["run_id"])
+
+    def require_one_result(self, run_id: str) -> None:
+        assert [run.run_id for run in self.runs("RUNNING", "SCHEDULED", "FINISHED")] == [run_id]
+        assert self.cluster.pods(self.dag_id) == []
+
+
+def training(before: str = "", after: str = "") -> list[str]:
+    """Write the command of a training in a pod.
+
+    :param before: Python code that runs first.
+    :param after: Python code that runs when the MLflow run is finished.
+    """
+    return ["python", "-I", "-S", "-u", "-c", f"{before}\n{REST_TRAINING}\n{after}", "model"]
+
+
+def shell(script: str) -> list[str]:
+    """Write the command of a shell script in a pod."""
+    return ["sh", "-c", script]
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait for a condition.
+
+    :raises TimeoutError: when it does not come true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not appear in {seconds:g} s")
+        time.sleep(0.2)

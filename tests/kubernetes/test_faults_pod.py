@@ -1,0 +1,127 @@
+"""Pods that fail, are killed, evicted, deleted or never start: the task says so precisely and leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core import contract
+from tests.forked import ForkedTask
+from tests.kubernetes.cluster import IMAGE, PodWorld, shell, training, wait_for
+from tests.task_harness import TaskOutcome
+
+LONG_RUN = shell("echo started; sleep 300")
+
+
+def test_a_script_that_fails_shows_pod_code_and_last_lines(world: PodWorld) -> None:
+    outcome = world.train(shell("echo epoch 1; echo out of range: 7 >&2; exit 3"))
+    world.require_failure(outcome, "ended with exit code 3", "epoch 1\nout of range: 7")
+    world.require_clean_retry()
+
+
+def test_a_script_that_ends_well_but_logs_nothing(world: PodWorld) -> None:
+    outcome = world.train(shell("echo nothing learnt"))
+    (run,) = world.runs()
+    assert outcome.state == "up_for_retry"
+    assert f"its MLflow run {run.run_id} is RUNNING, not FINISHED" in str(outcome.error)
+    assert run.status == "FAILED"
+    assert world.cluster.pods(world.dag_id) == []
+    world.require_clean_retry()
+
+
+def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld) -> None:
+    hungry = "print('allocating', flush=True); blocks = [bytearray(2**20) for _ in range(512)]"
+    outcome = world.train(["python", "-I", "-S", "-c", hungry], workload_resources={"memory": "32Mi"})
+    world.require_failure(outcome, "ended with exit code 137, OOMKilled", "its memory limit is too small", "allocating")
+    world.require_clean_retry()
+
+
+def test_a_pod_that_is_deleted_while_it_runs(world: PodWorld) -> None:
+    task = in_the_background(world, LONG_RUN)
+    world.cluster.delete(world.cluster.running_pod(world.dag_id), grace_seconds=1)
+    outcome = task.result()
+    world.require_failure(outcome, "deleted", "started")
+    world.require_clean_retry()
+
+
+def test_a_pod_that_is_evicted_says_why(world: PodWorld) -> None:
+    template = world.folder / "pod.yaml"
+    template.write_text(
+        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: base\n    image: x\n"
+        "    volumeMounts: [{name: bounded, mountPath: /bounded}]\n"
+        "  volumes: [{name: bounded, emptyDir: {sizeLimit: 1Mi}}]\n"
+    )
+    fill = shell("echo filling; head -c 20000000 /dev/zero > /bounded/data; sleep 300")
+    outcome = world.train(fill, kubernetes={"pod_template_file": str(template)})
+    world.require_failure(outcome, "Evicted", "exceeds the limit", "a retry may run elsewhere")
+    world.require_clean_retry()
+
+
+def test_a_pod_that_no_node_takes_fails_after_its_schedule_timeout(world: PodWorld) -> None:
+    with world.cluster.cordoned():
+        outcome = world.train(kubernetes={"schedule_timeout": 4})
+    world.require_failure(outcome, "Unschedulable", "no node has room")
+    world.require_clean_retry()
+
+
+def test_an_image_that_does_not_exist_is_named(world: PodWorld) -> None:
+    image = "airflow-mcp/no-such-image:1"
+    outcome = world.train(image=image, kubernetes={"startup_timeout": 60, "image_pull_policy": "Never"})
+    world.require_failure(outcome, "ErrImageNeverPull", f"image '{image}' cannot be pulled")
+    world.require_clean_retry()
+
+
+def test_mlflow_that_the_pod_cannot_reach_fails_the_task_with_the_pods_words(world: PodWorld) -> None:
+    connection = {"workload_url": "http://127.0.0.1:9", "retries": 0, "timeout": 20}
+    outcome = world.train(extra=connection)
+    world.require_failure(outcome, "ended with exit code 1", "Connection refused")
+    world.require_clean_retry()
+
+
+def test_a_worker_that_is_killed_while_the_pod_runs_is_continued_by_the_next_try(world: PodWorld) -> None:
+    command = training(before="import time; time.sleep(12)")
+    task = in_the_background(world, command)
+    pod = world.cluster.running_pod(world.dag_id)
+    task.kill(signal.SIGKILL)
+    assert task.result() is None
+    (run,) = world.runs("RUNNING")
+    outcome = world.train(command, try_number=2)
+    assert outcome.state == "success", outcome.error
+    assert outcome.result["run_id"] == run.run_id
+    world.require_one_result(run.run_id)
+    assert world.cluster.started(run.tags[contract.TAG_IDENTITY]) == {pod}
+
+
+def test_a_worker_that_is_killed_and_comes_back_after_the_pod_ended_well(world: PodWorld) -> None:
+    command = training(before="import time; time.sleep(3)")
+    task = in_the_background(world, command)
+    pod = world.cluster.running_pod(world.dag_id)
+    task.kill(signal.SIGKILL)
+    wait_for(lambda: world.cluster.phase(pod) == "Succeeded", "the end of the pod")
+    outcome = world.train(command, try_number=2)
+    assert outcome.state == "success", outcome.error
+    assert world.cluster.started(outcome.result["identity"]) == {pod}
+    assert [run.run_id for run in world.runs()] == [outcome.result["run_id"]]
+
+
+def test_a_pod_that_is_gone_before_its_end_was_seen_counts_by_its_mlflow_run(world: PodWorld) -> None:
+    task = in_the_background(world, training(after="import time; time.sleep(300)"))
+    pod = world.cluster.running_pod(world.dag_id)
+    wait_for(lambda: bool(world.runs("FINISHED")), "a finished run")
+    world.cluster.delete(pod)
+    outcome = task.result()
+    assert outcome.state == "success", outcome.error
+    world.require_one_result(outcome.result["run_id"])
+
+
+def in_the_background(world: PodWorld, command: list[str], **options: Any) -> ForkedTask:
+    """Run a training task in a process of its own."""
+
+    def run() -> TaskOutcome:
+        outcome = world.train(command, **options)
+        return TaskOutcome(outcome.state, outcome.error, outcome.xcom, None, None)  # type: ignore[arg-type]
+
+    return ForkedTask(run)
