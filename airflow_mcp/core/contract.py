@@ -26,6 +26,8 @@ ENV_DATA_VERSION = "AIRFLOW_MCP_DATA_VERSION"
 """Version label of the pinned dataset."""
 ENV_DATA_HASH = "AIRFLOW_MCP_DATA_HASH"
 """Hash of the pinned dataset, ``sha256:<hex>``; absent when it was not known before the work started."""
+ENV_CHECKPOINT_URI = "AIRFLOW_MCP_CHECKPOINT_URI"
+"""Where a training keeps its checkpoints: the same place on every retry of the same work, empty before the first."""
 ENV_REQUEST_PATH = "AIRFLOW_MCP_REQUEST_PATH"
 """Path of the JSON request of the built-in steps (evaluate, drift)."""
 

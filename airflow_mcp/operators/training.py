@@ -48,6 +48,8 @@ class TrainModelOperator(WorkloadOperator):
         (templated; a file's text is passed on as it is).
     :param dataset: pinned data, ``{uri, version, hash}``; the workload finds it at ``AIRFLOW_MCP_DATA_PATH``
         (templated).
+    :param checkpoint_root: folder or URI below which trainings keep checkpoints; the workload finds its own place,
+        ``<root>/<identity>``, at ``AIRFLOW_MCP_CHECKPOINT_URI``, the same on every retry (templated).
     :param model_artifact: name of the logged model to take when the workload logs more than one; None takes the
         only one, or the one named ``model``.
     :param on_unchanged: what to do when a finished run with the very same inputs exists in the experiment:
@@ -64,6 +66,7 @@ class TrainModelOperator(WorkloadOperator):
         "arguments",
         "config",
         "dataset",
+        "checkpoint_root",
         "image",
         "env",
         "kubernetes",
@@ -83,6 +86,7 @@ class TrainModelOperator(WorkloadOperator):
         arguments: Sequence[str] = (),
         config: Mapping[str, Any] | str | None = None,
         dataset: Mapping[str, str] | None = None,
+        checkpoint_root: str | None = None,
         model_artifact: str | None = None,
         on_unchanged: str = "train",
         reason: str = "",
@@ -96,6 +100,7 @@ class TrainModelOperator(WorkloadOperator):
         self.arguments = arguments
         self.config = config
         self.dataset = dataset
+        self.checkpoint_root = checkpoint_root
         self.model_artifact = model_artifact
         self.on_unchanged = on_unchanged
         self.reason = reason
@@ -154,7 +159,15 @@ class TrainModelOperator(WorkloadOperator):
             model_name=self.model_name,
             dataset=pin,
             files=files,
+            further=self._checkpoint(work),
         )
+
+    def _checkpoint(self, work: str) -> dict[str, str]:
+        """Name the place of this work's checkpoints; it does not depend on the try."""
+        if self.checkpoint_root is None:
+            return {}
+        root = required_text("checkpoint_root", self.checkpoint_root)
+        return {contract.ENV_CHECKPOINT_URI: f"{root.rstrip('/')}/{work}"}
 
     def _command(self) -> tuple[str, ...]:
         if self.script is None:

@@ -116,6 +116,7 @@ class WorkloadOperator(ModelControlOperator):
         model_name: str,
         dataset: DatasetPin | None = None,
         files: tuple[WorkloadFile, ...] = (),
+        further: Mapping[str, str] | None = None,
     ) -> Workload:
         """Describe the workload of this task.
 
@@ -125,6 +126,7 @@ class WorkloadOperator(ModelControlOperator):
         :param model_name: registered model it is for; may be empty.
         :param dataset: pinned data, passed by environment.
         :param files: small files to put beside it.
+        :param further: further variables of the contract, name to value.
         :raises InvalidArgumentError: when ``env`` names a variable that the contract owns.
         """
         plain, secret = self.hook.workload_environment()
@@ -135,6 +137,7 @@ class WorkloadOperator(ModelControlOperator):
             contract.ENV_RUN_ID: run.run_id,
             contract.ENV_IDENTITY: identity,
             **_dataset_environment(dataset),
+            **(further or {}),
         }
         return Workload(
             name=self.task_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
         "mlflow_conn_id": settings.default_mlflow_conn_id(),
         "workload_log_limit_mib": str(settings.workload_log_limit_bytes() // 1024**2),
         "kill_grace_seconds": str(settings.kill_grace_seconds()),
+        "kubernetes_defaults": "",
     }
 
 
@@ -30,6 +32,31 @@ def test_values_are_read_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.default_mlflow_conn_id() == "other"
     assert settings.workload_log_limit_bytes() == 2 * 1024**2
     assert settings.kill_grace_seconds() == 0
+
+
+def test_without_a_file_there_are_no_defaults_of_pods() -> None:
+    assert settings.kubernetes_defaults() == {}
+
+
+def test_the_defaults_of_pods_are_read_from_the_file_that_the_option_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "pods.yaml"
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__KUBERNETES_DEFAULTS", str(file))
+    file.write_text("namespace: ml\nnode_selector: {disk: fast}\n")
+    assert settings.kubernetes_defaults() == {"namespace": "ml", "node_selector": {"disk": "fast"}}
+
+
+@pytest.mark.parametrize("content", [None, "- a\n- b\n", "", "a: [", "\x80"])
+def test_a_file_that_holds_no_options_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "pods.yaml"
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__KUBERNETES_DEFAULTS", str(file))
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InvalidArgumentError, match=r"\[airflow_mcp\] kubernetes_defaults is '.*pods.yaml'; allowed is"):
+        settings.kubernetes_defaults()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
+from airflow_mcp.workloads.kubernetes import KubernetesBackend
 from tests.task_harness import TaskOutcome, run_task
 
 DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
@@ -87,11 +88,27 @@ def test_a_wrong_templated_argument_is_refused_before_mlflow_is_asked(
     assert message in str(outcome.error)
 
 
-@pytest.mark.parametrize("runtime", ["kubernetes", "docker"])
-def test_a_runtime_that_cannot_run_is_refused(runtime: str) -> None:
-    operator = TrainModelOperator(task_id="task", runtime=runtime, **TRAIN)
-    with pytest.raises(InvalidArgumentError, match=f"runtime='{runtime}' is .*Nothing was started"):
+def test_a_runtime_that_does_not_exist_is_refused() -> None:
+    operator = TrainModelOperator(task_id="task", runtime="docker", **TRAIN)
+    with pytest.raises(InvalidArgumentError, match=r"runtime='docker' is .*Nothing was started"):
         _ = operator.backend
+
+
+def test_a_pod_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    operator = TrainModelOperator(task_id="task", runtime="kubernetes", kubernetes={"imag": "x"}, **TRAIN)
+    with pytest.raises(InvalidArgumentError, match=r"kubernetes\.imag: .*got 'x'.*Allowed names: image, "):
+        _ = operator.backend
+
+
+def test_the_options_of_an_operator_go_before_the_defaults_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "pods.yaml"
+    file.write_text("namespace: ml\nimage: team/image:1\n")
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__KUBERNETES_DEFAULTS", str(file))
+    operator = TrainModelOperator(task_id="task", runtime="kubernetes", kubernetes={"image": "mine:2"}, **TRAIN)
+    assert isinstance(operator.backend, KubernetesBackend)
+    assert (operator.backend._options.namespace, operator.backend._options.image) == ("ml", "mine:2")
 
 
 def test_a_promotion_names_the_version_that_is_no_version() -> None:
