@@ -129,6 +129,10 @@ class AirflowStack:
         """Return the ids of all living processes of the components, their children included."""
         return [pid for service in self._services for pid in service.processes()]
 
+    def component(self, name: str) -> AirflowService:
+        """Return a component by its name, for example ``triggerer``."""
+        return next(service for service in self._services if service.name == name)
+
     def api(self) -> AirflowApi:
         """Return a client that is logged in as admin; the caller closes it."""
         return AirflowApi(self.url, ADMIN, self.password)

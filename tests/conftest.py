@@ -12,7 +12,8 @@ import pytest
 _home = Path(tempfile.mkdtemp(prefix="airflow-mcp-tests-"))
 (_home / "dags").mkdir()
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "MLFLOW"))]:
-    del os.environ[_name]
+    if not _name.startswith("AIRFLOW_MCP_TEST_"):
+        del os.environ[_name]
 os.environ.update(
     {
         "AIRFLOW_HOME": str(_home),

@@ -81,21 +81,23 @@ class World:
         supervisor: FakeSupervisor | None = None,
         dag_run_id: str = "run-1",
         before: Callable[[Any], None] | None = None,
+        connection: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> TaskOutcome:
         """Run a new operator of this test's Dag, as a try of the task ``task``.
 
         :param extra: extras of the MLflow connection; None repeats no request, so that faults show at once.
         :param before: is given the operator before it runs.
+        :param connection: further fields of the MLflow connection.
         """
         with DAG(self.dag_id, schedule=None):
             operator = operator_class(**{"task_id": "task", **arguments}, retries=retries)
         if before is not None:
             before(operator)
-        connection = {"host": url or self.url, "extra": dict(extra or {"retries": 0, "timeout": 20})}
+        fields = {"host": url or self.url, "extra": dict(extra or {"retries": 0, "timeout": 20}), **(connection or {})}
         return run_task(
             operator,
-            connections={"mlflow_default": connection},
+            connections={"mlflow_default": fields},
             supervisor=supervisor,
             try_number=try_number,
             run_id=dag_run_id,

@@ -115,6 +115,7 @@ def run_task(
     run_id: str = "run-1",
     try_number: int = 1,
     params: Mapping[str, Any] | None = None,
+    resume_with: Mapping[str, Any] | None = None,
 ) -> TaskOutcome:
     """Run an operator as Airflow would.
 
@@ -125,6 +126,7 @@ def run_task(
     :param run_id: Airflow's run id.
     :param try_number: which try this is, from 1.
     :param params: params of the Dag run.
+    :param resume_with: event of the trigger that the operator was deferred to; needs the ``supervisor`` of that try.
     """
     import structlog
     from airflow.sdk.execution_time import task_runner
@@ -134,6 +136,8 @@ def run_task(
     if not operator.has_dag():
         operator.dag = DAG(f"dag_{next(_numbers)}", schedule=None, params=dict(params or {}))
     instance = _task_instance(operator, run_id, try_number, dict(params or {}))
+    if resume_with is not None:
+        _resume(instance, supervisor.messages("DeferTask")[-1], resume_with)
     before = getattr(task_runner, "SUPERVISOR_COMMS", None)
     task_runner.SUPERVISOR_COMMS = supervisor
     try:
@@ -180,3 +184,12 @@ def _task_instance(operator: BaseOperator, run_id: str, try_number: int, params:
         max_tries=retries,
         _ti_context_from_server=TIRunContext(dag_run=dag_run, max_tries=retries, should_retry=try_number <= retries),
     )
+
+
+def _resume(instance: Any, deferral: Any, event: Mapping[str, Any]) -> None:
+    """Make a task instance go on where it was deferred, as the scheduler does."""
+    from airflow.sdk.serde import serialize
+
+    context = instance._ti_context_from_server
+    context.next_method = deferral.next_method
+    context.next_kwargs = {**deferral.next_kwargs, "event": serialize(dict(event))}

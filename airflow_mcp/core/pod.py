@@ -25,6 +25,8 @@ LABEL_IDENTITY = "airflow-mcp.io/identity"
 LABEL_MODEL = "airflow-mcp.io/model"
 ANNOTATION_PREFIX = "airflow-mcp.io/"
 ANNOTATION_RUN = "airflow-mcp.io/mlflow-run-id"
+ANNOTATION_OWNS_RUN = "airflow-mcp.io/owns-run"
+"""Whether the MLflow run ends with the pod, ``true`` or ``false``: the sweeper must know."""
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 
 OnFinish = Literal["delete", "keep_failed", "keep"]
@@ -185,10 +187,10 @@ def resource_requirements(resources: Resources, options: PodOptions) -> dict[str
 def pod_labels(workload: Workload, options: PodOptions) -> dict[str, str]:
     """Give the labels by which pods are found, by people and by a retry."""
     labels = {
+        **options.labels,
         LABEL_MANAGED_BY: MANAGED_BY,
         LABEL_IDENTITY: workload.labels["identity"],
         LABEL_MODEL: label_value(workload.labels.get("model_name", "")),
-        **options.labels,
     }
     if options.queue:
         labels[LABEL_QUEUE] = options.queue
@@ -198,7 +200,8 @@ def pod_labels(workload: Workload, options: PodOptions) -> dict[str, str]:
 def pod_annotations(workload: Workload, run_id: str, options: PodOptions) -> dict[str, str]:
     """Give the annotations: labels cannot hold every name in full."""
     full = {f"{ANNOTATION_PREFIX}{name.replace('_', '-')}": value for name, value in workload.labels.items()}
-    return {**full, ANNOTATION_RUN: run_id, **options.annotations}
+    owns_run = str(workload.owns_run).lower()
+    return {**options.annotations, **full, ANNOTATION_RUN: run_id, ANNOTATION_OWNS_RUN: owns_run}
 
 
 POD_SECURITY: Mapping[str, Any] = {
@@ -228,20 +231,33 @@ class PodEnding(BaseModel):
     message: str = ""
     exit_code: int | None = None
     image: str = ""
+    deleted: bool = False
+    """Whether somebody deleted it: a person, a drain, or the scheduler for a pod of higher priority."""
 
     @property
     def is_timeout(self) -> bool:
         """Whether Kubernetes ended it because its time was up."""
         return self.reason == "DeadlineExceeded"
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was deleted while it worked: a container that is stopped ends by a signal, or without a trace."""
+        return self.deleted and self.exit_code in (None, 0, *_STOPPED)
+
     def describe(self) -> str:
         """Say it in one sentence, with what it mostly means."""
         where = f" on node {self.node}" if self.node else ""
+        if self.is_lost:
+            code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+            return f"pod {self.name}{where} was deleted while it ran{code}: by a person, a drain or a preemption"
         how = f"exit code {self.exit_code}" if self.exit_code is not None else f"phase {self.phase or 'unknown'}"
         reason = f", {self.reason}" if self.reason and self.reason != "Error" else ""
         message = f": {self.message.strip()}" if self.message.strip() else ""
         return f"pod {self.name}{where} ended with {how}{reason}{message}{_hint(self)}"
 
+
+_STOPPED = (137, 143)
+"""Exit codes of a container that was ended by SIGKILL and SIGTERM."""
 
 _HINTS: Mapping[str, str] = {
     "OOMKilled": "its memory limit is too small for the work: raise workload_resources memory",
@@ -290,6 +306,7 @@ def read_ending(pod: Mapping[str, Any]) -> PodEnding:
         message=told.get("message") or "",
         exit_code=terminated.get("exitCode"),
         image=image,
+        deleted=bool((pod.get("metadata") or {}).get("deletionTimestamp")),
     )
 
 

@@ -104,6 +104,7 @@ class DriftCheckOperator(WorkloadOperator):
         experiment_id = self.hook.get_or_create_experiment(required_text("experiment", self.experiment))
         earlier = self._earlier(experiment_id, request.identity)
         if earlier is not None:
+            self.forget_workload(context, request.identity)
             return self._result(context, earlier)
         run = self.open_run(context, experiment_id, self._tags(request))
         return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))

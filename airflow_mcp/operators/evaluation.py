@@ -96,6 +96,7 @@ class EvaluateModelOperator(WorkloadOperator):
         request = self._request(context, run)
         evidence = self._existing(request)
         if evidence is not None:
+            self.forget_workload(context, request.identity)
             return self._result(evidence)
         return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
 

@@ -123,6 +123,8 @@ class TrainModelOperator(WorkloadOperator):
         work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
         experiment_id = self.hook.get_or_create_experiment(experiment)
         existing = self._finished_attempt(experiment_id, work)
+        if existing is not None:
+            self.forget_workload(context, work)
         if existing is None and on_unchanged == "reuse":
             existing = self._unchanged(experiment_id, inputs.fingerprint)
         if existing is not None:

@@ -251,6 +251,15 @@ class WorkloadOperator(ModelControlOperator):
                 raise lost from None
             raise
 
+    def forget_workload(self, context: Context, identity: str) -> None:
+        """Remove what an earlier try left where its work ran, now that its result is found.
+
+        :param context: context of the task.
+        :param identity: name of the piece of work.
+        """
+        if context["ti"].try_number > 1:
+            self.backend.forget(identity, context=context, log=self.log)
+
     def open_run(self, context: Context, experiment_id: str, tags: Mapping[str, str]) -> Run:
         """Take up the run of an earlier try whose work goes on, or create one after closing what a dead try left.
 

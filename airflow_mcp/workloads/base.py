@@ -29,6 +29,14 @@ class WorkloadBackend(ABC):
         """
         return False
 
+    def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:  # noqa: B027  (most keep nothing)
+        """Remove what an earlier try left behind of work that is done; its result stays.
+
+        :param identity: name of the piece of work.
+        :param context: context of the task.
+        :param log: receives what is left of its output.
+        """
+
     @abstractmethod
     def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
         """Run the workload and return when it ended well.

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_mcp.core.contract import ENV_RUN_ID
 from airflow_mcp.core.pod import PodOptions, pod_name
-from airflow_mcp.exceptions import InvalidArgumentError, WorkloadFailedError
+from airflow_mcp.exceptions import FailedError, InvalidArgumentError, WorkloadFailedError
 from airflow_mcp.workloads.base import WorkloadBackend
 
 if TYPE_CHECKING:
@@ -64,9 +64,21 @@ class KubernetesBackend(WorkloadBackend):
         """Whether a pod of an earlier try at the same work is under way or has ended well."""
         from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, is_usable, translated_errors  # noqa: PLC0415
 
-        with translated_errors("the pod of an earlier try"):
+        with translated_errors(lambda: "the pod of an earlier try"):
             probe = self._bare_operator(context)
             return any(is_usable(pod) for pod in find_workload_pod(probe, identity))
+
+    def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:
+        """Copy the logs of the pods of finished work to the task log, and remove the pods as ``on_finish`` says."""
+        from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, translated_errors  # noqa: PLC0415
+
+        try:
+            with translated_errors(lambda: "the pod of an earlier try"):
+                probe = self._bare_operator(context)
+                for pod in find_workload_pod(probe, identity):
+                    probe.forget(pod)
+        except FailedError as error:
+            log.warning("The work is done, but its pod may be left: %s", error)
 
     def cancel(self) -> None:
         """Delete the pod."""
@@ -79,7 +91,7 @@ class KubernetesBackend(WorkloadBackend):
         from airflow_mcp.workloads.kubernetes_pod import translated_errors  # noqa: PLC0415
 
         try:
-            with translated_errors(f"the pod of {workload.name!r}"):
+            with translated_errors(lambda: self._named(workload)):
                 act()
         except TaskDeferred as deferred:
             raise self._deferral(workload, deferred) from None
@@ -87,6 +99,10 @@ class KubernetesBackend(WorkloadBackend):
             self._pod = None
         if self._is_cancelled:
             raise WorkloadFailedError(f"Workload {workload.name!r} was cancelled and its pod deleted", -15)
+
+    def _named(self, workload: Workload) -> str:
+        started = self._pod.pod if self._pod is not None else None
+        return f"pod {started.metadata.name}" if started else f"the pod of {workload.name!r}"
 
     def _deferral(self, workload: Workload, deferred: TaskDeferred) -> TaskDeferred:
         from airflow_mcp.triggers.pod import WorkloadPodTrigger  # noqa: PLC0415

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 from airflow.providers.cncf.kubernetes.exceptions import KubernetesApiError
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException, generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException, PodPhase
@@ -47,10 +51,28 @@ _OWNED = frozenset(
 )
 
 
+_API_ERRORS = (ApiException, KubernetesApiError, KubernetesApiException, HTTPError, ConnectionError)
+
+
+class _LastLines(KubernetesPodOperatorCallback):
+    """Keeps the last lines that were copied to the task log, for a pod whose log cannot be read at the end."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def progress_callback(self, *, line: str, **_: Any) -> None:  # type: ignore[override]  # the parent's is static
+        self.lines.append(line)
+
+
 class WorkloadPodOperator(KubernetesPodOperator):
     """A pod operator that attaches by the identity of the work, and says precisely how a pod ended."""
 
     workload: Workload | None = None
+
+    def __init__(self, *, callbacks: Any = None, **kwargs: Any) -> None:
+        self._seen = _LastLines()
+        given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+        super().__init__(callbacks=[self._seen, *given], **kwargs)  # type: ignore[list-item]  # an instance serves too
 
     def get_or_create_pod(self, pod_request_obj: models.V1Pod, context: Context) -> models.V1Pod:
         """Attach to the pod of an earlier try that is at work or ended well; otherwise create one."""
@@ -70,6 +92,7 @@ class WorkloadPodOperator(KubernetesPodOperator):
         _own_companions(self, companions, created)
         return created
 
+    @generic_api_retry  # type: ignore[untyped-decorator]  # Airflow's
     def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> models.V1Pod | None:
         """Find the pod by name: this operator knows it."""
         name = self.pod.metadata.name if self.pod else self.name
@@ -79,6 +102,10 @@ class WorkloadPodOperator(KubernetesPodOperator):
             if error.status != _GONE:
                 raise
             return None
+
+    def is_istio_enabled(self, pod: models.V1Pod) -> bool:
+        """Whether the pod has containers that may outlive the workload: then the workload's own ends the wait."""
+        return bool(pod) and len(pod.spec.containers) > 1
 
     def cleanup(
         self,
@@ -90,13 +117,44 @@ class WorkloadPodOperator(KubernetesPodOperator):
         """Read how the pod ended and its last lines, remove it as asked, and raise if it failed."""
         if self._killed or not remote_pod:
             return
-        current = self.find_pod(remote_pod.metadata.namespace, context) or remote_pod  # type: ignore[arg-type]
-        failed = current.status.phase != PodPhase.SUCCEEDED
+        current = self.find_pod(remote_pod.metadata.namespace, context)
+        if current is None:
+            gone = f"pod {remote_pod.metadata.name} was deleted while it ran"
+            raise WorkloadLostError(_with_output(gone, tuple(self._seen.lines)))
+        if _is_at_work(current):
+            self._stop_waiting(current, sys.exception())
+            return
+        failed = not _ended_well(current)
         ending = read_ending(ApiClient().sanitize_for_serialization(current))
-        lines = self._last_lines(current) if failed else ()
+        lines = (self._last_lines(current) or tuple(self._seen.lines)) if failed else ()
         self.process_pod_deletion(current, reraise=False)
         if failed:
             raise _failure(ending, lines)
+
+    def forget(self, pod: models.V1Pod) -> None:
+        """Copy the log of a pod whose work is done to the task log, and remove the pod as asked."""
+        try:
+            self._write_logs(pod)
+        except (ApiException, HTTPError) as error:
+            self.log.warning("The log of pod %s cannot be read: %s", pod.metadata.name, type(error).__name__)
+        if _is_at_work(pod):
+            self.pod_manager.delete_pod(pod)
+        else:
+            self.process_pod_deletion(pod, reraise=False)
+
+    def _stop_waiting(self, pod: models.V1Pod, error: BaseException | None) -> None:
+        """Leave a pod at work where only Kubernetes is in trouble; otherwise (the task's time is up) delete it."""
+        if isinstance(error, _API_ERRORS):
+            self.log.warning("Pod %s is at work and goes on", pod.metadata.name)
+            return
+        self.log.info("Deleting pod %s, which is at work", pod.metadata.name)
+        self.pod_manager.delete_pod(pod)
+
+    def _clean(self, event: dict[str, Any], result: dict[str, Any] | None, context: Context) -> None:
+        """Clean up after a deferral; a failed pod that vanished meanwhile is reported as lost."""
+        super()._clean(event, result, context)
+        if self.pod is None and event["status"] != "success" and isinstance(sys.exception(), AirflowException):
+            raise WorkloadLostError(f"pod {event['name']} is gone: deleted, or lost with its node")
 
     def _last_lines(self, pod: models.V1Pod) -> tuple[str, ...]:
         try:
@@ -184,7 +242,7 @@ def _check_pod_kwargs(given: dict[str, Any]) -> None:
 
 def find_workload_pod(operator: WorkloadPodOperator, identity: str) -> list[models.V1Pod]:
     """Find the pods of a piece of work that are not being deleted, newest first."""
-    namespace = _namespace(operator)
+    namespace = namespace_of(operator)
     found = operator.client.list_namespaced_pod(namespace, label_selector=f"{LABEL_IDENTITY}={identity}").items
     alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
     return sorted(alive, key=lambda pod: pod.metadata.creation_timestamp, reverse=True)
@@ -192,10 +250,32 @@ def find_workload_pod(operator: WorkloadPodOperator, identity: str) -> list[mode
 
 def is_usable(pod: models.V1Pod) -> bool:
     """Whether a pod is under way or has ended well."""
-    return bool(pod.status.phase != PodPhase.FAILED)
+    ended = _terminated(pod)
+    return bool(pod.status.phase != PodPhase.FAILED and (ended is None or ended.exit_code == 0))
 
 
-def _namespace(operator: WorkloadPodOperator) -> str:
+def _terminated(pod: models.V1Pod) -> models.V1ContainerStateTerminated | None:
+    """Give how the workload's container ended; None while it has not."""
+    statuses = [status for status in pod.status.container_statuses or [] if status.name == CONTAINER]
+    return statuses[0].state.terminated if statuses else None
+
+
+def _ended_well(pod: models.V1Pod) -> bool:
+    ended = _terminated(pod)
+    return bool(
+        pod.status.phase == PodPhase.SUCCEEDED
+        or (pod.status.phase != PodPhase.FAILED and ended is not None and ended.exit_code == 0)
+    )
+
+
+def _is_at_work(pod: models.V1Pod) -> bool:
+    return bool(
+        pod.status.phase == PodPhase.RUNNING and pod.metadata.deletion_timestamp is None and _terminated(pod) is None
+    )
+
+
+def namespace_of(operator: WorkloadPodOperator) -> str:
+    """Give the namespace that an operator's pods are in."""
     return operator.namespace or operator.hook.get_namespace() or operator._incluster_namespace or "default"
 
 
@@ -252,30 +332,33 @@ def _refused_pod(pod: Any, error: Exception) -> Exception:
 
 
 def _failure(ending: PodEnding, lines: tuple[str, ...]) -> WorkloadError:
-    tail = "\n".join(lines[-_MESSAGE_LINES:])
-    message = ending.describe() + (f"\nLast lines of its output:\n{tail}" if tail else "\nIts output cannot be read.")
+    message = _with_output(ending.describe(), lines)
     if ending.is_timeout:
         return WorkloadTimeoutError(message)
+    if ending.is_lost:
+        return WorkloadLostError(message)
     return WorkloadFailedError(message, -1 if ending.exit_code is None else ending.exit_code, lines)
 
 
+def _with_output(message: str, lines: tuple[str, ...]) -> str:
+    tail = "\n".join(lines[-_MESSAGE_LINES:])
+    return message + (f"\nLast lines of its output:\n{tail}" if tail else "\nIts output cannot be read.")
+
+
 @contextmanager
-def translated_errors(what: str) -> Iterator[None]:
+def translated_errors(what: Callable[[], str]) -> Iterator[None]:
     """Turn what the clients of Kubernetes raise into our own errors.
 
-    :param what: what was being done, for the message.
+    :param what: says what this is about, for the message.
     """
     try:
         yield
     except PodNotFoundException as error:
-        raise WorkloadLostError(f"{what} is gone: deleted, or lost with its node ({error})") from error
-    except (ApiException, KubernetesApiError) as error:
+        raise WorkloadLostError(f"{what()} is gone: deleted, or lost with its node ({error})") from error
+    except _API_ERRORS as error:
         if getattr(error, "status", None) == _GONE:
-            raise WorkloadLostError(f"{what} is gone: deleted, or lost with its node") from error
-        raise ClusterUnreachableError(f"{what}: Kubernetes answered {error}; a retry attaches to it again") from error
-    except (HTTPError, ConnectionError) as error:
-        raise ClusterUnreachableError(
-            f"{what}: Kubernetes does not answer ({type(error).__name__}); a retry attaches to it again"
-        ) from error
+            raise WorkloadLostError(f"{what()} is gone: deleted, or lost with its node") from error
+        how = f"answered {error}" if getattr(error, "status", None) else f"does not answer ({type(error).__name__})"
+        raise ClusterUnreachableError(f"{what()}: Kubernetes {how}; a retry attaches to it again") from error
     except AirflowException as error:
-        raise WorkloadFailedError(f"{what} failed: {error}", -1) from error
+        raise WorkloadFailedError(f"{what()} failed: {error}", -1) from error

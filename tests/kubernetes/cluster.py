@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import uuid
@@ -17,7 +18,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import TaskOutcome
+from tests.task_harness import TaskOutcome, run_task
 
 HOST = os.environ.get("AIRFLOW_MCP_TEST_HOST", "172.17.0.1")
 """Where pods find a server that runs beside the tests; the default is Docker's bridge."""
@@ -111,6 +112,12 @@ class PodWorld(World):
             **options,
         }
         return self.run(TrainModelOperator, **given)
+
+    def resume(self, outcome: TaskOutcome, event: Mapping[str, Any]) -> TaskOutcome:
+        """Let a deferred task go on in a fresh process, so to say, with the event of its trigger."""
+        return run_task(
+            copy.copy(outcome.operator), supervisor=outcome.supervisor, run_id="run-1", resume_with=dict(event)
+        )
 
     def pod_options(self, **changes: Any) -> dict[str, Any]:
         return {**SMALL, "image": IMAGE, "namespace": self.cluster.namespace, "kubernetes_conn_id": None, **changes}

@@ -63,3 +63,12 @@ def world(
     world.hook.close()
     for pod in cluster.pods(world.dag_id):
         cluster.delete(pod.metadata.name)
+
+
+@pytest.fixture
+def apiserver_pid() -> int:
+    """Process of the cluster's API server, for tests that stop it for a while."""
+    text = os.environ.get("AIRFLOW_MCP_TEST_APISERVER_PID", "")
+    if not text:
+        pytest.skip("AIRFLOW_MCP_TEST_APISERVER_PID is not set: it names the process of kube-apiserver on this machine")
+    return int(text)

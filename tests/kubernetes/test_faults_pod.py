@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from airflow_mcp.core import contract
 from tests.forked import ForkedTask
-from tests.kubernetes.cluster import IMAGE, PodWorld, shell, training, wait_for
+from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
 from tests.task_harness import TaskOutcome
 
 LONG_RUN = shell("echo started; sleep 300")
@@ -104,7 +101,7 @@ def test_a_worker_that_is_killed_and_comes_back_after_the_pod_ended_well(world: 
     outcome = world.train(command, try_number=2)
     assert outcome.state == "success", outcome.error
     assert world.cluster.started(outcome.result["identity"]) == {pod}
-    assert [run.run_id for run in world.runs()] == [outcome.result["run_id"]]
+    world.require_one_result(outcome.result["run_id"])
 
 
 def test_a_pod_that_is_gone_before_its_end_was_seen_counts_by_its_mlflow_run(world: PodWorld) -> None:
