@@ -1,18 +1,22 @@
-"""``airflow-mcp``: what the on-call person asks at 3 a.m., answered from the MLflow registry alone, without Airflow."""
+"""``airflow-mcp``: what the on-call person asks at 3 a.m., answered by MLflow and the cluster, without Airflow."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from airflow_mcp import __version__
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.promotion import read_history, read_last_move
+from airflow_mcp.core.sweep import format_age, parse_age
+from airflow_mcp.diagnosis.cluster import connect
+from airflow_mcp.diagnosis.sweep import JudgedPod, judge_pods, remove_leftovers, workload_pods
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
-from airflow_mcp.hooks import mlflow_registry_api
+from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
 from airflow_mcp.hooks.mlflow_settings import MlflowSettings
 from airflow_mcp.hooks.mlflow_transport import SyncDriver
 
@@ -33,14 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     :param arguments: arguments; None takes those of the process.
-    :return: exit code: 0 done, 1 the registry could not be asked, 2 the call is wrong.
+    :return: exit code: 0 done, 1 MLflow or the cluster could not be asked, 2 the call is wrong.
     """
     parsed = _parser().parse_args(arguments)
-    if parsed.command == "version":
-        print(f"airflow-mcp {__version__}")
-        return 0
+    commands: Mapping[str, Callable[[argparse.Namespace], int]] = {
+        "version": _version,
+        "status": _status,
+        "pods": _pods,
+    }
     try:
-        return _status(parsed.model_name, _settings(parsed.tracking_uri))
+        return commands[parsed.command](parsed)
     except ModelControlPlaneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidArgumentError) else 1
@@ -52,8 +58,36 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("version", help="print the version")
     status = commands.add_parser("status", help="which version is the champion, why, and how to go back")
     status.add_argument("model_name", help="registered model")
-    status.add_argument("--tracking-uri", default="", help="MLflow server; default: MLFLOW_TRACKING_URI")
+    _add_tracking_uri(status)
+    _add_pods(commands.add_parser("pods", help="pods of workloads, and which of them are left over"))
     return parser
+
+
+def _add_pods(pods: argparse.ArgumentParser) -> None:
+    actions = pods.add_subparsers(dest="action", required=True)
+    for name, what in (("list", "show every pod, and whether it is left over"), ("clean", "remove what is left over")):
+        action = actions.add_parser(name, help=what)
+        _add_cluster(action)
+        _add_tracking_uri(action)
+        action.add_argument("--older-than", default="1h", help="age that a leftover must have (90s, 30m, 1h, 2d)")
+        if name == "clean":
+            choice = action.add_mutually_exclusive_group()
+            choice.add_argument("--dry-run", action="store_true", help="only say what would be removed (the default)")
+            choice.add_argument("--yes", action="store_true", help="remove it")
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--namespace", default="", help="default: that of the context, or of this pod")
+    command.add_argument("--context", default="", help="context of the kubeconfig; default: the current one")
+
+
+def _add_tracking_uri(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tracking-uri", default="", help="MLflow server; default: MLFLOW_TRACKING_URI")
+
+
+def _version(parsed: argparse.Namespace) -> int:
+    print(f"airflow-mcp {__version__}")
+    return 0
 
 
 def _settings(tracking_uri: str) -> MlflowSettings:
@@ -77,7 +111,8 @@ def _settings(tracking_uri: str) -> MlflowSettings:
     )
 
 
-def _status(name: str, settings: MlflowSettings) -> int:
+def _status(parsed: argparse.Namespace) -> int:
+    name, settings = parsed.model_name, _settings(parsed.tracking_uri)
     driver = SyncDriver(settings)
     try:
         model = driver.perform(mlflow_registry_api.get_registered_model(name))
@@ -94,6 +129,40 @@ def _status(name: str, settings: MlflowSettings) -> int:
         _print_version(alias, versions.get(alias), model)
     _print_last_move(model)
     return 0
+
+
+def _pods(parsed: argparse.Namespace) -> int:
+    grace, now = parse_age("--older-than", parsed.older_than), datetime.now(UTC)
+    driver = SyncDriver(_settings(parsed.tracking_uri))
+    try:
+        cluster = connect(parsed.namespace, parsed.context)
+        judged = judge_pods(
+            workload_pods(cluster, now),
+            run_of=lambda run_id: driver.perform(mlflow_api.get_run(run_id)),
+            task_state_of=lambda task: None,  # only Airflow knows
+            grace=grace,
+            now=now,
+        )
+    finally:
+        driver.close()
+    _print_pods(judged, cluster.namespace)
+    leftovers = [item for item in judged if item.finding.action == "remove"]
+    if parsed.action == "list" or not leftovers:
+        return 0
+    if not parsed.yes:
+        print(f"\ndry run: {len(leftovers)} would be removed; --yes removes them")
+        return 0
+    print(f"\nremoved: {', '.join(remove_leftovers(cluster, leftovers)) or 'none, they were gone already'}")
+    return 0
+
+
+def _print_pods(judged: Sequence[JudgedPod], namespace: str) -> None:
+    print(f"{len(judged)} pods of workloads in namespace {namespace}")
+    for item in judged:
+        what = "LEFTOVER" if item.finding.action == "remove" else "unknown" if item.finding.is_unknown else "kept"
+        print(
+            f"{what:<9} {item.pod.name:<62} {item.pod.phase:<10} {format_age(item.pod.age):>5}  {item.finding.reason}"
+        )
 
 
 def _print_version(alias: str, version: ModelVersion | None, model: RegisteredModel) -> None:

@@ -80,6 +80,7 @@ class MlflowHook(BaseHook):
 
     get_or_create_experiment = HookOperation(mlflow_api.get_or_create_experiment)
     get_experiment_by_name = HookOperation(mlflow_api.get_experiment_by_name)
+    search_experiments = HookOperation(mlflow_api.search_experiments)
     create_run = HookOperation(mlflow_api.create_run)
     get_run = HookOperation(mlflow_api.get_run)
     update_run = HookOperation(mlflow_api.update_run)

@@ -74,6 +74,19 @@ def get_experiment_by_name(name: str) -> Operation[Experiment | None]:
     return answers.read(response, "experiment", answers.experiment)
 
 
+def search_experiments() -> Operation[list[Experiment]]:
+    """Return every active experiment, paging through the answers.
+
+    :return: the experiments in the server's order.
+    """
+
+    def page(size: int, token: str) -> MlflowRequest:
+        params = (("max_results", str(size)), *((("page_token", token),) if token else ()))
+        return MlflowRequest("search experiments", "GET", f"{API}/experiments/search", params=params)
+
+    return (yield from paged(page, lambda answer: answers.read_all(answer, "experiments", answers.experiment), None))
+
+
 def create_run(experiment_id: str, run_name: str, tags: Mapping[str, str], start_time_ms: int) -> Operation[Run]:
     """Create a run in state RUNNING. Never repeated by itself: a lost answer may have left a run behind.
 
