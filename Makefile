@@ -4,8 +4,10 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+IMAGE ?= airflow-mcp/runtime:dev
+DOCKER_BUILD_FLAGS ?=
 
-.PHONY: demo demo-ui test lint types unit integration benchmark clean distclean
+.PHONY: demo demo-ui test lint types unit integration test-kubernetes image benchmark clean distclean
 
 demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -14,7 +16,7 @@ demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo
 	$(BIN)/python -m demo ui
 
 test: lint types  ## everything that must hold before a commit lands
-	$(BIN)/pytest -m "not benchmark"
+	$(BIN)/pytest -m "not benchmark and not kubernetes"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -28,6 +30,15 @@ unit: $(READY)
 
 integration: $(READY)
 	$(BIN)/pytest -m integration
+
+test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
+	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
+	  echo "  kind create cluster && make image && kind load docker-image $(IMAGE)"; \
+	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
+	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m kubernetes tests/kubernetes
+
+image:  ## the image of workloads, built with Docker
+	docker build $(DOCKER_BUILD_FLAGS) --target runtime --tag $(IMAGE) .
 
 benchmark: $(READY)  ## prints figures next to those of the peers, measured in the same run
 	$(BIN)/pytest -m benchmark -s tests/benchmarks

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.training import TrainModelOperator
+from tests.fakes.tcp_gate import TcpGate
 from tests.mlflow_world import REST_TRAINING, World
 from tests.task_harness import TaskOutcome, run_task
 
@@ -71,6 +74,20 @@ class Cluster:
         """Wait until a Dag has a running pod and give its name."""
         wait_for(lambda: any(pod.status.phase == "Running" for pod in self.pods(dag_id)), f"a running pod of {dag_id}")
         return str(self.pods(dag_id)[0].metadata.name)
+
+    @contextmanager
+    def gated(self, folder: Path) -> Iterator[tuple[TcpGate, str]]:
+        """Put a door in front of the API server; give it with a kubeconfig that goes through it."""
+        given = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+        context = next(item["context"] for item in given["contexts"] if item["name"] == given["current-context"])
+        server = next(item["cluster"] for item in given["clusters"] if item["name"] == context["cluster"])
+        address = urlsplit(server["server"])
+        with TcpGate(address.hostname or "", address.port or 443) as gate:
+            server["server"] = f"https://127.0.0.1:{gate.port}"
+            server["tls-server-name"] = address.hostname
+            path = folder / "kubeconfig"
+            path.write_text(yaml.safe_dump(given))
+            yield gate, str(path)
 
     @contextmanager
     def cordoned(self) -> Iterator[None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
+from datetime import timedelta
 from typing import Any
 
 from airflow_mcp.core import contract
@@ -10,6 +13,7 @@ from tests.forked import ForkedTask
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
 from tests.task_harness import TaskOutcome
 
+OUTAGE_SECONDS = 20
 LONG_RUN = shell("echo started; sleep 300")
 
 
@@ -112,6 +116,54 @@ def test_a_pod_that_is_gone_before_its_end_was_seen_counts_by_its_mlflow_run(wor
     outcome = task.result()
     assert outcome.state == "success", outcome.error
     world.require_one_result(outcome.result["run_id"])
+
+
+def test_a_cluster_that_cannot_be_reached_leaves_pod_and_run_to_the_next_try(world: PodWorld) -> None:
+    command = training(before="import time; time.sleep(15)")
+    with world.cluster.gated(world.folder) as (gate, kubeconfig):
+        task = in_the_background(world, command, kubernetes={"config_file": kubeconfig})
+        pod = world.cluster.running_pod(world.dag_id)
+        with gate.shut():
+            outcome = task.result()
+    assert outcome.state == "up_for_retry"
+    assert f"pod {pod}: Kubernetes does not answer" in str(outcome.error)
+    assert "a retry attaches to it again" in str(outcome.error)
+    (run,) = world.runs("RUNNING")
+    assert world.cluster.phase(pod) == "Running"
+    again = world.train(command, try_number=2)
+    assert again.state == "success", again.error
+    assert again.result["run_id"] == run.run_id
+    assert world.cluster.started(again.result["identity"]) == {pod}
+    world.require_one_result(run.run_id)
+
+
+def test_a_cluster_that_is_silent_for_a_while_is_waited_for_by_the_worker_too(
+    world: PodWorld, apiserver_pid: int
+) -> None:
+    task = in_the_background(world, training(before="import time; time.sleep(8)"))
+    world.cluster.running_pod(world.dag_id)
+    os.kill(apiserver_pid, signal.SIGSTOP)
+    try:
+        time.sleep(OUTAGE_SECONDS)
+    finally:
+        os.kill(apiserver_pid, signal.SIGCONT)
+    outcome = task.result()
+    assert outcome.state == "success", outcome.error
+    world.require_one_result(outcome.result["run_id"])
+
+
+def test_the_time_limit_of_airflow_deletes_the_pod_and_kills_the_run(world: PodWorld) -> None:
+    outcome = world.train(LONG_RUN, execution_timeout=timedelta(seconds=8))
+    assert outcome.state == "up_for_retry"
+    assert type(outcome.error).__name__ == "AirflowTaskTimeout"
+    (run,) = world.runs()
+    assert run.status == "KILLED"
+    assert world.cluster.pods(world.dag_id) == []
+
+
+def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld) -> None:
+    outcome = world.train(LONG_RUN, workload_timeout=timedelta(seconds=4))
+    world.require_failure(outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started")
 
 
 def in_the_background(world: PodWorld, command: list[str], **options: Any) -> ForkedTask:

@@ -114,15 +114,18 @@ def test_a_sidecar_of_the_template_survives_and_does_not_hold_the_task(world: Po
     sidecar |= {"command": ["sh", "-c", "sleep 600"]}  # type: ignore[dict-item]
     spec = {"containers": [{"name": "base", "image": "replaced"}, sidecar]}
     template.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "spec": spec}))
-    command = training(before="import time; time.sleep(4)")
-    deferred = world.train(command, deferrable=True, kubernetes={"pod_template_file": str(template)})
+    deferred = world.train(deferrable=True, kubernetes={"pod_template_file": str(template)})
     assert deferred.state == "deferred", deferred.error
     (pod,) = world.cluster.pods(world.dag_id)
     assert [container.name for container in pod.spec.containers] == ["base", "sidecar"]
     wait_for(lambda: bool(world.runs("FINISHED")), "the end of the training")
-    outcome = world.train(command, try_number=2, kubernetes={"pod_template_file": str(template)})
-    assert outcome.state == "success", outcome.error
-    world.require_one_result(outcome.result["run_id"])
+    name = pod.metadata.name
+    resumed = world.resume(deferred, {"status": "success", "name": name, "namespace": pod.metadata.namespace})
+    assert resumed.state == "success", resumed.error
+    world.require_one_result(resumed.result["run_id"])
+    failing = world.train(shell("exit 5"), dag_run_id="run-2", kubernetes={"pod_template_file": str(template)})
+    assert "ended with exit code 5" in str(failing.error)
+    assert world.cluster.pods(world.dag_id) == []
 
 
 def test_gpu_queue_labels_and_limits_are_in_the_pod_as_asked(world: PodWorld) -> None:

@@ -71,6 +71,7 @@ def test_an_evaluation_in_a_pod_that_refuses_its_data_is_not_retried(
         EvaluateModelOperator,
         run_id=run.run_id,
         model_uri=f"models:/{model_id}",
+        model_name=world.model_name,
         target="y",
         problem="classification",
         dataset={**data["same.csv"], "hash": content_hash(b"other")},
