@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from airflow_mcp import __version__
-from airflow_mcp.core import contract
+from airflow_mcp.core import contract, doctor
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.promotion import read_history, read_last_move
 from airflow_mcp.core.sweep import format_age, parse_age
 from airflow_mcp.diagnosis.cluster import connect
+from airflow_mcp.diagnosis.doctor import PodCheck, check_cluster, check_mlflow, check_pod, server_version
 from airflow_mcp.diagnosis.sweep import JudgedPod, judge_pods, remove_leftovers, workload_pods
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "version": _version,
         "status": _status,
         "pods": _pods,
+        "doctor": _doctor,
     }
     try:
         return commands[parsed.command](parsed)
@@ -59,8 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="which version is the champion, why, and how to go back")
     status.add_argument("model_name", help="registered model")
     _add_tracking_uri(status)
+    _add_doctor(commands.add_parser("doctor", help="what is wrong with MLflow, cluster and image, and what to do"))
     _add_pods(commands.add_parser("pods", help="pods of workloads, and which of them are left over"))
     return parser
+
+
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    _add_tracking_uri(command)
+    _add_cluster(command)
+    command.add_argument("--image", default="", help="start a pod with this image and look into it")
+    command.add_argument("--from-pod", action="store_true", help="ask MLflow from that pod too; needs --image")
+    command.add_argument("--pod-tracking-uri", default="", help="MLflow as pods see it; default: --tracking-uri")
+    command.add_argument("--image-pull-secret", action="append", default=[], help="Secret to pull the image with")
+    command.add_argument("--service-account", help="service account of the pod")
+    command.add_argument("--timeout", default="120s", help="time until the pod must have reported; default: 120s")
+    command.add_argument("--no-cluster", action="store_true", help="check MLflow only")
+    command.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def _add_pods(pods: argparse.ArgumentParser) -> None:
@@ -154,6 +170,27 @@ def _pods(parsed: argparse.Namespace) -> int:
         return 0
     print(f"\nremoved: {', '.join(remove_leftovers(cluster, leftovers)) or 'none, they were gone already'}")
     return 0
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    settings, timeout = _settings(parsed.tracking_uri), parse_age("--timeout", parsed.timeout)
+    if parsed.from_pod and not parsed.image:
+        raise InvalidArgumentError("--from-pod needs --image: the image to start the pod with")
+    findings = list(check_mlflow(settings))
+    mlflow_answers = findings[0].level == "ok"
+    if not parsed.no_cluster:
+        cluster = connect(parsed.namespace, parsed.context)
+        seen = list(check_cluster(cluster))
+        findings += seen
+        if parsed.image and not any(
+            item.level == "problem" for item in seen if item.subject in ("cluster", "namespace")
+        ):
+            url = (parsed.pod_tracking_uri.rstrip("/") or settings.base_url) if parsed.from_pod else ""
+            secrets = tuple(parsed.image_pull_secret)
+            check = PodCheck(parsed.image, url, timeout.total_seconds(), parsed.service_account, secrets)
+            findings += check_pod(cluster, check, server_version(settings) if mlflow_answers else "")
+    print(doctor.as_json(findings) if parsed.format == "json" else doctor.as_text(findings))
+    return 1 if doctor.worst(findings) == "problem" else 0
 
 
 def _print_pods(judged: Sequence[JudgedPod], namespace: str) -> None:

@@ -1,0 +1,62 @@
+"""Every trigger survives the way through Airflow's database: its class path leads back to it, its arguments too."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import inspect
+import json
+import pkgutil
+
+import pytest
+from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction
+from airflow.sdk.serde import deserialize, serialize
+from airflow.triggers.base import BaseTrigger
+
+import airflow_mcp.triggers
+from airflow_mcp.triggers.pod import WorkloadPodTrigger
+
+TRIGGERS = [
+    WorkloadPodTrigger(
+        mlflow_conn_id="mlflow_default",
+        mlflow_run_id="r1",
+        pod_name="train-abc-1",
+        pod_namespace="ml",
+        trigger_start_time=dt.datetime(2026, 11, 21, tzinfo=dt.UTC),
+        base_container_name="base",
+        kubernetes_conn_id="kubernetes_default",
+        poll_interval=1.5,
+        in_cluster=None,
+        config_dict=None,
+        startup_timeout=30,
+        schedule_timeout=60,
+        on_finish_action=OnFinishAction.DELETE_POD.value,
+        termination_grace_period=10,
+    )
+]
+
+
+def test_every_trigger_of_the_package_is_in_this_sweep() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(airflow_mcp.triggers.__path__, "airflow_mcp.triggers."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(value) and issubclass(value, BaseTrigger) and value.__module__ == module.name:
+                found.add(value)
+    assert found == {type(trigger) for trigger in TRIGGERS}
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
+def test_a_trigger_is_built_again_from_what_the_database_keeps(trigger: BaseTrigger) -> None:
+    path, arguments = trigger.serialize()
+    stored = json.loads(json.dumps(serialize(arguments)))
+    module, _, name = path.rpartition(".")
+    again = getattr(importlib.import_module(module), name)(**deserialize(stored))
+    assert type(again) is type(trigger)
+    assert again.serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
+def test_a_trigger_keeps_every_argument_that_it_adds(trigger: BaseTrigger) -> None:
+    own = set(inspect.signature(type(trigger).__init__).parameters) - {"self", "kwargs"}
+    assert own
+    assert own <= trigger.serialize()[1].keys()
