@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
@@ -14,7 +15,8 @@ from airflow.providers.cncf.kubernetes.exceptions import KubernetesApiError
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException, generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException, PodPhase
+from airflow.providers.cncf.kubernetes.utils.container import container_is_running
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodNotFoundException, PodPhase
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import ApiClient, models
 from kubernetes.client.exceptions import ApiException
@@ -64,6 +66,15 @@ class _LastLines(KubernetesPodOperatorCallback):
         self.lines.append(line)
 
 
+class _WorkloadPodManager(PodManager):
+    """Knows that nothing runs in a pod that has ended: Kubernetes may still list the container as running then."""
+
+    def container_is_running(self, pod: models.V1Pod, container_name: str) -> bool:
+        """Whether a container runs."""
+        current = self.read_pod(pod)
+        return current.status.phase not in PodPhase.terminal_states and container_is_running(current, container_name)
+
+
 class WorkloadPodOperator(KubernetesPodOperator):
     """A pod operator that attaches by the identity of the work, and says precisely how a pod ended."""
 
@@ -73,6 +84,11 @@ class WorkloadPodOperator(KubernetesPodOperator):
         self._seen = _LastLines()
         given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
         super().__init__(callbacks=[self._seen, *given], **kwargs)  # type: ignore[list-item]  # an instance serves too
+
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """Follows pods and their logs."""
+        return _WorkloadPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def get_or_create_pod(self, pod_request_obj: models.V1Pod, context: Context) -> models.V1Pod:
         """Attach to the pod of an earlier try that is at work or ended well; otherwise create one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import time
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk.serde import deserialize
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
@@ -130,6 +133,14 @@ class PodWorld(World):
         }
         return self.run(TrainModelOperator, **given)
 
+    def see_through(self, command: list[str] | None = None, *, deferrable: bool, **options: Any) -> TaskOutcome:
+        """Run a training task to its end; a deferred one with its real trigger, run here instead of in a triggerer."""
+        outcome = self.train(command, deferrable=deferrable, **options)
+        if not deferrable:
+            return outcome
+        assert outcome.state == "deferred", outcome.error
+        return self.resume(outcome, asyncio.run(_event_of_trigger(outcome)))
+
     def resume(self, outcome: TaskOutcome, event: Mapping[str, Any]) -> TaskOutcome:
         """Let a deferred task go on in a fresh process, so to say, with the event of its trigger."""
         return run_task(
@@ -160,6 +171,15 @@ class PodWorld(World):
     def require_one_result(self, run_id: str) -> None:
         assert [run.run_id for run in self.runs("RUNNING", "SCHEDULED", "FINISHED")] == [run_id]
         assert self.cluster.pods(self.dag_id) == []
+
+
+async def _event_of_trigger(outcome: TaskOutcome) -> dict[str, Any]:
+    """Run the trigger that a task was deferred to, as it comes back from the database, until its event."""
+    deferral = outcome.supervisor.messages("DeferTask")[-1]
+    trigger = import_string(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
+    async for event in trigger.run():
+        return dict(event.payload)
+    raise AssertionError("the trigger ended without an event")
 
 
 def training(before: str = "", after: str = "") -> list[str]:

@@ -8,6 +8,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from airflow_mcp.core import contract
 from tests.forked import ForkedTask
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
@@ -17,8 +19,9 @@ OUTAGE_SECONDS = 20
 LONG_RUN = shell("echo started; sleep 300")
 
 
-def test_a_script_that_fails_shows_pod_code_and_last_lines(world: PodWorld) -> None:
-    outcome = world.train(shell("echo epoch 1; echo out of range: 7 >&2; exit 3"))
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_script_that_fails_shows_pod_code_and_last_lines(world: PodWorld, deferrable: bool) -> None:
+    outcome = world.see_through(deferrable=deferrable, command=shell("echo epoch 1; echo out of range: 7 >&2; exit 3"))
     world.require_failure(outcome, "ended with exit code 3", "epoch 1\nout of range: 7")
     world.require_clean_retry()
 
@@ -35,16 +38,19 @@ def test_a_script_that_ends_well_but_logs_nothing(world: PodWorld) -> None:
 
 def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld) -> None:
     hungry = "print('allocating', flush=True); blocks = [bytearray(2**20) for _ in range(512)]"
-    outcome = world.train(["python", "-I", "-S", "-c", hungry], workload_resources={"memory": "32Mi"})
+    command = ["python", "-I", "-S", "-c", hungry]
+    outcome = world.see_through(command, deferrable=True, workload_resources={"memory": "32Mi"})
     world.require_failure(outcome, "ended with exit code 137, OOMKilled", "its memory limit is too small", "allocating")
     world.require_clean_retry()
 
 
-def test_a_pod_that_is_deleted_while_it_runs(world: PodWorld) -> None:
-    task = in_the_background(world, LONG_RUN)
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_pod_that_is_deleted_while_it_runs(world: PodWorld, deferrable: bool) -> None:
+    task = in_the_background(world, LONG_RUN, deferrable=deferrable)
     world.cluster.delete(world.cluster.running_pod(world.dag_id), grace_seconds=1)
     outcome = task.result()
-    world.require_failure(outcome, "deleted", "started")
+    last_lines = () if deferrable else ("started",)  # a deferred task reads the log at the end only
+    world.require_failure(outcome, "deleted", *last_lines)
     world.require_clean_retry()
 
 
@@ -63,14 +69,15 @@ def test_a_pod_that_is_evicted_says_why(world: PodWorld) -> None:
 
 def test_a_pod_that_no_node_takes_fails_after_its_schedule_timeout(world: PodWorld) -> None:
     with world.cluster.cordoned():
-        outcome = world.train(kubernetes={"schedule_timeout": 4})
+        outcome = world.see_through(deferrable=True, kubernetes={"schedule_timeout": 4})
     world.require_failure(outcome, "Unschedulable", "no node has room")
     world.require_clean_retry()
 
 
 def test_an_image_that_does_not_exist_is_named(world: PodWorld) -> None:
     image = "airflow-mcp/no-such-image:1"
-    outcome = world.train(image=image, kubernetes={"startup_timeout": 60, "image_pull_policy": "Never"})
+    pod = {"startup_timeout": 60, "image_pull_policy": "Never"}
+    outcome = world.see_through(deferrable=True, image=image, kubernetes=pod)
     world.require_failure(outcome, "ErrImageNeverPull", f"image '{image}' cannot be pulled")
     world.require_clean_retry()
 
@@ -128,8 +135,8 @@ def test_a_cluster_that_cannot_be_reached_leaves_pod_and_run_to_the_next_try(wor
     assert outcome.state == "up_for_retry"
     assert f"pod {pod}: Kubernetes does not answer" in str(outcome.error)
     assert "a retry attaches to it again" in str(outcome.error)
-    (run,) = world.runs("RUNNING")
-    assert world.cluster.phase(pod) == "Running"
+    (run,) = world.runs("RUNNING", "FINISHED")  # the work goes on meanwhile
+    assert world.cluster.phase(pod) in ("Running", "Succeeded")
     again = world.train(command, try_number=2)
     assert again.state == "success", again.error
     assert again.result["run_id"] == run.run_id
@@ -166,11 +173,11 @@ def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld) -
     world.require_failure(outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started")
 
 
-def in_the_background(world: PodWorld, command: list[str], **options: Any) -> ForkedTask:
+def in_the_background(world: PodWorld, command: list[str], *, deferrable: bool = False, **options: Any) -> ForkedTask:
     """Run a training task in a process of its own."""
 
     def run() -> TaskOutcome:
-        outcome = world.train(command, **options)
+        outcome = world.see_through(command, deferrable=deferrable, **options)
         return TaskOutcome(outcome.state, outcome.error, outcome.xcom, None, None)  # type: ignore[arg-type]
 
     return ForkedTask(run)

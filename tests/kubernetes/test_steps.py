@@ -13,6 +13,7 @@ from airflow_mcp.core.identity import content_hash
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from tests.kubernetes.cluster import PodWorld
+from tests.task_harness import TaskOutcome
 
 ROWS = [(n % 7, n % 5, int(n % 7 > 3)) for n in range(120)]
 FILES = {
@@ -63,51 +64,40 @@ def test_an_evaluation_in_a_pod_leaves_its_evidence_in_mlflow(
     assert world.cluster.pods(world.dag_id) == []
 
 
-def test_an_evaluation_in_a_pod_that_refuses_its_data_is_not_retried(
-    world: PodWorld, data: Mapping[str, dict[str, str]]
-) -> None:
-    run, model_id = world.judged_model()
-    outcome = world.run(
-        EvaluateModelOperator,
-        run_id=run.run_id,
-        model_uri=f"models:/{model_id}",
-        model_name=world.model_name,
-        target="y",
-        problem="classification",
-        dataset={**data["same.csv"], "hash": content_hash(b"other")},
-        runtime="kubernetes",
-        workload_resources=MEMORY,
-        kubernetes=pod(world),
-    )
-    assert outcome.state == "failed"
-    assert outcome.xcom["pod_name"] in str(outcome.error)
-    assert "exit code 2" in str(outcome.error)
-    assert "The same input would be refused again" in str(outcome.error)
-    assert world.hook.get_run(run.run_id).status == "FINISHED"
-    assert world.cluster.pods(world.dag_id) == []
-
-
-def test_a_drift_check_in_a_pod_finds_the_drift(world: PodWorld, data: Mapping[str, dict[str, str]]) -> None:
+def check(world: PodWorld, reference: Mapping[str, str], current: Mapping[str, str]) -> TaskOutcome:
     world.hook.create_registered_model(world.model_name)
     run, model_id = world.judged_model()
-    trained_on = {contract.TAG_DATA_URI: data["same.csv"]["uri"], contract.TAG_DATA_HASH: data["same.csv"]["hash"]}
+    trained_on = {contract.TAG_DATA_URI: reference["uri"], contract.TAG_DATA_HASH: reference["hash"]}
     version = world.hook.create_model_version(
         world.model_name, f"models:/{model_id}", run_id=run.run_id, model_id=model_id, tags=trained_on
     )
     world.hook.set_alias(world.model_name, "champion", version.version)
-    outcome = world.run(
+    return world.run(
         DriftCheckOperator,
         experiment=world.experiment,
         model_name=world.model_name,
         ignored_columns=["y"],
-        current=data["shifted.csv"],
+        current=current,
         runtime="kubernetes",
         workload_resources=MEMORY,
         kubernetes=pod(world),
     )
+
+
+def test_a_drift_check_in_a_pod_finds_the_drift(world: PodWorld, data: Mapping[str, dict[str, str]]) -> None:
+    outcome = check(world, data["same.csv"], data["shifted.csv"])
     assert outcome.state == "success", outcome.error
     assert (outcome.result["verdict"], outcome.result["drifted_columns"]) == ("drifted", ["x1"])
     assert world.hook.get_run(outcome.result["run_id"]).status == "FINISHED"
+    assert world.cluster.pods(world.dag_id) == []
+
+
+def test_data_that_a_pod_refuses_fails_the_task_for_good(world: PodWorld, data: Mapping[str, dict[str, str]]) -> None:
+    outcome = check(world, data["same.csv"], {**data["shifted.csv"], "hash": content_hash(b"other")})
+    assert outcome.state == "failed", outcome.error
+    for text in (outcome.xcom["pod_name"], "exit code 2", "The same input would be refused again"):
+        assert text in str(outcome.error)
+    assert world.runs("RUNNING") == []
     assert world.cluster.pods(world.dag_id) == []
 
 
