@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from airflow_mcp.core.pod import LABEL_MANAGED_BY, MANAGED_BY
@@ -13,6 +15,8 @@ from airflow_mcp.exceptions import ClusterUnreachableError, InvalidArgumentError
 _TIMEOUT_SECONDS = 20
 _GONE = 404
 _DENIED = (401, 403)
+_HOME_FILE = Path("~/.kube/config").expanduser()
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class Cluster:
@@ -177,23 +181,19 @@ def connect(namespace: str = "", context: str = "") -> Cluster:
             "the Kubernetes client is not installed here: pip install 'airflow-mcp[airflow]' or 'kubernetes'"
         ) from None
     settings = client.Configuration()
+    file = os.environ.get("KUBECONFIG") or None  # the library reads it only once, when it is imported
     try:
-        config.load_config(client_configuration=settings, **({"context": context} if context else {}))
-        found = namespace or _own_namespace(context)
+        if file is None and not context and not _HOME_FILE.exists() and _POD_NAMESPACE.exists():
+            config.load_incluster_config(client_configuration=settings)
+            found = _POD_NAMESPACE.read_text(encoding="utf-8").strip()
+        else:
+            config.load_kube_config(config_file=file, context=context or None, client_configuration=settings)
+            contexts, current = config.list_kube_config_contexts(config_file=file)
+            chosen = next((item for item in contexts if item["name"] == context), current)
+            found = chosen["context"].get("namespace") or "default"
     except (config.ConfigException, OSError) as error:
         raise InvalidArgumentError(
             f"no usable Kubernetes configuration: {error}; set KUBECONFIG, or run inside the cluster"
         ) from None
     settings.retries = 1
-    return Cluster(client.ApiClient(settings), found)
-
-
-def _own_namespace(context: str) -> str:
-    from kubernetes import config
-
-    try:
-        contexts, current = config.list_kube_config_contexts()
-    except config.ConfigException:
-        return "default"
-    chosen = next((item for item in contexts if item["name"] == context), current)
-    return str(chosen["context"].get("namespace") or "default")
+    return Cluster(client.ApiClient(settings), namespace or found)
