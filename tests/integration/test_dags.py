@@ -50,6 +50,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
         "params": {"data_version": "latest", "force": False, "dry_run": False, "reason": None},
     },
+    "pod_maintenance": {
+        "schedule": "17 * * * *",
+        "tasks": {"sweep": "SweepPodsOperator"},
+        "edges": {"sweep": set()},
+        "params": {"dry_run": True},
+    },
     "rollback_model": {
         "schedule": None,
         "tasks": {"rollback": "RollbackModelOperator"},
