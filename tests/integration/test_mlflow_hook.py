@@ -84,6 +84,7 @@ def test_experiments(hook: MlflowHook, do: Call, name: str, mlflow_server: Mlflo
     experiment_id = do(hook.get_or_create_experiment, name)
     assert do(hook.get_or_create_experiment, name) == experiment_id
     assert do(hook.get_experiment_by_name, name).name == name
+    assert name in {experiment.name for experiment in do(hook.search_experiments)}
     MlflowClient(mlflow_server.url).delete_experiment(experiment_id)
     with pytest.raises(InvalidArgumentError, match="is deleted on the MLflow server"):
         do(hook.get_or_create_experiment, name)

@@ -134,6 +134,23 @@ def test_the_example_of_the_documentation_runs_as_it_is_printed(training: Traini
     assert len(models_of(run)) == 1
 
 
+def test_the_example_of_checkpoints_goes_on_where_the_last_try_ended(training: Training) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training-scripts.md").read_text()
+    example = page.split("<!-- example: checkpoint -->")[1].split("<!-- example: end of checkpoint -->")[0]
+    script = example.strip().removeprefix("```python").removesuffix("```")
+    training.data.write_text(training.data.read_text().replace("x1,x2,y", "x1,x2,target"))
+    place = {"AIRFLOW_MCP_CHECKPOINT_URI": str(training.folder / "checkpoints" / "abc")}
+    broken = script.replace("# never half", "; assert epoch < 7  # never half")
+    assert broken != script
+    assert training.start(broken, **place).returncode == 1
+    training.run_id = training.client.create_run("0").info.run_id
+    training.environ |= dict.fromkeys(("AIRFLOW_MCP_RUN_ID", "MLFLOW_RUN_ID"), training.run_id)
+    done = training.start(script, **place)
+    assert done.returncode == 0, done.stderr
+    assert training.run.data.params == {"resumed_from_epoch": "8"}
+    assert len(models_of(training.run)) == 1
+
+
 def test_a_script_that_survives_sigterm_was_stopped_all_the_same(training: Training) -> None:
     marker = training.folder / "started"
     script = f"""
