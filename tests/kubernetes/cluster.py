@@ -23,6 +23,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.fakes.tcp_gate import TcpGate
+from tests.forked import ForkedTask
 from tests.mlflow_world import REST_TRAINING, World
 from tests.task_harness import TaskOutcome, run_task
 
@@ -134,12 +135,14 @@ class PodWorld(World):
         return self.run(TrainModelOperator, **given)
 
     def see_through(self, command: list[str] | None = None, *, deferrable: bool, **options: Any) -> TaskOutcome:
-        """Run a training task to its end; a deferred one with its real trigger, run here instead of in a triggerer."""
+        """Run a training task to its end; a deferred one with its real trigger, in a process of its own."""
         outcome = self.train(command, deferrable=deferrable, **options)
         if not deferrable:
             return outcome
         assert outcome.state == "deferred", outcome.error
-        return self.resume(outcome, asyncio.run(_event_of_trigger(outcome)))
+        event = ForkedTask(lambda: asyncio.run(_event_of_trigger(outcome))).result()
+        assert event is not None, "the trigger died"
+        return self.resume(outcome, event)
 
     def resume(self, outcome: TaskOutcome, event: Mapping[str, Any]) -> TaskOutcome:
         """Let a deferred task go on in a fresh process, so to say, with the event of its trigger."""
@@ -155,7 +158,7 @@ class PodWorld(World):
         message = str(outcome.error)
         assert outcome.state == "up_for_retry", message
         for text in (outcome.xcom.get("pod_name", "task-"), *texts):
-            assert text in message
+            assert text in message, f"{text!r} is not in {message!r}"
         (run,) = self.runs()
         assert run.status == status
         assert texts[0] in run.tags[contract.TAG_ERROR]
