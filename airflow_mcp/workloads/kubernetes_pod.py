@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _LAST_LINES = 50
 _MESSAGE_LINES = 20
+_REMEMBERED_LINES = 20_000
 _GONE = 404
 _ON_FINISH = {"delete": "delete_pod", "keep_failed": "delete_succeeded_pod", "keep": "keep_pod"}
 _OWNED = frozenset(
@@ -66,8 +67,42 @@ class _LastLines(KubernetesPodOperatorCallback):
         self.lines.append(line)
 
 
+class FreshLines:
+    """Lines of a container's log that were not read before: following it again repeats those of the last seconds.
+
+    :param log: raw lines, each after its time in nanoseconds.
+    :param seen: lines that were read before, oldest first; goes on to be filled.
+    """
+
+    def __init__(self, log: Iterable[bytes], seen: dict[bytes, None]) -> None:
+        self._log, self._seen = log, seen
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give each line once; a line without a time goes on with the one before and is not looked up."""
+        for line in self._log:
+            if line[10:11] != b"T":
+                yield line
+            elif line not in self._seen:
+                self._seen[line] = None
+                if len(self._seen) > _REMEMBERED_LINES:
+                    del self._seen[next(iter(self._seen))]
+                yield line
+
+
 class _WorkloadPodManager(PodManager):
-    """Knows that nothing runs in a pod that has ended: Kubernetes may still list the container as running then."""
+    """Copies no line twice, and knows that nothing runs in a pod that has ended.
+
+    Kubernetes may still list a container as running after its log, or its pod, has ended.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._read: defaultdict[str, dict[bytes, None]] = defaultdict(dict)
+
+    def read_pod_logs(self, pod: models.V1Pod, container_name: str, **kwargs: Any) -> FreshLines:
+        """Read the log of a container, without what was read before."""
+        log = super().read_pod_logs(pod, container_name, **kwargs)
+        return FreshLines(log, self._read[container_name])
 
     def container_is_running(self, pod: models.V1Pod, container_name: str) -> bool:
         """Whether a container runs."""

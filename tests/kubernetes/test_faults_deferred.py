@@ -138,7 +138,7 @@ def test_logs_are_complete_and_nothing_is_written_twice(api: AirflowApi, cluster
     for task_id in TASKS["logs"]:
         log = api.task_log("logs", run_id, task_id)
         assert {line: log.count(line) for line in LINES} == dict.fromkeys(LINES, 1), f"{task_id}:\n{log}"
-        assert log.count("trained model\n") == 1
+        assert log.count("trained model\n") == 1, f"{task_id}:\n{log}"
     assert cluster.pods("logs") == []
 
 
