@@ -11,7 +11,6 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.operators.training import TrainModelOperator
-from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.workloads.local import LocalBackend
 from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
 from tests.forked import ForkedTask, wait_until
@@ -151,11 +150,11 @@ def test_the_time_limit_of_airflow_stops_everything_and_kills_the_run(world: Wor
 def test_an_interrupt_in_the_middle_closes_the_run_as_killed(
     world: World, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(self: WorkloadOperator, workload: Any) -> None:
+    def interrupt(self: LocalBackend, workload: Any, **_: Any) -> None:
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(WorkloadOperator, "run_workload", interrupt)
+        patched.setattr(LocalBackend, "run", interrupt)
         with contextlib.suppress(KeyboardInterrupt):
             assert train(world).state != "success"
     require_one_dead_run(world, "KILLED", type(error).__name__)

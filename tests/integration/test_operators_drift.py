@@ -10,7 +10,7 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.operators.drift import DriftCheckOperator
-from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.workloads.local import LocalBackend
 from tests.mlflow_world import World
 from tests.task_harness import TaskOutcome
 
@@ -50,10 +50,10 @@ def check(world: World, **options: Any) -> TaskOutcome:
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the test when a workload is started."""
 
-    def refuse(self: WorkloadOperator, workload: Any) -> None:
+    def refuse(self: LocalBackend, workload: Any, **_: Any) -> None:
         raise AssertionError(f"workload {workload.name} was started")
 
-    monkeypatch.setattr(WorkloadOperator, "run_workload", refuse)
+    monkeypatch.setattr(LocalBackend, "run", refuse)
 
 
 def test_drift_from_what_the_champion_was_trained_on_is_found_and_a_retry_compares_nothing(

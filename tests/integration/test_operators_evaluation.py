@@ -14,7 +14,7 @@ from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
-from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.workloads.local import LocalBackend
 from demo.services import MlflowServer
 from tests.mlflow_world import World
 from tests.task_harness import TaskOutcome
@@ -110,10 +110,10 @@ def crown(world: World, champion: Trained) -> str:
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the test when a workload is started."""
 
-    def refuse(self: WorkloadOperator, workload: Any) -> None:
+    def refuse(self: LocalBackend, workload: Any, **_: Any) -> None:
         raise AssertionError(f"workload {workload.name} was started")
 
-    monkeypatch.setattr(WorkloadOperator, "run_workload", refuse)
+    monkeypatch.setattr(LocalBackend, "run", refuse)
 
 
 def test_a_candidate_is_measured_beside_the_champion_and_a_retry_measures_nothing(
@@ -159,7 +159,7 @@ def test_evidence_of_another_evaluation_is_not_taken_for_this_one(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.store_evidence(run, {"accuracy": 1.0})
-    monkeypatch.setattr(WorkloadOperator, "run_workload", lambda self, workload: None)
+    monkeypatch.setattr(LocalBackend, "run", lambda self, workload, **_: None)
     outcome = evaluate(world, run, f"models:/m-{'0' * 32}")
     assert outcome.state == "up_for_retry"
     assert "is about another evaluation (evaluation-1, expected " in str(outcome.error)
@@ -168,7 +168,7 @@ def test_evidence_of_another_evaluation_is_not_taken_for_this_one(
 def test_an_evaluation_that_leaves_no_evidence_is_said_so(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(WorkloadOperator, "run_workload", lambda self, workload: None)
+    monkeypatch.setattr(LocalBackend, "run", lambda self, workload, **_: None)
     outcome = evaluate(world, run, f"models:/m-{'0' * 32}")
     assert outcome.state == "up_for_retry"
     assert f"left no {contract.ARTIFACT_EVIDENCE} in MLflow run {run.run_id}" in str(outcome.error)
@@ -187,13 +187,13 @@ def test_a_deleted_run_is_refused_before_anything_is_measured(
 def test_a_run_deleted_while_it_is_evaluated_fails_and_stores_no_evidence(
     world: World, run: Run, candidate: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_workload = WorkloadOperator.run_workload
+    run_local = LocalBackend.run
 
-    def delete_then_run(self: WorkloadOperator, workload: Any) -> None:
+    def delete_then_run(self: LocalBackend, workload: Any, **options: Any) -> None:
         world.hook.delete_run(run.run_id)
-        run_workload(self, workload)
+        run_local(self, workload, **options)
 
-    monkeypatch.setattr(WorkloadOperator, "run_workload", delete_then_run)
+    monkeypatch.setattr(LocalBackend, "run", delete_then_run)
     outcome = evaluate(world, run, candidate.uri)
     assert outcome.state == "failed"
     assert f"MLflow run {run.run_id} is deleted: nothing can be recorded in it" in str(outcome.error)
