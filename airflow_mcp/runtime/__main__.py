@@ -13,11 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_mcp.core.contract import ENV_SCRIPT_PATH
+from airflow_mcp.core.contract import ENV_SCRIPT_PATH, EXIT_REFUSED
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
 
 EXIT_FAILED = 1
-EXIT_REFUSED = 2
 _log = logging.getLogger("airflow_mcp.runtime")
 
 
