@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from demo.airflow_api import AirflowApi, AirflowApiError
 from demo.airflow_stack import AirflowStack
+from tests import processes
+from tests.processes import is_running
 
 pytestmark = pytest.mark.integration
 
 DEADLINE_SECONDS = 90
+wait_until = functools.partial(processes.wait_until, seconds=DEADLINE_SECONDS)
 DAGS = """
 import sys
 from pathlib import Path
@@ -54,23 +57,6 @@ with DAG("workload", schedule=None):
 with DAG("long_workload", schedule=None):
     RunWorkload(task_id="run", code="trap '' TERM; touch PIDS/$$; touch PIDS/$PPID; while :; do sleep 0.2; done")
 """
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @pytest.fixture(scope="module")

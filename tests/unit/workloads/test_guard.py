@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from airflow_mcp.workloads import guard
+from tests import processes
+from tests.processes import is_running
 
 DEADLINE_SECONDS = 20
+wait_until = functools.partial(processes.wait_until, seconds=DEADLINE_SECONDS)
 
 TASK_PROCESS = """
 import logging, os, sys, tempfile
@@ -25,23 +28,6 @@ tempfile.tempdir = sys.argv[1]
 workload = Workload("train", ("/bin/sh", "-c", sys.argv[2]), files=(WorkloadFile("F", "f", "x"),))
 LocalBackend(log_limit_bytes=1000, kill_grace_seconds=0.3).run(workload, log=logging.getLogger())
 """
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture

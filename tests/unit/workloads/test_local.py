@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import stat
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +23,11 @@ from airflow_mcp.exceptions import (
     WorkloadTimeoutError,
 )
 from airflow_mcp.workloads.local import LocalBackend, child_environment
+from tests import processes
+from tests.processes import is_running
 
 DEADLINE_SECONDS = 20
+wait_until = functools.partial(processes.wait_until, seconds=DEADLINE_SECONDS)
 
 
 class Lines:
@@ -60,23 +63,6 @@ def run(workload: Workload, **options: Any) -> Lines:
     log = Lines()
     backend(**options).run(workload, log=log)
     return log
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def pids_in(folder: Path) -> list[int]:
