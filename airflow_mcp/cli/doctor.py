@@ -1,0 +1,48 @@
+"""``airflow-mcp doctor``: what is wrong with MLflow, cluster and image, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+
+from airflow_mcp.cli.options import add_cluster, add_tracking_uri, mlflow_settings
+from airflow_mcp.core import doctor
+from airflow_mcp.core.sweep import parse_age
+from airflow_mcp.diagnosis.cluster import connect
+from airflow_mcp.diagnosis.doctor import PodCheck, check_cluster, check_mlflow, check_pod, server_version
+from airflow_mcp.exceptions import InvalidArgumentError
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what to check, and how to say it."""
+    add_tracking_uri(command)
+    add_cluster(command)
+    command.add_argument("--image", default="", help="start a pod with this image and look into it")
+    command.add_argument("--from-pod", action="store_true", help="ask MLflow from that pod too; needs --image")
+    command.add_argument("--pod-tracking-uri", default="", help="MLflow as pods see it; default: --tracking-uri")
+    command.add_argument("--image-pull-secret", action="append", default=[], help="Secret to pull the image with")
+    command.add_argument("--service-account", help="service account of the pod")
+    command.add_argument("--timeout", default="120s", help="time until the pod must have reported; default: 120s")
+    command.add_argument("--no-cluster", action="store_true", help="check MLflow only")
+    command.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Check MLflow, then the cluster, then a pod; the exit code is 1 when anything is a problem."""
+    settings, timeout = mlflow_settings(parsed.tracking_uri), parse_age("--timeout", parsed.timeout)
+    if parsed.from_pod and not parsed.image:
+        raise InvalidArgumentError("--from-pod needs --image: the image to start the pod with")
+    findings = list(check_mlflow(settings))
+    mlflow_answers = findings[0].level == "ok"
+    if not parsed.no_cluster:
+        cluster = connect(parsed.namespace, parsed.context)
+        seen = list(check_cluster(cluster))
+        findings += seen
+        if parsed.image and not any(
+            item.level == "problem" for item in seen if item.subject in ("cluster", "namespace")
+        ):
+            url = (parsed.pod_tracking_uri.rstrip("/") or settings.base_url) if parsed.from_pod else ""
+            secrets = tuple(parsed.image_pull_secret)
+            check = PodCheck(parsed.image, url, timeout.total_seconds(), parsed.service_account, secrets)
+            findings += check_pod(cluster, check, server_version(settings) if mlflow_answers else "")
+    print(doctor.as_json(findings) if parsed.format == "json" else doctor.as_text(findings))
+    return 1 if doctor.worst(findings) == "problem" else 0

@@ -1,0 +1,78 @@
+"""``airflow-mcp status``: which version is the champion, why, and how to go back."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
+from airflow_mcp.core import contract
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.promotion import read_history, read_last_move
+from airflow_mcp.hooks import mlflow_registry_api
+from airflow_mcp.hooks.mlflow_transport import SyncDriver
+
+_SHOWN_TAGS: Mapping[str, str] = {
+    "gate verdict": contract.TAG_GATE_VERDICT,
+    "reason": contract.TAG_REASON,
+    "data version": contract.TAG_DATA_VERSION,
+    "data hash": contract.TAG_DATA_HASH,
+    "code commit": contract.TAG_CODE_COMMIT,
+    "config hash": contract.TAG_CONFIG_HASH,
+    "image": contract.TAG_IMAGE,
+    "Dag run": contract.TAG_DAG_RUN_ID,
+    "rolled back": contract.TAG_ROLLED_BACK,
+}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add which model, and where."""
+    command.add_argument("model_name", help="registered model")
+    add_tracking_uri(command)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print champion, previous champion and the last move of a model."""
+    name, settings = parsed.model_name, mlflow_settings(parsed.tracking_uri)
+    driver = SyncDriver(settings)
+    try:
+        model = driver.perform(mlflow_registry_api.get_registered_model(name))
+        wanted = (contract.ALIAS_CHAMPION, contract.ALIAS_PREVIOUS_CHAMPION)
+        versions = {
+            alias: driver.perform(mlflow_registry_api.get_model_version(name, model.aliases[alias]))
+            for alias in wanted
+            if alias in model.aliases
+        }
+    finally:
+        driver.close()
+    print(f"{name} on {settings.base_url}")
+    for alias in wanted:
+        _print_version(alias, versions.get(alias), model)
+    _print_last_move(model)
+    return 0
+
+
+def _print_version(alias: str, version: ModelVersion | None, model: RegisteredModel) -> None:
+    if version is None:
+        print(f"\n{alias}: none")
+        return
+    print(f"\n{alias}: version {version.version} ({version.status})")
+    print(f"  {'MLflow run':<14} {version.run_id}")
+    for move in read_history(model.tags)[::-1]:
+        if move.champion_after == version.version:
+            print(f"  {'champion since':<14} {move.at}\n  {'moved there by':<14} {move.by}")
+            break
+    for label, tag in _SHOWN_TAGS.items():
+        if version.tags.get(tag):
+            print(f"  {label:<14} {version.tags[tag]}")
+
+
+def _print_last_move(model: RegisteredModel) -> None:
+    move = read_last_move(model.tags)
+    if move is not None:
+        print(f"\nlast move: {move.action} {move.champion_before or 'none'} -> {move.champion_after}")
+        print(f"  {'at':<14} {move.at}\n  {'by':<14} {move.by}\n  {'reason':<14} {move.reason or 'none given'}")
+        if move.champion_after != model.aliases.get(contract.ALIAS_CHAMPION):
+            print("  the champion is another version now: it was moved outside airflow-mcp, or a move broke off")
+    if contract.ALIAS_PREVIOUS_CHAMPION in model.aliases:
+        print(f"\nto go back: trigger the Dag rollback_model with model_name={model.name}")
