@@ -1,0 +1,93 @@
+"""The kinds of fields that a ModelPipeline is made of."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+from pydantic.types import Strict
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d{1,6})([smhd])")
+EXPANDABLE = "expandable"
+"""Key in a field's JSON schema that says: ``${NAME:-default}`` is replaced from the environment."""
+
+
+class SpecModel(BaseModel):
+    """Base of every section: frozen, names in camelCase, unknown names refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, protected_namespaces=())
+
+
+def parse_duration(text: str) -> str:
+    """Check a length of time and give it back as it was written.
+
+    :param text: a whole number and ``s``, ``m``, ``h`` or ``d``.
+    :raises ValueError: for anything else, and for zero.
+    """
+    if seconds_of(text) == 0:
+        raise ValueError(f"{text!r} is no time at all; allowed: more than zero, for example 30m")
+    return text
+
+
+def seconds_of(duration: str) -> int:
+    """Give a length of time in seconds.
+
+    :param duration: a whole number and ``s``, ``m``, ``h`` or ``d``.
+    :raises ValueError: for anything else.
+    """
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise ValueError(
+            f"{duration!r} is no length of time; allowed: a whole number and s, m, h or d, for example 30m"
+        )
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _relative_path(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or ".." in parts or "\x00" in path:
+        raise ValueError(f"{path!r} leads outside; allowed: a path relative to its folder, with / and without ..")
+    return path
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it holds a line break or another character that cannot be printed; allowed: one line of text")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
+"""One line of text: data, never a template."""
+ExpandableText = Annotated[
+    str, Field(min_length=1, max_length=1000, json_schema_extra={EXPANDABLE: True}), AfterValidator(_one_line)
+]
+"""One line of text in which ``${NAME:-default}`` is replaced from the environment."""
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=100)]
+"""Lower-case letters, digits, ``-``, ``_`` and ``.``; begins and ends with a letter or digit."""
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9_]*[a-z0-9])?$", max_length=60)]
+"""Lower-case letters, digits and ``_``; begins with a letter. It becomes a task id."""
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+"""Name of an environment variable."""
+MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./@]*$", max_length=200)]
+"""Name of a metric."""
+Duration = Annotated[str, AfterValidator(parse_duration), Field(examples=["90s", "30m", "2h", "1d"])]
+"""A length of time: a whole number and ``s``, ``m``, ``h`` or ``d``."""
+RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative_path)]
+"""Path below the folder that it belongs to."""
+Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+ConfigValues = dict[str, Any]
+"""JSON values by name."""
+Comparator = Annotated[
+    str,
+    StringConstraints(pattern=r"^\s*(>=|<=|>|<)\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"),
+    Field(max_length=60),
+]
+"""A bound with its direction, for example ``>= 0.92``."""
+Direction = Literal["maximize", "minimize"]
+Runtime = Annotated[str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"])]
+"""``local`` or ``kubernetes``, checked after the environment is in."""
