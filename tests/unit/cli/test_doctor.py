@@ -1,0 +1,179 @@
+"""``airflow-mcp doctor``: what it asks, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from airflow_mcp import __version__
+from airflow_mcp.cli import main
+from tests.fakes.faulty_server import FaultyServer, answer
+from tests.fakes.kube_api import KubeApi
+
+REPORT: Mapping[str, Any] = {
+    "python": platform.python_version(),
+    "packages": dict.fromkeys(("evidently", "pandas", "scikit-learn"), "1")
+    | {"airflow-mcp": __version__, "mlflow": "3.17.2"},
+    "user_id": 50000,
+    "root_is_writable": False,
+    "scratch_is_writable": True,
+    "has_token": False,
+}
+NOT_STARTED: Mapping[str, Any] = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
+
+
+@pytest.fixture
+def mlflow(mlflow: FaultyServer) -> FaultyServer:
+    """An MLflow server with a database, a registry and artifacts that go through it."""
+    default = {"experiment_id": "0", "name": "Default", "artifact_location": "mlflow-artifacts:/0"}
+    mlflow.fail("health", answer(200, "OK", content_type="text/plain"))
+    mlflow.fail("version", answer(200, "3.17.2", content_type="text/plain"))
+    mlflow.fail("experiments/search", answer(200, "{}"))
+    mlflow.fail("server-info", answer(200, '{"store_type": "SqlStore"}'))
+    mlflow.fail("registered-models/get", answer(404, '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}'))
+    mlflow.fail(
+        "experiments/get-by-name", answer(200, json.dumps({"experiment": {**default, "lifecycle_stage": "active"}}))
+    )
+    mlflow.fail("mlflow-artifacts/artifacts", answer(200, "{}"))
+    return mlflow
+
+
+def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    document = json.loads(capsys.readouterr().out)
+    assert document["worst"] in ("ok", "warning", "problem")
+    return {finding["subject"]: finding for finding in document["findings"]}
+
+
+def test_all_well_is_told_as_text_and_ends_with_0(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=2)[:2] == ["ok", "MLflow"]
+    assert lines[0].endswith(f"answers at {mlflow.url}")
+    assert f"{kube.url} answers, Kubernetes v1.33.1" in "\n".join(lines)
+    assert lines[-1] == "13 ok, 0 warnings, 0 problems"
+    assert kube.created == []
+
+
+def test_without_a_cluster_only_mlflow_is_asked(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--no-cluster", "--format", "json"]) == 0
+    assert all(subject.startswith("MLflow") for subject in findings(capsys))
+    assert kube.seen == []
+
+
+def test_json_gives_every_finding_with_level_and_advice(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kube.denied = {("patch", "pods"), ("watch", "events")}
+    assert main(["doctor", "--format", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    found = {finding["subject"]: finding for finding in document["findings"]}
+    assert document["worst"] == "problem"
+    assert {tuple(finding) for finding in document["findings"]} == {("subject", "level", "says", "advice")}
+    assert found["right: pods"]["says"] == "may not patch in namespace 'default'"
+    assert '["patch"] on pods' in found["right: pods"]["advice"]
+    assert [found[f"right: {resource}"]["level"] for resource in ("pods", "events", "secrets")] == [
+        "problem",
+        "warning",
+        "ok",
+    ]
+
+
+def test_a_warning_alone_ends_with_0(kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
+    kube.denied = {("watch", "events")}
+    assert main(["doctor"]) == 0
+    assert "12 ok, 1 warnings, 0 problems" in capsys.readouterr().out
+
+
+def test_a_namespace_that_does_not_exist_is_a_problem_and_no_pod_is_started(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--namespace", "typo", "--image", "i", "--format", "json"]) == 1
+    finding = findings(capsys)["namespace"]
+    assert (finding["level"], finding["advice"]) == ("problem", "kubectl create namespace typo")
+    assert kube.created == []
+
+
+def test_an_mlflow_that_does_not_answer_does_not_keep_the_cluster_from_being_checked(
+    kube: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--tracking-uri", "http://127.0.0.1:1", "--format", "json"]) == 1
+    found = findings(capsys)
+    assert found["MLflow"]["level"] == "problem"
+    assert "check --tracking-uri" in found["MLflow"]["advice"]
+    assert found["cluster"]["level"] == "ok"
+
+
+def test_a_cluster_that_refuses_everything_is_a_problem(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kube.fail("", answer(401, "{}"))
+    assert main(["doctor", "--format", "json"]) == 1
+    finding = findings(capsys)["cluster"]
+    assert finding["level"] == "problem"
+    assert "401 Unauthorized" in finding["says"]
+
+
+def test_the_probe_pod_is_read_and_removed(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kube.fate_log = "a line of somebody else\n" + json.dumps(REPORT)
+    options = ["--image-pull-secret", "regcred", "--service-account", "trainer"]
+    assert main(["doctor", "--image", "team/train:1", *options, "--format", "json"]) == 0
+    found = findings(capsys)
+    assert found["image"]["says"] == "team/train:1 was pulled and started"
+    assert found["image: mlflow"]["says"] == "client 3.17.2, server 3.17.2"
+    assert "MLflow from a pod" not in found
+    (pod,) = kube.created
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "regcred"}]
+    assert pod["spec"]["serviceAccountName"] == "trainer"
+    assert (kube.deleted, kube.pods) == ([pod["metadata"]["name"]], {})
+
+
+def test_mlflow_is_asked_from_the_pod_at_the_address_for_pods(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kube.fate_log = json.dumps({**REPORT, "mlflow_error": "[Errno 111] Connection refused"})
+    where = ["--from-pod", "--pod-tracking-uri", "http://mlflow.ml.svc:5000/"]
+    assert main(["doctor", "--image", "i", *where, "--format", "json"]) == 1
+    assert "start MLflow with --host 0.0.0.0" in findings(capsys)["MLflow from a pod"]["advice"]
+    (container,) = kube.created[0]["spec"]["containers"]
+    assert {"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow.ml.svc:5000"} in container["env"]
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_its_pod_removed(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = {"waiting": {"reason": "ErrImageNeverPull", "message": "not there"}}
+    kube.fate = {"phase": "Pending", "containerStatuses": [{"name": "base", "state": waiting, **NOT_STARTED}]}
+    assert main(["doctor", "--image", "typo:1", "--format", "json"]) == 1
+    assert "image 'typo:1' cannot be pulled" in findings(capsys)["image"]["says"]
+    assert kube.pods == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--from-pod"], "--from-pod needs --image: the image to start the pod with"),
+        (["--timeout", "soon"], "--timeout is 'soon'; allowed: a number and one of s, m, h, d"),
+        (["--tracking-uri", "mlflow.db"], "--tracking-uri is 'mlflow.db'; allowed: the http:// or https:// address"),
+        (["--format", "yaml"], "invalid choice: 'yaml'"),
+        (["--context", "missing"], "no usable Kubernetes configuration: "),
+    ],
+)
+def test_a_wrong_argument_ends_with_2_and_starts_no_pod(
+    kube: KubeApi, mlflow: FaultyServer, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    try:
+        code: Any = main(["doctor", *arguments])
+    except SystemExit as ended:
+        code = ended.code
+    assert (code, capsys.readouterr().err.count(says)) == (2, 1)
+    assert kube.created == []
