@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from airflow_mcp.exceptions import (
     InvalidArgumentError,
@@ -29,6 +22,7 @@ from airflow_mcp.hooks.mlflow_settings import MlflowSettings
 from airflow_mcp.hooks.mlflow_transport import AsyncDriver, SyncDriver
 from airflow_mcp.hooks.mlflow_wire import Operation, T
 from demo.services import LOOPBACK, free_port
+from tests.fakes.certificate import server_context, write_certificate
 from tests.fakes.faulty_server import FaultyServer, answer, html, lost_answer, refused_midway, slow
 
 RUN = '{"run": {"info": {"run_id": "r1", "experiment_id": "1", "status": "RUNNING"}}}'
@@ -189,34 +183,13 @@ class TestRequests:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for the loopback address, with its key in the same PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mlflow of the tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(LOOPBACK))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(pem + built.public_bytes(serialization.Encoding.PEM))
-    return path
+    return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 class TestTls:
     @pytest.fixture
     def server(self, certificate: Path) -> Iterator[FaultyServer]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        with FaultyServer(tls=context) as server:
+        with FaultyServer(tls=server_context(certificate)) as server:
             server.fail("", answer(200, RUN))
             yield server
 
