@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,8 @@ from airflow_mcp.hooks.mlflow import MlflowHook
 from demo.airflow_api import AirflowApi
 from demo.airflow_stack import AirflowService, AirflowStack
 from demo.services import MlflowServer
-from tests.kubernetes.cluster import IMAGE, SMALL, Cluster, training, wait_for
+from tests.kubernetes.cluster import Cluster, training, wait_for
+from tests.kubernetes.stack import airflow_with_pods
 
 EXPERIMENT = "deferred"
 OUTAGE_SECONDS = 20
@@ -27,25 +27,6 @@ LINES = ("epoch 1", "epoch 2", "epoch 3")
 SLOWLY = "import time\nfor number in (1, 2, 3): print('epoch', number); time.sleep(2)"
 QUICKLY = "for number in (1, 2, 3): print('epoch', number)"
 
-DAGS = """
-import json
-
-from airflow.sdk import DAG
-
-from airflow_mcp.operators.training import TrainModelOperator
-
-for dag_id, tasks in json.loads(TASKS).items():
-    with DAG(dag_id, schedule=None):
-        for task_id, command in tasks.items():
-            TrainModelOperator(
-                task_id=task_id,
-                experiment=EXPERIMENT,
-                model_name="model",
-                runtime="kubernetes",
-                command=command,
-                kubernetes={**json.loads(POD), "deferrable": not task_id.startswith("sync")},
-            )
-"""
 TASKS = {
     "logs": {
         f"{mode}_{pace}": training(before=code)
@@ -67,19 +48,7 @@ def stack(
     cluster: Cluster, pod_mlflow: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStack]:
     folder = tmp_path_factory.mktemp("stack")
-    dags = folder / "dags"
-    dags.mkdir()
-    pod = {**SMALL, "image": IMAGE, "namespace": cluster.namespace, "kubernetes_conn_id": None}
-    literals = {"TASKS": json.dumps(TASKS), "POD": json.dumps(pod), "EXPERIMENT": EXPERIMENT}
-    (dags / "pods.py").write_text("".join(f"{name} = {text!r}\n" for name, text in literals.items()) + DAGS)
-    connection = {"conn_type": "mlflow", "host": pod_mlflow.url}
-    environment = {
-        "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(connection),
-        "KUBECONFIG": os.environ["KUBECONFIG"],
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
-    }
-    with AirflowStack(folder / "airflow", dags, env=environment) as stack:
+    with airflow_with_pods(cluster, pod_mlflow.url, folder, TASKS, experiment=EXPERIMENT) as stack:
         yield stack
 
 
