@@ -5,10 +5,12 @@
     ModelControlPlaneError
     ├── RefusedError (ValueError)            nothing was done; a retry gives the same answer
     │   ├── InvalidArgumentError             an argument, a config file or a policy is wrong
+    │   ├── SourceError                      the source code asked for is not in the Git repository
     │   ├── DatasetError                     data is missing, unreadable, empty or not what was pinned
     │   ├── EvidenceError                    evidence is missing, malformed or about something else
     │   ├── GateRejectedError                the gate's verdict forbids the step
-    │   └── AliasConflictError               an alias does not point where the caller compared
+    │   ├── AliasConflictError               an alias does not point where the caller compared
+    │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
     └── FailedError (RuntimeError)           something went wrong on the way; a retry may succeed
         ├── MlflowError                      the MLflow server answered with an error
         │   ├── MlflowUnreachableError       no answer: refused, timed out, TLS, name resolution
@@ -16,6 +18,8 @@
         │   ├── MlflowNotFoundError          run, model, version, alias or artifact does not exist
         │   ├── MlflowConflictError          it exists already
         │   └── MlflowProtocolError          the answer is not MLflow's (HTML, broken JSON, missing field)
+        ├── GitRemoteError                   a Git remote does not answer
+        │   └── GitAuthError                 it refuses the credentials, or wants some
         ├── ClaimUnavailableError            another promotion of the same model is under way
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload did not do what it was started for
@@ -31,6 +35,7 @@ Airflow's ``AirflowFailException``, because a retry cannot change the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class ModelControlPlaneError(Exception):
@@ -43,6 +48,10 @@ class RefusedError(ModelControlPlaneError, ValueError):
 
 class InvalidArgumentError(RefusedError):
     """An argument, a config file or a policy is not usable; the message names it, its value and what is allowed."""
+
+
+class SourceError(RefusedError):
+    """A Git repository, or the branch, tag, commit or file asked for in it, does not exist or is not one thing."""
 
 
 class DatasetError(RefusedError):
@@ -59,6 +68,38 @@ class GateRejectedError(RefusedError):
 
 class AliasConflictError(RefusedError):
     """An alias no longer points at what the caller compared with; nothing was moved."""
+
+
+class SpecProblem(NamedTuple):
+    """One thing that is wrong in a ModelPipeline file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+    field: str
+    """Path of the field, for example ``spec.stages[1].image``; empty when the whole file is meant."""
+    message: str
+    """What is wrong, and what is allowed."""
+
+    def __str__(self) -> str:
+        """Write ``file:line:column: field: what is wrong``."""
+        field = f"{self.field}: " if self.field else ""
+        return f"{self.file}:{self.line}:{self.column}: {field}{self.message}"
+
+
+class PipelineSpecError(RefusedError):
+    """A ModelPipeline file cannot be used; correct what it lists.
+
+    :param problems: everything that is wrong, in the order of the file.
+    """
+
+    def __init__(self, problems: Sequence[SpecProblem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[type[PipelineSpecError], tuple[tuple[SpecProblem, ...]]]:
+        """Keep the problems through pickling."""
+        return type(self), (self.problems,)
 
 
 class FailedError(ModelControlPlaneError, RuntimeError):
@@ -101,6 +142,14 @@ class MlflowConflictError(MlflowError):
 
 class MlflowProtocolError(MlflowError):
     """The answer did not come from an MLflow server: HTML, broken JSON, or a field is missing."""
+
+
+class GitRemoteError(FailedError):
+    """A Git remote does not answer, or not in time; nothing was changed and a retry may succeed."""
+
+
+class GitAuthError(GitRemoteError):
+    """A Git remote refuses the credentials of the connection, or wants some and none were given."""
 
 
 class ClaimUnavailableError(FailedError):

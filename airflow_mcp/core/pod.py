@@ -7,17 +7,23 @@ no service account token, requests and limits always set.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_mcp.core.workload import Resources, Workload
+from airflow_mcp.core.workload import CHECKOUT_ARGUMENTS, Resources, Workload
 from airflow_mcp.exceptions import InvalidArgumentError
 
 CONTAINER = "base"
 SCRATCH = "/scratch"
 FILES = "/airflow-mcp/files"
+SOURCE_CONTAINER = "checkout"
+"""Init container that fetches the code of a workload."""
+_SOURCE_VOLUME, _SOURCE_MOUNT = "airflow-mcp-source", "/airflow-mcp/source"
+SOURCE = f"{_SOURCE_MOUNT}/checkout"
+"""Where it fetches the code to: a folder of its own, since Git wants to own it."""
 USER_ID = 10001
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "airflow-mcp"
@@ -27,6 +33,9 @@ ANNOTATION_PREFIX = "airflow-mcp.io/"
 ANNOTATION_RUN = "airflow-mcp.io/mlflow-run-id"
 ANNOTATION_OWNS_RUN = "airflow-mcp.io/owns-run"
 """Whether the MLflow run ends with the pod, ``true`` or ``false``: the sweeper must know."""
+LABEL_GROUP = "airflow-mcp.io/group"
+"""Name of rank 0's pod, on every pod of a training on several."""
+LABEL_RANK = "airflow-mcp.io/rank"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 
 OnFinish = Literal["delete", "keep_failed", "keep"]
@@ -85,6 +94,8 @@ class PodOptions(_Option):
 
     image: str | None = None
     """Container image of built-in steps and scripts; an operator's ``image`` goes first."""
+    source_image: str | None = None
+    """Container image that fetches ``source`` before the workload starts; None takes ``image`` of these options."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     namespace: str | None = None
@@ -99,6 +110,10 @@ class PodOptions(_Option):
     cpu: str = "1"
     memory: str = "2Gi"
     """Request and limit where the operator names none (Kubernetes quantities)."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """Pods that train together; each gets its rank by environment."""
+    rendezvous_port: Annotated[int, Field(ge=1024, le=65535)] = 29500
+    """Port by which the other ranks find rank 0."""
     gpu_resource: str = "nvidia.com/gpu"
     gpu_tolerations: tuple[dict[str, Any], ...] = (
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
@@ -344,6 +359,7 @@ def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: 
         "terminationGracePeriodSeconds": options.termination_grace_period,
         "activeDeadlineSeconds": None if workload.timeout is None else max(1, round(workload.timeout)),
         "volumes": _volumes(workload, options, companion),
+        "initContainers": _init_containers(workload, options, companion),
         "containers": [_container(workload, options, image, companion)],
     }
     return {
@@ -358,40 +374,79 @@ def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: 
     }
 
 
+def _init_containers(workload: Workload, options: PodOptions, companion: str) -> list[dict[str, Any]]:
+    """Write the container that fetches the code; it alone is given the credentials of the repository."""
+    source = workload.source
+    if source is None:
+        return []
+    image = options.source_image or options.image
+    if not image:
+        raise InvalidArgumentError(
+            "no image to fetch the code with: set kubernetes.source_image, or kubernetes.image, to an image with "
+            "airflow-mcp and git; 'make image' builds one. Nothing was started."
+        )
+    fetch = _container_of(workload, options, image, sorted(workload.env.items()))
+    return [
+        {
+            **fetch,
+            "name": SOURCE_CONTAINER,
+            "command": ["python", *CHECKOUT_ARGUMENTS],
+            "env": fetch["env"] + _secret_variables((key, companion, key) for key in sorted(source.secret_env)),
+            "resources": resource_requirements(replace(workload.resources, gpu=0), options),
+        }
+    ]
+
+
 def _container(workload: Workload, options: PodOptions, image: str, companion: str) -> dict[str, Any]:
-    env: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in sorted(workload.env.items())]
-    env += [{"name": file.env, "value": f"{FILES}/{file.name}"} for file in workload.files]
+    env = sorted(workload.env.items()) + [(file.env, f"{FILES}/{file.name}") for file in workload.files]
+    container = _container_of(workload, options, image, env)
     references = [(variable.env, variable.secret, variable.key) for variable in options.secrets]
     references += [(key, companion, key) for key in sorted(workload.secret_env)]
-    env += [
-        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-        for variable, secret, key in references
-    ]
+    files = [{"name": "files", "mountPath": FILES, "readOnly": True}] if workload.files else []
+    return {
+        **container,
+        **({"command": list(workload.command)} if workload.command else {}),
+        "workingDir": f"{SOURCE}/{workload.source.code.path}".rstrip("/") if workload.source else SCRATCH,
+        "env": container["env"] + _secret_variables(references),
+        "envFrom": container["envFrom"] + [{"secretRef": {"name": item}} for item in options.env_from_secrets],
+        "volumeMounts": container["volumeMounts"] + files,
+    }
+
+
+def _container_of(
+    workload: Workload, options: PodOptions, image: str, env: Iterable[tuple[str, str]]
+) -> dict[str, Any]:
+    """Write what the containers of a workload share: everything but the command and the credentials."""
+    about_source = workload.source.environment(SOURCE) if workload.source else {}
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": SCRATCH}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
-    if workload.files:
-        mounts.append({"name": "files", "mountPath": FILES, "readOnly": True})
-    mounts += [_mount(volume) for volume in options.volumes]
-    sources: list[dict[str, Any]] = [{"configMapRef": {"name": item}} for item in options.env_from_config_maps]
-    sources += [{"secretRef": {"name": item}} for item in options.env_from_secrets]
+    mounts += [{"name": _SOURCE_VOLUME, "mountPath": _SOURCE_MOUNT}] if workload.source else []
     return {
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": options.image_pull_policy,
-        **({"command": list(workload.command)} if workload.command else {}),
         "workingDir": SCRATCH,
-        "env": env,
-        "envFrom": sources,
+        "env": [{"name": key, "value": value} for key, value in [*env, *about_source.items()]],
+        "envFrom": [{"configMapRef": {"name": item}} for item in options.env_from_config_maps],
         "resources": resource_requirements(workload.resources, options),
         "securityContext": dict(CONTAINER_SECURITY),
-        "volumeMounts": mounts,
+        "volumeMounts": mounts + [_mount(volume) for volume in options.volumes],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+
+
+def _secret_variables(references: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for variable, secret, key in references
+    ]
 
 
 def _volumes(workload: Workload, options: PodOptions, companion: str) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
     if workload.files:
         volumes.append({"name": "files", "configMap": {"name": companion}})
+    if workload.source:
+        volumes.append({"name": _SOURCE_VOLUME, "emptyDir": {}})
     return volumes + [{"name": volume.name, **volume.source()} for volume in options.volumes]
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from airflow_mcp.core import contract
+from airflow_mcp.core.code_source import CodeSource
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -30,6 +33,35 @@ class WorkloadFile:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Code that is fetched before the command starts; the command then runs in its folder."""
+
+    code: CodeSource
+    script: str = ""
+    """Script, relative to that folder, that must be there; empty when the command needs none."""
+    secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Credentials of the repository: for the fetch alone, not for the command."""
+
+    def environment(self, folder: str) -> dict[str, str]:
+        """Give the variables that tell the fetch, and the command, what the code is.
+
+        :param folder: where the checkout is.
+        """
+        named = {
+            contract.ENV_SOURCE_URL: self.code.url,
+            contract.ENV_SOURCE_COMMIT: self.code.commit,
+            contract.ENV_SOURCE_PATH: folder,
+            contract.ENV_SOURCE_FOLDER: self.code.path,
+            contract.ENV_SOURCE_SCRIPT: self.script,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+CHECKOUT_ARGUMENTS = ("-P", "-m", "airflow_mcp.runtime", "checkout")
+"""Arguments of Python that fetch a source."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """One command to run, with everything it needs."""
 
@@ -40,6 +72,8 @@ class Workload:
     secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Credentials: never logged, never a plain value in a pod."""
     files: tuple[WorkloadFile, ...] = ()
+    source: Source | None = None
+    """Code to fetch before the command starts; None when the command brings its own."""
     image: str | None = None
     """Container image; the local runtime does not use it."""
     resources: Resources = Resources()
@@ -47,5 +81,12 @@ class Workload:
     """Seconds after which it is stopped; None means no limit of its own."""
     owns_run: bool = True
     """Whether the MLflow run is this workload's own, to be closed with it."""
+    is_replicable: bool = False
+    """Whether several copies of it may run at once, as the ranks of one training."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Who this work is for: Dag, task, run, try, model, identity."""
+
+    @property
+    def all_secrets(self) -> dict[str, str]:
+        """All credentials, the command's and those of the fetch, by the names of their variables."""
+        return {**self.secret_env, **(self.source.secret_env if self.source else {})}

@@ -1,4 +1,4 @@
-"""Command line of the work plane: ``python -m airflow_mcp.runtime {train,evaluate,drift}``.
+"""Command line of the work plane: ``python -m airflow_mcp.runtime {checkout,train,evaluate,drift}``.
 
 Exit codes: 0 done; 2 refused, the same input will be refused again; 1 failed, a retry may succeed. ``train`` passes
 on the exit code of the script. Our own errors are one line on stderr; a traceback means a defect or a library's error.
@@ -52,6 +52,11 @@ def _run(options: argparse.Namespace) -> int:
         if options.script is None:
             raise InvalidArgumentError(f"no script: give --script PATH or set {ENV_SCRIPT_PATH}; nothing was started")
         return train(options.script, options.script_arguments, os.environ)
+    if options.step == "checkout":
+        from airflow_mcp.runtime.checkout import checkout  # noqa: PLC0415
+
+        checkout(os.environ)
+        return 0
     if options.step == "evaluate":
         from airflow_mcp.runtime.evaluate import evaluate  # noqa: PLC0415
 
@@ -77,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"path of the training script (.py); default: {ENV_SCRIPT_PATH}",
     )
     train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
+    steps.add_parser("checkout", help="fetch the commit of a Git repository that the environment names")
     steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
     return parser

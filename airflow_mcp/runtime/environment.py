@@ -32,7 +32,7 @@ def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment
     :raises InvalidArgumentError: when names are missing, when the two run ids differ, when the config file does
         not exist, or when a hash is given without a dataset.
     """
-    _require(environ, (contract.ENV_TRACKING_URI, contract.ENV_RUN_ID))
+    require(environ, (contract.ENV_TRACKING_URI, contract.ENV_RUN_ID))
     run_id = environ[contract.ENV_RUN_ID]
     mlflow_run_id = environ.get(contract.ENV_MLFLOW_RUN_ID) or run_id
     if mlflow_run_id != run_id:
@@ -54,7 +54,7 @@ def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _Request
     :raises InvalidArgumentError: when names are missing or the file cannot be read.
     :raises EvidenceError: when the file is not such a request.
     """
-    _require(environ, (contract.ENV_TRACKING_URI, contract.ENV_REQUEST_PATH))
+    require(environ, (contract.ENV_TRACKING_URI, contract.ENV_REQUEST_PATH))
     path = environ[contract.ENV_REQUEST_PATH]
     try:
         text = Path(path).read_bytes()
@@ -79,7 +79,13 @@ def _dataset_pin(environ: Mapping[str, str]) -> DatasetPin | None:
     return None
 
 
-def _require(environ: Mapping[str, str], names: Sequence[str]) -> None:
+def require(environ: Mapping[str, str], names: Sequence[str]) -> None:
+    """Refuse an environment that lacks variables.
+
+    :param environ: environment variables.
+    :param names: those that must be there with something in them.
+    :raises InvalidArgumentError: naming all that are missing.
+    """
     missing = [name for name in names if not environ.get(name)]
     if missing:
         raise InvalidArgumentError(

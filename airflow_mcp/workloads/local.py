@@ -9,14 +9,19 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_mcp.core.contract import EXIT_REFUSED
 from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.workload import CHECKOUT_ARGUMENTS
 from airflow_mcp.exceptions import (
     InvalidArgumentError,
+    SourceError,
     WorkloadError,
     WorkloadFailedError,
     WorkloadTimeoutError,
@@ -40,11 +45,11 @@ _PASSING_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENF
 class LocalBackend(WorkloadBackend):
     """Runs ``workload.command`` as a child process and ends everything it started when the task ends.
 
-    The child's working directory is an empty private folder that is removed afterwards: a script that wants to keep
-    something logs it to MLflow. Its environment is this process's without anything of Airflow's or MLflow's
-    (variables that start with ``AIRFLOW``, ``_AIRFLOW`` or ``MLFLOW_``: connections, keys and settings of the control
-    plane are not for user code), then ``PYTHONUNBUFFERED=1``, then what the workload states. ``image`` and
-    ``resources`` are not used.
+    The child's working directory is a private folder that is removed afterwards, empty or, with a ``source``, holding
+    the code that was fetched before: a script that wants to keep something logs it to MLflow. Its environment is this
+    process's without anything of Airflow's or MLflow's (variables that start with ``AIRFLOW``, ``_AIRFLOW`` or
+    ``MLFLOW_``: connections, keys and settings of the control plane are not for user code), then
+    ``PYTHONUNBUFFERED=1``, then what the workload states. ``image`` and ``resources`` are not used.
 
     :param log_limit_bytes: bytes of output that are copied into the log, at most.
     :param kill_grace_seconds: seconds between SIGTERM and SIGKILL when the workload has to be stopped.
@@ -73,34 +78,42 @@ class LocalBackend(WorkloadBackend):
         :param log: receives the output, line by line; values of ``secret_env`` are masked.
         :param context: not used.
         :raises InvalidArgumentError: when the workload is not usable or its command cannot be started.
+        :raises SourceError: when its code is not in the repository.
         :raises WorkloadFailedError: when it ended with another exit code, by a signal or by :meth:`cancel`.
         :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
         :raises WorkloadError: when this machine could not start or supervise it.
         """
         _check(workload)
-        output = OutputLog(log, limit_bytes=self._log_limit_bytes, secrets=workload.secret_env.values())
+        output = OutputLog(log, limit_bytes=self._log_limit_bytes, secrets=workload.all_secrets.values())
+        deadline = None if workload.timeout is None else time.monotonic() + workload.timeout
         with _private_folder(workload) as (folder, paths):
-            process = self._start(workload, folder, paths)
-            self._process = process
-            try:
-                if self._is_cancelled:
-                    process.terminate()
-                has_ended = process.pump(output.feed, workload.timeout)
-                if not has_ended:
-                    process.stop(output.feed)
-            except BaseException:
-                process.stop(_discard)  # the log itself may be what failed
-                raise
-            finally:
-                self._process = None
-                process.close()
+            for step in _steps(workload, folder, paths):
+                process = self._run_step(step, folder, output, deadline)
+                self._judge(step, process, output, log)
+
+    def _run_step(self, step: _Step, folder: Path, output: OutputLog, deadline: float | None) -> GuardedProcess:
+        """Run one process to its end; everything it started has ended when this returns or raises."""
+        process = self._start(step, folder)
+        self._process = process
+        try:
+            if self._is_cancelled:
+                process.terminate()
+            has_ended = process.pump(output.feed, None if deadline is None else max(0, deadline - time.monotonic()))
+            if not has_ended:
+                process.stop(output.feed)
+        except BaseException:
+            process.stop(_discard)  # the log itself may be what failed
+            raise
+        finally:
+            self._process = None
+            process.close()
         output.close()
         if not has_ended:
             raise WorkloadTimeoutError(
-                f"Workload {workload.name!r} ran longer than its timeout of {workload.timeout:g} s and was stopped "
+                f"{step.name} ran longer than its timeout of {step.workload.timeout:g} s and was stopped "
                 f"with everything it had started.{_tail_text(output)}"
             )
-        self._judge(workload, process, output, log)
+        return process
 
     def cancel(self) -> None:
         """Stop the workload with everything it started, now or as soon as it starts; returns at once."""
@@ -121,42 +134,74 @@ class LocalBackend(WorkloadBackend):
             "the task was deferred with another runtime. Clear the task to run it from its start."
         )
 
-    def _start(self, workload: Workload, folder: Path, paths: Mapping[str, str]) -> GuardedProcess:
-        env = {**child_environment(os.environ), **workload.env, **workload.secret_env, **paths}
+    def _start(self, step: _Step, folder: Path) -> GuardedProcess:
         try:
             return GuardedProcess(
-                workload.command, env=env, folder=folder, cwd=folder / "work", grace=self._kill_grace_seconds
+                step.command, env=step.env, folder=folder, cwd=step.cwd, grace=self._kill_grace_seconds
             )
         except ValueError as error:
             raise InvalidArgumentError(
-                f"Workload {workload.name!r}: its command or environment is not usable: {error}. Nothing was started."
+                f"{step.name}: its command or environment is not usable: {error}. Nothing was started."
             ) from error
         except OSError as error:
-            raise _start_error(workload, error.errno or 0) from error
+            raise _start_error(step, error.errno or 0) from error
 
-    def _judge(self, workload: Workload, process: GuardedProcess, output: OutputLog, log: TaskLog) -> None:
+    def _judge(self, step: _Step, process: GuardedProcess, output: OutputLog, log: TaskLog) -> None:
         start_error, exit_code = process.report("error"), process.report("exit")
         if self._is_cancelled:
-            message = f"Workload {workload.name!r} was cancelled and stopped with everything it had started."
+            message = f"{step.name} was cancelled and stopped with everything it had started."
             code = -signal.SIGTERM if exit_code is None else exit_code
             raise WorkloadFailedError(message + _tail_text(output), code, output.tail)
         if start_error is not None:
-            raise _start_error(workload, start_error)
+            raise _start_error(step, start_error)
         if exit_code is None:
             process.kill_group()
             raise WorkloadError(
-                f"Workload {workload.name!r}: its supervisor ended without a word (was it killed?), so how the "
+                f"{step.name}: its supervisor ended without a word (was it killed?), so how the "
                 f"workload ended is unknown; its process group was killed. A retry starts it anew.{_tail_text(output)}"
             )
         if exit_code != 0:
-            message = f"Workload {workload.name!r} {_ending(exit_code)}.{_tail_text(output)}"
+            message = f"{step.name} {_ending(exit_code)}.{_tail_text(output)}"
+            if step.is_checkout and exit_code == EXIT_REFUSED:
+                raise SourceError(message)
             raise WorkloadFailedError(message, exit_code, output.tail)
         left = process.report("left")
         if left is not None:
             log.warning(
-                "Workload '%s' ended, but %d process(es) that it had started were still running; they were stopped.",
-                *(workload.name, left),
+                "%s ended, but %d process(es) that it had started were still running; they were stopped.",
+                *(step.name, left),
             )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One process of a workload: the fetch of its code, or its command."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    cwd: Path
+    is_checkout: bool
+    workload: Workload
+
+
+def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterator[_Step]:
+    """Give the processes of a workload, in their order."""
+    env, name, cwd = {**child_environment(os.environ), **workload.env}, f"Workload {workload.name!r}", folder / "work"
+    if workload.source is not None:
+        place = folder / "source"
+        env |= workload.source.environment(str(place))
+        fetch = (sys.executable, *CHECKOUT_ARGUMENTS)
+        yield _Step(
+            f"Step 'checkout' of workload {workload.name!r}",
+            fetch,
+            {**env, **workload.source.secret_env},
+            cwd,
+            True,
+            workload,
+        )
+        cwd = place / workload.source.code.path
+    yield _Step(name, workload.command, {**env, **workload.secret_env, **paths}, cwd, False, workload)
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -212,13 +257,13 @@ def _is_file_name(name: str) -> bool:
     return bool(name) and name not in {".", ".."} and not any(character in name for character in "/\\\0")
 
 
-def _start_error(workload: Workload, number: int) -> InvalidArgumentError | WorkloadError:
+def _start_error(step: _Step, number: int) -> InvalidArgumentError | WorkloadError:
     reason = os.strerror(number)
     if number in _PASSING_ERRORS:
-        return WorkloadError(f"Workload {workload.name!r} could not be started: {reason}. A retry may succeed.")
+        return WorkloadError(f"{step.name} could not be started: {reason}. A retry may succeed.")
     return InvalidArgumentError(
-        f"Workload {workload.name!r}: its command {workload.command[0]!r} cannot be started: {reason}. Allowed: a "
-        "program in PATH or an absolute path (it runs in an empty folder of its own). Nothing has run."
+        f"{step.name}: its command {step.command[0]!r} cannot be started: {reason}. Allowed: a "
+        "program in PATH or an absolute path (it runs in a folder of its own). Nothing has run."
     )
 
 

@@ -1,0 +1,112 @@
+"""Where code comes from: the address of a Git repository, one commit of it, and a folder inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_mcp.exceptions import InvalidArgumentError
+
+SCHEMES = ("https", "http", "ssh", "file")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT_SSH = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?P<path>[^/].*)")
+_KEYS = ("url", "commit", "path", "connection")
+_IGNORED_KEYS = ("ref",)
+"""What the task that resolved the commit says beside it."""
+
+
+@dataclass(frozen=True)
+class CodeSource:
+    """One commit of a Git repository."""
+
+    url: str
+    """Address without credentials."""
+    commit: str
+    """Full commit id, 40 hexadecimal digits."""
+    path: str = ""
+    """Folder inside the repository; empty for its root."""
+    connection: str = ""
+    """Airflow connection with login and password (or token); empty for a repository that needs none."""
+
+
+def code_source(name: str, value: Any) -> CodeSource:
+    """Read an argument that names code.
+
+    :param name: name of the argument, for the message.
+    :param value: a mapping with ``url``, ``commit``, and perhaps ``path`` and ``connection``.
+    :raises InvalidArgumentError: when it is not such a mapping.
+    """
+    if not isinstance(value, Mapping) or not {"url", "commit"} <= value.keys():
+        raise InvalidArgumentError(
+            f"{name} is {value!r}; allowed: a mapping with url and commit, and perhaps path and connection. If it "
+            "comes from another task, that task pushed nothing. Nothing was started."
+        )
+    unknown = sorted(value.keys() - {*_KEYS, *_IGNORED_KEYS})
+    if unknown:
+        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: {', '.join(_KEYS)}")
+    commit = str(value["commit"])
+    if not COMMIT.fullmatch(commit):
+        raise InvalidArgumentError(
+            f"{name}.commit is {commit!r}; allowed: a full commit id, 40 hexadecimal digits in lower case (branches "
+            "and tags move). Nothing was started."
+        )
+    return CodeSource(
+        url=repository_url(f"{name}.url", value["url"]),
+        commit=commit,
+        path=path_inside(f"{name}.path", value.get("path") or ""),
+        connection=str(value.get("connection") or ""),
+    )
+
+
+def repository_url(name: str, url: Any) -> str:
+    """Check the address of a Git repository; ``git@host:path`` is written as ``ssh://git@host/path``.
+
+    :param name: name of the argument, for the message.
+    :param url: the address.
+    :return: the address in the form of a URL.
+    :raises InvalidArgumentError: when it is no such address, or has a password in it.
+    """
+    text = str(url)
+    short = _SHORT_SSH.fullmatch(text)
+    if short and "://" not in text:
+        text = f"ssh://{short['user']}@{short['host']}/{short['path']}"
+    parts = urlsplit(text)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    if password or (user and parts.scheme != "ssh"):
+        raise InvalidArgumentError(
+            f"{name} has a user or password in it ({parts.scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}); "
+            "put them into an Airflow connection and name it as connection. Nothing was started."
+        )
+    is_complete = parts.path.strip("/") and (parts.netloc or parts.scheme == "file")
+    if parts.scheme not in SCHEMES or not is_complete or parts.query or parts.fragment or _has_control(text):
+        raise InvalidArgumentError(
+            f"{name} is {text!r}; allowed: the address of a Git repository ({', '.join(SCHEMES)}), for example "
+            "https://example.com/team/models. Nothing was started."
+        )
+    return text
+
+
+def path_inside(name: str, path: Any) -> str:
+    """Check a path that must stay inside a repository.
+
+    :param name: name of the argument, for the message.
+    :param path: path with forward slashes, relative to the repository or to the folder that was named.
+    :return: the path without ``.`` and double slashes; empty for the folder itself.
+    :raises InvalidArgumentError: when it is absolute or goes up.
+    """
+    text = str(path)
+    parts = PurePosixPath(text).parts
+    if text.startswith("/") or ".." in parts or ".git" in parts or "\\" in text or _has_control(text):
+        raise InvalidArgumentError(
+            f"{name} is {text!r}; allowed: a path inside the repository, relative and without '..'. Nothing was "
+            "started."
+        )
+    return "/".join(parts)
+
+
+def _has_control(text: str) -> bool:
+    return any(ord(character) < 32 or ord(character) == 127 for character in text)
