@@ -6,13 +6,15 @@ run. Both are strict: an unknown key or a wrong type is refused with every probl
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_mcp.exceptions import EvidenceError
 
-EVIDENCE_SCHEMA: Literal["airflow_mcp/evaluation/1"] = "airflow_mcp/evaluation/1"
+EvidenceSchema = Literal["airflow_mcp/evaluation/1", "airflow_mcp/evaluation/2"]
+EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/2"
+"""What is written; version 1, which knew no self-reported evidence, is still read."""
 DRIFT_SCHEMA: Literal["airflow_mcp/drift/1"] = "airflow_mcp/drift/1"
 
 Problem = Literal["classification", "regression"]
@@ -56,16 +58,26 @@ class EvaluationRequest(_Document):
     candidate: ModelUnderTest
     champion: ModelUnderTest | None
     """The model to compare with; None means that the alias was not set when the step started."""
-    dataset: DatasetPin
-    target: str
-    """Name of the label column."""
-    problem: Problem
+    dataset: DatasetPin | None = None
+    """None: nothing is measured but latency; the metrics are those that the training script logged."""
+    target: str = ""
+    """Name of the label column; needed with a dataset."""
+    problem: Problem | None = None
+    """Needed with a dataset."""
     positive_label: str | int | float | bool | None = None
     """Which class is the positive one; None means the greater of two classes."""
     slices: tuple[str, ...] = ()
     """Columns by whose values the metrics are repeated."""
     latency_calls: Annotated[int, Field(ge=1)] = 200
     latency_warmup: Annotated[int, Field(ge=0)] = 20
+
+    @model_validator(mode="after")
+    def _say_what_to_measure(self) -> Self:
+        if self.dataset is not None and not (self.target and self.problem):
+            raise ValueError("target and problem are needed with a dataset")
+        if self.dataset is None and (self.target or self.problem or self.slices):
+            raise ValueError("target, problem and slices need a dataset")
+        return self
 
 
 class ModelEvidence(_Document):
@@ -93,21 +105,36 @@ class SliceEvidence(_Document):
 class EvaluationEvidence(_Document):
     """Result of an evaluation, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_EVIDENCE`."""
 
-    schema_: Literal["airflow_mcp/evaluation/1"] = Field(default=EVIDENCE_SCHEMA, alias="schema")
+    schema_: EvidenceSchema = Field(default=EVIDENCE_SCHEMA, alias="schema")
     identity: str
     run_id: str
-    problem: Problem
-    target: str
-    dataset: DatasetPin
-    """As used: its hash is always set."""
-    rows: Annotated[int, Field(ge=1)]
+    self_reported: bool = False
+    """Whether the metrics are those that the training script logged, and only latency was measured."""
+    problem: Problem | None = None
+    """None when self-reported."""
+    target: str = ""
+    dataset: DatasetPin | None = None
+    """As used: its hash is always set. None when self-reported."""
+    rows: Annotated[int, Field(ge=0)]
+    """Rows measured on; 0 when self-reported."""
     candidate: ModelEvidence
     champion: ModelEvidence | None
+    """None when there was no champion; without metrics when self-reported."""
     slices: tuple[SliceEvidence, ...] = ()
     created_at: str
     """ISO 8601, UTC."""
     environment: dict[str, str] = {}
     """Versions of python and of the libraries that measured."""
+
+    @model_validator(mode="after")
+    def _say_who_measured(self) -> Self:
+        measured = self.dataset is not None and self.problem is not None and self.rows > 0
+        claimed = self.dataset is None and self.problem is None and self.rows == 0
+        if not (claimed if self.self_reported else measured):
+            raise ValueError("dataset, problem and rows are needed, unless self_reported is true: then none is allowed")
+        if self.self_reported and self.champion and self.champion.metrics:
+            raise ValueError("self-reported evidence cannot hold metrics of the champion")
+        return self
 
 
 class DriftRequest(_Document):

@@ -22,6 +22,8 @@ h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5r
 .verdict { border-left: .5rem solid var(--tone); background: var(--card); padding: 1rem 1.25rem; border-radius: .4rem; }
 .verdict strong { color: var(--tone); text-transform: uppercase; letter-spacing: .04em; }
 .verdict p { margin: .4rem 0 0; }
+.warning { border: 2px solid var(--inconclusive); padding: .75rem 1.25rem; border-radius: .4rem; margin: 1rem 0 0; }
+.warning strong { color: var(--inconclusive); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -43,7 +45,7 @@ def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) 
     :return: a complete HTML document.
     """
     title = f"Evaluation gate: {report.model_name}"
-    parts = [_verdict(report, title), _rules(report.rules)]
+    parts = [_verdict(report, title), _self_reported(report), _rules(report.rules)]
     if evidence is not None:
         parts += [_metrics(evidence), _slices(evidence.slices)]
     parts.append(_provenance(report, evidence))
@@ -62,7 +64,18 @@ def _verdict(report: GateReport, title: str) -> str:
     )
 
 
+def _self_reported(report: GateReport) -> str:
+    if not report.self_reported:
+        return ""
+    return (
+        '<p class="warning"><strong>Self-reported.</strong> The training script logged these metrics itself. Nobody '
+        "measured them again on data that the model has not seen; only latency was measured here.</p>"
+    )
+
+
 def _compared(report: GateReport) -> str:
+    if report.self_reported:
+        return "self-reported metrics · not compared with a champion"
     if report.verdict is Verdict.ERROR:
         return "nothing was compared"
     champion = f"champion version {report.champion_version}" if report.champion_version else "no champion (first model)"
@@ -116,7 +129,8 @@ def _metrics(evidence: EvaluationEvidence) -> str:
         '<th>Metric</th><th class="number">Candidate</th><th class="number">Champion</th>'
         '<th class="number">Difference</th>'
     )
-    return f'<h2>Metrics on the same rows</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    heading = "Metrics of the training script" if evidence.self_reported else "Metrics on the same rows"
+    return f'<h2>{heading}</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
 
 def _slices(slices: tuple[SliceEvidence, ...]) -> str:

@@ -13,7 +13,9 @@ from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold, write_
 from airflow_mcp.core.verdicts import Verdict, combine
 from airflow_mcp.exceptions import InvalidArgumentError
 
-GATE_SCHEMA: Literal["airflow_mcp/gate/1"] = "airflow_mcp/gate/1"
+GateSchema = Literal["airflow_mcp/gate/1", "airflow_mcp/gate/2"]
+GATE_SCHEMA: GateSchema = "airflow_mcp/gate/2"
+"""What is written; version 1, which knew no self-reported evidence, is still read."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,15 @@ class GateReport(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_: Literal["airflow_mcp/gate/1"] = Field(default=GATE_SCHEMA, alias="schema")
+    schema_: GateSchema = Field(default=GATE_SCHEMA, alias="schema")
     verdict: Verdict
     reason: str
     run_id: str
     model_name: str
     champion_version: str | None
     """Version of the champion that the candidate was compared with; None when there was no champion."""
+    self_reported: bool = False
+    """Whether the metrics are the training script's own: nobody measured them again on other data."""
     evidence_identity: str
     dataset: DatasetPin | None
     rows: int
@@ -93,7 +97,8 @@ def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_nam
 
     Every rule is measured and reported, also after one has failed. A metric that is missing or not finite makes
     its rule inconclusive; a rule against the champion does not apply when there is no champion, and is
-    inconclusive when the champion lacks the metric or is the candidate itself.
+    inconclusive when the champion lacks the metric or is the candidate itself. With self-reported evidence such a
+    rule is an error: nothing was measured on the same data.
 
     :param evidence: what the evaluation measured.
     :param policy: what must hold.
@@ -108,6 +113,7 @@ def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_nam
         run_id=evidence.run_id,
         model_name=model_name,
         champion_version=evidence.champion.version if evidence.champion else None,
+        self_reported=evidence.self_reported,
         evidence_identity=evidence.identity,
         dataset=evidence.dataset,
         rows=evidence.rows,
@@ -157,6 +163,8 @@ def _measure(threshold: MetricThreshold, evidence: EvaluationEvidence) -> RuleRe
 def _judge(
     threshold: MetricThreshold, evidence: EvaluationEvidence, value: float | None, bound: float | None
 ) -> tuple[Verdict | None, str]:
+    if threshold.against_champion and evidence.self_reported:
+        return Verdict.ERROR, "refused: self-reported metrics cannot be compared with the champion; evaluate on data"
     if threshold.against_champion and evidence.champion is None:
         return None, "does not apply: there is no champion yet"
     if threshold.against_champion and _same_model(evidence.candidate, evidence.champion):

@@ -35,15 +35,20 @@ class EvaluateModelOperator(WorkloadOperator):
     every row's prediction as Parquet. A retry finds complete evidence of the same evaluation and does not
     measure again.
 
+    Without a dataset the evidence is *self-reported*: the metrics are those that the training script logged to the
+    run, and latency is measured on the model's input example (there is none without an example). The evidence and
+    the gate's report say so, and rules against the champion are refused.
+
     XCom: ``run_id``, ``model_uri``, ``identity``, ``champion_version`` (``none`` when there is no champion),
-    ``rows`` and ``metrics`` of the candidate.
+    ``rows`` and ``metrics`` of the candidate, ``self_reported``.
 
     :param run_id: the candidate's MLflow run (templated).
     :param model_uri: the candidate, for example ``models:/<model id>`` (templated).
     :param model_name: registered model whose champion is the one to compare with (templated).
-    :param dataset: pinned data, ``{uri, version, hash}``, that neither model was trained on (templated).
-    :param target: name of the label column.
-    :param problem: ``classification`` or ``regression``.
+    :param dataset: pinned data, ``{uri, version, hash}``, that neither model was trained on (templated); None takes
+        what the training script reported.
+    :param target: name of the label column; needed with a dataset.
+    :param problem: ``classification`` or ``regression``; needed with a dataset.
     :param positive_label: class that counts as positive; None takes the greater of two classes.
     :param slices: columns by whose values the metrics are repeated.
     :param latency_calls: how many single rows are predicted one by one to measure latency.
@@ -61,9 +66,9 @@ class EvaluateModelOperator(WorkloadOperator):
         run_id: str,
         model_uri: str,
         model_name: str,
-        dataset: Any,
-        target: str,
-        problem: Problem,
+        dataset: Any = None,
+        target: str = "",
+        problem: Problem | None = None,
         positive_label: str | int | float | bool | None = None,
         slices: Sequence[str] = (),
         latency_calls: int = 200,
@@ -79,8 +84,16 @@ class EvaluateModelOperator(WorkloadOperator):
         self.positive_label = positive_label
         self.slices = slices
         self.latency_calls = latency_calls
-        required_text("target", target)
-        choice("problem", problem, get_args(Problem))
+        # Decided here: a dataset that another task did not push must not turn into self-reported metrics.
+        self._self_reported = dataset is None
+        if dataset is not None:
+            required_text("target", target)
+            choice("problem", problem, get_args(Problem))
+        elif target or problem or slices or positive_label is not None:
+            raise InvalidArgumentError(
+                "dataset is None, so the metrics are the training script's own: target, problem, positive_label and "
+                "slices mean nothing then. Give a dataset, or leave them out"
+            )
         if latency_calls < 1:
             raise InvalidArgumentError(f"latency_calls is {latency_calls!r}; allowed: 1 or more")
 
@@ -127,10 +140,11 @@ class EvaluateModelOperator(WorkloadOperator):
             "champion_version": evidence.champion.version if evidence.champion else NO_CHAMPION,
             "rows": evidence.rows,
             "metrics": dict(evidence.candidate.metrics),
+            "self_reported": evidence.self_reported,
         }
 
     def _request(self, context: Context, run: Run) -> EvaluationRequest:
-        pin = dataset_pin("dataset", self.dataset)
+        pin = None if self._self_reported else dataset_pin("dataset", self.dataset)
         model_uri = required_text("model_uri", self.model_uri)
         champion = self._champion()
         measured = {
@@ -194,7 +208,10 @@ class EvaluateModelOperator(WorkloadOperator):
 
     def _log_metrics(self, evidence: EvaluationEvidence) -> None:
         champion = evidence.champion.metrics if evidence.champion else {}
-        self.log.info("%d rows of %s", evidence.rows, evidence.dataset.uri)
+        if evidence.dataset is None:
+            self.log.warning("Self-reported: the training script logged these metrics; only latency was measured")
+        else:
+            self.log.info("%d rows of %s", evidence.rows, evidence.dataset.uri)
         self.log.info("%-20s %14s %14s", "metric", "candidate", "champion")
         for name, value in sorted(evidence.candidate.metrics.items()):
             other = f"{champion[name]:.6g}" if name in champion else "-"

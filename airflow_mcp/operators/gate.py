@@ -9,6 +9,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
 from airflow_mcp.core.gate_html import render_gate_report
 from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
+from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, MlflowNotFoundError
 from airflow_mcp.links.mlflow import MlflowRunLink
@@ -31,10 +32,12 @@ class EvaluationGateOperator(ModelControlOperator):
     """Let a candidate pass only if every rule holds; the report is stored in its MLflow run first.
 
     Verdicts: ``passed``; ``failed`` (a rule does not hold); ``inconclusive`` (a metric is missing or not finite, or
-    no rule applies); ``error`` (the evidence cannot be used). Only ``passed`` lets the Dag go on.
+    no rule applies); ``error`` (the evidence cannot be used, or is self-reported and a rule compares with the
+    champion). Only ``passed`` lets the Dag go on.
 
     XCom, also when the task fails: ``verdict``, ``reason``, ``run_id``, ``champion_version`` (the version compared
-    with, or ``none``), ``report`` (artifact path of the HTML report) and ``rules``.
+    with, or ``none``), ``self_reported`` (whether the training script's own metrics were judged), ``report`` (artifact
+    path of the HTML report) and ``rules``.
 
     :param run_id: the candidate's MLflow run, which holds the evidence (templated).
     :param model_name: registered model that the candidate is meant for (templated).
@@ -80,7 +83,7 @@ class EvaluationGateOperator(ModelControlOperator):
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         report, evidence = self._judge(run.run_id, required_text("model_name", self.model_name), policy)
-        self._store(report, evidence)
+        self._store(report, evidence, run)
         self._show(report)
         result = _result(report)
         if report.passed:
@@ -119,16 +122,20 @@ class EvaluationGateOperator(ModelControlOperator):
             )
         return evidence
 
-    def _store(self, report: GateReport, evidence: EvaluationEvidence | None) -> None:
+    def _store(self, report: GateReport, evidence: EvaluationEvidence | None, run: Run) -> None:
         html = render_gate_report(report, evidence).encode()
         document = report.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(report.run_id, contract.ARTIFACT_GATE_REPORT_HTML, html, content_type="text/html")
         self.hook.upload_artifact(
             report.run_id, contract.ARTIFACT_GATE_REPORT_JSON, document, content_type="application/json"
         )
+        if report.self_reported or contract.TAG_SELF_REPORTED in run.tags:
+            self.hook.set_tag(report.run_id, contract.TAG_SELF_REPORTED, str(report.self_reported).lower())
         self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, report.verdict.value)
 
     def _show(self, report: GateReport) -> None:
+        if report.self_reported:
+            self.log.warning("Self-reported: these metrics are the training script's own; nobody measured them again")
         self.log.info("Verdict: %s (%s)", report.verdict.value, report.reason)
         for rule in report.rules:
             self.log.info("  %-16s %-32s %s", rule.verdict.value if rule.verdict else "-", rule.rule, rule.reason)
@@ -140,6 +147,7 @@ def _result(report: GateReport) -> dict[str, Any]:
         "reason": report.reason,
         "run_id": report.run_id,
         "champion_version": report.champion_version or NO_CHAMPION,
+        "self_reported": report.self_reported,
         "report": contract.ARTIFACT_GATE_REPORT_HTML,
         "rules": [rule.model_dump(mode="json") for rule in report.rules],
     }

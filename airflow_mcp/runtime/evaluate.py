@@ -1,4 +1,7 @@
-"""Step ``evaluate``: measure a candidate, and the champion, on the same rows of one pinned dataset."""
+"""Step ``evaluate``: measure a candidate, and the champion, on the same rows of one pinned dataset.
+
+Without a dataset the training script's own metrics are taken, and marked as such in the evidence.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from airflow_mcp.runtime.datasets import load_dataset, require_columns
 from airflow_mcp.runtime.environment import read_request
 from airflow_mcp.runtime.models import LoadedModel, load_model
 from airflow_mcp.runtime.scoring import ScoredModel, score_models
+from airflow_mcp.runtime.self_reported import self_report
 from airflow_mcp.runtime.slices import measure_slices
 from airflow_mcp.runtime.tracking import RunLog, library_versions
 
@@ -48,7 +52,11 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     """
     request = read_request(environ, EvaluationRequest)
     run = RunLog(request.run_id)
-    run.require_active()
+    logged = run.require_active().data.metrics
+    if request.dataset is None:
+        evidence = self_report(request, logged, (METRIC_PREFIX_CANDIDATE, METRIC_PREFIX_CHAMPION))
+        _record_evidence(run, evidence)
+        return evidence
     tested = [request.candidate, *([request.champion] if request.champion else [])]
     models = [load_model(model.model_uri) for model in tested]
     frame, pin = load_dataset(request.dataset, text_columns(models) - {request.target})
@@ -129,6 +137,10 @@ def _record(run: RunLog, evidence: EvaluationEvidence, predictions: pd.DataFrame
         metrics |= {METRIC_PREFIX_CHAMPION + name: value for name, value in evidence.champion.metrics.items()}
     run.log_metrics(metrics)
     run.log_dataset(dataset, "evaluation")
+    _record_evidence(run, evidence)
+
+
+def _record_evidence(run: RunLog, evidence: EvaluationEvidence) -> None:
     run.require_active()  # the artifact store itself would accept files for a deleted run
     run.log_text(dump_document(evidence), contract.ARTIFACT_EVIDENCE)
     _log.info("evidence stored in run %s", run.run_id)

@@ -68,13 +68,7 @@ class LoadedModel:
 
         :raises RefusedError: when the model refuses the rows or breaks on them.
         """
-        try:
-            return self._pyfunc.predict(inputs)
-        except Exception as error:  # whatever a user's model raises
-            raise RefusedError(
-                f"Model {self.uri} failed to predict {len(inputs)} rows: {type(error).__name__}: {redacted(error)}. "
-                "Nothing was recorded."
-            ) from error
+        return predict(self._pyfunc, inputs, self.uri, f"{len(inputs)} rows")
 
     def probabilities(self, inputs: Any) -> tuple[np.ndarray[Any, Any] | None, str]:
         """Ask the native model (scikit-learn and its kin) for class probabilities.
@@ -111,10 +105,20 @@ class LoadedModel:
 
 
 def load_model(uri: str) -> LoadedModel:
-    """Load a model as ``mlflow.pyfunc`` does.
+    """Load a model whose inputs are columns of a dataset.
+
+    :param uri: as in :func:`load_pyfunc`, which says what else is raised.
+    :raises RefusedError: when it has no usable signature.
+    """
+    return LoadedModel(uri, load_pyfunc(uri))
+
+
+def load_pyfunc(uri: str) -> Any:
+    """Load a model as ``mlflow.pyfunc`` does, with whatever signature.
 
     :param uri: ``models:/<model id>``, ``models:/<name>/<version>`` or ``runs:/<run id>/<path>``.
-    :raises RefusedError: when the code it needs is not installed, or it has no usable signature.
+    :return: MLflow's ``PyFuncModel``.
+    :raises RefusedError: when the code it needs is not installed.
     :raises MlflowError: when the server does not have it or does not answer.
     :raises FailedError: when it cannot be loaded for any other reason.
     """
@@ -123,7 +127,7 @@ def load_model(uri: str) -> LoadedModel:
     _log.info("load model %s", uri)
     try:
         with mlflow_errors(f"load model {uri}"):
-            pyfunc = mlflow.pyfunc.load_model(uri, suppress_warnings=True)
+            return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
     except FailedError:
         raise
     except ModuleNotFoundError as error:
@@ -136,7 +140,23 @@ def load_model(uri: str) -> LoadedModel:
             f"Model {uri} cannot be loaded: {type(error).__name__}: {redacted(error)}. Its libraries may have other "
             "versions here than where it was trained. Nothing was measured."
         ) from error
-    return LoadedModel(uri, pyfunc)
+
+
+def predict(pyfunc: Any, inputs: Any, uri: str, what: str) -> Any:
+    """Call a model as MLflow would serve it.
+
+    :param pyfunc: MLflow's ``PyFuncModel``.
+    :param inputs: what it takes.
+    :param uri: its address, for the message.
+    :param what: what it is asked to predict, for the message.
+    :raises RefusedError: when the model refuses the inputs or breaks on them.
+    """
+    try:
+        return pyfunc.predict(inputs)
+    except Exception as error:  # whatever a user's model raises
+        raise RefusedError(
+            f"Model {uri} failed to predict {what}: {type(error).__name__}: {redacted(error)}. Nothing was recorded."
+        ) from error
 
 
 def one_prediction_per_row(output: Any, rows: int, uri: str) -> np.ndarray[Any, Any]:

@@ -251,3 +251,77 @@ def test_an_unknown_model_is_named(world: World, run: Run) -> None:
     assert outcome.state != "success"
     assert f"m-{'0' * 32}" in str(outcome.error)
     assert "error:" in str(outcome.error)
+
+
+# --- without a dataset: what the training script reported -----------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def talkative(mlflow_server: MlflowServer) -> Trained:
+    """A model with an input example, whose script logged metrics: good ones, a NaN, and a latency of its own."""
+    import mlflow
+    import pandas as pd
+    from sklearn.tree import DecisionTreeClassifier
+
+    frame = pd.DataFrame({"x1": [float(n % 7) for n in range(70)]})
+    labels = (frame["x1"] > 3).astype("int64")
+    mlflow.set_tracking_uri(mlflow_server.url)
+    with mlflow.start_run() as run:
+        mlflow.log_metrics({"accuracy": 0.97, "val/f1": 0.9, "loss": float("nan"), "latency_ms": 0.001})
+        info = mlflow.sklearn.log_model(
+            DecisionTreeClassifier(random_state=0).fit(frame, labels),
+            name="model",
+            input_example=frame.head(3),
+            pip_requirements=[],
+            serialization_format="cloudpickle",
+        )
+    return Trained(run.info.run_id, info.model_id)
+
+
+def self_report(world: World, run_id: str, model_uri: str, **options: Any) -> TaskOutcome:
+    given: dict[str, Any] = {"run_id": run_id, "model_uri": model_uri, "model_name": world.model_name, **options}
+    return world.run(EvaluateModelOperator, latency_calls=5, **given)
+
+
+def test_without_a_dataset_the_scripts_metrics_count_and_latency_is_measured(
+    world: World, talkative: Trained, champion: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(world, champion)
+    outcome = self_report(world, talkative.run_id, talkative.uri)
+    assert outcome.state == "success", outcome.error
+    assert (outcome.result["self_reported"], outcome.result["rows"]) == (True, 0)
+    assert outcome.result["champion_version"] == "1"
+    text = world.artifact(talkative.run_id, contract.ARTIFACT_EVIDENCE)
+    evidence = parse_document(EvaluationEvidence, text, "evidence")
+    metrics = dict(evidence.candidate.metrics)
+    assert metrics.pop("latency_ms") > 0.001
+    assert {name: value for name, value in metrics.items() if not name.startswith("latency")} == {
+        "accuracy": 0.97,
+        "val/f1": 0.9,
+    }
+    assert evidence.candidate.undefined == {"loss": "the training script logged nan"}
+    assert evidence.champion is not None
+    assert evidence.champion.metrics == {}
+
+    no_process(monkeypatch)
+    again = self_report(world, talkative.run_id, talkative.uri, try_number=2)
+    assert (again.state, again.result) == ("success", outcome.result)
+
+
+def test_without_an_input_example_there_is_no_latency(world: World, run: Run, unsigned: Trained) -> None:
+    logged = {"accuracy": 0.9, "latency_ms": 1.0, "evaluation/accuracy": 0.1}
+    world.hook.log_batch(run.run_id, metrics=logged, timestamp_ms=1)
+    outcome = self_report(world, run.run_id, unsigned.uri)
+    assert outcome.state == "success", outcome.error
+    assert outcome.result["metrics"] == {"accuracy": 0.9}
+    text = world.artifact(run, contract.ARTIFACT_EVIDENCE)
+    undefined = parse_document(EvaluationEvidence, text, "evidence").candidate.undefined
+    assert "input example" in undefined["latency_ms"]
+
+
+def test_a_dataset_that_was_not_pushed_does_not_turn_into_self_reported_metrics(
+    world: World, run: Run, candidate: Trained
+) -> None:
+    outcome = evaluate(world, run, candidate.uri, dataset="{{ none }}")
+    assert outcome.state == "failed"
+    assert "dataset is 'None'" in str(outcome.error)

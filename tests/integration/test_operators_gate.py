@@ -208,3 +208,27 @@ def test_a_gate_killed_between_any_two_requests_is_completed_by_its_retry(world:
         assert judge(world, run, try_number=2).state == "success"
         require_stored(world, run, "passed")
     assert kills >= 4
+
+
+SELF_REPORTED: dict[str, Any] = {"self_reported": True, "dataset": None, "problem": None, "target": "", "rows": 0}
+
+
+def test_self_reported_evidence_is_marked_in_report_result_and_run(world: World, run: Run) -> None:
+    world.store_evidence(run, {"accuracy": 0.95}, **SELF_REPORTED)
+    outcome = judge(world, run, "accuracy >= 0.9")
+    assert (outcome.state, outcome.result["self_reported"]) == ("success", True)
+    assert require_stored(world, run, "passed")["self_reported"] is True
+    assert "Self-reported" in world.artifact(run, contract.ARTIFACT_GATE_REPORT_HTML).decode()
+    assert world.hook.get_run(run.run_id).tags[contract.TAG_SELF_REPORTED] == "true"
+
+    world.store_evidence(run, {"accuracy": 0.95})
+    assert judge(world, run, "accuracy >= 0.9").result["self_reported"] is False
+    assert world.hook.get_run(run.run_id).tags[contract.TAG_SELF_REPORTED] == "false"
+
+
+def test_self_reported_evidence_is_never_compared_with_the_champion(world: World, run: Run) -> None:
+    world.store_evidence(run, {"accuracy": 0.95}, CHAMPION, {}, **SELF_REPORTED)
+    outcome = judge(world, run, "accuracy >= 0.9", "accuracy > champion", on_failed="skip")
+    assert outcome.state == "failed"
+    assert "self-reported metrics cannot be compared with the champion" in str(outcome.error)
+    assert require_stored(world, run, "error")["self_reported"] is True

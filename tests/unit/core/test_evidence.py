@@ -109,7 +109,7 @@ def test_a_document_cannot_be_changed(document: Any) -> None:
 
 
 def test_results_name_their_schema() -> None:
-    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/1"
+    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/2"
     assert plain(DOCUMENTS[4])["schema"] == evidence.DRIFT_SCHEMA == "airflow_mcp/drift/1"
 
 
@@ -128,13 +128,18 @@ def test_an_unknown_key_is_refused(document: Any) -> None:
     [
         (DOCUMENTS[2], {"rows": "114"}, "rows: Input should be a valid integer"),
         (DOCUMENTS[2], {"rows": True}, "rows: Input should be a valid integer"),
-        (DOCUMENTS[2], {"rows": 0}, "rows: Input should be greater than or equal to 1"),
+        (DOCUMENTS[2], {"rows": -1}, "rows: Input should be greater than or equal to 0"),
+        (DOCUMENTS[2], {"rows": 0}, "dataset, problem and rows are needed, unless self_reported is true"),
+        (DOCUMENTS[2], {"dataset": None}, "dataset, problem and rows are needed, unless self_reported is true"),
+        (DOCUMENTS[2], {"self_reported": True}, "then none is allowed"),
+        (DOCUMENTS[1], {"target": ""}, "target and problem are needed with a dataset"),
+        (DOCUMENTS[1], {"dataset": None}, "target, problem and slices need a dataset"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": "0.9"}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": True}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": None}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m"}}, "candidate.metrics: Field required"),
         (DOCUMENTS[2], {"problem": "ranking"}, "problem: Input should be 'classification' or 'regression'"),
-        (DOCUMENTS[2], {"schema": "airflow_mcp/evaluation/2"}, "schema: Input should be 'airflow_mcp/evaluation/1'"),
+        (DOCUMENTS[2], {"schema": "airflow_mcp/evaluation/3"}, "schema: Input should be 'airflow_mcp/evaluation/1'"),
         (DOCUMENTS[1], {"latency_calls": 0}, "latency_calls"),
         (DOCUMENTS[1], {"latency_warmup": -1}, "latency_warmup"),
         (DOCUMENTS[1], {"slices": "region"}, "slices"),
@@ -152,7 +157,7 @@ def test_a_wrong_value_is_refused_by_its_place(document: Any, changes: dict[str,
 
 
 def test_every_problem_is_told_at_once_with_the_source() -> None:
-    text = changed(DOCUMENTS[2], rows="x", surprise=1, problem=None)
+    text = changed(DOCUMENTS[2], rows="x", surprise=1, problem="?")
     with pytest.raises(EvidenceError) as caught:
         parse_document(EvaluationEvidence, text, "evaluation/evidence.json of MLflow run r")
     message = str(caught.value)
@@ -173,3 +178,24 @@ def test_the_positive_label_keeps_its_type(label: Any) -> None:
     request = parse_document(EvaluationRequest, changed(DOCUMENTS[1], positive_label=label), "the file")
     assert request.positive_label == label
     assert type(request.positive_label) is type(label)
+
+
+SELF_REPORTED = {"self_reported": True, "dataset": None, "problem": None, "rows": 0}
+
+
+def test_evidence_that_a_script_reported_says_so() -> None:
+    found = parse_document(EvaluationEvidence, changed(DOCUMENTS[2], **SELF_REPORTED), "the file")
+    assert (found.self_reported, found.dataset, found.rows) == (True, None, 0)
+
+
+def test_self_reported_evidence_cannot_hold_measurements_of_the_champion() -> None:
+    champion = {"model_uri": "models:/churn/3", "version": "3", "metrics": {"rmse": 1.0}}
+    with pytest.raises(EvidenceError, match="cannot hold metrics of the champion"):
+        parse_document(EvaluationEvidence, changed(DOCUMENTS[2], **SELF_REPORTED, champion=champion), "the file")
+
+
+def test_evidence_of_the_first_version_is_still_read() -> None:
+    document = plain(DOCUMENTS[2])
+    del document["self_reported"]
+    old = json.dumps({**document, "schema": "airflow_mcp/evaluation/1"})
+    assert parse_document(EvaluationEvidence, old, "the file").self_reported is False

@@ -180,3 +180,20 @@ def test_a_bar_is_drawn_only_on_a_scale_from_zero(value: float, rule: str, drawn
 def test_every_verdict_has_its_colour_in_the_style() -> None:
     for verdict in ("passed", "failed", "inconclusive", "error", "none"):
         assert len(re.findall(rf"--{verdict}: #", render(evidence())[1])) == 2, verdict
+
+
+def test_self_reported_metrics_are_marked_above_everything_else() -> None:
+    found = EvaluationEvidence(
+        identity="evaluation-1",
+        run_id="c" * 32,
+        self_reported=True,
+        rows=0,
+        candidate=ModelEvidence(model_uri="models:/m-1", metrics={"accuracy": 0.99}),
+        champion=None,
+        created_at="2026-11-21T02:00:00+00:00",
+    )
+    page = render(found, "accuracy >= 0.9")[1]
+    assert 0 < page.index("<strong>Self-reported.</strong>") < page.index("<h2>Rules</h2>")
+    assert "Metrics of the training script" in page
+    assert "on the same rows" not in page
+    assert "Self-reported" not in render(evidence())[1]

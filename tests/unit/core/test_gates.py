@@ -181,8 +181,42 @@ def test_the_report_says_what_was_judged_and_survives_json() -> None:
     assert report.dataset == DatasetPin(uri="data/holdout.csv", version="v7", hash="sha256:ab")
     assert report.reason == "all rules hold (1)"
     text = report.model_dump_json(by_alias=True)
-    assert '"schema":"airflow_mcp/gate/1"' in text
+    assert '"schema":"airflow_mcp/gate/2"' in text
     assert GateReport.model_validate_json(text) == report
+
+
+def self_reported(metrics: dict[str, float]) -> EvaluationEvidence:
+    return EvaluationEvidence(
+        identity="evaluation-1",
+        run_id=CANDIDATE_RUN,
+        self_reported=True,
+        rows=0,
+        candidate=model(metrics),
+        champion=champion({}),
+        created_at="2026-11-21T02:00:00+00:00",
+    )
+
+
+def test_self_reported_metrics_are_judged_by_numbers_and_the_report_says_whose_they_are() -> None:
+    report = judge(self_reported({"accuracy": 0.95}), "accuracy >= 0.92")
+    assert (report.verdict, report.self_reported, report.dataset, report.champion_version) == (
+        Verdict.PASSED,
+        True,
+        None,
+        "3",
+    )
+
+
+def test_self_reported_metrics_are_never_compared_with_the_champion() -> None:
+    report = judge(self_reported({"accuracy": 0.95}), "accuracy >= 0.92", "accuracy > champion")
+    assert report.verdict is Verdict.ERROR
+    assert [rule.verdict for rule in report.rules] == [Verdict.PASSED, Verdict.ERROR]
+    assert "accuracy > champion: refused: self-reported metrics cannot be compared" in report.reason
+
+
+def test_a_latency_that_was_not_measured_is_not_a_pass() -> None:
+    report = judge(self_reported({"accuracy": 0.95}), "accuracy >= 0.92", "latency_ms <= 150")
+    assert report.verdict is Verdict.INCONCLUSIVE
 
 
 def test_unusable_evidence_is_an_error_that_never_passes() -> None:

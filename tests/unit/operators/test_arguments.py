@@ -44,6 +44,7 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target is ''; a non-empty text is needed"),
     (EvaluateModelOperator, {**EVALUATE, "problem": "ranking"}, "problem is 'ranking'; allowed: classification, reg"),
     (EvaluateModelOperator, {**EVALUATE, "latency_calls": 0}, "latency_calls is 0; allowed: 1 or more"),
+    (EvaluateModelOperator, {**EVALUATE, "dataset": None}, "dataset is None, .* target, problem, .* mean nothing then"),
     (EvaluationGateOperator, {**GATE, "on_failed": "stop"}, "on_failed is 'stop'; allowed: fail, skip"),
     (DriftCheckOperator, {**DRIFT, "on_inconclusive": "skip"}, "on_inconclusive is 'skip'; allowed: fail, continue"),
     (DriftCheckOperator, {**DRIFT, "numerical_method": "magic"}, "numerical_method is 'magic'; allowed: "),
