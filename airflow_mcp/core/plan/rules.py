@@ -1,0 +1,34 @@
+"""What is filled in when a pipeline file does not say it; the docs and ``airflow-mcp plan`` show these words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from airflow_mcp.core.plan.entities import FILLED_IN
+
+FilledStage = Literal[
+    "begin", "pin_data", "train", "evaluate", "select", "gate", "register", "promote", "source", "on_unchanged"
+]
+
+FILL_IN_RULES: Mapping[FilledStage, str] = {
+    "begin": "every run first settles what it is about: hash of the spec, commit, version of the data and the reason",
+    "pin_data": "spec.data is given, so one version of it is chosen and hashed once for all later steps",
+    "train": "every pipeline trains",
+    "evaluate": "a model is measured before it is judged",
+    "select": "spec.candidates are given, so one of them is picked before the gate",
+    "gate": "no model is registered unless its thresholds hold; evaluate.metricsThreshold are the gate's rules too",
+    "register": "a model that passes the gate becomes a version, unless spec.stopAfter says otherwise",
+    "promote": "a version that passed the gate becomes the champion, unless spec.stopAfter says otherwise",
+    "source": 'in prod the code is the newest release tag (tags: "v*") unless sourceCode names another',
+    "on_unchanged": "with candidates every run trains all of them: the pick needs all of them",
+}
+"""Stage or subject to the rule in words."""
+
+
+def filled_in(subject: FilledStage) -> str:
+    """Write the origin of something that the file does not name.
+
+    :param subject: key of :data:`FILL_IN_RULES`.
+    """
+    return f"{FILLED_IN}{FILL_IN_RULES[subject]}"
