@@ -42,6 +42,8 @@ _LAST_LINES = 50
 _MESSAGE_LINES = 20
 _REMEMBERED_LINES = 20_000
 _GONE = 404
+_STARTUP_CHECK_SECONDS = 2
+"""Seconds between two looks at a pod that has not started; short pods are otherwise noticed late."""
 _ON_FINISH = {"delete": "delete_pod", "keep_failed": "delete_succeeded_pod", "keep": "keep_pod"}
 _OWNED = frozenset(
     {
@@ -270,7 +272,7 @@ def _build(options: PodOptions, task: BaseOperator, **arguments: Any) -> Workloa
         log_pod_spec_on_failure=False,  # it would print the environment
         container_name_log_prefix_enabled=False,
         **arguments,
-        **options.pod_kwargs,
+        **{"startup_check_interval_seconds": _STARTUP_CHECK_SECONDS, **options.pod_kwargs},
     )
 
 
