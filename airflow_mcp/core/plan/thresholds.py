@@ -43,7 +43,7 @@ def metric_direction(name: str) -> Direction:
         if name in (written, metric):
             return direction
     raise InvalidArgumentError(
-        f"whether more or less of {name!r} is better is not known; allowed without saying it: {', '.join(KNOWN_METRICS)}"
+        f"whether more or less of {name!r} is better is not known; known metrics: {', '.join(KNOWN_METRICS)}"
     )
 
 

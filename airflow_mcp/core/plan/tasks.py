@@ -1,0 +1,431 @@
+"""The tasks of a pipeline: which there are, with which arguments, and what each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow_mcp.core.plan.entities import PipelineFile, PlannedTask, Reference, TaskKind, Template
+from airflow_mcp.core.plan.params import config_overrides
+from airflow_mcp.core.plan.rules import FilledStage, filled_in
+from airflow_mcp.core.plan.thresholds import metric_direction, metric_name, threshold_rule
+from airflow_mcp.core.spec.fields import seconds_of
+from airflow_mcp.core.spec.pipeline import ModelPipeline
+from airflow_mcp.core.spec.stages import (
+    STAGES,
+    BuildStage,
+    Candidate,
+    CustomStage,
+    EvaluateStage,
+    GateStage,
+    TrainStage,
+    WorkloadResources,
+)
+
+BEGIN, PIN_DATA, SELECT = "begin", "pin_data", "select"
+DRY_RUN = Template("{{ params.dry_run }}")
+_FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
+PROD_TAGS = "v*"
+"""Pattern of the tags that production takes when the file names none."""
+
+
+class TaskPlanner:
+    """Works out the tasks of one pipeline.
+
+    :param pipeline: the pipeline with its environment merged in.
+    :param environment: ``dev``, ``test`` or ``prod``.
+    :param file: the file it was read from.
+    """
+
+    def __init__(self, pipeline: ModelPipeline, environment: str, file: PipelineFile) -> None:
+        self._spec = pipeline.spec
+        self._environment = environment
+        self._file = file
+        self._named = {stage.name: (stage, index) for index, stage in enumerate(self._spec.stages)}
+        self.model_name = self._spec.model.name or pipeline.metadata.name
+        self.experiment = self._spec.model.experiment or pipeline.metadata.name
+
+    # --- what there is -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def built_in(self) -> tuple[str, ...]:
+        """The built-in stages of this pipeline in their order; ``build`` only when the file names it."""
+        wanted = STAGES[: STAGES.index(self._spec.stop_after) + 1]
+        return tuple(name for name in wanted if name != "build" or "build" in self._named)
+
+    @cached_property
+    def custom(self) -> tuple[CustomStage, ...]:
+        """Steps of the user's own, in the order of the file."""
+        return tuple(stage for stage in self._spec.stages if isinstance(stage, CustomStage))
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """All stages, each after what it needs: a run may start at any of them."""
+        needs: dict[str, set[str]] = {stage.name: set(stage.needs) for stage in self.custom}
+        for before, name in zip(("", *self.built_in), self.built_in, strict=False):
+            named = self._named.get(name)
+            needs[name] = {*(named[0].needs if named else ()), *([before] if before else [])}
+        order: list[str] = []
+        candidates = [*self.built_in, *(stage.name for stage in self.custom)]
+        while candidates:
+            name = next((each for each in candidates if not (needs[each] - set(order)) & needs.keys()), candidates[0])
+            order.append(name)
+            candidates.remove(name)
+        return tuple(order)
+
+    @cached_property
+    def source(self) -> Mapping[str, str] | None:
+        """Where the code comes from; None for a folder beside the file."""
+        code = self._spec.source_code
+        if not code.is_remote:
+            return None
+        given = {"url": code.url, "ref": code.ref, "tags": code.tags, "path": code.path, "connection": code.connection}
+        if self._environment == "prod" and not (code.ref or code.tags):
+            given["tags"] = PROD_TAGS
+        return {name: value for name, value in given.items() if value}
+
+    def config(self, candidate: Candidate | None = None) -> dict[str, Any]:
+        """Give the config of a training: that of the file, then inline values, then the candidate's.
+
+        :param candidate: the candidate, if there are several.
+        """
+        merged = dict(self._file.config or {})
+        for values in (self._spec.config.values, candidate.config if candidate else None):
+            merged = merge(merged, values or {})
+        return merged
+
+    def tasks(self) -> Iterator[PlannedTask]:
+        """Give the tasks, each after what it needs."""
+        yield self._begin()
+        pinned = self._spec.data is None
+        for name in self.stages:
+            if name == "train" and not pinned:
+                yield self._pin_data()
+                pinned = True
+            yield from self._of_stage(name)
+
+    def _of_stage(self, name: str) -> Iterator[PlannedTask]:
+        if name == "train":
+            for candidate in self._candidates:
+                yield self._train(candidate)
+        elif name == "evaluate":
+            for candidate in self._candidates:
+                yield self._evaluate(candidate)
+            if self._spec.candidates:
+                yield self._select()
+        elif name in STAGES:
+            yield getattr(self, f"_{name}")()
+        else:
+            yield self._custom(next(stage for stage in self.custom if stage.name == name))
+
+    # --- edges and origins -----------------------------------------------------------------------------------------
+
+    @property
+    def _candidates(self) -> tuple[Candidate | None, ...]:
+        return self._spec.candidates or (None,)
+
+    def _task_ids(self, stage: str) -> tuple[str, ...]:
+        """Name the tasks whose end is the end of a stage."""
+        if stage in ("train", "evaluate"):
+            if stage == "evaluate" and self._spec.candidates:
+                return (SELECT,)
+            return tuple(_task_id(stage, candidate) for candidate in self._candidates)
+        return (stage,)
+
+    def _needs(self, stage: str, *always: str) -> tuple[str, ...]:
+        """Name what the tasks of a stage wait for: what the file says, the stage before, and ``begin`` otherwise."""
+        named = self._named.get(stage)
+        known = {*self.built_in, *(each.name for each in self.custom)}
+        wanted = [name for name in (named[0].needs if named else ()) if name in known]
+        ids = [task_id for name in wanted for task_id in self._task_ids(name)]
+        return tuple(dict.fromkeys([*always, *ids])) or (BEGIN,)
+
+    def _before(self, stage: str) -> tuple[str, ...]:
+        """Name the tasks of the built-in stage before a stage."""
+        position = self.built_in.index(stage)
+        return self._task_ids(self.built_in[position - 1]) if position else ()
+
+    def _origin(self, stage: FilledStage) -> str:
+        named = self._named.get(stage)
+        if named is None:
+            return filled_in(stage)
+        return self._line("spec", "stages", named[1])
+
+    def _line(self, *path: str | int) -> str:
+        line = self._file.lines.get(path)
+        return self._file.path if line is None else f"{self._file.path}:{line}"
+
+    def _stage(self, name: str) -> Any:
+        named = self._named.get(name)
+        return None if named is None else named[0]
+
+    # --- arguments that many tasks share ---------------------------------------------------------------------------
+
+    def _workload(
+        self,
+        image: str | None,
+        resources: WorkloadResources | None,
+        env: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        spec = self._spec
+        given = {
+            "runtime": spec.runtime,
+            "image": image,
+            "workload_resources": _resources(resources or spec.resources),
+            "env": {**spec.env, **(env or {})},
+            "kubernetes": spec.kubernetes,
+        }
+        return {name: value for name, value in given.items() if value}
+
+    def _timeout(self, name: str) -> int | None:
+        limit = getattr(self._spec.timeouts, name)
+        return None if limit is None else seconds_of(limit)
+
+    @property
+    def _checkout(self) -> dict[str, Any]:
+        """The source as workloads get it: at the commit that ``begin`` has pinned."""
+        if self.source is None:
+            return {}
+        kept = {name: self.source[name] for name in ("url", "path", "connection") if name in self.source}
+        return {"source": {**kept, "commit": Reference(BEGIN, "commit")}}
+
+    def _folder(self) -> str:
+        return str(Path(self._file.folder, self._spec.source_code.url, self._spec.source_code.path or ""))
+
+    def _script(self, candidate: Candidate | None) -> str:
+        script = (candidate.training_script if candidate else None) or self._spec.training_script
+        return script if self.source is not None else str(Path(self._folder(), script))
+
+    @property
+    def _build_image(self) -> str | None:
+        build = self._stage("build")
+        return build.image if isinstance(build, BuildStage) and build.image else self._spec.image
+
+    # --- the tasks -------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> PlannedTask:
+        arguments: dict[str, Any] = {
+            "source": dict(self.source) if self.source else None,
+            "model_name": self.model_name,
+            "experiment": self.experiment,
+            "stages": list(self.stages),
+            "start_at": Template("{{ params.start_at }}"),
+            "from_run": Template("{{ params.from_run or '' }}"),
+            "commit": Template("{{ params.commit or '' }}"),
+            "data_version": Template("{{ params.data_version }}"),
+            "reason": Template("{{ params.reason or '' }}"),
+        }
+        return PlannedTask(BEGIN, "begin", BEGIN, arguments, (), filled_in("begin"))
+
+    def _pin_data(self) -> PlannedTask:
+        data = self._spec.data
+        assert data is not None  # noqa: S101
+        arguments: dict[str, Any] = {"version": Reference(BEGIN, "data_version")}
+        if data.root is not None:
+            files = {"train": data.train, "evaluation": data.evaluation}
+            arguments |= {"root": data.root, "files": {name: file for name, file in files.items() if file}}
+        return PlannedTask(PIN_DATA, "pin_data", PIN_DATA, arguments, (BEGIN,), filled_in("pin_data"))
+
+    def _build(self) -> PlannedTask:
+        stage: BuildStage = self._stage("build")
+        command = stage.command or ("python", "-m", "py_compile", self._spec.training_script)
+        return self._step("build", stage, command, self._workload(self._build_image, stage.resources))
+
+    def _custom(self, stage: CustomStage) -> PlannedTask:
+        workload = self._workload(stage.image or self._spec.image, stage.resources, stage.env)
+        return self._step("step", stage, stage.command, workload)
+
+    def _step(
+        self, kind: TaskKind, stage: BuildStage | CustomStage, command: tuple[str, ...], workload: dict[str, Any]
+    ) -> PlannedTask:
+        arguments = {
+            "experiment": self.experiment,
+            "command": list(command),
+            "enabled": _runs(stage.name),
+            **self._checkout,
+            **workload,
+        }
+        if self.source is None:
+            arguments["folder"] = self._folder()
+        origin = self._line("spec", "stages", self._named[stage.name][1])
+        return PlannedTask(
+            stage.name, kind, stage.name, arguments, self._needs(stage.name), origin, self._timeout(kind)
+        )
+
+    def _train(self, candidate: Candidate | None) -> PlannedTask:
+        stage: TrainStage | None = self._stage("train")
+        own = candidate or stage
+        image = (candidate.image if candidate else None) or (stage.image if stage else None) or self._build_image
+        resources = (own.resources if own else None) or (stage.resources if stage else None)
+        arguments = {
+            "experiment": self.experiment,
+            "model_name": self.model_name,
+            "script": self._script(candidate),
+            "arguments": list((candidate.arguments if candidate else None) or self._spec.arguments),
+            "config": self.config(candidate) or None,
+            "config_overrides": config_overrides(self._spec) or None,
+            "dataset": Reference(PIN_DATA, "train") if self._spec.data else None,
+            "checkpoint_root": stage.checkpoints if stage else None,
+            "on_unchanged": self._on_unchanged(stage),
+            "reason": Reference(BEGIN, "reason"),
+            "adopt_run_id": _adopted("train", "run_id"),
+            **self._checkout,
+            **self._workload(image, resources),
+        }
+        pinned = (PIN_DATA,) if self._spec.data else ()
+        return PlannedTask(
+            _task_id("train", candidate),
+            "train",
+            "train",
+            {name: value for name, value in arguments.items() if value not in (None, [])},
+            self._needs("train", *self._before("train"), *pinned),
+            self._origin("train") if candidate is None else self._candidate_line(candidate),
+            self._timeout("train"),
+        )
+
+    def _on_unchanged(self, stage: TrainStage | None) -> str | Template:
+        if self._spec.candidates or (stage is not None and stage.on_unchanged == "train"):
+            return "train"
+        return _FORCE
+
+    def _candidate_line(self, candidate: Candidate) -> str:
+        return self._line("spec", "candidates", self._spec.candidates.index(candidate))
+
+    def _evaluate(self, candidate: Candidate | None) -> PlannedTask:
+        stage = self._stage("evaluate") or EvaluateStage(name="evaluate")
+        train, data = _task_id("train", candidate), self._spec.data
+        arguments: dict[str, Any] = {
+            "run_id": Reference(train, "run_id"),
+            "model_uri": Reference(train, "model_uri"),
+            "model_name": self.model_name,
+            "latency_calls": stage.latency_calls,
+            "adopt": _adopts("evaluate"),
+            **self._workload(stage.image, stage.resources),
+        }
+        if data is not None and data.evaluates:
+            arguments |= {
+                "dataset": Reference(PIN_DATA, "evaluation"),
+                "target": data.target,
+                "problem": data.problem,
+                "slices": list(stage.slices),
+            }
+            if data.positive_label is not None:
+                arguments["positive_label"] = data.positive_label
+        return PlannedTask(
+            _task_id("evaluate", candidate),
+            "evaluate",
+            "evaluate",
+            arguments,
+            self._needs("evaluate", train),
+            self._origin("evaluate"),
+            self._timeout("evaluate"),
+        )
+
+    def _select(self) -> PlannedTask:
+        chosen = self._spec.select
+        assert chosen is not None  # noqa: S101
+        ids = [(each.name, _task_id("train", each), _task_id("evaluate", each)) for each in self._spec.candidates]
+        arguments = {
+            "candidates": [
+                {
+                    "name": name,
+                    "run_id": Reference(train, "run_id"),
+                    "model_uri": Reference(train, "model_uri"),
+                    "identity": Reference(train, "identity"),
+                    "evidence_identity": Reference(evaluate, "identity"),
+                }
+                for name, train, evaluate in ids
+            ],
+            "metric": metric_name(chosen.metric),
+            "direction": chosen.direction or metric_direction(chosen.metric),
+        }
+        needs = tuple(evaluate for _, _, evaluate in ids)
+        return PlannedTask(SELECT, "select", "evaluate", arguments, needs, self._line("spec", "select"))
+
+    @property
+    def _chosen(self) -> str:
+        """The task whose run goes on."""
+        return SELECT if self._spec.candidates else "train"
+
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """The gate's rules: those of ``evaluate.metricsThreshold``, then those of ``gate.thresholds``."""
+        evaluate, gate = self._stage("evaluate"), self._stage("gate")
+        rules = [
+            threshold_rule(name, bound) for name, bound in (evaluate.metrics_threshold if evaluate else {}).items()
+        ]
+        return tuple(dict.fromkeys([*rules, *(gate.thresholds if gate else ())]))
+
+    def _gate(self) -> PlannedTask:
+        stage: GateStage | None = self._stage("gate")
+        evidence = (
+            Reference(SELECT, "evidence_identity") if self._spec.candidates else Reference("evaluate", "identity")
+        )
+        arguments = {
+            "run_id": Reference(self._chosen, "run_id"),
+            "model_name": self.model_name,
+            "thresholds": list(self.thresholds),
+            "evidence_identity": evidence,
+            "on_failed": stage.on_failed if stage else "fail",
+            "adopt": _adopts("gate"),
+        }
+        return PlannedTask(
+            "gate", "gate", "gate", arguments, self._needs("gate", *self._before("gate")), self._origin("gate")
+        )
+
+    def _register(self) -> PlannedTask:
+        arguments = {
+            "model_name": self.model_name,
+            "source": Reference(self._chosen, "model_uri"),
+            "plan_only": DRY_RUN,
+        }
+        needs = self._needs("register", *self._before("register"))
+        return PlannedTask("register", "register", "register", arguments, needs, self._origin("register"))
+
+    def _promote(self) -> PlannedTask:
+        arguments = {
+            "model_name": self.model_name,
+            "version": Reference("register", "version"),
+            "expected_champion": Reference("gate", "champion_version"),
+            "reason": Reference(BEGIN, "reason"),
+            "plan_only": DRY_RUN,
+        }
+        needs = self._needs("promote", *self._before("promote"))
+        return PlannedTask("promote", "promote", "promote", arguments, needs, self._origin("promote"))
+
+
+def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two mappings: maps merge, everything else is replaced.
+
+    :param values: the values.
+    :param over: values that go before them.
+    """
+    merged = dict(values)
+    for name, value in over.items():
+        before = merged.get(name)
+        is_map = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = merge(before, value) if is_map else value  # type: ignore[arg-type]
+    return merged
+
+
+def _task_id(stage: str, candidate: Candidate | None) -> str:
+    return stage if candidate is None else f"{stage}_{candidate.name}"
+
+
+def _resources(resources: WorkloadResources) -> dict[str, Any]:
+    return {name: value for name, value in resources.model_dump().items() if value}
+
+
+def _adopted(stage: str, key: str) -> Template:
+    """Read what a stage takes from an earlier run; an empty text when it works itself."""
+    return Template(f"{{{{ (ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] or {{}}).get('{key}', '') }}}}")
+
+
+def _adopts(stage: str) -> Template:
+    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is not none }}}}")
+
+
+def _runs(stage: str) -> Template:
+    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is none }}}}")
