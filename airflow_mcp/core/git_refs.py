@@ -1,0 +1,194 @@
+"""Which commit of a Git repository is meant: what ``git ls-remote`` answers, and the choice among it."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from airflow_mcp.exceptions import InvalidArgumentError, SourceError
+
+_HEADS, _TAGS, _PEELED = "refs/heads/", "refs/tags/", "^{}"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NO_REF = re.compile(r"[\x00-\x20\x7f]|^-")
+_AFTER_RELEASE = frozenset({"final", "fix", "ga", "hotfix", "p", "patch", "post", "r", "release", "rev", "sp"})
+_SHOWN_NAMES = 8
+
+
+@dataclass(frozen=True)
+class ResolvedRef:
+    """A commit, and the name it was found by."""
+
+    sha: str
+    """Full id of the commit; an annotated tag stands for the commit that it points at."""
+    ref: str
+    """Full name, for example ``refs/heads/main`` or ``refs/tags/v1.2``; the commit's id when it was asked for by id
+    and no branch or tag points at it: then nothing proves that the repository has it, and the checkout finds out."""
+    is_tag: bool
+    """Whether ``ref`` is a tag."""
+
+    @property
+    def name(self) -> str:
+        """The name as people write it: ``main``, ``v1.2``."""
+        return _short(self.ref)
+
+    def is_release(self, tags: str = "*") -> bool:
+        """Tell whether this is a release: a tag that matches, has a version number and is no pre-release.
+
+        :param tags: pattern of the tags' names, for example ``v*``.
+        """
+        return self.is_tag and fnmatch.fnmatchcase(self.name, tags) and _is_release(self.name, tags)
+
+
+def check_question(ref: str | None, tags: str | None) -> None:
+    """Check what to resolve: one of the two, or neither for the default branch.
+
+    :raises InvalidArgumentError: for both, or for a name that no branch or tag can have.
+    """
+    if ref and tags:
+        raise InvalidArgumentError(f"ref {ref!r} and tags {tags!r} are both given; allowed: one of them, or neither")
+    for name, text in (("ref", ref), ("tags", tags)):
+        if text and _NO_REF.search(text):
+            raise InvalidArgumentError(f"{name} is {text!r}; allowed: a name without spaces that does not begin with -")
+
+
+def ls_remote_arguments(url: str, ref: str | None, tags: str | None) -> tuple[str, ...]:
+    """Give the command line of ``git`` that asks for what is needed and no more.
+
+    :param url: checked address of the repository.
+    """
+    if asks_for_name(ref, tags):
+        return ("ls-remote", "--quiet", "--heads", "--tags", "--", url)
+    return ("ls-remote", "--quiet", "--symref", "--", url, "HEAD")
+
+
+def asks_for_name(ref: str | None, tags: str | None) -> bool:
+    """Tell whether branches and tags must be looked at; the default branch needs ``HEAD`` only."""
+    return bool(tags) or ref not in (None, "", "HEAD")
+
+
+def parse_refs(answer: str) -> tuple[dict[str, str], str]:
+    """Read an answer of ``git ls-remote``.
+
+    :param answer: its lines: an id, a tab, a name.
+    :return: full name to commit id, with the commits of annotated tags in place of the tags' own ids; and the branch
+        that ``HEAD`` stands for, or an empty text.
+    """
+    refs: dict[str, str] = {}
+    peeled: dict[str, str] = {}
+    head = ""
+    for line in answer.splitlines():
+        value, _, name = line.partition("\t")
+        if name == "HEAD" and value.startswith("ref: "):
+            head = value.removeprefix("ref: ")
+        elif name.endswith(_PEELED) and _COMMIT.fullmatch(value):
+            peeled[name.removesuffix(_PEELED)] = value
+        elif name and _COMMIT.fullmatch(value):
+            refs[name] = value
+    return refs | peeled, head
+
+
+def choose_ref(answer: str, *, url: str, ref: str | None = None, tags: str | None = None) -> ResolvedRef:
+    """Choose a commit from an answer of ``git ls-remote``.
+
+    :param answer: the answer to :func:`ls_remote_arguments`.
+    :param url: the repository, for messages.
+    :param ref: branch, tag (also by its full name ``refs/…``), or full commit id; empty is the default branch.
+    :param tags: pattern; the newest release among the matching tags is meant.
+    :raises SourceError: when there is no such name, or it is both a branch and a tag.
+    """
+    refs, head = parse_refs(answer)
+    if tags:
+        return _newest(refs, tags, url)
+    if not asks_for_name(ref, tags):
+        if "HEAD" not in refs:
+            raise SourceError(f"{url} has no default branch: it is empty, or its HEAD names no branch; name a ref")
+        return ResolvedRef(refs["HEAD"], head or "HEAD", is_tag=False)
+    name = ref or ""
+    if _COMMIT.fullmatch(name):
+        return _by_commit(refs, name)
+    full = (name,) if name.startswith("refs/") else (_HEADS + name, _TAGS + name)
+    found = [candidate for candidate in full if candidate in refs]
+    if len(found) > 1:
+        raise SourceError(f"ref {name!r} is both a branch and a tag of {url}; write {found[0]!r} or {found[1]!r}")
+    if not found:
+        raise SourceError(f"ref {name!r} is neither a branch nor a tag of {url}. {_near(name, refs)}")
+    return ResolvedRef(refs[found[0]], found[0], is_tag=found[0].startswith(_TAGS))
+
+
+def _by_commit(refs: Mapping[str, str], commit: str) -> ResolvedRef:
+    """Name a commit by a release, another tag or a branch that points at it, in this order and then by letter."""
+    names = [name for name, sha in refs.items() if sha == commit and name.startswith((_HEADS, _TAGS))]
+    if not names:
+        return ResolvedRef(commit, commit, is_tag=False)
+    best = min(names, key=lambda name: (not _is_release_ref(name), not name.startswith(_TAGS), name))
+    return ResolvedRef(commit, best, is_tag=best.startswith(_TAGS))
+
+
+def _is_release_ref(name: str) -> bool:
+    return name.startswith(_TAGS) and _is_release(_short(name), "*")
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(_HEADS).removeprefix(_TAGS)
+
+
+def _near(name: str, refs: Iterable[str]) -> str:
+    names = sorted({_short(full) for full in refs})
+    near = difflib.get_close_matches(_short(name), names, n=_SHOWN_NAMES, cutoff=0.5)
+    hint = " A commit is given by its full id." if re.fullmatch(r"[0-9a-f]{7,39}", name) else ""
+    if near:
+        return f"Near names: {', '.join(near)}.{hint}"
+    more = ", …" if len(names) > _SHOWN_NAMES else ""
+    return f"There are: {', '.join(names[:_SHOWN_NAMES]) or 'none'}{more}.{hint}"
+
+
+# --- versions ----------------------------------------------------------------------------------------------------
+
+
+def _newest(refs: Mapping[str, str], tags: str, url: str) -> ResolvedRef:
+    named = {_short(name): sha for name, sha in refs.items() if name.startswith(_TAGS)}
+    name = newest_tag(named, tags)
+    if name is None:
+        near = _near(tags, named)
+        raise SourceError(f"no tag of {url} matches {tags!r} and has a version number, such as v1.2. {near}")
+    return ResolvedRef(named[name], _TAGS + name, is_tag=True)
+
+
+def newest_tag(names: Iterable[str], pattern: str = "*") -> str | None:
+    """Choose the newest version among tags.
+
+    Numbers count by value, so that ``v1.10`` is newer than ``v1.9``. A word behind the number makes a pre-release,
+    which is older than the release: ``v2.0-rc1`` before ``v2.0``; only words such as ``hotfix`` and ``post`` do not.
+    A pre-release is chosen only when no release matches.
+
+    :param names: names of tags; those without a number do not count.
+    :param pattern: pattern with ``*``, ``?`` and ``[…]`` that the whole name must match, for example ``v*``.
+    :return: the name, or None when no version matches.
+    """
+    versions = [name for name in names if fnmatch.fnmatchcase(name, pattern) and _parts(name, pattern)]
+    return max(versions, key=lambda name: (_is_release(name, pattern), _version_order(name, pattern)), default=None)
+
+
+def _is_release(name: str, pattern: str) -> bool:
+    parts = _parts(name, pattern)
+    return bool(parts) and all(part.isdigit() or part in _AFTER_RELEASE for part in parts)
+
+
+def _parts(name: str, pattern: str) -> list[str]:
+    """Split a version into numbers and words, from the first number on; build metadata (``+…``) does not count."""
+    prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rstrip("0123456789.")
+    version = name.removeprefix(prefix).partition("+")[0].lower()
+    first = re.search(r"[0-9]", version)
+    return re.findall(r"[0-9]+|[a-z]+", version[first.start() :]) if first else []
+
+
+def _version_order(name: str, pattern: str) -> tuple[list[tuple[int, int, str]], str]:
+    order = [
+        (3, int(part), "") if part.isdigit() else (2 if part in _AFTER_RELEASE else 0, 0, part)
+        for part in _parts(name, pattern)
+    ]
+    # The end counts more than a pre-release's word and less than a further number. The name makes the order total.
+    return [*order, (1, 0, "")], name

@@ -1,0 +1,179 @@
+"""Ask a Git remote which commit a branch, a tag or a pattern of tags means, without a checkout."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import amask_secret, mask_secret
+
+from airflow_mcp.core.code_source import repository_url
+from airflow_mcp.core.git_environment import git_environment
+from airflow_mcp.core.git_refs import ResolvedRef, check_question, choose_ref, ls_remote_arguments
+from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_DEFAULT_USER = "git"
+"""Sent with a token when the connection has no login; the large hosts take any."""
+_CHUNK = 64 * 1024
+_MESSAGE_LIMIT = 500
+_AUTH = re.compile(
+    r"Authentication failed|could not read (Username|Password)|Access denied|error: 40[13]|Permission denied \("
+    r"|Host key verification failed"
+)
+_NOT_A_REPOSITORY = re.compile(
+    r"does not appear to be a git repository|is this a git repository|[Rr]epository .*not found|error: 404"
+)
+
+
+class GitRemote:
+    """A Git repository that is only asked, never checked out.
+
+    :param url: ``https``, ``http``, ``ssh`` or ``file`` URL, or ``user@host:path``; without a password.
+    :param conn_id: Airflow connection whose login and password are for an ``https`` or ``http`` URL; when it has a
+        host, the URL must be on that host. None gives none.
+    :param timeout: seconds for one command of Git, after which it is ended.
+    :raises InvalidArgumentError: for another kind of URL.
+    """
+
+    def __init__(self, url: str, conn_id: str | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        self.url = repository_url("url", url)
+        self.conn_id = conn_id
+        self.timeout = timeout
+
+    def resolve(self, ref: str | None = None, tags: str | None = None) -> ResolvedRef:
+        """Find the commit that a name means at this moment; blocks.
+
+        :param ref: branch, tag, full name (``refs/heads/…``, ``refs/tags/…``) or full commit id; None or empty is the
+            default branch. A commit id is named by the tag or branch that points at it, if one does; otherwise it is
+            given back as it is, and only a checkout finds out whether the repository has it.
+        :param tags: instead of ``ref``: a pattern such as ``v*``, of which the newest version is meant.
+        :return: the commit and its name.
+        :raises InvalidArgumentError: when arguments or connection are not usable.
+        :raises SourceError: when there is no such repository or name, or it is both a branch and a tag.
+        :raises GitAuthError: when the remote refuses the credentials, or wants some.
+        :raises GitRemoteError: when the remote does not answer in time.
+        """
+        return asyncio.run(self._resolve(ref, tags, self.credentials()))
+
+    def credentials(self) -> tuple[str, str]:
+        """Read login and password of the connection, which logs hide from now on; blocks.
+
+        :return: login and password; empty texts where there is none.
+        :raises InvalidArgumentError: when the connection is not usable for this URL.
+        """
+        secrets = self._secrets(BaseHook.get_connection(self.conn_id)) if self.conn_id else ("", "")
+        for secret in _hidden(secrets):
+            mask_secret(secret)
+        return secrets
+
+    async def aresolve(self, ref: str | None = None, tags: str | None = None) -> ResolvedRef:
+        """Find the commit as :meth:`resolve` does, without blocking the event loop."""
+        return await self._resolve(ref, tags, await self._asecrets())
+
+    async def _asecrets(self) -> tuple[str, str]:
+        secrets = self._secrets(await BaseHook.aget_connection(self.conn_id)) if self.conn_id else ("", "")
+        for secret in _hidden(secrets):
+            await amask_secret(secret)
+        return secrets
+
+    async def _resolve(self, ref: str | None, tags: str | None, secrets: tuple[str, str]) -> ResolvedRef:
+        check_question(ref, tags)
+        answer = await self._git(ls_remote_arguments(self.url, ref, tags), secrets)
+        return choose_ref(answer.decode(errors="replace"), url=self.url, ref=ref, tags=tags)
+
+    def _secrets(self, connection: Connection) -> tuple[str, str]:
+        """Read login and password, and make sure that they are for this URL."""
+        login, password = connection.login or "", connection.password or ""
+        if any(character in login + password for character in "\r\n\0"):
+            raise InvalidArgumentError(
+                f"connection {self.conn_id!r}: login or password contains a line break; nothing was sent"
+            )
+        scheme, _, rest = self.url.partition("://")
+        if (login or password) and scheme not in ("https", "http"):
+            raise InvalidArgumentError(
+                f"connection {self.conn_id!r} has login or password, but {self.url!r} is not an https or http URL; for "
+                "ssh leave the connection out and give the machine an SSH key"
+            )
+        host = (connection.host or "").rpartition("://")[2].partition("/")[0].rpartition("@")[2]
+        if host and host.lower() not in _names_of_host(rest):
+            raise InvalidArgumentError(
+                f"connection {self.conn_id!r} is for the host {host!r}, but the repository is {self.url!r}; nothing "
+                "was sent to it"
+            )
+        return login or (_DEFAULT_USER if password else ""), password
+
+    async def _git(self, arguments: tuple[str, ...], secrets: tuple[str, str]) -> bytes:
+        """Run Git and return its output; whatever happens, no process of it stays behind."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "git",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=git_environment(self.url, os.environ, *secrets),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GitRemoteError(f"git cannot be started ({error.strerror}); is it installed and in PATH?") from None
+        try:
+            async with asyncio.timeout(self.timeout):
+                output, complaint = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+                code = await process.wait()
+        except TimeoutError:
+            raise GitRemoteError(f"{self.url} gave no complete answer in {self.timeout:g} s") from None
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if code != 0:
+            raise self._failure(complaint.decode(errors="replace"), secrets)
+        return output
+
+    def _failure(self, complaint: str, secrets: tuple[str, str]) -> Exception:
+        for secret in _hidden(secrets):
+            complaint = complaint.replace(secret, "***")
+        said = " ".join(complaint.split())[-_MESSAGE_LIMIT:] or "nothing"
+        if _AUTH.search(complaint):
+            given = f"the credentials of connection {self.conn_id!r}" if self.conn_id else "access without a connection"
+            return GitAuthError(f"{self.url} refuses {given}. Git said: {said}")
+        if _NOT_A_REPOSITORY.search(complaint):
+            return SourceError(f"{self.url} is not a Git repository, or not for this account. Git said: {said}")
+        return GitRemoteError(f"{self.url} cannot be asked. Git said: {said}")
+
+
+def _hidden(secrets: tuple[str, str]) -> list[str]:
+    """Name what must not be shown: the password, and a login that is a token itself."""
+    login, password = secrets
+    shown = [] if password not in ("", "x-oauth-basic") else [login]
+    return [secret for secret in (*shown, password) if secret]
+
+
+def _names_of_host(rest: str) -> tuple[str, str]:
+    """Give the host of what stands behind ``://``, with its port and without."""
+    authority = rest.partition("/")[0].lower()
+    return authority, authority.partition(":")[0]
+
+
+async def _read(stream: asyncio.StreamReader | None) -> bytes:
+    """Read to the end, within reason."""
+    content = bytearray()
+    while stream is not None and (chunk := await stream.read(_CHUNK)):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise GitRemoteError(f"the answer of the remote is larger than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
+
+__all__ = ["DEFAULT_TIMEOUT_SECONDS", "GitRemote", "ResolvedRef"]
