@@ -32,6 +32,11 @@ class CodeSource:
     connection: str = ""
     """Airflow connection with login and password (or token); empty for a repository that needs none."""
 
+    @property
+    def pinned(self) -> str:
+        """What decides the content: commit and folder."""
+        return f"{self.commit}:{self.path}" if self.path else self.commit
+
 
 def code_source(name: str, value: Any) -> CodeSource:
     """Read an argument that names code.

@@ -54,7 +54,7 @@ class Source:
             contract.ENV_SOURCE_FOLDER: self.code.path,
             contract.ENV_SOURCE_SCRIPT: self.script,
         }
-        return {name: value for name, value in named.items() if value}
+        return named
 
 
 CHECKOUT_ARGUMENTS = ("-P", "-m", "airflow_mcp.runtime", "checkout")

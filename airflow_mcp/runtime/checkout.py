@@ -13,17 +13,14 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.code_source import SCHEMES, CodeSource, code_source, path_inside
+from airflow_mcp.core.code_source import CodeSource, code_source, path_inside
+from airflow_mcp.core.git_environment import git_environment
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
 from airflow_mcp.runtime.environment import require
 
 _log = logging.getLogger(__name__)
-_DEFAULT_USER = "git"
-"""Sent with a token when no user name is given; the large hosts take any."""
-_KEPT = ("GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_TRACE")
 _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -34,12 +31,9 @@ _SETTINGS = (
     "gc.auto=0",
     "http.lowSpeedLimit=1000",
     "http.lowSpeedTime=60",
-    "credential.helper=",
 )
-_ANSWER = (
-    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" '
-    f'"${contract.ENV_GIT_USERNAME}" "${contract.ENV_GIT_PASSWORD}"; }}; f'
-)
+"""No program of a repository runs, its bytes stay as they are, and a stalled transfer ends."""
+_SETTING_WORDS = [word for setting in _SETTINGS for word in ("-c", setting)]
 _ERROR_LINES = 8
 _REFUSED = re.compile(r"Authentication failed|could not read (Username|Password)|Permission denied|error: 403")
 
@@ -107,21 +101,8 @@ class _Git:
 
     def __init__(self, source: CodeSource, folder: Path, environ: Mapping[str, str]) -> None:
         self._source, self._folder = source, folder
-        kept = {name: value for name, value in environ.items() if not name.startswith("GIT_") or name in _KEPT}
-        self._environ = {
-            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-            **kept,
-            contract.ENV_GIT_USERNAME: environ.get(contract.ENV_GIT_USERNAME) or _DEFAULT_USER,
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": ":".join(SCHEMES),
-            "LC_ALL": "C",
-        }
-        settings = [*_SETTINGS]
-        if environ.get(contract.ENV_GIT_PASSWORD):
-            # For this host alone: a redirect elsewhere gets nothing.
-            parts = urlsplit(source.url)
-            settings.append(f"credential.{parts.scheme}://{parts.netloc}.helper={_ANSWER}")
-        self._settings = [word for setting in settings for word in ("-c", setting)]
+        login, password = environ.get(contract.ENV_GIT_USERNAME, ""), environ.get(contract.ENV_GIT_PASSWORD, "")
+        self._environ = git_environment(source.url, environ, login, password)
 
     def inside(self, *arguments: str) -> str:
         """Run Git in the checkout.
@@ -151,7 +132,7 @@ class _Git:
         """
         try:
             done = subprocess.run(
-                ["git", *self._settings, *arguments],  # noqa: S607  (git is in PATH)
+                ["git", *_SETTING_WORDS, *arguments],  # noqa: S607  (git is in PATH)
                 capture_output=True,
                 check=False,
                 env=self._environ,
