@@ -66,7 +66,7 @@ class KubernetesBackend(WorkloadBackend):
 
         with translated_errors(lambda: "the pod of an earlier try"):
             probe = self._bare_operator(context)
-            return any(is_usable(pod) for pod in find_workload_pod(probe, identity))
+            return any(is_usable(probe, pod) for pod in find_workload_pod(probe, identity))
 
     def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:
         """Copy the logs of the pods of finished work to the task log, and remove the pods as ``on_finish`` says."""
@@ -106,21 +106,25 @@ class KubernetesBackend(WorkloadBackend):
 
     def _deferral(self, workload: Workload, deferred: TaskDeferred) -> TaskDeferred:
         from airflow_mcp.triggers.pod import WorkloadPodTrigger  # noqa: PLC0415
+        from airflow_mcp.triggers.replicas import ReplicasTrigger  # noqa: PLC0415
 
         _, arguments = deferred.trigger.serialize()
-        trigger = WorkloadPodTrigger(
-            **arguments,
-            mlflow_conn_id=self._mlflow_conn_id,
-            mlflow_run_id=workload.env.get(ENV_RUN_ID, "") if workload.owns_run else "",
-        )
+        arguments |= {
+            "mlflow_conn_id": self._mlflow_conn_id,
+            "mlflow_run_id": workload.env.get(ENV_RUN_ID, "") if workload.owns_run else "",
+        }
+        replicas = self._options.replicas
+        trigger = ReplicasTrigger(replicas=replicas, **arguments) if replicas > 1 else WorkloadPodTrigger(**arguments)
         return TaskDeferred(trigger=trigger, method_name=deferred.method_name, timeout=deferred.timeout)
 
     def _operator(self, workload: Workload, context: Context) -> WorkloadPodOperator:
-        from airflow_mcp.workloads.kubernetes_pod import workload_pod_operator  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator, workload_pod_operator  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_replicas import ReplicatedPodOperator  # noqa: PLC0415
 
+        kind = ReplicatedPodOperator if self._options.replicas > 1 else WorkloadPodOperator
         name = pod_name(workload.name, workload.labels["identity"], context["ti"].try_number)
         self._pod = workload_pod_operator(
-            workload, self._options, name=name, task=cast("BaseOperator", context["task"])
+            workload, self._options, name=name, task=cast("BaseOperator", context["task"]), kind=kind
         )
         return self._pod
 

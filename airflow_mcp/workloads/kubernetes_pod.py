@@ -23,7 +23,16 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from airflow_mcp.core.contract import ENV_RUN_ID
-from airflow_mcp.core.pod import CONTAINER, LABEL_IDENTITY, PodEnding, PodOptions, pod_manifest, read_ending
+from airflow_mcp.core.pod import (
+    CONTAINER,
+    LABEL_IDENTITY,
+    LABEL_RANK,
+    PodEnding,
+    PodOptions,
+    pod_manifest,
+    read_ending,
+)
+from airflow_mcp.core.replicas import as_leader
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     InvalidArgumentError,
@@ -32,6 +41,7 @@ from airflow_mcp.exceptions import (
     WorkloadLostError,
     WorkloadTimeoutError,
 )
+from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -56,7 +66,7 @@ _OWNED = frozenset(
 )
 
 
-_API_ERRORS = (ApiException, KubernetesApiError, KubernetesApiException, HTTPError, ConnectionError)
+API_ERRORS = (ApiException, KubernetesApiError, KubernetesApiException, HTTPError, ConnectionError)
 
 
 class _LastLines(KubernetesPodOperatorCallback):
@@ -91,7 +101,7 @@ class FreshLines:
                 yield line
 
 
-class _WorkloadPodManager(PodManager):
+class WorkloadPodManager(PodManager):
     """Copies no line twice, and knows that nothing runs in a pod that has ended.
 
     Kubernetes may still list a container as running after its log, or its pod, has ended.
@@ -106,6 +116,11 @@ class _WorkloadPodManager(PodManager):
         log = super().read_pod_logs(pod, container_name, **kwargs)
         return FreshLines(log, self._read[container_name])
 
+    def delete_pod(self, pod: models.V1Pod) -> None:
+        """Delete a pod, and with it those that train with it."""
+        delete_followers(self._client, pod)
+        super().delete_pod(pod)
+
     def container_is_running(self, pod: models.V1Pod, container_name: str) -> bool:
         """Whether a container runs."""
         current = self.read_pod(pod)
@@ -118,20 +133,20 @@ class WorkloadPodOperator(KubernetesPodOperator):
     workload: Workload | None = None
 
     def __init__(self, *, callbacks: Any = None, **kwargs: Any) -> None:
-        self._seen = _LastLines()
+        self.seen = _LastLines()
         given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
-        super().__init__(callbacks=[self._seen, *given], **kwargs)  # type: ignore[list-item]  # an instance serves too
+        super().__init__(callbacks=[self.seen, *given], **kwargs)  # type: ignore[list-item]  # an instance serves too
 
     @cached_property
     def pod_manager(self) -> PodManager:
         """Follows pods and their logs."""
-        return _WorkloadPodManager(kube_client=self.client, callbacks=self.callbacks)
+        return WorkloadPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def get_or_create_pod(self, pod_request_obj: models.V1Pod, context: Context) -> models.V1Pod:
         """Attach to the pod of an earlier try that is at work or ended well; otherwise create one."""
         workload = self._workload()
         for pod in find_workload_pod(self, workload.labels["identity"]):
-            if is_usable(pod):
+            if is_usable(self, pod):
                 self.log.info("Attaching to pod %s, which an earlier try of this task started", pod.metadata.name)
                 return pod
             self.log.info("Removing pod %s of an earlier try (%s)", pod.metadata.name, pod.status.phase)
@@ -173,31 +188,49 @@ class WorkloadPodOperator(KubernetesPodOperator):
         current = self.find_pod(remote_pod.metadata.namespace, context)
         if current is None:
             gone = f"pod {remote_pod.metadata.name} was deleted while it ran"
-            raise WorkloadLostError(_with_output(gone, tuple(self._seen.lines)))
+            raise WorkloadLostError(with_output(gone, tuple(self.seen.lines)))
         if _is_at_work(current):
             self._stop_waiting(current, sys.exception())
             return
         failed = not _ended_well(current)
         ending = read_ending(ApiClient().sanitize_for_serialization(current))
-        lines = (self._last_lines(current) or tuple(self._seen.lines)) if failed else ()
+        lines = (
+            (self.last_lines(current.metadata.name, current.metadata.namespace) or tuple(self.seen.lines))
+            if failed
+            else ()
+        )
         self.process_pod_deletion(current, reraise=False)
         if failed:
-            raise _failure(ending, lines)
+            raise pod_failure(ending, lines)
+
+    def process_pod_deletion(self, pod: models.V1Pod, *, reraise: bool = True) -> bool:
+        """Remove the pod as asked; where it stays, those that train with it have nothing left to do."""
+        is_removed = bool(super().process_pod_deletion(pod, reraise=reraise))
+        if not is_removed and pod is not None:
+            try:
+                delete_followers(self.client, pod, only_at_work=True)
+            except API_ERRORS as error:
+                self.log.warning("Pods that belong to %s may be left: %s", pod.metadata.name, error)
+        return is_removed
 
     def forget(self, pod: models.V1Pod) -> None:
         """Copy the log of a pod whose work is done to the task log, and remove the pod as asked."""
-        try:
-            self._write_logs(pod)
-        except (ApiException, HTTPError) as error:
-            self.log.warning("The log of pod %s cannot be read: %s", pod.metadata.name, type(error).__name__)
+        self.copy_log(pod)
         if _is_at_work(pod):
             self.pod_manager.delete_pod(pod)
         else:
             self.process_pod_deletion(pod, reraise=False)
 
+    def copy_log(self, pod: models.V1Pod) -> None:
+        """Copy the log of a pod, as far as it goes, to the task log."""
+        try:
+            self._write_logs(pod)
+        except (ApiException, HTTPError) as error:
+            self.log.warning("The log of pod %s cannot be read: %s", pod.metadata.name, type(error).__name__)
+
     def _stop_waiting(self, pod: models.V1Pod, error: BaseException | None) -> None:
         """Leave a pod at work where only Kubernetes is in trouble; otherwise (the task's time is up) delete it."""
-        if isinstance(error, _API_ERRORS):
+        if isinstance(error, API_ERRORS):
             self.log.warning("Pod %s is at work and goes on", pod.metadata.name)
             return
         self.log.info("Deleting pod %s, which is at work", pod.metadata.name)
@@ -209,11 +242,12 @@ class WorkloadPodOperator(KubernetesPodOperator):
         if self.pod is None and event["status"] != "success" and isinstance(sys.exception(), AirflowException):
             raise WorkloadLostError(f"pod {event['name']} is gone: deleted, or lost with its node")
 
-    def _last_lines(self, pod: models.V1Pod) -> tuple[str, ...]:
+    def last_lines(self, name: str, namespace: str) -> tuple[str, ...]:
+        """Read the last lines of a pod's log; none when it cannot be read."""
         try:
             answer = self.client.read_namespaced_pod_log(
-                pod.metadata.name,
-                pod.metadata.namespace,
+                name,
+                namespace,
                 container=CONTAINER,
                 tail_lines=_LAST_LINES,
                 _preload_content=False,  # the client would return the repr of the bytes
@@ -229,7 +263,12 @@ class WorkloadPodOperator(KubernetesPodOperator):
 
 
 def workload_pod_operator(
-    workload: Workload, options: PodOptions, *, name: str, task: BaseOperator
+    workload: Workload,
+    options: PodOptions,
+    *,
+    name: str,
+    task: BaseOperator,
+    kind: type[WorkloadPodOperator] = WorkloadPodOperator,
 ) -> WorkloadPodOperator:
     """Build the pod operator of one workload.
 
@@ -237,22 +276,26 @@ def workload_pod_operator(
     :param options: how it runs.
     :param name: name of a new pod; also that of its ConfigMap and Secret.
     :param task: the task it runs for.
+    :param kind: class of the operator.
     """
     run_id = workload.env.get(ENV_RUN_ID, "")
     manifest = pod_manifest(workload, options, name=name, run_id=run_id, companion=name)
-    operator = _build(options, task, name=name, full_pod_spec=PodGenerator.deserialize_model_dict(manifest))
+    manifest = as_leader(manifest, workload, options)
+    operator = _build(kind, options, task, name=name, full_pod_spec=PodGenerator.deserialize_model_dict(manifest))
     operator.workload = workload
     return operator
 
 
 def bare_pod_operator(options: PodOptions, *, task: BaseOperator) -> WorkloadPodOperator:
     """Build a pod operator that only looks."""
-    return _build(options, task, name="probe")
+    return _build(WorkloadPodOperator, options, task, name="probe")
 
 
-def _build(options: PodOptions, task: BaseOperator, **arguments: Any) -> WorkloadPodOperator:
+def _build(
+    kind: type[WorkloadPodOperator], options: PodOptions, task: BaseOperator, **arguments: Any
+) -> WorkloadPodOperator:
     _check_pod_kwargs(options.pod_kwargs)
-    return WorkloadPodOperator(
+    return kind(
         task_id=task.task_id,
         namespace=options.namespace,
         kubernetes_conn_id=options.kubernetes_conn_id,
@@ -294,17 +337,19 @@ def _check_pod_kwargs(given: dict[str, Any]) -> None:
 
 
 def find_workload_pod(operator: WorkloadPodOperator, identity: str) -> list[models.V1Pod]:
-    """Find the pods of a piece of work that are not being deleted, newest first."""
+    """Find the pods of a piece of work that are not being deleted, newest first; of several ranks only rank 0."""
     namespace = namespace_of(operator)
     found = operator.client.list_namespaced_pod(namespace, label_selector=f"{LABEL_IDENTITY}={identity}").items
-    alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
+    leaders = [pod for pod in found if pod.metadata.labels.get(LABEL_RANK, "0") == "0"]
+    alive = [pod for pod in leaders if pod.metadata.deletion_timestamp is None]
     return sorted(alive, key=lambda pod: pod.metadata.creation_timestamp, reverse=True)
 
 
-def is_usable(pod: models.V1Pod) -> bool:
-    """Whether a pod is under way or has ended well."""
+def is_usable(operator: WorkloadPodOperator, pod: models.V1Pod) -> bool:
+    """Whether a pod is under way or has ended well, and those that train with it, if any, have not failed."""
     ended = _terminated(pod)
-    return bool(pod.status.phase != PodPhase.FAILED and (ended is None or ended.exit_code == 0))
+    is_sound = pod.status.phase != PodPhase.FAILED and (ended is None or ended.exit_code == 0)
+    return bool(is_sound and not failures_of(operator.client, pod))
 
 
 def _terminated(pod: models.V1Pod) -> models.V1ContainerStateTerminated | None:
@@ -342,8 +387,8 @@ def _create_companions(operator: WorkloadPodOperator, workload: Workload, pod: m
         body = {"metadata": metadata, "data": {file.name: file.content for file in workload.files}}
         _create_or_replace(operator.client, "config_map", namespace, body)
         created.append("config_map")
-    if workload.secret_env:
-        body = {"metadata": metadata, "type": "Opaque", "stringData": dict(workload.secret_env)}
+    if workload.all_secrets:
+        body = {"metadata": metadata, "type": "Opaque", "stringData": workload.all_secrets}
         _create_or_replace(operator.client, "secret", namespace, body)
         created.append("secret")
     return created
@@ -384,8 +429,14 @@ def _refused_pod(pod: Any, error: Exception) -> Exception:
     return error
 
 
-def _failure(ending: PodEnding, lines: tuple[str, ...]) -> WorkloadError:
-    message = _with_output(ending.describe(), lines)
+def pod_failure(ending: PodEnding, lines: tuple[str, ...], says: str = "") -> WorkloadError:
+    """Make the error of a pod that did not end well.
+
+    :param ending: how it ended.
+    :param lines: the last lines of its output.
+    :param says: what to say; empty describes the ending.
+    """
+    message = with_output(says or ending.describe(), lines)
     if ending.is_timeout:
         return WorkloadTimeoutError(message)
     if ending.is_lost:
@@ -393,7 +444,8 @@ def _failure(ending: PodEnding, lines: tuple[str, ...]) -> WorkloadError:
     return WorkloadFailedError(message, -1 if ending.exit_code is None else ending.exit_code, lines)
 
 
-def _with_output(message: str, lines: tuple[str, ...]) -> str:
+def with_output(message: str, lines: tuple[str, ...]) -> str:
+    """Add the last lines of an output to a message."""
     tail = "\n".join(lines[-_MESSAGE_LINES:])
     return message + (f"\nLast lines of its output:\n{tail}" if tail else "\nIts output cannot be read.")
 
@@ -408,7 +460,7 @@ def translated_errors(what: Callable[[], str]) -> Iterator[None]:
         yield
     except PodNotFoundException as error:
         raise WorkloadLostError(f"{what()} is gone: deleted, or lost with its node ({error})") from error
-    except _API_ERRORS as error:
+    except API_ERRORS as error:
         if getattr(error, "status", None) == _GONE:
             raise WorkloadLostError(f"{what()} is gone: deleted, or lost with its node") from error
         how = f"answered {error}" if getattr(error, "status", None) else f"does not answer ({type(error).__name__})"

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+from typing import Any
 
 import pytest
 from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction
@@ -15,25 +16,25 @@ from airflow.triggers.base import BaseTrigger
 
 import airflow_mcp.triggers
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
+from airflow_mcp.triggers.replicas import ReplicasTrigger
 
-TRIGGERS = [
-    WorkloadPodTrigger(
-        mlflow_conn_id="mlflow_default",
-        mlflow_run_id="r1",
-        pod_name="train-abc-1",
-        pod_namespace="ml",
-        trigger_start_time=dt.datetime(2026, 11, 21, tzinfo=dt.UTC),
-        base_container_name="base",
-        kubernetes_conn_id="kubernetes_default",
-        poll_interval=1.5,
-        in_cluster=None,
-        config_dict=None,
-        startup_timeout=30,
-        schedule_timeout=60,
-        on_finish_action=OnFinishAction.DELETE_POD.value,
-        termination_grace_period=10,
-    )
-]
+POD: dict[str, Any] = {
+    "mlflow_conn_id": "mlflow_default",
+    "mlflow_run_id": "r1",
+    "pod_name": "train-abc-1",
+    "pod_namespace": "ml",
+    "trigger_start_time": dt.datetime(2026, 11, 21, tzinfo=dt.UTC),
+    "base_container_name": "base",
+    "kubernetes_conn_id": "kubernetes_default",
+    "poll_interval": 1.5,
+    "in_cluster": None,
+    "config_dict": None,
+    "startup_timeout": 30,
+    "schedule_timeout": 60,
+    "on_finish_action": OnFinishAction.DELETE_POD.value,
+    "termination_grace_period": 10,
+}
+TRIGGERS = [WorkloadPodTrigger(**POD), ReplicasTrigger(replicas=3, **POD)]
 
 
 def test_every_trigger_of_the_package_is_in_this_sweep() -> None:

@@ -1,0 +1,158 @@
+"""The pod operator of a training on several pods: it starts, watches and ends them together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, PodManager
+from kubernetes.client import models
+from kubernetes.client.exceptions import ApiException
+
+from airflow_mcp.core.pod import LABEL_GROUP
+from airflow_mcp.core.replicas import RankFailure, StartLimits, describe_failures, ended_well, group_size
+from airflow_mcp.exceptions import WorkloadError, WorkloadFailedError
+from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of, plain, release, start_followers
+from airflow_mcp.workloads.kubernetes_pod import API_ERRORS, WorkloadPodManager, WorkloadPodOperator, pod_failure
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_GONE = 404
+
+
+class _GroupPodManager(WorkloadPodManager):
+    """Creates the further ranks with the pod of rank 0; what cannot be created as a whole is not created."""
+
+    def create_pod(self, pod: models.V1Pod) -> models.V1Pod:
+        """Create rank 0, the Service, and the other ranks."""
+        leader = super().create_pod(pod)
+        try:
+            start_followers(self._client, pod, leader)
+        except API_ERRORS:
+            self.delete_pod(leader)
+            raise
+        return leader
+
+
+class ReplicatedPodOperator(WorkloadPodOperator):
+    """Runs rank 0 as any pod, and the other ranks beside it: when one of them fails, all end.
+
+    Rank 0 is followed as a pod alone would be. The others are looked at every ``poll_interval`` seconds: by a thread
+    here, by the trigger where the task is deferred.
+    """
+
+    group_error: WorkloadError | None = None
+
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """Follows rank 0 and its log."""
+        return _GroupPodManager(kube_client=self.client, callbacks=self.callbacks)
+
+    def get_or_create_pod(self, pod_request_obj: models.V1Pod, context: Context) -> models.V1Pod:
+        """Take up the whole group of an earlier try, or start one."""
+        pod = super().get_or_create_pod(pod_request_obj, context)
+        self.log.info(
+            "Output of all ranks: kubectl --namespace %s logs --prefix --selector %s=%s",
+            *(pod.metadata.namespace, LABEL_GROUP, pod.metadata.labels[LABEL_GROUP]),
+        )
+        if self._killed:  # while the group was being created
+            self.pod_manager.delete_pod(pod)
+        return pod
+
+    def execute_sync(self, context: Context) -> Any:
+        """Follow rank 0 to its end, with an eye on the others."""
+        self._stop = threading.Event()
+        try:
+            return super().execute_sync(context)
+        finally:
+            self._stop.set()
+
+    def await_pod_start(self, pod: models.V1Pod) -> None:
+        """Wait for rank 0, and begin to look at the others."""
+        threading.Thread(target=self._watch, args=(pod,), name="ranks", daemon=True).start()
+        super().await_pod_start(pod)
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the trigger; where another rank has failed, end the group."""
+        if "failed_rank" in event:
+            self._end_after(event)
+            event = {**event, "status": "success"}
+        return super().trigger_reentry(context, event)
+
+    def cleanup(
+        self,
+        pod: models.V1Pod,
+        remote_pod: models.V1Pod,
+        xcom_result: dict[str, Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Raise what ended the group, if it did not end well; otherwise clean up as for a pod alone."""
+        if self._killed or not remote_pod:
+            return
+        if self.group_error is None and (failures := failures_of(self.client, remote_pod)):
+            self._end_group(remote_pod, failures)
+        if self.group_error is not None:
+            raise self.group_error
+        super().cleanup(pod, remote_pod, xcom_result, context)
+
+    def on_kill(self) -> None:
+        """Delete every pod of the group."""
+        super().on_kill()
+        if self.pod:
+            delete_followers(self.client, self.pod)
+
+    def _watch(self, leader: models.V1Pod) -> None:
+        """Look at the other ranks until rank 0 has ended; stop rank 0 when one of them fails."""
+        while not self._stop.wait(self.poll_interval):
+            try:
+                failures = failures_of(self.client, leader, self._limits())
+                if failures and failures[0].rank:
+                    self._end_group(leader, failures)
+                    return
+            except API_ERRORS as error:
+                self.log.warning("The ranks beside %s cannot be seen now: %s", leader.metadata.name, error)
+
+    def _end_after(self, event: dict[str, Any]) -> None:
+        """End the group because the trigger saw a rank fail; return if rank 0 has ended well before that."""
+        leader = self._read(event["name"], event["namespace"])
+        if leader is None:
+            raise WorkloadFailedError(event["message"], -1)
+        self.pod = leader
+        failures = failures_of(self.client, leader, self._limits())
+        if failures:
+            self.copy_log(leader)
+            raise self._end_group(leader, failures)
+        if not ended_well(plain(leader)):
+            self.pod_manager.delete_pod(leader)
+            raise WorkloadFailedError(event["message"], -1)
+
+    def _end_group(self, leader: models.V1Pod, failures: Sequence[RankFailure]) -> WorkloadError:
+        """Read why the group failed and remove it; what failed stays if finished pods are to stay."""
+        first, size = failures[0], group_size(plain(leader))
+        lines = self.last_lines(first.ending.name, leader.metadata.namespace)
+        if first.rank == 0:
+            lines = lines or tuple(self.seen.lines)
+        self.group_error = pod_failure(first.ending, lines, describe_failures(failures, size))
+        self.log.error("%s", describe_failures(failures, size))
+        if self.on_finish_action != OnFinishAction.DELETE_POD:
+            release(self.client, leader, {failure.rank for failure in failures if failure.has_ended} - {0})
+        current = self._read(leader.metadata.name, leader.metadata.namespace)
+        if failures[0].rank == 0 and current is not None:
+            self.process_pod_deletion(current, reraise=False)
+        else:
+            self.pod_manager.delete_pod(leader)
+        return self.group_error
+
+    def _read(self, name: str, namespace: str) -> models.V1Pod | None:
+        try:
+            return self.client.read_namespaced_pod(name, namespace)
+        except ApiException as error:
+            if error.status != _GONE:
+                raise
+            return None
+
+    def _limits(self) -> StartLimits:
+        return StartLimits(schedule=self.schedule_timeout_seconds, startup=self.startup_timeout_seconds)
