@@ -14,14 +14,22 @@ from airflow_mcp.exceptions import (
     MlflowError,
     MlflowNotFoundError,
     ModelControlPlaneError,
+    PipelineSpecError,
     RefusedError,
+    SpecProblem,
     WorkloadFailedError,
 )
 
-ERRORS = [kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if kind.__module__ == exceptions.__name__]
+ERRORS = [
+    kind
+    for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+    if kind.__module__ == exceptions.__name__ and issubclass(kind, BaseException)
+]
 
 
 def make(kind: type[ModelControlPlaneError]) -> ModelControlPlaneError:
+    if issubclass(kind, PipelineSpecError):
+        return kind([SpecProblem("fraud.yaml", 3, 5, "spec.image", "what, why, what next")])
     return kind("what, why, what next", 3) if issubclass(kind, WorkloadFailedError) else kind("what, why, what next")
 
 
@@ -40,7 +48,8 @@ def test_every_error_survives_pickling(kind: type[ModelControlPlaneError], proto
     error = make(kind)
     again = pickle.loads(pickle.dumps(error, protocol))
     assert type(again) is kind
-    assert str(again) == str(error) == "what, why, what next"
+    assert str(again) == str(error)
+    assert str(again).endswith("what, why, what next")
     assert vars(again) == vars(error)
 
 
@@ -54,6 +63,11 @@ def test_an_answer_of_mlflow_keeps_its_status_and_code() -> None:
 def test_a_failed_workload_keeps_its_exit_code_and_output() -> None:
     again = pickle.loads(pickle.dumps(WorkloadFailedError("killed", -9, ["a", "b"])))
     assert (again.exit_code, again.last_lines) == (-9, ("a", "b"))
+
+
+def test_a_wrong_pipeline_file_lists_every_problem_with_its_place() -> None:
+    problems = [SpecProblem("a.yaml", 3, 5, "spec.image", "is missing"), SpecProblem("a.yaml", 1, 1, "", "is empty")]
+    assert str(PipelineSpecError(problems)) == "a.yaml:3:5: spec.image: is missing\na.yaml:1:1: is empty"
 
 
 def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -65,13 +66,17 @@ ExpandableText = Annotated[
     str, Field(min_length=1, max_length=1000, json_schema_extra={EXPANDABLE: True}), AfterValidator(_one_line)
 ]
 """One line of text in which ``${NAME:-default}`` is replaced from the environment."""
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=100)]
+_NAME = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
+Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=200)]
 """Lower-case letters, digits, ``-``, ``_`` and ``.``; begins and ends with a letter or digit."""
-StageName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9_]*[a-z0-9])?$", max_length=60)]
+_STAGE_NAME = r"^[a-z]([a-z0-9_]*[a-z0-9])?$"
+StageName = Annotated[str, StringConstraints(pattern=_STAGE_NAME, max_length=60)]
 """Lower-case letters, digits and ``_``; begins with a letter. It becomes a task id."""
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+_VARIABLE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+VariableName = Annotated[str, StringConstraints(pattern=_VARIABLE_NAME, max_length=200)]
 """Name of an environment variable."""
-MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./@]*$", max_length=200)]
+_METRIC_NAME = r"^[A-Za-z_][A-Za-z0-9_./@]*$"
+MetricName = Annotated[str, StringConstraints(pattern=_METRIC_NAME, max_length=200)]
 """Name of a metric."""
 Duration = Annotated[str, AfterValidator(parse_duration), Field(examples=["90s", "30m", "2h", "1d"])]
 """A length of time: a whole number and ``s``, ``m``, ``h`` or ``d``."""
@@ -82,12 +87,19 @@ Flag = Annotated[bool, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 ConfigValues = dict[str, Any]
 """JSON values by name."""
-Comparator = Annotated[
-    str,
-    StringConstraints(pattern=r"^\s*(>=|<=|>|<)\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"),
-    Field(max_length=60),
-]
+_COMPARATOR = r"^\s*(>=|<=|>|<)\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
+Comparator = Annotated[str, StringConstraints(pattern=_COMPARATOR, max_length=60)]
 """A bound with its direction, for example ``>= 0.92``."""
 Direction = Literal["maximize", "minimize"]
 Runtime = Annotated[str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"])]
 """``local`` or ``kubernetes``, checked after the environment is in."""
+PodSettings = dict[str, Annotated[Any, Field(json_schema_extra={EXPANDABLE: True})]]
+"""Pod options by name; text values are expandable."""
+WORDS_OF_PATTERNS: Mapping[str, str] = {
+    _NAME: "lower-case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
+    _STAGE_NAME: "lower-case letters, digits and '_', beginning with a letter",
+    _VARIABLE_NAME: "letters, digits and '_', not beginning with a digit",
+    _METRIC_NAME: "a metric: letters, digits and any of _ . / @, beginning with a letter",
+    _COMPARATOR: "a number, or >=, <=, > or < and a number, for example '>= 0.92'",
+}
+"""What the patterns allow, in words."""

@@ -11,6 +11,7 @@ from airflow_mcp.core.spec.fields import (
     ExpandableText,
     Flag,
     Name,
+    PodSettings,
     RelativePath,
     Runtime,
     SpecModel,
@@ -37,7 +38,7 @@ class Config(SpecModel):
     file: RelativePath | None = Field(None, description="YAML or JSON file beside the pipeline file.")
 
 
-ConfigField = Annotated[Config, BeforeValidator(_short_config)]
+ConfigField = Annotated[Config, BeforeValidator(_short_config, json_schema_input_type=RelativePath | ConfigValues)]
 """A mapping of values, or the path of a file."""
 
 
@@ -58,6 +59,12 @@ class SourceOverlay(SpecModel):
     tags: Text | None = Field(None, description="Pattern of release tags.")
 
 
+class DvcOverlay(SpecModel):
+    """What may differ about DVC data."""
+
+    rev: ExpandableText | None = Field(None, description="Branch, tag or commit.")
+
+
 class DataOverlay(SpecModel):
     """What may differ about the data."""
 
@@ -65,7 +72,7 @@ class DataOverlay(SpecModel):
     version: ExpandableText | None = Field(None, description="Version.")
     uri: ExpandableText | None = Field(None, description="Training data.")
     evaluation_uri: ExpandableText | None = Field(None, description="Evaluation data.")
-    rev: ExpandableText | None = Field(None, description="Version of DVC data.")
+    dvc: DvcOverlay | None = Field(None, description="Version of DVC data.")
 
 
 class Overlay(SpecModel):
@@ -77,7 +84,7 @@ class Overlay(SpecModel):
     image: ExpandableText | None = Field(None, description="Container image.")
     runtime: Runtime | None = Field(None, description="local or kubernetes.")
     resources: WorkloadResources | None = Field(None, description="What steps may use.")
-    kubernetes: dict[str, Any] | None = Field(None, description="Pod options, merged over spec.kubernetes.")
+    kubernetes: PodSettings | None = Field(None, description="Pod options, merged over spec.kubernetes.")
     env: dict[VariableName, str] | None = Field(None, description="Variables, merged over spec.env.")
     triggers: tuple[Trigger, ...] | None = Field(None, description="Triggers, in place of spec.triggers.")
     retries: Retries | None = Field(None, description="Retries, in place of spec.retries.")
@@ -114,7 +121,7 @@ class PipelineSpec(SpecModel):
     image: ExpandableText | None = Field(None, description="Container image of steps. Default: the project's.")
     runtime: Runtime | None = Field(None, description="local or kubernetes. Default: [airflow_mcp] runtime.")
     resources: WorkloadResources = Field(WorkloadResources(), description="What steps may use.")
-    kubernetes: dict[str, Any] = Field(default={}, description="Pod options, by their names in docs/kubernetes.md.")
+    kubernetes: PodSettings = Field(default={}, description="Pod options, by their names in docs/kubernetes.md.")
     env: dict[VariableName, str] = Field(default={}, description="Variables of every step; no credentials.")
     triggers: tuple[Trigger, ...] = Field(default=(), description="What starts it. Default: a person only.")
     catchup: Flag = Field(False, description="Whether missed times of cron are made up for.")

@@ -42,7 +42,7 @@ class Source(SpecModel):
         return "://" in self.url or self.url.startswith("git@")
 
 
-SourceField = Annotated[Source, BeforeValidator(_short_source)]
+SourceField = Annotated[Source, BeforeValidator(_short_source, json_schema_input_type=ExpandableText | Source)]
 """A source, or its URL alone."""
 
 

@@ -14,6 +14,7 @@ from airflow_mcp.core.spec.fields import (
     ExpandableText,
     MetricName,
     Number,
+    RelativePath,
     SpecModel,
     StageName,
     Text,
@@ -140,7 +141,7 @@ class Candidate(SpecModel):
 
     name: StageName = Field(description="Name of the candidate; its tasks are train_<name> and evaluate_<name>.")
     config: ConfigValues = Field(default={}, description="Values that are merged over spec.config.")
-    training_script: Text | None = Field(None, description="Script. Default: spec.trainingScript.")
+    training_script: RelativePath | None = Field(None, description="Script. Default: spec.trainingScript.")
     arguments: tuple[Text, ...] | None = Field(None, description="Arguments. Default: spec.arguments.")
     image: ExpandableText | None = Field(None, description="Container image. Default: that of the train stage.")
     resources: WorkloadResources | None = Field(None, description="What it may use. Default: that of the train stage.")

@@ -1,0 +1,1 @@
+"""ModelPipeline files as Dags: files are read, stubs written and plans rendered here."""

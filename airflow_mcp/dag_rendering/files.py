@@ -1,0 +1,105 @@
+"""Files as the loader reads them: bounded, inside one folder, and remembered so that a change is noticed."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from pathlib import Path
+
+from airflow_mcp.core.spec.document import MAX_BYTES, Node
+from airflow_mcp.core.spec.pipeline import API_VERSION, KIND
+from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
+
+_TRACES = (b"ModelPipeline", b"apiVersion", b"kind:", b"trainingScript")
+Stamp = tuple[int, int, int] | None
+
+
+class Files:
+    """The files that one pipeline depends on.
+
+    :param root: folder that every file must be in, also after symbolic links.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._stamps: dict[Path, Stamp] = {}
+
+    def read(self, path: Path, here: SpecProblem) -> bytes:
+        """Read a file, one byte more than allowed at most.
+
+        :param path: the file.
+        :param here: place and field to complain about when it cannot be read.
+        :raises PipelineSpecError: when it cannot be read, is no file or leads out of the folder.
+        """
+        self._stamps[path] = _stamp(path)
+        try:
+            if not path.resolve(strict=True).is_relative_to(self._root.resolve()):
+                raise PipelineSpecError(
+                    [here._replace(message=f"{path.name} leads out of {self._root.name}/; not followed")]
+                )
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise PipelineSpecError([here._replace(message=f"{path.name} is no file; allowed: a YAML file")])
+            with path.open("rb") as opened:
+                return opened.read(MAX_BYTES + 1)
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of symbolic links
+            if isinstance(error, PipelineSpecError):
+                raise
+            reason = getattr(error, "strerror", None) or str(error)
+            raise PipelineSpecError([here._replace(message=f"{path.name} cannot be read: {reason}")]) from None
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is a file of this name."""
+        self._stamps[path] = stamp = _stamp(path)
+        return stamp is not None and path.is_file()
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether there is a folder of this name."""
+        is_there = path.is_dir()
+        self._stamps[path] = (0, 0, 0) if is_there else None
+        return is_there
+
+    def unchanged(self) -> bool:
+        """Whether every file is as it was, and what was not there is still not there."""
+        return all(_unchanged(path, stamp) for path, stamp in self._stamps.items())
+
+
+def _unchanged(path: Path, stamp: Stamp) -> bool:
+    return path.is_dir() if stamp == (0, 0, 0) else _stamp(path) == stamp
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def looks_like_a_pipeline(document: Node | None, data: bytes) -> bool:
+    """Tell a pipeline, also one with a mistake in its kind, from the other YAML files of a folder.
+
+    :param document: what the file holds; None when it cannot be read.
+    :param data: bytes of the file.
+    """
+    if document is None:
+        return not _is_utf8(data) or any(trace in data for trace in _TRACES)
+    if not isinstance(document.content, dict):
+        return False
+    kind, version = (document.content.get(name) for name in ("kind", "apiVersion"))
+    if version is not None and _is_near(version.content, API_VERSION):
+        return True
+    if kind is None:
+        return "metadata" in document.content and "spec" in document.content
+    return _is_near(kind.content, KIND)
+
+
+def _is_near(value: object, wanted: str) -> bool:
+    return isinstance(value, str) and bool(difflib.get_close_matches(value.lower(), [wanted.lower()], cutoff=0.75))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(data) > MAX_BYTES  # cut within a character
+    return True

@@ -1,0 +1,328 @@
+"""ModelPipeline files of a folder, read and checked without Airflow. Nothing in a file is executed.
+
+A file is a pipeline by its ``kind``; other YAML files beside it (config of trainings, ``defaults.yaml``) are none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_mcp.core.config import ConfigFile, config_from_text, inline_config
+from airflow_mcp.core.plan.entities import FILLED_IN
+from airflow_mcp.core.spec.checks import check
+from airflow_mcp.core.spec.document import FieldPath, Node, Place, find, read_document
+from airflow_mcp.core.spec.environment import Expansion, check_environment, with_defaults, with_overlay
+from airflow_mcp.core.spec.pipeline import Environments, ModelPipeline
+from airflow_mcp.core.spec.validation import problem_at, validate
+from airflow_mcp.dag_rendering.files import Files, looks_like_a_pipeline
+from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
+
+DEFAULTS = "defaults.yaml"
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class LoadedPipeline:
+    """A pipeline for one environment, with where everything in it is written."""
+
+    pipeline: ModelPipeline
+    """Defaults, overlay and variables are in; ``spec.environments`` is empty."""
+    environment: str
+    path: Path
+    """The file, absolute."""
+    root: Path
+    """Folder of all pipelines, absolute; files are named relative to it."""
+    text: str
+    """The file as it is written."""
+    config: ConfigFile | None
+    """Config of the training; None when there is none."""
+    document: Node = field(repr=False, compare=False)
+    """The values that the pipeline was made of, with their places."""
+
+    @property
+    def file(self) -> str:
+        """Path of the file relative to ``root``, with ``/``."""
+        return self.path.relative_to(self.root).as_posix()
+
+    def is_given(self, *path: str | int) -> bool:
+        """Whether file, defaults or overlay say something about a field.
+
+        :param path: names as they are in the file, and indexes: ``"spec", "stages", 0, "image"``.
+        """
+        return len(find(self.document, path)[1]) == len(path)
+
+    def place(self, *path: str | int) -> Place:
+        """Give where a field is written; for one that is not there, the nearest field above it.
+
+        :param path: as for :meth:`is_given`.
+        """
+        return find(self.document, path)[0].place
+
+    def origin(self, *path: str | int) -> str:
+        """Say where a value comes from: ``fraud.yaml:18``, or the rule that filled it in.
+
+        :param path: as for :meth:`is_given`.
+        """
+        node = find(self.document, path)[0]
+        return node.note if node.note.startswith(FILLED_IN) else f"{node.place.file}:{node.place.line}"
+
+
+@dataclass(frozen=True)
+class BrokenPipeline:
+    """A file that cannot be used."""
+
+    path: Path
+    """The file, absolute."""
+    root: Path
+    error: PipelineSpecError
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one reading of a file gave, and what it depends on."""
+
+    result: LoadedPipeline | PipelineSpecError | None
+    """None: the file is no pipeline."""
+    files: Files
+    variables: Mapping[str, str | None]
+
+
+_CACHE: dict[tuple[str, str, str], _Read] = {}
+
+
+def load_pipeline_file(
+    path: str | Path,
+    environment: str = "dev",
+    *,
+    root: str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> LoadedPipeline:
+    """Read and check one pipeline.
+
+    :param path: the YAML file.
+    :param environment: dev, test or prod.
+    :param root: folder of all pipelines, in which ``defaults.yaml`` is looked for from the file upwards. Default: the
+        folder of the file.
+    :param variables: values of ``${NAME}``; None takes the environment of the process.
+    :raises PipelineSpecError: with every problem of the file.
+    :raises InvalidArgumentError: when the environment is none, or the file is not below ``root``.
+    """
+    file = _absolute(path)
+    folder = _absolute(root) if root is not None else file.parent
+    if not file.is_relative_to(folder):
+        raise InvalidArgumentError(f"path {path} is not below root {root}; name a file of that folder")
+    result = _load(file, folder, check_environment(environment), variables, must_be_one=True)
+    if isinstance(result, LoadedPipeline):
+        return result
+    raise _no_pipeline(file, folder) if result is None else PipelineSpecError(result.problems)
+
+
+def load_pipeline_folder(
+    folder: str | Path, environment: str = "dev", *, variables: Mapping[str, str] | None = None
+) -> list[LoadedPipeline | BrokenPipeline]:
+    """Read and check every pipeline of a folder and the folders in it; a broken one changes nothing about the others.
+
+    :param folder: folder of YAML files.
+    :param environment: dev, test or prod.
+    :param variables: values of ``${NAME}``; None takes the environment of the process.
+    :return: by path; two pipelines of one name are both broken.
+    :raises InvalidArgumentError: when the environment is none, or the folder does not exist.
+    """
+    check_environment(environment)
+    root = _absolute(folder)
+    if not root.is_dir():
+        raise InvalidArgumentError(f"folder {folder} does not exist; name the folder of the pipeline files")
+    found: list[LoadedPipeline | BrokenPipeline] = []
+    for file in pipeline_files(root):
+        result = _load(file, root, environment, variables, must_be_one=False)
+        if isinstance(result, PipelineSpecError):
+            found.append(BrokenPipeline(file, root, result))
+        elif result is not None:
+            found.append(result)
+    return _refuse_doubles(found)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would follow links, absolute() keeps ".."
+
+
+def pipeline_files(root: Path) -> Iterator[Path]:
+    """Give the YAML files of a folder and the folders in it, by name; hidden ones and defaults are left out.
+
+    :param root: the folder, absolute.
+    """
+    for here, folders, names in os.walk(root):
+        linked = [name for name in folders if _leads_out(Path(here, name), root)]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
+        yaml_names = (name for name in names if name.endswith(SUFFIXES) and name != DEFAULTS)
+        for name in sorted([*yaml_names, *linked]):
+            if not name.startswith("."):
+                yield Path(here, name)
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+
+
+def _load(
+    path: Path, root: Path, environment: str, variables: Mapping[str, str] | None, *, must_be_one: bool
+) -> LoadedPipeline | PipelineSpecError | None:
+    values = os.environ if variables is None else variables
+    key = (str(path), str(root), environment)
+    known = _CACHE.get(key)
+    is_fresh = known is not None and known.files.unchanged() and _same(known.variables, values)
+    if known is not None and is_fresh and not (must_be_one and known.result is None):
+        return known.result
+    files = Files(root)
+    expansion_problems: list[SpecProblem] = []
+    expansion = Expansion(values, expansion_problems)
+    try:
+        result: LoadedPipeline | PipelineSpecError | None = _Loading(
+            path, root, environment, files, expansion, expansion_problems
+        ).load(must_be_one=must_be_one)
+    except PipelineSpecError as error:
+        result = error.with_traceback(None)
+    _CACHE[key] = _Read(result, files, expansion.used)
+    return result
+
+
+def _same(used: Mapping[str, str | None], values: Mapping[str, str]) -> bool:
+    return all(values.get(name) == value for name, value in used.items())
+
+
+def _no_pipeline(path: Path, root: Path) -> PipelineSpecError:
+    what = "this is no ModelPipeline: kind is missing; allowed: kind: ModelPipeline"
+    return PipelineSpecError([SpecProblem(path.relative_to(root).as_posix(), 1, 1, "kind", what)])
+
+
+class _Loading:
+    """One reading of one file."""
+
+    def __init__(
+        self,
+        path: Path,
+        root: Path,
+        environment: str,
+        files: Files,
+        expansion: Expansion,
+        problems: list[SpecProblem],
+    ) -> None:
+        self._path, self._root, self._environment = path, root, environment
+        self._files, self._expansion, self._problems = files, expansion, problems
+
+    def load(self, *, must_be_one: bool) -> LoadedPipeline | None:
+        name = self._path.relative_to(self._root).as_posix()
+        data = self._files.read(self._path, SpecProblem(name, 1, 1, "", ""))
+        document = read_document(data, name, self._problems)
+        if not must_be_one and not looks_like_a_pipeline(document, data):
+            return None
+        if document is None:
+            raise PipelineSpecError(self._problems)
+        resolved = self._resolved(document)
+        pipeline = validate(ModelPipeline, resolved, self._problems)
+        if pipeline is not None:
+            check(pipeline, resolved, self._environment, self._problems)
+            self._check_scripts(pipeline, resolved)
+            config = self._config(pipeline, resolved)
+        if pipeline is None or self._problems:
+            raise PipelineSpecError(sorted(set(self._problems)))
+        spec = pipeline.spec.model_copy(update={"environments": Environments()})
+        return LoadedPipeline(
+            pipeline=pipeline.model_copy(update={"spec": spec}),
+            environment=self._environment,
+            path=self._path,
+            root=self._root,
+            text=data.decode("utf-8-sig"),
+            config=config,
+            document=resolved,
+        )
+
+    def _resolved(self, document: Node) -> Node:
+        merged = with_defaults(document, self._defaults(), self._problems)
+        return self._expansion.expand(with_overlay(merged, self._environment))
+
+    def _defaults(self) -> Node | None:
+        folder = self._path.parent
+        while True:
+            path = folder / DEFAULTS
+            if self._files.exists(path):
+                name = path.relative_to(self._root).as_posix()
+                return read_document(self._files.read(path, SpecProblem(name, 1, 1, "", "")), name, self._problems)
+            if folder == self._root:
+                return None
+            folder = folder.parent
+
+    def _check_scripts(self, pipeline: ModelPipeline, document: Node) -> None:
+        spec = pipeline.spec
+        if spec.source_code.is_remote:
+            return
+        source = self._path.parent / spec.source_code.url
+        if not self._files.is_folder(source):
+            message = (
+                f"folder {spec.source_code.url} does not exist beside {self._path.name}; name a folder or a Git URL"
+            )
+            self._problems.append(problem_at(document, ("spec", "sourceCode", "url"), message))
+            return
+        self._check_script(document, source, spec.training_script, ("spec", "trainingScript"))
+        for index, candidate in enumerate(spec.candidates):
+            if candidate.training_script is not None:
+                path: FieldPath = ("spec", "candidates", index, "trainingScript")
+                self._check_script(document, source, candidate.training_script, path)
+
+    def _check_script(self, document: Node, source: Path, script: str, field_path: FieldPath) -> None:
+        path = source / script
+        if not self._files.exists(path):
+            message = f"{script} is not in {source.name}; name a script of the source"
+        elif not path.resolve().is_relative_to(source.resolve()):
+            message = f"{script} leads out of {source.name}; allowed: a script inside the source"
+        else:
+            return
+        self._problems.append(problem_at(document, field_path, message))
+
+    def _config(self, pipeline: ModelPipeline, document: Node) -> ConfigFile | None:
+        config = pipeline.spec.config
+        try:
+            if config.file is None:
+                return inline_config(config.values) if config.values is not None else None
+            return self._config_file(config.file, document)
+        except PipelineSpecError as error:
+            self._problems.extend(error.problems)
+        except InvalidArgumentError as error:
+            self._problems.append(problem_at(document, ("spec", "config"), str(error)))
+        return None
+
+    def _config_file(self, name: str, document: Node) -> ConfigFile | None:
+        here = problem_at(document, ("spec", "config"), "")
+        path = find(document, ("spec", "config"))[0].place.file
+        file = (self._root / path).parent / name
+        data = self._files.read(file, here)
+        before = len(self._problems)
+        if not name.endswith(".json"):
+            read_document(data, file.relative_to(self._root).as_posix(), self._problems)
+        if len(self._problems) > before:
+            return None
+        try:
+            return config_from_text(file.name, data.decode("utf-8-sig"))
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise InvalidArgumentError(f"config file {name} cannot be read: {error}") from None
+
+
+def _refuse_doubles(found: list[LoadedPipeline | BrokenPipeline]) -> list[LoadedPipeline | BrokenPipeline]:
+    by_name: dict[str, list[LoadedPipeline]] = {}
+    for loaded in found:
+        if isinstance(loaded, LoadedPipeline):
+            by_name.setdefault(loaded.pipeline.metadata.name, []).append(loaded)
+    return [_double(one, by_name) if isinstance(one, LoadedPipeline) else one for one in found]
+
+
+def _double(loaded: LoadedPipeline, by_name: Mapping[str, list[LoadedPipeline]]) -> LoadedPipeline | BrokenPipeline:
+    name = loaded.pipeline.metadata.name
+    others = [other.file for other in by_name[name] if other is not loaded]
+    if not others:
+        return loaded
+    message = f"{name!r} is the name of {', '.join(others)} too; each pipeline has a name of its own"
+    problem = problem_at(loaded.document, ("metadata", "name"), message)
+    return BrokenPipeline(loaded.path, loaded.root, PipelineSpecError([problem]))
