@@ -5,15 +5,17 @@ A file is a pipeline by its ``kind``; other YAML files beside it (config of trai
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from airflow_mcp.core.config import ConfigFile, config_from_text, inline_config
-from airflow_mcp.core.plan.entities import FILLED_IN
+from airflow_mcp.core.config import CONFIG_SUFFIXES, inline_config
+from airflow_mcp.core.plan.entities import FILLED_IN, PipelineFile
 from airflow_mcp.core.spec.checks import check
-from airflow_mcp.core.spec.document import FieldPath, Node, Place, find, read_document
+from airflow_mcp.core.spec.document import MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document, walk
 from airflow_mcp.core.spec.environment import Expansion, check_environment, with_defaults, with_overlay
 from airflow_mcp.core.spec.pipeline import Environments, ModelPipeline
 from airflow_mcp.core.spec.validation import problem_at, validate
@@ -37,8 +39,8 @@ class LoadedPipeline:
     """Folder of all pipelines, absolute; files are named relative to it."""
     text: str
     """The file as it is written."""
-    config: ConfigFile | None
-    """Config of the training; None when there is none."""
+    config: Mapping[str, Any] | None = field(compare=False)
+    """What the file that ``spec.config`` names holds; None when it names none."""
     document: Node = field(repr=False, compare=False)
     """The values that the pipeline was made of, with their places."""
 
@@ -46,6 +48,12 @@ class LoadedPipeline:
     def file(self) -> str:
         """Path of the file relative to ``root``, with ``/``."""
         return self.path.relative_to(self.root).as_posix()
+
+    @property
+    def source(self) -> PipelineFile:
+        """The file as the plan needs it."""
+        lines = {path: node.place.line for path, node in walk(self.document)}
+        return PipelineFile(self.file, str(self.path.parent), self.text, lines, self.config)
 
     def is_given(self, *path: str | int) -> bool:
         """Whether file, defaults or overlay say something about a field.
@@ -282,32 +290,45 @@ class _Loading:
             return
         self._problems.append(problem_at(document, field_path, message))
 
-    def _config(self, pipeline: ModelPipeline, document: Node) -> ConfigFile | None:
+    def _config(self, pipeline: ModelPipeline, document: Node) -> Mapping[str, Any] | None:
         config = pipeline.spec.config
         try:
-            if config.file is None:
-                return inline_config(config.values) if config.values is not None else None
-            return self._config_file(config.file, document)
+            values = config.values if config.file is None else self._config_file(config.file, document)
+            inline_config(values or {})
         except PipelineSpecError as error:
             self._problems.extend(error.problems)
         except InvalidArgumentError as error:
             self._problems.append(problem_at(document, ("spec", "config"), str(error)))
+        else:
+            return None if config.file is None else values
         return None
 
-    def _config_file(self, name: str, document: Node) -> ConfigFile | None:
-        here = problem_at(document, ("spec", "config"), "")
-        path = find(document, ("spec", "config"))[0].place.file
-        file = (self._root / path).parent / name
-        data = self._files.read(file, here)
-        before = len(self._problems)
-        if not name.endswith(".json"):
-            read_document(data, file.relative_to(self._root).as_posix(), self._problems)
-        if len(self._problems) > before:
-            return None
-        try:
-            return config_from_text(file.name, data.decode("utf-8-sig"))
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise InvalidArgumentError(f"config file {name} cannot be read: {error}") from None
+    def _config_file(self, name: str, document: Node) -> Mapping[str, Any]:
+        if not name.endswith(CONFIG_SUFFIXES):
+            raise InvalidArgumentError(f"is {name!r}; allowed: a file that ends with {', '.join(CONFIG_SUFFIXES)}")
+        named_in = find(document, ("spec", "config"))[0].place.file
+        file = (self._root / named_in).parent / name
+        data = self._files.read(file, problem_at(document, ("spec", "config"), ""))
+        if name.endswith(".json"):
+            values = _json(data, name)
+        else:
+            problems: list[SpecProblem] = []
+            node = read_document(data, file.relative_to(self._root).as_posix(), problems)
+            if node is None or problems:
+                raise PipelineSpecError(problems)
+            values = plain(node)
+        if not isinstance(values, dict):
+            raise InvalidArgumentError(f"{name} holds {kind_of(values)}; allowed: a mapping of names to values")
+        return values
+
+
+def _json(data: bytes, name: str) -> Any:
+    if len(data) > MAX_BYTES:
+        raise InvalidArgumentError(f"{name} has more than {MAX_BYTES} bytes; allowed: at most that many")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"{name} cannot be read: {error}") from None
 
 
 def _refuse_doubles(found: list[LoadedPipeline | BrokenPipeline]) -> list[LoadedPipeline | BrokenPipeline]:

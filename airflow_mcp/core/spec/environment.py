@@ -19,7 +19,7 @@ from airflow_mcp.core.spec.validation import problem_at
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 RELEASE_TAGS = "v*"
-_FILLED_TAGS = f"{FILLED_IN}in prod the code is the newest release tag (tags: \"v*\") unless sourceCode names another"
+_FILLED_TAGS = f'{FILLED_IN}in prod the code is the newest release tag (tags: "v*") unless sourceCode names another'
 _EXCLUSIVE = ("ref", "tags")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 _HERE = ""
