@@ -17,6 +17,7 @@ from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
+from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.task_harness import TaskOutcome, run_task
 
@@ -35,6 +36,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
         "problem": "classification",
         **MODEL,
     },
+    SelectModelOperator: {"candidates": [{"name": "a", "run_id": "r1", "model_uri": "models:/m-1"}], "metric": "f1"},
     EvaluationGateOperator: {"run_id": "r1", "thresholds": ["accuracy >= 0.9"], **MODEL},
     RegisterModelOperator: {"source": "models:/m-1", **MODEL},
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},

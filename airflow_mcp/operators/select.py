@@ -1,0 +1,148 @@
+"""Pick the best of several trained candidates by the evidence of their evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.plan.thresholds import Direction, metric_direction
+from airflow_mcp.core.selection import (
+    Candidate,
+    Judged,
+    Leaderboard,
+    read_candidates,
+    require_all,
+    select_best,
+)
+from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError
+from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.operators.base import ModelControlOperator, choice, require_active, required_text
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_SOME_CAME_THROUGH = "all_done_min_one_success"
+
+
+class SelectModelOperator(ModelControlOperator):
+    """Hand on the best of several candidates, and store the leaderboard in the winner's MLflow run.
+
+    The value of ``metric`` comes from each candidate's evaluation evidence; all must have been evaluated on the same
+    data. The same evidence always gives the same pick: equal values are ranked in the order given. A value that is
+    missing, undefined or not finite never wins, but is listed; when no candidate has one, the task is refused.
+
+    XCom: ``run_id``, ``model_uri``, ``identity``, ``evidence_identity`` and ``name`` of the winner, and
+    ``leaderboard`` (a row per candidate).
+
+    :param candidates: mappings ``{name, run_id, model_uri}``, perhaps with ``identity`` (of the training) and
+        ``evidence_identity`` (of the evaluation that is expected), in the order that breaks ties (templated).
+    :param metric: metric of the evidence to compare, for example ``roc_auc`` (templated).
+    :param direction: ``maximize`` or ``minimize``; None takes what is known of the metric (templated).
+    :param allow_missing: whether candidates whose training or evaluation failed or was skipped are left out, instead
+        of refusing. The trigger rule is then ``all_done_min_one_success`` unless another one is given.
+    """
+
+    template_fields: Sequence[str] = ("candidates", "metric", "direction")
+    operator_extra_links = (MlflowRunLink(),)
+    ui_color = "#e8e0f5"
+
+    def __init__(
+        self,
+        *,
+        candidates: Sequence[Mapping[str, Any]],
+        metric: str,
+        direction: str | None = None,
+        allow_missing: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if allow_missing:
+            kwargs.setdefault("trigger_rule", _SOME_CAME_THROUGH)
+        super().__init__(**kwargs)
+        self.candidates = candidates
+        self.metric = metric
+        self.direction = direction
+        self.allow_missing = allow_missing
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Rank the candidates and store the leaderboard.
+
+        :raises InvalidArgumentError: when an argument is wrong, or it is not known which direction is better.
+        :raises EvidenceError: when evidence is missing or malformed, was measured on different data, or no candidate
+            has a usable value.
+        """
+        metric = required_text("metric", self.metric)
+        direction = self._direction(metric)
+        candidates = read_candidates(self.candidates)
+        judged = [self._judge(candidate) for candidate in candidates]
+        if not self.allow_missing:
+            require_all(judged)
+        leaderboard = select_best(judged, metric, direction)
+        winner = next(item for item in judged if item.candidate.name == leaderboard.winner)
+        if len({item.candidate.run_id for item in judged}) > 1 or len(judged) == 1:
+            self._store(leaderboard)
+        else:
+            self.log.info("All candidates are MLflow run %s, adopted; its leaderboard stays", winner.candidate.run_id)
+        return _result(leaderboard, winner)
+
+    def _direction(self, metric: str) -> Direction:
+        if self.direction is None:
+            return metric_direction(metric)
+        return cast("Direction", choice("direction", self.direction, get_args(Direction)))
+
+    def _judge(self, candidate: Candidate) -> Judged:
+        if candidate.is_missing:
+            return Judged(candidate, None, "its training or evaluation pushed nothing")
+        run = self.hook.get_run(candidate.run_id)
+        require_active(run)
+        source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run.run_id}"
+        try:
+            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_EVIDENCE)
+        except MlflowNotFoundError:
+            return Judged(candidate, None, f"there is no {source}")
+        evidence = parse_document(EvaluationEvidence, text, source)
+        _require_about(evidence, candidate, source)
+        return Judged(candidate, evidence)
+
+    def _store(self, leaderboard: Leaderboard) -> None:
+        best = leaderboard.rows[0]
+        run = self.hook.get_run(best.run_id)
+        self.mlflow_run_url = self.hook.run_url(run)
+        document = leaderboard.model_dump_json(by_alias=True, indent=2).encode()
+        self.hook.upload_artifact(run.run_id, contract.ARTIFACT_LEADERBOARD, document, content_type="application/json")
+        count = len(leaderboard.rows)
+        self.hook.set_tag(
+            run.run_id,
+            contract.TAG_SELECTED,
+            f"{best.name}: best of {count} by {leaderboard.metric} ({leaderboard.direction}): {best.value:.6g}",
+        )
+        self.log.info("Leaderboard:\n%s", leaderboard)
+        if leaderboard.self_reported:
+            self.log.warning("Self-reported: the training scripts logged these values; nobody measured them again")
+
+
+def _result(leaderboard: Leaderboard, winner: Judged) -> dict[str, Any]:
+    candidate = winner.candidate
+    return {
+        "run_id": candidate.run_id,
+        "model_uri": candidate.model_uri,
+        "identity": candidate.identity,
+        "evidence_identity": winner.evidence.identity if winner.evidence else "",
+        "name": candidate.name,
+        "leaderboard": [row.model_dump(mode="json") for row in leaderboard.rows],
+    }
+
+
+def _require_about(evidence: EvaluationEvidence, candidate: Candidate, source: str) -> None:
+    about = (evidence.run_id, evidence.candidate.model_uri)
+    if about != (candidate.run_id, candidate.model_uri):
+        raise EvidenceError(
+            f"candidate {candidate.name!r}: {source} is about model {about[1]} of run {about[0]}, not "
+            f"{candidate.model_uri}"
+        )
+    if candidate.evidence_identity and evidence.identity != candidate.evidence_identity:
+        raise EvidenceError(
+            f"candidate {candidate.name!r}: {source} is from evaluation {evidence.identity}, expected "
+            f"{candidate.evidence_identity}; it was evaluated again in the meantime"
+        )
