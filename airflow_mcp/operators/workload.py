@@ -28,6 +28,7 @@ from airflow_mcp.exceptions import (
     WorkloadFailedError,
     WorkloadLostError,
 )
+from airflow_mcp.hooks.connection_values import connection_values, read_connection_values
 from airflow_mcp.operators.base import ModelControlOperator, now
 from airflow_mcp.workloads.base import WorkloadBackend
 from airflow_mcp.workloads.dispatch import backend_for
@@ -47,6 +48,9 @@ class WorkloadOperator(ModelControlOperator):
     :param workload_resources: what the workload may use: ``cpu`` and ``memory`` (Kubernetes quantities), ``gpu``
         (whole GPUs).
     :param env: further environment variables, name to value. Credentials do not belong here.
+    :param connection_env: environment variables whose values are kept in Airflow connections: name to
+        ``<connection>.<field>``, with a field of ``login``, ``password``, ``host``, ``port``, ``schema``, ``uri`` or
+        ``extra.<key>``.
     :param workload_timeout: time after which the workload is stopped and the task fails; None sets no limit of
         its own (``execution_timeout`` still counts).
     :param python: interpreter for Python steps; None takes the one that runs Airflow (``local``), or ``python`` of the
@@ -68,6 +72,7 @@ class WorkloadOperator(ModelControlOperator):
         image: str | None = None,
         workload_resources: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        connection_env: Mapping[str, str] | None = None,
         workload_timeout: timedelta | None = None,
         python: str | None = None,
         kubernetes: Mapping[str, Any] | None = None,
@@ -78,6 +83,7 @@ class WorkloadOperator(ModelControlOperator):
         self.image = image
         self.workload_resources = _resources(workload_resources)
         self.env = env
+        self.connection_env = connection_values(connection_env)
         self.workload_timeout = workload_timeout
         self.python = python
         self.kubernetes = kubernetes
@@ -127,7 +133,8 @@ class WorkloadOperator(ModelControlOperator):
         :param dataset: pinned data, passed by environment.
         :param files: small files to put beside it.
         :param further: further variables of the contract, name to value.
-        :raises InvalidArgumentError: when ``env`` names a variable that the contract owns.
+        :raises InvalidArgumentError: when ``env`` or ``connection_env`` names a variable that the contract owns, or a
+            value that is to come from a connection is not there.
         """
         plain, secret = self.hook.workload_environment()
         owned = {
@@ -143,7 +150,7 @@ class WorkloadOperator(ModelControlOperator):
             name=self.task_id,
             command=tuple(command),
             env={**self._user_env(owned.keys() | secret.keys()), **owned},
-            secret_env=secret,
+            secret_env={**read_connection_values(self.connection_env), **secret},
             files=files,
             image=self.image,
             resources=self.workload_resources,
@@ -187,13 +194,12 @@ class WorkloadOperator(ModelControlOperator):
         with self.at_the_edge():
             run = self.hook.get_run(run_id)
             self.show_run(run)
-            workload = self.workload(context, command=(), run=run, identity=identity, model_name="")
-            return self._see_through(
-                context,
-                run,
-                identity,
-                lambda: self.backend.resume(workload, event, context=context, log=self.log),
-            )
+
+            def go_on() -> None:
+                workload = self.workload(context, command=(), run=run, identity=identity, model_name="")
+                self.backend.resume(workload, event, context=context, log=self.log)
+
+            return self._see_through(context, run, identity, go_on)
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
         """Read the result of a workload that has ended.
@@ -327,9 +333,12 @@ class WorkloadOperator(ModelControlOperator):
 
     def _user_env(self, owned: set[str]) -> dict[str, str]:
         given = dict(self.env or {})
-        taken = sorted(owned & given.keys())
-        if taken:
-            raise InvalidArgumentError(f"env sets {', '.join(taken)}, which the operator sets itself; remove them")
+        from_connections = {value.variable for value in self.connection_env}
+        for argument, names in (("env", given.keys()), ("connection_env", from_connections)):
+            if taken := ", ".join(sorted(owned & names)):
+                raise InvalidArgumentError(f"{argument} sets {taken}, which the operator sets itself; remove them")
+        if twice := ", ".join(sorted(given.keys() & from_connections)):
+            raise InvalidArgumentError(f"env and connection_env both set {twice}; name each in one of them")
         wrong = sorted(name for name, value in given.items() if not isinstance(value, str))
         if wrong:
             raise InvalidArgumentError(f"env has values that are not text: {', '.join(wrong)}; write them as text")
