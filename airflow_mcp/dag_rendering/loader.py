@@ -15,7 +15,7 @@ from typing import Any
 from airflow_mcp.core.config import CONFIG_SUFFIXES, inline_config
 from airflow_mcp.core.plan.entities import FILLED_IN, PipelineFile
 from airflow_mcp.core.spec.checks import check
-from airflow_mcp.core.spec.document import MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document, walk
+from airflow_mcp.core.spec.document import MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document
 from airflow_mcp.core.spec.environment import Expansion, check_environment, with_defaults, with_overlay
 from airflow_mcp.core.spec.pipeline import Environments, ModelPipeline
 from airflow_mcp.core.spec.validation import problem_at, validate
@@ -52,8 +52,8 @@ class LoadedPipeline:
     @property
     def source(self) -> PipelineFile:
         """The file as the plan needs it."""
-        lines = {path: node.place.line for path, node in walk(self.document)}
-        return PipelineFile(self.file, str(self.path.parent), self.text, lines, self.config)
+        config = self.config if self.config is not None else self.pipeline.spec.config.values
+        return PipelineFile(self.file, str(self.path.parent), self.text, self.origin, config)
 
     def is_given(self, *path: str | int) -> bool:
         """Whether file, defaults or overlay say something about a field.

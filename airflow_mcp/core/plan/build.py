@@ -12,8 +12,8 @@ from airflow_mcp.core.plan.tasks import TaskPlanner
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline
 
-_NOT_PINNED = {"triggers", "catchup", "notifications", "retries", "environments", "timeouts"}
-"""Fields of the spec that do not change what a run does: a run goes on when they are edited."""
+_NOT_PINNED = {"config", "triggers", "catchup", "notifications", "retries", "environments", "timeouts"}
+"""Fields of the spec that do not change what a run does; the config counts by what it holds, wherever it is."""
 
 
 def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) -> PipelinePlan:
@@ -25,7 +25,7 @@ def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) ->
     :raises InvalidArgumentError: when the pipeline is not valid after all.
     """
     metadata, spec = pipeline.metadata, pipeline.spec
-    planner = TaskPlanner(pipeline, environment, file)
+    planner = TaskPlanner(pipeline, file)
     return PipelinePlan(
         dag_id=metadata.name,
         environment=environment,
@@ -71,7 +71,7 @@ def spec_hash(pipeline: ModelPipeline, environment: str, file: PipelineFile) -> 
             "name": pipeline.metadata.name,
             "environment": environment,
             "spec": values,
-            "config_file": None if file.config is None else dict(file.config),
+            "config": None if file.config is None else dict(file.config),
             "overrides": overrides,
         }
     )

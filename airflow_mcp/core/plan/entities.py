@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 TaskKind = Literal["begin", "build", "pin_data", "train", "evaluate", "select", "gate", "register", "promote", "step"]
@@ -127,10 +127,10 @@ class PipelineFile:
     folder: str
     """Absolute folder of the file: relative paths of the spec begin there."""
     text: str
-    lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
-    """Line of a field by its path, for example ``("spec", "stages", 0)``; from 1."""
+    origin: Callable[..., str]
+    """Says where a field comes from (``<file>:<line>``), by its path: names and indexes."""
     config: Mapping[str, Any] | None = None
-    """What the file that ``spec.config`` names holds; None when it names none."""
+    """What ``spec.config``, or the file that it names, holds; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

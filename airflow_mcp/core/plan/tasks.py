@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,17 @@ from airflow_mcp.core.spec.stages import (
 BEGIN, PIN_DATA, SELECT = "begin", "pin_data", "select"
 DRY_RUN = Template("{{ params.dry_run }}")
 _FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
-PROD_TAGS = "v*"
-"""Pattern of the tags that production takes when the file names none."""
 
 
 class TaskPlanner:
     """Works out the tasks of one pipeline.
 
     :param pipeline: the pipeline with its environment merged in.
-    :param environment: ``dev``, ``test`` or ``prod``.
     :param file: the file it was read from.
     """
 
-    def __init__(self, pipeline: ModelPipeline, environment: str, file: PipelineFile) -> None:
+    def __init__(self, pipeline: ModelPipeline, file: PipelineFile) -> None:
         self._spec = pipeline.spec
-        self._environment = environment
         self._file = file
         self._named = {stage.name: (stage, index) for index, stage in enumerate(self._spec.stages)}
         self.model_name = self._spec.model.name or pipeline.metadata.name
@@ -82,22 +79,22 @@ class TaskPlanner:
         if not code.is_remote:
             return None
         given = {"url": code.url, "ref": code.ref, "tags": code.tags, "path": code.path, "connection": code.connection}
-        if self._environment == "prod" and not (code.ref or code.tags):
-            given["tags"] = PROD_TAGS
         return {name: value for name, value in given.items() if value}
 
     def config(self, candidate: Candidate | None = None) -> dict[str, Any]:
-        """Give the config of a training: that of the file, then inline values, then the candidate's.
+        """Give the config of a training: that of the pipeline, and over it the candidate's.
 
         :param candidate: the candidate, if there are several.
         """
-        merged = dict(self._file.config or {})
-        for values in (self._spec.config.values, candidate.config if candidate else None):
-            merged = merge(merged, values or {})
-        return merged
+        return merge(self._file.config or {}, candidate.config if candidate else {})
 
     def tasks(self) -> Iterator[PlannedTask]:
-        """Give the tasks, each after what it needs."""
+        """Give the tasks, each after what it needs; a task needs those whose results it takes."""
+        for task in self._tasks():
+            taken = (reference.task_id for reference in references(task.arguments))
+            yield replace(task, needs=tuple(dict.fromkeys((*task.needs, *taken))))
+
+    def _tasks(self) -> Iterator[PlannedTask]:
         yield self._begin()
         pinned = self._spec.data is None
         for name in self.stages:
@@ -151,11 +148,7 @@ class TaskPlanner:
         named = self._named.get(stage)
         if named is None:
             return filled_in(stage)
-        return self._line("spec", "stages", named[1])
-
-    def _line(self, *path: str | int) -> str:
-        line = self._file.lines.get(path)
-        return self._file.path if line is None else f"{self._file.path}:{line}"
+        return self._file.origin("spec", "stages", named[1])
 
     def _stage(self, name: str) -> Any:
         named = self._named.get(name)
@@ -249,7 +242,7 @@ class TaskPlanner:
         }
         if self.source is None:
             arguments["folder"] = self._folder()
-        origin = self._line("spec", "stages", self._named[stage.name][1])
+        origin = self._file.origin("spec", "stages", self._named[stage.name][1])
         return PlannedTask(
             stage.name, kind, stage.name, arguments, self._needs(stage.name), origin, self._timeout(kind)
         )
@@ -291,7 +284,7 @@ class TaskPlanner:
         return _FORCE
 
     def _candidate_line(self, candidate: Candidate) -> str:
-        return self._line("spec", "candidates", self._spec.candidates.index(candidate))
+        return self._file.origin("spec", "candidates", self._spec.candidates.index(candidate))
 
     def _evaluate(self, candidate: Candidate | None) -> PlannedTask:
         stage = self._stage("evaluate") or EvaluateStage(name="evaluate")
@@ -342,7 +335,7 @@ class TaskPlanner:
             "direction": chosen.direction or metric_direction(chosen.metric),
         }
         needs = tuple(evaluate for _, _, evaluate in ids)
-        return PlannedTask(SELECT, "select", "evaluate", arguments, needs, self._line("spec", "select"))
+        return PlannedTask(SELECT, "select", "evaluate", arguments, needs, self._file.origin("spec", "select"))
 
     @property
     def _chosen(self) -> str:
@@ -408,6 +401,21 @@ def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         is_map = isinstance(before, Mapping) and isinstance(value, Mapping)
         merged[name] = merge(before, value) if is_map else value  # type: ignore[arg-type]
     return merged
+
+
+def references(value: Any) -> Iterator[Reference]:
+    """Find the values of other tasks in arguments, at any depth.
+
+    :param value: an argument, or all of them.
+    """
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from references(each)
 
 
 def _task_id(stage: str, candidate: Candidate | None) -> str:

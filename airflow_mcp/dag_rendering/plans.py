@@ -1,0 +1,22 @@
+"""Plans of pipelines that the loader has read; Airflow is not needed."""
+
+from __future__ import annotations
+
+from airflow_mcp.core.plan.build import build_plan
+from airflow_mcp.core.plan.entities import PipelinePlan
+from airflow_mcp.dag_rendering.loader import LoadedPipeline
+from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
+
+
+def plan_pipeline(loaded: LoadedPipeline) -> PipelinePlan:
+    """Work out what a pipeline will do.
+
+    :param loaded: the pipeline for one environment.
+    :raises PipelineSpecError: when it cannot be planned after all.
+    """
+    try:
+        return build_plan(loaded.pipeline, loaded.environment, loaded.source)
+    except PipelineSpecError:
+        raise
+    except InvalidArgumentError as error:
+        raise PipelineSpecError([SpecProblem(*loaded.place("spec"), "spec", str(error))]) from None
