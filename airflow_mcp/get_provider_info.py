@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-_SUBJECTS = ("dataset", "training", "evaluation", "select", "gate", "registry", "drift", "retrain", "maintenance")
+_SUBJECTS = (
+    "dataset",
+    "training",
+    "evaluation",
+    "select",
+    "gate",
+    "registry",
+    "drift",
+    "retrain",
+    "step",
+    "maintenance",
+)
 
 
 def get_provider_info() -> dict[str, Any]:

@@ -239,6 +239,8 @@ class PodEnding(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    container: str = CONTAINER
+    """The container that decided it: the workload's own, or an init container that did not let it start."""
     node: str = ""
     phase: str = ""
     reason: str = ""
@@ -265,10 +267,11 @@ class PodEnding(BaseModel):
         if self.is_lost:
             code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
             return f"pod {self.name}{where} was deleted while it ran{code}: by a person, a drain or a preemption"
+        which = "" if self.container == CONTAINER else f" in its init container {self.container!r}"
         how = f"exit code {self.exit_code}" if self.exit_code is not None else f"phase {self.phase or 'unknown'}"
         reason = f", {self.reason}" if self.reason and self.reason != "Error" else ""
         message = f": {self.message.strip()}" if self.message.strip() else ""
-        return f"pod {self.name}{where} ended with {how}{reason}{message}{_hint(self)}"
+        return f"pod {self.name}{where} ended{which} with {how}{reason}{message}{_hint(self)}"
 
 
 _STOPPED = (137, 143)
@@ -296,8 +299,7 @@ def read_ending(pod: Mapping[str, Any]) -> PodEnding:
     :param pod: the pod as the API returns it in JSON.
     """
     status = pod.get("status") or {}
-    containers = [item for item in status.get("containerStatuses") or [] if item.get("name") == CONTAINER]
-    state = (containers[0].get("state") or {}) if containers else {}
+    container, state = _deciding_container(status)
     terminated, waiting = state.get("terminated") or {}, state.get("waiting") or {}
     unscheduled: Mapping[str, Any] = next(
         (
@@ -308,13 +310,15 @@ def read_ending(pod: Mapping[str, Any]) -> PodEnding:
         {},
     )
     spec = pod.get("spec") or {}
-    image = next((item.get("image", "") for item in spec.get("containers") or [] if item.get("name") == CONTAINER), "")
+    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    image = next((item.get("image", "") for item in containers if item.get("name") == container), "")
     sources = (terminated, {"reason": status.get("reason"), "message": status.get("message")}, waiting, unscheduled)
     own = next((source for source in sources if source.get("reason") and source.get("reason") != "Completed"), {})
     # The pod's own reason (Evicted, DeadlineExceeded) says more than the signal its container died of.
     told = sources[1] if sources[1].get("reason") else own
     return PodEnding(
         name=(pod.get("metadata") or {}).get("name", "unknown"),
+        container=container,
         node=spec.get("nodeName") or "",
         phase=status.get("phase") or "",
         reason=told.get("reason") or "",
@@ -323,6 +327,19 @@ def read_ending(pod: Mapping[str, Any]) -> PodEnding:
         image=image,
         deleted=bool((pod.get("metadata") or {}).get("deletionTimestamp")),
     )
+
+
+def _deciding_container(status: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Give name and state of the workload's container, or of the init container that keeps it from starting."""
+    containers = [item for item in status.get("containerStatuses") or [] if item.get("name") == CONTAINER]
+    state = (containers[0].get("state") or {}) if containers else {}
+    if not (state.get("terminated") or state.get("running")):
+        for item in status.get("initContainerStatuses") or []:
+            before = item.get("state") or {}
+            has_failed = (before.get("terminated") or {}).get("exitCode")
+            if has_failed or (before.get("waiting") or {}).get("reason") not in (None, "PodInitializing"):
+                return str(item.get("name")), before
+    return CONTAINER, state
 
 
 def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: str, companion: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.code_source import CodeSource, code_source, path_inside
 from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config
 from airflow_mcp.core.dataset import data_name, dataset_pin, public_uri
 from airflow_mcp.core.evidence import DatasetPin
@@ -42,6 +43,10 @@ class TrainModelOperator(WorkloadOperator):
     :param experiment: MLflow experiment; created when missing (templated).
     :param model_name: registered model that the result is meant for; recorded as a tag (templated).
     :param script: Python script to train with; runs under ``python -m airflow_mcp.runtime train`` (templated).
+    :param source: Git repository that holds the code, ``{url, commit, path, connection}``: ``commit`` is fetched where
+        the work runs, ``script`` is relative to the folder ``path`` inside it, and the command runs in that folder.
+        With an ``image`` of your own the script runs under plain ``python``, and the image needs nothing of this
+        package. None takes ``script`` from this machine (templated).
     :param command: command line to run instead of ``script``, for any language (templated).
     :param arguments: arguments of ``script`` (templated).
     :param config: mapping, or path of a YAML or JSON file; the workload finds it at ``AIRFLOW_MCP_CONFIG_PATH``
@@ -58,10 +63,12 @@ class TrainModelOperator(WorkloadOperator):
     :param reason: why this training happens; recorded as a tag (templated).
     """
 
+    is_replicable = True
     template_fields: Sequence[str] = (
         "experiment",
         "model_name",
         "script",
+        "source",
         "command",
         "arguments",
         "config",
@@ -82,6 +89,7 @@ class TrainModelOperator(WorkloadOperator):
         experiment: str,
         model_name: str = "",
         script: str | None = None,
+        source: Mapping[str, str] | None = None,
         command: Sequence[str] | None = None,
         arguments: Sequence[str] = (),
         config: Mapping[str, Any] | str | None = None,
@@ -96,6 +104,7 @@ class TrainModelOperator(WorkloadOperator):
         self.experiment = experiment
         self.model_name = model_name
         self.script = script
+        self.source = source
         self.command = command
         self.arguments = arguments
         self.config = config
@@ -119,7 +128,8 @@ class TrainModelOperator(WorkloadOperator):
         on_unchanged = choice("on_unchanged", self.on_unchanged, ON_UNCHANGED)
         config = self._config_file()
         pin = None if self.dataset is None else dataset_pin("dataset", self.dataset)
-        inputs, tags = self._inputs(config, pin)
+        source = None if self.source is None else code_source("source", self.source)
+        inputs, tags = self._inputs(config, pin, source)
         work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
         experiment_id = self.hook.get_or_create_experiment(experiment)
         existing = self._finished_attempt(experiment_id, work)
@@ -132,7 +142,7 @@ class TrainModelOperator(WorkloadOperator):
             return self._result(existing, work, reused=True)
         tags |= {contract.TAG_IDENTITY: work, contract.TAG_INPUTS: inputs.fingerprint}
         run = self.open_run(context, experiment_id, tags)
-        return self.run_workload(context, run, work, lambda: self._describe(context, run, work, config, pin))
+        return self.run_workload(context, run, work, lambda: self._describe(context, run, work, config, pin, source))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
         """Require a finished run with a model.
@@ -143,7 +153,13 @@ class TrainModelOperator(WorkloadOperator):
         return self._result(run, identity, reused=False)
 
     def _describe(
-        self, context: Context, run: Run, work: str, config: ConfigFile | None, pin: DatasetPin | None
+        self,
+        context: Context,
+        run: Run,
+        work: str,
+        config: ConfigFile | None,
+        pin: DatasetPin | None,
+        source: CodeSource | None,
     ) -> Workload:
         """Write the config into the run and describe the workload."""
         files: tuple[WorkloadFile, ...] = ()
@@ -151,16 +167,17 @@ class TrainModelOperator(WorkloadOperator):
             path = f"{contract.ARTIFACT_CONFIG_DIR}/{config.name}"
             self.hook.upload_artifact(run.run_id, path, config.text.encode(), content_type="text/plain")
             files = (WorkloadFile(contract.ENV_CONFIG_PATH, config.name, config.text),)
-        if self.script is not None and self.backend.ships_files:
+        if self.script is not None and source is None and self.backend.ships_files:
             files += (WorkloadFile(contract.ENV_SCRIPT_PATH, *_script_text(self.script)),)
         return self.workload(
             context,
-            command=self._command(),
+            command=self._command(source),
             run=run,
             identity=work,
             model_name=self.model_name,
             dataset=pin,
             files=files,
+            source=self.source_of(source, self.script or ""),
             further=self._checkpoint(work),
         )
 
@@ -171,12 +188,14 @@ class TrainModelOperator(WorkloadOperator):
         root = required_text("checkpoint_root", self.checkpoint_root)
         return {contract.ENV_CHECKPOINT_URI: f"{root.rstrip('/')}/{work}"}
 
-    def _command(self) -> tuple[str, ...]:
+    def _command(self, source: CodeSource | None) -> tuple[str, ...]:
         if self.script is None:
             return tuple(self.command or ())
+        if source is not None and self.image:
+            return (self.python or self.backend.python, self.script, *self.arguments)
         # A script that travels with the workload is found by its environment variable.
-        where = () if self.backend.ships_files else ("--script", self.script)
-        return self.runtime_command("train", *where, "--", *self.arguments)
+        is_sent = source is None and self.backend.ships_files
+        return self.runtime_command("train", *(() if is_sent else ("--script", self.script)), "--", *self.arguments)
 
     def _config_file(self) -> ConfigFile | None:
         if self.config is None:
@@ -193,13 +212,15 @@ class TrainModelOperator(WorkloadOperator):
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidArgumentError(f"config file {path} cannot be read: {error}") from None
 
-    def _inputs(self, config: ConfigFile | None, pin: DatasetPin | None) -> tuple[WorkloadInputs, dict[str, str]]:
+    def _inputs(
+        self, config: ConfigFile | None, pin: DatasetPin | None, source: CodeSource | None
+    ) -> tuple[WorkloadInputs, dict[str, str]]:
         """Collect what decides the result, and the tags that record it."""
-        code = None if self.script is None else code_version(Path(self.script))
-        command = tuple(self.command or ()) if self.script is None else (file_name(self.script), *self.arguments)
+        code = None if self.script is None or source else code_version(Path(self.script))
+        command = tuple(self.command or ()) if self.script is None else (self._script_name(source), *self.arguments)
         inputs = WorkloadInputs(
             command=command,
-            code_commit=(code.folder_commit or "") if code else "",
+            code_commit=source.pinned if source else (code.folder_commit or "") if code else "",
             code_hash=code.content_hash if code else "",
             config_hash=config.hash if config else "",
             data=data_name(pin),
@@ -208,7 +229,8 @@ class TrainModelOperator(WorkloadOperator):
         tags = {
             contract.TAG_KIND: contract.KIND_TRAINING,
             contract.TAG_MODEL_NAME: self.model_name,
-            contract.TAG_CODE_COMMIT: _commit_tag(code),
+            contract.TAG_CODE_COMMIT: source.commit if source else _commit_tag(code),
+            contract.TAG_CODE_URL: source.url if source else "",
             contract.TAG_CODE_HASH: inputs.code_hash,
             contract.TAG_CONFIG_HASH: inputs.config_hash,
             contract.TAG_REASON: self.reason,
@@ -220,6 +242,11 @@ class TrainModelOperator(WorkloadOperator):
                 contract.TAG_DATA_HASH: pin.hash,
             }
         return inputs, {name: value for name, value in tags.items() if value}
+
+    def _script_name(self, source: CodeSource | None) -> str:
+        """Name the script for its identity: in a repository by its path."""
+        script = required_text("script", self.script)
+        return file_name(script) if source is None else path_inside("script", script)
 
     def _finished_attempt(self, experiment_id: str, work: str) -> Run | None:
         """Find the finished run of an earlier try that died before it could report."""

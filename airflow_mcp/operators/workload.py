@@ -12,10 +12,11 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_mcp import settings
 from airflow_mcp.core import contract
+from airflow_mcp.core.code_source import CodeSource
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import pod_options
-from airflow_mcp.core.workload import Resources, Workload, WorkloadFile
+from airflow_mcp.core.workload import Resources, Source, Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     EvidenceError,
@@ -29,6 +30,7 @@ from airflow_mcp.exceptions import (
     WorkloadLostError,
 )
 from airflow_mcp.hooks.connection_values import connection_values, read_connection_values
+from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.operators.base import ModelControlOperator, now
 from airflow_mcp.workloads.base import WorkloadBackend
 from airflow_mcp.workloads.dispatch import backend_for
@@ -64,6 +66,9 @@ class WorkloadOperator(ModelControlOperator):
 
     owns_run: bool = True
     """Whether the MLflow run is this task's own: created by it, and closed when it fails."""
+
+    is_replicable: bool = False
+    """Whether the work may run on several pods at once, as the ranks of one training."""
 
     def __init__(
         self,
@@ -109,8 +114,8 @@ class WorkloadOperator(ModelControlOperator):
             self.backend.cancel()
 
     def runtime_command(self, step: str, *arguments: str) -> tuple[str, ...]:
-        """Write the command line of a built-in step."""
-        return (self.python or self.backend.python, "-m", "airflow_mcp.runtime", step, *arguments)
+        """Write the command line of a built-in step; ``-P`` keeps a checkout from standing in for a library."""
+        return (self.python or self.backend.python, "-P", "-m", "airflow_mcp.runtime", step, *arguments)
 
     def workload(
         self,
@@ -122,6 +127,7 @@ class WorkloadOperator(ModelControlOperator):
         model_name: str,
         dataset: DatasetPin | None = None,
         files: tuple[WorkloadFile, ...] = (),
+        source: Source | None = None,
         further: Mapping[str, str] | None = None,
     ) -> Workload:
         """Describe the workload of this task.
@@ -132,6 +138,7 @@ class WorkloadOperator(ModelControlOperator):
         :param model_name: registered model it is for; may be empty.
         :param dataset: pinned data, passed by environment.
         :param files: small files to put beside it.
+        :param source: code to fetch before the command starts.
         :param further: further variables of the contract, name to value.
         :raises InvalidArgumentError: when ``env`` or ``connection_env`` names a variable that the contract owns, or a
             value that is to come from a connection is not there.
@@ -146,18 +153,34 @@ class WorkloadOperator(ModelControlOperator):
             **_dataset_environment(dataset),
             **(further or {}),
         }
+        fetch = source.environment("") if source else {}
         return Workload(
             name=self.task_id,
             command=tuple(command),
-            env={**self._user_env(owned.keys() | secret.keys()), **owned},
+            env={**self._user_env(owned.keys() | secret.keys() | fetch.keys()), **owned},
             secret_env={**read_connection_values(self.connection_env), **secret},
             files=files,
+            source=source,
             image=self.image,
             resources=self.workload_resources,
             timeout=self.workload_timeout.total_seconds() if self.workload_timeout else None,
             owns_run=self.owns_run,
+            is_replicable=self.is_replicable,
             labels=self._labels(context, identity, model_name),
         )
+
+    def source_of(self, code: CodeSource | None, script: str = "") -> Source | None:
+        """Describe the code to fetch, with the credentials of its connection.
+
+        :param code: repository and commit; None when the command brings its own code.
+        :param script: script that must be in it.
+        :raises InvalidArgumentError: when the connection is not usable for the repository.
+        """
+        if code is None:
+            return None
+        login, password = GitRemote(code.url, code.connection or None).credentials()
+        given = {contract.ENV_GIT_USERNAME: login, contract.ENV_GIT_PASSWORD: password}
+        return Source(code, script, {name: value for name, value in given.items() if value})
 
     def run_workload(
         self, context: Context, run: Run, identity: str, describe: Callable[[], Workload]

@@ -22,11 +22,12 @@ from kubernetes.client import ApiClient, models
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from airflow_mcp.core.contract import ENV_RUN_ID
+from airflow_mcp.core.contract import ENV_RUN_ID, EXIT_REFUSED
 from airflow_mcp.core.pod import (
     CONTAINER,
     LABEL_IDENTITY,
     LABEL_RANK,
+    SOURCE_CONTAINER,
     PodEnding,
     PodOptions,
     pod_manifest,
@@ -36,6 +37,7 @@ from airflow_mcp.core.replicas import as_leader
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     InvalidArgumentError,
+    SourceError,
     WorkloadError,
     WorkloadFailedError,
     WorkloadLostError,
@@ -195,7 +197,10 @@ class WorkloadPodOperator(KubernetesPodOperator):
         failed = not _ended_well(current)
         ending = read_ending(ApiClient().sanitize_for_serialization(current))
         lines = (
-            (self.last_lines(current.metadata.name, current.metadata.namespace) or tuple(self.seen.lines))
+            (
+                self.last_lines(current.metadata.name, current.metadata.namespace, ending.container)
+                or tuple(self.seen.lines)
+            )
             if failed
             else ()
         )
@@ -242,13 +247,13 @@ class WorkloadPodOperator(KubernetesPodOperator):
         if self.pod is None and event["status"] != "success" and isinstance(sys.exception(), AirflowException):
             raise WorkloadLostError(f"pod {event['name']} is gone: deleted, or lost with its node")
 
-    def last_lines(self, name: str, namespace: str) -> tuple[str, ...]:
+    def last_lines(self, name: str, namespace: str, container: str = CONTAINER) -> tuple[str, ...]:
         """Read the last lines of a pod's log; none when it cannot be read."""
         try:
             answer = self.client.read_namespaced_pod_log(
                 name,
                 namespace,
-                container=CONTAINER,
+                container=container,
                 tail_lines=_LAST_LINES,
                 _preload_content=False,  # the client would return the repr of the bytes
             )
@@ -429,7 +434,7 @@ def _refused_pod(pod: Any, error: Exception) -> Exception:
     return error
 
 
-def pod_failure(ending: PodEnding, lines: tuple[str, ...], says: str = "") -> WorkloadError:
+def pod_failure(ending: PodEnding, lines: tuple[str, ...], says: str = "") -> WorkloadError | SourceError:
     """Make the error of a pod that did not end well.
 
     :param ending: how it ended.
@@ -441,6 +446,8 @@ def pod_failure(ending: PodEnding, lines: tuple[str, ...], says: str = "") -> Wo
         return WorkloadTimeoutError(message)
     if ending.is_lost:
         return WorkloadLostError(message)
+    if ending.container == SOURCE_CONTAINER and ending.exit_code == EXIT_REFUSED:
+        return SourceError(message)
     return WorkloadFailedError(message, -1 if ending.exit_code is None else ending.exit_code, lines)
 
 

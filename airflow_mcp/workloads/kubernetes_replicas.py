@@ -13,7 +13,7 @@ from kubernetes.client.exceptions import ApiException
 
 from airflow_mcp.core.pod import LABEL_GROUP
 from airflow_mcp.core.replicas import RankFailure, StartLimits, describe_failures, ended_well, group_size
-from airflow_mcp.exceptions import WorkloadError, WorkloadFailedError
+from airflow_mcp.exceptions import SourceError, WorkloadError, WorkloadFailedError
 from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of, plain, release, start_followers
 from airflow_mcp.workloads.kubernetes_pod import API_ERRORS, WorkloadPodManager, WorkloadPodOperator, pod_failure
 
@@ -44,7 +44,7 @@ class ReplicatedPodOperator(WorkloadPodOperator):
     here, by the trigger where the task is deferred.
     """
 
-    group_error: WorkloadError | None = None
+    group_error: WorkloadError | SourceError | None = None
 
     @cached_property
     def pod_manager(self) -> PodManager:
@@ -129,10 +129,10 @@ class ReplicatedPodOperator(WorkloadPodOperator):
             self.pod_manager.delete_pod(leader)
             raise WorkloadFailedError(event["message"], -1)
 
-    def _end_group(self, leader: models.V1Pod, failures: Sequence[RankFailure]) -> WorkloadError:
+    def _end_group(self, leader: models.V1Pod, failures: Sequence[RankFailure]) -> WorkloadError | SourceError:
         """Read why the group failed and remove it; what failed stays if finished pods are to stay."""
         first, size = failures[0], group_size(plain(leader))
-        lines = self.last_lines(first.ending.name, leader.metadata.namespace)
+        lines = self.last_lines(first.ending.name, leader.metadata.namespace, first.ending.container)
         if first.rank == 0:
             lines = lines or tuple(self.seen.lines)
         self.group_error = pod_failure(first.ending, lines, describe_failures(failures, size))

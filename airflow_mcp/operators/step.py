@@ -1,0 +1,144 @@
+"""Run any command of a pipeline: a build, a test, a conversion of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.code_source import CodeSource, code_source
+from airflow_mcp.core.identity import WorkloadInputs, identity
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
+from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.operators.base import flag, now, required_text
+from airflow_mcp.operators.workload import WorkloadOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_SKIPPED: Mapping[str, Any] = {"run_id": "", "identity": "", "image_digest": "", "skipped": True}
+
+
+class RunStepOperator(WorkloadOperator):
+    """Run a command in an image, with code from Git, and require exit code 0.
+
+    The step owns an MLflow run: FINISHED after exit code 0, FAILED or KILLED otherwise, with the reason as a tag. The
+    command may log to that run and needs nothing of MLflow. A retry finds what earlier tries left, as with
+    :class:`~airflow_mcp.operators.training.TrainModelOperator`.
+
+    XCom: ``run_id``, ``identity``, ``image_digest`` (digest of the image that ran, as far as it is known) and
+    ``skipped``.
+
+    :param experiment: MLflow experiment of the step's run; created when missing (templated).
+    :param command: command line: program and arguments, no shell (templated).
+    :param source: Git repository that holds the code, ``{url, commit, path, connection}``; the command runs in the
+        folder ``path`` of that commit. None starts in an empty folder (templated).
+    :param model_name: registered model that the step is for; recorded as a tag (templated).
+    :param enabled: false ends the task well without any work; tasks behind it run (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "experiment",
+        "command",
+        "source",
+        "model_name",
+        "enabled",
+        "image",
+        "env",
+        "kubernetes",
+    )
+    operator_extra_links = (MlflowRunLink(),)
+    ui_color = "#eceff1"
+
+    def __init__(
+        self,
+        *,
+        experiment: str,
+        command: Sequence[str],
+        source: Mapping[str, str] | None = None,
+        model_name: str = "",
+        enabled: bool | str = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.experiment = experiment
+        self.command = command
+        self.source = source
+        self.model_name = model_name
+        self.enabled = enabled
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Run the command, or find the run of an earlier try that did.
+
+        :raises InvalidArgumentError: when an argument is wrong.
+        :raises WorkloadError: when the command does not end with exit code 0.
+        """
+        if not flag("enabled", self.enabled):
+            self.log.info("Step %s is not enabled in this run; nothing was done", self.task_id)
+            return dict(_SKIPPED)
+        experiment = required_text("experiment", self.experiment)
+        command = self._command()
+        source = None if self.source is None else code_source("source", self.source)
+        inputs = WorkloadInputs(command, code_commit=source.pinned if source else "", image=self.image or "")
+        work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
+        experiment_id = self.hook.get_or_create_experiment(experiment)
+        for done in self.attempts(experiment_id, work):
+            if done.status == "FINISHED":
+                self.log.info("An earlier try of this task finished run %s; taking it as the result", done.run_id)
+                self.forget_workload(context, work)
+                self.show_run(done)
+                return self._result(done, work)
+        run = self.open_run(context, experiment_id, self._tags(source, work, inputs.fingerprint))
+        return self.run_workload(
+            context,
+            run,
+            work,
+            lambda: self.workload(
+                context,
+                command=command,
+                run=run,
+                identity=work,
+                model_name=self.model_name,
+                source=self.source_of(source),
+            ),
+        )
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """End the step's run, now that its command has ended well.
+
+        :raises ResultMissingError: when the run was deleted, or the command itself ended it as failed.
+        """
+        if run.lifecycle_stage == "active" and run.is_live:
+            self.hook.update_run(run.run_id, "FINISHED", int(now().timestamp() * 1000))
+            run = self.hook.get_run(run.run_id)
+        if run.status != "FINISHED" or run.lifecycle_stage != "active":
+            raise ResultMissingError(
+                f"the command of step {self.task_id!r} ended with exit code 0, but its MLflow run {run.run_id} is "
+                f"{run.status} ({run.lifecycle_stage}), not FINISHED: somebody ended or deleted it meanwhile"
+            )
+        return self._result(run, identity)
+
+    def _command(self) -> tuple[str, ...]:
+        command = self.command
+        if isinstance(command, str) or not command or not all(isinstance(word, str) for word in command):
+            raise InvalidArgumentError(
+                f"command is {command!r}; allowed: a list of texts, the program first, for example ['pytest', '-q']. "
+                "For a shell line write ['sh', '-c', '…']. Nothing was started."
+            )
+        return tuple(command)
+
+    def _tags(self, source: CodeSource | None, work: str, fingerprint: str) -> dict[str, str]:
+        tags = {
+            contract.TAG_KIND: contract.KIND_STEP,
+            contract.TAG_MODEL_NAME: self.model_name,
+            contract.TAG_CODE_COMMIT: source.commit if source else "",
+            contract.TAG_CODE_URL: source.url if source else "",
+            contract.TAG_IDENTITY: work,
+            contract.TAG_INPUTS: fingerprint,
+        }
+        return {name: value for name, value in tags.items() if value}
+
+    def _result(self, run: Run, work: str) -> dict[str, Any]:
+        digest = run.tags.get(contract.TAG_IMAGE_DIGEST, "")
+        return {"run_id": run.run_id, "identity": work, "image_digest": digest, "skipped": False}
