@@ -19,10 +19,11 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "configmaps": ("create", "update", "patch", "delete"),
     "secrets": ("create", "update", "patch", "delete"),
     "events": ("list", "watch"),
+    "services": ("create",),
 }
 """What workers and triggerer do in the namespace of the pods, by resource."""
-_CONVENIENT = {("events", "watch")}
-"""Rights without which everything still works."""
+_CONVENIENT = {("events", "watch"): "", ("services", "create"): "; only for trainings on several pods (replicas)"}
+"""Rights without which everything else still works, and what they are for."""
 OLDEST_MLFLOW = (3, 10)
 _LOOPBACK = re.compile(r"(.+\.)?localhost|127\.[\d.]+|::1?|0\.0\.0\.0")
 
@@ -149,7 +150,8 @@ def judge_rights(allowed: Mapping[tuple[str, str], bool], namespace: str) -> lis
             continue
         level: Level = "warning" if all((resource, verb) in _CONVENIENT for verb in missing) else "problem"
         advice = f"add verbs {json.dumps(missing)} on {resource} to the role of Airflow's account (docs/kubernetes.md)"
-        says = f"may not {', '.join(missing)} in namespace {namespace!r}"
+        purpose = "".join(_CONVENIENT.get((resource, verb), "") for verb in missing)
+        says = f"may not {', '.join(missing)} in namespace {namespace!r}{purpose}"
         findings.append(Diagnosis(f"right: {resource}", level, says, advice))
     return findings
 

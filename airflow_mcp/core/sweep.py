@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 from airflow_mcp.core.contract import TAG_DAG_ID, TAG_DAG_RUN_ID, TAG_IDENTITY, TAG_TASK_ID
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pod import ANNOTATION_OWNS_RUN, ANNOTATION_PREFIX, ANNOTATION_RUN, LABEL_IDENTITY
+from airflow_mcp.core.pod import (
+    ANNOTATION_OWNS_RUN,
+    ANNOTATION_PREFIX,
+    ANNOTATION_RUN,
+    LABEL_GROUP,
+    LABEL_IDENTITY,
+    LABEL_RANK,
+)
 from airflow_mcp.exceptions import InvalidArgumentError
 
 FINAL_TASK_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -45,6 +52,8 @@ class WorkloadPod:
     owns_run: bool
     """Whether that run ends with this pod; an evaluation writes into a run that has ended before."""
     task: TaskName | None
+    leader: str = ""
+    """Pod of rank 0 that it trains with; empty for rank 0 itself and for a pod alone."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
     :param now: present time, with a time zone.
     """
     metadata = pod.get("metadata") or {}
-    notes = metadata.get("annotations") or {}
+    notes, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     parts = [notes.get(f"{ANNOTATION_PREFIX}{name}", "") for name in ("dag-id", "run-id", "task-id")]
     created = datetime.fromisoformat(metadata["creationTimestamp"])
     return WorkloadPod(
@@ -74,11 +83,23 @@ def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
         phase=(pod.get("status") or {}).get("phase", "Unknown"),
         age=now - created,
         is_being_deleted=bool(metadata.get("deletionTimestamp")),
-        identity=(metadata.get("labels") or {}).get(LABEL_IDENTITY, ""),
+        identity=labels.get(LABEL_IDENTITY, ""),
         run_id=notes.get(ANNOTATION_RUN, ""),
         owns_run=notes.get(ANNOTATION_OWNS_RUN) == "true",
         task=TaskName(*parts) if all(parts) else None,
+        leader=labels.get(LABEL_GROUP, "") if labels.get(LABEL_RANK, "0") != "0" else "",
     )
+
+
+def judge_with_leader(pod: WorkloadPod, leader: Finding) -> Finding:
+    """Decide about a pod that trains with others: what becomes of rank 0 becomes of it.
+
+    :param pod: the pod.
+    :param leader: what is to be done about rank 0.
+    """
+    if pod.is_being_deleted:
+        return Finding(pod.name, "keep", "is being deleted already")
+    return Finding(pod.name, leader.action, f"belongs to {leader.name}: {leader.reason}", leader.is_unknown)
 
 
 def judge_pod(pod: WorkloadPod, run: Run | None, task_state: str | None, *, grace: timedelta, now: datetime) -> Finding:

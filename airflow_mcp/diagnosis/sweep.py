@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.sweep import Finding, TaskName, WorkloadPod, judge_pod, read_workload_pod
+from airflow_mcp.core.sweep import Finding, TaskName, WorkloadPod, judge_pod, judge_with_leader, read_workload_pod
 from airflow_mcp.diagnosis.cluster import Cluster
 from airflow_mcp.exceptions import MlflowNotFoundError
 
@@ -30,14 +30,14 @@ def workload_pods(cluster: Cluster, now: datetime) -> list[WorkloadPod]:
 
 
 def judge_pods(
-    pods: Iterable[WorkloadPod],
+    pods: Sequence[WorkloadPod],
     *,
     run_of: Callable[[str], Run],
     task_state_of: Callable[[TaskName], str | None],
     grace: timedelta,
     now: datetime,
 ) -> list[JudgedPod]:
-    """Decide about pods.
+    """Decide about pods; those that train together stay or go together.
 
     :param pods: the pods.
     :param run_of: reads an MLflow run; a run that does not exist is not known.
@@ -46,12 +46,14 @@ def judge_pods(
     :param now: present time, with a time zone.
     :raises MlflowError: when MLflow cannot be asked; nothing was decided.
     """
-    judged = []
-    for pod in pods:
+    found: dict[str, Finding] = {}
+    for pod in sorted(pods, key=lambda pod: bool(pod.leader)):
+        if pod.leader in found:
+            found[pod.name] = judge_with_leader(pod, found[pod.leader])
+            continue
         state = task_state_of(pod.task) if pod.task else None
-        finding = judge_pod(pod, _run_of(pod, run_of), state, grace=grace, now=now)
-        judged.append(JudgedPod(pod, finding))
-    return judged
+        found[pod.name] = judge_pod(pod, _run_of(pod, run_of), state, grace=grace, now=now)
+    return [JudgedPod(pod, found[pod.name]) for pod in pods]
 
 
 def _run_of(pod: WorkloadPod, run_of: Callable[[str], Run]) -> Run | None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import DatasetPin, DriftRequest, EvaluationRequest, parse_document
+from airflow_mcp.core.replicas import ENV_RANK, ENV_WORLD_SIZE
 from airflow_mcp.exceptions import InvalidArgumentError
 
 _RequestT = TypeVar("_RequestT", EvaluationRequest, DriftRequest)
@@ -23,6 +24,8 @@ class TrainingEnvironment:
     """Config file; None when the pipeline gives none."""
     dataset: DatasetPin | None
     """Pinned dataset; None when the pipeline gives none."""
+    rank: int = 0
+    """Number of this replica where several train together; rank 0 concludes the run."""
 
 
 def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment:
@@ -30,7 +33,7 @@ def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment
 
     :param environ: environment variables.
     :raises InvalidArgumentError: when names are missing, when the two run ids differ, when the config file does
-        not exist, or when a hash is given without a dataset.
+        not exist, when a hash is given without a dataset, or when rank and number of replicas make no sense.
     """
     require(environ, (contract.ENV_TRACKING_URI, contract.ENV_RUN_ID))
     run_id = environ[contract.ENV_RUN_ID]
@@ -43,7 +46,7 @@ def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment
     config = environ.get(contract.ENV_CONFIG_PATH)
     if config and not Path(config).is_file():
         raise InvalidArgumentError(f"{contract.ENV_CONFIG_PATH}={config!r} is not a file. The script was not started.")
-    return TrainingEnvironment(run_id, Path(config) if config else None, _dataset_pin(environ))
+    return TrainingEnvironment(run_id, Path(config) if config else None, _dataset_pin(environ), _rank(environ))
 
 
 def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _RequestT:
@@ -63,6 +66,19 @@ def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _Request
             f"{contract.ENV_REQUEST_PATH}={path!r} cannot be read: {error.strerror}. Nothing was measured."
         ) from None
     return parse_document(model, text, f"the request in {path}")
+
+
+def _rank(environ: Mapping[str, str]) -> int:
+    """Read the rank; one without a number of replicas is somebody else's variable."""
+    rank, size = environ.get(ENV_RANK, ""), environ.get(ENV_WORLD_SIZE, "")
+    if not rank or not size:
+        return 0
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise InvalidArgumentError(
+            f"{ENV_RANK}={rank!r} and {ENV_WORLD_SIZE}={size!r} are no rank and number of replicas; allowed: whole "
+            "numbers, the rank from 0 and below the other. The script was not started."
+        )
+    return int(rank)
 
 
 def _dataset_pin(environ: Mapping[str, str]) -> DatasetPin | None:

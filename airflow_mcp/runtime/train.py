@@ -28,6 +28,9 @@ def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) ->
     The child inherits working folder, output and environment. SIGTERM and SIGINT are passed on to it. The run ends
     FINISHED after exit code 0 with a logged model, KILLED after such a signal, FAILED after any other exit code.
 
+    Where several replicas train together, rank 0 does this. The others verify the data and run the script, without
+    the variable by which MLflow would continue, and end, the run; they write nothing to it.
+
     :param script: path of a ``.py`` file.
     :param arguments: its arguments.
     :param environ: environment variables, the contract among them.
@@ -41,6 +44,8 @@ def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) ->
             "Nothing was run."
         )
     settings = read_training_environment(environ)
+    if settings.rank:
+        return _train_along(script, arguments, environ, settings)
     run = RunLog(settings.run_id)
     run.require_active()
     run.set_tags({**_verified_data_tags(settings), **_version_tags()})
@@ -50,6 +55,16 @@ def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) ->
         return code or 128 + stopped_by
     _finish(run)
     return 0
+
+
+def _train_along(
+    script: Path, arguments: Sequence[str], environ: Mapping[str, str], settings: TrainingEnvironment
+) -> int:
+    """Run the script as a rank above 0: the MLflow run is the business of rank 0."""
+    _verified_data_tags(settings)
+    without_run = {name: value for name, value in environ.items() if name != contract.ENV_MLFLOW_RUN_ID}
+    code, stopped_by = _run_script(script, arguments, without_run)
+    return code or (128 + stopped_by if stopped_by else 0)
 
 
 def _verified_data_tags(settings: TrainingEnvironment) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_mcp.core.replicas import group_of_one
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.workloads.kubernetes import KubernetesBackend
 from airflow_mcp.workloads.local import LocalBackend
@@ -29,7 +30,9 @@ def backend_for(
     :raises InvalidArgumentError: when the runtime is unknown, or a limit is not usable.
     """
     if runtime == "local":
-        return LocalBackend(log_limit_bytes=log_limit_bytes, kill_grace_seconds=kill_grace_seconds)
+        return LocalBackend(
+            log_limit_bytes=log_limit_bytes, kill_grace_seconds=kill_grace_seconds, alone=group_of_one(pod)
+        )
     if runtime == "kubernetes":
         return KubernetesBackend(pod, mlflow_conn_id=mlflow_conn_id)
     allowed = ", ".join(repr(name) for name in RUNTIMES)

@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_mcp.core.contract import EXIT_REFUSED
@@ -53,18 +54,22 @@ class LocalBackend(WorkloadBackend):
 
     :param log_limit_bytes: bytes of output that are copied into the log, at most.
     :param kill_grace_seconds: seconds between SIGTERM and SIGKILL when the workload has to be stopped.
+    :param alone: environment of a training that would run on several pods, and here runs alone; may be empty.
     :raises InvalidArgumentError: when one of the limits is negative or not a number.
     """
 
     python = sys.executable
     ships_files = False
 
-    def __init__(self, *, log_limit_bytes: int, kill_grace_seconds: float) -> None:
+    def __init__(
+        self, *, log_limit_bytes: int, kill_grace_seconds: float, alone: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         for name, value in (("log_limit_bytes", log_limit_bytes), ("kill_grace_seconds", kill_grace_seconds)):
             if not (math.isfinite(value) and value >= 0):
                 raise InvalidArgumentError(f"{name}={value!r} is not usable; allowed: a number that is 0 or more.")
         self._log_limit_bytes = log_limit_bytes
         self._kill_grace_seconds = kill_grace_seconds
+        self._alone = alone
         self._is_cancelled = False
         self._process: GuardedProcess | None = None
 
@@ -84,6 +89,9 @@ class LocalBackend(WorkloadBackend):
         :raises WorkloadError: when this machine could not start or supervise it.
         """
         _check(workload)
+        if self._alone and workload.is_replicable:
+            log.info("The local runtime starts no replicas: this training runs alone, as rank 0 of 1")
+            workload = replace(workload, env={**self._alone, **workload.env})
         output = OutputLog(log, limit_bytes=self._log_limit_bytes, secrets=workload.all_secrets.values())
         deadline = None if workload.timeout is None else time.monotonic() + workload.timeout
         with _private_folder(workload) as (folder, paths):

@@ -192,6 +192,33 @@ def test_a_script_that_uses_the_client_only_is_finished_and_linked(training: Tra
     assert len(models_of(training.run)) == 1
 
 
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_rank_above_0_runs_the_script_and_leaves_the_run_to_rank_0(training: Training, code: int) -> None:
+    script = f"""
+        import os, sys
+        print("seen", os.environ.get("MLFLOW_RUN_ID"), os.environ["AIRFLOW_MCP_RUN_ID"])
+        sys.exit({code})
+    """
+    done = training.start(script, RANK="1", WORLD_SIZE="2")
+    assert (done.returncode, done.stdout) == (code, f"seen None {training.run_id}\n")
+    run = training.run
+    assert run.info.status == "RUNNING"
+    assert not [tag for tag in run.data.tags if tag.startswith("airflow_mcp.")]
+
+
+def test_rank_0_of_several_concludes_the_run(training: Training) -> None:
+    done = training.start(AUTOLOG, RANK="0", WORLD_SIZE="2")
+    assert done.returncode == 0, done.stderr
+    assert training.run.info.status == "FINISHED"
+    assert len(models_of(training.run)) == 1
+
+
+def test_a_rank_above_0_refuses_data_that_is_not_what_was_pinned(training: Training) -> None:
+    wrong = "sha256:" + "0" * 64
+    done = training.start("print('ran')", RANK="1", WORLD_SIZE="2", AIRFLOW_MCP_DATA_HASH=wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_a_script_that_fails_after_autologging_leaves_the_run_failed(training: Training) -> None:
     done = training.start(AUTOLOG + "sys.exit(7)\n")
     assert done.returncode == 7

@@ -12,11 +12,13 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import PodOptions, pod_manifest
 from airflow_mcp.core.sweep import (
     FINAL_TASK_STATES,
+    Finding,
     TaskName,
     WorkloadPod,
     format_age,
     judge_pod,
     judge_run,
+    judge_with_leader,
     parse_age,
     read_workload_pod,
     task_of,
@@ -77,6 +79,15 @@ def test_a_pod_is_left_over_only_when_its_work_is_known_to_be_over(
     assert finding.action == action
     assert reason in finding.reason
     assert finding.name == POD.name
+
+
+@pytest.mark.parametrize(("action", "is_unknown"), [("remove", False), ("keep", False), ("keep", True)])
+def test_a_pod_that_trains_with_others_shares_the_fate_of_rank_0(action: Any, is_unknown: bool) -> None:
+    follower = replace(POD, name="train-abc-1-r2", leader=POD.name)
+    finding = judge_with_leader(follower, Finding(POD.name, action, "its task is x", is_unknown))
+    assert finding == Finding("train-abc-1-r2", action, "belongs to train-abc-1: its task is x", is_unknown)
+    going = judge_with_leader(replace(follower, is_being_deleted=True), Finding(POD.name, "remove", ""))
+    assert (going.action, going.reason) == ("keep", "is being deleted already")
 
 
 @pytest.mark.parametrize(("changes", "run"), [({}, None), ({"owns_run": False}, ENDED)])

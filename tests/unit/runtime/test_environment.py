@@ -41,11 +41,21 @@ def test_the_whole_contract_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "rank"), [({}, 0), ({"RANK": "1", "WORLD_SIZE": "2"}, 1), ({"RANK": "7"}, 0), ({"WORLD_SIZE": "7"}, 0)]
+)
+def test_a_rank_counts_only_with_the_number_of_replicas(more: dict[str, str], rank: int) -> None:
+    assert read_training_environment(MINIMUM | more).rank == rank
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"MLFLOW_RUN_ID": "other"}, "name different runs"),
         ({"AIRFLOW_MCP_CONFIG_PATH": "no/such.yaml"}, "AIRFLOW_MCP_CONFIG_PATH='no/such.yaml' is not a file"),
         ({"AIRFLOW_MCP_DATA_HASH": "sha256:00"}, "nothing to verify"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK='2' and WORLD_SIZE='2' are no rank"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "whole numbers"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "whole numbers"),
     ],
 )
 def test_a_contradictory_environment_is_refused(more: dict[str, str], message: str) -> None:
