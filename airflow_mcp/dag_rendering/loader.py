@@ -14,10 +14,12 @@ from typing import Any
 
 from airflow_mcp.core.config import CONFIG_SUFFIXES, inline_config
 from airflow_mcp.core.plan.entities import FILLED_IN, PipelineFile
-from airflow_mcp.core.spec.checks import check
+from airflow_mcp.core.plan.tasks import merge
+from airflow_mcp.core.spec.checks import Subject, check
+from airflow_mcp.core.spec.credentials import credential_problems
 from airflow_mcp.core.spec.document import MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document
 from airflow_mcp.core.spec.environment import Expansion, check_environment, with_defaults, with_overlay
-from airflow_mcp.core.spec.pipeline import Environments, ModelPipeline
+from airflow_mcp.core.spec.pipeline import CONFIG_FILE, Environments, ModelPipeline
 from airflow_mcp.core.spec.validation import problem_at, validate
 from airflow_mcp.dag_rendering.files import Files, looks_like_a_pipeline
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
@@ -40,7 +42,7 @@ class LoadedPipeline:
     text: str
     """The file as it is written."""
     config: Mapping[str, Any] | None = field(compare=False)
-    """What the file that ``spec.config`` names holds; None when it names none."""
+    """Config of the training: that of the file that ``spec.config`` names, and the values over it; None without."""
     document: Node = field(repr=False, compare=False)
     """The values that the pipeline was made of, with their places."""
 
@@ -52,8 +54,7 @@ class LoadedPipeline:
     @property
     def source(self) -> PipelineFile:
         """The file as the plan needs it."""
-        config = self.config if self.config is not None else self.pipeline.spec.config.values
-        return PipelineFile(self.file, str(self.path.parent), self.text, self.origin, config)
+        return PipelineFile(self.file, str(self.path.parent), self.text, self.origin, self.config)
 
     def is_given(self, *path: str | int) -> bool:
         """Whether file, defaults or overlay say something about a field.
@@ -231,10 +232,11 @@ class _Loading:
             raise PipelineSpecError(self._problems)
         resolved = self._resolved(document)
         pipeline = validate(ModelPipeline, resolved, self._problems)
+        self._problems.extend(credential_problems(resolved, self._environment))
         if pipeline is not None:
-            check(pipeline, resolved, self._environment, self._problems)
-            self._check_scripts(pipeline, resolved)
             config = self._config(pipeline, resolved)
+            check(Subject(pipeline, self._environment, config or {}), resolved, self._problems)
+            self._check_scripts(pipeline, resolved)
         if pipeline is None or self._problems:
             raise PipelineSpecError(sorted(set(self._problems)))
         spec = pipeline.spec.model_copy(update={"environments": Environments()})
@@ -293,20 +295,22 @@ class _Loading:
     def _config(self, pipeline: ModelPipeline, document: Node) -> Mapping[str, Any] | None:
         config = pipeline.spec.config
         try:
-            values = config.values if config.file is None else self._config_file(config.file, document)
-            inline_config(values or {})
+            inline_config(config.values or {})
+            if config.file is None:
+                return config.values
+            values = self._config_file(config.file, document)
+            inline_config(values)
+            return merge(values, config.values or {})
         except PipelineSpecError as error:
             self._problems.extend(error.problems)
         except InvalidArgumentError as error:
             self._problems.append(problem_at(document, ("spec", "config"), str(error)))
-        else:
-            return None if config.file is None else values
         return None
 
     def _config_file(self, name: str, document: Node) -> Mapping[str, Any]:
         if not name.endswith(CONFIG_SUFFIXES):
             raise InvalidArgumentError(f"is {name!r}; allowed: a file that ends with {', '.join(CONFIG_SUFFIXES)}")
-        named_in = find(document, ("spec", "config"))[0].place.file
+        named_in = find(document, ("spec", "config", CONFIG_FILE))[0].place.file
         file = (self._root / named_in).parent / name
         data = self._files.read(file, problem_at(document, ("spec", "config"), ""))
         if name.endswith(".json"):

@@ -2,16 +2,254 @@
 
 from __future__ import annotations
 
-from airflow_mcp.core.spec.document import Node
-from airflow_mcp.core.spec.pipeline import ModelPipeline
-from airflow_mcp.exceptions import SpecProblem
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from airflow_mcp.core.plan.params import BUILT_IN
+from airflow_mcp.core.plan.thresholds import metric_direction, threshold_rule
+from airflow_mcp.core.pod import pod_options
+from airflow_mcp.core.spec.document import FieldPath, Node
+from airflow_mcp.core.spec.fields import seconds_of
+from airflow_mcp.core.spec.pipeline import ModelPipeline, PipelineSpec
+from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, EvaluateStage, GateStage
+from airflow_mcp.core.spec.validation import nearest, problem_at
+from airflow_mcp.core.thresholds import parse_threshold
+from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
+
+_RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_ONCE = ("on_commit", "on_data_change", "manual")
+"""Triggers of which a pipeline has one at most."""
+_NAMES = {"on_commit": "onCommit", "on_data_change": "onDataChange", "manual": "manual"}
+Found = Iterator[tuple[FieldPath, str]]
 
 
-def check(pipeline: ModelPipeline, document: Node, environment: str, problems: list[SpecProblem]) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """A pipeline that is to be checked."""
+
+    pipeline: ModelPipeline
+    environment: str
+    config: Mapping[str, Any]
+    """Config of the training: the file's values and those over them."""
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """Its spec."""
+        return self.pipeline.spec
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Built-in stages that it has."""
+        named = {stage.name for stage in self.spec.stages}
+        wanted = STAGES[: STAGES.index(self.spec.stop_after) + 1]
+        return tuple(name for name in wanted if name != "build" or "build" in named)
+
+
+def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None:
     """Check a pipeline as a whole.
 
-    :param pipeline: the pipeline for one environment.
+    :param subject: the pipeline for one environment.
     :param document: what it was made of, for the places.
-    :param environment: dev, test or prod.
     :param problems: where everything that is wrong is added.
     """
+    for rule in RULES:
+        problems.extend(problem_at(document, path, message) for path, message in rule(subject))
+
+
+def _stage_names(subject: Subject) -> Found:
+    taken: dict[str, int] = {}
+    candidates = {f"{stage}_{each.name}" for each in subject.spec.candidates for stage in ("train", "evaluate")}
+    for index, stage in enumerate(subject.spec.stages):
+        path = ("spec", "stages", index, "name")
+        if stage.name in taken:
+            yield path, f"{stage.name!r} is the name of stages[{taken[stage.name]}] too; each stage is listed once"
+        taken.setdefault(stage.name, index)
+        if stage.name in TASK_NAMES or stage.name in candidates:
+            yield path, f"{stage.name!r} is a task that is filled in; call the step otherwise"
+        if stage.name in STAGES and stage.name not in subject.present:
+            yield path, f"comes after stopAfter: {subject.spec.stop_after}; take the stage out, or change stopAfter"
+
+
+def _needs(subject: Subject) -> Found:
+    names = {*subject.present, *(stage.name for stage in subject.spec.stages)}
+    graph: dict[str, set[str]] = {name: set() for name in names}
+    for before, name in zip(subject.present, subject.present[1:], strict=False):
+        graph[name].add(before)
+    for index, stage in enumerate(subject.spec.stages):
+        for position, needed in enumerate(stage.needs):
+            path = ("spec", "stages", index, "needs", position)
+            if needed not in names:
+                yield path, f"there is no stage {needed!r}; {nearest(needed, names - {stage.name})}"
+            else:
+                graph[stage.name].add(needed)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = list(reversed(error.args[1]))
+        first = next(i for i, stage in enumerate(subject.spec.stages) if stage.name in cycle and stage.needs)
+        yield ("spec", "stages", first, "needs"), f"the stages wait for each other: {' needs '.join(cycle)}"
+
+
+def _candidates(subject: Subject) -> Found:
+    spec = subject.spec
+    seen: set[str] = set()
+    for index, candidate in enumerate(spec.candidates):
+        if candidate.name in seen:
+            yield ("spec", "candidates", index, "name"), f"{candidate.name!r} is here twice; each has its own name"
+        seen.add(candidate.name)
+    if spec.candidates and spec.select is None and spec.stop_after != "train":
+        yield ("spec", "candidates"), "there is no select; say by which metric the best is picked: select: {metric: f1}"
+    if spec.select is not None and not spec.candidates:
+        yield ("spec", "select"), "there are no candidates to pick from; list them, or take select out"
+    elif spec.select is not None and spec.stop_after == "train":
+        yield ("spec", "select"), "stopAfter: train ends before anything is measured; take select out"
+    elif spec.select is not None and spec.select.direction is None:
+        try:
+            metric_direction(spec.select.metric)
+        except InvalidArgumentError as error:
+            yield ("spec", "select", "metric"), f"{error}. Add direction: maximize or minimize"
+
+
+def _thresholds(subject: Subject) -> Found:
+    found = False
+    for index, stage in enumerate(subject.spec.stages):
+        path: FieldPath = ("spec", "stages", index)
+        if isinstance(stage, EvaluateStage):
+            for name, bound in stage.metrics_threshold.items():
+                found = True
+                try:
+                    threshold_rule(name, bound)
+                except InvalidArgumentError as error:
+                    yield (*path, "metricsThreshold", name), str(error)
+            if found and "gate" not in subject.present:
+                message = f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge by them"
+                yield (*path, "metricsThreshold"), f"{message}; take them out, or change stopAfter"
+        elif isinstance(stage, GateStage):
+            found = found or bool(stage.thresholds)
+            yield from _against_champion(subject, stage, path)
+    if not found and "gate" in subject.present:
+        message = (
+            "no threshold says what a good model is; add metricsThreshold to the stage evaluate, or thresholds to the "
+            "stage gate, or stop before the gate with stopAfter: evaluate"
+        )
+        yield ("spec", "stages"), message
+
+
+def _against_champion(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
+    data = subject.spec.data
+    for position, rule in enumerate(stage.thresholds):
+        if parse_threshold(rule).against_champion and not (data is not None and data.evaluates):
+            message = (
+                f"{rule!r} compares with the champion, which needs evaluation data that both are measured on; name it "
+                "in spec.data, or write a number"
+            )
+            yield (*path, "thresholds", position), message
+
+
+def _data(subject: Subject) -> Found:
+    spec, data = subject.spec, subject.spec.data
+    for index, stage in enumerate(spec.stages):
+        if isinstance(stage, EvaluateStage) and stage.slices and not (data is not None and data.evaluates):
+            yield ("spec", "stages", index, "slices"), "slices need evaluation data; name it in spec.data"
+    if data is not None and data.dvc is not None and data.dvc.repo is None and not spec.source_code.is_remote:
+        yield (
+            ("spec", "data", "dvc"),
+            "repo is missing: sourceCode is a folder, so name the Git URL of the DVC repository",
+        )
+
+
+def _triggers(subject: Subject) -> Found:
+    spec = subject.spec
+    seen: dict[object, int] = {}
+    for index, trigger in enumerate(spec.triggers):
+        path: FieldPath = ("spec", "triggers", index)
+        kind = next((_NAMES[name] for name in _ONCE if getattr(trigger, name) is not None), None)
+        first = seen.setdefault(kind or trigger.model_dump_json(exclude={"timezone"}), index)
+        if first != index:
+            what = f"{kind} is" if kind else "the same trigger is"
+            yield path, f"{what} in triggers[{first}] already; allowed: once"
+        if trigger.on_commit is not None and not spec.source_code.is_remote:
+            yield (*path, "onCommit"), "sourceCode is a folder, which has no commits; allowed with a Git URL"
+        elif trigger.on_commit is not None and _COMMIT.fullmatch(spec.source_code.ref or ""):
+            yield (*path, "onCommit"), "sourceCode.ref is one commit, so nothing new would ever come; name a branch"
+        if trigger.on_data_change is not None and spec.data is None:
+            yield (*path, "onDataChange"), "there is no spec.data whose change could start a run; add it"
+        if trigger.cron is not None:
+            zone = next(each.timezone for each in spec.triggers if each.cron is not None)
+            if trigger.timezone != zone:
+                yield (*path, "timezone"), f"another cron has {zone}; allowed: one time zone for all of them"
+    if spec.catchup and not any(trigger.cron for trigger in spec.triggers):
+        yield ("spec", "catchup"), "there is no cron whose missed times could be made up for; take it out"
+
+
+def _params(subject: Subject) -> Found:
+    setters: dict[str, str] = {}
+    configs = [subject.config, *(candidate.config for candidate in subject.spec.candidates)]
+    for index, trigger in enumerate(subject.spec.triggers):
+        for name, param in (trigger.manual.params if trigger.manual else {}).items():
+            path: FieldPath = ("spec", "triggers", index, "manual", "params", name)
+            if name in BUILT_IN:
+                yield path, f"{name!r} is a field of every form; call it otherwise"
+            other = setters.setdefault(param.sets, name)
+            if other != name:
+                yield (*path, "sets"), f"{param.sets!r} is set by {other!r} already"
+            if not any(_has(config, param.sets) for config in configs):
+                known = sorted({key for config in configs for key in _keys(config)})
+                hint = nearest(param.sets, known) if known else "spec.config has no values"
+                yield (*path, "sets"), f"{param.sets!r} is no value of spec.config; {hint}"
+
+
+def _has(config: Mapping[str, Any], dotted: str) -> bool:
+    return dotted in _keys(config)
+
+
+def _keys(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _keys(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+def _kubernetes(subject: Subject) -> Found:
+    for name, value in subject.spec.kubernetes.items():
+        try:
+            pod_options({name: value})
+        except InvalidArgumentError as error:
+            yield ("spec", "kubernetes", name), str(error)
+
+
+def _retries(subject: Subject) -> Found:
+    retries = subject.spec.retries
+    if seconds_of(retries.max_delay) < seconds_of(retries.delay):
+        yield ("spec", "retries"), f"maxDelay {retries.max_delay} is shorter than delay {retries.delay}"
+
+
+def _release(subject: Subject) -> Found:
+    source = subject.spec.source_code
+    if subject.environment != "prod" or source.tags is not None:
+        return
+    if not source.is_remote:
+        yield ("spec", "sourceCode"), "is a folder; allowed in prod: a release tag of a Git repository"
+    elif not _RELEASE.fullmatch(source.ref or ""):
+        message = f'is {source.ref!r}; allowed in prod: a release tag such as v1.2.0, or tags: "v*" for the newest one'
+        yield ("spec", "sourceCode", "ref"), message
+
+
+RULES: tuple[Callable[[Subject], Found], ...] = (
+    _stage_names,
+    _needs,
+    _candidates,
+    _thresholds,
+    _data,
+    _triggers,
+    _params,
+    _kubernetes,
+    _retries,
+    _release,
+)
+"""Every rule gives the path of the field that is wrong, and what is wrong."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -97,6 +97,17 @@ def find(node: Node, path: Sequence[str | int]) -> tuple[Node, FieldPath]:
             continue
         walked.append(part)
     return node, tuple(walked)
+
+
+def walk(node: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Node]]:
+    """Give a node and everything below it, each with its path."""
+    yield path, node
+    if isinstance(node.content, dict):
+        for name, child in node.content.items():
+            yield from walk(child, (*path, name))
+    elif isinstance(node.content, list):
+        for index, child in enumerate(node.content):
+            yield from walk(child, (*path, index))
 
 
 def kind_of(value: object) -> str:

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from airflow_mcp.core.plan.entities import FILLED_IN
 from airflow_mcp.core.spec.document import FieldPath, Node, find, write_path
 from airflow_mcp.core.spec.fields import EXPANDABLE
-from airflow_mcp.core.spec.pipeline import ENVIRONMENTS, ModelPipeline
+from airflow_mcp.core.spec.pipeline import CONFIG_FILE, ENVIRONMENTS, ModelPipeline
 from airflow_mcp.core.spec.validation import problem_at
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
@@ -105,9 +105,15 @@ def _merge(below: Node, above: Node) -> Node:
         under = merged.get(name)
         if name == "sourceCode" and under is not None:
             merged[name] = _merge_sources(under, over)
+        elif name == "config" and under is not None and isinstance(under.content, str):
+            merged[name] = _over_file(under, over)
         else:
             merged[name] = over if under is None else _merge(under, over)
     return above._replace(content=merged)
+
+
+def _over_file(below: Node, above: Node) -> Node:
+    return above._replace(content={CONFIG_FILE: below, **above.content}) if isinstance(above.content, dict) else above
 
 
 def _merge_sources(below: Node, above: Node) -> Node:

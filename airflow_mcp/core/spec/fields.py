@@ -12,6 +12,7 @@ from pydantic.types import Strict
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
+_QUANTITY = re.compile(r"\d{1,12}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?")
 EXPANDABLE = "expandable"
 """Key in a field's JSON schema that says: ``${NAME:-default}`` is replaced from the environment."""
 
@@ -60,6 +61,18 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _runtime(text: str) -> str:
+    if text not in ("local", "kubernetes") and "${" not in text:
+        raise ValueError(f"is {text!r}; allowed: local, kubernetes")
+    return text
+
+
+def _quantity(text: str) -> str:
+    if _QUANTITY.fullmatch(text) is None or not float(text.rstrip("mkKMGTPi")):
+        raise ValueError(f'is {text!r}; allowed: a Kubernetes quantity such as "500m", "2" or "4Gi"')
+    return text
+
+
 Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 """One line of text: data, never a template."""
 ExpandableText = Annotated[
@@ -82,6 +95,8 @@ Duration = Annotated[str, AfterValidator(parse_duration), Field(examples=["90s",
 """A length of time: a whole number and ``s``, ``m``, ``h`` or ``d``."""
 RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative_path)]
 """Path below the folder that it belongs to."""
+Quantity = Annotated[str, AfterValidator(_quantity)]
+"""An amount as Kubernetes writes it."""
 Whole = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -91,7 +106,9 @@ _COMPARATOR = r"^\s*(>=|<=|>|<)\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-
 Comparator = Annotated[str, StringConstraints(pattern=_COMPARATOR, max_length=60)]
 """A bound with its direction, for example ``>= 0.92``."""
 Direction = Literal["maximize", "minimize"]
-Runtime = Annotated[str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"])]
+Runtime = Annotated[
+    str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"]), AfterValidator(_runtime)
+]
 """``local`` or ``kubernetes``, checked after the environment is in."""
 PodSettings = dict[str, Annotated[Any, Field(json_schema_extra={EXPANDABLE: True})]]
 """Pod options by name; text values are expandable."""

@@ -27,14 +27,21 @@ KIND: Literal["ModelPipeline"] = "ModelPipeline"
 ENVIRONMENTS = ("dev", "test", "prod")
 
 
+CONFIG_FILE = "\0file"
+"""Name, impossible in a file, under which a config file is kept when values are merged over it."""
+
+
 def _short_config(value: Any) -> Any:
-    return {"file": value} if isinstance(value, str) else {"values": value}
+    if isinstance(value, dict):
+        values = {name: item for name, item in value.items() if name != CONFIG_FILE}
+        return {"file": value.get(CONFIG_FILE), "values": values}
+    return {"file": value} if isinstance(value, str) else value
 
 
 class Config(SpecModel):
     """The config of the training: values, or the file that holds them."""
 
-    values: ConfigValues | None = Field(None, description="Values by name.")
+    values: ConfigValues | None = Field(None, description="Values by name, merged over those of the file.")
     file: RelativePath | None = Field(None, description="YAML or JSON file beside the pipeline file.")
 
 

@@ -90,6 +90,8 @@ class Data(SpecModel):
             raise ValueError("data.train and data.evaluation belong to data.root; write uri and evaluationUri here")
         if self.uri is None and self.evaluation_uri:
             raise ValueError("data.evaluationUri belongs to data.uri")
+        if self.dvc is not None and self.version != "latest":
+            raise ValueError("data.version belongs to data.root and data.uri; write rev for data.dvc")
         if self.evaluates and self.target is None:
             raise ValueError("data.target is missing: name the column of the label, or leave the evaluation data out")
         return self

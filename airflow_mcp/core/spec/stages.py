@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from airflow_mcp.core.spec.fields import (
     Comparator,
@@ -14,6 +14,7 @@ from airflow_mcp.core.spec.fields import (
     ExpandableText,
     MetricName,
     Number,
+    Quantity,
     RelativePath,
     SpecModel,
     StageName,
@@ -21,6 +22,7 @@ from airflow_mcp.core.spec.fields import (
     VariableName,
     Whole,
 )
+from airflow_mcp.core.thresholds import parse_threshold
 
 STAGES = ("build", "train", "evaluate", "gate", "register", "promote")
 """The built-in stages in their order."""
@@ -33,8 +35,8 @@ TASK_NAMES = ("begin", "pin_data", "select")
 class WorkloadResources(SpecModel):
     """What a step may use. Kubernetes enforces it; the local runtime records it only."""
 
-    cpu: Text | None = Field(None, description='CPUs as a Kubernetes quantity, for example "2" or "500m".')
-    memory: Text | None = Field(None, description='Memory as a Kubernetes quantity, for example "4Gi".')
+    cpu: Quantity | None = Field(None, description='CPUs as a Kubernetes quantity, for example "2" or "500m".')
+    memory: Quantity | None = Field(None, description='Memory as a Kubernetes quantity, for example "4Gi".')
     gpu: Annotated[Whole, Field(ge=0)] = Field(0, description="Whole GPUs.")
 
 
@@ -86,11 +88,20 @@ class EvaluateStage(_Stage):
     )
 
 
+def _threshold(text: str) -> str:
+    parse_threshold(text)
+    return text
+
+
+ThresholdText = Annotated[Text, AfterValidator(_threshold)]
+"""A rule of the gate."""
+
+
 class GateStage(_Stage):
     """Judge the model."""
 
     name: Literal["gate"] = Field(description="gate")
-    thresholds: tuple[Text, ...] = Field(
+    thresholds: tuple[ThresholdText, ...] = Field(
         default=(), description='Rules, for example "accuracy >= 0.92" or "f1 >= champion - 0.01".'
     )
     on_failed: Literal["fail", "skip"] = Field("fail", description="fail the run, or skip what comes after.")

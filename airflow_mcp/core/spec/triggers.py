@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from airflow_mcp.core.spec.cron import check_cron
 from airflow_mcp.core.spec.fields import Duration, Number, RelativePath, SpecModel, Text, VariableName
 
 
@@ -13,6 +15,14 @@ def _switched_on(value: Any) -> Any:
     if value is False:
         raise ValueError("false starts nothing; leave the trigger out")
     return {} if value is True else value
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"is {name!r}; allowed: a time zone such as UTC or Europe/Berlin") from None
+    return name
 
 
 class OnCommit(SpecModel):
@@ -96,22 +106,26 @@ class Manual(SpecModel):
 class Trigger(SpecModel):
     """One way to start; exactly one of its keys is given."""
 
-    cron: Text | None = Field(None, description='Time table in five cron fields, for example "0 2 * * *".')
-    timezone: Text = Field("UTC", description="Time zone of cron, for example Europe/Berlin.")
-    on_commit: Annotated[OnCommit | None, BeforeValidator(_switched_on)] = Field(
-        None, description="true, or a mapping: a new commit on the source's branch or tags."
+    cron: Annotated[Text, AfterValidator(check_cron)] | None = Field(
+        None, description='Time table in five cron fields, for example "0 2 * * *".'
     )
-    on_data_change: Annotated[OnDataChange | None, BeforeValidator(_switched_on)] = Field(
-        None, description="true, or a mapping: a new version of data."
+    timezone: Annotated[Text, AfterValidator(_zone)] = Field(
+        "UTC", description="Time zone of cron, for example Europe/Berlin."
     )
-    on_model_change: Annotated[OnModelChange | None, BeforeValidator(_switched_on)] = Field(
-        None, description="true, or a mapping: a new version, or a moved alias, in the registry."
-    )
-    on_drift: Annotated[OnDrift | None, BeforeValidator(_switched_on)] = Field(
-        None, description="true, or a mapping: a drift check that found drift."
-    )
-    manual: Annotated[Manual | None, BeforeValidator(_switched_on)] = Field(
-        None, description="true, or fields for the form."
+    on_commit: Annotated[
+        OnCommit | None, BeforeValidator(_switched_on, json_schema_input_type=Literal[True] | OnCommit)
+    ] = Field(None, description="true, or a mapping: a new commit on the source's branch or tags.")
+    on_data_change: Annotated[
+        OnDataChange | None, BeforeValidator(_switched_on, json_schema_input_type=Literal[True] | OnDataChange)
+    ] = Field(None, description="true, or a mapping: a new version of data.")
+    on_model_change: Annotated[
+        OnModelChange | None, BeforeValidator(_switched_on, json_schema_input_type=Literal[True] | OnModelChange)
+    ] = Field(None, description="true, or a mapping: a new version, or a moved alias, in the registry.")
+    on_drift: Annotated[
+        OnDrift | None, BeforeValidator(_switched_on, json_schema_input_type=Literal[True] | OnDrift)
+    ] = Field(None, description="true, or a mapping: a drift check that found drift.")
+    manual: Annotated[Manual | None, BeforeValidator(_switched_on, json_schema_input_type=Literal[True] | Manual)] = (
+        Field(None, description="true, or fields for the form.")
     )
 
     @model_validator(mode="after")
