@@ -144,6 +144,8 @@ class PodOptions(_Option):
     """Seconds until the pod must have been scheduled."""
     poll_interval: Annotated[float, Field(gt=0)] = 5
     """Seconds between two looks at the pod."""
+    log_interval: Annotated[int, Field(ge=1)] | None = 30
+    """Seconds between two looks at the log of a deferred pod; None copies it when the pod has ended."""
     termination_grace_period: Annotated[int, Field(ge=0)] = 10
     """Seconds between SIGTERM and SIGKILL."""
     on_finish: OnFinish = "delete"
@@ -248,6 +250,8 @@ class PodEnding(BaseModel):
     message: str = ""
     exit_code: int | None = None
     image: str = ""
+    image_digest: str = ""
+    """Digest of the image that ran, ``sha256:<hex>``; empty when no container was started."""
     deleted: bool = False
     """Whether somebody deleted it: a person, a drain, or the scheduler for a pod of higher priority."""
 
@@ -325,6 +329,7 @@ def read_ending(pod: Mapping[str, Any]) -> PodEnding:
         message=told.get("message") or "",
         exit_code=terminated.get("exitCode"),
         image=image,
+        image_digest=_image_digest(status),
         deleted=bool((pod.get("metadata") or {}).get("deletionTimestamp")),
     )
 
@@ -340,6 +345,13 @@ def _deciding_container(status: Mapping[str, Any]) -> tuple[str, Mapping[str, An
             if has_failed or (before.get("waiting") or {}).get("reason") not in (None, "PodInitializing"):
                 return str(item.get("name")), before
     return CONTAINER, state
+
+
+def _image_digest(status: Mapping[str, Any]) -> str:
+    """Take the digest out of what the runtime calls the workload's image: ``docker-pullable://name@sha256:…``, say."""
+    used = [item.get("imageID") or "" for item in status.get("containerStatuses") or [] if item["name"] == CONTAINER]
+    found = re.search(r"sha256:[0-9a-f]{64}", "".join(used))
+    return found[0] if found else ""
 
 
 def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: str, companion: str) -> dict[str, Any]:

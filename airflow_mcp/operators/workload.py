@@ -28,6 +28,7 @@ from airflow_mcp.exceptions import (
     WorkloadError,
     WorkloadFailedError,
     WorkloadLostError,
+    WorkloadTimeoutError,
 )
 from airflow_mcp.hooks.connection_values import connection_values, read_connection_values
 from airflow_mcp.hooks.git import GitRemote
@@ -236,7 +237,7 @@ class WorkloadOperator(ModelControlOperator):
     def _see_through(self, context: Context, run: Run, identity: str, act: Callable[[], None]) -> dict[str, Any]:
         ended_well = False
         try:
-            lost = self._act(act)
+            lost = self._act(lambda: self._recorded(run, act))
             ended_well = lost is None
             return self._conclude(context, run, identity, lost)
         except TaskDeferred as deferred:
@@ -251,11 +252,24 @@ class WorkloadOperator(ModelControlOperator):
         except ModelControlPlaneError as error:
             # Work that is done stays done: its result could not be read now, or says something unwelcome.
             if not (ended_well and isinstance(error, (MlflowError, RefusedError))):
-                self._close_own(run, "KILLED" if self._killed else "FAILED", str(error))
+                was_stopped = self._killed or isinstance(error, WorkloadTimeoutError)
+                self._close_own(run, "KILLED" if was_stopped else "FAILED", str(error))
             raise
         except BaseException as error:
             self._close_own(run, "KILLED", f"{type(error).__name__}: {error}")
             raise
+
+    def _recorded(self, run: Run, act: Callable[[], None]) -> None:
+        """Act; record on the task's own run which image the workload ran in, however it ended."""
+        try:
+            act()
+        finally:
+            digest = self.backend.image_digest
+            if digest and self.owns_run:
+                try:
+                    self.hook.set_tag(run.run_id, contract.TAG_IMAGE_DIGEST, digest)
+                except ModelControlPlaneError as problem:
+                    self.log.warning("The image digest %s could not be recorded: %s", digest, problem)
 
     def _act(self, act: Callable[[], None]) -> WorkloadLostError | None:
         """Act; a workload that vanished may have done its work before."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow.providers.cncf.kubernetes.utils.pod_manager import AsyncPodManager
+from airflow.triggers.base import TriggerEvent
+from kubernetes_asyncio.client import CoreV1Api
 
+from airflow_mcp.core.container_log import FreshLog, LogPosition
 from airflow_mcp.core.contract import TAG_ERROR
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -18,10 +25,67 @@ if TYPE_CHECKING:
 OUTAGE_TOLERANCE_SECONDS = 300
 """How long Kubernetes may stay silent before the wait ends with an error."""
 _OUTAGE_POLL_SECONDS = 5
+LOOK_BYTES = 256 * 1024
+"""Most that is read from a log at once, so that many pods fit into one triggerer."""
+_LAST_LINES = 20
+_LAST_LINE_CHARACTERS = 1000
+
+
+class _LogCopier(AsyncPodManager):
+    """Copies what is new in a pod's log to the task log.
+
+    The position goes to the pod before the lines go to the log: a triggerer that dies never makes another one write
+    a line twice.
+    """
+
+    def __init__(self, hook: Any) -> None:
+        super().__init__(async_hook=hook)
+        self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._is_flooded = False
+
+    async def fetch_container_logs_before_current_sec(
+        self, pod: V1Pod, container_name: str, since_time: object = None
+    ) -> None:
+        """Copy the new lines; where that fails they are copied next time, or when the pod has ended."""
+        if self._is_flooded:
+            return
+        try:
+            lines = await self._new_lines(pod, container_name)
+        except Exception as error:  # the log is not worth the wait for the pod
+            self.log.debug("The log of pod %s cannot be read now: %s", pod.metadata.name, error)
+            return
+        self.last_lines.extend(line[:_LAST_LINE_CHARACTERS] for line in lines[-_LAST_LINES:])
+        await asyncio.to_thread(self._write, lines)
+
+    async def _new_lines(self, pod: V1Pod, container_name: str) -> list[str]:
+        """Read the new lines and note on the pod that they are taken."""
+        start, now = LogPosition.of(pod.metadata.annotations), time.time()
+        where = (pod.metadata.name, pod.metadata.namespace)
+        asked: dict[str, Any] = {"container": container_name, "timestamps": True, "limit_bytes": LOOK_BYTES}
+        since = start.since_seconds(now)
+        if since is not None:
+            asked["since_seconds"] = since
+        async with self._hook.get_conn() as connection:
+            api: Any = CoreV1Api(connection)
+            answer = await api.read_namespaced_pod_log(*where, _preload_content=False, **asked)
+            text = await answer.read()
+            log = FreshLog(start)
+            lines = list(log.take(text))
+            self._is_flooded = len(text) >= LOOK_BYTES
+            if lines:
+                position = log.position(start.read_at if self._is_flooded else now)
+                await api.patch_namespaced_pod(*where, {"metadata": {"annotations": position.annotation()}})
+        return lines
+
+    def _write(self, lines: list[str]) -> None:
+        for line in lines:
+            self.log.info("%s", line)
+        if self._is_flooded:
+            self.log.warning("The pod writes more than is copied while it runs; the rest follows when it has ended")
 
 
 class WorkloadPodTrigger(KubernetesPodTrigger):
-    """Waits for a pod; when a person ends the task, deletes the pod and closes its MLflow run as KILLED.
+    """Waits for a pod and copies its log; when a person ends the task, deletes the pod and closes its MLflow run.
 
     :param mlflow_conn_id: connection to close the run with.
     :param mlflow_run_id: run to close; empty when the workload has none of its own.
@@ -39,6 +103,20 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
             f"{type(self).__module__}.{type(self).__qualname__}",
             {**arguments, "mlflow_conn_id": self.mlflow_conn_id, "mlflow_run_id": self.mlflow_run_id},
         )
+
+    @cached_property
+    def pod_manager(self) -> _LogCopier:
+        """Follows the pod and its log."""
+        return _LogCopier(self.hook)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the end of the pod; its event has the last lines, because the pod may be gone when they are needed.
+
+        :return: one event of :class:`KubernetesPodTrigger`.
+        """
+        async for event in super().run():
+            event.payload["last_lines"] = list(self.pod_manager.last_lines)
+            yield event
 
     async def _get_pod(self) -> V1Pod:  # type: ignore[override]  # the parent's is wrapped in a retry of its own
         """Read the pod; an outage of the API server is waited out, a missing pod is reported at once."""

@@ -20,6 +20,8 @@ class WorkloadBackend(ABC):
     """The Python interpreter, as a workload calls it."""
     ships_files: bool
     """Whether a script has to travel with the workload because it runs where this machine's files are not."""
+    image_digest: str = ""
+    """Digest of the image that the workload ran in, ``sha256:<hex>``; empty while, or where, there is none."""
 
     def holds(self, identity: str, *, context: Context) -> bool:
         """Whether the work of an earlier try is still under way, or has ended well, and :meth:`run` would take it up.

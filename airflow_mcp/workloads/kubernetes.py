@@ -96,6 +96,7 @@ class KubernetesBackend(WorkloadBackend):
         except TaskDeferred as deferred:
             raise self._deferral(workload, deferred) from None
         finally:
+            self.image_digest = self._pod.image_digest if self._pod is not None else ""
             self._pod = None
         if self._is_cancelled:
             raise WorkloadFailedError(f"Workload {workload.name!r} was cancelled and its pod deleted", -15)

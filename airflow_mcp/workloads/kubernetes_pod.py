@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 from airflow.providers.cncf.kubernetes.exceptions import KubernetesApiError
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException, generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -44,15 +45,14 @@ from airflow_mcp.exceptions import (
     WorkloadTimeoutError,
 )
 from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of
+from airflow_mcp.workloads.kubernetes_log import FreshLines, LastLines, last_lines, new_lines
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from airflow_mcp.core.workload import Workload
 
-_LAST_LINES = 50
 _MESSAGE_LINES = 20
-_REMEMBERED_LINES = 20_000
 _GONE = 404
 _STARTUP_CHECK_SECONDS = 2
 """Seconds between two looks at a pod that has not started; short pods are otherwise noticed late."""
@@ -63,44 +63,12 @@ _OWNED = frozenset(
         *("random_name_suffix", "in_cluster", "config_file", "cluster_context", "do_xcom_push", "get_logs"),
         *("startup_timeout_seconds", "schedule_timeout_seconds", "poll_interval", "on_finish_action"),
         *("base_container_name", "termination_grace_period", "log_pod_spec_on_failure", "durable", "image", "cmds"),
-        *("arguments", "reattach_on_restart"),
+        *("arguments", "reattach_on_restart", "logging_interval"),
     }
 )
 
 
 API_ERRORS = (ApiException, KubernetesApiError, KubernetesApiException, HTTPError, ConnectionError)
-
-
-class _LastLines(KubernetesPodOperatorCallback):
-    """Keeps the last lines that were copied to the task log, for a pod whose log cannot be read at the end."""
-
-    def __init__(self) -> None:
-        self.lines: deque[str] = deque(maxlen=_LAST_LINES)
-
-    def progress_callback(self, *, line: str, **_: Any) -> None:  # type: ignore[override]  # the parent's is static
-        self.lines.append(line)
-
-
-class FreshLines:
-    """Lines of a container's log that were not read before: following it again repeats those of the last seconds.
-
-    :param log: raw lines, each after its time in nanoseconds.
-    :param seen: lines that were read before, oldest first; goes on to be filled.
-    """
-
-    def __init__(self, log: Iterable[bytes], seen: dict[bytes, None]) -> None:
-        self._log, self._seen = log, seen
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Give each line once; a line without a time goes on with the one before and is not looked up."""
-        for line in self._log:
-            if line[10:11] != b"T":
-                yield line
-            elif line not in self._seen:
-                self._seen[line] = None
-                if len(self._seen) > _REMEMBERED_LINES:
-                    del self._seen[next(iter(self._seen))]
-                yield line
 
 
 class WorkloadPodManager(PodManager):
@@ -135,7 +103,8 @@ class WorkloadPodOperator(KubernetesPodOperator):
     workload: Workload | None = None
 
     def __init__(self, *, callbacks: Any = None, **kwargs: Any) -> None:
-        self.seen = _LastLines()
+        self.seen = LastLines()
+        self.image_digest = ""
         given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
         super().__init__(callbacks=[self.seen, *given], **kwargs)  # type: ignore[list-item]  # an instance serves too
 
@@ -188,6 +157,8 @@ class WorkloadPodOperator(KubernetesPodOperator):
         if self._killed or not remote_pod:
             return
         current = self.find_pod(remote_pod.metadata.namespace, context)
+        ending = read_ending(ApiClient().sanitize_for_serialization(current or remote_pod))
+        self.image_digest = ending.image_digest
         if current is None:
             gone = f"pod {remote_pod.metadata.name} was deleted while it ran"
             raise WorkloadLostError(with_output(gone, tuple(self.seen.lines)))
@@ -195,18 +166,11 @@ class WorkloadPodOperator(KubernetesPodOperator):
             self._stop_waiting(current, sys.exception())
             return
         failed = not _ended_well(current)
-        ending = read_ending(ApiClient().sanitize_for_serialization(current))
-        lines = (
-            (
-                self.last_lines(current.metadata.name, current.metadata.namespace, ending.container)
-                or tuple(self.seen.lines)
-            )
-            if failed
-            else ()
-        )
-        self.process_pod_deletion(current, reraise=False)
+        where = (current.metadata.name, current.metadata.namespace, ending.container)
+        lines = self.last_lines(*where) if failed else ()
+        self.remove(current)
         if failed:
-            raise pod_failure(ending, lines)
+            raise pod_failure(ending, lines or tuple(self.seen.lines))
 
     def process_pod_deletion(self, pod: models.V1Pod, *, reraise: bool = True) -> bool:
         """Remove the pod as asked; where it stays, those that train with it have nothing left to do."""
@@ -218,10 +182,30 @@ class WorkloadPodOperator(KubernetesPodOperator):
                 self.log.warning("Pods that belong to %s may be left: %s", pod.metadata.name, error)
         return is_removed
 
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after a deferral; a pod that is gone, or whose time was up, is reported as that."""
+        self.seen.lines.extend(event.get("last_lines", ()))
+        try:
+            return super().trigger_reentry(context, event)
+        except PodNotFoundException as error:
+            raise self._lost(event["name"]) from error
+        except (AirflowException, WorkloadError) as error:
+            if event["status"] != "timeout" or time.time() < event.get("_execution_deadline", math.inf):
+                raise
+            late = f"pod {event['name']} had not ended when the execution_timeout of its task was over; it was deleted"
+            raise WorkloadTimeoutError(with_output(late, tuple(self.seen.lines))) from error
+
     def forget(self, pod: models.V1Pod) -> None:
         """Copy the log of a pod whose work is done to the task log, and remove the pod as asked."""
         self.copy_log(pod)
         if _is_at_work(pod):
+            self.pod_manager.delete_pod(pod)
+        else:
+            self.remove(pod)
+
+    def remove(self, pod: models.V1Pod) -> None:
+        """Remove a pod as asked; one that has not started goes always: it might start when nobody waits for it."""
+        if pod.status.phase == PodPhase.PENDING:
             self.pod_manager.delete_pod(pod)
         else:
             self.process_pod_deletion(pod, reraise=False)
@@ -245,21 +229,23 @@ class WorkloadPodOperator(KubernetesPodOperator):
         """Clean up after a deferral; a failed pod that vanished meanwhile is reported as lost."""
         super()._clean(event, result, context)
         if self.pod is None and event["status"] != "success" and isinstance(sys.exception(), AirflowException):
-            raise WorkloadLostError(f"pod {event['name']} is gone: deleted, or lost with its node")
+            raise self._lost(event["name"])
+
+    def _write_logs(  # type: ignore[override]  # the parent's is wrapped in a retry that would repeat lines
+        self, pod: models.V1Pod, follow: bool = False, since_time: object = None
+    ) -> None:
+        """Copy to the task log what the triggerer has not copied; what a pod at work still writes is not awaited."""
+        for line in new_lines(self.client, pod):
+            self.seen.lines.append(line)
+            self.log.info("%s", line)
 
     def last_lines(self, name: str, namespace: str, container: str = CONTAINER) -> tuple[str, ...]:
         """Read the last lines of a pod's log; none when it cannot be read."""
-        try:
-            answer = self.client.read_namespaced_pod_log(
-                name,
-                namespace,
-                container=container,
-                tail_lines=_LAST_LINES,
-                _preload_content=False,  # the client would return the repr of the bytes
-            )
-        except (ApiException, HTTPError):
-            return ()
-        return tuple(answer.data.decode(errors="replace").splitlines())
+        return last_lines(self.client, name, namespace, container)
+
+    def _lost(self, name: str) -> WorkloadLostError:
+        gone = f"pod {name} is gone: deleted, or lost with its node"
+        return WorkloadLostError(with_output(gone, tuple(self.seen.lines)))
 
     def _workload(self) -> Workload:
         if self.workload is None:
@@ -314,6 +300,7 @@ def _build(
         startup_timeout_seconds=options.startup_timeout,
         schedule_timeout_seconds=options.schedule_timeout,
         poll_interval=options.poll_interval,
+        logging_interval=options.log_interval,
         pod_template_file=options.pod_template_file,
         on_finish_action=_ON_FINISH[options.on_finish],
         termination_grace_period=options.termination_grace_period,

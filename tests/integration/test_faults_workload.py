@@ -112,7 +112,7 @@ def test_a_script_that_hangs_is_stopped_with_its_children_after_its_timeout(worl
     outcome = train(world, script, workload_timeout=timedelta(seconds=2))
     assert outcome.state == "up_for_retry"
     assert "ran longer than its timeout of 2 s and was stopped with everything it had started" in str(outcome.error)
-    require_one_dead_run(world, "FAILED", "ran longer than its timeout of 2 s")
+    require_one_dead_run(world, "KILLED", "ran longer than its timeout of 2 s")
     require_a_good_retry(world)
 
 
@@ -120,7 +120,7 @@ def test_a_script_that_ignores_the_polite_signal_is_stopped_all_the_same(world: 
     script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(300)"
     outcome = train(world, script, workload_timeout=timedelta(seconds=1))
     assert "ran longer than its timeout of 1 s" in str(outcome.error)
-    require_one_dead_run(world, "FAILED", "timeout")
+    require_one_dead_run(world, "KILLED", "timeout")
 
 
 def test_a_flood_of_output_is_cut_and_the_training_succeeds(

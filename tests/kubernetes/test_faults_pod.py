@@ -170,7 +170,9 @@ def test_the_time_limit_of_airflow_deletes_the_pod_and_kills_the_run(world: PodW
 
 def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld) -> None:
     outcome = world.train(LONG_RUN, workload_timeout=timedelta(seconds=4))
-    world.require_failure(outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started")
+    world.require_failure(
+        outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started", status="KILLED"
+    )
 
 
 def in_the_background(world: PodWorld, command: list[str], *, deferrable: bool = False, **options: Any) -> ForkedTask:

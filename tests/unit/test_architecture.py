@@ -38,8 +38,9 @@ SHARED_BY_OPERATORS = {"airflow_mcp.operators.base", "airflow_mcp.operators.work
 WITHOUT_AIRFLOW = ("core", "runtime", "exceptions", "get_provider_info", "diagnosis")
 HEAVY = ("mlflow", "evidently", "dvc", "pandas", "numpy", "sklearn", "kubernetes", "airflow.providers.cncf.kubernetes")
 HEAVY_LEAVES = (
-    *("airflow_mcp.workloads.kubernetes_group", "airflow_mcp.workloads.kubernetes_pod"),
-    *("airflow_mcp.workloads.kubernetes_replicas", "airflow_mcp.triggers.pod", "airflow_mcp.triggers.replicas"),
+    *("airflow_mcp.workloads.kubernetes_group", "airflow_mcp.workloads.kubernetes_log"),
+    *("airflow_mcp.workloads.kubernetes_pod", "airflow_mcp.workloads.kubernetes_replicas"),
+    *("airflow_mcp.triggers.pod", "airflow_mcp.triggers.replicas"),
 )
 """They import Kubernetes libraries with the module, and are imported inside functions only."""
 SINKS = {"utils", "util", "helpers", "helper", "common", "misc"}

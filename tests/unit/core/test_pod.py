@@ -210,3 +210,14 @@ def test_how_a_pod_ended_is_said_with_what_it_means(status: dict[str, Any], code
 def test_a_pod_whose_time_was_up_is_known_by_its_reason() -> None:
     assert ended(phase="Failed", reason="DeadlineExceeded").is_timeout
     assert not ended(phase="Failed", reason="Evicted").is_timeout
+
+
+@pytest.mark.parametrize("name", ["docker-pullable://registry/image@", "docker://", "registry/image@", ""])
+def test_the_digest_is_what_the_runtime_says_that_it_ran(name: str) -> None:
+    digest = f"sha256:{'0a' * 32}"
+    used = {"name": "base", "state": {}, "imageID": f"{name}{digest}"}
+    assert ended(containerStatuses=[{"name": "sidecar", "imageID": "sha256:no"}, used]).image_digest == digest
+
+
+def test_a_pod_that_started_no_container_has_no_digest() -> None:
+    assert ended(containerStatuses=states(waiting={"reason": "ImagePullBackOff"})).image_digest == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mcp.workloads.kubernetes_pod import FreshLines
+from airflow_mcp.workloads.kubernetes_log import FreshLines
 
 FIRST = b"2026-01-01T00:00:00.100000000Z epoch 1\n"
 SAME_TEXT_LATER = b"2026-01-01T00:00:00.200000000Z epoch 1\n"

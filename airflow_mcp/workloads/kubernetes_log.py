@@ -1,0 +1,90 @@
+"""Reading the log of a pod. What the triggerer has copied of it is not read again: see core/container_log.py."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
+from kubernetes.client import CoreV1Api, models
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from airflow_mcp.core.container_log import FreshLog, LogPosition
+from airflow_mcp.core.pod import CONTAINER
+
+_LAST_LINES = 50
+_REMEMBERED_LINES = 20_000
+_PART_BYTES = 64 * 1024
+
+
+class LastLines(KubernetesPodOperatorCallback):
+    """Keeps the last lines that were copied to the task log, for a pod whose log cannot be read at the end."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def progress_callback(self, *, line: str, **_: Any) -> None:  # type: ignore[override]  # the parent's is static
+        self.lines.append(line)
+
+
+class FreshLines:
+    """Lines of a container's log that were not read before: following it again repeats those of the last seconds.
+
+    :param log: raw lines, each after its time in nanoseconds.
+    :param seen: lines that were read before, oldest first; goes on to be filled.
+    """
+
+    def __init__(self, log: Iterable[bytes], seen: dict[bytes, None]) -> None:
+        self._log, self._seen = log, seen
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give each line once; a line without a time goes on with the one before and is not looked up."""
+        for line in self._log:
+            if line[10:11] != b"T":
+                yield line
+            elif line not in self._seen:
+                self._seen[line] = None
+                if len(self._seen) > _REMEMBERED_LINES:
+                    del self._seen[next(iter(self._seen))]
+                yield line
+
+
+def new_lines(client: CoreV1Api, pod: models.V1Pod) -> Iterator[str]:
+    """Read what nobody has copied yet, as far as the log goes by now.
+
+    :param client: client of the cluster.
+    :param pod: the pod, as it is now.
+    """
+    start = LogPosition.of(pod.metadata.annotations)
+    log = FreshLog(start)
+    since = start.since_seconds(time.time())
+    limits = {} if since is None else {"since_seconds": since}
+    answer = _open(client, pod.metadata.name, pod.metadata.namespace, container=CONTAINER, timestamps=True, **limits)
+    for part in answer.stream(_PART_BYTES):
+        yield from log.take(part)
+    yield from log.end()
+
+
+def last_lines(client: CoreV1Api, name: str, namespace: str, container: str) -> tuple[str, ...]:
+    """Read the last lines of a pod's log; none when it cannot be read.
+
+    :param client: client of the cluster.
+    :param name: name of the pod.
+    :param namespace: where it is.
+    :param container: whose output to read.
+    """
+    try:
+        answer = _open(client, name, namespace, container=container, tail_lines=_LAST_LINES)
+    except (ApiException, HTTPError):
+        return ()
+    return tuple(answer.data.decode(errors="replace").splitlines())
+
+
+@generic_api_retry  # type: ignore[untyped-decorator]  # Airflow's
+def _open(client: CoreV1Api, name: str, namespace: str, **asked: Any) -> Any:
+    """Ask for the log as bytes: without that, the client returns their repr."""
+    return client.read_namespaced_pod_log(name, namespace, _preload_content=False, **asked)
