@@ -106,6 +106,9 @@ def _config_section() -> dict[str, Any]:
             "runtime": _option(
                 "string", "local", "Where workloads run when an operator does not say: local or kubernetes."
             ),
+            "environment": _option(
+                "string", "dev", "Environment that ModelPipeline files are rendered for: dev, test or prod."
+            ),
             "mlflow_conn_id": _option(
                 "string", "mlflow_default", "Connection to MLflow when an operator does not say."
             ),

@@ -13,6 +13,8 @@ from airflow_mcp.exceptions import InvalidArgumentError
 SECTION = "airflow_mcp"
 Runtime = Literal["local", "kubernetes"]
 DEFAULT_RUNTIME: Runtime = "local"
+Environment = Literal["dev", "test", "prod"]
+DEFAULT_ENVIRONMENT: Environment = "dev"
 DEFAULT_MLFLOW_CONN_ID = "mlflow_default"
 DEFAULT_WORKLOAD_LOG_LIMIT_MIB = 16
 DEFAULT_KILL_GRACE_SECONDS = 10
@@ -27,6 +29,17 @@ def default_runtime() -> Runtime:
     if value not in get_args(Runtime):
         raise _invalid("runtime", value, " or ".join(get_args(Runtime)))
     return cast(Runtime, value)
+
+
+def environment() -> Environment:
+    """Return the environment that pipelines are rendered for when nothing else is said: option ``environment``.
+
+    :raises InvalidArgumentError: for a value that is none of ``dev``, ``test`` and ``prod``.
+    """
+    value = _text("environment", DEFAULT_ENVIRONMENT)
+    if value not in get_args(Environment):
+        raise _invalid("environment", value, ", ".join(get_args(Environment)))
+    return cast(Environment, value)
 
 
 def default_mlflow_conn_id() -> str:

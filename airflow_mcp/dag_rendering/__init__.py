@@ -1,1 +1,18 @@
 """ModelPipeline files as Dags: files are read, stubs written and plans rendered here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mcp.dag_rendering.dags import load_model_pipeline, load_model_pipelines
+
+__all__ = ["load_model_pipeline", "load_model_pipelines"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Airflow when it is asked for: the command line works without it."""
+    if name in __all__:
+        return getattr(import_module("airflow_mcp.dag_rendering.dags"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

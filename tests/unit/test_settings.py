@@ -16,6 +16,7 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
     options = get_provider_info()["config"]["airflow_mcp"]["options"]
     assert {name: option["default"] for name, option in options.items()} == {
         "runtime": settings.default_runtime(),
+        "environment": settings.environment(),
         "mlflow_conn_id": settings.default_mlflow_conn_id(),
         "workload_log_limit_mib": str(settings.workload_log_limit_bytes() // 1024**2),
         "kill_grace_seconds": str(settings.kill_grace_seconds()),
@@ -25,10 +26,12 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
 
 def test_values_are_read_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__RUNTIME", "kubernetes")
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__ENVIRONMENT", "prod")
     monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__MLFLOW_CONN_ID", "other")
     monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__WORKLOAD_LOG_LIMIT_MIB", "2")
     monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__KILL_GRACE_SECONDS", "0")
     assert settings.default_runtime() == "kubernetes"
+    assert settings.environment() == "prod"
     assert settings.default_mlflow_conn_id() == "other"
     assert settings.workload_log_limit_bytes() == 2 * 1024**2
     assert settings.kill_grace_seconds() == 0
@@ -63,6 +66,7 @@ def test_a_file_that_holds_no_options_is_refused_by_name(
     ("option", "value", "read"),
     [
         ("runtime", "docker", settings.default_runtime),
+        ("environment", "staging", settings.environment),
         ("workload_log_limit_mib", "0", settings.workload_log_limit_bytes),
         ("workload_log_limit_mib", "much", settings.workload_log_limit_bytes),
         ("kill_grace_seconds", "-1", settings.kill_grace_seconds),
