@@ -230,7 +230,11 @@ class _Loading:
             return None
         if document is None:
             raise PipelineSpecError(self._problems)
-        resolved = self._resolved(document)
+        merged = with_defaults(document, self._defaults(), self._problems)
+        overlaid = with_overlay(merged, self._environment)
+        if find(merged, ("spec", "environments", self._environment))[1][2:]:
+            validate(ModelPipeline, merged, self._problems)  # what the overlay hides must be right too
+        resolved = self._expansion.expand(overlaid)
         pipeline = validate(ModelPipeline, resolved, self._problems)
         self._problems.extend(credential_problems(resolved, self._environment))
         if pipeline is not None:
@@ -238,7 +242,7 @@ class _Loading:
             check(Subject(pipeline, self._environment, config or {}), resolved, self._problems)
             self._check_scripts(pipeline, resolved)
         if pipeline is None or self._problems:
-            raise PipelineSpecError(sorted(set(self._problems)))
+            raise PipelineSpecError(_once(self._problems))
         spec = pipeline.spec.model_copy(update={"environments": Environments()})
         return LoadedPipeline(
             pipeline=pipeline.model_copy(update={"spec": spec}),
@@ -249,10 +253,6 @@ class _Loading:
             config=config,
             document=resolved,
         )
-
-    def _resolved(self, document: Node) -> Node:
-        merged = with_defaults(document, self._defaults(), self._problems)
-        return self._expansion.expand(with_overlay(merged, self._environment))
 
     def _defaults(self) -> Node | None:
         folder = self._path.parent
@@ -324,6 +324,14 @@ class _Loading:
         if not isinstance(values, dict):
             raise InvalidArgumentError(f"{name} holds {kind_of(values)}; allowed: a mapping of names to values")
         return values
+
+
+def _once(problems: list[SpecProblem]) -> list[SpecProblem]:
+    """Sort problems, and keep one of those that say the same about the same place (a value and its overlay)."""
+    kept: dict[tuple[str, int, int, str], SpecProblem] = {}
+    for problem in sorted(problems):
+        kept.setdefault((problem.file, problem.line, problem.column, problem.message), problem)
+    return list(kept.values())
 
 
 def _json(data: bytes, name: str) -> Any:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from pydantic import ValidationError
+
 from airflow_mcp.core.plan.params import BUILT_IN
 from airflow_mcp.core.plan.thresholds import metric_direction, threshold_rule
-from airflow_mcp.core.pod import pod_options
+from airflow_mcp.core.pod import PodOptions
 from airflow_mcp.core.spec.document import FieldPath, Node
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, EvaluateStage, GateStage
-from airflow_mcp.core.spec.validation import nearest, problem_at
+from airflow_mcp.core.spec.validation import in_words, nearest, problem_at
 from airflow_mcp.core.thresholds import parse_threshold
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
@@ -217,10 +219,14 @@ def _keys(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 def _kubernetes(subject: Subject) -> Found:
     for name, value in subject.spec.kubernetes.items():
+        if name not in PodOptions.model_fields:
+            yield ("spec", "kubernetes", name), f"unknown name; {nearest(name, PodOptions.model_fields)}"
+            continue
         try:
-            pod_options({name: value})
-        except InvalidArgumentError as error:
-            yield ("spec", "kubernetes", name), str(error)
+            PodOptions.model_validate({name: value})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                yield ("spec", "kubernetes", *detail["loc"]), in_words(detail)
 
 
 def _retries(subject: Subject) -> Found:

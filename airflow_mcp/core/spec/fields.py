@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 from pydantic.types import Strict
 
@@ -46,6 +46,17 @@ def seconds_of(duration: str) -> int:
             f"{duration!r} is no length of time; allowed: a whole number and s, m, h or d, for example 30m"
         )
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def _with_unit(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        message = f"{value} has no unit; allowed: a whole number and s, m, h or d, for example 30m"
+        raise ValueError(message)  # noqa: TRY004 -- pydantic turns ValueError into a problem
+    return value
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _relative_path(path: str) -> str:
@@ -91,11 +102,15 @@ VariableName = Annotated[str, StringConstraints(pattern=_VARIABLE_NAME, max_leng
 _METRIC_NAME = r"^[A-Za-z_][A-Za-z0-9_./@]*$"
 MetricName = Annotated[str, StringConstraints(pattern=_METRIC_NAME, max_length=200)]
 """Name of a metric."""
-Duration = Annotated[str, AfterValidator(parse_duration), Field(examples=["90s", "30m", "2h", "1d"])]
+Duration = Annotated[
+    str, BeforeValidator(_with_unit), AfterValidator(parse_duration), Field(examples=["90s", "30m", "2h", "1d"])
+]
 """A length of time: a whole number and ``s``, ``m``, ``h`` or ``d``."""
 RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative_path)]
 """Path below the folder that it belongs to."""
-Quantity = Annotated[str, AfterValidator(_quantity)]
+Quantity = Annotated[
+    str, BeforeValidator(_number_as_text, json_schema_input_type=str | int | float), AfterValidator(_quantity)
+]
 """An amount as Kubernetes writes it."""
 Whole = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from airflow_mcp.core.spec.document import FieldPath, Node, find, kind_of, plain, write_path
 from airflow_mcp.core.spec.fields import WORDS_OF_PATTERNS
-from airflow_mcp.core.spec.stages import RESERVED, STAGES
+from airflow_mcp.core.spec.stages import RESERVED, STAGES, CustomStage
 from airflow_mcp.exceptions import SpecProblem
 
 _MAX_SHOWN = 500
@@ -26,6 +26,13 @@ _WANTED: Mapping[str, str] = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
+}
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "greater_than_equal": ("at least {}", "ge"),
+    "less_than_equal": ("at most {}", "le"),
+    "too_short": ("a list with at least {} entry", "min_length"),
+    "string_too_short": ("text that is not empty", "min_length"),
+    "string_too_long": ("text of at most {} characters", "max_length"),
 }
 
 
@@ -52,11 +59,11 @@ def validate(model: type[M], document: Node, problems: list[SpecProblem]) -> M |
     :return: the model; None when there is a problem.
     """
     before = len(problems)
-    reserved = _reserved_stages(document, problems)
+    done = _wrong_stages(document, problems)
     try:
         result = model.model_validate(plain(document))
     except ValidationError as error:
-        _add_all(model, document, error, problems, reserved)
+        _add_all(model, document, error, problems, done)
         return None
     return result if len(problems) == before else None
 
@@ -66,28 +73,41 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     lowered = {known_name.lower(): known_name for known_name in names}
     snake = name.replace("_", "").replace("-", "").lower()
-    close = [lowered[snake]] if snake in lowered else [lowered[near] for near in _close(name.lower(), lowered)]
+    close = [lowered[near] for near in ([snake] if snake in lowered else _close(name.lower(), lowered))]
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(names)}" if names else f"{hint}nothing is allowed here"
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    longer = [other for other in known if len(other) > 2 and len(name) > 2 and name.startswith(other)]
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) or longer[:1]
 
 
-def _reserved_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath]:
-    """Report stages with a reserved name; what else is wrong with them does not matter."""
+def _wrong_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath]:
+    """Report stages with a reserved or misspelt name; what else is wrong with them does not matter."""
     found: list[FieldPath] = []
     stages, walked = find(document, ("spec", "stages"))
     if len(walked) < 2 or not isinstance(stages.content, list):
         return found
     for index, stage in enumerate(stages.content):
-        name = stage.content.get("name") if isinstance(stage.content, dict) else None
-        if name is not None and name.content in RESERVED:
+        message = _wrong_stage(stage.content) if isinstance(stage.content, dict) else ""
+        if message:
             path: FieldPath = ("spec", "stages", index)
-            problems.append(problem_at(document, (*path, "name"), _not_yet(str(name.content))))
+            problems.append(problem_at(document, (*path, "name"), message))
             found.append(path)
     return found
+
+
+def _wrong_stage(stage: Mapping[str, Node]) -> str:
+    name = stage["name"].content if "name" in stage else None
+    if not isinstance(name, str) or name in STAGES:
+        return ""
+    if name in RESERVED:
+        return _not_yet(name)
+    close = _close(name, STAGES)
+    if close and stage.keys() - set(names_of(CustomStage)):
+        return f"there is no stage {name!r}; did you mean {close[0]!r}? A step of your own has a command"
+    return ""
 
 
 def _not_yet(name: str) -> str:
@@ -122,7 +142,7 @@ def _problem(model: type[BaseModel], document: Node, walked: FieldPath, detail: 
         return problem_at(document, (*walked, name), f"is missing: {meaning}" if meaning else "is missing")
     if kind == "extra_forbidden":
         return problem_at(document, walked, _unknown(model, document, walked), at_key=True)
-    return problem_at(document, walked, _sentence(kind, detail), at_key=loc[-1] == "[key]")
+    return problem_at(document, walked, in_words(detail), at_key=loc[-1] == "[key]")
 
 
 def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
@@ -130,13 +150,7 @@ def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
     owner = model_at(model, document, walked[:-1])
     if name in RESERVED and owner.__name__ not in ("Metadata", "ModelPipeline"):
         return _not_yet(name)
-    message = f"unknown name; {nearest(name, names_of(owner))}"
-    if owner.__name__ == "CustomStage":
-        stage = find(document, (*walked[:-1], "name"))[0].content
-        close = _close(stage, STAGES) if isinstance(stage, str) else []
-        if close:
-            message = f"unknown name in a step of your own; is stage {stage!r} meant to be {close[0]!r}? {message}"
-    return message
+    return f"unknown name; {nearest(name, names_of(owner))}"
 
 
 def names_of(model: type[BaseModel]) -> list[str]:
@@ -187,28 +201,40 @@ def _by_name(owners: tuple[type[BaseModel], ...], node: Node) -> tuple[type[Base
     return tuple(owner for owner in owners if owner.__name__ == wanted) or owners
 
 
-def _sentence(kind: str, detail: Any) -> str:
-    value, context = detail["input"], detail.get("ctx", {})
-    if kind in _WANTED:
-        return f"is {_shown(value)}; allowed: {_WANTED[kind]}"
+def in_words(detail: Any) -> str:
+    """Say what is wrong with a value, and what is allowed.
+
+    :param detail: one entry of a ``ValidationError``.
+    """
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
-    if kind == "string_pattern_mismatch":
-        words = WORDS_OF_PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
-        return f"is {_shown(value)}; allowed: {words}"
-    if kind == "literal_error":
-        allowed = context["expected"].replace("'", "")
-        close = _close(value, allowed.replace(" or ", ", ").split(", ")) if isinstance(value, str) else []
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"is {_shown(value)}; {hint}allowed: {allowed}"
-    message = detail["msg"].removeprefix("Input ").removeprefix("Value ")
-    return f"is {_shown(value)}; it {message}"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        allowed = f"text, write '{_shown(value)}' in quotes"
+    elif kind in _WANTED:
+        allowed = _WANTED[kind]
+    elif kind == "string_pattern_mismatch":
+        allowed = WORDS_OF_PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
+    elif kind == "literal_error":
+        return f"is {_shown(value)}; {_one_of(value, context['expected'])}"
+    elif kind in _LIMITS:
+        word, limit = _LIMITS[kind]
+        allowed = word.format(context[limit])
+    else:
+        return f"is {_shown(value)}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    return f"is {_shown(value)}; allowed: {allowed}"
+
+
+def _one_of(value: Any, expected: str) -> str:
+    allowed = expected.replace("'", "")
+    close = _close(value, allowed.replace(" or ", ", ").split(", ")) if isinstance(value, str) else []
+    return f"{f'did you mean {close[0]!r}? ' if close else ''}allowed: {allowed}"
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "empty"
     if isinstance(value, dict | list):
-        return kind_of(value)
+        return kind_of(value) if value else f"an empty {'mapping' if isinstance(value, dict) else 'list'}"
     text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
