@@ -54,13 +54,14 @@ class GitHttpServer:
     """Serves the repositories of a folder by ``git http-backend``; asks for login and password.
 
     :param root: folder of the repositories.
+    :param host: address to listen at.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, host: str = "127.0.0.1") -> None:
         self.seen_credentials: list[str] = []
         self.redirect_to = ""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, root))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = ThreadingHTTPServer((host, 0), _handler(self, root))
+        self.url = f"http://{host}:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -1,0 +1,152 @@
+"""Trainings in pods whose code an init container fetches from a Git server that wants a login."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core import contract
+from airflow_mcp.operators.step import RunStepOperator
+from airflow_mcp.operators.training import TrainModelOperator
+from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
+from tests.kubernetes.cluster import HOST, IMAGE, Cluster, PodWorld, training
+from tests.mlflow_world import REST_TRAINING
+from tests.task_harness import TaskOutcome
+
+FOREIGN_IMAGE = "airflow-mcp/foreign:test"
+DOCKERFILE = f"""
+FROM {IMAGE}
+USER 0
+RUN rm -rf /opt/airflow-mcp/lib/python*/site-packages/airflow_mcp* && ! python -c 'import airflow_mcp'
+USER 10001
+ENTRYPOINT []
+"""
+READS_ITS_NEIGHBOUR = """
+import os, pathlib
+assert pathlib.Path('beside.txt').read_text() == 'from the commit'
+assert not [name for name in os.environ if '_GIT_' in name]
+"""
+WITH_MLFLOW = """
+import mlflow
+from sklearn.dummy import DummyClassifier
+with mlflow.start_run():
+    mlflow.sklearn.log_model(DummyClassifier().fit([[0], [1]], [0, 1]), name='model', pip_requirements=[])
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    repository = Repository(tmp_path / "models")
+    repository.commit("from the commit", "jobs/beside.txt")
+    return repository
+
+
+@pytest.fixture
+def url(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    connection = {"conn_type": "git", "login": LOGIN, "password": PASSWORD}
+    monkeypatch.setenv("AIRFLOW_CONN_GIT_TESTS", json.dumps(connection))
+    with GitHttpServer(repository.folder.parent, HOST) as server:
+        yield f"{server.url}/models"
+
+
+@pytest.fixture(scope="module")
+def foreign_image(cluster: Cluster) -> str:
+    """An image with Python and MLflow and nothing of this package."""
+    runtimes = {node.status.node_info.container_runtime_version for node in cluster.api.list_node().items}
+    if not shutil.which("docker") or not all(version.startswith("docker://") for version in runtimes):
+        pytest.skip("needs Docker, and nodes that run this machine's images: one is built for the test")
+    subprocess.run(["docker", "build", "--quiet", "--tag", FOREIGN_IMAGE, "-"], input=DOCKERFILE.encode(), check=True)
+    return FOREIGN_IMAGE
+
+
+def source(url: str, commit: str) -> dict[str, str]:
+    return {"url": url, "commit": commit, "path": "jobs", "connection": "git_tests"}
+
+
+def train(world: PodWorld, code: dict[str, str], **options: Any) -> TaskOutcome:
+    """Train with a script of the repository."""
+    return world.run(
+        TrainModelOperator,
+        experiment=world.experiment,
+        model_name=world.model_name,
+        source=code,
+        script="train.py",
+        runtime="kubernetes",
+        workload_resources={"memory": "1Gi", "cpu": "500m"},
+        kubernetes=world.pod_options(deferrable=False),
+        **options,
+    )
+
+
+def require_trained(world: PodWorld, outcome: TaskOutcome, commit: str) -> None:
+    assert outcome.state == "success", outcome.error
+    (run,) = world.runs()
+    assert (run.status, run.tags[contract.TAG_CODE_COMMIT]) == ("FINISHED", commit)
+    assert outcome.result["model_id"] == run.model_ids[0]
+    assert world.cluster.pods(world.dag_id) == []
+
+
+def test_a_script_trains_under_our_runtime(world: PodWorld, repository: Repository, url: str) -> None:
+    commit = repository.commit(READS_ITS_NEIGHBOUR + REST_TRAINING, "jobs/train.py")
+    outcome = train(world, source(url, commit), arguments=["model"])
+    require_trained(world, outcome, commit)
+
+
+def test_a_script_trains_in_an_image_that_has_nothing_of_ours(
+    world: PodWorld, repository: Repository, url: str, foreign_image: str
+) -> None:
+    commit = repository.commit(READS_ITS_NEIGHBOUR + WITH_MLFLOW, "jobs/train.py")
+    outcome = train(world, source(url, commit), image=foreign_image)
+    require_trained(world, outcome, commit)
+
+
+def test_a_command_of_a_deferred_task_runs_in_the_checkout(world: PodWorld, repository: Repository, url: str) -> None:
+    commit = repository.commit("any", "jobs/train.py")
+    outcome = world.see_through(training(READS_ITS_NEIGHBOUR), deferrable=True, source=source(url, commit))
+    require_trained(world, outcome, commit)
+
+
+def test_a_commit_that_is_not_there_fails_for_good_and_says_so(
+    world: PodWorld, repository: Repository, url: str
+) -> None:
+    repository.commit("any", "jobs/train.py")
+    outcome = world.see_through(deferrable=True, source=source(url, "1" * 40))
+    assert outcome.state == "failed", outcome.error
+    for text in ("in its init container 'checkout' with exit code 2", "has no commit 1111"):
+        assert text in str(outcome.error)
+    assert [run.status for run in world.runs()] == ["FAILED"]
+    assert world.cluster.pods(world.dag_id) == []
+
+
+def test_a_server_that_refuses_the_login_is_named_and_tried_again(
+    world: PodWorld, repository: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_GIT_TESTS", json.dumps({"conn_type": "git", "login": "x", "password": "wrong-one"})
+    )
+    commit = repository.commit("any", "jobs/train.py")
+    outcome = world.see_through(deferrable=False, source=source(url, commit))
+    world.require_failure(outcome, "in its init container 'checkout' with exit code 1", "Authentication failed")
+    assert "wrong-one" not in str(outcome.error)
+
+
+def test_a_step_runs_its_command_in_a_pod(world: PodWorld, repository: Repository, url: str) -> None:
+    commit = repository.commit("x = 1", "jobs/train.py")
+    outcome = world.run(
+        RunStepOperator,
+        experiment=world.experiment,
+        command=["sh", "-c", "test -f train.py && cp train.py written-beside-it.py"],
+        source=source(url, commit),
+        runtime="kubernetes",
+        kubernetes=world.pod_options(deferrable=False),
+    )
+    assert outcome.state == "success", outcome.error
+    (run,) = world.runs("FINISHED")
+    assert (outcome.result["run_id"], outcome.result["skipped"]) == (run.run_id, False)
+    assert world.cluster.pods(world.dag_id) == []
