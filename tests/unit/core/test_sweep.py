@@ -10,6 +10,7 @@ import pytest
 
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import PodOptions, pod_manifest
+from airflow_mcp.core.replicas import as_follower, as_leader
 from airflow_mcp.core.sweep import (
     FINAL_TASK_STATES,
     Finding,
@@ -129,6 +130,16 @@ def test_a_pod_says_in_its_manifest_all_that_the_sweeper_has_to_know(owns_run: b
     manifest["metadata"] |= {"creationTimestamp": "2026-11-21T09:00:00Z", "uid": "u1"}
     manifest["status"] = {"phase": "Running"}
     assert read_workload_pod(manifest, NOW) == replace(POD, owns_run=owns_run)
+
+
+def test_a_pod_of_a_further_rank_names_its_rank_0() -> None:
+    workload = Workload("train", ("true",), image="x", is_replicable=True, labels={"identity": "abc"})
+    options = PodOptions(replicas=2)
+    alone = pod_manifest(workload, options, name="t-1", run_id="r1", companion="t-1")
+    leader = as_leader(alone, workload, options)
+    leader["metadata"]["creationTimestamp"] = "2026-11-21T09:00:00Z"
+    follower = as_follower(leader, 1, uid="u1", address="10.96.0.7")
+    assert [read_workload_pod(pod, NOW).leader for pod in (leader, follower)] == ["", "t-1"]
 
 
 def test_options_of_a_user_cannot_take_the_place_of_what_the_sweeper_reads() -> None:
