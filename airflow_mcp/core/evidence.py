@@ -193,7 +193,7 @@ class DriftSummary(_Document):
     environment: dict[str, str] = {}
 
 
-_DocumentT = TypeVar("_DocumentT", bound=_Document)
+_DocumentT = TypeVar("_DocumentT", bound=BaseModel)
 
 
 def parse_document(model: type[_DocumentT], text: str | bytes, source: str) -> _DocumentT:

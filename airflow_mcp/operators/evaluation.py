@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.adoption import require_adoptable, require_evidence
 from airflow_mcp.core.dataset import data_name, dataset_pin
 from airflow_mcp.core.evidence import (
     EvaluationEvidence,
@@ -13,15 +14,15 @@ from airflow_mcp.core.evidence import (
     ModelUnderTest,
     Problem,
     dump_document,
-    parse_document,
 )
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.workload import Workload, WorkloadFile
-from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError, ResultMissingError
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMissingError
 from airflow_mcp.hooks.aliases import champion_of
+from airflow_mcp.hooks.evidence import find_evidence
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text
+from airflow_mcp.operators.base import NO_CHAMPION, choice, flag, require_active, required_text
 from airflow_mcp.operators.workload import WorkloadOperator
 
 if TYPE_CHECKING:
@@ -52,9 +53,20 @@ class EvaluateModelOperator(WorkloadOperator):
     :param positive_label: class that counts as positive; None takes the greater of two classes.
     :param slices: columns by whose values the metrics are repeated.
     :param latency_calls: how many single rows are predicted one by one to measure latency.
+    :param adopt: true takes the evidence that the run holds already, and measures nothing; it is refused unless it
+        is about this model on this data (templated).
     """
 
-    template_fields: Sequence[str] = ("run_id", "model_uri", "model_name", "dataset", "image", "env", "kubernetes")
+    template_fields: Sequence[str] = (
+        "run_id",
+        "model_uri",
+        "model_name",
+        "dataset",
+        "adopt",
+        "image",
+        "env",
+        "kubernetes",
+    )
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#fff4d6"
@@ -72,6 +84,7 @@ class EvaluateModelOperator(WorkloadOperator):
         positive_label: str | int | float | bool | None = None,
         slices: Sequence[str] = (),
         latency_calls: int = 200,
+        adopt: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,6 +97,7 @@ class EvaluateModelOperator(WorkloadOperator):
         self.positive_label = positive_label
         self.slices = slices
         self.latency_calls = latency_calls
+        self.adopt = adopt
         # Decided here: a dataset that another task did not push must not turn into self-reported metrics.
         self._self_reported = dataset is None
         if dataset is not None:
@@ -100,12 +114,15 @@ class EvaluateModelOperator(WorkloadOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Measure, or find the measurements of an earlier try.
 
-        :raises EvidenceError: when the candidate's run is deleted.
+        :raises EvidenceError: when the candidate's run is deleted, or what is to be adopted is not there or does not
+            fit.
         :raises WorkloadError: when the evaluation fails or leaves no evidence.
         """
         run = self.hook.get_run(required_text("run_id", self.run_id))
         require_active(run)
         self.show_run(run)
+        if flag("adopt", self.adopt):
+            return self._result(self._adopted(run))
         request = self._request(context, run)
         evidence = self._existing(request)
         if evidence is not None:
@@ -180,6 +197,19 @@ class EvaluateModelOperator(WorkloadOperator):
         self.log.info("The champion of %s is version %s", name, version.version)
         return ModelUnderTest(model_uri=version.uri, run_id=version.run_id, version=version.version)
 
+    def _adopted(self, run: Run) -> EvaluationEvidence:
+        """Take the evidence of an earlier Dag run, if it is about the same thing."""
+        require_adoptable(run, model_name=required_text("model_name", self.model_name))
+        evidence = find_evidence(self.hook, run.run_id)
+        if evidence is None:
+            raise EvidenceError(
+                f"there is no {contract.ARTIFACT_EVIDENCE} in MLflow run {run.run_id} to adopt; start at the evaluation"
+            )
+        pin = None if self._self_reported else dataset_pin("dataset", self.dataset)
+        require_evidence(evidence, run_id=run.run_id, model_uri=required_text("model_uri", self.model_uri), pin=pin)
+        self.log.info("Adopted the evidence of %s; nothing was measured", evidence.created_at)
+        return evidence
+
     def _existing(self, request: EvaluationRequest) -> EvaluationEvidence | None:
         try:
             evidence = self._collect(request.run_id, request.identity)
@@ -190,15 +220,13 @@ class EvaluateModelOperator(WorkloadOperator):
 
     def _collect(self, run_id: str, expected: str) -> EvaluationEvidence:
         """Read the evidence back from the run and check that it is about this evaluation."""
-        try:
-            text = self.hook.download_artifact(run_id, contract.ARTIFACT_EVIDENCE)
-        except MlflowNotFoundError:
+        evidence = find_evidence(self.hook, run_id)
+        if evidence is None:
             require_active(self.hook.get_run(run_id))
             raise ResultMissingError(
                 f"the evaluation ended without an error, but left no {contract.ARTIFACT_EVIDENCE} in MLflow run "
                 f"{run_id}"
-            ) from None
-        evidence = parse_document(EvaluationEvidence, text, f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}")
+            )
         if evidence.identity != expected or evidence.run_id != run_id:
             raise ResultMissingError(
                 f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id} is about another evaluation "

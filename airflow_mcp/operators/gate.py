@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.adoption import require_adoptable, require_passing_report
+from airflow_mcp.core.evidence import EvaluationEvidence
 from airflow_mcp.core.gate_html import render_gate_report
 from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.verdicts import Verdict
-from airflow_mcp.exceptions import EvidenceError, GateRejectedError, MlflowNotFoundError
+from airflow_mcp.exceptions import EvidenceError, GateRejectedError
+from airflow_mcp.hooks.evidence import find_evidence, find_gate_report
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import (
     NO_CHAMPION,
@@ -19,6 +21,7 @@ from airflow_mcp.operators.base import (
     ModelControlOperator,
     OnRefusal,
     choice,
+    flag,
     now,
     require_active,
     required_text,
@@ -47,9 +50,11 @@ class EvaluationGateOperator(ModelControlOperator):
         takes whatever evidence the run holds (templated).
     :param on_failed: what happens when the verdict is not ``passed``: ``fail`` this task without a retry, or
         ``skip`` the tasks behind it.
+    :param adopt: true takes the passing report that the run holds already, and judges nothing; it is refused unless
+        it passed this evidence by these rules (templated).
     """
 
-    template_fields: Sequence[str] = ("run_id", "model_name", "thresholds", "evidence_identity")
+    template_fields: Sequence[str] = ("run_id", "model_name", "thresholds", "evidence_identity", "adopt")
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#fde2e0"
 
@@ -61,6 +66,7 @@ class EvaluationGateOperator(ModelControlOperator):
         thresholds: Sequence[str],
         evidence_identity: str | None = None,
         on_failed: OnRefusal = "fail",
+        adopt: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,20 +75,26 @@ class EvaluationGateOperator(ModelControlOperator):
         self.thresholds = thresholds
         self.evidence_identity = evidence_identity
         self.on_failed = on_failed
+        self.adopt = adopt
         choice("on_failed", on_failed, ON_REFUSAL)
 
     def act(self, context: Context) -> dict[str, Any]:
         """Judge, store the report, then fail, skip or go on.
 
         :raises InvalidArgumentError: when a threshold cannot be read.
-        :raises EvidenceError: when the run is deleted, so that no report can be stored.
-        :raises GateRejectedError: when the verdict is not ``passed`` and ``on_failed`` is ``fail``.
+        :raises EvidenceError: when the run is deleted, so that no report can be stored, or what is to be adopted is
+            not there or does not fit.
+        :raises GateRejectedError: when the verdict is not ``passed`` and ``on_failed`` is ``fail``, or the report to
+            adopt is not a pass.
         """
         policy = GatePolicy.parse(self.thresholds)
         run = self.hook.get_run(required_text("run_id", self.run_id))
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
-        report, evidence = self._judge(run.run_id, required_text("model_name", self.model_name), policy)
+        model_name = required_text("model_name", self.model_name)
+        if flag("adopt", self.adopt):
+            return _result(self._adopted(run, model_name, policy))
+        report, evidence = self._judge(run.run_id, model_name, policy)
         self._store(report, evidence, run)
         self._show(report)
         result = _result(report)
@@ -98,6 +110,20 @@ class EvaluationGateOperator(ModelControlOperator):
             f"{contract.ARTIFACT_GATE_REPORT_HTML} in MLflow run {report.run_id}; nothing was registered"
         )
 
+    def _adopted(self, run: Run, model_name: str, policy: GatePolicy) -> GateReport:
+        """Take the report of an earlier Dag run, if it let this very evidence pass."""
+        require_adoptable(run, model_name=model_name)
+        evidence, report = self._evidence(run.run_id), find_gate_report(self.hook, run.run_id)
+        if report is None:
+            raise EvidenceError(
+                f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id} to adopt; start at the "
+                "gate"
+            )
+        require_passing_report(report, evidence, model_name=model_name, policy=policy)
+        self.log.info("Adopted the report of %s; nothing was judged again", report.created_at)
+        self._show(report)
+        return report
+
     def _judge(self, run_id: str, model_name: str, policy: GatePolicy) -> tuple[GateReport, EvaluationEvidence | None]:
         created_at = now().isoformat()
         try:
@@ -108,11 +134,9 @@ class EvaluationGateOperator(ModelControlOperator):
 
     def _evidence(self, run_id: str) -> EvaluationEvidence:
         source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
-        try:
-            text = self.hook.download_artifact(run_id, contract.ARTIFACT_EVIDENCE)
-        except MlflowNotFoundError:
-            raise EvidenceError(f"there is no {source}; evaluate the candidate first") from None
-        evidence = parse_document(EvaluationEvidence, text, source)
+        evidence = find_evidence(self.hook, run_id)
+        if evidence is None:
+            raise EvidenceError(f"there is no {source}; evaluate the candidate first")
         if evidence.run_id != run_id:
             raise EvidenceError(f"{source} is about run {evidence.run_id}")
         if self.evidence_identity is not None and evidence.identity != self.evidence_identity:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.evidence import EvaluationEvidence
 from airflow_mcp.core.plan.thresholds import Direction, metric_direction
 from airflow_mcp.core.selection import (
     Candidate,
@@ -16,7 +16,8 @@ from airflow_mcp.core.selection import (
     require_all,
     select_best,
 )
-from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError
+from airflow_mcp.exceptions import EvidenceError
+from airflow_mcp.hooks.evidence import find_evidence
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, choice, require_active, required_text
 
@@ -97,11 +98,9 @@ class SelectModelOperator(ModelControlOperator):
         run = self.hook.get_run(candidate.run_id)
         require_active(run)
         source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run.run_id}"
-        try:
-            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_EVIDENCE)
-        except MlflowNotFoundError:
+        evidence = find_evidence(self.hook, run.run_id)
+        if evidence is None:
             return Judged(candidate, None, f"there is no {source}")
-        evidence = parse_document(EvaluationEvidence, text, source)
         _require_about(evidence, candidate, source)
         return Judged(candidate, evidence)
 

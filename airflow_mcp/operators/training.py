@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.adoption import require_adoptable
 from airflow_mcp.core.code_source import CodeSource, code_source, path_inside
-from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config
+from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config, override_config
 from airflow_mcp.core.dataset import data_name, dataset_pin, public_uri
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.identity import WorkloadInputs, identity
@@ -61,6 +62,10 @@ class TrainModelOperator(WorkloadOperator):
         ``train`` again; or ``reuse``: hand that run on if nobody has concluded on it yet, and skip this task (and
         with it the tasks behind it) if its model has been registered or rejected by a gate (templated).
     :param reason: why this training happens; recorded as a tag (templated).
+    :param config_overrides: values that replace those of ``config``: dotted key to JSON text, for example
+        ``{"optimizer.rate": "0.1"}``; a key that ``config`` does not have is refused (templated).
+    :param adopt_run_id: finished training run of an earlier Dag run whose model is handed on instead of training; it
+        must be of this model and experiment; empty trains (templated).
     """
 
     is_replicable = True
@@ -79,6 +84,8 @@ class TrainModelOperator(WorkloadOperator):
         "kubernetes",
         "on_unchanged",
         "reason",
+        "config_overrides",
+        "adopt_run_id",
     )
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#d9f2e3"
@@ -98,6 +105,8 @@ class TrainModelOperator(WorkloadOperator):
         model_artifact: str | None = None,
         on_unchanged: str = "train",
         reason: str = "",
+        config_overrides: Mapping[str, str] | None = None,
+        adopt_run_id: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,6 +122,8 @@ class TrainModelOperator(WorkloadOperator):
         self.model_artifact = model_artifact
         self.on_unchanged = on_unchanged
         self.reason = reason
+        self.config_overrides = config_overrides
+        self.adopt_run_id = adopt_run_id
         if (script is None) == (command is None):
             raise InvalidArgumentError("exactly one of script and command must be given: script for a Python file")
         if command is not None and arguments:
@@ -122,9 +133,12 @@ class TrainModelOperator(WorkloadOperator):
         """Find, or produce, the run that trained on these inputs.
 
         :raises InvalidArgumentError: when an argument is wrong.
+        :raises EvidenceError: when the run to adopt is not a finished training of this model and experiment.
         :raises WorkloadError: when the workload fails, or its run is not finished or has no model.
         """
         experiment = required_text("experiment", self.experiment)
+        if self.adopt_run_id:
+            return self._adopt(experiment, required_text("adopt_run_id", self.adopt_run_id))
         on_unchanged = choice("on_unchanged", self.on_unchanged, ON_UNCHANGED)
         config = self._config_file()
         pin = None if self.dataset is None else dataset_pin("dataset", self.dataset)
@@ -197,7 +211,21 @@ class TrainModelOperator(WorkloadOperator):
         is_sent = source is None and self.backend.ships_files
         return self.runtime_command("train", *(() if is_sent else ("--script", self.script)), "--", *self.arguments)
 
+    def _adopt(self, experiment: str, run_id: str) -> dict[str, Any]:
+        """Hand on the model of an earlier Dag run."""
+        run = self.hook.get_run(run_id)
+        known = self.hook.get_experiment_by_name(experiment)
+        require_adoptable(
+            run, model_name=self.model_name, experiment_id=known.experiment_id if known else "(there is none)"
+        )
+        self.show_run(run)
+        self.log.info("Adopted; nothing was trained")
+        return self._result(run, run.tags.get(contract.TAG_IDENTITY, ""), reused=True)
+
     def _config_file(self) -> ConfigFile | None:
+        return override_config(self._given_config(), self.config_overrides or {})
+
+    def _given_config(self) -> ConfigFile | None:
         if self.config is None:
             return None
         if isinstance(self.config, Mapping):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.identity import content_hash
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.mlflow_world import REST_TRAINING, World
 from tests.task_harness import TaskOutcome
@@ -216,3 +218,19 @@ def test_a_config_file_reaches_run_and_workload_as_it_is(world: World) -> None:
     outcome = train(world, command=world.command("model", script=show + REST_TRAINING), config=str(config))
     assert outcome.state == "success", outcome.error
     assert world.artifact(outcome.result["run_id"], "config/settings.yml") == b"# ours\ndepth:   5\n"
+
+
+def test_overrides_are_merged_into_the_config_hashed_and_recorded(world: World) -> None:
+    outcome = train(world, config={"depth": 3, "tree": {"leaves": 7}}, config_overrides={"tree.leaves": "{{ 4 + 5 }}"})
+    assert outcome.state == "success", outcome.error
+    (run,) = world.runs()
+    text = world.artifact(run, "config/config.json")
+    assert json.loads(text) == {"depth": 3, "tree": {"leaves": 9}}
+    assert run.tags[contract.TAG_CONFIG_HASH] == content_hash(text)
+
+
+def test_an_override_of_an_unknown_key_starts_nothing(world: World) -> None:
+    outcome = train(world, config={"depth": 3}, config_overrides={"width": "1"})
+    assert outcome.state == "failed"
+    assert "the config has no 'width' there (it has depth)" in str(outcome.error)
+    assert world.runs() == []

@@ -1,0 +1,37 @@
+"""Read what evaluations and gates left in an MLflow run."""
+
+from __future__ import annotations
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.gates import GateReport
+from airflow_mcp.exceptions import MlflowNotFoundError
+from airflow_mcp.hooks.mlflow import MlflowHook
+
+
+def find_evidence(hook: MlflowHook, run_id: str) -> EvaluationEvidence | None:
+    """Read the evidence of an evaluation.
+
+    :param hook: the hook to ask.
+    :param run_id: the candidate's run.
+    :return: the evidence, or None when the run holds none.
+    :raises EvidenceError: when it is malformed.
+    :raises MlflowError: when the server does not answer.
+    """
+    text = _artifact(hook, run_id, contract.ARTIFACT_EVIDENCE)
+    source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
+    return None if text is None else parse_document(EvaluationEvidence, text, source)
+
+
+def find_gate_report(hook: MlflowHook, run_id: str) -> GateReport | None:
+    """Read the report of a gate; arguments and errors are those of :func:`find_evidence`."""
+    text = _artifact(hook, run_id, contract.ARTIFACT_GATE_REPORT_JSON)
+    source = f"{contract.ARTIFACT_GATE_REPORT_JSON} of MLflow run {run_id}"
+    return None if text is None else parse_document(GateReport, text, source)
+
+
+def _artifact(hook: MlflowHook, run_id: str, path: str) -> bytes | None:
+    try:
+        return hook.download_artifact(run_id, path)
+    except MlflowNotFoundError:
+        return None
