@@ -1,0 +1,129 @@
+"""Stubs: one Python file per pipeline, kept in step."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from airflow_mcp.dag_rendering.loader import load_pipeline_folder
+from airflow_mcp.dag_rendering.stubs import MARK, StubChanges, compare_stubs, write_stubs
+from airflow_mcp.exceptions import InvalidArgumentError
+
+SPEC = (Path(__file__).parents[2] / "pipelines/fraud_detection.yaml").read_text()
+
+
+@pytest.fixture
+def dags(tmp_path: Path) -> Path:
+    """A folder of Dags with a folder of pipelines in it."""
+    (tmp_path / "dags/pipelines").mkdir(parents=True)
+    return tmp_path / "dags"
+
+
+def pipeline(folder: Path, file: str, name: str = "", text: str = SPEC) -> Path:
+    path = folder / "pipelines" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace("fraud-detection-pipeline", name or path.stem))
+    return path
+
+
+def write(dags: Path, pipelines: Path | None = None) -> StubChanges:
+    return write_stubs(load_pipeline_folder(pipelines or dags / "pipelines"), dags)
+
+
+def stubs(dags: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(dags.glob("*.py"))}
+
+
+def test_each_pipeline_gets_a_stub_that_names_its_file_relative_to_itself(dags: Path) -> None:
+    pipeline(dags, "fraud.yaml")
+    pipeline(dags, "team/churn.yaml")
+    changes = write(dags)
+    assert [stub.path.name for stub in changes.written] == ["mcp_fraud.py", changes.written[1].path.name]
+    text = stubs(dags)["mcp_fraud.py"]
+    assert text.startswith(MARK)
+    assert "dag = load_model_pipeline('pipelines/fraud.yaml', root='pipelines')" in text
+    assert str(dags) not in "".join(stubs(dags).values())
+    ast.parse(text)
+
+
+def test_a_pipeline_outside_the_folder_of_dags_is_named_by_its_absolute_path(tmp_path: Path, dags: Path) -> None:
+    path = pipeline(tmp_path, "fraud.yaml")
+    write(dags, tmp_path / "pipelines")
+    assert f"load_model_pipeline({str(path)!r}, root={str(path.parent)!r})" in stubs(dags)["mcp_fraud.py"]
+
+
+def test_a_second_time_touches_nothing(dags: Path) -> None:
+    path = pipeline(dags, "fraud.yaml")
+    write(dags)
+    before = (dags / "mcp_fraud.py").stat()
+    path.write_text(path.read_text() + "  env: {A: b}\n")  # what the file says is of no matter
+    changes = write(dags)
+    assert changes.is_in_step
+    assert changes.kept == 1
+    assert (dags / "mcp_fraud.py").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_stubs_of_pipelines_that_are_gone_are_removed_and_other_files_are_not(dags: Path) -> None:
+    path = pipeline(dags, "fraud.yaml")
+    (dags / "mcp_mine.py").write_text("print('mine')\n")
+    (dags / "other.py").write_text("print('other')\n")
+    write(dags)
+    path.unlink()
+    changes = write(dags)
+    assert [gone.name for gone in changes.removed] == ["mcp_fraud.py"]
+    assert list(stubs(dags)) == ["mcp_mine.py", "other.py"]
+
+
+def test_comparing_says_what_would_change_and_changes_nothing(dags: Path) -> None:
+    pipeline(dags, "fraud.yaml")
+    found = load_pipeline_folder(dags / "pipelines")
+    assert not compare_stubs(found, dags).is_in_step
+    assert stubs(dags) == {}
+    write(dags)
+    assert compare_stubs(found, dags).is_in_step
+    (dags / "mcp_fraud.py").write_text(f"{MARK}\nprint('edited')\n")
+    assert [stub.path.name for stub in compare_stubs(found, dags).written] == ["mcp_fraud.py"]
+
+
+def test_a_broken_file_keeps_its_stub_and_gets_no_new_one(dags: Path) -> None:
+    path = pipeline(dags, "fraud.yaml")
+    write(dags)
+    path.write_text("kind: ModelPipeline\nspec: [")
+    pipeline(dags, "new.yaml", text="kind: ModelPipeline\nspec: [")
+    assert write(dags).is_in_step
+    assert list(stubs(dags)) == ["mcp_fraud.py"]
+
+
+def test_a_file_that_was_not_generated_is_never_overwritten(dags: Path) -> None:
+    pipeline(dags, "aaa.yaml")
+    pipeline(dags, "fraud.yaml")
+    (dags / "mcp_fraud.py").write_text("print('mine')\n")
+    with pytest.raises(InvalidArgumentError, match=r"mcp_fraud\.py is there and was not generated"):
+        write(dags)
+    assert stubs(dags) == {"mcp_fraud.py": "print('mine')\n"}
+
+
+def test_paths_that_look_alike_get_stubs_of_their_own(dags: Path) -> None:
+    files = ["a-b.yaml", "a_b.yaml", "a.b.yaml", "a/b.yaml", "a_b.yml", f"{'x' * 180}.yaml", f"{'x' * 181}.yaml"]
+    for number, file in enumerate(files):
+        pipeline(dags, file, f"p{number}")
+    assert len(write(dags).written) == len(files)
+    assert len(stubs(dags)) == len(files)
+
+
+def test_quotes_in_a_path_stay_inside_the_text(dags: Path) -> None:
+    pipeline(dags, 'it\'s "x".yaml', "quoted")
+    write(dags)
+    (text,) = stubs(dags).values()
+    call = ast.parse(text).body[-1]
+    assert isinstance(call, ast.Assign)
+    assert isinstance(call.value, ast.Call)
+    assert ast.literal_eval(call.value.args[0]) == 'pipelines/it\'s "x".yaml'
+
+
+def test_no_temporary_file_is_left(dags: Path) -> None:
+    pipeline(dags, "fraud.yaml")
+    write(dags)
+    assert {path.name for path in dags.iterdir()} == {"mcp_fraud.py", "pipelines"}
