@@ -90,6 +90,26 @@ def parse_refs(answer: str) -> tuple[dict[str, str], str]:
     return refs | peeled, head
 
 
+def find_ref(answer: str, *, url: str, ref: str | None = None, tags: str | None = None) -> ResolvedRef | None:
+    """Choose a commit as :func:`choose_ref` does; None when there is no such name (yet).
+
+    :raises SourceError: when a name is both a branch and a tag.
+    """
+    refs, head = parse_refs(answer)
+    if tags:
+        return _newest(refs, tags)
+    if not asks_for_name(ref, tags):
+        return ResolvedRef(refs["HEAD"], head or "HEAD", is_tag=False) if "HEAD" in refs else None
+    name = ref or ""
+    if _COMMIT.fullmatch(name):
+        return _by_commit(refs, name)
+    full = (name,) if name.startswith("refs/") else (_HEADS + name, _TAGS + name)
+    found = [candidate for candidate in full if candidate in refs]
+    if len(found) > 1:
+        raise SourceError(f"ref {name!r} is both a branch and a tag of {url}; write {found[0]!r} or {found[1]!r}")
+    return ResolvedRef(refs[found[0]], found[0], is_tag=found[0].startswith(_TAGS)) if found else None
+
+
 def choose_ref(answer: str, *, url: str, ref: str | None = None, tags: str | None = None) -> ResolvedRef:
     """Choose a commit from an answer of ``git ls-remote``.
 
@@ -99,23 +119,16 @@ def choose_ref(answer: str, *, url: str, ref: str | None = None, tags: str | Non
     :param tags: pattern; the newest release among the matching tags is meant.
     :raises SourceError: when there is no such name, or it is both a branch and a tag.
     """
-    refs, head = parse_refs(answer)
+    found = find_ref(answer, url=url, ref=ref, tags=tags)
+    if found is not None:
+        return found
+    refs, _ = parse_refs(answer)
     if tags:
-        return _newest(refs, tags, url)
+        near = _near(tags, (name for name in refs if name.startswith(_TAGS)))
+        raise SourceError(f"no tag of {url} matches {tags!r} and has a version number, such as v1.2. {near}")
     if not asks_for_name(ref, tags):
-        if "HEAD" not in refs:
-            raise SourceError(f"{url} has no default branch: it is empty, or its HEAD names no branch; name a ref")
-        return ResolvedRef(refs["HEAD"], head or "HEAD", is_tag=False)
-    name = ref or ""
-    if _COMMIT.fullmatch(name):
-        return _by_commit(refs, name)
-    full = (name,) if name.startswith("refs/") else (_HEADS + name, _TAGS + name)
-    found = [candidate for candidate in full if candidate in refs]
-    if len(found) > 1:
-        raise SourceError(f"ref {name!r} is both a branch and a tag of {url}; write {found[0]!r} or {found[1]!r}")
-    if not found:
-        raise SourceError(f"ref {name!r} is neither a branch nor a tag of {url}. {_near(name, refs)}")
-    return ResolvedRef(refs[found[0]], found[0], is_tag=found[0].startswith(_TAGS))
+        raise SourceError(f"{url} has no default branch: it is empty, or its HEAD names no branch; name a ref")
+    raise SourceError(f"ref {ref!r} is neither a branch nor a tag of {url}. {_near(ref or '', refs)}")
 
 
 def _by_commit(refs: Mapping[str, str], commit: str) -> ResolvedRef:
@@ -148,13 +161,10 @@ def _near(name: str, refs: Iterable[str]) -> str:
 # --- versions ----------------------------------------------------------------------------------------------------
 
 
-def _newest(refs: Mapping[str, str], tags: str, url: str) -> ResolvedRef:
+def _newest(refs: Mapping[str, str], tags: str) -> ResolvedRef | None:
     named = {_short(name): sha for name, sha in refs.items() if name.startswith(_TAGS)}
     name = newest_tag(named, tags)
-    if name is None:
-        near = _near(tags, named)
-        raise SourceError(f"no tag of {url} matches {tags!r} and has a version number, such as v1.2. {near}")
-    return ResolvedRef(named[name], _TAGS + name, is_tag=True)
+    return None if name is None else ResolvedRef(named[name], _TAGS + name, is_tag=True)
 
 
 def newest_tag(names: Iterable[str], pattern: str = "*") -> str | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
-from contextlib import suppress
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
@@ -14,7 +17,7 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_mcp.core.code_source import repository_url
 from airflow_mcp.core.git_environment import git_environment
-from airflow_mcp.core.git_refs import ResolvedRef, check_question, choose_ref, ls_remote_arguments
+from airflow_mcp.core.git_refs import ResolvedRef, check_question, choose_ref, find_ref, ls_remote_arguments
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
 
 if TYPE_CHECKING:
@@ -33,6 +36,30 @@ _AUTH = re.compile(
 _NOT_A_REPOSITORY = re.compile(
     r"does not appear to be a git repository|is this a git repository|[Rr]epository .*not found|error: 404"
 )
+
+
+class CommitContent:
+    """Looks into a commit of a remote; see :meth:`GitRemote.commit`."""
+
+    def __init__(self, git: Callable[..., Awaitable[bytes | None]], commit: str) -> None:
+        self._git, self._commit = git, commit
+
+    async def object_id(self, path: str) -> str:
+        """Name what a path holds; the same content has the same name in every commit.
+
+        :param path: file or folder, relative to the repository.
+        :return: the id of the object; empty when there is none.
+        """
+        found = await self._git("rev-parse", "--verify", "--quiet", f"{self._commit}:{path}")
+        return (found or b"").decode().strip()
+
+    async def read(self, path: str) -> bytes | None:
+        """Read a file; None when there is none.
+
+        :param path: file, relative to the repository.
+        """
+        found = await self.object_id(path)
+        return await self._git("cat-file", "blob", found) if found else None
 
 
 class GitRemote:
@@ -80,6 +107,40 @@ class GitRemote:
         """Find the commit as :meth:`resolve` does, without blocking the event loop."""
         return await self._resolve(ref, tags, await self._asecrets())
 
+    async def afind(self, ref: str | None = None, tags: str | None = None) -> ResolvedRef | None:
+        """Find the commit as :meth:`aresolve` does; None when there is no such branch or tag (yet)."""
+        check_question(ref, tags)
+        answer = await self._git(ls_remote_arguments(self.url, ref, tags), await self._asecrets())
+        return find_ref(answer.decode(errors="replace"), url=self.url, ref=ref, tags=tags)
+
+    @asynccontextmanager
+    async def commit(self, commit: str) -> AsyncIterator[CommitContent]:
+        """Fetch a commit without its files into a temporary folder; single files are fetched when they are read.
+
+        A remote that cannot leave files out sends all files of this one commit.
+
+        :param commit: full commit id.
+        :raises GitRemoteError: when it cannot be fetched.
+        """
+        secrets = await self._asecrets()
+        folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="airflow-mcp-git-")
+        try:
+            await self._git(("init", "--quiet", "--bare", "--template=", "--", folder), secrets)
+            inside = ("-C", folder)
+            await self._git((*inside, "remote", "add", "origin", self.url), secrets)
+            fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--filter=tree:0", "origin", commit)
+            await self._git((*inside, *fetch), secrets)
+
+            async def git(*arguments: str) -> bytes | None:
+                code, output, complaint = await self._run((*inside, *arguments), secrets)
+                if code not in (0, 1) or complaint:
+                    raise self._failure(complaint, secrets)
+                return output if code == 0 else None
+
+            yield CommitContent(git, commit)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
     async def _asecrets(self) -> tuple[str, str]:
         secrets = self._secrets(await BaseHook.aget_connection(self.conn_id)) if self.conn_id else ("", "")
         for secret in _hidden(secrets):
@@ -113,7 +174,14 @@ class GitRemote:
         return login or (_DEFAULT_USER if password else ""), password
 
     async def _git(self, arguments: tuple[str, ...], secrets: tuple[str, str]) -> bytes:
-        """Run Git and return its output; whatever happens, no process of it stays behind."""
+        """Run Git and return its output."""
+        code, output, complaint = await self._run(arguments, secrets)
+        if code != 0:
+            raise self._failure(complaint, secrets)
+        return output
+
+    async def _run(self, arguments: tuple[str, ...], secrets: tuple[str, str]) -> tuple[int, bytes, bytes]:
+        """Run Git and return its exit code and what it said; whatever happens, no process of it stays behind."""
         try:
             process = await asyncio.create_subprocess_exec(
                 "git",
@@ -137,11 +205,10 @@ class GitRemote:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-        if code != 0:
-            raise self._failure(complaint.decode(errors="replace"), secrets)
-        return output
+        return code, output, complaint
 
-    def _failure(self, complaint: str, secrets: tuple[str, str]) -> Exception:
+    def _failure(self, said_by_git: bytes, secrets: tuple[str, str]) -> SourceError | GitRemoteError:
+        complaint = said_by_git.decode(errors="replace")
         for secret in _hidden(secrets):
             complaint = complaint.replace(secret, "***")
         said = " ".join(complaint.split())[-_MESSAGE_LIMIT:] or "nothing"

@@ -23,7 +23,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "runtime": frozenset({"exceptions", "core"}),
     "settings": frozenset({"exceptions", "core"}),
     "hooks": frozenset({"exceptions", "core", "settings"}),
-    "triggers": frozenset({"exceptions", "core", "hooks"}),
+    "triggers": frozenset({"exceptions", "core", "hooks", "settings"}),
     "workloads": frozenset({"exceptions", "core", "settings", "triggers"}),
     "diagnosis": frozenset({"exceptions", "core", "hooks"}),
     "links": frozenset({"exceptions", "core", "hooks", "settings"}),

@@ -1,0 +1,134 @@
+"""What all event triggers share: the poll loop, the watermark in Airflow's state of the asset, and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from airflow_mcp.core.watch import Sighting, Watermark, backoff_seconds, look_at, read_watermark
+from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
+
+DEFAULT_POLL_SECONDS = 60.0
+STATE_KEY = "airflow_mcp.watermark"
+"""Key in the state of the asset; never renamed."""
+SETTLE_SECONDS = 5.0
+"""Wait between an event and its watermark: the triggerer hands an event on within a second or two."""
+
+
+class WatchTrigger(BaseEventTrigger):
+    """Look at something outside again and again, and give an event when it has changed.
+
+    The watermark is written after an event was handed on: a triggerer that dies in between gives the event again, and
+    none is lost. :meth:`run` never raises: an error is logged once per kind and tried again, later each time.
+
+    :param poll_seconds: seconds between two looks, at least 1.
+    """
+
+    settle_seconds = SETTLE_SECONDS
+
+    def __init__(self, *, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 1 <= poll_seconds < 1e9:
+            raise InvalidArgumentError(f"poll_seconds is {poll_seconds!r}; allowed: a number of seconds, at least 1")
+        self.poll_seconds = float(poll_seconds)
+        self._told: set[str] = set()
+
+    @property
+    @abstractmethod
+    def subject(self) -> str:
+        """What is watched, in words, for the log."""
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of the constructor, without ``poll_seconds``."""
+
+    @abstractmethod
+    async def look(self) -> Sighting | None:
+        """Look once; None when there is nothing."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give class path and arguments for the database."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return path, {**self.arguments(), "poll_seconds": self.poll_seconds}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch for ever; gives an event for each change."""
+        known: Watermark | None = None
+        written: Watermark | None = None
+        is_read = False
+        failures = 0
+        while True:
+            try:
+                if not is_read:
+                    known = written = await self._read()
+                    is_read = True
+                found = await self.look()
+                before, (known, is_news) = known, look_at(known, found)
+                self._tell_first_look(before, found)
+                if found is not None and is_news:
+                    yield TriggerEvent(dict(found.payload))  # type: ignore[no-untyped-call]
+                    await asyncio.sleep(self.settle_seconds)
+                if known != written:
+                    await self._write(known)
+                    written = known
+                failures = 0
+                self._tell_recovery()
+                wait = self.poll_seconds
+            except Exception as error:
+                failures += 1
+                wait = backoff_seconds(failures, self.poll_seconds, random.random())  # noqa: S311  (spreads the load)
+                self._tell(error, wait)
+            await asyncio.sleep(wait)
+
+    # --- the watermark ---------------------------------------------------------------------------------------------
+
+    async def _read(self) -> Watermark | None:
+        for store in self._stores():
+            watermark = read_watermark(await store.aget(STATE_KEY))
+            if watermark is not None:
+                return watermark
+        return None
+
+    async def _write(self, watermark: Watermark) -> None:
+        for store in self._stores():
+            await store.aset(STATE_KEY, watermark.to_json())
+
+    def _stores(self) -> list[Any]:
+        """Give the states of all assets that this trigger watches for: equal triggers of several assets are one."""
+        stores = self.asset_state_store
+        if stores is None:
+            return []
+        return [*stores._by_name.values(), *stores._by_uri.values()]  # there is no public way to list them
+
+    # --- what is said ----------------------------------------------------------------------------------------------
+
+    def _tell_first_look(self, before: Watermark | None, found: Sighting | None) -> None:
+        if before is None:
+            there = f"it is at {found.mark}" if found else "nothing is there yet"
+            self.log.info("First look at %s: %s; the next change starts a run", self.subject, there)
+
+    def _tell(self, error: Exception, wait: float) -> None:
+        kind = type(error).__name__
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        is_ours = isinstance(error, ModelControlPlaneError)
+        self.log.warning(
+            "%s cannot be looked at; next try in %.0f s, then later each time. %s: %s",
+            self.subject,
+            math.ceil(wait),
+            kind,
+            error,
+            exc_info=None if is_ours else error,
+        )
+
+    def _tell_recovery(self) -> None:
+        if self._told:
+            self.log.info("%s can be looked at again", self.subject)
+            self._told.clear()
