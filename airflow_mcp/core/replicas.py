@@ -253,7 +253,7 @@ def _failure(rank: int, pod: Mapping[str, Any], now: datetime, limits: StartLimi
         return None
     ended, asked = _terminated(pod), _deletion(pod)
     if asked is not None or ended is not None or status.get("phase") == "Failed":
-        return RankFailure(rank, read_ending(pod), asked or _moment((ended or {}).get("finishedAt")))
+        return RankFailure(rank, read_ending(pod), asked or _end(status))
     if limits is not None and status.get("phase") == "Pending" and not _may_start(pod, now, limits):
         return RankFailure(rank, read_ending(pod))
     return None
@@ -280,6 +280,13 @@ def _terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     state = next((item.get("state") or {} for item in statuses if item.get("name") == CONTAINER), {})
     return state.get("terminated") or None
+
+
+def _end(status: Mapping[str, Any]) -> datetime | None:
+    """When the last container of a pod ended; an init container may have been the last to run."""
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    ended = [(item.get("state") or {}).get("terminated") or {} for item in containers]
+    return max((at for item in ended if (at := _moment(item.get("finishedAt")))), default=None)
 
 
 def _deletion(pod: Mapping[str, Any]) -> datetime | None:

@@ -11,7 +11,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, 
 from kubernetes.client import models
 from kubernetes.client.exceptions import ApiException
 
-from airflow_mcp.core.pod import LABEL_GROUP
+from airflow_mcp.core.pod import LABEL_GROUP, read_ending
 from airflow_mcp.core.replicas import RankFailure, StartLimits, describe_failures, ended_well, group_size
 from airflow_mcp.exceptions import SourceError, WorkloadError, WorkloadFailedError
 from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of, plain, release, start_followers
@@ -140,8 +140,9 @@ class ReplicatedPodOperator(WorkloadPodOperator):
         if self.on_finish_action != OnFinishAction.DELETE_POD:
             release(self.client, leader, {failure.rank for failure in failures if failure.has_ended} - {0})
         current = self._read(leader.metadata.name, leader.metadata.namespace)
-        if failures[0].rank == 0 and current is not None:
-            self.process_pod_deletion(current, reraise=False)
+        self.image_digest = read_ending(plain(current or leader)).image_digest
+        if first.rank == 0 and current is not None:
+            self.remove(current)
         else:
             self.pod_manager.delete_pod(leader)
         return self.group_error

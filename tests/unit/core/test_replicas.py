@@ -184,6 +184,13 @@ def test_the_rank_that_failed_first_comes_first() -> None:
     assert f"; rank 0 too: pod {NAME} ended with exit code 1" in text
 
 
+def test_a_rank_whose_code_could_not_be_fetched_failed_when_that_was_tried() -> None:
+    pod = seen(1, "Failed")
+    ended = {"exitCode": 2, "finishedAt": stamp(3)}
+    pod["status"]["initContainerStatuses"] = [{"name": "source", "state": {"terminated": ended}}]
+    assert failed_ranks(seen(0, "Failed", 1, 9), pod, seen(2, "Failed", 1, 8)) == [1, 2, 0]
+
+
 def test_in_the_same_second_rank_0_failed_because_another_did() -> None:
     assert failed_ranks(seen(0, "Failed", 1, 4), seen(1), seen(2, "Failed", 1, 4)) == [2, 0]
 
