@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,10 @@ class FakeSupervisor:
     variables: Mapping[str, str] = field(default_factory=dict)
     xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
     existing_dag_runs: set[tuple[str, str]] = field(default_factory=set)
+    task_state: dict[str, Any] = field(default_factory=dict)
+    """Task state store, as the tries of one task share it."""
+    asset_state: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Asset state stores: asset and key to value."""
     sent: list[Any] = field(default_factory=list)
 
     def send(self, msg: Any) -> Any:
@@ -72,6 +76,23 @@ class FakeSupervisor:
 
         return XComResult(key=message.key, value=self.xcoms.get((message.task_id, message.key)))
 
+    def _on_GetTaskStateStore(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import TaskStateStoreResult
+
+        return TaskStateStoreResult(value=self.task_state[message.key]) if message.key in self.task_state else None
+
+    def _on_SetTaskStateStore(self, message: Any) -> None:
+        self.task_state[message.key] = json.loads(json.dumps(message.value))
+
+    def _on_GetAssetStateStoreByName(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import AssetStateStoreResult
+
+        key = (message.name, message.key)
+        return AssetStateStoreResult(value=self.asset_state[key]) if key in self.asset_state else None
+
+    def _on_SetAssetStateStoreByName(self, message: Any) -> None:
+        self.asset_state[(message.name, message.key)] = json.loads(json.dumps(message.value))
+
     def _on_ValidateInletsAndOutlets(self, message: Any) -> Any:
         from airflow.sdk.execution_time.comms import InactiveAssetsResult
 
@@ -116,6 +137,8 @@ def run_task(
     try_number: int = 1,
     params: Mapping[str, Any] | None = None,
     resume_with: Mapping[str, Any] | None = None,
+    dag_run: Mapping[str, Any] | None = None,
+    events: Sequence[tuple[str, Mapping[str, Any]]] = (),
 ) -> TaskOutcome:
     """Run an operator as Airflow would.
 
@@ -126,6 +149,8 @@ def run_task(
     :param run_id: Airflow's run id.
     :param try_number: which try this is, from 1.
     :param params: params of the Dag run.
+    :param dag_run: further fields of the Dag run, such as ``run_type``.
+    :param events: asset events that triggered the Dag run, oldest first: asset and payload of its watcher.
     :param resume_with: event of the trigger that the operator was deferred to; needs the ``supervisor`` of that try.
     """
     import structlog
@@ -136,6 +161,10 @@ def run_task(
     if not operator.has_dag():
         operator.dag = DAG(f"dag_{next(_numbers)}", schedule=None, params=dict(params or {}))
     instance = _task_instance(operator, run_id, try_number, dict(params or {}))
+    given = instance._ti_context_from_server.dag_run
+    instance._ti_context_from_server.dag_run = given.model_copy(
+        update={**(dag_run or {}), "consumed_asset_events": _consumed(events)}
+    )
     if resume_with is not None:
         _resume(instance, supervisor.messages("DeferTask")[-1], resume_with)
     before = getattr(task_runner, "SUPERVISOR_COMMS", None)
@@ -148,6 +177,26 @@ def run_task(
         task_runner.SUPERVISOR_COMMS = before
     pushed = {key: value for (task_id, key), value in supervisor.xcoms.items() if task_id == operator.task_id}
     return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator)
+
+
+def _consumed(events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Any]:
+    """Write the events as Airflow hands them to a task of the Dag run that they triggered."""
+    from airflow.sdk.api.datamodels._generated import AssetEventDagRunReference
+
+    first = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+    empty = dict.fromkeys(("source_task_id", "source_dag_id", "source_run_id", "source_map_index"))
+    return [
+        AssetEventDagRunReference.model_validate(
+            {
+                **empty,
+                "asset": {"name": asset, "uri": asset, "extra": {}},
+                "extra": {"from_trigger": True, "payload": dict(payload)},
+                "source_aliases": [],
+                "timestamp": first + dt.timedelta(seconds=number),
+            }
+        )
+        for number, (asset, payload) in enumerate(events)
+    ]
 
 
 def _task_instance(operator: BaseOperator, run_id: str, try_number: int, params: dict[str, Any]) -> Any:

@@ -1,0 +1,296 @@
+"""The first task of a pipeline's run: pin the file, the commit, the data and what is taken from earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.adoption import require_adoptable
+from airflow_mcp.core.dataset import LATEST
+from airflow_mcp.core.git_refs import ResolvedRef
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.pipeline_run import (
+    Origin,
+    choose_adopted,
+    claim,
+    commit_of_event,
+    commit_of_run,
+    read_events,
+    require_release,
+    stages_before,
+    why_not_pinned,
+)
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from airflow_mcp.hooks.git import GitRemote
+from airflow_mcp.hooks.mlflow_api import filter_value
+from airflow_mcp.operators.base import ModelControlOperator, required_text
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+BEGIN_TASK_ID = "begin"
+_STATE = "pinned"
+_COMMIT_ONLY = "is_commit_only"
+_LEDGER = "commits"
+_SOURCE_KEYS = ("url", "ref", "tags", "path", "connection")
+
+
+class BeginPipelineOperator(ModelControlOperator):
+    """Settle once what a run of a pipeline is about, so that every later task and every retry sees the same.
+
+    A name of a branch or tag becomes one full commit id. What triggered the run is put into words. When the run
+    starts at a later stage, the earlier training run whose results are handed on is found and checked. A retry gives
+    what the first try settled, whatever has happened outside since.
+
+    A run that only a new commit triggered is skipped when another run has run that commit already; the commits are
+    kept in the state store of an asset of this task, ``<Dag id>.commits``. One run at a time writes there, so the Dag
+    needs ``max_active_runs=1``.
+
+    XCom: ``spec_hash``, ``source`` (``{url, commit, path, ref}``, or None for a folder), ``commit``, ``data_version``,
+    ``start_at``, ``adopt`` (stage to what it takes over, None for a stage that works) and ``reason``.
+
+    :param spec_hash: hash of the pipeline file.
+    :param source: Git repository, ``{url, ref or tags, path, connection}``; None for code in a folder.
+    :param model_name: registered model that the pipeline trains.
+    :param experiment: MLflow experiment of its trainings.
+    :param stages: names of all stages in their order.
+    :param start_at: first stage that works; empty is the first (templated).
+    :param from_run: training run whose results are handed on; empty takes the newest finished one (templated).
+    :param commit: commit, branch or tag to run instead of what ``source`` says (templated).
+    :param data_version: version of the data, or ``latest`` (templated).
+    :param reason: what a person says about the run (templated).
+    :param require_release_tag: pattern such as ``v*``: only commits that a matching release tag points at may run.
+        None allows every commit.
+    """
+
+    template_fields: Sequence[str] = ("start_at", "from_run", "commit", "data_version", "reason")
+    ui_color = "#eeeeee"
+
+    def __init__(
+        self,
+        *,
+        spec_hash: str,
+        source: Mapping[str, str] | None,
+        model_name: str,
+        experiment: str,
+        stages: Sequence[str],
+        start_at: str = "",
+        from_run: str = "",
+        commit: str = "",
+        data_version: str = LATEST,
+        reason: str = "",
+        require_release_tag: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.spec_hash = spec_hash
+        self.source = source
+        self.model_name = model_name
+        self.experiment = experiment
+        self.stages = stages
+        self.start_at = start_at
+        self.from_run = from_run
+        self.commit = commit
+        self.data_version = data_version
+        self.reason = reason
+        self.require_release_tag = require_release_tag
+        for name in ("spec_hash", "model_name", "experiment"):
+            required_text(name, getattr(self, name))
+        if not stages:
+            raise InvalidArgumentError(f"stages is {stages!r}; at least one stage is needed")
+        _check_source(source, require_release_tag)
+        # An inlet, so that the task may use the asset's state store; the asset has no events.
+        self._ledger = Asset(name=f"{self.dag_id}.commits")
+        if source is not None:
+            self.inlets = [*self.inlets, self._ledger]
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Settle what the run is about, or find what an earlier try settled.
+
+        :raises InvalidArgumentError: when an argument is wrong, or nothing would be adopted from ``from_run``.
+        :raises SourceError: when there is no such branch, tag or commit, or it is not a release and must be one.
+        :raises EvidenceError: when there is no run to adopt, or the file has changed since the first try.
+        :raises FailedError: when Git or MLflow does not answer.
+        """
+        state = context["task_state_store"]
+        known = state.get(_STATE)
+        settled: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
+        if not settled:
+            settled = self._settle(context)
+            state.set(_STATE, settled, retention=NEVER_EXPIRE)
+        elif problem := why_not_pinned(settled["spec_hash"], self.spec_hash):
+            raise EvidenceError(problem)
+        is_commit_only = settled.pop(_COMMIT_ONLY)
+        self.log.info("Reason: %s", settled["reason"])
+        if settled["commit"]:
+            self.log.info("Commit %s", settled["commit"])
+            self._claim(context, settled["commit"], may_skip=is_commit_only)
+        return settled
+
+    def _settle(self, context: Context) -> dict[str, Any]:
+        origin = _origin(context)
+        adopted_stages = stages_before(self.start_at, self.stages)
+        run = self._adopted(adopted_stages)
+        found = self._resolve(origin, run)
+        adopted = {"run_id": run.run_id} if run else {}
+        return {
+            "spec_hash": self.spec_hash,
+            "source": self._pinned_source(found),
+            "commit": found.sha if found else "",
+            "data_version": self._data_version(origin, run),
+            "start_at": self.start_at or self.stages[0],
+            "adopt": {stage: adopted if stage in adopted_stages else None for stage in self.stages},
+            "reason": origin.explain(self.reason.strip()),
+            _COMMIT_ONLY: origin.is_commit_only and not adopted_stages,
+        }
+
+    # --- what is run ----------------------------------------------------------------------------------------------
+
+    def _resolve(self, origin: Origin, run: Run | None) -> ResolvedRef | None:
+        """Find the commit: a person's, else that of the event, else that of the adopted run, else the source's."""
+        if self.source is None:
+            if self.commit:
+                raise InvalidArgumentError(f"commit is {self.commit!r}, but the code is in a folder, not in Git")
+            return None
+        url = self.source["url"]
+        remote = GitRemote(url, self.source.get("connection"))
+        wanted = self.commit.strip() or commit_of_event(origin, remote.url) or (commit_of_run(run) if run else "")
+        if wanted:
+            found = remote.resolve(ref=wanted)
+        else:
+            found = remote.resolve(ref=self.source.get("ref"), tags=self.source.get("tags"))
+        if self.require_release_tag is None:
+            return found
+        newest = remote.resolve(tags=self.require_release_tag)
+        return require_release(found, newest, self.require_release_tag, url)
+
+    def _pinned_source(self, found: ResolvedRef | None) -> dict[str, str] | None:
+        if self.source is None or found is None:
+            return None
+        return {
+            "url": self.source["url"],
+            "commit": found.sha,
+            "path": self.source.get("path", ""),
+            "ref": found.ref,
+        }
+
+    def _data_version(self, origin: Origin, run: Run | None) -> str:
+        version = self.data_version.strip() or LATEST
+        if run is not None and contract.TAG_DATA_VERSION in run.tags:
+            return run.tags[contract.TAG_DATA_VERSION]
+        event = origin.newest("data")
+        if version == LATEST and event is not None:
+            return str(event.payload.get("version") or LATEST)
+        return version
+
+    # --- what is taken over ---------------------------------------------------------------------------------------
+
+    def _adopted(self, stages: Sequence[str]) -> Run | None:
+        """Find the training run whose results are handed on; None when the run trains itself."""
+        wanted = self.from_run.strip()
+        if "train" not in stages:
+            if wanted:
+                raise InvalidArgumentError(
+                    f"from_run is {wanted!r}, but the run starts at {self.start_at or self.stages[0]!r} and trains "
+                    "itself; name a later stage with start_at"
+                )
+            return None
+        experiment = self.hook.get_experiment_by_name(self.experiment)
+        experiment_id = experiment.experiment_id if experiment else ""
+        if wanted:
+            run = self.hook.get_run(wanted)
+            require_adoptable(run, model_name=self.model_name, experiment_id=experiment_id)
+        else:
+            run = choose_adopted(
+                self._trainings(experiment_id),
+                model_name=self.model_name,
+                experiment_id=experiment_id,
+                experiment=self.experiment,
+            )
+        self.log.info("Stages %s hand on the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))
+        return run
+
+    def _trainings(self, experiment_id: str) -> list[Run]:
+        if not experiment_id:
+            return []
+        wanted = {contract.TAG_KIND: contract.KIND_TRAINING, contract.TAG_MODEL_NAME: self.model_name}
+        where = [f"tags.`{name}` = {filter_value(value)}" for name, value in wanted.items()]
+        return self.hook.search_runs(
+            [experiment_id], " and ".join([*where, "attributes.status = 'FINISHED'"]), ["attributes.start_time DESC"]
+        )
+
+    # --- each commit once -----------------------------------------------------------------------------------------
+
+    def _claim(self, context: Context, commit: str, *, may_skip: bool) -> None:
+        """Write down that this run runs the commit; skip it when another run has, and only the commit asks for it."""
+        store = context["asset_state_store"][self._ledger]
+        run_id = self.task_key(context).dag_run_id
+        before = store.get(_LEDGER, [])
+        ledger, other = claim(before, commit, run_id)
+        if other and may_skip:
+            raise AirflowSkipException(
+                f"commit {commit} has been run already by {other}; the same commit is not run twice. Trigger the Dag "
+                "by hand to run it again"
+            )
+        if ledger != before:
+            store.set(_LEDGER, ledger)
+
+
+def require_pinned_spec(spec_hash: str) -> Callable[[Context], None]:
+    """Give a ``pre_execute`` hook that refuses a task when the pipeline file changed since its run began.
+
+    A task that resumes after a deferral is not asked: its work was started under the pinned file, and its result is
+    to be written down. The tasks behind it are.
+
+    :param spec_hash: hash of the pipeline file, as the Dag was rendered from it.
+    :return: the hook; it raises ``AirflowFailException``, so the task is not retried.
+    """
+
+    def check(context: Context) -> None:
+        instance = context["ti"]
+        server = getattr(instance, "_ti_context_from_server", None)
+        if getattr(server, "next_method", None):
+            return
+        pinned = instance.xcom_pull(task_ids=BEGIN_TASK_ID, key="spec_hash")
+        if problem := why_not_pinned(pinned, spec_hash):
+            raise AirflowFailException(problem)
+
+    return check
+
+
+def _origin(context: Context) -> Origin:
+    dag_run = context["dag_run"]
+    found = [
+        (event.asset.name, event.timestamp, event.extra)
+        for events in context["triggering_asset_events"].values()
+        for event in events
+    ]
+    at = dag_run.logical_date
+    return Origin(
+        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+        at=f"{at:%Y-%m-%d %H:%M %Z}" if at else "",
+        user=dag_run.triggering_user_name or "",
+        events=read_events(found),
+    )
+
+
+def _check_source(source: Mapping[str, str] | None, require_release_tag: str | None) -> None:
+    if source is None:
+        if require_release_tag is not None:
+            raise InvalidArgumentError(
+                f"require_release_tag is {require_release_tag!r}, but there is no source: code in a folder has no "
+                "releases"
+            )
+        return
+    unknown = sorted(source.keys() - set(_SOURCE_KEYS))
+    if unknown or not source.get("url"):
+        raise InvalidArgumentError(
+            f"source is {dict(source)!r}; allowed: a mapping with url, and perhaps ref or tags, path and connection"
+        )
+    if source.get("ref") and source.get("tags"):
+        raise InvalidArgumentError(f"source is {dict(source)!r}; allowed: one of ref and tags, or neither")
