@@ -25,7 +25,7 @@ def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) ->
     :raises InvalidArgumentError: when the pipeline is not valid after all.
     """
     metadata, spec = pipeline.metadata, pipeline.spec
-    planner = TaskPlanner(pipeline, file)
+    planner = TaskPlanner(pipeline, environment, file)
     return PipelinePlan(
         dag_id=metadata.name,
         environment=environment,

@@ -34,11 +34,13 @@ class TaskPlanner:
     """Works out the tasks of one pipeline.
 
     :param pipeline: the pipeline with its environment merged in.
+    :param environment: ``dev``, ``test`` or ``prod``; prod runs releases only.
     :param file: the file it was read from.
     """
 
-    def __init__(self, pipeline: ModelPipeline, file: PipelineFile) -> None:
+    def __init__(self, pipeline: ModelPipeline, environment: str, file: PipelineFile) -> None:
         self._spec = pipeline.spec
+        self._environment = environment
         self._file = file
         self._named = {stage.name: (stage, index) for index, stage in enumerate(self._spec.stages)}
         self.model_name = self._spec.model.name or pipeline.metadata.name
@@ -210,6 +212,8 @@ class TaskPlanner:
             "data_version": Template("{{ params.data_version }}"),
             "reason": Template("{{ params.reason or '' }}"),
         }
+        if self._environment == "prod" and self.source is not None:
+            arguments["require_release_tag"] = self.source.get("tags") or self.source.get("ref")
         return PlannedTask(BEGIN, "begin", BEGIN, arguments, (), filled_in("begin"))
 
     def _pin_data(self) -> PlannedTask:

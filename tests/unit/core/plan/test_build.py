@@ -158,6 +158,8 @@ def test_code_in_git_is_taken_at_the_commit_that_the_run_has_pinned() -> None:
         "path": "training",
         "connection": "git_reader",
     }
+    assert found.task("begin").arguments["require_release_tag"] == "v*"
+    assert "require_release_tag" not in of_file("churn.yaml").task("begin").arguments
     for name in ("build", "lint", "train_small"):
         assert found.task(name).arguments["source"]["commit"] == Reference("begin", "commit")
     assert found.task("train_small").arguments["script"] == "train.py"

@@ -1,0 +1,213 @@
+"""From a plan to an Airflow Dag. Everything is decided in the plan; nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any
+
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAny,
+    AssetOrTimeSchedule,
+    AssetWatcher,
+    BaseOperator,
+    CronTriggerTimetable,
+    MultipleCronTriggerTimetable,
+    Param,
+    literal,
+)
+
+from airflow_mcp.core.plan.entities import (
+    EventSource,
+    PipelinePlan,
+    PlannedParam,
+    PlannedTask,
+    Reference,
+    Schedule,
+    TaskKind,
+    Template,
+)
+from airflow_mcp.operators.dataset import PinDatasetOperator
+from airflow_mcp.operators.evaluation import EvaluateModelOperator
+from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
+from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
+from airflow_mcp.operators.select import SelectModelOperator
+from airflow_mcp.operators.step import RunStepOperator
+from airflow_mcp.operators.training import TrainModelOperator
+from airflow_mcp.triggers.data import DatasetVersionTrigger
+from airflow_mcp.triggers.drift import DriftVerdictTrigger
+from airflow_mcp.triggers.git import GitCommitTrigger
+from airflow_mcp.triggers.model import ModelVersionTrigger
+
+OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
+    "begin": BeginPipelineOperator,
+    "build": RunStepOperator,
+    "pin_data": PinDatasetOperator,
+    "train": TrainModelOperator,
+    "evaluate": EvaluateModelOperator,
+    "select": SelectModelOperator,
+    "gate": EvaluationGateOperator,
+    "register": RegisterModelOperator,
+    "promote": PromoteModelOperator,
+    "step": RunStepOperator,
+}
+_TRIGGERS: Mapping[str, Callable[..., Any]] = {
+    "commit": GitCommitTrigger,
+    "data": DatasetVersionTrigger,
+    "model": ModelVersionTrigger,
+    "drift": DriftVerdictTrigger,
+}
+_JINJA_MARKS = ("{{", "{%", "{#")
+_FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_AT_THE_NEXT_TICK = timedelta(0)
+"""A Dag that is switched on waits for the next time of its table, and does not make up for the last one."""
+TAG = "airflow-mcp"
+
+
+def render(plan: PipelinePlan) -> DAG:
+    """Build the Dag of a plan; the same plan gives the same Dag.
+
+    :param plan: what to build.
+    """
+    with DAG(
+        dag_id=plan.dag_id,
+        description=plan.description or None,
+        doc_md=documentation(plan),
+        schedule=_schedule(plan.schedule),
+        start_date=_FIRST_DAY if plan.schedule.catchup else None,
+        catchup=plan.schedule.catchup,
+        max_active_runs=1,
+        dagrun_timeout=_seconds(plan.run_timeout),
+        default_args=_default_args(plan),
+        params={param.name: _param(param) for param in plan.params},
+        tags=sorted({TAG, plan.environment, *plan.tags}),
+        on_failure_callback=_notifiers(plan, "failure"),
+        on_success_callback=_notifiers(plan, "success"),
+    ) as dag:
+        tasks: dict[str, BaseOperator] = {}
+        for task in plan.tasks:
+            tasks[task.task_id] = _task(plan, task, tasks)
+            tasks[task.task_id].set_upstream([tasks[need] for need in task.needs])
+    return dag
+
+
+def documentation(plan: PipelinePlan) -> str:
+    """Write the Dag's page: description, source, and where it is.
+
+    :param plan: the plan.
+    """
+    fence = "```"
+    while fence in plan.source_text:
+        fence += "`"
+    described = f"{plan.description}\n\n" if plan.description else ""
+    return (
+        f"{described}Rendered for `{plan.environment}` from `{plan.source_file}`. Edit that file, not the Dag.\n\n"
+        f"{fence}yaml\n{plan.source_text.rstrip()}\n{fence}\n"
+    )
+
+
+def _default_args(plan: PipelinePlan) -> dict[str, Any]:
+    return {
+        "owner": plan.owner,
+        "retries": plan.retries.attempts,
+        "retry_delay": timedelta(seconds=plan.retries.delay),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(seconds=plan.retries.max_delay),
+    }
+
+
+def _task(plan: PipelinePlan, task: PlannedTask, before: Mapping[str, BaseOperator]) -> BaseOperator:
+    operator = OPERATORS[task.kind]
+    templated = frozenset(operator.template_fields)
+    arguments = {
+        name: _argument(value, before, is_templated=name in templated) for name, value in task.arguments.items()
+    }
+    if task.timeout is not None:
+        arguments["workload_timeout"] = timedelta(seconds=task.timeout)
+    if task.kind == "begin":
+        arguments["spec_hash"] = plan.spec_hash
+    else:
+        arguments["pre_execute"] = require_pinned_spec(plan.spec_hash)
+    if task.kind == "gate":
+        arguments["on_failure_callback"] = _notifiers(plan, "gateRejected")
+    return operator(task_id=task.task_id, doc_md=task.origin, **arguments)
+
+
+def _argument(value: Any, before: Mapping[str, BaseOperator], *, is_templated: bool) -> Any:
+    """Give an argument as the operator gets it: what the file says stays as it is written, at any depth."""
+    if isinstance(value, Reference):
+        return before[value.task_id].output[value.key]
+    if isinstance(value, Template):
+        return value.text
+    if isinstance(value, str):
+        return literal(value) if is_templated and would_change(value) else value
+    if isinstance(value, Mapping):
+        return {name: _argument(each, before, is_templated=is_templated) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_argument(each, before, is_templated=is_templated) for each in value]
+    return value
+
+
+def would_change(text: str) -> bool:
+    """Whether rendering a text as a template could give another one.
+
+    :param text: text that is data.
+    """
+    return any(mark in text for mark in _JINJA_MARKS) or "\r" in text or text.endswith("\n")
+
+
+def _schedule(schedule: Schedule) -> Any:
+    timetable = _timetable(schedule)
+    events = [_asset(source) for source in schedule.events]
+    if not events:
+        return timetable
+    watched = AssetAny(*events)
+    return watched if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=watched)
+
+
+def _timetable(schedule: Schedule) -> Any:
+    if not schedule.crons:
+        return None
+    crons, timezone = [cron for cron, _ in schedule.crons], schedule.crons[0][1]
+    if len(crons) == 1:
+        return CronTriggerTimetable(crons[0], timezone=timezone, run_immediately=_AT_THE_NEXT_TICK)
+    return MultipleCronTriggerTimetable(*crons, timezone=timezone, run_immediately=_AT_THE_NEXT_TICK)
+
+
+def _asset(source: EventSource) -> Asset:
+    trigger = _TRIGGERS[source.kind](**source.arguments)
+    return Asset(source.name, watchers=[AssetWatcher(name=source.name, trigger=trigger)])
+
+
+def _param(param: PlannedParam) -> Param:
+    schema = {"enum": list(param.enum) if param.enum else None, "minimum": param.minimum, "maximum": param.maximum}
+    types = param.types[0] if len(param.types) == 1 else list(param.types)
+    return Param(
+        param.default,
+        type=types,
+        title=param.title,
+        description=param.description,
+        **{name: value for name, value in schema.items() if value is not None},
+    )
+
+
+def _notifiers(plan: PipelinePlan, event: str) -> list[Any] | None:
+    """Give who hears of an event; nothing is imported for pipelines that notify nobody."""
+    wanted = [each for each in plan.notifications if event in each.on]
+    if not wanted:
+        return None
+    notifier = import_module("airflow_mcp.notifications.webhook").WebhookNotifier
+    templated = notifier.template_fields
+    found = []
+    for each in wanted:
+        given = {"webhook_conn_id": each.webhook, "format": each.format, "event": event}
+        found.append(notifier(**{n: _argument(value, {}, is_templated=n in templated) for n, value in given.items()}))
+    return found
+
+
+def _seconds(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
