@@ -39,14 +39,14 @@ class BrokenPipelineDag(DAG):
         self._error = error
         super().__init__(dag_id=f"broken-{fingerprint(str(path))[:32]}", schedule=None)
 
-    def get_serialized_fields(self) -> Any:
+    def get_serialized_fields(self) -> Any:  # type: ignore[override]
         """Refuse to be stored.
 
         :raises SerializationError: with what is wrong with the file.
         """
         raise SerializationError(str(self._error)) from None
 
-    @property  # type: ignore[override]
+    @property
     def fileloc(self) -> str:
         """The file; what Airflow sets, the Python file that asked for it, is not taken."""
         return str(self._path)

@@ -140,7 +140,8 @@ def _task(plan: PipelinePlan, task: PlannedTask, before: Mapping[str, BaseOperat
 def _argument(value: Any, before: Mapping[str, BaseOperator], *, is_templated: bool) -> Any:
     """Give an argument as the operator gets it: what the file says stays as it is written, at any depth."""
     if isinstance(value, Reference):
-        return before[value.task_id].output[value.key]
+        output: Any = before[value.task_id].output
+        return output[value.key]
     if isinstance(value, Template):
         return value.text
     if isinstance(value, str):
@@ -184,7 +185,11 @@ def _asset(source: EventSource) -> Asset:
 
 
 def _param(param: PlannedParam) -> Param:
-    schema = {"enum": list(param.enum) if param.enum else None, "minimum": param.minimum, "maximum": param.maximum}
+    schema: dict[str, Any] = {
+        "enum": list(param.enum) if param.enum else None,
+        "minimum": param.minimum,
+        "maximum": param.maximum,
+    }
     types = param.types[0] if len(param.types) == 1 else list(param.types)
     return Param(
         param.default,

@@ -62,6 +62,5 @@ def _data(pipeline: ModelPipeline, planner: TaskPlanner) -> dict[str, Any]:
     if data is None:
         raise InvalidArgumentError("onDataChange needs data; the pipeline names none")
     if data.dvc is not None:
-        repo = data.dvc.repo or (planner.source or {}).get("url")
-        return {"dvc": _given(repo=repo, path=data.dvc.path, rev=data.dvc.rev, connection=data.dvc.connection)}
+        return {"dvc": _given(**planner.dvc_repository(data.dvc), path=data.dvc.path, rev=data.dvc.rev)}
     return _given(root=data.root, uri=data.uri)

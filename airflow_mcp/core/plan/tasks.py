@@ -14,6 +14,7 @@ from airflow_mcp.core.plan.rules import FilledStage, filled_in
 from airflow_mcp.core.plan.thresholds import metric_direction, metric_name, threshold_rule
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline
+from airflow_mcp.core.spec.source import Data, DvcData
 from airflow_mcp.core.spec.stages import (
     STAGES,
     BuildStage,
@@ -219,11 +220,26 @@ class TaskPlanner:
     def _pin_data(self) -> PlannedTask:
         data = self._spec.data
         assert data is not None  # noqa: S101
-        arguments: dict[str, Any] = {"version": Reference(BEGIN, "data_version")}
-        if data.root is not None:
-            files = {"train": data.train, "evaluation": data.evaluation}
-            arguments |= {"root": data.root, "files": {name: file for name, file in files.items() if file}}
+        arguments = {"version": Reference(BEGIN, "data_version"), **self._place_of_data(data)}
         return PlannedTask(PIN_DATA, "pin_data", PIN_DATA, arguments, (BEGIN,), filled_in("pin_data"))
+
+    def _place_of_data(self, data: Data) -> dict[str, Any]:
+        if data.uri is not None:
+            return {"uris": _given(train=data.uri, evaluation=data.evaluation_uri)}
+        if data.dvc is None:
+            return {"root": data.root, "files": _given(train=data.train, evaluation=data.evaluation)}
+        files = _given(train=data.dvc.path, evaluation=data.dvc.evaluation_path)
+        given = _given(rev=data.dvc.rev, remote=data.dvc.remote)
+        return {"dvc": {**self.dvc_repository(data.dvc), **given}, "files": files}
+
+    def dvc_repository(self, data: DvcData) -> dict[str, str]:
+        """Give Git URL and connection of the repository that tracks data: the source's unless it names another.
+
+        :param data: the data.
+        """
+        if data.repo is not None or self.source is None:
+            return _given(repo=data.repo, connection=data.connection)
+        return _given(repo=self.source["url"], connection=data.connection or self.source.get("connection"))
 
     def _build(self) -> PlannedTask:
         stage: BuildStage = self._stage("build")
@@ -424,6 +440,10 @@ def references(value: Any) -> Iterator[Reference]:
 
 def _task_id(stage: str, candidate: Candidate | None) -> str:
     return stage if candidate is None else f"{stage}_{candidate.name}"
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _resources(resources: WorkloadResources) -> dict[str, Any]:

@@ -150,6 +150,40 @@ def test_data_is_pinned_once_and_both_training_and_evaluation_take_the_pin() -> 
     assert found.task("evaluate_deep").arguments["positive_label"] == "yes"
 
 
+@pytest.mark.parametrize(
+    ("data", "pinned", "watched"),
+    [
+        (
+            "{uri: s3://b/a.csv, evaluationUri: s3://b/b.csv, version: '3', target: y}",
+            {"uris": {"train": "s3://b/a.csv", "evaluation": "s3://b/b.csv"}},
+            {"uri": "s3://b/a.csv"},
+        ),
+        (
+            "{dvc: {path: a.csv, rev: main, remote: store}, target: y}",
+            {
+                "dvc": {"repo": "https://example.com/team/small", "rev": "main", "remote": "store"},
+                "files": {"train": "a.csv"},
+            },
+            {"dvc": {"repo": "https://example.com/team/small", "path": "a.csv", "rev": "main"}},
+        ),
+        (
+            "{dvc: {path: a.csv, evaluationPath: b.csv, repo: https://example.com/data, connection: c}, target: y}",
+            {
+                "dvc": {"repo": "https://example.com/data", "connection": "c"},
+                "files": {"train": "a.csv", "evaluation": "b.csv"},
+            },
+            {"dvc": {"repo": "https://example.com/data", "path": "a.csv", "connection": "c"}},
+        ),
+    ],
+)
+def test_data_is_pinned_and_watched_where_it_is(
+    plan: Plan, data: str, pinned: dict[str, object], watched: dict[str, object]
+) -> None:
+    found = plan(f"{SMALL}{GATE}  data: {data}\n  triggers: [{{onDataChange: true}}]\n")
+    assert found.task("pin_data").arguments == {"version": Reference("begin", "data_version"), **pinned}
+    assert found.schedule.events[0].arguments == {**watched, "poll_seconds": 60}
+
+
 def test_code_in_git_is_taken_at_the_commit_that_the_run_has_pinned() -> None:
     found = of_file("churn.yaml", "prod")
     assert found.task("begin").arguments["source"] == {
