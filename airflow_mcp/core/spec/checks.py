@@ -60,6 +60,9 @@ def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None
     """
     for rule in RULES:
         problems.extend(problem_at(document, path, message) for path, message in rule(subject))
+    for name in subject.spec.kubernetes.keys() - PodOptions.model_fields.keys():
+        message = f"unknown name; {nearest(name, PodOptions.model_fields)}"
+        problems.append(problem_at(document, ("spec", "kubernetes", name), message, at_key=True))
 
 
 def _stage_names(subject: Subject) -> Found:
@@ -219,11 +222,8 @@ def _keys(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 def _kubernetes(subject: Subject) -> Found:
     for name, value in subject.spec.kubernetes.items():
-        if name not in PodOptions.model_fields:
-            yield ("spec", "kubernetes", name), f"unknown name; {nearest(name, PodOptions.model_fields)}"
-            continue
         try:
-            PodOptions.model_validate({name: value})
+            PodOptions.model_validate({name: value} if name in PodOptions.model_fields else {})
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 yield ("spec", "kubernetes", *detail["loc"]), in_words(detail)
@@ -237,11 +237,12 @@ def _retries(subject: Subject) -> Found:
 
 def _release(subject: Subject) -> Found:
     source = subject.spec.source_code
-    if subject.environment != "prod" or source.tags is not None:
-        return
-    if not source.is_remote:
+    if subject.environment != "prod":
+        if not source.is_remote and (source.ref or source.tags or source.connection):
+            yield ("spec", "sourceCode"), "a folder has no ref, tags or connection; they belong to a Git URL"
+    elif not source.is_remote:
         yield ("spec", "sourceCode"), "is a folder; allowed in prod: a release tag of a Git repository"
-    elif not _RELEASE.fullmatch(source.ref or ""):
+    elif source.tags is None and not _RELEASE.fullmatch(source.ref or ""):
         message = f'is {source.ref!r}; allowed in prod: a release tag such as v1.2.0, or tags: "v*" for the newest one'
         yield ("spec", "sourceCode", "ref"), message
 

@@ -357,5 +357,6 @@ def _in_words(error: yaml.MarkedYAMLError) -> str:
     if "cannot start any token" in problem:
         return f"{problem}; put text that begins with it in quotes"
     if "did not find expected" in problem or "expected <block end>" in problem:
-        return f"{problem}; check the indentation, quotes and brackets of this line and the one before"
+        hint = "check indentation, quotes and brackets of this line and the one before"
+        return f"{problem}; {hint} (between {{ and }}, text such as ${{NAME}} stands in quotes)"
     return problem

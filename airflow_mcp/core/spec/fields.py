@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -118,8 +119,22 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 ConfigValues = dict[str, Any]
 """JSON values by name."""
 _COMPARATOR = r"^\s*(>=|<=|>|<)\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
-Comparator = Annotated[str, StringConstraints(pattern=_COMPARATOR, max_length=60)]
-"""A bound with its direction, for example ``>= 0.92``."""
+
+
+def _bound(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number and not (isinstance(value, str) and re.fullmatch(_COMPARATOR, value) and len(value) < 60):
+        shown = f"{value!r}" if isinstance(value, str) else "not that"
+        message = f"is {shown}; allowed: a number, or >=, <=, > or < and a number, for example '>= 0.92'"
+        raise ValueError(message)
+    return value
+
+
+Bound = Annotated[
+    float | str,
+    BeforeValidator(_bound, json_schema_input_type=float | Annotated[str, StringConstraints(pattern=_COMPARATOR)]),
+]
+"""A number, or a direction and a number, for example ``>= 0.92``."""
 Direction = Literal["maximize", "minimize"]
 Runtime = Annotated[
     str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"]), AfterValidator(_runtime)
@@ -132,6 +147,5 @@ WORDS_OF_PATTERNS: Mapping[str, str] = {
     _STAGE_NAME: "lower-case letters, digits and '_', beginning with a letter",
     _VARIABLE_NAME: "letters, digits and '_', not beginning with a digit",
     _METRIC_NAME: "a metric: letters, digits and any of _ . / @, beginning with a letter",
-    _COMPARATOR: "a number, or >=, <=, > or < and a number, for example '>= 0.92'",
 }
 """What the patterns allow, in words."""

@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from airflow_mcp.core.spec.fields import (
-    Comparator,
+    Bound,
     ConfigValues,
     Direction,
     Duration,
     ExpandableText,
     MetricName,
-    Number,
     Quantity,
     RelativePath,
     SpecModel,
@@ -77,7 +76,7 @@ class EvaluateStage(_Stage):
     """Measure the model."""
 
     name: Literal["evaluate"] = Field(description="evaluate")
-    metrics_threshold: dict[MetricName, Number | Comparator] = Field(
+    metrics_threshold: dict[MetricName, Bound] = Field(
         default={}, description='Bounds by metric: a number, or a direction and a number such as ">= 0.92".'
     )
     image: ExpandableText | None = Field(None, description="Container image with airflow_mcp. Default: the project's.")

@@ -45,7 +45,7 @@ def problem_at(node: Node, path: FieldPath, message: str, *, at_key: bool = Fals
     :param at_key: point at the key, not at the value.
     """
     found, walked = find(node, path)
-    is_there = len(walked) == len(path)
+    is_there = len(walked) == len(path) or not isinstance(found.content, dict | list)  # a short form has no such field
     place = found.place if is_there and not at_key else found.key_place
     return SpecProblem(*place, write_path(path)[:_MAX_SHOWN], message[:_MAX_SHOWN])
 
@@ -128,7 +128,9 @@ def _add_all(
             continue
         problem = _problem(model, document, walked, detail)
         place = (problem.file, problem.line, problem.column)
-        if place not in taken or detail["type"] == "missing":
+        if detail["type"] == "missing":  # it stands at the place of what it is missing from
+            problems.append(problem)
+        elif place not in taken:
             taken.add(place)
             problems.append(problem)
 
