@@ -19,7 +19,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import PodOptions, pod_manifest
 from airflow_mcp.core.workload import Resources, Workload
 from airflow_mcp.operators.maintenance import SweepPodsOperator
-from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, wait_for
+from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, training, wait_for
 from tests.task_harness import FakeSupervisor, TaskOutcome
 
 NOW_TAGS = {contract.TAG_TASK_ID: "task", contract.TAG_KIND: contract.KIND_TRAINING}
@@ -164,7 +164,9 @@ def test_the_documented_role_is_enough_for_the_doctor_and_for_a_training(
     assert {"MLflow artifacts: write", "right: secrets", "image: mlflow", "MLflow from a pod"} <= findings.keys()
 
     fields = {"login": "user", "password": "secret"}  # so that a Secret has to be made too
-    outcome = world.train(connection=fields, config={"a": 1}, kubernetes={"config_file": config_file})
+    command = training(before="import os, sys\nif os.environ['RANK'] != '0': sys.exit()")
+    options = {"config_file": config_file, "replicas": 2}
+    outcome = world.train(command, connection=fields, config={"a": 1}, kubernetes=options)
     assert outcome.state == "success", outcome.error
 
 
