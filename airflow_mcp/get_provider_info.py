@@ -16,6 +16,7 @@ _SUBJECTS = (
     "step",
     "maintenance",
 )
+_WATCHED = ("git", "data", "model", "drift")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -38,7 +39,19 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"airflow_mcp.operators.{subject}" for subject in _SUBJECTS],
             }
         ],
-        "hooks": [{"integration-name": integration, "python-modules": ["airflow_mcp.hooks.mlflow"]}],
+        "hooks": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_mcp.hooks.mlflow", "airflow_mcp.hooks.git"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"airflow_mcp.triggers.{subject}" for subject in _WATCHED],
+            }
+        ],
+        "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
         "connection-types": [_mlflow_connection()],
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
