@@ -1,0 +1,1 @@
+"""Messages to people and other systems about what became of tasks and runs."""

@@ -1,0 +1,215 @@
+"""Post a message to a webhook: JSON, Slack or Enterprise WeChat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk import BaseHook, BaseNotifier, conf
+from airflow.sdk.log import amask_secret, mask_secret, redact  # type: ignore[attr-defined]
+
+from airflow_mcp.core.notice import Notice, NoticeEvent, NoticeFormat, address, body_of, secrets_of, state_of
+from airflow_mcp.exceptions import GateRejectedError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+_MAX_ANSWER = 64 * 1024
+
+
+class WebhookNotifier(BaseNotifier):
+    """Tell a webhook what became of a task or a run; for ``on_failure_callback`` and its kin, of tasks and of Dags.
+
+    The address, with what is secret in it, comes from an Airflow connection and is never logged. A message that cannot
+    be delivered is an error in the log and nothing more: it never changes the state of a task.
+
+    :param webhook_conn_id: Airflow connection. ``host`` is the URL; the password is a bearer token for ``json``, the
+        end of the path for ``slack``, and the ``key`` for ``wecom``. Extra ``token`` is a bearer token for any of them.
+    :param event: what it is about: ``failure``, ``success``, or ``gateRejected``. The last is for the failure callback
+        of a gate and speaks up only when the gate rejected the candidate.
+    :param format: ``json``, ``slack`` or ``wecom``.
+    :param text: what to say instead of the default (templated); ``json`` holds all facts besides.
+    :param timeout: seconds for one attempt.
+    :param attempts: how often it is tried; only what may pass (no answer, 429, 5xx) is tried again.
+    """
+
+    template_fields: Sequence[str] = ("text",)
+    backoff = 1.0
+    """Seconds before the second attempt; doubles with each further one."""
+
+    def __init__(
+        self,
+        *,
+        webhook_conn_id: str,
+        event: NoticeEvent = "failure",
+        format: NoticeFormat = "json",
+        text: str = "",
+        timeout: float = 10.0,
+        attempts: int = 3,
+    ) -> None:
+        super().__init__()
+        self.webhook_conn_id = webhook_conn_id
+        self.event = event
+        self.format = format
+        self.text = text
+        self.timeout = timeout
+        self.attempts = attempts
+        for name, value, allowed in (("event", event, NoticeEvent), ("format", format, NoticeFormat)):
+            if value not in get_args(allowed):
+                raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(get_args(allowed))}")
+        if not webhook_conn_id or timeout <= 0 or attempts < 1:
+            raise InvalidArgumentError(
+                f"webhook_conn_id is {webhook_conn_id!r}, timeout {timeout!r}, attempts {attempts!r}; allowed: a "
+                "connection id, a time above 0, and 1 or more"
+            )
+
+    def __call__(self, *args: Any) -> None:
+        """Send the message; whatever goes wrong is logged."""
+        try:
+            super().__call__(*args)
+        except Exception as error:  # a text that cannot be rendered
+            self._give_up(error)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Send the message without blocking; whatever goes wrong is logged."""
+        try:
+            yield from super().__await__()
+        except Exception as error:
+            self._give_up(error)
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the text, if there is one: not every context that Airflow hands to a callback can render."""
+        if self.text:
+            super().render_template_fields(context, jinja_env)
+
+    def notify(self, context: Context) -> None:
+        """Send the message; blocks.
+
+        :param context: context of the task, or of the Dag run, that has ended.
+        """
+        if not self._is_asked(context):
+            return
+        try:
+            request, secrets = self._request(context, BaseHook.get_connection(self.webhook_conn_id))
+            for secret in secrets:
+                mask_secret(secret)
+            self._deliver(request)
+        except Exception as error:  # a message must never change what it is about
+            self._give_up(error)
+
+    async def async_notify(self, context: Context) -> None:
+        """Send the message without blocking the event loop.
+
+        :param context: as for :meth:`notify`.
+        """
+        if not self._is_asked(context):
+            return
+        try:
+            request, secrets = self._request(context, await BaseHook.aget_connection(self.webhook_conn_id))
+            for secret in secrets:
+                await amask_secret(secret)
+            await asyncio.to_thread(self._deliver, request)
+        except Exception as error:
+            self._give_up(error)
+
+    def _is_asked(self, context: Context) -> bool:
+        if self.event != "gateRejected":
+            return True
+        error = context.get("exception")
+        causes = (error, getattr(error, "__cause__", None))
+        return any(isinstance(cause, GateRejectedError) for cause in causes)
+
+    def _give_up(self, error: Exception) -> None:
+        self.log.error("The message to connection %r was not delivered: %s", self.webhook_conn_id, redact(str(error)))
+
+    # --- what is sent ----------------------------------------------------------------------------------------------
+
+    def _request(self, context: Context, connection: Connection) -> tuple[urllib.request.Request, list[str]]:
+        """Write the request, and name what in it is secret."""
+        token = str(connection.extra_dejson.get("token") or "")
+        password = connection.password or ""
+        try:
+            url = address(connection.host or "", connection.schema or "", connection.port, password, self.format)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"connection {self.webhook_conn_id!r}: {error}") from None
+        bearer = token or (password if self.format == "json" else "")
+        headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "airflow-mcp"}
+        if bearer:
+            headers["Authorization"] = f"Bearer {bearer}"
+        body = body_of(_notice(self.event, context), str(redact(self.text)), self.format)
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")  # noqa: S310 - checked
+        return request, [secret for secret in (token, password, *secrets_of(url)) if secret]
+
+    # --- how it is sent --------------------------------------------------------------------------------------------
+
+    def _deliver(self, request: urllib.request.Request) -> None:
+        host = urlsplit(request.full_url).hostname
+        for attempt in range(1, self.attempts + 1):
+            problem, may_pass = self._post(request)
+            if not problem:
+                self.log.info("Told %s (connection %r): %s", host, self.webhook_conn_id, self.event)
+                return
+            if not may_pass or attempt == self.attempts:
+                raise ConnectionError(f"{host}: {problem} (attempt {attempt} of {self.attempts})")
+            self.log.warning("%s: %s; trying again", host, problem)
+            time.sleep(self.backoff * 2 ** (attempt - 1))
+
+    def _post(self, request: urllib.request.Request) -> tuple[str, bool]:
+        """Send it once; give what went wrong, and whether that may pass."""
+        opener = urllib.request.build_opener(_NoRedirect())
+        try:
+            with opener.open(request, timeout=self.timeout) as response:
+                return _refusal(response.read(_MAX_ANSWER)) if self.format == "wecom" else "", False
+        except urllib.error.HTTPError as error:
+            passing = error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            return f"HTTP {error.code}", passing
+        except OSError as error:  # the message of a URLError may hold no more than its reason
+            return type(getattr(error, "reason", error)).__name__, True
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A webhook that moved is an error: what is secret is not carried to another host."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def _refusal(answer: bytes) -> str:
+    """Read Enterprise WeChat's answer, which says HTTP 200 to everything."""
+    try:
+        code = json.loads(answer).get("errcode", 0)
+    except (ValueError, AttributeError):
+        return "the answer is not Enterprise WeChat's"
+    return f"Enterprise WeChat refused the message with errcode {code}" if code else ""
+
+
+def _notice(event: NoticeEvent, context: Context) -> Notice:
+    """Collect the facts: the context of a task has more than that of a Dag run, which is told by its reason."""
+    instance: Any = context.get("ti")
+    dag = context.get("dag")
+    dag_run_reason = context.get("reason")
+    is_task = instance is not None and dag_run_reason is None
+    error = context.get("exception")
+    dag_id = str(getattr(dag, "dag_id", "") or getattr(instance, "dag_id", ""))
+    run_id = str(context.get("run_id") or getattr(instance, "run_id", ""))
+    return Notice(
+        event=event,
+        dag_id=dag_id,
+        run_id=run_id,
+        task_id=str(instance.task_id) if is_task else "",
+        state=state_of(event),
+        reason=str(redact(str(error or dag_run_reason or ""))),
+        url=str(instance.log_url) if is_task else _run_url(dag_id, run_id),
+    )
+
+
+def _run_url(dag_id: str, run_id: str) -> str:
+    base = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
+    return f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id)}"
