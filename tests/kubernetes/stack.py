@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from demo.airflow_stack import AirflowStack
-from tests.kubernetes.cluster import IMAGE, SMALL, Cluster
+import yaml
+
+from demo.airflow_api import AirflowApi
+from demo.airflow_stack import AirflowService, AirflowStack
+from tests.kubernetes.cluster import IMAGE, SMALL, Cluster, wait_for
+
+ROOT = Path(__file__).parents[2]
 
 _DAGS = """
 import json
@@ -28,7 +35,7 @@ for dag_id, tasks in json.loads(TASKS).items():
                 model_name="model",
                 runtime="kubernetes",
                 command=command,
-                kubernetes={**json.loads(POD), "deferrable": not task_id.startswith("sync")},
+                kubernetes={"deferrable": not task_id.startswith("sync")},
             )
 """
 
@@ -43,7 +50,7 @@ def airflow_with_pods(
     experiment: str,
     **pod_options: Any,
 ) -> Iterator[AirflowStack]:
-    """Start Airflow with Dags of training tasks.
+    """Start Airflow with Dags of training tasks, and with the Dag that sweeps up; pods are configured by a file.
 
     :param cluster: where pods run.
     :param mlflow_url: MLflow server, here and in pods.
@@ -55,13 +62,38 @@ def airflow_with_pods(
     dags = folder / "dags"
     dags.mkdir()
     pod = {**SMALL, "image": IMAGE, "namespace": cluster.namespace, "kubernetes_conn_id": None, **pod_options}
-    literals = {"TASKS": json.dumps(tasks), "POD": json.dumps(pod), "EXPERIMENT": experiment}
+    defaults = folder / "kubernetes.yaml"
+    defaults.write_text(yaml.safe_dump(pod))
+    shutil.copy(ROOT / "dags" / "pod_maintenance.py", dags)
+    literals = {"TASKS": json.dumps(tasks), "EXPERIMENT": experiment}
     (dags / "pods.py").write_text("".join(f"{name} = {text!r}\n" for name, text in literals.items()) + _DAGS)
     environment = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_url}),
         "KUBECONFIG": os.environ["KUBECONFIG"],
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW__AIRFLOW_MCP__KUBERNETES_DEFAULTS": str(defaults),
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
     }
     with AirflowStack(folder / "airflow", dags, env=environment) as stack:
         yield stack
+
+
+@contextmanager
+def killed(service: AirflowService) -> Iterator[None]:
+    """Kill a component of Airflow for good, and start it again afterwards."""
+    for pid in service.processes():
+        os.kill(pid, signal.SIGKILL)
+    service.stop()
+    try:
+        yield
+    finally:
+        service.start()
+
+
+def wait_until_deferred(api: AirflowApi, dag_id: str, run_id: str) -> None:
+    """Wait until every task of a Dag run is deferred."""
+
+    def all_are() -> bool:
+        return {*api.task_states(dag_id, run_id).values()} == {"deferred"}
+
+    wait_for(all_are, f"the deferral of every task of {dag_id}")

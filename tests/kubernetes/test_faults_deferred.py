@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -15,10 +14,10 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.hooks.mlflow import MlflowHook
 from demo.airflow_api import AirflowApi
-from demo.airflow_stack import AirflowService, AirflowStack
+from demo.airflow_stack import AirflowStack
 from demo.services import MlflowServer
 from tests.kubernetes.cluster import Cluster, training, wait_for
-from tests.kubernetes.stack import airflow_with_pods
+from tests.kubernetes.stack import airflow_with_pods, killed, wait_until_deferred
 
 EXPERIMENT = "deferred"
 OUTAGE_SECONDS = 20
@@ -80,25 +79,6 @@ def pod_of(cluster: Cluster, hook: MlflowHook, dag_id: str, task_id: str) -> str
     wait_for(lambda: bool(cluster.started(identity)), f"a pod of {task_id}")
     (name,) = cluster.started(identity)
     return name
-
-
-@contextmanager
-def killed(service: AirflowService) -> Iterator[None]:
-    """Kill a component of Airflow for good, and start it again afterwards."""
-    for pid in service.processes():
-        os.kill(pid, signal.SIGKILL)
-    service.stop()
-    try:
-        yield
-    finally:
-        service.start()
-
-
-def wait_until_deferred(api: AirflowApi, dag_id: str, run_id: str) -> None:
-    def all_are() -> bool:
-        return {*api.task_states(dag_id, run_id).values()} == {"deferred"}
-
-    wait_for(all_are, f"the deferral of every task of {dag_id}")
 
 
 def test_logs_are_complete_and_nothing_is_written_twice(api: AirflowApi, cluster: Cluster) -> None:
