@@ -27,10 +27,9 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "workloads": frozenset({"exceptions", "core", "settings", "triggers"}),
     "diagnosis": frozenset({"exceptions", "core", "hooks"}),
     "links": frozenset({"exceptions", "core", "hooks", "settings"}),
+    "notifications": frozenset({"exceptions", "core"}),
     "cli": frozenset({"exceptions", "core", "hooks", "diagnosis", "dag_rendering"}),
-    "dag_rendering": frozenset(
-        {"exceptions", "core", "settings", "hooks", "triggers", "workloads", "links", "diagnosis", "operators"}
-    ),
+    "dag_rendering": frozenset({"exceptions", "core", "settings", "triggers", "operators", "notifications"}),
     "operators": frozenset({"exceptions", "core", "diagnosis", "hooks", "links", "settings", "workloads"}),
 }
 """What each layer may import besides itself."""
