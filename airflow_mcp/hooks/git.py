@@ -33,6 +33,7 @@ _AUTH = re.compile(
     r"Authentication failed|could not read (Username|Password)|Access denied|error: 40[13]|Permission denied \("
     r"|Host key verification failed"
 )
+_ERROR = re.compile(rb"^(error|fatal):", re.M)
 _NOT_A_REPOSITORY = re.compile(
     r"does not appear to be a git repository|is this a git repository|[Rr]epository .*not found|error: 404"
 )
@@ -133,7 +134,8 @@ class GitRemote:
 
             async def git(*arguments: str) -> bytes | None:
                 code, output, complaint = await self._run((*inside, *arguments), secrets)
-                if code not in (0, 1) or complaint:
+                # A path that is not there ends with 1; so does one that could not be fetched, with an error.
+                if code not in (0, 1) or (code == 1 and _ERROR.search(complaint)):
                     raise self._failure(complaint, secrets)
                 return output if code == 0 else None
 

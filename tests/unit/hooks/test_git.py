@@ -119,6 +119,42 @@ def test_git_that_is_not_installed_is_named(
         GitRemote(repository.url).resolve()
 
 
+class TestContent:
+    async def test_files_and_folders_of_a_commit_are_found_and_missing_ones_are_not(
+        self, repository: Repository
+    ) -> None:
+        first = repository.commit("one", "fraud/train.py")
+        second = repository.commit("two", "churn/train.py")
+        remote = GitRemote(repository.url)
+        async with remote.commit(first) as before, remote.commit(second) as after:
+            assert await before.object_id("fraud") == await after.object_id("fraud") != ""
+            assert await before.object_id("") != await after.object_id("")
+            assert await before.object_id("churn") == ""
+            assert await after.read("churn/train.py") == b"two"
+            assert await after.read("churn/gone.py") is None
+
+    async def test_only_what_is_looked_at_is_fetched_and_a_remote_that_goes_away_is_not_a_missing_file(
+        self, repository: Repository
+    ) -> None:
+        commit = repository.commit("one", "fraud/train.py")
+        repository.git("config", "uploadpack.allowFilter", "true")
+        async with GitRemote(repository.url).commit(commit) as content:
+            away = shutil.move(repository.folder, repository.folder.with_name("away"))
+            with pytest.raises((SourceError, GitRemoteError)):
+                await content.object_id("fraud")
+            shutil.move(away, repository.folder)
+            assert await content.object_id("fraud") != ""
+            shutil.move(repository.folder, away)
+            with pytest.raises((SourceError, GitRemoteError)):
+                await content.read("fraud/train.py")
+
+    async def test_a_commit_that_the_remote_does_not_have_is_an_error(self, repository: Repository) -> None:
+        repository.commit("one")
+        with pytest.raises(GitRemoteError, match="not our ref"):
+            async with GitRemote(repository.url).commit("f" * 40):
+                pytest.fail("there is no such commit")
+
+
 def test_settings_of_the_user_are_not_used(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
