@@ -1,4 +1,4 @@
-"""``airflow-mcp``: what the on-call person asks at 3 a.m., answered by MLflow and the cluster, without Airflow."""
+"""``airflow-mcp``: pipeline files before they are merged, and answers for the on-call person; without Airflow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ COMMANDS: Mapping[str, str] = {
     "status": "which version is the champion, why, and how to go back",
     "doctor": "what is wrong with MLflow, cluster and image, and what to do",
     "pods": "pods of workloads, and which of them are left over",
+    "init": "begin a project: pipeline file, training script and test",
+    "validate": "every problem of every pipeline file, at once",
+    "plan": "what a pipeline file will do, and what an edit changes about it",
+    "graph": "the Dag of a pipeline file as a picture",
+    "render": "write the Dag files of a folder of pipeline files",
+    "schema": "JSON Schema of pipeline files, for editors",
 }
 """Every command and its line of help. The module of that name here has ``add_arguments(parser)`` and ``run(parsed)``,
 which returns the exit code; it is imported only when its command is called."""
@@ -24,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     :param arguments: arguments; None takes those of the process.
-    :return: exit code: 0 done, 1 MLflow or the cluster could not be asked, 2 the call is wrong.
+    :return: exit code: 0 done, 1 MLflow or the cluster could not be asked, or a file is not valid, 2 the call is wrong.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser(given[0] if given else "").parse_args(given)

@@ -1,0 +1,102 @@
+"""``airflow-mcp plan``: what a pipeline file will do, and what an edit changes about it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_mcp.cli.file_at_revision import plan_at_revision
+from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
+from airflow_mcp.core.identity import canonical_json
+from airflow_mcp.core.plan.diff import plan_diff
+from airflow_mcp.core.plan.entities import PipelinePlan, PlannedTask, Reference, Template
+
+_WIDTH = 96
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the file, the environment and what to compare with."""
+    command.add_argument("file", metavar="FILE", help="pipeline file")
+    add_environment(command)
+    add_root(command)
+    command.add_argument("--against", metavar="REV_OR_FILE", help="another file, or a Git revision of this one")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the plan, or the difference to another."""
+    plan = plan_of(parsed.file, parsed.env, parsed.root)
+    if parsed.against is None:
+        print("\n".join(plan_lines(plan)))
+        return 0
+    if Path(parsed.against).is_file():
+        before = plan_of(parsed.against, parsed.env, parsed.root)
+    else:
+        before = plan_at_revision(parsed.file, parsed.against, parsed.env, parsed.root)
+    lines = plan_diff(before, plan)
+    print("\n".join([f"{plan.dag_id} ({plan.environment}) against {parsed.against}", *lines]) if lines else _SAME)
+    return 0
+
+
+_SAME = "both do the same"
+
+
+def plan_lines(plan: PipelinePlan) -> Iterator[str]:
+    """Write a plan for people: what starts it, its tasks in their order, and where each comes from.
+
+    :param plan: the plan.
+    """
+    yield f"{plan.dag_id} ({plan.environment}), from {plan.source_file}"
+    yield f"  model        {plan.model_name}, experiment {plan.experiment}"
+    yield f"  owner        {', '.join((plan.owner, *plan.tags))}"
+    yield f"  spec hash    {plan.spec_hash}"
+    yield f"  started by   {'; '.join(_triggers(plan))}"
+    retries = plan.retries
+    yield f"  retries      {retries.attempts}, the first after {retries.delay} s, at most {retries.max_delay} s apart"
+    if plan.run_timeout:
+        yield f"  limit        {plan.run_timeout} s for a run"
+    for each in plan.notifications:
+        yield f"  tells        {each.webhook} ({each.format}) of {', '.join(each.on)}"
+    own = [f"{param.name} sets {param.sets}" for param in plan.params if param.sets]
+    if own:
+        yield f"  form         {'; '.join(own)}"
+    yield ""
+    for task in plan.tasks:
+        yield from _task_lines(task)
+
+
+def _triggers(plan: PipelinePlan) -> Iterator[str]:
+    for cron, timezone in plan.schedule.crons:
+        yield f"cron {cron} ({timezone}, {'catches up' if plan.schedule.catchup else 'no catch-up'})"
+    for event in plan.schedule.events:
+        told = ", ".join(f"{name} {_text(value)}" for name, value in event.arguments.items())
+        yield f"{event.kind} ({told})"
+    yield "a person"
+
+
+def _task_lines(task: PlannedTask) -> Iterator[str]:
+    after = f" after {', '.join(task.needs)}" if task.needs else ""
+    yield f"{task.task_id}{after}"
+    yield f"    from              {task.origin}"
+    if task.timeout:
+        yield f"    limit             {task.timeout} s"
+    for name, value in sorted(task.arguments.items()):
+        if value not in (None, [], {}) and not isinstance(value, Template):
+            yield f"    {name:<17} {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    plain = _plain(value)
+    text = plain if isinstance(plain, str) else canonical_json(plain)
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Reference | Template):
+        return f"<{value}>"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

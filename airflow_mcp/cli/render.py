@@ -1,0 +1,35 @@
+"""``airflow-mcp render``: one small Dag file per pipeline file, for Airflow's folder of Dags."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from airflow_mcp.cli.pipeline_files import add_environment, check_paths
+from airflow_mcp.dag_rendering.loader import load_pipeline_folder
+from airflow_mcp.dag_rendering.stubs import compare_stubs, write_stubs
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add both folders and ``--check``."""
+    command.add_argument("folder", metavar="FOLDER", help="folder of pipeline files")
+    command.add_argument("--dags-folder", required=True, metavar="DIR", help="Airflow's folder of Dags, or one in it")
+    command.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a file would change")
+    add_environment(command, default=None)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Write what differs. Files that are not valid are reported, and keep nothing back of the others."""
+    _, problems = check_paths([parsed.folder], parsed.env, None)
+    for found in problems:
+        print(found.problem, file=sys.stderr)
+    pipelines = load_pipeline_folder(parsed.folder, parsed.env or "dev")
+    dags_folder = Path(parsed.dags_folder).absolute()
+    changes = compare_stubs(pipelines, dags_folder) if parsed.check else write_stubs(pipelines, dags_folder)
+    for stub in changes.written:
+        print(f"{'would write' if parsed.check else 'wrote'} {stub.path}")
+    for path in changes.removed:
+        print(f"{'would remove' if parsed.check else 'removed'} {path}")
+    print(f"{changes.kept} of {changes.kept + len(changes.written)} are as they should be")
+    return 1 if problems or (parsed.check and not changes.is_in_step) else 0

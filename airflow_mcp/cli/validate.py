@@ -1,0 +1,56 @@
+"""``airflow-mcp validate``: every problem of every pipeline file, at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+
+from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, add_root, check_paths, summary
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the paths, the environment and the format."""
+    command.add_argument("paths", nargs="+", metavar="PATH", help="pipeline file, or folder of them")
+    add_environment(command, default=None)
+    add_root(command)
+    command.add_argument("--format", choices=("text", "json", "github"), default="text", help="default: text")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print all problems; exit code 1 when there are some."""
+    files, problems = check_paths(parsed.paths, parsed.env, parsed.root)
+    write = {"text": _text, "json": _json, "github": _github}[parsed.format]
+    print(write(files, problems))
+    return 1 if problems else 0
+
+
+def _text(files: Mapping[str, bool], problems: Sequence[FoundProblem]) -> str:
+    lines = [f"{found.problem}{_where(found)}" for found in problems]
+    return "\n".join([*lines, summary(files)])
+
+
+def _where(found: FoundProblem) -> str:
+    return "" if "dev" in found.environments else f" [{', '.join(found.environments)}]"
+
+
+def _json(files: Mapping[str, bool], problems: Sequence[FoundProblem]) -> str:
+    found = [{**each.problem._asdict(), "environments": list(each.environments)} for each in problems]
+    return json.dumps({"files": dict(files), "problems": found}, indent=2)
+
+
+def _github(files: Mapping[str, bool], problems: Sequence[FoundProblem]) -> str:
+    lines = []
+    for found in problems:
+        file, line, column, field, message = found.problem
+        place = f"file={_property(file)},line={line},col={column},title={_property(field or 'ModelPipeline')}"
+        lines.append(f"::error {place}::{_message(message + _where(found))}")
+    return "\n".join([*lines, summary(files)])
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
