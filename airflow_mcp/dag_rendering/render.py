@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import Any
 
 from airflow.sdk import (
@@ -20,6 +19,7 @@ from airflow.sdk import (
     literal,
 )
 
+from airflow_mcp.core.notice import NoticeEvent
 from airflow_mcp.core.plan.entities import (
     EventSource,
     PipelinePlan,
@@ -30,6 +30,7 @@ from airflow_mcp.core.plan.entities import (
     TaskKind,
     Template,
 )
+from airflow_mcp.notifications.webhook import WebhookNotifier
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
@@ -200,18 +201,13 @@ def _param(param: PlannedParam) -> Param:
     )
 
 
-def _notifiers(plan: PipelinePlan, event: str) -> list[Any] | None:
-    """Give who hears of an event; nothing is imported for pipelines that notify nobody."""
-    wanted = [each for each in plan.notifications if event in each.on]
-    if not wanted:
-        return None
-    notifier = import_module("airflow_mcp.notifications.webhook").WebhookNotifier
-    templated = notifier.template_fields
-    found = []
-    for each in wanted:
-        given = {"webhook_conn_id": each.webhook, "format": each.format, "event": event}
-        found.append(notifier(**{n: _argument(value, {}, is_templated=n in templated) for n, value in given.items()}))
-    return found
+def _notifiers(plan: PipelinePlan, event: NoticeEvent) -> list[Any] | None:
+    found = [
+        WebhookNotifier(webhook_conn_id=each.webhook, event=event, format=each.format)
+        for each in plan.notifications
+        if event in each.on
+    ]
+    return found or None
 
 
 def _seconds(seconds: int | None) -> timedelta | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from airflow_mcp.core.notice import NoticeFormat
+
 TaskKind = Literal["begin", "build", "pin_data", "train", "evaluate", "select", "gate", "register", "promote", "step"]
 EventKind = Literal["commit", "data", "model", "drift"]
 FILLED_IN = "filled in: "
@@ -104,7 +106,7 @@ class PlannedNotification:
     """``failure``, ``success`` and ``gateRejected``."""
     webhook: str
     """Airflow connection."""
-    format: str
+    format: NoticeFormat
 
 
 @dataclass(frozen=True, slots=True)
