@@ -157,6 +157,11 @@ class AirflowApi:
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}"
         self._request("PATCH", path, json={"new_state": state})
 
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task run again, as a user does in the UI."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
+        self._request("POST", f"/api/v2/dags/{_part(dag_id)}/clearTaskInstances", json=body)
+
     def _list(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import fcntl
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +41,12 @@ class Cluster:
 
     def __init__(self) -> None:
         config.load_kube_config()
-        self.api = client.CoreV1Api()
+        self.connect()
         self.namespace = f"airflow-mcp-{uuid.uuid4().hex[:8]}"
+
+    def connect(self) -> None:
+        """Use connections of its own: those of the parent are not for a forked process."""
+        self.api = client.CoreV1Api(client.ApiClient())
 
     def open(self) -> None:
         """Create the namespace; pods can be created once its service account is there."""
@@ -70,14 +76,22 @@ class Cluster:
                 raise
             return "gone"
 
+    def annotations(self, name: str) -> dict[str, str]:
+        """Read the annotations of a pod."""
+        return dict(self.api.read_namespaced_pod(name, self.namespace).metadata.annotations)
+
     def delete(self, name: str, grace_seconds: int = 0) -> None:
         """Delete a pod."""
         self.api.delete_namespaced_pod(name, self.namespace, grace_period_seconds=grace_seconds)
 
+    def running(self, dag_id: str) -> list[str]:
+        """Name the running pods of a Dag."""
+        return [pod.metadata.name for pod in self.pods(dag_id) if pod.status.phase == "Running"]
+
     def running_pod(self, dag_id: str) -> str:
         """Wait until a Dag has a running pod and give its name."""
-        wait_for(lambda: any(pod.status.phase == "Running" for pod in self.pods(dag_id)), f"a running pod of {dag_id}")
-        return str(self.pods(dag_id)[0].metadata.name)
+        wait_for(lambda: bool(self.running(dag_id)), f"a running pod of {dag_id}")
+        return self.running(dag_id)[0]
 
     @contextmanager
     def gated(self, folder: Path) -> Iterator[tuple[TcpGate, str]]:
@@ -95,15 +109,17 @@ class Cluster:
 
     @contextmanager
     def cordoned(self) -> Iterator[None]:
-        """Let no node take new pods for a while; nodes that took none before are left as they are."""
-        names = [node.metadata.name for node in self.api.list_node().items if not node.spec.unschedulable]
-        try:
-            for name in names:
-                self.api.patch_node(name, {"spec": {"unschedulable": True}})
-            yield
-        finally:
-            for name in names:
-                self.api.patch_node(name, {"spec": {"unschedulable": False}})
+        """Let no node take new pods for a while, one test at a time; nodes that took none before stay as they are."""
+        with (Path(tempfile.gettempdir()) / f"{self.namespace}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            names = [node.metadata.name for node in self.api.list_node().items if not node.spec.unschedulable]
+            try:
+                for name in names:
+                    self.api.patch_node(name, {"spec": {"unschedulable": True}})
+                yield
+            finally:
+                for name in names:
+                    self.api.patch_node(name, {"spec": {"unschedulable": False}})
 
 
 class PodWorld(World):
@@ -169,6 +185,7 @@ class PodWorld(World):
         """Require that the next try trains well, that one run is neither dead nor double, and that no pod is left."""
         outcome = self.train(try_number=2, **options)
         assert outcome.state == "success", outcome.error
+        assert self.cluster.started(outcome.result["identity"]) != set()
         self.require_one_result(outcome.result["run_id"])
 
     def require_one_result(self, run_id: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -22,9 +24,15 @@ from tests.kubernetes.stack import airflow_with_pods, killed, wait_until_deferre
 EXPERIMENT = "deferred"
 OUTAGE_SECONDS = 20
 RUN_TIMEOUT_SECONDS = 150
+LOG_INTERVAL_SECONDS = 2
 LINES = ("epoch 1", "epoch 2", "epoch 3")
 SLOWLY = "import time\nfor number in (1, 2, 3): print('epoch', number); time.sleep(2)"
 QUICKLY = "for number in (1, 2, 3): print('epoch', number)"
+STEADILY = "import time\nfor number in range(1, 31): print('epoch', number); time.sleep(1)"
+ONLY_ONCE = "import os, time\nif os.environ['HOSTNAME'].endswith('-1'): time.sleep(300)"
+"""Hangs in the pod of the first try."""
+FLOOD = "import time\nfor number in range(4000): print(f'flood {number:04} {100 * chr(120)}')\ntime.sleep(6)"
+"""More than the triggerer copies at once."""
 
 TASKS = {
     "logs": {
@@ -32,13 +40,17 @@ TASKS = {
         for mode in ("sync", "deferred")
         for pace, code in (("slow", SLOWLY), ("fast", QUICKLY))
     },
+    "flood": {"deferred": training(before=FLOOD)},
     "triggerer_outage": {
-        "goes_on": training(before="import time; time.sleep(45)"),
+        "goes_on": training(before=STEADILY),
         "ends_meanwhile": training(before="import time; time.sleep(4)"),
         "vanishes_meanwhile": training(after="import time; time.sleep(300)"),
     },
-    "stopped": {"hangs": ["sh", "-c", "sleep 300"]},
-    "silent_cluster": {"goes_on": training(before="import time; time.sleep(12)")},
+    "stopped": {"hangs": training(before=ONLY_ONCE)},
+    "silent_cluster": {
+        "goes_on": training(before="import time; time.sleep(12)"),
+        "sync_goes_on": training(before="import time; time.sleep(12)"),
+    },
 }
 
 
@@ -47,7 +59,9 @@ def stack(
     cluster: Cluster, pod_mlflow: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStack]:
     folder = tmp_path_factory.mktemp("stack")
-    with airflow_with_pods(cluster, pod_mlflow.url, folder, TASKS, experiment=EXPERIMENT) as stack:
+    with airflow_with_pods(
+        cluster, pod_mlflow.url, folder, TASKS, experiment=EXPERIMENT, log_interval=LOG_INTERVAL_SECONDS
+    ) as stack:
         yield stack
 
 
@@ -57,6 +71,12 @@ def api(stack: AirflowStack) -> Iterator[AirflowApi]:
         for dag_id in TASKS:
             api.wait_for_dag(dag_id)
         yield api
+
+
+@pytest.fixture(scope="module")
+def at_once(api: AirflowApi) -> Mapping[str, str]:
+    """Dag runs that do not disturb each other, started together: Dag id to run id."""
+    return {dag_id: api.trigger(dag_id) for dag_id in ("logs", "stopped", "flood")}
 
 
 @pytest.fixture
@@ -81,8 +101,27 @@ def pod_of(cluster: Cluster, hook: MlflowHook, dag_id: str, task_id: str) -> str
     return name
 
 
-def test_logs_are_complete_and_nothing_is_written_twice(api: AirflowApi, cluster: Cluster) -> None:
-    run_id = api.trigger("logs")
+def test_a_task_that_a_person_ends_takes_pod_and_run_along_and_can_be_run_again(
+    api: AirflowApi, cluster: Cluster, hook: MlflowHook, at_once: Mapping[str, str]
+) -> None:
+    run_id = at_once["stopped"]
+    wait_until_deferred(api, "stopped", run_id)
+    cluster.running_pod("stopped")
+    api.set_task_state("stopped", run_id, "hangs", "failed")
+    wait_for(lambda: cluster.pods("stopped") == [], "the deletion of the pod", seconds=30)
+    wait_for(lambda: runs_of(hook, "stopped", "hangs")[0].status == "KILLED", "the end of the run", seconds=30)
+    (run,) = runs_of(hook, "stopped", "hangs")
+    assert "ended by a person" in run.tags[contract.TAG_ERROR]
+    api.clear_task("stopped", run_id, "hangs")
+    assert api.wait_for_run("stopped", run_id, RUN_TIMEOUT_SECONDS) == "success"
+    assert sorted(run.status for run in runs_of(hook, "stopped", "hangs")) == ["FINISHED", "KILLED"]
+    assert cluster.pods("stopped") == []
+
+
+def test_logs_are_complete_and_nothing_is_written_twice(
+    api: AirflowApi, cluster: Cluster, at_once: Mapping[str, str]
+) -> None:
+    run_id = at_once["logs"]
     assert api.wait_for_run("logs", run_id, RUN_TIMEOUT_SECONDS) == "success"
     for task_id in TASKS["logs"]:
         log = api.task_log("logs", run_id, task_id)
@@ -91,11 +130,22 @@ def test_logs_are_complete_and_nothing_is_written_twice(api: AirflowApi, cluster
     assert cluster.pods("logs") == []
 
 
+def test_a_log_that_is_too_much_for_the_triggerer_is_completed_when_the_pod_has_ended(
+    api: AirflowApi, at_once: Mapping[str, str]
+) -> None:
+    run_id = at_once["flood"]
+    assert api.wait_for_run("flood", run_id, RUN_TIMEOUT_SECONDS) == "success"
+    log = api.task_log("flood", run_id, "deferred")
+    assert Counter(re.findall(r"flood (\d{4}) x{100}$", log, re.M)) == {f"{number:04}": 1 for number in range(4000)}
+    assert "more than is copied while it runs" in log
+
+
 def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
     stack: AirflowStack, api: AirflowApi, cluster: Cluster, hook: MlflowHook
 ) -> None:
     run_id = api.trigger("triggerer_outage")
     wait_until_deferred(api, "triggerer_outage", run_id)
+    wait_for(lambda: "epoch 1" in api.task_log("triggerer_outage", run_id, "goes_on"), "the log of a pod at work")
     with killed(stack.component("triggerer")):
         ended = pod_of(cluster, hook, "triggerer_outage", "ends_meanwhile")
         wait_for(lambda: cluster.phase(ended) == "Succeeded", "the end of a pod without a triggerer")
@@ -110,35 +160,25 @@ def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
         (run,) = runs_of(hook, "triggerer_outage", task_id)
         assert run.status == "FINISHED"
         assert pod_of(cluster, hook, "triggerer_outage", task_id).endswith("-1")
+    written = Counter(re.findall(r"epoch \d+$", logs["goes_on"], re.M))
+    assert written == dict.fromkeys((f"epoch {number}" for number in range(1, 31)), 1), logs["goes_on"]
     assert "looking whether its work was done before" in logs["vanishes_meanwhile"]
     assert cluster.pods("triggerer_outage") == []
-
-
-def test_a_task_that_a_person_ends_takes_pod_and_run_along(api: AirflowApi, cluster: Cluster, hook: MlflowHook) -> None:
-    run_id = api.trigger("stopped")
-    wait_until_deferred(api, "stopped", run_id)
-    cluster.running_pod("stopped")
-    api.set_task_state("stopped", run_id, "hangs", "failed")
-    wait_for(lambda: cluster.pods("stopped") == [], "the deletion of the pod", seconds=15)
-    wait_for(lambda: runs_of(hook, "stopped", "hangs")[0].status == "KILLED", "the end of the run", seconds=15)
-    (run,) = runs_of(hook, "stopped", "hangs")
-    assert "ended by a person" in run.tags[contract.TAG_ERROR]
-    assert api.run_state("stopped", run_id) in ("failed", "running")
 
 
 def test_a_cluster_that_is_silent_for_a_while_is_waited_for(
     api: AirflowApi, cluster: Cluster, hook: MlflowHook, apiserver_pid: int
 ) -> None:
     run_id = api.trigger("silent_cluster")
-    wait_until_deferred(api, "silent_cluster", run_id)
-    cluster.running_pod("silent_cluster")
+    wait_for(lambda: len(cluster.running("silent_cluster")) == len(TASKS["silent_cluster"]), "both pods")
     os.kill(apiserver_pid, signal.SIGSTOP)
     try:
         time.sleep(OUTAGE_SECONDS)
     finally:
         os.kill(apiserver_pid, signal.SIGCONT)
     assert api.wait_for_run("silent_cluster", run_id, RUN_TIMEOUT_SECONDS) == "success"
-    (run,) = runs_of(hook, "silent_cluster", "goes_on")
-    assert run.status == "FINISHED"
-    assert pod_of(cluster, hook, "silent_cluster", "goes_on").endswith("-1")
+    for task_id in TASKS["silent_cluster"]:
+        (run,) = runs_of(hook, "silent_cluster", task_id)
+        assert run.status == "FINISHED"
+        assert pod_of(cluster, hook, "silent_cluster", task_id).endswith("-1")
     assert cluster.pods("silent_cluster") == []

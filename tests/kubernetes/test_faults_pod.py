@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.container_log import ANNOTATION_LOG_POSITION
 from tests.forked import ForkedTask
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
 from tests.task_harness import TaskOutcome
 
-OUTAGE_SECONDS = 20
 LONG_RUN = shell("echo started; sleep 300")
+EACH_MODE = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
+@EACH_MODE
+def test_a_pod_that_is_evicted_says_why(world: PodWorld, deferrable: bool) -> None:
+    template = world.folder / "pod.yaml"
+    template.write_text(
+        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: base\n    image: x\n"
+        "    volumeMounts: [{name: bounded, mountPath: /bounded}]\n"
+        "  volumes: [{name: bounded, emptyDir: {sizeLimit: 1Mi}}]\n"
+    )
+    fill = shell("echo filling; head -c 20000000 /dev/zero > /bounded/data; sleep 300")
+    outcome = world.see_through(fill, deferrable=deferrable, kubernetes={"pod_template_file": str(template)})
+    world.require_failure(outcome, "Evicted", "exceeds the limit", "a retry may run elsewhere")
+    world.require_clean_retry()
+
+
+@EACH_MODE
 def test_a_script_that_fails_shows_pod_code_and_last_lines(world: PodWorld, deferrable: bool) -> None:
     outcome = world.see_through(deferrable=deferrable, command=shell("echo epoch 1; echo out of range: 7 >&2; exit 3"))
-    world.require_failure(outcome, "ended with exit code 3", "epoch 1", "out of range: 7")
+    run = world.require_failure(outcome, "ended with exit code 3", "epoch 1", "out of range: 7")
+    assert run.tags[contract.TAG_IMAGE_DIGEST].startswith("sha256:")
     world.require_clean_retry()
 
 
@@ -36,55 +50,47 @@ def test_a_script_that_ends_well_but_logs_nothing(world: PodWorld) -> None:
     world.require_clean_retry()
 
 
-def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld) -> None:
+@EACH_MODE
+def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld, deferrable: bool) -> None:
     hungry = "print('allocating', flush=True); blocks = [bytearray(2**20) for _ in range(512)]"
     command = ["python", "-I", "-S", "-c", hungry]
-    outcome = world.see_through(command, deferrable=True, workload_resources={"memory": "32Mi"})
+    outcome = world.see_through(command, deferrable=deferrable, workload_resources={"memory": "32Mi"})
     world.require_failure(outcome, "ended with exit code 137, OOMKilled", "its memory limit is too small", "allocating")
     world.require_clean_retry()
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
+@EACH_MODE
 def test_a_pod_that_is_deleted_while_it_runs(world: PodWorld, deferrable: bool) -> None:
-    task = in_the_background(world, LONG_RUN, deferrable=deferrable)
-    world.cluster.delete(world.cluster.running_pod(world.dag_id), grace_seconds=1)
-    outcome = task.result()
-    last_lines = () if deferrable else ("started",)  # a deferred task reads the log at the end only
-    world.require_failure(outcome, "deleted", *last_lines)
+    task = in_the_background(world, LONG_RUN, deferrable=deferrable, kubernetes={"log_interval": 1})
+    pod = world.cluster.running_pod(world.dag_id)
+    if deferrable:
+        wait_for(lambda: ANNOTATION_LOG_POSITION in world.cluster.annotations(pod), "the copy of its first line")
+    world.cluster.delete(pod, grace_seconds=0 if deferrable else 2)  # the worker needs a moment to open the log
+    world.require_failure(task.result(), "deleted", "started")
     world.require_clean_retry()
 
 
-def test_a_pod_that_is_evicted_says_why(world: PodWorld) -> None:
-    template = world.folder / "pod.yaml"
-    template.write_text(
-        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: base\n    image: x\n"
-        "    volumeMounts: [{name: bounded, mountPath: /bounded}]\n"
-        "  volumes: [{name: bounded, emptyDir: {sizeLimit: 1Mi}}]\n"
-    )
-    fill = shell("echo filling; head -c 20000000 /dev/zero > /bounded/data; sleep 300")
-    outcome = world.train(fill, kubernetes={"pod_template_file": str(template)})
-    world.require_failure(outcome, "Evicted", "exceeds the limit", "a retry may run elsewhere")
-    world.require_clean_retry()
-
-
-def test_a_pod_that_no_node_takes_fails_after_its_schedule_timeout(world: PodWorld) -> None:
+@EACH_MODE
+def test_a_pod_that_no_node_takes_fails_after_its_schedule_timeout(world: PodWorld, deferrable: bool) -> None:
     with world.cluster.cordoned():
-        outcome = world.see_through(deferrable=True, kubernetes={"schedule_timeout": 4})
+        outcome = world.see_through(deferrable=deferrable, kubernetes={"schedule_timeout": 4})
     world.require_failure(outcome, "Unschedulable", "no node has room")
     world.require_clean_retry()
 
 
-def test_an_image_that_does_not_exist_is_named(world: PodWorld) -> None:
+@EACH_MODE
+def test_an_image_that_does_not_exist_is_named(world: PodWorld, deferrable: bool) -> None:
     image = "airflow-mcp/no-such-image:1"
-    pod = {"startup_timeout": 60, "image_pull_policy": "Never"}
-    outcome = world.see_through(deferrable=True, image=image, kubernetes=pod)
+    pod = {"startup_timeout": 60, "image_pull_policy": "Never", "on_finish": "keep"}  # what never ran is not kept
+    outcome = world.see_through(deferrable=deferrable, image=image, kubernetes=pod)
     world.require_failure(outcome, "ErrImageNeverPull", f"image '{image}' cannot be pulled")
     world.require_clean_retry()
 
 
-def test_mlflow_that_the_pod_cannot_reach_fails_the_task_with_the_pods_words(world: PodWorld) -> None:
+@EACH_MODE
+def test_mlflow_that_the_pod_cannot_reach_fails_the_task_with_the_pods_words(world: PodWorld, deferrable: bool) -> None:
     connection = {"workload_url": "http://127.0.0.1:9", "retries": 0, "timeout": 20}
-    outcome = world.train(extra=connection)
+    outcome = world.see_through(deferrable=deferrable, extra=connection)
     world.require_failure(outcome, "ended with exit code 1", "Connection refused")
     world.require_clean_retry()
 
@@ -144,35 +150,36 @@ def test_a_cluster_that_cannot_be_reached_leaves_pod_and_run_to_the_next_try(wor
     world.require_one_result(run.run_id)
 
 
-def test_a_cluster_that_is_silent_for_a_while_is_waited_for_by_the_worker_too(
-    world: PodWorld, apiserver_pid: int
-) -> None:
-    task = in_the_background(world, training(before="import time; time.sleep(8)"))
-    world.cluster.running_pod(world.dag_id)
-    os.kill(apiserver_pid, signal.SIGSTOP)
-    try:
-        time.sleep(OUTAGE_SECONDS)
-    finally:
-        os.kill(apiserver_pid, signal.SIGCONT)
-    outcome = task.result()
-    assert outcome.state == "success", outcome.error
-    world.require_one_result(outcome.result["run_id"])
-
-
-def test_the_time_limit_of_airflow_deletes_the_pod_and_kills_the_run(world: PodWorld) -> None:
-    outcome = world.train(LONG_RUN, execution_timeout=timedelta(seconds=8))
+@EACH_MODE
+def test_the_time_limit_of_airflow_deletes_the_pod_and_kills_the_run(world: PodWorld, deferrable: bool) -> None:
+    outcome = world.see_through(LONG_RUN, deferrable=deferrable, execution_timeout=timedelta(seconds=15))
     assert outcome.state == "up_for_retry"
-    assert type(outcome.error).__name__ == "AirflowTaskTimeout"
+    assert type(outcome.error).__name__ == ("WorkloadTimeoutError" if deferrable else "AirflowTaskTimeout")
+    if deferrable:
+        for text in (outcome.xcom["pod_name"], "execution_timeout", "started"):
+            assert text in str(outcome.error)
     (run,) = world.runs()
     assert run.status == "KILLED"
     assert world.cluster.pods(world.dag_id) == []
+    world.require_clean_retry()
 
 
-def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld) -> None:
-    outcome = world.train(LONG_RUN, workload_timeout=timedelta(seconds=4))
+def test_a_pod_that_has_not_started_goes_when_the_time_of_its_task_is_up(world: PodWorld) -> None:
+    with world.cluster.cordoned():
+        outcome = world.see_through(deferrable=True, execution_timeout=timedelta(seconds=8))
+    assert type(outcome.error).__name__ == "WorkloadTimeoutError"
+    assert [run.status for run in world.runs()] == ["KILLED"]
+    assert world.cluster.pods(world.dag_id) == []
+    world.require_clean_retry()
+
+
+@EACH_MODE
+def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld, deferrable: bool) -> None:
+    outcome = world.see_through(LONG_RUN, deferrable=deferrable, workload_timeout=timedelta(seconds=4))
     world.require_failure(
         outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started", status="KILLED"
     )
+    world.require_clean_retry()
 
 
 def in_the_background(world: PodWorld, command: list[str], *, deferrable: bool = False, **options: Any) -> ForkedTask:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.pod import ANNOTATION_PREFIX
+from airflow_mcp.operators.registry import RegisterModelOperator
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
 
 PASSWORD = "correct-horse-battery-staple"
@@ -188,6 +190,35 @@ def test_kubernetes_names_a_missing_secret(world: PodWorld) -> None:
     secrets = [{"env": "STORE_KEY", "secret": "no-such-secret", "key": "key"}]
     outcome = world.train(kubernetes={"secrets": secrets, "startup_timeout": 5})
     world.require_failure(outcome, "CreateContainerConfigError", "no-such-secret", "does not exist")
+
+
+def test_the_digest_of_the_image_that_ran_goes_from_the_run_to_the_model_version(world: PodWorld) -> None:
+    outcome = world.train(deferrable=True)
+    (pod,) = world.cluster.pods(world.dag_id)
+    event = wait_for_the_end(world, pod.metadata.name)
+    ran = world.cluster.api.read_namespaced_pod(pod.metadata.name, world.cluster.namespace)
+    resumed = world.resume(outcome, event)
+    assert resumed.state == "success", resumed.error
+    digest = world.hook.get_run(resumed.result["run_id"]).tags[contract.TAG_IMAGE_DIGEST]
+    assert digest.startswith("sha256:")
+    assert ran.status.container_statuses[0].image_id.endswith(digest)
+    source = resumed.result["model_uri"]
+    registered = world.run(RegisterModelOperator, model_name=world.model_name, source=source, require_gate=False)
+    assert registered.state == "success", registered.error
+    (version,) = world.all_versions()
+    assert version.tags[contract.TAG_IMAGE_DIGEST] == digest
+
+
+def test_every_try_finds_the_checkpoints_of_its_work_at_the_same_place(world: PodWorld) -> None:
+    says = shell('echo "place=$AIRFLOW_MCP_CHECKPOINT_URI;"; exit 3')
+    tries = [
+        world.train(says, checkpoint_root="s3://models/checkpoints/", try_number=number, dag_run_id=dag_run)
+        for number, dag_run in ((1, "run-1"), (2, "run-1"), (1, "run-2"))
+    ]
+    first, retry, other_work = (re.findall(r"^place=(.*);$", str(tried.error), re.M) for tried in tries)
+    identities = {run.tags[contract.TAG_IDENTITY] for run in world.runs()}
+    assert first == retry != other_work
+    assert {*first, *other_work} == {f"s3://models/checkpoints/{identity}" for identity in identities}
 
 
 def wait_for_the_end(world: PodWorld, name: str) -> dict[str, Any]:
