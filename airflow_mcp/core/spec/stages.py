@@ -121,7 +121,10 @@ class PromoteStage(_Stage):
 class CustomStage(_Stage):
     """A step of your own."""
 
-    name: StageName = Field(description="Any other name; it becomes the task id.")
+    name: StageName = Field(
+        description="Any other name; it becomes the task id.",
+        json_schema_extra={"not": {"enum": [*STAGES, *TASK_NAMES, *RESERVED]}},
+    )
     command: tuple[Text, ...] = Field(min_length=1, description="Command to run in the source.")
     image: ExpandableText | None = Field(None, description="Container image. Default: spec.image.")
     env: dict[VariableName, str] = Field(default={}, description="Environment variables; no credentials.")

@@ -1,0 +1,257 @@
+"""``airflow-mcp validate``, ``plan``, ``graph``, ``render``, ``schema`` and ``init``: on real files, without Airflow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.dom.minidom
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from airflow_mcp.cli import main
+from airflow_mcp.cli.schema import schema
+from airflow_mcp.core.spec.pipeline import ModelPipeline
+
+ROOT = Path(__file__).parents[3]
+FILES = ROOT / "tests" / "pipelines"
+FRAUD = (FILES / "fraud_detection.yaml").read_text(encoding="utf-8")
+BROKEN = FRAUD.replace("accuracy: 0.92", "accuracy: high").replace("cron:", "cron: 99 # ")
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder of our own, so that files are named as a person would."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+class TestValidate:
+    def test_says_that_all_files_are_valid(self, capsys: Captured) -> None:
+        assert main(["validate", str(FILES)]) == 0
+        assert capsys.readouterr().out == "2 files, all valid\n"
+
+    def test_names_every_problem_of_every_file_as_seen_from_here(self, capsys: Captured) -> None:
+        write("p/a.yaml", BROKEN)
+        write("p/q/b.yaml", "kind: ModelPipeline\n")
+        write("p/c.yaml", FRAUD)
+        assert main(["validate", "p"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(": ")[0] for line in lines[:-1]] == [
+            *("p/a.yaml:10:13", "p/a.yaml:16:19"),
+            *("p/q/b.yaml:1:1", "p/q/b.yaml:1:1", "p/q/b.yaml:1:1"),
+        ]
+        assert lines[-1] == "3 files, 2 not valid"
+
+    def test_checks_the_environments_that_a_file_speaks_of(self, capsys: Captured) -> None:
+        write("a.yaml", FRAUD + "  environments: {prod: {sourceCode: {ref: main}}}\n")
+        assert main(["validate", "a.yaml"]) == 1
+        assert "allowed in prod: a release tag" in (told := capsys.readouterr().out)
+        assert "[prod]\n" in told
+        assert main(["validate", "a.yaml", "--env", "dev"]) == 0
+
+    def test_prints_json(self, capsys: Captured) -> None:
+        write("a.yaml", BROKEN)
+        assert main(["validate", "a.yaml", "--format", "json"]) == 1
+        told = json.loads(capsys.readouterr().out)
+        assert told["files"] == {"a.yaml": False}
+        assert told["problems"][1] == {
+            "file": "a.yaml",
+            "line": 16,
+            "column": 19,
+            "field": "spec.stages[1].metricsThreshold.accuracy",
+            "message": "is 'high'; allowed: a number, or >=, <=, > or < and a number, for example '>= 0.92'",
+            "environments": ["dev"],
+        }
+
+    def test_prints_annotations_for_github(self, capsys: Captured) -> None:
+        write("a,b.yaml", FRAUD.replace("name: build", 'name: "100%\\n::"'))
+        assert main(["validate", "a,b.yaml", "--format", "github"]) == 1
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.startswith(
+            "::error file=a%2Cb.yaml,line=12,col=13,title=spec.stages[0].name::is '100%25\\n::'; all"
+        )
+
+    @pytest.mark.parametrize("path", ["missing", "empty"])
+    def test_nothing_to_check_is_a_wrong_call(self, path: str, capsys: Captured) -> None:
+        Path("empty").mkdir()
+        assert main(["validate", path]) == 2
+        assert path in capsys.readouterr().err
+
+
+class TestPlan:
+    def test_shows_tasks_edges_images_schedule_and_thresholds_with_where_they_come_from(self, capsys: Captured) -> None:
+        assert main(["plan", str(FILES / "fraud_detection.yaml")]) == 0
+        told = capsys.readouterr().out
+        for part in (
+            "cron 0 2 * * * (UTC, no catch-up); commit (url https://github.com/team/ml-fraud-v3",
+            "build after begin\n    from              fraud_detection.yaml:12",
+            "image             tensorflow:2.12",
+            'thresholds        ["accuracy >= 0.92","latency_ms <= 150"]',
+            "promote after register, gate, begin\n    from              filled in: a version that passed the gate",
+        ):
+            assert part in told
+
+    def test_shows_what_differs_from_another_file(self, capsys: Captured) -> None:
+        write("a.yaml", FRAUD)
+        write("b.yaml", "# a comment\n" + FRAUD.replace("tensorflow:2.12", "tensorflow:2.16").replace("0.92", "0.9"))
+        assert main(["plan", "b.yaml", "--against", "a.yaml"]) == 0
+        told = capsys.readouterr().out
+        assert "~ task build: image: tensorflow:2.12 -> tensorflow:2.16" in told
+        assert "~ task gate: thresholds: + accuracy >= 0.9" in told
+        assert main(["plan", "a.yaml", "--against", "a.yaml"]) == 0
+        assert capsys.readouterr().out == "both do the same\n"
+
+    def test_shows_what_differs_from_a_git_revision(self, capsys: Captured) -> None:
+        local = FRAUD.replace("https://github.com/team/ml-fraud-v3", "../src").replace("    - onCommit: true\n", "")
+        write("repo/src/train.py", "")
+        write("repo/pipelines/a.yaml", local)
+        write("repo/pipelines/defaults.yaml", "spec: {retries: {attempts: 1}}\n")
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        for call in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "one")):
+            subprocess.run(["git", "-C", "repo", *call], check=True)
+        write("repo/pipelines/defaults.yaml", "spec: {retries: {attempts: 4}}\n")
+        assert main(["plan", "repo/pipelines/a.yaml", "--against", "HEAD"]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == ["~ retries and limits: attempts: 1 -> 4"]
+        assert main(["plan", "repo/pipelines/a.yaml", "--against", "v9"]) == 2
+        assert "--against: there is no such revision" in capsys.readouterr().err
+
+    def test_a_wrong_file_gives_its_problems(self, capsys: Captured) -> None:
+        write("p/a.yaml", BROKEN)
+        assert main(["plan", "p/a.yaml"]) == 1
+        assert "p/a.yaml:16:19: spec.stages[1]" in capsys.readouterr().err
+
+
+class TestGraph:
+    @pytest.mark.parametrize(("form", "part"), [("text", "└─ build"), ("mermaid", "flowchart TD"), ("svg", "<svg ")])
+    def test_draws_every_task(self, form: str, part: str, capsys: Captured) -> None:
+        assert main(["graph", str(FILES / "churn.yaml"), "--format", form]) == 0
+        picture = capsys.readouterr().out
+        assert part in picture
+        assert all(task in picture for task in ("begin", "train_small", "evaluate_deep", "select", "promote"))
+
+    def test_writes_a_file(self) -> None:
+        assert main(["graph", str(FILES / "churn.yaml"), "--format", "svg", "--output", "churn.svg"]) == 0
+        assert xml.dom.minidom.parse("churn.svg").documentElement.tagName == "svg"
+
+
+class TestRender:
+    def test_writes_one_stub_per_pipeline_and_keeps_them_in_step(self, capsys: Captured) -> None:
+        write("p/a.yaml", FRAUD)
+        assert main(["render", "p", "--dags-folder", "dags", "--check"]) == 1
+        assert not Path("dags").exists()
+        assert main(["render", "p", "--dags-folder", "dags"]) == 0
+        assert main(["render", "p", "--dags-folder", "dags", "--check"]) == 0
+        write("p/b.yaml", BROKEN)
+        assert main(["render", "p", "--dags-folder", "dags"]) == 1
+        assert "p/b.yaml:16:19" in capsys.readouterr().err
+        assert [path.name for path in Path("dags").iterdir()] == ["mcp_a.py"]
+
+
+class TestSchema:
+    def test_is_a_json_schema_of_draft_2020_12(self, capsys: Captured) -> None:
+        assert main(["schema"]) == 0
+        jsonschema.Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
+        assert main(["schema", "--output", "s.json"]) == 0
+        assert json.loads(Path("s.json").read_text(encoding="utf-8")) == schema()
+
+    @pytest.mark.parametrize("file", ["fraud_detection.yaml", "churn.yaml"])
+    def test_takes_what_the_models_take(self, file: str) -> None:
+        jsonschema.validate(self.read(file), schema())
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("trainingScript", "trainingscript"),
+            ("onCommit: true", "onCommit: no commit"),
+            ("accuracy: 0.92", "accuracy: x"),
+        ],
+    )
+    def test_refuses_what_the_models_refuse(self, old: str, new: str) -> None:
+        assert old in FRAUD
+        values = yaml.load(FRAUD.replace(old, new), Loader=yaml.BaseLoader)
+        with pytest.raises(ValueError, match="validation error"):
+            ModelPipeline.model_validate(values)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(values, schema())
+
+    def read(self, file: str) -> Any:
+        from airflow_mcp.core.spec.document import plain, read_document
+
+        node = read_document((FILES / file).read_bytes(), file, [])
+        assert node is not None
+        return plain(node)
+
+
+class TestInit:
+    def test_makes_a_project_that_is_valid(self, here: Path, capsys: Captured) -> None:
+        assert main(["init", "My Model"]) == 0
+        assert main(["validate", "My Model"]) == 0
+        assert main(["plan", "My Model/pipeline.yaml"]) == 0
+        assert "my-model (dev), from pipeline.yaml" in capsys.readouterr().out
+
+    def test_overwrites_nothing(self, capsys: Captured) -> None:
+        write("m/train.py", "mine")
+        assert main(["init", "m"]) == 2
+        assert "train.py is in" in capsys.readouterr().err
+        assert sorted(path.name for path in Path("m").iterdir()) == ["train.py"]
+
+    def test_makes_a_training_that_its_own_test_is_content_with(self, here: Path) -> None:
+        assert main(["init", "m"]) == 0
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "test_train.py"],
+            cwd=here / "m",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+WITHOUT_AIRFLOW = """
+import importlib.abc, json, socket, sys
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"airflow", "mlflow", "pandas", "numpy", "kubernetes", "dvc", "evidently", "sklearn"}:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocker())
+def refuse(*arguments, **named):
+    raise OSError("the network is blocked")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from airflow_mcp.cli import main
+sys.exit(main(json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["validate", str(FILES)],
+        ["plan", str(FILES / "churn.yaml")],
+        ["graph", str(FILES / "churn.yaml")],
+        ["render", str(FILES), "--dags-folder", "dags"],
+        ["schema"],
+        ["init", "m"],
+    ],
+    ids=lambda call: call[0],
+)
+def test_no_command_on_files_needs_airflow_or_a_network(call: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_AIRFLOW, json.dumps(call)],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
