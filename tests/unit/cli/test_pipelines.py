@@ -1,4 +1,4 @@
-"""``airflow-mcp validate``, ``plan``, ``graph``, ``render``, ``schema`` and ``init``: on real files, without Airflow."""
+"""The commands on pipeline files, ``airflow-mcp validate`` to ``init``: on real files, without Airflow."""
 
 from __future__ import annotations
 
@@ -77,10 +77,9 @@ class TestValidate:
     def test_prints_annotations_for_github(self, capsys: Captured) -> None:
         write("a,b.yaml", FRAUD.replace("name: build", 'name: "100%\\n::"'))
         assert main(["validate", "a,b.yaml", "--format", "github"]) == 1
-        first = capsys.readouterr().out.splitlines()[0]
-        assert first.startswith(
-            "::error file=a%2Cb.yaml,line=12,col=13,title=spec.stages[0].name::is '100%25\\n::'; all"
-        )
+        lines = capsys.readouterr().out.splitlines()
+        start = "::error file=a%2Cb.yaml,line=12,col=13,title=spec.stages[0].name::is '100%25\\n::'; allowed: "
+        assert any(line.startswith(start) for line in lines)
 
     @pytest.mark.parametrize("path", ["missing", "empty"])
     def test_nothing_to_check_is_a_wrong_call(self, path: str, capsys: Captured) -> None:
@@ -222,7 +221,7 @@ WITHOUT_AIRFLOW = """
 import importlib.abc, json, socket, sys
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"airflow", "mlflow", "pandas", "numpy", "kubernetes", "dvc", "evidently", "sklearn"}:
+        if name.partition(".")[0] in {"airflow", "mlflow", "pandas", "numpy", "kubernetes", "dvc", "evidently"}:
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocker())
 def refuse(*arguments, **named):
