@@ -18,6 +18,7 @@
         │   ├── MlflowNotFoundError          run, model, version, alias or artifact does not exist
         │   ├── MlflowConflictError          it exists already
         │   └── MlflowProtocolError          the answer is not MLflow's (HTML, broken JSON, missing field)
+        ├── DataUnreachableError             a server that holds data does not answer
         ├── GitRemoteError                   a Git remote does not answer
         │   └── GitAuthError                 it refuses the credentials, or wants some
         ├── ClaimUnavailableError            another promotion of the same model is under way
@@ -142,6 +143,10 @@ class MlflowConflictError(MlflowError):
 
 class MlflowProtocolError(MlflowError):
     """The answer did not come from an MLflow server: HTML, broken JSON, or a field is missing."""
+
+
+class DataUnreachableError(FailedError):
+    """A server that holds data does not answer, or not well; nothing was pinned and a retry may succeed."""
 
 
 class GitRemoteError(FailedError):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from airflow_mcp.core.code_source import COMMIT, path_inside, repository_url
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 LATEST = "latest"
+DVC_PREFIX = "dvc+"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -46,6 +49,63 @@ def _order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], name
 
 
+@dataclass(frozen=True)
+class DvcData:
+    """A file that DVC tracks in a Git repository, as one commit has it."""
+
+    repo: str
+    """Address of the repository, without credentials."""
+    path: str
+    """Path of the file in the repository."""
+    rev: str
+    """Full commit id."""
+    remote: str = ""
+    """Name of the DVC remote; empty for the repository's default."""
+    connection: str = ""
+    """Airflow connection for the repository; empty when it needs none."""
+
+    @property
+    def uri(self) -> str:
+        """Address of the data, as it stands in pins."""
+        given = {"path": self.path, "rev": self.rev, "remote": self.remote, "connection": self.connection}
+        named = urlencode({name: value for name, value in given.items() if value}, safe="/", quote_via=quote)
+        return f"{DVC_PREFIX}{self.repo}#{named}"
+
+    @property
+    def name(self) -> str:
+        """Name of the file, without a folder."""
+        return self.path.rpartition("/")[2]
+
+
+def dvc_data(uri: str) -> DvcData | None:
+    """Read the address of DVC data, ``dvc+<repository>#path=<file>&rev=<commit>``.
+
+    :param uri: any address of data.
+    :return: None when it is none of DVC data.
+    :raises InvalidArgumentError: when it is one and not complete.
+    """
+    if not uri.startswith(DVC_PREFIX):
+        return None
+    repo, _, fragment = uri.removeprefix(DVC_PREFIX).partition("#")
+    given = dict(parse_qsl(fragment))
+    unknown = sorted(given.keys() - {"path", "rev", "remote", "connection"})
+    if unknown or not given.get("path") or not COMMIT.fullmatch(given.get("rev", "")):
+        raise InvalidArgumentError(
+            f"DVC data {public_uri(uri)!r} is not usable; allowed: {DVC_PREFIX}<repository>#path=<file>&rev=<full "
+            "commit id>, and perhaps &remote=<name> and &connection=<id>. Nothing was fetched."
+        )
+    given["path"] = path_inside("path", given["path"])
+    return DvcData(repo=repository_url("repository of DVC data", repo), **given)
+
+
+def data_file_name(uri: str) -> str:
+    """Give the name of the file that an address of data leads to."""
+    data = dvc_data(uri)
+    if data is not None:
+        return data.name
+    return (urlsplit(uri).path if "://" in uri else uri).rpartition("/")[2]
+
+
 def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> DatasetPin:
     """Read a dataset argument.
 
@@ -63,7 +123,7 @@ def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> Datas
     if unknown:
         raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: uri, version, hash")
     pin = DatasetPin(**{key: str(item) for key, item in value.items()})
-    if "@" in urlsplit(pin.uri).netloc:
+    if dvc_data(pin.uri) is None and "@" in urlsplit(pin.uri).netloc:
         raise InvalidArgumentError(
             f"{name} {public_uri(pin.uri)!r} was given with a user or password in its uri; they would be stored with "
             "the run. Give the workload its credentials by its environment instead"
@@ -81,8 +141,9 @@ def data_name(pin: DatasetPin | None) -> str:
 
 
 def public_uri(uri: str) -> str:
-    """Give a URI without user, password and query: these may hold credentials."""
+    """Give a URI without user, password and query, which may hold credentials; that of DVC data keeps what it names."""
     parts = urlsplit(uri)
     if not parts.scheme or not parts.netloc:
         return uri
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    named = f"#{parts.fragment}" if uri.startswith(DVC_PREFIX) and parts.fragment else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{named}"

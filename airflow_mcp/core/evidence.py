@@ -36,7 +36,7 @@ class DatasetPin(_Document):
     version: str = ""
     """Version label; empty when the data has none."""
     hash: str = ""
-    """``sha256:<hex>`` of the bytes; empty when it is not known before the work starts."""
+    """``sha256:<hex>`` of the bytes, or ``md5:<hex>`` as DVC has it; empty when not known before the work starts."""
 
 
 class ModelUnderTest(_Document):

@@ -20,10 +20,9 @@ CONTAINER = "base"
 SCRATCH = "/scratch"
 FILES = "/airflow-mcp/files"
 SOURCE_CONTAINER = "checkout"
-"""Init container that fetches the code of a workload."""
-_SOURCE_VOLUME, _SOURCE_MOUNT = "airflow-mcp-source", "/airflow-mcp/source"
-SOURCE = f"{_SOURCE_MOUNT}/checkout"
-"""Where it fetches the code to: a folder of its own, since Git wants to own it."""
+"""Init container that fetches code and data of a workload."""
+SOURCE = "/airflow-mcp/source"
+_SOURCE_VOLUME = "airflow-mcp-source"
 USER_ID = 10001
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "airflow-mcp"
@@ -95,7 +94,7 @@ class PodOptions(_Option):
     image: str | None = None
     """Container image of built-in steps and scripts; an operator's ``image`` goes first."""
     source_image: str | None = None
-    """Container image that fetches ``source`` before the workload starts; None takes ``image`` of these options."""
+    """Container image that fetches code and DVC data before the workload starts; None takes ``image`` above."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     namespace: str | None = None
@@ -374,6 +373,11 @@ def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: 
             "no image for the pod: give the operator an image, or set kubernetes.image; build the default one with "
             "'make image'"
         )
+    if workload.folder:
+        raise InvalidArgumentError(
+            f"folder {workload.folder!r} is on the machine of the Airflow worker, where no pod sees it; take the code "
+            "from Git with source. Nothing was started."
+        )
     gpu = bool(workload.resources.gpu)
     spec = {
         "restartPolicy": "Never",
@@ -404,14 +408,14 @@ def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: 
 
 
 def _init_containers(workload: Workload, options: PodOptions, companion: str) -> list[dict[str, Any]]:
-    """Write the container that fetches the code; it alone is given the credentials of the repository."""
+    """Write the container that fetches code and data; it alone is given the logins of their repositories."""
     source = workload.source
     if source is None:
         return []
     image = options.source_image or options.image
     if not image:
         raise InvalidArgumentError(
-            "no image to fetch the code with: set kubernetes.source_image, or kubernetes.image, to an image with "
+            "no image to fetch code or data with: set kubernetes.source_image, or kubernetes.image, to an image with "
             "airflow-mcp and git; 'make image' builds one. Nothing was started."
         )
     fetch = _container_of(workload, options, image, sorted(workload.env.items()))
@@ -435,7 +439,7 @@ def _container(workload: Workload, options: PodOptions, image: str, companion: s
     return {
         **container,
         **({"command": list(workload.command)} if workload.command else {}),
-        "workingDir": f"{SOURCE}/{workload.source.code.path}".rstrip("/") if workload.source else SCRATCH,
+        "workingDir": (workload.source.working_folder(SOURCE) if workload.source else None) or SCRATCH,
         "env": container["env"] + _secret_variables(references),
         "envFrom": container["envFrom"] + [{"secretRef": {"name": item}} for item in options.env_from_secrets],
         "volumeMounts": container["volumeMounts"] + files,
@@ -448,13 +452,13 @@ def _container_of(
     """Write what the containers of a workload share: everything but the command and the credentials."""
     about_source = workload.source.environment(SOURCE) if workload.source else {}
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": SCRATCH}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
-    mounts += [{"name": _SOURCE_VOLUME, "mountPath": _SOURCE_MOUNT}] if workload.source else []
+    mounts += [{"name": _SOURCE_VOLUME, "mountPath": SOURCE}] if workload.source else []
     return {
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": options.image_pull_policy,
         "workingDir": SCRATCH,
-        "env": [{"name": key, "value": value} for key, value in [*env, *about_source.items()]],
+        "env": [{"name": key, "value": value} for key, value in {**dict(env), **about_source}.items()],
         "envFrom": [{"configMapRef": {"name": item}} for item in options.env_from_config_maps],
         "resources": resource_requirements(workload.resources, options),
         "securityContext": dict(CONTAINER_SECURITY),

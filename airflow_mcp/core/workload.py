@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
+from airflow_mcp.core.dataset import DvcData
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,47 @@ class WorkloadFile:
 
 @dataclass(frozen=True)
 class Source:
-    """Code that is fetched before the command starts; the command then runs in its folder."""
+    """What is fetched before the command starts: code, in whose folder the command then runs, DVC data, or both."""
 
-    code: CodeSource
+    code: CodeSource | None = None
     script: str = ""
     """Script, relative to that folder, that must be there; empty when the command needs none."""
+    data: DvcData | None = None
     secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Credentials of the repository: for the fetch alone, not for the command."""
+    """Credentials of the repositories: for the fetch alone, not for the command."""
 
     def environment(self, folder: str) -> dict[str, str]:
-        """Give the variables that tell the fetch, and the command, what the code is.
+        """Give the variables that tell the fetch, and the command, what there is and where.
 
-        :param folder: where the checkout is.
+        :param folder: folder that is there for what is fetched.
         """
-        named = {
+        if self.data is None:
+            return self._code_environment(folder)
+        path = f"{folder}/data/{self.data.name}"
+        found = {contract.ENV_DATA_SOURCE: self.data.uri, contract.ENV_DATA_PATH: path}
+        return {**self._code_environment(folder), **found}
+
+    def working_folder(self, folder: str) -> str | None:
+        """Give the folder that the command runs in; None when no code is fetched.
+
+        :param folder: as for :meth:`environment`.
+        """
+        return None if self.code is None else f"{folder}/checkout/{self.code.path}".rstrip("/")
+
+    def _code_environment(self, folder: str) -> dict[str, str]:
+        if self.code is None:
+            return {}
+        return {
             contract.ENV_SOURCE_URL: self.code.url,
             contract.ENV_SOURCE_COMMIT: self.code.commit,
-            contract.ENV_SOURCE_PATH: folder,
+            contract.ENV_SOURCE_PATH: f"{folder}/checkout",
             contract.ENV_SOURCE_FOLDER: self.code.path,
             contract.ENV_SOURCE_SCRIPT: self.script,
         }
-        return named
 
 
 CHECKOUT_ARGUMENTS = ("-P", "-m", "airflow_mcp.runtime", "checkout")
-"""Arguments of Python that fetch a source."""
+"""Arguments of Python that fetch code and data."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,9 @@ class Workload:
     """Credentials: never logged, never a plain value in a pod."""
     files: tuple[WorkloadFile, ...] = ()
     source: Source | None = None
-    """Code to fetch before the command starts; None when the command brings its own."""
+    """What to fetch before the command starts; None when there is nothing."""
+    folder: str = ""
+    """Folder of this machine that the command runs in, for the local runtime; empty takes one of the workload's own."""
     image: str | None = None
     """Container image; the local runtime does not use it."""
     resources: Resources = Resources()

@@ -189,6 +189,7 @@ class DriftCheckOperator(WorkloadOperator):
             identity=request.identity,
             model_name=self.model_name,
             files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", document),),
+            reads=(request.reference, request.current),
         )
 
     def _earlier(self, experiment_id: str, key: str) -> DriftSummary | None:

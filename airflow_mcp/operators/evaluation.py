@@ -146,6 +146,7 @@ class EvaluateModelOperator(WorkloadOperator):
             identity=request.identity,
             model_name=self.model_name,
             files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
+            reads=(request.dataset,),
         )
 
     def _result(self, evidence: EvaluationEvidence) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
@@ -34,6 +35,8 @@ class RunStepOperator(WorkloadOperator):
     :param command: command line: program and arguments, no shell (templated).
     :param source: Git repository that holds the code, ``{url, commit, path, connection}``; the command runs in the
         folder ``path`` of that commit. None starts in an empty folder (templated).
+    :param folder: instead of ``source``: folder of this machine that the command runs in; for the local runtime only
+        (templated).
     :param model_name: registered model that the step is for; recorded as a tag (templated).
     :param enabled: false ends the task well without any work; tasks behind it run (templated).
     """
@@ -42,6 +45,7 @@ class RunStepOperator(WorkloadOperator):
         "experiment",
         "command",
         "source",
+        "folder",
         "model_name",
         "enabled",
         "image",
@@ -57,6 +61,7 @@ class RunStepOperator(WorkloadOperator):
         experiment: str,
         command: Sequence[str],
         source: Mapping[str, str] | None = None,
+        folder: str = "",
         model_name: str = "",
         enabled: bool | str = True,
         **kwargs: Any,
@@ -65,6 +70,9 @@ class RunStepOperator(WorkloadOperator):
         self.experiment = experiment
         self.command = command
         self.source = source
+        self.folder = folder
+        if source is not None and folder:
+            raise InvalidArgumentError("source and folder are both given; allowed: one of them, or neither")
         self.model_name = model_name
         self.enabled = enabled
 
@@ -101,6 +109,7 @@ class RunStepOperator(WorkloadOperator):
                 identity=work,
                 model_name=self.model_name,
                 source=self.source_of(source),
+                folder=self._folder(),
             ),
         )
 
@@ -127,6 +136,11 @@ class RunStepOperator(WorkloadOperator):
                 "For a shell line write ['sh', '-c', '…']. Nothing was started."
             )
         return tuple(command)
+
+    def _folder(self) -> str:
+        if self.folder and not Path(self.folder).is_dir():
+            raise InvalidArgumentError(f"folder is {self.folder!r}, which is no folder here; nothing was started")
+        return self.folder
 
     def _tags(self, source: CodeSource | None, work: str, fingerprint: str) -> dict[str, str]:
         tags = {

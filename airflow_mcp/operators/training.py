@@ -191,7 +191,7 @@ class TrainModelOperator(WorkloadOperator):
             model_name=self.model_name,
             dataset=pin,
             files=files,
-            source=self.source_of(source, self.script or ""),
+            source=self.source_of(source, self.script or "", pin),
             further=self._checkpoint(work),
         )
 

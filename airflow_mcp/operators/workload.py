@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_mcp import settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
+from airflow_mcp.core.dataset import dvc_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import pod_options
@@ -129,6 +130,8 @@ class WorkloadOperator(ModelControlOperator):
         dataset: DatasetPin | None = None,
         files: tuple[WorkloadFile, ...] = (),
         source: Source | None = None,
+        reads: Sequence[DatasetPin | None] = (),
+        folder: str = "",
         further: Mapping[str, str] | None = None,
     ) -> Workload:
         """Describe the workload of this task.
@@ -139,7 +142,9 @@ class WorkloadOperator(ModelControlOperator):
         :param model_name: registered model it is for; may be empty.
         :param dataset: pinned data, passed by environment.
         :param files: small files to put beside it.
-        :param source: code to fetch before the command starts.
+        :param source: what to fetch before the command starts.
+        :param reads: pinned data that a built-in step fetches by itself.
+        :param folder: folder of this machine to run in; for the local runtime.
         :param further: further variables of the contract, name to value.
         :raises InvalidArgumentError: when ``env`` or ``connection_env`` names a variable that the contract owns, or a
             value that is to come from a connection is not there.
@@ -154,6 +159,7 @@ class WorkloadOperator(ModelControlOperator):
             **_dataset_environment(dataset),
             **(further or {}),
         }
+        secret = {**secret, **data_login(*reads)}
         fetch = source.environment("") if source else {}
         return Workload(
             name=self.task_id,
@@ -162,6 +168,7 @@ class WorkloadOperator(ModelControlOperator):
             secret_env={**read_connection_values(self.connection_env), **secret},
             files=files,
             source=source,
+            folder=folder,
             image=self.image,
             resources=self.workload_resources,
             timeout=self.workload_timeout.total_seconds() if self.workload_timeout else None,
@@ -170,18 +177,19 @@ class WorkloadOperator(ModelControlOperator):
             labels=self._labels(context, identity, model_name),
         )
 
-    def source_of(self, code: CodeSource | None, script: str = "") -> Source | None:
-        """Describe the code to fetch, with the credentials of its connection.
+    def source_of(self, code: CodeSource | None, script: str = "", pin: DatasetPin | None = None) -> Source | None:
+        """Describe what is to be fetched before the command starts, with the credentials for it.
 
         :param code: repository and commit; None when the command brings its own code.
         :param script: script that must be in it.
-        :raises InvalidArgumentError: when the connection is not usable for the repository.
+        :param pin: pinned data; it is fetched when it is DVC data.
+        :raises InvalidArgumentError: when a connection is not usable for its repository.
         """
-        if code is None:
+        data = dvc_data(pin.uri) if pin else None
+        if code is None and data is None:
             return None
-        login, password = GitRemote(code.url, code.connection or None).credentials()
-        given = {contract.ENV_GIT_USERNAME: login, contract.ENV_GIT_PASSWORD: password}
-        return Source(code, script, {name: value for name, value in given.items() if value})
+        secret = _git_login(code.url, code.connection, _CODE_LOGIN) if code else {}
+        return Source(code, script, data, {**secret, **data_login(pin)})
 
     def run_workload(
         self, context: Context, run: Run, identity: str, describe: Callable[[], Workload]
@@ -415,6 +423,28 @@ def _dataset_environment(pin: DatasetPin | None) -> dict[str, str]:
         contract.ENV_DATA_HASH: pin.hash,
     }
     return {name: value for name, value in named.items() if value}
+
+
+_CODE_LOGIN = (contract.ENV_GIT_USERNAME, contract.ENV_GIT_PASSWORD)
+_DATA_LOGIN = (contract.ENV_DATA_GIT_USERNAME, contract.ENV_DATA_GIT_PASSWORD)
+
+
+def data_login(*pins: DatasetPin | None) -> dict[str, str]:
+    """Give the credentials that open the repositories of DVC data, by the names of their variables.
+
+    :param pins: pinned data of any kind.
+    :raises InvalidArgumentError: when they need more than one connection, or it is not usable for a repository.
+    """
+    found = [data for pin in pins if pin and (data := dvc_data(pin.uri)) and data.connection]
+    if len({data.connection for data in found}) > 1:
+        names = ", ".join(sorted({data.connection for data in found}))
+        raise InvalidArgumentError(f"DVC data of one step needs the connections {names}; allowed: one for all")
+    return {name: text for data in found for name, text in _git_login(data.repo, data.connection, _DATA_LOGIN).items()}
+
+
+def _git_login(url: str, connection: str, names: tuple[str, str]) -> dict[str, str]:
+    given = zip(names, GitRemote(url, connection or None).credentials(), strict=True)
+    return {name: value for name, value in given if value}
 
 
 def _resources(given: Mapping[str, Any] | None) -> Resources:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_mcp.core.contract import ENV_SCRIPT_PATH, EXIT_REFUSED
+from airflow_mcp.core.contract import ENV_DATA_SOURCE, ENV_SCRIPT_PATH, ENV_SOURCE_URL, EXIT_REFUSED
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
 
 EXIT_FAILED = 1
@@ -53,10 +53,7 @@ def _run(options: argparse.Namespace) -> int:
             raise InvalidArgumentError(f"no script: give --script PATH or set {ENV_SCRIPT_PATH}; nothing was started")
         return train(options.script, options.script_arguments, os.environ)
     if options.step == "checkout":
-        from airflow_mcp.runtime.checkout import checkout  # noqa: PLC0415
-
-        checkout(os.environ)
-        return 0
+        return _fetch()
     if options.step == "evaluate":
         from airflow_mcp.runtime.evaluate import evaluate  # noqa: PLC0415
 
@@ -65,6 +62,19 @@ def _run(options: argparse.Namespace) -> int:
     from airflow_mcp.runtime.drift import check_drift  # noqa: PLC0415
 
     check_drift(os.environ)
+    return 0
+
+
+def _fetch() -> int:
+    """Fetch code, DVC data, or both."""
+    from airflow_mcp.runtime.checkout import checkout  # noqa: PLC0415
+
+    if os.environ.get(ENV_SOURCE_URL) or not os.environ.get(ENV_DATA_SOURCE):
+        checkout(os.environ)
+    if os.environ.get(ENV_DATA_SOURCE):
+        from airflow_mcp.runtime.dvc_data import fetch_pinned_data  # noqa: PLC0415
+
+        fetch_pinned_data(os.environ)
     return 0
 
 
@@ -82,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"path of the training script (.py); default: {ENV_SCRIPT_PATH}",
     )
     train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
-    steps.add_parser("checkout", help="fetch the commit of a Git repository that the environment names")
+    steps.add_parser("checkout", help="fetch the code and the DVC data that the environment names")
     steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
     return parser

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Collection, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.dataset import DVC_PREFIX, data_file_name, public_uri
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
-_HASH_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
+_HASH_PATTERN = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 FORMATS = {
     ".csv": "csv",
     ".parquet": "parquet",
@@ -45,7 +46,8 @@ def verified_file(pin: DatasetPin) -> Iterator[tuple[Path, DatasetPin]]:
     """
     if pin.hash and not _HASH_PATTERN.fullmatch(pin.hash):
         raise DatasetError(
-            f"Hash {pin.hash!r} of dataset {public_uri(pin.uri)} is not of the form 'sha256:<64 hex digits>'. "
+            f"Hash {pin.hash!r} of dataset {public_uri(pin.uri)} is not of the form 'sha256:<64 hex digits>' or "
+            "'md5:<32 hex digits>'. "
             "The data was not used."
         )
     with tempfile.TemporaryDirectory(prefix="airflow-mcp-data-") as folder:
@@ -106,6 +108,10 @@ def _local_path(uri: str) -> Path | None:
 
 def _fetch(uri: str, folder: Path) -> Path:
     """Copy a remote file with fsspec; bucket credentials come from the pod, as for every fsspec user."""
+    if uri.startswith(DVC_PREFIX):
+        from airflow_mcp.runtime.dvc_data import fetch_dvc  # noqa: PLC0415  (few datasets need DVC's imports)
+
+        return fetch_dvc(uri, folder / "data", os.environ)
     try:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
     except ModuleNotFoundError:
@@ -131,7 +137,7 @@ def _file_hash(path: Path, pin: DatasetPin) -> str:
         raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder; one file is needed. The data was not used.")
     try:
         with path.open("rb") as stream:
-            digest, size = _stream_hash(stream)
+            digest, size = _stream_hash(stream, "md5" if pin.hash.startswith("md5:") else "sha256")
     except OSError as error:
         raise DatasetError(
             f"Dataset {public_uri(pin.uri)} cannot be read: {error.strerror}. The data was not used."
@@ -141,16 +147,16 @@ def _file_hash(path: Path, pin: DatasetPin) -> str:
     return digest
 
 
-def _stream_hash(stream: IO[bytes]) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
+def _stream_hash(stream: IO[bytes], algorithm: str) -> tuple[str, int]:
+    digest, size = hashlib.new(algorithm, usedforsecurity=False), 0
     while chunk := stream.read(_CHUNK_BYTES):
         digest.update(chunk)
         size += len(chunk)
-    return f"sha256:{digest.hexdigest()}", size
+    return f"{algorithm}:{digest.hexdigest()}", size
 
 
 def _format_of(pin: DatasetPin) -> str:
-    ending = Path(urlsplit(pin.uri).path if "://" in pin.uri else pin.uri).suffix.lower()
+    ending = Path(data_file_name(pin.uri)).suffix.lower()
     if ending not in FORMATS:
         raise DatasetError(
             f"Dataset {public_uri(pin.uri)} ends in {ending!r}; readable are {', '.join(FORMATS)}. "

@@ -196,8 +196,11 @@ class _Step:
 def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterator[_Step]:
     """Give the processes of a workload, in their order."""
     env, name, cwd = {**child_environment(os.environ), **workload.env}, f"Workload {workload.name!r}", folder / "work"
+    if workload.folder:
+        cwd = Path(workload.folder)
     if workload.source is not None:
         place = folder / "source"
+        place.mkdir(mode=0o700)
         env |= workload.source.environment(str(place))
         fetch = (sys.executable, *CHECKOUT_ARGUMENTS)
         yield _Step(
@@ -208,7 +211,7 @@ def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterat
             True,
             workload,
         )
-        cwd = place / workload.source.code.path
+        cwd = Path(workload.source.working_folder(str(place)) or cwd)
     yield _Step(name, workload.command, {**env, **workload.secret_env, **paths}, cwd, False, workload)
 
 

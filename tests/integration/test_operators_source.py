@@ -196,6 +196,14 @@ def test_a_step_runs_its_command_in_the_checkout_and_owns_a_finished_run(world: 
     assert len(world.runs()) == 1
 
 
+def test_a_step_runs_in_a_folder_of_this_machine(world: World, tmp_path: Path) -> None:
+    (tmp_path / "here.txt").write_text("x")
+    assert step(world, ["test", "-f", "here.txt"], folder=str(tmp_path)).state == "success"
+    refused = step(world, ["true"], folder=str(tmp_path / "missing"), dag_run_id="run-2")
+    assert refused.state == "failed"
+    assert "is no folder here" in str(refused.error)
+
+
 def test_a_step_that_fails_leaves_a_failed_run_with_its_last_lines(world: World, repository: Repository) -> None:
     commit = repository.commit("x = (", "jobs/train.py")
     outcome = step(world, [sys.executable, "-m", "py_compile", "train.py"], source=source(repository, commit))

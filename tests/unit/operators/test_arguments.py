@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,99 @@ def root(tmp_path: Path) -> Path:
 
 def pin(folder: Path, **options: Any) -> TaskOutcome:
     return run(PinDatasetOperator, **{"root": str(folder), "files": {"train": "train.csv"}, **options})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"root": "/data"},
+        {"root": "/data", "uris": {"train": "/a.csv"}},
+        {"uris": {"train": "/a.csv"}, "files": {"train": "a.csv"}},
+        {"root": "/data", "dvc": {"repo": "https://example.com/data"}, "files": {"train": "a.csv"}},
+    ],
+)
+def test_exactly_one_place_of_data_is_allowed(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match="allowed: root with files, dvc with files, or uris"):
+        PinDatasetOperator(task_id="pin", **given)
+
+
+def test_files_by_path_are_pinned_by_hash_and_get_a_version_of_their_content(root: Path) -> None:
+    uris = {"train": str(root / "v2/train.csv"), "evaluation": f"file://{root}/v9/train.csv"}
+    outcome = run(PinDatasetOperator, uris=uris)
+    assert outcome.state == "success", outcome.error
+    assert outcome.xcom["train"]["hash"] == content_hash(b"x\nv2\n")
+    assert outcome.xcom["evaluation"]["uri"] == uris["evaluation"]
+    assert outcome.result["version"].startswith("content-")
+    (root / "v2/train.csv").write_text("x\nother\n")
+    changed = run(PinDatasetOperator, uris=uris)
+    assert changed.result["version"] != outcome.result["version"]
+    assert changed.xcom["evaluation"]["hash"] == outcome.xcom["evaluation"]["hash"]
+
+
+def test_an_object_that_only_the_work_plane_reads_needs_a_version() -> None:
+    uris = {"train": "s3://bucket/train.csv"}
+    refused = run(PinDatasetOperator, uris=uris)
+    assert refused.state == "failed"
+    assert "give version, a label" in str(refused.error)
+    outcome = run(PinDatasetOperator, uris=uris, version="2026-11")
+    assert outcome.xcom["train"] == {"uri": "s3://bucket/train.csv", "version": "2026-11", "hash": ""}
+    assert outcome.result["version"] == "2026-11"
+
+
+def test_a_path_that_only_the_work_plane_sees_needs_a_version(root: Path) -> None:
+    uris = {"train": str(root / "elsewhere.csv")}
+    refused = run(PinDatasetOperator, uris=uris)
+    assert "elsewhere.csv cannot be read" in str(refused.error)
+    assert run(PinDatasetOperator, uris=uris, version="v1").xcom["train"]["hash"] == ""
+
+
+class _Etags(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        name = self.path.strip("/")
+        self.send_response(int(name) if name.isdigit() else 200)
+        if name in ("one", "two"):
+            self.send_header("ETag", f'W/"{name}"')
+        self.send_header("Content-Length", "0" if name == "empty" else "5")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Etags) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_object_of_a_web_server_is_pinned_by_its_etag(web: str) -> None:
+    one, two = (run(PinDatasetOperator, uris={"train": f"{web}/{name}"}) for name in ("one", "two"))
+    assert one.xcom["train"] == {"uri": f"{web}/one", "version": "etag-one", "hash": ""}
+    assert one.result["version"] != two.result["version"]
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "message"),
+    [
+        ("none", "failed", "the server names no ETag, so give version"),
+        ("empty", "failed", "is empty"),
+        ("404", "failed", "the server answered 404"),
+        ("503", "up_for_retry", "the server answered 503"),
+    ],
+)
+def test_an_object_that_cannot_be_pinned_says_why(web: str, name: str, state: str, message: str) -> None:
+    outcome = run(PinDatasetOperator, uris={"train": f"{web}/{name}"})
+    assert message in str(outcome.error)
+    assert outcome.state == state
+
+
+def test_a_web_server_that_is_not_there_is_asked_again() -> None:
+    outcome = run(PinDatasetOperator, uris={"train": "http://127.0.0.1:1/a.csv"})
+    assert outcome.state == "up_for_retry"
+    assert "cannot be asked for its ETag (ConnectError)" in str(outcome.error)
 
 
 def test_the_latest_version_is_pinned_by_hash(root: Path) -> None:

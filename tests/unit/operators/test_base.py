@@ -97,7 +97,6 @@ def test_an_unknown_argument_is_refused_when_the_dag_is_parsed(operator: type[Mo
 
 
 NEEDED = [
-    (PinDatasetOperator, "root"),
     (PinDatasetOperator, "version"),
     (TrainModelOperator, "experiment"),
     (EvaluateModelOperator, "run_id"),
