@@ -76,6 +76,12 @@ class FakeSupervisor:
 
         return XComResult(key=message.key, value=self.xcoms.get((message.task_id, message.key)))
 
+    def _on_GetXComSequenceSlice(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import XComSequenceSliceResult
+
+        value = self.xcoms.get((message.task_id, message.key))
+        return XComSequenceSliceResult(root=[] if value is None else [value])
+
     def _on_GetTaskStateStore(self, message: Any) -> Any:
         from airflow.sdk.execution_time.comms import TaskStateStoreResult
 
@@ -172,6 +178,7 @@ def run_task(
     try:
         context = instance.get_template_context()
         state, _, error = task_runner.run(instance, context, structlog.get_logger())
+        context["exception"] = error
         task_runner.finalize(instance, state, context, structlog.get_logger(), error)
     finally:
         task_runner.SUPERVISOR_COMMS = before

@@ -97,10 +97,10 @@ class WebhookNotifier(BaseNotifier):
         if not self._is_asked(context):
             return
         try:
-            request, secrets = self._request(context, BaseHook.get_connection(self.webhook_conn_id))
+            url, token, secrets = self._place(BaseHook.get_connection(self.webhook_conn_id))
             for secret in secrets:
                 mask_secret(secret)
-            self._deliver(request)
+            self._deliver(self._request(context, url, token))
         except Exception as error:  # a message must never change what it is about
             self._give_up(error)
 
@@ -112,10 +112,10 @@ class WebhookNotifier(BaseNotifier):
         if not self._is_asked(context):
             return
         try:
-            request, secrets = self._request(context, await BaseHook.aget_connection(self.webhook_conn_id))
+            url, token, secrets = self._place(await BaseHook.aget_connection(self.webhook_conn_id))
             for secret in secrets:
                 await amask_secret(secret)
-            await asyncio.to_thread(self._deliver, request)
+            await asyncio.to_thread(self._deliver, self._request(context, url, token))
         except Exception as error:
             self._give_up(error)
 
@@ -131,8 +131,8 @@ class WebhookNotifier(BaseNotifier):
 
     # --- what is sent ----------------------------------------------------------------------------------------------
 
-    def _request(self, context: Context, connection: Connection) -> tuple[urllib.request.Request, list[str]]:
-        """Write the request, and name what in it is secret."""
+    def _place(self, connection: Connection) -> tuple[str, str, list[str]]:
+        """Give the address, the bearer token or an empty text, and what of the connection is secret."""
         token = str(connection.extra_dejson.get("token") or "")
         password = connection.password or ""
         try:
@@ -140,12 +140,14 @@ class WebhookNotifier(BaseNotifier):
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"connection {self.webhook_conn_id!r}: {error}") from None
         bearer = token or (password if self.format == "json" else "")
+        return url, bearer, [secret for secret in (token, password, *secrets_of(url)) if secret]
+
+    def _request(self, context: Context, url: str, bearer: str) -> urllib.request.Request:
         headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "airflow-mcp"}
         if bearer:
             headers["Authorization"] = f"Bearer {bearer}"
         body = body_of(_notice(self.event, context), str(redact(self.text)), self.format)
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")  # noqa: S310 - checked
-        return request, [secret for secret in (token, password, *secrets_of(url)) if secret]
+        return urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")  # noqa: S310 - checked
 
     # --- how it is sent --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,206 @@
+"""BeginPipelineOperator and the pin of the spec, with real Git repositories and a real MLflow server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, BaseOperator
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
+from tests.git_server import Repository
+from tests.mlflow_world import World
+from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
+
+pytestmark = pytest.mark.integration
+
+STAGES = ["build", "train", "evaluate", "gate", "register", "promote"]
+
+
+class Bench:
+    """A repository, and the first task of a pipeline that uses it."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.repository = Repository(folder / "repository")
+        self.first = self.repository.commit("print(1)")
+        self.supervisor = FakeSupervisor(connections={"mlflow_default": {"host": world.url}})
+
+    def begin(
+        self, *, spec_hash: str = "spec-1", run_id: str = "run-1", try_number: int = 1, **more: Any
+    ) -> TaskOutcome:
+        """Begin a run; ``dag_run`` and ``events`` say what triggered it."""
+        asked = {name: more.pop(name) for name in ("dag_run", "events") if name in more}
+        given = {"model_name": self.world.model_name, "experiment": self.world.experiment, "stages": STAGES, **more}
+        given.setdefault("source", {"url": self.repository.url, "path": "code"})
+        with DAG(self.world.dag_id, schedule=None):
+            operator = BeginPipelineOperator(task_id="begin", spec_hash=spec_hash, retries=3, **given)
+        if try_number == 1:
+            self.supervisor.task_state.clear()
+        return run_task(operator, supervisor=self.supervisor, run_id=run_id, try_number=try_number, **asked)
+
+    def commit_event(self, commit: str) -> tuple[str, dict[str, Any]]:
+        said = {"kind": "commit", "url": self.repository.url, "ref": "refs/heads/main", "commit": commit}
+        return f"{self.world.dag_id}.commit", said
+
+    def trained(self, **tags: str) -> Run:
+        """A finished training of this pipeline's model."""
+        given = {
+            contract.TAG_KIND: contract.KIND_TRAINING,
+            contract.TAG_MODEL_NAME: self.world.model_name,
+            **{f"{contract.TAG_PREFIX}{name}": value for name, value in tags.items()},
+        }
+        run = self.world.new_run(given)
+        self.world.logged_model(run)
+        return run
+
+
+@pytest.fixture
+def bench(world: World, tmp_path: Path) -> Bench:
+    return Bench(world, tmp_path)
+
+
+def test_a_branch_becomes_one_commit_and_everything_is_plain_json(bench: Bench) -> None:
+    outcome = bench.begin(dag_run={"run_type": "manual", "triggering_user_name": "alice"}, reason="new labels")
+    assert outcome.state == "success", outcome.error
+    assert outcome.result == {
+        "spec_hash": "spec-1",
+        "source": {"url": bench.repository.url, "commit": bench.first, "path": "code", "ref": "refs/heads/main"},
+        "commit": bench.first,
+        "data_version": "latest",
+        "start_at": "build",
+        "adopt": dict.fromkeys(STAGES),
+        "reason": "new labels (started by alice)",
+    }
+    assert outcome.xcom["commit"] == bench.first
+
+
+def test_code_in_a_folder_has_no_commit(bench: Bench) -> None:
+    outcome = bench.begin(source=None, data_version="v3")
+    assert (outcome.result["source"], outcome.result["commit"], outcome.result["data_version"]) == (None, "", "v3")
+    assert bench.supervisor.asset_state == {}
+
+
+def test_a_retry_gives_what_the_first_try_settled_whatever_happened_since(bench: Bench) -> None:
+    first = bench.begin()
+    bench.repository.commit("print(2)")
+    retry = bench.begin(try_number=2)
+    assert (retry.state, retry.result) == ("success", first.result)
+
+
+def test_a_retry_after_the_file_changed_is_refused(bench: Bench) -> None:
+    bench.begin()
+    retry = bench.begin(try_number=2, spec_hash="spec-2")
+    assert retry.state == "failed"
+    assert "the pipeline file changed since this run began (spec hash spec-1 then, spec-2 now)" in str(retry.error)
+
+
+def test_the_commit_of_the_event_runs_and_not_todays_head(bench: Bench) -> None:
+    bench.repository.commit("print(2)")
+    outcome = bench.begin(events=[bench.commit_event(bench.first)])
+    assert outcome.result["commit"] == bench.first
+    assert outcome.result["reason"] == f"commit {bench.first[:10]} on main of {bench.repository.url}"
+
+
+def test_a_commit_that_has_run_already_is_skipped_when_only_it_triggers(bench: Bench) -> None:
+    event = bench.commit_event(bench.first)
+    assert bench.begin(run_id="nightly", dag_run={"run_type": "scheduled"}).state == "success"
+    again = bench.begin(run_id="by-event", events=[event])
+    assert again.state == "skipped"
+    assert bench.begin(run_id="by-event", events=[event], try_number=2).state == "skipped"
+    data = ("data", {"kind": "data", "root": "/data", "version": "v7"})
+    both = bench.begin(run_id="by-both", events=[event, data])
+    assert (both.state, both.result["data_version"]) == ("success", "v7")
+    assert bench.begin(run_id="by-hand", commit=bench.first).state == "success"
+
+
+def test_a_run_may_claim_its_own_commit_again(bench: Bench) -> None:
+    event = bench.commit_event(bench.first)
+    first = bench.begin(events=[event])
+    assert first.state == "success"
+    assert bench.begin(events=[event], try_number=2).result == first.result
+    assert bench.begin(events=[event]).state == "success"  # its state was lost, the ledger was not
+
+
+def test_a_person_may_name_another_commit_or_tag(bench: Bench) -> None:
+    bench.repository.git("tag", "v1.0")
+    bench.repository.commit("print(2)")
+    assert bench.begin(commit="v1.0").result["commit"] == bench.first
+    unknown = bench.begin(commit="nowhere")
+    assert unknown.state == "failed"
+    assert "'nowhere'" in str(unknown.error)
+
+
+def test_where_releases_are_required_nothing_else_runs(bench: Bench) -> None:
+    bench.repository.git("tag", "v1.0")
+    head = bench.repository.commit("print(2)")
+    source = {"url": bench.repository.url, "tags": "v*"}
+    released = bench.begin(source=source, require_release_tag="v*")
+    assert (released.result["commit"], released.result["source"]["ref"]) == (bench.first, "refs/tags/v1.0")
+    for asked in ({"commit": head}, {"commit": "main"}, {"events": [bench.commit_event(head)]}):
+        refused = bench.begin(source=source, require_release_tag="v*", **asked)
+        assert refused.state == "failed"
+        assert "is not a release" in str(refused.error)
+    assert bench.begin(source=source, require_release_tag="v*", commit=bench.first).state == "success"
+
+
+def test_a_later_stage_starts_from_the_newest_training_its_commit_and_its_data(bench: Bench) -> None:
+    bench.trained()
+    run = bench.trained(data_version="v5", code_commit=bench.first)
+    bench.repository.commit("print(2)")
+    outcome = bench.begin(start_at="evaluate")
+    assert outcome.state == "success", outcome.error
+    adopted = {"run_id": run.run_id}
+    assert outcome.result["adopt"] == {**dict.fromkeys(STAGES), "build": adopted, "train": adopted}
+    assert (outcome.result["data_version"], outcome.result["commit"]) == ("v5", bench.first)
+
+
+def test_a_named_run_is_adopted_if_it_is_one_of_this_pipeline(bench: Bench) -> None:
+    older = bench.trained()
+    bench.trained()
+    assert bench.begin(start_at="gate", from_run=older.run_id).result["adopt"]["train"] == {"run_id": older.run_id}
+    refused = bench.begin(start_at="gate", from_run=bench.world.new_run().run_id)
+    assert refused.state == "failed"
+    assert "cannot be adopted: it is no training run" in str(refused.error)
+
+
+def test_nothing_to_adopt_or_a_run_that_would_not_be_adopted_is_refused(bench: Bench) -> None:
+    nothing = bench.begin(start_at="gate")
+    assert nothing.state == "failed"
+    assert "no finished training run of model" in str(nothing.error)
+    useless = bench.begin(from_run="r1")
+    assert useless.state == "failed"
+    assert "the run starts at 'build' and trains itself" in str(useless.error)
+    assert bench.begin(start_at="train").result["adopt"]["build"] == {}
+
+
+def test_a_remote_that_does_not_answer_is_tried_again(bench: Bench) -> None:
+    outcome = bench.begin(source={"url": "http://127.0.0.1:9/team/code"})
+    assert outcome.state == "up_for_retry"
+    assert bench.supervisor.task_state == {}
+
+
+class Step(BaseOperator):
+    """A task that says that it ran."""
+
+    def execute(self, context: Any) -> str:
+        return "ran"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "state", "message"),
+    [
+        ("spec-1", "success", ""),
+        ("spec-0", "failed", "the pipeline file changed since this run began"),
+        (None, "failed", "has pushed no spec hash"),
+    ],
+)
+def test_every_other_task_refuses_a_file_that_changed(pinned: str | None, state: str, message: str) -> None:
+    step = Step(task_id="step", retries=3, pre_execute=require_pinned_spec("spec-1"))
+    outcome = run_task(step, supervisor=FakeSupervisor(xcoms={("begin", "spec_hash"): pinned}))
+    assert outcome.state == state
+    assert message in str(outcome.error or "")
+    assert outcome.result == ("ran" if state == "success" else None)
