@@ -13,10 +13,10 @@ import httpx
 
 from airflow_mcp.core.code_source import path_inside
 from airflow_mcp.core.dataset import LATEST, choose_version, dataset_pin, public_uri
-from airflow_mcp.core.dvc_pointer import pointer_files, tracked_hash
 from airflow_mcp.core.git_refs import check_question
 from airflow_mcp.core.watch import Sighting
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceError
+from airflow_mcp.hooks.dvc import hash_at
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 
@@ -121,10 +121,8 @@ async def _hash_in(remote: GitRemote, commit: str, path: str) -> str:
     :raises SourceError: when DVC does not track the path there.
     """
     async with remote.commit(commit) as content:
-        for pointer in pointer_files(path):
-            text = await content.read(pointer)
-            if text is not None and (found := await asyncio.to_thread(tracked_hash, text, pointer, path)):
-                return found
+        if found := await hash_at(content, path):
+            return found
     raise SourceError(
         f"commit {commit} of {remote.url} has no {path}.dvc and no dvc.lock with the hash of {path!r}; add it with DVC"
     )
