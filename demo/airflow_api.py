@@ -81,6 +81,14 @@ class AirflowApi:
                 raise TimeoutError(f"Dag {dag_id!r} is not there after {timeout:g} s")
             time.sleep(_POLL_SECONDS)
 
+    def dag(self, dag_id: str) -> dict[str, Any]:
+        """Return a Dag with all details, as the API describes it."""
+        return dict(self._request("GET", f"/api/v2/dags/{_part(dag_id)}/details"))
+
+    def dag_versions(self, dag_id: str) -> int:
+        """Return how many versions of a Dag there have been."""
+        return len(self._list(f"/api/v2/dags/{_part(dag_id)}/dagVersions", "dag_versions"))
+
     def unpause(self, dag_id: str) -> None:
         """Let the Dag run."""
         self._request("PATCH", f"/api/v2/dags/{_part(dag_id)}", json={"is_paused": False})

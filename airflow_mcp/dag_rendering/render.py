@@ -74,7 +74,7 @@ def render(plan: PipelinePlan) -> DAG:
 
     :param plan: what to build.
     """
-    with DAG(
+    dag = DAG(
         dag_id=plan.dag_id,
         description=plan.description or None,
         doc_md=documentation(plan),
@@ -83,16 +83,19 @@ def render(plan: PipelinePlan) -> DAG:
         catchup=plan.schedule.catchup,
         max_active_runs=1,
         dagrun_timeout=_seconds(plan.run_timeout),
-        default_args=_default_args(plan),
-        params={param.name: _param(param) for param in plan.params},
         tags=sorted({TAG, plan.environment, *plan.tags}),
         on_failure_callback=_notifiers(plan, "failure"),
         on_success_callback=_notifiers(plan, "success"),
-    ) as dag:
-        tasks: dict[str, BaseOperator] = {}
-        for task in plan.tasks:
-            tasks[task.task_id] = _task(plan, task, tasks)
-            tasks[task.task_id].set_upstream([tasks[need] for need in task.needs])
+    )
+    shared = _shared(plan)
+    tasks: dict[str, BaseOperator] = {}
+    for task in plan.tasks:
+        operator = _task(plan, task, tasks, {**shared, "dag": dag})
+        operator.set_upstream([tasks[need] for need in task.needs if need not in operator.upstream_task_ids])
+        tasks[task.task_id] = operator
+    # At the end: Airflow copies fields and default arguments of a Dag for each class of each of its operators.
+    for param in plan.params:
+        dag.params[param.name] = _param(param)
     return dag
 
 
@@ -111,7 +114,8 @@ def documentation(plan: PipelinePlan) -> str:
     )
 
 
-def _default_args(plan: PipelinePlan) -> dict[str, Any]:
+def _shared(plan: PipelinePlan) -> dict[str, Any]:
+    """Give the arguments that all tasks have."""
     return {
         "owner": plan.owner,
         "retries": plan.retries.attempts,
@@ -121,7 +125,9 @@ def _default_args(plan: PipelinePlan) -> dict[str, Any]:
     }
 
 
-def _task(plan: PipelinePlan, task: PlannedTask, before: Mapping[str, BaseOperator]) -> BaseOperator:
+def _task(
+    plan: PipelinePlan, task: PlannedTask, before: Mapping[str, BaseOperator], shared: Mapping[str, Any]
+) -> BaseOperator:
     operator = OPERATORS[task.kind]
     templated = frozenset(operator.template_fields)
     arguments = {
@@ -135,7 +141,7 @@ def _task(plan: PipelinePlan, task: PlannedTask, before: Mapping[str, BaseOperat
         arguments["pre_execute"] = require_pinned_spec(plan.spec_hash)
     if task.kind == "gate":
         arguments["on_failure_callback"] = _notifiers(plan, "gateRejected")
-    return operator(task_id=task.task_id, doc_md=task.origin, **arguments)
+    return operator(task_id=task.task_id, doc_md=task.origin, **shared, **arguments)
 
 
 def _argument(value: Any, before: Mapping[str, BaseOperator], *, is_templated: bool) -> Any:
