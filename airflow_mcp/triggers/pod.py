@@ -52,7 +52,7 @@ class _LogCopier(AsyncPodManager):
         try:
             lines = await self._new_lines(pod, container_name)
         except Exception as error:  # the log is not worth the wait for the pod
-            self.log.debug("The log of pod %s cannot be read now: %s", pod.metadata.name, error)
+            self.log.warning("The log of pod %s cannot be read now (%s)", pod.metadata.name, type(error).__name__)
             return
         self.last_lines.extend(line[:_LAST_LINE_CHARACTERS] for line in lines[-_LAST_LINES:])
         await asyncio.to_thread(self._write, lines)
