@@ -124,7 +124,7 @@ class PipelineSpec(SpecModel):
     arguments: tuple[Text, ...] = Field(default=(), description="Command line arguments of the script.")
     config: ConfigField = Field(Config(), description="Values for the training, or the file that holds them.")
     data: Data | None = Field(None, description="Data. Default: the script finds its own.")
-    model: Model = Field(Model(), description="Names in MLflow.")
+    model: Model = Field(Model(), description="What model and experiment are called in MLflow.")
     image: ExpandableText | None = Field(None, description="Container image of steps. Default: the project's.")
     runtime: Runtime | None = Field(None, description="local or kubernetes. Default: [airflow_mcp] runtime.")
     resources: WorkloadResources = Field(WorkloadResources(), description="What steps may use.")
