@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _SUBJECTS = (
+    "pipeline",
     "dataset",
     "training",
     "evaluation",

@@ -20,6 +20,30 @@ FOLDER = Path(__file__).parents[2] / "dags"
 HEAVY = ("mlflow", "evidently", "pandas", "sklearn", "kubernetes")
 
 EXPECTED: dict[str, dict[str, Any]] = {
+    "choose_candidate": {
+        "schedule": None,
+        "tasks": {
+            "begin": "BeginPipelineOperator",
+            "pin_data": "PinDatasetOperator",
+            "train_strong": "TrainModelOperator",
+            "train_weak": "TrainModelOperator",
+            "evaluate_strong": "EvaluateModelOperator",
+            "evaluate_weak": "EvaluateModelOperator",
+            "select": "SelectModelOperator",
+            "gate": "EvaluationGateOperator",
+        },
+        "edges": {
+            "begin": {"pin_data", "train_strong", "train_weak"},
+            "pin_data": {"train_strong", "train_weak", "evaluate_strong", "evaluate_weak"},
+            "train_strong": {"evaluate_strong", "select"},
+            "train_weak": {"evaluate_weak", "select"},
+            "evaluate_strong": {"select"},
+            "evaluate_weak": {"select"},
+            "select": {"gate"},
+            "gate": set(),
+        },
+        "params": {"data_version": "latest", "reason": None},
+    },
     "drift_watch": {
         "schedule": "0 1 * * *",
         "tasks": {

@@ -15,6 +15,7 @@ from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.pipeline import BeginPipelineOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
 from airflow_mcp.operators.select import SelectModelOperator
@@ -26,6 +27,13 @@ NOWHERE = "http://127.0.0.1:9"
 DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
 MODEL = {"model_name": "fraud"}
 ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
+    BeginPipelineOperator: {
+        "spec_hash": "h",
+        "source": {"url": "https://git.example.com/team/fraud"},
+        "experiment": "fraud",
+        "stages": ["train", "gate"],
+        **MODEL,
+    },
     PinDatasetOperator: {"root": "/data", "files": {"train": "train.csv"}},
     TrainModelOperator: {"experiment": "fraud", "command": ["train"], **MODEL},
     EvaluateModelOperator: {
