@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_mcp.core.contract import ENV_RUN_ID
 from airflow_mcp.core.pod import PodOptions, pod_name
+from airflow_mcp.core.replicas import ANNOTATION_REPLICAS
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, WorkloadFailedError
 from airflow_mcp.workloads.base import WorkloadBackend
 
@@ -57,16 +58,24 @@ class KubernetesBackend(WorkloadBackend):
     ) -> None:
         """Take over from the triggerer: read the rest of the log, judge how the pod ended, remove it."""
         known = _required(context)
-        pod = self._operator(workload, known)
+        pod = self._operator(workload, known, is_group="failed_rank" in event)
         self._guarded(workload, lambda: pod.trigger_reentry(known, dict(event)))
 
     def holds(self, identity: str, *, context: Context) -> bool:
-        """Whether a pod of an earlier try at the same work is under way or has ended well."""
+        """Whether a pod of an earlier try at the same work is under way or has ended well.
+
+        What cannot be taken up is removed first: of a group that lost a rank, rank 0 may still be at work, and it must
+        not finish a run that is closed next.
+        """
         from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, is_usable, translated_errors  # noqa: PLC0415
 
         with translated_errors(lambda: "the pod of an earlier try"):
             probe = self._bare_operator(context)
-            return any(is_usable(probe, pod) for pod in find_workload_pod(probe, identity))
+            for pod in find_workload_pod(probe, identity):
+                if is_usable(probe, pod):
+                    return True
+                probe.pod_manager.delete_pod(pod)
+        return False
 
     def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:
         """Copy the logs of the pods of finished work to the task log, and remove the pods as ``on_finish`` says."""
@@ -114,15 +123,17 @@ class KubernetesBackend(WorkloadBackend):
             "mlflow_conn_id": self._mlflow_conn_id,
             "mlflow_run_id": workload.env.get(ENV_RUN_ID, "") if workload.owns_run else "",
         }
-        replicas = self._options.replicas
+        started = self._pod.pod if self._pod is not None else None
+        replicas = int((started.metadata.annotations or {}).get(ANNOTATION_REPLICAS, "1")) if started else 1
         trigger = ReplicasTrigger(replicas=replicas, **arguments) if replicas > 1 else WorkloadPodTrigger(**arguments)
         return TaskDeferred(trigger=trigger, method_name=deferred.method_name, timeout=deferred.timeout)
 
-    def _operator(self, workload: Workload, context: Context) -> WorkloadPodOperator:
+    def _operator(self, workload: Workload, context: Context, *, is_group: bool = False) -> WorkloadPodOperator:
+        """Build the pod operator; a group that is under way stays one, even if the option has changed since."""
         from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator, workload_pod_operator  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_replicas import ReplicatedPodOperator  # noqa: PLC0415
 
-        kind = ReplicatedPodOperator if self._options.replicas > 1 else WorkloadPodOperator
+        kind = ReplicatedPodOperator if is_group or self._options.replicas > 1 else WorkloadPodOperator
         name = pod_name(workload.name, workload.labels["identity"], context["ti"].try_number)
         self._pod = workload_pod_operator(
             workload, self._options, name=name, task=cast("BaseOperator", context["task"]), kind=kind

@@ -34,7 +34,7 @@ from airflow_mcp.core.pod import (
     pod_manifest,
     read_ending,
 )
-from airflow_mcp.core.replicas import as_leader
+from airflow_mcp.core.replicas import as_leader, group_size
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     InvalidArgumentError,
@@ -101,6 +101,8 @@ class WorkloadPodOperator(KubernetesPodOperator):
     """A pod operator that attaches by the identity of the work, and says precisely how a pod ended."""
 
     workload: Workload | None = None
+    replicas: int = 1
+    """How many pods the work is to have; a group of another size is not taken up."""
 
     def __init__(self, *, callbacks: Any = None, **kwargs: Any) -> None:
         self.seen = LastLines()
@@ -286,7 +288,7 @@ def _build(
     kind: type[WorkloadPodOperator], options: PodOptions, task: BaseOperator, **arguments: Any
 ) -> WorkloadPodOperator:
     _check_pod_kwargs(options.pod_kwargs)
-    return kind(
+    operator = kind(
         task_id=task.task_id,
         namespace=options.namespace,
         kubernetes_conn_id=options.kubernetes_conn_id,
@@ -309,6 +311,8 @@ def _build(
         **arguments,
         **{"startup_check_interval_seconds": _STARTUP_CHECK_SECONDS, **options.pod_kwargs},
     )
+    operator.replicas = options.replicas
+    return operator
 
 
 def _check_pod_kwargs(given: dict[str, Any]) -> None:
@@ -338,10 +342,11 @@ def find_workload_pod(operator: WorkloadPodOperator, identity: str) -> list[mode
 
 
 def is_usable(operator: WorkloadPodOperator, pod: models.V1Pod) -> bool:
-    """Whether a pod is under way or has ended well, and those that train with it, if any, have not failed."""
+    """Whether a pod is under way or has ended well, and so do as many others as are to train with it."""
     ended = _terminated(pod)
     is_sound = pod.status.phase != PodPhase.FAILED and (ended is None or ended.exit_code == 0)
-    return bool(is_sound and not failures_of(operator.client, pod))
+    has_size = group_size(ApiClient().sanitize_for_serialization(pod)) == operator.replicas
+    return bool(is_sound and has_size and not failures_of(operator.client, pod))
 
 
 def _terminated(pod: models.V1Pod) -> models.V1ContainerStateTerminated | None:

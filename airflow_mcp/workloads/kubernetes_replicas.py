@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, PodManager
+from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, OnKillAction, PodManager
 from kubernetes.client import models
 from kubernetes.client.exceptions import ApiException
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _GONE = 404
+_JOIN_SECONDS = 60
 
 
 class _GroupPodManager(WorkloadPodManager):
@@ -45,6 +46,7 @@ class ReplicatedPodOperator(WorkloadPodOperator):
     """
 
     group_error: WorkloadError | SourceError | None = None
+    _watcher: threading.Thread | None = None
 
     @cached_property
     def pod_manager(self) -> PodManager:
@@ -72,7 +74,8 @@ class ReplicatedPodOperator(WorkloadPodOperator):
 
     def await_pod_start(self, pod: models.V1Pod) -> None:
         """Wait for rank 0, and begin to look at the others."""
-        threading.Thread(target=self._watch, args=(pod,), name="ranks", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, args=(pod,), name="ranks", daemon=True)
+        self._watcher.start()
         super().await_pod_start(pod)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
@@ -92,6 +95,9 @@ class ReplicatedPodOperator(WorkloadPodOperator):
         """Raise what ended the group, if it did not end well; otherwise clean up as for a pod alone."""
         if self._killed or not remote_pod:
             return
+        if self._watcher is not None:  # it may be about to remove the group
+            self._stop.set()
+            self._watcher.join(_JOIN_SECONDS)
         if self.group_error is None and (failures := failures_of(self.client, remote_pod)):
             self._end_group(remote_pod, failures)
         if self.group_error is not None:
@@ -101,8 +107,11 @@ class ReplicatedPodOperator(WorkloadPodOperator):
     def on_kill(self) -> None:
         """Delete every pod of the group."""
         super().on_kill()
-        if self.pod:
-            delete_followers(self.client, self.pod)
+        if self.pod and self.on_kill_action != OnKillAction.KEEP_POD:
+            try:
+                delete_followers(self.client, self.pod)
+            except API_ERRORS as error:
+                self.log.warning("Kubernetes deletes the ranks beside %s after it: %s", self.pod.metadata.name, error)
 
     def _watch(self, leader: models.V1Pod) -> None:
         """Look at the other ranks until rank 0 has ended; stop rank 0 when one of them fails."""
