@@ -18,7 +18,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.providers.cncf.kubernetes.utils.container import container_is_running
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodNotFoundException, PodPhase
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from kubernetes.client import ApiClient, models
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -164,7 +164,8 @@ class WorkloadPodOperator(KubernetesPodOperator):
         if current is None:
             gone = f"pod {remote_pod.metadata.name} was deleted while it ran"
             raise WorkloadLostError(with_output(gone, tuple(self.seen.lines)))
-        if _is_at_work(current):
+        is_late = isinstance(sys.exception(), AirflowTaskTimeout) and current.status.phase == PodPhase.PENDING
+        if is_late or _is_at_work(current):
             self._stop_waiting(current, sys.exception())
             return
         failed = not _ended_well(current)
@@ -224,7 +225,7 @@ class WorkloadPodOperator(KubernetesPodOperator):
         if isinstance(error, API_ERRORS):
             self.log.warning("Pod %s is at work and goes on", pod.metadata.name)
             return
-        self.log.info("Deleting pod %s, which is at work", pod.metadata.name)
+        self.log.info("Deleting pod %s, which has not ended", pod.metadata.name)
         self.pod_manager.delete_pod(pod)
 
     def _clean(self, event: dict[str, Any], result: dict[str, Any] | None, context: Context) -> None:

@@ -59,6 +59,18 @@ def world(cluster: Cluster, pod_mlflow: MlflowServer, tmp_path: Path) -> Iterato
         yield world
 
 
+@pytest.fixture
+def lonely_world(pod_mlflow: MlflowServer, tmp_path: Path) -> Iterator[PodWorld]:
+    """A world in a namespace of its own, for tests of what looks at every pod of a namespace."""
+    from tests.kubernetes.cluster import Cluster
+
+    cluster = Cluster()
+    cluster.open()
+    with opened_world(cluster, pod_mlflow.url, tmp_path) as world:
+        yield world
+    cluster.close()
+
+
 @contextmanager
 def opened_world(cluster: Cluster, url: str, folder: Path) -> Iterator[PodWorld]:
     """Make the world of one test and clear its pods away afterwards."""

@@ -164,10 +164,11 @@ def test_the_time_limit_of_airflow_deletes_the_pod_and_kills_the_run(world: PodW
     world.require_clean_retry()
 
 
-def test_a_pod_that_has_not_started_goes_when_the_time_of_its_task_is_up(world: PodWorld) -> None:
+@EACH_MODE
+def test_a_pod_that_has_not_started_goes_when_the_time_of_its_task_is_up(world: PodWorld, deferrable: bool) -> None:
     with world.cluster.cordoned():
-        outcome = world.see_through(deferrable=True, execution_timeout=timedelta(seconds=8))
-    assert type(outcome.error).__name__ == "WorkloadTimeoutError"
+        outcome = world.see_through(deferrable=deferrable, execution_timeout=timedelta(seconds=8))
+    assert type(outcome.error).__name__ == ("WorkloadTimeoutError" if deferrable else "AirflowTaskTimeout")
     assert [run.status for run in world.runs()] == ["KILLED"]
     assert world.cluster.pods(world.dag_id) == []
     world.require_clean_retry()

@@ -68,7 +68,8 @@ def at_work(world: PodWorld) -> set[str]:
     return {pod.metadata.name for pod in world.cluster.pods(world.dag_id)}
 
 
-def test_the_sweeper_removes_what_nobody_works_on_and_nothing_else(world: PodWorld) -> None:
+def test_the_sweeper_removes_what_nobody_works_on_and_nothing_else(lonely_world: PodWorld) -> None:
+    world = lonely_world
     orphaned, busy, alone = (new_run(world, name) for name in ("failed_run", "busy_run", "alone_run"))
     waiting = new_run(world, "waiting_run")
     leftover, kept = start_pod(world, orphaned, "failed_run"), start_pod(world, busy, "busy_run")
@@ -94,8 +95,9 @@ def test_the_sweeper_removes_what_nobody_works_on_and_nothing_else(world: PodWor
 
 
 def test_the_command_line_removes_by_what_mlflow_knows_and_only_when_told(
-    world: PodWorld, capsys: pytest.CaptureFixture[str]
+    lonely_world: PodWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    world = lonely_world
     ended, live = new_run(world, "ended_run"), new_run(world, "live_run")
     leftover, kept = start_pod(world, ended, "ended_run"), start_pod(world, live, "live_run")
     world.hook.update_run(ended.run_id, "KILLED", ended.start_time)

@@ -30,9 +30,9 @@ def status_of(world: PodWorld, dag_id: str) -> str:
 
 
 def test_the_dag_removes_the_pod_of_a_failed_task_and_keeps_that_of_a_deferred_one(
-    world: PodWorld,
+    lonely_world: PodWorld,
 ) -> None:
-    cluster = world.cluster
+    world, cluster = lonely_world, lonely_world.cluster
     stack = airflow_with_pods(cluster, world.url, world.folder, TASKS, experiment=EXPERIMENT)
     with stack as airflow, airflow.api() as api:
         for dag_id in (*TASKS, "pod_maintenance"):
