@@ -44,6 +44,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
         "params": {"data_version": "latest", "reason": None},
     },
+    "train_commit": {
+        "schedule": None,
+        "tasks": {"build": "RunStepOperator", "train": "TrainModelOperator"},
+        "edges": {"build": {"train"}, "train": set()},
+        "params": {"repository": "https://git.example.com/team/model", "commit": "0" * 40},
+    },
     "drift_watch": {
         "schedule": "0 1 * * *",
         "tasks": {
