@@ -27,7 +27,7 @@ def run_fresh(cache: Path, *arguments: str) -> Any:
         text=True,
         cwd=ROOT,
         env={**env, "PYTHONPYCACHEPREFIX": str(cache)},
-        timeout=300,
+        timeout=900,
     )
     return json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -38,13 +38,16 @@ async def wait_for_event(trigger: Any) -> None:
         raise RuntimeError(f"{trigger.pod_name}: {event}")
 
 
-async def measure(side: str, kubeconfig: Any, count: int, poll_interval: float, seconds: float) -> dict[str, float]:
+async def measure(
+    side: str, kubeconfig: Any, count: int, poll_interval: float, log_interval: int, seconds: float
+) -> dict[str, float]:
     """Let triggers wait, and measure when all of them are under way.
 
     :param side: ``ours`` or ``peer``.
     :param kubeconfig: content of a file that leads to a cluster where every pod runs.
     :param count: number of triggers.
     :param poll_interval: seconds between two looks at a pod.
+    :param log_interval: seconds between two looks at its log; 0 for none.
     :param seconds: how long to measure.
     """
     arguments = {
@@ -52,6 +55,7 @@ async def measure(side: str, kubeconfig: Any, count: int, poll_interval: float, 
         "base_container_name": "base",
         "config_dict": kubeconfig,
         "poll_interval": poll_interval,
+        "logging_interval": log_interval or None,
     }
     first = asyncio.create_task(wait_for_event(make_trigger(side, count, arguments)))
     await asyncio.sleep(2)  # everything that is imported when it is needed, is by now
@@ -79,13 +83,14 @@ async def measure(side: str, kubeconfig: Any, count: int, poll_interval: float, 
     return {"kib": memory / count, "cpu": cpu / taken * 60, "late": late * 1000, "resident": resident_kib() / 1024}
 
 
-def main(side: str, kubeconfig: str, count: str, poll_interval: str, seconds: str) -> None:
+def main(side: str, kubeconfig: str, *numbers: str) -> None:
     """Print the figures as JSON."""
     import logging
 
     logging.disable(logging.WARNING)
     config = yaml.safe_load(Path(kubeconfig).read_text())
-    figures = asyncio.run(measure(side, config, int(count), float(poll_interval), float(seconds)))
+    count, poll_interval, log_interval, seconds = map(int, numbers)
+    figures = asyncio.run(measure(side, config, count, poll_interval, log_interval, seconds))
     print("\n" + json.dumps(figures))
 
 

@@ -116,6 +116,9 @@ class KubeApi(FaultyServer):
             return 200, {"content-type": "text/plain"}, self.logs.get(name, "").encode()
         if request.method == "DELETE":
             return self._delete(name, json.loads(request.body or b"{}"))
+        if request.method == "PATCH":
+            notes = self.pods[name]["metadata"].setdefault("annotations", {})
+            notes.update(json.loads(request.body)["metadata"]["annotations"])
         return _json(200, self.pods[name])
 
     @staticmethod
