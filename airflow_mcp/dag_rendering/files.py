@@ -50,11 +50,11 @@ class Files:
     def exists(self, path: Path) -> bool:
         """Whether there is a file of this name."""
         self._stamps[path] = stamp = _stamp(path)
-        return stamp is not None and path.is_file()
+        return stamp is not None and stat.S_ISREG(path.stat().st_mode)
 
     def is_folder(self, path: Path) -> bool:
         """Whether there is a folder of this name."""
-        is_there = path.is_dir()
+        is_there = _is_folder(path)
         self._stamps[path] = (0, 0, 0) if is_there else None
         return is_there
 
@@ -64,7 +64,14 @@ class Files:
 
 
 def _unchanged(path: Path, stamp: Stamp) -> bool:
-    return path.is_dir() if stamp == (0, 0, 0) else _stamp(path) == stamp
+    return _is_folder(path) if stamp == (0, 0, 0) else _stamp(path) == stamp
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
 
 
 def _stamp(path: Path) -> Stamp:

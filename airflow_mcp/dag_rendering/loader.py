@@ -194,6 +194,9 @@ def _load(
         ).load(must_be_one=must_be_one)
     except PipelineSpecError as error:
         result = error.with_traceback(None)
+    except (OSError, RuntimeError) as error:  # the disk fails, or a file changes while it is read
+        name = path.relative_to(root).as_posix()
+        return PipelineSpecError([SpecProblem(name, 1, 1, "", f"the file cannot be read: {error}")])
     _CACHE[key] = _Read(result, files, expansion.used)
     return result
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.plan.params import BUILT_IN
 from airflow_mcp.core.plan.thresholds import metric_direction, threshold_rule
 from airflow_mcp.core.pod import PodOptions
@@ -17,12 +18,14 @@ from airflow_mcp.core.spec.document import FieldPath, Node
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, EvaluateStage, GateStage
+from airflow_mcp.core.spec.triggers import OnModelChange
 from airflow_mcp.core.spec.validation import in_words, nearest, problem_at
 from airflow_mcp.core.thresholds import parse_threshold
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 _RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_MOVED = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
 _ONCE = ("on_commit", "on_data_change", "manual")
 """Triggers of which a pipeline has one at most."""
 _NAMES = {"on_commit": "onCommit", "on_data_change": "onDataChange", "manual": "manual"}
@@ -181,6 +184,9 @@ def _triggers(subject: Subject) -> Found:
             yield (*path, "onCommit"), "sourceCode is a folder, which has no commits; allowed with a Git URL"
         elif trigger.on_commit is not None and _COMMIT.fullmatch(spec.source_code.ref or ""):
             yield (*path, "onCommit"), "sourceCode.ref is one commit, so nothing new would ever come; name a branch"
+        if trigger.on_model_change is not None and _starts_itself(subject, trigger.on_model_change):
+            message = "each run would start the next, because this pipeline itself changes that model; name another one"
+            yield (*path, "onModelChange"), message
         if trigger.on_data_change is not None and spec.data is None:
             yield (*path, "onDataChange"), "there is no spec.data whose change could start a run; add it"
         if trigger.cron is not None:
@@ -189,6 +195,14 @@ def _triggers(subject: Subject) -> Found:
                 yield (*path, "timezone"), f"another cron has {zone}; allowed: one time zone for all of them"
     if spec.catchup and not any(trigger.cron for trigger in spec.triggers):
         yield ("spec", "catchup"), "there is no cron whose missed times could be made up for; take it out"
+
+
+def _starts_itself(subject: Subject, trigger: OnModelChange) -> bool:
+    own = subject.spec.model.name or subject.pipeline.metadata.name
+    if (trigger.model or own) != own:
+        return False
+    stop = subject.spec.stop_after
+    return stop in ("register", "promote") if trigger.alias is None else stop == "promote" and trigger.alias in _MOVED
 
 
 def _params(subject: Subject) -> Found:

@@ -88,14 +88,11 @@ def find(node: Node, path: Sequence[str | int]) -> tuple[Node, FieldPath]:
     """
     walked: list[str | int] = []
     for part in path:
-        content = node.content
-        if (isinstance(content, dict) and part in content) or (
-            isinstance(content, list) and isinstance(part, int) and 0 <= part < len(content)
-        ):
+        content: Any = node.content
+        is_index = isinstance(content, list) and isinstance(part, int) and 0 <= part < len(content)
+        if is_index or (isinstance(content, dict) and part in content):
             node = content[part]
-        else:
-            continue
-        walked.append(part)
+            walked.append(part)
     return node, tuple(walked)
 
 

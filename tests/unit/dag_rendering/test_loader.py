@@ -296,6 +296,14 @@ def test_fields_must_fit_together(write: Write, old: str, new: str, problem: str
     assert any(each.startswith(problem) for each in found), found
 
 
+@pytest.mark.parametrize("trigger", ["true", "{alias: champion}", "{model: fraud-detection-pipeline}"])
+def test_a_pipeline_does_not_start_itself(write: Write, trigger: str) -> None:
+    path = write("f.yaml", changed(FRAUD, "onCommit: true", f"onModelChange: {trigger}"))
+    assert problems(path)[0].startswith("f.yaml:9:22: spec.triggers[0].onModelChange: each run would start the next")
+    allowed = changed(FRAUD, "onCommit: true", "onModelChange: {alias: approved}")
+    assert load_pipeline_file(write("f.yaml", allowed), variables={})
+
+
 def test_a_commit_is_no_source_of_new_commits(write: Write) -> None:
     text = changed(FRAUD, "https://github.com/team/ml-fraud-v3", f"{{url: https://github.com/t/m, ref: {'a1' * 20}}}")
     assert "sourceCode.ref is one commit, so nothing new would ever come" in problems(write("f.yaml", text))[0]
@@ -452,6 +460,12 @@ class TestScripts:
         ]
         write("pipelines/src/train.py", "")
         assert not load_pipeline_file(path).pipeline.spec.source_code.is_remote
+
+    @pytest.mark.parametrize("url", ["x" * 5000, "src/train.py", "'  '"])
+    def test_of_a_folder_that_none_can_be(self, write: Write, url: str) -> None:
+        write("src/train.py", "")
+        found = problems(write("f.yaml", self.TEXT.replace("sourceCode: src", f"sourceCode: {url}")))
+        assert found[0].startswith("f.yaml:6:15: spec.sourceCode")
 
     def test_outside_the_folder_are_refused_also_behind_a_link(self, write: Write, tmp_path: Path) -> None:
         outside = write("secret/train.py", "")
