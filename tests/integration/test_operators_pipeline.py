@@ -12,7 +12,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from tests.git_server import Repository
-from tests.mlflow_world import World
+from tests.mlflow_world import NOW, World
 from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
@@ -25,6 +25,7 @@ class Bench:
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
+        self.started = NOW
         self.repository = Repository(folder / "repository")
         self.first = self.repository.commit("print(1)")
         self.supervisor = FakeSupervisor(connections={"mlflow_default": {"host": world.url}})
@@ -53,7 +54,10 @@ class Bench:
             contract.TAG_MODEL_NAME: self.world.model_name,
             **{f"{contract.TAG_PREFIX}{name}": value for name, value in tags.items()},
         }
-        run = self.world.new_run(given)
+        self.started += 1000
+        hook = self.world.hook
+        run = hook.create_run(self.world.experiment_id, "a training", given, self.started)
+        hook.update_run(run.run_id, "FINISHED", self.started + 5)
         self.world.logged_model(run)
         return run
 
