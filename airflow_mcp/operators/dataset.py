@@ -189,7 +189,7 @@ def _etag(name: str, uri: str) -> str:
     etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
     if not etag:
         raise DatasetError(f"{name} {public_uri(uri)}: the server names no ETag, so give version; nothing was pinned")
-    return etag
+    return str(etag)
 
 
 def _hash_file(path: Path) -> str:
