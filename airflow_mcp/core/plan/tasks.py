@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -188,7 +189,8 @@ class TaskPlanner:
         return {"source": {**kept, "commit": Reference(BEGIN, "commit")}}
 
     def _folder(self) -> str:
-        return str(Path(self._file.folder, self._spec.source_code.url, self._spec.source_code.path or ""))
+        code = self._spec.source_code
+        return os.path.normpath(os.path.join(self._file.folder, code.url, code.path or ""))  # noqa: PTH118
 
     def _script(self, candidate: Candidate | None) -> str:
         script = (candidate.training_script if candidate else None) or self._spec.training_script
