@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 IMAGE ?= airflow-mcp/runtime:dev
 DOCKER_BUILD_FLAGS ?=
+# Tests mostly wait for servers and child processes: two at a time. A file's tests share fixtures and stay together.
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: demo demo-ui test lint types unit integration test-kubernetes image benchmark clean distclean
 
@@ -16,7 +18,7 @@ demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo
 	$(BIN)/python -m demo ui
 
 test: lint types  ## everything that must hold before a commit lands
-	$(BIN)/pytest -m "not benchmark and not kubernetes"
+	$(BIN)/pytest $(PARALLEL) -m "not benchmark and not kubernetes"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -26,10 +28,10 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(PARALLEL) tests/unit
 
 integration: $(READY)
-	$(BIN)/pytest -m integration
+	$(BIN)/pytest $(PARALLEL) -m integration
 
 test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
