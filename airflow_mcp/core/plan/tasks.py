@@ -192,6 +192,11 @@ class TaskPlanner:
         code = self._spec.source_code
         return os.path.normpath(os.path.join(self._file.folder, code.url, code.path or ""))  # noqa: PTH118
 
+    @property
+    def _in_folder(self) -> tuple[str, ...]:
+        """What makes a command start in the folder of the code, where it is not fetched from Git."""
+        return () if self.source is not None else ("env", "-C", self._folder())
+
     def _script(self, candidate: Candidate | None) -> str:
         script = (candidate.training_script if candidate else None) or self._spec.training_script
         return script if self.source is not None else str(Path(self._folder(), script))
@@ -257,13 +262,11 @@ class TaskPlanner:
     ) -> PlannedTask:
         arguments = {
             "experiment": self.experiment,
-            "command": list(command),
+            "command": [*self._in_folder, *command],
             "enabled": _runs(stage.name),
             **self._checkout,
             **workload,
         }
-        if self.source is None:
-            arguments["folder"] = self._folder()
         origin = self._file.origin("spec", "stages", self._named[stage.name][1])
         return PlannedTask(
             stage.name, kind, stage.name, arguments, self._needs(stage.name), origin, self._timeout(kind)

@@ -202,7 +202,10 @@ def test_code_in_git_is_taken_at_the_commit_that_the_run_has_pinned() -> None:
 def test_code_in_a_folder_is_an_absolute_path_and_has_no_commit(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code/train.py").write_text("")
-    found = plan(SMALL.replace("https://example.com/team/small", "code") + GATE)
+    stages = GATE.replace("[{", "[{name: build}, {name: own, command: [make]}, {", 1)
+    found = plan(SMALL.replace("https://example.com/team/small", "code") + stages)
+    assert found.task("own").arguments["command"] == ["env", "-C", str(tmp_path / "code"), "make"]
+    assert found.task("build").arguments["command"][:3] == ["env", "-C", str(tmp_path / "code")]
     assert found.task("train").arguments["script"] == str(tmp_path / "code/train.py")
     assert "source" not in found.task("train").arguments
     assert found.task("begin").arguments["source"] is None
