@@ -86,7 +86,7 @@ def require_passing_report(
             f"{asked}. {_NOTHING_DONE}"
         )
     rules = {rule.rule for rule in report.rules}
-    new = [str(threshold) for threshold in policy.thresholds if str(threshold) not in rules]
+    new = [rule for rule in policy.rules() if rule not in rules]
     if new:
         raise EvidenceError(
             f"the gate report in MLflow run {report.run_id} was not made by the rule {'; '.join(new)}. {_NOTHING_DONE}"

@@ -6,20 +6,31 @@ run. Both are strict: an unknown key or a wrong type is refused with every probl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_mcp.exceptions import EvidenceError
 
-EvidenceSchema = Literal["airflow_mcp/evaluation/1", "airflow_mcp/evaluation/2"]
-EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/2"
-"""What is written; version 1, which knew no self-reported evidence, is still read."""
+EvidenceSchema = Literal["airflow_mcp/evaluation/1", "airflow_mcp/evaluation/2", "airflow_mcp/evaluation/3"]
+EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/3"
+"""What is written; version 1 knew no self-reported evidence, version 2 no comparisons and intervals; both are read."""
 DRIFT_SCHEMA: Literal["airflow_mcp/drift/1"] = "airflow_mcp/drift/1"
 
 Problem = Literal["classification", "regression"]
 ColumnType = Literal["numerical", "categorical"]
 DriftVerdict = Literal["drifted", "not_drifted", "inconclusive"]
+ComparisonMethod = Literal["bootstrap", "mcnemar", "delong"]
+MethodChoice = Literal["auto", "bootstrap", "mcnemar", "delong"]
+METRICS: Mapping[Problem, tuple[str, ...]] = {
+    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+    "regression": ("mae", "rmse", "r2"),
+}
+"""What an evaluation measures, besides latency."""
+Confidence = Annotated[float, Field(gt=0, lt=1)]
+SLICE_CONFIDENCE = 0.95
+"""Confidence of the intervals of slices in the evidence; a gate computes those it needs from their errors."""
 
 
 class _Document(BaseModel):
@@ -49,6 +60,27 @@ class ModelUnderTest(_Document):
     """Version in the registry; empty for a candidate that is not registered."""
 
 
+class ComparisonRequest(_Document):
+    """One metric in which candidate and champion are compared on the same rows."""
+
+    metric: Annotated[str, Field(min_length=1)]
+    method: MethodChoice = "auto"
+    """``auto``: McNemar for accuracy, DeLong for ROC AUC of two classes, otherwise the bootstrap."""
+    confidence: Confidence = 0.95
+    """Confidence level of the interval, two-sided."""
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    """For the bootstrap: how many times the rows are drawn again."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """For the bootstrap: the same seed gives the same interval."""
+
+    @model_validator(mode="after")
+    def _fit_method(self) -> Self:
+        only = {"mcnemar": "accuracy", "delong": "roc_auc"}.get(self.method, self.metric)
+        if self.metric != only:
+            raise ValueError(f"method {self.method} compares {only}, not {self.metric}")
+        return self
+
+
 class EvaluationRequest(_Document):
     """What ``python -m airflow_mcp.runtime evaluate`` is asked to do."""
 
@@ -68,6 +100,8 @@ class EvaluationRequest(_Document):
     """Which class is the positive one; None means the greater of two classes."""
     slices: tuple[str, ...] = ()
     """Columns by whose values the metrics are repeated."""
+    comparisons: tuple[ComparisonRequest, ...] = ()
+    """Left out when there is no champion."""
     latency_calls: Annotated[int, Field(ge=1)] = 200
     latency_warmup: Annotated[int, Field(ge=0)] = 20
 
@@ -75,8 +109,12 @@ class EvaluationRequest(_Document):
     def _say_what_to_measure(self) -> Self:
         if self.dataset is not None and not (self.target and self.problem):
             raise ValueError("target and problem are needed with a dataset")
-        if self.dataset is None and (self.target or self.problem or self.slices):
-            raise ValueError("target, problem and slices need a dataset")
+        if self.dataset is None and (self.target or self.problem or self.slices or self.comparisons):
+            raise ValueError("target, problem, slices and comparisons need a dataset")
+        known = METRICS[self.problem] if self.problem else ()
+        wrong = [asked.metric for asked in self.comparisons if asked.metric not in known]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} cannot be compared; allowed: {', '.join(known)}")
         return self
 
 
@@ -92,6 +130,40 @@ class ModelEvidence(_Document):
     """Metrics that could not be computed, with the reason."""
 
 
+class Comparison(_Document):
+    """Candidate against champion in one metric, measured on the same rows."""
+
+    metric: str
+    method: ComparisonMethod
+    difference: float | None
+    """Candidate minus champion; None, like the other numbers, when it could not be computed: see the note."""
+    low: float | None
+    """Lower end of the interval of the difference."""
+    high: float | None
+    confidence: Confidence
+    p_value: float | None
+    """Two-sided, of no difference; None for the bootstrap, which gives an interval only."""
+    standard_error: float | None
+    rows: int
+    resamples: int
+    """0 when the method draws none."""
+    seed: int
+    note: str = ""
+
+
+class MetricInterval(_Document):
+    """How sure a metric of one slice is."""
+
+    method: Literal["wilson", "bootstrap"]
+    low: float
+    high: float
+    confidence: Confidence
+    standard_error: float
+    successes: int | None = None
+    """Of a proportion: how many of ``trials`` count; None for other metrics."""
+    trials: int | None = None
+
+
 class SliceEvidence(_Document):
     """Measurements on the rows where ``column`` has ``value``."""
 
@@ -100,6 +172,8 @@ class SliceEvidence(_Document):
     rows: int
     candidate: dict[str, float]
     champion: dict[str, float] | None = None
+    intervals: dict[str, MetricInterval] = {}
+    """Of the candidate's metrics; a metric whose interval is not known is absent."""
 
 
 class EvaluationEvidence(_Document):
@@ -121,6 +195,8 @@ class EvaluationEvidence(_Document):
     champion: ModelEvidence | None
     """None when there was no champion; without metrics when self-reported."""
     slices: tuple[SliceEvidence, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    """In the order in which they were asked for; empty without a champion."""
     created_at: str
     """ISO 8601, UTC."""
     environment: dict[str, str] = {}

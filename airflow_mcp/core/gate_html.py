@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from airflow_mcp.core.evidence import EvaluationEvidence, ModelEvidence, SliceEvidence
-from airflow_mcp.core.gates import GateReport, RuleResult
+from airflow_mcp.core.gates import GateReport
+from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.thresholds import write_compared
 from airflow_mcp.core.verdicts import Verdict
 
@@ -86,7 +87,7 @@ def _rules(rules: tuple[RuleResult, ...]) -> str:
     if not rules:
         return ""
     rows = "".join(
-        f'<tr><td class="name"><code>{escape(rule.rule)}</code></td>'
+        f"<tr>{_rule_name(rule)}"
         f'<td class="badge" style="--tone: var(--{rule.verdict or "none"})">{rule.verdict or "does not apply"}</td>'
         f'<td class="number">{_number(rule.value, rule.bound)}</td>'
         f'<td class="number">{_number(rule.bound, rule.value)}</td>'
@@ -99,6 +100,14 @@ def _rules(rules: tuple[RuleResult, ...]) -> str:
         '<th class="number">Champion</th><th>Against bound</th><th>Why</th>'
     )
     return f'<h2>Rules</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _rule_name(rule: RuleResult) -> str:
+    """Write the rule; long ones, of significance and slices, may break over lines."""
+    if rule.kind == "threshold":
+        return f'<td class="name"><code>{escape(rule.rule)}</code></td>'
+    where = f"<br><code>{escape(rule.slice)}</code>" if rule.slice else ""
+    return f"<td>{escape(rule.rule)}{where}</td>"
 
 
 def _bar(rule: RuleResult) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_mcp.core.argument import read_argument, read_metric_list
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.rule_result import RuleResult
+from airflow_mcp.core.significance import SignificanceRule, judge_significance
+from airflow_mcp.core.slices import SlicePolicy, judge_slices
 from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold, write_compared
 from airflow_mcp.core.verdicts import Verdict, combine
 from airflow_mcp.exceptions import InvalidArgumentError
 
-GateSchema = Literal["airflow_mcp/gate/1", "airflow_mcp/gate/2"]
-GATE_SCHEMA: GateSchema = "airflow_mcp/gate/2"
-"""What is written; version 1, which knew no self-reported evidence, is still read."""
+GateSchema = Literal["airflow_mcp/gate/1", "airflow_mcp/gate/2", "airflow_mcp/gate/3"]
+GATE_SCHEMA: GateSchema = "airflow_mcp/gate/3"
+"""What is written; version 1 knew no self-reported evidence, version 2 thresholds only; both are still read."""
 
 
 @dataclass(frozen=True)
@@ -23,47 +28,59 @@ class GatePolicy:
     """What a candidate must hold."""
 
     thresholds: tuple[MetricThreshold, ...]
+    significance: tuple[SignificanceRule, ...] = ()
+    slices: SlicePolicy | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that would judge nothing."""
-        if not self.thresholds:
+        if not (self.thresholds or self.significance or self.slices):
             raise InvalidArgumentError(
-                "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92'"
+                "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
+                "significance or slices"
             )
 
     @classmethod
-    def parse(cls, thresholds: Sequence[str]) -> GatePolicy:
+    def parse(cls, thresholds: Sequence[str], significance: Sequence[Any] = (), slices: Any = None) -> GatePolicy:
         """Read a policy from its rules.
 
         :param thresholds: rules as :func:`~airflow_mcp.core.thresholds.parse_threshold` reads them.
+        :param significance: mappings of :class:`~airflow_mcp.core.significance.SignificanceRule`, or metrics.
+        :param slices: mapping of :class:`~airflow_mcp.core.slices.SlicePolicy`; None judges no slices.
         :raises InvalidArgumentError: with every rule that cannot be read.
         """
-        if isinstance(thresholds, str):
-            raise InvalidArgumentError(f"thresholds must be a list of rules, got the text {thresholds!r}")
-        parsed, problems = [], []
-        for text in thresholds:
-            try:
-                parsed.append(parse_threshold(text))
-            except InvalidArgumentError as error:
-                problems.append(str(error))
+        problems: list[str] = []
+        parsed = _readable(problems, lambda: _parse_thresholds(thresholds))
+        certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
+        policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
         if problems:
             raise InvalidArgumentError("; ".join(problems))
-        return cls(tuple(parsed))
+        return cls(parsed or (), certain or (), policy)
+
+    def rules(self) -> tuple[str, ...]:
+        """Write every rule with everything that decides, as the report names it."""
+        written = (*map(str, self.thresholds), *map(str, self.significance))
+        return (*written, *self.slices.rules()) if self.slices else written
 
 
-class RuleResult(BaseModel):
-    """One rule, measured."""
+_Read = TypeVar("_Read")
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rule: str
-    metric: str
-    verdict: Verdict | None
-    """None when the rule does not apply: it compares with a champion and there is none yet."""
-    value: float | None
-    bound: float | None
-    champion_value: float | None
-    reason: str
+def _readable(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
+    try:
+        return read()
+    except InvalidArgumentError as error:
+        problems.append(str(error))
+        return None
+
+
+def _parse_thresholds(thresholds: Sequence[str]) -> tuple[MetricThreshold, ...]:
+    if isinstance(thresholds, str):
+        raise InvalidArgumentError(f"thresholds must be a list of rules, got the text {thresholds!r}")
+    problems: list[str] = []
+    parsed = [_readable(problems, partial(parse_threshold, text)) for text in thresholds]
+    if problems:
+        raise InvalidArgumentError("; ".join(problems))
+    return tuple(threshold for threshold in parsed if threshold is not None)
 
 
 class GateReport(BaseModel):
@@ -105,7 +122,12 @@ def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_nam
     :param model_name: registered model the candidate is meant for.
     :param created_at: time of the judgement, ISO 8601.
     """
-    rules = tuple(_measure(threshold, evidence) for threshold in policy.thresholds)
+    same_model = _same_model(evidence.candidate, evidence.champion)
+    rules = (
+        *(_measure(threshold, evidence) for threshold in policy.thresholds),
+        *(judge_significance(rule, evidence, same_model=same_model) for rule in policy.significance),
+        *(judge_slices(policy.slices, evidence) if policy.slices else ()),
+    )
     verdict = combine(rule.verdict for rule in rules if rule.verdict is not None)
     return GateReport(
         verdict=verdict,
@@ -183,6 +205,8 @@ def _no_bound(threshold: MetricThreshold, champion: ModelEvidence | None) -> str
     value = champion.metrics.get(threshold.metric) if champion else None
     if value is None:
         return _missing("champion", threshold.metric, champion)
+    if threshold.percent and value == 0:
+        return f"the champion's {threshold.metric} is 0, of which a percentage means nothing; use an absolute change"
     return f"the champion's {threshold.metric} of {value:g} gives no finite bound"
 
 
@@ -209,4 +233,4 @@ def _summary(rules: Sequence[RuleResult], verdict: Verdict) -> str:
             if len(deciding) < len(rules)
             else f"all rules hold ({len(rules)})"
         )
-    return "; ".join(f"{rule.rule}: {rule.reason}" for rule in deciding)
+    return "; ".join(f"{rule.rule}{f' [{rule.slice}]' if rule.slice else ''}: {rule.reason}" for rule in deciding)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_evidence
+from airflow_mcp.core.argument import read_metric_list
 from airflow_mcp.core.dataset import data_name, dataset_pin
 from airflow_mcp.core.evidence import (
+    METRICS,
+    Comparison,
+    ComparisonRequest,
     EvaluationEvidence,
     EvaluationRequest,
     ModelUnderTest,
     Problem,
     dump_document,
+    plain,
 )
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
@@ -52,6 +57,9 @@ class EvaluateModelOperator(WorkloadOperator):
     :param problem: ``classification`` or ``regression``; needed with a dataset.
     :param positive_label: class that counts as positive; None takes the greater of two classes.
     :param slices: columns by whose values the metrics are repeated.
+    :param comparisons: metrics in which candidate and champion are compared row by row, for the gate's
+        ``significance``: names, or mappings of ``metric``, ``method`` (``auto``, ``bootstrap``, ``mcnemar``,
+        ``delong``), ``confidence`` (0.95), ``resamples`` (10,000) and ``seed`` (0).
     :param latency_calls: how many single rows are predicted one by one to measure latency.
     :param adopt: true takes the evidence that the run holds already, and measures nothing; it is refused unless it
         is about this model on this data (templated).
@@ -83,6 +91,7 @@ class EvaluateModelOperator(WorkloadOperator):
         problem: Problem | None = None,
         positive_label: str | int | float | bool | None = None,
         slices: Sequence[str] = (),
+        comparisons: Sequence[str | Mapping[str, Any]] = (),
         latency_calls: int = 200,
         adopt: bool | str = False,
         **kwargs: Any,
@@ -96,6 +105,7 @@ class EvaluateModelOperator(WorkloadOperator):
         self.problem = problem
         self.positive_label = positive_label
         self.slices = slices
+        self.comparisons = read_metric_list(ComparisonRequest, "comparisons", comparisons)
         self.latency_calls = latency_calls
         self.adopt = adopt
         # Decided here: a dataset that another task did not push must not turn into self-reported metrics.
@@ -103,13 +113,22 @@ class EvaluateModelOperator(WorkloadOperator):
         if dataset is not None:
             required_text("target", target)
             choice("problem", problem, get_args(Problem))
-        elif target or problem or slices or positive_label is not None:
+            self._check_comparisons()
+        elif target or problem or slices or comparisons or positive_label is not None:
             raise InvalidArgumentError(
-                "dataset is None, so the metrics are the training script's own: target, problem, positive_label and "
-                "slices mean nothing then. Give a dataset, or leave them out"
+                "dataset is None, so the metrics are the training script's own: target, problem, positive_label, "
+                "slices and comparisons mean nothing then. Give a dataset, or leave them out"
             )
         if latency_calls < 1:
             raise InvalidArgumentError(f"latency_calls is {latency_calls!r}; allowed: 1 or more")
+
+    def _check_comparisons(self) -> None:
+        allowed = METRICS[self.problem] if self.problem else ()
+        wrong = [asked.metric for asked in self.comparisons if asked.metric not in allowed]
+        if wrong:
+            raise InvalidArgumentError(
+                f"comparisons names {', '.join(wrong)}; allowed with problem={self.problem!r}: {', '.join(allowed)}"
+            )
 
     def act(self, context: Context) -> dict[str, Any]:
         """Measure, or find the measurements of an earlier try.
@@ -173,6 +192,7 @@ class EvaluateModelOperator(WorkloadOperator):
             "problem": self.problem,
             "positive_label": self.positive_label,
             "slices": list(self.slices),
+            "comparisons": [plain(asked) for asked in self.comparisons],
             "latency_calls": self.latency_calls,
         }
         return EvaluationRequest(
@@ -185,6 +205,7 @@ class EvaluateModelOperator(WorkloadOperator):
             problem=self.problem,
             positive_label=self.positive_label,
             slices=tuple(self.slices),
+            comparisons=self.comparisons,
             latency_calls=self.latency_calls,
         )
 
@@ -245,5 +266,14 @@ class EvaluateModelOperator(WorkloadOperator):
         for name, value in sorted(evidence.candidate.metrics.items()):
             other = f"{champion[name]:.6g}" if name in champion else "-"
             self.log.info("%-20s %14.6g %14s", name, value, other)
+        for made in evidence.comparisons:
+            self.log.info("%-20s %s", made.metric, _in_words(made))
         for name, reason in sorted(evidence.candidate.undefined.items()):
             self.log.info("%-20s undefined: %s", name, reason)
+
+
+def _in_words(made: Comparison) -> str:
+    if made.difference is None or made.low is None or made.high is None:
+        return f"not compared: {made.note}"
+    interval = f"{made.confidence:.4g} interval [{made.low:+.4g}, {made.high:+.4g}]"
+    return f"candidate - champion = {made.difference:+.4g}, {interval} by {made.method}, {made.rows} rows"

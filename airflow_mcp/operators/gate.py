@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
@@ -35,8 +35,8 @@ class EvaluationGateOperator(ModelControlOperator):
     """Let a candidate pass only if every rule holds; the report is stored in its MLflow run first.
 
     Verdicts: ``passed``; ``failed`` (a rule does not hold); ``inconclusive`` (a metric is missing or not finite, or
-    no rule applies); ``error`` (the evidence cannot be used, or is self-reported and a rule compares with the
-    champion). Only ``passed`` lets the Dag go on.
+    no rule applies, or an interval does not decide); ``error`` (the evidence cannot be used, or is self-reported and
+    a rule compares with the champion or asks for slices). Only ``passed`` lets the Dag go on.
 
     XCom, also when the task fails: ``verdict``, ``reason``, ``run_id``, ``champion_version`` (the version compared
     with, or ``none``), ``self_reported`` (whether the training script's own metrics were judged), ``report`` (artifact
@@ -46,6 +46,11 @@ class EvaluationGateOperator(ModelControlOperator):
     :param model_name: registered model that the candidate is meant for (templated).
     :param thresholds: rules such as ``accuracy >= 0.92``, ``latency_ms <= 150`` or ``f1 >= champion - 0.01``
         (templated). A rule against the champion does not apply while there is none.
+    :param significance: improvements over the champion that must be certain (templated): metrics, or mappings of
+        ``metric``, ``min_effect`` (in units of the metric, 0), ``confidence`` (0.95), ``min_rows`` (100) and ``method``
+        (``auto``). The evaluation must have made these ``comparisons``.
+    :param slices: what must hold in every slice (templated): mapping of ``floors`` (rules), ``max_gap`` (metric to
+        largest gap), ``by`` (columns), ``min_rows`` (30), ``confidence`` (0.95) and ``correction`` (``holm``).
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
     :param on_failed: what happens when the verdict is not ``passed``: ``fail`` this task without a retry, or
@@ -54,7 +59,15 @@ class EvaluationGateOperator(ModelControlOperator):
         it passed this evidence by these rules (templated).
     """
 
-    template_fields: Sequence[str] = ("run_id", "model_name", "thresholds", "evidence_identity", "adopt")
+    template_fields: Sequence[str] = (
+        "run_id",
+        "model_name",
+        "thresholds",
+        "significance",
+        "slices",
+        "evidence_identity",
+        "adopt",
+    )
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#fde2e0"
 
@@ -63,7 +76,9 @@ class EvaluationGateOperator(ModelControlOperator):
         *,
         run_id: str,
         model_name: str,
-        thresholds: Sequence[str],
+        thresholds: Sequence[str] = (),
+        significance: Sequence[str | Mapping[str, Any]] = (),
+        slices: Mapping[str, Any] | None = None,
         evidence_identity: str | None = None,
         on_failed: OnRefusal = "fail",
         adopt: bool | str = False,
@@ -73,6 +88,8 @@ class EvaluationGateOperator(ModelControlOperator):
         self.run_id = run_id
         self.model_name = model_name
         self.thresholds = thresholds
+        self.significance = significance
+        self.slices = slices
         self.evidence_identity = evidence_identity
         self.on_failed = on_failed
         self.adopt = adopt
@@ -87,7 +104,7 @@ class EvaluationGateOperator(ModelControlOperator):
         :raises GateRejectedError: when the verdict is not ``passed`` and ``on_failed`` is ``fail``, or the report to
             adopt is not a pass.
         """
-        policy = GatePolicy.parse(self.thresholds)
+        policy = GatePolicy.parse(self.thresholds, self.significance, self.slices)
         run = self.hook.get_run(required_text("run_id", self.run_id))
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
@@ -162,7 +179,8 @@ class EvaluationGateOperator(ModelControlOperator):
             self.log.warning("Self-reported: these metrics are the training script's own; nobody measured them again")
         self.log.info("Verdict: %s (%s)", report.verdict.value, report.reason)
         for rule in report.rules:
-            self.log.info("  %-16s %-32s %s", rule.verdict.value if rule.verdict else "-", rule.rule, rule.reason)
+            name = f"{rule.rule} [{rule.slice}]" if rule.slice else rule.rule
+            self.log.info("  %-16s %-32s %s", rule.verdict.value if rule.verdict else "-", name, rule.reason)
 
 
 def _result(report: GateReport) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as sk
 
+from airflow_mcp.core.evidence import METRICS
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
 
 Array = np.ndarray[Any, Any]
-NAMES = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def measure(classes: Classes, true: Array, predicted: Array, probabilities: Arra
     """
     result = Measured({"accuracy": float((true == predicted).mean())}, {})
     if len(classes.labels) < 2:
-        for name in NAMES[1:]:
+        for name in METRICS["classification"][1:]:
             result.undefined[name] = f"only one class, {classes.labels[0]!r}, is known"
         return result
     if classes.positive is not None:

@@ -29,6 +29,7 @@ from airflow_mcp.runtime.environment import read_request
 from airflow_mcp.runtime.models import LoadedModel, load_model
 from airflow_mcp.runtime.scoring import ScoredModel, score_models
 from airflow_mcp.runtime.self_reported import self_report
+from airflow_mcp.runtime.significance import compare
 from airflow_mcp.runtime.slices import measure_slices
 from airflow_mcp.runtime.tracking import RunLog, library_versions
 
@@ -63,7 +64,8 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     require_columns(frame, [request.target], "the label (target)")
     require_columns(frame, request.slices, "slices")
     scored = score_models(models, frame, request)
-    slices = measure_slices(frame, request.slices, scored[0], scored[1] if len(scored) > 1 else None)
+    champion = scored[1] if len(scored) > 1 else None
+    slices = measure_slices(frame, request.slices, scored[0], champion)
     measured = [_model_evidence(model, answers, request) for model, answers in zip(tested, scored, strict=True)]
     evidence = EvaluationEvidence(
         identity=request.identity,
@@ -75,6 +77,7 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
         candidate=measured[0],
         champion=measured[1] if len(measured) > 1 else None,
         slices=slices,
+        comparisons=compare(scored[0], champion, request.comparisons) if champion else (),
         created_at=datetime.now(UTC).isoformat(),
         environment=library_versions(),
     )

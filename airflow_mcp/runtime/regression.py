@@ -8,8 +8,6 @@ import numpy as np
 
 from airflow_mcp.runtime.classification import Measured
 
-NAMES = ("mae", "rmse", "r2")
-
 
 def measure(true: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Measured:
     """Measure one regressor: mean absolute error, root of the mean squared error, coefficient of determination.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,17 +38,20 @@ class ScoredModel:
     why_not: str = ""
     """Why there are no probabilities."""
 
-    def measure(self, rows: Array | None = None) -> Measured:
-        """Measure on some rows.
-
-        :param rows: boolean mask of shape (rows,); None means all.
-        """
-        chosen = slice(None) if rows is None else rows
+    def measure(self) -> Measured:
+        """Measure on all rows."""
         if self.classes is None:
-            return regression.measure(self.true[chosen], self.predicted[chosen])
-        probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return classification.measure(
-            self.classes, self.true[chosen], self.predicted[chosen], probabilities, self.why_not
+            return regression.measure(self.true, self.predicted)
+        return classification.measure(self.classes, self.true, self.predicted, self.probabilities, self.why_not)
+
+    def part(self, rows: Array) -> ScoredModel:
+        """Give the answers for some rows only, to measure.
+
+        :param rows: boolean mask of shape (rows,).
+        """
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return replace(
+            self, inputs=None, true=self.true[rows], predicted=self.predicted[rows], probabilities=probabilities
         )
 
     def predictions(self) -> list[Any]:

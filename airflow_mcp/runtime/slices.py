@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mcp.core.evidence import SliceEvidence
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.runtime.scoring import ScoredModel
+from airflow_mcp.runtime.significance import slice_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,13 +40,16 @@ def measure_slices(
     for column, texts in values.items():
         for value in sorted(texts.unique()):
             rows = (texts == value).to_numpy()
+            part = candidate.part(rows)
+            metrics = part.measure().metrics
             slices.append(
                 SliceEvidence(
                     column=column,
                     value=value,
                     rows=int(rows.sum()),
-                    candidate=candidate.measure(rows).metrics,
-                    champion=champion.measure(rows).metrics if champion else None,
+                    candidate=metrics,
+                    champion=champion.part(rows).measure().metrics if champion else None,
+                    intervals=slice_intervals(part, tuple(metrics)),
                 )
             )
     return tuple(slices)

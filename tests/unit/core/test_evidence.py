@@ -11,11 +11,14 @@ from pydantic import BaseModel, ValidationError
 from airflow_mcp.core import evidence
 from airflow_mcp.core.evidence import (
     ColumnDrift,
+    Comparison,
+    ComparisonRequest,
     DatasetPin,
     DriftRequest,
     DriftSummary,
     EvaluationEvidence,
     EvaluationRequest,
+    MetricInterval,
     ModelEvidence,
     ModelUnderTest,
     SliceEvidence,
@@ -26,6 +29,19 @@ from airflow_mcp.core.evidence import (
 from airflow_mcp.exceptions import EvidenceError
 
 PIN = DatasetPin(uri="s3://bucket/holdout.parquet", version="v7", hash="sha256:ab")
+COMPARISON = Comparison(
+    metric="rmse",
+    method="bootstrap",
+    difference=-0.1,
+    low=-0.3,
+    high=0.1,
+    confidence=0.95,
+    p_value=None,
+    standard_error=0.1,
+    rows=114,
+    resamples=10_000,
+    seed=0,
+)
 DOCUMENTS: list[Any] = [
     PIN,
     EvaluationRequest(
@@ -38,6 +54,7 @@ DOCUMENTS: list[Any] = [
         problem="classification",
         positive_label=1,
         slices=("region", "sex"),
+        comparisons=(ComparisonRequest(metric="accuracy"), ComparisonRequest(metric="f1", confidence=0.99, seed=3)),
     ),
     EvaluationEvidence(
         identity="i",
@@ -48,7 +65,19 @@ DOCUMENTS: list[Any] = [
         rows=114,
         candidate=ModelEvidence(model_uri="models:/m-1", metrics={"rmse": 0.1 + 0.2}, undefined={"r2": "constant"}),
         champion=None,
-        slices=(SliceEvidence(column="sex", value="f", rows=3, candidate={"rmse": 1.0}, champion={"rmse": 2}),),
+        slices=(
+            SliceEvidence(
+                column="sex",
+                value="f",
+                rows=3,
+                candidate={"rmse": 1.0},
+                champion={"rmse": 2},
+                intervals={
+                    "rmse": MetricInterval(method="bootstrap", low=0.5, high=1.5, confidence=0.95, standard_error=0.2)
+                },
+            ),
+        ),
+        comparisons=(COMPARISON,),
         created_at="2026-11-21T02:00:00+00:00",
         environment={"python": "3.11"},
     ),
@@ -109,7 +138,7 @@ def test_a_document_cannot_be_changed(document: Any) -> None:
 
 
 def test_results_name_their_schema() -> None:
-    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/2"
+    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/3"
     assert plain(DOCUMENTS[4])["schema"] == evidence.DRIFT_SCHEMA == "airflow_mcp/drift/1"
 
 
@@ -133,13 +162,18 @@ def test_an_unknown_key_is_refused(document: Any) -> None:
         (DOCUMENTS[2], {"dataset": None}, "dataset, problem and rows are needed, unless self_reported is true"),
         (DOCUMENTS[2], {"self_reported": True}, "then none is allowed"),
         (DOCUMENTS[1], {"target": ""}, "target and problem are needed with a dataset"),
-        (DOCUMENTS[1], {"dataset": None}, "target, problem and slices need a dataset"),
+        (DOCUMENTS[1], {"dataset": None}, "target, problem, slices and comparisons need a dataset"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": "0.9"}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": True}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": None}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m"}}, "candidate.metrics: Field required"),
         (DOCUMENTS[2], {"problem": "ranking"}, "problem: Input should be 'classification' or 'regression'"),
-        (DOCUMENTS[2], {"schema": "airflow_mcp/evaluation/3"}, "schema: Input should be 'airflow_mcp/evaluation/1'"),
+        (DOCUMENTS[2], {"schema": "airflow_mcp/evaluation/9"}, "schema: Input should be 'airflow_mcp/evaluation/1'"),
+        (DOCUMENTS[1], {"comparisons": [{"metric": "rmse"}]}, "rmse cannot be compared; allowed: accuracy, precision"),
+        (DOCUMENTS[1], {"comparisons": [{"metric": "f1", "method": "delong"}]}, "method delong compares roc_auc, not"),
+        (DOCUMENTS[1], {"comparisons": [{"metric": "f1", "confidence": 1}]}, "confidence: Input should be less than 1"),
+        (DOCUMENTS[1], {"comparisons": [{"metric": "f1", "resamples": 99}]}, "resamples"),
+        (DOCUMENTS[2], {"comparisons": [{"metric": "rmse"}]}, "comparisons.0.difference: Field required"),
         (DOCUMENTS[1], {"latency_calls": 0}, "latency_calls"),
         (DOCUMENTS[1], {"latency_warmup": -1}, "latency_warmup"),
         (DOCUMENTS[1], {"slices": "region"}, "slices"),
@@ -194,8 +228,13 @@ def test_self_reported_evidence_cannot_hold_measurements_of_the_champion() -> No
         parse_document(EvaluationEvidence, changed(DOCUMENTS[2], **SELF_REPORTED, champion=champion), "the file")
 
 
-def test_evidence_of_the_first_version_is_still_read() -> None:
-    document = plain(DOCUMENTS[2])
-    del document["self_reported"]
-    old = json.dumps({**document, "schema": "airflow_mcp/evaluation/1"})
-    assert parse_document(EvaluationEvidence, old, "the file").self_reported is False
+@pytest.mark.parametrize(
+    ("version", "unknown_then"), [(1, ["self_reported", "comparisons"]), (2, ["comparisons"])], ids=["first", "second"]
+)
+def test_evidence_of_an_older_version_is_still_read(version: int, unknown_then: list[str]) -> None:
+    document = {name: value for name, value in plain(DOCUMENTS[2]).items() if name not in unknown_then}
+    for part in document["slices"]:
+        del part["intervals"]
+    old = json.dumps({**document, "schema": f"airflow_mcp/evaluation/{version}"})
+    found = parse_document(EvaluationEvidence, old, "the file")
+    assert (found.self_reported, found.comparisons, found.slices[0].intervals) == (False, (), {})

@@ -181,7 +181,7 @@ def test_the_report_says_what_was_judged_and_survives_json() -> None:
     assert report.dataset == DatasetPin(uri="data/holdout.csv", version="v7", hash="sha256:ab")
     assert report.reason == "all rules hold (1)"
     text = report.model_dump_json(by_alias=True)
-    assert '"schema":"airflow_mcp/gate/2"' in text
+    assert '"schema":"airflow_mcp/gate/3"' in text
     assert GateReport.model_validate_json(text) == report
 
 
