@@ -50,7 +50,8 @@ class LocalBackend(WorkloadBackend):
     the code that was fetched before: a script that wants to keep something logs it to MLflow. Its environment is this
     process's without anything of Airflow's or MLflow's (variables that start with ``AIRFLOW``, ``_AIRFLOW`` or
     ``MLFLOW_``: connections, keys and settings of the control plane are not for user code), then
-    ``PYTHONUNBUFFERED=1``, then what the workload states. ``image`` and ``resources`` are not used.
+    ``PYTHONUNBUFFERED=1`` and this interpreter first in ``PATH``, then what the workload states. ``image`` and
+    ``resources`` are not used.
 
     :param log_limit_bytes: bytes of output that are copied into the log, at most.
     :param kill_grace_seconds: seconds between SIGTERM and SIGKILL when the workload has to be stopped.
@@ -219,10 +220,12 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a workload inherits from the environment of the task process.
 
     :param environ: environment of the task process.
-    :return: the same without Airflow's and MLflow's variables, and with ``PYTHONUNBUFFERED=1``.
+    :return: the same without Airflow's and MLflow's variables, with ``PYTHONUNBUFFERED=1``, and with the folder of this
+        interpreter first in ``PATH``: ``python`` in a command means the one that has mlflow.
     """
     kept = {name: value for name, value in environ.items() if not name.lstrip("_").startswith(_WITHHELD_PREFIXES)}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), kept.get("PATH", os.defpath))))
+    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager

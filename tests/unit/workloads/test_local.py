@@ -176,9 +176,14 @@ def test_the_workload_sees_nothing_of_airflow_or_mlflow_but_what_it_is_given(mon
     assert {"SOMETHING_ELSE=kept", "SOMETHING_NEW=1", "PYTHONUNBUFFERED=1"} <= set(names)
 
 
+def test_python_in_a_command_is_the_one_that_runs_airflow() -> None:
+    command = ("python", "-c", "import sys; print(sys.prefix)")
+    assert run(Workload("which", command)).lines == [sys.prefix]
+
+
 def test_the_rest_of_the_environment_is_kept_as_it_is() -> None:
     assert child_environment({"PATH": "/bin", "HOME": "/h", "AIRFLOW_HOME": "/a"}) == {
-        "PATH": "/bin",
+        "PATH": f"{Path(sys.executable).parent}:/bin",
         "HOME": "/h",
         "PYTHONUNBUFFERED": "1",
     }
