@@ -194,6 +194,68 @@ def choose_adopted(runs: Sequence[Run], *, model_name: str, experiment_id: str, 
     return next((run for run in siblings if contract.TAG_SELECTED in run.tags), newest)
 
 
+def choose_candidates(
+    runs: Sequence[Run], tasks: Mapping[str, str], *, model_name: str, experiment_id: str, named: Run | None = None
+) -> dict[str, Run]:
+    """Choose the trainings of all candidates whose results are handed on: those of one Dag run.
+
+    The newest Dag run in which every candidate's training finished, or the Dag run of a training that a person named.
+
+    :param runs: training runs of the experiment, newest first.
+    :param tasks: candidate to the id of the task that trained it.
+    :param model_name: registered model.
+    :param experiment_id: id of the experiment.
+    :param named: training of one of the candidates; None takes the newest complete Dag run.
+    :return: candidate to its training.
+    :raises EvidenceError: when there is no such Dag run, or its candidates had different code or data.
+    """
+    usable = [run for run in runs if not why_not_adoptable(run, model_name=model_name, experiment_id=experiment_id)]
+    if named is not None:
+        task = named.tags.get(contract.TAG_TASK_ID, "?")
+        if task not in tasks.values():
+            raise EvidenceError(
+                f"MLflow run {named.run_id} was trained by task {task!r}; allowed: one of {', '.join(tasks.values())}. "
+                "Nothing was adopted"
+            )
+        usable = [named, *(run for run in usable if _dag_run(run) == _dag_run(named))]
+    trained: dict[tuple[str, str], dict[str, Run]] = {}
+    for run in usable:
+        trained.setdefault(_dag_run(run), {}).setdefault(run.tags.get(contract.TAG_TASK_ID, ""), run)
+    for found in trained.values():
+        if found.keys() >= set(tasks.values()):
+            return _of_same_inputs({name: found[task] for name, task in tasks.items()})
+    raise EvidenceError(_incomplete(trained, tasks, model_name, named))
+
+
+def _incomplete(
+    trained: Mapping[tuple[str, str], Mapping[str, Run]], tasks: Mapping[str, str], model_name: str, named: Run | None
+) -> str:
+    (_, dag_run), found = next(iter(trained.items()), (("", ""), {}))
+    missing = ", ".join(repr(name) for name, task in tasks.items() if task not in found)
+    if named is not None:
+        return (
+            f"Dag run {dag_run!r}, which trained MLflow run {named.run_id}, has no finished training of candidate "
+            f"{missing}. Nothing was adopted; start at the first stage, or name a training of another Dag run"
+        )
+    newest = f"; the newest, {dag_run!r}, has none of {missing}" if trained else ""
+    return (
+        f"there is no Dag run with a finished training of every candidate of model {model_name!r} "
+        f"({', '.join(tasks)}) to adopt{newest}. Start at the first stage"
+    )
+
+
+def _of_same_inputs(found: dict[str, Run]) -> dict[str, Run]:
+    for tag, what in ((contract.TAG_CODE_COMMIT, "code"), (contract.TAG_DATA_VERSION, "data")):
+        values = {name: run.tags.get(tag, "") for name, run in found.items()}
+        if len(set(values.values())) > 1:
+            shown = ", ".join(f"{name}: {value or 'unknown'}" for name, value in values.items())
+            raise EvidenceError(
+                f"the trainings of the candidates to adopt had different {what} ({shown}), so their results cannot be "
+                "compared. Nothing was adopted; start at the first stage, or name a training of another Dag run"
+            )
+    return found
+
+
 def _dag_run(run: Run) -> tuple[str, str]:
     return run.tags.get(contract.TAG_DAG_ID, ""), run.tags.get(contract.TAG_DAG_RUN_ID, "") or run.run_id
 

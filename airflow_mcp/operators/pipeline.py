@@ -17,6 +17,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pipeline_run import (
     Origin,
     choose_adopted,
+    choose_candidates,
     claim,
     commit_of_event,
     commit_of_run,
@@ -52,15 +53,18 @@ class BeginPipelineOperator(ModelControlOperator):
     needs ``max_active_runs=1``.
 
     XCom: ``spec_hash``, ``source`` (``{url, commit, path, ref}``, or None for a folder), ``commit``, ``data_version``,
-    ``start_at``, ``adopt`` (stage to what it takes over, None for a stage that works) and ``reason``.
+    ``start_at``, ``adopt`` (stage to what it takes over, ``{run_id}`` or with candidates ``{<candidate>: run id}``;
+    None for a stage that works) and ``reason``.
 
     :param spec_hash: hash of the pipeline file.
     :param source: Git repository, ``{url, ref or tags, path, connection}``; None for code in a folder.
     :param model_name: registered model that the pipeline trains.
     :param experiment: MLflow experiment of its trainings.
     :param stages: names of all stages in their order.
+    :param candidates: where several trainings run side by side: candidate to the id of the task that trains it.
     :param start_at: first stage that works; empty is the first (templated).
-    :param from_run: training run whose results are handed on; empty takes the newest finished one (templated).
+    :param from_run: training run whose results are handed on, with candidates any one of the trainings of a Dag run;
+        empty takes the newest finished one (templated).
     :param commit: commit, branch or tag to run instead of what ``source`` says (templated).
     :param data_version: version of the data, or ``latest`` (templated).
     :param reason: what a person says about the run (templated).
@@ -79,6 +83,7 @@ class BeginPipelineOperator(ModelControlOperator):
         model_name: str,
         experiment: str,
         stages: Sequence[str],
+        candidates: Mapping[str, str] | None = None,
         start_at: str = "",
         from_run: str = "",
         commit: str = "",
@@ -93,6 +98,7 @@ class BeginPipelineOperator(ModelControlOperator):
         self.model_name = model_name
         self.experiment = experiment
         self.stages = stages
+        self.candidates = dict(candidates or {})
         self.start_at = start_at
         self.from_run = from_run
         self.commit = commit
@@ -135,9 +141,10 @@ class BeginPipelineOperator(ModelControlOperator):
     def _settle(self, context: Context) -> dict[str, Any]:
         origin = _origin(context)
         adopted_stages = stages_before(self.start_at, self.stages)
-        run = self._adopted(adopted_stages)
+        trained = self._adopted(adopted_stages)
+        run = next(iter(trained.values()), None)
         found = self._resolve(origin, run)
-        adopted = {"run_id": run.run_id} if run else {}
+        adopted = {name: each.run_id for name, each in trained.items()}
         return {
             "spec_hash": self.spec_hash,
             "source": self._pinned_source(found),
@@ -190,8 +197,8 @@ class BeginPipelineOperator(ModelControlOperator):
 
     # --- what is taken over ---------------------------------------------------------------------------------------
 
-    def _adopted(self, stages: Sequence[str]) -> Run | None:
-        """Find the training run whose results are handed on; None when the run trains itself."""
+    def _adopted(self, stages: Sequence[str]) -> dict[str, Run]:
+        """Find the trainings whose results are handed on, by candidate; empty when the run trains itself."""
         wanted = self.from_run.strip()
         if "train" not in stages:
             if wanted:
@@ -199,21 +206,21 @@ class BeginPipelineOperator(ModelControlOperator):
                     f"from_run is {wanted!r}, but the run starts at {self.start_at or self.stages[0]!r} and trains "
                     "itself; name a later stage with start_at"
                 )
-            return None
+            return {}
         experiment = self.hook.get_experiment_by_name(self.experiment)
         experiment_id = experiment.experiment_id if experiment else ""
-        if wanted:
-            run = self.hook.get_run(wanted)
-            require_adoptable(run, model_name=self.model_name, experiment_id=experiment_id)
+        known = {"model_name": self.model_name, "experiment_id": experiment_id}
+        named = self.hook.get_run(wanted) if wanted else None
+        if named is not None:
+            require_adoptable(named, **known)
+        if self.candidates:
+            runs = choose_candidates(self._trainings(experiment_id), self.candidates, named=named, **known)
         else:
-            run = choose_adopted(
-                self._trainings(experiment_id),
-                model_name=self.model_name,
-                experiment_id=experiment_id,
-                experiment=self.experiment,
-            )
-        self.log.info("Stages %s hand on the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))
-        return run
+            run = named or choose_adopted(self._trainings(experiment_id), experiment=self.experiment, **known)
+            runs = {"run_id": run}
+        for run in runs.values():
+            self.log.info("Stages %s hand on the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))
+        return runs
 
     def _trainings(self, experiment_id: str) -> list[Run]:
         if not experiment_id:

@@ -81,10 +81,7 @@ class SelectModelOperator(ModelControlOperator):
             require_all(judged)
         leaderboard = select_best(judged, metric, direction)
         winner = next(item for item in judged if item.candidate.name == leaderboard.winner)
-        if len({item.candidate.run_id for item in judged}) > 1 or len(judged) == 1:
-            self._store(leaderboard)
-        else:
-            self.log.info("All candidates are MLflow run %s, adopted; its leaderboard stays", winner.candidate.run_id)
+        self._store(leaderboard)
         return _result(leaderboard, winner)
 
     def _direction(self, metric: str) -> Direction:

@@ -171,6 +171,25 @@ def test_a_named_run_is_adopted_if_it_is_one_of_this_pipeline(bench: Bench) -> N
     assert "cannot be adopted: it is no training run" in str(refused.error)
 
 
+def test_each_candidate_hands_on_its_own_training_of_one_dag_run(bench: Bench) -> None:
+    tasks = {"small": "train_small", "deep": "train_deep"}
+    for dag_run in ("older", "newer"):
+        for task_id in tasks.values():
+            bench.trained(task_id=task_id, dag_run_id=dag_run, data_version=dag_run)
+    alone = bench.trained(task_id="train_deep", dag_run_id="alone")
+    begun = bench.begin(start_at="evaluate", candidates=tasks)
+    assert begun.state == "success", begun.error
+    assert begun.result["data_version"] == "newer"
+    adopted = begun.result["adopt"]["train"]
+    assert begun.result["adopt"] == {**dict.fromkeys(STAGES), "build": adopted, "train": adopted}
+    trained = {name: bench.world.hook.get_run(run_id).tags for name, run_id in adopted.items()}
+    assert {name: tags[contract.TAG_TASK_ID] for name, tags in trained.items()} == tasks
+    assert {tags[contract.TAG_DAG_RUN_ID] for tags in trained.values()} == {"newer"}
+    refused = bench.begin(start_at="gate", candidates=tasks, from_run=alone.run_id)
+    assert refused.state == "failed"
+    assert "has no finished training of candidate 'small'" in str(refused.error)
+
+
 def test_nothing_to_adopt_or_a_run_that_would_not_be_adopted_is_refused(bench: Bench) -> None:
     nothing = bench.begin(start_at="gate")
     assert nothing.state == "failed"

@@ -84,16 +84,6 @@ def test_evidence_about_another_model_or_evaluation_is_refused(world: World) -> 
     assert select(world, [{**item, "evidence_identity": "evaluation-a"}]).state == "success"
 
 
-def test_candidates_that_all_adopted_one_run_hand_it_on_and_keep_its_leaderboard(world: World) -> None:
-    (_, linear), (best, forest) = candidate(world, "linear", 0.81), candidate(world, "forest", 0.93)
-    select(world, [linear, forest])
-    before = world.artifact(best, contract.ARTIFACT_LEADERBOARD)
-    outcome = select(world, [{**forest, "name": "linear"}, forest])
-    assert outcome.result["run_id"] == best.run_id
-    assert world.artifact(best, contract.ARTIFACT_LEADERBOARD) == before
-    assert world.hook.get_run(best.run_id).tags[contract.TAG_SELECTED].startswith("forest: best of 2")
-
-
 class Train(BaseOperator):
     """A training task by name only."""
 

@@ -38,7 +38,7 @@ def planned_params(spec: PipelineSpec, stages: tuple[str, ...]) -> tuple[Planned
             text_or_none,
             None,
             "From MLflow run",
-            "Training run whose results are handed on; empty takes the newest finished one of this model.",
+            "Training whose results are handed on, of several candidates any one; empty takes the newest.",
         ),
         PlannedParam("dry_run", ("boolean",), False, "Dry run", "Train and judge, but register and promote nothing."),
         PlannedParam(

@@ -220,6 +220,8 @@ class TaskPlanner:
             "data_version": Template("{{ params.data_version }}"),
             "reason": Template("{{ params.reason or '' }}"),
         }
+        if self._spec.candidates:
+            arguments["candidates"] = {each.name: _task_id("train", each) for each in self._spec.candidates}
         if self._environment == "prod" and self.source is not None:
             arguments["require_release_tag"] = self.source.get("tags") or self.source.get("ref")
         return PlannedTask(BEGIN, "begin", BEGIN, arguments, (), filled_in("begin"))
@@ -288,7 +290,7 @@ class TaskPlanner:
             "checkpoint_root": stage.checkpoints if stage else None,
             "on_unchanged": self._on_unchanged(stage),
             "reason": Reference(BEGIN, "reason"),
-            "adopt_run_id": _adopted("train", "run_id"),
+            "adopt_run_id": _adopted(candidate.name if candidate else "run_id"),
             **self._checkout,
             **self._workload(image, resources),
         }
@@ -455,9 +457,9 @@ def _resources(resources: WorkloadResources) -> dict[str, Any]:
     return {name: value for name, value in resources.model_dump().items() if value}
 
 
-def _adopted(stage: str, key: str) -> Template:
-    """Read what a stage takes from an earlier run; an empty text when it works itself."""
-    return Template(f"{{{{ (ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] or {{}}).get('{key}', '') }}}}")
+def _adopted(key: str) -> Template:
+    """Read which training of an earlier run is handed on; an empty text when this run trains itself."""
+    return Template(f"{{{{ (ti.xcom_pull(task_ids='begin', key='adopt')['train'] or {{}}).get('{key}', '') }}}}")
 
 
 def _adopts(stage: str) -> Template:
