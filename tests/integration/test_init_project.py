@@ -32,7 +32,7 @@ def test_the_script_trains_a_model_that_its_gate_takes(tmp_path: Path) -> None:
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
         "AIRFLOW_MCP_CONFIG_PATH": str(config),
     }
-    for call in (["train.py"], ["-c", LOOK]):
+    for call in (["-m", "unittest", "test_train"], ["train.py"], ["-c", LOOK]):
         done = subprocess.run(
             [sys.executable, *call], cwd=tmp_path / "m", env=env, capture_output=True, text=True, check=False
         )
