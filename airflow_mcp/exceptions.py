@@ -21,7 +21,7 @@
         ├── DataUnreachableError             a server that holds data does not answer
         ├── GitRemoteError                   a Git remote does not answer
         │   └── GitAuthError                 it refuses the credentials, or wants some
-        ├── ClaimUnavailableError            another promotion of the same model is under way
+        ├── ClaimUnavailableError            another move, or registration, of the same model is under way
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload did not do what it was started for
             ├── WorkloadFailedError          it ended with a non-zero exit code or by a signal
@@ -158,7 +158,7 @@ class GitAuthError(GitRemoteError):
 
 
 class ClaimUnavailableError(FailedError):
-    """Another task holds the claim on a registered model's aliases; nothing was moved and a retry may succeed."""
+    """Another task moves the aliases, or registers the same model; nothing was changed and a retry may succeed."""
 
 
 class ClusterUnreachableError(FailedError):

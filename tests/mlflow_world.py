@@ -171,8 +171,11 @@ class World:
 
     @property
     def claims(self) -> list[str]:
-        """Claims left on the registered model."""
-        return [name for name in self.registered.tags if name.startswith(contract.TAG_CLAIM_PREFIX)]
+        """Claims left on the registered model; none when there is no such model."""
+        try:
+            return [name for name in self.registered.tags if name.startswith(contract.TAG_CLAIM_PREFIX)]
+        except MlflowNotFoundError:
+            return []
 
     def let_claims_run_out(self) -> None:
         """Do what time does: end every claim."""

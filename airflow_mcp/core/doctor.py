@@ -6,10 +6,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from airflow_mcp.core.history import foreign_moves
+from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.pod import USER_ID, PodEnding
+from airflow_mcp.core.promotion import read_history, read_last_move
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -118,6 +122,31 @@ def judge_artifacts(location: str) -> Diagnosis:
         f"new experiments write to {scheme}:// directly: every pod and every worker needs credentials for it",
         "start the server with --serve-artifacts --artifacts-destination …, or give pods the credentials (secrets)",
     )
+
+
+def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagnosis]:
+    """Judge whether aliases are where the last recorded moves left them.
+
+    :param models: registered models; those that were never moved by us are left out.
+    :param now: present time, with a time zone.
+    """
+    ours = [model for model in models if read_history(model.tags) or read_last_move(model.tags)]
+    findings = [
+        Diagnosis(
+            f"MLflow alias of {model.name}",
+            "warning",
+            f"{move.alias!r} is at {move.found or 'no version'}, but the last recorded move ({move.last.action} by "
+            f"{move.last.by} at {move.last.at}) left it at {move.recorded or 'no version'}: it was moved outside "
+            "airflow-mcp, or its version was deleted",
+            f"look: airflow-mcp registry history {model.name}; undo: trigger the Dag rollback_model with to_version. "
+            "Nothing has to be done to keep it: the next promotion goes on from there",
+        )
+        for model in ours
+        for move in foreign_moves(model, now)
+    ]
+    return findings or [
+        Diagnosis("MLflow aliases", "ok", f"{len(ours)} models: their aliases are where the recorded moves left them")
+    ]
 
 
 def judge_address(url: str) -> Diagnosis | None:

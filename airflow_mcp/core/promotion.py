@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -134,6 +134,12 @@ class LastMove:
     """ISO 8601, UTC."""
     by: str
     reason: str = ""
+    number: int = 0
+    """Counts the moves of a model, given out under the claim; 0 in records of before there were numbers."""
+    run_id: str = ""
+    """MLflow run of the version that became champion: it has the gate's report, also when the version is deleted."""
+    gate_verdict: str = ""
+    """The gate's verdict on that version."""
 
     def to_tag(self) -> str:
         """Write it as the value of a tag."""
@@ -158,7 +164,13 @@ def read_done_move(tags: Mapping[str, str], identity: str) -> LastMove | None:
 def read_history(tags: Mapping[str, str]) -> tuple[LastMove, ...]:
     """Read every move that was done, oldest first."""
     moves = (_read_move(value) for name, value in tags.items() if name.startswith(TAG_MOVE_PREFIX))
-    return tuple(sorted((move for move in moves if move is not None), key=lambda move: move.at))
+    return tuple(sorted((move for move in moves if move is not None), key=lambda move: (move.number, move.at)))
+
+
+def next_number(tags: Mapping[str, str]) -> int:
+    """Give the number of the next move."""
+    last = read_last_move(tags)
+    return 1 + max((move.number for move in (*read_history(tags), last) if move is not None), default=0)
 
 
 def unrecorded_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> LastMove | None:
@@ -175,18 +187,22 @@ def unrecorded_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> Last
 def _read_move(value: str | None) -> LastMove | None:
     try:
         fields: Any = json.loads(value or "null")
-        return LastMove(**fields) if isinstance(fields, dict) else None
+        move = LastMove(**fields) if isinstance(fields, dict) else None
     except (ValueError, TypeError):
         return None
+    is_ours = move is not None and isinstance(move.at, str) and isinstance(move.number, int)
+    return move if is_ours else None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A task's claim on the aliases of one registered model, held as a tag while it moves them."""
+    """A task's claim on something of one registered model, held as a tag of the model while it works on that."""
 
     token: str
     expires_at: datetime
     holder: str
+    subject: str = ""
+    """What is claimed: empty for the aliases, or the logged model that is being registered."""
 
     @property
     def tag(self) -> str:
@@ -195,16 +211,31 @@ class Claim:
 
     def to_value(self) -> str:
         """Write it as the value of its tag."""
-        return json.dumps({"expires_at": self.expires_at.isoformat(), "holder": self.holder})
+        return json.dumps(
+            {"expires_at": self.expires_at.isoformat(), "holder": self.holder}
+            | ({"subject": self.subject} if self.subject else {})
+        )
 
 
-def new_claim(token: str, holder: str, now: datetime, lifetime: timedelta) -> Claim:
+def new_claim(token: str, holder: str, now: datetime, lifetime: timedelta, subject: str = "") -> Claim:
     """Make a claim that ends by itself, so that a killed task blocks nobody for longer than that."""
-    return Claim(token=token, expires_at=now + lifetime, holder=holder)
+    return Claim(token=token, expires_at=now + lifetime, holder=holder, subject=subject)
+
+
+def valid_claims(tags: Mapping[str, str], now: datetime, subject: str = "") -> tuple[Claim, ...]:
+    """Find the claims on one subject that have not run out.
+
+    :param tags: tags of the registered model.
+    :param now: present time, with a time zone.
+    :param subject: what is claimed; empty for the aliases.
+    """
+    return tuple(
+        claim for claim in _read_claims(tags) if claim.expires_at > now and claim.subject in (subject, _ANYTHING)
+    )
 
 
 def other_claims(tags: Mapping[str, str], own: Claim, now: datetime) -> tuple[Claim, ...]:
-    """Find the claims of others that are still valid.
+    """Find the claims of others on the same subject that are still valid.
 
     Writing one's own claim first and reading second makes two holders impossible: of two tasks at least one reads
     after both have written, sees the other, and must withdraw.
@@ -213,14 +244,19 @@ def other_claims(tags: Mapping[str, str], own: Claim, now: datetime) -> tuple[Cl
     :param own: the caller's claim.
     :param now: present time, with a time zone.
     """
-    found = (_read_claim(name, value) for name, value in tags.items() if name.startswith(TAG_CLAIM_PREFIX))
-    return tuple(claim for claim in found if claim.token != own.token and claim.expires_at > now)
+    return tuple(claim for claim in valid_claims(tags, now, own.subject) if claim.token != own.token)
 
 
 def expired_claims(tags: Mapping[str, str], now: datetime) -> tuple[Claim, ...]:
-    """Find the claims that have run out and may be removed."""
-    found = (_read_claim(name, value) for name, value in tags.items() if name.startswith(TAG_CLAIM_PREFIX))
-    return tuple(claim for claim in found if claim.expires_at <= now)
+    """Find the claims that have run out and may be removed, whatever they are on."""
+    return tuple(claim for claim in _read_claims(tags) if claim.expires_at <= now)
+
+
+_ANYTHING = "*"
+
+
+def _read_claims(tags: Mapping[str, str]) -> Iterator[Claim]:
+    return (_read_claim(name, value) for name, value in tags.items() if name.startswith(TAG_CLAIM_PREFIX))
 
 
 def _read_claim(name: str, value: str) -> Claim:
@@ -230,10 +266,10 @@ def _read_claim(name: str, value: str) -> Claim:
         expires_at = datetime.fromisoformat(fields["expires_at"])
         if expires_at.tzinfo is None:
             raise ValueError("a time without a time zone")
-        return Claim(token, expires_at, str(fields.get("holder", "unknown")))
+        return Claim(token, expires_at, str(fields.get("holder", "unknown")), str(fields.get("subject", "")))
     except (ValueError, TypeError, KeyError):
-        # An unreadable claim is honoured: unknown means refuse. A person removes the tag.
-        return Claim(token, datetime.max.replace(tzinfo=UTC), f"unreadable tag {name!r}")
+        # An unreadable claim is honoured by everybody: unknown means refuse. A person removes the tag.
+        return Claim(token, datetime.max.replace(tzinfo=UTC), f"unreadable tag {name!r}", _ANYTHING)
 
 
 def _describe(version: str | None) -> str:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_mcp import __version__
@@ -18,6 +19,7 @@ from airflow_mcp.core.doctor import (
     judge_artifacts,
     judge_ending,
     judge_mlflow_version,
+    judge_moves,
     judge_probe,
     judge_rights,
     judge_store,
@@ -68,7 +70,10 @@ def check_mlflow(settings: MlflowSettings) -> Iterator[Diagnosis]:
         yield Diagnosis("MLflow", "ok", f"answers at {settings.base_url}")
         yield judge_mlflow_version(version)
         yield judge_store(driver.perform(_store_type()))
-        yield _check_registry(driver)
+        registry = _check_registry(driver)
+        yield registry
+        if registry.level == "ok":
+            yield from _check_moves(driver)
         yield from _check_artifacts(driver)
     finally:
         driver.close()
@@ -99,6 +104,14 @@ def _store_type() -> Operation[str | None]:
         return None
     found = response.data.get("store_type")
     return found if isinstance(found, str) else None
+
+
+def _check_moves(driver: SyncDriver) -> list[Diagnosis]:
+    try:
+        models = driver.perform(mlflow_registry_api.search_registered_models())
+    except MlflowError as error:
+        return [Diagnosis("MLflow aliases", "warning", f"cannot be compared with the recorded moves: {error}")]
+    return judge_moves(models, datetime.now(UTC))
 
 
 def _check_registry(driver: SyncDriver) -> Diagnosis:

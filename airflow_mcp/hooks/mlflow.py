@@ -97,6 +97,7 @@ class MlflowHook(BaseHook):
 
     create_registered_model = HookOperation(mlflow_registry_api.create_registered_model)
     get_registered_model = HookOperation(mlflow_registry_api.get_registered_model)
+    search_registered_models = HookOperation(mlflow_registry_api.search_registered_models)
     set_registered_model_tag = HookOperation(mlflow_registry_api.set_registered_model_tag)
     delete_registered_model_tag = HookOperation(mlflow_registry_api.delete_registered_model_tag)
     create_model_version = HookOperation(mlflow_registry_api.create_model_version)

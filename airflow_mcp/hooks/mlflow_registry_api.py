@@ -49,6 +49,29 @@ def get_registered_model(name: str) -> Operation[RegisteredModel]:
     return answers.read(response, "registered_model", answers.registered_model)
 
 
+def search_registered_models(filter: str = "", max_results: int | None = None) -> Operation[list[RegisteredModel]]:
+    """Return registered models with their tags and aliases, paging through the answers.
+
+    :param filter: MLflow's filter, for example ``name LIKE 'fraud%'``; empty means all.
+    :param max_results: number of models after which to stop; None means all.
+    :return: the models, by name.
+    :raises InvalidArgumentError: for ``max_results`` below 1.
+    """
+
+    def page(size: int, token: str) -> MlflowRequest:
+        params = [("filter", filter)] if filter else []
+        params.append(("max_results", str(size)))
+        if token:
+            params.append(("page_token", token))
+        what = f"search registered models with filter {filter!r}"
+        return MlflowRequest(what, "GET", f"{API}/registered-models/search", params=tuple(params))
+
+    items = yield from paged(
+        page, lambda answer: answers.read_all(answer, "registered_models", answers.registered_model), max_results
+    )
+    return items
+
+
 def set_registered_model_tag(name: str, key: str, value: str) -> Operation[None]:
     """Set one tag of a registered model, replacing its value.
 

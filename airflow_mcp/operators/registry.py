@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.history import former_champions
 from airflow_mcp.core.identity import identity
-from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
+from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
 from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback
 from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import (
+    AliasConflictError,
     EvidenceError,
     FailedError,
     GateRejectedError,
     InvalidArgumentError,
     MlflowConflictError,
+    MlflowNotFoundError,
 )
 from airflow_mcp.hooks.aliases import AliasMover
+from airflow_mcp.hooks.claims import Claims
+from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, now, require_active, required_text
 
@@ -80,6 +85,7 @@ class RegisterModelOperator(ModelControlOperator):
         :raises InvalidArgumentError: when the source is not of an accepted form.
         :raises EvidenceError: when the model is not READY or its run is deleted.
         :raises GateRejectedError: when the gate's verdict on the run is not ``passed``.
+        :raises ClaimUnavailableError: when another task is registering the same model.
         :raises FailedError: when the version does not become READY.
         """
         name = required_text("model_name", self.model_name)
@@ -91,7 +97,7 @@ class RegisterModelOperator(ModelControlOperator):
             _require_passed(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT))
         if flag("plan_only", self.plan_only):
             raise AirflowSkipException(f"plan only: {model.uri} would be registered as a version of {name!r}")
-        version = self._existing(name, model) or self._create(name, model, run)
+        version = self._existing(name, model) or self._create(context, name, model, run)
         version = self._wait_until_ready(version)
         self.hook.set_tag(run.run_id, contract.TAG_MODEL_VERSION, f"{name}/{version.version}")
         self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
@@ -132,20 +138,27 @@ class RegisterModelOperator(ModelControlOperator):
         ]
         return min(found, key=lambda version: int(version.version), default=None)
 
-    def _create(self, name: str, model: LoggedModel, run: Run) -> ModelVersion:
+    def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
+        """Create the version while nobody else can create one of the same logged model."""
         try:
             self.hook.create_registered_model(name)
         except MlflowConflictError:
             self.log.debug("registered model %s exists", name)
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
-        return self.hook.create_model_version(
-            name,
-            model.uri,
-            run_id=run.run_id,
-            model_id=model.model_id,
-            tags={**(self.tags or {}), **provenance},
-            description=self.description,
-        )
+        claims = Claims(self.hook, name, holder=_holder(self, context), log=self.log, subject=model.uri)
+        with claims.held() as claim:
+            version = self._existing(name, model)
+            if version is not None:
+                return version
+            claims.require_valid(claim)
+            return self.hook.create_model_version(
+                name,
+                model.uri,
+                run_id=run.run_id,
+                model_id=model.model_id,
+                tags={**(self.tags or {}), **provenance},
+                description=self.description,
+            )
 
     def _wait_until_ready(self, version: ModelVersion) -> ModelVersion:
         for _ in range(READY_POLLS):
@@ -220,7 +233,7 @@ class PromoteModelOperator(ModelControlOperator):
         if flag("plan_only", self.plan_only):
             raise AirflowSkipException(f"plan only: version {version.version} of {name!r} would become the champion")
         key = identity(self.task_key(context), {"action": "promote", "model_name": name, "version": version.version})
-        move = _Move("promote", self, context, self.reason, key)
+        move = _Move("promote", self, context, self.reason, key, version)
         mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
         plan = mover.move(
             lambda model: plan_promotion(
@@ -262,7 +275,8 @@ class RollbackModelOperator(ModelControlOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Move the champion alias back.
 
-        :raises AliasConflictError: when there is nothing to go back to; nothing is moved.
+        :raises AliasConflictError: when there is nothing to go back to, or it was deleted; nothing is moved, and the
+            message names the earlier champions that are still there.
         :raises EvidenceError: when the version to go to is not READY.
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
         """
@@ -272,28 +286,72 @@ class RollbackModelOperator(ModelControlOperator):
         move = _Move("rollback", self, context, self.reason, key)
         mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
 
-        def plan(model: Any) -> AliasPlan:
-            made = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
-            _require_usable(self.hook.get_model_version(name, made.champion_after))
+        def plan(model: RegisteredModel) -> AliasPlan:
+            try:
+                made = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
+                if not made.is_done:
+                    move.version = self._target(name, made.champion_after)
+            except AliasConflictError as error:
+                raise AliasConflictError(f"{error} {self._ways_back(model)}") from error
             return made
 
         plan_made = mover.move(plan, move.record)
-        if plan_made.champion_before:
-            why = self.reason or "no reason given"
-            self.hook.set_model_version_tag(name, plan_made.champion_before, contract.TAG_ROLLED_BACK, why)
+        self._mark_left_behind(name, plan_made.champion_before)
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan_made.champion_after)
         return _moved(name, plan_made)
+
+    def _target(self, name: str, number: str) -> ModelVersion:
+        """Read the version to go to; nothing has been moved yet."""
+        try:
+            version = self.hook.get_model_version(name, number)
+        except MlflowNotFoundError as error:
+            raise AliasConflictError(
+                f"{name!r}: version {number} does not exist, perhaps it was deleted; nothing was moved ({error})."
+            ) from error
+        _require_usable(version)
+        return version
+
+    def _ways_back(self, model: RegisteredModel) -> str:
+        """Say which former champions are still there."""
+        former = former_champions(model)
+        if not former:
+            return "No earlier champion is recorded."
+        versions = self.hook.search_model_versions(f"name = {filter_value(model.name)}")
+        usable = {version.version for version in versions if version.status == "READY"}
+        there = [version for version in former if version in usable]
+        if not there:
+            return f"Of the earlier champions ({', '.join(former)}) none is there any more."
+        return f"Earlier champions that are still there, the latest first: {', '.join(there)}."
+
+    def _mark_left_behind(self, name: str, version: str | None) -> None:
+        if version is None:
+            return
+        try:
+            why = self.reason or "no reason given"
+            self.hook.set_model_version_tag(name, version, contract.TAG_ROLLED_BACK, why)
+        except MlflowNotFoundError:
+            self.log.info("version %s of %s was deleted in the meantime and is not tagged", version, name)
+
+
+def _holder(operator: ModelControlOperator, context: Context) -> str:
+    task = operator.task_key(context)
+    return f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
 
 
 class _Move:
     """Who moves the aliases and why, as it is recorded with the registered model."""
 
-    def __init__(self, action: str, operator: ModelControlOperator, context: Context, reason: str, key: str) -> None:
-        task = operator.task_key(context)
-        self.action = action
-        self.by = f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
-        self.reason = reason
-        self.identity = key
+    def __init__(
+        self,
+        action: str,
+        operator: ModelControlOperator,
+        context: Context,
+        reason: str,
+        key: str,
+        version: ModelVersion | None = None,
+    ) -> None:
+        self.action, self.reason, self.identity, self.version = action, reason, key, version
+        self.by = _holder(operator, context)
 
     def record(self, plan: AliasPlan) -> LastMove:
         """Describe a plan for the registered model's tag."""
@@ -305,6 +363,8 @@ class _Move:
             at=now().isoformat(),
             by=self.by,
             reason=self.reason,
+            run_id=self.version.run_id if self.version else "",
+            gate_verdict=self.version.tags.get(contract.TAG_GATE_VERDICT, "") if self.version else "",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.hooks.aliases import CLAIM_LIFETIME
+from airflow_mcp.hooks.claims import CLAIM_LIFETIME
 from demo.services import MlflowServer
 from tests.mlflow_world import World
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.history import read_timeline
 from airflow_mcp.core.promotion import read_history, read_last_move
-from airflow_mcp.hooks import aliases
+from airflow_mcp.hooks import claims
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
 from tests.forked import ForkedTask
@@ -220,7 +223,7 @@ def test_a_champion_moved_from_outside_during_the_promotion_is_reported(world: W
 def test_another_promotion_under_way_is_waited_for_and_then_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aliases.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: None)
     world.versions(1)
     claim = {"expires_at": "9999-01-01T00:00:00+00:00", "holder": "other_dag.promote run-7"}
     world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
@@ -240,7 +243,7 @@ def test_a_claim_that_ran_out_is_cleared_away(world: World) -> None:
 
 
 def test_a_claim_that_nobody_can_read_is_honoured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: None)
     world.versions(1)
     world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", "?")
     outcome = promote(world, "1", "none")
@@ -317,15 +320,67 @@ def test_a_rollback_that_leads_nowhere_moves_nothing(world: World, to_version: s
     assert world.claims == []
 
 
-def test_a_rollback_to_a_deleted_version_moves_nothing(world: World) -> None:
+def delete_version(world: World, version: str) -> None:
+    """Delete a version as a person does; MLflow takes its aliases away with it."""
     from mlflow import MlflowClient
 
+    MlflowClient(world.url).delete_model_version(world.model_name, version)
+
+
+def test_a_rollback_to_a_deleted_version_is_refused(world: World) -> None:
     prepare(world, 0, champion="2")
-    MlflowClient(world.url).delete_model_version(world.model_name, "1")
+    delete_version(world, "1")
     outcome = roll_back(world, "1")
-    assert outcome.state != "success"
-    assert "RESOURCE_DOES_NOT_EXIST" in str(outcome.error)
+    assert outcome.state == "failed"
+    assert "version 1 does not exist, perhaps it was deleted; nothing was moved" in str(outcome.error)
     assert world.aliases == {"champion": "2"}
+    assert world.claims == []
+
+
+def promoted(world: World, count: int) -> None:
+    """Promote some versions, one after the other."""
+    world.versions(count)
+    for number in range(1, count + 1):
+        outcome = promote(world, str(number), str(number - 1) if number > 1 else "none", dag_run_id=f"run-{number}")
+        assert outcome.state == "success", outcome.error
+
+
+def test_a_rollback_works_when_the_newest_version_which_is_champion_was_deleted(world: World) -> None:
+    promoted(world, 3)
+    delete_version(world, "3")
+    assert world.aliases == {"previous_champion": "2"}
+    outcome = roll_back(world, dag_run_id="run-back")
+    assert (outcome.state, outcome.result["version"], outcome.result["previous_version"]) == ("success", "2", "none")
+    assert world.aliases == {"champion": "2"}
+    assert roll_back(world, dag_run_id="run-back", try_number=2).result["moved"] is False
+
+
+def test_a_rollback_whose_way_back_was_deleted_names_the_earlier_champions_that_are_left(world: World) -> None:
+    promoted(world, 4)
+    delete_version(world, "3")
+    outcome = roll_back(world, dag_run_id="run-back")
+    assert outcome.state == "failed"
+    assert "has no alias 'previous_champion'" in str(outcome.error)
+    assert "Earlier champions that are still there, the latest first: 2, 1." in str(outcome.error)
+    assert world.aliases == {"champion": "4"}
+    assert roll_back(world, "2", dag_run_id="run-back-2").state == "success"
+    assert world.aliases == {"champion": "2"}
+
+
+def test_a_rollback_with_no_earlier_champion_left_says_so(world: World) -> None:
+    promoted(world, 2)
+    delete_version(world, "1")
+    outcome = roll_back(world, dag_run_id="run-back")
+    assert outcome.state == "failed"
+    assert "Of the earlier champions (1) none is there any more." in str(outcome.error)
+
+
+def test_a_retry_of_a_rollback_succeeds_though_the_version_it_left_was_deleted(world: World) -> None:
+    promoted(world, 2)
+    assert roll_back(world, dag_run_id="run-back").state == "success"
+    delete_version(world, "2")
+    outcome = roll_back(world, dag_run_id="run-back", try_number=2)
+    assert (outcome.state, outcome.result["moved"]) == ("success", False)
 
 
 @pytest.mark.parametrize("to_version", ["latest", "v1", "0", "1.5", "champion"])
@@ -357,32 +412,79 @@ def test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry(wo
 
 
 # --- races -------------------------------------------------------------------------------------------------------
+RACERS = 20
+
+
 def compete(world: World, version: str) -> tuple[str, str]:
     """Promote with Airflow's retries, in a process of its own; give the last state and error."""
-    for try_number in range(1, 7):
-        outcome = promote(world, version, "1", dag_run_id=f"run-{version}", try_number=try_number, retries=5)
+    for try_number in range(1, 13):
+        outcome = promote(world, version, "1", dag_run_id=f"run-{version}", try_number=try_number, retries=11)
         if outcome.state != "up_for_retry":
             break
     return outcome.state, str(outcome.error)
 
 
-def test_of_eight_promotions_at_once_exactly_one_wins(world: World) -> None:
-    world.versions(9)
+def test_of_twenty_promotions_at_once_exactly_one_wins_and_there_is_always_a_champion(world: World) -> None:
+    world.versions(RACERS + 1)
     world.hook.set_alias(world.model_name, "champion", "1")
     world.hook.close()
-    tasks = [ForkedTask(lambda version=str(number): compete(world, version)) for number in range(2, 10)]
-    seen = set()
+    tasks = [ForkedTask(lambda version=str(number): compete(world, version)) for number in range(2, RACERS + 2)]
+    seen = []
     while not all(map(ForkedTask.has_ended, tasks)):
-        seen.add(world.aliases.get("champion"))
+        seen.append(world.aliases.get("champion"))
     results = [task.result() for task in tasks]
     won = [str(number) for number, (state, _) in enumerate(results, start=2) if state == "success"]
     assert len(won) == 1, results
     assert world.aliases == {"champion": won[0], "previous_champion": "1"}
     lost = [message for state, message in results if state == "failed"]
-    assert len(lost) == 7
+    assert len(lost) == RACERS - 1
     assert all(f"now points at version {won[0]}" in message for message in lost)
-    assert seen <= {"1", won[0]}
+    assert len(seen) > RACERS
+    assert set(seen) <= {"1", won[0]}
     assert world.claims == []
+    assert [(move.champion_before, move.champion_after) for move in read_history(world.registered.tags)] == [
+        ("1", won[0])
+    ]
+
+
+def climb(world: World, version: str) -> str:
+    """Promote a version over whatever is champion, again and again until it is done, in a process of its own."""
+    for attempt in range(1, 60):
+        champion = world.aliases["champion"]
+        run = f"run-{version}-{attempt}"
+        outcome = promote(world, version, champion, dag_run_id=run)
+        if outcome.state == "success":
+            return champion
+    return "gave up"
+
+
+def test_twenty_promotions_at_once_that_all_succeed_make_one_unbroken_history(world: World) -> None:
+    world.versions(RACERS + 1)
+    world.hook.set_alias(world.model_name, "champion", "1")
+    world.hook.close()
+    tasks = [ForkedTask(lambda version=str(number): climb(world, version)) for number in range(2, RACERS + 2)]
+    seen = []
+    while not all(map(ForkedTask.has_ended, tasks)):
+        seen.append(world.aliases.get("champion"))
+    over = [task.result() for task in tasks]
+    registered = world.registered
+    moves = read_history(registered.tags)
+    assert [move.number for move in moves] == list(range(1, RACERS + 1))
+    assert sorted(int(move.champion_after) for move in moves) == list(range(2, RACERS + 2))
+    chain = ["1", *(move.champion_after for move in moves)]
+    assert [move.champion_before for move in moves] == chain[:-1]
+    assert {move.champion_after: move.champion_before for move in moves} == {
+        str(number): before for number, before in enumerate(over, start=2)
+    }
+    assert world.aliases == {"champion": chain[-1], "previous_champion": chain[-2]}
+    order = [version for version, _ in itertools.groupby(seen)]
+    assert None not in order
+    assert [chain.index(version) for version in order] == sorted(chain.index(version) for version in order)
+    assert world.claims == []
+    assert [change.move is None for change in read_timeline(registered, datetime.now(UTC)).changes] == [
+        True,  # version 1 was set by hand, before the race
+        *[False] * RACERS,
+    ]
 
 
 def test_a_rollback_and_a_promotion_at_once_end_as_if_one_came_after_the_other(world: World) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.hooks import claims
 from airflow_mcp.operators.registry import RegisterModelOperator
 from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
+from tests.forked import ForkedTask
 from tests.mlflow_world import World, kill_points
 from tests.task_harness import TaskOutcome
 
@@ -65,6 +68,57 @@ def test_a_retry_finds_the_version_of_the_first_try(world: World) -> None:
     assert len(world.all_versions()) == 1
 
 
+def compete(world: World, number: int, model_id: str) -> tuple[str, str]:
+    """Register with Airflow's retries, in a process of its own; give the last state and the version."""
+    for try_number in range(1, 7):
+        options = {"dag_run_id": f"run-{number}", "try_number": try_number, "retries": 5}
+        outcome = register(world, f"models:/{model_id}", **options)
+        if outcome.state != "up_for_retry":
+            break
+    return outcome.state, str((outcome.result or {}).get("version", outcome.error))
+
+
+def test_a_model_that_eight_tasks_register_at_once_becomes_one_version(world: World) -> None:
+    _, model_id = world.judged_model()
+    world.hook.close()
+    tasks = [ForkedTask(lambda number=number: compete(world, number, model_id)) for number in range(8)]
+    assert {task.result() for task in tasks} == {("success", "1")}
+    assert len(world.all_versions()) == 1
+    assert world.claims == []
+
+
+def test_models_that_are_registered_at_once_do_not_wait_for_each_other(world: World) -> None:
+    models = [world.judged_model()[1] for _ in range(4)]
+    world.hook.close()
+
+    def one(model_id: str) -> str:
+        return register(world, f"models:/{model_id}").state
+
+    tasks = [ForkedTask(lambda model_id=model_id: one(model_id)) for model_id in models]
+    assert [task.result() for task in tasks] == ["success"] * 4
+    assert sorted(version.model_id for version in world.all_versions()) == sorted(models)
+    assert world.claims == []
+
+
+def test_a_model_that_another_task_is_registering_is_left_to_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: None)
+    _, model_id = world.judged_model()
+    world.hook.create_registered_model(world.model_name)
+    claim = {
+        "expires_at": "9999-01-01T00:00:00+00:00",
+        "holder": "other_dag.register run-7",
+        "subject": f"models:/{model_id}",
+    }
+    world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
+    outcome = register(world, f"models:/{model_id}")
+    assert outcome.state == "up_for_retry"
+    assert f"models:/{model_id} is being registered by other_dag.register run-7; nothing was registered" in str(
+        outcome.error
+    )
+    assert world.all_versions() == []
+    assert register(world, f"models:/{world.judged_model()[1]}").state == "success"
+
+
 def test_two_models_become_two_versions(world: World) -> None:
     versions = [register(world, f"models:/{world.judged_model()[1]}").result["version"] for _ in range(2)]
     assert versions == ["1", "2"]
@@ -95,6 +149,7 @@ def test_a_retry_after_a_kill_between_any_two_requests_ends_with_one_version(wor
             break
         kills += 1
         assert first.state != "success"
+        world.let_claims_run_out()
         second = register(world, f"models:/{model_id}", try_number=2)
         assert (second.state, second.result["version"]) == ("success", "1")
         assert [version.status for version in world.all_versions()] == ["READY"]

@@ -39,6 +39,7 @@ def mlflow(mlflow: FaultyServer) -> FaultyServer:
         "experiments/get-by-name", answer(200, json.dumps({"experiment": {**default, "lifecycle_stage": "active"}}))
     )
     mlflow.fail("mlflow-artifacts/artifacts", answer(200, "{}"))
+    mlflow.fail("registered-models/search", answer(200, "{}"))
     return mlflow
 
 

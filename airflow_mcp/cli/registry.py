@@ -1,0 +1,195 @@
+"""``airflow-mcp registry``: what was in production when, and who moved it there, from the registry alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
+from airflow_mcp.core import history
+from airflow_mcp.core.contract import TAG_PREFIX
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.exceptions import MlflowNotFoundError
+from airflow_mcp.hooks import mlflow_registry_api
+from airflow_mcp.hooks.mlflow_transport import SyncDriver
+
+_TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the actions: ``history``, ``at`` and ``diff``."""
+    actions = command.add_subparsers(dest="action", required=True)
+    for name, times, what in (
+        ("history", (), "every change of the champion, oldest first"),
+        ("at", ("time",), "what the champion was at a moment"),
+        ("diff", ("first_time", "second_time"), "what changed between two moments"),
+    ):
+        action = actions.add_parser(name, help=what, description=what)
+        action.add_argument("model_name", help="registered model")
+        for time in times:
+            action.add_argument(time, help=_TIME)
+        add_tracking_uri(action)
+        action.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Answer from the tags of the registered model and its versions."""
+    times = [
+        history.parse_time(name, getattr(parsed, name))
+        for name in ("time", "first_time", "second_time")
+        if hasattr(parsed, name)
+    ]
+    driver = SyncDriver(mlflow_settings(parsed.tracking_uri))
+    try:
+        model = driver.perform(mlflow_registry_api.get_registered_model(parsed.model_name))
+        document = _DOCUMENTS[parsed.action](driver, model, *times)
+    finally:
+        driver.close()
+    text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
+    print(text)
+    return 0
+
+
+# --- what is answered, as plain JSON values --------------------------------------------------------------------------
+
+
+def _history(_: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
+    timeline = history.read_timeline(model, datetime.now(UTC))
+    return {
+        "model_name": model.name,
+        "champion": timeline.champion,
+        "read_at": timeline.until.isoformat(),
+        "changes": [change.to_json() for change in timeline.changes],
+        "moved_behind_our_back": [
+            {"alias": move.alias, "recorded": move.recorded, "found": move.found}
+            for move in history.foreign_moves(model, timeline.until)
+        ],
+    }
+
+
+def _at(driver: SyncDriver, model: RegisteredModel, time: datetime) -> dict[str, Any]:
+    answer = history.champion_at(history.read_timeline(model, datetime.now(UTC)), time)
+    return {
+        "model_name": model.name,
+        **answer.to_json(),
+        "provenance": {
+            version: _provenance(_version(driver, model, version)) for version in answer.versions if version
+        },
+    }
+
+
+def _diff(driver: SyncDriver, model: RegisteredModel, first: datetime, second: datetime) -> dict[str, Any]:
+    first, second = sorted((first, second))
+    timeline = history.read_timeline(model, datetime.now(UTC))
+    ends = [history.champion_at(timeline, time) for time in (first, second)]
+    tags = [_provenance(_version(driver, model, end.versions[-1])) for end in ends]
+    differs = None if None in tags else history.provenance_difference(tags[0] or {}, tags[1] or {})
+    return {
+        "model_name": model.name,
+        "first": ends[0].to_json(),
+        "second": ends[1].to_json(),
+        "changes": [change.to_json() for change in history.changes_between(timeline, first, second)],
+        "provenance": differs and {name: list(values) for name, values in differs.items()},
+        "compared": [end.versions[-1] for end in ends],
+    }
+
+
+def _version(driver: SyncDriver, model: RegisteredModel, number: str | None) -> ModelVersion | None:
+    if number is None:
+        return None
+    try:
+        return driver.perform(mlflow_registry_api.get_model_version(model.name, number))
+    except MlflowNotFoundError:
+        return None
+
+
+def _provenance(version: ModelVersion | None) -> dict[str, str] | None:
+    """Give the run and the tags of a version; None when it was deleted."""
+    return None if version is None else {f"{TAG_PREFIX}mlflow_run": version.run_id, **version.tags}
+
+
+# --- the same for people ---------------------------------------------------------------------------------------------
+
+
+def _history_text(document: Mapping[str, Any]) -> list[str]:
+    lines = [f"{document['model_name']}: champion is {_named(document['champion'])}", ""]
+    lines += [line for change in document["changes"] for line in _change_text(change)] or ["no change is recorded"]
+    for move in document["moved_behind_our_back"]:
+        lines.append(
+            f"\nmoved behind our back: alias {move['alias']} is at {_named(move['found'])}, the last recorded move "
+            f"left it at {_named(move['recorded'])}"
+        )
+    return lines
+
+
+def _at_text(document: Mapping[str, Any]) -> list[str]:
+    versions = " or ".join(map(_named, document["versions"]))
+    lines = [f"{document['model_name']} at {document['time']}: {versions}"]
+    if document["since"]:
+        lines += ["", "the last change that is certain:", *_change_text(document["since"])]
+    if document["doubtful"]:
+        lines += ["", "nobody recorded when this was done:"]
+        lines += [line for change in document["doubtful"] for line in _change_text(change)]
+    for version, tags in document["provenance"].items():
+        lines += ["", f"version {version}" + (":" if tags else " was deleted; the record of its move is what is left")]
+        lines += [f"  {_short(name):<16} {value}" for name, value in sorted((tags or {}).items()) if _is_ours(name)]
+    return lines
+
+
+def _diff_text(document: Mapping[str, Any]) -> list[str]:
+    lines = [document["model_name"]]
+    lines += [
+        f"  at {end['time']}: {' or '.join(map(_named, end['versions']))}"
+        for end in (document["first"], document["second"])
+    ]
+    lines += ["", "changes:" if document["changes"] else "no change in between"]
+    lines += [line for change in document["changes"] for line in _change_text(change)]
+    first, second = document["compared"]
+    if document["provenance"] is None:
+        lines += ["", "provenance cannot be compared: one of the two is no version, or was deleted"]
+    elif first != second:
+        lines += ["", f"version {first} -> version {second}:"]
+        for name, (old, new) in document["provenance"].items():
+            lines.append(f"  {_short(name):<16} {old or 'none'} -> {new or 'none'}")
+    return lines
+
+
+def _change_text(change: Mapping[str, Any]) -> list[str]:
+    fromto = f"{change['from'] or 'none'} -> {change['to'] or 'none'}"
+    if change["action"] == "unrecorded":
+        when = f"between {change['earliest']} and {change['latest']}" if change["earliest"] else change["latest"]
+        before = "" if change["earliest"] else "before "
+        return [
+            f"{before}{when}  UNRECORDED  {fromto}",
+            "  moved outside airflow-mcp (MLflow's UI, a script), or the version was deleted",
+        ]
+    judged = f"gate {change['gate_verdict']}, " if change["gate_verdict"] else ""
+    run = f"{judged}MLflow run {change['run_id']}" if change["run_id"] else ""
+    lines = [
+        f"{change['latest']}  {change['action']}  {fromto}",
+        f"  by {change['by']}: {change['reason'] or 'no reason given'}",
+    ]
+    return [*lines, f"  {run}"] if run else lines
+
+
+def _named(version: str | None) -> str:
+    return f"version {version}" if version else "no version"
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(TAG_PREFIX)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(TAG_PREFIX).replace("_", " ")
+
+
+_DOCUMENTS: Mapping[str, Callable[..., dict[str, Any]]] = {"history": _history, "at": _at, "diff": _diff}
+_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "history": _history_text,
+    "at": _at_text,
+    "diff": _diff_text,
+}
