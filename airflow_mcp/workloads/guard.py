@@ -33,7 +33,10 @@ KILL_SECONDS = 5.0
 """Time that the kernel gets to end what was killed."""
 
 _PR_SET_CHILD_SUBREAPER = 36
-_DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
+_DEFAULT_SIGNALS = (
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM),
+    *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
+)
 
 
 class Guard:
