@@ -51,7 +51,7 @@ class SignificanceRule(BaseModel):
         """Write the rule with everything that decides."""
         by = "" if self.method == "auto" else f", {self.method}"
         return (
-            f"{self.metric} better than champion by >= {self.min_effect:g} "
+            f"{self.metric} better than champion by >= {self.min_effect:.12g} "
             f"({self.confidence:.6g} confidence, >= {self.min_rows} rows{by})"
         )
 

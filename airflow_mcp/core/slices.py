@@ -334,7 +334,7 @@ def _missing(
 
 
 def _gap_rule(metric: str, gap: float) -> str:
-    return f"gap of {metric} <= {gap:g}"
+    return f"gap of {metric} <= {gap:.12g}"
 
 
 def _words(needed: int | None) -> str:

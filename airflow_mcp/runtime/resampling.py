@@ -15,7 +15,7 @@ of CPUs nor the order of the chunks changes the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,9 +27,13 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, int], Array]
 """Measures that many draws: an array of shape (draws, models), NaN where the metric is undefined."""
 
-_CHUNK_NUMBERS = 1_000_000
-"""Numbers drawn at a time; it bounds the memory of a chunk to some tens of MiB."""
+_CELLS_AT_A_TIME = 1_000_000
+"""Counts drawn at a time; it bounds the memory of a chunk to some tens of MiB."""
+_DRAWS_AT_A_TIME = 100
+"""Where rows are drawn one draw after the other."""
 _MAX_THREADS = 8
+_MIN_ROWS_FOR_THREADS = 10_000
+"""With fewer rows threads wait for each other more than they work."""
 
 
 def resample(models: Sequence[ScoredModel], metric: str, resamples: int, seed: int) -> Array:
@@ -41,16 +45,20 @@ def resample(models: Sequence[ScoredModel], metric: str, resamples: int, seed: i
     :param seed: the same seed gives the same numbers.
     :return: shape (resamples, models); NaN where a draw leaves the metric undefined.
     """
+    chunk, threads = _DRAWS_AT_A_TIME, 1
+    if len(models[0].true) >= _MIN_ROWS_FOR_THREADS:
+        threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     if metric == "roc_auc":
-        draw, size = _draw_areas(models), len(models[0].true)
+        draw = _draw_areas(models)
     elif metric in ("accuracy", "precision", "recall", "f1"):
-        draw, size = _draw_cells(models, metric)
+        draw, cells = _draw_cells(models, metric)
+        chunk = max(1, _CELLS_AT_A_TIME // cells)
     else:
-        draw, size = _draw_means(models, metric), len(models[0].true)
-    return _in_chunks(draw, resamples, max(1, _CHUNK_NUMBERS // size), seed)
+        draw = _draw_means(models, metric)
+    return _in_chunks(draw, resamples, chunk, seed, threads)
 
 
-def _in_chunks(draw: Draw, resamples: int, chunk: int, seed: int) -> Array:
+def _in_chunks(draw: Draw, resamples: int, chunk: int, seed: int, threads: int) -> Array:
     sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
     seeds = np.random.SeedSequence(seed).spawn(len(sizes))
 
@@ -58,8 +66,17 @@ def _in_chunks(draw: Draw, resamples: int, chunk: int, seed: int) -> Array:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return draw(np.random.Generator(np.random.SFC64(own)), size)
 
-    with ThreadPoolExecutor(min(_MAX_THREADS, len(os.sched_getaffinity(0)))) as threads:
-        return np.concatenate(list(threads.map(work, sizes, seeds)))
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(work, sizes, seeds)))
+
+
+def _drawn_rows(random: np.random.Generator, rows: int, draws: int) -> Iterator[Array]:
+    """Give the row numbers of each draw, in one buffer: new memory for every draw would cost more than the draw."""
+    numbers, chosen = np.empty(rows), np.empty(rows, dtype=np.int64)
+    for _ in range(draws):
+        random.random(out=numbers)
+        np.multiply(numbers, rows, out=chosen, casting="unsafe")
+        yield chosen
 
 
 # --- predicted classes ------------------------------------------------------------------------------------------------
@@ -115,8 +132,10 @@ def _draw_means(models: Sequence[ScoredModel], metric: str) -> Draw:
         columns += [centred, centred**2]
 
     def draw(random: np.random.Generator, size: int) -> Array:
-        chosen = random.integers(0, rows, (size, rows))
-        means = np.stack([column.take(chosen).mean(axis=1) for column in columns], axis=1)
+        means, taken = np.empty((size, len(columns))), np.empty(rows)
+        for number, chosen in enumerate(_drawn_rows(random, rows, size)):
+            for position, column in enumerate(columns):
+                means[number, position] = column.take(chosen, out=taken, mode="clip").mean()
         if metric == "rmse":
             return np.asarray(np.sqrt(means))
         if metric == "r2":
@@ -159,18 +178,31 @@ class Ranking:
         self.up_to = None if np.array_equal(up_to, self.below) else up_to
         """Or an equal one; None when no score is shared by a positive and a negative row."""
 
-    def wins(self, counts: Array) -> float:
+    def wins(self, counts: Array, positives: Array, scratch: Scratch) -> float:
         """Count pairs of a positive and a negative row in which the positive one has the higher score; ties are half.
 
         :param counts: how many times each row was drawn; shape (rows,), 64-bit integers.
+        :param positives: of these the positive rows'.
+        :param scratch: overwritten.
         """
-        drawn = np.empty(len(self.negatives) + 1, dtype=np.int64)
-        drawn[0] = 0
-        np.cumsum(counts.take(self.negatives), out=drawn[1:])
-        beaten = drawn.take(self.below)
+        size = len(self.negatives)
+        negatives = counts.take(self.negatives, out=scratch.taken[:size], mode="clip")
+        up_to = scratch.summed[: size + 1]
+        np.cumsum(negatives, out=up_to[1:])
+        beaten = scratch.taken[: len(self.positives)]
+        total = np.einsum("i,i", positives, up_to.take(self.below, out=beaten, mode="clip"))
         if self.up_to is None:
-            return float(counts.take(self.positives) @ beaten)
-        return float(counts.take(self.positives) @ (beaten + drawn.take(self.up_to))) / 2
+            return float(total)
+        return float(total + np.einsum("i,i", positives, up_to.take(self.up_to, out=beaten, mode="clip"))) / 2
+
+
+class Scratch:
+    """Memory that one thread uses again and again."""
+
+    def __init__(self, rows: int) -> None:
+        """Make room for so many rows."""
+        self.taken = np.empty(rows, dtype=np.int64)
+        self.summed = np.zeros(rows + 1, dtype=np.int64)
 
 
 def rankings(model: ScoredModel) -> list[Ranking]:
@@ -186,15 +218,19 @@ def _draw_areas(models: Sequence[ScoredModel]) -> Draw:
     sorted_once = [rankings(model) for model in models]
     rows = len(models[0].true)
 
-    def measure(counts: Array) -> list[float]:
+    def measure(counts: Array, scratch: Scratch) -> Array:
         areas = np.empty((len(models), len(sorted_once[0])))
         for position, of_class in enumerate(zip(*sorted_once, strict=True)):
-            positives = int(counts.take(of_class[0].positives).sum())
-            pairs = positives * (rows - positives)
-            areas[:, position] = [ranking.wins(counts) / pairs if pairs else np.nan for ranking in of_class]
-        return list(areas.mean(axis=1))
+            positives = counts.take(of_class[0].positives)
+            pairs = int(positives.sum()) * (rows - int(positives.sum()))
+            areas[:, position] = [
+                ranking.wins(counts, positives, scratch) / pairs if pairs else np.nan for ranking in of_class
+            ]
+        return np.asarray(areas.mean(axis=1))
 
     def draw(random: np.random.Generator, size: int) -> Array:
-        return np.array([measure(np.bincount(random.integers(0, rows, rows), minlength=rows)) for _ in range(size)])
+        scratch = Scratch(rows)
+        drawn = (np.bincount(chosen, minlength=rows) for chosen in _drawn_rows(random, rows, size))
+        return np.array([measure(counts, scratch) for counts in drawn])
 
     return draw

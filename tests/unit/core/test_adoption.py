@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_evidence, require_passing_report, why_not_adoptable
-from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, MetricInterval, ModelEvidence, SliceEvidence
 from airflow_mcp.core.gates import GatePolicy, evaluate_gate
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError
@@ -117,3 +117,23 @@ def test_a_pass_by_weaker_rules_is_refused() -> None:
 def test_a_report_that_is_no_pass_is_refused() -> None:
     with pytest.raises(GateRejectedError, match=r"says failed: f1 >= 0.95: 0.9 is not >= 0.95"):
         adopt_report(evidence(), evidence(), ["f1 >= 0.95"], ["f1 >= 0.95"])
+
+
+@pytest.mark.parametrize(
+    "stricter",
+    [
+        GatePolicy.parse(["f1 >= 0.9"], ["f1"]),
+        GatePolicy.parse(["f1 >= 0.9"], [], {"floors": ["f1 >= 0.5"], "min_rows": 31}),
+        GatePolicy.parse(["f1 >= 0.9"], [], {"floors": ["f1 >= 0.5"], "confidence": 0.99}),
+    ],
+    ids=["significance", "rows-of-a-slice", "confidence"],
+)
+def test_a_pass_that_knew_less_of_significance_or_slices_is_refused(stricter: GatePolicy) -> None:
+    interval = MetricInterval(method="bootstrap", low=0.8, high=0.9, confidence=0.95, standard_error=0.01)
+    part = SliceEvidence(column="sex", value="f", rows=500, candidate={"f1": 0.85}, intervals={"f1": interval})
+    found = evidence(slices=(part,))
+    policy = GatePolicy.parse(["f1 >= 0.9"], [], {"floors": ["f1 >= 0.5"]})
+    report = evaluate_gate(found, policy, model_name="fraud", created_at="2026-11-21T02:01:00+00:00")
+    require_passing_report(report, found, model_name="fraud", policy=policy)
+    with pytest.raises(EvidenceError, match="was not made by the rule f1 "):
+        require_passing_report(report, found, model_name="fraud", policy=stricter)

@@ -106,6 +106,18 @@ def test_the_page_shows_every_number_and_every_reason() -> None:
         assert shown in text, shown
 
 
+def test_rules_about_slices_and_significance_are_shown_with_the_slice_and_hostile_names_never_run() -> None:
+    policy = GatePolicy.parse([], ["f1"], {"floors": ["f1 >= 0.7"], "max_gap": {"f1": 0.1}, "by": [HOSTILE]})
+    found = evidence(HOSTILE)
+    report = evaluate_gate(found, policy, model_name="churn", created_at="2026-11-21T02:01:00+00:00")
+    page = Page(render_gate_report(report, found))
+    assert not {"script", "img"} & set(page.elements)
+    for rule in report.rules:
+        assert rule.rule in page.text
+        assert rule.slice in page.text
+        assert rule.reason in page.text
+
+
 def test_hostile_names_are_shown_and_never_run() -> None:
     _, html = render(evidence(HOSTILE), model_name=HOSTILE)
     page = Page(html)

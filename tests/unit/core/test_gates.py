@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.evidence import (
+    Comparison,
+    DatasetPin,
+    EvaluationEvidence,
+    MetricInterval,
+    ModelEvidence,
+    SliceEvidence,
+)
 from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
 from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -242,3 +249,114 @@ def test_every_bad_rule_is_named_at_once() -> None:
     assert "'accuracy = 0.92'" in str(caught.value)
     assert "'latency < fast'" in str(caught.value)
     assert "'f1 >= 0.5'" not in str(caught.value)
+
+
+def compared(low: float, high: float, metric: str = "accuracy") -> Comparison:
+    return Comparison(
+        metric=metric,
+        method="bootstrap",
+        difference=(low + high) / 2,
+        low=low,
+        high=high,
+        confidence=0.95,
+        p_value=None,
+        standard_error=(high - low) / 4,
+        rows=1000,
+        resamples=1000,
+        seed=0,
+    )
+
+
+def in_slices(*, north: int, south: int) -> tuple[SliceEvidence, ...]:
+    parts = []
+    for value, successes in (("north", north), ("south", south)):
+        interval = MetricInterval(
+            method="wilson", low=0, high=1, confidence=0.95, standard_error=0.01, successes=successes, trials=1000
+        )
+        metrics = {"accuracy": successes / 1000}
+        parts.append(
+            SliceEvidence(column="region", value=value, rows=1000, candidate=metrics, intervals={"accuracy": interval})
+        )
+    return tuple(parts)
+
+
+ALL_KINDS = GatePolicy.parse(
+    ["accuracy >= 0.8"],
+    ["accuracy", {"metric": "f1", "min_effect": 0.02}],
+    {"floors": ["accuracy >= 0.7"], "max_gap": {"accuracy": 0.1}},
+)
+
+
+def judge_all(*, f1: tuple[float, float] = (0.03, 0.05), south: int = 900) -> GateReport:
+    found = evidence(model({"accuracy": 0.9, "f1": 0.8}), champion({"accuracy": 0.85, "f1": 0.76})).model_copy(
+        update={"comparisons": (compared(0.0, 0.1), compared(*f1, "f1")), "slices": in_slices(north=900, south=south)}
+    )
+    return evaluate_gate(found, ALL_KINDS, model_name="churn", created_at="2026-11-21T02:01:00+00:00")
+
+
+def test_rules_of_all_kinds_hold_together() -> None:
+    report = judge_all()
+    assert report.verdict is Verdict.PASSED
+    assert [(rule.kind, rule.slice) for rule in report.rules] == [
+        ("threshold", ""),
+        ("significance", ""),
+        ("significance", ""),
+        ("slice_floor", "region=north"),
+        ("slice_floor", "region=south"),
+        ("slice_gap", "region"),
+    ]
+    assert GateReport.model_validate_json(report.model_dump_json(by_alias=True)) == report
+
+
+def test_rules_of_all_kinds_are_judged_after_one_has_failed_and_the_worst_decides() -> None:
+    report = judge_all(f1=(0.01, 0.05), south=500)
+    assert [rule.verdict for rule in report.rules] == [
+        Verdict.PASSED,
+        Verdict.PASSED,
+        Verdict.INCONCLUSIVE,
+        Verdict.PASSED,
+        Verdict.FAILED,
+        Verdict.FAILED,
+    ]
+    assert report.verdict is Verdict.FAILED
+    assert "accuracy >= 0.7 by every slice column" in report.reason
+    assert "[region=south]" in report.reason
+    assert "f1 better" not in report.reason
+
+
+def test_one_rule_that_an_interval_does_not_decide_makes_the_gate_inconclusive_with_the_rows_that_would() -> None:
+    report = judge_all(f1=(0.01, 0.05))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.rules[2].rows_needed is not None
+    assert f"about {report.rules[2].rows_needed} rows would decide it" in report.reason
+
+
+def test_the_rules_of_a_policy_are_those_of_its_report() -> None:
+    assert tuple(dict.fromkeys(rule.rule for rule in judge_all().rules)) == ALL_KINDS.rules()
+
+
+def test_a_gate_may_have_rules_of_one_kind_only_but_not_none() -> None:
+    assert GatePolicy.parse([], ["f1"]).rules()
+    assert GatePolicy.parse([], [], {"floors": ["f1 >= 0.5"]}).rules()
+    with pytest.raises(InvalidArgumentError, match="thresholds is empty; at least one rule is needed"):
+        GatePolicy.parse([])
+
+
+def test_every_rule_of_every_kind_that_cannot_be_read_is_named_at_once() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        GatePolicy.parse(["x"], ["latency"], {"floors": []})
+    for problem in ("threshold 'x' cannot be read", "significance[0].metric", "floors and max_gap are both empty"):
+        assert problem in str(caught.value)
+
+
+def test_a_percentage_of_a_champion_of_zero_is_inconclusive_and_says_what_to_do() -> None:
+    report = judge(evidence(model({"r2": 0.1}), champion({"r2": 0.0})), "r2 >= champion + 5%")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "the champion's r2 is 0, of which a percentage means nothing; use an absolute change" in report.reason
+
+
+def test_a_percentage_of_a_negative_champion_asks_for_more_and_not_for_less() -> None:
+    found = evidence(model({"r2": -0.51}), champion({"r2": -0.5}))
+    assert judge(found, "r2 >= champion + 2%").verdict is Verdict.FAILED
+    assert judge(found, "r2 >= champion - 2%").verdict is Verdict.PASSED
+    assert judge(found, "r2 >= champion * 1.02").verdict is Verdict.PASSED

@@ -51,6 +51,15 @@ def test_a_value_at_the_boundary_is_judged_exactly(rule: str, value: float, hold
         ("f1 >= 0.5", 2.0, 0.5),
         ("f1 <= champion * 10", 1e308, None),
         ("f1 <= champion * 10", -1e308, None),
+        ("f1 >= champion + 50%", 2.0, 3.0),
+        ("f1 >= champion - 50%", 2.0, 1.0),
+        ("r2 >= champion + 50%", -2.0, -1.0),
+        ("r2 >= champion - 50%", -2.0, -3.0),
+        ("r2 >= champion + 50%", 0.0, None),
+        ("r2 >= champion + 50%", -0.0, None),
+        ("r2 >= champion + 0%", 0.0, 0.0),
+        ("f1 >= champion + 50%", None, None),
+        ("f1 >= champion + 50%", 1.7e308, None),
     ],
 )
 def test_the_bound_is_the_champions_value_scaled_and_shifted(
@@ -79,6 +88,12 @@ def test_metric_names_of_mlflow_are_read_whole(metric: str) -> None:
         *("accuracy >= champion * -1", "accuracy >= champion + -1", "accuracy >= champion / 2", "1acc >= 1"),
         *("accuracy >= Champion", "accuracy >= challenger", "accuracy >= 0.9 or 1", "a b >= 1", "accuracy >= 0.92;"),
         *("accuracy >= champion - 0.1 * 2", "accuracy >= 0x10", "accuracy >= 1_000", "0.92 <= accuracy"),
+        *(
+            "accuracy >= champion * 2%",
+            "accuracy >= champion * 2 + 2%",
+            "accuracy >= champion + %",
+            "f1 >= champion 2%",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_text_and_what_is_allowed(text: str) -> None:
@@ -95,7 +110,9 @@ def test_a_rule_that_is_not_text_is_refused(value: object) -> None:
         parse_threshold(value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rule", ["a >= 1e999", "a >= -1e999", "a >= champion * 1e999", "a >= champion + 1e999"])
+@pytest.mark.parametrize(
+    "rule", ["a >= 1e999", "a >= -1e999", "a >= champion * 1e999", "a >= champion + 1e999", "a >= champion - 1e999%"]
+)
 def test_a_number_too_great_to_be_finite_is_refused(rule: str) -> None:
     with pytest.raises(InvalidArgumentError, match="not finite"):
         parse_threshold(rule)
@@ -106,6 +123,7 @@ def test_a_number_too_great_to_be_finite_is_refused(rule: str) -> None:
     [
         *("accuracy >= 0.92", "latency_ms < 150", "r2 > -0.5", "f1 >= champion", "f1 >= champion * 1.05"),
         *("f1 >= champion - 0.01", "f1 <= champion * 0.9 + 0.02", "accuracy >= 0.9234567891", "a >= 1e-09"),
+        *("r2 >= champion + 2%", "rmse <= champion - 0.5%"),
     ],
 )
 def test_a_rule_is_written_as_it_was_read(rule: str) -> None:

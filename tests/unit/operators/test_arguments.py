@@ -48,6 +48,9 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (EvaluateModelOperator, {**EVALUATE, "problem": "ranking"}, "problem is 'ranking'; allowed: classification, reg"),
     (EvaluateModelOperator, {**EVALUATE, "latency_calls": 0}, "latency_calls is 0; allowed: 1 or more"),
     (EvaluateModelOperator, {**EVALUATE, "dataset": None}, "dataset is None, .* target, problem, .* mean nothing then"),
+    (EvaluateModelOperator, {**EVALUATE, "comparisons": ["rmse"]}, "comparisons names rmse; allowed with problem='cla"),
+    (EvaluateModelOperator, {**EVALUATE, "comparisons": "f1"}, "comparisons must be a list of metrics or mappings"),
+    (EvaluateModelOperator, {**EVALUATE, "comparisons": [{"metric": "f1", "method": "mcnemar"}]}, "compares accuracy"),
     (EvaluationGateOperator, {**GATE, "on_failed": "stop"}, "on_failed is 'stop'; allowed: fail, skip"),
     (DriftCheckOperator, {**DRIFT, "on_inconclusive": "skip"}, "on_inconclusive is 'skip'; allowed: fail, continue"),
     (DriftCheckOperator, {**DRIFT, "numerical_method": "magic"}, "numerical_method is 'magic'; allowed: "),
@@ -81,6 +84,12 @@ def run(operator: type[ModelControlOperator], **arguments: Any) -> TaskOutcome:
         (EvaluationGateOperator, {**GATE, "thresholds": []}, "thresholds is empty; at least one rule is needed"),
         (EvaluationGateOperator, {**GATE, "thresholds": "f1 > 0"}, "thresholds must be a list of rules, got the text"),
         (EvaluationGateOperator, {**GATE, "thresholds": ["f1 = 1", "x"]}, "threshold 'x' cannot be read"),
+        (
+            EvaluationGateOperator,
+            {**GATE, "significance": [{"metric": "f1", "x": 1}]},
+            "significance[0].x: Extra inputs",
+        ),
+        (EvaluationGateOperator, {**GATE, "slices": {}}, "slices: Value error, floors and max_gap are both empty"),
         (RegisterModelOperator, {"model_name": "fraud", "source": "/tmp/model"}, "source is '/tmp/model'; allowed"),
     ],
 )
