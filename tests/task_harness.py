@@ -186,6 +186,29 @@ def run_task(
     return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator)
 
 
+def run_dag(
+    dag: DAG, *, mlflow_url: str, run_id: str = "run-1", params: Mapping[str, Any] | None = None
+) -> dict[str, TaskOutcome]:
+    """Run the tasks of a Dag one after the other, each after what it needs, until one does not succeed.
+
+    :param dag: the Dag.
+    :param mlflow_url: address of its connection ``mlflow_default``.
+    :param run_id: Airflow's run id.
+    :param params: what a person gave in the form behind "Trigger".
+    :return: outcome by task.
+    """
+    supervisor = FakeSupervisor(connections={"mlflow_default": {"host": mlflow_url}})
+    outcomes: dict[str, TaskOutcome] = {}
+    for operator in dag.topological_sort():
+        supervisor.task_state.clear()
+        given = {**dag.params.dump(), **(params or {})}
+        outcome = run_task(operator, supervisor=supervisor, run_id=run_id, params=given)
+        outcomes[operator.task_id] = outcome
+        if outcome.state != "success":
+            break
+    return outcomes
+
+
 def _consumed(events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Any]:
     """Write the events as Airflow hands them to a task of the Dag run that they triggered."""
     from airflow.sdk.api.datamodels._generated import AssetEventDagRunReference

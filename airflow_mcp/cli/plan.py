@@ -78,12 +78,12 @@ def _triggers(plan: PipelinePlan) -> Iterator[str]:
 def _task_lines(task: PlannedTask) -> Iterator[str]:
     after = f" after {', '.join(task.needs)}" if task.needs else ""
     yield f"{task.task_id}{after}"
-    yield f"    from              {task.origin}"
+    yield f"    from                 {task.origin}"
     if task.timeout:
-        yield f"    limit             {task.timeout} s"
+        yield f"    limit                {task.timeout} s"
     for name, value in sorted(task.arguments.items()):
         if value not in (None, [], {}) and not isinstance(value, Template):
-            yield f"    {name:<17} {_text(value)}"
+            yield f"    {name:<20} {_text(value)}"
 
 
 def _text(value: Any) -> str:

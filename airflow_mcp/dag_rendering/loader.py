@@ -1,6 +1,7 @@
 """ModelPipeline files of a folder, read and checked without Airflow. Nothing in a file is executed.
 
-A file is a pipeline by its ``kind``; other YAML files beside it (config of trainings, ``defaults.yaml``) are none.
+A file is a pipeline by its ``kind``; other YAML files beside it (config of trainings, ``defaults.yaml``) are none. An
+empty file is an error: it may have been a pipeline, whose Dag must not vanish silently.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from airflow_mcp.core.plan.entities import FILLED_IN, PipelineFile
 from airflow_mcp.core.plan.tasks import merge
 from airflow_mcp.core.spec.checks import Subject, check
 from airflow_mcp.core.spec.credentials import credential_problems
-from airflow_mcp.core.spec.document import MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document
+from airflow_mcp.core.spec.document import EMPTY, MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document
 from airflow_mcp.core.spec.environment import Expansion, check_environment, with_defaults, with_overlay
 from airflow_mcp.core.spec.pipeline import CONFIG_FILE, Environments, ModelPipeline
 from airflow_mcp.core.spec.validation import problem_at, validate
@@ -229,7 +230,8 @@ class _Loading:
         name = self._path.relative_to(self._root).as_posix()
         data = self._files.read(self._path, SpecProblem(name, 1, 1, "", ""))
         document = read_document(data, name, self._problems)
-        if not must_be_one and not looks_like_a_pipeline(document, data):
+        is_empty = any(problem.message == EMPTY for problem in self._problems)  # it may have been a pipeline before
+        if not must_be_one and not is_empty and not looks_like_a_pipeline(document, data):
             return None
         if document is None:
             raise PipelineSpecError(self._problems)

@@ -90,6 +90,7 @@ class RunStepOperator(WorkloadOperator):
         source = None if self.source is None else code_source("source", self.source)
         inputs = WorkloadInputs(command, code_commit=source.pinned if source else "", image=self.image or "")
         work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
+        folder = self._folder()
         experiment_id = self.hook.get_or_create_experiment(experiment)
         for done in self.attempts(experiment_id, work):
             if done.status == "FINISHED":
@@ -109,7 +110,7 @@ class RunStepOperator(WorkloadOperator):
                 identity=work,
                 model_name=self.model_name,
                 source=self.source_of(source),
-                folder=self._folder(),
+                folder=folder,
             ),
         )
 
@@ -138,6 +139,11 @@ class RunStepOperator(WorkloadOperator):
         return tuple(command)
 
     def _folder(self) -> str:
+        if self.folder and self.backend.ships_files:
+            raise InvalidArgumentError(
+                f"folder is {self.folder!r}, which a pod cannot see; give the code as source (a Git repository), or "
+                "take runtime='local'. Nothing was started"
+            )
         if self.folder and not Path(self.folder).is_dir():
             raise InvalidArgumentError(f"folder is {self.folder!r}, which is no folder here; nothing was started")
         return self.folder

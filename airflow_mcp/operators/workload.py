@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_mcp import settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
+from airflow_mcp.core.connection_values import connection_values
 from airflow_mcp.core.dataset import dvc_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
@@ -31,7 +32,7 @@ from airflow_mcp.exceptions import (
     WorkloadLostError,
     WorkloadTimeoutError,
 )
-from airflow_mcp.hooks.connection_values import connection_values, read_connection_values
+from airflow_mcp.hooks.connection_values import read_connection_values
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.operators.base import ModelControlOperator, now
 from airflow_mcp.workloads.base import WorkloadBackend

@@ -204,6 +204,13 @@ def test_a_step_runs_in_a_folder_of_this_machine(world: World, tmp_path: Path) -
     assert "is no folder here" in str(refused.error)
 
 
+def test_a_folder_of_this_machine_is_refused_for_a_pod_before_anything_starts(world: World, tmp_path: Path) -> None:
+    refused = step(world, ["true"], folder=str(tmp_path), runtime="kubernetes")
+    assert refused.state == "failed"
+    assert "which a pod cannot see; give the code as source" in str(refused.error)
+    assert world.runs() == []
+
+
 def test_a_step_that_fails_leaves_a_failed_run_with_its_last_lines(world: World, repository: Repository) -> None:
     commit = repository.commit("x = (", "jobs/train.py")
     outcome = step(world, [sys.executable, "-m", "py_compile", "train.py"], source=source(repository, commit))

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
 
 from airflow_mcp.core import contract
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import render
 from tests.mlflow_world import World
-from tests.task_harness import FakeSupervisor, run_task
+from tests.task_harness import run_dag
 
 pytestmark = pytest.mark.integration
 
@@ -58,20 +57,13 @@ class Pipeline:
         self.file = folder / "pipeline.yaml"
         self.file.write_text(FILE.format(name=world.experiment))
 
-    def dag(self) -> DAG:
-        return render(plan_pipeline(load_pipeline_file(self.file)))
-
     def run(self, run_id: str, **params: Any) -> dict[str, dict[str, Any]]:
         """Run all tasks; give the results by task."""
-        dag = self.dag()
-        supervisor = FakeSupervisor(connections={"mlflow_default": {"host": self.world.url}})
-        results: dict[str, dict[str, Any]] = {}
-        for operator in dag.topological_sort():
-            supervisor.task_state.clear()
-            outcome = run_task(operator, supervisor=supervisor, run_id=run_id, params={**dag.params.dump(), **params})
-            assert outcome.state == "success", (operator.task_id, outcome.error)
-            results[operator.task_id] = outcome.result
-        return results
+        dag = render(plan_pipeline(load_pipeline_file(self.file)))
+        outcomes = run_dag(dag, mlflow_url=self.world.url, run_id=run_id, params=params)
+        for task_id, outcome in outcomes.items():
+            assert outcome.state == "success", (task_id, outcome.error)
+        return {task_id: outcome.result for task_id, outcome in outcomes.items()}
 
 
 def trained(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

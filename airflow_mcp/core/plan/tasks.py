@@ -162,16 +162,18 @@ class TaskPlanner:
 
     def _workload(
         self,
+        stage: BuildStage | TrainStage | EvaluateStage | CustomStage | None,
         image: str | None,
         resources: WorkloadResources | None,
-        env: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         spec = self._spec
+        env = stage.env if isinstance(stage, CustomStage) else {}
         given = {
             "runtime": spec.runtime,
             "image": image,
             "workload_resources": _resources(resources or spec.resources),
-            "env": {**spec.env, **(env or {})},
+            "env": {**spec.env, **env},
+            "connection_env": {**spec.secret_env, **(stage.secret_env if stage else {})},
             "kubernetes": spec.kubernetes,
         }
         return {name: value for name, value in given.items() if value}
@@ -191,11 +193,6 @@ class TaskPlanner:
     def _folder(self) -> str:
         code = self._spec.source_code
         return os.path.normpath(os.path.join(self._file.folder, code.url, code.path or ""))  # noqa: PTH118
-
-    @property
-    def _in_folder(self) -> tuple[str, ...]:
-        """What makes a command start in the folder of the code, where it is not fetched from Git."""
-        return () if self.source is not None else ("env", "-C", self._folder())
 
     def _script(self, candidate: Candidate | None) -> str:
         script = (candidate.training_script if candidate else None) or self._spec.training_script
@@ -253,21 +250,20 @@ class TaskPlanner:
     def _build(self) -> PlannedTask:
         stage: BuildStage = self._stage("build")
         command = stage.command or ("python", "-m", "py_compile", self._spec.training_script)
-        return self._step("build", stage, command, self._workload(self._build_image, stage.resources))
+        return self._step("build", stage, command, self._build_image)
 
     def _custom(self, stage: CustomStage) -> PlannedTask:
-        workload = self._workload(stage.image or self._spec.image, stage.resources, stage.env)
-        return self._step("step", stage, stage.command, workload)
+        return self._step("step", stage, stage.command, stage.image or self._spec.image)
 
     def _step(
-        self, kind: TaskKind, stage: BuildStage | CustomStage, command: tuple[str, ...], workload: dict[str, Any]
+        self, kind: TaskKind, stage: BuildStage | CustomStage, command: tuple[str, ...], image: str | None
     ) -> PlannedTask:
         arguments = {
             "experiment": self.experiment,
-            "command": [*self._in_folder, *command],
+            "command": list(command),
             "enabled": _runs(stage.name),
-            **self._checkout,
-            **workload,
+            **(self._checkout or {"folder": self._folder()}),
+            **self._workload(stage, image, stage.resources),
         }
         origin = self._file.origin("spec", "stages", self._named[stage.name][1])
         return PlannedTask(
@@ -292,7 +288,7 @@ class TaskPlanner:
             "reason": Reference(BEGIN, "reason"),
             "adopt_run_id": _adopted(candidate.name if candidate else "run_id"),
             **self._checkout,
-            **self._workload(image, resources),
+            **self._workload(stage, image, resources),
         }
         pinned = (PIN_DATA,) if self._spec.data else ()
         return PlannedTask(
@@ -322,7 +318,7 @@ class TaskPlanner:
             "model_name": self.model_name,
             "latency_calls": stage.latency_calls,
             "adopt": _adopts("evaluate"),
-            **self._workload(stage.image, stage.resources),
+            **self._workload(stage, stage.image, stage.resources),
         }
         if data is not None and data.evaluates:
             arguments |= {

@@ -17,7 +17,7 @@ from airflow_mcp.core.pod import PodOptions
 from airflow_mcp.core.spec.document import FieldPath, Node
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline, PipelineSpec
-from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, EvaluateStage, GateStage
+from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
 from airflow_mcp.core.spec.triggers import OnModelChange
 from airflow_mcp.core.spec.validation import in_words, nearest, problem_at
 from airflow_mcp.core.thresholds import parse_threshold
@@ -234,6 +234,30 @@ def _keys(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield f"{before}{name}"
 
 
+def _secrets(subject: Subject) -> Found:
+    spec = subject.spec
+    if both := sorted(spec.env.keys() & spec.secret_env.keys()):
+        yield ("spec", "secretEnv", both[0]), f"{both[0]} is in env too; name each variable in one of them"
+    for index, stage in enumerate(spec.stages):
+        own_env, own_secrets = (getattr(stage, name, {}) for name in ("env", "secret_env"))
+        both = sorted((own_env.keys() & {*spec.secret_env, *own_secrets}) | (own_secrets.keys() & spec.env.keys()))
+        if both:
+            yield ("spec", "stages", index), f"{both[0]} is both in env and in secretEnv; name it in one of them"
+
+
+def _local_code(subject: Subject) -> Found:
+    spec = subject.spec
+    if spec.source_code.is_remote or spec.runtime != "kubernetes":
+        return
+    for index, stage in enumerate(spec.stages):
+        if isinstance(stage, BuildStage | CustomStage):
+            message = (
+                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.url}; put the code "
+                "into Git and name its URL in sourceCode, or take runtime: local"
+            )
+            yield ("spec", "stages", index), message
+
+
 def _kubernetes(subject: Subject) -> Found:
     for name, value in subject.spec.kubernetes.items():
         try:
@@ -269,6 +293,8 @@ RULES: tuple[Callable[[Subject], Found], ...] = (
     _data,
     _triggers,
     _params,
+    _secrets,
+    _local_code,
     _kubernetes,
     _retries,
     _release,

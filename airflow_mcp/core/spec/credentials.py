@@ -21,7 +21,10 @@ _TOKENS_OF_TEXT = re.compile(r"(^|_)(pad|mask|eos|bos|unk|cls|sep|special|start|
 _OPTION = re.compile(r"--?([A-Za-z][\w-]*)=(.+)")
 _PLACES = ("config", "env", "arguments", "command", "pod_kwargs")
 """Fields below which names and values are the user's own."""
-_IN_PROD = "looks like a credential in plain text, which prod refuses; keep it in a secret store or a connection"
+_IN_PROD = (
+    "looks like a credential in plain text, which prod refuses; keep it in an Airflow connection and name that in "
+    "secretEnv"
+)
 
 
 def credential_problems(document: Node, environment: str) -> Iterator[SpecProblem]:

@@ -16,6 +16,8 @@ import yaml
 from airflow_mcp.exceptions import SpecProblem
 
 MAX_BYTES = 1024 * 1024
+EMPTY = "the file is empty"
+"""The problem of a file that holds nothing, or comments only."""
 MAX_DEPTH = 50
 _MAX_DIGITS = 100
 _MAX_SHOWN = 500
@@ -199,7 +201,7 @@ class _Reader:
             self._add(Place(self._file, *place), f"this is not YAML: {_in_words(error)}")
             raise _Unusable from None
         if self._root is None or self._root.content is None:
-            self._add(Place(self._file, 1, 1), "the file is empty")
+            self._add(Place(self._file, 1, 1), EMPTY)
             raise _Unusable
         return self._root
 

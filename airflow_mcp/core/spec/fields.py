@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic.types import Strict
 
+from airflow_mcp.core.connection_values import REFERENCE_WORDS, is_reference
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _QUANTITY = re.compile(r"\d{1,12}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?")
@@ -53,6 +55,12 @@ def _with_unit(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         message = f"{value} has no unit; allowed: a whole number and s, m, h or d, for example 30m"
         raise ValueError(message)  # noqa: TRY004 -- pydantic turns ValueError into a problem
+    return value
+
+
+def _connection_value(value: Any) -> Any:
+    if not is_reference(value):  # it may be the secret itself, so it is not repeated
+        raise ValueError(f"does not say where the value is kept (it is not shown here); allowed: {REFERENCE_WORDS}")
     return value
 
 
@@ -100,6 +108,10 @@ StageName = Annotated[str, StringConstraints(pattern=_STAGE_NAME, max_length=60)
 _VARIABLE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 VariableName = Annotated[str, StringConstraints(pattern=_VARIABLE_NAME, max_length=200)]
 """Name of an environment variable."""
+ConnectionReference = Annotated[str, BeforeValidator(_connection_value)]
+"""Where a secret is kept: ``<connection>.<field>``."""
+SecretVariables = dict[VariableName, ConnectionReference]
+"""Environment variables whose values are kept in Airflow connections."""
 _METRIC_NAME = r"^[A-Za-z_][A-Za-z0-9_./@]*$"
 MetricName = Annotated[str, StringConstraints(pattern=_METRIC_NAME, max_length=200)]
 """Name of a metric."""

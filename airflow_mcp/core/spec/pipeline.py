@@ -14,6 +14,7 @@ from airflow_mcp.core.spec.fields import (
     PodSettings,
     RelativePath,
     Runtime,
+    SecretVariables,
     SpecModel,
     Text,
     VariableName,
@@ -93,6 +94,7 @@ class Overlay(SpecModel):
     resources: WorkloadResources | None = Field(None, description="What steps may use.")
     kubernetes: PodSettings | None = Field(None, description="Pod options, merged over spec.kubernetes.")
     env: dict[VariableName, str] | None = Field(None, description="Variables, merged over spec.env.")
+    secret_env: SecretVariables | None = Field(None, description="Secret variables, merged over spec.secretEnv.")
     triggers: tuple[Trigger, ...] | None = Field(None, description="Triggers, in place of spec.triggers.")
     retries: Retries | None = Field(None, description="Retries, in place of spec.retries.")
     timeouts: Timeouts | None = Field(None, description="Time limits, in place of spec.timeouts.")
@@ -130,6 +132,9 @@ class PipelineSpec(SpecModel):
     resources: WorkloadResources = Field(WorkloadResources(), description="What steps may use.")
     kubernetes: PodSettings = Field(default={}, description="Pod options, by their names in docs/kubernetes.md.")
     env: dict[VariableName, str] = Field(default={}, description="Variables of every step; no credentials.")
+    secret_env: SecretVariables = Field(
+        default={}, description='Secret variables of every step: name to "<connection>.<field>".'
+    )
     triggers: tuple[Trigger, ...] = Field(default=(), description="What starts it. Default: a person only.")
     catchup: Flag = Field(False, description="Whether missed times of cron are made up for.")
     candidates: tuple[Candidate, ...] = Field(default=(), description="Trainings of which the best goes on.")

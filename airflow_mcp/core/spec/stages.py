@@ -15,6 +15,7 @@ from airflow_mcp.core.spec.fields import (
     MetricName,
     Quantity,
     RelativePath,
+    SecretVariables,
     SpecModel,
     StageName,
     Text,
@@ -56,6 +57,9 @@ class BuildStage(_Stage):
         None, min_length=1, description="Command to run in the source. Default: compile the training script."
     )
     resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
+    secret_env: SecretVariables = Field(
+        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
+    )
 
 
 class TrainStage(_Stage):
@@ -69,6 +73,9 @@ class TrainStage(_Stage):
     )
     on_unchanged: Literal["train", "reuse"] = Field(
         "reuse", description="reuse: skip a training whose code, config, data and image have been concluded on before."
+    )
+    secret_env: SecretVariables = Field(
+        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
     )
 
 
@@ -84,6 +91,9 @@ class EvaluateStage(_Stage):
     slices: tuple[Text, ...] = Field(default=(), description="Columns by whose values the metrics are repeated.")
     latency_calls: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
         200, description="How many single rows are predicted one by one to measure latency."
+    )
+    secret_env: SecretVariables = Field(
+        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
     )
 
 
@@ -128,6 +138,9 @@ class CustomStage(_Stage):
     command: tuple[Text, ...] = Field(min_length=1, description="Command to run in the source.")
     image: ExpandableText | None = Field(None, description="Container image. Default: spec.image.")
     env: dict[VariableName, str] = Field(default={}, description="Environment variables; no credentials.")
+    secret_env: SecretVariables = Field(
+        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
+    )
     resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
 
 

@@ -94,10 +94,10 @@ class TestPlan:
         told = capsys.readouterr().out
         for part in (
             "cron 0 2 * * * (UTC, no catch-up); commit (url https://github.com/team/ml-fraud-v3",
-            "build after begin\n    from              fraud_detection.yaml:12",
-            "image             tensorflow:2.12",
-            'thresholds        ["accuracy >= 0.92","latency_ms <= 150"]',
-            "promote after register, gate, begin\n    from              filled in: a version that passed the gate",
+            "build after begin\n    from                 fraud_detection.yaml:12",
+            "image                tensorflow:2.12",
+            'thresholds           ["accuracy >= 0.92","latency_ms <= 150"]',
+            "promote after register, gate, begin\n    from                 filled in: a version that passed the gate",
         ):
             assert part in told
 

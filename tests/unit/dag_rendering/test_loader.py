@@ -222,6 +222,22 @@ MISTAKES = [
     ),
     ("slices: [country]", "slices: country", "64:15: spec.stages[3].slices: is 'country'; allowed: a list"),
     ('"f1 >= champion - 0.01"', "f1 is good", "66:20: spec.stages[4].thresholds[0]: threshold 'f1 is good' cannot b"),
+    ("  env:\n", "  secretEnv: {KEY: hunter2}\n  env:\n", "35:20: spec.secretEnv.KEY: does not say where the value is"),
+    (
+        "  env:\n",
+        "  secretEnv: {KEY: 12345}\n  env:\n",
+        "35:20: spec.secretEnv.KEY: does not say where the value is kept",
+    ),
+    (
+        "  env:\n",
+        "  secretEnv: {OMP_NUM_THREADS: a.login}\n  env:\n",
+        "35:32: spec.secretEnv.OMP_NUM_THREADS: OMP_NUM_THREADS is in env too; name each variable in one of them",
+    ),
+    (
+        "      needs: [build]",
+        "      secretEnv: {OMP_NUM_THREADS: a.login}",
+        "56:7: spec.stages[1]: OMP_NUM_THREADS is both in env and in secretEnv; name it in one of them",
+    ),
     ("attempts: 3", "attempts: 99", "67:23: spec.retries.attempts: is 99; allowed: at most 20"),
     ("delay: 30s", "delay: 30m", "67:12: spec.retries: maxDelay 5m is shorter than delay 30m"),
     (
@@ -294,6 +310,17 @@ def test_what_an_overlay_hides_must_be_right_too(write: Write) -> None:
 def test_fields_must_fit_together(write: Write, old: str, new: str, problem: str) -> None:
     found = problems(write("fraud.yaml", changed(FRAUD, old, new)))
     assert any(each.startswith(problem) for each in found), found
+
+
+@pytest.mark.parametrize("stage", ["{name: build}", "{name: own, command: [make]}"])
+def test_a_pod_cannot_run_the_code_of_a_folder(write: Write, stage: str) -> None:
+    write("code/train.py", "")
+    text = changed(changed(FRAUD, "https://github.com/team/ml-fraud-v3", "code"), "    - onCommit: true\n", "")
+    text = changed(text, "    - name: build\n      image: tensorflow:2.12", f"    - {stage}")
+    (found,) = problems(write("f.yaml", text.replace("  stages:", "  runtime: kubernetes\n  stages:")))
+    assert found.startswith("f.yaml:12:7: spec.stages[0]: '")
+    assert "would run in a pod, which cannot see the folder code; put the code into Git" in found
+    assert load_pipeline_file(write("f.yaml", text), "test", variables={})
 
 
 @pytest.mark.parametrize("trigger", ["true", "{alias: champion}", "{model: fraud-detection-pipeline}"])
@@ -505,6 +532,18 @@ class TestFolders:
         (broken,) = load_pipeline_folder(tmp_path)
         assert isinstance(broken, BrokenPipeline)
         assert problem in str(broken.error)
+
+    @pytest.mark.parametrize("text", ["", "# retired\n", "---\n", "null\n"])
+    def test_an_emptied_file_is_a_mistake_because_it_may_have_been_a_pipeline(
+        self, write: Write, tmp_path: Path, text: str
+    ) -> None:
+        write("defaults.yaml", "spec: {}\n")
+        write("a.yaml", FRAUD)
+        write("b.yaml", text)
+        good, broken = load_pipeline_folder(tmp_path)
+        assert isinstance(good, LoadedPipeline)
+        assert isinstance(broken, BrokenPipeline)
+        assert str(broken.error) == "b.yaml:1:1: the file is empty"
 
     def test_two_pipelines_of_one_name_are_both_refused(self, write: Write, tmp_path: Path) -> None:
         write("a.yaml", FRAUD)

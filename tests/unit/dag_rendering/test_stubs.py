@@ -87,10 +87,11 @@ def test_comparing_says_what_would_change_and_changes_nothing(dags: Path) -> Non
     assert [stub.path.name for stub in compare_stubs(found, dags).written] == ["mcp_fraud.py"]
 
 
-def test_a_broken_file_keeps_its_stub_and_gets_no_new_one(dags: Path) -> None:
+@pytest.mark.parametrize("broken", ["kind: ModelPipeline\nspec: [", ""])
+def test_a_broken_file_keeps_its_stub_and_gets_no_new_one(dags: Path, broken: str) -> None:
     path = pipeline(dags, "fraud.yaml")
     write(dags)
-    path.write_text("kind: ModelPipeline\nspec: [")
+    path.write_text(broken)
     pipeline(dags, "new.yaml", text="kind: ModelPipeline\nspec: [")
     assert write(dags).is_in_step
     assert list(stubs(dags)) == ["mcp_fraud.py"]

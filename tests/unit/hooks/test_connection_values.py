@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from airflow.sdk.log import redact
 
+from airflow_mcp.core.connection_values import connection_values
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.hooks.connection_values import connection_values, read_connection_values
+from airflow_mcp.hooks.connection_values import read_connection_values
 
 WAREHOUSE = {
     "conn_type": "postgres",

@@ -204,11 +204,26 @@ def test_code_in_a_folder_is_an_absolute_path_and_has_no_commit(plan: Plan, tmp_
     (tmp_path / "code/train.py").write_text("")
     stages = GATE.replace("[{", "[{name: build}, {name: own, command: [make]}, {", 1)
     found = plan(SMALL.replace("https://example.com/team/small", "code") + stages)
-    assert found.task("own").arguments["command"] == ["env", "-C", str(tmp_path / "code"), "make"]
-    assert found.task("build").arguments["command"][:3] == ["env", "-C", str(tmp_path / "code")]
+    assert found.task("own").arguments["command"] == ["make"]
+    for name in ("own", "build"):
+        assert found.task(name).arguments["folder"] == str(tmp_path / "code")
     assert found.task("train").arguments["script"] == str(tmp_path / "code/train.py")
     assert "source" not in found.task("train").arguments
     assert found.task("begin").arguments["source"] is None
+
+
+def test_secrets_go_to_the_steps_that_they_are_named_for(plan: Plan) -> None:
+    own = "{name: own, command: [make], secretEnv: {KEY: lake.extra.key, USER: lake.login}}"
+    everywhere = "  secretEnv: {USER: warehouse.login}\n"
+    found = plan(SMALL + everywhere + GATE.replace("[{", f"[{{name: train, secretEnv: {{A: a.uri}}}}, {own}, {{", 1))
+    given = {
+        task.task_id: task.arguments["connection_env"] for task in found.tasks if "connection_env" in task.arguments
+    }
+    assert given == {
+        "train": {"USER": "warehouse.login", "A": "a.uri"},
+        "evaluate": {"USER": "warehouse.login"},
+        "own": {"USER": "lake.login", "KEY": "lake.extra.key"},
+    }
 
 
 def test_fields_of_the_form_replace_values_of_the_config() -> None:
