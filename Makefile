@@ -37,7 +37,8 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
 	  echo "  kind create cluster && make image && kind load docker-image $(IMAGE)"; \
 	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
-	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m kubernetes $(PYTEST_FLAGS) tests/kubernetes
+	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(PARALLEL) --no-loadscope-reorder -m kubernetes $(PYTEST_FLAGS) \
+	  tests/kubernetes
 
 image:  ## the image of workloads, built with Docker
 	docker build $(DOCKER_BUILD_FLAGS) --target runtime --tag $(IMAGE) .

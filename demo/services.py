@@ -135,7 +135,11 @@ class MlflowServer(Service):
                 *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
             ],
             folder=folder,
-            env={"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            env={
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "DO_NOT_TRACK": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody asks for anything
+            },
             health_url=f"{self.url}/health",
         )
 

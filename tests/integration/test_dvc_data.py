@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
@@ -21,40 +19,14 @@ from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.runtime.datasets import load_dataset, verified_file
 from airflow_mcp.runtime.dvc_data import fetch_dvc
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
+from tests.dvc_repository import FIRST, DvcRepository
+from tests.git_server import LOGIN, PASSWORD, GitHttpServer
 from tests.mlflow_world import REST_TRAINING, World
 from tests.task_harness import TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 
-FIRST, SECOND = "a,b\n1,2\n3,4\n", "a,b\n5,6\n"
-
-
-class DvcRepository(Repository):
-    """A repository whose file ``data/train.csv`` and folder ``more`` are tracked by DVC, in a remote beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.remote = folder.with_name("remote")
-        self._dvc("init")
-        self._dvc("remote", "add", "--default", "store", str(self.remote))
-        self.first = self.data(FIRST)
-
-    def data(self, text: str) -> str:
-        """Write, track, push and commit data; give the commit."""
-        for path in (self.folder / "data/train.csv", self.folder / "more/part.csv"):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        self._dvc("add", "data/train.csv", "more")
-        self._dvc("push")
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", "data")
-        return self.git("rev-parse", "HEAD")
-
-    def _dvc(self, *arguments: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=self.folder, check=True, capture_output=True
-        )
+SECOND = "a,b\n5,6\n"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -23,6 +24,7 @@ from kubernetes.client.exceptions import ApiException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.fakes.tcp_gate import TcpGate
 from tests.forked import ForkedTask
@@ -33,7 +35,19 @@ HOST = os.environ.get("AIRFLOW_MCP_TEST_HOST", "172.17.0.1")
 """Where pods find a server that runs beside the tests; the default is Docker's bridge."""
 IMAGE = os.environ.get("AIRFLOW_MCP_TEST_IMAGE", "airflow-mcp/runtime:dev")
 SMALL: Mapping[str, Any] = {"cpu": "100m", "memory": "128Mi", "poll_interval": 1, "termination_grace_period": 2}
-DEADLINE_SECONDS = 90
+DEADLINE_SECONDS = 180
+HOLD = """
+import json, os, time, urllib.request
+
+def is_let_go():
+    run = "/api/2.0/mlflow/runs/get?run_id=" + os.environ["AIRFLOW_MCP_RUN_ID"]
+    with urllib.request.urlopen(os.environ["MLFLOW_TRACKING_URI"] + run, timeout=30) as answer:
+        return any(tag["key"] == "go" for tag in json.load(answer)["run"]["data"]["tags"])
+
+while not is_let_go():
+    time.sleep(0.5)
+"""
+"""Code for a pod that goes on when the test says so: see :func:`let_go`."""
 
 
 class Cluster:
@@ -41,19 +55,18 @@ class Cluster:
 
     def __init__(self) -> None:
         config.load_kube_config()
-        self.connect()
+        self.api = client.CoreV1Api(client.ApiClient())
         self.namespace = f"airflow-mcp-{uuid.uuid4().hex[:8]}"
 
-    def connect(self) -> None:
-        """Use connections of its own: those of the parent are not for a forked process."""
-        self.api = client.CoreV1Api(client.ApiClient())
-
-    def open(self) -> None:
+    def __enter__(self) -> Self:
         """Create the namespace; pods can be created once its service account is there."""
         self.api.create_namespace({"metadata": {"name": self.namespace}})
         wait_for(lambda: bool(self.api.list_namespaced_service_account(self.namespace).items), "a service account")
+        return self
 
-    def close(self) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Delete the namespace with everything in it; that goes on in the background."""
         self.api.delete_namespace(self.namespace)
 
@@ -110,7 +123,7 @@ class Cluster:
     @contextmanager
     def cordoned(self) -> Iterator[None]:
         """Let no node take new pods for a while, one test at a time; nodes that took none before stay as they are."""
-        with (Path(tempfile.gettempdir()) / f"{self.namespace}.lock").open("w") as lock:
+        with (Path(tempfile.gettempdir()) / "airflow-mcp-cordon.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             names = [node.metadata.name for node in self.api.list_node().items if not node.spec.unschedulable]
             try:
@@ -209,6 +222,11 @@ def training(before: str = "", after: str = "") -> list[str]:
     :param after: Python code that runs when the MLflow run is finished.
     """
     return ["python", "-I", "-S", "-u", "-c", f"{before}\n{REST_TRAINING}\n{after}", "model"]
+
+
+def let_go(hook: MlflowHook, run: Run) -> None:
+    """Let the pod of a run go on from its ``HOLD``."""
+    hook.set_tag(run.run_id, "go", "1")
 
 
 def shell(script: str) -> list[str]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.services import MlflowServer
-from tests.kubernetes.lanes import Lanes
 
 if TYPE_CHECKING:
     from tests.kubernetes.cluster import Cluster, PodWorld
@@ -37,10 +36,8 @@ def cluster() -> Iterator[Cluster]:
     """A namespace of its own in the cluster."""
     from tests.kubernetes.cluster import Cluster
 
-    cluster = Cluster()
-    cluster.open()
-    yield cluster
-    cluster.close()
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -64,11 +61,8 @@ def lonely_world(pod_mlflow: MlflowServer, tmp_path: Path) -> Iterator[PodWorld]
     """A world in a namespace of its own, for tests of what looks at every pod of a namespace."""
     from tests.kubernetes.cluster import Cluster
 
-    cluster = Cluster()
-    cluster.open()
-    with opened_world(cluster, pod_mlflow.url, tmp_path) as world:
+    with Cluster() as cluster, opened_world(cluster, pod_mlflow.url, tmp_path) as world:
         yield world
-    cluster.close()
 
 
 @contextmanager
@@ -83,60 +77,3 @@ def opened_world(cluster: Cluster, url: str, folder: Path) -> Iterator[PodWorld]
         world.hook.close()
         for pod in cluster.pods(world.dag_id):
             cluster.delete(pod.metadata.name)
-
-
-# --- tests side by side -------------------------------------------------------------------------------------------
-
-LANES = pytest.StashKey[Lanes]()
-
-
-def mostly_waits(item: pytest.Item) -> bool:
-    """Whether a test needs a world and nothing else: then it may run beside others, in another process."""
-    if not isinstance(item, pytest.Function) or item.get_closest_marker("kubernetes") is None:
-        return False
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return set(item._fixtureinfo.argnames) - set(parameters) == {"world"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Take the result of a test from the lanes; the first that is asked for starts them."""
-    waiting = [item for item in pyfuncitem.session.items if mostly_waits(item)]
-    if pyfuncitem not in waiting or len(waiting) < 2 or pyfuncitem.config.getoption("usepdb"):
-        return None
-    session = pyfuncitem.session
-    if LANES not in session.stash:
-        session.stash[LANES] = start_lanes(waiting, pyfuncitem.funcargs["world"])
-    session.stash[LANES].require(pyfuncitem)
-    return True
-
-
-def start_lanes(items: list[pytest.Function], world: PodWorld) -> Lanes:
-    """Import what every process needs before there are several, and start them."""
-    from airflow_mcp.triggers import replicas  # noqa: F401
-    from airflow_mcp.workloads import kubernetes_replicas  # noqa: F401
-
-    def perform(item: pytest.Function) -> None:
-        folder = world.folder / item.name.replace("/", "-")
-        folder.mkdir()
-        world.cluster.connect()
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        with opened_world(world.cluster, world.url, folder) as own:
-            item.obj(world=own, **parameters)
-
-    return Lanes(items, perform, world.folder)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End what is still under way when the tests are stopped."""
-    if LANES in session.stash:
-        session.stash[LANES].close()
-
-
-@pytest.fixture
-def apiserver_pid() -> int:
-    """Process of the cluster's API server, for tests that stop it for a while."""
-    text = os.environ.get("AIRFLOW_MCP_TEST_APISERVER_PID", "")
-    if not text:
-        pytest.skip("AIRFLOW_MCP_TEST_APISERVER_PID is not set: it names the process of kube-apiserver on this machine")
-    return int(text)

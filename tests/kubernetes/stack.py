@@ -73,6 +73,7 @@ def airflow_with_pods(
         "PYTHONPATH": str(ROOT),
         "AIRFLOW__AIRFLOW_MCP__KUBERNETES_DEFAULTS": str(defaults),
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the API server is slow while everything starts
     }
     with AirflowStack(folder / "airflow", dags, env=environment) as stack:
         yield stack
@@ -88,6 +89,11 @@ def killed(service: AirflowService) -> Iterator[None]:
         yield
     finally:
         service.start()
+
+
+def wait_until_watched(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> None:
+    """Wait until the triggerer has taken up a deferred task: what a person does before that, it never hears of."""
+    wait_for(lambda: "Checking pod" in api.task_log(dag_id, run_id, task_id), f"the trigger of {task_id}")
 
 
 def wait_until_deferred(api: AirflowApi, dag_id: str, run_id: str) -> None:

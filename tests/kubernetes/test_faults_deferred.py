@@ -1,14 +1,12 @@
-"""A real Airflow with deferred pods: triggerer killed, task ended by a person, Kubernetes silent, logs complete."""
+"""A real Airflow with deferred pods: triggerer killed, task ended by a person, logs complete, leftovers swept up."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -18,20 +16,19 @@ from airflow_mcp.hooks.mlflow import MlflowHook
 from demo.airflow_api import AirflowApi
 from demo.airflow_stack import AirflowStack
 from demo.services import MlflowServer
-from tests.kubernetes.cluster import Cluster, training, wait_for
-from tests.kubernetes.stack import airflow_with_pods, killed, wait_until_deferred
+from tests.kubernetes.cluster import HOLD, Cluster, let_go, shell, training, wait_for
+from tests.kubernetes.stack import airflow_with_pods, killed, wait_until_deferred, wait_until_watched
 
 EXPERIMENT = "deferred"
-OUTAGE_SECONDS = 20
 RUN_TIMEOUT_SECONDS = 150
 LOG_INTERVAL_SECONDS = 2
 LINES = ("epoch 1", "epoch 2", "epoch 3")
 SLOWLY = "import time\nfor number in (1, 2, 3): print('epoch', number); time.sleep(2)"
 QUICKLY = "for number in (1, 2, 3): print('epoch', number)"
-STEADILY = "import time\nfor number in range(1, 31): print('epoch', number); time.sleep(1)"
+STEADILY = "import time\nfor number in range({}, {}): print('epoch', number); time.sleep(0.5)"
 ONLY_ONCE = "import os, time\nif os.environ['HOSTNAME'].endswith('-1'): time.sleep(300)"
 """Hangs in the pod of the first try."""
-FLOOD = "import time\nfor number in range(4000): print(f'flood {number:04} {100 * chr(120)}')\ntime.sleep(6)"
+FLOOD = "for number in range(4000): print(f'flood {number:04} {100 * chr(120)}')"
 """More than the triggerer copies at once."""
 
 TASKS = {
@@ -40,18 +37,23 @@ TASKS = {
         for mode in ("sync", "deferred")
         for pace, code in (("slow", SLOWLY), ("fast", QUICKLY))
     },
-    "flood": {"deferred": training(before=FLOOD)},
+    "flood": {"deferred": training(before=FLOOD + HOLD)},
     "triggerer_outage": {
-        "goes_on": training(before=STEADILY),
-        "ends_meanwhile": training(before="import time; time.sleep(4)"),
+        "goes_on": training(before=STEADILY.format(1, 11) + HOLD + STEADILY.format(11, 21)),
+        "ends_meanwhile": training(before=HOLD),
         "vanishes_meanwhile": training(after="import time; time.sleep(300)"),
     },
     "stopped": {"hangs": training(before=ONLY_ONCE)},
-    "silent_cluster": {
-        "goes_on": training(before="import time; time.sleep(12)"),
-        "sync_goes_on": training(before="import time; time.sleep(12)"),
-    },
+    "abandoned": {"abandoned": shell("sleep 300")},
+    "at_work": {"at_work": shell("sleep 300")},
 }
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A namespace of its own: the sweeper looks at every pod of it."""
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def stack(
 @pytest.fixture(scope="module")
 def api(stack: AirflowStack) -> Iterator[AirflowApi]:
     with stack.api() as api:
-        for dag_id in TASKS:
+        for dag_id in (*TASKS, "pod_maintenance"):
             api.wait_for_dag(dag_id)
         yield api
 
@@ -92,6 +94,11 @@ def runs_of(hook: MlflowHook, dag_id: str, task_id: str) -> list[Run]:
     return hook.search_runs([hook.get_or_create_experiment(EXPERIMENT)], where)
 
 
+def go_on(hook: MlflowHook, dag_id: str, task_id: str) -> None:
+    (run,) = runs_of(hook, dag_id, task_id)
+    let_go(hook, run)
+
+
 def pod_of(cluster: Cluster, hook: MlflowHook, dag_id: str, task_id: str) -> str:
     """Name the one pod that ever ran for a task; it must have started by now, or soon."""
     (run,) = runs_of(hook, dag_id, task_id)
@@ -106,6 +113,7 @@ def test_a_task_that_a_person_ends_takes_pod_and_run_along_and_can_be_run_again(
 ) -> None:
     run_id = at_once["stopped"]
     wait_until_deferred(api, "stopped", run_id)
+    wait_until_watched(api, "stopped", run_id, "hangs")
     cluster.running_pod("stopped")
     api.set_task_state("stopped", run_id, "hangs", "failed")
     wait_for(lambda: cluster.pods("stopped") == [], "the deletion of the pod", seconds=30)
@@ -131,13 +139,15 @@ def test_logs_are_complete_and_nothing_is_written_twice(
 
 
 def test_a_log_that_is_too_much_for_the_triggerer_is_completed_when_the_pod_has_ended(
-    api: AirflowApi, at_once: Mapping[str, str]
+    api: AirflowApi, hook: MlflowHook, at_once: Mapping[str, str]
 ) -> None:
-    run_id = at_once["flood"]
+    run_id, notice = at_once["flood"], "more than is copied while it runs"
+    wait_for(lambda: notice in api.task_log("flood", run_id, "deferred"), "the end of the copying")
+    go_on(hook, "flood", "deferred")
     assert api.wait_for_run("flood", run_id, RUN_TIMEOUT_SECONDS) == "success"
     log = api.task_log("flood", run_id, "deferred")
     assert Counter(re.findall(r"flood (\d{4}) x{100}$", log, re.M)) == {f"{number:04}": 1 for number in range(4000)}
-    assert "more than is copied while it runs" in log
+    assert log.count(notice) == 1
 
 
 def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
@@ -147,12 +157,14 @@ def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
     wait_until_deferred(api, "triggerer_outage", run_id)
     wait_for(lambda: "epoch 1" in api.task_log("triggerer_outage", run_id, "goes_on"), "the log of a pod at work")
     with killed(stack.component("triggerer")):
+        go_on(hook, "triggerer_outage", "ends_meanwhile")
         ended = pod_of(cluster, hook, "triggerer_outage", "ends_meanwhile")
         wait_for(lambda: cluster.phase(ended) == "Succeeded", "the end of a pod without a triggerer")
         vanished = pod_of(cluster, hook, "triggerer_outage", "vanishes_meanwhile")
         wait_for(lambda: runs_of(hook, "triggerer_outage", "vanishes_meanwhile")[0].status == "FINISHED", "its result")
         cluster.delete(vanished)
         assert cluster.phase(pod_of(cluster, hook, "triggerer_outage", "goes_on")) == "Running"
+    go_on(hook, "triggerer_outage", "goes_on")
     state = api.wait_for_run("triggerer_outage", run_id, RUN_TIMEOUT_SECONDS)
     logs = {task_id: api.task_log("triggerer_outage", run_id, task_id) for task_id in TASKS["triggerer_outage"]}
     assert state == "success", logs
@@ -161,24 +173,32 @@ def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
         assert run.status == "FINISHED"
         assert pod_of(cluster, hook, "triggerer_outage", task_id).endswith("-1")
     written = Counter(re.findall(r"epoch \d+$", logs["goes_on"], re.M))
-    assert written == dict.fromkeys((f"epoch {number}" for number in range(1, 31)), 1), logs["goes_on"]
+    assert written == dict.fromkeys((f"epoch {number}" for number in range(1, 21)), 1), logs["goes_on"]
     assert "looking whether its work was done before" in logs["vanishes_meanwhile"]
     assert cluster.pods("triggerer_outage") == []
 
 
-def test_a_cluster_that_is_silent_for_a_while_is_waited_for(
-    api: AirflowApi, cluster: Cluster, hook: MlflowHook, apiserver_pid: int
+def test_the_sweeping_dag_removes_the_pod_of_a_failed_task_and_keeps_that_of_a_deferred_one(
+    stack: AirflowStack, api: AirflowApi, cluster: Cluster
 ) -> None:
-    run_id = api.trigger("silent_cluster")
-    wait_for(lambda: len(cluster.running("silent_cluster")) == len(TASKS["silent_cluster"]), "both pods")
-    os.kill(apiserver_pid, signal.SIGSTOP)
-    try:
-        time.sleep(OUTAGE_SECONDS)
-    finally:
-        os.kill(apiserver_pid, signal.SIGCONT)
-    assert api.wait_for_run("silent_cluster", run_id, RUN_TIMEOUT_SECONDS) == "success"
-    for task_id in TASKS["silent_cluster"]:
-        (run,) = runs_of(hook, "silent_cluster", task_id)
-        assert run.status == "FINISHED"
-        assert pod_of(cluster, hook, "silent_cluster", task_id).endswith("-1")
-    assert cluster.pods("silent_cluster") == []
+    runs = {dag_id: api.trigger(dag_id) for dag_id in ("abandoned", "at_work")}
+    for dag_id, run_id in runs.items():
+        wait_until_deferred(api, dag_id, run_id)
+    names = {dag_id: cluster.running_pod(dag_id) for dag_id in runs}
+    with killed(stack.component("triggerer")):  # nobody is there to remove the pod of a task that a person ends
+        api.set_task_state("abandoned", runs["abandoned"], "abandoned", "failed")
+        dry = sweep(api)
+        assert (dry["dry_run"], dry["removed"]) == (True, [names["abandoned"]])
+        assert [cluster.phase(name) for name in names.values()] == ["Running", "Running"]
+        done = sweep(api, dry_run=False)
+        assert (done["dry_run"], done["removed"]) == (False, [names["abandoned"]])
+        wait_for(lambda: cluster.pods("abandoned") == [], "the deletion of the leftover")
+        assert cluster.phase(names["at_work"]) == "Running"
+
+
+def sweep(api: AirflowApi, **params: Any) -> dict[str, Any]:
+    """Run the Dag that sweeps up and give what its task returned."""
+    run_id = api.trigger("pod_maintenance", params)
+    state = api.wait_for_run("pod_maintenance", run_id, RUN_TIMEOUT_SECONDS)
+    assert state == "success", api.task_log("pod_maintenance", run_id, "sweep")
+    return dict(api.xcom("pod_maintenance", run_id, "sweep"))

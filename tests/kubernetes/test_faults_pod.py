@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +12,15 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.container_log import ANNOTATION_LOG_POSITION
 from tests.forked import ForkedTask
-from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
+from tests.kubernetes.cluster import HOLD, PodWorld, let_go, shell, training, wait_for
 from tests.task_harness import TaskOutcome
 
+OUTAGE_SECONDS = 20
 LONG_RUN = shell("echo started; sleep 300")
 EACH_MODE = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
-@EACH_MODE
-def test_a_pod_that_is_evicted_says_why(world: PodWorld, deferrable: bool) -> None:
+def test_a_pod_that_is_evicted_says_why(world: PodWorld) -> None:
     template = world.folder / "pod.yaml"
     template.write_text(
         "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: base\n    image: x\n"
@@ -27,7 +28,7 @@ def test_a_pod_that_is_evicted_says_why(world: PodWorld, deferrable: bool) -> No
         "  volumes: [{name: bounded, emptyDir: {sizeLimit: 1Mi}}]\n"
     )
     fill = shell("echo filling; head -c 20000000 /dev/zero > /bounded/data; sleep 300")
-    outcome = world.see_through(fill, deferrable=deferrable, kubernetes={"pod_template_file": str(template)})
+    outcome = world.see_through(fill, deferrable=True, kubernetes={"pod_template_file": str(template)})
     world.require_failure(outcome, "Evicted", "exceeds the limit", "a retry may run elsewhere")
     world.require_clean_retry()
 
@@ -50,11 +51,10 @@ def test_a_script_that_ends_well_but_logs_nothing(world: PodWorld) -> None:
     world.require_clean_retry()
 
 
-@EACH_MODE
-def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld, deferrable: bool) -> None:
+def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld) -> None:
     hungry = "print('allocating', flush=True); blocks = [bytearray(2**20) for _ in range(512)]"
     command = ["python", "-I", "-S", "-c", hungry]
-    outcome = world.see_through(command, deferrable=deferrable, workload_resources={"memory": "32Mi"})
+    outcome = world.see_through(command, deferrable=True, workload_resources={"memory": "32Mi"})
     world.require_failure(outcome, "ended with exit code 137, OOMKilled", "its memory limit is too small", "allocating")
     world.require_clean_retry()
 
@@ -87,16 +87,15 @@ def test_an_image_that_does_not_exist_is_named(world: PodWorld, deferrable: bool
     world.require_clean_retry()
 
 
-@EACH_MODE
-def test_mlflow_that_the_pod_cannot_reach_fails_the_task_with_the_pods_words(world: PodWorld, deferrable: bool) -> None:
+def test_mlflow_that_the_pod_cannot_reach_fails_the_task_with_the_pods_words(world: PodWorld) -> None:
     connection = {"workload_url": "http://127.0.0.1:9", "retries": 0, "timeout": 20}
-    outcome = world.see_through(deferrable=deferrable, extra=connection)
+    outcome = world.see_through(deferrable=False, extra=connection)
     world.require_failure(outcome, "ended with exit code 1", "Connection refused")
     world.require_clean_retry()
 
 
 def test_a_worker_that_is_killed_while_the_pod_runs_is_continued_by_the_next_try(world: PodWorld) -> None:
-    command = training(before="import time; time.sleep(12)")
+    command = training(before="import time; time.sleep(8)")
     task = in_the_background(world, command)
     pod = world.cluster.running_pod(world.dag_id)
     task.kill(signal.SIGKILL)
@@ -150,6 +149,23 @@ def test_a_cluster_that_cannot_be_reached_leaves_pod_and_run_to_the_next_try(wor
     world.require_one_result(run.run_id)
 
 
+def test_a_deferred_task_waits_for_a_cluster_that_cannot_be_reached_for_a_while(world: PodWorld) -> None:
+    command = training(before=f"print('started'){HOLD}")
+    with world.cluster.gated(world.folder) as (gate, kubeconfig):
+        pod_options = {"config_file": kubeconfig, "log_interval": 1}
+        task = in_the_background(world, command, deferrable=True, kubernetes=pod_options)
+        pod = world.cluster.running_pod(world.dag_id)
+        wait_for(lambda: ANNOTATION_LOG_POSITION in world.cluster.annotations(pod), "the first look of the trigger")
+        (run,) = world.runs("RUNNING")
+        with gate.shut():
+            let_go(world.hook, run)
+            time.sleep(OUTAGE_SECONDS)
+        outcome = task.result()
+    assert outcome.state == "success", outcome.error
+    world.require_one_result(run.run_id)
+    assert world.cluster.started(run.tags[contract.TAG_IDENTITY]) == {pod}
+
+
 @EACH_MODE
 def test_the_time_limit_of_airflow_deletes_the_pod_and_kills_the_run(world: PodWorld, deferrable: bool) -> None:
     outcome = world.see_through(LONG_RUN, deferrable=deferrable, execution_timeout=timedelta(seconds=15))
@@ -174,9 +190,8 @@ def test_a_pod_that_has_not_started_goes_when_the_time_of_its_task_is_up(world: 
     world.require_clean_retry()
 
 
-@EACH_MODE
-def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld, deferrable: bool) -> None:
-    outcome = world.see_through(LONG_RUN, deferrable=deferrable, workload_timeout=timedelta(seconds=4))
+def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld) -> None:
+    outcome = world.see_through(LONG_RUN, deferrable=False, workload_timeout=timedelta(seconds=4))
     world.require_failure(
         outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started", status="KILLED"
     )

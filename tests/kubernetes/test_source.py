@@ -6,14 +6,19 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
+from tests.dvc_repository import FIRST, DvcRepository
 from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
 from tests.kubernetes.cluster import HOST, IMAGE, Cluster, PodWorld, training
 from tests.mlflow_world import REST_TRAINING
@@ -30,6 +35,11 @@ ENTRYPOINT []
 READS_ITS_NEIGHBOUR = """
 import os, pathlib
 assert pathlib.Path('beside.txt').read_text() == 'from the commit'
+assert not [name for name in os.environ if '_GIT_' in name]
+"""
+READS_DATA = f"""
+import os, pathlib
+assert pathlib.Path(os.environ['AIRFLOW_MCP_DATA_PATH']).read_text() == {FIRST!r}
 assert not [name for name in os.environ if '_GIT_' in name]
 """
 WITH_MLFLOW = """
@@ -65,6 +75,16 @@ def foreign_image(cluster: Cluster) -> str:
     return FOREIGN_IMAGE
 
 
+@pytest.fixture
+def dvc_remote(tmp_path: Path) -> Iterator[str]:
+    """Address by which pods read the remote of a DVC repository that is made in this folder."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "remote"))
+    with ThreadingHTTPServer((HOST, 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{HOST}:{server.server_port}"
+        server.shutdown()
+
+
 def source(url: str, commit: str) -> dict[str, str]:
     return {"url": url, "commit": commit, "path": "jobs", "connection": "git_tests"}
 
@@ -78,7 +98,7 @@ def train(world: PodWorld, code: dict[str, str], **options: Any) -> TaskOutcome:
         source=code,
         script="train.py",
         runtime="kubernetes",
-        workload_resources={"memory": "1Gi", "cpu": "500m"},
+        workload_resources={"memory": "1Gi", "cpu": "1"},
         kubernetes=world.pod_options(deferrable=False),
         **options,
     )
@@ -134,6 +154,24 @@ def test_a_server_that_refuses_the_login_is_named_and_tried_again(
     outcome = world.see_through(deferrable=False, source=source(url, commit))
     world.require_failure(outcome, "in its init container 'checkout' with exit code 1", "Authentication failed")
     assert "wrong-one" not in str(outcome.error)
+
+
+def test_data_of_dvc_is_a_plain_file_in_the_pod(
+    world: PodWorld, tmp_path: Path, dvc_remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = {"conn_type": "git", "login": LOGIN, "password": PASSWORD}
+    monkeypatch.setenv("AIRFLOW_CONN_GIT_TESTS", json.dumps(connection))
+    commit = DvcRepository(tmp_path / "data").move_remote(dvc_remote)
+    with GitHttpServer(tmp_path, HOST) as server:
+        dvc = {"repo": f"{server.url}/data", "connection": "git_tests"}
+        pinned = world.run(PinDatasetOperator, dvc=dvc, files={"train": "data/train.csv"}, version=commit)
+        assert pinned.state == "success", pinned.error
+        dataset = pinned.xcom["train"]
+        outcome = world.train(training(READS_DATA), dataset=dataset, workload_resources={"memory": "512Mi", "cpu": "1"})
+    assert outcome.state == "success", outcome.error
+    (run,) = world.runs("FINISHED")
+    assert (run.tags[contract.TAG_DATA_URI], run.tags[contract.TAG_DATA_HASH]) == (dataset["uri"], dataset["hash"])
+    assert world.cluster.pods(world.dag_id) == []
 
 
 def test_a_step_runs_its_command_in_a_pod(world: PodWorld, repository: Repository, url: str) -> None:

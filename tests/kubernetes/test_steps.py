@@ -20,7 +20,7 @@ FILES = {
     "same.csv": "x1,x2,y\n" + "".join(f"{x1},{x2},{y}\n" for x1, x2, y in ROWS),
     "shifted.csv": "x1,x2,y\n" + "".join(f"{x1 + 9},{x2},{y}\n" for x1, x2, y in ROWS),
 }
-MEMORY = {"memory": "1Gi", "cpu": "500m"}
+RESOURCES = {"memory": "1Gi", "cpu": "1"}
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_an_evaluation_in_a_pod_leaves_its_evidence_in_mlflow(
         "latency_calls": 5,
         "dataset": data["same.csv"],
         "runtime": "kubernetes",
-        "workload_resources": MEMORY,
+        "workload_resources": RESOURCES,
         "kubernetes": pod(world),
     }
     outcome = world.run(EvaluateModelOperator, **given)
@@ -79,7 +79,7 @@ def check(world: PodWorld, reference: Mapping[str, str], current: Mapping[str, s
         ignored_columns=["y"],
         current=current,
         runtime="kubernetes",
-        workload_resources=MEMORY,
+        workload_resources=RESOURCES,
         kubernetes=pod(world),
     )
 
