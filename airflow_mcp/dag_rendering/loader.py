@@ -276,9 +276,9 @@ class _Loading:
             return
         source = self._path.parent / spec.source_code.url
         if not self._files.is_folder(source):
-            message = (
-                f"folder {spec.source_code.url} does not exist beside {self._path.name}; name a folder or a Git URL"
-            )
+            url = spec.source_code.url
+            hint = f", for example https://{url}" if "." in url.partition("/")[0].strip(".") else ""
+            message = f"folder {url} does not exist beside {self._path.name}; name a folder or a Git URL{hint}"
             self._problems.append(problem_at(document, ("spec", "sourceCode", "url"), message))
             return
         self._check_script(document, source, spec.training_script, ("spec", "trainingScript"))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 from airflow_mcp.core.plan.entities import PipelinePlan
 
 _BOX_HEIGHT, _LETTER, _GAP, _LAYER_GAP, _MARGIN = 34, 8, 28, 46, 16
+_LANE = "@"
+"""In the name of a lane, and in no name of a task."""
 _STYLE = (
     "text{font:14px sans-serif;text-anchor:middle;dominant-baseline:central}"
     "rect{fill:#e8f0fe;stroke:#3b5b92}.filled rect{stroke-dasharray:5 3;fill:#f6f6f6}"
@@ -80,18 +83,22 @@ def svg(plan: PipelinePlan) -> str:
     :param plan: the plan.
     """
     needs = direct_needs(plan)
-    rows = layers(needs)
-    widths = [sum(_width(task_id) for task_id in row) + _GAP * (len(row) - 1) for row in rows]
+    rows, routes = _routed(needs)
+    widths = [sum(map(_width, row)) + _GAP * (len(row) - 1) for row in rows]
     width = max(widths, default=0) + 2 * _MARGIN
     middle: dict[str, tuple[float, float]] = {}
+    above: dict[str, list[str]] = {}
+    for route in routes:
+        for upper, lower in pairwise(route):
+            above.setdefault(lower, []).append(upper)
     for level, row in enumerate(rows):
         left = (width - widths[level]) / 2
-        for task_id in row:
-            middle[task_id] = (left + _width(task_id) / 2, _MARGIN + level * (_BOX_HEIGHT + _LAYER_GAP))
-            left += _width(task_id) + _GAP
+        for name in sorted(row, key=lambda name: _mean([middle[upper][0] for upper in above.get(name, ())])):
+            middle[name] = (left + _width(name) / 2, _MARGIN + level * (_BOX_HEIGHT + _LAYER_GAP))
+            left += _width(name) + _GAP
     height = 2 * _MARGIN + len(rows) * _BOX_HEIGHT + (len(rows) - 1) * _LAYER_GAP
-    edges = (_edge(middle[need], middle[task_id]) for task_id, before in needs.items() for need in before)
-    boxes = (_box(plan, task_id, *place) for task_id, place in middle.items())
+    edges = (_edge([middle[name] for name in route]) for route in routes)
+    boxes = (_box(plan, task_id, *middle[task_id]) for task_id in needs)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}">\n<title>{escape(plan.dag_id)}</title>\n<style>{_STYLE}</style>\n'
@@ -100,14 +107,41 @@ def svg(plan: PipelinePlan) -> str:
     )
 
 
-def _width(task_id: str) -> int:
-    return len(task_id) * _LETTER + 24
+def _routed(needs: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Keep a lane free where an edge passes a layer, so that no edge runs behind a box.
+
+    :return: the layers with their lanes, and for each edge what it leads through from its start to its end.
+    """
+    rows = layers(needs)
+    level = {task_id: number for number, row in enumerate(rows) for task_id in row}
+    routes = []
+    for task_id, before in needs.items():
+        for need in before:
+            lanes = [f"{need}{_LANE}{number}" for number in range(level[need] + 1, level[task_id])]
+            for number, lane in enumerate(lanes, level[need] + 1):
+                if lane not in rows[number]:
+                    rows[number].append(lane)
+            routes.append([need, *lanes, task_id])
+    return rows, routes
 
 
-def _edge(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x1, y1), (x2, y2) = (start[0], start[1] + _BOX_HEIGHT), end
-    bend = (y1 + y2) / 2
-    return f'<path d="M{x1:g} {y1:g} C{x1:g} {bend:g} {x2:g} {bend:g} {x2:g} {y2:g}"/>'
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _width(name: str) -> int:
+    return 0 if _LANE in name else len(name) * _LETTER + 24
+
+
+def _edge(points: Sequence[tuple[float, float]]) -> str:
+    x, y = points[0]
+    path = [f"M{x:g} {y + _BOX_HEIGHT:g}"]
+    for (x1, y1), (x2, y2) in pairwise(points):
+        bend = (y1 + _BOX_HEIGHT + y2) / 2
+        path.append(f"C{x1:g} {bend:g} {x2:g} {bend:g} {x2:g} {y2:g}")
+        if (x2, y2) != points[-1]:
+            path.append(f"V{y2 + _BOX_HEIGHT:g}")
+    return f'<path d="{" ".join(path)}"/>'
 
 
 def _box(plan: PipelinePlan, task_id: str, x: float, y: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Literal
 
-from airflow_mcp.core.thresholds import parse_threshold
+from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Direction = Literal["maximize", "minimize"]
@@ -23,6 +24,8 @@ KNOWN_METRICS: Mapping[str, tuple[str, Direction]] = {
     "mae": ("mae", "minimize"),
 }
 """Name in the file to the metric's name in MLflow and its better direction."""
+_SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")
+"""Metrics that lie between 0 and 1."""
 
 
 def metric_name(name: str) -> str:
@@ -42,9 +45,26 @@ def metric_direction(name: str) -> Direction:
     for written, (metric, direction) in KNOWN_METRICS.items():
         if name in (written, metric):
             return direction
+    close = difflib.get_close_matches(name, KNOWN_METRICS, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
     raise InvalidArgumentError(
-        f"whether more or less of {name!r} is better is not known; known metrics: {', '.join(KNOWN_METRICS)}"
+        f"whether more or less of {name!r} is better is not known; {hint}known metrics: {', '.join(KNOWN_METRICS)}"
     )
+
+
+def why_unreachable(rule: MetricThreshold) -> str:
+    """Say why no model can ever keep a rule; an empty text when one could.
+
+    :param rule: a rule of the gate.
+    """
+    if rule.metric not in _SHARES or rule.against_champion:
+        return ""
+    lowest, highest = (rule.threshold, 1) if rule.comparison in (">=", ">") else (0, rule.threshold)
+    is_strict = rule.comparison in (">", "<")
+    if lowest < highest or (lowest == highest and not is_strict):
+        return ""
+    percent = f"; for {rule.threshold:g} % write {rule.threshold / 100:g}" if 1 < rule.threshold <= 100 else ""
+    return f"no model reaches {rule}, because {rule.metric} lies between 0 and 1{percent}"
 
 
 def threshold_rule(name: str, bound: float | str) -> str:

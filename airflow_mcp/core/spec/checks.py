@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.plan.params import BUILT_IN
-from airflow_mcp.core.plan.thresholds import metric_direction, threshold_rule
+from airflow_mcp.core.plan.thresholds import metric_direction, threshold_rule, why_unreachable
 from airflow_mcp.core.pod import PodOptions
 from airflow_mcp.core.spec.document import FieldPath, Node
 from airflow_mcp.core.spec.fields import seconds_of
@@ -130,15 +130,17 @@ def _thresholds(subject: Subject) -> Found:
             for name, bound in stage.metrics_threshold.items():
                 found = True
                 try:
-                    threshold_rule(name, bound)
+                    problem = why_unreachable(parse_threshold(threshold_rule(name, bound)))
                 except InvalidArgumentError as error:
-                    yield (*path, "metricsThreshold", name), str(error)
+                    problem = str(error)
+                if problem:
+                    yield (*path, "metricsThreshold", name), problem
             if found and "gate" not in subject.present:
                 message = f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge by them"
                 yield (*path, "metricsThreshold"), f"{message}; take them out, or change stopAfter"
         elif isinstance(stage, GateStage):
             found = found or bool(stage.thresholds)
-            yield from _against_champion(subject, stage, path)
+            yield from _gate_rules(subject, stage, path)
     if not found and "gate" in subject.present:
         message = (
             "no threshold says what a good model is; add metricsThreshold to the stage evaluate, or thresholds to the "
@@ -147,9 +149,11 @@ def _thresholds(subject: Subject) -> Found:
         yield ("spec", "stages"), message
 
 
-def _against_champion(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
+def _gate_rules(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
     data = subject.spec.data
     for position, rule in enumerate(stage.thresholds):
+        if problem := why_unreachable(parse_threshold(rule)):
+            yield (*path, "thresholds", position), problem
         if parse_threshold(rule).against_champion and not (data is not None and data.evaluates):
             message = (
                 f"{rule!r} compares with the champion, which needs evaluation data that both are measured on; name it "

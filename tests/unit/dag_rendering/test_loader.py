@@ -296,6 +296,29 @@ def test_what_an_overlay_hides_must_be_right_too(write: Write) -> None:
             "  stopAfter: evaluate\n  stages:",
             "fraud.yaml:17:9: spec.stages[1].metricsThreshold: stopAfter",
         ),
+        (
+            "accuracy: 0.92",
+            "acuracy: 0.92",
+            "fraud.yaml:16:18: spec.stages[1].metricsThreshold.acuracy: whether more or less of 'acuracy' is better is "
+            "not known; did you mean 'accuracy'? known metrics: ",
+        ),
+        (
+            "accuracy: 0.92",
+            "accuracy: 92",
+            "fraud.yaml:16:19: spec.stages[1].metricsThreshold.accuracy: no model reaches accuracy >= 92, because "
+            "accuracy lies between 0 and 1; for 92 % write 0.92",
+        ),
+        (
+            "    - name: evaluate\n",
+            "    - name: gate\n      thresholds: [f1 > 1]\n    - name: evaluate\n",
+            "fraud.yaml:15:20: spec.stages[1].thresholds[0]: no model reaches f1 > 1, because f1 lies between 0 and 1",
+        ),
+        (
+            "https://github.com/team/ml-fraud-v3",
+            "github.com/team/ml-fraud-v3",
+            "fraud.yaml:6:15: spec.sourceCode.url: folder github.com/team/ml-fraud-v3 does not exist beside fraud.yaml; "
+            "name a folder or a Git URL, for example https://github.com/team/ml-fraud-v3",
+        ),
         ("accuracy: 0.92\n        latencyMs: 150", "{}", "fraud.yaml:12:5: spec.stages: no threshold says what a good"),
         ("ml-fraud-v3", "ml-fraud-v3\n  select: {metric: f1}", "fraud.yaml:7:11: spec.select: there are no candidates"),
         (
@@ -329,6 +352,11 @@ def test_a_pipeline_does_not_start_itself(write: Write, trigger: str) -> None:
     assert problems(path)[0].startswith("f.yaml:9:22: spec.triggers[0].onModelChange: each run would start the next")
     allowed = changed(FRAUD, "onCommit: true", "onModelChange: {alias: approved}")
     assert load_pipeline_file(write("f.yaml", allowed), variables={})
+
+
+@pytest.mark.parametrize("bound", ['">= 1"', '"> 0"', "0", '"< 1"', '"<= 0"'])
+def test_a_threshold_that_a_model_can_reach_is_taken(write: Write, bound: str) -> None:
+    assert load_pipeline_file(write("f.yaml", changed(FRAUD, "accuracy: 0.92", f"accuracy: {bound}")), variables={})
 
 
 def test_a_commit_is_no_source_of_new_commits(write: Write) -> None:

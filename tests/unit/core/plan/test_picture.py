@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -48,6 +49,22 @@ def test_the_svg_has_a_box_for_each_task_and_a_line_for_each_edge_inside_the_pic
         assert 0 <= float(box.attrib["y"]) <= height - float(box.attrib["height"])
     dashed = root.findall(f".//{name}g[@class='filled']")
     assert len(dashed) == sum(task.is_filled_in for task in PLAN.tasks)
+
+
+def test_no_line_of_the_svg_runs_behind_a_box_that_it_passes() -> None:
+    root = ElementTree.fromstring(svg(PLAN))
+    name = "{http://www.w3.org/2000/svg}"
+    boxes = [{key: float(box.attrib[key]) for key in ("x", "y", "width", "height")} for box in root.iter(f"{name}rect")]
+    passes = [
+        (float(x), float(y), float(end))
+        for path in root.iter(f"{name}path")
+        for x, y, end in re.findall(r"([\d.]+) ([\d.]+) V([\d.]+)", path.attrib["d"])
+    ]
+    assert len(passes) == 2  # from pin_data past lint to both trainings
+    for x, top, bottom in passes:
+        for box in boxes:
+            is_beside = not box["x"] <= x <= box["x"] + box["width"]
+            assert is_beside or bottom <= box["y"] or top >= box["y"] + box["height"]
 
 
 def test_the_mermaid_chart_has_a_line_for_each_task_and_each_edge() -> None:
