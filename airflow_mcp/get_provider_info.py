@@ -40,6 +40,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"airflow_mcp.operators.{subject}" for subject in _SUBJECTS],
             }
         ],
+        "sensors": [{"integration-name": integration, "python-modules": ["airflow_mcp.sensors.registry"]}],
         "hooks": [
             {
                 "integration-name": integration,

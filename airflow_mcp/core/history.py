@@ -184,6 +184,20 @@ def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, .
     )
 
 
+def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | None:
+    """Find the record of the move that put an alias where it is.
+
+    :param model: the registered model as it is now.
+    :param alias: any alias; only ``champion`` and ``previous_champion`` are ever recorded.
+    :param now: present time, with a time zone.
+    :return: None when somebody moved it behind our back, or nobody ever recorded a move of it.
+    """
+    moves = _moves(model)
+    is_foreign = any(foreign.alias == alias for foreign in foreign_moves(model, now))
+    is_ours = alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION) and alias in model.aliases
+    return moves[-1] if moves and is_ours and not is_foreign else None
+
+
 def former_champions(model: RegisteredModel) -> tuple[str, ...]:
     """Name the versions that were champion and are not now, the latest first."""
     named = [version for move in reversed(_moves(model)) for version in (move.champion_after, move.champion_before)]

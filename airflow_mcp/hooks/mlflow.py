@@ -105,6 +105,7 @@ class MlflowHook(BaseHook):
     search_model_versions = HookOperation(mlflow_registry_api.search_model_versions)
     set_model_version_tag = HookOperation(mlflow_registry_api.set_model_version_tag)
     get_model_version_by_alias = HookOperation(mlflow_registry_api.get_model_version_by_alias)
+    find_model_versions = HookOperation(mlflow_registry_api.find_model_versions)
     set_alias = HookOperation(mlflow_registry_api.set_alias)
     delete_alias = HookOperation(mlflow_registry_api.delete_alias)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.hooks import mlflow_answers as answers
-from airflow_mcp.hooks.mlflow_api import API, NOTHING, key_values, paged, require
+from airflow_mcp.hooks.mlflow_api import API, NOTHING, filter_value, key_values, paged, require
 from airflow_mcp.hooks.mlflow_wire import MlflowRequest, Operation
 
 _ALIAS = re.compile(r"[\w-]{1,255}\Z")
@@ -210,6 +210,30 @@ def get_model_version_by_alias(name: str, alias: str) -> Operation[ModelVersion 
             raise
         return None
     return answers.read(response, "model_version", answers.model_version)
+
+
+def find_model_versions(
+    name: str, alias: str = "", version: str = "", max_results: int = 100
+) -> Operation[list[ModelVersion]]:
+    """Return what somebody who waits for a version has to look at, whether or not the model exists yet.
+
+    :param name: name of the model.
+    :param alias: the version that this alias points at; empty for none.
+    :param version: without an alias: this version; empty for the newest ones.
+    :param max_results: how many of the newest ones.
+    :return: versions, the newest first; empty when there is no such model, alias or version.
+    """
+    try:
+        if alias:
+            pointed_at = yield from get_model_version_by_alias(name, alias)
+            return [pointed_at] if pointed_at else []
+        if version:
+            return [(yield from get_model_version(name, version))]
+    except MlflowNotFoundError:
+        return []
+    require("model name", name)
+    where = f"name = {filter_value(name)}"
+    return (yield from search_model_versions(where, ("version_number DESC",), max_results))
 
 
 def set_alias(name: str, alias: str, version: str) -> Operation[None]:

@@ -1,16 +1,19 @@
-"""An event for each new version of a registered model, or each move of an alias."""
+"""Versions of a registered model: an event for each new one or each move of an alias, and one for a sensor."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal, TypedDict
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mcp import settings
-from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.model_goal import ModelGoal
 from airflow_mcp.core.watch import Sighting
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_api import filter_value
-from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
+from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, WatchTrigger, checked_poll_seconds
 
 _NEWEST = 20
 """How many versions are looked at for one that is ready."""
@@ -55,7 +58,8 @@ class ModelVersionTrigger(WatchTrigger):
     async def look(self) -> Sighting | None:
         """Ask MLflow."""
         hook = MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
-        found = await (self._pointed_at(hook, self.alias) if self.alias else self._newest(hook))
+        versions = await hook.find_model_versions.aio(self.model_name, self.alias or "", max_results=_NEWEST)
+        found = next((version for version in versions if self.alias or version.status == "READY"), None)
         if found is None:
             return None
         payload = {
@@ -67,13 +71,59 @@ class ModelVersionTrigger(WatchTrigger):
         }
         return Sighting(found.version, payload, once="" if self.alias else found.version)
 
-    async def _pointed_at(self, hook: MlflowHook, alias: str) -> ModelVersion | None:
-        try:
-            return await hook.get_model_version_by_alias.aio(self.model_name, alias)
-        except MlflowNotFoundError:
-            return None
 
-    async def _newest(self, hook: MlflowHook) -> ModelVersion | None:
-        where = f"name = {filter_value(self.model_name)}"
-        versions = await hook.search_model_versions.aio(where, ("version_number DESC",), _NEWEST)
-        return next((version for version in versions if version.status == "READY"), None)
+class GoalEvent(TypedDict):
+    """What a sensor is told."""
+
+    status: Literal["found", "refused", "failed"]
+    version: str
+    """The version that was found; empty otherwise."""
+    message: str
+    """What is wrong; empty when one was found."""
+
+
+class ModelGoalTrigger(BaseTrigger):
+    """Wait for a version of a registered model, for the sensors of the registry: one event, and it ends.
+
+    :param goal: what is waited for, as :class:`~airflow_mcp.core.model_goal.ModelGoal` takes it.
+    :param mlflow_conn_id: connection to MLflow.
+    :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
+    """
+
+    def __init__(
+        self, *, goal: Mapping[str, Any], mlflow_conn_id: str, poll_seconds: float = DEFAULT_POLL_SECONDS
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.goal, self.mlflow_conn_id = dict(goal), mlflow_conn_id
+        self.poll_seconds = checked_poll_seconds(poll_seconds)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give class path and arguments for the database."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return path, {name: getattr(self, name) for name in ("goal", "mlflow_conn_id", "poll_seconds")}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until the goal is met. Only what waiting cannot mend ends it with an error."""
+        goal = ModelGoal(**self.goal)
+        patience = Patience(goal.describe(), self.log, self.poll_seconds)
+        while True:
+            try:
+                hook = MlflowHook(self.mlflow_conn_id)  # each time: the connection may have been mended
+                found = goal.first_met(await hook.find_model_versions.aio(goal.model_name, goal.alias, goal.version))
+                if found is not None:
+                    yield _event({"status": "found", "version": found.version, "message": ""})
+                    return
+                wait = patience.succeeded()
+            except RefusedError as error:
+                yield _event({"status": "refused", "version": "", "message": str(error)})
+                return
+            except MlflowAuthError as error:
+                yield _event({"status": "failed", "version": "", "message": str(error)})
+                return
+            except Exception as error:
+                wait = patience.failed(error)
+            await asyncio.sleep(wait)
+
+
+def _event(payload: GoalEvent) -> TriggerEvent:
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]

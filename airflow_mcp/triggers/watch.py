@@ -21,6 +21,56 @@ SETTLE_SECONDS = 5.0
 """Wait between an event and its watermark: the triggerer hands an event on within a second or two."""
 
 
+def checked_poll_seconds(value: Any) -> float:
+    """Check an argument ``poll_seconds``.
+
+    :raises InvalidArgumentError: when it is no number of seconds, at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e9:
+        raise InvalidArgumentError(f"poll_seconds is {value!r}; allowed: a number of seconds, at least 1")
+    return float(value)
+
+
+class Patience:
+    """Says how long to wait for the next look, and an error once per kind until a look succeeds again.
+
+    :param subject: what is looked at, in words.
+    :param log: the trigger's log.
+    :param poll_seconds: the wait after a look that succeeded.
+    """
+
+    def __init__(self, subject: str, log: Any, poll_seconds: float) -> None:
+        self.subject, self.log, self.poll_seconds = subject, log, poll_seconds
+        self._failures = 0
+        self._told: set[str] = set()
+
+    def succeeded(self) -> float:
+        """Give the wait after a look that succeeded."""
+        if self._told:
+            self.log.info("%s can be looked at again", self.subject)
+        self._failures = 0
+        self._told.clear()
+        return self.poll_seconds
+
+    def failed(self, error: Exception) -> float:
+        """Give the wait after a look that failed: longer each time."""
+        self._failures += 1
+        wait = backoff_seconds(self._failures, self.poll_seconds, random.random())  # noqa: S311  (spreads the load)
+        kind = type(error).__name__
+        if kind not in self._told:
+            self._told.add(kind)
+            is_ours = isinstance(error, ModelControlPlaneError)
+            self.log.warning(
+                "%s cannot be looked at; next try in %.0f s, then later each time. %s: %s",
+                self.subject,
+                math.ceil(wait),
+                kind,
+                error,
+                exc_info=None if is_ours else error,
+            )
+        return wait
+
+
 class WatchTrigger(BaseEventTrigger):
     """Look at something outside again and again, and give an event when it has changed.
 
@@ -34,10 +84,7 @@ class WatchTrigger(BaseEventTrigger):
 
     def __init__(self, *, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if isinstance(poll_seconds, bool) or not isinstance(poll_seconds, int | float) or not 1 <= poll_seconds < 1e9:
-            raise InvalidArgumentError(f"poll_seconds is {poll_seconds!r}; allowed: a number of seconds, at least 1")
-        self.poll_seconds = float(poll_seconds)
-        self._told: set[str] = set()
+        self.poll_seconds = checked_poll_seconds(poll_seconds)
 
     @property
     @abstractmethod
@@ -62,7 +109,7 @@ class WatchTrigger(BaseEventTrigger):
         known: Watermark | None = None
         written: Watermark | None = None
         is_read = False
-        failures = 0
+        patience = Patience(self.subject, self.log, self.poll_seconds)
         while True:
             try:
                 if not is_read:
@@ -77,13 +124,9 @@ class WatchTrigger(BaseEventTrigger):
                 if known != written:
                     await self._write(known)
                     written = known
-                failures = 0
-                self._tell_recovery()
-                wait = self.poll_seconds
+                wait = patience.succeeded()
             except Exception as error:
-                failures += 1
-                wait = backoff_seconds(failures, self.poll_seconds, random.random())  # noqa: S311  (spreads the load)
-                self._tell(error, wait)
+                wait = patience.failed(error)
             await asyncio.sleep(wait)
 
     # --- the watermark ---------------------------------------------------------------------------------------------
@@ -112,23 +155,3 @@ class WatchTrigger(BaseEventTrigger):
         if before is None:
             there = f"it is at {found.mark}" if found else "nothing is there yet"
             self.log.info("First look at %s: %s; the next change starts a run", self.subject, there)
-
-    def _tell(self, error: Exception, wait: float) -> None:
-        kind = type(error).__name__
-        if kind in self._told:
-            return
-        self._told.add(kind)
-        is_ours = isinstance(error, ModelControlPlaneError)
-        self.log.warning(
-            "%s cannot be looked at; next try in %.0f s, then later each time. %s: %s",
-            self.subject,
-            math.ceil(wait),
-            kind,
-            error,
-            exc_info=None if is_ours else error,
-        )
-
-    def _tell_recovery(self) -> None:
-        if self._told:
-            self.log.info("%s can be looked at again", self.subject)
-            self._told.clear()

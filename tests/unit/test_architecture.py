@@ -30,6 +30,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "notifications": frozenset({"exceptions", "core"}),
     "cli": frozenset({"exceptions", "core", "hooks", "diagnosis", "dag_rendering"}),
     "dag_rendering": frozenset({"exceptions", "core", "settings", "triggers", "operators", "notifications"}),
+    "sensors": frozenset({"exceptions", "core", "hooks", "links", "operators", "settings", "triggers"}),
     "operators": frozenset({"exceptions", "core", "diagnosis", "hooks", "links", "settings", "workloads"}),
 }
 """What each layer may import besides itself."""

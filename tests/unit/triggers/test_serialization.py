@@ -15,10 +15,11 @@ from airflow.sdk.serde import deserialize, serialize
 from airflow.triggers.base import BaseTrigger
 
 import airflow_mcp.triggers
+from airflow_mcp.core.model_goal import ModelGoal
 from airflow_mcp.triggers.data import DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
-from airflow_mcp.triggers.model import ModelVersionTrigger
+from airflow_mcp.triggers.model import ModelGoalTrigger, ModelVersionTrigger
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
 
@@ -44,6 +45,11 @@ TRIGGERS = [
     GitCommitTrigger(url="https://example.com/x", tags="v*", connection="git", path="a/b", poll_seconds=90),
     DatasetVersionTrigger(dvc={"repo": "https://example.com/x", "path": "a.csv", "rev": "main"}),
     ModelVersionTrigger(model_name="fraud", alias="champion", mlflow_conn_id="mlflow_default"),
+    ModelGoalTrigger(
+        goal=ModelGoal("fraud", alias="champion", other_than="3", tags={"a": "b"}).to_json(),
+        mlflow_conn_id="mlflow_default",
+        poll_seconds=5,
+    ),
     DriftVerdictTrigger(model_name="fraud", experiment="fraud-drift"),
 ]
 

@@ -1,0 +1,55 @@
+"""What a sensor of the model registry waits for, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_mcp.core.mlflow_entities import ModelVersion
+
+
+@dataclass(frozen=True)
+class ModelGoal:
+    """A version of a registered model that is ``READY`` and meets every condition that is set."""
+
+    model_name: str
+    alias: str = ""
+    """The alias must point at it; empty: any version will do."""
+    version: str = ""
+    """It must be this version."""
+    other_than: str = ""
+    """It must be another version than this."""
+    newer_than: str = ""
+    """It must have a higher number than this version."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """It must have these tags."""
+
+    def is_met_by(self, found: ModelVersion) -> bool:
+        """Say whether a version meets the goal; the alias is the business of whoever found it."""
+        return (
+            found.status == "READY"
+            and self.version in ("", found.version)
+            and (not self.other_than or found.version != self.other_than)
+            and (not self.newer_than or int(found.version) > int(self.newer_than))
+            and all(found.tags.get(name) == value for name, value in self.tags.items())
+        )
+
+    def first_met(self, found: Iterable[ModelVersion]) -> ModelVersion | None:
+        """Give the first of some versions that meets the goal."""
+        return next((version for version in found if self.is_met_by(version)), None)
+
+    def describe(self) -> str:
+        """Say in words what is waited for."""
+        what = f"version {self.version}" if self.version else "a version"
+        conditions = [
+            *([f"other than {self.other_than}"] if self.other_than else []),
+            *([f"newer than {self.newer_than}"] if self.newer_than else []),
+            *(f"with tag {name}={value}" for name, value in self.tags.items()),
+        ]
+        where = f"alias {self.alias!r} of " if self.alias else ""
+        return f"{where}model {self.model_name!r}: {' '.join([what, *conditions])}, READY"
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as plain JSON values, as the constructor takes them."""
+        return asdict(self)

@@ -1,0 +1,213 @@
+"""Wait until an alias of a registered model points where it should, or until there is a new version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+
+from airflow_mcp import settings
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.history import mover_of
+from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.model_goal import ModelGoal
+from airflow_mcp.exceptions import FailedError, InvalidArgumentError, MlflowAuthError, MlflowError
+from airflow_mcp.links.mlflow import MlflowModelVersionLink
+from airflow_mcp.operators.base import ModelControlOperator, now, required_text
+from airflow_mcp.triggers.model import ModelGoalTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_VERSION = re.compile(r"[1-9]\d*")
+SHORTEST_POLL_SECONDS = 1.0
+
+
+class _RegistrySensor(ModelControlOperator, BaseSensorOperator):
+    """What both sensors share: look once, then wait in the triggerer or by Airflow's own way of a sensor."""
+
+    operator_extra_links = (MlflowModelVersionLink(),)
+    ui_color = "#e8e3f5"
+
+    def __init__(self, *, model_name: str, deferrable: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
+        )
+
+    def goal(self) -> ModelGoal:
+        """Read the rendered arguments.
+
+        :raises InvalidArgumentError: when one of them is not usable.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement goal()")
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Look once; when it is not there yet, wait.
+
+        :raises InvalidArgumentError: when an argument is not usable.
+        :raises MlflowAuthError: when MLflow refuses the credentials.
+        """
+        if not self.deferrable:
+            found: dict[str, Any] = BaseSensorOperator.execute(self, context)
+            return found
+        goal, poked = self.goal(), self.poke(context)
+        if poked.xcom_value is None:
+            trigger = ModelGoalTrigger(
+                goal=goal.to_json(),
+                mlflow_conn_id=self.mlflow_conn_id or settings.default_mlflow_conn_id(),
+                poll_seconds=max(SHORTEST_POLL_SECONDS, self.poke_interval),
+            )
+            self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=self.timeout))
+        return dict(poked.xcom_value)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once; that MLflow does not answer is not the end, and the sensor looks again."""
+        goal = self.goal()
+        try:
+            found = goal.first_met(self.hook.find_model_versions(goal.model_name, goal.alias, goal.version))
+            return PokeReturnValue(found is not None, None if found is None else self.result(goal, found))
+        except MlflowAuthError:
+            raise
+        except MlflowError as error:
+            self.log.warning("%s cannot be looked at now: %s", goal.describe(), error)
+            return PokeReturnValue(False)
+
+    def resume(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Go on with what the trigger found.
+
+        :raises InvalidArgumentError: when the trigger was refused.
+        :raises FailedError: when it could not go on, or gave no event.
+        """
+        with self.at_the_edge():
+            if event is None or event.get("status") not in ("found", "refused"):
+                raise FailedError(str((event or {}).get("message") or f"the trigger ended with {event!r}"))
+            if event["status"] == "refused":
+                raise InvalidArgumentError(str(event["message"]))
+            goal = self.goal()
+            return self.result(goal, self.hook.get_model_version(goal.model_name, str(event["version"])))
+
+    def result(self, goal: ModelGoal, found: ModelVersion) -> dict[str, Any]:
+        """Say what was found."""
+        self.mlflow_model_version_url = self.hook.model_version_url(goal.model_name, found.version)
+        self.log.info("found version %s of %s", found.version, goal.model_name)
+        return {
+            "model_name": goal.model_name,
+            "version": found.version,
+            "model_uri": found.uri,
+            "run_id": found.run_id,
+        }
+
+
+class ModelAliasSensor(_RegistrySensor):
+    """Wait until an alias of a registered model points at a version that is ``READY``.
+
+    Model and alias need not exist yet. With ``deferrable`` the task looks once and then waits in the triggerer.
+
+    XCom: ``model_name``, ``alias``, ``version``, ``model_uri``, ``run_id``, ``moved_by`` (who moved the alias there;
+    empty when that is not recorded: it was moved outside airflow-mcp, or is not one of our aliases).
+
+    :param model_name: registered model (templated).
+    :param alias: alias (templated).
+    :param version: wait until it points at this version; empty: at any (templated).
+    :param other_than: wait until it points at another version than this; empty: at any (templated).
+    :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("model_name", "alias", "version", "other_than")
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        alias: str = ALIAS_CHAMPION,
+        version: str = "",
+        other_than: str = "",
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model_name=model_name, deferrable=deferrable, **kwargs)
+        self.alias = alias
+        self.version = version
+        self.other_than = other_than
+
+    def goal(self) -> ModelGoal:
+        """Read the rendered arguments.
+
+        :raises InvalidArgumentError: when one of them is not usable.
+        """
+        version, other = _version("version", self.version), _version("other_than", self.other_than)
+        if version and other:
+            raise InvalidArgumentError(f"version is {version!r} and other_than is {other!r}; allowed: one of them")
+        name, alias = required_text("model_name", self.model_name), required_text("alias", self.alias)
+        return ModelGoal(name, alias=alias, version=version, other_than=other)
+
+    def result(self, goal: ModelGoal, found: ModelVersion) -> dict[str, Any]:
+        """Say what was found, and who moved the alias there."""
+        model = self.hook.get_registered_model(goal.model_name)
+        is_there_still = model.aliases.get(goal.alias) == found.version
+        move = mover_of(model, goal.alias, now()) if is_there_still else None
+        if move is None and is_there_still and goal.alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION):
+            self.log.warning(
+                "no recorded move set alias %s of %s to version %s: it was moved outside airflow-mcp",
+                *(goal.alias, goal.model_name, found.version),
+            )
+        return {**super().result(goal, found), "alias": goal.alias, "moved_by": move.by if move else ""}
+
+
+class ModelVersionSensor(_RegistrySensor):
+    """Wait until a registered model has a version that is ``READY``; of several the newest is given.
+
+    The model need not exist yet. With ``deferrable`` the task looks once and then waits in the triggerer.
+
+    XCom: ``model_name``, ``version``, ``model_uri``, ``run_id``.
+
+    :param model_name: registered model (templated).
+    :param version: wait for this version; empty: for any (templated).
+    :param newer_than: wait for a version with a higher number than this; empty: for any (templated).
+    :param tags: tags that the version must have, such as ``{"airflow_mcp.gate_verdict": "passed"}`` (templated).
+    :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("model_name", "version", "newer_than", "tags")
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version: str = "",
+        newer_than: str = "",
+        tags: Mapping[str, str] | None = None,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model_name=model_name, deferrable=deferrable, **kwargs)
+        self.version = version
+        self.newer_than = newer_than
+        self.tags = tags
+
+    def goal(self) -> ModelGoal:
+        """Read the rendered arguments.
+
+        :raises InvalidArgumentError: when one of them is not usable.
+        """
+        version, newer = _version("version", self.version), _version("newer_than", self.newer_than)
+        if version and newer:
+            raise InvalidArgumentError(f"version is {version!r} and newer_than is {newer!r}; allowed: one of them")
+        tags = self.tags or {}
+        if not isinstance(tags, Mapping) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
+            raise InvalidArgumentError(f"tags is {tags!r}; allowed: a mapping of text to text")
+        name = required_text("model_name", self.model_name)
+        return ModelGoal(name, version=version, newer_than=newer, tags=dict(tags))
+
+
+def _version(name: str, value: Any) -> str:
+    """Check a number of a version; empty for none."""
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else "?"
+    if text == "" or _VERSION.fullmatch(text):
+        return text
+    raise InvalidArgumentError(f"{name} is {value!r}; allowed: a version number, or '' for any version")

@@ -1,0 +1,52 @@
+"""The page about sensors names every parameter, its example builds a Dag, and Dags keep sensors as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, BaseSensorOperator
+
+from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.sensors import registry
+from tests.unit.test_docs import parameters, wrong_parameters
+
+PAGE = (Path(__file__).parents[3] / "docs" / "sensors.md").read_text(encoding="utf-8")
+SENSORS = [registry.ModelAliasSensor, registry.ModelVersionSensor]
+
+
+def test_every_sensor_of_the_package_is_checked_here() -> None:
+    found = {
+        value
+        for name, value in vars(registry).items()
+        if isinstance(value, type) and issubclass(value, BaseSensorOperator) and not name.startswith("_")
+    }
+    assert found - {BaseSensorOperator} == set(SENSORS)
+
+
+@pytest.mark.parametrize("sensor", SENSORS, ids=lambda sensor: sensor.__name__)
+def test_every_parameter_is_documented_with_default_and_templating(sensor: type[ModelControlOperator]) -> None:
+    section = PAGE.split(f"\n## {sensor.__name__}\n")[1].split("\n## ")[0]
+    assert wrong_parameters(f"## Parameters\n{section}", sensor) == []
+    assert len(parameters(sensor)) == 7
+
+
+@pytest.mark.parametrize("sensor", SENSORS, ids=lambda sensor: sensor.__name__)
+def test_a_sensor_survives_serialisation_in_a_dag(sensor: type[ModelControlOperator]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("a_dag", schedule=None) as dag:
+        sensor(task_id="task", model_name="fraud", version="3", deferrable=True, poke_interval=7)  # type: ignore[call-arg]
+    document = DagSerialization.to_dict(dag)
+    restored = DagSerialization.from_dict(document).get_task("task")
+    assert restored.task_type == sensor.__name__
+    assert set(restored.template_fields) == set(sensor.template_fields)
+    assert DagSerialization.to_dict(dag) == document
+
+
+def test_the_example_builds_a_dag() -> None:
+    code = PAGE.split("<!-- checked: builds a Dag -->\n```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(code, "sensors.md", "exec"), names)
+    assert list(names["dag"].task_dict) == ["promoted", "deploy"]
