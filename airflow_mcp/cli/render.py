@@ -31,5 +31,6 @@ def run(parsed: argparse.Namespace) -> int:
         print(f"{'would write' if parsed.check else 'wrote'} {stub.path}")
     for path in changes.removed:
         print(f"{'would remove' if parsed.check else 'removed'} {path}")
-    print(f"{changes.kept} of {changes.kept + len(changes.written)} are as they should be")
+    to = "to be " if parsed.check else ""
+    print(f"stubs: {len(changes.written)} {to}written, {len(changes.removed)} {to}removed, {changes.kept} in step")
     return 1 if problems or (parsed.check and not changes.is_in_step) else 0

@@ -38,7 +38,7 @@ class StubChanges:
     removed: tuple[Path, ...]
     """Stubs of pipelines that are gone."""
     kept: int
-    """How many are as they should be."""
+    """How many are in step."""
 
     @property
     def is_in_step(self) -> bool:

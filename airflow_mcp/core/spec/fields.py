@@ -64,6 +64,12 @@ def _connection_value(value: Any) -> Any:
     return value
 
 
+def _connection_id(text: str) -> str:
+    if "://" in text:  # the address of a webhook is a secret, so it is not repeated
+        raise ValueError("is an address (not shown here); allowed: the id of an Airflow connection that holds it")
+    return text
+
+
 def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -108,6 +114,8 @@ StageName = Annotated[str, StringConstraints(pattern=_STAGE_NAME, max_length=60)
 _VARIABLE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 VariableName = Annotated[str, StringConstraints(pattern=_VARIABLE_NAME, max_length=200)]
 """Name of an environment variable."""
+ConnectionId = Annotated[Text, AfterValidator(_connection_id)]
+"""Id of an Airflow connection."""
 ConnectionReference = Annotated[str, BeforeValidator(_connection_value)]
 """Where a secret is kept: ``<connection>.<field>``."""
 SecretVariables = dict[VariableName, ConnectionReference]

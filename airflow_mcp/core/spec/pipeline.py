@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from airflow_mcp.core.spec.fields import (
     ConfigValues,
+    ConnectionId,
     ExpandableText,
     Flag,
     Name,
@@ -56,7 +57,7 @@ class Notification(SpecModel):
     on: tuple[Literal["failure", "success", "gateRejected"], ...] = Field(
         min_length=1, description="failure, success and gateRejected."
     )
-    webhook: Text = Field(description="Airflow connection that holds the address.")
+    webhook: ConnectionId = Field(description="Airflow connection that holds the address.")
     format: Literal["json", "slack", "wecom"] = Field("json", description="Shape of the message.")
 
 

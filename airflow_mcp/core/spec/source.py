@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from airflow_mcp.core.spec.fields import ExpandableText, RelativePath, SpecModel, Text
+from airflow_mcp.core.spec.fields import ConnectionId, ExpandableText, RelativePath, SpecModel, Text
 
 
 def _short_source(value: Any) -> Any:
@@ -26,7 +26,7 @@ class Source(SpecModel):
         None, description="Pattern of release tags, for example v*; the newest by version order is taken. Not with ref."
     )
     path: RelativePath | None = Field(None, description="Folder inside the repository that the script is in.")
-    connection: Text | None = Field(
+    connection: ConnectionId | None = Field(
         None, description="Airflow connection whose login and password open the repository."
     )
 
@@ -56,7 +56,7 @@ class DvcData(SpecModel):
     )
     repo: ExpandableText | None = Field(None, description="Git URL of the DVC repository. Default: sourceCode.")
     remote: Text | None = Field(None, description="Name of the DVC remote. Default: the repository's own default.")
-    connection: Text | None = Field(None, description="Airflow connection that opens the repository.")
+    connection: ConnectionId | None = Field(None, description="Airflow connection that opens the repository.")
 
 
 class Data(SpecModel):

@@ -214,7 +214,8 @@ def in_words(detail: Any) -> str:
     if kind == "string_type" and isinstance(value, bool | int | float):
         allowed = f"text, write '{_shown(value)}' in quotes"
     elif kind in _WANTED:
-        allowed = _WANTED[kind]
+        is_single = kind == "tuple_type" and isinstance(value, str) and value.isidentifier()
+        allowed = f"a list, for example [{value}]" if is_single else _WANTED[kind]
     elif kind == "string_pattern_mismatch":
         allowed = WORDS_OF_PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
     elif kind == "literal_error":

@@ -238,6 +238,16 @@ MISTAKES = [
         "      secretEnv: {OMP_NUM_THREADS: a.login}",
         "56:7: spec.stages[1]: OMP_NUM_THREADS is both in env and in secretEnv; name it in one of them",
     ),
+    (
+        "webhook: team_chat",
+        "webhook: https://hooks.example.com/T0/x",
+        "70:46: spec.notifications[0].webhook: is an addr",
+    ),
+    (
+        "on: [failure, gateRejected]",
+        "on: failure",
+        "70:12: spec.notifications[0].on: is 'failure'; allowed: a list, for ",
+    ),
     ("attempts: 3", "attempts: 99", "67:23: spec.retries.attempts: is 99; allowed: at most 20"),
     ("delay: 30s", "delay: 30m", "67:12: spec.retries: maxDelay 5m is shorter than delay 30m"),
     (
@@ -316,8 +326,8 @@ def test_what_an_overlay_hides_must_be_right_too(write: Write) -> None:
         (
             "https://github.com/team/ml-fraud-v3",
             "github.com/team/ml-fraud-v3",
-            "fraud.yaml:6:15: spec.sourceCode.url: folder github.com/team/ml-fraud-v3 does not exist beside fraud.yaml; "
-            "name a folder or a Git URL, for example https://github.com/team/ml-fraud-v3",
+            "fraud.yaml:6:15: spec.sourceCode.url: folder github.com/team/ml-fraud-v3 does not exist beside "
+            "fraud.yaml; name a folder or a Git URL, for example https://github.com/team/ml-fraud-v3",
         ),
         ("accuracy: 0.92\n        latencyMs: 150", "{}", "fraud.yaml:12:5: spec.stages: no threshold says what a good"),
         ("ml-fraud-v3", "ml-fraud-v3\n  select: {metric: f1}", "fraud.yaml:7:11: spec.select: there are no candidates"),
