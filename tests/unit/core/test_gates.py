@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -190,6 +191,16 @@ def test_the_report_says_what_was_judged_and_survives_json() -> None:
     text = report.model_dump_json(by_alias=True)
     assert '"schema":"airflow_mcp/gate/3"' in text
     assert GateReport.model_validate_json(text) == report
+
+
+def test_a_report_of_an_older_version_is_still_read() -> None:
+    document = json.loads(judge(evidence(model({"f1": 0.9})), "f1 >= 0.5").model_dump_json(by_alias=True))
+    for rule in document["rules"]:
+        for name in ("kind", "slice", "low", "high", "rows_needed"):
+            del rule[name]
+    old = GateReport.model_validate_json(json.dumps({**document, "schema": "airflow_mcp/gate/2"}), strict=True)
+    assert old.passed
+    assert (old.rules[0].kind, old.rules[0].rows_needed) == ("threshold", None)
 
 
 def self_reported(metrics: dict[str, float]) -> EvaluationEvidence:
