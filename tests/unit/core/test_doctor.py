@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from airflow_mcp.core.doctor import (
     judge_artifacts,
     judge_ending,
     judge_mlflow_version,
+    judge_moves,
     judge_probe,
     judge_rights,
     judge_store,
     read_probe,
     worst,
 )
+from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.pod import PodEnding
+from airflow_mcp.core.promotion import LastMove
 
 PACKAGES = {
     "airflow-mcp": "0.1.0",
@@ -258,3 +262,21 @@ def test_findings_are_written_for_people_and_for_programs() -> None:
     assert document["findings"][1] == {"subject": "long", "level": "problem", "says": "bad", "advice": "mend it"}
     assert worst(findings[:1]) == "ok"
     assert worst([]) == "ok"
+
+
+def test_aliases_are_compared_with_the_moves_that_were_recorded() -> None:
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    move = LastMove("promote", "m1", None, "1", "2026-11-21T08:00:00+00:00", "churn.promote run-1")
+    tags = {move.done_tag: move.to_tag()}
+    moved = RegisteredModel("moved", tags=tags, aliases={"champion": "4"})
+    gone = RegisteredModel("gone", tags=tags)
+    kept = RegisteredModel("kept", tags=tags, aliases={"champion": "1"})
+    by_hand = RegisteredModel("by-hand", aliases={"champion": "1"})
+    (one, other) = judge_moves([moved, gone, kept, by_hand], now)
+    assert (one.subject, one.level) == ("MLflow alias of moved", "warning")
+    assert "'champion' is at 4, but the last recorded move (promote by churn.promote run-1 at 2026-11-21" in one.says
+    assert "left it at 1" in one.says
+    assert "airflow-mcp registry history moved" in one.advice
+    assert "'champion' is at no version" in other.says
+    (fine,) = judge_moves([kept, by_hand], now)
+    assert (fine.level, fine.says[:8]) == ("ok", "1 models")

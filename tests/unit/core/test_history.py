@@ -12,6 +12,7 @@ from airflow_mcp.core.history import (
     changes_between,
     foreign_moves,
     former_champions,
+    mover_of,
     parse_time,
     provenance_difference,
     read_timeline,
@@ -232,3 +233,15 @@ def test_a_moment_that_is_none_is_refused(text: str) -> None:
 def test_a_moment_without_an_offset_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="without an offset it means another moment elsewhere"):
         parse_time("time", text)
+
+
+def test_who_moved_an_alias_is_known_while_it_is_where_the_record_left_it() -> None:
+    kept = model(*THREE[:2], champion="2", previous_champion="1", challenger="9")
+    assert mover_of(kept, "champion", NOW) == THREE[1]
+    assert mover_of(kept, "previous_champion", NOW) == THREE[1]
+    assert mover_of(kept, "challenger", NOW) is None
+    moved = model(*THREE[:2], champion="7", previous_champion="1")
+    assert mover_of(moved, "champion", NOW) is None
+    assert mover_of(moved, "previous_champion", NOW) == THREE[1]
+    assert mover_of(model(*THREE, champion="1"), "previous_champion", NOW) is None
+    assert mover_of(model(champion="1"), "champion", NOW) is None

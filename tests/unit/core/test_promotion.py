@@ -19,6 +19,7 @@ from airflow_mcp.core.promotion import (
     LastMove,
     expired_claims,
     new_claim,
+    next_number,
     other_claims,
     plan_promotion,
     plan_rollback,
@@ -448,3 +449,30 @@ def test_other_tags_are_no_claims() -> None:
     tags = {"owner": "x", TAG_LAST_MOVE: "{}", "claim.x": "{}"}
     assert other_claims(tags, own, NOW) == ()
     assert expired_claims(tags, NOW) == ()
+
+
+def test_claims_on_different_subjects_do_not_meet() -> None:
+    aliases, model, other = (
+        new_claim(token, f"task {token}", NOW, timedelta(minutes=1), subject)
+        for token, subject in (("a", ""), ("b", "models:/m-1"), ("c", "models:/m-2"))
+    )
+    tags = {claim.tag: claim.to_value() for claim in (aliases, model, other)}
+    assert [other_claims(tags, own, NOW) for own in (aliases, model, other)] == [(), (), ()]
+    rival = new_claim("d", "task d", NOW, timedelta(minutes=1), "models:/m-1")
+    assert other_claims({**tags, rival.tag: rival.to_value()}, model, NOW) == (rival,)
+    assert set(expired_claims(tags, NOW + timedelta(minutes=1))) == {aliases, model, other}
+
+
+@pytest.mark.parametrize("subject", ["", "models:/m-1"])
+def test_a_claim_that_nobody_can_read_may_be_on_anything(subject: str) -> None:
+    own = new_claim("own", "me", NOW, timedelta(minutes=1), subject)
+    assert len(other_claims({f"{TAG_CLAIM_PREFIX}x": "?"}, own, NOW)) == 1
+
+
+def test_the_next_number_is_above_every_move_that_was_done_or_begun() -> None:
+    def tag(number: int) -> str:
+        return LastMove("promote", f"m{number}", None, "1", NOW.isoformat(), "me", number=number).to_tag()
+
+    assert next_number({}) == 1
+    assert next_number({"airflow_mcp.move.m1": tag(1), "airflow_mcp.move.m4": tag(4)}) == 5
+    assert next_number({"airflow_mcp.move.m1": tag(1), TAG_LAST_MOVE: tag(2)}) == 3

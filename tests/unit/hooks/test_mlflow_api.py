@@ -234,6 +234,23 @@ class TestRegistry:
         with pytest.raises(InvalidArgumentError, match="allowed are digits"):
             drive(mlflow_registry_api.get_model_version("m", version))
 
+    def test_all_registered_models_are_read_page_by_page(self) -> None:
+        pages = {"registered_models": [{"name": "a"}], "next_page_token": "t"}, {"registered_models": [{"name": "b"}]}
+        found, asked = drive(mlflow_registry_api.search_registered_models("name LIKE 'x%'"), *pages)
+        assert [model.name for model in found] == ["a", "b"]
+        assert [dict(request.params).get("page_token") for request in asked] == [None, "t"]
+        assert {dict(request.params)["filter"] for request in asked} == {"name LIKE 'x%'"}
+
+    @pytest.mark.parametrize("wanted", [{"alias": "champion"}, {"version": "3"}])
+    def test_a_version_that_is_waited_for_may_be_missing_with_its_model(self, wanted: dict[str, str]) -> None:
+        answers = [MISSING, MISSING] if "alias" in wanted else [MISSING]
+        assert drive(mlflow_registry_api.find_model_versions("fraud", **wanted), *answers)[0] == []
+
+    @pytest.mark.parametrize("wanted", [{"alias": "champion"}, {"version": "3"}, {}])
+    def test_a_failure_to_look_is_not_taken_for_a_missing_version(self, wanted: dict[str, str]) -> None:
+        with pytest.raises(MlflowError):
+            drive(mlflow_registry_api.find_model_versions("fraud", **wanted), MlflowError("ill", 500))
+
     def test_creating_in_the_registry_is_never_repeatable(self) -> None:
         model = {"registered_model": {"name": "m"}}
         version = {"model_version": {"name": "m", "version": "1", "status": "READY", "source": "models:/m-1"}}
