@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.promotion import Claim, expired_claims, new_claim, other_claims
-from airflow_mcp.exceptions import ClaimUnavailableError, ModelControlPlaneError
+from airflow_mcp.exceptions import ClaimUnavailableError, MlflowNotFoundError, ModelControlPlaneError
 
 if TYPE_CHECKING:
     from airflow_mcp.hooks.mlflow import MlflowHook
@@ -79,13 +79,18 @@ class Claims:
         )
 
     def _claim_and_look(self, claim: Claim) -> tuple[Claim, ...]:
-        """Write a claim, then give the others' that are valid; whatever goes wrong leaves no claim of ours behind."""
+        """Write a claim, then give the others' that are valid; whatever goes wrong leaves no claim of ours behind.
+
+        :raises MlflowNotFoundError: when there is no such registered model, and so no claim.
+        """
         try:
             self.hook.set_registered_model_tag(self.model_name, claim.tag, claim.to_value())
             tags = self.hook.get_registered_model(self.model_name).tags
             others = other_claims(tags, claim, datetime.now(UTC))
             for dead in () if others else expired_claims(tags, datetime.now(UTC)):
                 self.hook.delete_registered_model_tag(self.model_name, dead.tag)
+        except MlflowNotFoundError:
+            raise
         except BaseException:
             self._release(claim)
             raise

@@ -139,13 +139,21 @@ class RegisterModelOperator(ModelControlOperator):
         return min(found, key=lambda version: int(version.version), default=None)
 
     def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
-        """Create the version while nobody else can create one of the same logged model."""
+        """Create the version, and before it the registered model when that does not exist."""
+        claims = Claims(self.hook, name, holder=_holder(self, context), log=self.log, subject=model.uri)
+        try:
+            return self._create_alone(claims, name, model, run)
+        except MlflowNotFoundError:
+            self.log.debug("registered model %s does not exist yet", name)
         try:
             self.hook.create_registered_model(name)
         except MlflowConflictError:
-            self.log.debug("registered model %s exists", name)
+            self.log.debug("registered model %s was created by another task", name)
+        return self._create_alone(claims, name, model, run)
+
+    def _create_alone(self, claims: Claims, name: str, model: LoggedModel, run: Run) -> ModelVersion:
+        """Create the version while nobody else can create one of the same logged model."""
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
-        claims = Claims(self.hook, name, holder=_holder(self, context), log=self.log, subject=model.uri)
         with claims.held() as claim:
             version = self._existing(name, model)
             if version is not None:
