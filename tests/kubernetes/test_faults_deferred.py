@@ -130,7 +130,8 @@ def test_logs_are_complete_and_nothing_is_written_twice(
     api: AirflowApi, cluster: Cluster, at_once: Mapping[str, str]
 ) -> None:
     run_id = at_once["logs"]
-    assert api.wait_for_run("logs", run_id, RUN_TIMEOUT_SECONDS) == "success"
+    state = api.wait_for_run("logs", run_id, RUN_TIMEOUT_SECONDS)
+    assert state == "success", "\n".join(f"{task}:\n{api.task_log('logs', run_id, task)}" for task in TASKS["logs"])
     for task_id in TASKS["logs"]:
         log = api.task_log("logs", run_id, task_id)
         assert {line: log.count(line) for line in LINES} == dict.fromkeys(LINES, 1), f"{task_id}:\n{log}"
