@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence
-from airflow_mcp.core.plan.thresholds import Direction
+from airflow_mcp.core.metrics import Direction
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 
 LEADERBOARD_SCHEMA: Literal["airflow_mcp/leaderboard/1"] = "airflow_mcp/leaderboard/1"

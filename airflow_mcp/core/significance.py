@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from airflow_mcp.core.evidence import Comparison, Confidence, EvaluationEvidence, MethodChoice
-from airflow_mcp.core.plan.thresholds import metric_direction
+from airflow_mcp.core.metrics import metric_direction
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.verdicts import Verdict
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence
-from airflow_mcp.core.plan.thresholds import Direction, metric_direction
+from airflow_mcp.core.metrics import Direction, metric_direction
 from airflow_mcp.core.selection import (
     Candidate,
     Judged,

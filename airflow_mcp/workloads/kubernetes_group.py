@@ -34,6 +34,16 @@ def plain(value: Any) -> Any:
     return ApiClient().sanitize_for_serialization(value)
 
 
+def read_pod(client: CoreV1Api, name: str, namespace: str) -> models.V1Pod | None:
+    """Read a pod; None when it is gone."""
+    try:
+        return client.read_namespaced_pod(name, namespace)
+    except ApiException as error:
+        if error.status != _GONE:
+            raise
+        return None
+
+
 def read_group(client: CoreV1Api, pod: models.V1Pod) -> list[dict[str, Any]]:
     """Read the pods of a group, rank 0 among them, as JSON."""
     found = client.list_namespaced_pod(pod.metadata.namespace, label_selector=f"{LABEL_GROUP}={group_of(pod)}")

@@ -44,7 +44,7 @@ from airflow_mcp.exceptions import (
     WorkloadLostError,
     WorkloadTimeoutError,
 )
-from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of
+from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of, read_pod
 from airflow_mcp.workloads.kubernetes_log import FreshLines, LastLines, last_lines, new_lines
 
 if TYPE_CHECKING:
@@ -136,13 +136,8 @@ class WorkloadPodOperator(KubernetesPodOperator):
     @generic_api_retry  # type: ignore[untyped-decorator]  # Airflow's
     def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> models.V1Pod | None:
         """Find the pod by name: this operator knows it."""
-        name = self.pod.metadata.name if self.pod else self.name
-        try:
-            return self.client.read_namespaced_pod(name, namespace)
-        except ApiException as error:
-            if error.status != _GONE:
-                raise
-            return None
+        name: str = self.pod.metadata.name if self.pod else self.name  # type: ignore[assignment]  # every pod is named
+        return read_pod(self.client, name, namespace)
 
     def is_istio_enabled(self, pod: models.V1Pod) -> bool:
         """Whether the pod has containers that may outlive the workload: then the workload's own ends the wait."""

@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, OnKillAction, PodManager
 from kubernetes.client import models
-from kubernetes.client.exceptions import ApiException
 
 from airflow_mcp.core.pod import LABEL_GROUP, read_ending
 from airflow_mcp.core.replicas import RankFailure, StartLimits, describe_failures, ended_well, group_size
 from airflow_mcp.exceptions import SourceError, WorkloadError, WorkloadFailedError
-from airflow_mcp.workloads.kubernetes_group import delete_followers, failures_of, plain, release, start_followers
+from airflow_mcp.workloads.kubernetes_group import (
+    delete_followers,
+    failures_of,
+    plain,
+    read_pod,
+    release,
+    start_followers,
+)
 from airflow_mcp.workloads.kubernetes_pod import API_ERRORS, WorkloadPodManager, WorkloadPodOperator, pod_failure
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_GONE = 404
 _JOIN_SECONDS = 60
 
 
@@ -126,7 +131,7 @@ class ReplicatedPodOperator(WorkloadPodOperator):
 
     def _end_after(self, event: dict[str, Any]) -> None:
         """End the group because the trigger saw a rank fail; return if rank 0 has ended well before that."""
-        leader = self._read(event["name"], event["namespace"])
+        leader = read_pod(self.client, event["name"], event["namespace"])
         if leader is None:
             raise WorkloadFailedError(event["message"], -1)
         self.pod = leader
@@ -148,21 +153,13 @@ class ReplicatedPodOperator(WorkloadPodOperator):
         self.log.error("%s", describe_failures(failures, size))
         if self.on_finish_action != OnFinishAction.DELETE_POD:
             release(self.client, leader, {failure.rank for failure in failures if failure.has_ended} - {0})
-        current = self._read(leader.metadata.name, leader.metadata.namespace)
+        current = read_pod(self.client, leader.metadata.name, leader.metadata.namespace)
         self.image_digest = read_ending(plain(current or leader)).image_digest
         if first.rank == 0 and current is not None:
             self.remove(current)
         else:
             self.pod_manager.delete_pod(leader)
         return self.group_error
-
-    def _read(self, name: str, namespace: str) -> models.V1Pod | None:
-        try:
-            return self.client.read_namespaced_pod(name, namespace)
-        except ApiException as error:
-            if error.status != _GONE:
-                raise
-            return None
 
     def _limits(self) -> StartLimits:
         return StartLimits(schedule=self.schedule_timeout_seconds, startup=self.startup_timeout_seconds)

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from airflow_mcp.core.metrics import metric_direction, metric_name
 from airflow_mcp.core.plan.entities import PipelineFile, PlannedTask, Reference, TaskKind, Template
 from airflow_mcp.core.plan.params import config_overrides
 from airflow_mcp.core.plan.rules import FilledStage, filled_in
-from airflow_mcp.core.plan.thresholds import metric_direction, metric_name, threshold_rule
+from airflow_mcp.core.plan.thresholds import threshold_rule
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline
 from airflow_mcp.core.spec.source import Data, DvcData

@@ -2,54 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Literal
-
+from airflow_mcp.core.metrics import metric_direction, metric_name
 from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.exceptions import InvalidArgumentError
 
-Direction = Literal["maximize", "minimize"]
-
-KNOWN_METRICS: Mapping[str, tuple[str, Direction]] = {
-    "accuracy": ("accuracy", "maximize"),
-    "precision": ("precision", "maximize"),
-    "recall": ("recall", "maximize"),
-    "f1": ("f1", "maximize"),
-    "rocAuc": ("roc_auc", "maximize"),
-    "r2": ("r2", "maximize"),
-    "logLoss": ("log_loss", "minimize"),
-    "latencyMs": ("latency_ms", "minimize"),
-    "rmse": ("rmse", "minimize"),
-    "mae": ("mae", "minimize"),
-}
-"""Name in the file to the metric's name in MLflow and its better direction."""
 _SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")
 """Metrics that lie between 0 and 1."""
-
-
-def metric_name(name: str) -> str:
-    """Give the name in MLflow of a metric as the file writes it.
-
-    :param name: known metrics may be written in camelCase; any other name is taken as it is.
-    """
-    return KNOWN_METRICS[name][0] if name in KNOWN_METRICS else name
-
-
-def metric_direction(name: str) -> Direction:
-    """Say whether more or less of a metric is better.
-
-    :param name: the metric as the file or MLflow writes it.
-    :raises InvalidArgumentError: when the metric is not known.
-    """
-    for written, (metric, direction) in KNOWN_METRICS.items():
-        if name in (written, metric):
-            return direction
-    close = difflib.get_close_matches(name, KNOWN_METRICS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InvalidArgumentError(
-        f"whether more or less of {name!r} is better is not known; {hint}known metrics: {', '.join(KNOWN_METRICS)}"
-    )
 
 
 def why_unreachable(rule: MetricThreshold) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.metrics import metric_direction
 from airflow_mcp.core.plan.params import BUILT_IN
-from airflow_mcp.core.plan.thresholds import metric_direction, threshold_rule, why_unreachable
+from airflow_mcp.core.plan.thresholds import threshold_rule, why_unreachable
 from airflow_mcp.core.pod import PodOptions
 from airflow_mcp.core.spec.document import FieldPath, Node
 from airflow_mcp.core.spec.fields import seconds_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -155,7 +155,6 @@ Bound = Annotated[
     BeforeValidator(_bound, json_schema_input_type=float | Annotated[str, StringConstraints(pattern=_COMPARATOR)]),
 ]
 """A number, or a direction and a number, for example ``>= 0.92``."""
-Direction = Literal["maximize", "minimize"]
 Runtime = Annotated[
     str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"]), AfterValidator(_runtime)
 ]

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from airflow_mcp.core.metrics import Direction
 from airflow_mcp.core.spec.fields import (
     Bound,
     ConfigValues,
-    Direction,
     Duration,
     ExpandableText,
     MetricName,
