@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+Stage = Literal["None", "Staging", "Production", "Archived"]
+"""MLflow's stages of a model version; what they mean here is in :mod:`airflow_mcp.core.stages`."""
 LIVE_STATUSES: tuple[RunStatus, ...] = ("RUNNING", "SCHEDULED")
 
 
@@ -100,6 +102,8 @@ class ModelVersion:
     model_id: str = ""
     status_message: str = ""
     creation_timestamp: int = 0
+    current_stage: str = "None"
+    """MLflow's own stage, deprecated since 2.9: ``None``, ``Staging``, ``Production`` or ``Archived``."""
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 

@@ -14,10 +14,10 @@ from airflow_mcp.hooks.claims import Claims
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-    from airflow_mcp.hooks.mlflow import MlflowHook
+    from airflow_mcp.hooks.mlflow_operations import MlflowOperations
 
 
-def champion_of(hook: MlflowHook, model_name: str) -> ModelVersion | None:
+def champion_of(hook: MlflowOperations, model_name: str) -> ModelVersion | None:
     """Find the champion of a registered model.
 
     :param hook: the MLflow connection.
@@ -39,7 +39,7 @@ class AliasMover:
     :param log: where moves are logged.
     """
 
-    def __init__(self, hook: MlflowHook, model_name: str, *, holder: str, log: TaskLog) -> None:
+    def __init__(self, hook: MlflowOperations, model_name: str, *, holder: str, log: TaskLog) -> None:
         self.hook, self.model_name, self.log = hook, model_name, log
         self.claims = Claims(hook, model_name, holder=holder, log=log)
 

@@ -15,7 +15,7 @@ from airflow_mcp.core.promotion import Claim, expired_claims, new_claim, other_c
 from airflow_mcp.exceptions import ClaimUnavailableError, MlflowNotFoundError, ModelControlPlaneError
 
 if TYPE_CHECKING:
-    from airflow_mcp.hooks.mlflow import MlflowHook
+    from airflow_mcp.hooks.mlflow_operations import MlflowOperations
 
 CLAIM_LIFETIME = timedelta(seconds=60)
 """A claim ends by itself after this time, so that a killed task blocks nobody for longer, its own retries included."""
@@ -37,7 +37,9 @@ class Claims:
     :param subject: what is claimed; empty for the aliases.
     """
 
-    def __init__(self, hook: MlflowHook, model_name: str, *, holder: str, log: TaskLog, subject: str = "") -> None:
+    def __init__(
+        self, hook: MlflowOperations, model_name: str, *, holder: str, log: TaskLog, subject: str = ""
+    ) -> None:
         self.hook, self.model_name, self.holder, self.log, self.subject = hook, model_name, holder, log, subject
 
     @contextmanager

@@ -6,10 +6,8 @@ MLflow's own client is not used: importing it takes seconds and a hundred megaby
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, ParamSpec, Self, TypeVar, overload
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 from airflow.sdk import BaseHook
@@ -17,52 +15,16 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_mcp.core.contract import ENV_TRACKING_URI
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
+from airflow_mcp.hooks import mlflow_api
+from airflow_mcp.hooks.mlflow_operations import MlflowOperations
 from airflow_mcp.hooks.mlflow_settings import MlflowSettings, settings_from_connection
 from airflow_mcp.hooks.mlflow_transport import AsyncDriver, SyncDriver
 from airflow_mcp.hooks.mlflow_wire import Operation
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class BoundOperation(Generic[P, T]):
-    """An operation of one hook: call it to block, await ``aio`` to wait."""
-
-    def __init__(self, hook: MlflowHook, describe: Callable[P, Operation[T]]) -> None:
-        self._hook = hook
-        self._describe = describe
-        functools.update_wrapper(self, describe)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Perform the operation and return its result."""
-        return self._hook.perform(self._describe(*args, **kwargs))
-
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Perform the operation without blocking the event loop and return its result."""
-        return await self._hook.aperform(self._describe(*args, **kwargs))
-
-
-class HookOperation(Generic[P, T]):
-    """Makes a description of an operation a method of the hook with the same arguments.
-
-    :param describe: function that returns the description.
-    """
-
-    def __init__(self, describe: Callable[P, Operation[T]]) -> None:
-        self._describe = describe
-        self.__doc__ = describe.__doc__
-
-    @overload
-    def __get__(self, hook: None, owner: type[MlflowHook]) -> Self: ...
-    @overload
-    def __get__(self, hook: MlflowHook, owner: type[MlflowHook]) -> BoundOperation[P, T]: ...
-    def __get__(self, hook: MlflowHook | None, owner: type[MlflowHook]) -> Self | BoundOperation[P, T]:
-        """Return the operation bound to the hook."""
-        return self if hook is None else BoundOperation(hook, self._describe)
-
-
-class MlflowHook(BaseHook):
+class MlflowHook(BaseHook, MlflowOperations):
     """Talk to an MLflow server.
 
     Every operation has two faces: ``hook.get_run(run_id)`` blocks, ``await hook.get_run.aio(run_id)`` does not. What
@@ -77,37 +39,6 @@ class MlflowHook(BaseHook):
     default_conn_name = "mlflow_default"
     conn_type = "mlflow"
     hook_name = "MLflow"
-
-    get_or_create_experiment = HookOperation(mlflow_api.get_or_create_experiment)
-    get_experiment_by_name = HookOperation(mlflow_api.get_experiment_by_name)
-    search_experiments = HookOperation(mlflow_api.search_experiments)
-    create_run = HookOperation(mlflow_api.create_run)
-    get_run = HookOperation(mlflow_api.get_run)
-    update_run = HookOperation(mlflow_api.update_run)
-    set_tag = HookOperation(mlflow_api.set_tag)
-    set_tags = HookOperation(mlflow_api.set_tags)
-    log_batch = HookOperation(mlflow_api.log_batch)
-    search_runs = HookOperation(mlflow_api.search_runs)
-    delete_run = HookOperation(mlflow_api.delete_run)
-    get_logged_model = HookOperation(mlflow_api.get_logged_model)
-    list_artifacts = HookOperation(mlflow_api.list_artifacts)
-    list_model_artifacts = HookOperation(mlflow_api.list_model_artifacts)
-    download_artifact = HookOperation(mlflow_api.download_artifact)
-    upload_artifact = HookOperation(mlflow_api.upload_artifact)
-
-    create_registered_model = HookOperation(mlflow_registry_api.create_registered_model)
-    get_registered_model = HookOperation(mlflow_registry_api.get_registered_model)
-    search_registered_models = HookOperation(mlflow_registry_api.search_registered_models)
-    set_registered_model_tag = HookOperation(mlflow_registry_api.set_registered_model_tag)
-    delete_registered_model_tag = HookOperation(mlflow_registry_api.delete_registered_model_tag)
-    create_model_version = HookOperation(mlflow_registry_api.create_model_version)
-    get_model_version = HookOperation(mlflow_registry_api.get_model_version)
-    search_model_versions = HookOperation(mlflow_registry_api.search_model_versions)
-    set_model_version_tag = HookOperation(mlflow_registry_api.set_model_version_tag)
-    get_model_version_by_alias = HookOperation(mlflow_registry_api.get_model_version_by_alias)
-    find_model_versions = HookOperation(mlflow_registry_api.find_model_versions)
-    set_alias = HookOperation(mlflow_registry_api.set_alias)
-    delete_alias = HookOperation(mlflow_registry_api.delete_alias)
 
     def __init__(self, mlflow_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -211,6 +142,3 @@ class MlflowHook(BaseHook):
         if settings.token:
             secret["MLFLOW_TRACKING_TOKEN"] = settings.token
         return plain, secret
-
-
-__all__ = ["BoundOperation", "HookOperation", "MlflowHook"]

@@ -220,6 +220,7 @@ def model_version(fields: Fields) -> ModelVersion:
         model_id=fields.optional_text("model_id") or logged_model_id(source),
         status_message=fields.optional_text("status_message"),
         creation_timestamp=fields.whole("creation_timestamp") or 0,
+        current_stage=fields.optional_text("current_stage") or "None",
         tags=fields.pairs("tags"),
         aliases=fields.texts("aliases"),
     )

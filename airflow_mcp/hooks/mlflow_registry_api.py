@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
-from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.hooks import mlflow_answers as answers
 from airflow_mcp.hooks.mlflow_api import API, NOTHING, filter_value, key_values, paged, require
@@ -147,14 +148,14 @@ def get_model_version(name: str, version: str) -> Operation[ModelVersion]:
 
 
 def search_model_versions(
-    filter: str, order_by: Sequence[str] = (), max_results: int = 1000
+    filter: str, order_by: Sequence[str] = (), max_results: int | None = 1000
 ) -> Operation[list[ModelVersion]]:
     """Return model versions, paging through the answers.
 
     :param filter: MLflow's filter, for example ``name = 'fraud'``; put values into it with
         :func:`airflow_mcp.hooks.mlflow_api.filter_value`.
     :param order_by: for example ``("version_number DESC",)``.
-    :param max_results: number of versions after which to stop, at least 1.
+    :param max_results: number of versions after which to stop, at least 1; None means all.
     :return: at most ``max_results`` versions; the server leaves their aliases out.
     :raises InvalidArgumentError: for ``max_results`` below 1.
     """
@@ -234,6 +235,29 @@ def find_model_versions(
     require("model name", name)
     where = f"name = {filter_value(name)}"
     return (yield from search_model_versions(where, ("version_number DESC",), max_results))
+
+
+def transition_stage(name: str, version: str, stage: Stage, archive_existing: bool = False) -> Operation[ModelVersion]:
+    """Set MLflow's own stage of a version, which MLflow has deprecated since 2.9.
+
+    :param name: name of the model.
+    :param version: its number, as text.
+    :param stage: ``None``, ``Staging``, ``Production`` or ``Archived``.
+    :param archive_existing: in the same transaction, move every other version of that stage to ``Archived``; the
+        server refuses it for ``None`` and ``Archived``.
+    :return: the model version.
+    :raises InvalidArgumentError: for another stage.
+    :raises MlflowNotFoundError: when there is no such model or version.
+    """
+    _require_version(name, version)
+    if stage not in get_args(Stage):
+        raise InvalidArgumentError(
+            f"stage {stage!r} of model {name!r}: allowed are {', '.join(get_args(Stage))}. Nothing was sent"
+        )
+    body = {"name": name, "version": version, "stage": stage, "archive_existing_versions": archive_existing}
+    what = f"move version {version} of model {name!r} to stage {stage}"
+    response = yield MlflowRequest(what, "POST", f"{API}/model-versions/transition-stage", json=body)
+    return answers.read(response, "model_version", answers.model_version)
 
 
 def set_alias(name: str, alias: str, version: str) -> Operation[None]:

@@ -176,6 +176,7 @@ def test_what_is_not_there(hook: MlflowHook, do: Call) -> None:
         (hook.set_model_version_tag, "nope", "1", "k", "v"),
         (hook.get_model_version_by_alias, "nope", "champion"),
         (hook.set_alias, "nope", "champion", "1"),
+        (hook.transition_stage, "nope", "1", "Staging"),
         (hook.delete_alias, "nope", "champion"),
     ]:
         with pytest.raises(MlflowNotFoundError):
@@ -221,6 +222,11 @@ def test_the_registry(hook: MlflowHook, do: Call, run: Run, name: str, mlflow_se
     found = do(hook.search_model_versions, query, ["version_number DESC"], 1)
     assert [item.version for item in found] == ["2"]
     assert len(do(hook.search_model_versions, query)) == 2
+
+    assert do(hook.transition_stage, name, "1", "Production").current_stage == "Production"
+    do(hook.transition_stage, name, "2", "Production", archive_existing=True)
+    stages = {item.version: item.current_stage for item in do(hook.search_model_versions, query, max_results=None)}
+    assert stages == {"1": "Archived", "2": "Production"}
 
     for _ in range(2):
         do(hook.delete_alias, name, "champion")

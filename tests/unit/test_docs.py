@@ -18,7 +18,7 @@ from airflow.sdk import DAG
 
 from airflow_mcp import exceptions
 from airflow_mcp.get_provider_info import get_provider_info
-from airflow_mcp.hooks.mlflow import HookOperation, MlflowHook
+from airflow_mcp.hooks.mlflow_operations import HookOperation, MlflowOperations
 from airflow_mcp.operators.base import ModelControlOperator
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +222,9 @@ class TestReferencePages:
 
     def test_every_operation_of_the_hook_is_documented(self) -> None:
         documented = set(re.findall(r"^\| `(\w+)\(", (ROOT / "docs" / "hook.md").read_text(encoding="utf-8"), re.M))
-        assert documented == {name for name, value in vars(MlflowHook).items() if isinstance(value, HookOperation)}
+        assert documented == {
+            name for name, value in vars(MlflowOperations).items() if isinstance(value, HookOperation)
+        }
 
     def test_every_target_of_the_makefile_is_documented(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

@@ -15,7 +15,8 @@ import pytest
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowProtocolError
 from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
-from airflow_mcp.hooks.mlflow import HookOperation, MlflowHook
+from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.mlflow_operations import HookOperation, MlflowOperations
 from tests.fakes.faulty_server import FaultyServer, answer, html
 
 RUN = '{"run": {"info": {"run_id": "r1", "experiment_id": "1", "status": "RUNNING"}}}'
@@ -59,7 +60,7 @@ def test_every_operation_of_the_api_is_a_method_with_its_docstring() -> None:
         for name, value in vars(module).items()
         if inspect.isgeneratorfunction(value) and not name.startswith("_")
     }
-    methods = {name: value for name, value in vars(MlflowHook).items() if isinstance(value, HookOperation)}
+    methods = {name: value for name, value in vars(MlflowOperations).items() if isinstance(value, HookOperation)}
     assert set(methods) == described - helpers - internal
     for name in methods:
         bound = getattr(MlflowHook(), name)

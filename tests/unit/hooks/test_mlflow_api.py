@@ -229,6 +229,11 @@ class TestRegistry:
             with pytest.raises(InvalidArgumentError, match="alias"):
                 drive(operation)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("stage", ["production", "Live", ""])
+    def test_a_stage_is_one_of_mlflows_four(self, stage: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="allowed are None, Staging, Production, Archived"):
+            drive(mlflow_registry_api.transition_stage("m", "1", stage))
+
     @pytest.mark.parametrize("version", ["", "1.0", "-1", "latest", 1, "²"])
     def test_a_version_is_digits_as_text(self, version: Any) -> None:
         with pytest.raises(InvalidArgumentError, match="allowed are digits"):
