@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from airflow_mcp.core.diagnostics import Calibration, ConfusionMatrix, Histogram, LatencyEvidence
+from airflow_mcp.core.document import Document
 from airflow_mcp.exceptions import EvidenceError
 
-EvidenceSchema = Literal["airflow_mcp/evaluation/1", "airflow_mcp/evaluation/2", "airflow_mcp/evaluation/3"]
-EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/3"
-"""What is written; version 1 knew no self-reported evidence, version 2 no comparisons and intervals; both are read."""
+EvidenceSchema = Literal[
+    "airflow_mcp/evaluation/1", "airflow_mcp/evaluation/2", "airflow_mcp/evaluation/3", "airflow_mcp/evaluation/4"
+]
+EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/4"
+"""What is written; version 1 knew no self-reported evidence, version 2 no comparisons and intervals of slices,
+version 3 no intervals of whole models and no diagnostics; all of them are read."""
 DRIFT_SCHEMA: Literal["airflow_mcp/drift/1"] = "airflow_mcp/drift/1"
 
 Problem = Literal["classification", "regression"]
@@ -30,16 +35,10 @@ METRICS: Mapping[Problem, tuple[str, ...]] = {
 """What an evaluation measures, besides latency."""
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 SLICE_CONFIDENCE = 0.95
-"""Confidence of the intervals of slices in the evidence; a gate computes those it needs from their errors."""
+"""Confidence of the intervals of metrics in the evidence; a gate computes those it needs from their errors."""
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, protected_namespaces=()
-    )
-
-
-class DatasetPin(_Document):
+class DatasetPin(Document):
     """One file of data, pinned: the same name always means the same bytes."""
 
     uri: Annotated[str, Field(min_length=1)]
@@ -50,7 +49,7 @@ class DatasetPin(_Document):
     """``sha256:<hex>`` of the bytes, or ``md5:<hex>`` as DVC has it; empty when not known before the work starts."""
 
 
-class ModelUnderTest(_Document):
+class ModelUnderTest(Document):
     """The candidate or the champion."""
 
     model_uri: str
@@ -60,7 +59,7 @@ class ModelUnderTest(_Document):
     """Version in the registry; empty for a candidate that is not registered."""
 
 
-class ComparisonRequest(_Document):
+class ComparisonRequest(Document):
     """One metric in which candidate and champion are compared on the same rows."""
 
     metric: Annotated[str, Field(min_length=1)]
@@ -81,7 +80,7 @@ class ComparisonRequest(_Document):
         return self
 
 
-class EvaluationRequest(_Document):
+class EvaluationRequest(Document):
     """What ``python -m airflow_mcp.runtime evaluate`` is asked to do."""
 
     identity: str
@@ -118,7 +117,20 @@ class EvaluationRequest(_Document):
         return self
 
 
-class ModelEvidence(_Document):
+class MetricInterval(Document):
+    """How sure a metric is, of one slice or of all rows."""
+
+    method: Literal["wilson", "bootstrap"]
+    low: float
+    high: float
+    confidence: Confidence
+    standard_error: float
+    successes: int | None = None
+    """Of a proportion: how many of ``trials`` count; None for other metrics."""
+    trials: int | None = None
+
+
+class ModelEvidence(Document):
     """Measurements of one model on the pinned data."""
 
     model_uri: str
@@ -126,11 +138,21 @@ class ModelEvidence(_Document):
     version: str = ""
     metrics: dict[str, float]
     """Only finite numbers. Latency is in milliseconds (``latency_ms`` is the 95th percentile)."""
-    undefined: dict[str, str] = {}
+    undefined: dict[str, str] = Field(default_factory=dict)
     """Metrics that could not be computed, with the reason."""
+    intervals: dict[str, MetricInterval] = Field(default_factory=dict)
+    """Of the candidate's metrics on all rows; a metric whose interval is not known is absent."""
+    confusion: ConfusionMatrix | None = None
+    """Of a classifier."""
+    calibration: Calibration | None = None
+    """Of a classifier with probabilities."""
+    residuals: Histogram | None = None
+    """Of a regression: label minus prediction, in units of the label."""
+    latency: LatencyEvidence | None = None
+    """None when latency was not measured."""
 
 
-class Comparison(_Document):
+class Comparison(Document):
     """Candidate against champion in one metric, measured on the same rows."""
 
     metric: str
@@ -151,20 +173,7 @@ class Comparison(_Document):
     note: str = ""
 
 
-class MetricInterval(_Document):
-    """How sure a metric of one slice is."""
-
-    method: Literal["wilson", "bootstrap"]
-    low: float
-    high: float
-    confidence: Confidence
-    standard_error: float
-    successes: int | None = None
-    """Of a proportion: how many of ``trials`` count; None for other metrics."""
-    trials: int | None = None
-
-
-class SliceEvidence(_Document):
+class SliceEvidence(Document):
     """Measurements on the rows where ``column`` has ``value``."""
 
     column: str
@@ -172,11 +181,11 @@ class SliceEvidence(_Document):
     rows: int
     candidate: dict[str, float]
     champion: dict[str, float] | None = None
-    intervals: dict[str, MetricInterval] = {}
+    intervals: dict[str, MetricInterval] = Field(default_factory=dict)
     """Of the candidate's metrics; a metric whose interval is not known is absent."""
 
 
-class EvaluationEvidence(_Document):
+class EvaluationEvidence(Document):
     """Result of an evaluation, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_EVIDENCE`."""
 
     schema_: EvidenceSchema = Field(default=EVIDENCE_SCHEMA, alias="schema")
@@ -199,7 +208,7 @@ class EvaluationEvidence(_Document):
     """In the order in which they were asked for; empty without a champion."""
     created_at: str
     """ISO 8601, UTC."""
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
     """Versions of python and of the libraries that measured."""
 
     @model_validator(mode="after")
@@ -213,7 +222,7 @@ class EvaluationEvidence(_Document):
         return self
 
 
-class DriftRequest(_Document):
+class DriftRequest(Document):
     """What ``python -m airflow_mcp.runtime drift`` is asked to do."""
 
     identity: str
@@ -235,7 +244,7 @@ class DriftRequest(_Document):
     """Below this number of rows in either dataset the verdict is inconclusive."""
 
 
-class ColumnDrift(_Document):
+class ColumnDrift(Document):
     """One column compared."""
 
     column: str
@@ -248,7 +257,7 @@ class ColumnDrift(_Document):
     note: str = ""
 
 
-class DriftSummary(_Document):
+class DriftSummary(Document):
     """Result of a drift check, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_DRIFT_SUMMARY`."""
 
     schema_: Literal["airflow_mcp/drift/1"] = Field(default=DRIFT_SCHEMA, alias="schema")
@@ -266,7 +275,7 @@ class DriftSummary(_Document):
     """Drifted columns over compared columns; None when nothing was compared."""
     drift_share_threshold: float
     created_at: str
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
 
 
 _DocumentT = TypeVar("_DocumentT", bound=BaseModel)
@@ -291,11 +300,11 @@ def parse_document(model: type[_DocumentT], text: str | bytes, source: str) -> _
         ) from None
 
 
-def dump_document(document: _Document, *, indent: int | None = 2) -> str:
+def dump_document(document: Document, *, indent: int | None = 2) -> str:
     """Write a request or a result as JSON."""
     return document.model_dump_json(by_alias=True, indent=indent)
 
 
-def plain(document: _Document) -> dict[str, Any]:
+def plain(document: Document) -> dict[str, Any]:
     """Give a document as plain JSON values, fit for XCom."""
     return document.model_dump(mode="json", by_alias=True)

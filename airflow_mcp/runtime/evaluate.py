@@ -25,11 +25,12 @@ from airflow_mcp.core.evidence import (
 )
 from airflow_mcp.runtime import latency
 from airflow_mcp.runtime.datasets import load_dataset, require_columns
+from airflow_mcp.runtime.diagnostics import diagnose
 from airflow_mcp.runtime.environment import read_request
 from airflow_mcp.runtime.models import LoadedModel, load_model
 from airflow_mcp.runtime.scoring import ScoredModel, score_models
 from airflow_mcp.runtime.self_reported import self_report
-from airflow_mcp.runtime.significance import compare
+from airflow_mcp.runtime.significance import compare, metric_intervals
 from airflow_mcp.runtime.slices import measure_slices
 from airflow_mcp.runtime.tracking import RunLog, library_versions
 
@@ -66,7 +67,10 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     scored = score_models(models, frame, request)
     champion = scored[1] if len(scored) > 1 else None
     slices = measure_slices(frame, request.slices, scored[0], champion)
-    measured = [_model_evidence(model, answers, request) for model, answers in zip(tested, scored, strict=True)]
+    measured = [
+        _model_evidence(model, answers, request, with_intervals=answers is scored[0])
+        for model, answers in zip(tested, scored, strict=True)
+    ]
     evidence = EvaluationEvidence(
         identity=request.identity,
         run_id=request.run_id,
@@ -92,20 +96,28 @@ def text_columns(models: Sequence[LoadedModel]) -> set[str]:
     return {name for name in names if {of_model[name] for of_model in types if name in of_model} == {"string"}}
 
 
-def _model_evidence(model: ModelUnderTest, scored: ScoredModel, request: EvaluationRequest) -> ModelEvidence:
-    measured = scored.measure()
-    speed = latency.measure(scored.model.predict, scored.inputs, request.latency_calls, request.latency_warmup)
-    metrics = {**measured.metrics, **speed}
+def _model_evidence(
+    model: ModelUnderTest, scored: ScoredModel, request: EvaluationRequest, *, with_intervals: bool
+) -> ModelEvidence:
+    measured, diagnosis = scored.measure(), diagnose(scored)
+    probe = latency.measure(scored.model.predict, scored.inputs, request.latency_calls, request.latency_warmup)
+    metrics = {**measured.metrics, **diagnosis.metrics, **probe.metrics}
+    undefined = {**measured.undefined, **diagnosis.undefined, **probe.undefined}
     shown = ", ".join(f"{name}={value:.4g}" for name, value in metrics.items())
     _log.info("%s: %s", model.model_uri, shown)
-    for name, reason in measured.undefined.items():
+    for name, reason in undefined.items():
         _log.info("%s: %s is undefined: %s", model.model_uri, name, reason)
     return ModelEvidence(
         model_uri=model.model_uri,
         run_id=model.run_id,
         version=model.version,
         metrics=metrics,
-        undefined=measured.undefined,
+        undefined=undefined,
+        intervals=metric_intervals(scored, tuple(measured.metrics)) if with_intervals else {},
+        confusion=diagnosis.confusion,
+        calibration=diagnosis.calibration,
+        residuals=diagnosis.residuals,
+        latency=probe.evidence,
     )
 
 

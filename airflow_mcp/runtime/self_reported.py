@@ -35,8 +35,9 @@ def self_report(
     :raises FailedError: when MLflow does not answer or the model cannot be loaded.
     """
     metrics, undefined = _reported({name: logged[name] for name in logged if not name.startswith(own_prefixes)})
-    speed = _probe(request)
-    undefined |= {} if speed else {_LATENCY: _NO_EXAMPLE}
+    probe = _probe(request)
+    speed = probe.metrics if probe else {}
+    undefined |= probe.undefined if probe else {_LATENCY: _NO_EXAMPLE}
     candidate, champion = request.candidate, request.champion
     for name, value in sorted((metrics | speed).items()):
         _log.info("%s: %s=%.4g%s", candidate.model_uri, name, value, "" if name in speed else " (self-reported)")
@@ -46,7 +47,11 @@ def self_report(
         self_reported=True,
         rows=0,
         candidate=ModelEvidence(
-            model_uri=candidate.model_uri, run_id=candidate.run_id, metrics={**metrics, **speed}, undefined=undefined
+            model_uri=candidate.model_uri,
+            run_id=candidate.run_id,
+            metrics={**metrics, **speed},
+            undefined=undefined,
+            latency=probe.evidence if probe else None,
         ),
         champion=champion
         and ModelEvidence(model_uri=champion.model_uri, run_id=champion.run_id, version=champion.version, metrics={}),
@@ -68,13 +73,13 @@ def _reported(logged: Mapping[str, float]) -> tuple[dict[str, float], dict[str, 
     return metrics, undefined
 
 
-def _probe(request: EvaluationRequest) -> dict[str, float]:
+def _probe(request: EvaluationRequest) -> latency.Probe | None:
     """Time single-row predictions of the loaded model; nothing without an input example."""
     uri = request.candidate.model_uri
     pyfunc = load_pyfunc(uri)
     if pyfunc.input_example is None:
         _log.info("%s has no input example; latency is not measured", uri)
-        return {}
+        return None
     rows, unpack = _single_rows(pyfunc.input_example)
 
     def call(row: Any) -> Any:

@@ -180,13 +180,13 @@ def _components(ranking: Ranking) -> tuple[Array, Array]:
     return of_positives, ((above + at_least) / (2 * positives))[np.argsort(ranking.negatives)]
 
 
-def slice_intervals(model: ScoredModel, metrics: Sequence[str]) -> dict[str, MetricInterval]:
-    """Say how certain the metrics of one slice are.
+def metric_intervals(model: ScoredModel, metrics: Sequence[str]) -> dict[str, MetricInterval]:
+    """Say how certain the metrics of one model are, of one slice or of all rows.
 
     Proportions have Wilson's interval: accuracy, and for two classes precision and recall. Other metrics are
     resampled.
 
-    :param model: its answers to the rows of the slice.
+    :param model: its answers to these rows.
     :param metrics: those that are defined on these rows.
     """
     counts = _proportions(model)

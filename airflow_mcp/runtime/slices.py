@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mcp.core.evidence import SliceEvidence
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.runtime.scoring import ScoredModel
-from airflow_mcp.runtime.significance import slice_intervals
+from airflow_mcp.runtime.significance import metric_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def measure_slices(
                     rows=int(rows.sum()),
                     candidate=metrics,
                     champion=champion.part(rows).measure().metrics if champion else None,
-                    intervals=slice_intervals(part, tuple(metrics)),
+                    intervals=metric_intervals(part, tuple(metrics)),
                 )
             )
     return tuple(slices)

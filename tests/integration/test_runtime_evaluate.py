@@ -56,7 +56,7 @@ class Bench:
             "dataset": {"uri": str(self.folder / "data.csv"), "version": "v1"},
             "target": label,
             "problem": "classification",
-            "latency_calls": 5,
+            "latency_calls": 20,
             "latency_warmup": 1,
         }
         path = self.folder / "request.json"
@@ -123,6 +123,7 @@ def test_candidate_and_champion_on_the_same_rows_by_the_command_line(bench: Benc
         "f1": sk.f1_score(cancer["target"], predicted),
         "roc_auc": sk.roc_auc_score(cancer["target"], scores),
         "log_loss": sk.log_loss(cancer["target"], scores),
+        "brier": sk.brier_score_loss(cancer["target"], scores),
     }
     assert {name: evidence.candidate.metrics[name] for name in expected} == pytest.approx(expected)
     assert {name: run.data.metrics[f"evaluation/{name}"] for name in expected} == pytest.approx(expected)
@@ -130,6 +131,14 @@ def test_candidate_and_champion_on_the_same_rows_by_the_command_line(bench: Benc
     assert evidence.champion.version == "3"
     assert evidence.champion.metrics["accuracy"] == run.data.metrics["champion/accuracy"] != expected["accuracy"]
     assert evidence.candidate.metrics["latency_ms"] == evidence.candidate.metrics["latency_ms_p95"] > 0
+    assert np.array_equal(evidence.candidate.confusion.counts, sk.confusion_matrix(cancer["target"], predicted))
+    assert evidence.candidate.intervals.keys() == expected.keys() - {"brier"}
+    for name, interval in evidence.candidate.intervals.items():
+        assert interval.low < expected[name] < interval.high, name
+    for model in (evidence.candidate, evidence.champion):
+        assert sum(part.rows for part in model.calibration.bins) == 569
+        assert model.latency.calls == 20
+        assert sum(model.latency.histogram.counts) + model.latency.histogram.above == 20
     assert (evidence.rows, evidence.dataset.version) == (569, "v1")
     assert run.info.status == "FINISHED"
     assert [item.dataset.digest for item in run.inputs.dataset_inputs] == [evidence.dataset.hash[7:39]]
@@ -177,12 +186,18 @@ def test_a_regression_has_its_own_metrics(bench: Bench) -> None:
     assert evidence.candidate.metrics["r2"] == pytest.approx(sk.r2_score(frame["target"], predicted))
     assert evidence.candidate.metrics["mae"] == pytest.approx(sk.mean_absolute_error(frame["target"], predicted))
     assert "accuracy" not in evidence.candidate.metrics
+    found, residuals = evidence.candidate.residuals, frame["target"] - predicted
+    assert found is not None
+    assert list(found.counts) == np.histogram(residuals, bins=found.edges)[0].tolist()
+    assert (found.minimum, found.maximum) == pytest.approx((residuals.min(), residuals.max()))
+    assert evidence.candidate.confusion is None
 
 
 def test_without_probabilities_the_metrics_that_need_them_are_undefined(bench: Bench, cancer: pd.DataFrame) -> None:
     logged = bench.log(*fit(cancer, ["mean radius"], model=LinearSVC()))
     evidence = evaluate(bench.environ(logged, cancer, "target"))
-    assert set(evidence.candidate.undefined) == {"roc_auc", "log_loss"}
+    assert set(evidence.candidate.undefined) == {"roc_auc", "log_loss", "brier", "ece", "latency_ms_p99"}
+    assert evidence.candidate.calibration is None
     assert "predict_proba" in evidence.candidate.undefined["roc_auc"]
     assert "evaluation/roc_auc" not in bench.client.get_run(logged[0]).data.metrics
     assert "candidate_score" not in bench.predictions(logged[0]).columns

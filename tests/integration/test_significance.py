@@ -93,7 +93,7 @@ class Contest:
             "problem": "classification",
             "slices": ["region"],
             "comparisons": COMPARISONS,
-            "latency_calls": 2,
+            "latency_calls": 20,
             **options,
         }
         outcome = self.world.run(EvaluateModelOperator, **given)

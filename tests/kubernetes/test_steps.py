@@ -50,7 +50,7 @@ def test_an_evaluation_in_a_pod_leaves_its_evidence_in_mlflow(
         "model_name": world.model_name,
         "target": "y",
         "problem": "classification",
-        "latency_calls": 5,
+        "latency_calls": 20,
         "dataset": data["same.csv"],
         "runtime": "kubernetes",
         "workload_resources": RESOURCES,

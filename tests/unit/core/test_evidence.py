@@ -9,6 +9,15 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from airflow_mcp.core import evidence
+from airflow_mcp.core.diagnostics import (
+    Calibration,
+    CalibrationBin,
+    Confusion,
+    ConfusionMatrix,
+    Histogram,
+    LatencyEvidence,
+    PercentileInterval,
+)
 from airflow_mcp.core.evidence import (
     ColumnDrift,
     Comparison,
@@ -42,6 +51,7 @@ COMPARISON = Comparison(
     resamples=10_000,
     seed=0,
 )
+HISTOGRAM = Histogram(edges=(0.0, 0.5, 1.0), counts=(4, 2), above=1, minimum=0.0, maximum=3.5)
 DOCUMENTS: list[Any] = [
     PIN,
     EvaluationRequest(
@@ -63,7 +73,31 @@ DOCUMENTS: list[Any] = [
         target="y",
         dataset=PIN,
         rows=114,
-        candidate=ModelEvidence(model_uri="models:/m-1", metrics={"rmse": 0.1 + 0.2}, undefined={"r2": "constant"}),
+        candidate=ModelEvidence(
+            model_uri="models:/m-1",
+            metrics={"rmse": 0.1 + 0.2},
+            undefined={"r2": "constant"},
+            intervals={
+                "rmse": MetricInterval(method="bootstrap", low=0.2, high=0.4, confidence=0.95, standard_error=0.05)
+            },
+            confusion=ConfusionMatrix(
+                labels=("a", "b"), counts=((3, 1), (0, 2)), largest=(Confusion(true="a", predicted="b", rows=1),)
+            ),
+            calibration=Calibration(
+                event="positive_class",
+                bins=(CalibrationBin(low=0, high=1, rows=6, positives=3, mean_probability=0.4),),
+                ece=0.1,
+                brier=0.2,
+            ),
+            residuals=HISTOGRAM,
+            latency=LatencyEvidence(
+                calls=20,
+                warmup=2,
+                histogram=HISTOGRAM,
+                intervals={"latency_ms": PercentileInterval(low=1.0, high=None)},
+                confidence=0.95,
+            ),
+        ),
         champion=None,
         slices=(
             SliceEvidence(
@@ -138,7 +172,7 @@ def test_a_document_cannot_be_changed(document: Any) -> None:
 
 
 def test_results_name_their_schema() -> None:
-    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/3"
+    assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/4"
     assert plain(DOCUMENTS[4])["schema"] == evidence.DRIFT_SCHEMA == "airflow_mcp/drift/1"
 
 
@@ -229,12 +263,20 @@ def test_self_reported_evidence_cannot_hold_measurements_of_the_champion() -> No
 
 
 @pytest.mark.parametrize(
-    ("version", "unknown_then"), [(1, ["self_reported", "comparisons"]), (2, ["comparisons"])], ids=["first", "second"]
+    ("version", "unknown_then"),
+    [(1, ["self_reported", "comparisons"]), (2, ["comparisons"]), (3, [])],
+    ids=["first", "second", "third"],
 )
 def test_evidence_of_an_older_version_is_still_read(version: int, unknown_then: list[str]) -> None:
     document = {name: value for name, value in plain(DOCUMENTS[2]).items() if name not in unknown_then}
     for part in document["slices"]:
-        del part["intervals"]
+        if version < 3:
+            del part["intervals"]
+    for name in ("intervals", "confusion", "calibration", "residuals", "latency"):
+        del document["candidate"][name]
     old = json.dumps({**document, "schema": f"airflow_mcp/evaluation/{version}"})
     found = parse_document(EvaluationEvidence, old, "the file")
-    assert (found.self_reported, found.comparisons, found.slices[0].intervals) == (False, (), {})
+    assert found.self_reported is False
+    assert found.comparisons == (() if version < 3 else (COMPARISON,))
+    assert bool(found.slices[0].intervals) is (version >= 3)
+    assert (found.candidate.latency, found.candidate.confusion, found.candidate.intervals) == (None, None, {})

@@ -14,7 +14,7 @@ from airflow_mcp.core.slices import wilson_interval
 from airflow_mcp.runtime.classification import Classes
 from airflow_mcp.runtime.resampling import Ranking
 from airflow_mcp.runtime.scoring import ScoredModel
-from airflow_mcp.runtime.significance import compare, delong, mcnemar, slice_intervals
+from airflow_mcp.runtime.significance import compare, delong, mcnemar, metric_intervals
 
 NOTHING: Any = None
 BINARY = Classes((0, 1), 1)
@@ -274,7 +274,7 @@ def test_errors_of_regressors_are_compared_with_the_sign_of_candidate_minus_cham
 
 def test_proportions_of_a_slice_rest_on_the_rows_they_are_made_of() -> None:
     model = scored([1, 1, 1, 0, 0, 0, 0, 0], predicted=[1, 1, 0, 1, 0, 0, 0, 0])
-    found = slice_intervals(model, ["accuracy", "precision", "recall"])
+    found = metric_intervals(model, ["accuracy", "precision", "recall"])
     assert {name: (item.successes, item.trials) for name, item in found.items()} == {
         "accuracy": (6, 8),
         "precision": (2, 3),
@@ -286,7 +286,7 @@ def test_proportions_of_a_slice_rest_on_the_rows_they_are_made_of() -> None:
 
 def test_other_metrics_of_a_slice_are_resampled() -> None:
     candidate, _ = two_models()
-    found = slice_intervals(candidate, ["f1", "roc_auc"])
+    found = metric_intervals(candidate, ["f1", "roc_auc"])
     assert {item.method for item in found.values()} == {"bootstrap"}
     for name, item in found.items():
         assert item.low < candidate.measure().metrics[name] < item.high
@@ -294,9 +294,9 @@ def test_other_metrics_of_a_slice_are_resampled() -> None:
 
 
 def test_recall_over_several_classes_is_no_proportion() -> None:
-    assert slice_intervals(three_classes()[0], ["accuracy", "recall"])["recall"].method == "bootstrap"
+    assert metric_intervals(three_classes()[0], ["accuracy", "recall"])["recall"].method == "bootstrap"
 
 
 def test_a_metric_without_an_interval_is_absent() -> None:
     model = scored([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3])
-    assert set(slice_intervals(model, ["roc_auc", "log_loss"])) == {"log_loss"}
+    assert set(metric_intervals(model, ["roc_auc", "log_loss"])) == {"log_loss"}
