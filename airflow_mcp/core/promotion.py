@@ -12,10 +12,13 @@ from airflow_mcp.core.contract import (
     ALIAS_CHAMPION,
     ALIAS_PREVIOUS_CHAMPION,
     TAG_CLAIM_PREFIX,
+    TAG_GATE_VERDICT,
     TAG_LAST_MOVE,
     TAG_MOVE_PREFIX,
 )
-from airflow_mcp.exceptions import AliasConflictError
+from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.exceptions import AliasConflictError, EvidenceError, GateRejectedError
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class LastMove:
     """
 
     action: str
-    """``promote`` or ``rollback``."""
+    """``promote``, ``rollback`` or ``migrate``."""
     identity: str
     champion_before: str | None
     champion_after: str
@@ -149,6 +152,57 @@ class LastMove:
     def done_tag(self) -> str:
         """Name of the tag that says that this move is done."""
         return TAG_MOVE_PREFIX + self.identity
+
+
+@dataclass(frozen=True)
+class MoveOrder:
+    """Who wants the champion alias moved, and why."""
+
+    action: str
+    """``promote``, ``rollback`` or ``migrate``."""
+    identity: str
+    """Name of the move, the same on every retry."""
+    by: str
+    reason: str = ""
+
+    def record(self, plan: AliasPlan, at: datetime, version: ModelVersion | None) -> LastMove:
+        """Describe the move for the tags of the registered model.
+
+        :param plan: the move.
+        :param at: when, with a time zone.
+        :param version: the version that becomes champion; None when nothing is known of it.
+        """
+        return LastMove(
+            **asdict(self),
+            champion_before=plan.champion_before,
+            champion_after=plan.champion_after,
+            at=at.isoformat(),
+            run_id=version.run_id if version else "",
+            gate_verdict=version.tags.get(TAG_GATE_VERDICT, "") if version else "",
+        )
+
+
+def require_ready(version: ModelVersion) -> None:
+    """Refuse a version that MLflow has not finished registering.
+
+    :raises EvidenceError: naming its status.
+    """
+    if version.status != "READY":
+        raise EvidenceError(f"version {version.version} of {version.name!r} is {version.status}, not READY")
+
+
+def require_passed(what: str, verdict: str | None) -> None:
+    """Refuse what the gate did not let pass.
+
+    :param what: what was judged, for the message.
+    :param verdict: the gate's verdict; None when there is none.
+    :raises GateRejectedError: when it is anything but ``passed``.
+    """
+    if verdict != Verdict.PASSED:
+        raise GateRejectedError(
+            f"{what} has gate verdict {verdict or 'none'}; {Verdict.PASSED.value} is needed. Nothing was changed; "
+            "judge it with EvaluationGateOperator first"
+        )
 
 
 def read_last_move(tags: Mapping[str, str]) -> LastMove | None:

@@ -81,6 +81,11 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             instance.dag_id, instance.run_id, instance.task_id, -1 if instance.map_index is None else instance.map_index
         )
 
+    def holder(self, context: Context) -> str:
+        """Name the task for those who read who moved an alias: Dag, task and Dag run."""
+        task = self.task_key(context)
+        return f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
+
     def push(self, context: Context, result: Mapping[str, Any]) -> None:
         """Push a result before an exception ends the task, as returning it would have."""
         for key, value in result.items():

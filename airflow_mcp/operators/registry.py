@@ -13,13 +13,11 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.history import former_champions
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
-from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion, plan_rollback
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_rollback, require_passed, require_ready
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
     FailedError,
-    GateRejectedError,
     InvalidArgumentError,
     MlflowConflictError,
     MlflowNotFoundError,
@@ -27,6 +25,7 @@ from airflow_mcp.exceptions import (
 from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow_api import filter_value
+from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, now, require_active, required_text
 
@@ -94,7 +93,7 @@ class RegisterModelOperator(ModelControlOperator):
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         if self.require_gate:
-            _require_passed(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT))
+            require_passed(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT))
         if flag("plan_only", self.plan_only):
             raise AirflowSkipException(f"plan only: {model.uri} would be registered as a version of {name!r}")
         version = self._existing(name, model) or self._create(context, name, model, run)
@@ -140,7 +139,7 @@ class RegisterModelOperator(ModelControlOperator):
 
     def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
         """Create the version, and before it the registered model when that does not exist."""
-        claims = Claims(self.hook, name, holder=_holder(self, context), log=self.log, subject=model.uri)
+        claims = Claims(self.hook, name, holder=self.holder(context), log=self.log, subject=model.uri)
         try:
             return self._create_alone(claims, name, model, run)
         except MlflowNotFoundError:
@@ -233,27 +232,19 @@ class PromoteModelOperator(ModelControlOperator):
         name = required_text("model_name", self.model_name)
         wanted = _version("version", self.version)
         expected = _version("expected_champion", self.expected_champion, none_allowed=True)
-        version = self.hook.get_model_version(name, wanted)
-        self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
-        _require_usable(version)
-        if self.require_gate:
-            _require_passed(f"version {version.version} of {name!r}", version.tags.get(contract.TAG_GATE_VERDICT))
-        if flag("plan_only", self.plan_only):
-            raise AirflowSkipException(f"plan only: version {version.version} of {name!r} would become the champion")
-        key = identity(self.task_key(context), {"action": "promote", "model_name": name, "version": version.version})
-        move = _Move("promote", self, context, self.reason, key, version)
-        mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
-        plan = mover.move(
-            lambda model: plan_promotion(
-                model.aliases,
-                model.tags,
-                model_name=name,
-                identity=move.identity,
-                version=version.version,
-                expected_champion=None if expected == NO_CHAMPION else expected,
-            ),
-            move.record,
+        key = identity(self.task_key(context), {"action": "promote", "model_name": name, "version": wanted})
+        promotion = Promotion(
+            MoveOrder("promote", key, self.holder(context), self.reason),
+            name,
+            wanted,
+            None if expected == NO_CHAMPION else expected,
+            self.require_gate,
         )
+        self.mlflow_model_version_url = self.hook.model_version_url(name, wanted)
+        if flag("plan_only", self.plan_only):
+            version = check_promotion(self.hook, promotion)
+            raise AirflowSkipException(f"plan only: version {version.version} of {name!r} would become the champion")
+        plan = promote(self.hook, promotion, log=self.log)
         return _moved(name, plan)
 
 
@@ -291,19 +282,21 @@ class RollbackModelOperator(ModelControlOperator):
         name = required_text("model_name", self.model_name)
         wanted = _version("to_version", self.to_version) if self.to_version else None
         key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
-        move = _Move("rollback", self, context, self.reason, key)
-        mover = AliasMover(self.hook, name, holder=move.by, log=self.log)
+        order = MoveOrder("rollback", key, self.holder(context), self.reason)
+        mover = AliasMover(self.hook, name, holder=order.by, log=self.log)
+        target: ModelVersion | None = None
 
         def plan(model: RegisteredModel) -> AliasPlan:
+            nonlocal target
             try:
                 made = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
                 if not made.is_done:
-                    move.version = self._target(name, made.champion_after)
+                    target = self._target(name, made.champion_after)
             except AliasConflictError as error:
                 raise AliasConflictError(f"{error} {self._ways_back(model)}") from error
             return made
 
-        plan_made = mover.move(plan, move.record)
+        plan_made = mover.move(plan, lambda made: order.record(made, now(), target))
         self._mark_left_behind(name, plan_made.champion_before)
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan_made.champion_after)
         return _moved(name, plan_made)
@@ -316,7 +309,7 @@ class RollbackModelOperator(ModelControlOperator):
             raise AliasConflictError(
                 f"{name!r}: version {number} does not exist, perhaps it was deleted; nothing was moved ({error})."
             ) from error
-        _require_usable(version)
+        require_ready(version)
         return version
 
     def _ways_back(self, model: RegisteredModel) -> str:
@@ -341,41 +334,6 @@ class RollbackModelOperator(ModelControlOperator):
             self.log.info("version %s of %s was deleted in the meantime and is not tagged", version, name)
 
 
-def _holder(operator: ModelControlOperator, context: Context) -> str:
-    task = operator.task_key(context)
-    return f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
-
-
-class _Move:
-    """Who moves the aliases and why, as it is recorded with the registered model."""
-
-    def __init__(
-        self,
-        action: str,
-        operator: ModelControlOperator,
-        context: Context,
-        reason: str,
-        key: str,
-        version: ModelVersion | None = None,
-    ) -> None:
-        self.action, self.reason, self.identity, self.version = action, reason, key, version
-        self.by = _holder(operator, context)
-
-    def record(self, plan: AliasPlan) -> LastMove:
-        """Describe a plan for the registered model's tag."""
-        return LastMove(
-            action=self.action,
-            identity=self.identity,
-            champion_before=plan.champion_before,
-            champion_after=plan.champion_after,
-            at=now().isoformat(),
-            by=self.by,
-            reason=self.reason,
-            run_id=self.version.run_id if self.version else "",
-            gate_verdict=self.version.tags.get(contract.TAG_GATE_VERDICT, "") if self.version else "",
-        )
-
-
 def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:
     return {
         "model_name": name,
@@ -395,23 +353,10 @@ def _version(name: str, value: Any, *, none_allowed: bool = False) -> str:
     )
 
 
-def _require_passed(what: str, verdict: str | None) -> None:
-    if verdict != Verdict.PASSED:
-        raise GateRejectedError(
-            f"{what} has gate verdict {verdict or 'none'}; {Verdict.PASSED.value} is needed. Nothing was changed; "
-            "judge it with EvaluationGateOperator first"
-        )
-
-
 def _require_ready_model(model: LoggedModel) -> LoggedModel:
     if model.status != "READY":
         raise EvidenceError(f"logged model {model.uri} is {model.status}, not READY; nothing was registered")
     return model
-
-
-def _require_usable(version: ModelVersion) -> None:
-    if version.status != "READY":
-        raise EvidenceError(f"version {version.version} of {version.name!r} is {version.status}, not READY")
 
 
 def _quotable(name: str) -> str:

@@ -1,0 +1,71 @@
+"""The one door through which a version becomes champion: operators and the command line all go through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion, require_passed, require_ready
+from airflow_mcp.hooks.aliases import AliasMover
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.mlflow_entities import ModelVersion
+    from airflow_mcp.hooks.mlflow_operations import MlflowOperations
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Which version is to become champion, on whose behalf, and under which conditions."""
+
+    order: MoveOrder
+    model_name: str
+    version: str
+    expected_champion: str | None
+    """Version that the candidate was compared with; None when there was no champion."""
+    require_gate: bool = True
+    """Refuse a version whose gate verdict is not ``passed``."""
+
+
+def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersion:
+    """Check everything about the version itself; nothing is claimed or moved.
+
+    :param hook: the MLflow server.
+    :param promotion: what is to be done.
+    :return: the version, as it is now.
+    :raises EvidenceError: when it is not READY.
+    :raises GateRejectedError: when its gate verdict is not ``passed``.
+    """
+    name = promotion.model_name
+    version = hook.get_model_version(name, promotion.version)
+    require_ready(version)
+    if promotion.require_gate:
+        require_passed(f"version {version.version} of {name!r}", version.tags.get(contract.TAG_GATE_VERDICT))
+    return version
+
+
+def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> AliasPlan:
+    """Make a version the champion, or find it done.
+
+    :param hook: the MLflow server.
+    :param promotion: what is to be done.
+    :param log: where moves are logged.
+    :return: the plan that was carried out.
+    :raises RefusedError: as :func:`check_promotion`, and when the champion is another one by now; nothing is moved.
+    :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+    """
+    version = check_promotion(hook, promotion)
+    mover = AliasMover(hook, promotion.model_name, holder=promotion.order.by, log=log)
+    return mover.move(
+        lambda model: plan_promotion(
+            model.aliases,
+            model.tags,
+            model_name=promotion.model_name,
+            identity=promotion.order.identity,
+            version=promotion.version,
+            expected_champion=promotion.expected_champion,
+        ),
+        lambda plan: promotion.order.record(plan, datetime.now(UTC), version),
+    )
