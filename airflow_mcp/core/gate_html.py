@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
+from airflow_mcp.core.drawing import NOTHING
 from airflow_mcp.core.evidence import EvaluationEvidence, ModelEvidence, SliceEvidence
+from airflow_mcp.core.gate_style import STYLE
 from airflow_mcp.core.gates import GateReport
+from airflow_mcp.core.model_plots import Mark, Series, draw_calibration, draw_confusions, draw_histograms
 from airflow_mcp.core.rule_result import RuleResult
-from airflow_mcp.core.thresholds import write_compared
+from airflow_mcp.core.rule_tables import render_rules
 from airflow_mcp.core.verdicts import Verdict
 
-_NOTHING = "&ndash;"
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --dim: #5f6b7a; --line: #d9dee5; --page: #fff; --card: #f6f8fa;
-  --passed: #1a7f4b; --failed: #c0392b; --inconclusive: #9a6700; --error: #7a3ea8; --none: #5f6b7a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --dim: #9aa7b4; --line: #30363d; --page: #0d1117;
-  --card: #161b22; --passed: #3fb950; --failed: #f85149; --inconclusive: #d29922; --error: #bc8cff; --none: #9aa7b4; } }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto;
-  max-width: 62rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-.verdict { border-left: .5rem solid var(--tone); background: var(--card); padding: 1rem 1.25rem; border-radius: .4rem; }
-.verdict strong { color: var(--tone); text-transform: uppercase; letter-spacing: .04em; }
-.verdict p { margin: .4rem 0 0; }
-.warning { border: 2px solid var(--inconclusive); padding: .75rem 1.25rem; border-radius: .4rem; margin: 1rem 0 0; }
-.warning strong { color: var(--inconclusive); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--dim); font-weight: 600; font-size: .85rem; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.name { white-space: nowrap; } td.why { min-width: 14rem; }
-.badge { color: var(--tone); font-weight: 600; white-space: nowrap; }
-code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
-.dim { color: var(--dim); }
-svg { display: block; margin-top: .2rem; }
-"""
+_MAX_REASON = 700
+_NARROW_MATRIX = 8
+"""Classes up to which two confusion matrices fit beside each other."""
 
 
 def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) -> str:
@@ -46,14 +27,14 @@ def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) 
     :return: a complete HTML document.
     """
     title = f"Evaluation gate: {report.model_name}"
-    parts = [_verdict(report, title), _self_reported(report), _rules(report.rules)]
+    parts = [_verdict(report, title), _self_reported(report), render_rules(_with_intervals(report.rules, evidence))]
     if evidence is not None:
-        parts += [_metrics(evidence), _slices(evidence.slices)]
+        parts += [_metrics(evidence), _plots(evidence, report.rules), _slices(evidence.slices)]
     parts.append(_provenance(report, evidence))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
+        f"<style>{STYLE}</style></head><body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
     )
 
 
@@ -61,7 +42,14 @@ def _verdict(report: GateReport, title: str) -> str:
     return (
         f'<div class="verdict" style="--tone: var(--{report.verdict})"><h1>{escape(title)}</h1>'
         f"<p><strong>{report.verdict}</strong> · {escape(_compared(report))}</p>"
-        f"<p>{escape(report.reason)}</p></div>"
+        f"<p>{escape(_shortened(report.reason))}</p></div>"
+    )
+
+
+def _shortened(reason: str) -> str:
+    """Cut a reason that names many rules: each has its own line below."""
+    return (
+        reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]} \N{HORIZONTAL ELLIPSIS} every rule is below"
     )
 
 
@@ -83,74 +71,84 @@ def _compared(report: GateReport) -> str:
     return f"{report.rows} rows · compared with {champion}"
 
 
-def _rules(rules: tuple[RuleResult, ...]) -> str:
-    if not rules:
-        return ""
-    rows = "".join(
-        f"<tr>{_rule_name(rule)}"
-        f'<td class="badge" style="--tone: var(--{rule.verdict or "none"})">{rule.verdict or "does not apply"}</td>'
-        f'<td class="number">{_number(rule.value, rule.bound)}</td>'
-        f'<td class="number">{_number(rule.bound, rule.value)}</td>'
-        f'<td class="number">{_number(rule.champion_value)}</td><td>{_bar(rule)}</td>'
-        f'<td class="dim why">{escape(rule.reason)}</td></tr>'
-        for rule in rules
-    )
-    head = (
-        '<th>Rule</th><th>Verdict</th><th class="number">Candidate</th><th class="number">Bound</th>'
-        '<th class="number">Champion</th><th>Against bound</th><th>Why</th>'
-    )
-    return f'<h2>Rules</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+def _with_intervals(rules: Sequence[RuleResult], evidence: EvaluationEvidence | None) -> list[RuleResult]:
+    """Show of a threshold's metric how certain it is; the verdict does not depend on it."""
+    shown = []
+    for rule in rules:
+        found = _limits(evidence.candidate, rule.metric) if evidence and rule.kind == "threshold" else None
+        shown.append(rule.model_copy(update={"low": found[0], "high": found[1]}) if found else rule)
+    return shown
 
 
-def _rule_name(rule: RuleResult) -> str:
-    """Write the rule; long ones, of significance and slices, may break over lines."""
-    if rule.kind == "threshold":
-        return f'<td class="name"><code>{escape(rule.rule)}</code></td>'
-    where = f"<br><code>{escape(rule.slice)}</code>" if rule.slice else ""
-    return f"<td>{escape(rule.rule)}{where}</td>"
-
-
-def _bar(rule: RuleResult) -> str:
-    """Draw value and bound on one scale from zero; nothing when one of them is missing or negative."""
-    if rule.value is None or rule.bound is None or min(rule.value, rule.bound) < 0:
-        return ""
-    top = max(rule.value, rule.bound) * 1.1 or 1.0
-    value, bound = 140 * rule.value / top, 140 * rule.bound / top
-    label = f"candidate {rule.value:.6g}, bound {rule.bound:.6g}"
-    return (
-        f'<svg width="140" height="16" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
-        f'<rect y="4" width="140" height="8" fill="var(--line)" rx="2"/>'
-        f'<rect y="4" width="{value:.1f}" height="8" fill="var(--{rule.verdict or "none"})" rx="2"/>'
-        f'<line x1="{bound:.1f}" x2="{bound:.1f}" y1="0" y2="16" stroke="var(--ink)" stroke-width="2"/></svg>'
-    )
+def _limits(model: ModelEvidence, name: str) -> tuple[float | None, float | None] | None:
+    """Give the interval of a metric; of a percentile one end may not be known."""
+    of_metric = model.intervals.get(name)
+    if of_metric is not None:
+        return of_metric.low, of_metric.high
+    of_latency = model.latency.intervals.get(name) if model.latency else None
+    return None if of_latency is None else (of_latency.low, of_latency.high)
 
 
 def _metrics(evidence: EvaluationEvidence) -> str:
     candidate, champion = evidence.candidate, evidence.champion
     names = sorted({*candidate.metrics, *candidate.undefined, *(champion.metrics if champion else ())})
     rows = "".join(
-        f'<tr><td class="name"><code>{escape(name)}</code></td><td class="number">{_measured(candidate, name)}</td>'
-        f'<td class="number">{_measured(champion, name)}</td>'
+        f'<tr><th scope="row"><code>{escape(name)}</code></th><td class="number">{_measured(candidate, name)}</td>'
+        f'<td class="number">{_interval(candidate, name)}</td><td class="number">{_measured(champion, name)}</td>'
         f'<td class="number">{_difference(candidate, champion, name)}</td></tr>'
         for name in names
     )
-    head = (
-        '<th>Metric</th><th class="number">Candidate</th><th class="number">Champion</th>'
-        '<th class="number">Difference</th>'
-    )
+    head = _head("Metric", "Candidate", "95 % interval", "Champion", "Difference")
     heading = "Metrics of the training script" if evidence.self_reported else "Metrics on the same rows"
-    return f'<h2>{heading}</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    return f"<h2>{heading}</h2>{_scrolled(heading, head, rows)}"
+
+
+def _plots(evidence: EvaluationEvidence, rules: Sequence[RuleResult]) -> str:
+    """Draw what the evaluation measured beside metrics; older evidence has none of it."""
+    candidate, champion = evidence.candidate, evidence.champion
+    models = [("candidate", candidate), *([("champion", champion)] if champion else [])]
+    plots = []
+    if candidate.calibration:
+        plots.append(draw_calibration(candidate.calibration, champion.calibration if champion else None))
+    residuals = [Series(name, model.residuals) for name, model in models if model.residuals]
+    if residuals:
+        plots.append(draw_histograms("Residuals: label minus prediction", "in its units", residuals, [Mark(0.0, "")]))
+    probes = [Series(name, model.latency.histogram) for name, model in models if model.latency]
+    if probes:
+        calls = candidate.latency.calls if candidate.latency else 0
+        title = f"Latency of {calls} single-row calls"
+        plots.append(draw_histograms(title, "milliseconds", probes, _latency_marks(candidate, rules)))
+    matrices = [(name, model.confusion) for name, model in models if model.confusion]
+    tables = "".join(draw_confusions(name, matrix) for name, matrix in matrices)
+    if all(len(matrix.labels) <= _NARROW_MATRIX for _, matrix in matrices):
+        tables = f'<div class="plots">{tables}</div>' if tables else ""
+    drawn = f'<div class="plots">{"".join(plots)}</div>' if plots else ""
+    return f"<h2>A closer look</h2>{drawn}{tables}" if drawn or tables else ""
+
+
+def _latency_marks(candidate: ModelEvidence, rules: Sequence[RuleResult]) -> list[Mark]:
+    """Mark the candidate's percentiles and the limits that rules set; of several limits the lowest is named."""
+    marks = [
+        Mark(candidate.metrics[name], "")
+        for name in ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99")
+        if name in candidate.metrics
+    ]
+    limits = [rule for rule in rules if rule.metric.startswith("latency_ms") and rule.bound is not None]
+    lowest = min((rule.bound for rule in limits if rule.bound is not None), default=None)
+    named = next((rule.rule for rule in limits if rule.bound == lowest), "")
+    return [*marks, *([Mark(lowest, f"limit: {named}", is_limit=True)] if lowest is not None else [])]
 
 
 def _slices(slices: tuple[SliceEvidence, ...]) -> str:
     if not slices:
         return ""
     names = sorted({name for item in slices for name in item.candidate})
-    head = '<th>Slice</th><th class="number">Rows</th>' + "".join(
-        f'<th class="number">{escape(name)}<br><span class="dim">candidate / champion</span></th>' for name in names
+    head = '<th scope="col">Slice</th><th scope="col" class="number">Rows</th>' + "".join(
+        f'<th scope="col" class="number">{escape(name)}<br><span class="dim">candidate / champion</span></th>'
+        for name in names
     )
     rows = "".join(
-        f'<tr><td class="name"><code>{escape(item.column)} = {escape(item.value)}</code></td>'
+        f'<tr><th scope="row"><code>{escape(item.column)} = {escape(item.value)}</code></th>'
         f'<td class="number">{item.rows}</td>'
         + "".join(
             f'<td class="number">{_number(item.candidate.get(name))} / {_number((item.champion or {}).get(name))}</td>'
@@ -159,7 +157,7 @@ def _slices(slices: tuple[SliceEvidence, ...]) -> str:
         + "</tr>"
         for item in slices
     )
-    return f'<h2>Slices</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    return f"<h2>Slices</h2>{_scrolled('Slices', head, rows)}"
 
 
 def _provenance(report: GateReport, evidence: EvaluationEvidence | None) -> str:
@@ -174,16 +172,16 @@ def _provenance(report: GateReport, evidence: EvaluationEvidence | None) -> str:
             "Measured with": ", ".join(f"{name} {version}" for name, version in sorted(evidence.environment.items())),
         }
     rows = "".join(
-        f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>"
+        f'<tr><th scope="row">{escape(name)}</th><td><code>{escape(value)}</code></td></tr>'
         for name, value in facts.items()
         if value
     )
-    return f'<h2>Provenance</h2><div class="scroll"><table>{rows}</table></div>'
+    return f"<h2>Provenance</h2><table><tbody>{rows}</tbody></table>"
 
 
 def _measured(model: ModelEvidence | None, name: str) -> str:
     if model is None:
-        return _NOTHING
+        return NOTHING
     if name in model.undefined:
         return f'<span class="dim">undefined: {escape(model.undefined[name])}</span>'
     return _number(model.metrics.get(name))
@@ -191,11 +189,29 @@ def _measured(model: ModelEvidence | None, name: str) -> str:
 
 def _difference(candidate: ModelEvidence, champion: ModelEvidence | None, name: str) -> str:
     if champion is None or name not in candidate.metrics or name not in champion.metrics:
-        return _NOTHING
+        return NOTHING
     return f"{candidate.metrics[name] - champion.metrics[name]:+.4g}"
 
 
-def _number(value: float | None, beside: float | None = None) -> str:
-    if value is None:
-        return _NOTHING
-    return write_compared(value, value if beside is None else beside)
+def _interval(model: ModelEvidence, name: str) -> str:
+    """Write the interval of a metric, a question mark for an end that is not known."""
+    found = _limits(model, name)
+    if found is None:
+        return NOTHING
+    return " to ".join("?" if end is None else _number(end) for end in found)
+
+
+def _head(first: str, *numbers: str) -> str:
+    return f'<th scope="col">{first}</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in numbers)
+
+
+def _scrolled(name: str, head: str, rows: str) -> str:
+    """Put a table that may be wide into a region that scrolls, also by keyboard."""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.6g}"

@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-import pytest
-
-from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence, SliceEvidence
+from airflow_mcp.core.diagnostics import (
+    Calibration,
+    CalibrationBin,
+    Confusion,
+    ConfusionMatrix,
+    Histogram,
+    LatencyEvidence,
+    PercentileInterval,
+)
+from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, MetricInterval, ModelEvidence, SliceEvidence
 from airflow_mcp.core.gate_html import render_gate_report
 from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
 
@@ -176,17 +183,77 @@ def test_a_narrow_miss_does_not_look_like_a_hit() -> None:
     assert "0.91999999" in Page(render(found, "accuracy >= 0.92")[1]).texts
 
 
-@pytest.mark.parametrize(
-    ("value", "rule", "drawn"),
-    [(0.9, "x >= 0.92", True), (0.0, "x >= 0", True), (-0.1, "x >= 0.5", False), (0.5, "x >= -1", False)],
-)
-def test_a_bar_is_drawn_only_on_a_scale_from_zero(value: float, rule: str, drawn: bool) -> None:
-    found = evidence().model_copy(update={"candidate": ModelEvidence(model_uri="models:/m", metrics={"x": value})})
-    _, html = render(found, rule)
-    assert ("<svg" in html) is drawn
-    widths = [float(width) for width in re.findall(r'<rect y="4" width="([\d.]+)"', html)]
-    assert all(0 <= width <= 140 for width in widths)
-    assert len(widths) == (2 if drawn else 0)
+def test_a_threshold_is_drawn_with_the_interval_that_the_evaluation_measured() -> None:
+    interval = MetricInterval(method="wilson", low=0.91, high=0.95, confidence=0.95, standard_error=0.01)
+    measured = ModelEvidence(model_uri="models:/m", metrics={"accuracy": 0.93}, intervals={"accuracy": interval})
+    report, html = render(evidence().model_copy(update={"candidate": measured}), "accuracy >= 0.92")
+    assert 'aria-label="candidate 0.93, interval 0.91 to 0.95, bound 0.92"' in html
+    assert report.rules[0].low is None
+
+
+def test_a_percentile_whose_upper_end_is_not_known_says_so() -> None:
+    html = render(diagnosed(), "latency_ms_p99 <= 9")[1]
+    assert "interval 4 to unknown, bound 9" in html
+    assert "4 to ?" in Page(html).text
+
+
+def test_everything_that_was_measured_is_drawn_with_words_for_those_who_do_not_see_it() -> None:
+    html = render(diagnosed(), "latency_ms_p99 <= 9")[1]
+    page = Page(html)
+    labels = [value or "" for name, value in page.attributes if name == "aria-label"]
+    for said in ("Calibration. ECE 0.05", "Residuals: label minus prediction", "Latency of 200 single-row calls"):
+        assert [label for label in labels if label.startswith(said)], said
+    for shown in ("Confusions of the candidate", "limit: latency_ms_p99 <= 9", "3 above, up to 12"):
+        assert shown in page.text, shown
+    assert page.elements.count("svg") == sum(name == "role" and value == "img" for name, value in page.attributes) + (
+        html.count('<svg width="16" height="12" aria-hidden="true">')
+    )
+
+
+def test_hostile_classes_are_only_text() -> None:
+    page = Page(render(diagnosed(HOSTILE), "latency_ms_p99 <= 9")[1])
+    assert not {"script", "img"} & set(page.elements)
+    assert f"{HOSTILE} predicted as b: 1 rows, 25.0%" in [value for name, value in page.attributes if name == "title"]
+
+
+def test_a_reason_that_names_very_many_rules_is_cut_and_every_rule_is_still_there() -> None:
+    rules = [f"metric_{number} >= 1" for number in range(200)]
+    report, html = render(evidence(), *rules)
+    box = html[html.index('<div class="verdict"') : html.index("<h2>")]
+    assert "every rule is below" in box
+    assert len(box) < 1500 < len(report.reason)
+    text = Page(html).text
+    assert all(rule in text for rule in rules)
+
+
+def diagnosed(name: str = "a") -> EvaluationEvidence:
+    """Evidence with every kind of diagnostics."""
+    found = Histogram(edges=(1.0, 2.0, 5.0), counts=(90, 107), above=3, minimum=1.0, maximum=12.0)
+    measured = ModelEvidence(
+        model_uri="models:/m",
+        metrics={"latency_ms_p50": 2.0, "latency_ms_p99": 5.0},
+        confusion=ConfusionMatrix(
+            labels=(name, "b"), counts=((3, 1), (2, 4)), largest=(Confusion(true="b", predicted=name, rows=2),)
+        ),
+        calibration=Calibration(
+            event="positive_class",
+            bins=(
+                CalibrationBin(low=0.0, high=0.5, rows=6, positives=1, mean_probability=0.2),
+                CalibrationBin(low=0.5, high=1.0, rows=0, positives=0, mean_probability=None),
+            ),
+            ece=0.05,
+            brier=0.1,
+        ),
+        residuals=found,
+        latency=LatencyEvidence(
+            calls=200,
+            warmup=20,
+            histogram=found,
+            intervals={"latency_ms_p99": PercentileInterval(low=4.0, high=None)},
+            confidence=0.95,
+        ),
+    )
+    return evidence().model_copy(update={"candidate": measured})
 
 
 def test_every_verdict_has_its_colour_in_the_style() -> None:
