@@ -14,8 +14,8 @@ COPY airflow_mcp airflow_mcp
 RUN pip install --no-deps . && pip uninstall --yes pip && find /opt/airflow-mcp -name __pycache__ -prune -exec rm -rf {} +
 
 FROM python:3.11-slim-bookworm AS runtime
-# Git and ssh fetch the code of a workload and the description of DVC data.
-RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates git openssh-client \
+# Git and ssh fetch the code of a workload and the description of DVC data, Git LFS its data.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates git git-lfs openssh-client \
     && rm -rf /var/lib/apt/lists/*
 RUN ldconfig && groupadd --gid 10001 workload && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /scratch workload \
     && mkdir /scratch && chown 10001:10001 /scratch

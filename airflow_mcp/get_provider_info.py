@@ -17,6 +17,7 @@ _SUBJECTS = (
     "step",
     "maintenance",
 )
+_WAITED = ("registry", "dataset")
 _WATCHED = ("git", "data", "model", "drift")
 
 
@@ -40,7 +41,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"airflow_mcp.operators.{subject}" for subject in _SUBJECTS],
             }
         ],
-        "sensors": [{"integration-name": integration, "python-modules": ["airflow_mcp.sensors.registry"]}],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"airflow_mcp.sensors.{subject}" for subject in _WAITED],
+            }
+        ],
         "hooks": [
             {
                 "integration-name": integration,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from tests.git_server import Repository
 
@@ -21,6 +25,16 @@ class DvcRepository(Repository):
         self._dvc("remote", "add", "--default", "store", str(self.remote))
         self.first = self.data(FIRST)
 
+    def copy(self, folder: Path) -> DvcRepository:
+        """Give another repository with the same history and a remote of its own, without the time that DVC takes."""
+        other = object.__new__(DvcRepository)
+        other.folder, other.remote, other.first = folder, folder.with_name("remote"), ""
+        shutil.copytree(self.folder, folder)
+        shutil.copytree(self.remote, other.remote)
+        other.git("checkout", "--quiet", "-B", "main", self.first)
+        other.first = other.move_remote(str(other.remote))
+        return other
+
     def data(self, text: str) -> str:
         """Write, track, push and commit data; give the commit."""
         for path in (self.folder / "data/train.csv", self.folder / "more/part.csv"):
@@ -30,9 +44,20 @@ class DvcRepository(Repository):
         self._dvc("push")
         return self._commit_all("data")
 
+    def tag(self, name: str, commit: str) -> None:
+        """Set a tag, also one that is set already."""
+        self.git("tag", "--force", name, commit)
+
+    def kept(self, commit: str, path: str) -> Path:
+        """Give the object in the remote that holds the data of a path."""
+        pointer = yaml.safe_load(self.git("show", f"{commit}:{path}.dvc"))
+        digest = pointer["outs"][0]["md5"]
+        return self.remote / "files/md5" / digest[:2] / digest[2:]
+
     def move_remote(self, url: str) -> str:
         """Say that the remote is at another address; give the commit."""
-        self._dvc("remote", "modify", "store", "url", url)
+        config = self.folder / ".dvc/config"
+        config.write_text(re.sub("url = .*", f"url = {url}", config.read_text()))
         return self._commit_all("remote")
 
     def _commit_all(self, message: str) -> str:

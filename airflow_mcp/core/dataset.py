@@ -1,19 +1,21 @@
-"""Which version of a dataset is meant: folders of versions, ``<root>/<version>/<file>``."""
+"""Which version of a dataset is meant: folders of versions, and data that is kept beside a Git repository."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import COMMIT, path_inside, repository_url
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 LATEST = "latest"
-DVC_PREFIX = "dvc+"
+TrackedBy = Literal["dvc", "lfs"]
+TRACKERS: tuple[TrackedBy, ...] = get_args(TrackedBy)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -50,13 +52,14 @@ def _order(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 @dataclass(frozen=True)
-class DvcData:
-    """A file that DVC tracks in a Git repository, as one commit has it."""
+class RepositoryData:
+    """A file or folder that DVC or Git LFS keeps beside a Git repository, as one commit has it."""
 
+    kind: TrackedBy
     repo: str
     """Address of the repository, without credentials."""
     path: str
-    """Path of the file in the repository."""
+    """Path in the repository."""
     rev: str
     """Full commit id."""
     remote: str = ""
@@ -69,38 +72,43 @@ class DvcData:
         """Address of the data, as it stands in pins."""
         given = {"path": self.path, "rev": self.rev, "remote": self.remote, "connection": self.connection}
         named = urlencode({name: value for name, value in given.items() if value}, safe="/", quote_via=quote)
-        return f"{DVC_PREFIX}{self.repo}#{named}"
+        return f"{self.kind}+{self.repo}#{named}"
 
     @property
     def name(self) -> str:
-        """Name of the file, without a folder."""
+        """Name of the file or folder, without those above it."""
         return self.path.rpartition("/")[2]
 
 
-def dvc_data(uri: str) -> DvcData | None:
-    """Read the address of DVC data, ``dvc+<repository>#path=<file>&rev=<commit>``.
+def repository_data(uri: str) -> RepositoryData | None:
+    """Read the address of data beside a repository, ``dvc+<repository>#path=<file>&rev=<commit>`` or ``lfs+…``.
 
     :param uri: any address of data.
-    :return: None when it is none of DVC data.
+    :return: None when it is none of such data.
     :raises InvalidArgumentError: when it is one and not complete.
     """
-    if not uri.startswith(DVC_PREFIX):
+    kind = _tracker(uri)
+    if kind is None:
         return None
-    repo, _, fragment = uri.removeprefix(DVC_PREFIX).partition("#")
+    repo, _, fragment = uri.removeprefix(f"{kind}+").partition("#")
     given = dict(parse_qsl(fragment))
-    unknown = sorted(given.keys() - {"path", "rev", "remote", "connection"})
+    unknown = sorted(given.keys() - {"path", "rev", "connection", *(["remote"] if kind == "dvc" else [])})
     if unknown or not given.get("path") or not COMMIT.fullmatch(given.get("rev", "")):
         raise InvalidArgumentError(
-            f"DVC data {public_uri(uri)!r} is not usable; allowed: {DVC_PREFIX}<repository>#path=<file>&rev=<full "
-            "commit id>, and perhaps &remote=<name> and &connection=<id>. Nothing was fetched."
+            f"data {public_uri(uri)!r} is not usable; allowed: {kind}+<repository>#path=<file>&rev=<full commit id>, "
+            f"and perhaps {'&remote=<name> and ' if kind == 'dvc' else ''}&connection=<id>. Nothing was fetched."
         )
     given["path"] = path_inside("path", given["path"])
-    return DvcData(repo=repository_url("repository of DVC data", repo), **given)
+    return RepositoryData(kind, repo=repository_url(f"repository of {kind} data", repo), **given)
+
+
+def _tracker(uri: str) -> TrackedBy | None:
+    return next((kind for kind in TRACKERS if uri.startswith(f"{kind}+")), None)
 
 
 def data_file_name(uri: str) -> str:
     """Give the name of the file that an address of data leads to."""
-    data = dvc_data(uri)
+    data = repository_data(uri)
     if data is not None:
         return data.name
     return (urlsplit(uri).path if "://" in uri else uri).rpartition("/")[2]
@@ -121,9 +129,14 @@ def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> Datas
         )
     unknown = sorted(value.keys() - DatasetPin.model_fields.keys())
     if unknown:
-        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: uri, version, hash")
-    pin = DatasetPin(**{key: str(item) for key, item in value.items()})
-    if dvc_data(pin.uri) is None and "@" in urlsplit(pin.uri).netloc:
+        allowed = ", ".join(DatasetPin.model_fields)
+        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: {allowed}")
+    size = value.get("size") or None
+    if size is not None and not str(size).isdecimal():
+        raise InvalidArgumentError(f"{name}.size is {size!r}; allowed: a number of bytes")
+    texts = {key: str(item) for key, item in value.items() if key != "size"}
+    pin = DatasetPin(**texts, size=None if size is None else int(size))
+    if repository_data(pin.uri) is None and "@" in urlsplit(pin.uri).netloc:
         raise InvalidArgumentError(
             f"{name} {public_uri(pin.uri)!r} was given with a user or password in its uri; they would be stored with "
             "the run. Give the workload its credentials by its environment instead"
@@ -140,10 +153,22 @@ def data_name(pin: DatasetPin | None) -> str:
     return pin.hash or f"version:{pin.version}:{pin.uri}"
 
 
+def data_tags(pin: DatasetPin) -> dict[str, str]:
+    """Give the tags that record pinned data on a run; those of what is not known are empty."""
+    return {
+        contract.TAG_DATA_URI: public_uri(pin.uri),
+        contract.TAG_DATA_VERSION: pin.version,
+        contract.TAG_DATA_HASH: pin.hash,
+        contract.TAG_DATA_SIZE: "" if pin.size is None else str(pin.size),
+        contract.TAG_DATA_REMOTE: pin.remote,
+        contract.TAG_DATA_REF: pin.ref,
+    }
+
+
 def public_uri(uri: str) -> str:
-    """Give a URI without user, password and query, which may hold credentials; that of DVC data keeps what it names."""
+    """Give a URI without user, password and query, which may hold credentials; a repository's data stays named."""
     parts = urlsplit(uri)
     if not parts.scheme or not parts.netloc:
         return uri
-    named = f"#{parts.fragment}" if uri.startswith(DVC_PREFIX) and parts.fragment else ""
+    named = f"#{parts.fragment}" if _tracker(uri) and parts.fragment else ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{named}"

@@ -1,14 +1,57 @@
-"""What DVC writes into Git about a file or folder that it tracks: its hash, in a ``.dvc`` file or in ``dvc.lock``."""
+"""What DVC writes into Git about a file or folder that it tracks, and where its remote keeps the content."""
 
 from __future__ import annotations
 
+import configparser
+import hashlib
+import json
+import posixpath
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from airflow_mcp.exceptions import SourceError
+
+DVC_CONFIG = ".dvc/config"
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+@dataclass(frozen=True)
+class TrackedOutput:
+    """A file or folder as a ``.dvc`` file or ``dvc.lock`` records it."""
+
+    hash: str
+    """As DVC writes it; that of a folder ends in ``.dir``."""
+    size: int | None = None
+    """Bytes of all its files."""
+    is_legacy: bool = False
+    """Whether DVC before 3.0 recorded it: line ends of text do not count, and its remote is laid out otherwise."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.hash.endswith(".dir")
+
+    @property
+    def pinned_hash(self) -> str:
+        """The hash as a pin has it; empty for one that is not that of the bytes."""
+        return f"md5:{self.hash}" if _MD5.fullmatch(self.hash) and not self.is_legacy else ""
+
+    def object_path(self, md5: str = "") -> str:
+        """Give the path below the remote at which the content is kept; empty when it is not kept by its MD5.
+
+        :param md5: hash of one file of the folder; empty for this output itself.
+        """
+        found = md5 or self.hash
+        if not _MD5.fullmatch(found):
+            return ""
+        path = f"{found[:2]}/{found[2:]}"
+        return path if self.is_legacy else f"files/md5/{path}"
 
 
 def pointer_files(path: str) -> Iterator[str]:
@@ -21,13 +64,13 @@ def pointer_files(path: str) -> Iterator[str]:
         yield str(folder / "dvc.lock")
 
 
-def tracked_hash(text: bytes, pointer: str, path: str) -> str:
-    """Read the hash of a path.
+def tracked_output(text: bytes, pointer: str, path: str) -> TrackedOutput | None:
+    """Read what a pointer file records about a path.
 
     :param text: content of the pointer file.
     :param pointer: its path, relative to the repository.
     :param path: tracked file or folder, relative to the repository.
-    :return: the hash as DVC writes it (folders end in ``.dir``); empty when the pointer says nothing about the path.
+    :return: None when the pointer says nothing about the path.
     :raises SourceError: when the pointer is not what DVC writes.
     """
     try:
@@ -38,9 +81,12 @@ def tracked_hash(text: bytes, pointer: str, path: str) -> str:
         raise SourceError(f"{pointer} is not what DVC writes: it holds no mapping")
     folder = PurePosixPath(pointer).parent
     for out in _outputs(document):
-        if folder / str(out.get("path", "")) == PurePosixPath(path):
-            return str(out.get("md5") or out.get("etag") or out.get("checksum") or "")
-    return ""
+        found = str(out.get("md5") or out.get("etag") or out.get("checksum") or "")
+        if found and folder / str(out.get("path", "")) == PurePosixPath(path):
+            size = out.get("size")
+            is_legacy = bool(out.get("md5")) and out.get("hash") != "md5"
+            return TrackedOutput(found, size if isinstance(size, int) else None, is_legacy)
+    return None
 
 
 def _outputs(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -48,3 +94,59 @@ def _outputs(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for stage in (document, *(stages.values() if isinstance(stages, Mapping) else ())):
         outs = stage.get("outs") if isinstance(stage, Mapping) else None
         yield from (out for out in (outs if isinstance(outs, list) else ()) if isinstance(out, Mapping))
+
+
+def remote_url(config: bytes, name: str = "") -> str:
+    """Find the address of a DVC remote in ``.dvc/config``.
+
+    :param config: text of the file.
+    :param name: name of the remote; empty for the repository's default.
+    :return: a URL, or an absolute path; one that is relative is meant from the folder of the file.
+    :raises SourceError: when there is no such remote, or its address is relative: nobody has that folder but the
+        machine on which it was written.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(config.decode())
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise SourceError(f"{DVC_CONFIG} cannot be read: {type(error).__name__}") from None
+    remotes = {section.strip("'").removeprefix("remote ").strip('"'): section for section in parser.sections()}
+    wanted = name or parser.get("core", "remote", fallback="")
+    url = parser.get(remotes[wanted], "url", fallback="") if wanted in remotes and wanted != "core" else ""
+    if not url:
+        known = ", ".join(sorted(remotes.keys() - {"core"})) or "none"
+        raise SourceError(
+            f"{DVC_CONFIG} has no remote {wanted or '(no default is set)'!r} with a url; there are: {known}"
+        )
+    if not urlsplit(url).scheme and not posixpath.isabs(url):
+        raise SourceError(
+            f"the DVC remote {wanted!r} has the relative address {url!r}, which only the machine knows that wrote it; "
+            "give the remote a URL or an absolute path (dvc remote modify), or look it up where the work runs"
+        )
+    return url
+
+
+def read_folder(text: bytes, where: str) -> dict[str, str]:
+    """Read the list that DVC keeps of a folder.
+
+    :param text: content of the object ``….dir``.
+    :param where: where it was read, for the message.
+    :return: path of each file, relative to the folder, to its MD5.
+    :raises SourceError: when it is not such a list.
+    """
+    try:
+        entries = json.loads(text)
+        return {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
+    except (ValueError, TypeError, KeyError):
+        raise SourceError(f"{where} is not the list of a folder that DVC writes") from None
+
+
+def folder_hash(files: Mapping[str, str]) -> str:
+    """Hash a folder as DVC does: the MD5 of the sorted list of its files and their MD5s.
+
+    :param files: path of each file, relative to the folder, to its MD5.
+    :return: ``<hex>.dir``.
+    """
+    entries = [{"md5": files[path], "relpath": path} for path in sorted(files)]
+    text = json.dumps(entries, sort_keys=True).encode()
+    return f"{hashlib.md5(text, usedforsecurity=False).hexdigest()}.dir"

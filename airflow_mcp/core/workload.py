@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
-from airflow_mcp.core.dataset import DvcData
+from airflow_mcp.core.dataset import RepositoryData
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class WorkloadFile:
 
 @dataclass(frozen=True)
 class Source:
-    """What is fetched before the command starts: code, in whose folder the command then runs, DVC data, or both."""
+    """What is fetched before the command starts: code, in whose folder it runs, data beside a repository, or both."""
 
     code: CodeSource | None = None
     script: str = ""
     """Script, relative to that folder, that must be there; empty when the command needs none."""
-    data: DvcData | None = None
+    data: RepositoryData | None = None
     secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Credentials of the repositories: for the fetch alone, not for the command."""
 

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from airflow.sdk import Asset
+
 from airflow_mcp.core.code_source import COMMIT, path_inside, repository_url
-from airflow_mcp.core.dataset import LATEST, DvcData, choose_version, dataset_pin, public_uri
+from airflow_mcp.core.dataset import LATEST, choose_version, dataset_pin, public_uri
+from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.core.identity import fingerprint
+from airflow_mcp.core.object_version import object_version
+from airflow_mcp.core.tag_record import TagRecord, read_record, record_key
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
-from airflow_mcp.operators.base import ModelControlOperator, required_text
+from airflow_mcp.operators.base import ModelControlOperator, choice, flag, required_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,36 +26,48 @@ if TYPE_CHECKING:
 _CHUNK = 1024 * 1024
 _HTTP_TIMEOUT_SECONDS = 30
 _RESERVED = ("version", "hash", "return_value")
-_DVC_KEYS = ("repo", "rev", "remote", "connection")
-
-Pin = dict[str, str]
+_REPOSITORY_KEYS = {
+    "dvc": ("repo", "rev", "remote", "connection", "verify"),
+    "lfs": ("repo", "rev", "connection", "verify"),
+}
+ON_MOVED_TAG = ("fail", "accept")
+TAGS = Asset(name="airflow_mcp.data_tags")
+"""Its state store holds what each tag led to; it has no events."""
 
 
 class PinDatasetOperator(ModelControlOperator):
     """Choose a version of a dataset and pin each of its files, once for all later tasks.
 
-    Exactly one of ``root``, ``uris`` and ``dvc`` says where the data is:
+    Exactly one of ``root``, ``uris``, ``dvc`` and ``lfs`` says where the data is:
 
     - ``root``: versions are folders, ``<root>/<version>/<file>``, on a disk that the worker can read; pinned by hash;
-    - ``uris``: files and objects anywhere. Files of this machine are pinned by hash, those of a web server by the
-      ``ETag`` that it names, and other objects by ``version``, which must then be given;
-    - ``dvc``: files that DVC tracks in a Git repository, pinned by commit and by the hash that DVC recorded. They are
-      fetched where the work runs.
+    - ``uris``: files and objects anywhere. Files of this machine are pinned by hash; what is on a web server, or in a
+      store that the worker can read, by version id or ``ETag``; anything else by ``version``, which must then be given;
+    - ``dvc``: files and folders that DVC tracks in a Git repository, pinned by commit and by the hash that DVC
+      recorded. They are fetched where the work runs;
+    - ``lfs``: files that Git LFS keeps, pinned by commit and SHA-256, fetched likewise.
 
-    XCom: ``version``; ``hash`` of the whole version; and one mapping ``{uri, version, hash}`` for each name, ready to
-    be handed to the other operators (``pin.output["train"]``).
+    With ``dvc`` and ``lfs`` the remote must hold the content. A tag must lead to the data that it led to when it was
+    first used; what it led to is kept in Airflow's state of the asset ``airflow_mcp.data_tags``.
+
+    XCom: ``version``; ``hash`` of the whole version; and one mapping ``{uri, version, hash}`` for each name, perhaps
+    with ``size`` (bytes), ``remote`` and ``ref``, ready to be handed to the other operators
+    (``pin.output["train"]``).
 
     :param root: folder of the versions (templated).
-    :param files: with ``root`` and ``dvc``: name in XCom to file name within the version's folder, or to the path in
-        the repository (templated).
+    :param files: with ``root``, ``dvc`` and ``lfs``: name in XCom to file name within the version's folder, or to the
+        path in the repository (templated).
     :param uris: name in XCom to path or URI of one file (templated).
-    :param dvc: ``{repo, rev, remote, connection}``: Git URL; branch, tag or commit (default: the default branch); name
-        of the DVC remote (default: the repository's own); Airflow connection for the repository (templated).
-    :param version: a version's name, or ``latest``. With ``uris`` a label that you answer for; with ``dvc`` a branch,
-        tag or commit that goes before ``rev`` (templated).
+    :param dvc: ``{repo, rev, remote, connection, verify}``: Git URL; branch, tag or commit (default: the default
+        branch); name of the DVC remote (default: the repository's own); Airflow connection for the repository; and
+        ``false`` to ask nothing of the remote (templated).
+    :param lfs: the same, without ``remote`` (templated).
+    :param version: a version's name, or ``latest``. With ``uris`` a label that you answer for; with ``dvc`` and ``lfs``
+        a branch, tag or commit that goes before ``rev`` (templated).
+    :param on_moved_tag: what to do when a tag leads to other data than it did: ``fail``, or ``accept`` the move.
     """
 
-    template_fields: Sequence[str] = ("root", "files", "uris", "dvc", "version")
+    template_fields: Sequence[str] = ("root", "files", "uris", "dvc", "lfs", "version")
     ui_color = "#e8f0fe"
 
     def __init__(
@@ -58,8 +76,10 @@ class PinDatasetOperator(ModelControlOperator):
         root: str | None = None,
         files: Mapping[str, str] | None = None,
         uris: Mapping[str, str] | None = None,
-        dvc: Mapping[str, str] | None = None,
+        dvc: Mapping[str, Any] | None = None,
+        lfs: Mapping[str, Any] | None = None,
         version: str = LATEST,
+        on_moved_tag: str = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -67,75 +87,119 @@ class PinDatasetOperator(ModelControlOperator):
         self.files = files
         self.uris = uris
         self.dvc = dvc
+        self.lfs = lfs
         self.version = version
-        given = [name for name, value in (("root", root), ("uris", uris), ("dvc", dvc)) if value is not None]
+        self.on_moved_tag = choice("on_moved_tag", on_moved_tag, ON_MOVED_TAG)
+        places = (("root", root), ("uris", uris), ("dvc", dvc), ("lfs", lfs))
+        given = [name for name, value in places if value is not None]
         if len(given) != 1 or (files is None) != (uris is not None):
             raise InvalidArgumentError(
                 f"given: {', '.join([*given, *(['files'] if files is not None else [])]) or 'nothing'}; allowed: root "
-                "with files, dvc with files, or uris"
+                "with files, dvc with files, lfs with files, or uris"
             )
+        if dvc is not None or lfs is not None:
+            # An inlet, so that the task may use the asset's state store.
+            self.inlets = [*self.inlets, TAGS]
 
     def act(self, context: Context) -> dict[str, Any]:
         """Choose the version and pin its files.
 
         :raises InvalidArgumentError: when an argument is wrong.
-        :raises DatasetError: when version or file is missing, empty or unreadable.
+        :raises DatasetError: when version or file is missing, empty or unreadable, or a tag leads to other data now.
         """
         requested = required_text("version", self.version)
         if self.dvc is not None:
-            version, pins = self._pin_dvc(self.dvc, requested)
+            version, pins = self._pin_repository(context, "dvc", self.dvc, requested)
+        elif self.lfs is not None:
+            version, pins = self._pin_repository(context, "lfs", self.lfs, requested)
         elif self.uris is not None:
             version, pins = self._pin_uris(_named("uris", self.uris), requested)
         else:
             version, pins = self._pin_folder(requested)
         for name, pin in pins.items():
-            self.log.info("  %s: %s %s", name, public_uri(pin["uri"]), pin["hash"] or pin["version"])
-        named = {name: pin["hash"] or f"{pin['version']}:{pin['uri']}" for name, pin in pins.items()}
+            self.log.info("  %s: %s %s", name, public_uri(pin.uri), pin.hash or pin.version)
+        named = {name: pin.hash or f"{pin.version}:{pin.uri}" for name, pin in pins.items()}
         whole = f"sha256:{fingerprint(named)}"
         self.log.info("Data version %s pinned: %s", version, whole)
-        return {"version": version, "hash": whole, **pins}
+        return {"version": version, "hash": whole, **{name: _plain(pin) for name, pin in pins.items()}}
 
-    def _pin_folder(self, requested: str) -> tuple[str, dict[str, Pin]]:
+    def _pin_folder(self, requested: str) -> tuple[str, dict[str, DatasetPin]]:
         root = Path(required_text("root", self.root))
         if not root.is_dir():
             raise DatasetError(f"root {str(root)!r} is not a folder that this worker can read")
         files = _named("files", self.files)
         version = choose_version(requested, (path.name for path in root.iterdir() if path.is_dir()), root=str(root))
-        return version, {
-            name: {"uri": str(root / version / file), "version": version, "hash": _hash_file(root / version / file)}
-            for name, file in files.items()
-        }
+        return version, {name: _hashed(root / version / file, version) for name, file in files.items()}
 
-    def _pin_uris(self, uris: Mapping[str, str], requested: str) -> tuple[str, dict[str, Pin]]:
+    def _pin_uris(self, uris: Mapping[str, str], requested: str) -> tuple[str, dict[str, DatasetPin]]:
         label = "" if requested == LATEST else requested
         pins = {name: _pin_uri(f"uris[{name!r}]", uri, label) for name, uri in uris.items()}
-        found = {name: pin["hash"] or pin["version"] for name, pin in pins.items()}
+        found = {name: pin.hash or pin.version for name, pin in pins.items()}
         version = label or f"content-{fingerprint(found)[:12]}"
-        return version, {name: {**pin, "version": pin["version"] or version} for name, pin in pins.items()}
-
-    def _pin_dvc(self, dvc: Mapping[str, Any], requested: str) -> tuple[str, dict[str, Pin]]:
-        from airflow_mcp.hooks.dvc import recorded_hashes  # noqa: PLC0415  (few pins need asyncio's subprocesses)
-        from airflow_mcp.hooks.git import GitRemote  # noqa: PLC0415
-
-        if not isinstance(dvc, Mapping) or not dvc.get("repo") or not dvc.keys() <= set(_DVC_KEYS):
-            raise InvalidArgumentError(
-                f"dvc is {dvc!r}; allowed: a mapping with repo, and perhaps rev, remote and connection"
-            )
-        given = {name: str(value) for name, value in dvc.items() if value}
-        repo, connection = repository_url("dvc.repo", given["repo"]), given.get("connection", "")
-        files = {name: path_inside(f"files[{name!r}]", path) for name, path in _named("files", self.files).items()}
-        remote = GitRemote(repo, connection or None)
-        rev = given.get("rev", "") if requested == LATEST else requested
-        commit = rev if COMMIT.fullmatch(rev) else remote.resolve(rev or None).sha
-        hashes = recorded_hashes(remote, commit, tuple(files.values()))
-        return commit, {
-            name: {
-                "uri": DvcData(repo, path, commit, given.get("remote", ""), connection).uri,
-                "version": commit,
-                "hash": hashes[path],
-            }
-            for name, path in files.items()
+        return version, {
+            name: pin if pin.version else pin.model_copy(update={"version": version}) for name, pin in pins.items()
         }
+
+    # --- data beside a Git repository -------------------------------------------------------------------------------
+
+    def _pin_repository(
+        self, context: Context, kind: str, given: Any, requested: str
+    ) -> tuple[str, dict[str, DatasetPin]]:
+        from airflow_mcp.hooks.dvc import DvcHook  # noqa: PLC0415  (few pins need asyncio's subprocesses)
+        from airflow_mcp.hooks.git import GitRemote  # noqa: PLC0415
+        from airflow_mcp.hooks.lfs import LfsHook  # noqa: PLC0415
+
+        keys = _REPOSITORY_KEYS[kind]
+        if not isinstance(given, Mapping) or not given.get("repo") or not given.keys() <= set(keys):
+            raise InvalidArgumentError(
+                f"{kind} is {given!r}; allowed: a mapping with repo, and perhaps {', '.join(keys[1:-1])} and {keys[-1]}"
+            )
+        texts = {name: str(value) for name, value in given.items() if value and name != "verify"}
+        verify = flag(f"{kind}.verify", given.get("verify", True))
+        remote = GitRemote(repository_url(f"{kind}.repo", texts["repo"]), texts.get("connection") or None)
+        files = {name: path_inside(f"files[{name!r}]", path) for name, path in _named("files", self.files).items()}
+        rev = texts.get("rev", "") if requested == LATEST else requested
+        at = ResolvedRef(rev, rev, is_tag=False) if COMMIT.fullmatch(rev) else remote.resolve(rev or None)
+        hook = (
+            LfsHook(remote, verify=verify) if kind == "lfs" else DvcHook(remote, texts.get("remote", ""), verify=verify)
+        )
+        pins = hook.pins(at, tuple(dict.fromkeys(files.values())))
+        if at.is_tag:
+            self._keep_tag(context, remote.url, at, pins)
+        return at.sha, {name: pins[path] for name, path in files.items()}
+
+    def _keep_tag(self, context: Context, repo: str, at: ResolvedRef, pins: Mapping[str, DatasetPin]) -> None:
+        """Compare what a tag leads to with what it led to, and remember what is accepted."""
+        store = context["asset_state_store"][TAGS]
+        changed, news = [], {}
+        for path, pin in pins.items():
+            key, found = record_key(repo, at.ref, path), TagRecord(at.sha, pin.hash)
+            before = read_record(store.get(key))
+            if before is None or before.commit != found.commit:
+                news[key] = found
+            if before is not None and not before.is_same_data(found):
+                changed.append(f"{path!r} was {before.hash or 'unknown'} at commit {before.commit}, is {pin.hash}")
+        if changed:
+            said = f"the tag {at.name!r} of {repo} has moved to commit {at.sha}: {'; '.join(changed)}"
+            if self.on_moved_tag == "fail":
+                raise DatasetError(
+                    f"{said}. Nothing was pinned. Name the commit, use another tag, or set on_moved_tag to 'accept' if "
+                    "the move was meant"
+                )
+            self.log.warning("%s; the move is accepted", said)
+        for key, record in news.items():
+            store.set(key, record.to_json())
+
+
+def _plain(pin: DatasetPin) -> dict[str, Any]:
+    """Give a pin as other operators take it; what is not known is left out, apart from the hash."""
+    known = pin.model_dump(mode="json")
+    return {name: value for name, value in known.items() if value or name in ("uri", "version", "hash")}
+
+
+def _hashed(path: Path, version: str, uri: str = "") -> DatasetPin:
+    digest, size = _hash_file(path)
+    return DatasetPin(uri=uri or str(path), version=version, hash=digest, size=size)
 
 
 def _named(argument: str, given: Any) -> Mapping[str, str]:
@@ -149,26 +213,46 @@ def _named(argument: str, given: Any) -> Mapping[str, str]:
     return {name: required_text(f"{argument}[{name!r}]", value) for name, value in given.items()}
 
 
-def _pin_uri(name: str, uri: str, label: str) -> Pin:
+def _pin_uri(name: str, uri: str, label: str) -> DatasetPin:
     """Pin one file; without a label the version is left empty where the hash says enough."""
     dataset_pin(name, {"uri": uri}, hash_or_version=False)
     scheme = urlsplit(uri).scheme if "://" in uri else ""
     if scheme in ("", "file"):
         path = Path(unquote(urlsplit(uri).path) if scheme else uri)
         # With a label the file may be one that only the work plane sees.
-        return {"uri": uri, "version": label, "hash": "" if label and not path.exists() else _hash_file(path)}
+        is_elsewhere = bool(label) and not path.exists()
+        return DatasetPin(uri=uri, version=label) if is_elsewhere else _hashed(path, label, uri)
     if label:
-        return {"uri": uri, "version": label, "hash": ""}
-    if scheme in ("http", "https"):
-        return {"uri": uri, "version": f"etag-{_etag(name, uri)}", "hash": ""}
-    raise InvalidArgumentError(
-        f"{name} is {public_uri(uri)!r}, which only the work plane can read: give version, a label that always means "
-        "the same bytes. Nothing was pinned"
-    )
+        return DatasetPin(uri=uri, version=label)
+    said = _head(name, uri) if scheme in ("http", "https") else _stat(name, uri)
+    version = object_version(said)
+    if not version:
+        raise DatasetError(f"{name} {public_uri(uri)}: the server names no ETag, so give version; nothing was pinned")
+    size = next((said[key] for key in ("content-length", "size", "Size") if said.get(key)), None)
+    return DatasetPin(uri=uri, version=version, size=None if size is None else int(size))
 
 
-def _etag(name: str, uri: str) -> str:
-    """Ask a web server what it calls the present content of a file."""
+def _stat(name: str, uri: str) -> dict[str, Any]:
+    """Ask a store about an object."""
+    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415  (few pins need a store)
+
+    try:
+        return dict(ObjectStoragePath(uri).stat())
+    except FileNotFoundError:
+        raise DatasetError(f"{name} {public_uri(uri)} does not exist; nothing was pinned") from None
+    except (ValueError, ImportError):
+        raise InvalidArgumentError(
+            f"{name} is {public_uri(uri)!r}, which only the work plane can read: give version, a label that always "
+            "means the same bytes. Nothing was pinned"
+        ) from None
+    except Exception as error:  # every store's client raises its own kinds
+        raise DataUnreachableError(
+            f"{name} {public_uri(uri)}: the store cannot be asked ({type(error).__name__}); nothing was pinned"
+        ) from None
+
+
+def _head(name: str, uri: str) -> dict[str, Any]:
+    """Ask a web server about a file."""
     import httpx  # noqa: PLC0415  (few pins need it)
 
     try:
@@ -186,20 +270,18 @@ def _etag(name: str, uri: str) -> str:
         raise DatasetError(f"{name} {public_uri(uri)}: the server answered {answer.status_code}; nothing was pinned")
     if answer.headers.get("content-length") == "0":
         raise DatasetError(f"{name} {public_uri(uri)} is empty; nothing was pinned")
-    etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
-    if not etag:
-        raise DatasetError(f"{name} {public_uri(uri)}: the server names no ETag, so give version; nothing was pinned")
-    return str(etag)
+    return dict(answer.headers)
 
 
-def _hash_file(path: Path) -> str:
+def _hash_file(path: Path) -> tuple[str, int]:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
-            if file.tell() == 0:
+            size = file.tell()
+            if size == 0:
                 raise DatasetError(f"data file {path} is empty; nothing was pinned")
     except OSError as error:
         raise DatasetError(f"data file {path} cannot be read: {error.strerror}; nothing was pinned") from None
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{digest.hexdigest()}", size

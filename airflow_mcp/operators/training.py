@@ -12,7 +12,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable
 from airflow_mcp.core.code_source import CodeSource, code_source, path_inside
 from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config, override_config
-from airflow_mcp.core.dataset import data_name, dataset_pin, public_uri
+from airflow_mcp.core.dataset import data_name, data_tags, dataset_pin
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, Run
@@ -264,11 +264,7 @@ class TrainModelOperator(WorkloadOperator):
             contract.TAG_REASON: self.reason,
         }
         if pin is not None:
-            tags |= {
-                contract.TAG_DATA_URI: public_uri(pin.uri),
-                contract.TAG_DATA_VERSION: pin.version,
-                contract.TAG_DATA_HASH: pin.hash,
-            }
+            tags |= data_tags(pin)
         return inputs, {name: value for name, value in tags.items() if value}
 
     def _script_name(self, source: CodeSource | None) -> str:

@@ -14,7 +14,7 @@ from airflow_mcp import settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
 from airflow_mcp.core.connection_values import connection_values
-from airflow_mcp.core.dataset import dvc_data
+from airflow_mcp.core.dataset import repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import pod_options
@@ -186,7 +186,7 @@ class WorkloadOperator(ModelControlOperator):
         :param pin: pinned data; it is fetched when it is DVC data.
         :raises InvalidArgumentError: when a connection is not usable for its repository.
         """
-        data = dvc_data(pin.uri) if pin else None
+        data = repository_data(pin.uri) if pin else None
         if code is None and data is None:
             return None
         secret = _git_login(code.url, code.connection, _CODE_LOGIN) if code else {}
@@ -436,7 +436,7 @@ def data_login(*pins: DatasetPin | None) -> dict[str, str]:
     :param pins: pinned data of any kind.
     :raises InvalidArgumentError: when they need more than one connection, or it is not usable for a repository.
     """
-    found = [data for pin in pins if pin and (data := dvc_data(pin.uri)) and data.connection]
+    found = [data for pin in pins if pin and (data := repository_data(pin.uri)) and data.connection]
     if len({data.connection for data in found}) > 1:
         names = ", ".join(sorted({data.connection for data in found}))
         raise InvalidArgumentError(f"DVC data of one step needs the connections {names}; allowed: one for all")

@@ -66,13 +66,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _fetch() -> int:
-    """Fetch code, DVC data, or both."""
+    """Fetch code, data beside a repository, or both."""
     from airflow_mcp.runtime.checkout import checkout  # noqa: PLC0415
 
     if os.environ.get(ENV_SOURCE_URL) or not os.environ.get(ENV_DATA_SOURCE):
         checkout(os.environ)
     if os.environ.get(ENV_DATA_SOURCE):
-        from airflow_mcp.runtime.dvc_data import fetch_pinned_data  # noqa: PLC0415
+        from airflow_mcp.runtime.repository_data import fetch_pinned_data  # noqa: PLC0415
 
         fetch_pinned_data(os.environ)
     return 0
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"path of the training script (.py); default: {ENV_SCRIPT_PATH}",
     )
     train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
-    steps.add_parser("checkout", help="fetch the code and the DVC data that the environment names")
+    steps.add_parser("checkout", help="fetch the code and the data of DVC or Git LFS that the environment names")
     steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
     return parser

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_mcp.core.dataset import DVC_PREFIX, data_file_name, public_uri
+from airflow_mcp.core.dataset import data_file_name, public_uri, repository_data
+from airflow_mcp.core.dvc_pointer import folder_hash
 from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.object_version import is_object_version, object_version
 from airflow_mcp.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
-_HASH_PATTERN = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
+_HASH_PATTERN = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}(\.dir)?")
 FORMATS = {
     ".csv": "csv",
     ".parquet": "parquet",
@@ -36,23 +38,24 @@ FORMATS = {
 
 @contextlib.contextmanager
 def verified_file(pin: DatasetPin) -> Iterator[tuple[Path, DatasetPin]]:
-    """Give the pinned file as a local file whose bytes have the pinned hash.
+    """Give the pinned data as a local file whose bytes have the pinned hash, or a folder that DVC tracks.
 
     A remote file is copied to a temporary folder first: the bytes that were hashed are the bytes that are read.
 
     :param pin: the dataset; with an empty hash nothing is compared and the hash is computed.
     :return: local path, and the pin with its hash set and without credentials in its URI.
-    :raises DatasetError: when the file is missing, unreadable, empty, a folder, or is not the one that was pinned.
+    :raises DatasetError: when the data is missing, unreadable, empty, a folder that was not pinned by its hash, or is
+        not what was pinned.
     """
     if pin.hash and not _HASH_PATTERN.fullmatch(pin.hash):
         raise DatasetError(
             f"Hash {pin.hash!r} of dataset {public_uri(pin.uri)} is not of the form 'sha256:<64 hex digits>' or "
-            "'md5:<32 hex digits>'. "
+            "'md5:<32 hex digits>', with '.dir' behind it for a folder. "
             "The data was not used."
         )
     with tempfile.TemporaryDirectory(prefix="airflow-mcp-data-") as folder:
-        path = _local_path(pin.uri) or _fetch(pin.uri, Path(folder))
-        used = pin.model_copy(update={"uri": public_uri(pin.uri), "hash": _file_hash(path, pin)})
+        path = _local_path(pin.uri) or _fetch(pin, Path(folder))
+        used = pin.model_copy(update={"uri": public_uri(pin.uri), "hash": data_hash(path, pin)})
         if pin.hash and used.hash != pin.hash:
             raise DatasetError(
                 f"Dataset {public_uri(pin.uri)} is not the one that was pinned: expected {pin.hash}, "
@@ -106,12 +109,13 @@ def _local_path(uri: str) -> Path | None:
     return None if "://" in uri else Path(uri)
 
 
-def _fetch(uri: str, folder: Path) -> Path:
-    """Copy a remote file with fsspec; bucket credentials come from the pod, as for every fsspec user."""
-    if uri.startswith(DVC_PREFIX):
-        from airflow_mcp.runtime.dvc_data import fetch_dvc  # noqa: PLC0415  (few datasets need DVC's imports)
+def _fetch(pin: DatasetPin, folder: Path) -> Path:
+    """Copy remote data with fsspec; bucket credentials come from the pod, as for every fsspec user."""
+    uri = pin.uri
+    if repository_data(uri) is not None:
+        from airflow_mcp.runtime.repository_data import fetch_data  # noqa: PLC0415  (few datasets need Git)
 
-        return fetch_dvc(uri, folder / "data", os.environ)
+        return fetch_data(uri, folder / data_file_name(uri), os.environ)
     try:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
     except ModuleNotFoundError:
@@ -119,25 +123,39 @@ def _fetch(uri: str, folder: Path) -> Path:
             f"Dataset {public_uri(uri)} is remote and fsspec is not installed: pip install airflow-mcp[runtime]. "
             "The data was not used."
         ) from None
-    target = folder / "data"
+    target = folder / (data_file_name(uri) or "data")
     try:
-        with fsspec.open(uri, "rb") as source, target.open("wb") as copy:
+        files, path = fsspec.core.url_to_fs(uri)
+        with files.open(path, "rb") as source, target.open("wb") as copy:
             while chunk := source.read(_CHUNK_BYTES):
                 copy.write(chunk)
+        files.invalidate_cache()
+        now = object_version(files.info(path)) if is_object_version(pin.version) else pin.version
     except (OSError, ValueError, ImportError) as error:
         raise DatasetError(
             f"Dataset {public_uri(uri)} cannot be fetched: {type(error).__name__}: "
             f"{str(error).replace(uri, public_uri(uri))}. The data was not used."
         ) from None
+    if now != pin.version:
+        raise DatasetError(
+            f"Dataset {public_uri(uri)} is not the one that was pinned: expected {pin.version}, its store has "
+            f"{now or 'no version of it'}. The data was not used; pin the new version."
+        )
     return target
 
 
-def _file_hash(path: Path, pin: DatasetPin) -> str:
+def data_hash(path: Path, pin: DatasetPin) -> str:
+    """Hash a file, or a folder that DVC tracks, by the algorithm of the pinned hash.
+
+    :param path: file or folder.
+    :param pin: what it should be.
+    :raises DatasetError: when it is unreadable, empty, or a folder that was not pinned by its hash.
+    """
     if path.is_dir():
-        raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder; one file is needed. The data was not used.")
+        return _folder_hash(path, pin)
     try:
         with path.open("rb") as stream:
-            digest, size = _stream_hash(stream, "md5" if pin.hash.startswith("md5:") else "sha256")
+            digest, size = stream_hash(stream, "md5" if pin.hash.startswith("md5:") else "sha256")
     except OSError as error:
         raise DatasetError(
             f"Dataset {public_uri(pin.uri)} cannot be read: {error.strerror}. The data was not used."
@@ -147,7 +165,22 @@ def _file_hash(path: Path, pin: DatasetPin) -> str:
     return digest
 
 
-def _stream_hash(stream: IO[bytes], algorithm: str) -> tuple[str, int]:
+def _folder_hash(folder: Path, pin: DatasetPin) -> str:
+    """Hash a folder as DVC does; only one that was pinned by such a hash, or fetched from DVC, is used."""
+    if not pin.hash.endswith(".dir") and repository_data(pin.uri) is None:
+        raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder; one file is needed. The data was not used.")
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                hashes[path.relative_to(folder).as_posix()] = stream_hash(stream, "md5")[0].removeprefix("md5:")
+    if not hashes:
+        raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder without files. The data was not used.")
+    return f"md5:{folder_hash(hashes)}"
+
+
+def stream_hash(stream: IO[bytes], algorithm: str) -> tuple[str, int]:
+    """Hash a stream to its end; gives ``<algorithm>:<hex>`` and the number of bytes."""
     digest, size = hashlib.new(algorithm, usedforsecurity=False), 0
     while chunk := stream.read(_CHUNK_BYTES):
         digest.update(chunk)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
 from hashlib import md5
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import dvc_data
+from airflow_mcp.core.dataset import repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, GitAuthError, SourceError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.runtime.datasets import load_dataset, verified_file
-from airflow_mcp.runtime.dvc_data import fetch_dvc
+from airflow_mcp.runtime.repository_data import fetch_data
 from tests.dvc_repository import FIRST, DvcRepository
 from tests.git_server import LOGIN, PASSWORD, GitHttpServer
 from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import TaskOutcome, run_task
+from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 
@@ -44,8 +47,9 @@ def server(made: DvcRepository, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 def pin(repo: str, **options: Any) -> TaskOutcome:
     dvc = {"repo": repo, **options.pop("dvc", {})}
+    supervisor = options.pop("supervisor", None)
     given = {"task_id": "pin", "dvc": dvc, "files": {"train": "data/train.csv"}, "retries": 1, **options}
-    return run_task(PinDatasetOperator(**given))
+    return run_task(PinDatasetOperator(**given), supervisor=supervisor)
 
 
 def md5_of(text: str) -> str:
@@ -63,6 +67,9 @@ def test_a_moved_branch_gives_another_pin_and_an_old_commit_the_old_one(made: Dv
         "uri": f"dvc+{made.url}#path=data/train.csv&rev={moved}",
         "version": moved,
         "hash": md5_of(SECOND),
+        "size": len(SECOND),
+        "remote": str(made.kept(moved, "data/train.csv")),
+        "ref": "refs/heads/main",
     }
     assert first.result["hash"] != second.result["hash"]
     assert pin(made.url, version=made.first, dvc={"rev": "main"}).result == first.result
@@ -76,19 +83,87 @@ def test_a_commit_that_leaves_the_data_alone_leaves_the_hash_alone(made: DvcRepo
     assert before.result["hash"] == after.result["hash"]
 
 
-def test_a_file_of_a_tracked_folder_is_pinned_by_its_commit(made: DvcRepository) -> None:
+def test_a_file_of_a_tracked_folder_is_pinned_by_the_hash_in_the_list_of_the_folder(made: DvcRepository) -> None:
     outcome = pin(made.url, files={"train": "more/part.csv"}, version=made.first)
-    assert (outcome.xcom["train"]["version"], outcome.xcom["train"]["hash"]) == (made.first, "")
+    assert (outcome.xcom["train"]["version"], outcome.xcom["train"]["hash"]) == (made.first, md5_of(FIRST))
+    unchecked = pin(made.url, files={"train": "more/part.csv"}, version=made.first, dvc={"verify": False})
+    assert unchecked.xcom["train"]["hash"] == "", "nothing is asked of the remote"
+
+
+def test_a_folder_is_pinned_by_the_hash_of_all_its_files(made: DvcRepository) -> None:
+    pinned = pin(made.url, files={"train": "more"}, version=made.first).xcom["train"]
+    assert pinned["hash"].endswith(".dir")
+    assert pinned["size"] == len(FIRST)
+    assert pinned["remote"] == str(made.kept(made.first, "more"))
+
+
+def test_content_that_the_remote_lacks_is_not_pinned(made: DvcRepository, tmp_path: Path) -> None:
+    fresh = made.copy(tmp_path / "data")
+    fresh.kept(fresh.first, "data/train.csv").unlink()
+    refused = pin(fresh.url)
+    assert refused.state == "failed"
+    assert "does not hold 'data/train.csv'" in str(refused.error)
+    assert "dvc push" in str(refused.error)
+    assert pin(fresh.url, files={"train": "more"}).state == "failed", "the folder's only file has the same content"
+    assert pin(fresh.url, dvc={"verify": "false"}).state == "success"
+    shutil.rmtree(fresh.remote)
+    assert pin(fresh.url, files={"train": "more/part.csv"}).state == "failed"
+
+
+def test_a_remote_on_a_web_server_is_asked_and_one_that_nobody_can_ask_refuses(
+    made: DvcRepository, tmp_path: Path
+) -> None:
+    fresh = made.copy(tmp_path / "data")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(fresh.remote))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        fresh.move_remote(f"http://127.0.0.1:{web.server_port}")
+        pinned = pin(fresh.url, files={"train": "data/train.csv", "part": "more/part.csv", "all": "more"})
+        assert pinned.state == "success", pinned.error
+        assert pinned.xcom["part"]["remote"].startswith(f"http://127.0.0.1:{web.server_port}/files/md5/")
+        fresh.kept(fresh.first, "data/train.csv").unlink()
+        assert "does not hold" in str(pin(fresh.url).error)
+        web.shutdown()
+    gone = pin(fresh.url)
+    assert (gone.state, "does not answer" in str(gone.error)) == ("up_for_retry", True)
+    fresh.move_remote("ssh://example.com/dvc")
+    refused = pin(fresh.url)
+    assert refused.state == "failed"
+    assert "give verify: false" in str(refused.error)
+
+
+def test_a_tag_that_moved_to_other_data_is_refused_until_the_move_is_accepted(
+    made: DvcRepository, tmp_path: Path
+) -> None:
+    made = made.copy(tmp_path / "data")
+    made.tag("v2.1", made.first)
+    supervisor = FakeSupervisor()
+    by_tag: dict[str, Any] = {"version": "v2.1", "supervisor": supervisor}
+    first = pin(made.url, **by_tag)
+    assert first.xcom["train"]["ref"] == "refs/tags/v2.1"
+    made.tag("v2.1", made.commit("about the data", "README.md"))
+    same = pin(made.url, **by_tag)
+    assert same.state == "success", "the tag has moved, the data are the same"
+    made.tag("v2.1", made.data(SECOND))
+    for _ in range(2):
+        refused = pin(made.url, **by_tag)
+        assert refused.state == "failed"
+        assert f"was {md5_of(FIRST)} at commit {same.result['version']}, is {md5_of(SECOND)}" in str(refused.error)
+    assert pin(made.url, version=made.first, supervisor=supervisor).state == "success", "a commit does not move"
+    assert pin(made.url, on_moved_tag="accept", **by_tag).state == "success"
+    assert pin(made.url, **by_tag).state == "success", "what was accepted is what counts from now on"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"files": {"train": "other.csv"}}, "DVC does not track it there"),
-        ({"files": {"train": "more"}}, "is a folder; pin one file of it"),
+        ({"files": {"train": "more/other.csv"}}, "the tracked folder has no file 'other.csv'"),
+        ({"dvc": {"remote": "nowhere"}}, "has no remote 'nowhere' with a url; there are: store"),
+        ({"dvc": {"verify": "perhaps"}}, "dvc.verify is 'perhaps'"),
         ({"files": {"train": "../other.csv"}}, "relative and without '..'"),
         ({"dvc": {"rev": "nowhere"}}, "neither a branch nor a tag"),
-        ({"dvc": {"branch": "main"}}, "allowed: a mapping with repo, and perhaps rev, remote and connection"),
+        ({"dvc": {"branch": "main"}}, "allowed: a mapping with repo, and perhaps rev, remote, connection and verify"),
     ],
 )
 def test_what_cannot_be_pinned_fails_for_good(made: DvcRepository, options: dict[str, Any], message: str) -> None:
@@ -100,7 +175,7 @@ def test_what_cannot_be_pinned_fails_for_good(made: DvcRepository, options: dict
 def test_the_connection_opens_the_repository_and_only_its_name_is_kept(made: DvcRepository, server: str) -> None:
     outcome = pin(server, version=made.first, dvc={"connection": "git_tests"})
     assert outcome.state == "success", outcome.error
-    data = dvc_data(outcome.xcom["train"]["uri"])
+    data = repository_data(outcome.xcom["train"]["uri"])
     assert data is not None
     assert (data.repo, data.connection) == (server, "git_tests")
     assert PASSWORD not in json.dumps(outcome.xcom)
@@ -125,6 +200,21 @@ def test_a_file_of_a_tracked_folder_is_read(made: DvcRepository) -> None:
     assert used.hash.startswith("sha256:")
 
 
+def test_a_folder_is_fetched_whole_and_checked_by_its_hash(made: DvcRepository, tmp_path: Path) -> None:
+    pinned = DatasetPin(**pin(made.url, files={"train": "more"}, version=made.first).xcom["train"])
+    with verified_file(pinned) as (folder, used):
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {"part.csv": FIRST}
+        assert used.hash == pinned.hash
+    copy = tmp_path / "more"
+    fetch_data(pinned.uri, copy, {"PATH": "/usr/bin:/bin"})
+    local = DatasetPin(uri=str(copy), hash=pinned.hash)
+    with verified_file(local) as (_, used):
+        assert used.hash == pinned.hash
+    (copy / "extra.csv").write_text("a")
+    with pytest.raises(DatasetError, match="is not the one that was pinned"), verified_file(local):
+        pass
+
+
 def test_data_that_is_not_what_was_pinned_is_refused(made: DvcRepository) -> None:
     wrong = DatasetPin(uri=uri(made), hash=md5_of(SECOND))
     with pytest.raises(DatasetError, match="is not the one that was pinned"), verified_file(wrong):
@@ -135,25 +225,24 @@ def test_data_that_is_not_what_was_pinned_is_refused(made: DvcRepository) -> Non
     ("path", "more", "message"),
     [
         ("other.csv", "", "cannot be fetched from its DVC remote: FileNotFoundError"),
-        ("more", "", "is a folder"),
         ("data/train.csv", "&remote=nowhere", "cannot be fetched from its DVC remote"),
     ],
 )
 def test_what_is_not_there_is_refused(made: DvcRepository, tmp_path: Path, path: str, more: str, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        fetch_dvc(uri(made, path, more=more), tmp_path / "data", {"PATH": "/usr/bin:/bin"})
+        fetch_data(uri(made, path, more=more), tmp_path / "data", {"PATH": "/usr/bin:/bin"})
 
 
 def test_a_commit_that_is_not_there_is_refused(made: DvcRepository, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="has no commit 1111"):
-        fetch_dvc(uri(made, rev="1" * 40), tmp_path / "data", {"PATH": "/usr/bin:/bin"})
+        fetch_data(uri(made, rev="1" * 40), tmp_path / "data", {"PATH": "/usr/bin:/bin"})
 
 
-def test_data_that_was_never_pushed_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    fresh = DvcRepository(tmp_path / "data")
+def test_data_that_was_never_pushed_is_refused_with_what_to_do(made: DvcRepository, tmp_path: Path) -> None:
+    fresh = made.copy(tmp_path / "data")
     shutil.rmtree(fresh.remote)
     with pytest.raises(DatasetError, match=r"cannot be fetched from its DVC remote.*dvc push"):
-        fetch_dvc(uri(fresh), tmp_path / "fetched", {"PATH": "/usr/bin:/bin"})
+        fetch_data(uri(fresh), tmp_path / "fetched", {"PATH": "/usr/bin:/bin"})
 
 
 def test_a_repository_that_wants_a_login_is_read_with_it_and_only_with_it(
@@ -161,10 +250,10 @@ def test_a_repository_that_wants_a_login_is_read_with_it_and_only_with_it(
 ) -> None:
     login = {contract.ENV_DATA_GIT_USERNAME: LOGIN, contract.ENV_DATA_GIT_PASSWORD: PASSWORD}
     environ = {"PATH": "/usr/bin:/bin"}
-    found = fetch_dvc(uri(made, repo=server), tmp_path / "data", {**environ, **login})
+    found = fetch_data(uri(made, repo=server), tmp_path / "data", {**environ, **login})
     assert found.read_text() == FIRST
     with pytest.raises(GitAuthError):
-        fetch_dvc(uri(made, repo=server), tmp_path / "other", environ)
+        fetch_data(uri(made, repo=server), tmp_path / "other", environ)
 
 
 # --- training ----------------------------------------------------------------------------------------------------

@@ -237,7 +237,8 @@ class TaskPlanner:
             return {"root": data.root, "files": _given(train=data.train, evaluation=data.evaluation)}
         files = _given(train=data.dvc.path, evaluation=data.dvc.evaluation_path)
         given = _given(rev=data.dvc.rev, remote=data.dvc.remote)
-        return {"dvc": {**self.dvc_repository(data.dvc), **given}, "files": files}
+        unchecked = {} if data.dvc.verify else {"verify": False}
+        return {"dvc": {**self.dvc_repository(data.dvc), **given, **unchecked}, "files": files}
 
     def dvc_repository(self, data: DvcData) -> dict[str, str]:
         """Give Git URL and connection of the repository that tracks data: the source's unless it names another.

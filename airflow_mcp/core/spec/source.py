@@ -57,6 +57,7 @@ class DvcData(SpecModel):
     repo: ExpandableText | None = Field(None, description="Git URL of the DVC repository. Default: sourceCode.")
     remote: Text | None = Field(None, description="Name of the DVC remote. Default: the repository's own default.")
     connection: ConnectionId | None = Field(None, description="Airflow connection that opens the repository.")
+    verify: bool = Field(True, description="Whether the DVC remote must hold the data when it is pinned.")
 
 
 class Data(SpecModel):

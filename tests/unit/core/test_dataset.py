@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from airflow_mcp.core.dataset import choose_version, dataset_pin, public_uri
+from airflow_mcp.core.dataset import RepositoryData, choose_version, dataset_pin, public_uri, repository_data
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 
@@ -61,3 +61,33 @@ class TestCredentialsInAnAddress:
 
     def test_a_signature_in_the_query_is_not_shown(self) -> None:
         assert public_uri("https://h/train.csv?X-Amz-Signature=abc") == "https://h/train.csv"
+
+
+class TestDataBesideARepository:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            RepositoryData("dvc", "https://h/x", "a b/c.csv", "c" * 40, "store", "git"),
+            RepositoryData("lfs", "ssh://git@h/x", "c.csv", "c" * 40),
+        ],
+    )
+    def test_an_address_leads_back_to_it_and_is_public(self, data: RepositoryData) -> None:
+        assert repository_data(data.uri) == data
+        assert public_uri(data.uri) == data.uri.replace("git@", "")
+
+    @pytest.mark.parametrize(
+        "fragment", ["path=a", f"rev={'c' * 40}", f"path=a&rev={'c' * 40}&remote=b", "path=a&rev=main"]
+    )
+    def test_an_address_that_is_not_complete_is_refused(self, fragment: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"allowed: lfs\+<repository>#path=<file>&rev=<full commit id>"):
+            repository_data(f"lfs+https://h/x#{fragment}")
+
+
+@pytest.mark.parametrize("size", ["many", "-1", 1.5])
+def test_a_size_that_is_no_number_of_bytes_is_refused(size: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="allowed: a number of bytes"):
+        dataset_pin("data", {"uri": "/a.csv", "version": "1", "size": size})
+
+
+def test_a_pin_keeps_what_a_template_made_text() -> None:
+    assert dataset_pin("data", {"uri": "/a.csv", "hash": "sha256:1", "size": "12"}).size == 12

@@ -9,13 +9,13 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
-from airflow_mcp.core.dataset import DvcData
+from airflow_mcp.core.dataset import RepositoryData
 from airflow_mcp.core.pod import PodOptions, pod_manifest, read_ending
 from airflow_mcp.core.workload import Resources, Source, Workload
 from airflow_mcp.exceptions import InvalidArgumentError
 
 CODE = CodeSource("https://example.com/team/models", "a" * 40, "jobs")
-DATA = DvcData("https://example.com/team/data", "fraud/train.csv", "b" * 40)
+DATA = RepositoryData("dvc", "https://example.com/team/data", "fraud/train.csv", "b" * 40)
 LOGIN = {contract.ENV_GIT_PASSWORD: "s3cret"}
 WORKLOAD = Workload(
     name="train",

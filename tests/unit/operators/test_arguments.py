@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -154,7 +156,7 @@ def pin(folder: Path, **options: Any) -> TaskOutcome:
     ],
 )
 def test_exactly_one_place_of_data_is_allowed(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgumentError, match="allowed: root with files, dvc with files, or uris"):
+    with pytest.raises(InvalidArgumentError, match="allowed: root with files, dvc with files, lfs with files, or uris"):
         PinDatasetOperator(task_id="pin", **given)
 
 
@@ -209,9 +211,34 @@ def web() -> Iterator[str]:
         server.shutdown()
 
 
+class Store(MemoryFileSystem):
+    """A store that numbers versions, as far as Airflow's object storage sees it."""
+
+    protocol = "memory"
+    store: ClassVar[dict[str, Any]] = {}
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        return {**super().info(path, **kwargs), "ETag": '"e"', "VersionId": "v7"}
+
+
+def test_an_object_of_a_store_that_the_worker_can_read_is_pinned_by_its_version() -> None:
+    attach("memory", fs=Store())
+    Store().pipe_file("/bucket/a.csv", b"a,b\n")
+    pinned = run(PinDatasetOperator, uris={"train": "memory://bucket/a.csv"})
+    assert pinned.state == "success", pinned.error
+    assert pinned.xcom["train"] == {
+        "uri": "memory://bucket/a.csv",
+        "version": "version-v7",
+        "hash": "",
+        "size": 4,
+    }
+    gone = run(PinDatasetOperator, uris={"train": "memory://bucket/gone.csv"})
+    assert "does not exist; nothing was pinned" in str(gone.error)
+
+
 def test_an_object_of_a_web_server_is_pinned_by_its_etag(web: str) -> None:
     one, two = (run(PinDatasetOperator, uris={"train": f"{web}/{name}"}) for name in ("one", "two"))
-    assert one.xcom["train"] == {"uri": f"{web}/one", "version": "etag-one", "hash": ""}
+    assert one.xcom["train"] == {"uri": f"{web}/one", "version": "etag-one", "hash": "", "size": 5}
     assert one.result["version"] != two.result["version"]
 
 
@@ -244,6 +271,7 @@ def test_the_latest_version_is_pinned_by_hash(root: Path) -> None:
         "uri": str(root / "v10" / "train.csv"),
         "version": "v10",
         "hash": content_hash(b"x\nv10\n"),
+        "size": 6,
     }
 
 

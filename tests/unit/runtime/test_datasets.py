@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -113,3 +115,34 @@ def test_a_script_may_be_given_any_kind_of_file(tmp_path: Path) -> None:
 def test_absent_columns_are_all_named() -> None:
     with pytest.raises(DatasetError, match=r"no column 'c', 'd', needed as slices; it has 'a', 'b'\."):
         require_columns(FRAME, ["a", "c", "d"], "slices")
+
+
+class Etags(BaseHTTPRequestHandler):
+    """Serves one small file under an ETag that the test changes."""
+
+    etag = "1"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", f'"{Etags.etag}"')
+        self.send_header("Content-Length", "8")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"a,b\n1,2\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+def test_a_file_whose_server_calls_it_otherwise_since_it_was_pinned_is_refused() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Etags) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        pin = DatasetPin(uri=f"http://127.0.0.1:{server.server_port}/train.csv", version="etag-1")
+        assert len(load_dataset(pin)[0]) == 1
+        Etags.etag = "2"
+        with pytest.raises(DatasetError, match="expected etag-1, its store has etag-2"):
+            load_dataset(pin)
+        assert len(load_dataset(pin.model_copy(update={"version": "2026-11"}))[0]) == 1, "a label is not compared"
+        server.shutdown()

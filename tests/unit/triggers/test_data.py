@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
-from airflow_mcp.triggers.data import HASHED_BYTES, DatasetVersionTrigger, _of_object
+from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceError
+from airflow_mcp.hooks.data_place import HASHED_BYTES, _of_object
+from airflow_mcp.triggers.data import DatasetVersionTrigger
 from tests.git_server import Repository
 from tests.watching import StateOfAssets, watching
 
@@ -172,6 +173,36 @@ async def test_data_that_dvc_tracks_is_known_by_the_hash_in_git(
         repository.git("rm", "--quiet", "data/train.csv.dvc")
         repository.commit("stages: {a: {outs: [{path: data/train.csv, md5: cc33}]}}\n", "dvc.lock")
         assert (await seen.event(2))["hash"] == "cc33"
+        repository.commit("stages: {a: {outs: [{path: data/train.csv, md5: bb22}]}}\n", "dvc.lock")
+        await seen.more_looks()
+    assert len(seen.events) == 2, "a version that was there before is no news, also under a new commit"
+
+
+def lfs_pointer(digit: str) -> str:
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digit * 64}\nsize 5\n"
+
+
+async def test_a_file_of_git_lfs_is_known_by_the_hash_in_its_pointer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "models")
+    repository.commit(lfs_pointer("a"), "train.csv")
+    trigger = DatasetVersionTrigger(lfs={"repo": repository.url, "path": "train.csv"})
+    state = StateOfAssets()
+    async with watching(trigger, state, monkeypatch) as seen:
+        await seen.more_looks()
+        commit = repository.commit(lfs_pointer("b"), "train.csv")
+        event = await seen.event(1)
+        await seen.more_looks()
+    assert (event["commit"], event["hash"]) == (commit, f"sha256:{'b' * 64}")
+    async with watching(DatasetVersionTrigger(**trigger.arguments()), state, monkeypatch) as again:
+        await again.more_looks()
+        repository.commit(lfs_pointer("a"), "train.csv")
+        await again.more_looks()
+    assert again.events == [], "after a restart no version is given twice"
+    repository.commit("a,b\n", "train.csv")
+    with pytest.raises(SourceError, match="is not a file that Git LFS keeps"):
+        await DatasetVersionTrigger(lfs={"repo": repository.url, "path": "train.csv"}).look()
 
 
 async def test_a_path_that_dvc_does_not_track_is_an_error(tmp_path: Path) -> None:
@@ -188,6 +219,8 @@ async def test_a_path_that_dvc_does_not_track_is_an_error(tmp_path: Path) -> Non
         {"root": "/data", "uri": "/data/x.csv"},
         {"uri": "https://bob:s3cret@example.com/x.csv"},
         {"dvc": {"repo": "https://example.com/x"}},
+        {"lfs": {"repo": "https://example.com/x"}},
+        {"lfs": {"repo": "https://example.com/x", "path": "a"}, "root": "/data"},
         {"dvc": {"repo": "https://example.com/x", "path": "a", "remote": "b"}},
         {"dvc": {"repo": "https://example.com/x", "path": "/a"}},
         {"dvc": {"repo": "https://example.com/x", "path": "a", "rev": "-x"}},

@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger
 
 import airflow_mcp.triggers
 from airflow_mcp.core.model_goal import ModelGoal
-from airflow_mcp.triggers.data import DatasetVersionTrigger
+from airflow_mcp.triggers.data import DatasetGoalTrigger, DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
 from airflow_mcp.triggers.model import ModelGoalTrigger, ModelVersionTrigger
@@ -44,6 +44,7 @@ TRIGGERS = [
     ReplicasTrigger(replicas=3, **POD),
     GitCommitTrigger(url="https://example.com/x", tags="v*", connection="git", path="a/b", poll_seconds=90),
     DatasetVersionTrigger(dvc={"repo": "https://example.com/x", "path": "a.csv", "rev": "main"}),
+    DatasetGoalTrigger(place={"root": "/data"}, other_than="v1", poll_seconds=5),
     ModelVersionTrigger(model_name="fraud", alias="champion", mlflow_conn_id="mlflow_default"),
     ModelGoalTrigger(
         goal=ModelGoal("fraud", alias="champion", other_than="3", tags={"a": "b"}).to_json(),
