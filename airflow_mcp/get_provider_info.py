@@ -11,6 +11,7 @@ _SUBJECTS = (
     "evaluation",
     "select",
     "gate",
+    "gate_approval",
     "registry",
     "drift",
     "retrain",
@@ -64,6 +65,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
             "airflow_mcp.links.mlflow.MlflowModelVersionLink",
+            "airflow_mcp.links.mlflow.GateReportLink",
         ],
         "config": {"airflow_mcp": _config_section()},
     }

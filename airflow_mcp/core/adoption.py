@@ -7,6 +7,7 @@ from airflow_mcp.core.dataset import data_name
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence
 from airflow_mcp.core.gates import GatePolicy, GateReport
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError
 
 _NOTHING_DONE = "Nothing was adopted; start at an earlier stage, or name another run"
@@ -69,14 +70,14 @@ def require_evidence(evidence: EvaluationEvidence, *, run_id: str, model_uri: st
 def require_passing_report(
     report: GateReport, evidence: EvaluationEvidence, *, model_name: str, policy: GatePolicy
 ) -> None:
-    """Refuse a gate report that does not let this very candidate pass by these very rules.
+    """Refuse a gate report that did not let this very candidate through by these very rules.
 
     :param report: what an earlier gate left in the run.
     :param evidence: the evidence that is in the run now.
     :param model_name: registered model that the candidate is meant for.
     :param policy: the rules of today.
     :raises EvidenceError: when the report is about something else, or was made by other rules.
-    :raises GateRejectedError: when its verdict is not ``passed``.
+    :raises GateRejectedError: when it let nobody through, or did so by a weaker mode.
     """
     judged = (report.run_id, report.evidence_identity, report.model_name)
     asked = (evidence.run_id, evidence.identity, model_name)
@@ -91,9 +92,14 @@ def require_passing_report(
         raise EvidenceError(
             f"the gate report in MLflow run {report.run_id} was not made by the rule {'; '.join(new)}. {_NOTHING_DONE}"
         )
-    if not report.passed:
+    if not report.opens:
         raise GateRejectedError(
             f"the gate report in MLflow run {report.run_id} says {report.verdict}: {report.reason}. {_NOTHING_DONE}"
+        )
+    if report.verdict is not Verdict.PASSED and report.mode != policy.mode:
+        raise GateRejectedError(
+            f"the gate report in MLflow run {report.run_id} says {report.verdict} and let the candidate through in "
+            f"mode {report.mode}; today's mode is {policy.mode}. {_NOTHING_DONE}"
         )
 
 

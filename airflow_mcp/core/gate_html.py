@@ -12,7 +12,7 @@ from airflow_mcp.core.gates import GateReport
 from airflow_mcp.core.model_plots import Mark, Series, draw_calibration, draw_confusions, draw_histograms
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.rule_tables import render_rules
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.verdicts import Decision, Verdict
 
 _MAX_REASON = 700
 _NARROW_MATRIX = 8
@@ -27,7 +27,12 @@ def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) 
     :return: a complete HTML document.
     """
     title = f"Evaluation gate: {report.model_name}"
-    parts = [_verdict(report, title), _self_reported(report), render_rules(_with_intervals(report.rules, evidence))]
+    parts = [
+        _verdict(report, title),
+        _mode(report),
+        _self_reported(report),
+        render_rules(_with_intervals(report.rules, evidence)),
+    ]
     if evidence is not None:
         parts += [_metrics(evidence), _plots(evidence, report.rules), _slices(evidence.slices)]
     parts.append(_provenance(report, evidence))
@@ -51,6 +56,21 @@ def _shortened(reason: str) -> str:
     return (
         reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]} \N{HORIZONTAL ELLIPSIS} every rule is below"
     )
+
+
+def _mode(report: GateReport) -> str:
+    """Say what follows when it is not what the verdict says."""
+    if report.mode == "dry_run":
+        return (
+            '<p class="warning"><strong>Dry run.</strong> Nothing follows from this verdict: it neither stops the Dag '
+            "nor opens a registration.</p>"
+        )
+    if report.decision is Decision.WARNED:
+        return (
+            '<p class="warning"><strong>Warned.</strong> The candidate is let through although not everything holds, '
+            "because the gate, or the rule that does not hold, only warns.</p>"
+        )
+    return ""
 
 
 def _self_reported(report: GateReport) -> str:

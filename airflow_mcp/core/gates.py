@@ -2,85 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_mcp.core.argument import read_argument, read_metric_list
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.gate_policy import GatePolicy
 from airflow_mcp.core.rule_result import RuleResult
-from airflow_mcp.core.significance import SignificanceRule, judge_significance
-from airflow_mcp.core.slices import SlicePolicy, judge_slices
-from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold, write_compared
-from airflow_mcp.core.verdicts import Verdict, combine
-from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.core.significance import judge_significance
+from airflow_mcp.core.slices import judge_slices
+from airflow_mcp.core.thresholds import MetricThreshold, write_compared
+from airflow_mcp.core.verdicts import Decision, GateMode, Verdict, combine, decide
 
-GateSchema = Literal["airflow_mcp/gate/1", "airflow_mcp/gate/2", "airflow_mcp/gate/3"]
-GATE_SCHEMA: GateSchema = "airflow_mcp/gate/3"
-"""What is written; version 1 knew no self-reported evidence, version 2 thresholds only; both are still read."""
-
-
-@dataclass(frozen=True)
-class GatePolicy:
-    """What a candidate must hold."""
-
-    thresholds: tuple[MetricThreshold, ...]
-    significance: tuple[SignificanceRule, ...] = ()
-    slices: SlicePolicy | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a policy that would judge nothing."""
-        if not (self.thresholds or self.significance or self.slices):
-            raise InvalidArgumentError(
-                "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
-                "significance or slices"
-            )
-
-    @classmethod
-    def parse(cls, thresholds: Sequence[str], significance: Sequence[Any] = (), slices: Any = None) -> GatePolicy:
-        """Read a policy from its rules.
-
-        :param thresholds: rules as :func:`~airflow_mcp.core.thresholds.parse_threshold` reads them.
-        :param significance: mappings of :class:`~airflow_mcp.core.significance.SignificanceRule`, or metrics.
-        :param slices: mapping of :class:`~airflow_mcp.core.slices.SlicePolicy`; None judges no slices.
-        :raises InvalidArgumentError: with every rule that cannot be read.
-        """
-        problems: list[str] = []
-        parsed = _readable(problems, lambda: _parse_thresholds(thresholds))
-        certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
-        policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
-        if problems:
-            raise InvalidArgumentError("; ".join(problems))
-        return cls(parsed or (), certain or (), policy)
-
-    def rules(self) -> tuple[str, ...]:
-        """Write every rule with everything that decides, as the report names it."""
-        written = (*map(str, self.thresholds), *map(str, self.significance))
-        return (*written, *self.slices.rules()) if self.slices else written
-
-
-_Read = TypeVar("_Read")
-
-
-def _readable(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
-    try:
-        return read()
-    except InvalidArgumentError as error:
-        problems.append(str(error))
-        return None
-
-
-def _parse_thresholds(thresholds: Sequence[str]) -> tuple[MetricThreshold, ...]:
-    if isinstance(thresholds, str):
-        raise InvalidArgumentError(f"thresholds must be a list of rules, got the text {thresholds!r}")
-    problems: list[str] = []
-    parsed = [_readable(problems, partial(parse_threshold, text)) for text in thresholds]
-    if problems:
-        raise InvalidArgumentError("; ".join(problems))
-    return tuple(threshold for threshold in parsed if threshold is not None)
+GateSchema = Literal["airflow_mcp/gate/1", "airflow_mcp/gate/2", "airflow_mcp/gate/3", "airflow_mcp/gate/4"]
+GATE_SCHEMA: GateSchema = "airflow_mcp/gate/4"
+"""What is written. Older ones are still read: 1 knew no self-reported evidence, 2 thresholds only, 3 no modes."""
 
 
 class GateReport(BaseModel):
@@ -89,7 +26,11 @@ class GateReport(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: GateSchema = Field(default=GATE_SCHEMA, alias="schema")
+    mode: GateMode = "enforce"
     verdict: Verdict
+    """The worst of the rules that are enforced."""
+    decision: Decision | None = Field(default_factory=lambda known: Decision(known["verdict"].value))
+    """What the registry may do; None for a dry run, from which nothing follows. In older reports it is the verdict."""
     reason: str
     run_id: str
     model_name: str
@@ -104,9 +45,33 @@ class GateReport(BaseModel):
     created_at: str
 
     @property
-    def passed(self) -> bool:
-        """Whether the candidate may go on."""
-        return self.verdict is Verdict.PASSED
+    def opens(self) -> bool:
+        """Whether the candidate may go on to the registry."""
+        return self.decision is not None and self.decision.opens
+
+    @property
+    def warnings(self) -> tuple[RuleResult, ...]:
+        """Rules that only warn and do not hold, or are not decided."""
+        return _warnings(self.rules)
+
+    @property
+    def rows_needed(self) -> int | None:
+        """About how many rows would decide every undecided rule; None when more rows would not."""
+        needed = [rule.rows_needed for rule in self.rules if _counts(rule) and rule.verdict is Verdict.INCONCLUSIVE]
+        known = [rows for rows in needed if rows is not None]
+        return max(known) if known and len(known) == len(needed) else None
+
+    def table(self) -> str:
+        """Write the rules as a table for a log: verdict, candidate, bound, rule; below each what it rests on."""
+        lines = [f"{'verdict':<20} {'value':>12} {'bound':>12}  rule"]
+        for rule in self.rules:
+            verdict = rule.verdict.value if rule.verdict else "does not apply"
+            numbers = " ".join(
+                f"{'-' if number is None else f'{number:.6g}':>12}" for number in (rule.value, rule.bound)
+            )
+            name = f"{rule.rule} [{rule.slice}]" if rule.slice else rule.rule
+            lines += [f"{verdict:<20} {numbers}  {name}", f"{'':<48}{rule.reason}"]
+        return "\n".join(lines)
 
 
 def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_name: str, created_at: str) -> GateReport:
@@ -128,9 +93,11 @@ def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_nam
         *(judge_significance(rule, evidence, same_model=same_model) for rule in policy.significance),
         *(judge_slices(policy.slices, evidence) if policy.slices else ()),
     )
-    verdict = combine(rule.verdict for rule in rules if rule.verdict is not None)
+    verdict = combine(rule.verdict for rule in rules if rule.verdict is not None and _counts(rule))
     return GateReport(
+        mode=policy.mode,
         verdict=verdict,
+        decision=decide(verdict, policy.mode, has_warnings=bool(_warnings(rules))),
         reason=_summary(rules, verdict),
         run_id=evidence.run_id,
         model_name=model_name,
@@ -144,16 +111,21 @@ def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_nam
     )
 
 
-def error_report(reason: str, *, run_id: str, model_name: str, created_at: str) -> GateReport:
-    """Report that the evidence cannot be used: verdict ``error``, no rule measured.
+def error_report(
+    reason: str, *, run_id: str, model_name: str, created_at: str, mode: GateMode = "enforce"
+) -> GateReport:
+    """Report that the evidence cannot be used: verdict ``error``.
 
     :param reason: what is wrong with the evidence.
     :param run_id: the candidate's MLflow run.
     :param model_name: registered model the candidate is meant for.
     :param created_at: time of the judgement, ISO 8601.
+    :param mode: of the gate.
     """
     return GateReport(
+        mode=mode,
         verdict=Verdict.ERROR,
+        decision=decide(Verdict.ERROR, mode, has_warnings=False),
         reason=reason,
         run_id=run_id,
         model_name=model_name,
@@ -166,6 +138,16 @@ def error_report(reason: str, *, run_id: str, model_name: str, created_at: str) 
     )
 
 
+def _counts(rule: RuleResult) -> bool:
+    """Whether a rule decides: one that only warns does so when nobody knows what there is to warn of."""
+    return rule.mode == "enforce" or (rule.mode == "warn" and rule.verdict is Verdict.ERROR)
+
+
+def _warnings(rules: Iterable[RuleResult]) -> tuple[RuleResult, ...]:
+    undesired = (Verdict.FAILED, Verdict.INCONCLUSIVE)
+    return tuple(rule for rule in rules if rule.mode == "warn" and rule.verdict in undesired)
+
+
 def _measure(threshold: MetricThreshold, evidence: EvaluationEvidence) -> RuleResult:
     value = evidence.candidate.metrics.get(threshold.metric)
     champion_value = evidence.champion.metrics.get(threshold.metric) if evidence.champion else None
@@ -174,6 +156,7 @@ def _measure(threshold: MetricThreshold, evidence: EvaluationEvidence) -> RuleRe
     return RuleResult(
         rule=str(threshold),
         metric=threshold.metric,
+        mode=threshold.mode,
         verdict=verdict,
         value=value,
         bound=bound,
@@ -224,13 +207,23 @@ def _same_model(candidate: ModelEvidence, champion: ModelEvidence | None) -> boo
 
 
 def _summary(rules: Sequence[RuleResult], verdict: Verdict) -> str:
-    deciding = [rule for rule in rules if rule.verdict is verdict]
+    warnings = _warnings(rules)
+    warned = f"; only warned of: {_reasons(warnings)}" if warnings else ""
+    deciding = [rule for rule in rules if _counts(rule) and rule.verdict is verdict]
     if not deciding:
-        return "no rule applies: every rule compares with a champion and there is none yet"
-    if verdict is Verdict.PASSED:
-        return (
-            f"{len(deciding)} of {len(rules)} rules hold, the others do not apply"
-            if len(deciding) < len(rules)
-            else f"all rules hold ({len(rules)})"
-        )
-    return "; ".join(f"{rule.rule}{f' [{rule.slice}]' if rule.slice else ''}: {rule.reason}" for rule in deciding)
+        return f"no rule applies: every rule compares with a champion and there is none yet{warned}"
+    if verdict is not Verdict.PASSED:
+        return f"{_reasons(deciding)}{warned}"
+    holding = [rule for rule in rules if rule.mode != "dry_run" and rule.verdict is Verdict.PASSED]
+    if len(holding) == len(rules):
+        return f"all rules hold ({len(rules)})"
+    others = [rule for rule in rules if rule not in holding and rule not in warnings]
+    said = "do not apply" if all(rule.verdict is None for rule in others) else "decide nothing"
+    return f"{len(holding)} of {len(rules)} rules hold{f', the others {said}' if others else ''}{warned}"
+
+
+def _reasons(rules: Iterable[RuleResult]) -> str:
+    return "; ".join(f"{rule.rule}{f' [{rule.slice}]' if rule.slice else ''}: {rule.reason}" for rule in rules)
+
+
+__all__ = ["GATE_SCHEMA", "GatePolicy", "GateReport", "error_report", "evaluate_gate"]

@@ -17,7 +17,7 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.verdicts import OPENING, Decision
 from airflow_mcp.exceptions import AliasConflictError, EvidenceError, GateRejectedError
 
 
@@ -191,18 +191,20 @@ def require_ready(version: ModelVersion) -> None:
         raise EvidenceError(f"version {version.version} of {version.name!r} is {version.status}, not READY")
 
 
-def require_passed(what: str, verdict: str | None) -> None:
-    """Refuse what the gate did not let pass.
+def require_let_through(what: str, decision: str | None) -> str:
+    """Refuse what no gate let through.
 
     :param what: what was judged, for the message.
-    :param verdict: the gate's verdict; None when there is none.
-    :raises GateRejectedError: when it is anything but ``passed``.
+    :param decision: of the gate; None when there is none.
+    :return: what to warn of: an empty text when it passed by itself.
+    :raises GateRejectedError: when it is anything but ``passed``, ``warned`` or ``approved``.
     """
-    if verdict != Verdict.PASSED:
+    if decision not in OPENING:
         raise GateRejectedError(
-            f"{what} has gate verdict {verdict or 'none'}; {Verdict.PASSED.value} is needed. Nothing was changed; "
-            "judge it with EvaluationGateOperator first"
+            f"{what} has gate verdict {decision or 'none'}; {', '.join(OPENING[:-1])} or {OPENING[-1]} is needed. "
+            "Nothing was changed; judge it with EvaluationGateOperator first"
         )
+    return "" if decision == Decision.PASSED else f"{what} did not pass the gate by itself: it is {decision}"
 
 
 def read_last_move(tags: Mapping[str, str]) -> LastMove | None:

@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.verdicts import GateMode, Verdict
 
-RuleKind = Literal["threshold", "significance", "slice_floor", "slice_gap"]
+RuleKind = Literal["threshold", "significance", "slice_floor", "slice_gap", "benchmark", "coverage", "findings"]
+Fact = str | int | float | bool | None
 
 
 class RuleResult(BaseModel):
@@ -19,6 +20,8 @@ class RuleResult(BaseModel):
     rule: str
     metric: str
     kind: RuleKind = "threshold"
+    mode: GateMode = "enforce"
+    """What it means when the rule does not hold; the mode of the whole gate may be weaker still."""
     slice: str = ""
     """Slice that is judged, ``column=value``, or the column, for a gap; empty for a rule about all rows."""
     verdict: Verdict | None
@@ -33,3 +36,5 @@ class RuleResult(BaseModel):
     rows_needed: int | None = None
     """About how many rows would decide an inconclusive rule; None when more rows would not, or are not the problem."""
     reason: str
+    facts: dict[str, Fact] = {}
+    """What else was seen, for example the status of an answer or the number of lines; never a credential."""

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from airflow_mcp.core.evidence import Comparison, Confidence, EvaluationEvidence, MethodChoice
 from airflow_mcp.core.metrics import metric_direction
 from airflow_mcp.core.rule_result import RuleResult
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.thresholds import in_mode
+from airflow_mcp.core.verdicts import GateMode, Verdict
 
 POWER = 0.8
 """Chance that the number of rows that is named decides, if the truth is what was measured."""
@@ -36,6 +37,7 @@ class SignificanceRule(BaseModel):
     """With fewer rows the rule is inconclusive."""
     method: MethodChoice = "auto"
     """Which comparison of the evidence is meant; ``auto`` takes the first one of the metric."""
+    mode: GateMode = "enforce"
 
     @field_validator("metric")
     @classmethod
@@ -50,9 +52,10 @@ class SignificanceRule(BaseModel):
     def __str__(self) -> str:
         """Write the rule with everything that decides."""
         by = "" if self.method == "auto" else f", {self.method}"
-        return (
+        return in_mode(
+            self.mode,
             f"{self.metric} better than champion by >= {self.min_effect:.12g} "
-            f"({self.confidence:.6g} confidence, >= {self.min_rows} rows{by})"
+            f"({self.confidence:.6g} confidence, >= {self.min_rows} rows{by})",
         )
 
 
@@ -92,6 +95,7 @@ def judge_significance(rule: SignificanceRule, evidence: EvaluationEvidence, *, 
         rule=str(rule),
         metric=rule.metric,
         kind="significance",
+        mode=rule.mode,
         verdict=verdict,
         value=value,
         bound=rule.min_effect,

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from airflow_mcp.core.evidence import Confidence, EvaluationEvidence, MetricInterval, SliceEvidence
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.significance import rows_needed
-from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.thresholds import MetricThreshold, in_mode, parse_threshold
+from airflow_mcp.core.verdicts import GateMode, Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Correction = Literal["holm", "bonferroni", "none"]
@@ -43,6 +43,7 @@ class SlicePolicy(BaseModel):
     confidence: Confidence = 0.95
     correction: Correction = "holm"
     """How p-values are corrected over the slices of a column."""
+    mode: GateMode = "enforce"
 
     @model_validator(mode="after")
     def _say_something(self) -> SlicePolicy:
@@ -54,6 +55,8 @@ class SlicePolicy(BaseModel):
             raise ValueError(str(error)) from None
         if of_champion:
             raise ValueError(f"floors compare with numbers, not with the champion: {'; '.join(of_champion)}")
+        if any(rule.mode != "enforce" for rule in self.thresholds):
+            raise ValueError("floors have no mode of their own; write mode beside floors")
         return self
 
     @property
@@ -72,7 +75,7 @@ class SlicePolicy(BaseModel):
         """Write one rule with everything that decides."""
         where = ", ".join(self.by) or "every slice column"
         how = f"{self.confidence:.6g} confidence, >= {self.min_rows} rows, correction {self.correction}"
-        return f"{rule} by {where} ({how})"
+        return in_mode(self.mode, f"{rule} by {where} ({how})")
 
 
 def judge_slices(policy: SlicePolicy, evidence: EvaluationEvidence) -> tuple[RuleResult, ...]:
@@ -90,13 +93,13 @@ def judge_slices(policy: SlicePolicy, evidence: EvaluationEvidence) -> tuple[Rul
             if parts:
                 results += _judge_floor(policy, threshold, column, parts)
             else:
-                results.append(_missing(rule, threshold.metric, "slice_floor", column, evidence))
+                results.append(_missing(policy, rule, threshold.metric, "slice_floor", column, evidence))
         for metric, gap in policy.max_gap.items():
             rule = policy.written(_gap_rule(metric, gap))
             if parts:
                 results.append(_judge_gap(policy, (metric, gap), column, parts))
             else:
-                results.append(_missing(rule, metric, "slice_gap", column, evidence))
+                results.append(_missing(policy, rule, metric, "slice_gap", column, evidence))
     return tuple(results)
 
 
@@ -220,6 +223,7 @@ def _judge_floor(
             rule=policy.written(str(threshold)),
             metric=metric,
             kind="slice_floor",
+            mode=policy.mode,
             slice=name,
             verdict=verdict,
             value=item.part.candidate.get(metric),
@@ -262,6 +266,7 @@ def _judge_gap(
         rule=policy.written(_gap_rule(metric, gap)),
         metric=metric,
         kind="slice_gap",
+        mode=policy.mode,
         slice=column,
         verdict=verdict,
         value=decisive.gap if decisive else None,
@@ -320,7 +325,12 @@ def _decide_gap(
 
 
 def _missing(
-    rule: str, metric: str, kind: Literal["slice_floor", "slice_gap"], column: str, evidence: EvaluationEvidence
+    policy: SlicePolicy,
+    rule: str,
+    metric: str,
+    kind: Literal["slice_floor", "slice_gap"],
+    column: str,
+    evidence: EvaluationEvidence,
 ) -> RuleResult:
     where = f"by {column!r}" if column else "at all"
     verdict, reason = (
@@ -329,7 +339,15 @@ def _missing(
         else (Verdict.INCONCLUSIVE, f"the evaluation has no slices {where}; name the column in its slices")
     )
     return RuleResult(
-        rule=rule, metric=metric, kind=kind, slice=column, verdict=verdict, value=None, bound=None, reason=reason
+        rule=rule,
+        metric=metric,
+        kind=kind,
+        mode=policy.mode,
+        slice=column,
+        verdict=verdict,
+        value=None,
+        bound=None,
+        reason=reason,
     )
 
 

@@ -2,7 +2,8 @@
 
 Grammar::
 
-    threshold := metric operator bound
+    threshold := [mode ":"] metric operator bound
+    mode      := "enforce" | "warn" | "dry_run"
     operator  := ">=" | ">" | "<=" | "<"
     bound     := number | "champion" [ "*" number ] [ ("+" | "-") number ]
                | "champion" ("+" | "-") number "%"
@@ -21,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from airflow_mcp.core.verdicts import GateMode
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Comparison = Literal[">=", ">", "<=", "<"]
@@ -33,7 +35,7 @@ _COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
 }
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _THRESHOLD = re.compile(
-    rf"""\s*(?P<metric>[A-Za-z_][\w./@]*)\s*(?P<comparison>>=|<=|>|<)\s*
+    rf"""\s*(?:(?P<mode>enforce|warn|dry_run)\s*:)?\s*(?P<metric>[A-Za-z_][\w./@]*)\s*(?P<comparison>>=|<=|>|<)\s*
     (?: (?P<number>[+-]?{_NUMBER})
       | (?P<champion>champion)\s*(?:\*\s*(?P<factor>{_NUMBER})\s*)?(?:(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?
       | (?P<relative>champion)\s*(?P<way>[+-])\s*(?P<percent>{_NUMBER})\s*% )\s*""",
@@ -42,7 +44,8 @@ _THRESHOLD = re.compile(
 _ALLOWED = (
     "'<metric> <operator> <number>', '<metric> <operator> champion [* number] [+|- number]' or "
     "'<metric> <operator> champion +|- <number>%' with operator >=, >, <= or <, for example 'accuracy >= 0.92', "
-    "'rmse <= champion * 1.05', 'f1 >= champion - 0.01', 'r2 >= champion + 2%'"
+    "'rmse <= champion * 1.05', 'f1 >= champion - 0.01', 'r2 >= champion + 2%'; before it "
+    "may stand 'warn:' or 'dry_run:'"
 )
 
 
@@ -58,6 +61,7 @@ class MetricThreshold:
     factor: float = 1.0
     percent: float = 0.0
     """With ``against_champion``: this share of the champion's absolute value is added, in percent."""
+    mode: GateMode = "enforce"
 
     def bound(self, champion_value: float | None) -> float | None:
         """Compute the number to compare with.
@@ -79,6 +83,9 @@ class MetricThreshold:
 
     def __str__(self) -> str:
         """Write the rule the way :func:`parse_threshold` reads it."""
+        return in_mode(self.mode, self._comparison())
+
+    def _comparison(self) -> str:
         if not self.against_champion:
             return f"{self.metric} {self.comparison} {_exact(self.threshold)}"
         if self.percent:
@@ -107,10 +114,20 @@ def parse_threshold(text: str) -> MetricThreshold:
         against_champion=against_champion,
         factor=float(match["factor"] or 1),
         percent=sign * float(match["percent"] or 0),
+        mode=cast("GateMode", match["mode"] or "enforce"),
     )
     if not all(map(math.isfinite, (parsed.threshold, parsed.factor, parsed.percent))):
         raise InvalidArgumentError(f"threshold {text!r} has a number that is not finite; allowed: {_ALLOWED}")
     return parsed
+
+
+def in_mode(mode: GateMode, rule: str) -> str:
+    """Write a rule with its mode, unless it is the usual one.
+
+    :param mode: its mode.
+    :param rule: the rule.
+    """
+    return rule if mode == "enforce" else f"{mode}: {rule}"
 
 
 def write_compared(value: float, other: float) -> str:

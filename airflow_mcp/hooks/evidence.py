@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.gate_approval import report_hash
 from airflow_mcp.core.gates import GateReport
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -23,11 +26,18 @@ def find_evidence(hook: MlflowHook, run_id: str) -> EvaluationEvidence | None:
     return None if text is None else parse_document(EvaluationEvidence, text, source)
 
 
-def find_gate_report(hook: MlflowHook, run_id: str) -> GateReport | None:
+class StoredReport(NamedTuple):
+    """The report of a gate, as it is in a run."""
+
+    report: GateReport
+    hash: str
+
+
+def find_gate_report(hook: MlflowHook, run_id: str) -> StoredReport | None:
     """Read the report of a gate; arguments and errors are those of :func:`find_evidence`."""
     text = _artifact(hook, run_id, contract.ARTIFACT_GATE_REPORT_JSON)
     source = f"{contract.ARTIFACT_GATE_REPORT_JSON} of MLflow run {run_id}"
-    return None if text is None else parse_document(GateReport, text, source)
+    return None if text is None else StoredReport(parse_document(GateReport, text, source), report_hash(text))
 
 
 def _artifact(hook: MlflowHook, run_id: str, path: str) -> bytes | None:

@@ -121,6 +121,10 @@ class MlflowHook(BaseHook, MlflowOperations):
         experiment, run_id = quote(run.experiment_id, safe=""), quote(run.run_id, safe="")
         return f"{self.settings.ui_url}/#/experiments/{experiment}/runs/{run_id}"
 
+    def artifact_url(self, run: Run, path: str) -> str:
+        """Return the address of an artifact of a run in MLflow's UI, which shows it."""
+        return f"{self.run_url(run)}/artifacts/{quote(path)}"
+
     def model_version_url(self, name: str, version: str) -> str:
         """Return the address of a model version in MLflow's UI."""
         return f"{self.settings.ui_url}/#/models/{quote(name, safe='')}/versions/{quote(version, safe='')}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion, require_passed, require_ready
+from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion, require_let_through, require_ready
 from airflow_mcp.hooks.aliases import AliasMover
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Promotion:
     expected_champion: str | None
     """Version that the candidate was compared with; None when there was no champion."""
     require_gate: bool = True
-    """Refuse a version whose gate verdict is not ``passed``."""
+    """Refuse a version that no gate let through: ``passed``, ``warned`` or ``approved``."""
 
 
 def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersion:
@@ -36,13 +36,13 @@ def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersio
     :param promotion: what is to be done.
     :return: the version, as it is now.
     :raises EvidenceError: when it is not READY.
-    :raises GateRejectedError: when its gate verdict is not ``passed``.
+    :raises GateRejectedError: when no gate let it through.
     """
     name = promotion.model_name
     version = hook.get_model_version(name, promotion.version)
     require_ready(version)
     if promotion.require_gate:
-        require_passed(f"version {version.version} of {name!r}", version.tags.get(contract.TAG_GATE_VERDICT))
+        _require_let_through(promotion, version)
     return version
 
 
@@ -57,6 +57,8 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
     :raises ClaimUnavailableError: when another move of the model's aliases is under way.
     """
     version = check_promotion(hook, promotion)
+    if promotion.require_gate and (warning := _require_let_through(promotion, version)):
+        log.warning(warning)
     mover = AliasMover(hook, promotion.model_name, holder=promotion.order.by, log=log)
     return mover.move(
         lambda model: plan_promotion(
@@ -69,3 +71,8 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
         ),
         lambda plan: promotion.order.record(plan, datetime.now(UTC), version),
     )
+
+
+def _require_let_through(promotion: Promotion, version: ModelVersion) -> str:
+    what = f"version {version.version} of {promotion.model_name!r}"
+    return require_let_through(what, version.tags.get(contract.TAG_GATE_VERDICT))

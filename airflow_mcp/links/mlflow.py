@@ -43,6 +43,20 @@ class MlflowModelVersionLink(BaseOperatorLink):
         return _noted(operator, "mlflow_model_version_url")
 
 
+class GateReportLink(BaseOperatorLink):
+    """Leads straight to the gate's report, which the operator noted in its attribute ``gate_report_url``."""
+
+    name = "Gate report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address, or an empty text when there is none.
+
+        :param operator: operator that ran.
+        :param ti_key: its task instance.
+        """
+        return _noted(operator, "gate_report_url")
+
+
 def _noted(operator: BaseOperator, attribute: str) -> str:
     try:
         value = getattr(operator, attribute, None)

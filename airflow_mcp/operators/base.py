@@ -34,6 +34,8 @@ class ModelControlOperator(BaseOperator, SkipMixin):
     :param mlflow_conn_id: Airflow connection of type ``mlflow``; None takes ``[airflow_mcp] mlflow_conn_id``.
     """
 
+    inherits_from_skipmixin = True
+    """Tells Airflow that tasks which were skipped by this one stay skipped when they are cleared."""
     mlflow_run_url: str = ""
     """Address of the MLflow run for the extra link, set while the task runs."""
     mlflow_model_version_url: str = ""

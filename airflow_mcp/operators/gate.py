@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_passing_report
 from airflow_mcp.core.evidence import EvaluationEvidence
+from airflow_mcp.core.gate_approval import as_decided, report_hash
 from airflow_mcp.core.gate_html import render_gate_report
-from airflow_mcp.core.gates import GatePolicy, GateReport, error_report, evaluate_gate
+from airflow_mcp.core.gate_policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
+from airflow_mcp.core.gates import GateReport, error_report, evaluate_gate
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.verdicts import Verdict
-from airflow_mcp.exceptions import EvidenceError, GateRejectedError
+from airflow_mcp.core.verdicts import GATE_MODES, Decision, GateMode, Verdict
+from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
 from airflow_mcp.hooks.evidence import find_evidence, find_gate_report
-from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
 from airflow_mcp.operators.base import (
     NO_CHAMPION,
     ON_REFUSAL,
@@ -30,33 +32,48 @@ from airflow_mcp.operators.base import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+NO_DECISION = "none"
+"""What XCom says instead of a decision after a dry run."""
+
 
 class EvaluationGateOperator(ModelControlOperator):
     """Let a candidate pass only if every rule holds; the report is stored in its MLflow run first.
 
     Verdicts: ``passed``; ``failed`` (a rule does not hold); ``inconclusive`` (a metric is missing or not finite, or
     no rule applies, or an interval does not decide); ``error`` (the evidence cannot be used, or is self-reported and
-    a rule compares with the champion or asks for slices). Only ``passed`` lets the Dag go on.
+    a rule compares with the champion or asks for slices).
 
-    XCom, also when the task fails: ``verdict``, ``reason``, ``run_id``, ``champion_version`` (the version compared
-    with, or ``none``), ``self_reported`` (whether the training script's own metrics were judged), ``report`` (artifact
-    path of the HTML report) and ``rules``.
+    What follows is the ``decision``: the verdict itself, or ``warned`` when the gate, or the rule that does not hold,
+    only warns. ``passed`` and ``warned`` let the Dag go on and open the registry. A dry run decides nothing: it
+    always lets the Dag go on and opens nothing.
+
+    XCom, also when the task fails: ``verdict``, ``mode``, ``decision`` (``none`` for a dry run), ``reason``,
+    ``run_id``, ``champion_version`` (the version compared with, or ``none``), ``self_reported`` (whether the training
+    script's own metrics were judged), ``rows_needed`` (about how many rows would decide, where more rows would),
+    ``report`` (artifact path of the HTML report), ``report_hash`` and ``rules``.
 
     :param run_id: the candidate's MLflow run, which holds the evidence (templated).
     :param model_name: registered model that the candidate is meant for (templated).
     :param thresholds: rules such as ``accuracy >= 0.92``, ``latency_ms <= 150`` or ``f1 >= champion - 0.01``
         (templated). A rule against the champion does not apply while there is none.
     :param significance: improvements over the champion that must be certain (templated): metrics, or mappings of
-        ``metric``, ``min_effect`` (in units of the metric, 0), ``confidence`` (0.95), ``min_rows`` (100) and ``method``
-        (``auto``). The evaluation must have made these ``comparisons``.
+        ``metric``, ``min_effect`` (in units of the metric, 0), ``confidence`` (0.95), ``min_rows`` (100), ``method``
+        (``auto``) and ``mode``. The evaluation must have made these ``comparisons``.
     :param slices: what must hold in every slice (templated): mapping of ``floors`` (rules), ``max_gap`` (metric to
-        largest gap), ``by`` (columns), ``min_rows`` (30), ``confidence`` (0.95) and ``correction`` (``holm``).
+        largest gap), ``by`` (columns), ``min_rows`` (30), ``confidence`` (0.95), ``correction`` (``holm``) and
+        ``mode``.
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
-    :param on_failed: what happens when the verdict is not ``passed``: ``fail`` this task without a retry, or
-        ``skip`` the tasks behind it.
-    :param adopt: true takes the passing report that the run holds already, and judges nothing; it is refused unless
-        it passed this evidence by these rules (templated).
+    :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned; ``dry_run``
+        reports and decides nothing (templated). Rules may be weaker than the gate, not stronger.
+    :param on_failed: what happens when the decision does not let the Dag go on: ``fail`` this task without a retry,
+        or ``skip`` the tasks behind it. An error fails in any case.
+    :param on_inconclusive: who takes over when the gate, enforced, is inconclusive: ``fail`` (nobody: as
+        ``on_failed`` says), or a mapping of task ids directly behind this one: ``extend`` (gather more rows, followed
+        when more rows would decide, at most ``max_rows``) and ``ask`` (ask a person). Otherwise these tasks are
+        skipped (templated).
+    :param adopt: true takes the report that the run holds already, and judges nothing; it is refused unless it let
+        this evidence through by these rules (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -66,10 +83,14 @@ class EvaluationGateOperator(ModelControlOperator):
         "significance",
         "slices",
         "evidence_identity",
+        "mode",
+        "on_inconclusive",
         "adopt",
     )
-    operator_extra_links = (MlflowRunLink(),)
+    operator_extra_links = (MlflowRunLink(), GateReportLink())
     ui_color = "#fde2e0"
+    gate_report_url: str = ""
+    """Address of the report for the extra link, set while the task runs."""
 
     def __init__(
         self,
@@ -80,7 +101,9 @@ class EvaluationGateOperator(ModelControlOperator):
         significance: Sequence[str | Mapping[str, Any]] = (),
         slices: Mapping[str, Any] | None = None,
         evidence_identity: str | None = None,
+        mode: str = "enforce",
         on_failed: OnRefusal = "fail",
+        on_inconclusive: str | Mapping[str, Any] = "fail",
         adopt: bool | str = False,
         **kwargs: Any,
     ) -> None:
@@ -91,33 +114,68 @@ class EvaluationGateOperator(ModelControlOperator):
         self.significance = significance
         self.slices = slices
         self.evidence_identity = evidence_identity
+        self.mode = mode
         self.on_failed = on_failed
+        self.on_inconclusive = on_inconclusive
         self.adopt = adopt
         choice("on_failed", on_failed, ON_REFUSAL)
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Judge, store the report, then fail, skip or go on.
+        """Judge, store the report, then fail, skip, branch or go on.
 
-        :raises InvalidArgumentError: when a threshold cannot be read.
+        :raises InvalidArgumentError: when a rule cannot be read, or a task that is to take over does not follow.
         :raises EvidenceError: when the run is deleted, so that no report can be stored, or what is to be adopted is
             not there or does not fit.
-        :raises GateRejectedError: when the verdict is not ``passed`` and ``on_failed`` is ``fail``, or the report to
-            adopt is not a pass.
+        :raises GateRejectedError: when the decision does not let the Dag go on, ``on_failed`` is ``fail`` and nobody
+            takes over, or the report to adopt let nobody through.
         """
-        policy = GatePolicy.parse(self.thresholds, self.significance, self.slices)
+        policy, branches = self._policy(), self._branches()
         run = self.hook.get_run(required_text("run_id", self.run_id))
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         model_name = required_text("model_name", self.model_name)
         if flag("adopt", self.adopt):
-            return _result(self._adopted(run, model_name, policy))
+            return self._go_on(context, branches, self._adopted(run, model_name, policy))
         report, evidence = self._judge(run.run_id, model_name, policy)
-        self._store(report, evidence, run)
+        result = self._store(report, evidence, run)
         self._show(report)
-        result = _result(report)
-        if report.passed:
-            return result
+        if report.opens or report.mode == "dry_run":
+            return self._go_on(context, branches, result)
+        return self._stop(context, branches, report, result)
+
+    def _policy(self) -> GatePolicy:
+        mode = cast("GateMode", choice("mode", self.mode, GATE_MODES))
+        return GatePolicy.parse(self.thresholds, self.significance, self.slices, mode=mode)
+
+    # --- what follows ---------------------------------------------------------------------------------------------
+
+    def _branches(self) -> InconclusivePolicy | None:
+        """Read who takes over; a task that does not follow would wait for ever, or never be asked."""
+        policy = read_inconclusive_policy(self.on_inconclusive)
+        strangers = sorted(set(policy.tasks) - self.downstream_task_ids) if policy else ()
+        if strangers:
+            raise InvalidArgumentError(
+                f"on_inconclusive names {', '.join(strangers)}; allowed: tasks directly behind {self.task_id!r} "
+                f"({', '.join(sorted(self.downstream_task_ids)) or 'there are none'}). Nothing was judged"
+            )
+        return policy
+
+    def _go_on(self, context: Context, branches: InconclusivePolicy | None, result: dict[str, Any]) -> dict[str, Any]:
+        """End well; tasks that would have taken over are skipped."""
+        if branches is not None:
+            self._follow(context, self.downstream_task_ids - set(branches.tasks), result)
+        return result
+
+    def _stop(
+        self, context: Context, branches: InconclusivePolicy | None, report: GateReport, result: dict[str, Any]
+    ) -> dict[str, Any]:
         self.push(context, result)
+        if branches is not None and report.verdict is Verdict.INCONCLUSIVE:
+            followed = branches.followed(report.rows_needed)
+            if followed:
+                self.log.info("The gate is inconclusive; %s takes over", ", ".join(followed))
+                self._follow(context, set(followed), result)
+                return result
         if self.on_failed == "skip" and report.verdict is not Verdict.ERROR:
             self.log.info("The gate's verdict is %s; the tasks behind it are skipped", report.verdict)
             self.skip_downstream(context)
@@ -127,26 +185,42 @@ class EvaluationGateOperator(ModelControlOperator):
             f"{contract.ARTIFACT_GATE_REPORT_HTML} in MLflow run {report.run_id}; nothing was registered"
         )
 
-    def _adopted(self, run: Run, model_name: str, policy: GatePolicy) -> GateReport:
-        """Take the report of an earlier Dag run, if it let this very evidence pass."""
+    def _follow(self, context: Context, task_ids: Set[str], result: Mapping[str, Any]) -> None:
+        """Skip the tasks directly behind this one but these, and what they lead to."""
+        self.push(context, result)
+        self.skip_all_except(context["ti"], sorted(task_ids))
+
+    # --- the report -----------------------------------------------------------------------------------------------
+
+    def _adopted(self, run: Run, model_name: str, policy: GatePolicy) -> dict[str, Any]:
+        """Take the report of an earlier Dag run, if it let this very evidence through.
+
+        :return: what the task pushes.
+        """
         require_adoptable(run, model_name=model_name)
-        evidence, report = self._evidence(run.run_id), find_gate_report(self.hook, run.run_id)
-        if report is None:
+        evidence, stored = self._evidence(run.run_id), find_gate_report(self.hook, run.run_id)
+        if stored is None:
             raise EvidenceError(
                 f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id} to adopt; start at the "
                 "gate"
             )
+        report = as_decided(stored.report, stored.hash, run.tags)
         require_passing_report(report, evidence, model_name=model_name, policy=policy)
         self.log.info("Adopted the report of %s; nothing was judged again", report.created_at)
+        self.gate_report_url = self.hook.artifact_url(run, contract.ARTIFACT_GATE_REPORT_HTML)
         self._show(report)
-        return report
+        return _result(report, _PAGES, stored.hash)
 
     def _judge(self, run_id: str, model_name: str, policy: GatePolicy) -> tuple[GateReport, EvaluationEvidence | None]:
         created_at = now().isoformat()
         try:
             evidence = self._evidence(run_id)
         except EvidenceError as error:
-            return error_report(str(error), run_id=run_id, model_name=model_name, created_at=created_at), None
+            problem = str(error)
+            return (
+                error_report(problem, run_id=run_id, model_name=model_name, created_at=created_at, mode=policy.mode),
+                None,
+            )
         return evaluate_gate(evidence, policy, model_name=model_name, created_at=created_at), evidence
 
     def _evidence(self, run_id: str) -> EvaluationEvidence:
@@ -163,33 +237,60 @@ class EvaluationGateOperator(ModelControlOperator):
             )
         return evidence
 
-    def _store(self, report: GateReport, evidence: EvaluationEvidence | None, run: Run) -> None:
+    def _store(self, report: GateReport, evidence: EvaluationEvidence | None, run: Run) -> dict[str, Any]:
+        """Store the report, then the decision as a tag; a dry run leaves alone what others read.
+
+        :return: what the task pushes.
+        """
+        is_dry = report.mode == "dry_run"
+        pages = _DRY_RUN_PAGES if is_dry else _PAGES
         html = render_gate_report(report, evidence).encode()
         document = report.model_dump_json(by_alias=True, indent=2).encode()
-        self.hook.upload_artifact(report.run_id, contract.ARTIFACT_GATE_REPORT_HTML, html, content_type="text/html")
-        self.hook.upload_artifact(
-            report.run_id, contract.ARTIFACT_GATE_REPORT_JSON, document, content_type="application/json"
-        )
-        if report.self_reported or contract.TAG_SELF_REPORTED in run.tags:
-            self.hook.set_tag(report.run_id, contract.TAG_SELF_REPORTED, str(report.self_reported).lower())
-        self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, report.verdict.value)
+        self.hook.upload_artifact(report.run_id, pages.html, html, content_type="text/html")
+        self.hook.upload_artifact(report.run_id, pages.json, document, content_type="application/json")
+        self.gate_report_url = self.hook.artifact_url(run, pages.html)
+        if report.decision is None:
+            self.hook.set_tag(report.run_id, contract.TAG_GATE_DRY_RUN, report.verdict.value)
+        else:
+            if report.self_reported or contract.TAG_SELF_REPORTED in run.tags:
+                self.hook.set_tag(report.run_id, contract.TAG_SELF_REPORTED, str(report.self_reported).lower())
+            if run.tags.get(contract.TAG_GATE_APPROVAL):
+                self.hook.set_tag(report.run_id, contract.TAG_GATE_APPROVAL, "")
+            self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, report.decision.value)
+        return _result(report, pages, report_hash(document))
 
     def _show(self, report: GateReport) -> None:
         if report.self_reported:
             self.log.warning("Self-reported: these metrics are the training script's own; nobody measured them again")
-        self.log.info("Verdict: %s (%s)", report.verdict.value, report.reason)
-        for rule in report.rules:
-            name = f"{rule.rule} [{rule.slice}]" if rule.slice else rule.rule
-            self.log.info("  %-16s %-32s %s", rule.verdict.value if rule.verdict else "-", name, rule.reason)
+        if report.mode == "dry_run":
+            self.log.info("Dry run: nothing follows from the verdict, and no registration is opened by it")
+        elif report.decision is Decision.WARNED:
+            self.log.warning("Let through with a warning: run, report, version and history say so")
+        self.log.info("Verdict: %s (%s)\n%s", report.verdict.value, report.reason, report.table())
 
 
-def _result(report: GateReport) -> dict[str, Any]:
+class _Pages(NamedTuple):
+    """Where a report is stored."""
+
+    html: str
+    json: str
+
+
+_PAGES = _Pages(contract.ARTIFACT_GATE_REPORT_HTML, contract.ARTIFACT_GATE_REPORT_JSON)
+_DRY_RUN_PAGES = _Pages(contract.ARTIFACT_GATE_DRY_RUN_HTML, contract.ARTIFACT_GATE_DRY_RUN_JSON)
+
+
+def _result(report: GateReport, pages: _Pages, stored_hash: str) -> dict[str, Any]:
     return {
         "verdict": report.verdict.value,
+        "mode": report.mode,
+        "decision": report.decision.value if report.decision else NO_DECISION,
         "reason": report.reason,
         "run_id": report.run_id,
         "champion_version": report.champion_version or NO_CHAMPION,
         "self_reported": report.self_reported,
-        "report": contract.ARTIFACT_GATE_REPORT_HTML,
+        "rows_needed": report.rows_needed,
+        "report": pages.html,
+        "report_hash": stored_hash,
         "rules": [rule.model_dump(mode="json") for rule in report.rules],
     }

@@ -13,7 +13,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.history import former_champions
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
-from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_rollback, require_passed, require_ready
+from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_rollback, require_let_through, require_ready
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
@@ -43,13 +43,13 @@ class RegisterModelOperator(ModelControlOperator):
     """Register a logged model as a version of a registered model: one version per model, however often it runs.
 
     The registered model is created when missing. The version carries the run's provenance and gate verdict as
-    tags. A logged model whose gate verdict is not ``passed`` is refused.
+    tags. A logged model that no gate let through (``passed``, ``warned`` or ``approved``) is refused.
 
     XCom: ``model_name``, ``version``, ``model_uri`` (``models:/<name>/<version>``), ``run_id``.
 
     :param model_name: registered model (templated).
     :param source: ``models:/<model id>`` or ``runs:/<run id>/<name of the logged model>``; nothing else (templated).
-    :param require_gate: refuse unless the run's gate verdict is ``passed``.
+    :param require_gate: refuse unless a gate let the run through: ``passed``, ``warned`` or ``approved``.
     :param tags: further tags of the version (templated).
     :param description: text for the version's page (templated).
     :param plan_only: check everything, say what would be registered, and skip (templated).
@@ -83,7 +83,7 @@ class RegisterModelOperator(ModelControlOperator):
 
         :raises InvalidArgumentError: when the source is not of an accepted form.
         :raises EvidenceError: when the model is not READY or its run is deleted.
-        :raises GateRejectedError: when the gate's verdict on the run is not ``passed``.
+        :raises GateRejectedError: when no gate let the run through.
         :raises ClaimUnavailableError: when another task is registering the same model.
         :raises FailedError: when the version does not become READY.
         """
@@ -93,7 +93,7 @@ class RegisterModelOperator(ModelControlOperator):
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         if self.require_gate:
-            require_passed(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT))
+            self._require_let_through(run)
         if flag("plan_only", self.plan_only):
             raise AirflowSkipException(f"plan only: {model.uri} would be registered as a version of {name!r}")
         version = self._existing(name, model) or self._create(context, name, model, run)
@@ -107,6 +107,10 @@ class RegisterModelOperator(ModelControlOperator):
             "model_uri": version.uri,
             "run_id": run.run_id,
         }
+
+    def _require_let_through(self, run: Run) -> None:
+        if warning := require_let_through(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT)):
+            self.log.warning(warning)
 
     def _logged_model(self, source: str) -> LoggedModel:
         if match := _MODEL_SOURCE.fullmatch(source):
@@ -194,7 +198,7 @@ class PromoteModelOperator(ModelControlOperator):
     :param version: version to promote (templated).
     :param expected_champion: version that the gate compared with, or ``none`` (``gate.output["champion_version"]``;
         templated). A missing value is refused: it does not mean that there is no champion.
-    :param require_gate: refuse a version whose gate verdict is not ``passed``.
+    :param require_gate: refuse a version that no gate let through: ``passed``, ``warned`` or ``approved``.
     :param reason: why; recorded with the move (templated).
     :param plan_only: check everything, say what would be moved, and skip (templated).
     """
@@ -226,7 +230,7 @@ class PromoteModelOperator(ModelControlOperator):
         """Move the aliases, or find them moved.
 
         :raises AliasConflictError: when the champion is another one by now; nothing is moved.
-        :raises GateRejectedError: when the version's gate verdict is not ``passed``.
+        :raises GateRejectedError: when no gate let the version through.
         :raises ClaimUnavailableError: when another promotion of the model is under way.
         """
         name = required_text("model_name", self.model_name)

@@ -44,6 +44,28 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
         "params": {"data_version": "latest", "reason": None},
     },
+    "quality_gates": {
+        "schedule": None,
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "train": "TrainModelOperator",
+            "evaluate": "EvaluateModelOperator",
+            "gate": "EvaluationGateOperator",
+            "approve": "ApprovalOperator",
+            "record_approval": "RecordApprovalOperator",
+            "register": "RegisterModelOperator",
+        },
+        "edges": {
+            "pin_data": {"train", "evaluate"},
+            "train": {"evaluate", "gate", "register"},
+            "evaluate": {"gate"},
+            "gate": {"approve", "record_approval", "register"},
+            "approve": {"record_approval"},
+            "record_approval": {"register"},
+            "register": set(),
+        },
+        "params": {"data_version": "latest", "gate_mode": "enforce"},
+    },
     "breast_cancer_pipeline": {
         "schedule": None,
         "tasks": {

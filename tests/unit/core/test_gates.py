@@ -66,7 +66,7 @@ def test_accuracy_and_latency_are_judged_at_their_boundaries(accuracy: float, la
         evidence(model({"accuracy": accuracy, "latency_ms": latency})), "accuracy >= 0.92", "latency_ms <= 150"
     )
     assert report.verdict is verdict
-    assert report.passed is (verdict is Verdict.PASSED)
+    assert report.opens is (verdict is Verdict.PASSED)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -189,7 +189,7 @@ def test_the_report_says_what_was_judged_and_survives_json() -> None:
     assert report.dataset == DatasetPin(uri="data/holdout.csv", version="v7", hash="sha256:ab")
     assert report.reason == "all rules hold (1)"
     text = report.model_dump_json(by_alias=True)
-    assert '"schema":"airflow_mcp/gate/3"' in text
+    assert '"schema":"airflow_mcp/gate/4"' in text
     assert GateReport.model_validate_json(text) == report
 
 
@@ -199,7 +199,7 @@ def test_a_report_of_an_older_version_is_still_read() -> None:
         for name in ("kind", "slice", "low", "high", "rows_needed"):
             del rule[name]
     old = GateReport.model_validate_json(json.dumps({**document, "schema": "airflow_mcp/gate/2"}), strict=True)
-    assert old.passed
+    assert old.opens
     assert (old.rules[0].kind, old.rules[0].rows_needed) == ("threshold", None)
 
 
@@ -240,7 +240,7 @@ def test_a_latency_that_was_not_measured_is_not_a_pass() -> None:
 def test_unusable_evidence_is_an_error_that_never_passes() -> None:
     report = error_report("broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now")
     assert report.verdict is Verdict.ERROR
-    assert not report.passed
+    assert not report.opens
     assert (report.rules, report.rows, report.dataset, report.champion_version) == ((), 0, None, None)
 
 
@@ -371,3 +371,116 @@ def test_a_percentage_of_a_negative_champion_asks_for_more_and_not_for_less() ->
     assert judge(found, "r2 >= champion + 2%").verdict is Verdict.FAILED
     assert judge(found, "r2 >= champion - 2%").verdict is Verdict.PASSED
     assert judge(found, "r2 >= champion * 1.02").verdict is Verdict.PASSED
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+GOOD, BAD, UNKNOWN = {"f1": 0.9}, {"f1": 0.1}, {"recall": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("mode", "metrics", "verdict", "decision"),
+    [
+        ("enforce", GOOD, "passed", "passed"),
+        ("enforce", BAD, "failed", "failed"),
+        ("enforce", UNKNOWN, "inconclusive", "inconclusive"),
+        ("warn", GOOD, "passed", "passed"),
+        ("warn", BAD, "failed", "warned"),
+        ("warn", UNKNOWN, "inconclusive", "warned"),
+        ("dry_run", GOOD, "passed", None),
+        ("dry_run", BAD, "failed", None),
+        ("dry_run", UNKNOWN, "inconclusive", None),
+    ],
+)
+def test_what_follows_from_a_verdict_depends_on_the_mode(
+    mode: Any, metrics: dict[str, float], verdict: str, decision: str | None
+) -> None:
+    policy = GatePolicy.parse(["f1 >= 0.5"], mode=mode)
+    report = evaluate_gate(evidence(model(metrics)), policy, model_name="churn", created_at="now")
+    assert (report.verdict, report.decision, report.mode) == (verdict, decision, mode)
+    assert report.opens is (decision in ("passed", "warned"))
+    assert GateReport.model_validate_json(report.model_dump_json(by_alias=True), strict=True) == report
+
+
+@pytest.mark.parametrize(("mode", "decision"), [("enforce", "error"), ("warn", "error"), ("dry_run", None)])
+def test_evidence_that_cannot_be_used_opens_nothing_in_any_mode(mode: Any, decision: str | None) -> None:
+    report = error_report("broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now", mode=mode)
+    assert report.decision == decision
+    assert not report.opens
+
+
+@pytest.mark.parametrize(
+    ("rule", "decision", "said"),
+    [
+        ("warn: recall >= 0.5", "warned", "1 of 2 rules hold; only warned of: warn: recall >= 0.5: 0.1 is not >= 0.5"),
+        ("warn: r2 >= 0.5", "warned", "1 of 2 rules hold; only warned of: warn: r2 >= 0.5: no value of 'r2'"),
+        ("warn: recall >= 0.05", "passed", "all rules hold (2)"),
+        ("warn: recall >= champion", "passed", "1 of 2 rules hold, the others do not apply"),
+        ("dry_run: recall >= 0.5", "passed", "1 of 2 rules hold, the others decide nothing"),
+        ("enforce: recall >= 0.5", "failed", "recall >= 0.5: 0.1 is not >= 0.5"),
+    ],
+)
+def test_a_rule_may_be_weaker_than_its_gate(rule: str, decision: str, said: str) -> None:
+    report = judge(evidence(model({"f1": 0.9, "recall": 0.1})), "f1 >= 0.5", rule)
+    assert report.decision == decision
+    assert report.reason.startswith(said)
+
+
+def test_a_rule_that_only_warns_is_named_after_those_that_fail() -> None:
+    report = judge(evidence(model({"f1": 0.1, "recall": 0.1})), "f1 >= 0.5", "warn: recall >= 0.5")
+    assert (report.verdict, report.decision) == (Verdict.FAILED, "failed")
+    assert report.reason.endswith("0.1 is not >= 0.5; only warned of: warn: recall >= 0.5: 0.1 is not >= 0.5")
+    assert [rule.rule for rule in report.warnings] == ["warn: recall >= 0.5"]
+
+
+def test_a_rule_that_only_warns_is_an_error_when_it_asks_for_what_nobody_knows() -> None:
+    report = judge(self_reported({"accuracy": 0.95}), "accuracy >= 0.92", "warn: accuracy > champion")
+    assert (report.verdict, report.decision) == (Verdict.ERROR, "error")
+    trial = judge(self_reported({"accuracy": 0.95}), "accuracy >= 0.92", "dry_run: accuracy > champion")
+    assert trial.decision == "passed"
+
+
+@pytest.mark.parametrize("rules", [["warn: f1 > 0"], ["warn: f1 > 0", "dry_run: f1 > 0.1"]])
+def test_a_gate_of_rules_that_decide_nothing_is_refused(rules: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError, match="so nothing would be decided"):
+        GatePolicy.parse(rules)
+
+
+def test_rules_of_all_kinds_may_only_warn() -> None:
+    policy = GatePolicy.parse(
+        ["accuracy >= 0.8"],
+        [{"metric": "f1", "min_effect": 0.02, "mode": "warn"}],
+        {"floors": ["accuracy >= 0.95"], "max_gap": {"accuracy": 0.1}, "mode": "warn"},
+    )
+    found = evidence(model({"accuracy": 0.9}), champion({"accuracy": 0.85})).model_copy(
+        update={"slices": in_slices(north=900, south=900)}
+    )
+    report = evaluate_gate(found, policy, model_name="churn", created_at="now")
+    assert (report.verdict, report.decision) == (Verdict.PASSED, "warned")
+    assert {rule.mode for rule in report.rules[1:]} == {"warn"}
+    assert tuple(dict.fromkeys(rule.rule for rule in report.rules)) == policy.rules()
+    assert all(rule.startswith("warn: ") for rule in policy.rules()[1:])
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_reports_of_before_there_were_modes_decide_what_their_verdict_says(schema: int) -> None:
+    for metrics, opens in ((GOOD, True), (BAD, False)):
+        document = json.loads(judge(evidence(model(metrics)), "f1 >= 0.5").model_dump_json(by_alias=True))
+        del document["mode"], document["decision"], document["rules"][0]["mode"], document["rules"][0]["facts"]
+        old = GateReport.model_validate_json(json.dumps({**document, "schema": f"airflow_mcp/gate/{schema}"}))
+        assert (old.mode, old.opens) == ("enforce", opens)
+
+
+def test_the_rows_that_are_needed_are_those_of_the_hungriest_rule() -> None:
+    assert judge_all(f1=(0.01, 0.05)).rows_needed == judge_all(f1=(0.01, 0.05)).rules[2].rows_needed
+    assert judge_all().rows_needed is None
+    missing = judge_all(f1=(0.01, 0.05)).model_copy(update={"rules": judge(evidence(model({})), "f1 > 0").rules})
+    assert missing.rows_needed is None  # more rows do not measure what was not measured
+
+
+def test_the_table_for_the_log_has_every_rule_with_its_numbers_and_why() -> None:
+    lines = judge(evidence(model({"f1": 0.9})), "f1 >= 0.5", "r2 > champion", "warn: x > 1").table().splitlines()
+    assert lines[0].split() == ["verdict", "value", "bound", "rule"]
+    assert lines[1].split() == ["passed", "0.9", "0.5", "f1", ">=", "0.5"]
+    assert lines[2].strip() == "0.9 is >= 0.5"
+    assert lines[3].split() == ["does", "not", "apply", "-", "-", "r2", ">", "champion"]
+    assert lines[5].endswith("  warn: x > 1")

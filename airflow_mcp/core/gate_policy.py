@@ -1,0 +1,157 @@
+"""What a gate asks for: rules of every kind, what each of them means, and who takes over when nothing is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from airflow_mcp.core.argument import read_argument, read_metric_list
+from airflow_mcp.core.significance import SignificanceRule
+from airflow_mcp.core.slices import SlicePolicy
+from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
+from airflow_mcp.core.verdicts import GateMode
+from airflow_mcp.exceptions import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """What a candidate must hold."""
+
+    thresholds: tuple[MetricThreshold, ...] = ()
+    significance: tuple[SignificanceRule, ...] = ()
+    slices: SlicePolicy | None = None
+    mode: GateMode = "enforce"
+    """Of the whole gate; a rule may be weaker."""
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that would judge nothing."""
+        modes = [rule.mode for rule in self._all()]
+        if not modes:
+            raise InvalidArgumentError(
+                "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
+                "significance or slices"
+            )
+        if "enforce" not in modes:
+            raise InvalidArgumentError(
+                f"every rule is only {' or '.join(sorted(set(modes)))}, so nothing would be decided; allowed: at least "
+                "one rule without a mode. To let the whole gate warn, set its mode"
+            )
+
+    @classmethod
+    def parse(
+        cls,
+        thresholds: Sequence[str],
+        significance: Sequence[Any] = (),
+        slices: Any = None,
+        *,
+        mode: GateMode = "enforce",
+    ) -> GatePolicy:
+        """Read a policy from its rules.
+
+        :param thresholds: rules as :func:`~airflow_mcp.core.thresholds.parse_threshold` reads them.
+        :param significance: mappings of :class:`~airflow_mcp.core.significance.SignificanceRule`, or metrics.
+        :param slices: mapping of :class:`~airflow_mcp.core.slices.SlicePolicy`; None judges no slices.
+        :param mode: of the whole gate.
+        :raises InvalidArgumentError: with every rule that cannot be read.
+        """
+        problems: list[str] = []
+        parsed = _readable(problems, lambda: _parse_thresholds(thresholds))
+        certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
+        policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
+        if problems:
+            raise InvalidArgumentError("; ".join(problems))
+        return cls(parsed or (), certain or (), policy, mode)
+
+    def rules(self) -> tuple[str, ...]:
+        """Write every rule with everything that decides, as the report names it."""
+        written = (*map(str, self.thresholds), *map(str, self.significance))
+        return (*written, *self.slices.rules()) if self.slices else written
+
+    def _all(self) -> Iterator[MetricThreshold | SignificanceRule | SlicePolicy]:
+        yield from self.thresholds
+        yield from self.significance
+        if self.slices is not None:
+            yield self.slices
+
+
+_Read = TypeVar("_Read")
+
+
+def _readable(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
+    try:
+        return read()
+    except InvalidArgumentError as error:
+        problems.append(str(error))
+        return None
+
+
+def _parse_thresholds(thresholds: Sequence[str]) -> tuple[MetricThreshold, ...]:
+    if isinstance(thresholds, str):
+        raise InvalidArgumentError(f"thresholds must be a list of rules, got the text {thresholds!r}")
+    problems: list[str] = []
+    parsed = [_readable(problems, partial(parse_threshold, text)) for text in thresholds]
+    if problems:
+        raise InvalidArgumentError("; ".join(problems))
+    return tuple(threshold for threshold in parsed if threshold is not None)
+
+
+def _task_ids(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+TaskIds = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_task_ids)]
+
+
+class InconclusivePolicy(BaseModel):
+    """Which tasks take over when the gate is inconclusive; each of them follows the gate directly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    extend: TaskIds = ()
+    """They gather more evidence: followed when more rows would decide every undecided rule."""
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    """More rows than this are not gathered; None sets no limit."""
+    ask: TaskIds = ()
+    """They ask a person: followed when nothing is to be gathered."""
+
+    @model_validator(mode="after")
+    def _name_somebody(self) -> InconclusivePolicy:
+        if not self.extend and not self.ask:
+            raise ValueError("extend and ask are both empty; name the tasks that take over, for example ask='approve'")
+        if self.max_rows is not None and not self.extend:
+            raise ValueError("max_rows limits extend, which is empty")
+        return self
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks that may take over."""
+        return tuple(dict.fromkeys((*self.extend, *self.ask)))
+
+    def followed(self, rows_needed: int | None) -> tuple[str, ...]:
+        """Name the tasks that take over.
+
+        :param rows_needed: about how many rows would decide; None when more rows would not.
+        :return: nothing when nobody takes over.
+        """
+        is_gathered = rows_needed is not None and (self.max_rows is None or rows_needed <= self.max_rows)
+        return self.extend if self.extend and is_gathered else self.ask
+
+
+def read_inconclusive_policy(value: str | Mapping[str, Any] | None) -> InconclusivePolicy | None:
+    """Read the argument ``on_inconclusive``.
+
+    :param value: ``fail``, None, or a mapping of :class:`InconclusivePolicy`.
+    :return: None when nobody takes over.
+    :raises InvalidArgumentError: when it is anything else.
+    """
+    if value is None or value == "fail":
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(
+            f"on_inconclusive is {value!r}; allowed: fail, or a mapping of {', '.join(InconclusivePolicy.model_fields)}"
+        )
+    return read_argument(InconclusivePolicy, "on_inconclusive", value)
