@@ -1,0 +1,295 @@
+"""Reading data of any size as batches: files, folders, globs and object stores, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from airflow_mcp.core.dataset import DVC_PREFIX, data_file_name, public_uri
+from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
+from airflow_mcp.runtime import text_blocks
+from airflow_mcp.runtime.datasets import FORMATS, verified_file
+
+_log = logging.getLogger(__name__)
+SCAN_FORMATS = {**FORMATS, ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
+"""File name endings that are read, and as what."""
+_BATCH_BYTES = 64 << 20
+_MAX_BATCH_ROWS, _MIN_BATCH_ROWS = 131_072, 4096
+_GLOB = frozenset("*?[")
+
+
+class Scan(Protocol):
+    """Data that can be read, once or several times."""
+
+    @property
+    def pins(self) -> tuple[DatasetPin, ...]:
+        """The data, as used."""
+
+    @property
+    def is_columnar(self) -> bool:
+        """Whether reading single columns is cheap."""
+
+    def columns(self) -> list[str]:
+        """Give the names of the columns that are known before reading."""
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Read batch by batch; the schema may differ between them.
+
+        :param columns: columns that are needed; None means all.
+        """
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a dataset."""
+
+    path: str
+    """Local path, or path within the file system."""
+    shown: str
+    """Address for messages, without credentials."""
+    format: str
+    filesystem: Any = None
+    """fsspec's file system; None for a local file."""
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """Open the file."""
+        if self.filesystem is None:
+            with Path(self.path).open("rb") as stream:
+                yield stream
+        else:
+            with self.filesystem.open(self.path, "rb") as stream:
+                yield stream
+
+
+@dataclass(frozen=True)
+class FileScan:
+    """Files, read one after the other."""
+
+    files: tuple[DataFile, ...]
+    pins: tuple[DatasetPin, ...]
+
+    @property
+    def is_columnar(self) -> bool:
+        """Whether reading single columns is cheap."""
+        return all(file.format in ("parquet", "arrow") for file in self.files)
+
+    def columns(self) -> list[str]:
+        """Give the names of the columns of all files, in the order in which they are met.
+
+        Of CSV these are the first lines, of JSON Lines the keys of the first block: others may turn up later.
+        """
+        names: dict[str, None] = {}
+        for file in self.files:
+            with _readable(file):
+                names |= dict.fromkeys(_column_names(file))
+        return list(names)
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Read batch by batch, file by file.
+
+        :param columns: columns that are needed; None means all.
+        :raises DatasetError: for a file that cannot be read, naming it.
+        """
+        for file in self.files:
+            batches = _READERS[file.format](file, columns)
+            while True:
+                with _readable(file):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield batch
+
+
+@contextlib.contextmanager
+def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
+    """Find the files of a dataset and keep them readable.
+
+    :param pins: each a file, a folder, a glob or an fsspec URL. A hash is verified, which needs a single file; without
+        one nothing is verified, and the pin is recorded without.
+    :raises DatasetError: when there is no file, when one is of no known format, or is not the one that was pinned.
+    """
+    if not pins:
+        raise DatasetError("No data was given; give one file, folder, glob or URL at least. Nothing was read.")
+    with contextlib.ExitStack() as kept:
+        files: list[DataFile] = []
+        used: list[DatasetPin] = []
+        for pin in pins:
+            if pin.hash or pin.uri.startswith(DVC_PREFIX):
+                kind = _format_of(data_file_name(pin.uri), public_uri(pin.uri))
+                path, verified = kept.enter_context(verified_file(pin))
+                files.append(DataFile(str(path), public_uri(pin.uri), kind))
+                used.append(verified)
+            else:
+                files += _found(pin)
+                used.append(pin.model_copy(update={"uri": public_uri(pin.uri)}))
+        _log.info("data: %d files from %s", len(files), ", ".join(pin.uri for pin in used))
+        yield FileScan(tuple(files), tuple(used))
+
+
+def _found(pin: DatasetPin) -> list[DataFile]:
+    shown = public_uri(pin.uri)
+    try:
+        import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise DatasetError(
+            f"Data {shown} cannot be found without fsspec: pip install airflow-mcp[runtime]. Nothing was read."
+        ) from None
+    try:
+        filesystem, path = fsspec.core.url_to_fs(pin.uri)
+        if _GLOB & set(path) and not filesystem.exists(path):
+            paths = [found for found in filesystem.glob(path) if filesystem.isfile(found)]
+        elif filesystem.isdir(path):
+            paths = [found for found in filesystem.find(path) if _is_data(found, path)]
+        else:
+            paths = [path] if filesystem.exists(path) else []
+        local = "file" in filesystem.protocol if isinstance(filesystem.protocol, tuple) else False
+    except Exception as error:  # every file system has errors of its own
+        raise DatasetError(
+            f"Data {shown} cannot be found: {type(error).__name__}: {_one_line(error, pin.uri)}. Nothing was read."
+        ) from None
+    if not paths:
+        endings = ", ".join(SCAN_FORMATS)
+        raise DatasetError(f"Data {shown} does not exist, or holds no file that ends in {endings}. Nothing was read.")
+    return [
+        DataFile(name, name if local else f"{shown} ({PurePosixPath(name).name})", _format_of(name, name), found)
+        for name, found in ((name, None if local else filesystem) for name in sorted(paths))
+    ]
+
+
+def _is_data(path: str, folder: str) -> bool:
+    """Whether a file of a folder is data; names that begin with ``_`` or ``.`` are notes of other programs."""
+    inside = PurePosixPath(path).parts[len(PurePosixPath(folder).parts) :]
+    hidden = any(part.startswith((".", "_")) for part in inside)
+    return not hidden and PurePosixPath(path).suffix.lower() in SCAN_FORMATS
+
+
+def _format_of(name: str, shown: str) -> str:
+    ending = PurePosixPath(name).suffix.lower()
+    if ending not in SCAN_FORMATS:
+        raise DatasetError(
+            f"Data {shown} ends in {ending!r}; readable are {', '.join(SCAN_FORMATS)}. Nothing was read."
+        )
+    return SCAN_FORMATS[ending]
+
+
+@contextlib.contextmanager
+def _readable(file: DataFile) -> Iterator[None]:
+    """Turn what readers raise into an error that names the file."""
+    try:
+        yield
+    except ModelControlPlaneError:
+        raise
+    except Exception as error:  # Arrow, codecs and file systems each raise their own kinds
+        raise DatasetError(
+            f"Data {file.shown} is not readable as {file.format}: {type(error).__name__}: "
+            f"{_one_line(error, file.path)}. Nothing was compared."
+        ) from None
+
+
+def _one_line(error: Exception, secret: str) -> str:
+    return " ".join(str(error).replace(secret, public_uri(secret)).split())[:300]
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def _column_names(file: DataFile) -> list[str]:
+    if file.format == "parquet":
+        with _parquet(file) as data:
+            return _once(data.schema_arrow.names, file)
+    if file.format == "arrow":
+        with file.opened() as stream:
+            return _once(_arrow_reader(stream).schema.names, file)
+    if file.format == "csv":
+        with file.opened() as stream:
+            return _once(text_blocks.csv_header(stream), file)
+    first = next(_json_batches(file, None), None)
+    return first.schema.names if first is not None else []
+
+
+def _once(names: list[str], file: DataFile) -> list[str]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DatasetError(
+            f"Data {file.shown} has more than one column named {', '.join(map(repr, repeated))}; names must differ. "
+            "Nothing was read."
+        )
+    return names
+
+
+@contextlib.contextmanager
+def _parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
+    if file.filesystem is None:
+        with pq.ParquetFile(file.path) as data:
+            yield data
+    else:
+        with file.opened() as stream, pq.ParquetFile(stream) as data:
+            yield data
+
+
+def _parquet_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with _parquet(file) as data:
+        names = [name for name in data.schema_arrow.names if columns is None or name in columns]
+        if not names:
+            # Rows of which no column is wanted still count.
+            names = data.schema_arrow.names[:1]
+        yield from data.iter_batches(batch_size=batch_rows(len(names)), columns=names)
+
+
+def batch_rows(columns: int) -> int:
+    """Give a number of rows that keeps a batch of so many columns small."""
+    return max(_MIN_BATCH_ROWS, min(_MAX_BATCH_ROWS, _BATCH_BYTES // (8 * max(columns, 1))))
+
+
+def _arrow_reader(stream: IO[bytes]) -> Any:
+    try:
+        return pyarrow.ipc.open_file(stream)
+    except pa.ArrowInvalid:
+        stream.seek(0)
+        return pyarrow.ipc.open_stream(stream)
+
+
+def _arrow_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with file.opened() as stream:
+        reader = _arrow_reader(stream)
+        if isinstance(reader, pa.ipc.RecordBatchFileReader):
+            found = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        else:
+            found = iter(reader)
+        for batch in found:
+            wanted = [name for name in batch.schema.names if columns is None or name in columns]
+            yield batch.select(wanted or batch.schema.names[:1])
+
+
+def _csv_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with file.opened() as stream:
+        names = _once(text_blocks.csv_header(stream), file)
+        for block in text_blocks.csv_blocks(stream):
+            yield from text_blocks.parse_csv(io.BytesIO(block), names, columns).to_batches(_MAX_BATCH_ROWS)
+
+
+def _json_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with file.opened() as stream:
+        for table in text_blocks.json_tables(stream, file.shown):
+            wanted = [name for name in table.schema.names if columns is None or name in columns]
+            kept = table.select(wanted or table.schema.names[:1])
+            yield from kept.combine_chunks().to_batches(_MAX_BATCH_ROWS)
+
+
+_READERS = {
+    "parquet": _parquet_batches,
+    "arrow": _arrow_batches,
+    "csv": _csv_batches,
+    "jsonl": _json_batches,
+}

@@ -1,0 +1,129 @@
+"""CSV and JSON Lines in blocks of whole lines, each with types of its own: a column may change its type half-way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+
+from airflow_mcp.exceptions import DatasetError
+
+BLOCK_BYTES = 16 << 20
+_MAX_RECORD_BYTES = 256 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MISSING = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "-nan", "-NaN")
+"""Texts that mean a missing value in CSV, as pandas reads them."""
+
+
+def csv_header(stream: IO[bytes]) -> list[str]:
+    """Read the first record of a CSV file; the stream stands after it."""
+    record = stream.readline()
+    while record.count(b'"') % 2 and (line := stream.readline()):
+        record += line
+    return next(csv.reader(io.StringIO(record.removeprefix(_BYTE_ORDER_MARK).decode("utf-8"))), [])
+
+
+def csv_blocks(stream: IO[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Cut CSV into blocks of whole records; a line break within quotes ends none.
+
+    :param stream: standing after the header.
+    :param size: bytes of a block, about.
+    """
+    rest = b""
+    while chunk := stream.read(size):
+        rest += chunk
+        end = _end_of_records(rest)
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+        elif len(rest) > _MAX_RECORD_BYTES:
+            raise ValueError(f"a record is longer than {_MAX_RECORD_BYTES >> 20} MiB; is a quotation mark left open?")
+    if rest.strip():
+        yield rest
+
+
+def _end_of_records(data: bytes) -> int:
+    end = data.rfind(b"\n") + 1
+    quotes = data.count(b'"', 0, end)
+    while end and quotes % 2:
+        before = data.rfind(b"\n", 0, end - 1) + 1
+        quotes -= data.count(b'"', before, end)
+        end = before
+    return end
+
+
+def parse_csv(block: IO[bytes], names: list[str], columns: Sequence[str] | None) -> pa.Table:
+    """Read a block of CSV without a header.
+
+    :param names: names of its columns.
+    :param columns: columns that are needed; None means all.
+    """
+    wanted = [name for name in names if columns is None or name in columns] or names[:1]
+    return pyarrow.csv.read_csv(
+        block,
+        read_options=pyarrow.csv.ReadOptions(column_names=names),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            null_values=list(_MISSING), strings_can_be_null=True, include_columns=wanted
+        ),
+    )
+
+
+def json_tables(stream: IO[bytes], shown: str, size: int = BLOCK_BYTES) -> Iterator[pa.Table]:
+    """Read JSON Lines in blocks.
+
+    :param shown: address of the file, for messages.
+    :param size: bytes of a block, about.
+    :raises DatasetError: for a line that is no JSON object, with its number.
+    """
+    lines, rest = 0, b""
+    while chunk := stream.read(size):
+        rest += chunk
+        end = rest.rfind(b"\n") + 1
+        if rest[:end].strip():
+            yield from _json_block(rest[:end], lines, shown)
+        lines += rest.count(b"\n", 0, end)
+        rest = rest[end:]
+    if rest.strip():
+        yield from _json_block(rest, lines, shown)
+
+
+def _json_block(block: bytes, lines: int, shown: str) -> Iterator[pa.Table]:
+    try:
+        yield pyarrow.json.read_json(
+            io.BytesIO(block), read_options=pyarrow.json.ReadOptions(block_size=max(len(block) + 1, 1 << 20))
+        )
+    except pa.ArrowInvalid:
+        # A line is broken, or a column has several types: rows with the same types are read together.
+        groups: dict[tuple[tuple[str, str], ...], list[dict[str, Any]]] = defaultdict(list)
+        for number, line in enumerate(block.split(b"\n"), start=lines + 1):
+            if line.strip():
+                row = _json_object(line, number, shown)
+                groups[tuple((name, _type_of(value)) for name, value in row.items())].append(row)
+        for rows in groups.values():
+            yield pa.Table.from_pylist(rows)
+
+
+def _json_object(line: bytes, number: int, shown: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DatasetError(
+            f"Data {shown} is not readable as jsonl: line {number}: {error}. Nothing was read."
+        ) from None
+    if not isinstance(row, dict):
+        raise DatasetError(f"Data {shown} is not readable as jsonl: line {number} is no JSON object. Nothing was read.")
+    return row
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return type(value).__name__
+    return "number" if isinstance(value, int | float) else type(value).__name__
