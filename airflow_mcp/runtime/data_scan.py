@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from airflow_mcp.core.dataset import DVC_PREFIX, data_file_name, public_uri
+from airflow_mcp.core.dataset import data_file_name, public_uri, repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
 from airflow_mcp.runtime import text_blocks
@@ -115,8 +115,8 @@ class FileScan:
 def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
     """Find the files of a dataset and keep them readable.
 
-    :param pins: each a file, a folder, a glob or an fsspec URL. A hash is verified, which needs a single file; without
-        one nothing is verified, and the pin is recorded without.
+    :param pins: each a file, a folder, a glob or an fsspec URL, or data kept beside a Git repository. A hash is verified;
+        without one nothing is verified, and the pin is recorded without.
     :raises DatasetError: when there is no file, when one is of no known format, or is not the one that was pinned.
     """
     if not pins:
@@ -125,20 +125,24 @@ def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
         files: list[DataFile] = []
         used: list[DatasetPin] = []
         for pin in pins:
-            if pin.hash or pin.uri.startswith(DVC_PREFIX):
-                kind = _format_of(data_file_name(pin.uri), public_uri(pin.uri))
+            if pin.hash or repository_data(pin.uri) is not None:
                 path, verified = kept.enter_context(verified_file(pin))
-                files.append(DataFile(str(path), public_uri(pin.uri), kind))
+                files += _found(str(path), verified.uri) if path.is_dir() else [_pinned(path, pin)]
                 used.append(verified)
             else:
-                files += _found(pin)
+                files += _found(pin.uri, public_uri(pin.uri))
                 used.append(pin.model_copy(update={"uri": public_uri(pin.uri)}))
         _log.info("data: %d files from %s", len(files), ", ".join(pin.uri for pin in used))
         yield FileScan(tuple(files), tuple(used))
 
 
-def _found(pin: DatasetPin) -> list[DataFile]:
+def _pinned(path: Path, pin: DatasetPin) -> DataFile:
+    """Give a verified file; a copy of a remote one does not have its name."""
     shown = public_uri(pin.uri)
+    return DataFile(str(path), shown, _format_of(data_file_name(pin.uri), shown))
+
+
+def _found(uri: str, shown: str) -> list[DataFile]:
     try:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
     except ModuleNotFoundError:
@@ -146,7 +150,7 @@ def _found(pin: DatasetPin) -> list[DataFile]:
             f"Data {shown} cannot be found without fsspec: pip install airflow-mcp[runtime]. Nothing was read."
         ) from None
     try:
-        filesystem, path = fsspec.core.url_to_fs(pin.uri)
+        filesystem, path = fsspec.core.url_to_fs(uri)
         if _GLOB & set(path) and not filesystem.exists(path):
             paths = [found for found in filesystem.glob(path) if filesystem.isfile(found)]
         elif filesystem.isdir(path):
@@ -156,7 +160,7 @@ def _found(pin: DatasetPin) -> list[DataFile]:
         local = "file" in filesystem.protocol if isinstance(filesystem.protocol, tuple) else False
     except Exception as error:  # every file system has errors of its own
         raise DatasetError(
-            f"Data {shown} cannot be found: {type(error).__name__}: {_one_line(error, pin.uri)}. Nothing was read."
+            f"Data {shown} cannot be found: {type(error).__name__}: {_one_line(error, uri)}. Nothing was read."
         ) from None
     if not paths:
         endings = ", ".join(SCAN_FORMATS)
