@@ -115,7 +115,7 @@ class FileScan:
 def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
     """Find the files of a dataset and keep them readable.
 
-    :param pins: each a file, a folder, a glob or an fsspec URL, or data kept beside a Git repository. A hash is verified;
+    :param pins: each a file, a folder, a glob, an fsspec URL, or data kept beside a Git repository. A hash is verified;
         without one nothing is verified, and the pin is recorded without.
     :raises DatasetError: when there is no file, when one is of no known format, or is not the one that was pinned.
     """
