@@ -13,6 +13,7 @@ _SUBJECTS = (
     "gate",
     "gate_approval",
     "registry",
+    "stages",
     "drift",
     "retrain",
     "step",

@@ -34,3 +34,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     """A real MLflow server (SQLite, proxied artifacts) shared by the whole session."""
     with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def second_mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """Another real MLflow server, as of another environment."""
+    with MlflowServer(tmp_path_factory.mktemp("second-mlflow")) as server:
+        yield server

@@ -57,11 +57,12 @@ class World:
 
     :param url: address of the server.
     :param folder: folder for scripts.
+    :param conn_id: connection that the tests themselves look by.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, conn_id: str = "mlflow_tests") -> None:
         self.url, self.folder = url, folder
-        self.hook = MlflowHook("mlflow_tests")
+        self.hook = MlflowHook(conn_id)
         unique = uuid.uuid4().hex[:10]
         self.model_name = f"model-{unique}"
         self.experiment = f"experiment-{unique}"

@@ -13,7 +13,7 @@ from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 COMMANDS: Mapping[str, str] = {
     "version": "print the version",
     "status": "which version is the champion, why, and how to go back",
-    "registry": "history of a model's champion: what was in production when, and who moved it",
+    "registry": "history of a model's champion, who moved it and when; stages, and the way from them to aliases",
     "doctor": "what is wrong with MLflow, cluster and image, and what to do",
     "pods": "pods of workloads, and which of them are left over",
     "init": "begin a project: pipeline file, training script and test",

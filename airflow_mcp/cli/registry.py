@@ -1,4 +1,4 @@
-"""``airflow-mcp registry``: what was in production when, and who moved it there, from the registry alone."""
+"""``airflow-mcp registry``: what was in production when, who moved it there, and the stages of those who speak them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_mcp.cli import registry_stages
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import history
 from airflow_mcp.core.contract import TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.stages import read_stage_moves
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks import mlflow_registry_api
 from airflow_mcp.hooks.mlflow_transport import SyncDriver
@@ -20,7 +22,7 @@ _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the actions: ``history``, ``at`` and ``diff``."""
+    """Add the actions: ``history``, ``at``, ``diff``, and those on stages."""
     actions = command.add_subparsers(dest="action", required=True)
     for name, times, what in (
         ("history", (), "every change of the champion, oldest first"),
@@ -33,9 +35,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
             action.add_argument(time, help=_TIME)
         add_tracking_uri(action)
         action.add_argument("--format", choices=("text", "json"), default="text")
+        action.set_defaults(answer=_answer)
+    registry_stages.add_actions(actions)
 
 
 def run(parsed: argparse.Namespace) -> int:
+    """Do what the action says."""
+    return int(parsed.answer(parsed))
+
+
+def _answer(parsed: argparse.Namespace) -> int:
     """Answer from the tags of the registered model and its versions."""
     times = [
         history.parse_time(name, getattr(parsed, name))
@@ -67,6 +76,7 @@ def _history(_: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
             {"alias": move.alias, "recorded": move.recorded, "found": move.found}
             for move in history.foreign_moves(model, timeline.until)
         ],
+        "stage_moves": [move.to_json() for move in read_stage_moves(model)],
     }
 
 
@@ -122,7 +132,15 @@ def _history_text(document: Mapping[str, Any]) -> list[str]:
             f"\nmoved behind our back: alias {move['alias']} is at {_named(move['found'])}, the last recorded move "
             f"left it at {_named(move['recorded'])}"
         )
+    if document["stage_moves"]:
+        lines += ["", "between stages, beside Production:"]
+        lines += [line for move in document["stage_moves"] for line in _stage_move_text(move)]
     return lines
+
+
+def _stage_move_text(move: Mapping[str, Any]) -> list[str]:
+    to = "; ".join(f"{versions} -> {stage}" for stage, versions in move["stages"].items())
+    return [f"{move['at']}  {move['action']}  {to}", f"  by {move['by']}: {move['reason'] or 'no reason given'}"]
 
 
 def _at_text(document: Mapping[str, Any]) -> list[str]:

@@ -9,12 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_mcp.core.contract import (
+    ALIAS_CHALLENGER,
     ALIAS_CHAMPION,
     ALIAS_PREVIOUS_CHAMPION,
     TAG_CLAIM_PREFIX,
     TAG_GATE_VERDICT,
     TAG_LAST_MOVE,
+    TAG_LAST_STAGE_MOVE,
     TAG_MOVE_PREFIX,
+    TAG_STAGE_MOVE_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.verdicts import OPENING, Decision
@@ -55,8 +58,8 @@ def plan_promotion(
     """Plan to make a version the champion, keeping the way back.
 
     ``previous_champion`` is set first: if the second step never happens, the champion is untouched and a retry
-    makes the same plan. When the version is champion already, or this very promotion was done before (and perhaps
-    rolled back since), nothing is left to do.
+    makes the same plan. Whoever is champion is no challenger any more: that alias is removed last. When the version
+    is champion already, or this very promotion was done before (and perhaps rolled back since), nothing is left to do.
 
     :param aliases: aliases of the registered model as they are now (alias to version).
     :param tags: tags of the registered model as they are now.
@@ -66,9 +69,12 @@ def plan_promotion(
     :param expected_champion: version the candidate was compared with; None when there was no champion.
     :raises AliasConflictError: when the champion is neither the expected one nor this version.
     """
-    champion = aliases.get(ALIAS_CHAMPION)
+    champion, challenger = aliases.get(ALIAS_CHAMPION), aliases.get(ALIAS_CHALLENGER)
+    no_challenger = AliasMove(ALIAS_CHALLENGER, None)
     if champion == version:
-        return AliasPlan((), champion, version)
+        last = read_last_move(tags)
+        is_ours = last is not None and last.identity == identity
+        return AliasPlan((no_challenger,) if is_ours and challenger == version else (), champion, version)
     done = read_done_move(tags, identity)
     if done is not None:
         return AliasPlan((), done.champion_before, done.champion_after)
@@ -79,7 +85,8 @@ def plan_promotion(
             "against the present champion and promote again."
         )
     keep = (AliasMove(ALIAS_PREVIOUS_CHAMPION, champion),) if champion else ()
-    return AliasPlan((*keep, AliasMove(ALIAS_CHAMPION, version)), champion, version)
+    leave = (no_challenger,) if challenger and challenger in (version, champion) else ()
+    return AliasPlan((*keep, AliasMove(ALIAS_CHAMPION, version), *leave), champion, version)
 
 
 def plan_rollback(
@@ -224,9 +231,20 @@ def read_history(tags: Mapping[str, str]) -> tuple[LastMove, ...]:
 
 
 def next_number(tags: Mapping[str, str]) -> int:
-    """Give the number of the next move."""
-    last = read_last_move(tags)
-    return 1 + max((move.number for move in (*read_history(tags), last) if move is not None), default=0)
+    """Give the number of the next move, of the champion or between stages: one counter puts all of them in order."""
+    return 1 + max((_number(value) for name, value in tags.items() if name.startswith(_NUMBERED)), default=0)
+
+
+_NUMBERED = (TAG_LAST_MOVE, TAG_MOVE_PREFIX, TAG_LAST_STAGE_MOVE, TAG_STAGE_MOVE_PREFIX)
+
+
+def _number(value: str) -> int:
+    try:
+        fields: Any = json.loads(value)
+        number = fields.get("number") if isinstance(fields, dict) else None
+    except ValueError:
+        return 0
+    return number if isinstance(number, int) else 0
 
 
 def unrecorded_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> LastMove | None:

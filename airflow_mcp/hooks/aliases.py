@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_LAST_MOVE
+from airflow_mcp.core.contract import ALIAS_CHALLENGER, ALIAS_CHAMPION, TAG_LAST_MOVE, TAG_LAST_STAGE_MOVE
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.promotion import AliasMove, AliasPlan, LastMove, next_number, unrecorded_move
+from airflow_mcp.core.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
 from airflow_mcp.exceptions import FailedError, MlflowNotFoundError
 from airflow_mcp.hooks.claims import Claims
+from airflow_mcp.hooks.mlflow_api import filter_value
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+    from airflow_mcp.core.promotion import Claim, MoveOrder
+    from airflow_mcp.core.stages import StagePlan
     from airflow_mcp.hooks.mlflow_operations import MlflowOperations
 
 
@@ -57,6 +62,7 @@ class AliasMover:
             made = plan(model)
             if made.is_done:
                 self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
+                self._mirror(model, claim)
                 return made
             move = replace(record(made), number=next_number(model.tags))
             for step in made.moves:
@@ -68,17 +74,65 @@ class AliasMover:
             self._verify(made)
             if move.done_tag not in model.tags:  # otherwise only what a dead task left to do was done
                 self.hook.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            self._mirror(model, claim)
             return made
 
-    def _settled(self) -> RegisteredModel:
-        """Read the registered model; a move whose task died before recording it is recorded first."""
+    def shift(self, plan: Callable[[RegisteredModel], StagePlan], order: MoveOrder) -> StagePlan:
+        """Plan a move between stages, which leaves the champion alone, and carry it out.
+
+        :param plan: makes the plan from the registered model as it is now; may refuse by raising.
+        :param order: who moves and why.
+        :return: the plan that was carried out.
+        :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
+        """
+        with self.claims.held() as claim:
+            model = self._settled()
+            made = plan(model)
+            if made.is_done:
+                self.log.info("%s: the move between stages is done already", self.model_name)
+                self._mirror(model, claim)
+                return made
+            move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags))
+            self.claims.require_valid(claim)
+            self.hook.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
+            if made.challenger_after != made.challenger_before:
+                self.claims.require_valid(claim)
+                self._set(AliasMove(ALIAS_CHALLENGER, made.challenger_after))
+            self.hook.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            for version, stage in made.stages.items():
+                self.log.info("%s: version %s is in %s", self.model_name, version, stage)
+            self._mirror(model, claim)
+            return made
+
+    def mirror(self) -> int:
+        """Make MLflow's own stages say what the aliases say, if the model asks for that.
+
+        :return: how many versions were moved.
+        """
+        with self.claims.held() as claim:
+            return self._mirror(self._settled(), claim)
+
+    def _mirror(self, model: RegisteredModel, claim: Claim) -> int:
+        if not is_mirrored(model):
+            return 0
         model = self.hook.get_registered_model(self.model_name)
-        lost = unrecorded_move(model.aliases, model.tags)
-        if lost is None:
-            return model
-        self.log.info("%s: recording the %s by %s, whose task died", self.model_name, lost.action, lost.by)
-        self.hook.set_registered_model_tag(self.model_name, lost.done_tag, lost.to_tag())
-        return replace(model, tags={**model.tags, lost.done_tag: lost.to_tag()})
+        where = f"name = {filter_value(self.model_name)}"
+        versions = self.hook.search_model_versions(where, max_results=None)
+        for step in plan_mirror(model, versions):
+            self.claims.require_valid(claim)
+            self.hook.transition_stage(self.model_name, step.version, step.stage, step.archive_existing)
+            self.log.info("%s: MLflow's own stage of version %s -> %s", self.model_name, step.version, step.stage)
+        return len(stage_drift(model, versions))
+
+    def _settled(self) -> RegisteredModel:
+        """Read the registered model; moves whose task died before recording them are recorded first."""
+        model = self.hook.get_registered_model(self.model_name)
+        for lost in (unrecorded_move(model.aliases, model.tags), unrecorded_stage_move(model)):
+            if lost is not None:
+                self.log.info("%s: recording the %s by %s, whose task died", self.model_name, lost.action, lost.by)
+                self.hook.set_registered_model_tag(self.model_name, lost.done_tag, lost.to_tag())
+                model = replace(model, tags={**model.tags, lost.done_tag: lost.to_tag()})
+        return model
 
     def _set(self, step: AliasMove) -> None:
         if step.version is None:

@@ -1,4 +1,4 @@
-"""The one door through which a version becomes champion: operators and the command line all go through it."""
+"""The one door through which a version becomes champion or changes its stage, for operators and the command line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion, require_let_through, require_ready
+from airflow_mcp.core.stages import StagePlan, plan_stage
 from airflow_mcp.hooks.aliases import AliasMover
 
 if TYPE_CHECKING:
-    from airflow_mcp.core.mlflow_entities import ModelVersion
+    from airflow_mcp.core.mlflow_entities import ModelVersion, Stage
     from airflow_mcp.hooks.mlflow_operations import MlflowOperations
 
 
@@ -76,3 +77,53 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
 def _require_let_through(promotion: Promotion, version: ModelVersion) -> str:
     what = f"version {version.version} of {promotion.model_name!r}"
     return require_let_through(what, version.tags.get(contract.TAG_GATE_VERDICT))
+
+
+@dataclass(frozen=True)
+class StageTransition:
+    """Which version is to go to None, Staging or Archived, and on whose behalf."""
+
+    order: MoveOrder
+    model_name: str
+    version: str
+    stage: Stage
+    archive_existing: bool = False
+    """For Staging: archive the other versions that are there."""
+
+
+def check_transition(hook: MlflowOperations, wanted: StageTransition) -> ModelVersion:
+    """Check the version itself; nothing is claimed or moved.
+
+    :param hook: the MLflow server.
+    :param wanted: what is to be done.
+    :return: the version, as it is now.
+    :raises EvidenceError: when it is to go to Staging and is not READY.
+    """
+    version = hook.get_model_version(wanted.model_name, wanted.version)
+    if wanted.stage == "Staging":
+        require_ready(version)
+    return version
+
+
+def transition(hook: MlflowOperations, wanted: StageTransition, *, log: TaskLog) -> StagePlan:
+    """Move a version between stages other than Production, or find it done.
+
+    :param hook: the MLflow server.
+    :param wanted: what is to be done.
+    :param log: where moves are logged.
+    :return: the plan that was carried out.
+    :raises RefusedError: as :func:`check_transition`, and for the champion, which leaves only for another one.
+    :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+    """
+    check_transition(hook, wanted)
+    mover = AliasMover(hook, wanted.model_name, holder=wanted.order.by, log=log)
+    return mover.shift(
+        lambda model: plan_stage(
+            model,
+            identity=wanted.order.identity,
+            version=wanted.version,
+            stage=wanted.stage,
+            archive_existing=wanted.archive_existing,
+        ),
+        wanted.order,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "none"
 """What XCom says instead of a version when there is no champion: a missing value must not read as "no champion"."""
+
+
+_VERSION = re.compile(r"[1-9]\d*")
 
 
 class ModelControlOperator(BaseOperator, SkipMixin):
@@ -156,6 +160,23 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
     return str(value)
+
+
+def version_number(name: str, value: Any, *, none_allowed: bool = False) -> str:
+    """Check a templated argument that must be the number of a version.
+
+    :param name: name of the argument, for the message.
+    :param value: its value after rendering.
+    :param none_allowed: whether ``none`` may be said instead, for no version.
+    :raises InvalidArgumentError: when it is anything else; a missing value does not mean that there is none.
+    """
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if _VERSION.fullmatch(text) or (none_allowed and text == NO_CHAMPION):
+        return text
+    allowed = "a version number" + (f" or {NO_CHAMPION!r}" if none_allowed else "")
+    raise InvalidArgumentError(
+        f"{name} is {value!r}; allowed: {allowed}. If it comes from another task, that task pushed nothing."
+    )
 
 
 OnRefusal = Literal["fail", "skip"]

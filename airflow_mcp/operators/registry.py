@@ -27,7 +27,15 @@ from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, now, require_active, required_text
+from airflow_mcp.operators.base import (
+    NO_CHAMPION,
+    ModelControlOperator,
+    flag,
+    now,
+    require_active,
+    required_text,
+    version_number,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,7 +44,6 @@ READY_POLLS = 30
 """How often a new version's status is read before giving up, once a second."""
 _RUN_SOURCE = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>[^/].*)")
 _MODEL_SOURCE = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
-_VERSION = re.compile(r"[1-9]\d*")
 
 
 class RegisterModelOperator(ModelControlOperator):
@@ -234,8 +241,8 @@ class PromoteModelOperator(ModelControlOperator):
         :raises ClaimUnavailableError: when another promotion of the model is under way.
         """
         name = required_text("model_name", self.model_name)
-        wanted = _version("version", self.version)
-        expected = _version("expected_champion", self.expected_champion, none_allowed=True)
+        wanted = version_number("version", self.version)
+        expected = version_number("expected_champion", self.expected_champion, none_allowed=True)
         key = identity(self.task_key(context), {"action": "promote", "model_name": name, "version": wanted})
         promotion = Promotion(
             MoveOrder("promote", key, self.holder(context), self.reason),
@@ -284,7 +291,7 @@ class RollbackModelOperator(ModelControlOperator):
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
         """
         name = required_text("model_name", self.model_name)
-        wanted = _version("to_version", self.to_version) if self.to_version else None
+        wanted = version_number("to_version", self.to_version) if self.to_version else None
         key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
         order = MoveOrder("rollback", key, self.holder(context), self.reason)
         mover = AliasMover(self.hook, name, holder=order.by, log=self.log)
@@ -345,16 +352,6 @@ def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:
         "previous_version": plan.champion_before or NO_CHAMPION,
         "moved": not plan.is_done,
     }
-
-
-def _version(name: str, value: Any, *, none_allowed: bool = False) -> str:
-    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if _VERSION.fullmatch(text) or (none_allowed and text == NO_CHAMPION):
-        return text
-    allowed = "a version number" + (f" or {NO_CHAMPION!r}" if none_allowed else "")
-    raise InvalidArgumentError(
-        f"{name} is {value!r}; allowed: {allowed}. If it comes from another task, that task pushed nothing."
-    )
 
 
 def _require_ready_model(model: LoggedModel) -> LoggedModel:

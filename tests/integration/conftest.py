@@ -19,3 +19,15 @@ def world(mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.Monke
     world = World(mlflow_server.url, tmp_path)
     yield world
     world.hook.close()
+
+
+@pytest.fixture
+def second_world(
+    second_mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    """The session's second MLflow server, as of another environment, with names of the test's own."""
+    connection = {"conn_type": "mlflow", "host": second_mlflow_server.url}
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_SECOND", json.dumps(connection))
+    world = World(second_mlflow_server.url, tmp_path, conn_id="mlflow_second")
+    yield world
+    world.hook.close()

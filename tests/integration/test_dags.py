@@ -139,6 +139,19 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"sweep": set()},
         "params": {"dry_run": True},
     },
+    "set_model_stage": {
+        "schedule": None,
+        "tasks": {"set_stage": "TransitionModelStageOperator"},
+        "edges": {"set_stage": set()},
+        "params": {
+            "model_name": "breast_cancer",
+            "version": "1",
+            "stage": "Staging",
+            "archive_existing": False,
+            "expected_champion": None,
+            "reason": None,
+        },
+    },
     "rollback_model": {
         "schedule": None,
         "tasks": {"rollback": "RollbackModelOperator"},

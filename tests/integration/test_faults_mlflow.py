@@ -12,6 +12,7 @@ from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
+from airflow_mcp.operators.stages import TransitionModelStageOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from demo.services import free_port
 from tests.fakes.faulty_server import FaultyServer, answer, html, slow
@@ -47,6 +48,7 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
         RegisterModelOperator: {"model_name": name, "source": f"models:/{model_id}"},
         PromoteModelOperator: {"model_name": name, "version": "2", "expected_champion": "1"},
         RollbackModelOperator: {"model_name": name, "to_version": "2"},
+        TransitionModelStageOperator: {"model_name": name, "version": "2", "stage": "Staging"},
         DriftCheckOperator: {"experiment": world.experiment, "model_name": name, "current": DATA, "env": env},
         RetrainTriggerOperator: {
             "trigger_dag_id": "nightly",
@@ -64,6 +66,7 @@ OPERATORS = [
     RegisterModelOperator,
     PromoteModelOperator,
     RollbackModelOperator,
+    TransitionModelStageOperator,
     DriftCheckOperator,
     RetrainTriggerOperator,
 ]
@@ -143,6 +146,7 @@ RECOVERS: list[tuple[type[Any], Callable[[World], bool]]] = [
     (RegisterModelOperator, lambda world: len(world.all_versions()) == 3),
     (PromoteModelOperator, lambda world: world.aliases == {"champion": "2", "previous_champion": "1"}),
     (RollbackModelOperator, lambda world: world.aliases == {"champion": "2"}),
+    (TransitionModelStageOperator, lambda world: world.aliases == {"champion": "1", "challenger": "2"}),
 ]
 
 

@@ -1,0 +1,95 @@
+"""Migrate registered models from MLflow's stages to aliases, one at a time, under the claim on their aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion
+from airflow_mcp.core.stage_migration import Migration, MigrationChoices, plan_migration
+from airflow_mcp.exceptions import AliasConflictError
+from airflow_mcp.hooks.aliases import AliasMover
+from airflow_mcp.hooks.mlflow_api import filter_value
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+    from airflow_mcp.hooks.mlflow_operations import MlflowOperations
+
+
+def read_with_versions(
+    mlflow: MlflowOperations, names: Sequence[str]
+) -> Iterator[tuple[RegisteredModel, list[ModelVersion]]]:
+    """Read registered models with all their versions, by name.
+
+    :param mlflow: the MLflow server.
+    :param names: the models; none at all means every one, in as few requests as the server's pages allow.
+    :raises MlflowNotFoundError: when one does not exist.
+    """
+    if names:
+        for name in names:
+            yield mlflow.get_registered_model(name), versions_of(mlflow, name)
+        return
+    versions: dict[str, list[ModelVersion]] = {}
+    for version in mlflow.search_model_versions("", max_results=None):
+        versions.setdefault(version.name, []).append(version)
+    for model in mlflow.search_registered_models():
+        yield model, versions.get(model.name, [])
+
+
+def versions_of(mlflow: MlflowOperations, name: str) -> list[ModelVersion]:
+    """Read all versions of a registered model."""
+    return mlflow.search_model_versions(f"name = {filter_value(name)}", max_results=None)
+
+
+def migrate(
+    mlflow: MlflowOperations, name: str, choices: MigrationChoices, order: MoveOrder, *, log: TaskLog
+) -> Migration:
+    """Migrate one registered model; what was planned before is planned again on what is there now.
+
+    The champion comes last: what is recorded of the other versions before leaves no doubt which one it is, so that
+    whoever dies in between is completed by the next call, also without the choices.
+
+    :param mlflow: the MLflow server.
+    :param name: registered model.
+    :param choices: what a person has decided.
+    :param order: who migrates and why.
+    :param log: where moves are logged.
+    :return: what was done.
+    :raises AliasConflictError: when it cannot be done without a further decision; nothing was moved.
+    :raises ClaimUnavailableError: when another task moves the model's aliases.
+    """
+    mover = AliasMover(mlflow, name, holder=order.by, log=log)
+    planned = _decided(plan_migration(mlflow.get_registered_model(name), versions_of(mlflow, name), choices))
+
+    def again(model: RegisteredModel) -> Migration:
+        return _decided(plan_migration(model, versions_of(mlflow, name), choices))
+
+    if planned.moves_stages:
+        mover.shift(lambda model: again(model).stage_plan(), order)
+    if not planned.moves_champion or planned.champion is None:
+        return planned
+    version = mlflow.get_model_version(name, planned.champion)
+
+    def champion_plan(model: RegisteredModel) -> AliasPlan:
+        made = again(model)
+        if made.champion != version.version:
+            raise AliasConflictError(f"{name!r}: the stages were changed just now; nothing was moved, try again")
+        return plan_promotion(
+            model.aliases,
+            model.tags,
+            model_name=name,
+            identity=order.identity,
+            version=version.version,
+            expected_champion=made.champion_before,
+        )
+
+    mover.move(champion_plan, lambda plan: order.record(plan, datetime.now(UTC), version))
+    return planned
+
+
+def _decided(migration: Migration) -> Migration:
+    if migration.refusals:
+        raise AliasConflictError(f"{migration.model_name!r}: {'; '.join(migration.refusals)}. Nothing was moved")
+    return migration

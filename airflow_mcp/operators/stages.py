@@ -1,0 +1,143 @@
+"""Move a model version between stages, for teams that still speak of Staging and Production."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mcp.core.identity import identity
+from airflow_mcp.core.mlflow_entities import Stage
+from airflow_mcp.core.promotion import MoveOrder
+from airflow_mcp.core.stages import require_archivable, require_one_production, require_stage
+from airflow_mcp.hooks.promotion import (
+    Promotion,
+    StageTransition,
+    check_promotion,
+    check_transition,
+    promote,
+    transition,
+)
+from airflow_mcp.links.mlflow import MlflowModelVersionLink
+from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, required_text, version_number
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class TransitionModelStageOperator(ModelControlOperator):
+    """Put a version into ``Staging``, ``Production``, ``Archived`` or ``None``, by moving aliases.
+
+    Production is a promotion, with everything that :class:`~airflow_mcp.operators.registry.PromoteModelOperator`
+    asks for; Staging is the alias ``challenger``. A retry after success changes nothing.
+
+    XCom: ``model_name``, ``version``, ``stage``, ``archived`` (versions that were archived by it), ``moved``.
+
+    :param model_name: registered model (templated).
+    :param version: version to move (templated).
+    :param stage: ``None``, ``Staging``, ``Production`` or ``Archived`` (templated).
+    :param archive_existing: archive the other versions of that stage, as MLflow's ``archive_existing_versions``; for
+        Staging and Production only. Production has one version, so there it must be true when there is a champion
+        (templated).
+    :param expected_champion: for Production: version that the gate compared with, or ``none``; needed (templated).
+    :param require_gate: for Production: refuse a version whose gate verdict is not ``passed``.
+    :param reason: why; recorded with the move (templated).
+    :param plan_only: check everything, say what would be moved, and skip (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "model_name",
+        "version",
+        "stage",
+        "archive_existing",
+        "expected_champion",
+        "reason",
+        "plan_only",
+    )
+    operator_extra_links = (MlflowModelVersionLink(),)
+    ui_color = "#cfe8d5"
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version: str,
+        stage: str,
+        archive_existing: bool | str = False,
+        expected_champion: str = "",
+        require_gate: bool = True,
+        reason: str = "",
+        plan_only: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.version = version
+        self.stage = stage
+        self.archive_existing = archive_existing
+        self.expected_champion = expected_champion
+        self.require_gate = require_gate
+        self.reason = reason
+        self.plan_only = plan_only
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Move the aliases, or find them moved.
+
+        :raises InvalidArgumentError: when an argument is wrong.
+        :raises AliasConflictError: when the champion is another one by now, or would leave Production without another
+            version to take its place; nothing is moved.
+        :raises GateRejectedError: for Production, when the version's gate verdict is not ``passed``.
+        :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+        """
+        name = required_text("model_name", self.model_name)
+        version = version_number("version", self.version)
+        stage = require_stage("stage", self.stage)
+        archive = flag("archive_existing", self.archive_existing)
+        require_archivable(stage, archive)
+        self.mlflow_model_version_url = self.hook.model_version_url(name, version)
+        moved = self._to_production if stage == "Production" else self._to_another
+        archived = moved(context, name, version, stage, archive)
+        return {
+            "model_name": name,
+            "version": version,
+            "stage": stage,
+            "archived": archived or [],
+            "moved": archived is not None,
+        }
+
+    def _to_production(
+        self, context: Context, name: str, version: str, stage: Stage, archive: bool
+    ) -> list[str] | None:
+        """Promote; give the versions that were archived by it, None when nothing was left to do."""
+        given = version_number("expected_champion", self.expected_champion, none_allowed=True)
+        expected = None if given == NO_CHAMPION else given
+        require_one_production(version, expected, archive_existing=archive)
+        promotion = Promotion(
+            self._order(context, "promote", {"model_name": name, "version": version}),
+            name,
+            version,
+            expected,
+            self.require_gate,
+        )
+        if flag("plan_only", self.plan_only):
+            check_promotion(self.hook, promotion)
+            self._skip(name, version, stage)
+        plan = promote(self.hook, promotion, log=self.log)
+        return None if plan.is_done else [plan.champion_before] if plan.champion_before else []
+
+    def _to_another(self, context: Context, name: str, version: str, stage: Stage, archive: bool) -> list[str] | None:
+        inputs = {"model_name": name, "version": version, "stage": stage, "archive_existing": archive}
+        wanted = StageTransition(self._order(context, "transition", inputs), name, version, stage, archive)
+        if flag("plan_only", self.plan_only):
+            check_transition(self.hook, wanted)
+            self._skip(name, version, stage)
+        plan = transition(self.hook, wanted, log=self.log)
+        return None if plan.is_done else [other for other in plan.archived if other != version]
+
+    def _order(self, context: Context, action: str, inputs: dict[str, Any]) -> MoveOrder:
+        key = identity(self.task_key(context), {"action": action, **inputs})
+        return MoveOrder(action, key, self.holder(context), self.reason)
+
+    def _skip(self, name: str, version: str, stage: Stage) -> None:
+        raise AirflowSkipException(f"plan only: version {version} of {name!r} would go to {stage}")
