@@ -22,6 +22,8 @@
         ├── GitRemoteError                   a Git remote does not answer
         │   └── GitAuthError                 it refuses the credentials, or wants some
         ├── ClaimUnavailableError            another move, or registration, of the same model is under way
+        ├── LedgerConflictError              somebody else wrote to a retrain ledger at the same time
+        ├── AirflowApiError                  Airflow's REST API does not answer, or refuses
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload did not do what it was started for
             ├── WorkloadFailedError          it ended with a non-zero exit code or by a signal
@@ -159,6 +161,26 @@ class GitAuthError(GitRemoteError):
 
 class ClaimUnavailableError(FailedError):
     """Another task moves the aliases, or registers the same model; nothing was changed and a retry may succeed."""
+
+
+class LedgerConflictError(FailedError):
+    """Somebody else wrote to the ledger of a model's retraining at the same time; a retry reads it anew."""
+
+
+class AirflowApiError(FailedError):
+    """Airflow's REST API does not answer, or refuses a request.
+
+    :param message: what was asked, what came back, what to do; never a credential.
+    :param status: HTTP status of the answer, or None when there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[AirflowApiError], tuple[str, int | None]]:
+        """Keep the status through pickling."""
+        return type(self), (str(self), self.status)
 
 
 class ClusterUnreachableError(FailedError):

@@ -1,0 +1,311 @@
+"""The ledger of one model's retraining: every decision follows from its entries, and can be made again from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from airflow_mcp.core.identity import fingerprint
+from airflow_mcp.core.retrain.decision import DAY, WEEK, RetrainFacts, decide_retrain, words_of
+from airflow_mcp.core.retrain.documents import (
+    CONCLUSIVE,
+    NOTE_LENGTH,
+    Action,
+    Answer,
+    Entry,
+    Ledger,
+    LedgerState,
+    Observation,
+    Training,
+    plain_document,
+    words,
+)
+from airflow_mcp.core.retrain.policy import RetrainPolicy
+from airflow_mcp.core.retrain.state import KEPT_TRAININGS, judged, observe
+
+MAX_BYTES = 48 * 1024
+"""Size of the ledger as JSON; Airflow's state store warns above 64 KiB."""
+MAX_ENTRIES = 60
+_POLICY: TypeAdapter[RetrainPolicy] = TypeAdapter(RetrainPolicy)
+
+
+class Decided(NamedTuple):
+    """A decision and the ledger that records it."""
+
+    ledger: Ledger
+    answer: Answer
+
+
+class Difference(NamedTuple):
+    """A recorded decision that today's rules would make in another way."""
+
+    seq: int
+    recorded: Answer
+    replayed: Answer
+
+
+# --- deciding --------------------------------------------------------------------------------------------------------
+
+
+def decide(ledger: Ledger, observation: Observation, policy: RetrainPolicy) -> Decided:
+    """Decide, and record what was known, by which policy, and the answer.
+
+    :param ledger: the ledger so far.
+    :param observation: what is known now.
+    :param policy: what counts.
+    """
+    before = state_of(ledger)
+    answer = answer_to(before, observation, policy, ledger.model_name, ledger.seq + 1)
+    return Decided(_append(ledger, observation, policy, answer), answer)
+
+
+def answer_to(
+    before: LedgerState, observation: Observation, policy: RetrainPolicy, model_name: str, seq: int
+) -> Answer:
+    """Answer without recording.
+
+    :param before: what follows from the entries so far.
+    :param observation: what is known now.
+    :param policy: what counts.
+    :param model_name: registered model.
+    :param seq: number that the entry of this decision has.
+    """
+    state = observe(before, seq, observation, policy)
+    made = decide_retrain(facts_of(state, observation, policy), policy)
+    action, run_id, explanation = _act(state, observation, model_name, made.retrain, made.explanation)
+    verdict = "not_now" if made.retrain and action == "adopt" else made.verdict
+    return Answer(
+        verdict=verdict,
+        action=action,
+        run_id=run_id,
+        reasons=tuple(map(words, made.reasons)),
+        objections=tuple(map(words, made.objections)),
+        unknowns=tuple(map(words, made.unknowns)),
+        explanation=words(explanation, 3000),
+    )
+
+
+def _act(
+    state: LedgerState, observation: Observation, model_name: str, retrain: bool, explanation: str
+) -> tuple[Action, str, str]:
+    """Say what is done about an answer, with which Dag run, and in which words."""
+    if not retrain:
+        return "none", "", explanation
+    run_id = next_run_id(state, observation, model_name)
+    if observation.next_run_exists:
+        note = f"Airflow has Dag run {run_id}, and the ledger does not: an update was lost, or somebody triggered it"
+        return "adopt", run_id, f"not now, because {note}; it is taken into the ledger (wanted: {explanation})"
+    return "trigger", run_id, explanation
+
+
+def next_run_id(state: LedgerState, observation: Observation, model_name: str) -> str:
+    """Name the Dag run that a new training would get: the same data never gets a second one while the first counts.
+
+    :param state: the state with the observation taken in.
+    :param observation: what is known now.
+    :param model_name: registered model.
+    """
+    tries = [each for each in state.trainings if each.data_hash == observation.data_hash]
+    return retrain_run_id(model_name, observation.data_version, observation.data_hash, len(tries) + 1)
+
+
+def retrain_run_id(model_name: str, data_version: str, data_hash: str, attempt: int = 1) -> str:
+    """Name the Dag run that retrains on one version of the data.
+
+    :param model_name: registered model.
+    :param data_version: version label, for people.
+    :param data_hash: hash of the data, for certainty.
+    :param attempt: counts the trainings on these data; more than one only when the earlier ones came to nothing.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model_name}__{data_version}")[:150]
+    again = f"__{attempt}" if attempt > 1 else ""
+    return f"retrain__{readable}__{fingerprint([model_name, data_version, data_hash])[:12]}{again}"
+
+
+def facts_of(state: LedgerState, observation: Observation, policy: RetrainPolicy) -> RetrainFacts:
+    """Put together what the decision is made from.
+
+    :param state: the state with the observation taken in.
+    :param observation: what is known now.
+    :param policy: what counts.
+    """
+    starts = [training.clock for training in state.trainings]
+    noticed = [] if state.noticed_clock is None else [state.noticed_clock]
+    return RetrainFacts(
+        data_version=observation.data_version,
+        drift=judged(state, policy),
+        pending_drift=_need_words(state),
+        has_champion=observation.has_champion,
+        champion_age=_champion_age(state, observation),
+        since_training=_since(state, max([*starts, *noticed], default=None)),
+        started_last_day=sum(state.clock - start < DAY.total_seconds() for start in starts),
+        started_last_week=sum(state.clock - start < WEEK.total_seconds() for start in starts),
+        rejected_in_a_row=state.rejected_in_a_row,
+        paused=_paused_words(state),
+        under_way=_under_way(state, observation),
+        data_concluded=_concluded(state, observation),
+        new_rows=_new(observation.rows, state.rows),
+        new_labels=_new(observation.labels, state.labels),
+    )
+
+
+def _since(state: LedgerState, clock: float | None) -> timedelta | None:
+    return None if clock is None else timedelta(seconds=state.clock - clock)
+
+
+def _champion_age(state: LedgerState, observation: Observation) -> timedelta | None:
+    """Age since registration, or since a challenger lost; None when the registration is in the future."""
+    if observation.champion_since is None:
+        return None
+    registered = observation.at - observation.champion_since
+    confirmed = _since(state, state.concluded_clock)
+    if registered < timedelta(0):
+        return None
+    return registered if confirmed is None else min(registered, confirmed)
+
+
+def _need_words(state: LedgerState) -> str:
+    need = state.need
+    if need is None:
+        return ""
+    often = f", asked for {need.times} times since {need.since.isoformat(timespec='minutes')}" if need.times > 1 else ""
+    return f"the data drifted (version {need.data_version}{often})"
+
+
+def _paused_words(state: LedgerState) -> str:
+    pause = state.paused
+    if pause is None:
+        return ""
+    why = f": {pause.reason}" if pause.reason else ""
+    return f"{pause.by} paused it at {pause.at.isoformat(timespec='minutes')}{why}"
+
+
+def _under_way(state: LedgerState, observation: Observation) -> str:
+    training, run = state.open_training, observation.open_run
+    if training is not None:
+        doing = run.state if run else "not known to be over"
+        return f"training {training.run_id} is {doing}, asked for {words_of(_age(state, training))} ago"
+    if observation.other_runs:
+        return f"Dag {observation.dag_id} has {observation.other_runs} runs queued or running"
+    return ""
+
+
+def _age(state: LedgerState, training: Training) -> timedelta:
+    return timedelta(seconds=state.clock - training.clock)
+
+
+def _concluded(state: LedgerState, observation: Observation) -> str:
+    for training in reversed(state.trainings):
+        if training.data_hash == observation.data_hash and training.outcome in (*CONCLUSIVE, "inconclusive"):
+            return f"{training.outcome}, {training.run_id}"
+    return observation.data_concluded
+
+
+def _new(count: int | None, before: int | None) -> int | None:
+    """How many came in since; None when it is not known, or a count that should only grow has shrunk."""
+    if count is None or (before is not None and count < before):
+        return None
+    return count - (before or 0)
+
+
+# --- recording -------------------------------------------------------------------------------------------------------
+
+
+def state_of(ledger: Ledger) -> LedgerState:
+    """Work out what follows from all entries.
+
+    :param ledger: the ledger.
+    """
+    state = ledger.base
+    for entry in ledger.entries:
+        state = _apply(state, entry, _policy(ledger, entry))
+    return state
+
+
+def replay(ledger: Ledger) -> list[Difference]:
+    """Make every recorded decision again, from what was known then.
+
+    :param ledger: the ledger.
+    :return: those that come out in another way; none unless the ledger was edited or the rules changed since.
+    """
+    found, state = [], ledger.base
+    for entry in ledger.entries:
+        policy = _policy(ledger, entry)
+        again = answer_to(state, entry.observation, policy, ledger.model_name, entry.seq)
+        if again != entry.answer:
+            found.append(Difference(entry.seq, entry.answer, again))
+        state = _apply(state, entry, policy)
+    return found
+
+
+def size_of(ledger: Ledger) -> int:
+    """Give the size in bytes, as Airflow counts it.
+
+    :param ledger: the ledger.
+    """
+    return len(json.dumps(plain_document(ledger)))
+
+
+def _apply(state: LedgerState, entry: Entry, policy: RetrainPolicy) -> LedgerState:
+    return _carry_out(observe(state, entry.seq, entry.observation, policy), entry)
+
+
+def _carry_out(state: LedgerState, entry: Entry) -> LedgerState:
+    """Take in what was done about the answer."""
+    answer, seen = entry.answer, entry.observation
+    if answer.action not in ("trigger", "adopt"):
+        return state
+    training = Training(
+        dag_id=seen.dag_id,
+        run_id=answer.run_id,
+        seq=entry.seq,
+        at=seen.at,
+        clock=state.clock,
+        data_version=seen.data_version,
+        data_hash=seen.data_hash,
+        reason=words("; ".join(answer.reasons), NOTE_LENGTH),
+        rows=seen.rows,
+        labels=seen.labels,
+        seen=answer.action == "adopt",
+    )
+    return state.model_copy(update={"trainings": (*state.trainings, training)[-KEPT_TRAININGS:]})
+
+
+def _append(ledger: Ledger, observation: Observation, policy: RetrainPolicy, answer: Answer) -> Ledger:
+    values: dict[str, Any] = _POLICY.dump_python(policy, mode="json")
+    key = fingerprint(values)[:12]
+    entry = Entry(seq=ledger.seq + 1, policy=key, observation=observation, answer=answer)
+    grown = ledger.model_copy(
+        update={"policies": {**ledger.policies, key: values}, "entries": (*ledger.entries, entry)}
+    )
+    for smaller in _foldings(grown):
+        if len(smaller.entries) <= MAX_ENTRIES and size_of(smaller) <= MAX_BYTES:
+            return smaller
+        grown = smaller
+    return grown
+
+
+def _foldings(ledger: Ledger) -> Iterator[Ledger]:
+    """Give the ledger, then with its oldest entry folded into the base, and so on until one entry is left."""
+    yield ledger
+    while len(ledger.entries) > 1:
+        oldest, *kept = ledger.entries
+        used = {entry.policy for entry in kept}
+        ledger = ledger.model_copy(
+            update={
+                "base": _apply(ledger.base, oldest, _policy(ledger, oldest)),
+                "base_seq": oldest.seq,
+                "policies": {key: values for key, values in ledger.policies.items() if key in used},
+                "entries": tuple(kept),
+            }
+        )
+        yield ledger
+
+
+def _policy(ledger: Ledger, entry: Entry) -> RetrainPolicy:
+    return _POLICY.validate_python(ledger.policies[entry.policy])

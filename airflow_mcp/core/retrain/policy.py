@@ -1,0 +1,84 @@
+"""What asks for a retrain, and how often there may be one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from airflow_mcp.exceptions import InvalidArgumentError
+
+MAX_WINDOWS = 20
+"""Most windows that a policy can look at; the ledger keeps a few more."""
+MAX_BUDGET = 20
+"""Greatest budget; the ledger keeps as many trainings."""
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """Reasons that count, and what stands against them. None switches a rule off."""
+
+    on_drift: bool = True
+    violations: int = 1
+    """Drift is a reason when this many of the last ``windows`` windows drifted, the newest among them."""
+    windows: int = 1
+    label_delay: timedelta = timedelta(0)
+    """A verdict counts only if it was given this long after the end of its window, when its labels were in."""
+    max_model_age: timedelta | None = None
+    """Retrain when the champion is older than this, counted from its registration or the last challenger it beat."""
+    retrain_every: timedelta | None = None
+    """Retrain when the latest training started longer ago than this."""
+    cooldown: timedelta = timedelta(hours=6)
+    """Not again within this time after the latest training started."""
+    daily_budget: int | None = 4
+    """Most retrains that are triggered within any 24 hours."""
+    weekly_budget: int | None = 14
+    """Most retrains that are triggered within any 7 days."""
+    max_rejections: int | None = 3
+    """After this many rejected challengers in a row nothing is triggered until a person resumes."""
+    min_new_rows: int | None = None
+    """Fewer new rows since the last training than this: not yet."""
+    min_new_labels: int | None = None
+    """Fewer new labels since the last training than this: not yet."""
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that could never retrain, and values that mean nothing; list every problem."""
+        problems = [*self._wrong_times(), *self._wrong_numbers()]
+        if not (self.on_drift or self.max_model_age or self.retrain_every):
+            problems.append(
+                "the retrain policy has no reason to retrain: set on_drift=True, max_model_age or retrain_every"
+            )
+        if problems:
+            raise InvalidArgumentError("; ".join(problems))
+
+    def _wrong_times(self) -> list[str]:
+        problems = []
+        for name in ("max_model_age", "retrain_every"):
+            value = getattr(self, name)
+            if value is not None and value <= timedelta(0):
+                problems.append(f"{name} is {value!r}; allowed: a time above zero")
+        for name in ("cooldown", "label_delay"):
+            value = getattr(self, name)
+            if value < timedelta(0):
+                problems.append(f"{name} is {value!r}; allowed: zero or a time above zero")
+        return problems
+
+    def _wrong_numbers(self) -> list[str]:
+        limits = {
+            "violations": self.windows,
+            "windows": MAX_WINDOWS,
+            "daily_budget": MAX_BUDGET,
+            "weekly_budget": MAX_BUDGET,
+            "max_rejections": None,
+            "min_new_rows": None,
+            "min_new_labels": None,
+        }
+        problems = []
+        for name, most in limits.items():
+            value = getattr(self, name)
+            if value is None and name not in ("violations", "windows"):
+                continue
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or value < 1 or (most is not None and value > most):
+                allowed = "a whole number from 1" + ("" if most is None else f" to {most}")
+                problems.append(f"{name} is {value!r}; allowed: {allowed}")
+        return problems

@@ -1,0 +1,207 @@
+"""How the state of a ledger changes with what is observed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_mcp.core.retrain.decision import DriftJudgement, WindowFact, judge_windows
+from airflow_mcp.core.retrain.documents import (
+    CONCLUSIVE,
+    Control,
+    DriftNeed,
+    LedgerState,
+    Observation,
+    Outcome,
+    Report,
+    Training,
+    Window,
+)
+from airflow_mcp.core.retrain.policy import MAX_BUDGET, MAX_WINDOWS, RetrainPolicy
+
+KEPT_WINDOWS, KEPT_TRAININGS = MAX_WINDOWS + 5, MAX_BUDGET
+
+
+def observe(state: LedgerState, seq: int, seen: Observation, policy: RetrainPolicy) -> LedgerState:
+    """Take in what one decision is made from: the time, how trainings ended, what people did, and a window.
+
+    :param state: the state before.
+    :param seq: number of the entry.
+    :param seen: what is known now.
+    :param policy: what counts.
+    """
+    state = take_in(state, seen, policy)
+    state = _settle(state, seen, policy)
+    state = _notice_training(state, seen)
+    state = _judge_window(state, seq, seen, policy)
+    return _ask(state, seen, policy)
+
+
+def take_in(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
+    """Take in the time, reports and controls; what Airflow has to be asked about is known afterwards.
+
+    :param state: the state before.
+    :param seen: what is known now.
+    :param policy: what counts.
+    """
+    state = _tick(state, seen.at.timestamp())
+    for report in seen.reports:
+        state = _report(state, report, policy)
+    for control in seen.controls:  # in their own order: the clocks of people and workers need not agree
+        state = _control(state, control)
+    return state
+
+
+def judged(state: LedgerState, policy: RetrainPolicy) -> DriftJudgement:
+    """Say what the windows say together.
+
+    :param state: the state.
+    :param policy: says how many of how many, and when a verdict counts.
+    """
+    facts = [
+        WindowFact(each.verdict, _is_mature(each.end, each.judged_at, policy), each.answered) for each in state.windows
+    ]
+    return judge_windows(facts, policy)
+
+
+def _is_mature(end: datetime, judged_at: datetime, policy: RetrainPolicy) -> bool:
+    """Whether a verdict was given when the labels of its window were in; without a delay it always was."""
+    return not policy.label_delay or judged_at - end >= policy.label_delay
+
+
+def _tick(state: LedgerState, wall: float) -> LedgerState:
+    """Move ledger time on with the clock on the wall; where that was set back, go on from where we were."""
+    clock = wall + state.clock_offset
+    if clock >= state.clock:
+        return _with(state, clock=clock)
+    return _with(state, clock_offset=state.clock - wall, windows=_set_back(state.windows, wall))
+
+
+def _set_back(windows: tuple[Window, ...], wall: float) -> tuple[Window, ...]:
+    """Date windows back that were judged by a clock that was ahead; else none would ever be newer than they are."""
+    moved = []
+    for window in windows:
+        ahead = timedelta(seconds=max(0.0, window.judged_at.timestamp() - wall))
+        dates = {"judged_at": window.judged_at - ahead, "end": window.end - ahead} if ahead else {}
+        moved.append(window.model_copy(update=dates))
+    return _in_order(moved)
+
+
+def _control(state: LedgerState, control: Control) -> LedgerState:
+    seen = max(state.controls_seen, control.seq)
+    if control.action == "pause":
+        return _with(state, paused=control, controls_seen=seen)
+    return _with(state, paused=None, rejected_in_a_row=0, controls_seen=seen)
+
+
+def _report(state: LedgerState, report: Report, policy: RetrainPolicy) -> LedgerState:
+    state = _with(state, reports_seen=max(state.reports_seen, report.seq))
+    known = [each for each in state.trainings if (each.dag_id, each.run_id) == (report.dag_id, report.run_id)]
+    if known and known[0].outcome == report.outcome:
+        return state
+    return _end(state, known[0] if known else None, report.outcome, report.detail, report.data_hash, policy)
+
+
+def _settle(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
+    """Take in what Airflow says about the open training."""
+    training, run = state.open_training, seen.open_run
+    if training is None or run is None or run.run_id != training.run_id:
+        return state
+    if run.state in ("queued", "running"):
+        return _replace(state, training, seen=True)
+    if run.state == "missing" and not training.seen and run.outcome is None:
+        return _with(state, trainings=state.trainings[:-1])  # the task was killed before it could trigger it
+    ended: Outcome = run.outcome or ("vanished" if run.state == "missing" else "failed")
+    return _end(state, training, ended, run.detail, training.data_hash, policy)
+
+
+def _end(
+    state: LedgerState, training: Training | None, outcome: Outcome, detail: str, data_hash: str, policy: RetrainPolicy
+) -> LedgerState:
+    """Record how a training ended, and what it answers."""
+    if training is not None:
+        state = _replace(state, training, outcome=outcome, detail=detail, seen=True)
+    if outcome not in CONCLUSIVE:
+        return state
+    state = _with(state, concluded_clock=state.clock, rejected_in_a_row=_streak(state, outcome, policy))
+    if training is not None:
+        state = _with(state, rows=training.rows, labels=training.labels)
+    return _answered(state, -1 if training is None else training.seq, data_hash)
+
+
+def _streak(state: LedgerState, outcome: Outcome, policy: RetrainPolicy) -> int:
+    """Count rejections in a row; once they are too many, only a person starts the count again."""
+    if outcome == "rejected":
+        return state.rejected_in_a_row + 1
+    is_stopped = policy.max_rejections is not None and state.rejected_in_a_row >= policy.max_rejections
+    return state.rejected_in_a_row if is_stopped else 0
+
+
+def _answered(state: LedgerState, seq: int, data_hash: str) -> LedgerState:
+    """Mark what a training has answered: all that was known when it was asked for, and all about the same data."""
+    if data_hash:
+        seq = max([seq, *(window.seq for window in state.windows if window.data_hash == data_hash)])
+    windows = tuple(
+        window.model_copy(update={"answered": True}) if window.seq <= seq else window for window in state.windows
+    )
+    keeps = state.need is not None and state.need.seq > seq
+    return _with(state, windows=windows, need=state.need if keeps else None)
+
+
+def _notice_training(state: LedgerState, seen: Observation) -> LedgerState:
+    """Place the latest training of any kind on ledger time, when it is seen for the first time."""
+    if not seen.latest_training or seen.latest_training == state.noticed:
+        return state
+    started = seen.latest_training_at
+    ago = 0.0 if started is None else max(0.0, (seen.at - started).total_seconds())
+    return _with(state, noticed=seen.latest_training, noticed_clock=state.clock - ago)
+
+
+def _judge_window(state: LedgerState, seq: int, seen: Observation, policy: RetrainPolicy) -> LedgerState:
+    """Take in a verdict on a window; the same verdict once more changes nothing."""
+    given = seen.window
+    if given is None:
+        return state
+    before = next((window for window in state.windows if window.name == given.name), None)
+    end = given.end or (before.end if before else seen.at)
+    if before is not None:
+        was_mature = _is_mature(before.end, before.judged_at, policy)
+        if was_mature and (before.verdict == given.verdict or not _is_mature(end, seen.at, policy)):
+            return state
+    window = Window(
+        name=given.name, verdict=given.verdict, end=end, judged_at=seen.at, data_hash=seen.data_hash, seq=seq
+    )
+    others = [each for each in state.windows if each.name != given.name]
+    return _with(state, windows=_in_order([*others, window])[-KEPT_WINDOWS:])
+
+
+def _in_order(windows: list[Window]) -> tuple[Window, ...]:
+    return tuple(sorted(windows, key=lambda each: (each.end, each.seq)))
+
+
+def _ask(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
+    """Remember drift until a training has answered it; the same reason is asked for once, however often it comes."""
+    judgement = judged(state, policy)
+    if not policy.on_drift or judgement.answer != "violated":
+        return state
+    seq = max(state.windows[at].seq for at in judgement.violating)
+    need = state.need
+    if need is not None and seq <= need.seq:
+        return state
+    asked = DriftNeed(
+        since=need.since if need else seen.at,
+        seq=seq,
+        times=need.times + 1 if need else 1,
+        data_version=seen.data_version,
+        data_hash=seen.data_hash,
+    )
+    return _with(state, need=asked)
+
+
+def _replace(state: LedgerState, training: Training, **changes: Any) -> LedgerState:
+    changed = training.model_copy(update=changes)
+    return _with(state, trainings=tuple(changed if each is training else each for each in state.trainings))
+
+
+def _with(state: LedgerState, **changes: Any) -> LedgerState:
+    return state.model_copy(update=changes)
