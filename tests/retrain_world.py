@@ -64,6 +64,16 @@ class Need:
     data: int
 
 
+class InMemoryLedger(RetrainLedger):
+    """Keeps documents without writing them as JSON and reading them back."""
+
+    def _read(self, model: Any, key: str) -> Any:
+        return self.store.get(key) or model(model_name=self.model_name), ""
+
+    def _write(self, key: str, document: Any, read: str) -> None:
+        self.store.set(key, document)
+
+
 @dataclass
 class World:
     """One simulated month.
@@ -71,7 +81,9 @@ class World:
     :param seed: everything random follows from it.
     :param events: drift verdicts that arrive.
     :param days: length of the busy time; a quiet time follows, in which what is needed must get done.
-    :param jumps: whether clocks jump, and how far at most, in days, back and forth.
+    :param jumps: how far clocks jump at most, in days, back and forth.
+    :param kills: chance that a task is killed before, and after, each of its writes.
+    :param as_json: whether documents are stored as JSON; False is quicker.
     """
 
     seed: int
@@ -79,16 +91,19 @@ class World:
     days: int = 30
     jumps: float = 3.0
     kills: float = 0.05
+    as_json: bool = True
     now: float = 0.0
     skew: float = 0.0
     jumped_ahead: float = 0.0
     documents: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, TrainingRun] = field(default_factory=dict)
     needs: list[Need] = field(default_factory=list)
+    newest: tuple[float, str] = (0.0, "")
     windows: dict[str, tuple[float, str]] = field(default_factory=dict)
     triggers: list[tuple[float, float]] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
     killed: int = 0
+    needed: int = 0
     paused: bool = False
     is_stopped: bool = False
 
@@ -96,7 +111,7 @@ class World:
         self.random = random.Random(self.seed)
         self._numbers = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self.ledger = RetrainLedger(self, "churn")
+        self.ledger = (RetrainLedger if self.as_json else InMemoryLedger)(self, "churn")
 
     # --- time ------------------------------------------------------------------------------------------------------
     def at(self, time: float, act: Callable[[], None]) -> None:
@@ -215,9 +230,10 @@ class World:
     def _check_answer(self, answer: Answer) -> None:
         self.answers[answer.verdict] = self.answers.get(answer.verdict, 0) + 1
         self.is_stopped = any("a person has to resume" in each for each in answer.objections)
-        waiting = [need for need in self.needs if not self._is_answered(need)]
-        if answer.verdict == "not_needed" and waiting:
-            raise RuleBroken(f"a needed retrain was lost: {waiting[0]}")
+        if answer.verdict == "not_needed":
+            self._forget_answered()
+            if self.needs:
+                raise RuleBroken(f"a needed retrain was lost: {self.needs[0]}")
 
     def _book(self, given: tuple[str, float, str] | None) -> None:
         """Note a verdict that is in the ledger now, by the plain rule: the newest window drifted."""
@@ -226,16 +242,16 @@ class World:
         name, end, verdict = given
         changed = name not in self.windows or self.windows[name][1] != verdict
         self.windows[name] = (end, verdict)
-        newest = max(self.windows, key=lambda each: (self.windows[each][0], each))
-        if changed and newest == name and verdict == "drifted":
+        self.newest = max(self.newest, (end, name))
+        if changed and self.newest == (end, name) and verdict == "drifted":
             self.needs.append(Need(self.now, self.data))
+            self.needed += 1
 
-    def _is_answered(self, need: Need) -> bool:
-        return any(
-            run.outcome in CONCLUSIVE
-            and ((run.from_ledger and run.asked >= need.recorded) or run.data >= need.data)
-            for run in self.runs.values()
-        )
+    def _forget_answered(self) -> None:
+        judged = [run for run in self.runs.values() if run.outcome in CONCLUSIVE]
+        asked = max((run.asked for run in judged if run.from_ledger), default=-1.0)
+        data = max((run.data for run in judged), default=-1)
+        self.needs = [need for need in self.needs if need.recorded > asked and need.data > data]
 
     # --- Airflow ------------------------------------------------------------------------------------------------------
     def _active(self) -> list[TrainingRun]:
@@ -315,9 +331,9 @@ class World:
 
     # --- the end --------------------------------------------------------------------------------------------------------
     def end(self) -> None:
-        lost = [need for need in self.needs if not self._is_answered(need)]
-        if lost:
-            raise RuleBroken(f"a needed retrain was lost: {len(lost)} needs, the first {lost[0]}")
+        self._forget_answered()
+        if self.needs:
+            raise RuleBroken(f"a needed retrain was lost: {len(self.needs)} needs, the first {self.needs[0]}")
         ledger = self.ledger.ledger()
         state = ledgers.state_of(ledger)
         if state.need is not None:

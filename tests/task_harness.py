@@ -26,6 +26,10 @@ class FakeSupervisor:
     variables: Mapping[str, str] = field(default_factory=dict)
     xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
     existing_dag_runs: set[tuple[str, str]] = field(default_factory=set)
+    dag_run_states: dict[tuple[str, str], str] = field(default_factory=dict)
+    """State of a Dag run that is in ``existing_dag_runs``; ``queued`` when it is not here."""
+    task_states: dict[str, str] = field(default_factory=dict)
+    """States of the other tasks of the Dag run that a task asks about."""
     task_state: dict[str, Any] = field(default_factory=dict)
     """Task state store, as the tries of one task share it."""
     asset_state: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -103,6 +107,28 @@ class FakeSupervisor:
         from airflow.sdk.execution_time.comms import InactiveAssetsResult
 
         return InactiveAssetsResult(inactive_assets=[])
+
+    def _on_GetDRCount(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import DRCount
+
+        found = [
+            key
+            for key in self.existing_dag_runs
+            if key[0] == message.dag_id
+            and (not message.run_ids or key[1] in message.run_ids)
+            and (not message.states or self.dag_run_states.get(key, "queued") in message.states)
+        ]
+        return DRCount(count=len(found))
+
+    def _on_GetDagRunState(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import DagRunStateResult
+
+        return DagRunStateResult(state=self.dag_run_states.get((message.dag_id, message.run_id), "queued"))
+
+    def _on_GetTaskStates(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import TaskStatesResult
+
+        return TaskStatesResult(task_states={run_id: dict(self.task_states) for run_id in message.run_ids or ()})
 
     def _on_TriggerDagRun(self, message: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType

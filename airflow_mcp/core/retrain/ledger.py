@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from airflow_mcp.core.identity import fingerprint
+from airflow_mcp.core.identity import canonical_json, fingerprint
 from airflow_mcp.core.retrain.decision import DAY, WEEK, RetrainFacts, decide_retrain, words_of
 from airflow_mcp.core.retrain.documents import (
     CONCLUSIVE,
@@ -277,8 +278,7 @@ def _carry_out(state: LedgerState, entry: Entry) -> LedgerState:
 
 
 def _append(ledger: Ledger, observation: Observation, policy: RetrainPolicy, answer: Answer) -> Ledger:
-    values: dict[str, Any] = _POLICY.dump_python(policy, mode="json")
-    key = fingerprint(values)[:12]
+    key, values = _policy_values(policy)
     entry = Entry(seq=ledger.seq + 1, policy=key, observation=observation, answer=answer)
     grown = ledger.model_copy(
         update={"policies": {**ledger.policies, key: values}, "entries": (*ledger.entries, entry)}
@@ -308,4 +308,15 @@ def _foldings(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def _policy(ledger: Ledger, entry: Entry) -> RetrainPolicy:
-    return _POLICY.validate_python(ledger.policies[entry.policy])
+    return _read_policy(canonical_json(ledger.policies[entry.policy]))
+
+
+@lru_cache(maxsize=64)
+def _read_policy(text: str) -> RetrainPolicy:
+    return _POLICY.validate_json(text)
+
+
+@lru_cache(maxsize=64)
+def _policy_values(policy: RetrainPolicy) -> tuple[str, dict[str, Any]]:
+    values = _POLICY.dump_python(policy, mode="json")
+    return fingerprint(values)[:12], values
