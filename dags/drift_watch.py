@@ -1,6 +1,7 @@
 """Every night, before the retrain: has the data moved away from what the champion was trained on?
 
-If it has, the retrain is triggered with the reason, once for each version of the data.
+If it has, the retrain is triggered with the reason, once for each version of the data; the ledger says what was decided
+and why (airflow-mcp retrain status breast_cancer).
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ with DAG(
         drift_verdict=drift_check.output["verdict"],
         max_model_age=timedelta(days=30),
         cooldown="PT{{ params.cooldown_hours }}H",
+        daily_budget=2,
+        max_rejections=3,  # then a person looks, and resumes it
     )
     # [END howto_retrain_trigger]
 

@@ -14,6 +14,7 @@ from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
+from airflow_mcp.operators.retrain import RetrainOutcomeOperator
 from airflow_mcp.operators.training import TrainModelOperator
 
 MODEL = "breast_cancer"
@@ -118,5 +119,12 @@ with DAG(
         reason="{{ params.reason or '' }}",
     )
     # [END howto_promote_model]
+    # [START howto_retrain_outcome]
+    outcome = RetrainOutcomeOperator(
+        task_id="outcome",
+        model_name=MODEL,
+        run_id="{{ ti.xcom_pull(task_ids='train', key='run_id') or '' }}",
+    )
+    # [END howto_retrain_outcome]
 
-    pin_data >> train >> evaluate >> gate >> register >> promote
+    pin_data >> train >> evaluate >> gate >> register >> promote >> outcome

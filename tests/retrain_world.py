@@ -1,6 +1,6 @@
 """A month in the life of one model, simulated: drift in bursts, clocks that jump, tasks that are killed anywhere.
 
-The world keeps its own books, from what really happened, and raises :class:`RuleBroken` when a rule is broken. It knows
+The world keeps its own books, from what really happened, and raises :class:`RuleBrokenError` when a rule is broken. It knows
 nothing of how the ledger decides.
 """
 
@@ -34,7 +34,7 @@ POLICY = RetrainPolicy(cooldown=dt.timedelta(hours=3), daily_budget=3, weekly_bu
 DAG_ID = "train"
 
 
-class RuleBroken(AssertionError):
+class RuleBrokenError(AssertionError):
     """Something happened that must never happen."""
 
 
@@ -113,7 +113,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self.ledger = (RetrainLedger if self.as_json else InMemoryLedger)(self, "churn")
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------------------
     def at(self, time: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (time, next(self._numbers), act))
 
@@ -168,7 +168,7 @@ class World:
         """Number of the newest version of the data."""
         return int(self.now // (10 * HOUR))
 
-    # --- the store, and being killed ---------------------------------------------------------------------------------
+    # --- the store, and being killed ------------------------------------------------------------------------
     def _maybe_killed(self) -> None:
         if self.random.random() < self.kills:
             self.killed += 1
@@ -182,7 +182,7 @@ class World:
         self.documents[key] = value
         self._maybe_killed()
 
-    # --- the deciding task --------------------------------------------------------------------------------------------
+    # --- the deciding task ----------------------------------------------------------------------------------
     def _deciding(self, given: tuple[str, float, str]) -> Callable[[], None]:
         return lambda: self._decide(given, 2)
 
@@ -233,7 +233,7 @@ class World:
         if answer.verdict == "not_needed":
             self._forget_answered()
             if self.needs:
-                raise RuleBroken(f"a needed retrain was lost: {self.needs[0]}")
+                raise RuleBrokenError(f"a needed retrain was lost: {self.needs[0]}")
 
     def _book(self, given: tuple[str, float, str] | None) -> None:
         """Note a verdict that is in the ledger now, by the plain rule: the newest window drifted."""
@@ -253,7 +253,7 @@ class World:
         data = max((run.data for run in judged), default=-1)
         self.needs = [need for need in self.needs if need.recorded > asked and need.data > data]
 
-    # --- Airflow ------------------------------------------------------------------------------------------------------
+    # --- Airflow --------------------------------------------------------------------------------------------
     def _active(self) -> list[TrainingRun]:
         return [run for run in self.runs.values() if run.state in ("queued", "running") and not run.is_deleted]
 
@@ -274,20 +274,20 @@ class World:
         if self.has_run(answer.run_id):
             return  # Airflow refuses it
         if self._active():
-            raise RuleBroken(f"two at once: {answer.run_id} beside {self._active()[0].run_id}")
+            raise RuleBrokenError(f"two at once: {answer.run_id} beside {self._active()[0].run_id}")
         if self.paused:
-            raise RuleBroken(f"{answer.run_id} was triggered while it is paused")
+            raise RuleBrokenError(f"{answer.run_id} was triggered while it is paused")
         self.triggers.append((self.now, self.now + self.jumped_ahead))
         for budget, span in ((POLICY.daily_budget, DAY), (POLICY.weekly_budget, 7 * DAY)):
             within = sum(self.triggers[-1][1] - ahead < span for _, ahead in self.triggers)
             if within > (budget or 0):
-                raise RuleBroken(f"over budget: {within} within {span / DAY:g} days (budget {budget})")
+                raise RuleBrokenError(f"over budget: {within} within {span / DAY:g} days (budget {budget})")
         self._queue_run(answer.run_id, from_ledger=True)
 
     def _queue_run(self, run_id: str, *, from_ledger: bool = False) -> None:
         run = TrainingRun(run_id, self.data, self.now, from_ledger)
         if from_ledger and self._concluded(self.data):
-            raise RuleBroken(f"{run_id} trains on data that have been trained on")
+            raise RuleBrokenError(f"{run_id} trains on data that have been trained on")
         self.runs[run_id] = run
         self._start_next()
 
@@ -322,25 +322,25 @@ class World:
             if retries:
                 self._report(run, retries - 1)
 
-    # --- people ---------------------------------------------------------------------------------------------------------
+    # --- people ---------------------------------------------------------------------------------------------
     def _control(self, action: str) -> None:
         kills, self.kills = self.kills, 0.0
         self.ledger.control(action, "ann", self.wall(), "by the simulation")
         self.kills = kills
         self.paused = action == "pause"
 
-    # --- the end --------------------------------------------------------------------------------------------------------
+    # --- the end --------------------------------------------------------------------------------------------
     def end(self) -> None:
         self._forget_answered()
         if self.needs:
-            raise RuleBroken(f"a needed retrain was lost: {len(self.needs)} needs, the first {self.needs[0]}")
+            raise RuleBrokenError(f"a needed retrain was lost: {len(self.needs)} needs, the first {self.needs[0]}")
         ledger = self.ledger.ledger()
         state = ledgers.state_of(ledger)
         if state.need is not None:
-            raise RuleBroken(f"the ledger waits for what is done: {state.need}")
+            raise RuleBrokenError(f"the ledger waits for what is done: {state.need}")
         differs = ledgers.replay(ledger)
         if differs:
-            raise RuleBroken(f"the ledger does not replay: {differs[0]}")
+            raise RuleBrokenError(f"the ledger does not replay: {differs[0]}")
 
 
 def _hash(data: int) -> str:

@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, str] = {
     "version": "print the version",
     "status": "which version is the champion, why, and how to go back",
     "registry": "history of a model's champion, who moved it and when; stages, and the way from them to aliases",
+    "retrain": "why a model is, or is not, retrained; pause and resume it",
     "doctor": "what is wrong with MLflow, cluster and image, and what to do",
     "pods": "pods of workloads, and which of them are left over",
     "init": "begin a project: pipeline file, training script and test",
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     :param arguments: arguments; None takes those of the process.
-    :return: exit code: 0 done, 1 MLflow or the cluster could not be asked, or a file is not valid, 2 the call is wrong.
+    :return: exit code: 0 done, 1 MLflow, Airflow or the cluster could not be asked, or a file is not valid, 2 the call
+        is wrong.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser(given[0] if given else "").parse_args(given)

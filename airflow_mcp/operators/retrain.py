@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
-from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,16 +20,15 @@ from airflow_mcp.core.retrain.documents import (
     Outcome,
     WindowVerdict,
     label,
-    ledger_name,
     words,
 )
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.aliases import champion_of
-from airflow_mcp.hooks.retrain import RetrainLedger
 from airflow_mcp.hooks.trainings import Trainings
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import ModelControlOperator, choice, now, required_text
+from airflow_mcp.operators.base import choice, now, required_text
+from airflow_mcp.operators.ledger import LedgerOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,36 +36,6 @@ if TYPE_CHECKING:
 _OWN_CONF = ("reason", "data_version")
 _ACTIVE = ["queued", "running"]
 ON_UNDECIDED = ("skip", "fail")
-
-
-class LedgerOperator(ModelControlOperator):
-    """Base of the operators that write to the ledger of a model's retraining.
-
-    :param model_name: registered model.
-    :param ledger: asset whose state store holds the ledger; None names it after the model.
-    """
-
-    def __init__(
-        self, *, model_name: str, ledger: Asset | None = None, inlets: Sequence[Any] = (), **kwargs: Any
-    ) -> None:
-        if ledger is None and "{{" in model_name:
-            raise InvalidArgumentError(
-                f"model_name is the template {model_name!r}, and the ledger is named after the model when the Dag is "
-                "parsed; say ledger=Asset('retrain/<model>')"
-            )
-        self.ledger = Asset(ledger_name(model_name)) if ledger is None else ledger
-        super().__init__(inlets=[*inlets, self.ledger], **kwargs)
-        self.model_name = model_name
-
-    def open_ledger(self, context: Context) -> RetrainLedger:
-        """Give the ledger in Airflow's state store."""
-        store = context["asset_state_store"][self.ledger]
-        return RetrainLedger(store, required_text("model_name", self.model_name))
-
-    def who(self, context: Context) -> str:
-        """Name Dag, task and Dag run for the ledger."""
-        key = self.task_key(context)
-        return words(f"{key.dag_id}.{key.task_id} {key.dag_run_id}")
 
 
 class RetrainTriggerOperator(LedgerOperator):
@@ -167,8 +135,7 @@ class RetrainTriggerOperator(LedgerOperator):
         self.window = window
         self.window_end = window_end
         self.on_drift = on_drift
-        self.violations = violations
-        self.windows = windows
+        self.violations, self.windows = violations, windows
         self.label_delay = label_delay
         self.max_model_age = max_model_age
         self.retrain_every = retrain_every

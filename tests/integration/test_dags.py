@@ -122,6 +122,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "gate": "EvaluationGateOperator",
             "register": "RegisterModelOperator",
             "promote": "PromoteModelOperator",
+            "outcome": "RetrainOutcomeOperator",
         },
         "edges": {
             "pin_data": {"train", "evaluate"},
@@ -129,7 +130,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "evaluate": {"gate"},
             "gate": {"register", "promote"},
             "register": {"promote"},
-            "promote": set(),
+            "promote": {"outcome"},
+            "outcome": set(),
         },
         "params": {"data_version": "latest", "force": False, "dry_run": False, "reason": None},
     },
@@ -292,7 +294,7 @@ def test_a_night_ends_with_a_champion_and_the_next_one_is_skipped(night: Any, wo
 
     state, states = night("nightly_retrain", {})
     assert state == "success"
-    assert states == {"pin_data": "success"} | dict.fromkeys(
+    assert states == {"pin_data": "success", "outcome": "success"} | dict.fromkeys(
         ["train", "evaluate", "gate", "register", "promote"], "skipped"
     )
     assert world.hook.get_registered_model("breast_cancer").aliases == {"champion": "1"}

@@ -1,25 +1,31 @@
-"""RetrainTriggerOperator against a real MLflow server: reasons, objections, and one Dag run per version of the data."""
+"""The operators of retraining on a real MLflow server: reasons, objections, outcomes, one Dag run per version of data."""
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 
 from airflow_mcp.core import contract
-from airflow_mcp.operators.retrain import RetrainTriggerOperator
+from airflow_mcp.core.retrain.documents import LEDGER_KEY, OUTCOMES_KEY, Ledger, ledger_name, read_document
+from airflow_mcp.core.retrain.ledger import replay, state_of
+from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
 from tests.mlflow_world import World
 from tests.task_harness import FakeSupervisor, TaskOutcome
 
 pytestmark = pytest.mark.integration
 
 DATA = {"uri": "/data/v2/train.csv", "version": "v2", "hash": "sha256:22"}
+NEWER = {"uri": "/data/v3/train.csv", "version": "v3", "hash": "sha256:33"}
+DAG_ID = "nightly_retrain"
 
 
 def decide(world: World, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
-        "trigger_dag_id": "nightly_retrain",
+        "trigger_dag_id": DAG_ID,
         "model_name": world.model_name,
         "experiment": world.experiment,
         "dataset": DATA,
@@ -29,13 +35,19 @@ def decide(world: World, **options: Any) -> TaskOutcome:
     return world.run(RetrainTriggerOperator, **given)
 
 
+def report(world: World, supervisor: FakeSupervisor, run_id: str = "", **options: Any) -> TaskOutcome:
+    """Run the last task of the training Dag."""
+    given = {"model_name": world.model_name, "run_id": run_id, "supervisor": supervisor, **options}
+    return world.run(RetrainOutcomeOperator, task_id="outcome", **given)
+
+
 def with_champion(world: World) -> None:
     world.versions(1)
     world.hook.set_alias(world.model_name, "champion", "1")
 
 
-def trained(world: World, *, hours_ago: float = 48, status: str = "FINISHED", **tags: str) -> None:
-    """Leave a training of the model behind."""
+def trained(world: World, *, hours_ago: float = 48, status: str = "FINISHED", **tags: str) -> str:
+    """Leave a training of the model behind, and give its run."""
     start = int((time.time() - hours_ago * 3600) * 1000)
     given = {
         contract.TAG_KIND: contract.KIND_TRAINING,
@@ -46,10 +58,20 @@ def trained(world: World, *, hours_ago: float = 48, status: str = "FINISHED", **
     run = world.hook.create_run(world.experiment_id, "training", given, start)
     if status != "RUNNING":
         world.hook.update_run(run.run_id, status, start + 1000)  # type: ignore[arg-type]
+    return run.run_id
 
 
 def triggered(outcome: TaskOutcome) -> list[Any]:
     return outcome.supervisor.messages("TriggerDagRun")
+
+
+def ledger(world: World, outcome: TaskOutcome) -> Ledger:
+    stored = outcome.supervisor.asset_state[(ledger_name(world.model_name), LEDGER_KEY)]
+    return read_document(Ledger, stored, world.model_name)
+
+
+def end(supervisor: FakeSupervisor, run_id: str, state: str) -> None:
+    supervisor.dag_run_states[(DAG_ID, run_id)] = state
 
 
 def test_drift_triggers_the_training_dag_once_with_the_reason(world: World) -> None:
@@ -58,25 +80,67 @@ def test_drift_triggers_the_training_dag_once_with_the_reason(world: World) -> N
     outcome = decide(world, drift_verdict="drifted", conf={"force": False})
     assert outcome.state == "success"
     (message,) = triggered(outcome)
-    assert message.dag_id == "nightly_retrain"
+    assert message.dag_id == DAG_ID
     assert message.run_id == outcome.xcom["triggered_run_id"]
     assert message.run_id.startswith(f"retrain__{world.model_name}__v2__")
     expected = "retrain: the data drifted (version v2)"
     assert message.conf == {"force": False, "reason": expected, "data_version": "v2"}
-    assert outcome.xcom["retrain"] is True
+    assert (outcome.xcom["retrain"], outcome.xcom["verdict"]) == (True, "retrain")
     assert outcome.xcom["explanation"] == expected
 
 
-def test_the_same_data_is_never_triggered_twice(world: World) -> None:
+def test_the_decision_is_in_the_ledger_before_it_is_carried_out(world: World) -> None:
+    with_champion(world)
+    outcome = decide(world, drift_verdict="drifted")
+    kinds = [type(message).__name__ for message in outcome.supervisor.sent]
+    assert kinds.index("SetAssetStateStoreByName") < kinds.index("TriggerDagRun")
+    book = ledger(world, outcome)
+    (entry,) = book.entries
+    assert entry.answer.run_id == outcome.xcom["triggered_run_id"]
+    assert entry.observation.by == f"{world.dag_id}.task run-1"
+    assert replay(book) == []
+
+
+def test_while_a_training_is_under_way_there_is_no_second_one(world: World) -> None:
+    with_champion(world)
+    first = decide(world, drift_verdict="drifted", cooldown="PT0S")
+    other = {"dataset": NEWER, "drift_verdict": "drifted", "supervisor": first.supervisor, "cooldown": "PT0S"}
+    second = decide(world, dag_run_id="run-2", **other)
+    assert second.state == "skipped"
+    assert f"training {first.xcom['triggered_run_id']} is queued" in second.xcom["explanation"]
+    end(first.supervisor, first.xcom["triggered_run_id"], "failed")
+    third = decide(world, dag_run_id="run-3", **other)
+    assert third.state == "success"
+    assert len(first.supervisor.existing_dag_runs) == 2
+
+
+def test_a_retry_after_the_run_was_triggered_triggers_nothing_more(world: World) -> None:
     with_champion(world)
     first = decide(world, drift_verdict="drifted")
-    supervisor: FakeSupervisor = first.supervisor
-    second = decide(world, drift_verdict="drifted", dag_run_id="run-2", supervisor=supervisor)
-    assert (first.state, second.state) == ("success", "skipped")
-    assert len(supervisor.existing_dag_runs) == 1
-    other = {**DATA, "hash": "sha256:23"}
-    assert decide(world, drift_verdict="drifted", dataset=other, supervisor=supervisor).state == "success"
-    assert len(supervisor.existing_dag_runs) == 2
+    again = decide(world, drift_verdict="drifted", supervisor=first.supervisor, try_number=2)
+    assert again.state == "skipped"
+    assert len(triggered(again)) == 1
+
+
+def test_a_retry_after_the_ledger_was_written_and_nothing_triggered_triggers_the_same_run(world: World) -> None:
+    with_champion(world)
+    first = decide(world, drift_verdict="drifted")
+    first.supervisor.existing_dag_runs.clear()  # as if it had been killed right before
+    again = decide(world, drift_verdict="drifted", supervisor=first.supervisor, try_number=2)
+    assert again.state == "success"
+    assert again.xcom["triggered_run_id"] == first.xcom["triggered_run_id"]
+
+
+def test_a_run_that_is_gone_is_settled_and_the_need_is_kept(world: World) -> None:
+    with_champion(world)
+    first = decide(world, drift_verdict="drifted", cooldown="PT0S")
+    run_id = first.xcom["triggered_run_id"]
+    given = {"supervisor": first.supervisor, "cooldown": "PT0S"}
+    assert decide(world, dag_run_id="run-2", **given).state == "skipped"
+    first.supervisor.existing_dag_runs.clear()
+    again = decide(world, dag_run_id="run-3", **given)
+    assert state_of(ledger(world, again)).trainings[0].outcome == "vanished"
+    assert again.xcom["triggered_run_id"] == f"{run_id}__2"
 
 
 def test_a_model_without_a_champion_is_trained(world: World) -> None:
@@ -85,15 +149,25 @@ def test_a_model_without_a_champion_is_trained(world: World) -> None:
     assert outcome.xcom["reasons"] == ["there is no champion"]
 
 
-@pytest.mark.parametrize("verdict", ["not_drifted", "inconclusive", None])
-def test_without_a_reason_the_task_is_skipped_and_says_so(world: World, verdict: str | None) -> None:
+def test_without_a_reason_the_task_is_skipped_and_says_so(world: World) -> None:
     with_champion(world)
-    outcome = decide(world, drift_verdict=verdict, max_model_age="P30D")
+    outcome = decide(world, drift_verdict="not_drifted", max_model_age="P30D")
     assert outcome.state == "skipped"
-    assert outcome.xcom["retrain"] is False
-    assert outcome.xcom["explanation"] == "not now: no reason to retrain"
+    assert (outcome.xcom["retrain"], outcome.xcom["verdict"]) == (False, "not_needed")
+    assert outcome.xcom["explanation"] == "not needed: nothing asks for it"
     assert outcome.xcom["triggered_run_id"] == ""
     assert not triggered(outcome)
+
+
+@pytest.mark.parametrize("verdict", ["inconclusive", None])
+def test_drift_that_is_not_known_is_neither_a_reason_nor_none(world: World, verdict: str | None) -> None:
+    with_champion(world)
+    outcome = decide(world, drift_verdict=verdict)
+    assert (outcome.state, outcome.xcom["verdict"]) == ("skipped", "inconclusive")
+    strict = decide(world, drift_verdict=verdict, on_inconclusive="fail")
+    assert strict.state == "failed"
+    assert "cannot say, because" in str(strict.error)
+    assert len(ledger(world, strict).entries) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,7 +185,7 @@ def test_age_and_schedule_are_reasons(
     with_champion(world)
     if training:
         trained(world, **training)
-    outcome = decide(world, **options)
+    outcome = decide(world, on_drift=False, **options)
     assert outcome.state == "success"
     assert reason in outcome.xcom["explanation"]
     assert len(triggered(outcome)) == 1
@@ -123,15 +197,23 @@ def test_age_and_schedule_are_reasons(
         ({"hours_ago": 0.5}, "a training started 30 minutes ago (cooldown 60 minutes)"),
         ({"hours_ago": 0.5, "status": "RUNNING"}, "a training started 30 minutes ago"),
         ({"hours_ago": 0.5, "status": "FAILED"}, "a training started 30 minutes ago"),
-        ({"data_hash": DATA["hash"]}, "data version v2 has been trained on already"),
+        (
+            {"data_hash": DATA["hash"], "gate_verdict": "failed"},
+            "data version v2 has been trained on already (the gate's verdict on it is failed)",
+        ),
+        (
+            {"data_hash": DATA["hash"], "model_version": "churn/3"},
+            "data version v2 has been trained on already (registered as churn/3)",
+        ),
     ],
-    ids=["cooldown", "running", "failed", "same-data"],
+    ids=["cooldown", "running", "failed", "rejected-data", "registered-data"],
 )
 def test_an_objection_outweighs_drift_and_is_explained(world: World, training: dict[str, Any], objection: str) -> None:
     with_champion(world)
     trained(world, **training)
     outcome = decide(world, drift_verdict="drifted")
     assert outcome.state == "skipped"
+    assert outcome.xcom["explanation"].startswith("not now, because ")
     assert objection in outcome.xcom["explanation"]
     assert "(wanted: the data drifted (version v2))" in outcome.xcom["explanation"]
     assert not triggered(outcome)
@@ -140,14 +222,154 @@ def test_an_objection_outweighs_drift_and_is_explained(world: World, training: d
 @pytest.mark.parametrize("tags", [{"model_name": "another"}, {"kind": "drift_check"}], ids=["model", "kind"])
 def test_runs_of_something_else_are_no_objection(world: World, tags: dict[str, str]) -> None:
     with_champion(world)
-    trained(world, hours_ago=0, data_hash=DATA["hash"], **tags)
+    trained(world, hours_ago=0, data_hash=DATA["hash"], gate_verdict="failed", **tags)
     assert decide(world, drift_verdict="drifted").state == "success"
 
 
-def test_data_whose_training_failed_may_be_trained_again(world: World) -> None:
+@pytest.mark.parametrize("training", [{"status": "FAILED"}, {}], ids=["failed", "never-judged"])
+def test_data_whose_training_came_to_nothing_may_be_trained_again(world: World, training: dict[str, str]) -> None:
     with_champion(world)
-    trained(world, status="FAILED", data_hash=DATA["hash"])
+    trained(world, data_hash=DATA["hash"], **training)
     assert decide(world, drift_verdict="drifted").state == "success"
+
+
+def test_new_rows_are_asked_for_and_counted(world: World) -> None:
+    with_champion(world)
+    few = decide(world, drift_verdict="drifted", min_new_rows=100, rows="99")
+    assert "there are 99 new rows since the last training (needed: 100)" in few.xcom["explanation"]
+    unknown = decide(world, drift_verdict="drifted", min_new_rows=100)
+    assert unknown.xcom["verdict"] == "inconclusive"
+    assert decide(world, drift_verdict="drifted", min_new_rows=100, rows="100").state == "success"
+
+
+def test_a_window_is_judged_when_its_labels_are_in(world: World) -> None:
+    with_champion(world)
+    now = dt.datetime.now(dt.UTC)
+    early = {"window": "monday", "window_end": now.isoformat(), "label_delay": "P7D"}
+    assert decide(world, drift_verdict="drifted", **early).xcom["verdict"] == "inconclusive"
+    late = {**early, "window_end": (now - dt.timedelta(days=8)).isoformat()}
+    assert decide(world, drift_verdict="drifted", **late).state == "success"
+
+
+class TestOutcome:
+    """What the last task of a training Dag reports, and what the next decision makes of it."""
+
+    def start(self, world: World) -> tuple[FakeSupervisor, str]:
+        first = decide(world, drift_verdict="drifted", cooldown="PT0S")
+        return first.supervisor, first.xcom["triggered_run_id"]
+
+    def decided(self, world: World, supervisor: FakeSupervisor, **options: Any) -> TaskOutcome:
+        given = {"supervisor": supervisor, "dag_run_id": "run-2", "dataset": NEWER, "cooldown": "PT0S", **options}
+        return decide(world, **given)
+
+    def outcome_of(self, world: World, supervisor: FakeSupervisor, run_id: str, mlflow_run: str = "") -> TaskOutcome:
+        world.dag_id, dag_id = DAG_ID, world.dag_id
+        outcome = report(world, supervisor, mlflow_run, dag_run_id=run_id)
+        world.dag_id = dag_id
+        end(supervisor, run_id, "success")
+        return outcome
+
+    def test_a_challenger_that_won_answers_the_need(self, world: World) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        mlflow_run = trained(
+            world, data_hash=DATA["hash"], gate_verdict="passed", model_version=f"{world.model_name}/1"
+        )
+        outcome = self.outcome_of(world, supervisor, run_id, mlflow_run)
+        assert outcome.result == {
+            "outcome": "promoted",
+            "detail": f"version 1, MLflow run {mlflow_run}",
+            "run_id": mlflow_run,
+        }
+        after = self.decided(world, supervisor, drift_verdict="not_drifted")
+        assert after.xcom["verdict"] == "not_needed"
+        assert state_of(ledger(world, after)).trainings[-1].outcome == "promoted"
+
+    def test_a_challenger_that_lost_counts_and_is_not_promoted(self, world: World) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        supervisor.task_states = {"train": "success", "gate": "failed", "promote": "upstream_failed"}
+        mlflow_run = trained(world, data_hash=DATA["hash"], gate_verdict="failed")
+        outcome = self.outcome_of(world, supervisor, run_id, mlflow_run)
+        assert (outcome.state, outcome.xcom["outcome"]) == ("success", "rejected")
+        after = self.decided(world, supervisor, drift_verdict="drifted", max_rejections=1)
+        assert "1 challengers in a row were rejected (limit 1); a person has to resume" in after.xcom["explanation"]
+
+    def test_a_training_that_failed_is_needed_still(self, world: World) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        supervisor.task_states = {"train": "failed", "evaluate": "upstream_failed", "outcome": "running"}
+        outcome = self.outcome_of(world, supervisor, run_id)
+        assert (outcome.xcom["outcome"], outcome.xcom["detail"]) == ("failed", "task train failed")
+        after = self.decided(world, supervisor, drift_verdict="not_drifted", dataset=DATA)
+        assert after.xcom["triggered_run_id"] == f"{run_id}__2"
+
+    @pytest.mark.parametrize(
+        ("tags", "states", "outcome"),
+        [
+            ({"gate_verdict": "inconclusive"}, {"gate": "failed"}, "inconclusive"),
+            ({"gate_verdict": "error"}, {"gate": "failed"}, "failed"),
+            ({"gate_verdict": "passed"}, {"promote": "skipped"}, "failed"),
+            ({"gate_verdict": "passed", "model_version": "NAME/7"}, {"promote": "failed"}, "failed"),
+            ({"gate_verdict": "passed", "model_version": "NAME/7"}, {"register": "success"}, "registered"),
+            ({}, {"evaluate": "failed"}, "failed"),
+            (None, {"train": "skipped", "gate": "skipped"}, "unchanged"),
+            (None, {"pin_data": "success", "train": "upstream_failed"}, "failed"),
+        ],
+        ids=["inconclusive", "error", "dry-run", "not-promoted", "registered", "not-judged", "unchanged", "upstream"],
+    )
+    def test_every_other_ending_has_its_name(
+        self, world: World, tags: dict[str, str] | None, states: dict[str, str], outcome: str
+    ) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        supervisor.task_states = states
+        named = {name: value.replace("NAME", world.model_name) for name, value in (tags or {}).items()}
+        mlflow_run = "" if tags is None else trained(world, **named)
+        assert self.outcome_of(world, supervisor, run_id, mlflow_run).xcom["outcome"] == outcome
+
+    def test_a_run_without_a_report_is_settled_from_mlflow(self, world: World) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        trained(world, dag_id=DAG_ID, dag_run_id=run_id, data_hash=DATA["hash"], gate_verdict="failed")
+        end(supervisor, run_id, "failed")
+        after = self.decided(world, supervisor, drift_verdict="not_drifted")
+        (training,) = state_of(ledger(world, after)).trainings
+        assert training.outcome == "rejected"
+
+    def test_a_retry_reports_nothing_twice(self, world: World) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        mlflow_run = trained(world, gate_verdict="failed")
+        for _ in range(2):
+            self.outcome_of(world, supervisor, run_id, mlflow_run)
+        stored = supervisor.asset_state[(ledger_name(world.model_name), OUTCOMES_KEY)]
+        assert (stored["seq"], len(stored["entries"])) == (1, 1)
+
+    def test_it_is_a_teardown_that_never_decides_how_the_dag_run_ends(self, world: World) -> None:
+        operator = RetrainOutcomeOperator(task_id="outcome", model_name="m", run_id="")
+        assert operator.is_teardown
+        assert not operator.on_failure_fail_dagrun
+        assert operator.trigger_rule.value == "all_done_setup_success"
+
+
+def test_two_models_that_share_a_ledger_are_refused(world: World) -> None:
+    with_champion(world)
+    shared = Asset("shared")
+    first = decide(world, drift_verdict="drifted", ledger=shared)
+    world.model_name = f"{world.model_name}-other"
+    second = decide(world, drift_verdict="drifted", ledger=shared, supervisor=first.supervisor)
+    assert second.state == "failed"
+    assert "two models share one ledger" in str(second.error)
+
+
+def test_a_templated_model_needs_a_ledger_that_is_named() -> None:
+    from airflow_mcp.exceptions import InvalidArgumentError
+
+    with pytest.raises(InvalidArgumentError, match="say ledger=Asset"):
+        RetrainOutcomeOperator(task_id="outcome", model_name="{{ params.model }}", run_id="")
+    named = RetrainOutcomeOperator(task_id="o", model_name="{{ params.model }}", run_id="", ledger=Asset("retrain/x"))
+    assert named.inlets == [Asset("retrain/x")]
 
 
 def test_the_link_leads_to_the_champion(world: World) -> None:
@@ -166,6 +388,13 @@ def test_the_link_leads_to_the_champion(world: World) -> None:
         ({"cooldown": "soon"}, "cooldown is 'soon'; allowed: a timedelta, or an ISO 8601 duration"),
         ({"max_model_age": "-PT1H"}, "max_model_age is"),
         ({"on_drift": False}, "the retrain policy has no reason to retrain"),
+        ({"violations": 2}, "violations is 2; allowed: a whole number from 1 to 1"),
+        ({"rows": "many"}, "rows is 'many'; allowed: a whole number from 0"),
+        ({"labels": -1}, "labels is -1; allowed"),
+        (
+            {"drift_verdict": "drifted", "window_end": "2026-11-21"},
+            "window_end is '2026-11-21'; allowed: ISO 8601 with",
+        ),
         ({"drift_verdict": "drifted", "conf": {"reason": "x"}}, "conf sets reason, which the operator sets itself"),
     ],
 )
@@ -178,10 +407,11 @@ def test_an_argument_that_is_wrong_is_refused_and_triggers_nothing(
     assert outcome.state == "failed"
     assert message in str(outcome.error)
     assert not triggered(outcome)
+    assert not outcome.supervisor.asset_state
 
 
-@pytest.mark.parametrize("ending", ["it's", 'say "x"', "' or name != '"])
-def test_quotes_in_a_model_name_are_taken_as_they_are(world: World, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["it's", 'say "x"', "' or name != '", "Modèle"])
+def test_every_model_name_is_taken_as_it_is(world: World, ending: str) -> None:
     world.model_name = f"{world.model_name} {ending}"
     trained(world, hours_ago=0)
     outcome = decide(world, drift_verdict="drifted")

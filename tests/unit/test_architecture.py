@@ -34,7 +34,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "operators": frozenset({"exceptions", "core", "diagnosis", "hooks", "links", "settings", "workloads"}),
 }
 """What each layer may import besides itself."""
-SHARED_BY_OPERATORS = {"airflow_mcp.operators.base", "airflow_mcp.operators.workload"}
+SHARED_BY_OPERATORS = {f"airflow_mcp.operators.{name}" for name in ("base", "ledger", "workload")}
 WITHOUT_AIRFLOW = ("core", "runtime", "exceptions", "get_provider_info", "diagnosis")
 HEAVY = ("mlflow", "evidently", "dvc", "pandas", "numpy", "sklearn", "kubernetes", "airflow.providers.cncf.kubernetes")
 HEAVY_LEAVES = (

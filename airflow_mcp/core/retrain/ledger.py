@@ -244,6 +244,14 @@ def replay(ledger: Ledger) -> list[Difference]:
     return found
 
 
+def last_policy(ledger: Ledger) -> RetrainPolicy | None:
+    """Give the policy of the last decision; None when there was none.
+
+    :param ledger: the ledger.
+    """
+    return _policy(ledger, ledger.entries[-1]) if ledger.entries else None
+
+
 def size_of(ledger: Ledger) -> int:
     """Give the size in bytes, as Airflow counts it.
 

@@ -14,7 +14,7 @@ from airflow_mcp.core.retrain.documents import CONCLUSIVE, CONTROL_KEY, LEDGER_K
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, LedgerConflictError
 from airflow_mcp.hooks.retrain import RetrainLedger
-from tests.retrain_world import RuleBroken, World
+from tests.retrain_world import RuleBrokenError, World
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 
@@ -166,9 +166,13 @@ class TestAMonth:
         self, monkeypatch: pytest.MonkeyPatch, broken: str, rule: str
     ) -> None:
         BREAK[broken](monkeypatch)
-        with pytest.raises(RuleBroken, match=rule):
-            for seed in range(1, 6):
-                World(seed, events=1_000, jumps=40.0, as_json=False).play()
+        with pytest.raises(RuleBrokenError, match=rule):
+            _play_some()
+
+
+def _play_some() -> None:
+    for seed in range(1, 6):
+        World(seed, events=1_000, jumps=40.0, as_json=False).play()
 
 
 def _without_budget(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,247 @@
+"""``airflow-mcp retrain``: why a model is, or is not, retrained; pause and resume it."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_mcp.core.retrain.documents import Control, Ledger, LedgerState, Report, Training, label, ledger_name, words
+from airflow_mcp.core.retrain.ledger import last_policy, replay, state_of
+from airflow_mcp.exceptions import AirflowApiError, InvalidArgumentError
+from airflow_mcp.hooks.airflow_api import AirflowApi
+from airflow_mcp.hooks.retrain import RetrainLedger
+
+_URL, _TOKEN = "AIRFLOW_MCP_AIRFLOW_URL", "AIRFLOW_MCP_AIRFLOW_TOKEN"
+_USER, _PASSWORD = "AIRFLOW_MCP_AIRFLOW_USER", "AIRFLOW_MCP_AIRFLOW_PASSWORD"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the actions: ``status``, ``pause``, ``resume`` and ``replay``."""
+    actions = command.add_subparsers(dest="action", required=True)
+    for name, what in (
+        ("status", "what is needed, what stands against it, and the latest trainings"),
+        ("pause", "trigger no training until somebody resumes"),
+        ("resume", "end a pause, and the stop after rejected challengers"),
+        ("replay", "make every decision of the ledger again, and compare"),
+    ):
+        action = actions.add_parser(name, help=what, description=what)
+        action.add_argument("model_name", help="registered model")
+        action.add_argument("--airflow-url", default="", help=f"Airflow's API server; default: {_URL}")
+        action.add_argument("--user", default="", help=f"Airflow user; default: {_USER}")
+        action.add_argument("--ledger", default="", help="asset that holds the ledger; default: retrain/<model>")
+        if name in ("pause", "resume"):
+            action.add_argument("--reason", default="", help="why; kept with the ledger")
+        action.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Read or change the ledger through Airflow's REST API."""
+    with _connect(parsed) as api:
+        ledger = RetrainLedger(_store(api, parsed), parsed.model_name)
+        document = _DOCUMENTS[parsed.action](ledger, parsed)
+    text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
+    print(text)
+    return 1 if document.get("differs") else 0
+
+
+def _connect(parsed: argparse.Namespace) -> AirflowApi:
+    """Find address and credentials; a password is never an argument."""
+    url = (parsed.airflow_url or os.environ.get(_URL, "")).rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(
+            f"--airflow-url is {url!r}; allowed: the http:// or https:// address of Airflow's API server, here "
+            f"or in {_URL}"
+        )
+    token, user = os.environ.get(_TOKEN, ""), parsed.user or os.environ.get(_USER, "")
+    if token:
+        return AirflowApi(url, token=token)
+    if not user:
+        raise InvalidArgumentError(f"no credentials: set {_TOKEN}, or {_USER} (or --user) and {_PASSWORD}")
+    password = os.environ.get(_PASSWORD, "")
+    if not password and sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {user} on {url}: ")
+    if not password:
+        raise InvalidArgumentError(f"no password for {user}: set {_PASSWORD}, or run this in a terminal to be asked")
+    return AirflowApi(url, user=user, password=password)
+
+
+def _store(api: AirflowApi, parsed: argparse.Namespace) -> Any:
+    name = parsed.ledger or ledger_name(parsed.model_name)
+    found = api.asset_names(name)
+    if name in found:
+        return api.state_store(found[name])
+    others = sorted(each for each in api.asset_names("retrain/") if each.startswith("retrain/"))
+    raise AirflowApiError(
+        f"Airflow at {api.url} has no asset {name!r}: no Dag with a RetrainTriggerOperator for "
+        f"{parsed.model_name!r} has been parsed. Ledgers there are: {', '.join(others) or 'none'}",
+        404,
+    )
+
+
+def _who(parsed: argparse.Namespace) -> str:
+    return label(parsed.user or os.environ.get(_USER, "") or getpass.getuser())
+
+
+# --- what is done and answered, as plain JSON values -----------------------------------------------------------------
+
+
+def _do(ledger: RetrainLedger, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Pause or resume, unless it is so already."""
+    before = _status(ledger, parsed)
+    if parsed.action == "pause":
+        is_so = before["paused"] is not None
+    else:
+        is_so = before["paused"] is None and not before["stopped"]
+    if not is_so:
+        ledger.control(parsed.action, _who(parsed), datetime.now(UTC), words(parsed.reason))
+    return {"action": parsed.action, "changed": not is_so, **_status(ledger, parsed)}
+
+
+def _status(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
+    book = ledger.ledger()
+    state = state_of(book)
+    reports = [each for each in ledger.outcomes().entries if each.seq > state.reports_seen]
+    controls = [each for each in ledger.controls().entries if each.seq > state.controls_seen]
+    paused = _pause(state, controls)
+    rejected = 0 if any(each.action == "resume" for each in controls) else state.rejected_in_a_row
+    policy = last_policy(book)
+    limit = policy.max_rejections if policy else None
+    return {
+        "model_name": book.model_name,
+        "decisions": book.seq,
+        "last_decision": _last_decision(book),
+        "paused": paused and _plain(paused),
+        "stopped": limit is not None and rejected >= limit,
+        "rejected_in_a_row": rejected,
+        "max_rejections": limit,
+        "needed": state.need and _plain(state.need),
+        "trainings": [_training(each, reports) for each in state.trainings],
+        "windows": [_plain(each) for each in state.windows],
+        "reported_since": [_plain(each) for each in reports],
+    }
+
+
+def _pause(state: LedgerState, controls: Sequence[Control]) -> Control | None:
+    if not controls:
+        return state.paused
+    return controls[-1] if controls[-1].action == "pause" else None
+
+
+def _last_decision(book: Ledger) -> dict[str, Any] | None:
+    if not book.entries:
+        return None
+    entry = book.entries[-1]
+    return {
+        "seq": entry.seq,
+        "at": entry.observation.at.isoformat(),
+        "by": entry.observation.by,
+        **_plain(entry.answer),
+    }
+
+
+def _training(training: Training, reports: Sequence[Report]) -> dict[str, Any]:
+    """Describe a training, with what it has reported since the last decision."""
+    reported = [each for each in reports if (each.dag_id, each.run_id) == (training.dag_id, training.run_id)]
+    given = _plain(training)
+    if reported:
+        given |= {"outcome": reported[-1].outcome, "detail": reported[-1].detail}
+    return {name: value for name, value in given.items() if name not in ("clock", "seq", "seen")}
+
+
+def _replay(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
+    book = ledger.ledger()
+    differences = replay(book)
+    return {
+        "model_name": book.model_name,
+        "decisions": len(book.entries),
+        "first": book.entries[0].seq if book.entries else None,
+        "differs": [
+            {"seq": each.seq, "recorded": each.recorded.explanation, "replayed": each.replayed.explanation}
+            for each in differences
+        ],
+    }
+
+
+def _plain(document: Any) -> dict[str, Any]:
+    return dict(document.model_dump(mode="json"))
+
+
+# --- the same for people ---------------------------------------------------------------------------------------------
+
+
+def _status_text(document: Mapping[str, Any]) -> list[str]:
+    last = document["last_decision"]
+    lines = [f"{document['model_name']}: " + (last["explanation"] if last else "no decision has been made yet")]
+    if last:
+        lines.append(f"  decision {last['seq']} at {last['at']} by {last['by']}")
+    lines += ["", *_standing_text(document)]
+    if document["trainings"]:
+        lines += ["", "trainings, the latest first:"]
+        lines += [line for training in reversed(document["trainings"]) for line in _training_text(training)]
+    return lines
+
+
+def _standing_text(document: Mapping[str, Any]) -> list[str]:
+    paused, needed = document["paused"], document["needed"]
+    rejected = f"{document['rejected_in_a_row']} in a row (limit {document['max_rejections'] or 'none'})"
+    why = f": {paused['reason']}" if paused and paused["reason"] else ""
+    drift = "nothing is waiting for a training"
+    if needed:
+        drift = f"drift of version {needed['data_version']}, asked for {needed['times']} times since {needed['since']}"
+    return [
+        f"  {'paused':<10} " + (f"by {paused['by']} at {paused['at']}{why}" if paused else "no"),
+        f"  {'stopped':<10} "
+        + (f"yes, {rejected} were rejected" if document["stopped"] else f"no, rejected {rejected}"),
+        f"  {'needed':<10} {drift}",
+        f"  {'windows':<10} " + (", ".join(f"{each['verdict']}" for each in document["windows"][-5:]) or "none"),
+    ]
+
+
+def _training_text(training: Mapping[str, Any]) -> list[str]:
+    detail = f": {training['detail']}" if training["detail"] else ""
+    return [
+        f"  {training['at']}  {training['outcome'] or 'under way'}{detail}",
+        f"    {training['dag_id']} {training['run_id']}",
+        f"    {training['reason']}",
+    ]
+
+
+def _control_text(document: Mapping[str, Any]) -> list[str]:
+    name, action = document["model_name"], document["action"]
+    if not document["changed"]:
+        state = "paused already" if action == "pause" else "neither paused nor stopped"
+        return [f"{name} is {state}; nothing was changed", *_standing_text(document)]
+    if action == "pause":
+        return [f"{name} is paused: no training is triggered until somebody resumes it. One that is under way goes on"]
+    return [f"{name} is resumed: the next decision may trigger a training"]
+
+
+def _replay_text(document: Mapping[str, Any]) -> list[str]:
+    lines = [f"{document['model_name']}: {document['decisions']} decisions made again"]
+    for each in document["differs"]:
+        lines += [
+            f"  decision {each['seq']} differs",
+            f"    recorded  {each['recorded']}",
+            f"    again     {each['replayed']}",
+        ]
+    return lines if document["differs"] else [f"{lines[0]}, all as recorded"]
+
+
+_DOCUMENTS: Mapping[str, Callable[[RetrainLedger, argparse.Namespace], dict[str, Any]]] = {
+    "status": _status,
+    "pause": _do,
+    "resume": _do,
+    "replay": _replay,
+}
+_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "status": _status_text,
+    "pause": _control_text,
+    "resume": _control_text,
+    "replay": _replay_text,
+}

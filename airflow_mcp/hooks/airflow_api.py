@@ -1,0 +1,150 @@
+"""Airflow's REST API, as far as people need it who are not in a task: the state stores of assets."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from airflow_mcp.exceptions import AirflowApiError
+
+_TIMEOUT_SECONDS = 30
+_PAGE = 100
+_MEANING = {
+    httpx.codes.UNAUTHORIZED: "the credentials are wrong or have expired; check user and password, or take a new token",
+    httpx.codes.FORBIDDEN: "the user may not do this; Airflow's role Op may",
+    httpx.codes.NOT_FOUND: "there is no such thing; is this the address of Airflow 3.3 or newer?",
+    httpx.codes.CONFLICT: "somebody else changed it at the same time; look again, then repeat",
+}
+
+
+class AirflowApi:
+    """A connection to the API server; use it in a ``with`` block.
+
+    :param url: address, ``http://`` or ``https://``.
+    :param token: bearer token; empty gets one for user and password.
+    :param user: user name.
+    :param password: password; sent once, for a token.
+    """
+
+    def __init__(self, url: str, *, token: str = "", user: str = "", password: str = "") -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
+        self._token, self._user, self._password = token, user, password
+
+    def __enter__(self) -> Self:
+        """Get a token if none was given.
+
+        :raises AirflowApiError: when Airflow does not answer, or refuses.
+        """
+        try:
+            self._log_in()
+        except BaseException:
+            self._client.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def asset_names(self, part: str) -> dict[str, int]:
+        """Find assets.
+
+        :param part: what their names contain.
+        :return: ids by names.
+        """
+        found: dict[str, int] = {}
+        while True:
+            given = {"name_pattern": part, "limit": _PAGE, "offset": len(found), "order_by": "id"}
+            page = self._request("GET", "/api/v2/assets", params=given)
+            found |= {str(asset["name"]): int(asset["id"]) for asset in page["assets"]}
+            if not page["assets"] or len(found) >= page["total_entries"]:
+                return found
+
+    def state_store(self, asset_id: int) -> AssetStateStore:
+        """Give the state store of an asset.
+
+        :param asset_id: its id.
+        """
+        return AssetStateStore(self, asset_id)
+
+    def get_state(self, asset_id: int, key: str) -> Any:
+        """Read a value of the state store of an asset; None when there is none."""
+        answer = self._send("GET", _state_path(asset_id, key))
+        return None if answer.status_code == httpx.codes.NOT_FOUND else self._checked(answer)["value"]
+
+    def set_state(self, asset_id: int, key: str, value: Any) -> None:
+        """Write a value of the state store of an asset."""
+        self._checked(self._send("PUT", _state_path(asset_id, key), json={"value": value}))
+
+    def _log_in(self) -> None:
+        if not self._token:
+            body = {"username": self._user, "password": self._password}
+            self._token = str(self._request("POST", "/auth/token", json=body)["access_token"])
+        self._client.headers["Authorization"] = f"Bearer {self._token}"
+
+    def _request(self, method: str, path: str, **given: Any) -> Any:
+        return self._checked(self._send(method, path, **given))
+
+    def _send(self, method: str, path: str, **given: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, path, **given)
+        except httpx.HTTPError as error:
+            raise AirflowApiError(
+                f"Airflow at {self.url} does not answer {method} {path}: {error}; nothing was changed"
+            ) from None
+
+    def _checked(self, answer: httpx.Response) -> Any:
+        asked = f"{answer.request.method} {answer.request.url.path}"
+        if answer.is_success:
+            if answer.status_code == httpx.codes.NO_CONTENT:
+                return None
+            try:
+                return answer.json()
+            except ValueError:
+                raise AirflowApiError(
+                    f"{self.url} answers {asked} with something that is not JSON; is it Airflow's address?",
+                    answer.status_code,
+                ) from None
+        meaning = _MEANING.get(httpx.codes(answer.status_code), "look into the log of Airflow's API server")
+        raise AirflowApiError(
+            f"Airflow at {self.url} answers {asked} with {answer.status_code}: {meaning}. {_detail(answer)}".rstrip(),
+            answer.status_code,
+        )
+
+
+class AssetStateStore:
+    """The state store of one asset, over the REST API.
+
+    :param api: the connection.
+    :param asset_id: id of the asset.
+    """
+
+    def __init__(self, api: AirflowApi, asset_id: int) -> None:
+        self._api, self._asset_id = api, asset_id
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Read a value."""
+        value = self._api.get_state(self._asset_id, key)
+        return default if value is None else value
+
+    def set(self, key: str, value: Any) -> None:
+        """Write a value."""
+        self._api.set_state(self._asset_id, key, value)
+
+
+def _state_path(asset_id: int, key: str) -> str:
+    return f"/api/v2/assets/{asset_id}/state-store/{quote(key, safe='')}"
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f"It says: {str(detail)[:300]}"
