@@ -1,7 +1,7 @@
 """A month in the life of one model, simulated: drift in bursts, clocks that jump, tasks that are killed anywhere.
 
-The world keeps its own books, from what really happened, and raises :class:`RuleBrokenError` when a rule is broken. It knows
-nothing of how the ledger decides.
+The world keeps its own books, from what really happened, and raises :class:`RuleBrokenError` when a rule is broken.
+It knows nothing of how the ledger decides.
 """
 
 from __future__ import annotations
