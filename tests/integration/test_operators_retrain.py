@@ -1,4 +1,4 @@
-"""The operators of retraining on a real MLflow server: reasons, objections, outcomes, and one Dag run for each version."""
+"""The operators of retraining on a real MLflow server: reasons, objections, outcomes, one Dag run per version."""
 
 from __future__ import annotations
 
