@@ -23,12 +23,7 @@ class LedgerOperator(ModelControlOperator):
     """
 
     def __init__(self, *, model_name: str, ledger: Asset | None = None, **kwargs: Any) -> None:
-        if ledger is None and "{{" in model_name:
-            raise InvalidArgumentError(
-                f"model_name is the template {model_name!r}, and the ledger is named after the model when the Dag is "
-                "parsed; say ledger=Asset('retrain/<model>')"
-            )
-        self.ledger = Asset(ledger_name(model_name)) if ledger is None else ledger
+        self.ledger = _ledger_of(model_name) if ledger is None else ledger
         super().__init__(inlets=[*(kwargs.pop("inlets", None) or []), self.ledger], **kwargs)
         self.model_name = model_name
 
@@ -41,3 +36,17 @@ class LedgerOperator(ModelControlOperator):
         """Name Dag, task and Dag run for the ledger."""
         key = self.task_key(context)
         return words(f"{key.dag_id}.{key.task_id} {key.dag_run_id}")
+
+
+def _ledger_of(model_name: Any) -> Asset:
+    """Name the ledger after the model; Airflow wants to know its assets when it parses the Dag.
+
+    :raises InvalidArgumentError: when the name is only known when the task runs.
+    """
+    is_known = model_name is None or (isinstance(model_name, str) and "{{" not in model_name)
+    if not is_known:
+        raise InvalidArgumentError(
+            f"model_name is the template {str(model_name)!r}, and the ledger is named after the model when the Dag is "
+            "parsed; say ledger=Asset('retrain/<model>')"
+        )
+    return Asset(ledger_name(str(model_name)))
