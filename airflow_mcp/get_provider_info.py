@@ -9,6 +9,7 @@ _SUBJECTS = (
     "dataset",
     "training",
     "evaluation",
+    "replay",
     "select",
     "gate",
     "gate_approval",

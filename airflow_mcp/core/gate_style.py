@@ -55,6 +55,7 @@ summary { cursor: pointer; color: var(--dim); margin-top: .6rem; }
   .rules td[data-label]::before { content: attr(data-label); color: var(--dim); }
 }
 @media print {
+  html { font-size: 11px; }
   body { margin: 0; max-width: none; font-size: 10.5px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .scroll { overflow: visible; } tr, figure, .verdict { break-inside: avoid; } h2, h3 { break-after: avoid; }
 }

@@ -8,8 +8,17 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_mcp.core.verdicts import GateMode, Verdict
 
-RuleKind = Literal["threshold", "significance", "slice_floor", "slice_gap", "benchmark", "coverage", "findings"]
-Fact = str | int | float | bool | None
+RuleKind = Literal[
+    "threshold",
+    "significance",
+    "slice_floor",
+    "slice_gap",
+    "benchmark",
+    "coverage",
+    "findings",
+    "replay",
+    "replay_segment",
+]
 
 
 class RuleResult(BaseModel):

@@ -8,6 +8,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
 from airflow_mcp.core.gate_approval import report_hash
 from airflow_mcp.core.gates import GateReport
+from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
 
@@ -38,6 +39,13 @@ def find_gate_report(hook: MlflowHook, run_id: str) -> StoredReport | None:
     text = _artifact(hook, run_id, contract.ARTIFACT_GATE_REPORT_JSON)
     source = f"{contract.ARTIFACT_GATE_REPORT_JSON} of MLflow run {run_id}"
     return None if text is None else StoredReport(parse_document(GateReport, text, source), report_hash(text))
+
+
+def find_replay(hook: MlflowHook, run_id: str) -> ReplayEvidence | None:
+    """Read the evidence of a replay; arguments and errors are those of :func:`find_evidence`."""
+    text = _artifact(hook, run_id, contract.ARTIFACT_REPLAY)
+    source = f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id}"
+    return None if text is None else parse_document(ReplayEvidence, text, source)
 
 
 def _artifact(hook: MlflowHook, run_id: str, path: str) -> bytes | None:

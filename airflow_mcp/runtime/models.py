@@ -46,6 +46,11 @@ class LoadedModel:
         return {name: kind for name, kind, _ in self._columns}
 
     @property
+    def columns(self) -> list[tuple[str, str, bool]]:
+        """Name, MLflow type and whether it is required, of each input column; empty for a model that takes an array."""
+        return list(self._columns)
+
+    @property
     def classes(self) -> list[Any] | None:
         """Class labels in the order of the probabilities; None when the model does not tell."""
         classes = getattr(self._native, "classes_", None)

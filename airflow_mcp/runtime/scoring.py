@@ -87,19 +87,29 @@ def score_models(models: Sequence[LoadedModel], frame: pd.DataFrame, request: Ev
 
 
 def _score_regressor(model: LoadedModel, inputs: Any, labels: Array) -> ScoredModel:
-    values = one_prediction_per_row(model.predict(inputs), len(labels), model.uri)
+    return ScoredModel(model, inputs, labels, predicted_numbers(model, inputs))
+
+
+def predicted_numbers(model: LoadedModel, inputs: Any) -> Array:
+    """Ask a regressor.
+
+    :param model: the model.
+    :param inputs: rows as it takes them.
+    :raises RefusedError: when it breaks on the rows, or does not give one finite number per row.
+    """
+    values = one_prediction_per_row(model.predict(inputs), len(inputs), model.uri)
     if values.dtype.kind not in "iufb":
         raise RefusedError(
             f"Model {model.uri} predicts {values.dtype} values, not numbers; problem='regression' needs numbers. "
             "Nothing was recorded."
         )
-    return ScoredModel(model, inputs, labels, values.astype(float))
+    return values.astype(float)
 
 
 def _score_classifiers(
     models: Sequence[LoadedModel], inputs: Sequence[Any], labels: Array, request: EvaluationRequest
 ) -> list[ScoredModel]:
-    answers = [_classes_and_probabilities(model, rows) for model, rows in zip(models, inputs, strict=True)]
+    answers = [classes_and_probabilities(model, rows) for model, rows in zip(models, inputs, strict=True)]
     classes = classification.find_classes(
         labels, [predicted for predicted, _, _ in answers], [model.classes for model in models], request.positive_label
     )
@@ -111,8 +121,14 @@ def _score_classifiers(
     return scored
 
 
-def _classes_and_probabilities(model: LoadedModel, inputs: Any) -> tuple[Array, Array | None, str]:
-    """Give predicted classes, and probabilities or the reason why there are none."""
+def classes_and_probabilities(model: LoadedModel, inputs: Any) -> tuple[Array, Array | None, str]:
+    """Ask a classifier.
+
+    :param model: the model.
+    :param inputs: rows as it takes them.
+    :return: predicted classes, and probabilities or the reason why there are none.
+    :raises RefusedError: when it breaks on the rows, or does not give one finite value per row.
+    """
     output = model.predict(inputs)
     probabilities, why_not = model.probabilities(inputs)
     shape = np.shape(output)

@@ -84,12 +84,19 @@ class RunLog:
 
     def log_frame(self, frame: pd.DataFrame, artifact: str) -> None:
         """Store a DataFrame as a Parquet artifact, without its index."""
-        path = Path(artifact)
         with TemporaryDirectory(prefix="airflow-mcp-") as folder:
-            local = Path(folder) / path.name
+            local = Path(folder) / Path(artifact).name
             frame.to_parquet(local, index=False)
-            with mlflow_errors(f"store {artifact} in run {self.run_id}"):
-                self._client.log_artifact(self.run_id, str(local), str(path.parent))
+            self.log_file(local, artifact)
+
+    def log_file(self, file: Path, artifact: str) -> None:
+        """Store a file as an artifact of the same name.
+
+        :param file: file of this machine.
+        :param artifact: path relative to the run's artifact root; ends in the name of the file.
+        """
+        with mlflow_errors(f"store {artifact} in run {self.run_id}"):
+            self._client.log_artifact(self.run_id, str(file), str(Path(artifact).parent))
 
     def log_dataset(self, dataset: Any, context: str) -> None:
         """Record an ``mlflow.data`` dataset as an input of the run.

@@ -1,0 +1,250 @@
+"""Run the newest logged requests of production through a candidate and the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import ValidationError
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.evidence import ModelUnderTest, Problem, dump_document
+from airflow_mcp.core.identity import identity
+from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.replay import ReplayEvidence, ReplayRequest
+from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMissingError
+from airflow_mcp.hooks.aliases import champion_of
+from airflow_mcp.hooks.evidence import find_replay
+from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text
+from airflow_mcp.operators.workload import WorkloadOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class ReplayModelOperator(WorkloadOperator):
+    """Replay logged requests: what would the candidate have answered, and what does the champion answer?
+
+    Counted are flips (another class, or a number that changed by more than a tolerance), overall and by segment,
+    by how much answers change, what the flipped requests are worth, and requests that a model does not answer.
+    Everything is written into the candidate's MLflow run; the gate's ``replay`` judges it. A retry finds a complete
+    replay of the same request and does not ask again. While there is no champion, nothing is replayed.
+
+    XCom: ``run_id``, ``model_uri``, ``identity``, ``champion_version`` (``none`` when there is no champion),
+    ``requests``, ``compared``, ``flips``, ``changed_share`` (None when nothing was compared).
+
+    :param run_id: the candidate's MLflow run (templated).
+    :param model_uri: the candidate, for example ``models:/<model id>`` (templated).
+    :param model_name: registered model whose champion is the one to compare with (templated).
+    :param requests: logged requests: file, folder or glob of Parquet or JSON Lines, a path or a URL (templated).
+    :param problem: ``classification`` or ``regression``.
+    :param last: how many of the newest requests are replayed.
+    :param timestamp_column: column with the time of a request; None: files by name and their rows are the order.
+    :param request_id_column: column with the name of a request, for the examples.
+    :param prediction_column: column with what production answered, to be compared with what the champion answers now.
+    :param value_column: column with what a request is worth, for example an amount of money.
+    :param segments: columns by whose values everything is counted again.
+    :param positive_label: of two classes, the one whose probability is compared; None takes the greater one.
+    :param tolerance: of a regression: a change up to this, in units of the prediction, is no flip.
+    :param relative_tolerance: of a regression: a change up to this share of the champion's prediction is no flip.
+    :param examples: how many flips are kept as examples, at most 100.
+    """
+
+    template_fields: Sequence[str] = (
+        "run_id",
+        "model_uri",
+        "model_name",
+        "requests",
+        "image",
+        "env",
+        "kubernetes",
+    )
+    operator_extra_links = (MlflowRunLink(),)
+    refusal_exit_code = contract.EXIT_REFUSED
+    ui_color = "#fff4d6"
+    owns_run = False  # it writes into the candidate's
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        model_uri: str,
+        model_name: str,
+        requests: str,
+        problem: Problem,
+        last: int = 10_000,
+        timestamp_column: str | None = None,
+        request_id_column: str | None = None,
+        prediction_column: str | None = None,
+        value_column: str | None = None,
+        segments: Sequence[str] = (),
+        positive_label: str | int | float | bool | None = None,
+        tolerance: float = 0.0,
+        relative_tolerance: float = 0.0,
+        examples: int = 20,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.run_id = run_id
+        self.model_uri = model_uri
+        self.model_name = model_name
+        self.requests = requests
+        self.problem = problem
+        choice("problem", problem, get_args(Problem))
+        self.last = last
+        self.timestamp_column = timestamp_column
+        self.request_id_column = request_id_column
+        self.prediction_column = prediction_column
+        self.value_column = value_column
+        self.segments = segments
+        self.positive_label = positive_label
+        self.tolerance = tolerance
+        self.relative_tolerance = relative_tolerance
+        self.examples = examples
+        nobody = ModelUnderTest(model_uri="models:/checked-when-the-dag-is-parsed")
+        self._request_of("", "", nobody, nobody, "requests")
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Replay, or find the replay of an earlier try.
+
+        :raises EvidenceError: when the candidate's run is deleted.
+        :raises WorkloadError: when the replay fails or leaves no evidence.
+        """
+        run = self.hook.get_run(required_text("run_id", self.run_id))
+        require_active(run)
+        self.show_run(run)
+        champion = champion_of(self.hook, required_text("model_name", self.model_name))
+        model_uri, source = required_text("model_uri", self.model_uri), required_text("requests", self.requests)
+        if champion is None:
+            self.log.info("%s has no champion yet; nothing is replayed", self.model_name)
+            return {**_nothing(run, model_uri), "champion_version": NO_CHAMPION}
+        self.log.info("The champion of %s is version %s", self.model_name, champion.version)
+        request = self._request_of(
+            "",
+            run.run_id,
+            ModelUnderTest(model_uri=model_uri, run_id=run.run_id),
+            ModelUnderTest(model_uri=champion.uri, run_id=champion.run_id, version=champion.version),
+            source,
+        )
+        asked = request.model_dump(mode="json", exclude={"identity", "run_id"})
+        request = request.model_copy(update={"identity": identity(self.task_key(context), {"replay": asked})})
+        evidence = self._existing(request)
+        if evidence is not None:
+            self.forget_workload(context, request.identity)
+            return self._result(evidence)
+        return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Read the evidence back from the run.
+
+        :raises ResultMissingError: when it is not there, or is about another replay.
+        """
+        require_active(run)
+        return self._result(self._collect(run.run_id, identity))
+
+    def _request_of(
+        self, name: str, run_id: str, candidate: ModelUnderTest, champion: ModelUnderTest, source: str
+    ) -> ReplayRequest:
+        """Describe the replay; arguments that do not fit are refused when the Dag is parsed."""
+        try:
+            return ReplayRequest(
+                identity=name,
+                run_id=run_id,
+                candidate=candidate,
+                champion=champion,
+                source=source,
+                problem=self.problem,
+                last=self.last,
+                timestamp_column=self.timestamp_column or "",
+                request_id_column=self.request_id_column or "",
+                prediction_column=self.prediction_column or "",
+                value_column=self.value_column or "",
+                segments=tuple(self.segments),
+                positive_label=self.positive_label,
+                tolerance=self.tolerance,
+                relative_tolerance=self.relative_tolerance,
+                examples=self.examples,
+            )
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()
+            )
+            raise InvalidArgumentError(f"{problems}. Nothing was replayed") from None
+
+    def _describe(self, context: Context, run: Run, request: ReplayRequest) -> Workload:
+        return self.workload(
+            context,
+            command=self.runtime_command("replay"),
+            run=run,
+            identity=request.identity,
+            model_name=self.model_name,
+            files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
+        )
+
+    def _existing(self, request: ReplayRequest) -> ReplayEvidence | None:
+        try:
+            evidence = self._collect(request.run_id, request.identity)
+        except (ResultMissingError, EvidenceError):
+            return None
+        self.log.info("An earlier try of this task replayed already; its evidence is used")
+        return evidence
+
+    def _collect(self, run_id: str, expected: str) -> ReplayEvidence:
+        """Read the evidence back from the run and check that it is about this replay."""
+        evidence = find_replay(self.hook, run_id)
+        if evidence is None:
+            require_active(self.hook.get_run(run_id))
+            raise ResultMissingError(
+                f"the replay ended without an error, but left no {contract.ARTIFACT_REPLAY} in MLflow run {run_id}"
+            )
+        if evidence.identity != expected or evidence.run_id != run_id:
+            raise ResultMissingError(
+                f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id} is about another replay ({evidence.identity}, "
+                f"expected {expected})"
+            )
+        return evidence
+
+    def _result(self, evidence: ReplayEvidence) -> dict[str, Any]:
+        self._show(evidence)
+        return {
+            "run_id": evidence.run_id,
+            "model_uri": evidence.candidate.model_uri,
+            "identity": evidence.identity,
+            "champion_version": evidence.champion.version,
+            "requests": evidence.requests,
+            "compared": evidence.compared,
+            "flips": evidence.flips,
+            "changed_share": evidence.changed / evidence.judged if evidence.judged else None,
+        }
+
+    def _show(self, evidence: ReplayEvidence) -> None:
+        self.log.info(
+            "%d of %d logged requests in %s replayed: %d compared, %d flips",
+            evidence.requests,
+            evidence.available,
+            public_uri(evidence.source),
+            evidence.compared,
+            evidence.flips,
+        )
+        for who, troubles in (("candidate", evidence.candidate_troubles), ("champion", evidence.champion_troubles)):
+            if troubles.unfit or troubles.failed:
+                self.log.warning("The %s answers not: %d unfit, %d failed", who, troubles.unfit, troubles.failed)
+                for item in troubles.reasons:
+                    self.log.warning("  %d times: %s", item.requests, item.reason)
+        for part in sorted(evidence.segments, key=lambda item: -item.flips):
+            self.log.info("  %s=%s: %d flips of %d", part.column, part.value, part.flips, part.compared)
+
+
+def _nothing(run: Run, model_uri: str) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "model_uri": model_uri,
+        "identity": "",
+        "requests": 0,
+        "compared": 0,
+        "flips": 0,
+        "changed_share": None,
+    }
