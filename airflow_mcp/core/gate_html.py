@@ -10,6 +10,8 @@ from airflow_mcp.core.evidence import EvaluationEvidence, ModelEvidence, SliceEv
 from airflow_mcp.core.gate_style import STYLE
 from airflow_mcp.core.gates import GateReport
 from airflow_mcp.core.model_plots import Mark, Series, draw_calibration, draw_confusions, draw_histograms
+from airflow_mcp.core.replay import ReplayEvidence
+from airflow_mcp.core.replay_plots import render_replay
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.rule_tables import render_rules
 from airflow_mcp.core.verdicts import Decision, Verdict
@@ -19,11 +21,14 @@ _NARROW_MATRIX = 8
 """Classes up to which two confusion matrices fit beside each other."""
 
 
-def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) -> str:
+def render_gate_report(
+    report: GateReport, evidence: EvaluationEvidence | None, replay: ReplayEvidence | None = None
+) -> str:
     """Write the report of a gate for people.
 
     :param report: what the gate decided.
     :param evidence: what it decided from; None when the evidence could not be read.
+    :param replay: what a replay of logged requests found; None when there was none, or the gate does not judge it.
     :return: a complete HTML document.
     """
     title = f"Evaluation gate: {report.model_name}"
@@ -35,6 +40,8 @@ def render_gate_report(report: GateReport, evidence: EvaluationEvidence | None) 
     ]
     if evidence is not None:
         parts += [_metrics(evidence), _plots(evidence, report.rules), _slices(evidence.slices)]
+    if replay is not None:
+        parts.append(render_replay(replay, next((rule.bound for rule in report.rules if rule.kind == "replay"), None)))
     parts.append(_provenance(report, evidence))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

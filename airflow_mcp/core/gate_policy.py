@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.argument import read_argument, read_metric_list
+from airflow_mcp.core.replay_rule import ReplayRule
 from airflow_mcp.core.significance import SignificanceRule
 from airflow_mcp.core.slices import SlicePolicy
 from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
@@ -26,6 +28,7 @@ class GatePolicy:
     slices: SlicePolicy | None = None
     mode: GateMode = "enforce"
     """Of the whole gate; a rule may be weaker."""
+    replay: ReplayRule | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that would judge nothing."""
@@ -33,7 +36,7 @@ class GatePolicy:
         if not modes:
             raise InvalidArgumentError(
                 "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
-                "significance or slices"
+                "significance, slices or replay"
             )
         if "enforce" not in modes:
             raise InvalidArgumentError(
@@ -48,6 +51,7 @@ class GatePolicy:
         significance: Sequence[Any] = (),
         slices: Any = None,
         *,
+        replay: Any = None,
         mode: GateMode = "enforce",
     ) -> GatePolicy:
         """Read a policy from its rules.
@@ -55,6 +59,7 @@ class GatePolicy:
         :param thresholds: rules as :func:`~airflow_mcp.core.thresholds.parse_threshold` reads them.
         :param significance: mappings of :class:`~airflow_mcp.core.significance.SignificanceRule`, or metrics.
         :param slices: mapping of :class:`~airflow_mcp.core.slices.SlicePolicy`; None judges no slices.
+        :param replay: mapping of :class:`~airflow_mcp.core.replay_rule.ReplayRule`; None judges no replay.
         :param mode: of the whole gate.
         :raises InvalidArgumentError: with every rule that cannot be read.
         """
@@ -62,20 +67,21 @@ class GatePolicy:
         parsed = _readable(problems, lambda: _parse_thresholds(thresholds))
         certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
         policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
+        replayed = None if replay is None else _readable(problems, lambda: read_argument(ReplayRule, "replay", replay))
         if problems:
             raise InvalidArgumentError("; ".join(problems))
-        return cls(parsed or (), certain or (), policy, mode)
+        return cls(parsed or (), certain or (), policy, mode, replayed)
 
     def rules(self) -> tuple[str, ...]:
         """Write every rule with everything that decides, as the report names it."""
         written = (*map(str, self.thresholds), *map(str, self.significance))
-        return (*written, *self.slices.rules()) if self.slices else written
+        grouped = [group.rules() for group in (self.slices, self.replay) if group is not None]
+        return (*written, *chain.from_iterable(grouped))
 
-    def _all(self) -> Iterator[MetricThreshold | SignificanceRule | SlicePolicy]:
+    def _all(self) -> Iterator[MetricThreshold | SignificanceRule | SlicePolicy | ReplayRule]:
         yield from self.thresholds
         yield from self.significance
-        if self.slices is not None:
-            yield self.slices
+        yield from (group for group in (self.slices, self.replay) if group is not None)
 
 
 _Read = TypeVar("_Read")

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
 from airflow_mcp.core.gate_policy import GatePolicy
+from airflow_mcp.core.replay import ReplayEvidence
+from airflow_mcp.core.replay_rule import judge_replay
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.significance import judge_significance
 from airflow_mcp.core.slices import judge_slices
@@ -74,7 +76,14 @@ class GateReport(BaseModel):
         return "\n".join(lines)
 
 
-def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_name: str, created_at: str) -> GateReport:
+def evaluate_gate(
+    evidence: EvaluationEvidence,
+    policy: GatePolicy,
+    *,
+    model_name: str,
+    created_at: str,
+    replay: ReplayEvidence | None = None,
+) -> GateReport:
     """Judge a candidate by the evidence of its evaluation.
 
     Every rule is measured and reported, also after one has failed. A metric that is missing or not finite makes
@@ -86,12 +95,14 @@ def evaluate_gate(evidence: EvaluationEvidence, policy: GatePolicy, *, model_nam
     :param policy: what must hold.
     :param model_name: registered model the candidate is meant for.
     :param created_at: time of the judgement, ISO 8601.
+    :param replay: what a replay of logged requests found; None when there was none.
     """
     same_model = _same_model(evidence.candidate, evidence.champion)
     rules = (
         *(_measure(threshold, evidence) for threshold in policy.thresholds),
         *(judge_significance(rule, evidence, same_model=same_model) for rule in policy.significance),
         *(judge_slices(policy.slices, evidence) if policy.slices else ()),
+        *(judge_replay(policy.replay, evidence, replay, same_model=same_model) if policy.replay else ()),
     )
     verdict = combine(rule.verdict for rule in rules if rule.verdict is not None and _counts(rule))
     return GateReport(

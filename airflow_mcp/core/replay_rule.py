@@ -16,7 +16,8 @@ from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.significance import rows_needed
 from airflow_mcp.core.slices import wilson_interval
-from airflow_mcp.core.verdicts import Verdict
+from airflow_mcp.core.thresholds import in_mode
+from airflow_mcp.core.verdicts import GateMode, Verdict
 
 _METRIC = "flip_rate"
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -39,6 +40,7 @@ class ReplayRule(BaseModel):
     max_left_out: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Largest share of requests that say nothing: unreadable, undated, or not answered by the champion either."""
     confidence: Confidence = 0.95
+    mode: GateMode = "enforce"
 
     def rules(self) -> tuple[str, ...]:
         """Write every rule with everything that decides."""
@@ -51,7 +53,7 @@ class ReplayRule(BaseModel):
         else:
             limit, least, where = self.max_flip_rate, self.min_requests, ""
         how = f"{self.confidence:.6g} confidence, >= {least} requests, <= {self.max_left_out:.6g} left out"
-        return f"{_METRIC} <= {limit:.12g}{where} ({how})"
+        return in_mode(self.mode, f"{_METRIC} <= {limit:.12g}{where} ({how})")
 
     @property
     def segment_limit(self) -> float:
@@ -80,6 +82,7 @@ class _Subject(NamedTuple):
             rule=self.rule.written(self.column),
             metric=_METRIC,
             kind="replay_segment" if self.column else "replay",
+            mode=self.rule.mode,
             slice=self.slice,
             verdict=verdict,
             value=value,

@@ -19,6 +19,7 @@ RuleKind = Literal[
     "replay",
     "replay_segment",
 ]
+Fact = str | int | float | bool | None
 
 
 class RuleResult(BaseModel):

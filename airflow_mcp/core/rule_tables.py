@@ -38,6 +38,7 @@ _TITLES = {
     "slice_floor": "In every slice",
     "slice_gap": "Between slices",
     "replay": "On logged requests",
+    "replay_segment": "On logged requests, in every segment",
 }
 _COMPARISON = re.compile(r"(>|<)=? ")
 
@@ -64,7 +65,7 @@ def badge(verdict: Verdict | None) -> str:
 
 def _kind(kind: str, rules: list[RuleResult]) -> str:
     title = f"<h3>{escape(_TITLES.get(kind, kind.replace('_', ' ').capitalize()))}</h3>"
-    if kind == "slice_floor":
+    if kind in ("slice_floor", "replay_segment"):
         groups = groupby(rules, key=lambda rule: (rule.rule, rule.slice.partition("=")[0]))
         return title + _legend(rules) + "".join(_slices(list(group)) for _, group in groups)
     body = "".join(_line(rule, scale_over(_strip(rule).numbers + _zero(rule)), name=_name(rule)) for rule in rules)

@@ -149,6 +149,21 @@ def flag(name: str, value: Any) -> bool:
     raise InvalidArgumentError(f"{name} is {value!r}; allowed: true or false")
 
 
+def whole_number(name: str, value: Any) -> int:
+    """Read a templated argument that must be a whole number.
+
+    :param name: name of the argument, for the message.
+    :param value: a number, or the text that a template rendered one to.
+    :raises InvalidArgumentError: when it is anything else.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.removeprefix("-").isdecimal():
+        return int(text)
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    raise InvalidArgumentError(f"{name} is {value!r}; allowed: a whole number")
+
+
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Check a templated argument that must be one of a few words.
 

@@ -13,9 +13,10 @@ from airflow_mcp.core.gate_html import render_gate_report
 from airflow_mcp.core.gate_policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
 from airflow_mcp.core.gates import GateReport, error_report, evaluate_gate
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.core.verdicts import GATE_MODES, Decision, GateMode, Verdict
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
-from airflow_mcp.hooks.evidence import find_evidence, find_gate_report
+from airflow_mcp.hooks.evidence import find_evidence, find_gate_report, find_replay
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
 from airflow_mcp.operators.base import (
     NO_CHAMPION,
@@ -62,6 +63,9 @@ class EvaluationGateOperator(ModelControlOperator):
     :param slices: what must hold in every slice (templated): mapping of ``floors`` (rules), ``max_gap`` (metric to
         largest gap), ``by`` (columns), ``min_rows`` (30), ``confidence`` (0.95), ``correction`` (``holm``) and
         ``mode``.
+    :param replay: how many logged requests may be answered differently (templated): mapping of ``max_flip_rate``,
+        ``segments`` (columns), ``max_segment_flip_rate``, ``min_requests`` (1000), ``min_segment_requests`` (100),
+        ``max_left_out`` (0.01), ``confidence`` (0.95) and ``mode``. Needs a ``ReplayModelOperator`` before the gate.
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
     :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned; ``dry_run``
@@ -82,6 +86,7 @@ class EvaluationGateOperator(ModelControlOperator):
         "thresholds",
         "significance",
         "slices",
+        "replay",
         "evidence_identity",
         "mode",
         "on_inconclusive",
@@ -100,6 +105,7 @@ class EvaluationGateOperator(ModelControlOperator):
         thresholds: Sequence[str] = (),
         significance: Sequence[str | Mapping[str, Any]] = (),
         slices: Mapping[str, Any] | None = None,
+        replay: Mapping[str, Any] | None = None,
         evidence_identity: str | None = None,
         mode: str = "enforce",
         on_failed: OnRefusal = "fail",
@@ -113,6 +119,7 @@ class EvaluationGateOperator(ModelControlOperator):
         self.thresholds = thresholds
         self.significance = significance
         self.slices = slices
+        self.replay = replay
         self.evidence_identity = evidence_identity
         self.mode = mode
         self.on_failed = on_failed
@@ -136,8 +143,9 @@ class EvaluationGateOperator(ModelControlOperator):
         model_name = required_text("model_name", self.model_name)
         if flag("adopt", self.adopt):
             return self._go_on(context, branches, self._adopted(run, model_name, policy))
-        report, evidence = self._judge(run.run_id, model_name, policy)
-        result = self._store(report, evidence, run)
+        judged = self._judge(run.run_id, model_name, policy)
+        report = judged.report
+        result = self._store(judged, run)
         self._show(report)
         if report.opens or report.mode == "dry_run":
             return self._go_on(context, branches, result)
@@ -145,7 +153,7 @@ class EvaluationGateOperator(ModelControlOperator):
 
     def _policy(self) -> GatePolicy:
         mode = cast("GateMode", choice("mode", self.mode, GATE_MODES))
-        return GatePolicy.parse(self.thresholds, self.significance, self.slices, mode=mode)
+        return GatePolicy.parse(self.thresholds, self.significance, self.slices, replay=self.replay, mode=mode)
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
@@ -211,17 +219,18 @@ class EvaluationGateOperator(ModelControlOperator):
         self._show(report)
         return _result(report, _PAGES, stored.hash)
 
-    def _judge(self, run_id: str, model_name: str, policy: GatePolicy) -> tuple[GateReport, EvaluationEvidence | None]:
+    def _judge(self, run_id: str, model_name: str, policy: GatePolicy) -> _Judged:
         created_at = now().isoformat()
         try:
             evidence = self._evidence(run_id)
+            replay = find_replay(self.hook, run_id) if policy.replay else None
         except EvidenceError as error:
             problem = str(error)
-            return (
-                error_report(problem, run_id=run_id, model_name=model_name, created_at=created_at, mode=policy.mode),
-                None,
+            return _Judged(
+                error_report(problem, run_id=run_id, model_name=model_name, created_at=created_at, mode=policy.mode)
             )
-        return evaluate_gate(evidence, policy, model_name=model_name, created_at=created_at), evidence
+        report = evaluate_gate(evidence, policy, model_name=model_name, created_at=created_at, replay=replay)
+        return _Judged(report, evidence, replay)
 
     def _evidence(self, run_id: str) -> EvaluationEvidence:
         source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
@@ -237,14 +246,15 @@ class EvaluationGateOperator(ModelControlOperator):
             )
         return evidence
 
-    def _store(self, report: GateReport, evidence: EvaluationEvidence | None, run: Run) -> dict[str, Any]:
+    def _store(self, judged: _Judged, run: Run) -> dict[str, Any]:
         """Store the report, then the decision as a tag; a dry run leaves alone what others read.
 
         :return: what the task pushes.
         """
+        report = judged.report
         is_dry = report.mode == "dry_run"
         pages = _DRY_RUN_PAGES if is_dry else _PAGES
-        html = render_gate_report(report, evidence).encode()
+        html = render_gate_report(report, judged.evidence, judged.replay).encode()
         document = report.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(report.run_id, pages.html, html, content_type="text/html")
         self.hook.upload_artifact(report.run_id, pages.json, document, content_type="application/json")
@@ -267,6 +277,14 @@ class EvaluationGateOperator(ModelControlOperator):
         elif report.decision is Decision.WARNED:
             self.log.warning("Let through with a warning: run, report, version and history say so")
         self.log.info("Verdict: %s (%s)\n%s", report.verdict.value, report.reason, report.table())
+
+
+class _Judged(NamedTuple):
+    """A report, and what it was decided from."""
+
+    report: GateReport
+    evidence: EvaluationEvidence | None = None
+    replay: ReplayEvidence | None = None
 
 
 class _Pages(NamedTuple):

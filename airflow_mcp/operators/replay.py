@@ -18,7 +18,7 @@ from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMi
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.hooks.evidence import find_replay
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text
+from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text, whole_number
 from airflow_mcp.operators.workload import WorkloadOperator
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ReplayModelOperator(WorkloadOperator):
     :param model_name: registered model whose champion is the one to compare with (templated).
     :param requests: logged requests: file, folder or glob of Parquet or JSON Lines, a path or a URL (templated).
     :param problem: ``classification`` or ``regression``.
-    :param last: how many of the newest requests are replayed.
+    :param last: how many of the newest requests are replayed (templated).
     :param timestamp_column: column with the time of a request; None: files by name and their rows are the order.
     :param request_id_column: column with the name of a request, for the examples.
     :param prediction_column: column with what production answered, to be compared with what the champion answers now.
@@ -58,6 +58,7 @@ class ReplayModelOperator(WorkloadOperator):
         "model_uri",
         "model_name",
         "requests",
+        "last",
         "image",
         "env",
         "kubernetes",
@@ -75,7 +76,7 @@ class ReplayModelOperator(WorkloadOperator):
         model_name: str,
         requests: str,
         problem: Problem,
-        last: int = 10_000,
+        last: int | str = 10_000,
         timestamp_column: str | None = None,
         request_id_column: str | None = None,
         prediction_column: str | None = None,
@@ -105,7 +106,7 @@ class ReplayModelOperator(WorkloadOperator):
         self.relative_tolerance = relative_tolerance
         self.examples = examples
         nobody = ModelUnderTest(model_uri="models:/checked-when-the-dag-is-parsed")
-        self._request_of("", "", nobody, nobody, "requests")
+        self._request_of("", nobody, nobody, "requests", last=1)
 
     def act(self, context: Context) -> dict[str, Any]:
         """Replay, or find the replay of an earlier try.
@@ -123,11 +124,11 @@ class ReplayModelOperator(WorkloadOperator):
             return {**_nothing(run, model_uri), "champion_version": NO_CHAMPION}
         self.log.info("The champion of %s is version %s", self.model_name, champion.version)
         request = self._request_of(
-            "",
             run.run_id,
             ModelUnderTest(model_uri=model_uri, run_id=run.run_id),
             ModelUnderTest(model_uri=champion.uri, run_id=champion.run_id, version=champion.version),
             source,
+            last=whole_number("last", self.last),
         )
         asked = request.model_dump(mode="json", exclude={"identity", "run_id"})
         request = request.model_copy(update={"identity": identity(self.task_key(context), {"replay": asked})})
@@ -146,18 +147,18 @@ class ReplayModelOperator(WorkloadOperator):
         return self._result(self._collect(run.run_id, identity))
 
     def _request_of(
-        self, name: str, run_id: str, candidate: ModelUnderTest, champion: ModelUnderTest, source: str
+        self, run_id: str, candidate: ModelUnderTest, champion: ModelUnderTest, source: str, *, last: int
     ) -> ReplayRequest:
-        """Describe the replay; arguments that do not fit are refused when the Dag is parsed."""
+        """Describe the replay, without its name; what does not fit is refused when the Dag is parsed already."""
         try:
             return ReplayRequest(
-                identity=name,
+                identity="",
                 run_id=run_id,
                 candidate=candidate,
                 champion=champion,
                 source=source,
                 problem=self.problem,
-                last=self.last,
+                last=last,
                 timestamp_column=self.timestamp_column or "",
                 request_id_column=self.request_id_column or "",
                 prediction_column=self.prediction_column or "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.hooks.claims import CLAIM_LIFETIME
 from demo.services import MlflowServer
 from tests.mlflow_world import World
@@ -152,6 +154,22 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "archive_existing": False,
             "expected_champion": None,
             "reason": None,
+        },
+    },
+    "replay_requests": {
+        "schedule": None,
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "evaluate": "EvaluateModelOperator",
+            "replay": "ReplayModelOperator",
+            "gate": "EvaluationGateOperator",
+        },
+        "edges": {"pin_data": {"evaluate"}, "evaluate": {"replay", "gate"}, "replay": {"gate"}, "gate": set()},
+        "params": {
+            "run_id": "0" * 32,
+            "model_uri": "models:/m-0",
+            "requests": "/data/breast_cancer/requests",
+            "last": 10_000,
         },
     },
     "rollback_model": {
@@ -317,3 +335,71 @@ def test_the_pipeline_file_makes_a_champion_too_with_what_the_form_says(
     assert world.hook.get_registered_model("breast_cancer_pipeline").aliases == {"champion": "1"}
     version = world.hook.get_model_version("breast_cancer_pipeline", "1")
     assert "from a file" in version.tags[contract.TAG_REASON]
+
+
+def log_tumour_model(folder: Path, columns: int) -> tuple[str, str]:
+    """Log a model of some columns in a finished run; give the run's id and the model's."""
+    import mlflow
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rows = pd.read_csv(folder / "train.csv")
+    inputs = rows.drop(columns="target").iloc[:, :columns].astype(float)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(inputs, rows["target"])
+    with mlflow.start_run(experiment_id="0") as run:
+        signature = mlflow.models.infer_signature(inputs, model.predict(inputs))
+        info = mlflow.sklearn.log_model(
+            model, name="model", signature=signature, pip_requirements=[], serialization_format="cloudpickle"
+        )
+    return run.info.run_id, info.model_id
+
+
+def test_the_gate_after_a_replay_of_logged_requests_judges_every_region(
+    night: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    from demo.data import write_version
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.url)
+    write_version(world.folder / "data", "night-1")
+    folder = world.folder / "data" / "night-1"
+    (run_id, model_id), (champion_run, champion_model) = log_tumour_model(folder, 30), log_tumour_model(folder, 25)
+    with contextlib.suppress(MlflowError):
+        world.hook.create_registered_model("breast_cancer")
+    champion = world.hook.create_model_version(
+        "breast_cancer", f"models:/{champion_model}", run_id=champion_run, model_id=champion_model
+    )
+    world.hook.set_alias("breast_cancer", "champion", champion.version)
+    rows = pd.read_csv(folder / "evaluation.csv").drop(columns="target")
+    log = pd.concat([rows] * 30, ignore_index=True)
+    log = log.assign(
+        request_id=[f"r{number}" for number in range(len(log))],
+        requested_at=pd.date_range("2026-11-01", periods=len(log), freq="min", tz="UTC"),
+        prediction=0,
+        region=["north", "south"] * (len(log) // 2),
+    )
+    log.to_parquet(world.folder / "requests.parquet", index=False)
+    state, states = night(
+        "replay_requests",
+        {
+            "run_id": run_id,
+            "model_uri": f"models:/{model_id}",
+            "requests": str(world.folder / "requests.parquet"),
+            "last": 3_000,
+        },
+    )
+    assert states["replay"] == "success"
+    rules = json.loads(world.artifact(run_id, contract.ARTIFACT_GATE_REPORT_JSON))["rules"]
+    verdicts = {(rule["kind"], rule["slice"]): rule["verdict"] for rule in rules}
+    assert set(verdicts) == {
+        ("threshold", ""),
+        ("replay", ""),
+        ("replay_segment", "region=north"),
+        ("replay_segment", "region=south"),
+    }
+    assert "of 3000 requests change" in next(rule["reason"] for rule in rules if rule["kind"] == "replay")
+    held = set(verdicts.values()) == {"passed"}
+    assert (state, states["gate"]) == (("success", "success") if held else ("failed", "failed"))

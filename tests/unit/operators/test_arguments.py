@@ -21,6 +21,7 @@ from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
+from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.workloads.kubernetes import KubernetesBackend
 from tests.task_harness import TaskOutcome, run_task
@@ -38,6 +39,14 @@ EVALUATE = {
 GATE = {"run_id": "r1", "model_name": "fraud", "thresholds": ["accuracy >= 0.9"]}
 DRIFT = {"experiment": "drift", "model_name": "fraud", "current": DATA, "reference": DATA}
 
+REPLAY = {
+    "run_id": "r1",
+    "model_uri": "models:/m-1",
+    "model_name": "fraud",
+    "requests": "/log",
+    "problem": "classification",
+}
+
 WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {"experiment": "fraud"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
@@ -53,6 +62,14 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (EvaluateModelOperator, {**EVALUATE, "comparisons": ["rmse"]}, "comparisons names rmse; allowed with problem='cla"),
     (EvaluateModelOperator, {**EVALUATE, "comparisons": "f1"}, "comparisons must be a list of metrics or mappings"),
     (EvaluateModelOperator, {**EVALUATE, "comparisons": [{"metric": "f1", "method": "mcnemar"}]}, "compares accuracy"),
+    (
+        ReplayModelOperator,
+        {**REPLAY, "problem": "ranking"},
+        "problem is 'ranking'; allowed: classification, regression",
+    ),
+    (ReplayModelOperator, {**REPLAY, "problem": "regression"}, "a regression needs tolerance or relative_tolerance"),
+    (ReplayModelOperator, {**REPLAY, "tolerance": 0.1}, "a classification takes neither"),
+    (ReplayModelOperator, {**REPLAY, "examples": 101}, "examples: Input should be less than or equal to 100"),
     (EvaluationGateOperator, {**GATE, "on_failed": "stop"}, "on_failed is 'stop'; allowed: fail, skip"),
     (DriftCheckOperator, {**DRIFT, "on_inconclusive": "skip"}, "on_inconclusive is 'skip'; allowed: fail, continue"),
     (DriftCheckOperator, {**DRIFT, "numerical_method": "magic"}, "numerical_method is 'magic'; allowed: "),

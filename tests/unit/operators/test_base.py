@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, RefusedError
-from airflow_mcp.operators.base import ModelControlOperator, choice, flag, required_text
+from airflow_mcp.operators.base import ModelControlOperator, choice, flag, required_text, whole_number
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
@@ -233,3 +233,14 @@ def test_operators_import_none_of_the_heavy_libraries() -> None:
     code = f"import sys, {', '.join(modules)}; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("value", "expected"), [(7, 7), ("7", 7), (" 10000 ", 10_000), ("-3", -3)])
+def test_a_whole_number_may_come_from_a_template(value: Any, expected: int) -> None:
+    assert whole_number("last", value) == expected
+
+
+@pytest.mark.parametrize("value", [7.0, "7.5", "", "None", None, True, "seven"])
+def test_anything_else_is_no_whole_number(value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="allowed: a whole number"):
+        whole_number("last", value)
