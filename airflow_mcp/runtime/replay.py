@@ -159,8 +159,8 @@ def _states(answers: Answers, readable: Array) -> list[str]:
 @contextmanager
 def _writer(path: Path, request: ReplayRequest) -> Iterator[Any]:
     """Open the table of answers; it is written chunk by chunk, and there without any request too."""
-    import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     answer = pa.float64() if request.problem == "regression" else pa.string()
     schema = pa.schema(

@@ -182,7 +182,7 @@ def _ending(path: str) -> str:
 
 
 def _read_parquet(stream: IO[bytes]) -> Iterator[Chunk]:
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     for batch in pq.ParquetFile(stream).iter_batches(batch_size=CHUNK_ROWS):
         frame = batch.to_pandas()
