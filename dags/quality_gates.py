@@ -1,4 +1,4 @@
-"""A gate that asks a person when it cannot decide by itself.
+"""Judge the code by its tests and the model by its numbers; ask a person when the gate cannot decide by itself.
 
 Press "Trigger" for a run by hand; the form explains each field. When the gate is inconclusive, "Required actions" in
 Airflow has the question.
@@ -17,10 +17,12 @@ from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.registry import RegisterModelOperator
+from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
 
 MODEL = "breast_cancer"
 PROJECT = Path(__file__).parent / "breast_cancer"
+COPY = f"cp '{PROJECT}'/*.py ."  # steps write beside the code, and the Dag folder is not theirs
 
 with DAG(
     dag_id="quality_gates",
@@ -43,6 +45,24 @@ with DAG(
         ),
     },
 ) as dag:
+    # [START howto_step_reports]
+    tests = RunStepOperator(
+        task_id="tests",
+        experiment=f"{MODEL}_quality",
+        command=["sh", "-ec", f"{COPY}; coverage run --branch --source=. -m pytest -q; coverage xml"],
+        reports=["coverage.xml"],
+    )
+    lint = RunStepOperator(
+        task_id="lint",
+        experiment=f"{MODEL}_quality",
+        command=[
+            "sh",
+            "-ec",
+            f"{COPY}; ruff check --isolated --exit-zero --select E,F,S --output-format sarif -o ruff.sarif",
+        ],
+        reports=["ruff.sarif"],
+    )
+    # [END howto_step_reports]
     pin_data = PinDatasetOperator(
         task_id="pin_data",
         root="{{ var.value.get('breast_cancer_data', '/data/breast_cancer') }}",
@@ -77,6 +97,14 @@ with DAG(
         model_name=MODEL,
         thresholds=["accuracy >= 0.92", "warn: latency_ms <= 50"],
         significance=[{"metric": "accuracy", "min_effect": -0.01}],
+        coverage={
+            "report": {"run_id": tests.output["run_id"], "path": "reports/coverage.xml"},
+            "min_line_rate": 0.6,
+        },
+        findings={
+            "report": {"run_id": lint.output["run_id"], "path": "reports/ruff.sarif"},
+            "max_by_rule": {"F401": 0, "S602": 0},  # unused imports, shells with input from outside
+        },
         mode="{{ params.gate_mode }}",
         on_inconclusive={"ask": "approve"},
     )
@@ -106,5 +134,6 @@ with DAG(
     )
     # [END howto_register_after_approval]
 
+    [tests, lint] >> train
     pin_data >> train >> evaluate >> gate >> approve >> record_approval >> register
     gate >> register

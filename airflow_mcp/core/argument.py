@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,10 +24,38 @@ def read_argument(model: type[_Model], name: str, value: Any) -> _Model:
         return model.model_validate(value)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, (name, *item['loc'])))}: {item['msg']} (got {item['input']!r})"
+            f"{'.'.join(map(str, (name, *item['loc'])))}: {item['msg']}{_given(item['input'])}"
             for item in error.errors()
         )
         raise InvalidArgumentError(f"{problems}. Allowed names: {', '.join(model.model_fields)}") from None
+
+
+def _given(value: Any) -> str:
+    """Repeat a single value; a mapping or list is not repeated: something else in it may be a secret."""
+    return "" if isinstance(value, Mapping | list | tuple) else f" (got {value!r})"
+
+
+def read_list(model: type[_Model], name: str, values: Any) -> tuple[_Model, ...]:
+    """Read a list of mappings, or a single one.
+
+    :param model: what each item must be.
+    :param name: the argument's name, for the message.
+    :param values: what was given.
+    :raises InvalidArgumentError: with the problems of every item.
+    """
+    if isinstance(values, Mapping):
+        return (read_argument(model, name, values),)
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise InvalidArgumentError(f"{name} must be a mapping or a list of mappings, got {values!r}")
+    read, problems = [], []
+    for position, value in enumerate(values):
+        try:
+            read.append(read_argument(model, f"{name}[{position}]", value))
+        except InvalidArgumentError as error:
+            problems.append(str(error))
+    if problems:
+        raise InvalidArgumentError("; ".join(problems))
+    return tuple(read)
 
 
 def read_metric_list(model: type[_Model], name: str, values: Any) -> tuple[_Model, ...]:
@@ -40,13 +68,4 @@ def read_metric_list(model: type[_Model], name: str, values: Any) -> tuple[_Mode
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InvalidArgumentError(f"{name} must be a list of metrics or mappings, got {values!r}")
-    read, problems = [], []
-    for position, value in enumerate(values):
-        given = {"metric": value} if isinstance(value, str) else value
-        try:
-            read.append(read_argument(model, f"{name}[{position}]", given))
-        except InvalidArgumentError as error:
-            problems.append(str(error))
-    if problems:
-        raise InvalidArgumentError("; ".join(problems))
-    return tuple(read)
+    return read_list(model, name, [{"metric": value} if isinstance(value, str) else value for value in values])

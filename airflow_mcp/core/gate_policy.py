@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from airflow_mcp.core.argument import read_argument, read_metric_list
+from airflow_mcp.core.argument import read_argument, read_list, read_metric_list
+from airflow_mcp.core.benchmark import BenchmarkRule
+from airflow_mcp.core.coverage import CoverageRule
+from airflow_mcp.core.findings import FindingsRule
 from airflow_mcp.core.replay_rule import ReplayRule
+from airflow_mcp.core.report_files import ReportFile
 from airflow_mcp.core.significance import SignificanceRule
 from airflow_mcp.core.slices import SlicePolicy
 from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.core.verdicts import GateMode
 from airflow_mcp.exceptions import InvalidArgumentError
+
+
+class OtherRules(TypedDict, total=False):
+    """Rules that need no evaluation: of each kind a mapping, or a list of them."""
+
+    benchmarks: Any
+    coverage: Any
+    findings: Any
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,9 @@ class GatePolicy:
     thresholds: tuple[MetricThreshold, ...] = ()
     significance: tuple[SignificanceRule, ...] = ()
     slices: SlicePolicy | None = None
+    benchmarks: tuple[BenchmarkRule, ...] = ()
+    coverage: tuple[CoverageRule, ...] = ()
+    findings: tuple[FindingsRule, ...] = ()
     mode: GateMode = "enforce"
     """Of the whole gate; a rule may be weaker."""
     replay: ReplayRule | None = None
@@ -36,7 +50,7 @@ class GatePolicy:
         if not modes:
             raise InvalidArgumentError(
                 "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
-                "significance, slices or replay"
+                "significance, slices, replay, benchmarks, coverage or findings"
             )
         if "enforce" not in modes:
             raise InvalidArgumentError(
@@ -47,12 +61,13 @@ class GatePolicy:
     @classmethod
     def parse(
         cls,
-        thresholds: Sequence[str],
+        thresholds: Sequence[str] = (),
         significance: Sequence[Any] = (),
         slices: Any = None,
         *,
         replay: Any = None,
         mode: GateMode = "enforce",
+        **others: Unpack[OtherRules],
     ) -> GatePolicy:
         """Read a policy from its rules.
 
@@ -61,6 +76,7 @@ class GatePolicy:
         :param slices: mapping of :class:`~airflow_mcp.core.slices.SlicePolicy`; None judges no slices.
         :param replay: mapping of :class:`~airflow_mcp.core.replay_rule.ReplayRule`; None judges no replay.
         :param mode: of the whole gate.
+        :param others: ``benchmarks``, ``coverage`` and ``findings``: a mapping of the rule's class, or a list of them.
         :raises InvalidArgumentError: with every rule that cannot be read.
         """
         problems: list[str] = []
@@ -68,20 +84,53 @@ class GatePolicy:
         certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
         policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
         replayed = None if replay is None else _readable(problems, lambda: read_argument(ReplayRule, "replay", replay))
+        benchmarks = _readable(problems, lambda: read_list(BenchmarkRule, "benchmarks", others.get("benchmarks", ())))
+        coverage = _readable(problems, lambda: read_list(CoverageRule, "coverage", others.get("coverage", ())))
+        findings = _readable(problems, lambda: read_list(FindingsRule, "findings", others.get("findings", ())))
         if problems:
             raise InvalidArgumentError("; ".join(problems))
-        return cls(parsed or (), certain or (), policy, mode, replayed)
+        return cls(
+            parsed or (), certain or (), policy, benchmarks or (), coverage or (), findings or (), mode, replayed
+        )
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether a rule asks for what an evaluation measured."""
+        return bool(self.thresholds or self.significance or self.slices or self.replay)
+
+    @property
+    def files(self) -> tuple[ReportFile, ...]:
+        """Every report of an earlier step that a rule asks for, once."""
+        of_coverage = [file for rule in self.coverage for file in rule.files]
+        return tuple(dict.fromkeys((*of_coverage, *(file for rule in self.findings for file in rule.files))))
 
     def rules(self) -> tuple[str, ...]:
         """Write every rule with everything that decides, as the report names it."""
-        written = (*map(str, self.thresholds), *map(str, self.significance))
-        grouped = [group.rules() for group in (self.slices, self.replay) if group is not None]
-        return (*written, *chain.from_iterable(grouped))
+        return (
+            *map(str, self.thresholds),
+            *map(str, self.significance),
+            *(self.slices.rules() if self.slices else ()),
+            *(self.replay.rules() if self.replay else ()),
+            *map(str, self.benchmarks),
+            *(written for coverage in self.coverage for written in coverage.rules()),
+            *(written for findings in self.findings for written in findings.rules()),
+        )
 
-    def _all(self) -> Iterator[MetricThreshold | SignificanceRule | SlicePolicy | ReplayRule]:
+    def _all(self) -> Iterator[_HasMode]:
         yield from self.thresholds
         yield from self.significance
-        yield from (group for group in (self.slices, self.replay) if group is not None)
+        if self.slices is not None:
+            yield self.slices
+        if self.replay is not None:
+            yield self.replay
+        yield from self.benchmarks
+        yield from self.coverage
+        yield from self.findings
+
+
+class _HasMode(Protocol):
+    @property
+    def mode(self) -> GateMode: ...
 
 
 _Read = TypeVar("_Read")

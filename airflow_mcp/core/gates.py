@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_mcp.core.benchmark import Answer, judge_benchmark
+from airflow_mcp.core.coverage import judge_coverage
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.findings import judge_findings
 from airflow_mcp.core.gate_policy import GatePolicy
 from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.core.replay_rule import judge_replay
+from airflow_mcp.core.report_files import FetchedReport, ReportFile
 from airflow_mcp.core.rule_result import RuleResult
 from airflow_mcp.core.significance import judge_significance
 from airflow_mcp.core.slices import judge_slices
@@ -76,6 +81,30 @@ class GateReport(BaseModel):
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What others say about the candidate, gathered before it is judged."""
+
+    answers: tuple[Answer, ...] = ()
+    """One for each of the policy's benchmarks, in their order."""
+    reports: Mapping[ReportFile, FetchedReport] = field(default_factory=dict)
+    commit: str = ""
+    """Commit that the candidate was made from; empty when it is not known."""
+
+
+def judge_gathered(policy: GatePolicy, gathered: Gathered) -> tuple[RuleResult, ...]:
+    """Judge the rules that need no evaluation.
+
+    :param policy: what must hold.
+    :param gathered: what others say.
+    """
+    return (
+        *(judge_benchmark(rule, answer) for rule, answer in zip(policy.benchmarks, gathered.answers, strict=True)),
+        *(result for rule in policy.coverage for result in judge_coverage(rule, gathered.reports, gathered.commit)),
+        *(result for rule in policy.findings for result in judge_findings(rule, gathered.reports, gathered.commit)),
+    )
+
+
 def evaluate_gate(
     evidence: EvaluationEvidence,
     policy: GatePolicy,
@@ -83,6 +112,7 @@ def evaluate_gate(
     model_name: str,
     created_at: str,
     replay: ReplayEvidence | None = None,
+    others: Sequence[RuleResult] = (),
 ) -> GateReport:
     """Judge a candidate by the evidence of its evaluation.
 
@@ -96,6 +126,7 @@ def evaluate_gate(
     :param model_name: registered model the candidate is meant for.
     :param created_at: time of the judgement, ISO 8601.
     :param replay: what a replay of logged requests found; None when there was none.
+    :param others: what became of the rules that need no evaluation.
     """
     same_model = _same_model(evidence.candidate, evidence.champion)
     rules = (
@@ -103,13 +134,10 @@ def evaluate_gate(
         *(judge_significance(rule, evidence, same_model=same_model) for rule in policy.significance),
         *(judge_slices(policy.slices, evidence) if policy.slices else ()),
         *(judge_replay(policy.replay, evidence, replay, same_model=same_model) if policy.replay else ()),
+        *others,
     )
-    verdict = combine(rule.verdict for rule in rules if rule.verdict is not None and _counts(rule))
     return GateReport(
-        mode=policy.mode,
-        verdict=verdict,
-        decision=decide(verdict, policy.mode, has_warnings=bool(_warnings(rules))),
-        reason=_summary(rules, verdict),
+        **_conclusion(rules, policy.mode),
         run_id=evidence.run_id,
         model_name=model_name,
         champion_version=evidence.champion.version if evidence.champion else None,
@@ -117,13 +145,47 @@ def evaluate_gate(
         evidence_identity=evidence.identity,
         dataset=evidence.dataset,
         rows=evidence.rows,
-        rules=rules,
+        created_at=created_at,
+    )
+
+
+def _conclusion(rules: tuple[RuleResult, ...], mode: GateMode) -> dict[str, Any]:
+    verdict = combine(rule.verdict for rule in rules if rule.verdict is not None and _counts(rule))
+    decision = decide(verdict, mode, has_warnings=bool(_warnings(rules)))
+    return {"mode": mode, "verdict": verdict, "decision": decision, "reason": _summary(rules, verdict), "rules": rules}
+
+
+def report_without_evidence(
+    rules: tuple[RuleResult, ...], *, run_id: str, model_name: str, created_at: str, mode: GateMode = "enforce"
+) -> GateReport:
+    """Judge by rules that need no evaluation alone, for example the code before anything is trained.
+
+    :param rules: what became of them.
+    :param run_id: MLflow run that is judged.
+    :param model_name: registered model the candidate is meant for.
+    :param created_at: time of the judgement, ISO 8601.
+    :param mode: of the gate.
+    """
+    return GateReport(
+        **_conclusion(rules, mode),
+        run_id=run_id,
+        model_name=model_name,
+        champion_version=None,
+        evidence_identity="",
+        dataset=None,
+        rows=0,
         created_at=created_at,
     )
 
 
 def error_report(
-    reason: str, *, run_id: str, model_name: str, created_at: str, mode: GateMode = "enforce"
+    reason: str,
+    *,
+    run_id: str,
+    model_name: str,
+    created_at: str,
+    mode: GateMode = "enforce",
+    others: Sequence[RuleResult] = (),
 ) -> GateReport:
     """Report that the evidence cannot be used: verdict ``error``.
 
@@ -132,6 +194,7 @@ def error_report(
     :param model_name: registered model the candidate is meant for.
     :param created_at: time of the judgement, ISO 8601.
     :param mode: of the gate.
+    :param others: what became of the rules that need no evaluation.
     """
     return GateReport(
         mode=mode,
@@ -144,7 +207,7 @@ def error_report(
         evidence_identity="",
         dataset=None,
         rows=0,
-        rules=(),
+        rules=tuple(others),
         created_at=created_at,
     )
 
@@ -222,7 +285,7 @@ def _summary(rules: Sequence[RuleResult], verdict: Verdict) -> str:
     warned = f"; only warned of: {_reasons(warnings)}" if warnings else ""
     deciding = [rule for rule in rules if _counts(rule) and rule.verdict is verdict]
     if not deciding:
-        return f"no rule applies: every rule compares with a champion and there is none yet{warned}"
+        return f"no rule applies: {_why_none_applies(rules)}{warned}"
     if verdict is not Verdict.PASSED:
         return f"{_reasons(deciding)}{warned}"
     holding = [rule for rule in rules if rule.mode != "dry_run" and rule.verdict is Verdict.PASSED]
@@ -233,8 +296,22 @@ def _summary(rules: Sequence[RuleResult], verdict: Verdict) -> str:
     return f"{len(holding)} of {len(rules)} rules hold{f', the others {said}' if others else ''}{warned}"
 
 
+def _why_none_applies(rules: Iterable[RuleResult]) -> str:
+    reasons = {rule.reason.removeprefix("does not apply: ") for rule in rules if rule.verdict is None}
+    return "; ".join(sorted(reasons)) or "there is none that is enforced"
+
+
 def _reasons(rules: Iterable[RuleResult]) -> str:
     return "; ".join(f"{rule.rule}{f' [{rule.slice}]' if rule.slice else ''}: {rule.reason}" for rule in rules)
 
 
-__all__ = ["GATE_SCHEMA", "GatePolicy", "GateReport", "error_report", "evaluate_gate"]
+__all__ = [
+    "GATE_SCHEMA",
+    "GatePolicy",
+    "GateReport",
+    "Gathered",
+    "error_report",
+    "evaluate_gate",
+    "judge_gathered",
+    "report_without_evidence",
+]

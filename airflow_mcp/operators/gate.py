@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_passing_report
@@ -11,12 +11,21 @@ from airflow_mcp.core.evidence import EvaluationEvidence
 from airflow_mcp.core.gate_approval import as_decided, report_hash
 from airflow_mcp.core.gate_html import render_gate_report
 from airflow_mcp.core.gate_policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
-from airflow_mcp.core.gates import GateReport, error_report, evaluate_gate
+from airflow_mcp.core.gates import (
+    GateReport,
+    Gathered,
+    error_report,
+    evaluate_gate,
+    judge_gathered,
+    report_without_evidence,
+)
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.core.verdicts import GATE_MODES, Decision, GateMode, Verdict
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
+from airflow_mcp.hooks.benchmark import ask_benchmark
 from airflow_mcp.hooks.evidence import find_evidence, find_gate_report, find_replay
+from airflow_mcp.hooks.reports import fetch_report
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
 from airflow_mcp.operators.base import (
     NO_CHAMPION,
@@ -48,6 +57,9 @@ class EvaluationGateOperator(ModelControlOperator):
     only warns. ``passed`` and ``warned`` let the Dag go on and open the registry. A dry run decides nothing: it
     always lets the Dag go on and opens nothing.
 
+    Rules in ``benchmarks``, ``coverage`` and ``findings`` need no evaluation. A gate that has no others judges a run
+    without evidence, for example that of a step that tests code.
+
     XCom, also when the task fails: ``verdict``, ``mode``, ``decision`` (``none`` for a dry run), ``reason``,
     ``run_id``, ``champion_version`` (the version compared with, or ``none``), ``self_reported`` (whether the training
     script's own metrics were judged), ``rows_needed`` (about how many rows would decide, where more rows would),
@@ -66,6 +78,13 @@ class EvaluationGateOperator(ModelControlOperator):
     :param replay: how many logged requests may be answered differently (templated): mapping of ``max_flip_rate``,
         ``segments`` (columns), ``max_segment_flip_rate``, ``min_requests`` (1000), ``min_segment_requests`` (100),
         ``max_left_out`` (0.01), ``confidence`` (0.95) and ``mode``. Needs a ``ReplayModelOperator`` before the gate.
+    :param benchmarks: what web services must answer (templated): a mapping, or a list of them, of ``url``, ``path`` (of
+        a field of the JSON answer), ``expect`` (its value) or ``threshold`` (such as ``<= 0.05``), ``connection``,
+        ``timeout`` (10 s), ``retries`` (2) and ``mode``.
+    :param coverage: what coverage reports must show (templated): a mapping, or a list of them, by the names of
+        :class:`~airflow_mcp.core.coverage.CoverageRule`. A report is ``{run_id, path}``, a path or a URI.
+    :param findings: how many findings SARIF reports may hold (templated): a mapping, or a list of them, by the names
+        of :class:`~airflow_mcp.core.findings.FindingsRule`.
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
     :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned; ``dry_run``
@@ -87,6 +106,9 @@ class EvaluationGateOperator(ModelControlOperator):
         "significance",
         "slices",
         "replay",
+        "benchmarks",
+        "coverage",
+        "findings",
         "evidence_identity",
         "mode",
         "on_inconclusive",
@@ -106,6 +128,9 @@ class EvaluationGateOperator(ModelControlOperator):
         significance: Sequence[str | Mapping[str, Any]] = (),
         slices: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
+        benchmarks: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+        coverage: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+        findings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
         evidence_identity: str | None = None,
         mode: str = "enforce",
         on_failed: OnRefusal = "fail",
@@ -120,6 +145,9 @@ class EvaluationGateOperator(ModelControlOperator):
         self.significance = significance
         self.slices = slices
         self.replay = replay
+        self.benchmarks = benchmarks
+        self.coverage = coverage
+        self.findings = findings
         self.evidence_identity = evidence_identity
         self.mode = mode
         self.on_failed = on_failed
@@ -143,7 +171,7 @@ class EvaluationGateOperator(ModelControlOperator):
         model_name = required_text("model_name", self.model_name)
         if flag("adopt", self.adopt):
             return self._go_on(context, branches, self._adopted(run, model_name, policy))
-        judged = self._judge(run.run_id, model_name, policy)
+        judged = self._judge(run, model_name, policy)
         report = judged.report
         result = self._store(judged, run)
         self._show(report)
@@ -153,7 +181,16 @@ class EvaluationGateOperator(ModelControlOperator):
 
     def _policy(self) -> GatePolicy:
         mode = cast("GateMode", choice("mode", self.mode, GATE_MODES))
-        return GatePolicy.parse(self.thresholds, self.significance, self.slices, replay=self.replay, mode=mode)
+        return GatePolicy.parse(
+            self.thresholds,
+            self.significance,
+            self.slices,
+            replay=self.replay,
+            mode=mode,
+            benchmarks=self.benchmarks,
+            coverage=self.coverage,
+            findings=self.findings,
+        )
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
@@ -219,18 +256,25 @@ class EvaluationGateOperator(ModelControlOperator):
         self._show(report)
         return _result(report, _PAGES, stored.hash)
 
-    def _judge(self, run_id: str, model_name: str, policy: GatePolicy) -> _Judged:
-        created_at = now().isoformat()
+    def _judge(self, run: Run, model_name: str, policy: GatePolicy) -> _Judged:
+        about: _About = {"model_name": model_name, "created_at": now().isoformat()}
+        others = judge_gathered(policy, self._gather(run, policy))
+        if not policy.needs_evidence and self.evidence_identity is None:
+            return _Judged(report_without_evidence(others, run_id=run.run_id, mode=policy.mode, **about))
         try:
-            evidence = self._evidence(run_id)
-            replay = find_replay(self.hook, run_id) if policy.replay else None
+            evidence = self._evidence(run.run_id)
+            replay = find_replay(self.hook, run.run_id) if policy.replay else None
         except EvidenceError as error:
-            problem = str(error)
-            return _Judged(
-                error_report(problem, run_id=run_id, model_name=model_name, created_at=created_at, mode=policy.mode)
-            )
-        report = evaluate_gate(evidence, policy, model_name=model_name, created_at=created_at, replay=replay)
-        return _Judged(report, evidence, replay)
+            return _Judged(error_report(str(error), run_id=run.run_id, mode=policy.mode, others=others, **about))
+        return _Judged(evaluate_gate(evidence, policy, replay=replay, others=others, **about), evidence, replay)
+
+    def _gather(self, run: Run, policy: GatePolicy) -> Gathered:
+        """Ask whom the rules name; what cannot be had is no pass."""
+        return Gathered(
+            answers=tuple(ask_benchmark(rule) for rule in policy.benchmarks),
+            reports={file: fetch_report(self.hook, file) for file in policy.files},
+            commit=run.tags.get(contract.TAG_CODE_COMMIT, ""),
+        )
 
     def _evidence(self, run_id: str) -> EvaluationEvidence:
         source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
@@ -285,6 +329,13 @@ class _Judged(NamedTuple):
     report: GateReport
     evidence: EvaluationEvidence | None = None
     replay: ReplayEvidence | None = None
+
+
+class _About(TypedDict):
+    """What every report says."""
+
+    model_name: str
+    created_at: str
 
 
 class _Pages(NamedTuple):

@@ -10,14 +10,20 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource, code_source
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.workload import WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import flag, now, required_text
 from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.workloads import keep_reports
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+_START_KEEPER = (
+    f"import os, runpy, sys; sys.argv[0] = os.environ['{contract.ENV_KEEPER_PATH}']; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 _SKIPPED: Mapping[str, Any] = {"run_id": "", "identity": "", "image_digest": "", "skipped": True}
 
 
@@ -38,6 +44,10 @@ class RunStepOperator(WorkloadOperator):
     :param folder: instead of ``source``: folder of this machine that the command runs in; for the local runtime only
         (templated).
     :param model_name: registered model that the step is for; recorded as a tag (templated).
+    :param reports: files that the command leaves, relative to the folder it runs in, such as ``coverage.xml``; patterns
+        are allowed. They are kept in the step's run below ``reports/``, also when the command fails. When it ends well
+        without one of them, the step fails. The image needs ``python`` 3.9 or newer, and nothing of this package
+        (templated).
     :param enabled: false ends the task well without any work; tasks behind it run (templated).
     """
 
@@ -47,6 +57,7 @@ class RunStepOperator(WorkloadOperator):
         "source",
         "folder",
         "model_name",
+        "reports",
         "enabled",
         "image",
         "env",
@@ -54,6 +65,7 @@ class RunStepOperator(WorkloadOperator):
     )
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#eceff1"
+    run_tells_end = False  # the command need not know of it
 
     def __init__(
         self,
@@ -63,6 +75,7 @@ class RunStepOperator(WorkloadOperator):
         source: Mapping[str, str] | None = None,
         folder: str = "",
         model_name: str = "",
+        reports: Sequence[str] = (),
         enabled: bool | str = True,
         **kwargs: Any,
     ) -> None:
@@ -74,6 +87,7 @@ class RunStepOperator(WorkloadOperator):
         if source is not None and folder:
             raise InvalidArgumentError("source and folder are both given; allowed: one of them, or neither")
         self.model_name = model_name
+        self.reports = reports
         self.enabled = enabled
 
     def act(self, context: Context) -> dict[str, Any]:
@@ -86,7 +100,7 @@ class RunStepOperator(WorkloadOperator):
             self.log.info("Step %s is not enabled in this run; nothing was done", self.task_id)
             return dict(_SKIPPED)
         experiment = required_text("experiment", self.experiment)
-        command = self._command()
+        command, files = self._keeping(self._command())
         source = None if self.source is None else code_source("source", self.source)
         inputs = WorkloadInputs(command, code_commit=source.pinned if source else "", image=self.image or "")
         work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
@@ -109,6 +123,7 @@ class RunStepOperator(WorkloadOperator):
                 run=run,
                 identity=work,
                 model_name=self.model_name,
+                files=files,
                 source=self.source_of(source),
                 folder=folder,
             ),
@@ -138,6 +153,22 @@ class RunStepOperator(WorkloadOperator):
             )
         return tuple(command)
 
+    def _keeping(self, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[WorkloadFile, ...]]:
+        """Wrap the command into the program that keeps its reports, which travels with it."""
+        patterns = self.reports
+        is_list = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+        if not is_list or not all(isinstance(pattern, str) and _is_inside(pattern) for pattern in patterns):
+            raise InvalidArgumentError(
+                f"reports is {patterns!r}; allowed: a list of files, or patterns, relative to the folder of the "
+                "command and inside it, for example ['coverage.xml', 'lint/*.sarif']. Nothing was started."
+            )
+        if not patterns:
+            return command, ()
+        program = Path(keep_reports.__file__).read_text(encoding="utf-8")
+        python = self.python or self.backend.python
+        wrapped = (python, "-I", "-c", _START_KEEPER, *patterns, "--", *command)
+        return wrapped, (WorkloadFile(contract.ENV_KEEPER_PATH, "keep_reports.py", program),)
+
     def _folder(self) -> str:
         if self.folder and self.backend.ships_files:
             raise InvalidArgumentError(
@@ -162,3 +193,8 @@ class RunStepOperator(WorkloadOperator):
     def _result(self, run: Run, work: str) -> dict[str, Any]:
         digest = run.tags.get(contract.TAG_IMAGE_DIGEST, "")
         return {"run_id": run.run_id, "identity": work, "image_digest": digest, "skipped": False}
+
+
+def _is_inside(pattern: str) -> bool:
+    parts = pattern.split("/")
+    return bool(pattern) and pattern != "--" and not pattern.startswith("/") and ".." not in parts and "" not in parts

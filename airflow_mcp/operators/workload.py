@@ -70,6 +70,9 @@ class WorkloadOperator(ModelControlOperator):
     owns_run: bool = True
     """Whether the MLflow run is this task's own: created by it, and closed when it fails."""
 
+    run_tells_end: bool = True
+    """Whether the MLflow run itself says that the work is done; otherwise work that vanished counts as not done."""
+
     is_replicable: bool = False
     """Whether the work may run on several pods at once, as the ranks of one training."""
 
@@ -296,6 +299,8 @@ class WorkloadOperator(ModelControlOperator):
         return None
 
     def _conclude(self, context: Context, run: Run, identity: str, lost: WorkloadLostError | None) -> dict[str, Any]:
+        if lost is not None and not self.run_tells_end:
+            raise lost
         try:
             return self.conclude(context, self.hook.get_run(run.run_id), identity)
         except (WorkloadError, RefusedError):

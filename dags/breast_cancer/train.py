@@ -5,14 +5,23 @@ It reads where config and data are from its environment. MLflow finds server and
 
 import os
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+
+def fit(config: dict[str, Any], features: pd.DataFrame, labels: pd.Series) -> Pipeline:
+    """Fit a model as the config says."""
+    classifier = LogisticRegression(
+        C=config["regularisation"], max_iter=config["max_iterations"], random_state=config["seed"]
+    )
+    return make_pipeline(StandardScaler(), classifier).fit(features, labels)
 
 
 def main() -> None:
@@ -23,12 +32,7 @@ def main() -> None:
 
     with mlflow.start_run():  # continues the run named by MLFLOW_RUN_ID
         mlflow.log_params(config)
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(
-                C=config["regularisation"], max_iter=config["max_iterations"], random_state=config["seed"]
-            ),
-        ).fit(features, labels)
+        model = fit(config, features, labels)
         accuracy = accuracy_score(labels, model.predict(features))
         mlflow.log_metric("training_accuracy", accuracy)
         print(f"{len(data)} rows, accuracy on the training data {accuracy:.4f}")

@@ -49,6 +49,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "quality_gates": {
         "schedule": None,
         "tasks": {
+            "tests": "RunStepOperator",
+            "lint": "RunStepOperator",
             "pin_data": "PinDatasetOperator",
             "train": "TrainModelOperator",
             "evaluate": "EvaluateModelOperator",
@@ -58,6 +60,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "register": "RegisterModelOperator",
         },
         "edges": {
+            "tests": {"train", "gate"},
+            "lint": {"train", "gate"},
             "pin_data": {"train", "evaluate"},
             "train": {"evaluate", "gate", "register"},
             "evaluate": {"gate"},
@@ -316,6 +320,23 @@ def test_a_night_ends_with_a_champion_and_the_next_one_is_skipped(night: Any, wo
         ["train", "evaluate", "gate", "register", "promote"], "skipped"
     )
     assert world.hook.get_registered_model("breast_cancer").aliases == {"champion": "1"}
+
+
+def test_code_and_model_are_judged_together_and_nobody_is_asked_when_the_gate_decides(night: Any, world: World) -> None:
+    from demo.data import write_version
+
+    write_version(world.folder / "data", "night-1")
+    state, states = night("quality_gates", {})
+    asked = ("approve", "record_approval")
+    assert states == dict.fromkeys(EXPECTED["quality_gates"]["tasks"], "success") | dict.fromkeys(asked, "skipped")
+    assert state == "success"
+    experiment = world.hook.get_experiment_by_name("breast_cancer_quality")
+    assert experiment is not None
+    runs = world.hook.search_runs([experiment.experiment_id])
+    (judged,) = [run for run in runs if contract.TAG_GATE_VERDICT in run.tags]
+    report = json.loads(world.artifact(judged, contract.ARTIFACT_GATE_REPORT_JSON))
+    assert {rule["kind"] for rule in report["rules"]} == {"threshold", "significance", "coverage", "findings"}
+    assert report["decision"] in ("passed", "warned")  # latency only warns
 
 
 def test_the_pipeline_file_makes_a_champion_too_with_what_the_form_says(

@@ -1,0 +1,48 @@
+"""The lines that a change adds, from a unified diff such as ``git diff -U0`` writes."""
+
+from __future__ import annotations
+
+import re
+
+from airflow_mcp.exceptions import EvidenceError
+
+_HUNK = re.compile(r"@@ -\d+(?:,(?P<before>\d+))? \+(?P<start>\d+)(?:,(?P<after>\d+))? @@")
+_NO_FILE = "/dev/null"
+
+
+def parse_changed_lines(content: bytes) -> dict[str, set[int]]:
+    """Read which lines are new or changed.
+
+    :param content: a unified diff; an empty one changes nothing.
+    :return: file, as it is called after the change, to the numbers of its lines.
+    :raises EvidenceError: when it is no diff, or ends in the middle.
+    """
+    changed: dict[str, set[int]] = {}
+    file, number, added, left = "", 0, 0, 0
+    is_diff = False
+    for line in content.decode(errors="replace").splitlines():
+        if added or left:
+            kind = line[:1]
+            if kind == "+":
+                changed.setdefault(file, set()).add(number)
+            number += kind in ("+", " ", "")
+            added -= kind in ("+", " ", "")
+            left -= kind in ("-", " ", "")
+        elif line.startswith("+++ "):
+            file, is_diff = _name(line[4:]), True
+        elif match := _HUNK.match(line):
+            number, is_diff = int(match["start"]), True
+            left, added = (int(match[group] or 1) for group in ("before", "after"))
+        if added < 0 or left < 0:
+            raise EvidenceError("it is not a unified diff: a hunk has more lines than it says")
+    if added or left:
+        raise EvidenceError("it is not a whole unified diff: it ends in the middle of a hunk")
+    if content.strip() and not is_diff and b"diff --git" not in content:
+        raise EvidenceError("it is not a unified diff")
+    changed.pop(_NO_FILE, None)
+    return changed
+
+
+def _name(text: str) -> str:
+    name = text.split("\t", maxsplit=1)[0].strip().strip('"')
+    return name.removeprefix("b/") if name != _NO_FILE else name

@@ -1,0 +1,122 @@
+"""Ask a web service for a JSON answer: no redirects, one deadline for all of it, a bounded size, no cookies."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
+
+from airflow_mcp.core.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule
+from airflow_mcp.exceptions import InvalidArgumentError
+
+_RETRY_SECONDS = 1.0
+"""Wait before the first further try; doubles with each one."""
+
+
+@dataclass(frozen=True)
+class _Access:
+    """Credentials and trust of a connection."""
+
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    verify: bool | str = True
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        given = [*(value.partition(" ")[2] for value in self.headers.values()), *(self.login or ())[1:]]
+        return tuple(value for value in given if value)
+
+
+def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.sleep) -> Answer:
+    """Ask, and again while nobody answers.
+
+    :param rule: whom to ask and how.
+    :param sleep: waits a number of seconds.
+    :return: what came back; a problem on the way is in it, and is not raised.
+    :raises InvalidArgumentError: when the connection is missing, not usable, or for another host.
+    """
+    access = _access(rule)
+    for secret in access.secrets:
+        mask_secret(secret)
+    answer = Answer(None)
+    for number in range(rule.retries + 1):
+        if number:
+            sleep(_RETRY_SECONDS * 2 ** (number - 1))
+        answer = replace(asyncio.run(_ask(rule, access)), tries=number + 1, secrets=access.secrets)
+        if answer.status is not None and answer.status != 429 and answer.status < 500:
+            break
+    return answer
+
+
+async def _ask(rule: BenchmarkRule, access: _Access) -> Answer:
+    started = time.monotonic()
+    options: dict[str, Any] = {
+        "headers": {"User-Agent": "airflow-mcp", "Accept": "application/json", **access.headers},
+        "auth": httpx.BasicAuth(*access.login) if access.login else None,
+        "verify": _tls(rule.url, access),
+        "timeout": rule.timeout,
+        "follow_redirects": False,
+    }
+    status, body, problem = None, bytearray(), ""
+    try:
+        async with (
+            asyncio.timeout(rule.timeout),  # of all of it: a server may send a byte a second
+            httpx.AsyncClient(**options) as client,
+            client.stream("GET", rule.url) as response,
+        ):
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    problem = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
+                    break
+            status = response.status_code
+    except (TimeoutError, httpx.TimeoutException):
+        problem = f"no complete answer in {rule.timeout:g} s"
+    except (httpx.HTTPError, ssl.SSLError) as error:
+        problem = type(error).__name__ + (f": {error}" if str(error) else "")
+    took = (time.monotonic() - started) * 1000
+    return Answer(status, bytes(body[:MAX_ANSWER_BYTES]), problem, took)
+
+
+def _access(rule: BenchmarkRule) -> _Access:
+    """Read the credentials, and make sure that they are for this host."""
+    if rule.connection is None:
+        return _Access()
+    where = f"connection {rule.connection!r}"
+    try:
+        connection = Connection.get(rule.connection)
+    except AirflowNotFoundException:
+        raise InvalidArgumentError(f"benchmarks: there is no {where}; nothing was asked") from None
+    parts = urlsplit(rule.url)
+    host = (connection.host or "").rpartition("://")[2].partition("/")[0].partition(":")[0].lower()
+    if not host or host != parts.hostname:
+        raise InvalidArgumentError(
+            f"benchmarks: {where} is for the host {host!r}, the benchmark is at {parts.hostname!r}; nothing was asked. "
+            "Set the connection's host to the one that its credentials are for"
+        )
+    extra = connection.extra_dejson
+    token, verify = extra.get("token") or "", extra.get("ca_bundle") or extra.get("verify", True)
+    login = (connection.login or "", connection.password or "")
+    if not isinstance(token, str) or not isinstance(verify, bool | str) or (token and any(login)):
+        raise InvalidArgumentError(
+            f"benchmarks: {where} is not usable; allowed: login and password, or the extra token (a text), and the "
+            "extras verify (true or false) and ca_bundle (a path). Nothing was asked"
+        )
+    return _Access({"Authorization": f"Bearer {token}"} if token else {}, login if any(login) else None, verify)
+
+
+def _tls(url: str, access: _Access) -> ssl.SSLContext | bool:
+    if not url.startswith("https:") or access.verify is False:
+        return False
+    if isinstance(access.verify, str):
+        return ssl.create_default_context(cafile=access.verify)
+    return httpx.create_ssl_context()
