@@ -36,6 +36,7 @@ from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
+from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -51,6 +52,7 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "train": TrainModelOperator,
     "evaluate": EvaluateModelOperator,
     "select": SelectModelOperator,
+    "replay": ReplayModelOperator,
     "gate": EvaluationGateOperator,
     "register": RegisterModelOperator,
     "promote": PromoteModelOperator,

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from airflow_mcp.core.notice import NoticeFormat
 
-TaskKind = Literal["begin", "build", "pin_data", "train", "evaluate", "select", "gate", "register", "promote", "step"]
+TaskKind = Literal[
+    "begin", "build", "pin_data", "train", "evaluate", "select", "replay", "gate", "register", "promote", "step"
+]
 EventKind = Literal["commit", "data", "model", "drift"]
 FILLED_IN = "filled in: "
 """What the origin of a task begins with that the file does not name; the rule follows."""

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_mcp.core.metrics import metric_direction, metric_name
 from airflow_mcp.core.plan.entities import PipelineFile, PlannedTask, Reference, TaskKind, Template
 from airflow_mcp.core.plan.params import config_overrides
+from airflow_mcp.core.plan.replay import replay_arguments, replay_rule
 from airflow_mcp.core.plan.rules import FilledStage, filled_in
 from airflow_mcp.core.plan.thresholds import threshold_rule
 from airflow_mcp.core.spec.fields import seconds_of
@@ -28,7 +29,7 @@ from airflow_mcp.core.spec.stages import (
     WorkloadResources,
 )
 
-BEGIN, PIN_DATA, SELECT = "begin", "pin_data", "select"
+BEGIN, PIN_DATA, SELECT, REPLAY = "begin", "pin_data", "select", "replay"
 DRY_RUN = Template("{{ params.dry_run }}")
 _FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
 
@@ -117,6 +118,8 @@ class TaskPlanner:
                 yield self._evaluate(candidate)
             if self._spec.candidates:
                 yield self._select()
+            if self._replays:
+                yield self._replay()
         elif name in STAGES:
             yield getattr(self, f"_{name}")()
         else:
@@ -363,6 +366,26 @@ class TaskPlanner:
         return PlannedTask(SELECT, "select", "evaluate", arguments, needs, self._file.origin("spec", "select"))
 
     @property
+    def _replays(self) -> bool:
+        """Whether logged requests are replayed: only where a gate judges the replay."""
+        return self._spec.replay is not None and "gate" in self.built_in
+
+    def _replay(self) -> PlannedTask:
+        """Replay after the evaluation: both speak of the same champion."""
+        stage = self._stage("evaluate") or EvaluateStage(name="evaluate")
+        assert self._spec.replay is not None  # noqa: S101
+        assert self._spec.data is not None  # noqa: S101
+        arguments = {
+            "run_id": Reference(self._chosen, "run_id"),
+            "model_uri": Reference(self._chosen, "model_uri"),
+            "model_name": self.model_name,
+            **replay_arguments(self._spec.replay, self._spec.data),
+            **self._workload(stage, stage.image, stage.resources),
+        }
+        needs, origin = self._task_ids("evaluate"), self._file.origin("spec", "replay")
+        return PlannedTask(REPLAY, "replay", "evaluate", arguments, needs, origin, self._timeout("evaluate"))
+
+    @property
     def _chosen(self) -> str:
         """The task whose run goes on."""
         return SELECT if self._spec.candidates else "train"
@@ -387,10 +410,17 @@ class TaskPlanner:
             "thresholds": list(self.thresholds),
             "evidence_identity": evidence,
             "on_failed": stage.on_failed if stage else "fail",
+            **({"replay": replay_rule(self._spec.replay)} if self._spec.replay and self._replays else {}),
             "adopt": _adopts("gate"),
         }
+        replayed = (REPLAY,) if self._replays else ()
         return PlannedTask(
-            "gate", "gate", "gate", arguments, self._needs("gate", *self._before("gate")), self._origin("gate")
+            "gate",
+            "gate",
+            "gate",
+            arguments,
+            self._needs("gate", *self._before("gate"), *replayed),
+            self._origin("gate"),
         )
 
     def _register(self) -> PlannedTask:

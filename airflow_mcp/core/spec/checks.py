@@ -175,6 +175,24 @@ def _data(subject: Subject) -> Found:
         )
 
 
+def _replay(subject: Subject) -> Found:
+    """A replay needs a gate that judges it, and data that say what kind of answer is right."""
+    replay, data = subject.spec.replay, subject.spec.data
+    if replay is None:
+        return
+    path: FieldPath = ("spec", "replay")
+    if "gate" not in subject.present:
+        yield path, f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge it; take replay out"
+    if data is None or not data.evaluates:
+        yield path, "a replay needs evaluation data, for the problem and for the champion; name it in spec.data"
+        return
+    tolerates = replay.tolerance is not None or replay.relative_tolerance is not None
+    if data.problem == "regression" and not tolerates:
+        yield path, "numbers always change a little; say how much is no flip: tolerance or relativeTolerance"
+    elif data.problem == "classification" and tolerates:
+        yield path, "another class is always a flip; tolerance and relativeTolerance are for regressions"
+
+
 def _triggers(subject: Subject) -> Found:
     spec = subject.spec
     seen: dict[object, int] = {}
@@ -296,6 +314,7 @@ RULES: tuple[Callable[[Subject], Found], ...] = (
     _candidates,
     _thresholds,
     _data,
+    _replay,
     _triggers,
     _params,
     _secrets,

@@ -20,6 +20,7 @@ from airflow_mcp.core.spec.fields import (
     Text,
     VariableName,
 )
+from airflow_mcp.core.spec.replay import Replay
 from airflow_mcp.core.spec.source import Data, Model, SourceField
 from airflow_mcp.core.spec.stages import Candidate, Retries, Selection, Stage, Timeouts, WorkloadResources
 from airflow_mcp.core.spec.triggers import Trigger
@@ -140,6 +141,7 @@ class PipelineSpec(SpecModel):
     catchup: Flag = Field(False, description="Whether missed times of cron are made up for.")
     candidates: tuple[Candidate, ...] = Field(default=(), description="Trainings of which the best goes on.")
     select: Selection | None = Field(None, description="How the best is picked; needed with candidates.")
+    replay: Replay | None = Field(None, description="Logged requests that the gate judges too.")
     stages: tuple[Stage, ...] = Field(default=(), description="Stages; those left out are filled in.")
     stop_after: Literal["train", "evaluate", "gate", "register", "promote"] = Field(
         "promote", description="Last built-in stage."

@@ -12,6 +12,7 @@ from airflow_mcp.core.plan.picture import direct_needs
 from airflow_mcp.core.plan.rules import FILL_IN_RULES
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline
+from airflow_mcp.exceptions import PipelineSpecError
 
 PIPELINES = Path(__file__).parents[3] / "pipelines"
 Plan = Callable[..., PipelinePlan]
@@ -301,3 +302,63 @@ def test_the_config_counts_by_what_it_holds_wherever_it_is(plan: Plan, tmp_path:
 
 def test_the_same_file_gives_the_same_plan() -> None:
     assert of_file("churn.yaml", "prod") == of_file("churn.yaml", "prod")
+
+
+REPLAY = """\
+  data: {root: /data, train: train.csv, evaluation: evaluation.csv, target: y}
+  replay: {requests: /logs/*.parquet, maxFlipRate: 0.02, segments: [region], timestampColumn: at, last: 500}
+"""
+
+
+def test_logged_requests_are_replayed_between_the_evaluation_and_the_gate_that_judges_them(plan: Plan) -> None:
+    found = plan(SMALL + REPLAY + GATE)
+    replay, gate = found.task("replay"), found.task("gate")
+    assert (replay.needs, "replay" in gate.needs) == (("evaluate", "train"), True)
+    assert dict(replay.arguments) == {
+        "run_id": Reference("train", "run_id"),
+        "model_uri": Reference("train", "model_uri"),
+        "model_name": "small",
+        "problem": "classification",
+        "requests": "/logs/*.parquet",
+        "last": 500,
+        "timestamp_column": "at",
+        "segments": ["region"],
+    }
+    assert gate.arguments["replay"] == {
+        "max_flip_rate": 0.02,
+        "min_requests": 1000,
+        "min_segment_requests": 100,
+        "confidence": 0.95,
+        "segments": ["region"],
+    }
+    assert replay.origin == "small.yaml:8"
+
+
+def test_of_several_candidates_the_chosen_one_is_replayed(plan: Plan) -> None:
+    several = "  candidates: [{name: a}, {name: b}]\n  select: {metric: f1}\n"
+    replay = plan(SMALL + REPLAY + several + GATE).task("replay")
+    assert replay.arguments["model_uri"] == Reference("select", "model_uri")
+    assert replay.needs == ("select",)
+
+
+def test_a_pipeline_without_a_replay_has_no_such_task_and_rule(plan: Plan) -> None:
+    found = plan(SMALL + GATE)
+    assert "replay" not in {task.task_id for task in found.tasks}
+    assert "replay" not in found.task("gate").arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (REPLAY.replace("segments:", "tolerance: 0.1, segments:"), "another class is always a flip"),
+        (REPLAY.replace("target: y", "target: y, problem: regression"), "tolerance or relativeTolerance"),
+        (REPLAY.partition("\n")[2], "a replay needs evaluation data"),
+        (REPLAY.replace("0.02", "0"), "maxFlipRate"),
+        (REPLAY + "  stopAfter: evaluate\n", "ends before the gate that would judge it"),
+    ],
+    ids=["tolerance", "no-tolerance", "no-data", "zero", "no-gate"],
+)
+def test_a_replay_that_makes_no_sense_is_refused_at_its_place(plan: Plan, text: str, message: str) -> None:
+    stages = "" if "stopAfter" in text else GATE
+    with pytest.raises(PipelineSpecError, match=message):
+        plan(SMALL + text + stages)
