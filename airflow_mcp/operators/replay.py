@@ -232,7 +232,7 @@ class ReplayModelOperator(WorkloadOperator):
         )
         for who, troubles in (("candidate", evidence.candidate_troubles), ("champion", evidence.champion_troubles)):
             if troubles.unfit or troubles.failed:
-                self.log.warning("The %s answers not: %d unfit, %d failed", who, troubles.unfit, troubles.failed)
+                self.log.warning("No answer of the %s: %d unfit, %d failed", who, troubles.unfit, troubles.failed)
                 for item in troubles.reasons:
                     self.log.warning("  %d times: %s", item.requests, item.reason)
         for part in sorted(evidence.segments, key=lambda item: -item.flips):
