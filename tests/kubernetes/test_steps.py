@@ -1,4 +1,4 @@
-"""The built-in steps as pods: an evaluation and a drift check on data that only the pods can read."""
+"""The built-in steps as pods: an evaluation, a replay and a drift check on data that only the pods can read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
 from airflow_mcp.core.identity import content_hash
+from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
+from airflow_mcp.operators.replay import ReplayModelOperator
 from tests.kubernetes.cluster import PodWorld
 from tests.task_harness import TaskOutcome
 
@@ -20,6 +22,7 @@ FILES = {
     "same.csv": "x1,x2,y\n" + "".join(f"{x1},{x2},{y}\n" for x1, x2, y in ROWS),
     "shifted.csv": "x1,x2,y\n" + "".join(f"{x1 + 9},{x2},{y}\n" for x1, x2, y in ROWS),
 }
+FILES["requests.jsonl"] = "".join(f'{{"x1": {x1}, "x2": {x2}}}\n' for x1, x2, _ in ROWS)
 RESOURCES = {"memory": "1Gi", "cpu": "1"}
 
 
@@ -101,14 +104,44 @@ def test_data_that_a_pod_refuses_fails_the_task_for_good(world: PodWorld, data: 
     assert world.cluster.pods(world.dag_id) == []
 
 
-def log_a_model(world: PodWorld) -> tuple[str, str]:
+def test_a_replay_in_a_pod_reads_the_requests_there_and_leaves_its_evidence_in_mlflow(
+    world: PodWorld, data: Mapping[str, dict[str, str]]
+) -> None:
+    champion_run, champion_uri = log_a_model(world)
+    world.hook.create_registered_model(world.model_name)
+    version = world.hook.create_model_version(
+        world.model_name, champion_uri, run_id=champion_run, model_id=champion_uri.removeprefix("models:/")
+    )
+    world.hook.set_alias(world.model_name, "champion", version.version)
+    run_id, model_uri = log_a_model(world, above=4)
+    given: dict[str, Any] = {
+        "run_id": run_id,
+        "model_uri": model_uri,
+        "model_name": world.model_name,
+        "requests": "/data/requests.jsonl",
+        "problem": "classification",
+        "segments": ["x2"],
+        "runtime": "kubernetes",
+        "workload_resources": RESOURCES,
+        "kubernetes": pod(world),
+    }
+    outcome = world.run(ReplayModelOperator, **given)
+    assert outcome.state == "success", outcome.error
+    evidence = parse_document(ReplayEvidence, world.artifact(run_id, contract.ARTIFACT_REPLAY), "the replay")
+    assert (evidence.requests, evidence.compared) == (120, 120)
+    assert evidence.flips == outcome.result["flips"] == sum(x1 == 4 for x1, _, _ in ROWS)
+    assert {part.value: part.compared for part in evidence.segments} == dict.fromkeys("01234", 24)
+    assert world.cluster.pods(world.dag_id) == []
+
+
+def log_a_model(world: PodWorld, above: int = 3) -> tuple[str, str]:
     """Train a small model here and log it; give the ids of run and model."""
     import mlflow
     import pandas as pd
     from sklearn.tree import DecisionTreeClassifier
 
     frame = pd.DataFrame({"x1": [row[0] for row in ROWS], "x2": [row[1] for row in ROWS]}).astype("int64")
-    labels = pd.Series([row[2] for row in ROWS])
+    labels = (frame["x1"] > above).astype("int64")
     mlflow.set_tracking_uri(world.url)
     mlflow.set_experiment(world.experiment)
     with mlflow.start_run() as run:

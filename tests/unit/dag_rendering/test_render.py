@@ -24,6 +24,7 @@ from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import OPERATORS, documentation, render, would_change
 from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.exceptions import PipelineSpecError
+from airflow_mcp.operators.replay import ReplayModelOperator
 
 ROOT = Path(__file__).parents[3]
 PIPELINES = ROOT / "tests/pipelines"
@@ -136,6 +137,20 @@ def test_steps_run_in_the_folder_of_code_that_is_not_in_git(tmp_path: Path) -> N
 
 
 # --- when it runs -----------------------------------------------------------------------------------------------------
+
+
+def test_logged_requests_are_replayed_before_the_gate_that_judges_them(tmp_path: Path) -> None:
+    data = "  data: {root: /data, train: train.csv, evaluation: evaluation.csv, target: y, problem: regression}\n"
+    asked = (
+        '  replay: {requests: "/logs/{{ x }}.jsonl", maxFlipRate: 0.02, relativeTolerance: 0.05, segments: [region]}\n'
+    )
+    dag = rendered(SMALL + data + asked, tmp_path)
+    replay, gate = dag.task_dict["replay"], dag.task_dict["gate"]
+    assert isinstance(replay, ReplayModelOperator)
+    assert (replay.relative_tolerance, replay.segments) == (0.05, ["region"])
+    assert "replay" in gate.upstream_task_ids
+    assert gate.replay["max_flip_rate"] == 0.02
+    stored(dag)
 
 
 def test_a_time_table_waits_for_its_next_time_and_makes_up_for_nothing(tmp_path: Path) -> None:
