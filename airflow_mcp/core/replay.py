@@ -152,9 +152,10 @@ class ReplayEvidence(Document):
     """Time of the oldest one taken; empty without a timestamp column."""
     last: str = ""
     undated: Count = 0
-    """Requests of the log without a readable time: nobody knows whether they are among the newest."""
+    """Requests of the log without a readable time, lines that are not readable at all among them: nobody knows whether
+    they are among the newest."""
     unreadable: Count = 0
-    """Lines among those taken that are not JSON objects."""
+    """Lines among those taken that are not JSON objects; with a timestamp column such lines are undated."""
     compared: Count
     """Requests that both models answered."""
     flips: Count
