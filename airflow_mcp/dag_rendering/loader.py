@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_mcp.core.config import CONFIG_SUFFIXES, inline_config
 from airflow_mcp.core.plan.entities import FILLED_IN, PipelineFile
-from airflow_mcp.core.plan.tasks import merge
+from airflow_mcp.core.plan.values import merge
 from airflow_mcp.core.spec.checks import Subject, check
 from airflow_mcp.core.spec.credentials import credential_problems
 from airflow_mcp.core.spec.document import EMPTY, MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import (
     DAG,
     Asset,
@@ -34,6 +35,7 @@ from airflow_mcp.notifications.webhook import WebhookNotifier
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
@@ -57,6 +59,8 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "register": RegisterModelOperator,
     "promote": PromoteModelOperator,
     "step": RunStepOperator,
+    "approve": ApprovalOperator,
+    "record_approval": RecordApprovalOperator,
 }
 _TRIGGERS: Mapping[str, Callable[..., Any]] = {
     "commit": GitCommitTrigger,

@@ -9,7 +9,19 @@ from typing import Any, Literal
 from airflow_mcp.core.notice import NoticeFormat
 
 TaskKind = Literal[
-    "begin", "build", "pin_data", "train", "evaluate", "select", "replay", "gate", "register", "promote", "step"
+    "begin",
+    "build",
+    "pin_data",
+    "train",
+    "evaluate",
+    "select",
+    "replay",
+    "gate",
+    "register",
+    "promote",
+    "step",
+    "approve",
+    "record_approval",
 ]
 EventKind = Literal["commit", "data", "model", "drift"]
 FILLED_IN = "filled in: "

@@ -7,7 +7,19 @@ from typing import Literal
 
 from airflow_mcp.core.plan.entities import FILLED_IN
 
-FilledStage = Literal["begin", "pin_data", "train", "evaluate", "select", "gate", "register", "promote", "on_unchanged"]
+FilledStage = Literal[
+    "begin",
+    "pin_data",
+    "train",
+    "evaluate",
+    "select",
+    "gate",
+    "register",
+    "promote",
+    "on_unchanged",
+    "approve",
+    "record_approval",
+]
 
 FILL_IN_RULES: Mapping[FilledStage, str] = {
     "begin": "every run first settles what it is about: hash of the spec, commit, version of the data and the reason",
@@ -18,6 +30,8 @@ FILL_IN_RULES: Mapping[FilledStage, str] = {
     "gate": "no model is registered unless its thresholds hold; evaluate.metricsThreshold are the gate's rules too",
     "register": "a model that passes the gate becomes a version, unless spec.stopAfter says otherwise",
     "promote": "a version that passed the gate becomes the champion, unless spec.stopAfter says otherwise",
+    "approve": "gate.onInconclusive is ask, so a person is asked when the gate cannot decide",
+    "record_approval": "who said yes, when and why is written down before anything is registered",
     "on_unchanged": "with candidates every run trains all of them: the pick needs all of them",
 }
 """Stage or subject to the rule in words."""

@@ -11,10 +11,21 @@ from typing import Any
 
 from airflow_mcp.core.metrics import metric_direction, metric_name
 from airflow_mcp.core.plan.entities import PipelineFile, PlannedTask, Reference, TaskKind, Template
+from airflow_mcp.core.plan.gate import (
+    APPROVE,
+    RECORD,
+    approval_tasks,
+    asks,
+    comparisons,
+    gate_mode,
+    gate_rules,
+    slice_columns,
+)
 from airflow_mcp.core.plan.params import config_overrides
 from airflow_mcp.core.plan.replay import replay_arguments, replay_rule
 from airflow_mcp.core.plan.rules import FilledStage, filled_in
 from airflow_mcp.core.plan.thresholds import threshold_rule
+from airflow_mcp.core.plan.values import adopted, adopts, merge, references, runs
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline
 from airflow_mcp.core.spec.source import Data, DvcData
@@ -70,6 +81,7 @@ class TaskPlanner:
         for before, name in zip(("", *self.built_in), self.built_in, strict=False):
             named = self._named.get(name)
             needs[name] = {*(named[0].needs if named else ()), *([before] if before else [])}
+            needs[name] |= set(self._gate_stage.report_stages) if name == "gate" and self._gate_stage else set()
         order: list[str] = []
         candidates = [*self.built_in, *(stage.name for stage in self.custom)]
         while candidates:
@@ -122,6 +134,8 @@ class TaskPlanner:
                 yield self._replay()
         elif name in STAGES:
             yield getattr(self, f"_{name}")()
+            if name == "gate" and asks(self._gate_stage):
+                yield from approval_tasks(self.model_name)
         else:
             yield self._custom(next(stage for stage in self.custom if stage.name == name))
 
@@ -161,6 +175,11 @@ class TaskPlanner:
     def _stage(self, name: str) -> Any:
         named = self._named.get(name)
         return None if named is None else named[0]
+
+    @property
+    def _gate_stage(self) -> GateStage | None:
+        stage: GateStage | None = self._stage("gate")
+        return stage
 
     # --- arguments that many tasks share ---------------------------------------------------------------------------
 
@@ -266,7 +285,8 @@ class TaskPlanner:
         arguments = {
             "experiment": self.experiment,
             "command": list(command),
-            "enabled": _runs(stage.name),
+            "enabled": runs(self._judged_with(stage.name)),
+            **({"reports": list(stage.reports)} if stage.reports else {}),
             **(self._checkout or {"folder": self._folder()}),
             **self._workload(stage, image, stage.resources),
         }
@@ -274,6 +294,10 @@ class TaskPlanner:
         return PlannedTask(
             stage.name, kind, stage.name, arguments, self._needs(stage.name), origin, self._timeout(kind)
         )
+
+    def _judged_with(self, name: str) -> str:
+        """Name the stage that a step runs with: one whose reports the gate judges runs whenever the gate does."""
+        return "gate" if self._gate_stage is not None and name in self._gate_stage.report_stages else name
 
     def _train(self, candidate: Candidate | None) -> PlannedTask:
         stage: TrainStage | None = self._stage("train")
@@ -291,7 +315,7 @@ class TaskPlanner:
             "checkpoint_root": stage.checkpoints if stage else None,
             "on_unchanged": self._on_unchanged(stage),
             "reason": Reference(BEGIN, "reason"),
-            "adopt_run_id": _adopted(candidate.name if candidate else "run_id"),
+            "adopt_run_id": adopted(candidate.name if candidate else "run_id"),
             **self._checkout,
             **self._workload(stage, image, resources),
         }
@@ -322,7 +346,7 @@ class TaskPlanner:
             "model_uri": Reference(train, "model_uri"),
             "model_name": self.model_name,
             "latency_calls": stage.latency_calls,
-            "adopt": _adopts("evaluate"),
+            "adopt": adopts("evaluate"),
             **self._workload(stage, stage.image, stage.resources),
         }
         if data is not None and data.evaluates:
@@ -330,8 +354,10 @@ class TaskPlanner:
                 "dataset": Reference(PIN_DATA, "evaluation"),
                 "target": data.target,
                 "problem": data.problem,
-                "slices": list(stage.slices),
+                "slices": slice_columns(stage.slices, self._gate_stage),
             }
+            if compared := comparisons(self._gate_stage):
+                arguments["comparisons"] = compared
             if data.positive_label is not None:
                 arguments["positive_label"] = data.positive_label
         return PlannedTask(
@@ -400,7 +426,7 @@ class TaskPlanner:
         return tuple(dict.fromkeys([*rules, *(gate.thresholds if gate else ())]))
 
     def _gate(self) -> PlannedTask:
-        stage: GateStage | None = self._stage("gate")
+        stage = self._gate_stage
         evidence = (
             Reference(SELECT, "evidence_identity") if self._spec.candidates else Reference("evaluate", "identity")
         )
@@ -411,8 +437,13 @@ class TaskPlanner:
             "evidence_identity": evidence,
             "on_failed": stage.on_failed if stage else "fail",
             **({"replay": replay_rule(self._spec.replay)} if self._spec.replay and self._replays else {}),
-            "adopt": _adopts("gate"),
+            "adopt": adopts("gate"),
+            **gate_rules(stage),
         }
+        if stage is not None and stage.mode != "enforce":
+            arguments["mode"] = gate_mode(stage.mode)
+        if asks(self._gate_stage):
+            arguments["on_inconclusive"] = {"ask": APPROVE}
         replayed = (REPLAY,) if self._replays else ()
         return PlannedTask(
             "gate",
@@ -424,12 +455,14 @@ class TaskPlanner:
         )
 
     def _register(self) -> PlannedTask:
-        arguments = {
+        arguments: dict[str, Any] = {
             "model_name": self.model_name,
             "source": Reference(self._chosen, "model_uri"),
             "plan_only": DRY_RUN,
         }
-        needs = self._needs("register", *self._before("register"))
+        needs = self._needs("register", *self._before("register"), *((RECORD,) if asks(self._gate_stage) else ()))
+        if asks(self._gate_stage):
+            arguments["trigger_rule"] = "none_failed_min_one_success"
         return PlannedTask("register", "register", "register", arguments, needs, self._origin("register"))
 
     def _promote(self) -> PlannedTask:
@@ -444,35 +477,6 @@ class TaskPlanner:
         return PlannedTask("promote", "promote", "promote", arguments, needs, self._origin("promote"))
 
 
-def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings: maps merge, everything else is replaced.
-
-    :param values: the values.
-    :param over: values that go before them.
-    """
-    merged = dict(values)
-    for name, value in over.items():
-        before = merged.get(name)
-        is_map = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = merge(before, value) if is_map else value  # type: ignore[arg-type]
-    return merged
-
-
-def references(value: Any) -> Iterator[Reference]:
-    """Find the values of other tasks in arguments, at any depth.
-
-    :param value: an argument, or all of them.
-    """
-    if isinstance(value, Reference):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from references(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from references(each)
-
-
 def _task_id(stage: str, candidate: Candidate | None) -> str:
     return stage if candidate is None else f"{stage}_{candidate.name}"
 
@@ -483,16 +487,3 @@ def _given(**values: str | None) -> dict[str, str]:
 
 def _resources(resources: WorkloadResources) -> dict[str, Any]:
     return {name: value for name, value in resources.model_dump().items() if value}
-
-
-def _adopted(key: str) -> Template:
-    """Read which training of an earlier run is handed on; an empty text when this run trains itself."""
-    return Template(f"{{{{ (ti.xcom_pull(task_ids='begin', key='adopt')['train'] or {{}}).get('{key}', '') }}}}")
-
-
-def _adopts(stage: str) -> Template:
-    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is not none }}}}")
-
-
-def _runs(stage: str) -> Template:
-    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is none }}}}")

@@ -17,6 +17,7 @@ from airflow_mcp.core.plan.thresholds import threshold_rule, why_unreachable
 from airflow_mcp.core.pod import PodOptions
 from airflow_mcp.core.spec.document import FieldPath, Node
 from airflow_mcp.core.spec.fields import seconds_of
+from airflow_mcp.core.spec.gate_checks import gate_problems
 from airflow_mcp.core.spec.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
 from airflow_mcp.core.spec.triggers import OnModelChange
@@ -88,6 +89,9 @@ def _needs(subject: Subject) -> Found:
     graph: dict[str, set[str]] = {name: set() for name in names}
     for before, name in zip(subject.present, subject.present[1:], strict=False):
         graph[name].add(before)
+    for stage in subject.spec.stages:
+        if isinstance(stage, GateStage):
+            graph["gate"] |= set(stage.report_stages) & names
     for index, stage in enumerate(subject.spec.stages):
         for position, needed in enumerate(stage.needs):
             path = ("spec", "stages", index, "needs", position)
@@ -140,8 +144,9 @@ def _thresholds(subject: Subject) -> Found:
                 message = f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge by them"
                 yield (*path, "metricsThreshold"), f"{message}; take them out, or change stopAfter"
         elif isinstance(stage, GateStage):
-            found = found or bool(stage.thresholds)
+            found = found or bool(stage.thresholds or stage.significance or stage.slices or stage.benchmarks)
             yield from _gate_rules(subject, stage, path)
+            yield from gate_problems(subject.spec, stage, path, stops_at_gate=subject.spec.stop_after == "gate")
     if not found and "gate" in subject.present:
         message = (
             "no threshold says what a good model is; add metricsThreshold to the stage evaluate, or thresholds to the "

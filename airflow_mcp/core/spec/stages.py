@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from airflow_mcp.core.metrics import Direction
 from airflow_mcp.core.spec.fields import (
@@ -22,13 +22,23 @@ from airflow_mcp.core.spec.fields import (
     VariableName,
     Whole,
 )
-from airflow_mcp.core.thresholds import parse_threshold
+from airflow_mcp.core.spec.gate import (
+    Benchmark,
+    CoverageLimits,
+    FindingsLimits,
+    Mode,
+    ReportPlace,
+    Significance,
+    SliceRules,
+    ThresholdText,
+    short_metric,
+)
 
 STAGES = ("build", "train", "evaluate", "gate", "register", "promote")
 """The built-in stages in their order."""
 RESERVED = ("approval", "deploy", "rollback", "trafficPolicy")
 """Names kept for later versions: fields of spec, fields of a stage, and stages."""
-TASK_NAMES = ("begin", "pin_data", "select", "replay")
+TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval")
 """Tasks that every pipeline may have: no step is called so."""
 
 
@@ -55,6 +65,9 @@ class BuildStage(_Stage):
     )
     command: tuple[Text, ...] | None = Field(
         None, min_length=1, description="Command to run in the source. Default: compile the training script."
+    )
+    reports: tuple[RelativePath, ...] = Field(
+        default=(), description="Files, or patterns, that the command leaves and that are kept in its MLflow run."
     )
     resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
     secret_env: SecretVariables = Field(
@@ -97,23 +110,41 @@ class EvaluateStage(_Stage):
     )
 
 
-def _threshold(text: str) -> str:
-    parse_threshold(text)
-    return text
-
-
-ThresholdText = Annotated[Text, AfterValidator(_threshold)]
-"""A rule of the gate."""
-
-
 class GateStage(_Stage):
-    """Judge the model."""
+    """Judge the model, and the code it comes from."""
 
     name: Literal["gate"] = Field(description="gate")
     thresholds: tuple[ThresholdText, ...] = Field(
-        default=(), description='Rules, for example "accuracy >= 0.92" or "f1 >= champion - 0.01".'
+        default=(), description='Rules, for example "accuracy >= 0.92", "f1 >= champion - 0.01" or "warn: mae <= 3".'
     )
+    significance: tuple[
+        Annotated[
+            Significance,
+            BeforeValidator(short_metric, json_schema_input_type=MetricName | Significance),
+        ],
+        ...,
+    ] = Field(default=(), description="Improvements over the champion that must be certain.")
+    slices: SliceRules | None = Field(None, description="What must hold in every slice.")
+    benchmarks: tuple[Benchmark, ...] = Field(default=(), description="What web services must answer.")
+    coverage: tuple[CoverageLimits, ...] = Field(default=(), description="What coverage reports must show.")
+    findings: tuple[FindingsLimits, ...] = Field(default=(), description="How many findings reports may hold.")
+    mode: Mode = Field("enforce", description="enforce, warn (register all the same, marked) or dryRun (only report).")
     on_failed: Literal["fail", "skip"] = Field("fail", description="fail the run, or skip what comes after.")
+    on_inconclusive: Literal["fail", "ask"] = Field(
+        "fail", description="fail: as onFailed says. ask: a person decides under Required actions, which is recorded."
+    )
+
+    @property
+    def report_places(self) -> tuple[ReportPlace, ...]:
+        """Every report that is judged."""
+        of_coverage = [place for rule in self.coverage for place in (rule.report, rule.baseline, rule.changed_lines)]
+        of_findings = [place for rule in self.findings for place in (rule.report, rule.baseline)]
+        return tuple(place for place in (*of_coverage, *of_findings) if place is not None)
+
+    @property
+    def report_stages(self) -> tuple[str, ...]:
+        """Steps whose reports are judged."""
+        return tuple(dict.fromkeys(place.stage for place in self.report_places if place.stage is not None))
 
 
 class RegisterStage(_Stage):
@@ -136,6 +167,9 @@ class CustomStage(_Stage):
         json_schema_extra={"not": {"enum": [*STAGES, *TASK_NAMES, *RESERVED]}},
     )
     command: tuple[Text, ...] = Field(min_length=1, description="Command to run in the source.")
+    reports: tuple[RelativePath, ...] = Field(
+        default=(), description="Files, or patterns, that the command leaves and that are kept in its MLflow run."
+    )
     image: ExpandableText | None = Field(None, description="Container image. Default: spec.image.")
     env: dict[VariableName, str] = Field(default={}, description="Environment variables; no credentials.")
     secret_env: SecretVariables = Field(
