@@ -103,7 +103,7 @@ def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
     changes: list[Change] = []
     version: str | None = None
     time: datetime | None = None
-    for move, written in _dated(_moves(model)):
+    for move, written in _dated(recorded_moves(model)):
         at = written if time is None else max(written, time)
         if move.champion_before != version:
             changes.append(Change(version, move.champion_before, time, at, None))
@@ -114,7 +114,8 @@ def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
     return Timeline(tuple(changes), champion, now)
 
 
-def _moves(model: RegisteredModel) -> tuple[LastMove, ...]:
+def recorded_moves(model: RegisteredModel) -> tuple[LastMove, ...]:
+    """Give every recorded move of ``champion``, oldest first, and one whose task died before it could say so."""
     died = unrecorded_move(model.aliases, model.tags)
     return (*read_history(model.tags), *((died,) if died else ()))
 
@@ -166,7 +167,7 @@ def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, .
     :param now: present time: while a move is under way nothing is said about ``previous_champion``.
     :return: nothing for a model that was never moved by us.
     """
-    moves = _moves(model)
+    moves = recorded_moves(model)
     if not moves:
         return ()
     last = moves[-1]
@@ -192,7 +193,7 @@ def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | No
     :param now: present time, with a time zone.
     :return: None when somebody moved it behind our back, or nobody ever recorded a move of it.
     """
-    moves = _moves(model)
+    moves = recorded_moves(model)
     is_foreign = any(foreign.alias == alias for foreign in foreign_moves(model, now))
     is_ours = alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION) and alias in model.aliases
     return moves[-1] if moves and is_ours and not is_foreign else None
@@ -200,7 +201,8 @@ def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | No
 
 def former_champions(model: RegisteredModel) -> tuple[str, ...]:
     """Name the versions that were champion and are not now, the latest first."""
-    named = [version for move in reversed(_moves(model)) for version in (move.champion_after, move.champion_before)]
+    moves = reversed(recorded_moves(model))
+    named = [version for move in moves for version in (move.champion_after, move.champion_before)]
     present = model.aliases.get(ALIAS_CHAMPION)
     return tuple(dict.fromkeys(version for version in named if version not in (None, present)))
 

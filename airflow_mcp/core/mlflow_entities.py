@@ -79,17 +79,6 @@ class FileInfo:
 
 
 @dataclass(frozen=True)
-class RegisteredModel:
-    """A name in the registry with its aliases."""
-
-    name: str
-    description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    """Alias to version."""
-
-
-@dataclass(frozen=True)
 class ModelVersion:
     """One version of a registered model."""
 
@@ -111,3 +100,17 @@ class ModelVersion:
     def uri(self) -> str:
         """The address that MLflow loads this very version by."""
         return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A name in the registry with its aliases."""
+
+    name: str
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Alias to version."""
+    creation_timestamp: int = 0
+    latest_versions: tuple[ModelVersion, ...] = ()
+    """The newest version of each stage, so the newest of all is among them; the server leaves their aliases out."""

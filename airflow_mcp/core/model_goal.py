@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,17 @@ class ModelGoal:
             and (not self.newer_than or int(found.version) > int(self.newer_than))
             and all(found.tags.get(name) == value for name, value in self.tags.items())
         )
+
+    def may_be_met_by(self, model: RegisteredModel) -> bool:
+        """Say whether it is worth looking at versions of a model, from what the model itself tells.
+
+        :param model: the registered model; its tags say nothing about those of its versions.
+        """
+        if self.alias:
+            target = model.aliases.get(self.alias)
+            return target is not None and self.version in ("", target) and target != self.other_than
+        newest = max((int(version.version) for version in model.latest_versions), default=0)
+        return newest > int(self.newer_than or 0) and newest >= int(self.version or 0)
 
     def first_met(self, found: Iterable[ModelVersion]) -> ModelVersion | None:
         """Give the first of some versions that meets the goal."""

@@ -11,6 +11,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import why_not_adoptable
 from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.registry_events import describe_change
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, SourceError
 
 MAX_CLAIMS = 200
@@ -42,8 +43,9 @@ class Event:
             what = said.get("version") or short(said.get("commit") or said.get("fingerprint"))
             return f"new data {what} in {where}"
         if self.kind == "model":
-            alias = f", now {said.get('alias')}" if said.get("alias") else ""
-            return f"version {said.get('version')} of model {said.get('model_name')}{alias}"
+            changes = said.get("changes")
+            told = [describe_change(each) for each in changes if isinstance(each, Mapping)] if changes else []
+            return "; ".join(told) or "a change of the registry"
         if self.kind == "drift":
             return f"drift of model {said.get('model_name')}, found by MLflow run {said.get('run_id')}"
         return f"event of asset {self.asset}"

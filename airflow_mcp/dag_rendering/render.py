@@ -45,7 +45,7 @@ from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.triggers.data import DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
-from airflow_mcp.triggers.model import ModelVersionTrigger
+from airflow_mcp.triggers.registry import RegistryEventTrigger
 
 OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "begin": BeginPipelineOperator,
@@ -65,7 +65,7 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
 _TRIGGERS: Mapping[str, Callable[..., Any]] = {
     "commit": GitCommitTrigger,
     "data": DatasetVersionTrigger,
-    "model": ModelVersionTrigger,
+    "model": RegistryEventTrigger,
     "drift": DriftVerdictTrigger,
 }
 _JINJA_MARKS = ("{{", "{%", "{#")

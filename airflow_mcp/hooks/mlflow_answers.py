@@ -196,6 +196,8 @@ def registered_model(fields: Fields) -> RegisteredModel:
         description=fields.optional_text("description"),
         tags=fields.pairs("tags"),
         aliases={item.text("alias"): item.text("version") for item in fields.children("aliases")},
+        creation_timestamp=fields.whole("creation_timestamp") or 0,
+        latest_versions=tuple(model_version(item) for item in fields.children("latest_versions")),
     )
 
 

@@ -88,6 +88,7 @@ class MlflowOperations(ABC):
     get_model_version_by_alias = HookOperation(mlflow_registry_api.get_model_version_by_alias)
     find_model_versions = HookOperation(mlflow_registry_api.find_model_versions)
     transition_stage = HookOperation(mlflow_registry_api.transition_stage)
+    read_model_versions = HookOperation(mlflow_registry_api.read_model_versions)
     set_alias = HookOperation(mlflow_registry_api.set_alias)
     delete_alias = HookOperation(mlflow_registry_api.delete_alias)
 

@@ -6,7 +6,7 @@ See :mod:`airflow_mcp.hooks.mlflow_api`, which has the rest of the API.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import get_args
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
@@ -15,6 +15,10 @@ from airflow_mcp.hooks import mlflow_answers as answers
 from airflow_mcp.hooks.mlflow_api import API, NOTHING, filter_value, key_values, paged, require
 from airflow_mcp.hooks.mlflow_wire import MlflowRequest, Operation
 
+FEW_VERSIONS = 3
+"""Up to so many versions are read one by one."""
+MAX_NAMES_IN_FILTER = 50
+"""A filter travels in the URL, which servers let grow to some thousand characters."""
 _ALIAS = re.compile(r"[\w-]{1,255}\Z")
 _RESERVED_ALIAS = re.compile(r"(latest|v\d+)\Z", re.IGNORECASE)
 
@@ -258,6 +262,49 @@ def transition_stage(name: str, version: str, stage: Stage, archive_existing: bo
     what = f"move version {version} of model {name!r} to stage {stage}"
     response = yield MlflowRequest(what, "POST", f"{API}/model-versions/transition-stage", json=body)
     return answers.read(response, "model_version", answers.model_version)
+
+
+def read_model_versions(name: str, numbers: Collection[int]) -> Operation[list[ModelVersion]]:
+    """Return some versions of a model.
+
+    :param name: name of the model.
+    :param numbers: their numbers.
+    :return: those that are there, the newest first.
+    """
+    if len(numbers) > FEW_VERSIONS:
+        where = f"name = {filter_value(name)}"
+        newest = yield from search_model_versions(where, ("version_number DESC",), 1)
+        above = int(newest[0].version) - min(numbers) + 1 if newest else 0
+        found = (yield from search_model_versions(where, ("version_number DESC",), above)) if above > 0 else []
+        return [version for version in found if int(version.version) in numbers]
+    read: list[ModelVersion] = []
+    for number in sorted(numbers, reverse=True):
+        try:
+            read.append((yield from get_model_version(name, str(number))))
+        except MlflowNotFoundError:
+            continue
+    return read
+
+
+def names_filter(names: Collection[str], prefixes: Collection[str]) -> str:
+    """Make a filter that lets some names through, and perhaps more.
+
+    :param names: names of registered models.
+    :param prefixes: beginnings of names.
+    :return: MLflow's filter for models or versions; empty for everything, when a short filter cannot say it.
+    """
+    texts = [*names, *prefixes]
+    if (
+        not all(texts)
+        or not texts
+        or len(texts) > MAX_NAMES_IN_FILTER
+        or any(set("'\"\\") & set(text) for text in texts)
+    ):
+        return ""
+    if not prefixes:
+        quoted = ", ".join(f"'{name}'" for name in sorted(names))
+        return f"name = {quoted}" if len(names) == 1 else f"name IN ({quoted})"
+    return f"name LIKE '{texts[0]}%'" if len(texts) == 1 else ""
 
 
 def set_alias(name: str, alias: str, version: str) -> Operation[None]:

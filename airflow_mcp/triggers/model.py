@@ -1,4 +1,4 @@
-"""Versions of a registered model: an event for each new one or each move of an alias, and one for a sensor."""
+"""One event when a registered model has the version that a sensor waits for."""
 
 from __future__ import annotations
 
@@ -8,68 +8,13 @@ from typing import Any, Literal, TypedDict
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_mcp import settings
+from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.model_goal import ModelGoal
-from airflow_mcp.core.watch import Sighting
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, RefusedError
+from airflow_mcp.core.registry_events import RegistryScope
+from airflow_mcp.exceptions import MlflowAuthError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, WatchTrigger, checked_poll_seconds
-
-_NEWEST = 20
-"""How many versions are looked at for one that is ready."""
-
-
-class ModelVersionTrigger(WatchTrigger):
-    """Watch a registered model in MLflow: where an alias points, or which version is the newest.
-
-    With an alias every move gives an event, also back to an earlier version. Without one, a version gives one event
-    when it is ``READY``.
-
-    Payload: ``kind`` (``model``), ``model_name``, ``alias``, ``version``, ``run_id``.
-
-    :param model_name: name of the registered model; it need not exist yet.
-    :param alias: alias to watch, for example ``champion``; None watches for new versions.
-    :param mlflow_conn_id: connection to MLflow; None takes option ``mlflow_conn_id``.
-    :param poll_seconds: seconds between two looks, at least 1.
-    """
-
-    def __init__(
-        self,
-        *,
-        model_name: str,
-        alias: str | None = None,
-        mlflow_conn_id: str | None = None,
-        poll_seconds: float = DEFAULT_POLL_SECONDS,
-    ) -> None:
-        super().__init__(poll_seconds=poll_seconds)
-        if not model_name:
-            raise InvalidArgumentError(f"model_name is {model_name!r}; allowed: the name of a registered model")
-        self.model_name, self.alias, self.mlflow_conn_id = model_name, alias, mlflow_conn_id
-
-    @property
-    def subject(self) -> str:
-        """What is watched, in words."""
-        return f"alias {self.alias!r} of model {self.model_name!r}" if self.alias else f"model {self.model_name!r}"
-
-    def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
-        return {name: getattr(self, name) for name in ("model_name", "alias", "mlflow_conn_id")}
-
-    async def look(self) -> Sighting | None:
-        """Ask MLflow."""
-        hook = MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
-        versions = await hook.find_model_versions.aio(self.model_name, self.alias or "", max_results=_NEWEST)
-        found = next((version for version in versions if self.alias or version.status == "READY"), None)
-        if found is None:
-            return None
-        payload = {
-            "kind": "model",
-            "model_name": self.model_name,
-            "alias": self.alias,
-            "version": found.version,
-            "run_id": found.run_id,
-        }
-        return Sighting(found.version, payload, once="" if self.alias else found.version)
+from airflow_mcp.triggers.registry_watch import FailedLook, Interest, Look, RegistryWatch
+from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, checked_poll_seconds
 
 
 class GoalEvent(TypedDict):
@@ -103,26 +48,45 @@ class ModelGoalTrigger(BaseTrigger):
         return path, {name: getattr(self, name) for name in ("goal", "mlflow_conn_id", "poll_seconds")}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the goal is met. Only what waiting cannot mend ends it with an error."""
+        """Wait until the goal is met. Only what waiting cannot mend ends it with an error.
+
+        All that wait in this process share the looks at the registry; what may be the goal is asked for once more.
+        """
         goal = ModelGoal(**self.goal)
         patience = Patience(goal.describe(), self.log, self.poll_seconds)
-        while True:
-            try:
-                hook = MlflowHook(self.mlflow_conn_id)  # each time: the connection may have been mended
-                found = goal.first_met(await hook.find_model_versions.aio(goal.model_name, goal.alias, goal.version))
+        interest = Interest(RegistryScope.of([goal.model_name]), self.poll_seconds, with_versions=bool(goal.tags))
+        looks: asyncio.Queue[Look | FailedLook] = asyncio.Queue()
+        watch = RegistryWatch.of(self.mlflow_conn_id)
+        with watch.interested(interest), watch.heard(looks.put_nowait):
+            while True:
+                look = await looks.get()
+                wait = look.wait if isinstance(look, FailedLook) else self.poll_seconds
+                try:
+                    if isinstance(look, FailedLook):
+                        raise look.error
+                    found = await self._find(goal, look) if look.covers(interest) else None
+                    patience.tell_end()
+                except RefusedError as error:
+                    yield _event({"status": "refused", "version": "", "message": str(error)})
+                    return
+                except MlflowAuthError as error:
+                    yield _event({"status": "failed", "version": "", "message": str(error)})
+                    return
+                except Exception as error:
+                    patience.tell(error, wait)
+                    continue
                 if found is not None:
                     yield _event({"status": "found", "version": found.version, "message": ""})
                     return
-                wait = patience.succeeded()
-            except RefusedError as error:
-                yield _event({"status": "refused", "version": "", "message": str(error)})
-                return
-            except MlflowAuthError as error:
-                yield _event({"status": "failed", "version": "", "message": str(error)})
-                return
-            except Exception as error:
-                wait = patience.failed(error)
-            await asyncio.sleep(wait)
+
+    async def _find(self, goal: ModelGoal, look: Look) -> ModelVersion | None:
+        model = look.models.get(goal.model_name)
+        if model is None or not goal.may_be_met_by(model):
+            return None
+        if goal.tags and not goal.alias and not goal.first_met(look.versions.get(model.name, {}).values()):
+            return None
+        hook = MlflowHook(self.mlflow_conn_id)
+        return goal.first_met(await hook.find_model_versions.aio(goal.model_name, goal.alias, goal.version))
 
 
 def _event(payload: GoalEvent) -> TriggerEvent:

@@ -6,13 +6,15 @@ import asyncio
 import math
 import random
 from abc import abstractmethod
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_mcp.core.watch import Sighting, Watermark, backoff_seconds, look_at, read_watermark
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
+
+T = TypeVar("T")
 
 DEFAULT_POLL_SECONDS = 60.0
 STATE_KEY = "airflow_mcp.watermark"
@@ -46,16 +48,29 @@ class Patience:
 
     def succeeded(self) -> float:
         """Give the wait after a look that succeeded."""
-        if self._told:
-            self.log.info("%s can be looked at again", self.subject)
         self._failures = 0
-        self._told.clear()
+        self.tell_end()
         return self.poll_seconds
 
     def failed(self, error: Exception) -> float:
         """Give the wait after a look that failed: longer each time."""
         self._failures += 1
         wait = backoff_seconds(self._failures, self.poll_seconds, random.random())  # noqa: S311  (spreads the load)
+        self.tell(error, wait)
+        return wait
+
+    def tell_end(self) -> None:
+        """Say that a look has succeeded, when errors were said before."""
+        if self._told:
+            self.log.info("%s can be looked at again", self.subject)
+        self._told.clear()
+
+    def tell(self, error: Exception, wait: float) -> None:
+        """Say an error, once per kind.
+
+        :param error: what is wrong.
+        :param wait: seconds to the next look.
+        """
         kind = type(error).__name__
         if kind not in self._told:
             self._told.add(kind)
@@ -68,7 +83,33 @@ class Patience:
                 error,
                 exc_info=None if is_ours else error,
             )
-        return wait
+
+
+async def read_state(trigger: BaseEventTrigger, read: Callable[[Any], T | None]) -> T | None:
+    """Read what was kept in Airflow's state of the assets that a trigger watches for.
+
+    :param trigger: equal triggers of several assets are one, so there may be several states.
+    :param read: makes a watermark of what is stored, or None when it is none.
+    :return: the first watermark; None when there is none.
+    """
+    for store in _stores(trigger):
+        watermark = read(await store.aget(STATE_KEY))
+        if watermark is not None:
+            return watermark
+    return None
+
+
+async def write_state(trigger: BaseEventTrigger, value: dict[str, Any]) -> None:
+    """Keep a watermark in the state of every asset that a trigger watches for."""
+    for store in _stores(trigger):
+        await store.aset(STATE_KEY, value)
+
+
+def _stores(trigger: BaseEventTrigger) -> list[Any]:
+    stores = trigger.asset_state_store
+    if stores is None:
+        return []
+    return [*stores._by_name.values(), *stores._by_uri.values()]  # there is no public way to list them
 
 
 class WatchTrigger(BaseEventTrigger):
@@ -132,22 +173,10 @@ class WatchTrigger(BaseEventTrigger):
     # --- the watermark ---------------------------------------------------------------------------------------------
 
     async def _read(self) -> Watermark | None:
-        for store in self._stores():
-            watermark = read_watermark(await store.aget(STATE_KEY))
-            if watermark is not None:
-                return watermark
-        return None
+        return await read_state(self, read_watermark)
 
     async def _write(self, watermark: Watermark) -> None:
-        for store in self._stores():
-            await store.aset(STATE_KEY, watermark.to_json())
-
-    def _stores(self) -> list[Any]:
-        """Give the states of all assets that this trigger watches for: equal triggers of several assets are one."""
-        stores = self.asset_state_store
-        if stores is None:
-            return []
-        return [*stores._by_name.values(), *stores._by_uri.values()]  # there is no public way to list them
+        await write_state(self, watermark.to_json())
 
     # --- what is said ----------------------------------------------------------------------------------------------
 

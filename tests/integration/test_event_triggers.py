@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
-from airflow_mcp.triggers.model import ModelVersionTrigger
 from airflow_mcp.triggers.watch import STATE_KEY
 from demo.airflow_stack import AirflowStack
 from demo.services import MlflowServer
@@ -29,61 +29,6 @@ pytestmark = pytest.mark.integration
 
 wait_until = functools.partial(processes.wait_until, seconds=180)
 CONNECTION = "mlflow_tests"
-
-
-class TestModelVersions:
-    async def test_every_move_of_an_alias_gives_an_event_also_back(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        trigger = ModelVersionTrigger(model_name=world.model_name, alias="champion", mlflow_conn_id=CONNECTION)
-        async with watching(trigger, StateOfAssets(), monkeypatch) as seen:
-            await seen.more_looks()
-            one, two = world.versions(2)
-            await seen.more_looks()
-            assert seen.events == []
-            for number, version in enumerate((one, two, one), start=1):
-                world.hook.set_alias(world.model_name, "champion", version.version)
-                assert await seen.event(number) == {
-                    "kind": "model",
-                    "model_name": world.model_name,
-                    "alias": "champion",
-                    "version": version.version,
-                    "run_id": version.run_id,
-                }
-            world.hook.delete_alias(world.model_name, "champion")
-            await seen.more_looks()
-            world.hook.set_alias(world.model_name, "champion", one.version)
-            await seen.more_looks()
-        assert len(seen.events) == 3
-
-    async def test_a_new_version_gives_one_event_and_of_several_the_newest_counts(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        state = StateOfAssets()
-        trigger = ModelVersionTrigger(model_name=world.model_name, mlflow_conn_id=CONNECTION)
-        async with watching(trigger, state, monkeypatch) as seen:
-            await seen.more_looks()
-        versions = world.versions(3)
-        trigger = ModelVersionTrigger(model_name=world.model_name, mlflow_conn_id=CONNECTION)
-        async with watching(trigger, state, monkeypatch) as seen:
-            assert (await seen.event(1))["version"] == versions[-1].version
-            await seen.more_looks()
-        assert len(seen.events) == 1
-
-    async def test_a_server_that_does_not_answer_is_asked_again(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (version,) = world.versions(1)
-        trigger = ModelVersionTrigger(model_name=world.model_name, alias="champion", mlflow_conn_id=CONNECTION)
-        connection = os.environ["AIRFLOW_CONN_MLFLOW_TESTS"]
-        async with watching(trigger, StateOfAssets(), monkeypatch) as seen:
-            await seen.more_looks()
-            dead = {"conn_type": "mlflow", "host": "http://127.0.0.1:9", "extra": {"retries": 0}}
-            monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps(dead))
-            await seen.more_looks()
-            world.hook.set_alias(world.model_name, "champion", version.version)
-            monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", connection)
-            assert (await seen.event(1))["version"] == version.version
 
 
 async def test_a_finished_drift_check_of_this_model_that_found_drift_gives_one_event(
@@ -130,11 +75,11 @@ DAGS = """
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from airflow_mcp.triggers.git import GitCommitTrigger
-from airflow_mcp.triggers.model import ModelVersionTrigger
+from airflow_mcp.triggers.registry import RegistryEventTrigger
 
 TRIGGERS = {
     "on_commit": GitCommitTrigger(url=URL, poll_seconds=1),
-    "on_alias": ModelVersionTrigger(model_name=MODEL, alias="champion", poll_seconds=1),
+    "on_alias": RegistryEventTrigger(models=MODEL, events=["alias_moved"], aliases=["champion"], poll_seconds=1),
 }
 for dag_id, trigger in TRIGGERS.items():
     with DAG(dag_id, schedule=Asset(dag_id, watchers=[AssetWatcher(name="watcher", trigger=trigger)])):
@@ -175,9 +120,13 @@ def rows(stack: AirflowStack, query: str) -> list[Any]:
 
 
 def marks(stack: AirflowStack) -> dict[str, str]:
-    """Give the watermark of each asset."""
+    """Give what each asset's watermark says: the commit, and where the alias was."""
     query = "SELECT asset.name, key, value FROM asset_state_store JOIN asset ON asset.id = asset_id"
-    return {name: json.loads(value)["mark"] for name, key, value in rows(stack, query) if key == STATE_KEY}
+    found = {name: json.loads(value) for name, key, value in rows(stack, query) if key == STATE_KEY}
+    return {
+        name: kept["mark"] if "mark" in kept else next(iter(kept["models"].values()))["aliases"]["champion"]
+        for name, kept in found.items()
+    }
 
 
 def told(stack: AirflowStack, dag_id: str) -> list[Any]:
@@ -192,25 +141,24 @@ def told(stack: AirflowStack, dag_id: str) -> list[Any]:
 
 
 def values(stack: AirflowStack) -> tuple[list[Any], list[Any]]:
-    """Give the commits and the versions that the runs were told, one list for each run."""
-    commits, versions = (
-        [[event[name] for event in events or ()] for events in told(stack, dag_id)]
-        for dag_id, name in (("on_commit", "commit"), ("on_alias", "version"))
-    )
-    return commits, versions
+    """Give the commits and the moves of the alias that the runs were told; a run may be told several."""
+    commits = [event["commit"] for events in told(stack, "on_commit") for event in events or ()]
+    moves = [change for events in told(stack, "on_alias") for event in events or () for change in event["changes"]]
+    return commits, [(move["from"], move["to"], move["by"].rpartition(" ")[2]) for move in moves]
 
 
-def test_a_push_and_a_moved_alias_start_one_run_each_also_when_the_triggerer_was_killed_in_between(
+def test_a_push_and_every_move_of_an_alias_start_runs_also_when_the_triggerer_was_killed_in_between(
     stack: AirflowStack, repository: Repository, world: World
 ) -> None:
     one, two, three = ("1", "2", "3")
+    by_hand = (one, two, "outside")
     first = repository.git("rev-parse", "HEAD")
     assert wait_until(lambda: marks(stack) == {"on_commit": first, "on_alias": one}), marks(stack)
     assert values(stack) == ([], [])
 
     second = repository.commit("second")
     world.hook.set_alias(world.model_name, "champion", two)
-    assert wait_until(lambda: values(stack) == ([[second]], [[two]])), values(stack)
+    assert wait_until(lambda: values(stack) == ([second], [by_hand])), values(stack)
     assert wait_until(lambda: marks(stack) == {"on_commit": second, "on_alias": two}), marks(stack)
 
     triggerer = stack.component("triggerer")
@@ -218,7 +166,11 @@ def test_a_push_and_a_moved_alias_start_one_run_each_also_when_the_triggerer_was
         os.kill(pid, signal.SIGKILL)
     triggerer.stop()
     third = repository.commit("third, while nobody looks")
-    world.hook.set_alias(world.model_name, "champion", three)
+    for night, before, after in (("night-1", two, three), ("night-2", three, one)):
+        versions = {"version": after, "expected_champion": before}
+        done = world.run(PromoteModelOperator, model_name=world.model_name, dag_run_id=night, **versions)
+        assert done.state == "success"
     triggerer.start()
-    assert wait_until(lambda: marks(stack) == {"on_commit": third, "on_alias": three}), marks(stack)
-    assert wait_until(lambda: values(stack) == ([[second], [third]], [[two], [three]])), values(stack)
+    assert wait_until(lambda: marks(stack) == {"on_commit": third, "on_alias": one}), marks(stack)
+    moves = [by_hand, (two, three, "night-1"), (three, one, "night-2")]
+    assert wait_until(lambda: values(stack) == ([second, third], moves)), values(stack)

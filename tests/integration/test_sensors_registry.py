@@ -207,7 +207,7 @@ class TestInTheTriggerer:
             fields = {"conn_type": "mlflow", "host": server.url, "extra": {"retries": 0}}
             monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps(fields))
             refuse = answer(403, "{}")
-            event = await self.wait_in_the_triggerer(outcome, lambda: server.fail("model-versions/search", refuse))
+            event = await self.wait_in_the_triggerer(outcome, lambda: server.fail("registered-models/search", refuse))
         assert event["status"] == "failed"
         resumed = run_task(outcome.operator, supervisor=outcome.supervisor, resume_with=event)
         assert resumed.state == "up_for_retry"

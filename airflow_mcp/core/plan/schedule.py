@@ -40,7 +40,9 @@ def _events(
         yield "data", _given(**_data(pipeline, planner), poll_seconds=seconds_of(data.poll))
     if (model := trigger.on_model_change) is not None:
         name = model.model or planner.model_name
-        yield "model", _given(model_name=name, alias=model.alias, poll_seconds=seconds_of(model.poll))
+        watched = {"aliases": [model.alias]} if model.alias else {}
+        events = ["alias_moved" if model.alias else "new_version"]
+        yield "model", {"models": [name], "events": events, **watched, "poll_seconds": seconds_of(model.poll)}
     if (drift := trigger.on_drift) is not None:
         name = drift.model or planner.model_name
         experiment = drift.experiment or f"{planner.experiment}-drift"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.model_goal import ModelGoal
 
 
@@ -53,3 +53,25 @@ def test_a_goal_is_the_same_after_the_way_through_json() -> None:
 )
 def test_a_goal_is_told_in_words(goal: dict[str, Any], words: str) -> None:
     assert ModelGoal("fraud", **goal).describe() == words
+
+
+@pytest.mark.parametrize(
+    ("goal", "may"),
+    [
+        ({}, True),
+        ({"version": "3"}, True),
+        ({"version": "5"}, False),
+        ({"newer_than": "3"}, True),
+        ({"newer_than": "4"}, False),
+        ({"alias": "champion"}, True),
+        ({"alias": "challenger"}, False),
+        ({"alias": "champion", "version": "2"}, True),
+        ({"alias": "champion", "version": "4"}, False),
+        ({"alias": "champion", "other_than": "2"}, False),
+        ({"alias": "champion", "other_than": "4"}, True),
+    ],
+)
+def test_a_model_tells_whether_its_versions_are_worth_a_look(goal: dict[str, Any], may: bool) -> None:
+    model = RegisteredModel("fraud", aliases={"champion": "2"}, latest_versions=(version(4), version(2)))
+    assert ModelGoal("fraud", **goal).may_be_met_by(model) is may
+    assert not ModelGoal("fraud", **goal).may_be_met_by(RegisteredModel("fraud"))

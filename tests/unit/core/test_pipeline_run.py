@@ -33,6 +33,15 @@ def commit_event(commit: str = NEW, url: str = URL) -> dict[str, Any]:
     return {"kind": "commit", "url": url, "ref": "refs/heads/main", "commit": commit, "is_tag": False, "path": None}
 
 
+REGISTRY_CHANGES = [
+    {"event": "new_version", "model_name": "fraud", "version": "4"},
+    {"event": "alias_moved", "model_name": "fraud", "version": "4", "alias": "champion", "by": "nightly.promote run-7"},
+    {"event": "alias_removed", "model_name": "fraud", "version": "", "alias": "shadow", "by": "moved outside"},
+    {"event": "model_tag_changed", "model_name": "fraud", "version": "", "tag": "owner"},
+    {"event": "version_tag_changed", "model_name": "fraud", "version": "3", "tag": "stage"},
+]
+
+
 def triggered(*payloads: Any, run_type: str = "asset_triggered") -> Origin:
     found = [("an.asset", number, {"from_trigger": True, "payload": each}) for number, each in enumerate(payloads)]
     return Origin(run_type, events=read_events(reversed(found)))
@@ -59,9 +68,10 @@ def triggered(*payloads: Any, run_type: str = "asset_triggered") -> Origin:
             f"new data bbbbbbbbbb in d.csv of {URL}",
         ),
         (
-            triggered({"kind": "model", "model_name": "fraud", "alias": "champion", "version": "4", "run_id": "r"}),
+            triggered({"kind": "model", "changes": REGISTRY_CHANGES}),
             "",
-            "version 4 of model fraud, now champion",
+            "version 4 of model fraud; version 4 of model fraud, now champion (nightly.promote run-7); alias shadow of "
+            "model fraud removed (moved outside); tag owner of model fraud; tag stage of version 3 of model fraud",
         ),
         (
             triggered({"kind": "drift", "model_name": "fraud", "experiment": "e", "run_id": "r9"}),

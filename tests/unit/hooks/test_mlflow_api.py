@@ -264,3 +264,34 @@ class TestRegistry:
         assert not first.repeatable
         assert not second.repeatable
         assert made.model_id == (second.json or {})["model_id"] == "m-1"
+
+    def test_few_versions_are_read_one_by_one_and_many_with_one_listing(self) -> None:
+        def told(number: int) -> dict[str, Any]:
+            return {"name": "m", "version": str(number), "status": "READY"}
+
+        few, asked = drive(mlflow_registry_api.read_model_versions("m", {3, 7}), {"model_version": told(7)}, MISSING)
+        assert ([each.version for each in few], len(asked)) == (["7"], 2)
+        listing = {"model_versions": [told(number) for number in (9, 8, 6, 5, 4)]}
+        many, asked = drive(
+            mlflow_registry_api.read_model_versions("m", {4, 5, 6, 7}), {"model_versions": [told(9)]}, listing
+        )
+        assert [each.version for each in many] == ["6", "5", "4"]
+        assert [dict(request.params)["max_results"] for request in asked] == ["1", "6"]
+
+    @pytest.mark.parametrize(
+        ("names", "prefixes", "filter"),
+        [
+            (["a"], [], "name = 'a'"),
+            (["b", "a"], [], "name IN ('a', 'b')"),
+            ([], ["a-"], "name LIKE 'a-%'"),
+            ([], [""], ""),
+            ([], [], ""),
+            (["a"], ["b"], ""),
+            (["it's"], [], ""),
+            ([f"m{number}" for number in range(51)], [], ""),
+        ],
+    )
+    def test_a_filter_of_names_is_short_or_lets_everything_through(
+        self, names: list[str], prefixes: list[str], filter: str
+    ) -> None:
+        assert mlflow_registry_api.names_filter(names, prefixes) == filter

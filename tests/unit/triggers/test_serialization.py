@@ -19,8 +19,9 @@ from airflow_mcp.core.model_goal import ModelGoal
 from airflow_mcp.triggers.data import DatasetGoalTrigger, DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
-from airflow_mcp.triggers.model import ModelGoalTrigger, ModelVersionTrigger
+from airflow_mcp.triggers.model import ModelGoalTrigger
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
+from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
 
 POD: dict[str, Any] = {
@@ -45,7 +46,14 @@ TRIGGERS = [
     GitCommitTrigger(url="https://example.com/x", tags="v*", connection="git", path="a/b", poll_seconds=90),
     DatasetVersionTrigger(dvc={"repo": "https://example.com/x", "path": "a.csv", "rev": "main"}),
     DatasetGoalTrigger(place={"root": "/data"}, other_than="v1", poll_seconds=5),
-    ModelVersionTrigger(model_name="fraud", alias="champion", mlflow_conn_id="mlflow_default"),
+    RegistryEventTrigger(
+        models=["fraud", "churn-*"],
+        events=("alias_moved", "model_tag_changed"),
+        aliases=["champion"],
+        tags=["owner"],
+        mlflow_conn_id="mlflow_default",
+        poll_seconds=30,
+    ),
     ModelGoalTrigger(
         goal=ModelGoal("fraud", alias="champion", other_than="3", tags={"a": "b"}).to_json(),
         mlflow_conn_id="mlflow_default",

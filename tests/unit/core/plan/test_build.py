@@ -258,7 +258,12 @@ def test_every_trigger_becomes_an_event_source_with_a_name_of_its_own() -> None:
         },
         "churn.data": {"root": "/data/churn", "poll_seconds": 60},
         "churn.drift": {"model_name": "churn", "experiment": "churn-drift", "poll_seconds": 60},
-        "churn.model": {"model_name": "features", "alias": "champion", "poll_seconds": 60},
+        "churn.model": {
+            "models": ["features"],
+            "events": ["alias_moved"],
+            "aliases": ["champion"],
+            "poll_seconds": 60,
+        },
     }
 
 
