@@ -1,12 +1,12 @@
 """The bootstrap (Efron 1979): draw the rows again with replacement, thousands of times, and measure on each draw.
 
-Every model is measured on the same draws, so what is luck of the rows strikes all of them alike. Three ways to draw,
-each as exact as drawing row by row:
+Every model is measured on the same draws, so what is luck of the rows strikes all of them alike. What is drawn is how
+many times each row is in a resample, which is as exact as drawing row by row:
 
 * metrics of predicted classes depend on how many rows there are of each (label, predictions): these counts are
   multinomial, and are drawn without drawing any row;
-* metrics that are functions of means (log loss, errors): rows are drawn, columns are averaged;
-* ROC AUC: rows are drawn and counted; rows were sorted by score once, so an AUC is two passes over the counts.
+* metrics that are functions of means (log loss, errors): columns are averaged, weighted by the counts;
+* ROC AUC: rows were sorted by score once, so an AUC is two passes over the counts.
 
 Draws are made in chunks, each with a random generator of its own, on every CPU this process may use. Neither the number
 of CPUs nor the order of the chunks changes the result.
@@ -14,6 +14,8 @@ of CPUs nor the order of the chunks changes the result.
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from airflow_mcp.runtime.classification import Classes
 from airflow_mcp.runtime.scoring import ScoredModel
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +34,14 @@ _CELLS_AT_A_TIME = 1_000_000
 """Counts drawn at a time; it bounds the memory of a chunk to some tens of MiB."""
 _DRAWS_AT_A_TIME = 100
 """Where rows are drawn one draw after the other."""
+_FEW_ROWS = 256
+"""With fewer rows the counts are drawn as what they are: multinomial."""
+_HIGHEST_COUNT = 25
+"""A count of mean 1 is higher with a chance of 1e-27, which is nothing in 53 bits."""
+_MANY_ROWS = 2**32 // (_HIGHEST_COUNT + 1)
+"""Up to here 32 bits hold the sum of all counts, and summing is twice as fast."""
+_CELLS = 2**16
+_NO_ANSWER = 0xFFFF
 _MAX_THREADS = 8
 _MIN_ROWS_FOR_THREADS = 10_000
 """With fewer rows threads wait for each other more than they work."""
@@ -70,13 +81,71 @@ def _in_chunks(draw: Draw, resamples: int, chunk: int, seed: int, threads: int) 
         return np.concatenate(list(pool.map(work, sizes, seeds)))
 
 
-def _drawn_rows(random: np.random.Generator, rows: int, draws: int) -> Iterator[Array]:
-    """Give the row numbers of each draw, in one buffer: new memory for every draw would cost more than the draw."""
-    numbers, chosen = np.empty(rows), np.empty(rows, dtype=np.int64)
+def _drawn_counts(random: np.random.Generator, rows: int, draws: int) -> Iterator[Array]:
+    """Give for each draw how many times each row is in it, in one buffer: new memory would cost more than the draw.
+
+    :return: arrays of shape (rows,), 8-bit integers when there are many rows and 64-bit ones when there are few.
+    """
+    if rows < _FEW_ROWS:
+        yield from random.multinomial(rows, np.full(rows, 1 / rows), size=draws)
+        return
+    table = _CountTable.of(rows)
+    counts = np.empty(rows + rows % 2, dtype=np.uint8)
     for _ in range(draws):
-        random.random(out=numbers)
-        np.multiply(numbers, rows, out=chosen, casting="unsafe")
-        yield chosen
+        missing = -1
+        while missing < 0:
+            missing = rows - table.draw(random, counts, rows)
+        np.add.at(counts, random.integers(0, rows, missing), np.uint8(1))  # another type takes 20 times as long
+        yield counts[:rows]
+
+
+class _CountTable:
+    """Independent Poisson counts, two rows at a time, from 16 random bits by a table (inverse transform).
+
+    Given their sum, independent Poisson counts are multinomial: they say how often each row was drawn in that many
+    draws (Devroye 1986, chapter XI.1.4). The mean is a little below 1, so that hardly ever more than ``rows`` were
+    drawn; then all are drawn anew, which depends on the sum only. The few missing draws are made one by one.
+
+    A cell of the table in which one pair of counts ends and the next begins has no answer. Who falls into one (1 in
+    500) draws 53 bits more and is looked up in the distribution itself, so the table costs no exactness.
+    """
+
+    def __init__(self, mean: float) -> None:
+        """Make the table for counts of this mean, which is at most 1."""
+        counts = np.arange(_HIGHEST_COUNT + 1)
+        one = np.exp(counts * np.log(mean) - mean - np.array([math.lgamma(count + 1) for count in counts]))
+        both = np.outer(one, one).ravel()
+        order = np.argsort(-both, kind="stable")  # the rare ones together: fewer cells without an answer
+        self._pairs = (order // len(counts) + order % len(counts) * 256).astype(np.uint16)
+        self._upper = np.cumsum(both[order])
+        self._upper[-1] = 1.0
+        edges = np.arange(_CELLS + 1) / _CELLS
+        first = np.searchsorted(self._upper, edges[:-1], side="right")
+        last = np.searchsorted(self._upper, np.nextafter(edges[1:], 0), side="right")
+        self._cells = np.where(first == last, self._pairs[first], _NO_ANSWER).astype(np.uint16)
+
+    @classmethod
+    @functools.lru_cache(maxsize=4)
+    def of(cls, rows: int) -> _CountTable:
+        """Give the table for so many rows; 3 standard deviations below them on average."""
+        return cls(1 - 3 / math.sqrt(rows))
+
+    def draw(self, random: np.random.Generator, counts: Array, rows: int) -> int:
+        """Draw counts.
+
+        :param counts: overwritten; of even length, ``rows`` or one more.
+        :return: their sum over the rows.
+        """
+        words = len(counts) // 2
+        bits = random.integers(0, 2**64 - 1, (words + 3) // 4, dtype=np.uint64, endpoint=True).view(np.uint16)[:words]
+        pairs = counts.view(np.uint16)
+        self._cells.take(bits, out=pairs, mode="clip")
+        unanswered = np.flatnonzero(pairs == _NO_ANSWER)
+        exact = (bits[unanswered] + random.random(len(unanswered))) / _CELLS
+        pairs[unanswered] = self._pairs[
+            np.searchsorted(self._upper, exact, side="right").clip(max=len(self._pairs) - 1)
+        ]
+        return int(np.add.reduce(counts[:rows], dtype=np.uint32 if rows < _MANY_ROWS else np.uint64))
 
 
 # --- predicted classes ------------------------------------------------------------------------------------------------
@@ -95,7 +164,7 @@ def _draw_cells(models: Sequence[ScoredModel], metric: str) -> tuple[Draw, int]:
         if metric == "accuracy" or classes is None:
             shares: Array = drawn @ (predictions == true).T.astype(float) / rows
             return shares
-        positions = range(len(classes.labels)) if classes.positive is None else [classes.positive]
+        positions = _measured(classes)
         return np.stack([_of_classes(metric, drawn, true, predicted, positions) for predicted in predictions], axis=1)
 
     return draw, len(counts)
@@ -124,18 +193,19 @@ def _of_classes(metric: str, drawn: Array, true: Array, predicted: Array, positi
 
 
 def _draw_means(models: Sequence[ScoredModel], metric: str) -> Draw:
-    """Draw rows and average the columns that the metric is made of."""
+    """Average the columns that the metric is made of, weighted by how many times each row was drawn."""
     true, rows = models[0].true, len(models[0].true)
     columns = [_row_losses(model, metric) for model in models]
     if metric == "r2":
         centred = true - true.mean()
         columns += [centred, centred**2]
+    table = np.stack(columns)
 
     def draw(random: np.random.Generator, size: int) -> Array:
-        means, taken = np.empty((size, len(columns))), np.empty(rows)
-        for number, chosen in enumerate(_drawn_rows(random, rows, size)):
-            for position, column in enumerate(columns):
-                means[number, position] = column.take(chosen, out=taken, mode="clip").mean()
+        means, weights = np.empty((size, len(columns))), np.empty(rows)
+        for number, counts in enumerate(_drawn_counts(random, rows, size)):
+            np.copyto(weights, counts)
+            means[number] = table @ weights / rows
         if metric == "rmse":
             return np.asarray(np.sqrt(means))
         if metric == "r2":
@@ -169,31 +239,39 @@ class Ranking:
         :param scores: higher means more likely to be of the class.
         """
         rows = np.arange(len(scores))
-        self.positives, negatives = rows[positive], rows[~positive]
-        self.negatives = negatives[np.argsort(scores[negatives], kind="stable")]
-        ordered, own = scores[self.negatives], scores[self.positives]
-        self.below = np.searchsorted(ordered, own, side="left")
+        own, others = rows[positive], rows[~positive]
+        others = others[np.argsort(scores[others], kind="stable")]
+        ordered = scores[others]
+        self.positives, self.negatives = own, others
+        self.taking_positives, self._taking_negatives = _as_slice(own), _as_slice(others)
+        self.below = np.searchsorted(ordered, scores[own], side="left")
         """Per positive row: how many negative rows have a lower score."""
-        up_to = np.searchsorted(ordered, own, side="right")
+        up_to = np.searchsorted(ordered, scores[own], side="right")
         self.up_to = None if np.array_equal(up_to, self.below) else up_to
         """Or an equal one; None when no score is shared by a positive and a negative row."""
 
     def wins(self, counts: Array, positives: Array, scratch: Scratch) -> float:
         """Count pairs of a positive and a negative row in which the positive one has the higher score; ties are half.
 
-        :param counts: how many times each row was drawn; shape (rows,), 64-bit integers.
-        :param positives: of these the positive rows'.
+        :param counts: how many times each row was drawn; shape (rows,).
+        :param positives: of these the positive rows', 64-bit integers.
         :param scratch: overwritten.
         """
-        size = len(self.negatives)
-        negatives = counts.take(self.negatives, out=scratch.taken[:size], mode="clip")
-        up_to = scratch.summed[: size + 1]
-        np.cumsum(negatives, out=up_to[1:])
-        beaten = scratch.taken[: len(self.positives)]
+        negatives = counts[self._taking_negatives]
+        up_to = scratch.summed[: len(negatives) + 1]
+        np.cumsum(negatives, dtype=np.int64, out=up_to[1:])
+        beaten = scratch.taken[: len(positives)]
         total = np.einsum("i,i", positives, up_to.take(self.below, out=beaten, mode="clip"))
         if self.up_to is None:
             return float(total)
         return float(total + np.einsum("i,i", positives, up_to.take(self.up_to, out=beaten, mode="clip"))) / 2
+
+
+def _as_slice(rows: Array) -> Array | slice:
+    """Give rows that follow one another as a slice, which costs nothing to take."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return slice(int(rows[0]), int(rows[0]) + len(rows))
+    return rows
 
 
 class Scratch:
@@ -205,32 +283,44 @@ class Scratch:
         self.summed = np.zeros(rows + 1, dtype=np.int64)
 
 
-def rankings(model: ScoredModel) -> list[Ranking]:
-    """Sort a classifier's probabilities: of the positive class, or of each one when there are more than two."""
+def rankings(model: ScoredModel, order: Array | None = None) -> list[Ranking]:
+    """Sort a classifier's probabilities: of the positive class, or of each one when there are more than two.
+
+    :param model: with answers.
+    :param order: in which to take the rows; None as they are.
+    """
     classes, probabilities = model.classes, model.probabilities
     if classes is None or probabilities is None:
         return []
-    positions = range(len(classes.labels)) if classes.positive is None else [classes.positive]
-    return [Ranking(model.true == position, probabilities[:, position]) for position in positions]
+    chosen = slice(None) if order is None else order
+    true, scores = model.true[chosen], probabilities[chosen]
+    return [Ranking(true == position, scores[:, position]) for position in _measured(classes)]
+
+
+def _measured(classes: Classes) -> Sequence[int]:
+    return range(len(classes.labels)) if classes.positive is None else [classes.positive]
 
 
 def _draw_areas(models: Sequence[ScoredModel]) -> Draw:
-    sorted_once = [rankings(model) for model in models]
-    rows = len(models[0].true)
+    """Measure areas. Rows are alike to who draws them, so they are put into the first model's order beforehand."""
+    first, rows = models[0], len(models[0].true)
+    position = _measured(first.classes)[0] if first.classes else 0
+    scores = np.zeros(rows) if first.probabilities is None else first.probabilities[:, position]
+    order = np.lexsort((scores, first.true == position))
+    sorted_once = [rankings(model, order) for model in models]
 
     def measure(counts: Array, scratch: Scratch) -> Array:
         areas = np.empty((len(models), len(sorted_once[0])))
-        for position, of_class in enumerate(zip(*sorted_once, strict=True)):
-            positives = counts.take(of_class[0].positives)
+        for number, of_class in enumerate(zip(*sorted_once, strict=True)):
+            positives = counts[of_class[0].taking_positives].astype(np.int64)
             pairs = int(positives.sum()) * (rows - int(positives.sum()))
-            areas[:, position] = [
+            areas[:, number] = [
                 ranking.wins(counts, positives, scratch) / pairs if pairs else np.nan for ranking in of_class
             ]
         return np.asarray(areas.mean(axis=1))
 
     def draw(random: np.random.Generator, size: int) -> Array:
         scratch = Scratch(rows)
-        drawn = (np.bincount(chosen, minlength=rows) for chosen in _drawn_rows(random, rows, size))
-        return np.array([measure(counts, scratch) for counts in drawn])
+        return np.array([measure(counts, scratch) for counts in _drawn_counts(random, rows, size)])
 
     return draw

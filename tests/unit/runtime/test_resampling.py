@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn import metrics as sk
 
 from airflow_mcp.runtime import resampling
@@ -75,8 +76,8 @@ def test_a_resample_in_which_every_row_is_drawn_once_gives_the_metric_itself(
     metric: str, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = pair(metric, rows=60, classes=classes)
-    every = np.random.default_rng(0).permutation(60)
-    monkeypatch.setattr(resampling, "_drawn_rows", lambda random, rows, draws: iter([every] * draws))
+    every = np.ones(60, dtype=np.uint8)
+    monkeypatch.setattr(resampling, "_drawn_counts", lambda random, rows, draws: iter([every] * draws))
 
     class EveryCellAsMeasured:
         def __init__(self, bits: Any) -> None:
@@ -90,16 +91,44 @@ def test_a_resample_in_which_every_row_is_drawn_once_gives_the_metric_itself(
     assert resample(models, metric, 3, seed=0) == pytest.approx(np.array([expected] * 3), abs=1e-12)
 
 
+def test_an_answer_of_the_table_and_one_that_is_looked_up_together_are_a_poisson_distribution_of_two_rows() -> None:
+    table = resampling._CountTable(0.97)
+    pairs, upper = table._pairs, np.concatenate([[0.0], table._upper])
+    poisson = scipy.stats.poisson(0.97).pmf(np.arange(256))
+    assert np.diff(upper) == pytest.approx(poisson[pairs % 256] * poisson[pairs // 256], rel=1e-9, abs=1e-15)
+    answered = table._cells != resampling._NO_ANSWER
+    assert 0.001 > 1 - answered.mean() > 0
+    cells = np.flatnonzero(answered)
+    for edge in (cells, cells + 1 - 1e-9):  # where a cell begins and ends, the distribution gives the same answer
+        found = pairs[np.searchsorted(table._upper, edge / resampling._CELLS, side="right")]
+        assert np.array_equal(found, table._cells[cells])
+
+
+@pytest.mark.parametrize("rows", [255, 256, 257, 1001, 20_000])
+def test_counts_are_those_of_as_many_draws_as_there_are_rows(rows: int) -> None:
+    drawn = np.array([counts.astype(int) for counts in resampling._drawn_counts(np.random.default_rng(2), rows, 400)])
+    assert np.all(drawn.sum(axis=1) == rows)
+    found = np.bincount(drawn.ravel(), minlength=9)[:9]
+    expected = scipy.stats.binom(rows, 1 / rows).pmf(np.arange(9)) * drawn.size
+    assert np.all(np.abs(found - expected) < 5 * np.sqrt(expected) + 5)
+    halves = drawn[:, : rows // 2].sum(axis=1)  # of the draws, about half fall into half of the rows
+    share = (rows // 2) / rows
+    assert halves.std() == pytest.approx(np.sqrt(rows * share * (1 - share)), rel=0.2)
+    assert abs(halves.mean() - rows * share) < 5 * np.sqrt(rows / 4 / 400)
+    first_and_last = np.abs(drawn[:, [0, -1]].mean(axis=0) - 1)
+    assert np.all(first_and_last < 5 / np.sqrt(400))
+
+
 @pytest.mark.parametrize("ties", [False, True], ids=["no-ties", "ties"])
 def test_weighted_wins_are_those_of_repeated_rows(ties: bool) -> None:
     random = np.random.default_rng(3)
     model = classifier(random.integers(0, 2, 200), random, ties=ties)
     scores = model.probabilities[:, 1]  # type: ignore[index]
-    counts = random.integers(0, 4, 200)
+    counts = random.integers(0, 4, 200, dtype=np.uint8)
     ranking = Ranking(model.true == 1, scores)
     assert (ranking.up_to is not None) is ties
-    positives = counts[ranking.positives]
-    pairs = positives.sum() * (counts.sum() - positives.sum())
+    positives = counts[ranking.positives].astype(np.int64)
+    pairs = positives.sum() * (int(counts.sum()) - positives.sum())
     area = ranking.wins(counts, positives, Scratch(200)) / pairs
     assert area == pytest.approx(sk.roc_auc_score(np.repeat(model.true, counts), np.repeat(scores, counts)))
 
