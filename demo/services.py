@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,6 +35,8 @@ class Service:
     :param env: variables added to this process's environment.
     :param health_url: URL to ask; None means that nothing is waited for.
     :param start_timeout: seconds to wait for it.
+    :param health_check: what to ask instead of a URL.
+    :param user: user to run it as; None is this process's own.
     """
 
     def __init__(
@@ -46,11 +48,15 @@ class Service:
         env: Mapping[str, str] | None = None,
         health_url: str | None = None,
         start_timeout: float = 120,
+        health_check: Callable[[], bool] | None = None,
+        user: str | None = None,
     ) -> None:
         self.name, self.command, self.health_url = name, list(command), health_url
         self.start_timeout = start_timeout
         self.log_path = folder / f"{name}.log"
         self._env = {**os.environ, **(env or {})}
+        self._user = user
+        self._is_healthy = health_check or (None if health_url is None else lambda: _answers(health_url))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
@@ -61,7 +67,13 @@ class Service:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdout=log, stderr=subprocess.STDOUT, env=self._env, start_new_session=True
+                self.command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                start_new_session=True,
+                user=self._user,
+                cwd="/" if self._user else None,
             )
         try:
             self._wait_until_healthy(self._process)
@@ -90,13 +102,13 @@ class Service:
         return self._process is not None and self._process.poll() is None
 
     def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
-        if self.health_url is None:
+        if self._is_healthy is None:
             return
         deadline = time.monotonic() + self.start_timeout
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with code {process.returncode}:\n{self._log_tail()}")
-            if _answers(self.health_url):
+            if self._is_healthy():
                 return
             time.sleep(0.2)
         raise RuntimeError(
@@ -116,14 +128,17 @@ class Service:
 
 
 class MlflowServer(Service):
-    """A real MLflow server: SQLite store, artifacts proxied by the server, one worker, loopback only.
+    """A real MLflow server: artifacts proxied by the server, one worker, loopback only.
 
     :param folder: folder for database, artifacts and log.
     :param port: TCP port; None takes a free one.
     :param host: address to listen on.
+    :param database: URI of its database; None takes an SQLite file in the folder.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, host: str = LOOPBACK) -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, host: str = LOOPBACK, database: str | None = None
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://{host}:{self.port}"
         self.folder = folder
@@ -131,7 +146,7 @@ class MlflowServer(Service):
             "mlflow",
             [
                 *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(self.port)),
-                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
+                *("--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
                 *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
             ],
             folder=folder,

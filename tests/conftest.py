@@ -27,6 +27,7 @@ os.environ.update(
 )
 
 from demo.services import MlflowServer  # noqa: E402  (the environment above comes first)
+from tests.postgresql import PostgresServer, programs  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -40,4 +41,15 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 def second_mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """Another real MLflow server, as of another environment."""
     with MlflowServer(tmp_path_factory.mktemp("second-mlflow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real MLflow server with a real PostgreSQL of its own, shared by the whole session."""
+    where = programs()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
+    folder = tmp_path_factory.mktemp("mlflow-on-postgresql")
+    with PostgresServer(folder, where) as postgresql, MlflowServer(folder, database=postgresql.uri) as server:
         yield server

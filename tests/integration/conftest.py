@@ -13,10 +13,16 @@ from tests.mlflow_world import World
 
 
 @pytest.fixture
-def world(mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def registry_server(mlflow_server: MlflowServer) -> MlflowServer:
+    """The MLflow server that a test's world is on; a module may put another one here."""
+    return mlflow_server
+
+
+@pytest.fixture
+def world(registry_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The session's MLflow server with an experiment, a model and a Dag of the test's own."""
-    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}))
-    world = World(mlflow_server.url, tmp_path)
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps({"conn_type": "mlflow", "host": registry_server.url}))
+    world = World(registry_server.url, tmp_path)
     yield world
     world.hook.close()
 
