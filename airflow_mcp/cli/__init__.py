@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "registry": "history of a model's champion, who moved it and when; stages, and the way from them to aliases",
     "retrain": "why a model is, or is not, retrained; pause and resume it",
     "doctor": "what is wrong with MLflow, cluster and image, and what to do",
+    "drift": "profile data, and compare two datasets or their profiles",
     "pods": "pods of workloads, and which of them are left over",
     "init": "begin a project: pipeline file, training script and test",
     "validate": "every problem of every pipeline file, at once",

@@ -65,7 +65,8 @@ class ColumnResult(Document):
     drifted: bool | None = None
     """None when it is not known."""
     close: bool = False
-    """Whether the exact score, within the error, could be on the other side of the threshold."""
+    """Whether the exact score, within the error, could be on the other side of the threshold: compare in the mode
+    ``exact`` to be sure."""
     weight: float = 1.0
     reference: ColumnSide | None = None
     """None when the column is not in the reference."""

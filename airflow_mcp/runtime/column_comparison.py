@@ -170,7 +170,7 @@ def _scored(base: ColumnResult, reference: ColumnData, current: ColumnData, poli
         error = score.error if score.error is None or math.isfinite(score.error) else None
         ends = [has_drifted(method, score.value + sign * error, limit) for sign in (-1, 1)] if error else []
         fields |= {"score": score.value, "error": error, "drifted": drifted, "close": (not drifted) in ends}
-        fields["note"] = _note(reference, current, error)
+        fields["note"] = _note(reference, current)
     else:
         fields["note"] = f"{method} gives no answer: {_why_none(method)}"
     return base.model_copy(update=fields)
@@ -207,14 +207,18 @@ def _why_none(method: str) -> str:
     return "it compares two categories" if method == "z" else "it is not defined on these values"
 
 
-def _note(reference: ColumnData, current: ColumnData, error: float | None) -> str:
+def _as_counts_are_exact(column: ColumnData) -> bool:
+    return column.counts is None or column.counts.is_exact
+
+
+def _note(reference: ColumnData, current: ColumnData) -> str:
     notes = []
     if reference.unusable_share or current.unusable_share:
         notes.append(f"without a usable value: {reference.unusable_share:.1%} then, {current.unusable_share:.1%} now")
     if reference.type != current.type:
         notes.append(f"type {reference.type} then, {current.type} now")
-    if error is None:
-        notes.append("rare categories were counted together, so the score is approximate")
+    if not (_as_counts_are_exact(reference) and _as_counts_are_exact(current)):
+        notes.append("rare categories were counted together")
     return "; ".join(notes)
 
 

@@ -139,7 +139,7 @@ def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: Compariso
         whole.columns.extend(part.columns)
         whole.findings.extend(part.findings)
         for kept, read in zip(whole.sides, sides, strict=True):
-            kept.rows = read.rows
+            kept.rows, kept.present = read.rows, read.present
             kept.columns |= {name: ColumnData(name) for name in read.columns}  # without its values
     require_read(whole.sides[0], policy.named_columns)
     return whole

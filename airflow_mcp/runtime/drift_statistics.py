@@ -92,7 +92,11 @@ def compare_counts(method: str, reference: CategoryCounts, current: CategoryCoun
     if method in _TESTS_OF_COUNTS:
         return Score(_TESTS_OF_COUNTS[method](first, second), 0.0 if is_exact else None)
     errors = (0.0, 0.0) if is_exact else (math.inf, math.inf)
-    return _binned(method, Bins(first / first.sum(), second / second.sum(), *errors))
+    bins = Bins(first / first.sum(), second / second.sum(), *errors)
+    if method == "jensenshannon" and not is_exact:
+        value = jensen_shannon(bins.reference, bins.current)
+        return Score(value, _error_of_counts(value, bins, list(rows), (reference, current)))
+    return _binned(method, bins)
 
 
 def is_compared_by_value(reference: Curve) -> bool:
@@ -198,16 +202,33 @@ def jensen_shannon(first: Array, second: Array) -> float:
 
 
 def _jensen_shannon_error(bins: Bins) -> float | None:
-    """Bound it: the distance is a metric, and its square is at most ``ln 2 / 2`` triangles (Topsøe, 2000)."""
-    bound = 0.0
-    for shares, error in ((bins.reference, bins.reference_error), (bins.current, bins.current_error)):
-        if not math.isfinite(error):
-            return None
-        if error:
-            triangles = np.minimum(error, error**2 / np.maximum(2 * shares - error, 1e-300))
-            triangles[2 * shares <= error] = error
-            bound += math.sqrt(math.log(2) / 2 * float(triangles.sum()))
-    return bound
+    """Bound it: the distance is a metric, so it is off by no more than each side is from its true shares."""
+    if not (math.isfinite(bins.reference_error) and math.isfinite(bins.current_error)):
+        return None
+    return _off(bins.reference, bins.reference_error) + _off(bins.current, bins.current_error)
+
+
+def _off(shares: Array, error: Array | float) -> float:
+    """Bound the distance of shares from the true ones: its square is at most ``ln 2 / 2`` triangles (Topsøe, 2000).
+
+    :param error: of each share, at most.
+    """
+    errors = np.broadcast_to(np.asarray(error, dtype=float), shares.shape)
+    least = 2 * shares - errors
+    triangles = np.where(least > errors, errors**2 / np.maximum(least, 1e-300), errors)
+    return math.sqrt(math.log(2) / 2 * float(triangles.sum()))
+
+
+def _error_of_counts(value: float, bins: Bins, names: list[str], sides: tuple[CategoryCounts, CategoryCounts]) -> float:
+    """Bound it where some categories are counted together: at the worst they have nothing in common."""
+    off, together = 0.0, 0.0
+    for shares, side in zip((bins.reference, bins.current), sides, strict=True):
+        errors = np.full(len(shares), side.error / side.rows)
+        if names[-1] == OTHER:
+            errors[-1] = min(float(shares[-1]), float(errors[:-1].sum()))
+            together += float(shares[-1]) / 2
+        off += _off(shares, errors)
+    return max(math.sqrt((value + off) ** 2 + math.log(2) * together) - value, off)
 
 
 def _psi(reference: Array, current: Array) -> float:

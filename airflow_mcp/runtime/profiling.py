@@ -22,7 +22,7 @@ from airflow_mcp.runtime.tracking import library_versions
 
 QUALITY_OF_NUMBERS, QUALITY_OF_LABELS = "(prediction error)", "(prediction correct)"
 """Derived columns: distance of prediction and label, and whether they are equal."""
-_SIZES = ((128, 512), (96, 256), (64, 128), (48, 64), (40, 48), (32, 32), (28, 16), (24, 8))
+_SIZES = ((256, 2048), (128, 512), (96, 256), (64, 128), (48, 64), (40, 48), (32, 32), (28, 16), (24, 8))
 """Knots and categories that are kept, from generous to least. Fewer knots could not tell 20 values from more."""
 _KNOTS_OF_WIDE_DATA = 40
 _COLUMNS_OF_BUDGET = 100
@@ -72,6 +72,8 @@ class ReadData:
     pins: tuple[DatasetPin, ...]
     rows: int = 0
     columns: dict[str, ColumnData] = field(default_factory=dict)
+    present: Collection[str] = ()
+    """Columns of the data, read or not, for messages."""
 
 
 def profile_dataset(data: Sequence[DatasetPin], options: ProfileOptions | None = None) -> DataProfile:
@@ -97,7 +99,7 @@ def require_read(read: ReadData, names: Collection[str]) -> None:
     """
     absent = [name for name in dict.fromkeys(names) if name not in read.columns]
     if absent:
-        present = ", ".join(map(repr, list(read.columns)[:30])) or "none"
+        present = ", ".join(map(repr, list(read.present or read.columns)[:30])) or "none"
         raise DatasetError(
             f"Data {', '.join(pin.uri for pin in read.pins)} has no column {', '.join(map(repr, absent))}; it has "
             f"{present}. Nothing was compared."
@@ -112,7 +114,7 @@ def read_data(
     :param names: columns to read in this pass, derived ones too; None means all that the options ask for.
     :param is_exact: whether every value is held, instead of a sketch.
     """
-    read = ReadData(scan.pins)
+    read = ReadData(scan.pins, present=scan.columns())
     readers: dict[str, ColumnReader] = {}
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:

@@ -28,7 +28,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "diagnosis": frozenset({"exceptions", "core", "hooks"}),
     "links": frozenset({"exceptions", "core", "hooks", "settings"}),
     "notifications": frozenset({"exceptions", "core"}),
-    "cli": frozenset({"exceptions", "core", "hooks", "diagnosis", "dag_rendering"}),
+    "cli": frozenset({"exceptions", "core", "hooks", "diagnosis", "runtime", "dag_rendering"}),
     "dag_rendering": frozenset({"exceptions", "core", "settings", "triggers", "operators", "notifications"}),
     "sensors": frozenset({"exceptions", "core", "hooks", "links", "operators", "settings", "triggers"}),
     "operators": frozenset({"exceptions", "core", "diagnosis", "hooks", "links", "settings", "workloads"}),
@@ -36,7 +36,10 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What each layer may import besides itself."""
 SHARED_BY_OPERATORS = {f"airflow_mcp.operators.{name}" for name in ("base", "ledger", "workload")}
 WITHOUT_AIRFLOW = ("core", "runtime", "exceptions", "get_provider_info", "diagnosis")
-HEAVY = ("mlflow", "evidently", "dvc", "pandas", "numpy", "sklearn", "kubernetes", "airflow.providers.cncf.kubernetes")
+HEAVY = (
+    *("mlflow", "evidently", "dvc", "pandas", "numpy", "scipy", "pyarrow", "sklearn"),
+    *("kubernetes", "airflow.providers.cncf.kubernetes"),
+)
 HEAVY_LEAVES = (
     *("airflow_mcp.workloads.kubernetes_group", "airflow_mcp.workloads.kubernetes_log"),
     *("airflow_mcp.workloads.kubernetes_pod", "airflow_mcp.workloads.kubernetes_replicas"),
@@ -165,6 +168,13 @@ def heavy_at_module_level(source: Source) -> Iterator[str]:
             yield f"line {found.line}: {found.target} is imported with the module"
 
 
+def work_plane_at_module_level(source: Source) -> Iterator[str]:
+    if source.layer == "cli":
+        for found in imports(source):
+            if found.is_module_level and _is_of(found.target, f"{PACKAGE}.runtime"):
+                yield f"line {found.line}: a command imports {found.target} before it is called"
+
+
 def too_long(source: Source) -> Iterator[str]:
     lines = len(source.text.splitlines())
     if lines > MAX_MODULE_LINES:
@@ -200,6 +210,7 @@ RULES: list[Callable[[Source], Iterator[str]]] = [
     operator_imports_operator,
     airflow_where_it_may_be_missing,
     heavy_at_module_level,
+    work_plane_at_module_level,
     too_long,
     forbidden_errors,
     module_without_a_subject,
@@ -277,6 +288,12 @@ LONG_BODY = "\n".join("    x = 1" for _ in range(MAX_FUNCTION_LINES))
         (heavy_at_module_level, "diagnosis.x", "from kubernetes import client", "kubernetes.client"),
         (airflow_where_it_may_be_missing, "diagnosis.x", "from airflow.sdk import conf", "diagnosis imports airflow"),
         (heavy_at_module_level, "workloads.x", "from airflow.providers.cncf.kubernetes import x", "cncf.kubernetes.x"),
+        (
+            work_plane_at_module_level,
+            "cli.x",
+            "from airflow_mcp.runtime import profiling",
+            "a command imports airflow_mcp.runtime",
+        ),
         (too_long, "core.x", "\n" * (MAX_MODULE_LINES + 1), f"the module has {MAX_MODULE_LINES + 1} lines"),
         (too_long, "core.x", f"def f():\n{LONG_BODY}", f"f has {MAX_FUNCTION_LINES + 1} lines"),
         (too_long, "core.x", f"class A:\n  async def g(self):\n{LONG_BODY}", "g has"),
@@ -307,6 +324,7 @@ def test_every_rule_can_fail(rule: Callable[[Source], Iterator[str]], name: str,
         (heavy_at_module_level, "triggers.pod", "from kubernetes import client"),
         (heavy_at_module_level, "triggers.replicas", "import airflow_mcp.triggers.pod"),
         (heavy_at_module_level, "workloads.x", "def f():\n    import airflow_mcp.workloads.kubernetes_pod"),
+        (work_plane_at_module_level, "cli.x", "def f():\n    from airflow_mcp.runtime import profiling"),
         (too_long, "core.x", f'def f():\n    """One\n\n    Two.\n    """\n{LONG_BODY[:-10]}'),
         (forbidden_errors, "operators.x", "raise AirflowFailException('x')"),
         (module_without_a_subject, "core.common_metrics", ""),

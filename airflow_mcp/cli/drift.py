@@ -1,0 +1,198 @@
+"""``airflow-mcp drift``: profiles of data, and what has changed between two datasets, as the drift check finds it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from airflow_mcp.core.drift_policy import AUTO, ComparisonPolicy, Correction, Mode, methods_for
+from airflow_mcp.core.drift_result import ColumnResult, DriftResult
+from airflow_mcp.core.evidence import DatasetPin, dump_document
+from airflow_mcp.core.profile import DataProfile, write_profile
+from airflow_mcp.exceptions import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from airflow_mcp.runtime.profiling import ProfileOptions
+
+EXIT_DRIFTED, EXIT_INCONCLUSIVE = 3, 4
+_LISTS = {
+    "--column": ("columns", "column to read; all when not given"),
+    "--ignore": ("ignored_columns", "column to leave out"),
+    "--categorical": ("categorical_columns", "column that holds categories whatever its type"),
+    "--quality": ("quality_columns", "column that says how good each prediction was"),
+}
+_NAMES = {
+    "--prediction": ("prediction", "column with the model's prediction"),
+    "--target": ("target", "column with the label; with a prediction, the error of each row is a column too"),
+}
+_MAX_COLUMNS_SHOWN = 50
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the actions: ``profile``, ``merge`` and ``compare``."""
+    actions = command.add_subparsers(dest="action", required=True)
+    profile = actions.add_parser("profile", help="profile data in one pass")
+    profile.add_argument("paths", metavar="PATH", nargs="+", help="file, folder, glob or URL; several are one dataset")
+    _add_columns(profile)
+    merge = actions.add_parser("merge", help="merge profiles of parts, such as hours, into that of the whole")
+    merge.add_argument("paths", metavar="PROFILE", nargs="+", help="profile (.json)")
+    for action in (profile, merge):
+        action.add_argument("-o", "--output", metavar="FILE", required=True, help="profile to write (.json)")
+    compare = actions.add_parser("compare", help="compare two datasets, or their profiles")
+    compare.add_argument("reference", metavar="REFERENCE", help="data, or a profile (.json)")
+    compare.add_argument("current", metavar="CURRENT", help="data, or a profile (.json)")
+    compare.add_argument("--policy", metavar="FILE", help="policy (YAML or JSON); the options below go before it")
+    _add_columns(compare)
+    _add_policy(compare)
+    compare.add_argument("-o", "--output", metavar="FILE", help="file for the result as JSON")
+    compare.add_argument("--format", choices=("text", "json"), default="text")
+    compare.add_argument(
+        "--exit-code",
+        action="store_true",
+        help=f"end with {EXIT_DRIFTED} for drifted and {EXIT_INCONCLUSIVE} for inconclusive data",
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Profile, merge or compare."""
+    try:
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError:
+        raise InvalidArgumentError(
+            "airflow-mcp drift reads data, and pyarrow is not installed: pip install airflow-mcp[runtime]"
+        ) from None
+    if parsed.action == "compare":
+        return _compare(parsed)
+    profile = _profile(parsed) if parsed.action == "profile" else _merge(parsed)
+    text = write_profile(profile)
+    Path(parsed.output).write_text(text, encoding="utf-8")
+    print(f"{parsed.output}: {profile.rows} rows, {len(profile.columns)} columns, {len(text.encode())} bytes")
+    return 0
+
+
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    for option, (name, words) in _LISTS.items():
+        command.add_argument(option, dest=name, metavar="COLUMN", action="append", help=f"{words}; may be repeated")
+    for option, (name, words) in _NAMES.items():
+        command.add_argument(option, dest=name, metavar="COLUMN", help=words)
+
+
+def _add_policy(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--mode", choices=get_args(Mode), help="default: profile")
+    for kind in ("numerical", "categorical"):
+        names = (AUTO, *methods_for("numerical" if kind == "numerical" else "categorical"))
+        command.add_argument(f"--{kind}-method", choices=names, help="default: auto, as Evidently chooses")
+        command.add_argument(f"--{kind}-threshold", type=float, metavar="X", help="default: that of the method")
+    command.add_argument("--correction", choices=get_args(Correction), help="of p-values over columns; default: none")
+    command.add_argument("--drift-share", type=float, metavar="X", help="share of drifted features; default: 0.5")
+    command.add_argument("--min-rows", type=int, metavar="N", help="values needed on both sides; default: 100")
+
+
+def _given(parsed: argparse.Namespace, names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in vars(parsed).items() if name in names and value is not None}
+
+
+# --- actions: what reads data is imported here ------------------------------------------------------------------------
+
+
+def _profile(parsed: argparse.Namespace) -> DataProfile:
+    from airflow_mcp.runtime.profiling import ProfileOptions, profile_dataset  # noqa: PLC0415
+
+    options: ProfileOptions = ProfileOptions(**_given(parsed, set(ProfileOptions.__dataclass_fields__)))
+    return profile_dataset([DatasetPin(uri=path) for path in parsed.paths], options)
+
+
+def _merge(parsed: argparse.Namespace) -> DataProfile:
+    from airflow_mcp.runtime.drift_sides import stored_profile  # noqa: PLC0415
+    from airflow_mcp.runtime.profiling import merge_profiles  # noqa: PLC0415
+
+    return merge_profiles([stored_profile(path) for path in parsed.paths])
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from airflow_mcp.runtime.comparing import compare  # noqa: PLC0415
+    from airflow_mcp.runtime.drift_sides import read_side  # noqa: PLC0415
+
+    policy = _policy(parsed)
+    result = compare(read_side(parsed.reference), read_side(parsed.current), policy).result
+    text = dump_document(result)
+    if parsed.output:
+        Path(parsed.output).write_text(text + "\n", encoding="utf-8")
+    print(text if parsed.format == "json" else "\n".join(describe(result)))
+    if not parsed.exit_code:
+        return 0
+    return {"not_drifted": 0, "drifted": EXIT_DRIFTED, "inconclusive": EXIT_INCONCLUSIVE}[result.verdict]
+
+
+def _policy(parsed: argparse.Namespace) -> ComparisonPolicy:
+    fields: dict[str, Any] = {}
+    if parsed.policy:
+        try:
+            read = yaml.safe_load(Path(parsed.policy).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InvalidArgumentError(f"--policy {parsed.policy} cannot be read: {_one_line(error)}") from None
+        if not isinstance(read, dict):
+            raise InvalidArgumentError(f"--policy {parsed.policy} holds no mapping; allowed: fields of the policy")
+        fields = read
+    fields |= _given(parsed, set(ComparisonPolicy.model_fields))
+    try:
+        return ComparisonPolicy.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            ": ".join(filter(None, [".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")]))
+            for item in error.errors()
+        )
+        raise InvalidArgumentError(f"the policy is not usable: {problems}. Nothing was compared") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+# --- the answer in words ----------------------------------------------------------------------------------------------
+
+
+def describe(result: DriftResult) -> Iterator[str]:
+    """Write a result for a person: the verdict, then the columns, the most severe first, then the findings."""
+    yield f"{result.verdict}: {result.reason}"
+    sides = ("profile of " * result.reference_is_profile, "profile of " * result.current_is_profile)
+    yield f"reference: {sides[0]}{_names(result.reference)}, {result.reference_rows} rows"
+    yield f"current: {sides[1]}{_names(result.current)}, {result.current_rows} rows"
+    yield ""
+    columns = sorted(result.columns, key=lambda column: -column.severity)
+    width = min(max((len(column.column) for column in columns), default=0), 40)
+    for column in columns[:_MAX_COLUMNS_SHOWN]:
+        yield f"  {_state(column):<8} {column.column:<{width}} {_score(column)}".rstrip()
+    if len(columns) > _MAX_COLUMNS_SHOWN:
+        yield f"  and {len(columns) - _MAX_COLUMNS_SHOWN} columns more; --format json has them all"
+    if result.findings:
+        yield ""
+    for finding in result.findings:
+        yield f"  {'finding' if finding.exceeded else 'note':<8} {finding.message}"
+
+
+def _names(pins: tuple[DatasetPin, ...]) -> str:
+    more = f" and {len(pins) - 3} more" if len(pins) > 3 else ""
+    return ", ".join(pin.uri for pin in pins[:3]) + more
+
+
+def _state(column: ColumnResult) -> str:
+    return {True: "drifted", False: "stable", None: "unknown"}[column.drifted]
+
+
+def _score(column: ColumnResult) -> str:
+    if column.score is None:
+        return column.note
+    sign = "p " if column.is_p_value else ""
+    error = f" ±{column.error:.2g}" if column.error else ""
+    adjusted = f", adjusted {column.adjusted:.4g}" if column.adjusted is not None else ""
+    close = ", close to its threshold" if column.close else ""
+    role = f" ({column.role})" if column.role != "feature" else ""
+    note = f"; {column.note}" if column.note else ""
+    threshold = f"threshold {column.threshold:g}"
+    return f"{column.method} {sign}{column.score:.4g}{error}{adjusted}, {threshold}{close}{role}{note}"
