@@ -74,8 +74,7 @@ def compare_numbers(method: str, pair: NumberPair) -> Score:
         return _kolmogorov_smirnov(pair.reference, pair.current)
     if method in ("chisquare", "z", "TVD") or is_compared_by_value(pair.reference):
         if not (pair.reference.is_exact and pair.current.is_exact):
-            # The current side has more values than are kept: what the reference does not have lies between its values.
-            return _binned(method, _by_value_of_reference(pair))
+            return _compared_by_value(method, pair)
         return compare_counts(method, as_categories(pair.reference), as_categories(pair.current))
     return _binned(method, bins_of_numbers(pair, sturges_edges(pair)))
 
@@ -136,15 +135,13 @@ def _kolmogorov_smirnov(reference: Curve, current: Curve) -> Score:
     rows = int(reference.rows), int(current.rows)
     statistic, _ = differences(reference, current)
     error = reference.rank_error + current.rank_error
-    if max(rows) <= EXACT_KS_ROWS:
-        value = float(stats.ks_2samp(reference.sample(rows[0]), current.sample(rows[1])).pvalue)
-        if not error:
-            return Score(value)
     effective = np.round(rows[0] * rows[1] / (rows[0] + rows[1]))
-    bounds = stats.kstwo.sf(np.clip([statistic, statistic - error, statistic + error], 0, 1), effective)
+    limit, most, least = stats.kstwo.sf(np.clip(statistic + np.array([0, -error, error]), 0, 1), effective).tolist()
     if max(rows) > EXACT_KS_ROWS:
-        value = float(bounds[0])
-    return Score(value, float(max(bounds[1] - value, value - bounds[2], 0.0)) if error else 0.0)
+        return Score(limit, max(most - limit, limit - least))
+    value = float(stats.ks_2samp(reference.sample(rows[0]), current.sample(rows[1])).pvalue)
+    # Bounds of the limit, widened by what the exact p-value differs from it.
+    return Score(value, max(most - value, value - least) + 2 * abs(limit - value) if error else 0.0)
 
 
 def sturges_edges(pair: NumberPair) -> Array:
@@ -172,13 +169,16 @@ def bins_of_numbers(pair: NumberPair, edges: Array) -> Bins:
     return Bins(shares[0], shares[1], 2 * pair.reference.rank_error, 2 * pair.current.rank_error)
 
 
-def _by_value_of_reference(pair: NumberPair) -> Bins:
-    """Give a bin to each value of the reference, and one to all others."""
+def _compared_by_value(method: str, pair: NumberPair) -> Score:
+    """Compare with few values of the reference where the current side has more than are kept: those are one bin."""
     values = pair.reference.values
-    held = pair.reference.at / pair.reference.rows
     found = pair.current.below(values, inclusive=True) - pair.current.below(values)
-    reference, current = np.append(held, 0.0), np.append(found, max(0.0, 1.0 - float(found.sum())))
-    return Bins(reference, current, 0.0, math.inf)
+    reference = np.append(pair.reference.at / pair.reference.rows, 0.0)
+    current = np.append(found, max(0.0, 1.0 - float(found.sum())))
+    if method in _TESTS_OF_COUNTS:
+        counts = np.rint(reference * pair.reference.rows), np.rint(current * pair.current.rows)
+        return Score(_TESTS_OF_COUNTS[method](*counts), None)
+    return _binned(method, Bins(reference, current, 0.0, math.inf))
 
 
 # --- shares -----------------------------------------------------------------------------------------------------------

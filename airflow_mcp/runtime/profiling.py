@@ -127,6 +127,9 @@ def read_data(
             read.rows += batch.num_rows
             pending = [pool.submit(_feed, part, batch) for part in _parts(list(readers.values()))]
         _wait(pending)
+        for name in read.present:  # of a file without a row, too
+            if name not in readers and _is_wanted(name, options, names):
+                readers[name] = _reader(name, options, read.rows, is_exact=is_exact)
         read.columns = dict(zip(readers, pool.map(ColumnReader.finish, readers.values()), strict=True))
     return read
 

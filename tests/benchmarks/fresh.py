@@ -14,10 +14,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def run_fresh(cache: Path, *arguments: str) -> Any:
+def run_fresh(cache: Path, *arguments: str, timeout: int = 900) -> Any:
     """Run Python with these arguments and give the JSON on the last line that it prints.
 
     :param cache: folder for compiled byte code; the first run with it is a warm-up and not to be measured.
+    :param timeout: seconds after which it is stopped.
     """
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
@@ -27,7 +28,7 @@ def run_fresh(cache: Path, *arguments: str) -> Any:
         text=True,
         cwd=ROOT,
         env={**env, "PYTHONPYCACHEPREFIX": str(cache)},
-        timeout=900,
+        timeout=timeout,
     )
     return json.loads(done.stdout.strip().splitlines()[-1])
 

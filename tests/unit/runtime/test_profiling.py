@@ -309,11 +309,13 @@ def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_an_empty_window_has_a_profile_without_values(tmp_path: Path) -> None:
-    frame(5).head(0).to_parquet(tmp_path / "e.parquet")
-    found = profile(tmp_path / "e.parquet")
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_an_empty_window_has_a_profile_without_values(tmp_path: Path, kind: str) -> None:
+    found = profile(written(tmp_path, frame(5).head(0), kind))
     assert found.rows == 0
-    assert {column.values for column in found.columns} in ({0}, set())
+    assert [(column.name, column.kind, column.values) for column in found.columns] == [
+        (name, "empty", 0) for name in frame(1)
+    ]
     assert read_profile(write_profile(found), "empty") == found
 
 

@@ -1,0 +1,159 @@
+"""One comparison in a process of its own: ``python -m tests.benchmarks.drift SIDE ARGUMENT…``.
+
+Prints, as JSON: seconds and CPU seconds from the first import on, MiB at the peak, and the verdict of each column.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.perf_counter()
+
+import json  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+COLUMNS = {"numeric": 20, "categorical": 5}
+CHUNK = 500_000
+LETTERS = list("abcdefgh")
+
+
+def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
+    """Write two datasets: every third number and every second category of the second one has moved."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, seed, moved in (("reference", 1, 0.0), ("current", 2, 0.3)):
+        random, writer = np.random.default_rng(seed), None
+        for start in range(0, rows, CHUNK):
+            size = min(CHUNK, rows - start)
+            columns: dict[str, Any] = {}
+            for number in range(numeric):
+                shift = moved * (number % 3 == 0)
+                draw = random.normal(shift, 1, size) if number % 4 else random.gamma(2, 1, size) * (1 + shift)
+                columns[f"n{number}"] = draw
+            for number in range(categorical):
+                weights = np.arange(8, 0, -1) + 3 * moved * 10 * (number % 2) * (np.arange(8) == 7)
+                codes = random.choice(8, size, p=weights / weights.sum())
+                columns[f"c{number}"] = pa.DictionaryArray.from_arrays(codes.astype(np.int8), LETTERS).cast(pa.string())
+            table = pa.table(columns)
+            writer = writer or pq.ParquetWriter(folder / f"{name}.parquet", table.schema)
+            writer.write_table(table, row_group_size=CHUNK)
+        if writer:
+            writer.close()
+    print("{}")
+
+
+def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
+    """Compare as ``airflow-mcp drift compare`` does."""
+    from airflow_mcp.core.drift_policy import ComparisonPolicy
+    from airflow_mcp.runtime.comparing import compare
+    from airflow_mcp.runtime.drift_sides import read_side
+
+    policy = ComparisonPolicy.model_validate({"mode": mode})
+    result = compare(read_side(reference), read_side(current), policy).result
+    return {"drifted": {column.column: column.drifted for column in result.columns}, "rows": result.current_rows}
+
+
+def profile(path: str, output: str) -> dict[str, Any]:
+    """Profile as ``airflow-mcp drift profile`` does."""
+    from airflow_mcp.core.evidence import DatasetPin
+    from airflow_mcp.core.profile import write_profile
+    from airflow_mcp.runtime.profiling import profile_dataset
+
+    text = write_profile(profile_dataset([DatasetPin(uri=path)]))
+    Path(output).write_text(text, encoding="utf-8")
+    return {"bytes": len(text.encode())}
+
+
+def evidently(reference: str, current: str) -> dict[str, Any]:
+    """Compare with Evidently's preset as it comes; its report is computed, not rendered."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    import pandas as pd
+    from evidently import Dataset, Report
+    from evidently.legacy.tests.base_test import TestStatus
+    from evidently.presets import DataDriftPreset
+
+    data = [Dataset.from_pandas(pd.read_parquet(path)) for path in (current, reference)]
+    snapshot = Report([DataDriftPreset()], include_tests=True).run(*data)
+    found = {}
+    for result in snapshot.metric_results.values():
+        location = result.metric_value_location
+        parameters = location.metric.params if location else {}
+        if "column" in parameters:
+            found[parameters["column"]] = result.tests[0].status == TestStatus.FAIL
+    return {"drifted": found}
+
+
+class Generated:
+    """Data of any size that exists only batch by batch."""
+
+    def __init__(self, rows: int, columns: int, seed: int) -> None:
+        self.rows, self.names, self.seed = rows, [f"n{number}" for number in range(columns)], seed
+        self.pins = ()
+        self.is_columnar = False
+
+    def columns(self) -> list[str]:
+        return self.names
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        import numpy as np
+        import pyarrow as pa
+
+        from airflow_mcp.runtime.data_scan import batch_rows
+
+        random, size = np.random.default_rng(self.seed), batch_rows(len(self.names))
+        shift = 0.3 * (np.arange(len(self.names)) % 3 == 0) * (self.seed > 1)
+        for start in range(0, self.rows, size):
+            rows = min(size, self.rows - start)
+            values = random.standard_normal((len(self.names), rows)) + shift[:, None]
+            yield pa.RecordBatch.from_arrays([pa.array(column) for column in values], names=self.names)
+
+
+def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
+    """Compare generated data with a stored profile of generated data; the first call makes the profile."""
+    from airflow_mcp.core.drift_policy import ComparisonPolicy
+    from airflow_mcp.core.profile import read_profile, write_profile
+    from airflow_mcp.runtime import comparing
+    from airflow_mcp.runtime.profiling import ProfileOptions, read_data, small_profile
+
+    stored = Path(reference)
+    if not stored.exists():
+        read = read_data(Generated(min(int(rows), 200_000), int(columns), 1), ProfileOptions())
+        stored.write_text(write_profile(small_profile(read)), encoding="utf-8")
+        return {}
+    read = read_data(Generated(int(rows), int(columns), 2), ProfileOptions())
+    current = small_profile(read)
+    result = comparing.compare(read_profile(stored.read_bytes(), reference), current, ComparisonPolicy()).result
+    return {"drifted": {column.column: column.drifted for column in result.columns}, "rows": result.current_rows}
+
+
+SIDES: dict[str, Callable[..., dict[str, Any]]] = {
+    "ours": ours,
+    "profile": profile,
+    "evidently": evidently,
+    "generated": generated,
+}
+
+
+def main(side: str, *arguments: str) -> None:
+    if side == "make":
+        make(Path(arguments[0]), *map(int, arguments[1:]))
+        return
+    found = SIDES[side](*arguments)
+    found |= {
+        "wall": time.perf_counter() - STARTED,
+        "cpu": time.process_time(),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
