@@ -15,6 +15,7 @@ _SUBJECTS = (
     "gate_approval",
     "registry",
     "stages",
+    "copy",
     "drift",
     "retrain",
     "step",

@@ -83,6 +83,7 @@ class World:
         dag_run_id: str = "run-1",
         before: Callable[[Any], None] | None = None,
         connection: Mapping[str, Any] | None = None,
+        connections: Mapping[str, Mapping[str, Any]] | None = None,
         **arguments: Any,
     ) -> TaskOutcome:
         """Run a new operator of this test's Dag, as a try of the task ``task``.
@@ -90,6 +91,7 @@ class World:
         :param extra: extras of the MLflow connection; None repeats no request, so that faults show at once.
         :param before: is given the operator before it runs.
         :param connection: further fields of the MLflow connection.
+        :param connections: further connections.
         """
         with DAG(self.dag_id, schedule=None):
             operator = operator_class(**{"task_id": "task", **arguments}, retries=retries)
@@ -98,7 +100,7 @@ class World:
         fields = {"host": url or self.url, "extra": dict(extra or {"retries": 0, "timeout": 20}), **(connection or {})}
         return run_task(
             operator,
-            connections={"mlflow_default": fields},
+            connections={"mlflow_default": fields, **(connections or {})},
             supervisor=supervisor,
             try_number=try_number,
             run_id=dag_run_id,

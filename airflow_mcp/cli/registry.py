@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_mcp.cli import registry_stages
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import history
-from airflow_mcp.core.contract import TAG_PREFIX
+from airflow_mcp.core.contract import TAG_COPIED_FROM, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.model_copy import CopiedFrom, read_copied_from
 from airflow_mcp.core.stages import read_stage_moves
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks import mlflow_registry_api
+from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.hooks.mlflow_transport import SyncDriver
 
 _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
@@ -65,7 +68,9 @@ def _answer(parsed: argparse.Namespace) -> int:
 # --- what is answered, as plain JSON values --------------------------------------------------------------------------
 
 
-def _history(_: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
+def _history(driver: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
+    where = f"name = {filter_value(model.name)}"
+    versions = driver.perform(mlflow_registry_api.search_model_versions(where, max_results=None))
     timeline = history.read_timeline(model, datetime.now(UTC))
     return {
         "model_name": model.name,
@@ -77,6 +82,11 @@ def _history(_: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
             for move in history.foreign_moves(model, timeline.until)
         ],
         "stage_moves": [move.to_json() for move in read_stage_moves(model)],
+        "copies": [
+            {"version": version.version, "copied_from": asdict(origin)}
+            for version in sorted(versions, key=lambda version: int(version.version))
+            if (origin := read_copied_from(version.tags)) is not None
+        ],
     }
 
 
@@ -135,6 +145,11 @@ def _history_text(document: Mapping[str, Any]) -> list[str]:
     if document["stage_moves"]:
         lines += ["", "between stages, beside Production:"]
         lines += [line for move in document["stage_moves"] for line in _stage_move_text(move)]
+    if document["copies"]:
+        lines += ["", "copies:"]
+    for copy in document["copies"]:
+        origin = CopiedFrom(**copy["copied_from"])
+        lines += [f"version {copy['version']} is a copy of {origin}", f"  at {origin.at} by {origin.by}"]
     return lines
 
 
@@ -153,7 +168,8 @@ def _at_text(document: Mapping[str, Any]) -> list[str]:
         lines += [line for change in document["doubtful"] for line in _change_text(change)]
     for version, tags in document["provenance"].items():
         lines += ["", f"version {version}" + (":" if tags else " was deleted; the record of its move is what is left")]
-        lines += [f"  {_short(name):<16} {value}" for name, value in sorted((tags or {}).items()) if _is_ours(name)]
+        ours = sorted((name, value) for name, value in (tags or {}).items() if name.startswith(TAG_PREFIX))
+        lines += [f"  {_short(name):<16} {_shown(name, value)}" for name, value in ours]
     return lines
 
 
@@ -171,7 +187,7 @@ def _diff_text(document: Mapping[str, Any]) -> list[str]:
     elif first != second:
         lines += ["", f"version {first} -> version {second}:"]
         for name, (old, new) in document["provenance"].items():
-            lines.append(f"  {_short(name):<16} {old or 'none'} -> {new or 'none'}")
+            lines.append(f"  {_short(name):<16} {_shown(name, old)} -> {_shown(name, new)}")
     return lines
 
 
@@ -197,8 +213,9 @@ def _named(version: str | None) -> str:
     return f"version {version}" if version else "no version"
 
 
-def _is_ours(name: str) -> bool:
-    return name.startswith(TAG_PREFIX)
+def _shown(name: str, value: str | None) -> str:
+    origin = read_copied_from({name: value}) if name == TAG_COPIED_FROM and value else None
+    return str(origin) if origin else value or "none"
 
 
 def _short(name: str) -> str:

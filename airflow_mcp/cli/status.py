@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.model_copy import read_copied_from
 from airflow_mcp.core.promotion import read_history, read_last_move
 from airflow_mcp.hooks import mlflow_registry_api
 from airflow_mcp.hooks.mlflow_transport import SyncDriver
 
 _SHOWN_TAGS: Mapping[str, str] = {
     "gate verdict": contract.TAG_GATE_VERDICT,
+    "verdict there": contract.TAG_COPIED_GATE_VERDICT,
+    "run of copy": contract.TAG_COPY_RUN,
     "reason": contract.TAG_REASON,
     "data version": contract.TAG_DATA_VERSION,
     "data hash": contract.TAG_DATA_HASH,
@@ -61,7 +64,11 @@ def _print_version(alias: str, version: ModelVersion | None, model: RegisteredMo
     for move in read_history(model.tags)[::-1]:
         if move.champion_after == version.version:
             print(f"  {'champion since':<14} {move.at}\n  {'moved there by':<14} {move.by}")
+            if move.gate_verdict and contract.TAG_GATE_VERDICT not in version.tags:
+                print(f"  {'gate verdict':<14} {move.gate_verdict}")
             break
+    if origin := read_copied_from(version.tags):
+        print(f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}")
     for label, tag in _SHOWN_TAGS.items():
         if version.tags.get(tag):
             print(f"  {label:<14} {version.tags[tag]}")

@@ -13,6 +13,7 @@ from airflow_mcp.core.contract import (
     ALIAS_CHAMPION,
     ALIAS_PREVIOUS_CHAMPION,
     TAG_CLAIM_PREFIX,
+    TAG_COPY_RUN,
     TAG_GATE_VERDICT,
     TAG_LAST_MOVE,
     TAG_LAST_STAGE_MOVE,
@@ -147,7 +148,8 @@ class LastMove:
     number: int = 0
     """Counts the moves of a model, given out under the claim; 0 in records of before there were numbers."""
     run_id: str = ""
-    """MLflow run of the version that became champion: it has the gate's report, also when the version is deleted."""
+    """MLflow run of the version that became champion, or of the copy that it is: it has the gate report, also when the
+    version is deleted."""
     gate_verdict: str = ""
     """The gate's verdict on that version."""
 
@@ -184,7 +186,7 @@ class MoveOrder:
             champion_before=plan.champion_before,
             champion_after=plan.champion_after,
             at=at.isoformat(),
-            run_id=version.run_id if version else "",
+            run_id=(version.tags.get(TAG_COPY_RUN) or version.run_id) if version else "",
             gate_verdict=version.tags.get(TAG_GATE_VERDICT, "") if version else "",
         )
 

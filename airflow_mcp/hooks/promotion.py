@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion, require_let_through, require_ready
 from airflow_mcp.core.stages import StagePlan, plan_stage
+from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.hooks.aliases import AliasMover
 
 if TYPE_CHECKING:
@@ -36,15 +37,34 @@ def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersio
     :param hook: the MLflow server.
     :param promotion: what is to be done.
     :return: the version, as it is now.
-    :raises EvidenceError: when it is not READY.
+    :raises EvidenceError: when it is not READY, or it is a copy and the run of the copy was deleted.
     :raises GateRejectedError: when no gate let it through.
     """
     name = promotion.model_name
     version = hook.get_model_version(name, promotion.version)
     require_ready(version)
+    version = _judged(hook, version)
     if promotion.require_gate:
         _require_let_through(promotion, version)
     return version
+
+
+def _judged(hook: MlflowOperations, version: ModelVersion) -> ModelVersion:
+    """Give a version with its gate verdict; that of a copy's own gate is in the copy's run, and comes before another's.
+
+    :raises EvidenceError: when that run was deleted, so that nobody knows what its gate said.
+    """
+    copy_run = version.tags.get(contract.TAG_COPY_RUN)
+    if not copy_run:
+        return version
+    run = hook.get_run(copy_run)
+    if run.lifecycle_stage != "active":
+        raise EvidenceError(
+            f"version {version.version} of {version.name!r} is a copy whose MLflow run {copy_run} is "
+            f"{run.lifecycle_stage}, so its own gate verdict is not known; restore the run. Nothing was moved"
+        )
+    own = run.tags.get(contract.TAG_GATE_VERDICT)
+    return replace(version, tags={**version.tags, contract.TAG_GATE_VERDICT: own}) if own else version
 
 
 def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> AliasPlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,14 @@ from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_rollback, requ
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
-    FailedError,
     InvalidArgumentError,
-    MlflowConflictError,
     MlflowNotFoundError,
 )
 from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
+from airflow_mcp.hooks.registration import create_once, wait_until_ready
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import (
     NO_CHAMPION,
@@ -40,8 +38,6 @@ from airflow_mcp.operators.base import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-READY_POLLS = 30
-"""How often a new version's status is read before giving up, once a second."""
 _RUN_SOURCE = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>[^/].*)")
 _MODEL_SOURCE = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
 
@@ -104,7 +100,7 @@ class RegisterModelOperator(ModelControlOperator):
         if flag("plan_only", self.plan_only):
             raise AirflowSkipException(f"plan only: {model.uri} would be registered as a version of {name!r}")
         version = self._existing(name, model) or self._create(context, name, model, run)
-        version = self._wait_until_ready(version)
+        version = wait_until_ready(self.hook, version)
         self.hook.set_tag(run.run_id, contract.TAG_MODEL_VERSION, f"{name}/{version.version}")
         self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
         self.log.info("%s is version %s of %s", model.uri, version.version, name)
@@ -149,47 +145,19 @@ class RegisterModelOperator(ModelControlOperator):
         return min(found, key=lambda version: int(version.version), default=None)
 
     def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
-        """Create the version, and before it the registered model when that does not exist."""
-        claims = Claims(self.hook, name, holder=self.holder(context), log=self.log, subject=model.uri)
-        try:
-            return self._create_alone(claims, name, model, run)
-        except MlflowNotFoundError:
-            self.log.debug("registered model %s does not exist yet", name)
-        try:
-            self.hook.create_registered_model(name)
-        except MlflowConflictError:
-            self.log.debug("registered model %s was created by another task", name)
-        return self._create_alone(claims, name, model, run)
-
-    def _create_alone(self, claims: Claims, name: str, model: LoggedModel, run: Run) -> ModelVersion:
-        """Create the version while nobody else can create one of the same logged model."""
+        """Create the version, unless another task does so at the same moment."""
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
-        with claims.held() as claim:
-            version = self._existing(name, model)
-            if version is not None:
-                return version
-            claims.require_valid(claim)
-            return self.hook.create_model_version(
+        return create_once(
+            Claims(self.hook, name, holder=self.holder(context), log=self.log, subject=model.uri),
+            lambda: self._existing(name, model),
+            lambda: self.hook.create_model_version(
                 name,
                 model.uri,
                 run_id=run.run_id,
                 model_id=model.model_id,
                 tags={**(self.tags or {}), **provenance},
                 description=self.description,
-            )
-
-    def _wait_until_ready(self, version: ModelVersion) -> ModelVersion:
-        for _ in range(READY_POLLS):
-            if version.status == "READY":
-                return version
-            if version.status == "FAILED_REGISTRATION":
-                break
-            time.sleep(1)
-            version = self.hook.get_model_version(version.name, version.version)
-        raise FailedError(
-            f"version {version.version} of {version.name!r} is {version.status} "
-            f"({version.status_message or 'no message'}) after {READY_POLLS} s at the most; it was not promoted, and a "
-            "retry looks at the same version again"
+            ),
         )
 
 

@@ -1,4 +1,4 @@
-"""Command line of the work plane: ``python -m airflow_mcp.runtime {checkout,train,evaluate,replay,drift}``.
+"""Command line of the work plane: ``python -m airflow_mcp.runtime {checkout,train,evaluate,replay,copy-model,drift}``.
 
 Exit codes: 0 done; 2 refused, the same input will be refused again; 1 failed, a retry may succeed. ``train`` passes
 on the exit code of the script. Our own errors are one line on stderr; a traceback means a defect or a library's error.
@@ -64,6 +64,11 @@ def _run(options: argparse.Namespace) -> int:
 
         replay(os.environ)
         return 0
+    if options.step == "copy-model":
+        from airflow_mcp.runtime.copy_model import copy_model  # noqa: PLC0415
+
+        copy_model(os.environ)
+        return 0
     from airflow_mcp.runtime.drift import check_drift  # noqa: PLC0415
 
     check_drift(os.environ)
@@ -100,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_parser("checkout", help="fetch the code and the data of DVC or Git LFS that the environment names")
     steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
     steps.add_parser("replay", help="run logged requests through a candidate and a champion")
+    steps.add_parser("copy-model", help="bring a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
     return parser
 

@@ -147,6 +147,24 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"sweep": set()},
         "params": {"dry_run": True},
     },
+    "copy_to_production": {
+        "schedule": None,
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "copy": "CopyModelVersionOperator",
+            "evaluate": "EvaluateModelOperator",
+            "gate": "EvaluationGateOperator",
+            "promote": "PromoteModelOperator",
+        },
+        "edges": {
+            "pin_data": {"evaluate"},
+            "copy": {"evaluate", "gate", "promote"},
+            "evaluate": {"gate"},
+            "gate": {"promote"},
+            "promote": set(),
+        },
+        "params": {"model_name": "breast_cancer", "version": "1", "data_version": "latest", "reason": None},
+    },
     "set_model_stage": {
         "schedule": None,
         "tasks": {"set_stage": "TransitionModelStageOperator"},

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
@@ -49,6 +50,13 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
         PromoteModelOperator: {"model_name": name, "version": "2", "expected_champion": "1"},
         RollbackModelOperator: {"model_name": name, "to_version": "2"},
         TransitionModelStageOperator: {"model_name": name, "version": "2", "stage": "Staging"},
+        CopyModelVersionOperator: {
+            "model_name": name,
+            "version": "2",
+            "target_model_name": f"{name}-prod",
+            "experiment": world.experiment,
+            "env": env,
+        },
         DriftCheckOperator: {"experiment": world.experiment, "model_name": name, "current": DATA, "env": env},
         RetrainTriggerOperator: {
             "trigger_dag_id": "nightly",
@@ -67,6 +75,7 @@ OPERATORS = [
     PromoteModelOperator,
     RollbackModelOperator,
     TransitionModelStageOperator,
+    CopyModelVersionOperator,
     DriftCheckOperator,
     RetrainTriggerOperator,
 ]

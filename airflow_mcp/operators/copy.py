@@ -1,0 +1,310 @@
+"""Copy a model version to another registered model, on the same MLflow server or from another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import dump_document, parse_document
+from airflow_mcp.core.identity import identity
+from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+from airflow_mcp.core.model_copy import (
+    CARRIED_ARTIFACTS,
+    CopyRequest,
+    CopyResult,
+    copied_from,
+    copy_of,
+    copy_tags,
+    read_copied_from,
+)
+from airflow_mcp.core.promotion import require_let_through, require_ready
+from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError, ResultMissingError
+from airflow_mcp.hooks.claims import Claims
+from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.mlflow_api import filter_value
+from airflow_mcp.hooks.registration import create_once, wait_until_ready
+from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
+from airflow_mcp.operators.base import flag, now, required_text, version_number
+from airflow_mcp.operators.workload import WorkloadOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_USABLE = ("RUNNING", "FINISHED")
+
+
+class CopyModelVersionOperator(WorkloadOperator):
+    """Copy a version of a registered model to another registered model: from dev to test, from test to production.
+
+    It runs where the copy is to be: ``mlflow_conn_id`` is the server that is copied *to*. From another server a
+    workload brings the files, byte for byte, and compares them afterwards; on one server the copy is a version whose
+    source is the version copied. The copy has an MLflow run of its own, which holds what came along and, later, the
+    evidence of the gate of its own environment. No alias is moved.
+
+    XCom: ``model_name``, ``version``, ``model_uri`` (``models:/<name>/<version>``), ``run_id`` (of the copy),
+    ``digest`` (empty when the files are shared), ``copied`` (false when the copy was there already).
+
+    :param model_name: registered model to copy from (templated).
+    :param version: version to copy (templated).
+    :param target_model_name: registered model to copy to; created when missing. Empty takes the same name, which is for
+        two servers only (templated).
+    :param experiment: MLflow experiment of the copy's run; created when missing (templated).
+    :param source_mlflow_conn_id: connection of the server to copy from; None is the same server.
+    :param require_gate: refuse a version that no gate let through where it is.
+    :param carry_gate_verdict: let the source's gate verdict count for the copy too. Otherwise the copy needs one of its
+        own before it can be promoted.
+    :param plan_only: check everything, say what would be copied, and skip (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "model_name",
+        "version",
+        "target_model_name",
+        "experiment",
+        "plan_only",
+        "image",
+        "env",
+        "kubernetes",
+    )
+    operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
+    refusal_exit_code = contract.EXIT_REFUSED
+    ui_color = "#dceefb"
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version: str,
+        experiment: str,
+        target_model_name: str = "",
+        source_mlflow_conn_id: str | None = None,
+        require_gate: bool = True,
+        carry_gate_verdict: bool = False,
+        plan_only: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.version = version
+        self.target_model_name = target_model_name
+        self.experiment = experiment
+        self.source_mlflow_conn_id = source_mlflow_conn_id
+        self.require_gate = require_gate
+        self.carry_gate_verdict = carry_gate_verdict
+        self.plan_only = plan_only
+
+    @cached_property
+    def source_hook(self) -> MlflowHook:
+        """The hook of the server to copy from."""
+        if self.source_mlflow_conn_id is None:
+            return self.hook
+        return MlflowHook(self.source_mlflow_conn_id)
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether source and copy are on one server."""
+        return self.source_hook.settings.base_url == self.hook.settings.base_url
+
+    @property
+    def target(self) -> str:
+        """Registered model to copy to."""
+        return self.target_model_name or self.model_name
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Copy, or find the copy of an earlier try, task or Dag.
+
+        :raises InvalidArgumentError: when an argument is wrong.
+        :raises GateRejectedError: when no gate let the source through.
+        :raises EvidenceError: when the source is not READY or not what it has on record, or the copy is not the same.
+        :raises ClaimUnavailableError: when another task is making the same copy a version.
+        :raises WorkloadError: when the files could not be brought.
+        """
+        source = self._source()
+        name = copy_of(self.source_hook.settings.ui_url, source)
+        if flag("plan_only", self.plan_only):
+            raise AirflowSkipException(
+                f"plan only: version {source.version} of {source.name!r} would be copied to {self.target!r}"
+            )
+        if found := self._existing(name):
+            self.log.info("version %s of %s is a copy of it already", found.version, self.target)
+            return self._result(found, copied=False)
+        work = identity(self.task_key(context), {"action": "copy", "source": name, "target": self.target})
+        experiment_id = self.hook.get_or_create_experiment(required_text("experiment", self.experiment))
+        tags = self._run_tags(source, name, work)
+        if self.shares_files:
+            return self.conclude(context, self._finished_run(context, experiment_id, tags), work)
+        for done in self.attempts(experiment_id, work):
+            if done.status == "FINISHED":
+                self.log.info("An earlier try of this task finished run %s; taking it as the result", done.run_id)
+                self.forget_workload(context, work)
+                self.show_run(done)
+                return self.conclude(context, done, work)
+        run = self.open_run(context, experiment_id, tags)
+        return self.run_workload(context, run, work, lambda: self._describe(context, run, source, work))
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Make the files that were brought a version, once.
+
+        :raises ResultMissingError: when the run did not end well, or does not hold what it promised.
+        """
+        self.require_finished(run)
+        source = self._source()
+        result = None if self.shares_files else self._brought(run, identity)
+        self._carry_artifacts(source, run)
+        name = copy_of(self.source_hook.settings.ui_url, source)
+        claims = Claims(self.hook, self.target, holder=self.holder(context), log=self.log, subject=f"copy {name}")
+        made: list[ModelVersion] = []
+
+        def create() -> ModelVersion:
+            made.append(self._create(context, source, run, result))
+            return made[0]
+
+        version = wait_until_ready(self.hook, create_once(claims, lambda: self._existing(name), create))
+        if not made and version.tags.get(contract.TAG_COPY_RUN) != run.run_id:
+            self.hook.set_tag(run.run_id, contract.TAG_SUPERSEDED_BY, f"{version.name}/{version.version}")
+        return self._result(version, copied=bool(made))
+
+    @contextmanager
+    def at_the_edge(self) -> Iterator[None]:
+        """Make refusals final for Airflow, and close both connections at the end."""
+        try:
+            with super().at_the_edge():
+                yield
+        finally:
+            if "source_hook" in self.__dict__:
+                self.source_hook.close()
+
+    def _finished_run(self, context: Context, experiment_id: str, tags: Mapping[str, str]) -> Run:
+        """Give the run of a copy whose files stay where they are: that of an earlier try, or a new one."""
+        usable = (run for run in self.attempts(experiment_id, tags[contract.TAG_IDENTITY]) if run.status in _USABLE)
+        run = next(usable, None) or self.open_run(context, experiment_id, tags)
+        self.show_run(run)
+        if run.status != "FINISHED":
+            self.hook.update_run(run.run_id, "FINISHED", int(now().timestamp() * 1000))
+        return self.hook.get_run(run.run_id)
+
+    def _source(self) -> ModelVersion:
+        """Read the version to copy, and refuse one that is not fit for it."""
+        name = required_text("model_name", self.model_name)
+        filter_value(self.target)
+        if self.shares_files and self.target == name:
+            raise InvalidArgumentError(
+                f"target_model_name is {self.target_model_name!r} and source and target are one MLflow server "
+                f"({self.hook.settings.base_url}); allowed there: another name than model_name. Nothing was copied"
+            )
+        source = self.source_hook.get_model_version(name, version_number("version", self.version))
+        require_ready(source)
+        if self.require_gate:
+            what = f"version {source.version} of {name!r}"
+            if warning := require_let_through(what, source.tags.get(contract.TAG_GATE_VERDICT)):
+                self.log.warning(warning)
+        return source
+
+    def _existing(self, name: str) -> ModelVersion | None:
+        """Find the copy that was made before; the oldest, should there be two."""
+        where = f"name = {filter_value(self.target)} and tags.`{contract.TAG_COPY_OF}` = '{name}'"
+        found = self.hook.search_model_versions(where)
+        return min(found, key=lambda version: int(version.version), default=None)
+
+    def _describe(self, context: Context, run: Run, source: ModelVersion, work: str) -> Workload:
+        plain, secret = self.source_hook.workload_environment()
+        request = CopyRequest(
+            identity=work,
+            run_id=run.run_id,
+            experiment_id=run.experiment_id,
+            model_name=source.name,
+            version=source.version,
+            source_run_id=source.run_id,
+            expected_digest=source.tags.get(contract.TAG_MODEL_DIGEST),
+        )
+        workload = self.workload(
+            context,
+            command=self.runtime_command("copy-model"),
+            run=run,
+            identity=work,
+            model_name=self.target,
+            files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
+            further=_prefixed(plain),
+        )
+        return replace(workload, secret_env={**workload.secret_env, **_prefixed(secret)})
+
+    def _brought(self, run: Run, expected: str) -> CopyResult:
+        """Read what the workload says that it has brought."""
+        where = f"{contract.ARTIFACT_COPY} of MLflow run {run.run_id}"
+        try:
+            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_COPY)
+        except MlflowNotFoundError:
+            raise ResultMissingError(f"the workload ended without an error, but there is no {where}") from None
+        result = parse_document(CopyResult, text, where)
+        if (result.identity, result.run_id) != (expected, run.run_id):
+            raise ResultMissingError(f"{where} is about another copy ({result.identity}, expected {expected})")
+        return result
+
+    def _carry_artifacts(self, source: ModelVersion, run: Run) -> None:
+        """Bring what the source's gate left in its run; a copy of a copy brings what that one brought."""
+        place = source.tags.get(contract.TAG_COPY_RUN) or source.run_id
+        for artifact in CARRIED_ARTIFACTS if place else ():
+            for path in (artifact, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}"):
+                try:
+                    content = self.source_hook.download_artifact(place, path)
+                except MlflowNotFoundError:
+                    continue
+                self.hook.upload_artifact(run.run_id, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}", content)
+                break
+
+    def _create(self, context: Context, source: ModelVersion, run: Run, result: CopyResult | None) -> ModelVersion:
+        origin = copied_from(
+            self.source_hook.settings.ui_url,
+            source,
+            at=now().isoformat(),
+            by=self.holder(context),
+            digest=result.digest if result else source.tags.get(contract.TAG_MODEL_DIGEST, ""),
+        )
+        tags = copy_tags(
+            source,
+            origin,
+            name=copy_of(self.source_hook.settings.ui_url, source),
+            run=run,
+            carry_gate_verdict=self.carry_gate_verdict,
+        )
+        if result is None:  # MLflow wants the run of the source itself there
+            return self.hook.create_model_version(self.target, source.uri, tags=tags)
+        return self.hook.create_model_version(
+            self.target, f"models:/{result.model_id}", run_id=run.run_id, model_id=result.model_id, tags=tags
+        )
+
+    def _run_tags(self, source: ModelVersion, name: str, work: str) -> dict[str, str]:
+        return {
+            contract.TAG_KIND: contract.KIND_COPY,
+            contract.TAG_MODEL_NAME: self.target,
+            contract.TAG_IDENTITY: work,
+            contract.TAG_COPY_OF: name,
+            contract.TAG_COPIED_GATE_VERDICT: source.tags.get(contract.TAG_GATE_VERDICT, ""),
+        }
+
+    def _result(self, version: ModelVersion, *, copied: bool) -> dict[str, Any]:
+        run_id = version.tags.get(contract.TAG_COPY_RUN, "")
+        if run_id:
+            self.hook.set_tag(run_id, contract.TAG_MODEL_VERSION, f"{version.name}/{version.version}")
+        self.mlflow_model_version_url = self.hook.model_version_url(version.name, version.version)
+        origin = read_copied_from(version.tags)
+        self.log.info("version %s of %s is a copy of %s", version.version, version.name, origin)
+        return {
+            "model_name": version.name,
+            "version": version.version,
+            "model_uri": version.uri,
+            "run_id": run_id,
+            "digest": version.tags.get(contract.TAG_MODEL_DIGEST, ""),
+            "copied": copied,
+        }
+
+
+def _prefixed(variables: Mapping[str, str]) -> dict[str, str]:
+    return {f"{contract.ENV_SOURCE_MLFLOW_PREFIX}{name}": value for name, value in variables.items()}
