@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
@@ -162,33 +164,6 @@ def predictions(world: World, version: ModelVersion) -> list[int]:
         mlflow.set_tracking_uri("")
 
 
-def test_a_copy_needs_a_verdict_of_its_own_or_the_carried_one(
-    world: World, second_world: World, source: ModelVersion
-) -> None:
-    copied = copy(second_world, world).result
-    arguments = {"model_name": second_world.model_name, "version": "1", "expected_champion": "none"}
-
-    def promote(run_id: str) -> TaskOutcome:
-        return second_world.run(PromoteModelOperator, **arguments, dag_run_id=run_id)
-
-    refused = promote("run-1")
-    assert refused.state == "failed"
-    assert f"version 1 of {second_world.model_name!r} has gate verdict none" in str(refused.error)
-    for verdict, state in (("failed", "failed"), ("passed", "success")):
-        second_world.hook.set_tag(copied["run_id"], contract.TAG_GATE_VERDICT, verdict)
-        assert promote(f"run-{verdict}").state == state
-    (move,) = read_history(second_world.registered.tags)
-    assert (move.run_id, move.gate_verdict) == (copied["run_id"], "passed")
-
-    second_world.model_name += "-carried"
-    copied = copy(second_world, world, carry_gate_verdict=True).result
-    arguments["model_name"] = second_world.model_name
-    second_world.hook.set_tag(copied["run_id"], contract.TAG_GATE_VERDICT, "failed")
-    assert "has gate verdict failed" in str(promote("run-own").error)
-    second_world.hook.set_tag(copied["run_id"], contract.TAG_GATE_VERDICT, "")
-    assert promote("run-carried").state == "success"
-
-
 def test_a_copy_that_is_killed_between_any_two_requests_and_tried_again_becomes_one_version(
     world: World, second_world: World, source: ModelVersion
 ) -> None:
@@ -287,18 +262,9 @@ def test_a_copy_that_was_tampered_with_is_not_copied_on(
     assert copy(second_world, world).state == "success"
     version = second_world.hook.get_model_version(second_world.model_name, "1")
     second_world.hook.set_model_version_tag(second_world.model_name, "1", contract.TAG_GATE_VERDICT, "passed")
-    world.model_name += "-prod"
-    before = copy(world, second_world)
-    assert before.state == "success"
-    tags = world.hook.get_model_version(world.model_name, "1").tags
-    assert tags[contract.TAG_MODEL_DIGEST] == version.tags[contract.TAG_MODEL_DIGEST]
-    origin = read_copied_from(tags)
-    assert origin is not None
-    assert origin.copied_from["run_id"] == source.run_id
-
     place = second_world.hook.get_logged_model(version.model_id).artifact_uri.removeprefix("mlflow-artifacts:/")
     httpx.put(f"{second_world.url}/{ARTIFACT_PROXY}/{place}/model.pkl", content=b"evil").raise_for_status()
-    world.model_name += "-2"
+    world.model_name += "-prod"
     outcome = copy(world, second_world)
     assert outcome.state == "failed"
     assert "version 1 of" in str(outcome.error)
@@ -451,6 +417,66 @@ def test_a_dry_run_copies_nothing(world: World) -> None:
     assert copy_here(world, f"{world.model_name}-prod", plan_only="true").state == "skipped"
     assert world.runs() == before
     assert world.hook.search_model_versions(f"name = '{world.model_name}-prod'") == []
+
+
+def test_a_copy_needs_a_verdict_of_its_own_or_the_carried_one(world: World) -> None:
+    world.versions(1)
+
+    def promote(target: str, run_id: str) -> TaskOutcome:
+        arguments = {"model_name": target, "version": "1", "expected_champion": "none"}
+        return world.run(PromoteModelOperator, **arguments, dag_run_id=run_id)
+
+    target = f"{world.model_name}-test"
+    copied = copy_here(world, target).result
+    refused = promote(target, "run-1")
+    assert refused.state == "failed"
+    assert f"version 1 of {target!r} has gate verdict none" in str(refused.error)
+    for verdict, state in (("failed", "failed"), ("passed", "success")):
+        world.hook.set_tag(copied["run_id"], contract.TAG_GATE_VERDICT, verdict)
+        assert promote(target, f"run-{verdict}").state == state
+    (move,) = read_history(world.hook.get_registered_model(target).tags)
+    assert (move.run_id, move.gate_verdict) == (copied["run_id"], "passed")
+
+    target = f"{world.model_name}-prod"
+    copied = copy_here(world, target, carry_gate_verdict=True).result
+    world.hook.set_tag(copied["run_id"], contract.TAG_GATE_VERDICT, "failed")
+    assert "has gate verdict failed" in str(promote(target, "run-own").error)
+    world.hook.set_tag(copied["run_id"], contract.TAG_GATE_VERDICT, "")
+    assert promote(target, "run-carried").state == "success"
+
+
+def test_a_copy_of_a_copy_tells_the_whole_way(world: World) -> None:
+    (first,) = world.versions(1)
+    assert copy_here(world, f"{world.model_name}-test", carry_gate_verdict=True).state == "success"
+    target = f"{world.model_name}-prod"
+    outcome = copy_here(world, target, model_name=f"{world.model_name}-test", dag_run_id="run-2")
+    assert outcome.state == "success", outcome.error
+    origin = read_copied_from(world.hook.get_model_version(target, "1").tags)
+    assert origin is not None
+    assert (origin.model_name, origin.copied_from["model_name"]) == (f"{world.model_name}-test", first.name)
+
+
+def test_where_champions_were_copied_from_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.versions(2)
+    target, times = f"{world.model_name}-prod", []
+    for version, expected in (("1", "none"), ("2", "1")):
+        copy_here(world, target, version=version, carry_gate_verdict=True, dag_run_id=f"copy-{version}")
+        arguments = {"model_name": target, "version": version, "expected_champion": expected}
+        promoted = world.run(PromoteModelOperator, **arguments, dag_run_id=f"promote-{version}")
+        assert promoted.state == "success", promoted.error
+        times.append(datetime.now(UTC).isoformat())
+
+    def told(*words: str) -> str:
+        capsys.readouterr()
+        assert main([*words, "--tracking-uri", world.url]) == 0
+        return capsys.readouterr().out
+
+    origins = [f"version {n} of {world.model_name} at {world.url}, which has the same files" for n in (1, 2)]
+    history = told("registry", "history", target)
+    assert [f"version {n} is a copy of {origins[n - 1]}" in history for n in (1, 2)] == [True, True]
+    assert f"copied from      {origins[0]}\n" in told("registry", "at", target, times[0])
+    assert f"copied from      {origins[0]} -> {origins[1]}\n" in told("registry", "diff", target, *times)
+    assert f"copied from    {origins[1]}\n" in told("status", target)
 
 
 def test_a_copy_whose_run_was_deleted_is_not_promoted(world: World) -> None:
