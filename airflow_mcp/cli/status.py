@@ -64,8 +64,6 @@ def _print_version(alias: str, version: ModelVersion | None, model: RegisteredMo
     for move in read_history(model.tags)[::-1]:
         if move.champion_after == version.version:
             print(f"  {'champion since':<14} {move.at}\n  {'moved there by':<14} {move.by}")
-            if move.gate_verdict and contract.TAG_GATE_VERDICT not in version.tags:
-                print(f"  {'gate verdict':<14} {move.gate_verdict}")
             break
     if origin := read_copied_from(version.tags):
         print(f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}")

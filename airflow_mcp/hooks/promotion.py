@@ -80,6 +80,10 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
     version = check_promotion(hook, promotion)
     if promotion.require_gate and (warning := _require_let_through(promotion, version)):
         log.warning(warning)
+    verdict = version.tags.get(contract.TAG_GATE_VERDICT)
+    if contract.TAG_COPY_RUN in version.tags and verdict:
+        # The copy's own gate spoke after the version was made: from now on the version says what it said.
+        hook.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
     mover = AliasMover(hook, promotion.model_name, holder=promotion.order.by, log=log)
     return mover.move(
         lambda model: plan_promotion(
