@@ -116,9 +116,9 @@ class RegistryWatch:
 
     @contextmanager
     def heard(self, listener: Listener) -> Iterator[None]:
-        """Tell every look while the block runs, beginning with the last one when there is one."""
+        """Tell every look while the block runs, beginning with the last one, unless it failed: that may be mended."""
         self._listeners.add(listener)
-        if self._last is not None:
+        if isinstance(self._last, Look):
             listener(self._last)
         try:
             yield
@@ -167,9 +167,6 @@ class RegistryWatch:
                 self._last = FailedLook(error, wait)
             for listener in tuple(self._listeners):
                 listener(self._last)
-            if isinstance(self._last, FailedLook):
-                await asyncio.sleep(wait)
-                continue
             try:
                 await asyncio.wait_for(self._wake.wait(), max(0.0, wait - GATHER_SECONDS))
             except TimeoutError:
