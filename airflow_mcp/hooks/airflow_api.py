@@ -27,11 +27,20 @@ class AirflowApi:
     :param token: bearer token; empty gets one for user and password.
     :param user: user name.
     :param password: password; sent once, for a token.
+    :param transport: what carries the requests; None takes the network.
     """
 
-    def __init__(self, url: str, *, token: str = "", user: str = "", password: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "",
+        user: str = "",
+        password: str = "",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, transport=transport)
         self._token, self._user, self._password = token, user, password
 
     def __enter__(self) -> Self:

@@ -1,0 +1,239 @@
+"""Retraining in a real Airflow: decide, pause, resume, reject until it stops, kill the training, delete its Dag run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from demo.airflow_api import AirflowApi
+from demo.airflow_stack import ADMIN, AirflowStack
+from demo.services import MlflowServer
+from tests.processes import wait_until
+
+pytestmark = pytest.mark.integration
+
+MODEL = "churn"
+DEADLINE_SECONDS = 120
+DAGS = '''
+"""A watch that is told what it sees, and a training that only says how it was judged."""
+import time
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from airflow_mcp.core import contract
+from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
+
+with DAG(
+    "watch",
+    schedule=None,
+    max_active_runs=1,
+    params={"verdict": "drifted", "version": "v1", "gate": "failed", "seconds": "0"},
+):
+    RetrainTriggerOperator(
+        task_id="retrain",
+        trigger_dag_id="train",
+        model_name="churn",
+        experiment="churn",
+        dataset={"uri": "/data/train.csv", "version": "{{ params.version }}", "hash": "sha256:{{ params.version }}"},
+        drift_verdict="{{ params.verdict }}",
+        window="{{ run_id }}",
+        cooldown="PT0S",
+        daily_budget=None,
+        max_rejections=2,
+        conf={"gate": "{{ params.gate }}", "seconds": "{{ params.seconds }}"},
+    )
+
+with DAG("train", schedule=None, max_active_runs=1, params={"gate": "failed", "seconds": "0", "data_version": "v0"}):
+
+    @task
+    def train():
+        conf = get_current_context()["params"]
+        time.sleep(float(conf["seconds"]))
+        hook = MlflowHook("mlflow_default")
+        tags = {
+            contract.TAG_KIND: contract.KIND_TRAINING,
+            contract.TAG_MODEL_NAME: "churn",
+            contract.TAG_DATA_HASH: "sha256:" + conf["data_version"],
+        }
+        run = hook.create_run(hook.get_or_create_experiment("churn"), "training", tags, int(time.time() * 1000))
+        hook.update_run(run.run_id, "FINISHED", int(time.time() * 1000))
+        return run.run_id
+
+    @task
+    def gate(mlflow_run):
+        verdict = get_current_context()["params"]["gate"]
+        MlflowHook("mlflow_default").set_tag(mlflow_run, contract.TAG_GATE_VERDICT, verdict)
+        if verdict != "passed":
+            raise ValueError(f"the gate says {verdict}")
+
+    gate(train()) >> RetrainOutcomeOperator(
+        task_id="outcome", model_name="churn", run_id="{{ ti.xcom_pull(task_ids='train') or '' }}"
+    )
+'''
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[AirflowStack]:
+    folder = tmp_path_factory.mktemp("retrain")
+    (folder / "dags").mkdir()
+    (folder / "dags" / "dags.py").write_text(DAGS)
+    (folder / "home").mkdir(mode=0o700)
+    passwords = {ADMIN: "a-secret", "vera": "another-secret"}
+    (folder / "home" / "simple_auth_manager_passwords.json").write_text(json.dumps(passwords))
+    env = {
+        "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,vera:viewer",
+    }
+    with AirflowStack(folder / "home", folder / "dags", env=env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(stack: AirflowStack) -> Iterator[AirflowApi]:
+    with stack.api() as client:
+        for dag_id in ("watch", "train"):
+            client.wait_for_dag(dag_id)
+        yield client
+
+
+class CommandLine:
+    """``airflow-mcp retrain`` as a person calls it.
+
+    :param url: address of Airflow.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        given = {"AIRFLOW_MCP_AIRFLOW_USER": ADMIN, "AIRFLOW_MCP_AIRFLOW_PASSWORD": "a-secret", **env}
+        command = [sys.executable, "-m", "airflow_mcp.cli", "retrain", *arguments, "--airflow-url", self.url]
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return subprocess.run(
+            command, env={**kept, **given}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self("status", MODEL, "--format", "json")))
+
+
+@pytest.fixture(scope="module")
+def cli(stack: AirflowStack) -> CommandLine:
+    return CommandLine(stack.url)
+
+
+def watch(api: AirflowApi, **conf: str) -> dict[str, Any]:
+    """Let the watch see something, and give what it decided."""
+    run_id = api.trigger("watch", conf)
+    assert api.wait_for_run("watch", run_id, DEADLINE_SECONDS) == "success"
+    return dict(api.xcom("watch", run_id, "retrain"))
+
+
+def test_a_month_of_drift_in_an_afternoon(api: AirflowApi, cli: CommandLine) -> None:
+    # Nothing has been decided; a person pauses it first.
+    assert "no decision has been made yet" in cli("status", MODEL)
+    assert "churn is paused" in cli("pause", MODEL, "--reason", "the labels are broken")
+    held = watch(api)
+    assert held["verdict"] == "not_now"
+    assert f"{ADMIN} paused it at" in held["explanation"]
+    assert "the labels are broken" in held["explanation"]
+    assert "paused already" in cli("pause", MODEL)
+
+    # Resumed: what was needed while it was paused is done now, without new drift. The gate rejects, twice.
+    assert "churn is resumed" in cli("resume", MODEL)
+    for version in ("v1", "v2"):
+        due = watch(api, verdict="not_drifted" if version == "v1" else "drifted", version=version)
+        assert due["retrain"]
+        assert api.wait_for_run("train", due["triggered_run_id"], DEADLINE_SECONDS) == "failed"
+        tasks = api.task_states("train", due["triggered_run_id"])
+        assert tasks == {"train": "success", "gate": "failed", "outcome": "success"}
+        assert cli.status()["trainings"][-1]["outcome"] == "rejected"
+
+    # It stops until a person looks.
+    stopped = watch(api, version="v3")
+    assert "2 challengers in a row were rejected (limit 2); a person has to resume" in stopped["explanation"]
+    assert "stopped    yes, 2 in a row (limit 2) were rejected" in cli("status", MODEL)
+    cli("resume", MODEL)
+    assert not cli.status()["stopped"]
+    assert "neither paused nor stopped; nothing was changed" in cli("resume", MODEL)
+
+    # The training is marked as failed while it runs: its last task reports all the same, and it is needed still.
+    killed = watch(api, version="v3", seconds="600")["triggered_run_id"]
+    assert wait_until(lambda: api.task_states("train", killed).get("train") == "running", seconds=DEADLINE_SECONDS)
+    busy = watch(api, version="v4")
+    assert f"training {killed} is running" in busy["explanation"]
+    mark_failed(api, killed)
+    assert wait_until(lambda: cli.status()["trainings"][-1]["outcome"] == "failed", seconds=DEADLINE_SECONDS), (
+        api.task_states("train", killed)
+    )
+    assert api.wait_for_run("train", killed, DEADLINE_SECONDS) == "failed"
+
+    # Its successor's Dag run is deleted while it runs: found, settled, and triggered under another name.
+    gone = watch(api, verdict="not_drifted", version="v3", seconds="600")["triggered_run_id"]
+    assert gone == f"{killed}__2"
+    assert wait_until(lambda: api.task_states("train", gone).get("train") == "running", seconds=DEADLINE_SECONDS)
+    assert "is running" in watch(api, verdict="not_drifted", version="v3")["explanation"]
+    mark_failed(api, gone, delete=True)
+    again = watch(api, verdict="not_drifted", version="v3", gate="passed")["triggered_run_id"]
+    assert again == f"{killed}__3"
+    assert [each["outcome"] for each in cli.status()["trainings"][-2:]] == ["vanished", None]
+    api.wait_for_run("train", again, DEADLINE_SECONDS)
+
+    # Every one of these decisions can be made again from the ledger.
+    assert cli("replay", MODEL) == "churn: 9 decisions made again, all as recorded\n"
+
+
+def mark_failed(api: AirflowApi, run_id: str, *, delete: bool = False) -> None:
+    path = f"/api/v2/dags/train/dagRuns/{run_id}"
+    answer = api._client.delete(path) if delete else api._client.patch(path, json={"state": "failed"})
+    assert answer.is_success, answer.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "code", "message"),
+    [
+        (
+            ["status", MODEL],
+            {"AIRFLOW_MCP_AIRFLOW_PASSWORD": "wrong"},
+            1,
+            "answers POST /auth/token with 401: the cred",
+        ),
+        (["status", MODEL], {"AIRFLOW_MCP_AIRFLOW_TOKEN": "no-token"}, 1, "with 401: the credentials are wrong"),
+        (
+            ["pause", MODEL],
+            {"AIRFLOW_MCP_AIRFLOW_USER": "vera", "AIRFLOW_MCP_AIRFLOW_PASSWORD": "another-secret"},
+            1,
+            "with 403: the user may not do this; Airflow's role Op may",
+        ),
+        (["status", "fraud"], {}, 1, "has no asset 'retrain/fraud'"),
+        (["status", "fraud"], {}, 1, "Ledgers there are: retrain/churn"),
+        (["status", MODEL], {"AIRFLOW_MCP_AIRFLOW_PASSWORD": ""}, 2, "no password for admin: set"),
+        (["status", MODEL], {"AIRFLOW_MCP_AIRFLOW_USER": ""}, 2, "no credentials: set AIRFLOW_MCP_AIRFLOW_TOKEN"),
+    ],
+    ids=["password", "token", "role", "model", "ledgers", "no-password", "no-user"],
+)
+def test_what_airflow_refuses_is_told_with_what_to_do(
+    cli: CommandLine, api: AirflowApi, arguments: list[str], env: dict[str, str], code: int, message: str
+) -> None:
+    done = cli.run(*arguments, **env)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not any(secret in done.stderr for secret in ("wrong'", "a-secret", "another-secret", "no-token"))
+
+
+def test_a_viewer_may_look(cli: CommandLine, api: AirflowApi) -> None:
+    env = {"AIRFLOW_MCP_AIRFLOW_USER": "vera", "AIRFLOW_MCP_AIRFLOW_PASSWORD": "another-secret"}
+    assert cli.run("status", MODEL, **env).returncode == 0
