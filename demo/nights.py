@@ -126,6 +126,7 @@ class Nights:
             night, tasks, {"train": "success", "evaluate": "success", "gate": "failed", "register": "upstream_failed"}
         )
         night.expect("gate verdict", self.stage.api.xcom(RETRAIN, run_id, "gate", "verdict"), "failed")
+        night.expect("outcome in the ledger", self.stage.api.xcom(RETRAIN, run_id, "outcome", "outcome"), "rejected")
         self._expect_registry(night, champion="2", previous="1", trainings=3)
         night.expect("versions registered", self._versions(), 2)
         self._keep_gate_report(night, run_id)
