@@ -39,6 +39,7 @@ from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
+from airflow_mcp.operators.retrain import RetrainOutcomeOperator
 from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -58,6 +59,7 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "gate": EvaluationGateOperator,
     "register": RegisterModelOperator,
     "promote": PromoteModelOperator,
+    "outcome": RetrainOutcomeOperator,
     "step": RunStepOperator,
     "approve": ApprovalOperator,
     "record_approval": RecordApprovalOperator,
@@ -143,7 +145,7 @@ def _task(
         arguments["workload_timeout"] = timedelta(seconds=task.timeout)
     if task.kind == "begin":
         arguments["spec_hash"] = plan.spec_hash
-    else:
+    elif task.kind != "outcome":  # it runs also when nothing was pinned, and does nothing by the spec
         arguments["pre_execute"] = require_pinned_spec(plan.spec_hash)
     if task.kind == "gate":
         arguments["on_failure_callback"] = _notifiers(plan, "gateRejected")

@@ -14,7 +14,7 @@ _TIMEOUT_SECONDS = 30
 _PAGE = 100
 _MEANING = {
     httpx.codes.UNAUTHORIZED: "the credentials are wrong or have expired; check user and password, or take a new token",
-    httpx.codes.FORBIDDEN: "the user may not do this; Airflow's role Op may",
+    httpx.codes.FORBIDDEN: "the user may not do this (Airflow's role Op may), or the token is not valid",
     httpx.codes.NOT_FOUND: "there is no such thing; is this the address of Airflow 3.3 or newer?",
     httpx.codes.CONFLICT: "somebody else changed it at the same time; look again, then repeat",
 }

@@ -72,18 +72,18 @@ class Trainings:
         """
         verdict = run.tags.get(contract.TAG_GATE_VERDICT, "")
         about = f"MLflow run {run.run_id}"
-        if verdict == Verdict.PASSED:
-            outcome, detail = self._of_passed(run, ended_well=ended_well)
-            return outcome, f"{detail}, {about}"
         if verdict in _JUDGED:
             return _JUDGED[verdict], f"the gate's verdict is {verdict}, {about}"
+        version = run.tags.get(contract.TAG_MODEL_VERSION, "").removeprefix(f"{self.model_name}/")
+        if version:
+            outcome, detail = self._of_version(version, ended_well=ended_well)
+            return outcome, f"{detail}, {about}"
+        if verdict == Verdict.PASSED:
+            return "failed", f"it passed the gate and was not registered, {about}"
         ended = f"it is {run.status}" if run.status != "FINISHED" else f"its gate says {verdict or 'nothing'}"
         return "failed", f"{ended}, {about}"
 
-    def _of_passed(self, run: Run, *, ended_well: bool) -> tuple[Outcome, str]:
-        version = run.tags.get(contract.TAG_MODEL_VERSION, "").removeprefix(f"{self.model_name}/")
-        if not version:
-            return "failed", "it passed the gate and was not registered"
+    def _of_version(self, version: str, *, ended_well: bool) -> tuple[Outcome, str]:
         if self._was_promoted(version):
             return "promoted", f"version {version}"
         if ended_well:

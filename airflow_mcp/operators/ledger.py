@@ -43,10 +43,15 @@ def _ledger_of(model_name: Any) -> Asset:
 
     :raises InvalidArgumentError: when the name is only known when the task runs.
     """
-    is_known = model_name is None or (isinstance(model_name, str) and "{{" not in model_name)
+    text = getattr(model_name, "value", None)  # airflow.sdk.literal: a text that is no template
+    if text is None:
+        text = model_name
+        is_known = model_name is None or (isinstance(model_name, str) and "{{" not in model_name)
+    else:
+        is_known = isinstance(text, str)
     if not is_known:
         raise InvalidArgumentError(
             f"model_name is the template {str(model_name)!r}, and the ledger is named after the model when the Dag is "
             "parsed; say ledger=Asset('retrain/<model>')"
         )
-    return Asset(ledger_name(str(model_name)))
+    return Asset(ledger_name(str(text)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
-from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
@@ -250,8 +250,9 @@ class RetrainTriggerOperator(LedgerOperator):
 class RetrainOutcomeOperator(LedgerOperator):
     """End a training Dag: write into the model's ledger what came of the training.
 
-    It is a teardown task: it runs however the tasks before it ended, also when somebody marks the Dag run as failed,
-    and its own state never decides that of the Dag run. Put it behind the last task.
+    It is a teardown task: it runs however the tasks before it ended, also when somebody marks the Dag run as failed. It
+    fails when one of them failed, after it has recorded the outcome: the Dag run ends as it does. Put it behind the
+    last task.
 
     XCom: ``outcome`` (``promoted``, ``registered``, ``rejected``, ``inconclusive``, ``unchanged`` or ``failed``),
     ``detail``, ``run_id``.
@@ -269,13 +270,14 @@ class RetrainOutcomeOperator(LedgerOperator):
     def __init__(self, *, model_name: str, run_id: str, **kwargs: Any) -> None:
         super().__init__(model_name=model_name, **kwargs)
         self.run_id = run_id
-        self.as_teardown()
+        self.as_teardown(on_failure_fail_dagrun=True)
 
     def act(self, context: Context) -> dict[str, Any]:
         """Read the outcome from MLflow, and from the states of the other tasks; then record it.
 
         :raises EvidenceError: when the ledger cannot be read.
         :raises LedgerConflictError: when another task writes at the same time.
+        :raises AirflowFailException: when another task of the Dag run failed; the outcome is recorded.
         """
         ledger, key = self.open_ledger(context), self.task_key(context)
         ended = self._ended(context)
@@ -299,7 +301,11 @@ class RetrainOutcomeOperator(LedgerOperator):
             }
         )
         self.log.info("Outcome of the training: %s (%s)", outcome, detail)
-        return {"outcome": outcome, "detail": detail, "run_id": run.run_id if run else ""}
+        result = {"outcome": outcome, "detail": detail, "run_id": run.run_id if run else ""}
+        if ended.outcome != "failed":
+            return result
+        self.push(context, result)
+        raise AirflowFailException(f"{ended.detail}; the outcome is recorded: {outcome} ({detail})")
 
     def _ended(self, context: Context) -> _Ended:
         """Say how the Dag run ended, from the states of its other tasks."""

@@ -82,6 +82,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "gate": "EvaluationGateOperator",
             "register": "RegisterModelOperator",
             "promote": "PromoteModelOperator",
+            "outcome": "RetrainOutcomeOperator",
         },
         "edges": {
             "begin": {"pin_data", "train", "promote"},
@@ -90,7 +91,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "evaluate": {"gate"},
             "gate": {"register", "promote"},
             "register": {"promote"},
-            "promote": set(),
+            "promote": {"outcome"},
+            "outcome": set(),
         },
         "params": {
             "data_version": "latest",

@@ -291,7 +291,8 @@ class TestOutcome:
         supervisor.task_states = {"train": "success", "gate": "failed", "promote": "upstream_failed"}
         mlflow_run = trained(world, data_hash=DATA["hash"], gate_verdict="failed")
         outcome = self.outcome_of(world, supervisor, run_id, mlflow_run)
-        assert (outcome.state, outcome.xcom["outcome"]) == ("success", "rejected")
+        assert (outcome.state, outcome.xcom["outcome"]) == ("failed", "rejected")  # the Dag run ends as this task does
+        assert "task gate failed; the outcome is recorded: rejected" in str(outcome.error)
         after = self.decided(world, supervisor, drift_verdict="drifted", max_rejections=1)
         assert "1 challengers in a row were rejected (limit 1); a person has to resume" in after.xcom["explanation"]
 
@@ -346,10 +347,10 @@ class TestOutcome:
         stored = supervisor.asset_state[(ledger_name(world.model_name), OUTCOMES_KEY)]
         assert (stored["seq"], len(stored["entries"])) == (1, 1)
 
-    def test_it_is_a_teardown_that_never_decides_how_the_dag_run_ends(self, world: World) -> None:
+    def test_it_is_a_teardown_that_decides_how_the_dag_run_ends(self) -> None:
         operator = RetrainOutcomeOperator(task_id="outcome", model_name="m", run_id="")
         assert operator.is_teardown
-        assert not operator.on_failure_fail_dagrun
+        assert operator.on_failure_fail_dagrun
         assert operator.trigger_rule.value == "all_done_setup_success"
 
 

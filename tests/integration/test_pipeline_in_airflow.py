@@ -117,7 +117,9 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
 ) -> None:
     settle(api)
     run_id, states = finished(api, {"reason": "the first model", "force": True})
-    assert states == dict.fromkeys(("begin", "build", "train", "evaluate", "gate", "register", "promote"), "success")
+    assert states == dict.fromkeys(
+        ("begin", "build", "train", "evaluate", "gate", "register", "promote", "outcome"), "success"
+    )
     begun = api.xcom(DAG, run_id, "begin")
     head = deployment.repository.git("rev-parse", "HEAD")
     assert begun["commit"] == head

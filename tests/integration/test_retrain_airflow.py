@@ -158,7 +158,7 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowApi, cli: CommandLine) -> 
         assert due["retrain"]
         assert api.wait_for_run("train", due["triggered_run_id"], DEADLINE_SECONDS) == "failed"
         tasks = api.task_states("train", due["triggered_run_id"])
-        assert tasks == {"train": "success", "gate": "failed", "outcome": "success"}
+        assert tasks == {"train": "success", "gate": "failed", "outcome": "failed"}
         assert cli.status()["trainings"][-1]["outcome"] == "rejected"
 
     # It stops until a person looks.
@@ -210,12 +210,17 @@ def mark_failed(api: AirflowApi, run_id: str, *, delete: bool = False) -> None:
             1,
             "answers POST /auth/token with 401: the cred",
         ),
-        (["status", MODEL], {"AIRFLOW_MCP_AIRFLOW_TOKEN": "no-token"}, 1, "with 401: the credentials are wrong"),
+        (
+            ["status", MODEL],
+            {"AIRFLOW_MCP_AIRFLOW_TOKEN": "no-token"},
+            1,
+            "with 403: the user may not do this (Airflow's",
+        ),
         (
             ["pause", MODEL],
             {"AIRFLOW_MCP_AIRFLOW_USER": "vera", "AIRFLOW_MCP_AIRFLOW_PASSWORD": "another-secret"},
             1,
-            "with 403: the user may not do this; Airflow's role Op may",
+            "PUT /api/v2/assets/",
         ),
         (["status", "fraud"], {}, 1, "has no asset 'retrain/fraud'"),
         (["status", "fraud"], {}, 1, "Ledgers there are: retrain/churn"),

@@ -22,6 +22,7 @@ TaskKind = Literal[
     "step",
     "approve",
     "record_approval",
+    "outcome",
 ]
 EventKind = Literal["commit", "data", "model", "drift"]
 FILLED_IN = "filled in: "

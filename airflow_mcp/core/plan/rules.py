@@ -19,6 +19,7 @@ FilledStage = Literal[
     "on_unchanged",
     "approve",
     "record_approval",
+    "outcome",
 ]
 
 FILL_IN_RULES: Mapping[FilledStage, str] = {
@@ -32,6 +33,7 @@ FILL_IN_RULES: Mapping[FilledStage, str] = {
     "promote": "a version that passed the gate becomes the champion, unless spec.stopAfter says otherwise",
     "approve": "gate.onInconclusive is ask, so a person is asked when the gate cannot decide",
     "record_approval": "who said yes, when and why is written down before anything is registered",
+    "outcome": "a model that was judged, or could not be, counts in the retrain ledger, however the run ends",
     "on_unchanged": "with candidates every run trains all of them: the pick needs all of them",
 }
 """Stage or subject to the rule in words."""

@@ -40,7 +40,7 @@ from airflow_mcp.core.spec.stages import (
     WorkloadResources,
 )
 
-BEGIN, PIN_DATA, SELECT, REPLAY = "begin", "pin_data", "select", "replay"
+BEGIN, PIN_DATA, SELECT, REPLAY, OUTCOME = "begin", "pin_data", "select", "replay", "outcome"
 DRY_RUN = Template("{{ params.dry_run }}")
 _FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
 
@@ -120,6 +120,8 @@ class TaskPlanner:
                 yield self._pin_data()
                 pinned = True
             yield from self._of_stage(name)
+        if "gate" in self.built_in:
+            yield self._outcome()
 
     def _of_stage(self, name: str) -> Iterator[PlannedTask]:
         if name == "train":
@@ -475,6 +477,15 @@ class TaskPlanner:
         }
         needs = self._needs("promote", *self._before("promote"))
         return PlannedTask("promote", "promote", "promote", arguments, needs, self._origin("promote"))
+
+    def _outcome(self) -> PlannedTask:
+        """End the run with what came of it; a reference to the training would make this task wait for that alone."""
+        arguments = {
+            "model_name": self.model_name,
+            "run_id": Template(f"{{{{ ti.xcom_pull(task_ids='{self._chosen}', key='run_id') or '' }}}}"),
+        }
+        last = self.built_in[-1]
+        return PlannedTask(OUTCOME, "outcome", last, arguments, self._task_ids(last), filled_in("outcome"))
 
 
 def _task_id(stage: str, candidate: Candidate | None) -> str:

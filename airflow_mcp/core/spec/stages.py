@@ -38,7 +38,7 @@ STAGES = ("build", "train", "evaluate", "gate", "register", "promote")
 """The built-in stages in their order."""
 RESERVED = ("approval", "deploy", "rollback", "trafficPolicy")
 """Names kept for later versions: fields of spec, fields of a stage, and stages."""
-TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval")
+TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval", "outcome")
 """Tasks that every pipeline may have: no step is called so."""
 
 

@@ -69,7 +69,7 @@ def test_the_file_of_the_issue_becomes_a_dag_that_airflow_loads_from_its_stub(tm
     dag = bag.dags["fraud-detection-pipeline"]
     tasks = stored(dag)["tasks"]
     assert [task["__var"]["task_id"] for task in tasks] == [
-        *("begin", "build", "train", "evaluate", "gate", "register", "promote")
+        *("begin", "build", "train", "evaluate", "gate", "register", "promote", "outcome")
     ]
 
 
@@ -100,10 +100,10 @@ def test_a_run_is_alone_has_limits_and_tries_again_later_each_time() -> None:
     assert dag.tags == {"airflow-mcp", "prod", "growth", "weekly"}
 
 
-def test_every_task_but_the_first_asks_whether_the_file_is_still_the_one_that_the_run_began_with() -> None:
+def test_every_task_but_the_first_and_the_last_asks_whether_the_file_is_still_the_one_that_the_run_began_with() -> None:
     dag = render(plan_of("churn.yaml"))
     asks = {task.task_id: getattr(task, "_pre_execute_hook", None) is not None for task in dag.tasks}
-    assert asks == {task_id: task_id != "begin" for task_id in dag.task_ids}
+    assert asks == {task_id: task_id not in ("begin", "outcome") for task_id in dag.task_ids}
 
 
 def test_the_form_has_the_fields_of_every_pipeline_and_those_of_the_file() -> None:

@@ -54,6 +54,7 @@ def test_stages_that_the_issue_s_file_leaves_out_are_filled_in_with_the_rule_as_
         "gate": f"filled in: {FILL_IN_RULES['gate']}",
         "register": f"filled in: {FILL_IN_RULES['register']}",
         "promote": f"filled in: {FILL_IN_RULES['promote']}",
+        "outcome": f"filled in: {FILL_IN_RULES['outcome']}",
     }
     assert found.task("gate").arguments["thresholds"] == ["accuracy >= 0.92", "latency_ms <= 150"]
     assert found.task("train").arguments["image"] == "tensorflow:2.12"
@@ -121,8 +122,8 @@ def test_a_step_behind_candidates_waits_for_all_of_them(plan: Plan) -> None:
     [
         ("train", ["begin", "train"]),
         ("evaluate", ["begin", "train", "evaluate"]),
-        ("gate", ["begin", "train", "evaluate", "gate"]),
-        ("register", ["begin", "train", "evaluate", "gate", "register"]),
+        ("gate", ["begin", "train", "evaluate", "gate", "outcome"]),
+        ("register", ["begin", "train", "evaluate", "gate", "register", "outcome"]),
     ],
 )
 def test_a_pipeline_ends_where_it_is_told_to(plan: Plan, last: str, tasks: list[str]) -> None:
