@@ -99,8 +99,9 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         context["ti"].xcom_push("return_value", dict(result))
 
     def skip_downstream(self, context: Context) -> None:
-        """End this task as a success and skip the tasks that follow it directly."""
-        self.skip(context["ti"], self.get_direct_relatives(upstream=False))
+        """End this task as a success and skip the tasks that follow it directly; a teardown is never skipped."""
+        followers = [task for task in self.get_direct_relatives(upstream=False) if not task.is_teardown]
+        self.skip(context["ti"], followers)
 
 
 def now() -> datetime:

@@ -159,8 +159,11 @@ def test_skipping_ends_as_a_success_and_skips_the_direct_downstream_only(
     from airflow.providers.standard.operators.empty import EmptyOperator
 
     def add_downstream(gate: Any) -> None:
-        register, promote = (EmptyOperator(task_id=name, dag=gate.dag) for name in ("register", "promote"))
-        gate >> register >> promote
+        register, promote, last = (
+            EmptyOperator(task_id=name, dag=gate.dag) for name in ("register", "promote", "last")
+        )
+        gate >> register >> promote >> last.as_teardown()
+        gate >> last  # a teardown runs all the same
 
     world.store_evidence(run, metrics)
     outcome = judge(world, run, on_failed="skip", before=add_downstream)

@@ -174,31 +174,36 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowApi, cli: CommandLine) -> 
     assert wait_until(lambda: api.task_states("train", killed).get("train") == "running", seconds=DEADLINE_SECONDS)
     busy = watch(api, version="v4")
     assert f"training {killed} is running" in busy["explanation"]
-    mark_failed(api, killed)
+    mark(api, killed, "failed")
     assert wait_until(lambda: cli.status()["trainings"][-1]["outcome"] == "failed", seconds=DEADLINE_SECONDS), (
         api.task_states("train", killed)
     )
     assert api.wait_for_run("train", killed, DEADLINE_SECONDS) == "failed"
 
-    # Its successor's Dag run is deleted while it runs: found, settled, and triggered under another name.
-    gone = watch(api, verdict="not_drifted", version="v3", seconds="600")["triggered_run_id"]
+    # Its successor waits in a paused Dag, and its Dag run is deleted: found, settled, triggered under another name.
+    pause_dag(api, is_paused=True)
+    gone = watch(api, verdict="not_drifted", version="v3")["triggered_run_id"]
     assert gone == f"{killed}__2"
-    assert wait_until(lambda: api.task_states("train", gone).get("train") == "running", seconds=DEADLINE_SECONDS)
-    assert "is running" in watch(api, verdict="not_drifted", version="v3")["explanation"]
-    mark_failed(api, gone, delete=True)
+    assert f"training {gone} is queued" in watch(api, verdict="not_drifted", version="v3")["explanation"]
+    mark(api, gone, "delete")
+    pause_dag(api, is_paused=False)
     again = watch(api, verdict="not_drifted", version="v3", gate="passed")["triggered_run_id"]
     assert again == f"{killed}__3"
-    assert [each["outcome"] for each in cli.status()["trainings"][-2:]] == ["vanished", None]
-    api.wait_for_run("train", again, DEADLINE_SECONDS)
+    assert [each["outcome"] for each in cli.status()["trainings"]][-2] == "vanished"
+    assert api.wait_for_run("train", again, DEADLINE_SECONDS) == "success"
 
     # Every one of these decisions can be made again from the ledger.
     assert cli("replay", MODEL) == "churn: 9 decisions made again, all as recorded\n"
 
 
-def mark_failed(api: AirflowApi, run_id: str, *, delete: bool = False) -> None:
+def mark(api: AirflowApi, run_id: str, state: str) -> None:
     path = f"/api/v2/dags/train/dagRuns/{run_id}"
-    answer = api._client.delete(path) if delete else api._client.patch(path, json={"state": "failed"})
+    answer = api._client.delete(path) if state == "delete" else api._client.patch(path, json={"state": state})
     assert answer.is_success, answer.text
+
+
+def pause_dag(api: AirflowApi, *, is_paused: bool) -> None:
+    assert api._client.patch("/api/v2/dags/train", json={"is_paused": is_paused}).is_success
 
 
 @pytest.mark.parametrize(
