@@ -54,15 +54,16 @@ class Trainings:
 
         :param dag_id: Dag that trains.
         :param run_id: its Dag run.
-        :param data_hash: hash of the data that it was asked to train on.
+        :param data_hash: hash of the data that it was asked to train on; empty looks for its own only.
         """
         own = self._search(
             f" and tags.`{contract.TAG_DAG_ID}` = {filter_value(dag_id)}"
             f" and tags.`{contract.TAG_DAG_RUN_ID}` = {filter_value(run_id)}",
             1,
         )
-        taken_over = own or [run for run in self._on(data_hash) if run.tags.get(contract.TAG_GATE_VERDICT)]
-        return taken_over[0] if taken_over else None
+        if own or not data_hash:
+            return own[0] if own else None
+        return next((run for run in self._on(data_hash) if run.tags.get(contract.TAG_GATE_VERDICT)), None)
 
     def outcome_of(self, run: Run, *, ended_well: bool) -> tuple[Outcome, str]:
         """Say what came of a training, and why.
@@ -72,12 +73,12 @@ class Trainings:
         """
         verdict = run.tags.get(contract.TAG_GATE_VERDICT, "")
         about = f"MLflow run {run.run_id}"
-        if verdict in _JUDGED:
-            return _JUDGED[verdict], f"the gate's verdict is {verdict}, {about}"
         version = run.tags.get(contract.TAG_MODEL_VERSION, "").removeprefix(f"{self.model_name}/")
         if version:
             outcome, detail = self._of_version(version, ended_well=ended_well)
             return outcome, f"{detail}, {about}"
+        if verdict in _JUDGED:
+            return _JUDGED[verdict], f"the gate's verdict is {verdict}, {about}"
         if verdict == Verdict.PASSED:
             return "failed", f"it passed the gate and was not registered, {about}"
         ended = f"it is {run.status}" if run.status != "FINISHED" else f"its gate says {verdict or 'nothing'}"

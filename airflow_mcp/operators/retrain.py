@@ -353,7 +353,7 @@ class AirflowTrainingDag:
         state = str(getattr(state, "value", state))
         if state in _ACTIVE:
             return OpenRun(run_id=run_id, state=state)
-        run = self._trainings.of_dag_run(self._dag_id, run_id, data_hash)
+        run = self._trainings.of_dag_run(self._dag_id, run_id, "" if state == "missing" else data_hash)
         outcome, detail = None, "its Dag run is gone" if state == "missing" else f"its Dag run ended as {state}"
         if run is not None:
             outcome, detail = self._trainings.outcome_of(run, ended_well=state != "failed")

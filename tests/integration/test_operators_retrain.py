@@ -124,6 +124,7 @@ def test_a_retry_after_the_run_was_triggered_triggers_nothing_more(world: World)
 
 def test_a_retry_after_the_ledger_was_written_and_nothing_triggered_triggers_the_same_run(world: World) -> None:
     with_champion(world)
+    trained(world, data_hash=DATA["hash"], gate_verdict="error")  # of somebody else: it says nothing of this run
     first = decide(world, drift_verdict="drifted")
     first.supervisor.existing_dag_runs.clear()  # as if it had been killed right before
     again = decide(world, drift_verdict="drifted", supervisor=first.supervisor, try_number=2)
