@@ -1,4 +1,4 @@
-"""Read what evaluations and gates left in an MLflow run."""
+"""Read what evaluations, replays and gates left in an MLflow run."""
 
 from __future__ import annotations
 

@@ -104,6 +104,7 @@ def test_data_that_a_pod_refuses_fails_the_task_for_good(world: PodWorld, data: 
     assert world.cluster.pods(world.dag_id) == []
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_replay_in_a_pod_reads_the_requests_there_and_leaves_its_evidence_in_mlflow(
     world: PodWorld, data: Mapping[str, dict[str, str]]
 ) -> None:
