@@ -26,8 +26,6 @@ from airflow_mcp.runtime.distribution import Array, Curve
 from airflow_mcp.runtime.drift_statistics import OTHER, NumberPair, Score, aligned, compare_counts, compare_numbers
 
 _HISTOGRAM_BINS, _HISTOGRAM_LABELS, _TAIL = 20, 12, 0.005
-_COUNTED = 1_000_000
-"""Bins of the picture are read from so many evenly ranked values at most."""
 
 
 class ColumnPair(NamedTuple):
@@ -83,11 +81,11 @@ def column_type(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnType,
     elif known.name in policy.categorical_columns or known.kind != "numerical":
         kind = "categorical"
     else:
-        kind = "categorical" if known.is_integer and len_distinct(known) <= FEW_INTEGERS else "numerical"
+        kind = "categorical" if known.is_integer and _count_distinct(known) <= FEW_INTEGERS else "numerical"
     return kind, _missing_side(pair) or _kind_problem(pair, kind) or _amount_problem(pair, policy)
 
 
-def len_distinct(column: ColumnData) -> float:
+def _count_distinct(column: ColumnData) -> float:
     """Give the number of different values; infinite when there are too many to have counted."""
     known = column.curve or column.counts
     if known is None:
@@ -134,8 +132,11 @@ def _category_problem(sides: list[tuple[ColumnData, str]]) -> str:
     if len(kinds) > 1 and any("string" in column.type or column.type == "bool" for column, _ in sides):
         (before, _), (after, _) = sides
         return f"its type changed: {before.type} in the reference, {after.type} in the current data"
+    reference = sides[0][0]
     for column, where in sides:
-        if column.curve is not None and not column.curve.is_exact and len(kinds) > 1:
+        # Few values of the reference can be looked up in many of the current data, but not the other way round.
+        needs_counts = column is reference or reference.counts is not None
+        if needs_counts and column.curve is not None and not column.curve.is_exact:
             return f"the {where} data was not profiled with the column as categories"
     return ""
 
@@ -198,7 +199,7 @@ def _as_counts(column: ColumnData) -> CategoryCounts:
 
 def _distinct(reference: ColumnData, current: ColumnData) -> int:
     """Different values in both together; one more than few when they are too many to tell."""
-    if max(len_distinct(reference), len_distinct(current)) > FEW_VALUES:
+    if max(_count_distinct(reference), _count_distinct(current)) > FEW_VALUES:
         return FEW_VALUES + 1
     return len(_as_counts(reference).counts | _as_counts(current).counts)
 
@@ -312,7 +313,7 @@ def _role(column: ColumnData, policy: ComparisonPolicy) -> str:
 def _side(column: ColumnData | None) -> ColumnSide | None:
     if column is None:
         return None
-    distinct = len_distinct(column)
+    distinct = _count_distinct(column)
     side = ColumnSide(
         type=column.type,
         kind=column.kind,

@@ -79,7 +79,7 @@ def series(
 ) -> dict[str, dict[str, Sequence[tuple[float, float]]]]:
     return {
         title: {name: [(rows, found[key]) for rows, found in found_of] for name, found_of in measured.items()}
-        for title, key in (("seconds", "wall"), ("MiB of memory", "peak"))
+        for title, key in (("CPU seconds", "cpu"), ("MiB of memory", "peak"))
     }
 
 
