@@ -21,7 +21,7 @@ _SUBJECTS = (
     "step",
     "maintenance",
 )
-_WAITED = ("registry", "dataset")
+_WAITED = ("registry", "dataset", "drift")
 _WATCHED = ("git", "data", "model", "drift")
 
 

@@ -51,12 +51,13 @@ with DAG(
         experiment=f"{MODEL}-drift",
         model_name=MODEL,
         current=pin_data.output["recent"],
-        reference="champion",  # what the champion was trained on, as its version records it
+        reference="champion",  # the profile that its training stored
         ignored_columns=["target"],
         numerical_method="ks",
         numerical_threshold=0.05,
         drift_share=0.25,  # a quarter of the columns, where chance alone would give one in twenty
         min_rows=100,
+        evidently_rows=1000,  # Evidently's report beside our own
         workload_timeout=timedelta(minutes=15),
     )
     # [END howto_drift_check]

@@ -21,7 +21,6 @@ EvidenceSchema = Literal[
 EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/4"
 """What is written; version 1 knew no self-reported evidence, version 2 no comparisons and intervals of slices,
 version 3 no intervals of whole models and no diagnostics; all of them are read."""
-DRIFT_SCHEMA: Literal["airflow_mcp/drift/1"] = "airflow_mcp/drift/1"
 
 Problem = Literal["classification", "regression"]
 ColumnType = Literal["numerical", "categorical"]
@@ -227,62 +226,6 @@ class EvaluationEvidence(Document):
         if self.self_reported and self.champion and self.champion.metrics:
             raise ValueError("self-reported evidence cannot hold metrics of the champion")
         return self
-
-
-class DriftRequest(Document):
-    """What ``python -m airflow_mcp.runtime drift`` is asked to do."""
-
-    identity: str
-    run_id: str
-    reference: DatasetPin
-    current: DatasetPin
-    columns: tuple[str, ...] = ()
-    """Columns to compare; empty means every column but the ignored ones."""
-    ignored_columns: tuple[str, ...] = ()
-    categorical_columns: tuple[str, ...] = ()
-    """Columns to treat as categories whatever their type."""
-    numerical_method: str
-    numerical_threshold: float
-    categorical_method: str
-    categorical_threshold: float
-    drift_share: Annotated[float, Field(gt=0, le=1)]
-    """Share of drifted columns from which on the dataset counts as drifted."""
-    min_rows: Annotated[int, Field(ge=1)]
-    """Below this number of rows in either dataset the verdict is inconclusive."""
-
-
-class ColumnDrift(Document):
-    """One column compared."""
-
-    column: str
-    type: ColumnType
-    method: str
-    threshold: float
-    score: float | None
-    """The method's value (p-value or distance); None when it could not be computed."""
-    drifted: bool | None
-    note: str = ""
-
-
-class DriftSummary(Document):
-    """Result of a drift check, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_DRIFT_SUMMARY`."""
-
-    schema_: Literal["airflow_mcp/drift/1"] = Field(default=DRIFT_SCHEMA, alias="schema")
-    identity: str
-    run_id: str
-    verdict: DriftVerdict
-    reason: str
-    reference: DatasetPin
-    current: DatasetPin
-    reference_rows: int
-    current_rows: int
-    columns: tuple[ColumnDrift, ...]
-    drifted_columns_count: int
-    drift_share: float | None
-    """Drifted columns over compared columns; None when nothing was compared."""
-    drift_share_threshold: float
-    created_at: str
-    environment: dict[str, str] = Field(default_factory=dict)
 
 
 _DocumentT = TypeVar("_DocumentT", bound=BaseModel)

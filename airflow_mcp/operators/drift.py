@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import dataset_pin, public_uri
-from airflow_mcp.core.drift import DriftPolicy
-from airflow_mcp.core.evidence import DatasetPin, DriftRequest, DriftSummary, dump_document, parse_document
+from airflow_mcp.core.dataset import data_tags, dataset_pin
+from airflow_mcp.core.drift import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
+from airflow_mcp.core.drift_policy import ComparisonPolicy
+from airflow_mcp.core.evidence import DatasetPin, dump_document
 from airflow_mcp.core.identity import fingerprint, identity
-from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.workload import Workload, WorkloadFile
-from airflow_mcp.exceptions import DatasetError, EvidenceError, MlflowNotFoundError, ResultMissingError
+from airflow_mcp.exceptions import (
+    DatasetError,
+    EvidenceError,
+    InvalidArgumentError,
+    MlflowNotFoundError,
+    ResultMissingError,
+)
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import choice, required_text
@@ -23,31 +32,38 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 ON_INCONCLUSIVE = ("fail", "continue")
+_SHOWN_COLUMNS = 50
 
 
 class DriftCheckOperator(WorkloadOperator):
-    """Check whether current data has drifted from reference data, with Evidently.
+    """Check whether current data has drifted from reference data, or from the stored profile of reference data.
 
-    Method and threshold are pinned per column type and recorded in the report; Evidently never chooses by the
-    number of rows. The check has an MLflow run of its own, which holds the HTML and JSON report.
+    Methods and thresholds are pinned and recorded. The check has an MLflow run of its own, which holds an HTML report,
+    the summary as JSON and the profile of the current data.
 
     XCom, also when the task fails: ``verdict`` (``drifted``, ``not_drifted`` or ``inconclusive``), ``reason``,
-    ``drift_share``, ``drifted_columns``, ``run_id`` and ``report`` (artifact path of the HTML report).
+    ``drift_share``, ``drifted_columns`` (worst first), ``findings`` (those beyond their limit), ``run_id`` and
+    ``report`` (artifact path of the HTML report).
 
     :param experiment: MLflow experiment of the checks; created when missing (templated).
     :param model_name: registered model the data belongs to (templated).
-    :param current: pinned data to check, ``{uri, version, hash}`` (templated).
-    :param reference: pinned data to compare with, or ``champion``: the data that the champion was trained on, as
-        its version records it (templated).
+    :param current: data to check: pinned data ``{uri, version, hash}`` (also a folder or glob), ``{profile: <uri>}``,
+        or a list of either (templated).
+    :param reference: data to compare with, likewise; or ``champion``: the profile that the champion's training stored,
+        or else the data that its version records (templated).
     :param columns: columns to compare; empty compares every column that is not ignored.
     :param ignored_columns: columns to leave out, for example the label.
     :param categorical_columns: columns to treat as categories whatever their type.
-    :param numerical_method: test for numerical columns: ks, wasserstein, psi, jensenshannon or kl_div.
-    :param numerical_threshold: a p-value drifts below it, a distance at or above it.
-    :param categorical_method: test for categorical columns: chisquare, z, TVD, jensenshannon, psi or kl_div.
+    :param numerical_method: method for numbers: wasserstein, ks, psi, jensenshannon, kl_div, or auto.
+    :param numerical_threshold: a p-value drifts below it, a distance at or above it; None takes the method's own.
+    :param categorical_method: method for categories: jensenshannon, chisquare, z, psi, kl_div, TVD, or auto.
     :param categorical_threshold: as ``numerical_threshold``.
     :param drift_share: share of drifted columns (above 0, up to 1) from which on the data counts as drifted.
-    :param min_rows: fewer rows than this in either dataset make the check inconclusive.
+    :param min_rows: fewer values than this on either side: a column is not compared.
+    :param mode: ``profile``: one pass in bounded memory, scores within a stated error; ``exact``: from every value.
+    :param policy: further settings by their names in :class:`~airflow_mcp.core.drift_policy.ComparisonPolicy`, such as
+        ``weights``, ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
+    :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.
     :param on_inconclusive: ``fail`` the task (its report is kept), or ``continue`` with that verdict in XCom.
     """
 
@@ -66,12 +82,15 @@ class DriftCheckOperator(WorkloadOperator):
         columns: Sequence[str] = (),
         ignored_columns: Sequence[str] = (),
         categorical_columns: Sequence[str] = (),
-        numerical_method: str = DriftPolicy.numerical_method,
-        numerical_threshold: float = DriftPolicy.numerical_threshold,
-        categorical_method: str = DriftPolicy.categorical_method,
-        categorical_threshold: float = DriftPolicy.categorical_threshold,
-        drift_share: float = DriftPolicy.drift_share,
-        min_rows: int = DriftPolicy.min_rows,
+        numerical_method: str = "wasserstein",
+        numerical_threshold: float | None = None,
+        categorical_method: str = "jensenshannon",
+        categorical_threshold: float | None = None,
+        drift_share: float = 0.5,
+        min_rows: int = 100,
+        mode: str = "profile",
+        policy: Mapping[str, Any] | None = None,
+        evidently_rows: int = 0,
         on_inconclusive: str = "fail",
         **kwargs: Any,
     ) -> None:
@@ -80,18 +99,23 @@ class DriftCheckOperator(WorkloadOperator):
         self.model_name = model_name
         self.current = current
         self.reference = reference
-        self.columns = columns
-        self.ignored_columns = ignored_columns
-        self.categorical_columns = categorical_columns
+        self.evidently_rows = evidently_rows
         self.on_inconclusive = choice("on_inconclusive", on_inconclusive, ON_INCONCLUSIVE)
-        self.policy = DriftPolicy(
-            numerical_method=numerical_method,
-            numerical_threshold=numerical_threshold,
-            categorical_method=categorical_method,
-            categorical_threshold=categorical_threshold,
-            drift_share=drift_share,
-            min_rows=min_rows,
-        )
+        own = {
+            "columns": columns,
+            "ignored_columns": ignored_columns,
+            "categorical_columns": categorical_columns,
+            "numerical_method": numerical_method,
+            "numerical_threshold": numerical_threshold,
+            "categorical_method": categorical_method,
+            "categorical_threshold": categorical_threshold,
+            "drift_share": drift_share,
+            "min_rows": min_rows,
+            "mode": mode,
+        }
+        self.policy = _policy(own, policy or {})
+        if isinstance(evidently_rows, bool) or not isinstance(evidently_rows, int) or not 0 <= evidently_rows <= 10**6:
+            raise InvalidArgumentError(f"evidently_rows is {evidently_rows!r}; allowed: a number from 0 to 1000000")
 
     def act(self, context: Context) -> dict[str, Any]:
         """Compare, or find the comparison of an earlier try.
@@ -110,74 +134,82 @@ class DriftCheckOperator(WorkloadOperator):
         return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """Read the summary back from the finished run.
+        """Read the summary back from the finished run, and publish its numbers as metrics of Airflow.
 
         :raises ResultMissingError: when the run is not finished, or its summary is not there.
         :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``.
         """
         self.require_finished(run)
-        return self._result(context, self._collect(run))
+        summary = self._collect(run)
+        publish(self.model_name, summary)
+        return self._result(context, summary)
 
     def _result(self, context: Context, summary: DriftSummary) -> dict[str, Any]:
         self._show(summary)
         result = _plain(summary)
-        if summary.verdict == "inconclusive" and self.on_inconclusive == "fail":
+        if summary.result.verdict == "inconclusive" and self.on_inconclusive == "fail":
             self.push(context, result)
             raise EvidenceError(
-                f"the drift check of {self.model_name!r} is inconclusive: {summary.reason}. Its report is in MLflow "
-                f"run {summary.run_id}; nothing was concluded about the data"
+                f"the drift check of {self.model_name!r} is inconclusive: {summary.result.reason}. Its report is in "
+                f"MLflow run {summary.run_id}; nothing was concluded about the data"
             )
         return result
 
     def _request(self, context: Context) -> DriftRequest:
         """Describe the comparison; its identity does not depend on the run that it will get."""
-        policy = self.policy
         asked = DriftRequest(
             identity="",
             run_id="",
+            model_name=required_text("model_name", self.model_name),
             reference=self._reference(),
-            current=dataset_pin("current", self.current),
-            columns=tuple(self.columns),
-            ignored_columns=tuple(self.ignored_columns),
-            categorical_columns=tuple(self.categorical_columns),
-            numerical_method=policy.numerical_method,
-            numerical_threshold=policy.numerical_threshold,
-            categorical_method=policy.categorical_method,
-            categorical_threshold=policy.categorical_threshold,
-            drift_share=policy.drift_share,
-            min_rows=policy.min_rows,
+            current=drift_side("current", self.current),
+            policy=self.policy,
+            evidently_rows=self.evidently_rows,
         )
+        self._require_rows(asked)
         key = identity(self.task_key(context), {"drift": asked.model_dump(mode="json")})
         return asked.model_copy(update={"identity": key})
 
-    def _reference(self) -> DatasetPin:
+    def _require_rows(self, asked: DriftRequest) -> None:
+        """Refuse profiles where rows are needed, before anything is started."""
+        given = [name for name in ("reference", "current") if getattr(asked, name).profiles]
+        if given and self._needs_rows:
+            raise InvalidArgumentError(
+                f"mode 'exact' and outliers need the rows of both datasets, but {' and '.join(given)} is a profile; "
+                "pin the data"
+            )
+
+    @property
+    def _needs_rows(self) -> bool:
+        return self.policy.mode == "exact" or self.policy.outliers is not None
+
+    def _reference(self) -> DriftSide:
         if self.reference != CHAMPION:
-            return dataset_pin("reference", self.reference)
+            return drift_side("reference", self.reference)
         name = required_text("model_name", self.model_name)
         champion = champion_of(self.hook, name)
         if champion is None:
             raise DatasetError(f"reference is {CHAMPION!r}, but {name!r} has no champion; train one first, or pin data")
-        pin = DatasetPin(
-            uri=champion.tags.get(contract.TAG_DATA_URI, "unknown"),
-            version=champion.tags.get(contract.TAG_DATA_VERSION, ""),
-            hash=champion.tags.get(contract.TAG_DATA_HASH, ""),
-        )
-        if pin.uri == "unknown" or not pin.hash:
+        data = _recorded_data(champion)
+        profile = champion.tags.get(contract.TAG_DATA_PROFILE, "")
+        if profile and not self._needs_rows:
+            return DriftSide(data=data, profiles=(f"runs:/{champion.run_id}/{profile}",))
+        if not data:
             raise DatasetError(
                 f"reference is {CHAMPION!r}, but version {champion.version} of {name!r} does not record the data it "
                 f"was trained on (tags {contract.TAG_DATA_URI}, {contract.TAG_DATA_HASH}); pin the reference instead"
             )
-        return pin
+        return DriftSide(data=data)
 
     def _tags(self, request: DriftRequest) -> dict[str, str]:
+        first = request.current.data[0] if request.current.data else None
+        known = data_tags(first) if first else {contract.TAG_DATA_URI: request.current.profiles[0]}
         return {
             contract.TAG_KIND: contract.KIND_DRIFT_CHECK,
             contract.TAG_IDENTITY: request.identity,
             contract.TAG_INPUTS: fingerprint(request.model_dump(mode="json", exclude={"identity", "run_id"})),
             contract.TAG_MODEL_NAME: self.model_name,
-            contract.TAG_DATA_URI: public_uri(request.current.uri),
-            contract.TAG_DATA_VERSION: request.current.version,
-            contract.TAG_DATA_HASH: request.current.hash,
+            **{name: value for name, value in known.items() if value},
         }
 
     def _describe(self, context: Context, run: Run, request: DriftRequest) -> Workload:
@@ -189,7 +221,7 @@ class DriftCheckOperator(WorkloadOperator):
             identity=request.identity,
             model_name=self.model_name,
             files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", document),),
-            reads=(request.reference, request.current),
+            reads=(*request.reference.data, *request.current.data),
         )
 
     def _earlier(self, experiment_id: str, key: str) -> DriftSummary | None:
@@ -208,26 +240,105 @@ class DriftCheckOperator(WorkloadOperator):
                 f"the drift check ended well, but left no {contract.ARTIFACT_DRIFT_SUMMARY} in MLflow run {run.run_id}"
             ) from None
         source = f"{contract.ARTIFACT_DRIFT_SUMMARY} of MLflow run {run.run_id}"
-        summary = parse_document(DriftSummary, text, source)
+        summary = read_drift_summary(text, source)
         if summary.run_id != run.run_id or summary.identity != run.tags.get(contract.TAG_IDENTITY):
             raise ResultMissingError(f"{source} is about another drift check ({summary.identity})")
         return summary
 
     def _show(self, summary: DriftSummary) -> None:
-        self.log.info("Verdict: %s (%s)", summary.verdict, summary.reason)
-        self.log.info("%d reference rows, %d current rows", summary.reference_rows, summary.current_rows)
-        for column in sorted(summary.columns, key=lambda item: not item.drifted):
+        result = summary.result
+        self.log.info("Verdict: %s (%s)", result.verdict, result.reason)
+        self.log.info("%d reference rows, %d current rows", result.reference_rows, result.current_rows)
+        for column in by_severity(result.columns)[:_SHOWN_COLUMNS]:
             score = "-" if column.score is None else f"{column.score:.6g}"
             state = {True: "drifted", False: "stable", None: "unknown"}[column.drifted]
             self.log.info("  %-9s %-32s %s %s %s", state, column.column, column.method, score, column.note)
+        if len(result.columns) > _SHOWN_COLUMNS:
+            self.log.info("  and %d more columns, see the report", len(result.columns) - _SHOWN_COLUMNS)
+        for finding in result.findings:
+            if finding.exceeded:
+                self.log.info("  %s %s: %s", finding.kind, finding.column, finding.message)
+
+
+def publish(model_name: str, summary: DriftSummary) -> None:
+    """Publish the numbers of a check as metrics of Airflow, by StatsD or OpenTelemetry as it is configured.
+
+    :param model_name: registered model, as a tag of every metric and as the last part of a second name, for StatsD
+        without tags.
+    :param summary: the check.
+    """
+    from airflow.sdk.observability.stats import Stats, normalize_name_for_stats  # noqa: PLC0415
+
+    result = summary.result
+    tags = {"model_name": model_name}
+    gauges: dict[str, float | None] = {
+        "drift_share": result.drift_share,
+        "drifted_columns": float(result.drifted_columns_count),
+        "current_rows": float(result.current_rows),
+        "findings": float(sum(finding.exceeded for finding in result.findings)),
+        "drifted": {"drifted": 1.0, "not_drifted": 0.0, "inconclusive": None}[result.verdict],
+    }
+    names = [(f"airflow_mcp.drift.{name}", value) for name, value in gauges.items() if value is not None]
+    last = normalize_name_for_stats(model_name, log_warning=False)
+    for name, value in names:
+        Stats.gauge(name, value, tags=tags)
+        Stats.gauge(f"{name}.{last}", value)
+    Stats.incr("airflow_mcp.drift.checks", tags={**tags, "verdict": result.verdict})
+    Stats.incr(f"airflow_mcp.drift.checks.{last}.{result.verdict}")
+
+
+def drift_side(name: str, value: Any) -> DriftSide:
+    """Read an argument that names data to compare.
+
+    :param name: name of the argument, for the message.
+    :param value: pinned data, ``{profile: <uri>}``, or a list of one kind of them.
+    :raises InvalidArgumentError: when it is none of these.
+    """
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    profiles = [item for item in items if isinstance(item, Mapping) and "profile" in item]
+    if profiles and len(profiles) == len(items):
+        wrong = [item for item in profiles if set(item) != {"profile"} or not item["profile"]]
+        if not wrong:
+            return DriftSide(profiles=tuple(str(item["profile"]) for item in profiles))
+    if profiles or not items:
+        raise InvalidArgumentError(
+            f"{name} is {value!r}; allowed: pinned data, {{'profile': <uri>}}, or a list of one kind of them"
+        )
+    return DriftSide(data=tuple(dataset_pin(name, item) for item in items))
+
+
+def _recorded_data(champion: ModelVersion) -> tuple[DatasetPin, ...]:
+    """Give the data that a version records; empty when it does not say which bytes."""
+    uri, digest = champion.tags.get(contract.TAG_DATA_URI, ""), champion.tags.get(contract.TAG_DATA_HASH, "")
+    if not uri or not digest:
+        return ()
+    return (DatasetPin(uri=uri, version=champion.tags.get(contract.TAG_DATA_VERSION, ""), hash=digest),)
+
+
+def _policy(own: Mapping[str, Any], further: Mapping[str, Any]) -> ComparisonPolicy:
+    """Build the policy; every problem is listed."""
+    if twice := sorted(own.keys() & further.keys()):
+        raise InvalidArgumentError(f"policy names {', '.join(twice)}, which are arguments of their own")
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in {**own, **further}.items()}
+    try:
+        return ComparisonPolicy(**lists)
+    except ValidationError as error:
+        problems = "; ".join(
+            (f"{'.'.join(map(str, item['loc']))} is {item['input']!r}: " if item["loc"] else "")
+            + item["msg"].removeprefix("Value error, ")
+            for item in error.errors()
+        )
+        raise InvalidArgumentError(f"the drift policy is not usable: {problems}") from None
 
 
 def _plain(summary: DriftSummary) -> dict[str, Any]:
+    result = summary.result
     return {
-        "verdict": summary.verdict,
-        "reason": summary.reason,
-        "drift_share": summary.drift_share,
-        "drifted_columns": [column.column for column in summary.columns if column.drifted],
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "drift_share": result.drift_share,
+        "drifted_columns": summary.drifted_columns,
+        "findings": [f"{item.kind} {item.column}".strip() for item in result.findings if item.exceeded],
         "run_id": summary.run_id,
         "report": contract.ARTIFACT_DRIFT_REPORT_HTML,
     }

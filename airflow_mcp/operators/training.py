@@ -64,6 +64,8 @@ class TrainModelOperator(WorkloadOperator):
     :param reason: why this training happens; recorded as a tag (templated).
     :param config_overrides: values that replace those of ``config``: dotted key to JSON text, for example
         ``{"optimizer.rate": "0.1"}``; a key that ``config`` does not have is refused (templated).
+    :param profile_data: store the profile of ``dataset`` in the run before ``script`` starts, so that drift checks need
+        no training data; False leaves it out. A ``command``, and a script in an image of your own, stores none.
     :param adopt_run_id: finished training run of an earlier Dag run whose model is handed on instead of training; it
         must be of this model and experiment; empty trains (templated).
     """
@@ -106,6 +108,7 @@ class TrainModelOperator(WorkloadOperator):
         on_unchanged: str = "train",
         reason: str = "",
         config_overrides: Mapping[str, str] | None = None,
+        profile_data: bool = True,
         adopt_run_id: str = "",
         **kwargs: Any,
     ) -> None:
@@ -123,6 +126,7 @@ class TrainModelOperator(WorkloadOperator):
         self.on_unchanged = on_unchanged
         self.reason = reason
         self.config_overrides = config_overrides
+        self.profile_data = profile_data
         self.adopt_run_id = adopt_run_id
         if (script is None) == (command is None):
             raise InvalidArgumentError("exactly one of script and command must be given: script for a Python file")
@@ -192,7 +196,7 @@ class TrainModelOperator(WorkloadOperator):
             dataset=pin,
             files=files,
             source=self.source_of(source, self.script or "", pin),
-            further=self._checkpoint(work),
+            further={**self._checkpoint(work), **self._profiling()},
         )
 
     def _checkpoint(self, work: str) -> dict[str, str]:
@@ -201,6 +205,9 @@ class TrainModelOperator(WorkloadOperator):
             return {}
         root = required_text("checkpoint_root", self.checkpoint_root)
         return {contract.ENV_CHECKPOINT_URI: f"{root.rstrip('/')}/{work}"}
+
+    def _profiling(self) -> dict[str, str]:
+        return {} if self.profile_data else {contract.ENV_PROFILE_DATA: "false"}
 
     def _command(self, source: CodeSource | None) -> tuple[str, ...]:
         if self.script is None:

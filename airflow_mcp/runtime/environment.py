@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import DatasetPin, DriftRequest, EvaluationRequest, parse_document
+from airflow_mcp.core.drift import DriftRequest
+from airflow_mcp.core.evidence import DatasetPin, EvaluationRequest, parse_document
 from airflow_mcp.core.model_copy import CopyRequest
 from airflow_mcp.core.replay import ReplayRequest
 from airflow_mcp.core.replicas import ENV_RANK, ENV_WORLD_SIZE
@@ -28,6 +29,8 @@ class TrainingEnvironment:
     """Pinned dataset; None when the pipeline gives none."""
     rank: int = 0
     """Number of this replica where several train together; rank 0 concludes the run."""
+    profiles_data: bool = True
+    """Whether the dataset is profiled before the script starts."""
 
 
 def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment:
@@ -48,7 +51,10 @@ def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment
     config = environ.get(contract.ENV_CONFIG_PATH)
     if config and not Path(config).is_file():
         raise InvalidArgumentError(f"{contract.ENV_CONFIG_PATH}={config!r} is not a file. The script was not started.")
-    return TrainingEnvironment(run_id, Path(config) if config else None, _dataset_pin(environ), _rank(environ))
+    is_profiled = environ.get(contract.ENV_PROFILE_DATA, "true") != "false"
+    return TrainingEnvironment(
+        run_id, Path(config) if config else None, _dataset_pin(environ), _rank(environ), is_profiled
+    )
 
 
 def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _RequestT:

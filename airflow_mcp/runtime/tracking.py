@@ -135,6 +135,20 @@ class RunLog:
         return [*linked, *unlinked]
 
 
+def read_run_artifact(run_id: str, path: str) -> bytes:
+    """Read an artifact of any run.
+
+    :param run_id: the run.
+    :param path: path relative to the run's artifact root.
+    :raises MlflowNotFoundError: when run or artifact does not exist.
+    :raises MlflowError: when the server does not answer.
+    """
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
+    with TemporaryDirectory(prefix="airflow-mcp-") as folder, mlflow_errors(f"read {path} of run {run_id}"):
+        return Path(MlflowClient().download_artifacts(run_id, path, folder)).read_bytes()
+
+
 @contextlib.contextmanager
 def mlflow_errors(doing: str) -> Iterator[None]:
     """Turn what MLflow raises into this package's errors, without credentials.

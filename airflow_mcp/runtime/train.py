@@ -13,7 +13,9 @@ from types import FrameType
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.dataset import public_uri
-from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, ResultMissingError
+from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.profile import write_profile
+from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError, ResultMissingError
 from airflow_mcp.runtime.datasets import verified_file
 from airflow_mcp.runtime.environment import TrainingEnvironment, read_training_environment
 from airflow_mcp.runtime.tracking import RunLog, library_versions
@@ -48,7 +50,7 @@ def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) ->
         return _train_along(script, arguments, environ, settings)
     run = RunLog(settings.run_id)
     run.require_active()
-    run.set_tags({**_verified_data_tags(settings), **_version_tags()})
+    run.set_tags({**_verified_data_tags(settings, run if settings.profiles_data else None), **_version_tags()})
     code, stopped_by = _run_script(script, arguments, {**environ, **_run_variables(settings)})
     if code != 0 or stopped_by:
         _end_unsuccessful(run, "KILLED" if stopped_by else "FAILED")
@@ -67,13 +69,30 @@ def _train_along(
     return code or (128 + stopped_by if stopped_by else 0)
 
 
-def _verified_data_tags(settings: TrainingEnvironment) -> dict[str, str]:
+def _verified_data_tags(settings: TrainingEnvironment, profiled: RunLog | None = None) -> dict[str, str]:
+    """Verify the pinned data, and store its profile in a run."""
     if settings.dataset is None:
         _log.info("no dataset is pinned")
         return {}
-    with verified_file(settings.dataset) as (_, used):
+    with verified_file(settings.dataset) as (path, used):
         _log.info("dataset %s: %s", public_uri(used.uri), used.hash)
-    return {} if settings.dataset.hash else {contract.TAG_DATA_HASH: used.hash}
+        tags = {} if settings.dataset.hash else {contract.TAG_DATA_HASH: used.hash}
+        return tags if profiled is None else {**tags, **_profile(profiled, path, used)}
+
+
+def _profile(run: RunLog, path: Path, used: DatasetPin) -> dict[str, str]:
+    """Store the profile of the data, against which later data are compared. Data that has none is no error."""
+    from airflow_mcp.runtime.profiling import profile_dataset  # noqa: PLC0415  (imports pyarrow and numpy)
+
+    try:
+        profile = profile_dataset([DatasetPin(uri=str(path))])
+    except RefusedError as error:
+        _log.info("no profile of the dataset is kept: %s", error)
+        return {}
+    kept = profile.model_copy(update={"sources": (used,)})
+    run.log_text(write_profile(kept), contract.ARTIFACT_PROFILE)
+    _log.info("profile of %d rows and %d columns: %s", profile.rows, len(profile.columns), contract.ARTIFACT_PROFILE)
+    return {contract.TAG_DATA_PROFILE: contract.ARTIFACT_PROFILE}
 
 
 def _version_tags() -> dict[str, str]:

@@ -1,15 +1,19 @@
-"""An event for each drift check that found drift."""
+"""Watch drift checks in MLflow: an event for each that found drift, or one answer for a sensor."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_mcp import settings
 from airflow_mcp.core import contract
+from airflow_mcp.core.drift_goal import DriftGoal
+from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.watch import Sighting
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.mlflow_api import filter_value
+from airflow_mcp.triggers.goal import GoalTrigger
 from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 
 
@@ -54,29 +58,65 @@ class DriftVerdictTrigger(WatchTrigger):
     async def look(self) -> Sighting | None:
         """Ask MLflow for the newest check that found drift."""
         hook = MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
-        experiment = await hook.get_experiment_by_name.aio(self.experiment)
-        if experiment is None:
-            return None
-        tags = {
-            contract.TAG_KIND: contract.KIND_DRIFT_CHECK,
-            contract.TAG_MODEL_NAME: self.model_name,
-            contract.TAG_DRIFT_VERDICT: "drifted",
-        }
-        where = " and ".join(f"tags.`{name}` = {filter_value(text)}" for name, text in tags.items())
-        runs = await hook.search_runs.aio(
-            [experiment.experiment_id],
-            f"attributes.status = 'FINISHED' and {where}",
-            ("attributes.end_time DESC",),
-            1,
-        )
-        if not runs:
+        run = await newest_check(hook, self.model_name, self.experiment, {contract.TAG_DRIFT_VERDICT: "drifted"})
+        if run is None:
             return None
         payload = {
             "kind": "drift",
             "model_name": self.model_name,
             "experiment": self.experiment,
-            "run_id": runs[0].run_id,
-            "data_uri": runs[0].tags.get(contract.TAG_DATA_URI, ""),
-            "data_version": runs[0].tags.get(contract.TAG_DATA_VERSION, ""),
+            "run_id": run.run_id,
+            "data_uri": run.tags.get(contract.TAG_DATA_URI, ""),
+            "data_version": run.tags.get(contract.TAG_DATA_VERSION, ""),
         }
-        return Sighting(runs[0].run_id, payload, once=runs[0].run_id)
+        return Sighting(run.run_id, payload, once=run.run_id)
+
+
+class DriftGoalTrigger(GoalTrigger):
+    """Wait for the verdict of the newest drift check, for its sensor.
+
+    :param goal: what is waited for, as :class:`~airflow_mcp.core.drift_goal.DriftGoal` takes it.
+    :param mlflow_conn_id: connection to MLflow.
+    :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
+    """
+
+    def __init__(
+        self, *, goal: Mapping[str, Any], mlflow_conn_id: str, poll_seconds: float = DEFAULT_POLL_SECONDS
+    ) -> None:
+        super().__init__(poll_seconds=poll_seconds)
+        self.goal, self.mlflow_conn_id = DriftGoal.from_json(goal), mlflow_conn_id
+
+    @property
+    def subject(self) -> str:
+        """What is waited for, in words."""
+        return self.goal.describe()
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of the constructor."""
+        return {"goal": self.goal.to_json(), "mlflow_conn_id": self.mlflow_conn_id}
+
+    async def find(self) -> dict[str, Any] | None:
+        """Ask MLflow once; a new hook each time, because the connection may have been mended."""
+        goal = self.goal
+        run = await newest_check(MlflowHook(self.mlflow_conn_id), goal.model_name, goal.experiment, goal.tags)
+        return None if run is None or not goal.is_met_by(run) else goal.found(run)
+
+
+async def newest_check(hook: MlflowHook, model_name: str, experiment: str, tags: Mapping[str, str]) -> Run | None:
+    """Find the newest finished drift check of a model.
+
+    :param hook: the MLflow connection.
+    :param model_name: registered model that the checked data belongs to.
+    :param experiment: experiment of the checks.
+    :param tags: further tags that it must have.
+    :return: its run; None when there is none, or no such experiment (yet).
+    """
+    found = await hook.get_experiment_by_name.aio(experiment)
+    if found is None:
+        return None
+    wanted = {contract.TAG_KIND: contract.KIND_DRIFT_CHECK, contract.TAG_MODEL_NAME: model_name, **tags}
+    where = " and ".join(f"tags.`{name}` = {filter_value(text)}" for name, text in wanted.items())
+    runs = await hook.search_runs.aio(
+        [found.experiment_id], f"attributes.status = 'FINISHED' and {where}", ("attributes.end_time DESC",), 1
+    )
+    return runs[0] if runs else None

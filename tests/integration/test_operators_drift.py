@@ -1,15 +1,19 @@
-"""DriftCheckOperator against a real MLflow server, with Evidently in a real process."""
+"""DriftCheckOperator against a real MLflow server, with the step in a real process."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+from airflow.sdk._shared.observability.metrics import stats
+from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.drift import DriftSummary, read_drift_summary
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.operators.drift import DriftCheckOperator
+from airflow_mcp.operators.registry import RegisterModelOperator
+from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.workloads.local import LocalBackend
 from tests.mlflow_world import World
 from tests.task_harness import TaskOutcome
@@ -27,7 +31,7 @@ def write(world: World, name: str, *, rows: int = 120, shift: float = 0.0) -> di
 
 
 def crown(world: World, tags: dict[str, str]) -> None:
-    """Make a version the champion that records the data it was trained on."""
+    """Make a version the champion that has these tags."""
     world.hook.create_registered_model(world.model_name)
     run, model_id = world.judged_model()
     version = world.hook.create_model_version(
@@ -45,6 +49,10 @@ def check(world: World, **options: Any) -> TaskOutcome:
         **options,
     }
     return world.run(DriftCheckOperator, **given)
+
+
+def summary_of(world: World, run: Any) -> DriftSummary:
+    return read_drift_summary(world.artifact(run, contract.ARTIFACT_DRIFT_SUMMARY), "summary")
 
 
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +79,7 @@ def test_drift_from_what_the_champion_was_trained_on_is_found_and_a_retry_compar
         "reason": outcome.result["reason"],
         "drift_share": 0.5,
         "drifted_columns": ["x1"],
+        "findings": outcome.result["findings"],
         "run_id": run.run_id,
         "report": contract.ARTIFACT_DRIFT_REPORT_HTML,
     }
@@ -78,7 +87,9 @@ def test_drift_from_what_the_champion_was_trained_on_is_found_and_a_retry_compar
     assert run.tags[contract.TAG_DRIFT_VERDICT] == "drifted"
     assert (run.tags[contract.TAG_DATA_HASH], run.tags[contract.TAG_MODEL_NAME]) == (current["hash"], world.model_name)
     assert b"<html" in world.artifact(run, contract.ARTIFACT_DRIFT_REPORT_HTML)[:5000].lower()
-    assert json.loads(world.artifact(run, contract.ARTIFACT_DRIFT_SUMMARY))["reference"]["uri"] == reference["uri"]
+    result = summary_of(world, run).result
+    assert [pin.uri for pin in result.reference] == [reference["uri"]]
+    assert not result.reference_is_profile
 
     no_process(monkeypatch)
     again = check(world, current=current, try_number=2)
@@ -107,7 +118,8 @@ def test_too_few_rows_are_inconclusive_which_fails_but_keeps_the_report(
     assert f"Its report is in MLflow run {run.run_id}" in message
     assert outcome.xcom["verdict"] == "inconclusive"
     assert outcome.xcom["return_value"]["run_id"] == run.run_id
-    assert json.loads(world.artifact(run, contract.ARTIFACT_DRIFT_SUMMARY))["verdict"] == "inconclusive"
+    assert summary_of(world, run).result.verdict == "inconclusive"
+    assert b"inconclusive" in world.artifact(run, contract.ARTIFACT_DRIFT_REPORT_HTML)
 
     no_process(monkeypatch)
     goes_on = check(world, **pins, on_inconclusive="continue", try_number=2)
@@ -151,6 +163,116 @@ def test_without_a_champion_there_is_nothing_to_compare_with(world: World) -> No
     assert outcome.state == "failed"
     assert f"reference is 'champion', but {world.model_name!r} has no champion" in str(outcome.error)
     assert world.runs() == []
+
+
+TRAIN_ON_DATA = """
+import os, pandas as pd
+frame = pd.read_csv(os.environ["AIRFLOW_MCP_DATA_PATH"])
+import mlflow
+class Zero(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return [0] * len(model_input)
+with mlflow.start_run():
+    mlflow.pyfunc.log_model(name="model", python_model=Zero(), input_example=frame[["x1", "x2"]].head(2))
+"""
+
+
+def train(world: World, pin: dict[str, str], **options: Any) -> TaskOutcome:
+    script = world.folder / "train_model.py"
+    script.write_text(TRAIN_ON_DATA)
+    given = {"experiment": world.experiment, "model_name": world.model_name, "script": str(script), "dataset": pin}
+    return world.run(TrainModelOperator, **{**given, **options})
+
+
+def test_the_champion_is_compared_by_the_profile_that_its_training_stored_also_when_the_data_is_gone(
+    world: World,
+) -> None:
+    reference, current = write(world, "train.csv"), write(world, "recent.csv", shift=9)
+    trained = train(world, reference)
+    assert trained.state == "success", trained.error
+    registered = world.run(
+        RegisterModelOperator, model_name=world.model_name, source=trained.result["model_uri"], require_gate=False
+    )
+    world.hook.set_alias(world.model_name, "champion", registered.result["version"])
+    (world.folder / "train.csv").unlink()
+    version = world.hook.get_model_version(world.model_name, registered.result["version"])
+    assert version.tags[contract.TAG_DATA_PROFILE] == contract.ARTIFACT_PROFILE
+
+    outcome = check(world, current=current)
+    assert outcome.state == "success", outcome.error
+    assert (outcome.result["verdict"], outcome.result["drifted_columns"]) == ("drifted", ["x1"])
+    summary = summary_of(world, outcome.result["run_id"])
+    assert summary.reference_profiles == (f"runs:/{trained.result['run_id']}/{contract.ARTIFACT_PROFILE}",)
+    assert summary.result.reference_is_profile
+    assert [pin.hash for pin in summary.result.reference] == [reference["hash"]]
+    exact = check(world, current=current, mode="exact")
+    assert exact.state == "failed", "exact scores need the training data, which is gone"
+    refused = check(world, current=current, reference={"profile": summary.reference_profiles[0]}, mode="exact")
+    assert "need the rows of both datasets, but reference is a profile" in str(refused.error)
+
+
+def test_a_training_that_opts_out_stores_no_profile(world: World) -> None:
+    trained = train(world, write(world, "train.csv"), profile_data=False)
+    assert trained.state == "success", trained.error
+    (run,) = world.runs("FINISHED")
+    assert contract.TAG_DATA_PROFILE not in run.tags
+
+
+def test_an_hour_and_the_next_are_checked_as_one_window(world: World) -> None:
+    hours = [write(world, f"hour-{hour}.csv", rows=60) for hour in range(2)]
+    outcome = check(world, current=hours, reference=write(world, "train.csv"), on_inconclusive="continue")
+    assert outcome.state == "success", outcome.error
+    assert summary_of(world, outcome.result["run_id"]).result.current_rows == 120
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], [{"profile": "a"}, {"uri": "/a.csv", "version": "1"}], {"profile": "a", "version": "1"}, "newest"]
+)
+def test_what_names_no_data_is_refused(world: World, wrong: Any) -> None:
+    outcome = check(world, current=wrong, reference=write(world, "train.csv"))
+    assert outcome.state == "failed"
+    assert "current is " in str(outcome.error)
+    assert world.runs() == []
+
+
+class Backend(NoStatsLogger):
+    """Where Airflow's metrics end up, in place of StatsD or OpenTelemetry."""
+
+    def __init__(self) -> None:
+        self.gauges: list[tuple[str, float, Any]] = []
+        self.counts: list[tuple[str, Any]] = []
+
+    def gauge(self, stat: str, value: float, *args: Any, tags: Any = None, **options: Any) -> None:  # type: ignore[override]
+        self.gauges.append((stat, value, tags))
+
+    def incr(self, stat: str, *args: Any, tags: Any = None, **options: Any) -> None:  # type: ignore[override]
+        self.counts.append((stat, tags))
+
+
+def test_the_numbers_of_a_check_are_metrics_of_airflow_once_with_tags_and_by_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Backend()
+    monkeypatch.setattr(stats, "_factory", lambda: backend)
+    monkeypatch.setattr(stats, "_backend", backend)
+    monkeypatch.setattr(stats, "_export_legacy_names", False)
+    pins = {"current": write(world, "recent.csv", shift=9), "reference": write(world, "train.csv")}
+    assert check(world, **pins).state == "success"
+    assert check(world, **pins, try_number=2).state == "success", "a retry finds the check and counts it no second time"
+    ours = [item for item in backend.gauges if item[0].startswith("airflow_mcp.drift.")]
+    assert ("airflow_mcp.drift.drift_share", 0.5, {"model_name": world.model_name}) in ours
+    assert (f"airflow_mcp.drift.drifted_columns.{world.model_name}", 1.0, None) in ours
+    assert {name.split(".")[2] for name, _, _ in ours} == {
+        "drift_share",
+        "drifted_columns",
+        "current_rows",
+        "findings",
+        "drifted",
+    }
+    assert [count for count in backend.counts if count[0].startswith("airflow_mcp.")] == [
+        ("airflow_mcp.drift.checks", {"model_name": world.model_name, "verdict": "drifted"}),
+        (f"airflow_mcp.drift.checks.{world.model_name}.drifted", None),
+    ]
 
 
 @pytest.mark.parametrize("tag", [contract.TAG_DATA_URI, contract.TAG_DATA_HASH])

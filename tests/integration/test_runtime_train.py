@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.profile import read_profile
 from airflow_mcp.runtime.datasets import verified_file
 from demo.services import MlflowServer
 
@@ -64,7 +65,7 @@ class Training:
     """One run on the server and the environment to train into it."""
 
     def __init__(self, server: MlflowServer, folder: Path) -> None:
-        self.client = MlflowClient(server.url)
+        self.server, self.client = server, MlflowClient(server.url)
         self.run_id = self.client.create_run("0").info.run_id
         self.folder = folder
         self.data = folder / "data.csv"
@@ -253,6 +254,29 @@ def test_a_script_that_logs_no_model_is_an_error(training: Training) -> None:
     assert f"error: The script ended well but logged no model to run {training.run_id}" in done.stderr
     assert "Traceback" not in done.stderr
     assert training.run.info.status == "RUNNING"
+
+
+def test_the_profile_of_the_data_is_kept_before_the_script_runs_unless_it_is_not_wanted(training: Training) -> None:
+    done = training.start("raise SystemExit(3)")
+    assert done.returncode == 3
+    tags = training.run.data.tags
+    assert tags["airflow_mcp.data_profile"] == "profile/profile.json"
+    stored = training.client.download_artifacts(training.run_id, "profile/profile.json", str(training.folder))
+    profile = read_profile(Path(stored).read_bytes(), "profile")
+    assert (profile.rows, [column.name for column in profile.columns]) == (70, ["x1", "x2", "y"])
+    assert profile.sources[0].hash == tags["airflow_mcp.data_hash"]
+    other = Training(training.server, training.folder)
+    other.start("raise SystemExit(3)", AIRFLOW_MCP_PROFILE_DATA="false")
+    assert "airflow_mcp.data_profile" not in other.run.data.tags
+
+
+def test_data_that_has_no_profile_does_not_stop_a_training(training: Training) -> None:
+    picture = training.folder / "data.png"
+    picture.write_bytes(b"\x89PNG")
+    done = training.start("print('started')", AIRFLOW_MCP_DATA_PATH=str(picture))
+    assert "started" in done.stdout
+    assert "no profile of the dataset is kept: " in done.stderr + done.stdout
+    assert "airflow_mcp.data_profile" not in training.run.data.tags
 
 
 def test_changed_data_stops_before_the_script_starts(training: Training) -> None:

@@ -19,12 +19,9 @@ from airflow_mcp.core.diagnostics import (
     PercentileInterval,
 )
 from airflow_mcp.core.evidence import (
-    ColumnDrift,
     Comparison,
     ComparisonRequest,
     DatasetPin,
-    DriftRequest,
-    DriftSummary,
     EvaluationEvidence,
     EvaluationRequest,
     MetricInterval,
@@ -115,36 +112,6 @@ DOCUMENTS: list[Any] = [
         created_at="2026-11-21T02:00:00+00:00",
         environment={"python": "3.11"},
     ),
-    DriftRequest(
-        identity="i",
-        run_id="r",
-        reference=PIN,
-        current=PIN,
-        columns=("a",),
-        numerical_method="ks",
-        numerical_threshold=0.05,
-        categorical_method="psi",
-        categorical_threshold=0.1,
-        drift_share=0.5,
-        min_rows=100,
-    ),
-    DriftSummary(
-        identity="i",
-        run_id="r",
-        verdict="inconclusive",
-        reason="too few rows",
-        reference=PIN,
-        current=PIN,
-        reference_rows=500,
-        current_rows=3,
-        columns=(
-            ColumnDrift(column="a", type="numerical", method="ks", threshold=0.05, score=None, drifted=None, note="n"),
-        ),
-        drifted_columns_count=0,
-        drift_share=None,
-        drift_share_threshold=0.5,
-        created_at="2026-11-21T02:00:00+00:00",
-    ),
 ]
 
 
@@ -173,7 +140,6 @@ def test_a_document_cannot_be_changed(document: Any) -> None:
 
 def test_results_name_their_schema() -> None:
     assert plain(DOCUMENTS[2])["schema"] == evidence.EVIDENCE_SCHEMA == "airflow_mcp/evaluation/4"
-    assert plain(DOCUMENTS[4])["schema"] == evidence.DRIFT_SCHEMA == "airflow_mcp/drift/1"
 
 
 def changed(document: BaseModel, **changes: Any) -> str:
@@ -211,10 +177,6 @@ def test_an_unknown_key_is_refused(document: Any) -> None:
         (DOCUMENTS[1], {"latency_calls": 0}, "latency_calls"),
         (DOCUMENTS[1], {"latency_warmup": -1}, "latency_warmup"),
         (DOCUMENTS[1], {"slices": "region"}, "slices"),
-        (DOCUMENTS[3], {"drift_share": 0}, "drift_share"),
-        (DOCUMENTS[3], {"drift_share": 1.01}, "drift_share"),
-        (DOCUMENTS[3], {"min_rows": 0}, "min_rows"),
-        (DOCUMENTS[4], {"verdict": "maybe"}, "verdict"),
         (DOCUMENTS[0], {"uri": ""}, "uri: String should have at least 1 character"),
     ],
 )

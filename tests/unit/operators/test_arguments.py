@@ -72,9 +72,22 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (ReplayModelOperator, {**REPLAY, "examples": 101}, "examples: Input should be less than or equal to 100"),
     (EvaluationGateOperator, {**GATE, "on_failed": "stop"}, "on_failed is 'stop'; allowed: fail, skip"),
     (DriftCheckOperator, {**DRIFT, "on_inconclusive": "skip"}, "on_inconclusive is 'skip'; allowed: fail, continue"),
-    (DriftCheckOperator, {**DRIFT, "numerical_method": "magic"}, "numerical_method is 'magic'; allowed: "),
-    (DriftCheckOperator, {**DRIFT, "drift_share": 0}, "drift_share is 0; allowed: above 0 and at most 1"),
-    (DriftCheckOperator, {**DRIFT, "min_rows": 0}, "min_rows is 0; allowed: 1 or more"),
+    (
+        DriftCheckOperator,
+        {**DRIFT, "numerical_method": "magic"},
+        "numerical_method is 'magic'; allowed: auto, wasserstein",
+    ),
+    (DriftCheckOperator, {**DRIFT, "drift_share": 0}, "drift_share is 0: Input should be greater than 0"),
+    (DriftCheckOperator, {**DRIFT, "mode": "fast"}, "mode is 'fast': Input should be 'profile' or 'exact'"),
+    (DriftCheckOperator, {**DRIFT, "policy": {"colums": "a"}}, "colums is 'a': Extra inputs are not permitted"),
+    (DriftCheckOperator, {**DRIFT, "policy": {"min_rows": 3}}, "policy names min_rows, which are arguments of their"),
+    (DriftCheckOperator, {**DRIFT, "evidently_rows": -1}, "evidently_rows is -1; allowed: a number from 0 to 1000000"),
+    (
+        DriftCheckOperator,
+        {**DRIFT, "numerical_method": "auto", "numerical_threshold": 0.2},
+        "numerical_method is 'auto' and has a threshold",
+    ),
+    (DriftCheckOperator, {**DRIFT, "min_rows": 0}, "min_rows is 0: Input should be greater than or equal to 1"),
 ]
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mcp.core.evidence import DatasetPin, DriftRequest, EvaluationRequest
+from airflow_mcp.core.drift import DriftRequest
+from airflow_mcp.core.evidence import DatasetPin, EvaluationRequest
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.runtime.environment import read_request, read_training_environment
 
@@ -38,6 +39,11 @@ def test_the_whole_contract_is_read(tmp_path: Path) -> None:
     )
     assert settings.config_path == config
     assert settings.dataset == DatasetPin(uri="data.csv", version="v3", hash="sha256:" + "0" * 64)
+    assert settings.profiles_data
+
+
+def test_that_data_is_not_to_be_profiled_is_read() -> None:
+    assert not read_training_environment({**MINIMUM, "AIRFLOW_MCP_PROFILE_DATA": "false"}).profiles_data
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from airflow.sdk import DAG, BaseSensorOperator
 
 import airflow_mcp.sensors
 from airflow_mcp.operators.base import ModelControlOperator
-from airflow_mcp.sensors import dataset, registry, waiting
+from airflow_mcp.sensors import dataset, drift, registry, waiting
 from tests.unit.test_docs import parameters, wrong_parameters
 
 PAGE = (Path(__file__).parents[3] / "docs" / "sensors.md").read_text(encoding="utf-8")
 SENSORS: dict[type[ModelControlOperator], dict[str, Any]] = {
     registry.ModelAliasSensor: {"model_name": "fraud", "version": "3"},
     registry.ModelVersionSensor: {"model_name": "fraud", "version": "3"},
+    drift.DriftSensor: {"model_name": "fraud", "experiment": "fraud-drift"},
     dataset.DatasetVersionSensor: {"root": "/data"},
 }
 

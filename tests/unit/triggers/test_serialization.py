@@ -15,9 +15,10 @@ from airflow.sdk.serde import deserialize, serialize
 from airflow.triggers.base import BaseTrigger
 
 import airflow_mcp.triggers
+from airflow_mcp.core.drift_goal import DriftGoal
 from airflow_mcp.core.model_goal import ModelGoal
 from airflow_mcp.triggers.data import DatasetGoalTrigger, DatasetVersionTrigger
-from airflow_mcp.triggers.drift import DriftVerdictTrigger
+from airflow_mcp.triggers.drift import DriftGoalTrigger, DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
 from airflow_mcp.triggers.model import ModelGoalTrigger
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
@@ -56,6 +57,11 @@ TRIGGERS = [
     ),
     ModelGoalTrigger(
         goal=ModelGoal("fraud", alias="champion", other_than="3", tags={"a": "b"}).to_json(),
+        mlflow_conn_id="mlflow_default",
+        poll_seconds=5,
+    ),
+    DriftGoalTrigger(
+        goal=DriftGoal("fraud", "fraud-drift", since="2026-11-21T02:00:00+00:00").to_json(),
         mlflow_conn_id="mlflow_default",
         poll_seconds=5,
     ),
