@@ -45,8 +45,6 @@ class DvcHook:
     :param verify: whether the remote must hold the content. Without it nothing is asked of the remote.
     """
 
-    kind = "dvc"
-
     def __init__(self, remote: GitRemote, dvc_remote: str = "", *, verify: bool = True) -> None:
         self.remote, self.dvc_remote, self.verify = remote, dvc_remote, verify
 

@@ -27,8 +27,6 @@ class LfsHook:
     :param verify: whether the LFS store must hold the content. Without it nothing is asked of the store.
     """
 
-    kind = "lfs"
-
     def __init__(self, remote: GitRemote, *, verify: bool = True) -> None:
         self.remote, self.verify = remote, verify
 

@@ -31,6 +31,8 @@ class TrainingEnvironment:
     """Number of this replica where several train together; rank 0 concludes the run."""
     profiles_data: bool = True
     """Whether the dataset is profiled before the script starts."""
+    data_source: str = ""
+    """Address that the dataset was fetched from; empty when it was not fetched."""
 
 
 def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment:
@@ -53,7 +55,12 @@ def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment
         raise InvalidArgumentError(f"{contract.ENV_CONFIG_PATH}={config!r} is not a file. The script was not started.")
     is_profiled = environ.get(contract.ENV_PROFILE_DATA, "true") != "false"
     return TrainingEnvironment(
-        run_id, Path(config) if config else None, _dataset_pin(environ), _rank(environ), is_profiled
+        run_id,
+        Path(config) if config else None,
+        _dataset_pin(environ),
+        _rank(environ),
+        is_profiled,
+        environ.get(contract.ENV_DATA_SOURCE, ""),
     )
 
 

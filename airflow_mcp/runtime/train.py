@@ -77,7 +77,11 @@ def _verified_data_tags(settings: TrainingEnvironment, profiled: RunLog | None =
     with verified_file(settings.dataset) as (path, used):
         _log.info("dataset %s: %s", public_uri(used.uri), used.hash)
         tags = {} if settings.dataset.hash else {contract.TAG_DATA_HASH: used.hash}
-        return tags if profiled is None else {**tags, **_profile(profiled, path, used)}
+        if profiled is None:
+            return tags
+        # The address by which later readers know the data, not the place to which it was fetched.
+        known = used.model_copy(update={"uri": settings.data_source or used.uri})
+        return {**tags, **_profile(profiled, path, known)}
 
 
 def _profile(run: RunLog, path: Path, used: DatasetPin) -> dict[str, str]:

@@ -40,6 +40,9 @@ def test_the_whole_contract_is_read(tmp_path: Path) -> None:
     assert settings.config_path == config
     assert settings.dataset == DatasetPin(uri="data.csv", version="v3", hash="sha256:" + "0" * 64)
     assert settings.profiles_data
+    assert settings.data_source == ""
+    fetched = {**MINIMUM, "AIRFLOW_MCP_DATA_SOURCE": "lfs+https://h/x#path=a.csv"}
+    assert read_training_environment(fetched).data_source == "lfs+https://h/x#path=a.csv"
 
 
 def test_that_data_is_not_to_be_profiled_is_read() -> None:
