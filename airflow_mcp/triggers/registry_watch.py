@@ -112,6 +112,8 @@ class RegistryWatch:
             self._interests.discard(interest)
             if not self._interests and self._task is not None:
                 self._task.cancel()
+                for asked in self._last.asked.values() if isinstance(self._last, Look) else ():
+                    asked.cancel()
                 self._task = self._last = None
 
     @contextmanager
