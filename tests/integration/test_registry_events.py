@@ -182,7 +182,7 @@ async def test_a_triggerer_that_dies_at_any_point_loses_nothing_and_repeats_only
             assert len(stored) == len(by_key), "who does not die repeats nothing"
             break
         deaths += 1
-    assert deaths >= 8
+    assert deaths >= 6, "searching, reading what is remembered, looking again, storing, confirming, writing"
     assert repeated > 0, "dying between storing and writing was tried"
 
 
