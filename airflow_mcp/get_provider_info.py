@@ -13,6 +13,7 @@ _SUBJECTS = (
     "select",
     "gate",
     "gate_approval",
+    "load_check",
     "registry",
     "stages",
     "copy",

@@ -14,6 +14,7 @@ from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
 
 MODEL = "breast_cancer_production"
@@ -75,12 +76,18 @@ with DAG(
         model_name=MODEL,
         thresholds=["accuracy >= 0.92", "latency_ms <= 150"],
     )
+    load_check = CheckModelOperator(
+        task_id="load_check",
+        model_name=MODEL,
+        version=copy.output["version"],
+        workload_timeout=timedelta(minutes=15),
+    )
     promote = PromoteModelOperator(
         task_id="promote",
         model_name=MODEL,
-        version=copy.output["version"],
+        version=load_check.output["version"],
         expected_champion=gate.output["champion_version"],
         reason="{{ params.reason or '' }}",
     )
 
-    [pin_data, copy] >> evaluate >> gate >> promote
+    [pin_data, copy] >> evaluate >> gate >> load_check >> promote

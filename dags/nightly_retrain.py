@@ -1,4 +1,4 @@
-"""Every night: train on the newest data, judge against the champion, register and promote only what is better.
+"""Every night: train on the newest data, judge against the champion, promote only what is better and loads.
 
 Press "Trigger" for a run by hand; the form explains each field.
 """
@@ -13,6 +13,7 @@ from airflow.sdk import DAG, Param
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -110,11 +111,20 @@ with DAG(
         plan_only="{{ params.dry_run }}",
     )
     # [END howto_register_model]
+    # [START howto_check_model]
+    load_check = CheckModelOperator(
+        task_id="load_check",
+        model_name=MODEL,
+        version=register.output["version"],
+        workload_resources={"cpu": "1", "memory": "2Gi"},
+        workload_timeout=timedelta(minutes=15),
+    )
+    # [END howto_check_model]
     # [START howto_promote_model]
     promote = PromoteModelOperator(
         task_id="promote",
         model_name=MODEL,
-        version=register.output["version"],
+        version=load_check.output["version"],
         expected_champion=gate.output["champion_version"],
         reason="{{ params.reason or '' }}",
     )
@@ -127,4 +137,4 @@ with DAG(
     )
     # [END howto_retrain_outcome]
 
-    pin_data >> train >> evaluate >> gate >> register >> promote >> outcome
+    pin_data >> train >> evaluate >> gate >> register >> load_check >> promote >> outcome

@@ -7,6 +7,7 @@ import json
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from airflow_mcp.core.evidence import (
     ModelUnderTest,
     dump_document,
 )
+from airflow_mcp.core.load_check import LoadCheck, LoadVerdict
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -144,10 +146,13 @@ class World:
         model_id = self.logged_model(run)
         return self.hook.get_run(run.run_id), model_id
 
-    def versions(self, count: int, verdict: str | None = "passed") -> list[ModelVersion]:
-        """Register versions of this test's model that the gate has judged."""
+    def versions(
+        self, count: int, verdict: str | None = "passed", check: LoadVerdict | None = "passed"
+    ) -> list[ModelVersion]:
+        """Register versions of this test's model that the gate has judged, and that have been loaded just now."""
         self.hook.create_registered_model(self.model_name)
         gate = {contract.TAG_GATE_VERDICT: verdict} if verdict else {}
+        gate |= load_check_tags(check) if check else {}
         made = []
         for _ in range(count):
             run, model_id = self.judged_model(verdict)
@@ -235,6 +240,13 @@ class World:
             return response.data
 
         return self.hook.perform(operation())
+
+
+def load_check_tags(
+    verdict: LoadVerdict, at: datetime | None = None, reason: str = "so it was found"
+) -> dict[str, str]:
+    """Give the tags of a version that a load check has left, now or at another time."""
+    return LoadCheck(verdict, reason, (at or datetime.now(UTC)).isoformat(), "a-run").to_tags()
 
 
 class Killed(BaseException):

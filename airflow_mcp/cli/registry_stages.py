@@ -48,6 +48,7 @@ def add_actions(actions: Any) -> None:
     set_stage.add_argument("--archive-existing", action="store_true", help="archive the others of that stage")
     set_stage.add_argument("--expected-champion", default="", metavar="VERSION", help="for Production; or 'none'")
     set_stage.add_argument("--no-gate", action="store_true", help="for Production: without a passed gate verdict")
+    set_stage.add_argument("--no-load-check", action="store_true", help="for Production: though it was never loaded")
     set_stage.add_argument("--reason", default="", help="recorded with the move")
     migration = _add(actions, "migrate-stages", _migrate, "from MLflow's stages to aliases; a dry run unless --apply")
     migration.add_argument("model_names", nargs="*", metavar="NAME", help="registered models")
@@ -125,7 +126,9 @@ def _set_stage(parsed: argparse.Namespace) -> int:
         if stage == "Production":
             expected = _expected_champion(parsed.expected_champion)
             require_one_production(version, expected, archive_existing=parsed.archive_existing)
-            promotion = Promotion(_order("promote", parsed), name, version, expected, not parsed.no_gate)
+            promotion = Promotion(
+                _order("promote", parsed), name, version, expected, not parsed.no_gate, not parsed.no_load_check
+            )
             is_done = promote(mlflow, promotion, log=_log).is_done
         else:
             wanted = StageTransition(_order("transition", parsed), name, version, stage, parsed.archive_existing)

@@ -13,7 +13,14 @@ from typing import Any
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.promotion import LastMove, read_history, read_last_move, unrecorded_move, valid_claims
+from airflow_mcp.core.promotion import (
+    NO_WAY_BACK,
+    LastMove,
+    read_history,
+    read_last_move,
+    unrecorded_move,
+    valid_claims,
+)
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -44,6 +51,7 @@ class Change:
             "reason": move.reason if move else None,
             "run_id": move.run_id if move else None,
             "gate_verdict": move.gate_verdict if move else None,
+            "load_check": move.load_check if move else None,
         }
 
 
@@ -177,7 +185,8 @@ def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, .
     if is_settled and last.action == "rollback":
         found.append((ALIAS_PREVIOUS_CHAMPION, None))
     elif is_settled and last.champion_before is not None:
-        found.append((ALIAS_PREVIOUS_CHAMPION, last.champion_before))
+        way_back = last.way_back or last.champion_before
+        found.append((ALIAS_PREVIOUS_CHAMPION, None if way_back == NO_WAY_BACK else way_back))
     return tuple(
         ForeignMove(alias, recorded, model.aliases.get(alias), last)
         for alias, recorded in found

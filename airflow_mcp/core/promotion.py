@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,9 +20,12 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
     TAG_STAGE_MOVE_PREFIX,
 )
+from airflow_mcp.core.load_check import age_limit_passed, read_load_check
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.verdicts import OPENING, Decision
-from airflow_mcp.exceptions import AliasConflictError, EvidenceError, GateRejectedError
+from airflow_mcp.exceptions import AliasConflictError, EvidenceError, GateRejectedError, ModelUnusableError
+
+NO_WAY_BACK = "none"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class AliasPlan:
     moves: tuple[AliasMove, ...]
     champion_before: str | None
     champion_after: str
+    way_back: str = ""
+    """Where ``previous_champion`` is left when that is not the champion before: a version, or ``none``."""
 
     @property
     def is_done(self) -> bool:
@@ -90,6 +95,20 @@ def plan_promotion(
     return AliasPlan((*keep, AliasMove(ALIAS_CHAMPION, version), *leave), champion, version)
 
 
+def without_way_back(plan: AliasPlan, aliases: Mapping[str, str]) -> AliasPlan:
+    """Change a plan whose champion before is unusable: that is no way back, ``previous_champion`` stays where it was.
+
+    :param plan: a plan that would point ``previous_champion`` at the champion before.
+    :param aliases: aliases of the registered model as they are now.
+    :return: the plan without that move; the alias is removed when it points at the next champion itself.
+    """
+    previous = aliases.get(ALIAS_PREVIOUS_CHAMPION)
+    leave = tuple(move for move in plan.moves if move.alias != ALIAS_PREVIOUS_CHAMPION)
+    if previous == plan.champion_after:
+        return replace(plan, moves=(AliasMove(ALIAS_PREVIOUS_CHAMPION, None), *leave), way_back=NO_WAY_BACK)
+    return replace(plan, moves=leave, way_back=previous or NO_WAY_BACK)
+
+
 def plan_rollback(
     aliases: Mapping[str, str], tags: Mapping[str, str], *, model_name: str, identity: str, to_version: str | None
 ) -> AliasPlan:
@@ -129,6 +148,58 @@ def plan_rollback(
 
 
 @dataclass(frozen=True)
+class LoadCheckRule:
+    """What a version must have shown before an alias may point at it.
+
+    A version that is known not to load never gets an alias; the rule says what is asked of one of which nothing bad is
+    known. ``champion`` is held to it, every other alias to :data:`NOTHING_ASKED`.
+    """
+
+    is_required: bool = True
+    """Whether the version must have passed a load check."""
+    max_age: timedelta | None = None
+    """How long ago it may have passed; None: at any time."""
+
+    def require(self, version: ModelVersion, now: datetime) -> None:
+        """Refuse a version that may not get the alias.
+
+        :param version: the version as it is now.
+        :param now: present time, with a time zone.
+        :raises EvidenceError: when it is not READY, or there is no recent passed check although one is required.
+        :raises ModelUnusableError: when its check failed.
+        """
+        what = f"version {version.version} of {version.name!r}"
+        require_ready(version)
+        check = read_load_check(version.tags)
+        if check is not None and check.is_unusable:
+            raise ModelUnusableError(f"{what} is unusable, its load check {check}; nothing was moved. {_CHECK_AGAIN}")
+        if not self.is_required:
+            return
+        if check is None:
+            raise EvidenceError(f"{what} has never passed a load check; nothing was moved. {_CHECK_FIRST}")
+        if check.verdict != "passed":
+            raise EvidenceError(f"{what} has not passed its load check ({check}); nothing was moved. {_CHECK_FIRST}")
+        if self.max_age is not None and age_limit_passed(check, now - self.max_age):
+            raise EvidenceError(
+                f"{what} passed its load check at {check.at or 'no known time'}, longer ago than {self.max_age}, so "
+                f"nobody knows whether it still loads; nothing was moved. {_CHECK_FIRST}"
+            )
+
+    def describe(self, version: ModelVersion | None) -> str:
+        """Say what was known of a version that got the alias, for the record of the move; None: nobody got it."""
+        if version is None:
+            return ""
+        check = read_load_check(version.tags)
+        known = f"{check.verdict} at {check.at}" if check else "never checked"
+        return known if self.is_required else f"not required; {known}"
+
+
+NOTHING_ASKED = LoadCheckRule(is_required=False)
+_CHECK_FIRST = "Run CheckModelOperator first; require_load_check=False goes without."
+_CHECK_AGAIN = "A later check that passes, by CheckModelOperator, makes it usable again."
+
+
+@dataclass(frozen=True)
 class LastMove:
     """A move of the champion alias, kept in tags of the registered model.
 
@@ -152,6 +223,10 @@ class LastMove:
     version is deleted."""
     gate_verdict: str = ""
     """The gate's verdict on that version."""
+    load_check: str = ""
+    """What was known of that version's load check; empty in records of before there were any."""
+    way_back: str = ""
+    """Where ``previous_champion`` was left when that is not the champion before: a version, or ``none``."""
 
     def to_tag(self) -> str:
         """Write it as the value of a tag."""
@@ -186,6 +261,7 @@ class MoveOrder:
             champion_before=plan.champion_before,
             champion_after=plan.champion_after,
             at=at.isoformat(),
+            way_back=plan.way_back,
             run_id=(version.tags.get(TAG_COPY_RUN) or version.run_id) if version else "",
             gate_verdict=version.tags.get(TAG_GATE_VERDICT, "") if version else "",
         )

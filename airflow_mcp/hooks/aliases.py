@@ -7,11 +7,27 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.contract import ALIAS_CHALLENGER, ALIAS_CHAMPION, TAG_LAST_MOVE, TAG_LAST_STAGE_MOVE
+from airflow_mcp.core.contract import (
+    ALIAS_CHALLENGER,
+    ALIAS_CHAMPION,
+    ALIAS_PREVIOUS_CHAMPION,
+    TAG_LAST_MOVE,
+    TAG_LAST_STAGE_MOVE,
+)
+from airflow_mcp.core.history import former_champions
+from airflow_mcp.core.load_check import why_unusable
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import AliasMove, AliasPlan, LastMove, next_number, unrecorded_move
+from airflow_mcp.core.promotion import (
+    NOTHING_ASKED,
+    AliasMove,
+    AliasPlan,
+    LoadCheckRule,
+    next_number,
+    unrecorded_move,
+    without_way_back,
+)
 from airflow_mcp.core.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
-from airflow_mcp.exceptions import FailedError, MlflowNotFoundError
+from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowNotFoundError
 from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow_api import filter_value
 
@@ -35,26 +51,53 @@ def champion_of(hook: MlflowOperations, model_name: str) -> ModelVersion | None:
         return None
 
 
+def ways_back(hook: MlflowOperations, model: RegisteredModel) -> str:
+    """Say in words which former champions are still there and not known to be unusable.
+
+    :param hook: the MLflow connection.
+    :param model: the registered model as it is now.
+    """
+    former = former_champions(model)
+    if not former:
+        return "No earlier champion is recorded."
+    found = hook.search_model_versions(f"name = {filter_value(model.name)}")
+    problems = {version.version: why_unusable(version) for version in found}
+    usable = [version for version in former if problems.get(version) == ""]
+    if not usable:
+        return f"Of the earlier champions ({', '.join(former)}) none can be used any more."
+    return f"Earlier champions that are still there, the latest first: {', '.join(usable)}."
+
+
 class AliasMover:
     """Moves the aliases of one registered model while it holds the claim on them.
+
+    Every alias is moved here, whoever asks, so here is where a version that does not load is refused: by what its tags
+    say under the claim, not before it.
 
     :param hook: the MLflow connection.
     :param model_name: registered model; must exist.
     :param holder: who moves, for the others' messages.
     :param log: where moves are logged.
+    :param rule: what the next champion must have shown; None: that it loads.
     """
 
-    def __init__(self, hook: MlflowOperations, model_name: str, *, holder: str, log: TaskLog) -> None:
+    def __init__(
+        self, hook: MlflowOperations, model_name: str, *, holder: str, log: TaskLog, rule: LoadCheckRule | None = None
+    ) -> None:
         self.hook, self.model_name, self.log = hook, model_name, log
+        self.rule = rule or LoadCheckRule()
         self.claims = Claims(hook, model_name, holder=holder, log=log)
 
-    def move(self, plan: Callable[[RegisteredModel], AliasPlan], record: Callable[[AliasPlan], LastMove]) -> AliasPlan:
+    def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
         """Plan on the present aliases and carry the plan out, alone.
 
         :param plan: makes the plan from the registered model as it is now; may refuse by raising.
-        :param record: describes the move for the registered model's tag.
+        :param order: who moves and why.
         :return: the plan that was carried out.
         :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
+        :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
+        :raises ModelUnusableError: when one failed its load check; nothing was moved.
+        :raises EvidenceError: when one is not READY, or the rule is not kept; nothing was moved.
         :raises FailedError: when the registry is not as planned afterwards.
         """
         with self.claims.held() as claim:
@@ -64,7 +107,9 @@ class AliasMover:
                 self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
                 self._mirror(model, claim)
                 return made
-            move = replace(record(made), number=next_number(model.tags))
+            made, target = self._usable(made, model)
+            move = order.record(made, datetime.now(UTC), target)
+            move = replace(move, number=next_number(model.tags), load_check=self.rule.describe(target))
             for step in made.moves:
                 self.claims.require_valid(claim)
                 if step.alias == ALIAS_CHAMPION:
@@ -84,6 +129,7 @@ class AliasMover:
         :param order: who moves and why.
         :return: the plan that was carried out.
         :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
+        :raises ModelUnusableError: when the next challenger failed its load check; nothing was moved.
         """
         with self.claims.held() as claim:
             model = self._settled()
@@ -92,6 +138,8 @@ class AliasMover:
                 self.log.info("%s: the move between stages is done already", self.model_name)
                 self._mirror(model, claim)
                 return made
+            if made.challenger_after not in (None, made.challenger_before):
+                NOTHING_ASKED.require(self._existing(made.challenger_after), datetime.now(UTC))
             move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags))
             self.claims.require_valid(claim)
             self.hook.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
@@ -123,6 +171,31 @@ class AliasMover:
             self.hook.transition_stage(self.model_name, step.version, step.stage, step.archive_existing)
             self.log.info("%s: MLflow's own stage of version %s -> %s", self.model_name, step.version, step.stage)
         return len(stage_drift(model, versions))
+
+    def _usable(self, plan: AliasPlan, model: RegisteredModel) -> tuple[AliasPlan, ModelVersion | None]:
+        """Hold every version that is to get an alias to its rule; give the plan that is left, and the next champion."""
+        target = None
+        for step in plan.moves:
+            if step.version is None:
+                continue
+            version = self._existing(step.version)
+            if step.alias == ALIAS_PREVIOUS_CHAMPION and (problem := why_unusable(version)):
+                self.log.warning("%s: version %s is no way back: %s", self.model_name, step.version, problem)
+                plan = without_way_back(plan, model.aliases)
+                continue
+            rule = self.rule if step.alias == ALIAS_CHAMPION else NOTHING_ASKED
+            rule.require(version, datetime.now(UTC))
+            target = version if step.alias == ALIAS_CHAMPION else target
+        return plan, target
+
+    def _existing(self, number: str) -> ModelVersion:
+        try:
+            return self.hook.get_model_version(self.model_name, number)
+        except MlflowNotFoundError as error:
+            raise AliasConflictError(
+                f"{self.model_name!r}: version {number} does not exist, perhaps it was deleted; nothing was moved "
+                f"({error})."
+            ) from error
 
     def _settled(self) -> RegisteredModel:
         """Read the registered model; moves whose task died before recording them are recorded first."""

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion, require_let_through, require_ready
+from airflow_mcp.core.promotion import (
+    AliasPlan,
+    LoadCheckRule,
+    MoveOrder,
+    plan_promotion,
+    require_let_through,
+    require_ready,
+)
 from airflow_mcp.core.stages import StagePlan, plan_stage
 from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.hooks.aliases import AliasMover
@@ -29,6 +36,13 @@ class Promotion:
     """Version that the candidate was compared with; None when there was no champion."""
     require_gate: bool = True
     """Refuse a version that no gate let through: ``passed``, ``warned`` or ``approved``."""
+    require_load_check: bool = True
+    """Refuse a version that has not passed its load check; one that failed is refused in any case."""
+
+    @property
+    def rule(self) -> LoadCheckRule:
+        """What the version must have shown."""
+        return LoadCheckRule(self.require_load_check)
 
 
 def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersion:
@@ -37,12 +51,14 @@ def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersio
     :param hook: the MLflow server.
     :param promotion: what is to be done.
     :return: the version, as it is now.
-    :raises EvidenceError: when it is not READY, or it is a copy and the run of the copy was deleted.
+    :raises EvidenceError: when it is not READY, has not passed a load check although one is required,
+        or is a copy and the run of the copy was deleted.
+    :raises ModelUnusableError: when its load check failed.
     :raises GateRejectedError: when no gate let it through.
     """
     name = promotion.model_name
     version = hook.get_model_version(name, promotion.version)
-    require_ready(version)
+    promotion.rule.require(version, datetime.now(UTC))
     version = _judged(hook, version)
     if promotion.require_gate:
         _require_let_through(promotion, version)
@@ -84,7 +100,7 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
     if contract.TAG_COPY_RUN in version.tags and verdict:
         # The copy's own gate spoke after the version was made: from now on the version says what it said.
         hook.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
-    mover = AliasMover(hook, promotion.model_name, holder=promotion.order.by, log=log)
+    mover = AliasMover(hook, promotion.model_name, holder=promotion.order.by, log=log, rule=promotion.rule)
     return mover.move(
         lambda model: plan_promotion(
             model.aliases,
@@ -94,7 +110,7 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
             version=promotion.version,
             expected_champion=promotion.expected_champion,
         ),
-        lambda plan: promotion.order.record(plan, datetime.now(UTC), version),
+        promotion.order,
     )
 
 

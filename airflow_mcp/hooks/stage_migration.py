@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_promotion
+from airflow_mcp.core.promotion import NOTHING_ASKED, AliasPlan, MoveOrder, plan_promotion
 from airflow_mcp.core.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.exceptions import AliasConflictError
 from airflow_mcp.hooks.aliases import AliasMover
@@ -60,7 +59,7 @@ def migrate(
     :raises AliasConflictError: when it cannot be done without a further decision; nothing was moved.
     :raises ClaimUnavailableError: when another task moves the model's aliases.
     """
-    mover = AliasMover(mlflow, name, holder=order.by, log=log)
+    mover = AliasMover(mlflow, name, holder=order.by, log=log, rule=NOTHING_ASKED)
     planned = _decided(plan_migration(mlflow.get_registered_model(name), versions_of(mlflow, name), choices))
 
     def again(model: RegisteredModel) -> Migration:
@@ -85,7 +84,7 @@ def migrate(
             expected_champion=made.champion_before,
         )
 
-    mover.move(champion_plan, lambda plan: order.record(plan, datetime.now(UTC), version))
+    mover.move(champion_plan, order)
     return planned
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.history import former_champions
 from airflow_mcp.core.identity import identity
-from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
-from airflow_mcp.core.promotion import AliasPlan, MoveOrder, plan_rollback, require_let_through, require_ready
+from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
+from airflow_mcp.core.promotion import AliasPlan, LoadCheckRule, MoveOrder, plan_rollback, require_let_through
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
     InvalidArgumentError,
     MlflowNotFoundError,
+    ModelUnusableError,
 )
-from airflow_mcp.hooks.aliases import AliasMover
+from airflow_mcp.hooks.aliases import AliasMover, ways_back
 from airflow_mcp.hooks.claims import Claims
-from airflow_mcp.hooks.mlflow_api import filter_value
 from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
 from airflow_mcp.hooks.registration import create_once, wait_until_ready
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
@@ -29,7 +29,6 @@ from airflow_mcp.operators.base import (
     NO_CHAMPION,
     ModelControlOperator,
     flag,
-    now,
     require_active,
     required_text,
     version_number,
@@ -174,11 +173,20 @@ class PromoteModelOperator(ModelControlOperator):
     :param expected_champion: version that the gate compared with, or ``none`` (``gate.output["champion_version"]``;
         templated). A missing value is refused: it does not mean that there is no champion.
     :param require_gate: refuse a version that no gate let through: ``passed``, ``warned`` or ``approved``.
+    :param require_load_check: refuse a version that has not passed its load check. False lets one through that was
+        never checked, and is recorded with the move; one that failed is refused all the same (templated).
     :param reason: why; recorded with the move (templated).
     :param plan_only: check everything, say what would be moved, and skip (templated).
     """
 
-    template_fields: Sequence[str] = ("model_name", "version", "expected_champion", "reason", "plan_only")
+    template_fields: Sequence[str] = (
+        "model_name",
+        "version",
+        "expected_champion",
+        "require_load_check",
+        "reason",
+        "plan_only",
+    )
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#cfe8d5"
 
@@ -189,6 +197,7 @@ class PromoteModelOperator(ModelControlOperator):
         version: str,
         expected_champion: str,
         require_gate: bool = True,
+        require_load_check: bool | str = True,
         reason: str = "",
         plan_only: bool | str = False,
         **kwargs: Any,
@@ -198,6 +207,7 @@ class PromoteModelOperator(ModelControlOperator):
         self.version = version
         self.expected_champion = expected_champion
         self.require_gate = require_gate
+        self.require_load_check = require_load_check
         self.reason = reason
         self.plan_only = plan_only
 
@@ -206,6 +216,8 @@ class PromoteModelOperator(ModelControlOperator):
 
         :raises AliasConflictError: when the champion is another one by now; nothing is moved.
         :raises GateRejectedError: when no gate let the version through.
+        :raises ModelUnusableError: when the version's load check failed.
+        :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
         :raises ClaimUnavailableError: when another promotion of the model is under way.
         """
         name = required_text("model_name", self.model_name)
@@ -218,6 +230,7 @@ class PromoteModelOperator(ModelControlOperator):
             wanted,
             None if expected == NO_CHAMPION else expected,
             self.require_gate,
+            flag("require_load_check", self.require_load_check),
         )
         self.mlflow_model_version_url = self.hook.model_version_url(name, wanted)
         if flag("plan_only", self.plan_only):
@@ -228,7 +241,7 @@ class PromoteModelOperator(ModelControlOperator):
 
 
 class RollbackModelOperator(ModelControlOperator):
-    """Make the previous champion, or a named version, the champion again.
+    """Make the previous champion, or a named version, the champion again, if it still loads.
 
     The version that is left behind is tagged with the reason, and ``previous_champion`` is removed: rolling back
     twice never rolls forward. A retry after success changes nothing.
@@ -237,71 +250,64 @@ class RollbackModelOperator(ModelControlOperator):
 
     :param model_name: registered model (templated).
     :param to_version: version to go to; empty takes ``previous_champion`` (templated).
+    :param require_load_check: refuse a version that has not passed a load check lately. False is for the night when
+        nothing can be checked, and is recorded with the move; a version whose check failed is refused all the same
+        (templated).
+    :param max_load_check_age: how long ago it may have passed; None: at any time.
     :param reason: why; recorded with the move (templated).
     """
 
-    template_fields: Sequence[str] = ("model_name", "to_version", "reason")
+    template_fields: Sequence[str] = ("model_name", "to_version", "require_load_check", "reason")
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#fbe3c8"
 
-    def __init__(self, *, model_name: str, to_version: str = "", reason: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        to_version: str = "",
+        require_load_check: bool | str = True,
+        max_load_check_age: timedelta | None = timedelta(hours=24),
+        reason: str = "",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.model_name = model_name
         self.to_version = to_version
+        self.require_load_check = require_load_check
+        self.max_load_check_age = max_load_check_age
         self.reason = reason
+        if max_load_check_age is not None and max_load_check_age <= timedelta(0):
+            raise InvalidArgumentError(f"max_load_check_age is {max_load_check_age!r}; allowed: a time above zero")
 
     def act(self, context: Context) -> dict[str, Any]:
         """Move the champion alias back.
 
         :raises AliasConflictError: when there is nothing to go back to, or it was deleted; nothing is moved, and the
             message names the earlier champions that are still there.
-        :raises EvidenceError: when the version to go to is not READY.
+        :raises ModelUnusableError: when the load check of the version to go to failed; the message names others.
+        :raises EvidenceError: when the version to go to is not READY, or has not passed a load check lately.
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
         """
         name = required_text("model_name", self.model_name)
         wanted = version_number("to_version", self.to_version) if self.to_version else None
+        rule = LoadCheckRule(flag("require_load_check", self.require_load_check), self.max_load_check_age)
         key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
         order = MoveOrder("rollback", key, self.holder(context), self.reason)
-        mover = AliasMover(self.hook, name, holder=order.by, log=self.log)
-        target: ModelVersion | None = None
-
-        def plan(model: RegisteredModel) -> AliasPlan:
-            nonlocal target
-            try:
-                made = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
-                if not made.is_done:
-                    target = self._target(name, made.champion_after)
-            except AliasConflictError as error:
-                raise AliasConflictError(f"{error} {self._ways_back(model)}") from error
-            return made
-
-        plan_made = mover.move(plan, lambda made: order.record(made, now(), target))
-        self._mark_left_behind(name, plan_made.champion_before)
-        self.mlflow_model_version_url = self.hook.model_version_url(name, plan_made.champion_after)
-        return _moved(name, plan_made)
-
-    def _target(self, name: str, number: str) -> ModelVersion:
-        """Read the version to go to; nothing has been moved yet."""
+        mover = AliasMover(self.hook, name, holder=order.by, log=self.log, rule=rule)
         try:
-            version = self.hook.get_model_version(name, number)
-        except MlflowNotFoundError as error:
-            raise AliasConflictError(
-                f"{name!r}: version {number} does not exist, perhaps it was deleted; nothing was moved ({error})."
-            ) from error
-        require_ready(version)
-        return version
-
-    def _ways_back(self, model: RegisteredModel) -> str:
-        """Say which former champions are still there."""
-        former = former_champions(model)
-        if not former:
-            return "No earlier champion is recorded."
-        versions = self.hook.search_model_versions(f"name = {filter_value(model.name)}")
-        usable = {version.version for version in versions if version.status == "READY"}
-        there = [version for version in former if version in usable]
-        if not there:
-            return f"Of the earlier champions ({', '.join(former)}) none is there any more."
-        return f"Earlier champions that are still there, the latest first: {', '.join(there)}."
+            plan = mover.move(
+                lambda model: plan_rollback(
+                    model.aliases, model.tags, model_name=name, identity=key, to_version=wanted
+                ),
+                order,
+            )
+        except (AliasConflictError, ModelUnusableError) as error:
+            others = ways_back(self.hook, self.hook.get_registered_model(name))
+            raise type(error)(f"{error} {others}") from error
+        self._mark_left_behind(name, plan.champion_before)
+        self.mlflow_model_version_url = self.hook.model_version_url(name, plan.champion_after)
+        return _moved(name, plan)
 
     def _mark_left_behind(self, name: str, version: str | None) -> None:
         if version is None:

@@ -42,6 +42,8 @@ class TransitionModelStageOperator(ModelControlOperator):
         (templated).
     :param expected_champion: for Production: version that the gate compared with, or ``none``; needed (templated).
     :param require_gate: for Production: refuse a version whose gate verdict is not ``passed``.
+    :param require_load_check: for Production: refuse a version that has not passed its load check; one that failed is
+        refused in any case (templated).
     :param reason: why; recorded with the move (templated).
     :param plan_only: check everything, say what would be moved, and skip (templated).
     """
@@ -52,6 +54,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         "stage",
         "archive_existing",
         "expected_champion",
+        "require_load_check",
         "reason",
         "plan_only",
     )
@@ -67,6 +70,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         archive_existing: bool | str = False,
         expected_champion: str = "",
         require_gate: bool = True,
+        require_load_check: bool | str = True,
         reason: str = "",
         plan_only: bool | str = False,
         **kwargs: Any,
@@ -78,6 +82,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         self.archive_existing = archive_existing
         self.expected_champion = expected_champion
         self.require_gate = require_gate
+        self.require_load_check = require_load_check
         self.reason = reason
         self.plan_only = plan_only
 
@@ -88,6 +93,8 @@ class TransitionModelStageOperator(ModelControlOperator):
         :raises AliasConflictError: when the champion is another one by now, or would leave Production without another
             version to take its place; nothing is moved.
         :raises GateRejectedError: for Production, when the version's gate verdict is not ``passed``.
+        :raises ModelUnusableError: for Staging and Production, when the version's load check failed.
+        :raises EvidenceError: when the version is not READY; for Production, when it has not passed a load check.
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
         """
         name = required_text("model_name", self.model_name)
@@ -119,6 +126,7 @@ class TransitionModelStageOperator(ModelControlOperator):
             version,
             expected,
             self.require_gate,
+            flag("require_load_check", self.require_load_check),
         )
         if flag("plan_only", self.plan_only):
             check_promotion(self.hook, promotion)

@@ -1,4 +1,4 @@
-"""Command line of the work plane: ``python -m airflow_mcp.runtime {checkout,train,evaluate,replay,copy-model,drift}``.
+"""Command line of the work plane: ``python -m airflow_mcp.runtime STEP``; ``--help`` lists the steps.
 
 Exit codes: 0 done; 2 refused, the same input will be refused again; 1 failed, a retry may succeed. ``train`` passes
 on the exit code of the script. Our own errors are one line on stderr; a traceback means a defect or a library's error.
@@ -7,16 +7,25 @@ on the exit code of the script. Our own errors are one line on stderr; a traceba
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_mcp.core.contract import ENV_DATA_SOURCE, ENV_SCRIPT_PATH, ENV_SOURCE_URL, EXIT_REFUSED
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
 
 EXIT_FAILED = 1
+_STEPS: Mapping[str, tuple[str, str]] = {
+    "evaluate": ("evaluate", "evaluate"),
+    "replay": ("replay", "replay"),
+    "copy-model": ("copy_model", "copy_model"),
+    "check-model": ("check_model", "check_model"),
+    "drift": ("drift", "check_drift"),
+}
+"""Steps that take nothing but the environment: module and function."""
 _log = logging.getLogger("airflow_mcp.runtime")
 
 
@@ -54,24 +63,8 @@ def _run(options: argparse.Namespace) -> int:
         return train(options.script, options.script_arguments, os.environ)
     if options.step == "checkout":
         return _fetch()
-    if options.step == "evaluate":
-        from airflow_mcp.runtime.evaluate import evaluate  # noqa: PLC0415
-
-        evaluate(os.environ)
-        return 0
-    if options.step == "replay":
-        from airflow_mcp.runtime.replay import replay  # noqa: PLC0415
-
-        replay(os.environ)
-        return 0
-    if options.step == "copy-model":
-        from airflow_mcp.runtime.copy_model import copy_model  # noqa: PLC0415
-
-        copy_model(os.environ)
-        return 0
-    from airflow_mcp.runtime.drift import check_drift  # noqa: PLC0415
-
-    check_drift(os.environ)
+    module, function = _STEPS[options.step]
+    getattr(importlib.import_module(f"airflow_mcp.runtime.{module}"), function)(os.environ)
     return 0
 
 
@@ -107,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_parser("replay", help="run logged requests through a candidate and a champion")
     steps.add_parser("copy-model", help="bring a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
+    steps.add_parser("check-model", help="load a registered model version and have it answer its input example")
     return parser
 
 

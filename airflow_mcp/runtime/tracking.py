@@ -58,6 +58,14 @@ class RunLog:
             )
         return run
 
+    def require_version(self, model_name: str, version: str) -> None:
+        """Make sure that a version is in the registry.
+
+        :raises MlflowError: when it is not, or the server does not answer.
+        """
+        with mlflow_errors(f"read version {version} of model {model_name!r}"):
+            self._client.get_model_version(model_name, version)
+
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log metrics at step 0; all of them must be finite."""
         from mlflow.entities import Metric  # noqa: PLC0415

@@ -81,6 +81,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "evaluate": "EvaluateModelOperator",
             "gate": "EvaluationGateOperator",
             "register": "RegisterModelOperator",
+            "load_check": "CheckModelOperator",
             "promote": "PromoteModelOperator",
             "outcome": "RetrainOutcomeOperator",
         },
@@ -90,7 +91,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "train": {"evaluate", "gate", "register"},
             "evaluate": {"gate"},
             "gate": {"register", "promote"},
-            "register": {"promote"},
+            "register": {"load_check"},
+            "load_check": {"promote"},
             "promote": {"outcome"},
             "outcome": set(),
         },
@@ -129,6 +131,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "evaluate": "EvaluateModelOperator",
             "gate": "EvaluationGateOperator",
             "register": "RegisterModelOperator",
+            "load_check": "CheckModelOperator",
             "promote": "PromoteModelOperator",
             "outcome": "RetrainOutcomeOperator",
         },
@@ -137,7 +140,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "train": {"evaluate", "gate", "register"},
             "evaluate": {"gate"},
             "gate": {"register", "promote"},
-            "register": {"promote"},
+            "register": {"load_check"},
+            "load_check": {"promote"},
             "promote": {"outcome"},
             "outcome": set(),
         },
@@ -156,13 +160,15 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "copy": "CopyModelVersionOperator",
             "evaluate": "EvaluateModelOperator",
             "gate": "EvaluationGateOperator",
+            "load_check": "CheckModelOperator",
             "promote": "PromoteModelOperator",
         },
         "edges": {
             "pin_data": {"evaluate"},
-            "copy": {"evaluate", "gate", "promote"},
+            "copy": {"evaluate", "gate", "load_check"},
             "evaluate": {"gate"},
             "gate": {"promote"},
+            "load_check": {"promote"},
             "promote": set(),
         },
         "params": {"model_name": "breast_cancer", "version": "1", "data_version": "latest", "reason": None},
@@ -198,9 +204,15 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "rollback_model": {
         "schedule": None,
-        "tasks": {"rollback": "RollbackModelOperator"},
-        "edges": {"rollback": set()},
-        "params": {"model_name": "breast_cancer", "to_version": None, "reason": None},
+        "tasks": {"load_check": "CheckModelOperator", "rollback": "RollbackModelOperator"},
+        "edges": {"load_check": {"rollback"}, "rollback": set()},
+        "params": {"model_name": "breast_cancer", "to_version": None, "check_first": True, "reason": None},
+    },
+    "recheck_champions": {
+        "schedule": "0 6 * * *",
+        "tasks": {"check_champion": "CheckModelOperator", "check_previous_champion": "CheckModelOperator"},
+        "edges": {"check_champion": set(), "check_previous_champion": set()},
+        "params": {"model_name": "breast_cancer"},
     },
 }
 
@@ -232,7 +244,7 @@ def test_tasks_edges_and_params_are_as_agreed(bag: Any, dag_id: str) -> None:
     assert all(task.retries == 2 for task in dag.tasks)
 
 
-@pytest.mark.parametrize(("dag_id", "hour"), [("drift_watch", 1), ("nightly_retrain", 2)])
+@pytest.mark.parametrize(("dag_id", "hour"), [("drift_watch", 1), ("nightly_retrain", 2), ("recheck_champions", 6)])
 def test_the_next_run_is_at_its_hour_of_the_next_night(bag: Any, dag_id: str, hour: int) -> None:
     from airflow.sdk import timezone
     from airflow.serialization.serialized_objects import DagSerialization
@@ -337,7 +349,7 @@ def test_a_night_ends_with_a_champion_and_the_next_one_is_skipped(night: Any, wo
     state, states = night("nightly_retrain", {})
     assert state == "success"
     assert states == {"pin_data": "success", "outcome": "success"} | dict.fromkeys(
-        ["train", "evaluate", "gate", "register", "promote"], "skipped"
+        ["train", "evaluate", "gate", "register", "load_check", "promote"], "skipped"
     )
     assert world.hook.get_registered_model("breast_cancer").aliases == {"champion": "1"}
 

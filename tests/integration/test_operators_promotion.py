@@ -372,7 +372,7 @@ def test_a_rollback_with_no_earlier_champion_left_says_so(world: World) -> None:
     delete_version(world, "1")
     outcome = roll_back(world, dag_run_id="run-back")
     assert outcome.state == "failed"
-    assert "Of the earlier champions (1) none is there any more." in str(outcome.error)
+    assert "Of the earlier champions (1) none can be used any more." in str(outcome.error)
 
 
 def test_a_retry_of_a_rollback_succeeds_though_the_version_it_left_was_deleted(world: World) -> None:

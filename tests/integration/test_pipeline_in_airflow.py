@@ -118,7 +118,7 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
     settle(api)
     run_id, states = finished(api, {"reason": "the first model", "force": True})
     assert states == dict.fromkeys(
-        ("begin", "build", "train", "evaluate", "gate", "register", "promote", "outcome"), "success"
+        ("begin", "build", "train", "evaluate", "gate", "register", "load_check", "promote", "outcome"), "success"
     )
     begun = api.xcom(DAG, run_id, "begin")
     head = deployment.repository.git("rev-parse", "HEAD")

@@ -17,7 +17,7 @@ from tests.kubernetes.cluster import HOST, IMAGE, PodWorld
 from tests.task_harness import run_dag
 
 FILE = Path(__file__).parents[1] / "pipelines" / "fraud_detection.yaml"
-TASKS = ["begin", "build", "train", "evaluate", "gate", "register", "promote", "outcome"]
+TASKS = ["begin", "build", "train", "evaluate", "gate", "register", "load_check", "promote", "outcome"]
 SCRIPT = """\
 import os
 import mlflow

@@ -263,6 +263,7 @@ class TestReferencePages:
             "evaluate",
             "gate",
             "register",
+            "load_check",
             "promote",
         ]
 

@@ -18,6 +18,7 @@ TaskKind = Literal[
     "replay",
     "gate",
     "register",
+    "load_check",
     "promote",
     "step",
     "approve",

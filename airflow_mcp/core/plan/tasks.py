@@ -25,7 +25,7 @@ from airflow_mcp.core.plan.params import config_overrides
 from airflow_mcp.core.plan.replay import replay_arguments, replay_rule
 from airflow_mcp.core.plan.rules import FilledStage, filled_in
 from airflow_mcp.core.plan.thresholds import threshold_rule
-from airflow_mcp.core.plan.values import adopted, adopts, merge, references, runs
+from airflow_mcp.core.plan.values import adopted, adopts, merge, present, references, resource_arguments, runs
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline
 from airflow_mcp.core.spec.source import Data, DvcData
@@ -36,11 +36,13 @@ from airflow_mcp.core.spec.stages import (
     CustomStage,
     EvaluateStage,
     GateStage,
+    RegisterStage,
     TrainStage,
     WorkloadResources,
 )
 
 BEGIN, PIN_DATA, SELECT, REPLAY, OUTCOME = "begin", "pin_data", "select", "replay", "outcome"
+LOAD_CHECK = "load_check"
 DRY_RUN = Template("{{ params.dry_run }}")
 _FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
 
@@ -134,6 +136,9 @@ class TaskPlanner:
                 yield self._select()
             if self._replays:
                 yield self._replay()
+        elif name == "register":
+            yield self._register()
+            yield self._load_check()
         elif name in STAGES:
             yield getattr(self, f"_{name}")()
             if name == "gate" and asks(self._gate_stage):
@@ -153,7 +158,7 @@ class TaskPlanner:
             if stage == "evaluate" and self._spec.candidates:
                 return (SELECT,)
             return tuple(_task_id(stage, candidate) for candidate in self._candidates)
-        return (stage,)
+        return (LOAD_CHECK,) if stage == "register" else (stage,)
 
     def _needs(self, stage: str, *always: str) -> tuple[str, ...]:
         """Name what the tasks of a stage wait for: what the file says, the stage before, and ``begin`` otherwise."""
@@ -187,7 +192,7 @@ class TaskPlanner:
 
     def _workload(
         self,
-        stage: BuildStage | TrainStage | EvaluateStage | CustomStage | None,
+        stage: BuildStage | TrainStage | EvaluateStage | RegisterStage | CustomStage | None,
         image: str | None,
         resources: WorkloadResources | None,
     ) -> dict[str, Any]:
@@ -196,7 +201,7 @@ class TaskPlanner:
         given = {
             "runtime": spec.runtime,
             "image": image,
-            "workload_resources": _resources(resources or spec.resources),
+            "workload_resources": resource_arguments(resources or spec.resources),
             "env": {**spec.env, **env},
             "connection_env": {**spec.secret_env, **(stage.secret_env if stage else {})},
             "kubernetes": spec.kubernetes,
@@ -256,11 +261,11 @@ class TaskPlanner:
 
     def _place_of_data(self, data: Data) -> dict[str, Any]:
         if data.uri is not None:
-            return {"uris": _given(train=data.uri, evaluation=data.evaluation_uri)}
+            return {"uris": present(train=data.uri, evaluation=data.evaluation_uri)}
         if data.dvc is None:
-            return {"root": data.root, "files": _given(train=data.train, evaluation=data.evaluation)}
-        files = _given(train=data.dvc.path, evaluation=data.dvc.evaluation_path)
-        given = _given(rev=data.dvc.rev, remote=data.dvc.remote)
+            return {"root": data.root, "files": present(train=data.train, evaluation=data.evaluation)}
+        files = present(train=data.dvc.path, evaluation=data.dvc.evaluation_path)
+        given = present(rev=data.dvc.rev, remote=data.dvc.remote)
         unchecked = {} if data.dvc.verify else {"verify": False}
         return {"dvc": {**self.dvc_repository(data.dvc), **given, **unchecked}, "files": files}
 
@@ -270,8 +275,8 @@ class TaskPlanner:
         :param data: the data.
         """
         if data.repo is not None or self.source is None:
-            return _given(repo=data.repo, connection=data.connection)
-        return _given(repo=self.source["url"], connection=data.connection or self.source.get("connection"))
+            return present(repo=data.repo, connection=data.connection)
+        return present(repo=self.source["url"], connection=data.connection or self.source.get("connection"))
 
     def _build(self) -> PlannedTask:
         stage: BuildStage = self._stage("build")
@@ -467,10 +472,22 @@ class TaskPlanner:
             arguments["trigger_rule"] = "none_failed_min_one_success"
         return PlannedTask("register", "register", "register", arguments, needs, self._origin("register"))
 
-    def _promote(self) -> PlannedTask:
+    def _load_check(self) -> PlannedTask:
+        stage = self._stage("register") or RegisterStage(name="register")
         arguments = {
             "model_name": self.model_name,
             "version": Reference("register", "version"),
+            "require_example": stage.require_example,
+            **self._workload(stage, stage.image, stage.resources),
+        }
+        origin = self._origin("register") if "register" in self._named else filled_in("load_check")
+        timeout = self._timeout("load_check")
+        return PlannedTask(LOAD_CHECK, "load_check", "register", arguments, ("register",), origin, timeout)
+
+    def _promote(self) -> PlannedTask:
+        arguments = {
+            "model_name": self.model_name,
+            "version": Reference(LOAD_CHECK, "version"),
             "expected_champion": Reference("gate", "champion_version"),
             "reason": Reference(BEGIN, "reason"),
             "plan_only": DRY_RUN,
@@ -490,11 +507,3 @@ class TaskPlanner:
 
 def _task_id(stage: str, candidate: Candidate | None) -> str:
     return stage if candidate is None else f"{stage}_{candidate.name}"
-
-
-def _given(**values: str | None) -> dict[str, str]:
-    return {name: value for name, value in values.items() if value}
-
-
-def _resources(resources: WorkloadResources) -> dict[str, Any]:
-    return {name: value for name, value in resources.model_dump().items() if value}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_mcp.core.plan.entities import Reference, Template
+from airflow_mcp.core.spec.stages import WorkloadResources
 
 
 def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,3 +60,16 @@ def runs(stage: str) -> Template:
     :param stage: the stage.
     """
     return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is none }}}}")
+
+
+def present(**values: str | None) -> dict[str, str]:
+    """Give the values that there are, by their names."""
+    return {name: value for name, value in values.items() if value}
+
+
+def resource_arguments(resources: WorkloadResources) -> dict[str, Any]:
+    """Write what a step may use as operators take it.
+
+    :param resources: the resources of a stage, or of all.
+    """
+    return {name: value for name, value in resources.model_dump().items() if value}

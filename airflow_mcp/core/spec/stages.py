@@ -38,7 +38,7 @@ STAGES = ("build", "train", "evaluate", "gate", "register", "promote")
 """The built-in stages in their order."""
 RESERVED = ("approval", "deploy", "rollback", "trafficPolicy")
 """Names kept for later versions: fields of spec, fields of a stage, and stages."""
-TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval", "outcome")
+TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval", "load_check", "outcome")
 """Tasks that every pipeline may have: no step is called so."""
 
 
@@ -148,9 +148,23 @@ class GateStage(_Stage):
 
 
 class RegisterStage(_Stage):
-    """Register the model."""
+    """Register the model, and check that the version loads and answers."""
 
     name: Literal["register"] = Field(description="register")
+    require_example: bool = Field(
+        True, description="false: a model without an input example passes the load check, though it was asked nothing."
+    )
+    image: ExpandableText | None = Field(
+        None,
+        description="Container image of the load check, with airflow_mcp and what the model needs. Default: the "
+        "project's.",
+    )
+    resources: WorkloadResources | None = Field(
+        None, description="What the load check may use. Default: spec.resources."
+    )
+    secret_env: SecretVariables = Field(
+        default={}, description='Secret variables of the load check: name to "<connection>.<field>".'
+    )
 
 
 class PromoteStage(_Stage):
@@ -222,6 +236,7 @@ class Timeouts(SpecModel):
     build: Duration | None = Field(None, description="Limit of build. Default: none.")
     train: Duration | None = Field(None, description="Limit of each training. Default: none.")
     evaluate: Duration | None = Field(None, description="Limit of each evaluation. Default: none.")
+    load_check: Duration | None = Field(None, description="Limit of the load check. Default: none.")
     step: Duration | None = Field(None, description="Limit of each step of your own. Default: none.")
     run: Duration | None = Field(None, description="Limit of the whole run. Default: none.")
 

@@ -39,7 +39,7 @@ def write(path: str, text: str) -> None:
 class TestValidate:
     def test_says_that_all_files_are_valid(self, capsys: Captured) -> None:
         assert main(["validate", str(FILES)]) == 0
-        assert capsys.readouterr().out == "2 files, all valid\n"
+        assert capsys.readouterr().out == "3 files, all valid\n"
 
     def test_names_every_problem_of_every_file_as_seen_from_here(self, capsys: Captured) -> None:
         write("p/a.yaml", BROKEN)
@@ -97,7 +97,7 @@ class TestPlan:
             "build after begin\n    from                 fraud_detection.yaml:12",
             "image                tensorflow:2.12",
             'thresholds           ["accuracy >= 0.92","latency_ms <= 150"]',
-            "promote after register, gate, begin\n    from                 filled in: a version that passed the gate",
+            "promote after load_check, gate, begin\n    from                 filled in: a version that passed the gate",
         ):
             assert part in told
 

@@ -69,7 +69,7 @@ def test_the_file_of_the_issue_becomes_a_dag_that_airflow_loads_from_its_stub(tm
     dag = bag.dags["fraud-detection-pipeline"]
     tasks = stored(dag)["tasks"]
     assert [task["__var"]["task_id"] for task in tasks] == [
-        *("begin", "build", "train", "evaluate", "gate", "register", "promote", "outcome")
+        *("begin", "build", "train", "evaluate", "gate", "register", "load_check", "promote", "outcome")
     ]
 
 

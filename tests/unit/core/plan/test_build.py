@@ -53,6 +53,7 @@ def test_stages_that_the_issue_s_file_leaves_out_are_filled_in_with_the_rule_as_
         "evaluate": "fraud_detection.yaml:14",
         "gate": f"filled in: {FILL_IN_RULES['gate']}",
         "register": f"filled in: {FILL_IN_RULES['register']}",
+        "load_check": f"filled in: {FILL_IN_RULES['load_check']}",
         "promote": f"filled in: {FILL_IN_RULES['promote']}",
         "outcome": f"filled in: {FILL_IN_RULES['outcome']}",
     }
@@ -123,7 +124,7 @@ def test_a_step_behind_candidates_waits_for_all_of_them(plan: Plan) -> None:
         ("train", ["begin", "train"]),
         ("evaluate", ["begin", "train", "evaluate"]),
         ("gate", ["begin", "train", "evaluate", "gate", "outcome"]),
-        ("register", ["begin", "train", "evaluate", "gate", "register", "outcome"]),
+        ("register", ["begin", "train", "evaluate", "gate", "register", "load_check", "outcome"]),
     ],
 )
 def test_a_pipeline_ends_where_it_is_told_to(plan: Plan, last: str, tasks: list[str]) -> None:
@@ -224,6 +225,7 @@ def test_secrets_go_to_the_steps_that_they_are_named_for(plan: Plan) -> None:
     assert given == {
         "train": {"USER": "warehouse.login", "A": "a.uri"},
         "evaluate": {"USER": "warehouse.login"},
+        "load_check": {"USER": "warehouse.login"},
         "own": {"USER": "lake.login", "KEY": "lake.extra.key"},
     }
 

@@ -17,7 +17,7 @@ PLAN = plan_pipeline(load_pipeline_file(PIPELINES / "churn.yaml"))
 def test_edges_that_follow_from_others_are_not_drawn() -> None:
     needs = direct_needs(PLAN)
     assert "begin" in PLAN.task("promote").needs
-    assert needs["promote"] == ("register",)
+    assert needs["promote"] == ("load_check",)
     assert needs["train_deep"] == ("pin_data", "lint")
 
 

@@ -1,0 +1,244 @@
+"""Whether a registered version loads and answers: what is asked, what was found, what it means, and how it is kept.
+
+The verdict says who is to blame. ``failed`` is the version's own fault, and only then it counts as unusable: it fails
+in surroundings that are what it was logged with. ``error`` says nothing about the version: the image lacks a module, or
+has other library versions than the model records, or something broke beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.document import Document
+from airflow_mcp.core.evidence import parse_document
+from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+
+LOAD_CHECK_SCHEMA: Literal["airflow_mcp/load_check/1"] = "airflow_mcp/load_check/1"
+LoadVerdict = Literal["passed", "failed", "inconclusive", "error"]
+FindingName = Literal["files", "loads", "answers", "rows", "finite", "signature"]
+_REASON_LIMIT = 1500
+"""Characters of the reason that a tag of the version keeps; the report has all of it."""
+
+
+class LoadCheckRequest(Document):
+    """What ``python -m airflow_mcp.runtime check-model`` is asked to do."""
+
+    identity: str
+    run_id: str
+    """MLflow run of the check: everything is logged there."""
+    model_name: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(pattern=r"^[1-9]\d*$")]
+    require_example: bool = True
+    """Whether a model that has no input example, and so is asked nothing, is inconclusive instead of passed."""
+
+    @property
+    def model_uri(self) -> str:
+        """Address that serving loads the version by."""
+        return f"models:/{self.model_name}/{self.version}"
+
+
+class LoadFinding(Document):
+    """One thing that was looked at."""
+
+    name: FindingName
+    """``files``: they are there. ``loads``: MLflow loads them. ``answers``: it answers its input example. ``rows``: one
+    answer per row. ``finite``: no answer is missing, NaN or infinite. ``signature``: answers are as the model says."""
+    holds: bool | None
+    """None: it could not be looked at; the note says why."""
+    note: str = ""
+    is_of_surroundings: bool = False
+    """Of something that does not hold: whether the cause lies outside the version whatever its libraries."""
+
+
+class LoadCheckReport(Document):
+    """Result of a check, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_LOAD_CHECK`."""
+
+    schema_: Literal["airflow_mcp/load_check/1"] = Field(default=LOAD_CHECK_SCHEMA, alias="schema")
+    identity: str
+    run_id: str
+    model_name: str
+    version: str
+    verdict: LoadVerdict
+    reason: str
+    findings: tuple[LoadFinding, ...]
+    rows: int | None = None
+    """Rows of the input example that were asked; None when it was one input as a whole, or nothing was asked."""
+    download_seconds: float | None = None
+    load_seconds: float | None = None
+    answer_seconds: float | None = None
+    memory_before_bytes: int | None = None
+    """Resident memory of the process before the model was loaded, its libraries but MLflow's not among it."""
+    memory_peak_bytes: int | None = None
+    """Most resident memory that the process had until it had answered."""
+    unmet_requirements: tuple[str, ...] = ()
+    """In which the libraries here differ from what the model records that it needs."""
+    created_at: str
+    """ISO 8601, UTC."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Versions of python and of the libraries that loaded it."""
+
+
+def judge(
+    findings: Sequence[LoadFinding], unmet_requirements: Sequence[str], *, require_example: bool
+) -> tuple[LoadVerdict, str]:
+    """Decide what findings mean.
+
+    :param findings: in the order in which they were made.
+    :param unmet_requirements: in which the surroundings differ from what the model records.
+    :param require_example: whether a model that was asked nothing is inconclusive.
+    :return: the verdict, and the reason in words.
+    """
+    broken = next((finding for finding in findings if finding.holds is False), None)
+    if broken is not None:
+        return _blame(broken, unmet_requirements)
+    found = {finding.name: finding for finding in findings}
+    if {"files", "loads", "answers"} - found.keys():
+        return "inconclusive", "the check did not come to its end"
+    notes = "; ".join(finding.note for finding in findings if finding.note)
+    if found["answers"].holds is None:
+        return ("inconclusive", notes) if require_example else ("passed", f"it loads. {notes}")
+    return "passed", f"it loads and answers its input example{f' ({notes})' if notes else ''}"
+
+
+def _blame(broken: LoadFinding, unmet: Sequence[str]) -> tuple[LoadVerdict, str]:
+    if broken.is_of_surroundings:
+        return "error", f"{broken.note}. This says nothing about the version"
+    if unmet and broken.name != "files":
+        differs = "; ".join(unmet)
+        return "error", (
+            f"{broken.note}. The libraries here are not those that the model records ({differs}), so this says nothing "
+            "about the version: check it in an image that has them"
+        )
+    return "failed", broken.note
+
+
+@dataclass(frozen=True)
+class LoadCheck:
+    """The latest check of a version, as the version's tags keep it."""
+
+    verdict: LoadVerdict
+    reason: str
+    at: str = ""
+    """ISO 8601, UTC."""
+    run_id: str = ""
+    """MLflow run that has the report."""
+    image: str = ""
+    """Container image with its digest; empty for the local runtime."""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_unusable(self) -> bool:
+        """Whether the version itself is at fault."""
+        return self.verdict == "failed"
+
+    def to_tags(self) -> dict[str, str]:
+        """Write it as tags of the version, in the order in which they are to be set."""
+        record = asdict(self) | {"reason": self.reason[:_REASON_LIMIT]}
+        return {
+            contract.TAG_LOAD_CHECK_RECORD: json.dumps(record, sort_keys=True, ensure_ascii=False),
+            contract.TAG_LOAD_CHECK: self.verdict,
+        }
+
+    def __str__(self) -> str:
+        """Write it in one line, for people."""
+        where = f" in {self.image}" if self.image else ""
+        return f"{self.verdict} at {self.at}{where}: {self.reason}" if self.at else f"{self.verdict}: {self.reason}"
+
+
+def parse_report(text: str | bytes, source: str) -> LoadCheckReport:
+    """Read a report strictly.
+
+    :param text: JSON text.
+    :param source: where it came from, for the message.
+    :raises EvidenceError: when it is no report; every problem is listed.
+    """
+    return parse_document(LoadCheckReport, text, source)
+
+
+def of_report(report: LoadCheckReport, run: Run) -> LoadCheck:
+    """Give what a version's tags keep of a report.
+
+    :param report: the report.
+    :param run: its MLflow run, whose tags name the image.
+    """
+    image, digest = (run.tags.get(tag, "") for tag in (contract.TAG_IMAGE, contract.TAG_IMAGE_DIGEST))
+    named = f"{image}@{digest}" if image and digest else image or digest
+    return LoadCheck(report.verdict, report.reason, report.created_at, report.run_id, named, dict(report.environment))
+
+
+def read_load_check(tags: Mapping[str, str]) -> LoadCheck | None:
+    """Read the latest check of a version.
+
+    Two tags are written one after the other, so two checks at once, or one that was killed, may leave them in
+    disagreement: then the version counts as what is worse for it, until it is checked again.
+
+    :param tags: tags of the version.
+    :return: None when the version was never checked.
+    """
+    plain, text = tags.get(contract.TAG_LOAD_CHECK), tags.get(contract.TAG_LOAD_CHECK_RECORD)
+    if plain is None and text is None:
+        return None
+    record = _read_record(text)
+    if record is not None and record.verdict == plain:
+        return record
+    verdicts = (plain, record.verdict if record else None)
+    torn = f"its tags disagree ({plain or 'none'}, {verdicts[1] or 'none'}): a check was cut off; check it again"
+    return LoadCheck("failed" if "failed" in verdicts else "inconclusive", torn)
+
+
+def _read_record(text: str | None) -> LoadCheck | None:
+    try:
+        fields: Any = json.loads(text or "null")
+        record = LoadCheck(**fields) if isinstance(fields, dict) else None
+    except (ValueError, TypeError):
+        return None
+    return record if record is not None and record.verdict in get_args(LoadVerdict) else None
+
+
+def supersedes(new: LoadCheck, old: LoadCheck | None) -> bool:
+    """Say whether a check is to replace what the version's tags hold: not when those are of a later one.
+
+    :param new: the check that ended.
+    :param old: what the tags hold; None for nothing.
+    """
+    if new.verdict == "error":
+        return False
+    times = [_time(check.at) for check in (new, old) if check is not None]
+    return len(times) == 1 or times[0] is None or times[1] is None or times[0] >= times[1]
+
+
+def age_limit_passed(check: LoadCheck, oldest: datetime) -> bool:
+    """Say whether a check was made before a moment, or nobody knows when.
+
+    :param check: the check.
+    :param oldest: the moment, with a time zone.
+    """
+    at = _time(check.at)
+    return at is None or at < oldest
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo else None
+
+
+def why_unusable(version: ModelVersion) -> str:
+    """Say why a version is known to be of no use.
+
+    :param version: a version with its tags.
+    :return: the reason, or an empty text when nothing is known against it.
+    """
+    if version.status != "READY":
+        return f"it is {version.status}, not READY"
+    check = read_load_check(version.tags)
+    return f"its load check {check}" if check is not None and check.is_unusable else ""

@@ -1,0 +1,264 @@
+"""Check that a registered version loads and answers, before an alias points at it and as long as one does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import dump_document
+from airflow_mcp.core.identity import fingerprint, identity
+from airflow_mcp.core.load_check import (
+    LoadCheckReport,
+    LoadCheckRequest,
+    of_report,
+    parse_report,
+    read_load_check,
+    supersedes,
+)
+from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.exceptions import (
+    AliasConflictError,
+    EvidenceError,
+    InvalidArgumentError,
+    MlflowNotFoundError,
+    ModelUnusableError,
+    ResultMissingError,
+)
+from airflow_mcp.hooks.aliases import ways_back
+from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
+from airflow_mcp.operators.base import choice, flag, required_text, version_number
+from airflow_mcp.operators.workload import WorkloadOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+ON_MISSING_ALIAS = ("fail", "skip")
+
+
+class CheckModelOperator(WorkloadOperator):
+    """Load a registered version as serving would, have it answer its own input example, and tag it with the verdict.
+
+    The version is loaded by ``models:/<name>/<version>`` in the workload image. It passes when it answers, with one
+    answer per row, none missing, NaN or infinite, of the types of its output signature. A version that fails is tagged
+    unusable: no alias is ever pointed at it, until a later check passes. What is not the version's fault (MLflow or
+    the pod is away, the image lacks a library that the model records) is not held against it.
+
+    The check has an MLflow run of its own, which holds the report. A retry finds the result.
+
+    XCom, also when the task fails: ``model_name``, ``version``, ``verdict`` (``passed``, ``failed``, ``inconclusive``
+    or ``error``), ``reason``, ``run_id``, ``rows``, ``load_seconds``, ``memory_peak_bytes``, ``skipped``.
+
+    :param model_name: registered model (templated).
+    :param version: version to check; empty takes ``alias`` (templated).
+    :param alias: the version that this alias points at, when the work begins (templated).
+    :param on_missing_alias: ``fail`` when the alias is not set, or ``skip`` this task and those behind it.
+    :param require_example: whether a model without an input example, which is asked nothing, is refused; False lets it
+        pass with a note.
+    :param experiment: MLflow experiment of the check's run, created when missing; empty takes
+        ``<model_name>-load-checks`` (templated).
+    :param enabled: false finds the version, and checks nothing; tasks behind it run (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "model_name",
+        "version",
+        "alias",
+        "experiment",
+        "enabled",
+        "image",
+        "env",
+        "kubernetes",
+    )
+    operator_extra_links = (MlflowRunLink(), MlflowModelVersionLink())
+    refusal_exit_code = contract.EXIT_REFUSED
+    ui_color = "#d9efe9"
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version: str = "",
+        alias: str = "",
+        on_missing_alias: str = "fail",
+        require_example: bool = True,
+        experiment: str = "",
+        enabled: bool | str = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.version = version
+        self.alias = alias
+        self.on_missing_alias = choice("on_missing_alias", on_missing_alias, ON_MISSING_ALIAS)
+        self.require_example = require_example
+        self.experiment = experiment
+        self.enabled = enabled
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Check the version, or find the check of an earlier try.
+
+        :raises AliasConflictError: when alias or version does not exist; the message names the earlier champions.
+        :raises ModelUnusableError: when the version does not load or does not answer as it should.
+        :raises EvidenceError: when nothing is known about the version: it is not READY, has no input example, or the
+            image is not what it needs.
+        :raises WorkloadError: when the check itself breaks or leaves no result; the version is not tagged.
+        """
+        name = required_text("model_name", self.model_name)
+        if not flag("enabled", self.enabled):
+            return self._unchecked(self._find(name))
+        key = identity(self.task_key(context), {"load_check": self._question(name)})
+        experiment_id = self.hook.get_or_create_experiment(self.experiment or f"{name}-load-checks")
+        attempts = self.attempts(experiment_id, key)
+        for earlier in attempts:
+            if earlier.status == "FINISHED" and contract.TAG_TOLD not in earlier.tags:
+                self.log.info("An earlier try of this task made the check in run %s; it is used", earlier.run_id)
+                self.forget_workload(context, key)
+                self.show_run(earlier)
+                return self.conclude(context, earlier, key)
+        live = next((earlier.tags.get(contract.TAG_MODEL_VERSION) for earlier in attempts if earlier.is_live), None)
+        run = self.open_run(context, experiment_id, self._tags(key, live or self._ready_version(name)))
+        return self.run_workload(context, run, key, lambda: self._describe(context, run, key))
+
+    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
+        """Read the report back, tag the version, and say what became of it.
+
+        :raises ResultMissingError: when the run is not finished, or its report is not there.
+        :raises ModelUnusableError: when the verdict is ``failed``.
+        :raises EvidenceError: when it is ``inconclusive`` or ``error``.
+        """
+        self.require_finished(run)
+        report = self._report(run, identity)
+        self._tell(report, run)
+        result = _plain(report)
+        self.push(context, result)
+        self.hook.set_tag(run.run_id, contract.TAG_TOLD, "true")
+        what = f"version {report.version} of {report.model_name!r}"
+        where = f"The report is {contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id}"
+        if report.verdict == "failed":
+            raise ModelUnusableError(f"{what} is unusable: {report.reason}. It can get no alias. {where}")
+        if report.verdict != "passed":
+            raise EvidenceError(f"{what} was not found to be usable ({report.verdict}): {report.reason}. {where}")
+        return result
+
+    # --- what is asked -------------------------------------------------------------------------------------------
+
+    def _question(self, name: str) -> dict[str, Any]:
+        """Say what is asked: an alias, not where it points, so that a retry answers the question of the first try."""
+        asked = {"version": version_number("version", self.version)} if self.version else {"alias": self.alias}
+        if not self.version and not self.alias:
+            raise InvalidArgumentError("neither version nor alias is given; allowed: one of them. Nothing was started")
+        return {**asked, "model_name": name, "image": self.image or "", "require_example": self.require_example}
+
+    def _find(self, name: str) -> ModelVersion:
+        """Find the version that is to be checked."""
+        self._question(name)
+        try:
+            if self.version:
+                return self.hook.get_model_version(name, version_number("version", self.version))
+            found = self.hook.get_model_version_by_alias(name, self.alias)
+        except MlflowNotFoundError as error:
+            raise self._nothing_to_check(name, f"does not exist, perhaps it was deleted ({error})") from error
+        if found is None:
+            raise self._nothing_to_check(name, "is not set, so there is nothing to check")
+        return found
+
+    def _nothing_to_check(self, name: str, problem: str) -> Exception:
+        what = f"version {self.version}" if self.version else f"alias {self.alias!r}"
+        if not self.version and self.on_missing_alias == "skip":
+            return AirflowSkipException(f"{name!r}: {what} {problem}")
+        try:
+            others = ways_back(self.hook, self.hook.get_registered_model(name))
+        except MlflowNotFoundError:
+            others = "There is no such registered model."
+        return AliasConflictError(f"{name!r}: {what} {problem}. {others}")
+
+    def _ready_version(self, name: str) -> str:
+        version = self._find(name)
+        if version.status != "READY":
+            raise EvidenceError(
+                f"version {version.version} of {name!r} is {version.status}, not READY; nothing was started"
+            )
+        return f"{name}/{version.version}"
+
+    def _tags(self, key: str, named: str) -> dict[str, str]:
+        return {
+            contract.TAG_KIND: contract.KIND_LOAD_CHECK,
+            contract.TAG_IDENTITY: key,
+            contract.TAG_INPUTS: fingerprint({"version": named, "image": self.image or ""}),
+            contract.TAG_MODEL_NAME: self.model_name,
+            contract.TAG_MODEL_VERSION: named,
+        }
+
+    def _describe(self, context: Context, run: Run, key: str) -> Workload:
+        """Describe the check of the version that the run names: with a run that was taken up, that of the first try."""
+        name, _, version = run.tags[contract.TAG_MODEL_VERSION].rpartition("/")
+        self.mlflow_model_version_url = self.hook.model_version_url(name, version)
+        request = LoadCheckRequest(
+            identity=key, run_id=run.run_id, model_name=name, version=version, require_example=self.require_example
+        )
+        return self.workload(
+            context,
+            command=self.runtime_command("check-model"),
+            run=run,
+            identity=key,
+            model_name=name,
+            files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
+        )
+
+    # --- what was found ------------------------------------------------------------------------------------------
+
+    def _report(self, run: Run, key: str) -> LoadCheckReport:
+        source = f"{contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id}"
+        try:
+            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_LOAD_CHECK)
+        except MlflowNotFoundError:
+            raise ResultMissingError(f"the load check ended well, but left no {source}") from None
+        report = parse_report(text, source)
+        named = f"{report.model_name}/{report.version}"
+        if (report.run_id, report.identity, named) != (run.run_id, key, run.tags.get(contract.TAG_MODEL_VERSION)):
+            raise ResultMissingError(f"{source} is about another check ({report.identity} of {named})")
+        return report
+
+    def _tell(self, report: LoadCheckReport, run: Run) -> None:
+        """Tag the version, unless nothing is known about it or a later check was told before."""
+        name, number = report.model_name, report.version
+        self.mlflow_model_version_url = self.hook.model_version_url(name, number)
+        self.log.info("Version %s of %s: %s: %s", number, name, report.verdict, report.reason)
+        for finding in report.findings:
+            state = {True: "holds", False: "FAILS", None: "unknown"}[finding.holds]
+            self.log.info("  %-10s %-8s %s", finding.name, state, finding.note)
+        check = of_report(report, run)
+        try:
+            known = read_load_check(self.hook.get_model_version(name, number).tags)
+        except MlflowNotFoundError:
+            self.log.warning("Version %s of %s was deleted in the meantime and is not tagged", number, name)
+            return
+        if not supersedes(check, known):
+            self.log.info("The version's tags stay as they are: %s", known or "never checked")
+            return
+        for tag, value in check.to_tags().items():
+            self.hook.set_model_version_tag(name, number, tag, value)
+
+    def _unchecked(self, version: ModelVersion) -> dict[str, Any]:
+        self.log.warning("Version %s of %s is not checked: enabled is false", version.version, version.name)
+        self.mlflow_model_version_url = self.hook.model_version_url(version.name, version.version)
+        empty = dict.fromkeys(("verdict", "reason", "run_id", "rows", "load_seconds", "memory_peak_bytes"))
+        return {"model_name": version.name, "version": version.version, **empty, "skipped": True}
+
+
+def _plain(report: LoadCheckReport) -> dict[str, Any]:
+    return {
+        "model_name": report.model_name,
+        "version": report.version,
+        "verdict": report.verdict,
+        "reason": report.reason,
+        "run_id": report.run_id,
+        "rows": report.rows,
+        "load_seconds": report.load_seconds,
+        "memory_peak_bytes": report.memory_peak_bytes,
+        "skipped": False,
+    }
