@@ -129,7 +129,7 @@ report = {name: asked[name] for name in keep} | {
     "schema": "airflow_mcp/load_check/1", "verdict": verdict, "reason": "told to", "findings": [], "created_at": at,
 }
 root = call("GET", "mlflow/runs/get?run_id=" + asked["run_id"], None)["run"]["info"]["artifact_uri"]
-call("PUT", "mlflow-artifacts/artifacts/" + root.partition(":/")[2] + "/load_check/report.json", report)
+call("PUT", "mlflow-artifacts/artifacts/" + root.partition(":/")[2] + "/loading/report.json", report)
 call("POST", "mlflow/runs/update", {"run_id": asked["run_id"], "status": "FINISHED"})
 '''
 NOON = "2026-11-25T12:00:00+00:00"
