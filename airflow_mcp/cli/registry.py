@@ -12,7 +12,8 @@ from typing import Any
 from airflow_mcp.cli import registry_stages
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import history
-from airflow_mcp.core.contract import TAG_COPIED_FROM, TAG_PREFIX
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_COPIED_FROM, TAG_PREFIX
+from airflow_mcp.core.load_check import why_unusable
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.model_copy import CopiedFrom, read_copied_from
 from airflow_mcp.core.stages import read_stage_moves
@@ -77,6 +78,11 @@ def _history(driver: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
         "champion": timeline.champion,
         "read_at": timeline.until.isoformat(),
         "changes": [change.to_json() for change in timeline.changes],
+        "unusable": [
+            {"alias": alias, "version": version.version, "reason": reason}
+            for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
+            if (version := _version(driver, model, model.aliases.get(alias))) and (reason := why_unusable(version))
+        ],
         "moved_behind_our_back": [
             {"alias": move.alias, "recorded": move.recorded, "found": move.found}
             for move in history.foreign_moves(model, timeline.until)
@@ -137,6 +143,8 @@ def _provenance(version: ModelVersion | None) -> dict[str, str] | None:
 def _history_text(document: Mapping[str, Any]) -> list[str]:
     lines = [f"{document['model_name']}: champion is {_named(document['champion'])}", ""]
     lines += [line for change in document["changes"] for line in _change_text(change)] or ["no change is recorded"]
+    for one in document["unusable"]:
+        lines.append(f"\nUNUSABLE: alias {one['alias']} is at version {one['version']}: {one['reason']}")
     for move in document["moved_behind_our_back"]:
         lines.append(
             f"\nmoved behind our back: alias {move['alias']} is at {_named(move['found'])}, the last recorded move "
@@ -206,7 +214,8 @@ def _change_text(change: Mapping[str, Any]) -> list[str]:
         f"{change['latest']}  {change['action']}  {fromto}",
         f"  by {change['by']}: {change['reason'] or 'no reason given'}",
     ]
-    return [*lines, f"  {run}"] if run else lines
+    checked = f"load check {change['load_check']}" if change["load_check"] else ""
+    return [*lines, *(f"  {line}" for line in (run, checked) if line)]
 
 
 def _named(version: str | None) -> str:

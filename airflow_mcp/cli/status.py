@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import contract
+from airflow_mcp.core.load_check import read_load_check, why_unusable
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.model_copy import read_copied_from
 from airflow_mcp.core.promotion import read_history, read_last_move
@@ -25,6 +26,11 @@ _SHOWN_TAGS: Mapping[str, str] = {
     "image": contract.TAG_IMAGE,
     "Dag run": contract.TAG_DAG_RUN_ID,
     "rolled back": contract.TAG_ROLLED_BACK,
+}
+
+_WHAT_THAT_MEANS: Mapping[str, str] = {
+    contract.ALIAS_CHAMPION: "a server that restarts cannot load it: go back, or restore its files and check it again",
+    contract.ALIAS_PREVIOUS_CHAMPION: "it is no way back: name another version when you roll back",
 }
 
 
@@ -51,7 +57,7 @@ def run(parsed: argparse.Namespace) -> int:
     print(f"{name} on {settings.base_url}")
     for alias in wanted:
         _print_version(alias, versions.get(alias), model)
-    _print_last_move(model)
+    _print_last_move(model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION))
     return 0
 
 
@@ -65,6 +71,10 @@ def _print_version(alias: str, version: ModelVersion | None, model: RegisteredMo
         if move.champion_after == version.version:
             print(f"  {'champion since':<14} {move.at}\n  {'moved there by':<14} {move.by}")
             break
+    check = read_load_check(version.tags)
+    print(f"  {'load check':<14} {check or 'never checked'}")
+    if check is not None and check.is_unusable:
+        print(f"  {'UNUSABLE':<14} {_WHAT_THAT_MEANS[alias]}")
     if origin := read_copied_from(version.tags):
         print(f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}")
     for label, tag in _SHOWN_TAGS.items():
@@ -72,12 +82,12 @@ def _print_version(alias: str, version: ModelVersion | None, model: RegisteredMo
             print(f"  {label:<14} {version.tags[tag]}")
 
 
-def _print_last_move(model: RegisteredModel) -> None:
+def _print_last_move(model: RegisteredModel, previous: ModelVersion | None) -> None:
     move = read_last_move(model.tags)
     if move is not None:
         print(f"\nlast move: {move.action} {move.champion_before or 'none'} -> {move.champion_after}")
         print(f"  {'at':<14} {move.at}\n  {'by':<14} {move.by}\n  {'reason':<14} {move.reason or 'none given'}")
         if move.champion_after != model.aliases.get(contract.ALIAS_CHAMPION):
             print("  the champion is another version now: it was moved outside airflow-mcp, or a move broke off")
-    if contract.ALIAS_PREVIOUS_CHAMPION in model.aliases:
+    if previous is not None and not why_unusable(previous):
         print(f"\nto go back: trigger the Dag rollback_model with model_name={model.name}")

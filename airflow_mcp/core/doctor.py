@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.history import foreign_moves
-from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.load_check import read_load_check
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.pod import USER_ID, PodEnding
 from airflow_mcp.core.promotion import read_history, read_last_move
 
@@ -147,6 +149,32 @@ def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagno
     return findings or [
         Diagnosis("MLflow aliases", "ok", f"{len(ours)} models: their aliases are where the recorded moves left them")
     ]
+
+
+def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelVersion]) -> list[Diagnosis]:
+    """Judge whether aliases point at versions that are known not to load.
+
+    :param models: registered models with their aliases.
+    :param failed: versions whose load check failed, of all models.
+    """
+    unusable = {(version.name, version.version): read_load_check(version.tags) for version in failed}
+    findings = []
+    for model in models:
+        for alias, version in sorted(model.aliases.items()):
+            check = unusable.get((model.name, version))
+            if check is None:
+                continue
+            level: Level = "problem" if alias == ALIAS_CHAMPION else "warning"
+            advice = "go back: trigger the Dag rollback_model" if alias == ALIAS_CHAMPION else "do not count on it"
+            findings.append(
+                Diagnosis(
+                    f"MLflow alias of {model.name}",
+                    level,
+                    f"{alias!r} is at version {version}, which is unusable: its load check {check}",
+                    f"{advice}; or restore its files, and check it again with CheckModelOperator",
+                )
+            )
+    return findings or [Diagnosis("MLflow load checks", "ok", "no alias is at a version that is known not to load")]
 
 
 def judge_address(url: str) -> Diagnosis | None:

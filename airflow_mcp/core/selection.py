@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence
 from airflow_mcp.core.metrics import Direction
+from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 
-LEADERBOARD_SCHEMA: Literal["airflow_mcp/leaderboard/1"] = "airflow_mcp/leaderboard/1"
+LeaderboardSchema = Literal["airflow_mcp/leaderboard/1", "airflow_mcp/leaderboard/2"]
+LEADERBOARD_SCHEMA: LeaderboardSchema = "airflow_mcp/leaderboard/2"
+"""What is written; version 1 knew no experiments."""
 CANDIDATE_KEYS = ("name", "run_id", "model_uri", "identity", "evidence_identity")
 
 
@@ -64,7 +68,7 @@ class Leaderboard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_: Literal["airflow_mcp/leaderboard/1"] = Field(default=LEADERBOARD_SCHEMA, alias="schema")
+    schema_: LeaderboardSchema = Field(default=LEADERBOARD_SCHEMA, alias="schema")
     metric: str
     direction: Direction
     self_reported: bool
@@ -74,6 +78,10 @@ class Leaderboard(BaseModel):
     winner: str
     rows: Annotated[tuple[LeaderboardRow, ...], Field(min_length=1)]
     """Best first; those that cannot win come last."""
+    experiment: str = ""
+    """Experiment whose runs were ranked; empty when the candidates were given one by one."""
+    runs_read: int = 0
+    """Of an experiment: how many runs were looked at. The server gives the best first, so it need not be all."""
 
     def __str__(self) -> str:
         """Write it as a table."""
@@ -209,3 +217,95 @@ def _data(evidence: EvaluationEvidence | None) -> str:
     if evidence is None or evidence.dataset is None:
         return "self-reported, no data"
     return evidence.dataset.hash or f"{evidence.dataset.uri} {evidence.dataset.version}"
+
+
+# --- the runs of an experiment ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunRanking:
+    """Ranks the runs of an experiment by what they logged themselves.
+
+    Only a run that is FINISHED, has a model and a finite value can win. Equal values: the run that started first, then
+    the one whose id comes first.
+    """
+
+    metric: str
+    direction: Direction
+    size: int
+    """How many rows the leaderboard has at the most, of those that can win and of the others."""
+
+    @property
+    def order_by(self) -> tuple[str, str]:
+        """The server's order, so that the best need not be looked for among all."""
+        word = "DESC" if self.direction == "maximize" else "ASC"
+        return f"metrics.`{self.metric}` {word}", "attributes.start_time ASC"
+
+    def is_enough(self, runs: Sequence[Run]) -> bool:
+        """Say whether the runs that come later cannot change the leaderboard.
+
+        :param runs: those read so far, in the server's order.
+        """
+        ranked = self.ranked(runs)
+        if len(ranked) < self.size:
+            return False
+        return self.why_not(runs[-1]) != "" or runs[-1].metrics[self.metric] != ranked[0].metrics[self.metric]
+
+    def ranked(self, runs: Sequence[Run]) -> list[Run]:
+        """Give the runs that can win, the best first."""
+        sign = -1 if self.direction == "maximize" else 1
+        valid = [run for run in runs if not self.why_not(run)]
+        return sorted(valid, key=lambda run: (sign * run.metrics[self.metric], run.start_time or 0, run.run_id))
+
+    def why_not(self, run: Run) -> str:
+        """Say why a run cannot win; an empty text when it can."""
+        value = run.metrics.get(self.metric)
+        if run.status != "FINISHED" or run.lifecycle_stage != "active":
+            return f"it is {run.status if run.lifecycle_stage == 'active' else run.lifecycle_stage}"
+        if not run.model_ids:
+            return "it has no model"
+        if value is None:
+            return f"it did not log {self.metric}"
+        if not math.isfinite(value) or abs(value) >= sys.float_info.max:  # MLflow's SQL stores keep infinity so
+            return f"{self.metric} is {value if math.isnan(value) else 'infinite'}"
+        return ""
+
+    def leaderboard(self, experiment: str, runs: Sequence[Run], unusable: Mapping[str, str]) -> Leaderboard:
+        """Write down who won.
+
+        :param experiment: name of the experiment.
+        :param runs: all runs that were read.
+        :param unusable: ids of runs whose model cannot be used after all, with the reason.
+        :raises EvidenceError: when no run can win.
+        """
+        ranked = [run for run in self.ranked(runs) if run.run_id not in unusable]
+        others = [(run, reason) for run in runs if (reason := self.why_not(run) or unusable.get(run.run_id, ""))]
+        if not ranked:
+            reasons = "; ".join(f"{run.run_id}: {reason}" for run, reason in others[: self.size])
+            more = f"; and {len(others) - self.size} more" if len(others) > self.size else ""
+            raise EvidenceError(
+                f"no run of experiment {experiment!r} can be picked by {self.metric!r}, of {len(runs)} that were read: "
+                f"{reasons or 'there is none that is finished and meets the filter'}{more}"
+            )
+        rows = [self._row(run, rank, "") for rank, run in enumerate(ranked[: self.size], start=1)]
+        rows += [self._row(run, None, reason) for run, reason in others[: self.size]]
+        return Leaderboard(
+            metric=self.metric,
+            direction=self.direction,
+            self_reported=True,
+            dataset=None,
+            winner=rows[0].name,
+            rows=tuple(rows),
+            experiment=experiment,
+            runs_read=len(runs),
+        )
+
+    def _row(self, run: Run, rank: int | None, reason: str) -> LeaderboardRow:
+        return LeaderboardRow(
+            rank=rank,
+            name=run.run_name or run.run_id,
+            run_id=run.run_id,
+            model_uri=f"models:/{run.model_ids[-1]}" if run.model_ids else "",
+            value=run.metrics[self.metric] if rank else None,
+            reason=reason,
+        )

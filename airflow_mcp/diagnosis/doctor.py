@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_mcp import __version__
-from airflow_mcp.core.contract import ENV_TRACKING_URI
+from airflow_mcp.core.contract import ENV_TRACKING_URI, TAG_LOAD_CHECK
 from airflow_mcp.core.doctor import (
     RIGHTS,
     Diagnosis,
     judge_address,
     judge_artifacts,
     judge_ending,
+    judge_load_checks,
     judge_mlflow_version,
     judge_moves,
     judge_probe,
@@ -25,6 +26,7 @@ from airflow_mcp.core.doctor import (
     judge_store,
     read_probe,
 )
+from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.pod import LABEL_MANAGED_BY, PodOptions, pod_manifest, read_ending
 from airflow_mcp.core.workload import Resources, Workload
 from airflow_mcp.diagnosis import probe
@@ -111,7 +113,16 @@ def _check_moves(driver: SyncDriver) -> list[Diagnosis]:
         models = driver.perform(mlflow_registry_api.search_registered_models())
     except MlflowError as error:
         return [Diagnosis("MLflow aliases", "warning", f"cannot be compared with the recorded moves: {error}")]
-    return judge_moves(models, datetime.now(UTC))
+    return [*judge_moves(models, datetime.now(UTC)), *_check_load_checks(driver, models)]
+
+
+def _check_load_checks(driver: SyncDriver, models: list[RegisteredModel]) -> list[Diagnosis]:
+    """Ask for all versions that failed in one search, however many models there are."""
+    failed = f"tags.`{TAG_LOAD_CHECK}` = 'failed'"
+    try:
+        return judge_load_checks(models, driver.perform(mlflow_registry_api.search_model_versions(failed)))
+    except MlflowError as error:
+        return [Diagnosis("MLflow load checks", "warning", f"cannot be looked at: {error}")]
 
 
 def _check_registry(driver: SyncDriver) -> Diagnosis:

@@ -198,7 +198,11 @@ def log_batch(
 
 
 def search_runs(
-    experiment_ids: Sequence[str], filter: str = "", order_by: Sequence[str] = (), max_results: int = 1000
+    experiment_ids: Sequence[str],
+    filter: str = "",
+    order_by: Sequence[str] = (),
+    max_results: int = 1000,
+    enough: Callable[[list[Run]], bool] | None = None,
 ) -> Operation[list[Run]]:
     """Return active runs, paging through the answers.
 
@@ -206,6 +210,7 @@ def search_runs(
     :param filter: MLflow's filter; put values into it with :func:`filter_value`.
     :param order_by: for example ``("attributes.start_time DESC",)``.
     :param max_results: number of runs after which to stop, at least 1.
+    :param enough: asked after each page with all runs so far; true stops before that number.
     :return: at most ``max_results`` runs.
     :raises InvalidArgumentError: without an experiment, or for ``max_results`` below 1.
     """
@@ -219,7 +224,7 @@ def search_runs(
         what = f"search runs of experiments {', '.join(experiment_ids)} with filter {filter!r}"
         return MlflowRequest(what, "POST", f"{API}/runs/search", json=body)
 
-    return (yield from paged(page, lambda answer: answers.read_all(answer, "runs", answers.run), max_results))
+    return (yield from paged(page, lambda answer: answers.read_all(answer, "runs", answers.run), max_results, enough))
 
 
 def delete_run(run_id: str) -> Operation[None]:
@@ -422,12 +427,14 @@ def paged(
     page: Callable[[int, str], MlflowRequest],
     read: Callable[[MlflowResponse], list[T]],
     max_results: int | None,
+    enough: Callable[[list[T]], bool] | None = None,
 ) -> Operation[list[T]]:
     """Ask for page after page.
 
     :param page: makes the request for a page from its size and token.
     :param read: reads the items of an answer.
     :param max_results: number of items after which to stop; None means all.
+    :param enough: asked after each page with all items so far; true stops.
     :return: the items in the server's order.
     :raises InvalidArgumentError: for ``max_results`` below 1.
     """
@@ -442,7 +449,7 @@ def paged(
         token = answers.next_page_token(response)
         if max_results is not None and len(items) >= max_results:
             return items[:max_results]
-        if not token:
+        if not token or (enough is not None and enough(items)):
             return items
         if token in seen:
             raise answers.not_mlflow(response, "the field 'next_page_token' repeats itself")

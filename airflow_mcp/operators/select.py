@@ -12,11 +12,12 @@ from airflow_mcp.core.selection import (
     Candidate,
     Judged,
     Leaderboard,
+    RunRanking,
     read_candidates,
     require_all,
     select_best,
 )
-from airflow_mcp.exceptions import EvidenceError
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.evidence import find_evidence
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, choice, require_active, required_text
@@ -28,32 +29,43 @@ _SOME_CAME_THROUGH = "all_done_min_one_success"
 
 
 class SelectModelOperator(ModelControlOperator):
-    """Hand on the best of several candidates, and store the leaderboard in the winner's MLflow run.
+    """Hand on the best of several candidates, or of an experiment, and store the leaderboard in the winner's run.
 
-    The value of ``metric`` comes from each candidate's evaluation evidence; all must have been evaluated on the same
-    data. The same evidence always gives the same pick: equal values are ranked in the order given. A value that is
-    missing, undefined or not finite never wins, but is listed; when no candidate has one, the task is refused.
+    With ``candidates`` the value of ``metric`` comes from each one's evaluation evidence; all must have been evaluated
+    on the same data. The same evidence always gives the same pick: equal values are ranked in the order given. A value
+    that is missing, undefined or not finite never wins, but is listed; when no candidate has one, the task is refused.
+
+    With ``experiment`` the runs of an MLflow experiment are ranked by what they logged themselves: only those that are
+    FINISHED and have a model, and of equal ones the run that started first.
 
     XCom: ``run_id``, ``model_uri``, ``identity``, ``evidence_identity`` and ``name`` of the winner, and
     ``leaderboard`` (a row per candidate).
 
     :param candidates: mappings ``{name, run_id, model_uri}``, perhaps with ``identity`` (of the training) and
         ``evidence_identity`` (of the evaluation that is expected), in the order that breaks ties (templated).
-    :param metric: metric of the evidence to compare, for example ``roc_auc`` (templated).
+    :param experiment: instead of ``candidates``: MLflow experiment whose best run is picked (templated).
+    :param filter: which runs of it, in MLflow's filter language (templated).
+    :param max_runs: of an experiment: how many runs are read at the most; the server gives the best first.
+    :param leaderboard_size: of an experiment: how many runs the leaderboard lists, of those that can win and of others.
+    :param metric: metric to compare, of the evidence or of the runs, for example ``roc_auc`` (templated).
     :param direction: ``maximize`` or ``minimize``; None takes what is known of the metric (templated).
     :param allow_missing: whether candidates whose training or evaluation failed or was skipped are left out, instead
         of refusing. The trigger rule is then ``all_done_min_one_success`` unless another one is given.
     """
 
-    template_fields: Sequence[str] = ("candidates", "metric", "direction")
+    template_fields: Sequence[str] = ("candidates", "experiment", "filter", "metric", "direction")
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#e8e0f5"
 
     def __init__(
         self,
         *,
-        candidates: Sequence[Mapping[str, Any]],
         metric: str,
+        candidates: Sequence[Mapping[str, Any]] | None = None,
+        experiment: str = "",
+        filter: str = "",
+        max_runs: int = 10_000,
+        leaderboard_size: int = 20,
         direction: str | None = None,
         allow_missing: bool = False,
         **kwargs: Any,
@@ -62,7 +74,15 @@ class SelectModelOperator(ModelControlOperator):
             kwargs.setdefault("trigger_rule", _SOME_CAME_THROUGH)
         super().__init__(**kwargs)
         self.candidates = candidates
+        self.experiment = experiment
+        self.filter = filter
+        self.max_runs = max_runs
+        self.leaderboard_size = leaderboard_size
         self.metric = metric
+        if min(max_runs, leaderboard_size) < 1:
+            raise InvalidArgumentError(
+                f"max_runs is {max_runs} and leaderboard_size {leaderboard_size}; allowed: 1 or more"
+            )
         self.direction = direction
         self.allow_missing = allow_missing
 
@@ -75,6 +95,10 @@ class SelectModelOperator(ModelControlOperator):
         """
         metric = required_text("metric", self.metric)
         direction = self._direction(metric)
+        if bool(self.experiment) == (self.candidates is not None):
+            raise InvalidArgumentError("candidates and experiment: one of them is needed, and only one")
+        if self.experiment:
+            return self._of_experiment(RunRanking(metric, direction, self.leaderboard_size))
         candidates = read_candidates(self.candidates)
         judged = [self._judge(candidate) for candidate in candidates]
         if not self.allow_missing:
@@ -83,6 +107,28 @@ class SelectModelOperator(ModelControlOperator):
         winner = next(item for item in judged if item.candidate.name == leaderboard.winner)
         self._store(leaderboard)
         return _result(leaderboard, winner)
+
+    def _of_experiment(self, ranking: RunRanking) -> dict[str, Any]:
+        """Pick the best run of the experiment whose model can be used."""
+        if "`" in ranking.metric:
+            raise InvalidArgumentError(f"metric is {ranking.metric!r}; backquotes are not allowed in it")
+        found = self.hook.get_experiment_by_name(self.experiment)
+        if found is None or found.lifecycle_stage != "active":
+            raise InvalidArgumentError(f"experiment {self.experiment!r} does not exist, or is deleted")
+        wanted = f"attributes.status = 'FINISHED'{f' and {self.filter}' if self.filter else ''}"
+        runs = self.hook.search_runs([found.experiment_id], wanted, ranking.order_by, self.max_runs, ranking.is_enough)
+        unusable: dict[str, str] = {}
+        for run in ranking.ranked(runs):
+            model = self.hook.get_logged_model(run.model_ids[-1])
+            if model.status == "READY":
+                break
+            unusable[run.run_id] = f"its model {model.uri} is {model.status}, not READY"
+        leaderboard = ranking.leaderboard(self.experiment, runs, unusable)
+        self._store(leaderboard)
+        best = leaderboard.rows[0]
+        winner = next(run for run in runs if run.run_id == best.run_id)
+        candidate = Candidate(best.name, best.run_id, best.model_uri, winner.tags.get(contract.TAG_IDENTITY, ""))
+        return _result(leaderboard, Judged(candidate, None))
 
     def _direction(self, metric: str) -> Direction:
         if self.direction is None:
@@ -107,11 +153,11 @@ class SelectModelOperator(ModelControlOperator):
         self.mlflow_run_url = self.hook.run_url(run)
         document = leaderboard.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(run.run_id, contract.ARTIFACT_LEADERBOARD, document, content_type="application/json")
-        count = len(leaderboard.rows)
+        whose = f"experiment {leaderboard.experiment}" if leaderboard.experiment else str(len(leaderboard.rows))
         self.hook.set_tag(
             run.run_id,
             contract.TAG_SELECTED,
-            f"{best.name}: best of {count} by {leaderboard.metric} ({leaderboard.direction}): {best.value:.6g}",
+            f"{best.name}: best of {whose} by {leaderboard.metric} ({leaderboard.direction}): {best.value:.6g}",
         )
         self.log.info("Leaderboard:\n%s", leaderboard)
         if leaderboard.self_reported:
