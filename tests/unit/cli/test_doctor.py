@@ -30,6 +30,7 @@ NOT_STARTED: Mapping[str, Any] = {"image": "", "imageID": "", "ready": False, "r
 def mlflow(mlflow: FaultyServer) -> FaultyServer:
     """An MLflow server with a database, a registry and artifacts that go through it."""
     default = {"experiment_id": "0", "name": "Default", "artifact_location": "mlflow-artifacts:/0"}
+    mlflow.fail("model-versions/search", answer(200, "{}"))
     mlflow.fail("health", answer(200, "OK", content_type="text/plain"))
     mlflow.fail("version", answer(200, "3.17.2", content_type="text/plain"))
     mlflow.fail("experiments/search", answer(200, "{}"))

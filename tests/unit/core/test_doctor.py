@@ -20,6 +20,7 @@ from airflow_mcp.core.doctor import (
     judge_address,
     judge_artifacts,
     judge_ending,
+    judge_load_checks,
     judge_mlflow_version,
     judge_moves,
     judge_probe,
@@ -28,7 +29,8 @@ from airflow_mcp.core.doctor import (
     read_probe,
     worst,
 )
-from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.load_check import LoadCheck
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.pod import PodEnding
 from airflow_mcp.core.promotion import LastMove
 
@@ -280,3 +282,17 @@ def test_aliases_are_compared_with_the_moves_that_were_recorded() -> None:
     assert "'champion' is at no version" in other.says
     (fine,) = judge_moves([kept, by_hand], now)
     assert (fine.level, fine.says[:8]) == ("ok", "1 models")
+
+
+def test_an_alias_at_a_version_that_does_not_load_is_a_problem_where_it_is_the_champion() -> None:
+    failed = [ModelVersion("a", "3", "READY", tags=LoadCheck("failed", "torn", "2026-11-25T00:00:00+00:00").to_tags())]
+    model = RegisteredModel("a", aliases={"champion": "3", "previous_champion": "3", "challenger": "4"})
+    other = RegisteredModel("b", aliases={"champion": "3"})
+    found = judge_load_checks([model, other], failed)
+    assert [(one.level, one.says.partition(" is at")[0]) for one in found] == [
+        ("problem", "'champion'"),
+        ("warning", "'previous_champion'"),
+    ]
+    assert "its load check failed at 2026-11-25T00:00:00+00:00: torn" in found[0].says
+    (fine,) = judge_load_checks([other], failed)
+    assert fine.level == "ok"
