@@ -72,7 +72,7 @@ def check_model(environ: Mapping[str, str]) -> LoadCheckReport:
         load_seconds=measured.load_seconds,
         answer_seconds=measured.answer_seconds,
         memory_before_bytes=measured.memory_before_bytes,
-        memory_peak_bytes=peak_memory(),
+        memory_peak_bytes=max((peak_memory() or 0, measured.memory_before_bytes or 0)) or None,
         unmet_requirements=measured.unmet,
         created_at=datetime.now(UTC).isoformat(),
         environment=measured.libraries or library_versions(),
