@@ -423,7 +423,7 @@ def test_a_copy_needs_a_verdict_of_its_own_or_the_carried_one(world: World) -> N
     world.versions(1)
 
     def promote(target: str, run_id: str) -> TaskOutcome:
-        arguments = {"model_name": target, "version": "1", "expected_champion": "none"}
+        arguments = {"model_name": target, "version": "1", "expected_champion": "none", "require_load_check": False}
         return world.run(PromoteModelOperator, **arguments, dag_run_id=run_id)
 
     target = f"{world.model_name}-test"
@@ -461,7 +461,12 @@ def test_where_champions_were_copied_from_is_told(world: World, capsys: pytest.C
     target, times = f"{world.model_name}-prod", []
     for version, expected in (("1", "none"), ("2", "1")):
         copy_here(world, target, version=version, carry_gate_verdict=True, dag_run_id=f"copy-{version}")
-        arguments = {"model_name": target, "version": version, "expected_champion": expected}
+        arguments = {
+            "model_name": target,
+            "version": version,
+            "expected_champion": expected,
+            "require_load_check": False,
+        }
         promoted = world.run(PromoteModelOperator, **arguments, dag_run_id=f"promote-{version}")
         assert promoted.state == "success", promoted.error
         times.append(datetime.now(UTC).isoformat())
@@ -484,6 +489,8 @@ def test_a_copy_whose_run_was_deleted_is_not_promoted(world: World) -> None:
     target = f"{world.model_name}-prod"
     run_id = copy_here(world, target, carry_gate_verdict=True).result["run_id"]
     world.hook.delete_run(run_id)
-    outcome = world.run(PromoteModelOperator, model_name=target, version="1", expected_champion="none")
+    outcome = world.run(
+        PromoteModelOperator, model_name=target, version="1", expected_champion="none", require_load_check=False
+    )
     assert outcome.state == "failed"
     assert f"is a copy whose MLflow run {run_id} is deleted, so its own gate verdict is not known" in str(outcome.error)

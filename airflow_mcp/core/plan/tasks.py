@@ -22,6 +22,7 @@ from airflow_mcp.core.plan.gate import (
     slice_columns,
 )
 from airflow_mcp.core.plan.params import config_overrides
+from airflow_mcp.core.plan.registry import LOAD_CHECK, load_check_arguments, promote_arguments, register_arguments
 from airflow_mcp.core.plan.replay import replay_arguments, replay_rule
 from airflow_mcp.core.plan.rules import FilledStage, filled_in
 from airflow_mcp.core.plan.thresholds import threshold_rule
@@ -42,8 +43,6 @@ from airflow_mcp.core.spec.stages import (
 )
 
 BEGIN, PIN_DATA, SELECT, REPLAY, OUTCOME = "begin", "pin_data", "select", "replay", "outcome"
-LOAD_CHECK = "load_check"
-DRY_RUN = Template("{{ params.dry_run }}")
 _FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
 
 
@@ -462,11 +461,7 @@ class TaskPlanner:
         )
 
     def _register(self) -> PlannedTask:
-        arguments: dict[str, Any] = {
-            "model_name": self.model_name,
-            "source": Reference(self._chosen, "model_uri"),
-            "plan_only": DRY_RUN,
-        }
+        arguments = register_arguments(self.model_name, self._chosen)
         needs = self._needs("register", *self._before("register"), *((RECORD,) if asks(self._gate_stage) else ()))
         if asks(self._gate_stage):
             arguments["trigger_rule"] = "none_failed_min_one_success"
@@ -474,25 +469,14 @@ class TaskPlanner:
 
     def _load_check(self) -> PlannedTask:
         stage = self._stage("register") or RegisterStage(name="register")
-        arguments = {
-            "model_name": self.model_name,
-            "version": Reference("register", "version"),
-            "require_example": stage.require_example,
-            **self._workload(stage, stage.image, stage.resources),
-        }
+        workload = self._workload(stage, stage.image, stage.resources)
+        arguments = load_check_arguments(self.model_name, stage) | workload
         origin = self._origin("register") if "register" in self._named else filled_in("load_check")
         timeout = self._timeout("load_check")
         return PlannedTask(LOAD_CHECK, "load_check", "register", arguments, ("register",), origin, timeout)
 
     def _promote(self) -> PlannedTask:
-        arguments = {
-            "model_name": self.model_name,
-            "version": Reference(LOAD_CHECK, "version"),
-            "expected_champion": Reference("gate", "champion_version"),
-            "reason": Reference(BEGIN, "reason"),
-            "plan_only": DRY_RUN,
-        }
-        needs = self._needs("promote", *self._before("promote"))
+        needs, arguments = self._needs("promote", *self._before("promote")), promote_arguments(self.model_name)
         return PlannedTask("promote", "promote", "promote", arguments, needs, self._origin("promote"))
 
     def _outcome(self) -> PlannedTask:
