@@ -167,7 +167,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "pin_data": {"evaluate"},
             "copy": {"evaluate", "gate", "load_check"},
             "evaluate": {"gate"},
-            "gate": {"promote"},
+            "gate": {"load_check", "promote"},
             "load_check": {"promote"},
             "promote": set(),
         },
