@@ -76,6 +76,7 @@ with DAG(
         evidence_identity=evaluate.output["identity"],
         model_name=MODEL,
         thresholds=["accuracy >= 0.92"],
+        replay_identity=replay.output["identity"],
         replay={"max_flip_rate": 0.05, "segments": ["region"], "max_segment_flip_rate": 0.1},
     )
     # [END howto_gate_replay]

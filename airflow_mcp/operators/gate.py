@@ -87,6 +87,8 @@ class EvaluationGateOperator(ModelControlOperator):
         of :class:`~airflow_mcp.core.findings.FindingsRule`.
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
+    :param replay_identity: identity of the replay that is expected (``replay.output["identity"]``); None takes
+        whatever replay of these models the run holds (templated).
     :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned; ``dry_run``
         reports and decides nothing (templated). Rules may be weaker than the gate, not stronger.
     :param on_failed: what happens when the decision does not let the Dag go on: ``fail`` this task without a retry,
@@ -110,6 +112,7 @@ class EvaluationGateOperator(ModelControlOperator):
         "coverage",
         "findings",
         "evidence_identity",
+        "replay_identity",
         "mode",
         "on_inconclusive",
         "adopt",
@@ -132,6 +135,7 @@ class EvaluationGateOperator(ModelControlOperator):
         coverage: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
         findings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
         evidence_identity: str | None = None,
+        replay_identity: str | None = None,
         mode: str = "enforce",
         on_failed: OnRefusal = "fail",
         on_inconclusive: str | Mapping[str, Any] = "fail",
@@ -149,6 +153,7 @@ class EvaluationGateOperator(ModelControlOperator):
         self.coverage = coverage
         self.findings = findings
         self.evidence_identity = evidence_identity
+        self.replay_identity = replay_identity
         self.mode = mode
         self.on_failed = on_failed
         self.on_inconclusive = on_inconclusive
@@ -263,7 +268,7 @@ class EvaluationGateOperator(ModelControlOperator):
             return _Judged(report_without_evidence(others, run_id=run.run_id, mode=policy.mode, **about))
         try:
             evidence = self._evidence(run.run_id)
-            replay = find_replay(self.hook, run.run_id) if policy.replay else None
+            replay = self._replay(run.run_id) if policy.replay else None
         except EvidenceError as error:
             return _Judged(error_report(str(error), run_id=run.run_id, mode=policy.mode, others=others, **about))
         return _Judged(evaluate_gate(evidence, policy, replay=replay, others=others, **about), evidence, replay)
@@ -289,6 +294,18 @@ class EvaluationGateOperator(ModelControlOperator):
                 "the candidate was evaluated again in the meantime"
             )
         return evidence
+
+    def _replay(self, run_id: str) -> ReplayEvidence | None:
+        """Read the replay, if it is the one that is expected."""
+        if self.replay_identity == "":  # there was no champion to replay against, and so no replay
+            return None
+        replay = find_replay(self.hook, run_id)
+        if replay is not None and self.replay_identity is not None and replay.identity != self.replay_identity:
+            raise EvidenceError(
+                f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id} is from replay {replay.identity}, expected "
+                f"{self.replay_identity}; the requests were replayed again in the meantime"
+            )
+        return replay
 
     def _store(self, judged: _Judged, run: Run) -> dict[str, Any]:
         """Store the report, then the decision as a tag; a dry run leaves alone what others read.

@@ -280,11 +280,17 @@ def test_what_cannot_be_replayed_is_refused_and_leaves_nothing(
     assert world.processes() == []
 
 
-def judge(world: World, run: Run, rivals: Rivals, **rule: Any) -> TaskOutcome:
+def judge(world: World, run: Run, rivals: Rivals, replay_identity: str | None = None, **rule: Any) -> TaskOutcome:
     champion = ModelUnderTest(model_uri=f"models:/{world.model_name}/1", version="1")
     candidate = {"model_uri": rivals.candidate.uri, "run_id": run.run_id, "metrics": {"accuracy": 0.9}}
     world.store_evidence(run, {}, champion, {"accuracy": 0.9}, candidate=candidate)
-    return world.run(EvaluationGateOperator, run_id=run.run_id, model_name=world.model_name, replay=rule)
+    return world.run(
+        EvaluationGateOperator,
+        run_id=run.run_id,
+        model_name=world.model_name,
+        replay=rule,
+        replay_identity=replay_identity,
+    )
 
 
 def test_the_gate_judges_the_replay_and_shows_it(world: World, tumours: Rivals) -> None:
@@ -304,3 +310,9 @@ def test_the_gate_judges_the_replay_and_shows_it(world: World, tumours: Rivals) 
     assert (bad.state, bad.xcom["verdict"]) == ("failed", "failed")
     few = judge(world, run, tumours, max_flip_rate=0.9)
     assert few.xcom["verdict"] == "inconclusive"
+    expected = judge(world, run, tumours, stored(world, run).identity, max_flip_rate=0.9, min_requests=100)
+    assert expected.state == "success", expected.error
+    another = judge(world, run, tumours, "made-since", max_flip_rate=0.9, min_requests=100)
+    assert (another.xcom["verdict"], "expected made-since" in another.xcom["reason"]) == ("error", True)
+    skipped = judge(world, run, tumours, "", max_flip_rate=0.9, min_requests=100)
+    assert skipped.xcom["verdict"] == "inconclusive"

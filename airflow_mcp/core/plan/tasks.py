@@ -442,7 +442,6 @@ class TaskPlanner:
             "thresholds": list(self.thresholds),
             "evidence_identity": evidence,
             "on_failed": stage.on_failed if stage else "fail",
-            **({"replay": replay_rule(self._spec.replay)} if self._spec.replay and self._replays else {}),
             "adopt": adopts("gate"),
             **gate_rules(stage),
         }
@@ -450,6 +449,8 @@ class TaskPlanner:
             arguments["mode"] = gate_mode(stage.mode)
         if asks(self._gate_stage):
             arguments["on_inconclusive"] = {"ask": APPROVE}
+        if self._spec.replay is not None and self._replays:
+            arguments |= {"replay": replay_rule(self._spec.replay), "replay_identity": Reference(REPLAY, "identity")}
         replayed = (REPLAY,) if self._replays else ()
         return PlannedTask(
             "gate",
