@@ -70,7 +70,7 @@ def run(parsed: argparse.Namespace) -> int:
         return _compare(parsed)
     profile = _profile(parsed) if parsed.action == "profile" else _merge(parsed)
     text = write_profile(profile)
-    Path(parsed.output).write_text(text, encoding="utf-8")
+    _write("output", parsed.output, text)
     print(f"{parsed.output}: {profile.rows} rows, {len(profile.columns)} columns, {len(text.encode())} bytes")
     return 0
 
@@ -122,11 +122,26 @@ def _compare(parsed: argparse.Namespace) -> int:
     result = compare(read_side(parsed.reference), read_side(parsed.current), policy).result
     text = dump_document(result)
     if parsed.output:
-        Path(parsed.output).write_text(text + "\n", encoding="utf-8")
+        _write("output", parsed.output, text + "\n")
     print(text if parsed.format == "json" else "\n".join(describe(result)))
     if not parsed.exit_code:
         return 0
     return {"not_drifted": 0, "drifted": EXIT_DRIFTED, "inconclusive": EXIT_INCONCLUSIVE}[result.verdict]
+
+
+def _write(argument: str, path: str, text: str) -> None:
+    """Write a file whole or not at all: whoever reads it meanwhile finds the old one.
+
+    :raises InvalidArgumentError: when it cannot be written.
+    """
+    unfinished = Path(f"{path}.part")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"{argument} is {path!r} and cannot be written: {error.strerror}. Nothing was written"
+        ) from None
 
 
 def _policy(parsed: argparse.Namespace) -> ComparisonPolicy:

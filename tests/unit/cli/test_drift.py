@@ -42,6 +42,16 @@ def test_a_profile_is_written_and_compared_with_data(data: Path, capsys: pytest.
     assert [line.split()[:2] for line in shown[4:6]] == [["drifted", "amount"], ["stable", "kind"]]
 
 
+def test_an_output_that_cannot_be_written_is_named_and_leaves_nothing(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "taken").mkdir()
+    for output in (data / "nowhere" / "p.json", data / "taken"):
+        assert main(["drift", "profile", str(data / "reference.parquet"), "-o", str(output)]) == 2
+        assert f"output is {str(output)!r} and cannot be written: " in capsys.readouterr().err
+    assert not list(data.rglob("*.json"))
+
+
 def test_the_numbers_are_those_of_the_functions(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [[DatasetPin(uri=f"{data}/{name}.parquet")] for name in ("reference", "moved")]
     for mode in ("exact", "profile"):
