@@ -162,7 +162,7 @@ def _server(variables: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         _set(before)
-        mlflow.set_tracking_uri(before[contract.ENV_TRACKING_URI] or "")
+        mlflow.set_tracking_uri(before[contract.ENV_TRACKING_URI])
 
 
 def _set(variables: Mapping[str, str | None]) -> None:

@@ -57,7 +57,7 @@ def log_files(world: World) -> tuple[Run, str]:
                 serialization_format="cloudpickle",
             )
     finally:
-        mlflow.set_tracking_uri("")
+        mlflow.set_tracking_uri(None)
     return world.hook.get_run(started.info.run_id), info.model_id
 
 
@@ -161,7 +161,7 @@ def predictions(world: World, version: ModelVersion) -> list[int]:
         assert model.metadata.signature is not None
         return [int(value) for value in model.predict(model.input_example)]
     finally:
-        mlflow.set_tracking_uri("")
+        mlflow.set_tracking_uri(None)
 
 
 def test_a_copy_that_is_killed_between_any_two_requests_and_tried_again_becomes_one_version(
