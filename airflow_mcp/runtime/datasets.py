@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import logging
 import os
 import re
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_mcp.core.dataset import data_file_name, public_uri, repository_data
-from airflow_mcp.core.dvc_pointer import folder_hash
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.object_version import is_object_version, object_version
 from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.runtime.data_hash import CHUNK_BYTES, data_hash
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _log = logging.getLogger(__name__)
-_CHUNK_BYTES = 1 << 20
 _HASH_PATTERN = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}(\.dir)?")
 FORMATS = {
     ".csv": "csv",
@@ -127,7 +125,7 @@ def _fetch(pin: DatasetPin, folder: Path) -> Path:
     try:
         files, path = fsspec.core.url_to_fs(uri)
         with files.open(path, "rb") as source, target.open("wb") as copy:
-            while chunk := source.read(_CHUNK_BYTES):
+            while chunk := source.read(CHUNK_BYTES):
                 copy.write(chunk)
         files.invalidate_cache()
         now = object_version(files.info(path)) if is_object_version(pin.version) else pin.version
@@ -142,50 +140,6 @@ def _fetch(pin: DatasetPin, folder: Path) -> Path:
             f"{now or 'no version of it'}. The data was not used; pin the new version."
         )
     return target
-
-
-def data_hash(path: Path, pin: DatasetPin) -> str:
-    """Hash a file, or a folder that DVC tracks, by the algorithm of the pinned hash.
-
-    :param path: file or folder.
-    :param pin: what it should be.
-    :raises DatasetError: when it is unreadable, empty, or a folder that was not pinned by its hash.
-    """
-    if path.is_dir():
-        return _folder_hash(path, pin)
-    try:
-        with path.open("rb") as stream:
-            digest, size = stream_hash(stream, "md5" if pin.hash.startswith("md5:") else "sha256")
-    except OSError as error:
-        raise DatasetError(
-            f"Dataset {public_uri(pin.uri)} cannot be read: {error.strerror}. The data was not used."
-        ) from None
-    if size == 0:
-        raise DatasetError(f"Dataset {public_uri(pin.uri)} is empty (0 bytes). The data was not used.")
-    return digest
-
-
-def _folder_hash(folder: Path, pin: DatasetPin) -> str:
-    """Hash a folder as DVC does; only one that was pinned by such a hash, or fetched from DVC, is used."""
-    if not pin.hash.endswith(".dir") and repository_data(pin.uri) is None:
-        raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder; one file is needed. The data was not used.")
-    hashes = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as stream:
-                hashes[path.relative_to(folder).as_posix()] = stream_hash(stream, "md5")[0].removeprefix("md5:")
-    if not hashes:
-        raise DatasetError(f"Dataset {public_uri(pin.uri)} is a folder without files. The data was not used.")
-    return f"md5:{folder_hash(hashes)}"
-
-
-def stream_hash(stream: IO[bytes], algorithm: str) -> tuple[str, int]:
-    """Hash a stream to its end; gives ``<algorithm>:<hex>`` and the number of bytes."""
-    digest, size = hashlib.new(algorithm, usedforsecurity=False), 0
-    while chunk := stream.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        size += len(chunk)
-    return f"{algorithm}:{digest.hexdigest()}", size
 
 
 def _format_of(pin: DatasetPin) -> str:

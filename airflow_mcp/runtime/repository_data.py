@@ -14,7 +14,7 @@ from airflow_mcp.core.dataset import RepositoryData, repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.runtime.checkout import fetch_commit
-from airflow_mcp.runtime.datasets import data_hash
+from airflow_mcp.runtime.data_hash import data_hash
 from airflow_mcp.runtime.environment import require
 
 _log = logging.getLogger(__name__)
