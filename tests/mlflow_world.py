@@ -21,8 +21,8 @@ from airflow_mcp.core.evidence import (
     ModelUnderTest,
     dump_document,
 )
-from airflow_mcp.core.load_check import LoadCheck, LoadVerdict
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
+from airflow_mcp.core.registry.load_check import LoadCheck, LoadVerdict
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from tests.task_harness import FakeSupervisor, TaskOutcome, run_task

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from airflow_mcp.core.drift_policy import AUTO, ComparisonPolicy, Correction, Mode, methods_for
-from airflow_mcp.core.drift_result import ColumnResult, DriftResult
+from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, Correction, Mode, methods_for
+from airflow_mcp.core.drift.profile import DataProfile, write_profile
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.evidence import DatasetPin, dump_document
-from airflow_mcp.core.profile import DataProfile, write_profile
 from airflow_mcp.exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:

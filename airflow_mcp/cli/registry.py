@@ -11,12 +11,12 @@ from typing import Any
 
 from airflow_mcp.cli import registry_stages
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
-from airflow_mcp.core import history
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_COPIED_FROM, TAG_PREFIX
-from airflow_mcp.core.load_check import why_unusable
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.model_copy import CopiedFrom, read_copied_from
-from airflow_mcp.core.stages import read_stage_moves
+from airflow_mcp.core.registry import history
+from airflow_mcp.core.registry.load_check import why_unusable
+from airflow_mcp.core.registry.model_copy import CopiedFrom, read_copied_from
+from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks import mlflow_registry_api
 from airflow_mcp.hooks.mlflow_api import filter_value

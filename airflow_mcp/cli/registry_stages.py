@@ -15,9 +15,9 @@ from uuid import uuid4
 
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_MIRROR_STAGES
-from airflow_mcp.core.promotion import MoveOrder
-from airflow_mcp.core.stage_migration import PREFER, Migration, MigrationChoices, plan_migration
-from airflow_mcp.core.stages import (
+from airflow_mcp.core.registry.promotion import MoveOrder
+from airflow_mcp.core.registry.stage_migration import PREFER, Migration, MigrationChoices, plan_migration
+from airflow_mcp.core.registry.stages import (
     STAGES,
     UNKNOWN_TO_US,
     is_mirrored,

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.history import foreign_moves
-from airflow_mcp.core.load_check import read_load_check
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.pod import USER_ID, PodEnding
-from airflow_mcp.core.promotion import read_history, read_last_move
+from airflow_mcp.core.registry.history import foreign_moves
+from airflow_mcp.core.registry.load_check import read_load_check
+from airflow_mcp.core.registry.promotion import read_history, read_last_move
 
 Level = Literal["ok", "warning", "problem"]
 

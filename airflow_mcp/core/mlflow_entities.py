@@ -11,7 +11,7 @@ from typing import Literal
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 Stage = Literal["None", "Staging", "Production", "Archived"]
-"""MLflow's stages of a model version; what they mean here is in :mod:`airflow_mcp.core.stages`."""
+"""MLflow's stages of a model version; what they mean here is in :mod:`airflow_mcp.core.registry.stages`."""
 LIVE_STATUSES: tuple[RunStatus, ...] = ("RUNNING", "SCHEDULED")
 
 

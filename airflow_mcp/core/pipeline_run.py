@@ -11,7 +11,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import why_not_adoptable
 from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.registry_events import describe_change
+from airflow_mcp.core.registry.events import describe_change
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, SourceError
 
 MAX_CLAIMS = 200

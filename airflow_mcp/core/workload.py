@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
-from airflow_mcp.core.dataset import RepositoryData
+from airflow_mcp.core.data.dataset import RepositoryData
 
 
 @dataclass(frozen=True)

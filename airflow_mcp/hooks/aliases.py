@@ -14,10 +14,10 @@ from airflow_mcp.core.contract import (
     TAG_LAST_MOVE,
     TAG_LAST_STAGE_MOVE,
 )
-from airflow_mcp.core.history import former_champions
-from airflow_mcp.core.load_check import why_unusable
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import (
+from airflow_mcp.core.registry.history import former_champions
+from airflow_mcp.core.registry.load_check import why_unusable
+from airflow_mcp.core.registry.promotion import (
     NOTHING_ASKED,
     AliasMove,
     AliasPlan,
@@ -26,15 +26,15 @@ from airflow_mcp.core.promotion import (
     unrecorded_move,
     without_way_back,
 )
-from airflow_mcp.core.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
+from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
 from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowNotFoundError
 from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow_api import filter_value
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-    from airflow_mcp.core.promotion import Claim, MoveOrder
-    from airflow_mcp.core.stages import StagePlan
+    from airflow_mcp.core.registry.promotion import Claim, MoveOrder
+    from airflow_mcp.core.registry.stages import StagePlan
     from airflow_mcp.hooks.mlflow_operations import MlflowOperations
 
 

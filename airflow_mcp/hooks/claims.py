@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import Claim, expired_claims, new_claim, other_claims
+from airflow_mcp.core.registry.promotion import Claim, expired_claims, new_claim, other_claims
 from airflow_mcp.exceptions import ClaimUnavailableError, MlflowNotFoundError, ModelControlPlaneError
 
 if TYPE_CHECKING:

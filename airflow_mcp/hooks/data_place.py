@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from airflow_mcp.core.code_source import path_inside
-from airflow_mcp.core.dataset import LATEST, TRACKERS, TrackedBy, choose_version, dataset_pin, public_uri
+from airflow_mcp.core.data.dataset import LATEST, TRACKERS, TrackedBy, choose_version, dataset_pin, public_uri
 from airflow_mcp.core.git_refs import check_question
 from airflow_mcp.core.watch import Sighting
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceError

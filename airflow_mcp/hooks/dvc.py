@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from airflow_mcp.core.dataset import RepositoryData, public_uri
-from airflow_mcp.core.dvc_pointer import (
+from airflow_mcp.core.data.dataset import RepositoryData, public_uri
+from airflow_mcp.core.data.dvc_pointer import (
     DVC_CONFIG,
     TrackedOutput,
     folder_hash,

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
-from airflow_mcp.core.gate_approval import report_hash
-from airflow_mcp.core.gates import GateReport
+from airflow_mcp.core.gate.approval import report_hash
+from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook

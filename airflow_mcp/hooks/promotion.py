@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import (
+from airflow_mcp.core.registry.promotion import (
     AliasPlan,
     LoadCheckRule,
     MoveOrder,
@@ -16,7 +16,7 @@ from airflow_mcp.core.promotion import (
     require_let_through,
     require_ready,
 )
-from airflow_mcp.core.stages import StagePlan, plan_stage
+from airflow_mcp.core.registry.stages import StagePlan, plan_stage
 from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.hooks.aliases import AliasMover
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError
 
 TIMEOUT_SECONDS = 30.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.promotion import NOTHING_ASKED, AliasPlan, MoveOrder, plan_promotion
-from airflow_mcp.core.stage_migration import Migration, MigrationChoices, plan_migration
+from airflow_mcp.core.registry.promotion import NOTHING_ASKED, AliasPlan, MoveOrder, plan_promotion
+from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.exceptions import AliasConflictError
 from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.hooks.mlflow_api import filter_value

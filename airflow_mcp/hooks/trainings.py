@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.gate.verdicts import Verdict
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.promotion import read_history
+from airflow_mcp.core.registry.promotion import read_history
 from airflow_mcp.core.retrain.documents import Outcome
-from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow_api import filter_value
 

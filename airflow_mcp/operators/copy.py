@@ -14,7 +14,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import dump_document, parse_document
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.model_copy import (
+from airflow_mcp.core.registry.model_copy import (
     CARRIED_ARTIFACTS,
     CopyRequest,
     CopyResult,
@@ -23,7 +23,7 @@ from airflow_mcp.core.model_copy import (
     copy_tags,
     read_copied_from,
 )
-from airflow_mcp.core.promotion import require_let_through, require_ready
+from airflow_mcp.core.registry.promotion import require_let_through, require_ready
 from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError, ResultMissingError
 from airflow_mcp.hooks.claims import Claims

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import data_tags, dataset_pin
-from airflow_mcp.core.drift import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
-from airflow_mcp.core.drift_policy import ComparisonPolicy
+from airflow_mcp.core.data.dataset import data_tags, dataset_pin
+from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
 from airflow_mcp.core.evidence import DatasetPin, dump_document
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
@@ -61,7 +61,7 @@ class DriftCheckOperator(WorkloadOperator):
     :param drift_share: share of drifted columns (above 0, up to 1) from which on the data counts as drifted.
     :param min_rows: fewer values than this on either side: a column is not compared.
     :param mode: ``profile``: one pass in bounded memory, scores within a stated error; ``exact``: from every value.
-    :param policy: further settings by their names in :class:`~airflow_mcp.core.drift_policy.ComparisonPolicy`, such as
+    :param policy: further settings by their names in :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy`, such as
         ``weights``, ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
     :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.
     :param on_inconclusive: ``fail`` the task (its report is kept), or ``continue`` with that verdict in XCom.

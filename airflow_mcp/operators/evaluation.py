@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_evidence
 from airflow_mcp.core.argument import read_metric_list
-from airflow_mcp.core.dataset import data_name, dataset_pin
+from airflow_mcp.core.data.dataset import data_name, dataset_pin
 from airflow_mcp.core.evidence import (
     METRICS,
     Comparison,

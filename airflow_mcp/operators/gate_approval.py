@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.gate_approval import Approval, read_answer, read_approval, require_approvable
-from airflow_mcp.core.verdicts import Decision
+from airflow_mcp.core.gate.approval import Approval, read_answer, read_approval, require_approvable
+from airflow_mcp.core.gate.verdicts import Decision
 from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.hooks.evidence import find_gate_report
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink

@@ -10,7 +10,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import dump_document
 from airflow_mcp.core.identity import fingerprint, identity
-from airflow_mcp.core.load_check import (
+from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+from airflow_mcp.core.registry.load_check import (
     LoadCheckReport,
     LoadCheckRequest,
     of_report,
@@ -18,7 +19,6 @@ from airflow_mcp.core.load_check import (
     read_load_check,
     supersedes,
 )
-from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     AliasConflictError,

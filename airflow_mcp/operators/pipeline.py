@@ -11,7 +11,7 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable
-from airflow_mcp.core.dataset import LATEST
+from airflow_mcp.core.data.dataset import LATEST
 from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pipeline_run import (

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core import contract
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
-from airflow_mcp.core.promotion import AliasPlan, LoadCheckRule, MoveOrder, plan_rollback, require_let_through
+from airflow_mcp.core.registry.promotion import AliasPlan, LoadCheckRule, MoveOrder, plan_rollback, require_let_through
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,

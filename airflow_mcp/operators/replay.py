@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.evidence import ModelUnderTest, Problem, dump_document
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run

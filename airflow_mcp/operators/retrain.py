@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import dataset_pin
+from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.evidence import DatasetPin, DriftVerdict
 from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,

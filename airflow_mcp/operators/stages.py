@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Stage
-from airflow_mcp.core.promotion import MoveOrder
-from airflow_mcp.core.stages import require_archivable, require_one_production, require_stage
+from airflow_mcp.core.registry.promotion import MoveOrder
+from airflow_mcp.core.registry.stages import require_archivable, require_one_production, require_stage
 from airflow_mcp.hooks.promotion import (
     Promotion,
     StageTransition,

@@ -12,11 +12,11 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable
 from airflow_mcp.core.code_source import CodeSource, code_source, path_inside
 from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config, override_config
-from airflow_mcp.core.dataset import data_name, data_tags, dataset_pin
+from airflow_mcp.core.data.dataset import data_name, data_tags, dataset_pin
 from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.gate.verdicts import Verdict
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, Run
-from airflow_mcp.core.verdicts import Verdict
 from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink

@@ -14,7 +14,7 @@ from airflow_mcp import settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
 from airflow_mcp.core.connection_values import connection_values
-from airflow_mcp.core.dataset import repository_data
+from airflow_mcp.core.data.dataset import repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import pod_options

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mcp.core.load_check import LoadFinding
+from airflow_mcp.core.registry.load_check import LoadFinding
 
 _FITS: Mapping[str, str] = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "c": "cfiub", "M": "M", "m": "m"}
 """Kind of a recorded NumPy type to the kinds of answers that it takes, whatever their width; 1 may stand for 1.0."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from airflow_mcp.core.profile import Categories
+from airflow_mcp.core.drift.profile import Categories
 
 CAPACITY = 4096
 """Categories that are counted while data are read; with no more, all counts are exact."""

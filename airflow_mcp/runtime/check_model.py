@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import dump_document
-from airflow_mcp.core.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
+from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.runtime.answers import look_at_answers
 from airflow_mcp.runtime.environment import read_request

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airflow_mcp.core.drift_policy import (
+from airflow_mcp.core.drift.policy import (
     AUTO,
     FEW_INTEGERS,
     FEW_VALUES,
@@ -18,7 +18,7 @@ from airflow_mcp.core.drift_policy import (
     choose_method,
     has_drifted,
 )
-from airflow_mcp.core.drift_result import ColumnResult, ColumnSide, Finding, Histogram
+from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, Finding, Histogram
 from airflow_mcp.core.evidence import ColumnType
 from airflow_mcp.runtime.category_counts import CategoryCounts
 from airflow_mcp.runtime.column_data import ColumnData, as_categories

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mcp.core.profile import ColumnKind, ColumnProfile, ColumnRole
+from airflow_mcp.core.drift.profile import ColumnKind, ColumnProfile, ColumnRole
 from airflow_mcp.runtime import category_counts
 from airflow_mcp.runtime import distribution as distributions
 from airflow_mcp.runtime.category_counts import CategoryCounts

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
-from airflow_mcp.core.drift_judgement import correct, judge
-from airflow_mcp.core.drift_policy import ComparisonPolicy
-from airflow_mcp.core.drift_result import ColumnResult, DriftResult, Finding
+from airflow_mcp.core.drift.judgement import correct, judge
+from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.profile import DataProfile
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult, Finding
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import DataProfile
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.runtime.column_comparison import ColumnPair, compare_column
 from airflow_mcp.runtime.column_data import ColumnData, of_profile

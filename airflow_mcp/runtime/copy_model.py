@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.model_copy import (
+from airflow_mcp.core.registry.model_copy import (
     NOT_OF_THE_MODEL,
     CopiedFile,
     CopyRequest,

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import IO
 
-from airflow_mcp.core.dataset import public_uri, repository_data
-from airflow_mcp.core.dvc_pointer import folder_hash
+from airflow_mcp.core.data.dataset import public_uri, repository_data
+from airflow_mcp.core.data.dvc_pointer import folder_hash
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError
 

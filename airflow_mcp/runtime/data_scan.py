@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from airflow_mcp.core.dataset import data_file_name, public_uri, repository_data
+from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
 from airflow_mcp.runtime import text_blocks

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_mcp.core.dataset import data_file_name, public_uri, repository_data
+from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository_data
+from airflow_mcp.core.data.object_version import is_object_version, object_version
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.object_version import is_object_version, object_version
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.runtime.data_hash import CHUNK_BYTES, data_hash
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from airflow_mcp.core.profile import Distribution
+from airflow_mcp.core.drift.profile import Distribution
 
 Array: TypeAlias = npt.NDArray[np.float64]
 LOSSLESS = 1024

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.drift import DriftRequest, DriftSide, DriftSummary
-from airflow_mcp.core.drift_html import render_drift_report
+from airflow_mcp.core.drift.page import render_drift_report
+from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_profile
+from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary
 from airflow_mcp.core.evidence import DatasetPin, dump_document
-from airflow_mcp.core.profile import DataProfile, read_profile, write_profile
 from airflow_mcp.runtime.comparing import Comparison, compare
 from airflow_mcp.runtime.datasets import verified_file
 from airflow_mcp.runtime.drift_sample import EvidentlyReport, evidently_report

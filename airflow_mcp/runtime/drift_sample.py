@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from airflow_mcp.core.drift import EvidentlySample, by_severity
-from airflow_mcp.core.drift_result import ColumnResult, DriftResult
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult
+from airflow_mcp.core.drift.summary import EvidentlySample, by_severity
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.runtime.data_scan import open_data

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.drift.profile import DataProfile, read_profile
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import DataProfile, read_profile
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.runtime.comparing import Side
 

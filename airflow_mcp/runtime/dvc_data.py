@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow_mcp.core.dataset import RepositoryData
+from airflow_mcp.core.data.dataset import RepositoryData
 from airflow_mcp.exceptions import DatasetError
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.drift import DriftRequest
+from airflow_mcp.core.drift.summary import DriftRequest
 from airflow_mcp.core.evidence import DatasetPin, EvaluationRequest, parse_document
-from airflow_mcp.core.load_check import LoadCheckRequest
-from airflow_mcp.core.model_copy import CopyRequest
+from airflow_mcp.core.registry.load_check import LoadCheckRequest
+from airflow_mcp.core.registry.model_copy import CopyRequest
 from airflow_mcp.core.replay import ReplayRequest
 from airflow_mcp.core.replicas import ENV_RANK, ENV_WORLD_SIZE
 from airflow_mcp.exceptions import InvalidArgumentError

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.evidence import (
     DatasetPin,
     EvaluationEvidence,

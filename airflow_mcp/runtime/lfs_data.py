@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import RepositoryData
+from airflow_mcp.core.data.dataset import RepositoryData
+from airflow_mcp.core.data.lfs_pointer import MAX_POINTER_BYTES, LfsPointer, read_pointer
 from airflow_mcp.core.git_environment import git_environment
-from airflow_mcp.core.lfs_pointer import MAX_POINTER_BYTES, LfsPointer, read_pointer
 from airflow_mcp.exceptions import DatasetError
 
 _SAID_LIMIT = 500

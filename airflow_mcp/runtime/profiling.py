@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mcp.core.drift_policy import ComparisonPolicy
+from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.profile import BYTES_PER_COLUMN, ColumnRole, DataProfile, write_profile
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import BYTES_PER_COLUMN, ColumnRole, DataProfile, write_profile
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.runtime.column_data import ColumnData, ColumnReader, kind_of, of_profile
 from airflow_mcp.runtime.data_scan import Scan, open_data

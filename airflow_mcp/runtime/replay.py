@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.evidence import dump_document
 from airflow_mcp.core.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError

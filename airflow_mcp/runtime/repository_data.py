@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
-from airflow_mcp.core.dataset import RepositoryData, repository_data
+from airflow_mcp.core.data.dataset import RepositoryData, repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.runtime.checkout import fetch_commit

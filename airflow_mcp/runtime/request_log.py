@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from airflow_mcp.core.drift_policy import ComparisonPolicy, OutlierPolicy
-from airflow_mcp.core.drift_result import ColumnResult, Finding, OutlierRow, Outliers
-from airflow_mcp.core.profile import DataProfile
+from airflow_mcp.core.drift.policy import ComparisonPolicy, OutlierPolicy
+from airflow_mcp.core.drift.profile import DataProfile
+from airflow_mcp.core.drift.result import ColumnResult, Finding, OutlierRow, Outliers
 from airflow_mcp.runtime.column_data import LARGEST
 from airflow_mcp.runtime.data_scan import FileScan
 from airflow_mcp.runtime.distribution import Array

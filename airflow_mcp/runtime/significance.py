@@ -16,7 +16,7 @@ from airflow_mcp.core.evidence import (
     ComparisonRequest,
     MetricInterval,
 )
-from airflow_mcp.core.slices import wilson_interval
+from airflow_mcp.core.gate.slices import wilson_interval
 from airflow_mcp.runtime.resampling import Array, Ranking, rankings, resample
 from airflow_mcp.runtime.scoring import ScoredModel
 

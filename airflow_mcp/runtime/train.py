@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.drift.profile import write_profile
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import write_profile
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError, ResultMissingError
 from airflow_mcp.runtime.datasets import verified_file
 from airflow_mcp.runtime.environment import TrainingEnvironment, read_training_environment

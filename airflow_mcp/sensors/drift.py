@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_mcp import settings
-from airflow_mcp.core.drift_goal import VERDICTS, DriftGoal
+from airflow_mcp.core.drift.goal import VERDICTS, DriftGoal
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import required_text

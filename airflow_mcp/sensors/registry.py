@@ -11,9 +11,9 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_mcp import settings
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
-from airflow_mcp.core.history import mover_of
 from airflow_mcp.core.mlflow_entities import ModelVersion
-from airflow_mcp.core.model_goal import ModelGoal
+from airflow_mcp.core.registry.history import mover_of
+from airflow_mcp.core.registry.model_goal import ModelGoal
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, MlflowAuthError, MlflowError
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
 from airflow_mcp.operators.base import ModelControlOperator, now, required_text

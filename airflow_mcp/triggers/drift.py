@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_mcp import settings
 from airflow_mcp.core import contract
-from airflow_mcp.core.drift_goal import DriftGoal
+from airflow_mcp.core.drift.goal import DriftGoal
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.watch import Sighting
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -75,7 +75,7 @@ class DriftVerdictTrigger(WatchTrigger):
 class DriftGoalTrigger(GoalTrigger):
     """Wait for the verdict of the newest drift check, for its sensor.
 
-    :param goal: what is waited for, as :class:`~airflow_mcp.core.drift_goal.DriftGoal` takes it.
+    :param goal: what is waited for, as :class:`~airflow_mcp.core.drift.goal.DriftGoal` takes it.
     :param mlflow_conn_id: connection to MLflow.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mcp.core.mlflow_entities import ModelVersion
-from airflow_mcp.core.model_goal import ModelGoal
-from airflow_mcp.core.registry_events import RegistryScope
+from airflow_mcp.core.registry.events import RegistryScope
+from airflow_mcp.core.registry.model_goal import ModelGoal
 from airflow_mcp.exceptions import MlflowAuthError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.triggers.registry_watch import FailedLook, Interest, Look, RegistryWatch
@@ -30,7 +30,7 @@ class GoalEvent(TypedDict):
 class ModelGoalTrigger(BaseTrigger):
     """Wait for a version of a registered model, for the sensors of the registry: one event, and it ends.
 
-    :param goal: what is waited for, as :class:`~airflow_mcp.core.model_goal.ModelGoal` takes it.
+    :param goal: what is waited for, as :class:`~airflow_mcp.core.registry.model_goal.ModelGoal` takes it.
     :param mlflow_conn_id: connection to MLflow.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """

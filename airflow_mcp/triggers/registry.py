@@ -13,7 +13,7 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from airflow_mcp import settings
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry_events import (
+from airflow_mcp.core.registry.events import (
     EVENT_NAMES,
     ModelState,
     RegistryScope,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry_events import RegistryScope
+from airflow_mcp.core.registry.events import RegistryScope
 from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.mlflow_registry_api import names_filter

@@ -50,7 +50,7 @@ def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
 
 def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
     """Compare as ``airflow-mcp drift compare`` does."""
-    from airflow_mcp.core.drift_policy import ComparisonPolicy
+    from airflow_mcp.core.drift.policy import ComparisonPolicy
     from airflow_mcp.runtime.comparing import compare
     from airflow_mcp.runtime.drift_sides import read_side
 
@@ -61,8 +61,8 @@ def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
 
 def profile(path: str, output: str) -> dict[str, Any]:
     """Profile as ``airflow-mcp drift profile`` does."""
+    from airflow_mcp.core.drift.profile import write_profile
     from airflow_mcp.core.evidence import DatasetPin
-    from airflow_mcp.core.profile import write_profile
     from airflow_mcp.runtime.profiling import profile_dataset
 
     text = write_profile(profile_dataset([DatasetPin(uri=path)]))
@@ -118,8 +118,8 @@ class Generated:
 
 def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
     """Compare generated data with a stored profile of generated data; the first call makes the profile."""
-    from airflow_mcp.core.drift_policy import ComparisonPolicy
-    from airflow_mcp.core.profile import read_profile, write_profile
+    from airflow_mcp.core.drift.policy import ComparisonPolicy
+    from airflow_mcp.core.drift.profile import read_profile, write_profile
     from airflow_mcp.runtime import comparing
     from airflow_mcp.runtime.profiling import ProfileOptions, read_data, small_profile
 

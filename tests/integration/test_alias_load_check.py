@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.history import foreign_moves
-from airflow_mcp.core.load_check import LoadVerdict
-from airflow_mcp.core.promotion import read_last_move
+from airflow_mcp.core.registry.history import foreign_moves
+from airflow_mcp.core.registry.load_check import LoadVerdict
+from airflow_mcp.core.registry.promotion import read_last_move
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.mlflow_world import World, kill_points, load_check_tags
 from tests.task_harness import TaskOutcome

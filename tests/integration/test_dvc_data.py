@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.dataset import repository_data
+from airflow_mcp.core.data.dataset import repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, GitAuthError, SourceError
 from airflow_mcp.operators.dataset import PinDatasetOperator

@@ -12,7 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import Comparison, ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.promotion import read_history
+from airflow_mcp.core.registry.promotion import read_history
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator

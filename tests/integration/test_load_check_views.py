@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_mcp.cli import main
-from airflow_mcp.core.load_check import LoadVerdict
+from airflow_mcp.core.registry.load_check import LoadVerdict
 from airflow_mcp.operators.registry import PromoteModelOperator
 from tests.mlflow_world import World, load_check_tags
 

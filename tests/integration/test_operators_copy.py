@@ -20,8 +20,8 @@ from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.model_copy import CopyResult, read_copied_from
-from airflow_mcp.core.promotion import read_history
+from airflow_mcp.core.registry.model_copy import CopyResult, read_copied_from
+from airflow_mcp.core.registry.promotion import read_history
 from airflow_mcp.hooks.mlflow_api import ARTIFACT_PROXY
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.registry import PromoteModelOperator

@@ -9,7 +9,7 @@ from airflow.sdk._shared.observability.metrics import stats
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.drift import DriftSummary, read_drift_summary
+from airflow_mcp.core.drift.summary import DriftSummary, read_drift_summary
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.registry import RegisterModelOperator

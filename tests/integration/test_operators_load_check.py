@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.load_check import LoadCheck, parse_report, read_load_check
 from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.registry.load_check import LoadCheck, parse_report, read_load_check
 from airflow_mcp.exceptions import MlflowUnreachableError
 from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.workloads.local import LocalBackend

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.history import read_timeline
-from airflow_mcp.core.promotion import read_history, read_last_move
+from airflow_mcp.core.registry.history import read_timeline
+from airflow_mcp.core.registry.promotion import read_history, read_last_move
 from airflow_mcp.hooks import claims
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway

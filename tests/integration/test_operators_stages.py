@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.promotion import read_history
-from airflow_mcp.core.stages import read_stage_moves, read_stages
+from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.registry.stages import read_stage_moves, read_stages
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
 from tests.fakes.faulty_server import FaultyServer, answer

@@ -13,9 +13,9 @@ import pytest
 from airflow.triggers.base import TriggerEvent
 
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.model_goal import ModelGoal
-from airflow_mcp.core.promotion import AliasPlan, LastMove, plan_promotion
-from airflow_mcp.core.registry_events import EVENT_NAMES, MOVED_OUTSIDE
+from airflow_mcp.core.registry.events import EVENT_NAMES, MOVED_OUTSIDE
+from airflow_mcp.core.registry.model_goal import ModelGoal
+from airflow_mcp.core.registry.promotion import AliasPlan, LastMove, plan_promotion
 from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.triggers import registry_watch

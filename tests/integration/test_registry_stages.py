@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.cli import main
-from airflow_mcp.core.promotion import read_history
-from airflow_mcp.core.stages import read_stage_moves
+from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.hooks import mlflow_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.fakes.faulty_server import FaultyServer, answer

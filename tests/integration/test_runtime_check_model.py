@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.load_check import LoadCheckReport, parse_report
+from airflow_mcp.core.registry.load_check import LoadCheckReport, parse_report
 from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError, RefusedError
 from airflow_mcp.runtime.check_model import check_model
 from demo.services import MlflowServer

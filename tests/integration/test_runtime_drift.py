@@ -16,9 +16,9 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.drift import DriftSummary, read_drift_summary
+from airflow_mcp.core.drift.profile import read_profile, write_profile
+from airflow_mcp.core.drift.summary import DriftSummary, read_drift_summary
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import read_profile, write_profile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.runtime.drift import check_drift, metric_names
 from airflow_mcp.runtime.profiling import profile_dataset

@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from airflow_mcp.core.drift.profile import read_profile
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import read_profile
 from airflow_mcp.runtime.datasets import verified_file
 from demo.services import MlflowServer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.load_check import read_load_check
+from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
 from demo.services import MlflowServer

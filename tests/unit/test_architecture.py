@@ -361,12 +361,14 @@ def test_no_modules_import_each_other() -> None:
 
 def test_a_cycle_would_be_found() -> None:
     bad = [
-        Source("airflow_mcp.core.gates", "import airflow_mcp.core.verdicts"),
-        Source("airflow_mcp.core.verdicts", "from airflow_mcp.core import drift"),
-        Source("airflow_mcp.core.drift", "from airflow_mcp.core.gates import GatePolicy"),
+        Source("airflow_mcp.core.gate.judgement", "import airflow_mcp.core.gate.verdicts"),
+        Source("airflow_mcp.core.gate.verdicts", "from airflow_mcp.core.drift import summary"),
+        Source("airflow_mcp.core.drift.summary", "from airflow_mcp.core.gate.judgement import GatePolicy"),
     ]
     assert len(cycle(bad)) == 4
-    bad[2] = Source("airflow_mcp.core.drift", "def f():\n    from airflow_mcp.core.gates import GatePolicy")
+    bad[2] = Source(
+        "airflow_mcp.core.drift.summary", "def f():\n    from airflow_mcp.core.gate.judgement import GatePolicy"
+    )
     assert cycle(bad) == []
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_mcp.core.gate.verdicts import GateMode
 from airflow_mcp.core.metrics import metric_name
 from airflow_mcp.core.plan.entities import PlannedTask, Reference, Template
 from airflow_mcp.core.plan.rules import filled_in
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.gate import Benchmark, CoverageLimits, FindingsLimits, ReportPlace, Significance
 from airflow_mcp.core.spec.stages import GateStage
-from airflow_mcp.core.verdicts import GateMode
 
 APPROVE, RECORD = "approve", "record_approval"
 _MODES: Mapping[str, GateMode] = {"enforce": "enforce", "warn": "warn", "dryRun": "dry_run"}

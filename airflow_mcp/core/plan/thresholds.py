@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow_mcp.core.gate.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.core.metrics import metric_direction, metric_name
-from airflow_mcp.core.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.exceptions import InvalidArgumentError
 
 _SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")
@@ -30,7 +30,7 @@ def threshold_rule(name: str, bound: float | str) -> str:
 
     :param name: the metric.
     :param bound: a number, which known metrics must reach or not exceed; or a direction and a number: ``>= 0.92``.
-    :return: a rule as :func:`~airflow_mcp.core.thresholds.parse_threshold` writes it.
+    :return: a rule as :func:`~airflow_mcp.core.gate.thresholds.parse_threshold` writes it.
     :raises InvalidArgumentError: for a number without a direction where the metric is not known, and for a bound
         that cannot be read.
     """

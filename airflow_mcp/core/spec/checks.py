@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.gate.thresholds import parse_threshold
 from airflow_mcp.core.metrics import metric_direction
 from airflow_mcp.core.plan.params import BUILT_IN
 from airflow_mcp.core.plan.thresholds import threshold_rule, why_unreachable
@@ -22,7 +23,6 @@ from airflow_mcp.core.spec.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.spec.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
 from airflow_mcp.core.spec.triggers import OnModelChange
 from airflow_mcp.core.spec.validation import in_words, nearest, problem_at
-from airflow_mcp.core.thresholds import parse_threshold
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 _RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")

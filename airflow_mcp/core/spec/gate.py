@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from airflow_mcp.core.evidence import MethodChoice
-from airflow_mcp.core.findings import Subject
-from airflow_mcp.core.slices import Correction
+from airflow_mcp.core.gate.findings import Subject
+from airflow_mcp.core.gate.slices import Correction
+from airflow_mcp.core.gate.thresholds import parse_threshold
 from airflow_mcp.core.spec.fields import (
     ConnectionId,
     Duration,
@@ -22,7 +23,6 @@ from airflow_mcp.core.spec.fields import (
     Text,
     Whole,
 )
-from airflow_mcp.core.thresholds import parse_threshold
 
 Mode = Literal["enforce", "warn", "dryRun"]
 Share = Annotated[Number, Field(ge=0, le=1)]

@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from airflow_mcp.core.benchmark import BenchmarkRule
-from airflow_mcp.core.coverage import CoverageRule
 from airflow_mcp.core.evidence import METRICS, ComparisonRequest
-from airflow_mcp.core.findings import FindingsRule
-from airflow_mcp.core.gate_policy import GatePolicy
+from airflow_mcp.core.gate.benchmark import BenchmarkRule
+from airflow_mcp.core.gate.coverage import CoverageRule
+from airflow_mcp.core.gate.findings import FindingsRule
+from airflow_mcp.core.gate.policy import GatePolicy
+from airflow_mcp.core.gate.slices import SlicePolicy
 from airflow_mcp.core.plan.entities import Reference
 from airflow_mcp.core.plan.gate import gate_rules
-from airflow_mcp.core.slices import SlicePolicy
 from airflow_mcp.core.spec.document import FieldPath
 from airflow_mcp.core.spec.gate import ReportPlace
 from airflow_mcp.core.spec.pipeline import PipelineSpec

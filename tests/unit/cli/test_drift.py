@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.cli import main
-from airflow_mcp.core.drift_policy import ComparisonPolicy
-from airflow_mcp.core.drift_result import DriftResult
+from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.profile import read_profile
+from airflow_mcp.core.drift.result import DriftResult
 from airflow_mcp.core.evidence import DatasetPin, parse_document
-from airflow_mcp.core.profile import read_profile
 from airflow_mcp.runtime.comparing import compare
 from airflow_mcp.runtime.profiling import merge_profiles, profile_dataset
 

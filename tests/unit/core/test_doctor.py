@@ -29,10 +29,10 @@ from airflow_mcp.core.doctor import (
     read_probe,
     worst,
 )
-from airflow_mcp.core.load_check import LoadCheck
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.pod import PodEnding
-from airflow_mcp.core.promotion import LastMove
+from airflow_mcp.core.registry.load_check import LoadCheck
+from airflow_mcp.core.registry.promotion import LastMove
 
 PACKAGES = {
     "airflow-mcp": "0.1.0",

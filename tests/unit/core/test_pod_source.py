@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
-from airflow_mcp.core.dataset import RepositoryData
+from airflow_mcp.core.data.dataset import RepositoryData
 from airflow_mcp.core.pod import PodOptions, pod_manifest, read_ending
 from airflow_mcp.core.workload import Resources, Source, Workload
 from airflow_mcp.exceptions import InvalidArgumentError

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_mcp.core.drift_policy import METHODS, ComparisonPolicy
-from airflow_mcp.core.drift_result import ColumnResult, DriftResult
+from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
+from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_profile
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.evidence import DatasetPin, parse_document
-from airflow_mcp.core.profile import DataProfile, read_profile, write_profile
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.runtime.comparing import Side, compare
 from airflow_mcp.runtime.profiling import ProfileOptions, profile_dataset

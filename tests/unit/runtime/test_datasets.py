@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from airflow_mcp.core.dataset import public_uri
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.runtime.datasets import load_dataset, require_columns, verified_file

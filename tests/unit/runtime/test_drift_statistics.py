@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from airflow_mcp.core.drift_policy import METHODS, choose_method, has_drifted, methods_for
+from airflow_mcp.core.drift.policy import METHODS, choose_method, has_drifted, methods_for
 from airflow_mcp.core.evidence import ColumnType
 from airflow_mcp.runtime.category_counts import CategoryCounts
 from airflow_mcp.runtime.column_data import ColumnReader

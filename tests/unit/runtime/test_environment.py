@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mcp.core.drift import DriftRequest
+from airflow_mcp.core.drift.summary import DriftRequest
 from airflow_mcp.core.evidence import DatasetPin, EvaluationRequest
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.runtime.environment import read_request, read_training_environment

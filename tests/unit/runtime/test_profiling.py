@@ -15,8 +15,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, read_profile, write_profile
 from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.profile import ColumnProfile, DataProfile, read_profile, write_profile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.runtime import text_blocks
 from airflow_mcp.runtime.distribution import differences, from_document

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from airflow_mcp.core.evidence import ComparisonRequest
-from airflow_mcp.core.slices import wilson_interval
+from airflow_mcp.core.gate.slices import wilson_interval
 from airflow_mcp.runtime.classification import Classes
 from airflow_mcp.runtime.resampling import Ranking
 from airflow_mcp.runtime.scoring import ScoredModel

@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry_events import EVENT_NAMES, ModelState, SeenModel, Wanted, look_at_model
+from airflow_mcp.core.registry.events import EVENT_NAMES, ModelState, SeenModel, Wanted, look_at_model
 from airflow_mcp.triggers.data import DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry_events import RegistryScope
+from airflow_mcp.core.registry.events import RegistryScope
 from airflow_mcp.exceptions import MlflowAuthError, MlflowError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.triggers import registry_watch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.gate_policy import GatePolicy
+from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.plan.entities import PipelinePlan, Reference
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline

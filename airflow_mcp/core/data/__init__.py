@@ -1,0 +1,1 @@
+"""Versions of data: pins, and what the tools that keep them write."""

@@ -1,0 +1,1 @@
+"""Drift: profiles of data, how two datasets are compared, and what is concluded."""

@@ -1,0 +1,159 @@
+"""What a drift check is asked to compare, and what it leaves in its MLflow run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from airflow_mcp.core.document import Document
+from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult
+from airflow_mcp.core.evidence import ColumnType, DatasetPin, DriftVerdict, parse_document
+
+DRIFT_SCHEMA: Literal["airflow_mcp/drift/2"] = "airflow_mcp/drift/2"
+"""What is written; version 1, of Evidently alone, is read."""
+_SCHEMA_1 = b'"airflow_mcp/drift/1"'
+_SHOWN = 12
+
+
+class DriftSide(Document):
+    """One of the two datasets."""
+
+    data: tuple[DatasetPin, ...] = ()
+    """Files, folders, globs or URLs, read as one dataset."""
+    profiles: tuple[str, ...] = ()
+    """Stored profiles, merged: ``runs:/<run id>/<artifact>``, paths or URLs. Where there are any, they are compared; of
+    the data only a sample is drawn for Evidently's report."""
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if not (self.data or self.profiles):
+            raise ValueError("data or profiles are needed")
+        return self
+
+
+class DriftRequest(Document):
+    """What ``python -m airflow_mcp.runtime drift`` is asked to do."""
+
+    identity: str
+    run_id: str
+    """MLflow run of the check: everything is logged there."""
+    model_name: str = ""
+    """For the report."""
+    reference: DriftSide
+    current: DriftSide
+    policy: ComparisonPolicy
+    evidently_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Rows drawn of each dataset for Evidently's HTML report; 0: no such report."""
+
+
+class EvidentlySample(Document):
+    """The rows that Evidently's report was made of; it decides nothing."""
+
+    reference_rows: int
+    current_rows: int
+    is_complete: bool
+    """Whether these are all rows of both datasets."""
+    note: str = ""
+    """Why there is no report, or what it leaves out."""
+
+
+class DriftSummary(Document):
+    """Result of a drift check, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_DRIFT_SUMMARY`."""
+
+    schema_: Literal["airflow_mcp/drift/2"] = Field(default=DRIFT_SCHEMA, alias="schema")
+    identity: str
+    run_id: str
+    model_name: str = ""
+    result: DriftResult
+    reference_profiles: tuple[str, ...] = ()
+    """Stored profiles that the reference was read from."""
+    evidently: EvidentlySample | None = None
+    """None when no such report was asked for."""
+
+    @property
+    def drifted_columns(self) -> list[str]:
+        """Names of the columns that drifted, worst first."""
+        return [column.column for column in by_severity(self.result.columns) if column.drifted]
+
+
+def by_severity(columns: tuple[ColumnResult, ...]) -> list[ColumnResult]:
+    """Sort columns for people: drifted ones, then those that are not known, then the others; each worst first."""
+    rank = {True: 0, None: 1, False: 2}
+    return sorted(columns, key=lambda column: (rank[column.drifted], -column.severity, column.column))
+
+
+def read_drift_summary(text: bytes, source: str) -> DriftSummary:
+    """Read the summary of a drift check, also one of version 1.
+
+    :param text: JSON text.
+    :param source: where it came from, for the message.
+    :raises EvidenceError: when it is no such summary.
+    """
+    if _SCHEMA_1 in text[:200]:
+        return parse_document(_DriftSummary1, text, source).as_now()
+    return parse_document(DriftSummary, text, source)
+
+
+def name_some(columns: list[str]) -> str:
+    """Name columns, not too many."""
+    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    return ", ".join(columns[:_SHOWN]) + more
+
+
+# --- version 1 -----------------------------------------------------------------------------------------------------
+
+
+class _ColumnDrift1(Document):
+    column: str
+    type: ColumnType
+    method: str
+    threshold: float
+    score: float | None
+    drifted: bool | None
+    note: str = ""
+
+    def as_now(self) -> ColumnResult:
+        method = self.method if self.method in METHODS else ""
+        given = self.model_dump(exclude={"method"})
+        return ColumnResult(**given, method=method, error=None)
+
+
+class _DriftSummary1(Document):
+    schema_: Literal["airflow_mcp/drift/1"] = Field(alias="schema")
+    identity: str
+    run_id: str
+    verdict: DriftVerdict
+    reason: str
+    reference: DatasetPin
+    current: DatasetPin
+    reference_rows: int
+    current_rows: int
+    columns: tuple[_ColumnDrift1, ...]
+    drifted_columns_count: int
+    drift_share: float | None
+    drift_share_threshold: float
+    created_at: str
+    environment: dict[str, str] = Field(default={})
+
+    def as_now(self) -> DriftSummary:
+        result = DriftResult(
+            verdict=self.verdict,
+            reason=self.reason,
+            mode="exact",
+            policy=ComparisonPolicy(mode="exact", drift_share=self.drift_share_threshold),
+            reference=(self.reference,),
+            current=(self.current,),
+            reference_is_profile=False,
+            current_is_profile=False,
+            reference_rows=self.reference_rows,
+            current_rows=self.current_rows,
+            columns=tuple(column.as_now() for column in self.columns),
+            drifted_columns_count=self.drifted_columns_count,
+            compared_columns_count=sum(column.drifted is not None for column in self.columns),
+            drift_share=self.drift_share,
+            created_at=self.created_at,
+            environment=self.environment,
+        )
+        return DriftSummary(identity=self.identity, run_id=self.run_id, result=result)

@@ -1,0 +1,1 @@
+"""The evaluation gate: rules of every kind, the judgement, and the report."""

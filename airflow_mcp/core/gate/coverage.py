@@ -1,0 +1,213 @@
+"""Rules about test coverage: shares of lines and branches, of all code and of new code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from airflow_mcp.core.gate.changed_lines import parse_changed_lines
+from airflow_mcp.core.gate.cobertura import Coverage, Share, branch_share, line_share, parse_cobertura
+from airflow_mcp.core.gate.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of
+from airflow_mcp.core.gate.rule_result import Fact, RuleResult
+from airflow_mcp.core.gate.thresholds import in_mode, write_compared
+from airflow_mcp.core.gate.verdicts import GateMode, Verdict
+from airflow_mcp.exceptions import EvidenceError
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+_NAMED = 5
+
+
+class CoverageRule(BaseModel):
+    """What a coverage report must show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    report: Report
+    """Cobertura XML."""
+    min_line_rate: Rate | None = None
+    """Smallest share of lines that ran, 0 to 1."""
+    min_branch_rate: Rate | None = None
+    min_new_line_rate: Rate | None = None
+    """Of new code: of the changed lines where a diff says which they are, else of what the report has more than the
+    baseline."""
+    max_line_rate_drop: Rate | None = None
+    """Largest loss against the baseline: 0.01 allows 0.79 after 0.8."""
+    baseline: Report | None = None
+    """Report of before the change."""
+    changed_lines: Report | None = None
+    """Unified diff of the change."""
+    omit: tuple[str, ...] = ()
+    """Patterns of changed files that need no coverage, such as ``tests/*``."""
+    same_commit: bool = True
+    """Whether the report must be about the candidate's commit, where both are known."""
+    mode: GateMode = "enforce"
+
+    @model_validator(mode="after")
+    def _say_something(self) -> CoverageRule:
+        limits = (self.min_line_rate, self.min_branch_rate, self.min_new_line_rate, self.max_line_rate_drop)
+        if all(limit is None for limit in limits):
+            raise ValueError("there is no limit; give min_line_rate, min_branch_rate, min_new_line_rate or the like")
+        if self.max_line_rate_drop is not None and self.baseline is None:
+            raise ValueError("max_line_rate_drop needs a baseline")
+        if self.min_new_line_rate is not None and self.baseline is None and self.changed_lines is None:
+            raise ValueError("min_new_line_rate needs changed_lines (a diff), or a baseline")
+        return self
+
+    @property
+    def files(self) -> tuple[ReportFile, ...]:
+        """Everything that has to be fetched."""
+        return tuple(file for file in (self.report, self.baseline, self.changed_lines) if file is not None)
+
+    def limits(self) -> Iterator[tuple[str, float, str]]:
+        """Give each limit: metric, bound, and the rule in words."""
+        found = {
+            "line_rate": (self.min_line_rate, "line coverage >= {:g}"),
+            "branch_rate": (self.min_branch_rate, "branch coverage >= {:g}"),
+            "new_line_rate": (self.min_new_line_rate, "line coverage of new code >= {:g}"),
+            "line_rate_drop": (self.max_line_rate_drop, "loss of line coverage <= {:g}"),
+        }
+        for metric, (bound, words) in found.items():
+            if bound is not None:
+                yield metric, bound, in_mode(self.mode, f"{words.format(bound)} in {self.report}")
+
+    def rules(self) -> tuple[str, ...]:
+        """Write every rule with everything that decides."""
+        return tuple(rule for _, _, rule in self.limits())
+
+
+class _Measured(NamedTuple):
+    value: float | None
+    """None: there is nothing to measure."""
+    words: str
+    facts: dict[str, Fact]
+
+
+def judge_coverage(
+    rule: CoverageRule, fetched: Mapping[ReportFile, FetchedReport], commit: str
+) -> Iterator[RuleResult]:
+    """Judge every limit of a rule.
+
+    :param rule: what must hold.
+    :param fetched: what became of fetching its files.
+    :param commit: commit of the candidate's code; empty when it is not known.
+    """
+    for metric, bound, written in rule.limits():
+        value, verdict, facts = None, None, {}
+        try:
+            measured = _measure(rule, metric, fetched, commit)
+            value, facts, reason = measured.value, measured.facts, measured.words
+            if value is not None:
+                holds = value <= bound if metric == "line_rate_drop" else value >= bound
+                verdict = Verdict.PASSED if holds else Verdict.FAILED
+                relation = "<=" if metric == "line_rate_drop" else ">="
+                said = f"{write_compared(value, bound)} is {'' if holds else 'not '}{relation} {bound:g}"
+                reason = f"{said}: {measured.words}"
+        except ReportProblem as problem:
+            verdict, reason = problem.verdict, str(problem)
+        except EvidenceError as error:
+            verdict, reason = Verdict.ERROR, f"{rule.report} cannot be used: {error}"
+        yield RuleResult(
+            rule=written,
+            metric=metric,
+            kind="coverage",
+            mode=rule.mode,
+            verdict=verdict,
+            value=value,
+            bound=bound,
+            reason=reason,
+            facts=facts,
+        )
+
+
+def _measure(rule: CoverageRule, metric: str, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> _Measured:
+    wanted = commit if rule.same_commit else ""
+    now = _read(rule.report, fetched, wanted)
+    if metric == "line_rate":
+        return _of_share(line_share(now), "lines")
+    if metric == "branch_rate":
+        return _of_share(branch_share(now), "branches")
+    if metric == "new_line_rate" and rule.changed_lines is not None:
+        changed = parse_changed_lines(content_of(rule.changed_lines, fetched.get(rule.changed_lines), ""))
+        return _of_changed_lines(now, changed, rule.omit)
+    assert rule.baseline is not None  # noqa: S101
+    before = _read(rule.baseline, fetched, "")
+    return _of_growth(now, before) if metric == "new_line_rate" else _of_drop(now, before)
+
+
+def _read(file: ReportFile, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> Coverage:
+    coverage = parse_cobertura(content_of(file, fetched.get(file), commit))
+    if not coverage.lines:
+        raise ReportProblem(Verdict.INCONCLUSIVE, f"{file} holds no lines: nothing was measured")
+    return coverage
+
+
+def _of_share(share: Share, what: str) -> _Measured:
+    if share.rate is None:
+        raise ReportProblem(Verdict.INCONCLUSIVE, f"the report counts no {what}")
+    return _Measured(share.rate, f"{share} {what}", {"covered": share.covered, "all": share.all})
+
+
+def _of_changed_lines(now: Coverage, changed: Mapping[str, set[int]], omit: Sequence[str]) -> _Measured:
+    """Measure the changed lines that can run; changed files of a measured kind must be in the report."""
+    suffixes = {PurePosixPath(name).suffix for name in now.files}
+    covered = counted = 0
+    unmeasured = []
+    for file, numbers in changed.items():
+        if any(fnmatchcase(file, pattern) for pattern in omit) or PurePosixPath(file).suffix not in suffixes:
+            continue
+        name = _name_in(now, file)
+        if name is None:
+            unmeasured.append(file)
+            continue
+        lines = [now.files[name][number] for number in numbers if number in now.files[name]]
+        counted += len(lines)
+        covered += sum(line.is_covered for line in lines)
+    if unmeasured:
+        named = ", ".join(sorted(unmeasured)[:_NAMED]) + (" and others" if len(unmeasured) > _NAMED else "")
+        raise ReportProblem(
+            Verdict.INCONCLUSIVE,
+            f"changed, but not in the report: {named}. Measure them, or name them in omit if they need no coverage",
+        )
+    return _new_code(Share(covered, counted), "changed lines")
+
+
+def _of_growth(now: Coverage, before: Coverage) -> _Measured:
+    """Count, file by file, how many lines there are more than before, and how many uncovered ones.
+
+    Lines move, so which of them are new cannot be told from two reports; how many can.
+    """
+    covered = counted = 0
+    for name, lines in now.files.items():
+        old = before.files.get(name, {})
+        more = max(0, len(lines) - len(old))
+        missed = sum(not line.is_covered for line in lines.values()) - sum(not line.is_covered for line in old.values())
+        counted += more
+        covered += max(0, more - max(0, missed))
+    return _new_code(Share(covered, counted), "lines more than in the baseline")
+
+
+def _new_code(share: Share, what: str) -> _Measured:
+    facts: dict[str, Fact] = {"covered": share.covered, "all": share.all}
+    if share.rate is None:
+        return _Measured(None, f"does not apply: there is no new code ({what}: 0)", facts)
+    return _Measured(share.rate, f"{share} {what}", facts)
+
+
+def _of_drop(now: Coverage, before: Coverage) -> _Measured:
+    here, there = line_share(now), line_share(before)
+    rate, old = here.rate or 0.0, there.rate or 0.0
+    facts: dict[str, Fact] = {"line_rate": rate, "baseline_line_rate": old}
+    return _Measured(max(0.0, old - rate), f"{here} lines, {there} in the baseline", facts)
+
+
+def _name_in(coverage: Coverage, file: str) -> str | None:
+    """Find a file of a diff in a report: names of both are relative, to different folders perhaps."""
+    path = f"/{file}"
+    fitting = [name for name in coverage.files if path.endswith(f"/{name.lstrip('/')}") or f"/{name}".endswith(path)]
+    for root in coverage.roots:
+        fitting += [name for name in coverage.files if f"{root.rstrip('/')}/{name}".endswith(path)]
+    return max(fitting, key=len, default=None)

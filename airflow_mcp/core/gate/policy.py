@@ -1,0 +1,212 @@
+"""What a gate asks for: rules of every kind, what each of them means, and who takes over when nothing is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Protocol, TypedDict, TypeVar, Unpack
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from airflow_mcp.core.argument import read_argument, read_list, read_metric_list
+from airflow_mcp.core.gate.benchmark import BenchmarkRule
+from airflow_mcp.core.gate.coverage import CoverageRule
+from airflow_mcp.core.gate.findings import FindingsRule
+from airflow_mcp.core.gate.replay_rule import ReplayRule
+from airflow_mcp.core.gate.report_files import ReportFile
+from airflow_mcp.core.gate.significance import SignificanceRule
+from airflow_mcp.core.gate.slices import SlicePolicy
+from airflow_mcp.core.gate.thresholds import MetricThreshold, parse_threshold
+from airflow_mcp.core.gate.verdicts import GateMode
+from airflow_mcp.exceptions import InvalidArgumentError
+
+
+class OtherRules(TypedDict, total=False):
+    """Rules that need no evaluation: of each kind a mapping, or a list of them."""
+
+    benchmarks: Any
+    coverage: Any
+    findings: Any
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """What a candidate must hold."""
+
+    thresholds: tuple[MetricThreshold, ...] = ()
+    significance: tuple[SignificanceRule, ...] = ()
+    slices: SlicePolicy | None = None
+    benchmarks: tuple[BenchmarkRule, ...] = ()
+    coverage: tuple[CoverageRule, ...] = ()
+    findings: tuple[FindingsRule, ...] = ()
+    mode: GateMode = "enforce"
+    """Of the whole gate; a rule may be weaker."""
+    replay: ReplayRule | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that would judge nothing."""
+        modes = [rule.mode for rule in self._all()]
+        if not modes:
+            raise InvalidArgumentError(
+                "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
+                "significance, slices, replay, benchmarks, coverage or findings"
+            )
+        if "enforce" not in modes:
+            raise InvalidArgumentError(
+                f"every rule is only {' or '.join(sorted(set(modes)))}, so nothing would be decided; allowed: at least "
+                "one rule without a mode. To let the whole gate warn, set its mode"
+            )
+
+    @classmethod
+    def parse(
+        cls,
+        thresholds: Sequence[str] = (),
+        significance: Sequence[Any] = (),
+        slices: Any = None,
+        *,
+        replay: Any = None,
+        mode: GateMode = "enforce",
+        **others: Unpack[OtherRules],
+    ) -> GatePolicy:
+        """Read a policy from its rules.
+
+        :param thresholds: rules as :func:`~airflow_mcp.core.gate.thresholds.parse_threshold` reads them.
+        :param significance: mappings of :class:`~airflow_mcp.core.gate.significance.SignificanceRule`, or metrics.
+        :param slices: mapping of :class:`~airflow_mcp.core.gate.slices.SlicePolicy`; None judges no slices.
+        :param replay: mapping of :class:`~airflow_mcp.core.gate.replay_rule.ReplayRule`; None judges no replay.
+        :param mode: of the whole gate.
+        :param others: ``benchmarks``, ``coverage`` and ``findings``: a mapping of the rule's class, or a list of them.
+        :raises InvalidArgumentError: with every rule that cannot be read.
+        """
+        problems: list[str] = []
+        parsed = _readable(problems, lambda: _parse_thresholds(thresholds))
+        certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
+        policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
+        replayed = None if replay is None else _readable(problems, lambda: read_argument(ReplayRule, "replay", replay))
+        benchmarks = _readable(problems, lambda: read_list(BenchmarkRule, "benchmarks", others.get("benchmarks", ())))
+        coverage = _readable(problems, lambda: read_list(CoverageRule, "coverage", others.get("coverage", ())))
+        findings = _readable(problems, lambda: read_list(FindingsRule, "findings", others.get("findings", ())))
+        if problems:
+            raise InvalidArgumentError("; ".join(problems))
+        return cls(
+            parsed or (), certain or (), policy, benchmarks or (), coverage or (), findings or (), mode, replayed
+        )
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether a rule asks for what an evaluation measured."""
+        return bool(self.thresholds or self.significance or self.slices or self.replay)
+
+    @property
+    def files(self) -> tuple[ReportFile, ...]:
+        """Every report of an earlier step that a rule asks for, once."""
+        of_coverage = [file for rule in self.coverage for file in rule.files]
+        return tuple(dict.fromkeys((*of_coverage, *(file for rule in self.findings for file in rule.files))))
+
+    def rules(self) -> tuple[str, ...]:
+        """Write every rule with everything that decides, as the report names it."""
+        return (
+            *map(str, self.thresholds),
+            *map(str, self.significance),
+            *(self.slices.rules() if self.slices else ()),
+            *(self.replay.rules() if self.replay else ()),
+            *map(str, self.benchmarks),
+            *(written for coverage in self.coverage for written in coverage.rules()),
+            *(written for findings in self.findings for written in findings.rules()),
+        )
+
+    def _all(self) -> Iterator[_HasMode]:
+        yield from self.thresholds
+        yield from self.significance
+        if self.slices is not None:
+            yield self.slices
+        if self.replay is not None:
+            yield self.replay
+        yield from self.benchmarks
+        yield from self.coverage
+        yield from self.findings
+
+
+class _HasMode(Protocol):
+    @property
+    def mode(self) -> GateMode: ...
+
+
+_Read = TypeVar("_Read")
+
+
+def _readable(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
+    try:
+        return read()
+    except InvalidArgumentError as error:
+        problems.append(str(error))
+        return None
+
+
+def _parse_thresholds(thresholds: Sequence[str]) -> tuple[MetricThreshold, ...]:
+    if isinstance(thresholds, str):
+        raise InvalidArgumentError(f"thresholds must be a list of rules, got the text {thresholds!r}")
+    problems: list[str] = []
+    parsed = [_readable(problems, partial(parse_threshold, text)) for text in thresholds]
+    if problems:
+        raise InvalidArgumentError("; ".join(problems))
+    return tuple(threshold for threshold in parsed if threshold is not None)
+
+
+def _task_ids(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+TaskIds = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_task_ids)]
+
+
+class InconclusivePolicy(BaseModel):
+    """Which tasks take over when the gate is inconclusive; each of them follows the gate directly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    extend: TaskIds = ()
+    """They gather more evidence: followed when more rows would decide every undecided rule."""
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    """More rows than this are not gathered; None sets no limit."""
+    ask: TaskIds = ()
+    """They ask a person: followed when nothing is to be gathered."""
+
+    @model_validator(mode="after")
+    def _name_somebody(self) -> InconclusivePolicy:
+        if not self.extend and not self.ask:
+            raise ValueError("extend and ask are both empty; name the tasks that take over, for example ask='approve'")
+        if self.max_rows is not None and not self.extend:
+            raise ValueError("max_rows limits extend, which is empty")
+        return self
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks that may take over."""
+        return tuple(dict.fromkeys((*self.extend, *self.ask)))
+
+    def followed(self, rows_needed: int | None) -> tuple[str, ...]:
+        """Name the tasks that take over.
+
+        :param rows_needed: about how many rows would decide; None when more rows would not.
+        :return: nothing when nobody takes over.
+        """
+        is_gathered = rows_needed is not None and (self.max_rows is None or rows_needed <= self.max_rows)
+        return self.extend if self.extend and is_gathered else self.ask
+
+
+def read_inconclusive_policy(value: str | Mapping[str, Any] | None) -> InconclusivePolicy | None:
+    """Read the argument ``on_inconclusive``.
+
+    :param value: ``fail``, None, or a mapping of :class:`InconclusivePolicy`.
+    :return: None when nobody takes over.
+    :raises InvalidArgumentError: when it is anything else.
+    """
+    if value is None or value == "fail":
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(
+            f"on_inconclusive is {value!r}; allowed: fail, or a mapping of {', '.join(InconclusivePolicy.model_fields)}"
+        )
+    return read_argument(InconclusivePolicy, "on_inconclusive", value)

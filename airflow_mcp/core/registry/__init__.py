@@ -1,0 +1,1 @@
+"""The registry: moves of aliases, their history, stages, load checks, copies and events."""

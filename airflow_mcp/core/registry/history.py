@@ -1,0 +1,248 @@
+"""Which version was champion when, and who moved it: read from the tags that every move leaves on the registered model.
+
+What was not recorded shows all the same: where one record ends and the next begins differently, or where the alias
+points now, somebody has moved it behind our back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
+from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.registry.promotion import (
+    NO_WAY_BACK,
+    LastMove,
+    read_history,
+    read_last_move,
+    unrecorded_move,
+    valid_claims,
+)
+from airflow_mcp.exceptions import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class Change:
+    """The champion became another version."""
+
+    before: str | None
+    after: str | None
+    """None: no version."""
+    earliest: datetime | None
+    """When at the earliest; None: before anything was recorded."""
+    latest: datetime
+    """When at the latest; the same as ``earliest`` when it was recorded."""
+    move: LastMove | None
+    """The record; None when there is none: it was made behind our back."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as plain JSON values."""
+        move = self.move
+        return {
+            "action": move.action if move else "unrecorded",
+            "from": self.before,
+            "to": self.after,
+            "earliest": self.earliest and self.earliest.isoformat(),
+            "latest": self.latest.isoformat(),
+            "by": move.by if move else None,
+            "reason": move.reason if move else None,
+            "run_id": move.run_id if move else None,
+            "gate_verdict": move.gate_verdict if move else None,
+            "load_check": move.load_check if move else None,
+        }
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Every change of a model's champion, oldest first, as far as it can be known at one moment."""
+
+    changes: tuple[Change, ...]
+    champion: str | None
+    until: datetime
+    """When the registered model was read."""
+
+
+@dataclass(frozen=True)
+class ChampionAt:
+    """What the champion was at one moment."""
+
+    time: datetime
+    versions: tuple[str | None, ...]
+    """The version; several when it is not certain which of them it was."""
+    since: Change | None
+    """The last change that was certainly made by then."""
+    doubtful: tuple[Change, ...]
+    """Changes that nobody recorded and that came before or after that moment."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as plain JSON values."""
+        return {
+            "time": self.time.isoformat(),
+            "versions": list(self.versions),
+            "is_certain": not self.doubtful,
+            "since": self.since and self.since.to_json(),
+            "doubtful": [change.to_json() for change in self.doubtful],
+        }
+
+
+@dataclass(frozen=True)
+class ForeignMove:
+    """An alias is not where the last recorded move left it."""
+
+    alias: str
+    recorded: str | None
+    found: str | None
+    last: LastMove
+
+
+def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
+    """Read every change of the champion.
+
+    Records are ordered by their number, which is given out under the claim, not by the clocks of the workers: a
+    record that carries an earlier time than the one before it counts as made at the same moment.
+
+    :param model: the registered model as it is now.
+    :param now: present time, with a time zone.
+    """
+    champion = model.aliases.get(ALIAS_CHAMPION)
+    changes: list[Change] = []
+    version: str | None = None
+    time: datetime | None = None
+    for move, written in _dated(recorded_moves(model)):
+        at = written if time is None else max(written, time)
+        if move.champion_before != version:
+            changes.append(Change(version, move.champion_before, time, at, None))
+        changes.append(Change(move.champion_before, move.champion_after, at, at, move))
+        version, time = move.champion_after, at
+    if champion != version:
+        changes.append(Change(version, champion, time, now if time is None else max(now, time), None))
+    return Timeline(tuple(changes), champion, now)
+
+
+def recorded_moves(model: RegisteredModel) -> tuple[LastMove, ...]:
+    """Give every recorded move of ``champion``, oldest first, and one whose task died before it could say so."""
+    died = unrecorded_move(model.aliases, model.tags)
+    return (*read_history(model.tags), *((died,) if died else ()))
+
+
+def _dated(moves: Sequence[LastMove]) -> Iterator[tuple[LastMove, datetime]]:
+    for move in moves:
+        try:
+            at = datetime.fromisoformat(move.at)
+        except (TypeError, ValueError):
+            continue
+        yield move, at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def champion_at(timeline: Timeline, time: datetime) -> ChampionAt:
+    """Say what the champion was at one moment.
+
+    :param timeline: every change.
+    :param time: the moment, with a time zone.
+    :raises InvalidArgumentError: when it lies in the future.
+    """
+    if time > timeline.until:
+        raise InvalidArgumentError(
+            f"time {time.isoformat()} lies in the future; allowed: a moment up to now, {timeline.until.isoformat()}"
+        )
+    made = [change for change in timeline.changes if change.latest <= time]
+    doubtful = tuple(
+        change
+        for change in timeline.changes
+        if change.latest > time and (change.earliest is None or change.earliest <= time)
+    )
+    since = made[-1] if made else None
+    certain = since.after if since else None
+    return ChampionAt(time, (certain, *(change.after for change in doubtful)), since, doubtful)
+
+
+def changes_between(timeline: Timeline, first: datetime, second: datetime) -> tuple[Change, ...]:
+    """Give the changes that were, or may have been, made after one moment and up to another."""
+    return tuple(
+        change
+        for change in timeline.changes
+        if change.latest > first and (change.earliest is None or change.earliest <= second)
+    )
+
+
+def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, ...]:
+    """Find aliases that somebody moved behind our back since the last recorded move.
+
+    :param model: the registered model as it is now.
+    :param now: present time: while a move is under way nothing is said about ``previous_champion``.
+    :return: nothing for a model that was never moved by us.
+    """
+    moves = recorded_moves(model)
+    if not moves:
+        return ()
+    last = moves[-1]
+    found: list[tuple[str, str | None]] = [(ALIAS_CHAMPION, last.champion_after)]
+    started = read_last_move(model.tags)
+    is_settled = (started is None or started.done_tag in model.tags) and not valid_claims(model.tags, now)
+    if is_settled and last.action == "rollback":
+        found.append((ALIAS_PREVIOUS_CHAMPION, None))
+    elif is_settled and last.champion_before is not None:
+        way_back = last.way_back or last.champion_before
+        found.append((ALIAS_PREVIOUS_CHAMPION, None if way_back == NO_WAY_BACK else way_back))
+    return tuple(
+        ForeignMove(alias, recorded, model.aliases.get(alias), last)
+        for alias, recorded in found
+        if model.aliases.get(alias) != recorded
+    )
+
+
+def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | None:
+    """Find the record of the move that put an alias where it is.
+
+    :param model: the registered model as it is now.
+    :param alias: any alias; only ``champion`` and ``previous_champion`` are ever recorded.
+    :param now: present time, with a time zone.
+    :return: None when somebody moved it behind our back, or nobody ever recorded a move of it.
+    """
+    moves = recorded_moves(model)
+    is_foreign = any(foreign.alias == alias for foreign in foreign_moves(model, now))
+    is_ours = alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION) and alias in model.aliases
+    return moves[-1] if moves and is_ours and not is_foreign else None
+
+
+def former_champions(model: RegisteredModel) -> tuple[str, ...]:
+    """Name the versions that were champion and are not now, the latest first."""
+    moves = reversed(recorded_moves(model))
+    named = [version for move in moves for version in (move.champion_after, move.champion_before)]
+    present = model.aliases.get(ALIAS_CHAMPION)
+    return tuple(dict.fromkeys(version for version in named if version not in (None, present)))
+
+
+def provenance_difference(
+    first: Mapping[str, str], second: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Compare the provenance of two versions.
+
+    :param first: tags of one version.
+    :param second: tags of the other.
+    :return: what differs, by tag: the one value and the other, None for a tag that is not there.
+    """
+    names = sorted(name for name in {*first, *second} if name.startswith(TAG_PREFIX))
+    return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
+
+
+def parse_time(argument: str, text: str) -> datetime:
+    """Read a moment as a person writes it.
+
+    :param argument: its name, for the message.
+    :param text: ISO 8601 with an offset, such as ``2026-11-21T08:00Z``.
+    :raises InvalidArgumentError: when it is something else, or has no offset: it would mean another moment elsewhere.
+    """
+    allowed = "ISO 8601 with an offset, such as 2026-11-21T08:00Z or 2026-11-21T09:00+01:00"
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{argument} is {text!r}; allowed: {allowed}") from error
+    if time.tzinfo is None:
+        raise InvalidArgumentError(
+            f"{argument} is {text!r}, without an offset it means another moment elsewhere; allowed: {allowed}"
+        )
+    return time

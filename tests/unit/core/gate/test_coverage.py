@@ -1,0 +1,198 @@
+"""Limits on coverage, on all code and on new code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core.argument import read_argument
+from airflow_mcp.core.gate.coverage import CoverageRule, judge_coverage
+from airflow_mcp.core.gate.report_files import FetchedReport, ReportFile
+from airflow_mcp.core.gate.rule_result import RuleResult
+from airflow_mcp.exceptions import InvalidArgumentError
+
+REPORTS = Path(__file__).parents[3] / "reports"
+NOW = {"run_id": "1", "path": "reports/coverage.xml"}
+BEFORE = {"run_id": "0", "path": "reports/coverage.xml"}
+DIFF = {"run_id": "1", "path": "reports/change.diff"}
+COVERAGE, CHANGE = (REPORTS / "coverage.xml").read_bytes(), (REPORTS / "change.diff").read_bytes()
+
+
+def report(**files: str) -> bytes:
+    """Make a report: file to a text in which each letter is a line, ``x`` one that ran."""
+    classes = "".join(
+        f'<class filename="{name.replace("__", "/")}.py"><lines>'
+        + "".join(f'<line number="{number}" hits="{int(line == "x")}"/>' for number, line in enumerate(lines, 1))
+        + "</lines></class>"
+        for name, lines in files.items()
+    )
+    return f"<coverage><packages><package><classes>{classes}</classes></package></packages></coverage>".encode()
+
+
+def judge(
+    now: bytes | None = COVERAGE,
+    before: bytes | None = None,
+    diff: bytes | None = None,
+    commits: tuple[str, str] = ("", ""),
+    **limits: Any,
+) -> list[RuleResult]:
+    given: dict[str, Any] = {"report": NOW, **limits}
+    given |= {"baseline": BEFORE} if before is not None else {}
+    given |= {"changed_lines": DIFF} if diff is not None else {}
+    rule = read_argument(CoverageRule, "coverage", given)
+    fetched = {
+        ReportFile(**NOW): FetchedReport(now, "there is none", commits[0]),
+        ReportFile(**BEFORE): FetchedReport(before, "there is none"),
+        ReportFile(**DIFF): FetchedReport(diff, "there is none"),
+    }
+    results = list(judge_coverage(rule, fetched, commits[1]))
+    assert tuple(result.rule for result in results) == rule.rules()
+    return results
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "verdict"),
+    [
+        ({"min_line_rate": 0.75}, 0.75, "passed"),
+        ({"min_line_rate": 0.7501}, 0.75, "failed"),
+        ({"min_branch_rate": 0.5}, 0.5, "passed"),
+        ({"min_branch_rate": 0.51}, 0.5, "failed"),
+    ],
+)
+def test_rates_of_all_code_are_judged_at_their_boundaries(limits: dict[str, float], value: float, verdict: str) -> None:
+    (result,) = judge(**limits)
+    assert (result.value, result.verdict, result.kind) == (value, verdict, "coverage")
+    assert result.bound == next(iter(limits.values()))
+
+
+def test_every_limit_is_a_rule_of_its_own() -> None:
+    lines, branches = judge(min_line_rate=0.7, min_branch_rate=0.9, mode="warn")
+    assert (lines.verdict, branches.verdict) == ("passed", "failed")
+    assert lines.rule == "warn: line coverage >= 0.7 in reports/coverage.xml"
+    assert lines.reason == "0.75 is >= 0.7: 9 of 12 lines"
+    assert lines.facts == {"covered": 9, "all": 12}
+
+
+def test_changed_lines_are_measured_where_they_can_run() -> None:
+    (result,) = judge(diff=CHANGE, min_new_line_rate=0.7)
+    assert result.value == pytest.approx(6 / 9)  # scale.py, all of it is new
+    assert (result.verdict, result.facts) == ("failed", {"covered": 6, "all": 9})
+    assert judge(diff=b"", min_new_line_rate=1)[0].verdict is None
+    docs = b"diff --git a/R.md b/R.md\n--- a/R.md\n+++ b/R.md\n@@ -1 +1 @@\n-a\n+b\n"
+    assert judge(diff=docs, min_new_line_rate=1)[0].reason == "does not apply: there is no new code (changed lines: 0)"
+
+
+def added(file: str) -> bytes:
+    return f"--- a/{file}\n+++ b/{file}\n@@ -0,0 +1 @@\n+x\n".encode()
+
+
+def test_a_changed_file_that_was_not_measured_is_no_pass_unless_it_needs_no_coverage() -> None:
+    (result,) = judge(diff=CHANGE + added("tests/test_more.py"), min_new_line_rate=0.5)
+    assert result.verdict == "inconclusive"
+    assert "changed, but not in the report: tests/test_more.py" in result.reason
+    assert (
+        judge(diff=CHANGE + added("tests/test_more.py"), min_new_line_rate=0.5, omit=["tests/*"])[0].value is not None
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "file"),
+    [("a", "src/a.py"), ("pkg__a", "pkg/a.py"), ("pkg__a", "src/pkg/a.py"), ("src__pkg__a", "pkg/a.py")],
+)
+def test_files_of_diff_and_report_are_matched_by_their_common_end(named: str, file: str) -> None:
+    assert judge(report(**{named: "x"}), diff=added(file), min_new_line_rate=1)[0].verdict == "passed"
+
+
+def test_a_file_of_the_same_name_in_another_folder_is_another_file() -> None:
+    assert judge(report(lib__a="x"), diff=added("src/a.py"), min_new_line_rate=1)[0].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "value", "verdict"),
+    [
+        ({"a": "xx.."}, {"a": "xx..xxxx"}, 1.0, "passed"),
+        ({"a": "xx.."}, {"a": "xx..xx.."}, 0.5, "failed"),
+        ({"a": "xx.."}, {"a": "xx..", "b": "x..."}, 0.25, "failed"),
+        ({"a": "xx.."}, {"a": "....xx"}, 0.0, "failed"),
+        ({"a": "xx.."}, {"a": "xx.."}, None, None),
+        ({"a": "xx.."}, {"a": "xx"}, None, None),
+    ],
+    ids=["covered", "half", "new-file", "lost", "same", "removed"],
+)
+def test_new_code_is_what_there_is_more_than_in_the_baseline(
+    before: dict[str, str], now: dict[str, str], value: float | None, verdict: str | None
+) -> None:
+    (result,) = judge(report(**now), report(**before), min_new_line_rate=0.8)
+    assert (result.value, result.verdict) == (value, verdict)
+
+
+@pytest.mark.parametrize(
+    ("now", "value", "verdict"),
+    [
+        ("xxxxxxxx..", 0, "passed"),
+        ("xxxxxxxxxx", 0, "passed"),
+        ("xxxxxxx...", 0.1, "passed"),
+        ("xxxxxx....", 0.2, "failed"),
+    ],
+)
+def test_a_loss_against_the_baseline_is_limited(now: str, value: float, verdict: str) -> None:
+    (result,) = judge(report(a=now), report(a="xxxxxxxx.."), max_line_rate_drop=0.1 + 1e-9)
+    assert (result.value, result.verdict) == (pytest.approx(value), verdict)
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        (None, "inconclusive"),
+        (b"", "error"),
+        (b"<html/>", "error"),
+        (b"<coverage/>", "inconclusive"),
+        (COVERAGE[:99], "error"),
+    ],
+    ids=["missing", "empty", "html", "no-lines", "cut"],
+)
+def test_a_report_that_shows_nothing_is_never_a_pass(now: bytes | None, verdict: str) -> None:
+    for result in judge(now, min_line_rate=0.0, min_branch_rate=0.0):
+        assert (result.verdict, result.value) == (verdict, None)
+
+
+def test_a_baseline_or_a_diff_that_shows_nothing_is_never_a_pass() -> None:
+    assert judge(before=b"", max_line_rate_drop=1)[0].verdict == "error"
+    assert judge(before=b"<coverage/>", min_new_line_rate=0)[0].verdict == "inconclusive"
+    assert judge(diff=b"<html/>", min_new_line_rate=0)[0].verdict == "error"
+    assert judge(report(a="x"), min_branch_rate=0)[0].verdict == "inconclusive"  # nobody measured branches
+
+
+@pytest.mark.parametrize(
+    ("commits", "more", "verdict"),
+    [
+        (("abc", "abc"), {}, "passed"),
+        (("abc", "def"), {}, "error"),
+        (("", "def"), {}, "passed"),
+        (("abc", ""), {}, "passed"),
+        (("abc", "def"), {"same_commit": False}, "passed"),
+    ],
+)
+def test_a_report_about_other_code_does_not_count(commits: tuple[str, str], more: dict[str, Any], verdict: str) -> None:
+    assert judge(commits=commits, min_line_rate=0.5, **more)[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"report": NOW}, "there is no limit"),
+        ({"report": NOW, "min_line_rate": 80}, "coverage.min_line_rate"),
+        ({"report": NOW, "max_line_rate_drop": 0.1}, "max_line_rate_drop needs a baseline"),
+        ({"report": NOW, "min_new_line_rate": 0.1}, "min_new_line_rate needs changed_lines"),
+        ({"min_line_rate": 0.5}, "coverage.report"),
+        ({"report": "coverage.xml", "min_line_rate": 0.5}, "it must be absolute or a URI, or have a run_id"),
+        ({"report": {"run_id": "1", "path": "/x"}, "min_line_rate": 0.5}, "it must be relative, with a run_id"),
+        ({"report": {"path": "/x", "connection": "c"}, "min_line_rate": 0.5}, "connection is for URIs"),
+    ],
+)
+def test_a_rule_that_says_nothing_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        read_argument(CoverageRule, "coverage", given)
+    assert message in str(caught.value)

@@ -1,0 +1,56 @@
+"""Who takes over when a gate is inconclusive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core.gate.policy import read_inconclusive_policy
+from airflow_mcp.exceptions import InvalidArgumentError
+
+
+@pytest.mark.parametrize("value", ["fail", None])
+def test_nobody_takes_over_unless_somebody_is_named(value: Any) -> None:
+    assert read_inconclusive_policy(value) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "rows_needed", "followed"),
+    [
+        ({"ask": "approve"}, None, ("approve",)),
+        ({"ask": ["approve", "tell"]}, 500, ("approve", "tell")),
+        ({"extend": "gather"}, 500, ("gather",)),
+        ({"extend": "gather"}, None, ()),
+        ({"extend": "gather", "ask": "approve"}, 500, ("gather",)),
+        ({"extend": "gather", "ask": "approve"}, None, ("approve",)),
+        ({"extend": "gather", "ask": "approve", "max_rows": 500}, 500, ("gather",)),
+        ({"extend": "gather", "ask": "approve", "max_rows": 499}, 500, ("approve",)),
+        ({"extend": "gather", "max_rows": 499}, 500, ()),
+    ],
+)
+def test_rows_are_gathered_when_they_would_decide_and_a_person_is_asked_otherwise(
+    policy: dict[str, Any], rows_needed: int | None, followed: tuple[str, ...]
+) -> None:
+    read = read_inconclusive_policy(policy)
+    assert read is not None
+    assert read.followed(rows_needed) == followed
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("ask", "on_inconclusive is 'ask'; allowed: fail, or a mapping of extend, max_rows, ask"),
+        (["approve"], "allowed: fail, or a mapping"),
+        ({}, "extend and ask are both empty"),
+        ({"ask": []}, "extend and ask are both empty"),
+        ({"ask": [""]}, "on_inconclusive.ask.0"),
+        ({"ask": "approve", "max_rows": 5}, "max_rows limits extend, which is empty"),
+        ({"extend": "gather", "max_rows": 0}, "on_inconclusive.max_rows"),
+        ({"human": "approve"}, "Allowed names: extend, max_rows, ask"),
+    ],
+)
+def test_anything_else_is_refused_with_what_is_allowed(value: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        read_inconclusive_policy(value)
+    assert message in str(caught.value)
