@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+from typing import Any
 
 from airflow_mcp import settings
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
-from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.registry.history import mover_of
 from airflow_mcp.core.registry.model_goal import ModelGoal
-from airflow_mcp.exceptions import FailedError, InvalidArgumentError, MlflowAuthError, MlflowError
+from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
-from airflow_mcp.operators.base import ModelControlOperator, now, required_text
-from airflow_mcp.triggers.model import ModelGoalTrigger
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+from airflow_mcp.operators.base import now, required_text
+from airflow_mcp.sensors.waiting import WaitingSensor
+from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 
 _VERSION = re.compile(r"[1-9]\d*")
-SHORTEST_POLL_SECONDS = 1.0
 
 
-class _RegistrySensor(ModelControlOperator, BaseSensorOperator):
-    """What both sensors share: look once, then wait in the triggerer or by Airflow's own way of a sensor."""
+class _RegistrySensor(WaitingSensor):
+    """What both sensors share: a version of a registered model is waited for."""
 
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#e8e3f5"
 
-    def __init__(self, *, model_name: str, deferrable: bool | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, model_name: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.model_name = model_name
-        self.deferrable = (
-            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
-        )
 
     def goal(self) -> ModelGoal:
         """Read the rendered arguments.
@@ -46,61 +36,23 @@ class _RegistrySensor(ModelControlOperator, BaseSensorOperator):
         """
         raise TypeError(f"{type(self).__name__} does not implement goal()")
 
-    def act(self, context: Context) -> dict[str, Any]:
-        """Look once; when it is not there yet, wait.
+    def goal_trigger(self) -> ModelGoalTrigger:
+        """Read the rendered arguments; errors are those of :meth:`goal`."""
+        conn_id = self.mlflow_conn_id or settings.default_mlflow_conn_id()
+        return ModelGoalTrigger(goal=self.goal().to_json(), mlflow_conn_id=conn_id, poll_seconds=self.poll_seconds)
 
-        :raises InvalidArgumentError: when an argument is not usable.
-        :raises MlflowAuthError: when MLflow refuses the credentials.
-        """
-        if not self.deferrable:
-            found: dict[str, Any] = BaseSensorOperator.execute(self, context)
-            return found
-        goal, poked = self.goal(), self.poke(context)
-        if poked.xcom_value is None:
-            trigger = ModelGoalTrigger(
-                goal=goal.to_json(),
-                mlflow_conn_id=self.mlflow_conn_id or settings.default_mlflow_conn_id(),
-                poll_seconds=max(SHORTEST_POLL_SECONDS, self.poke_interval),
-            )
-            self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=self.timeout))
-        return dict(poked.xcom_value)
-
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; that MLflow does not answer is not the end, and the sensor looks again."""
+    def look(self) -> dict[str, Any] | None:
+        """Look once."""
         goal = self.goal()
-        try:
-            found = goal.first_met(self.hook.find_model_versions(goal.model_name, goal.alias, goal.version))
-            return PokeReturnValue(found is not None, None if found is None else self.result(goal, found))
-        except MlflowAuthError:
-            raise
-        except MlflowError as error:
-            self.log.warning("%s cannot be looked at now: %s", goal.describe(), error)
-            return PokeReturnValue(False)
+        found = goal.first_met(self.hook.find_model_versions(goal.model_name, goal.alias, goal.version))
+        return None if found is None else found_version(found)
 
-    def resume(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Go on with what the trigger found.
-
-        :raises InvalidArgumentError: when the trigger was refused.
-        :raises FailedError: when it could not go on, or gave no event.
-        """
-        with self.at_the_edge():
-            if event is None or event.get("status") not in ("found", "refused"):
-                raise FailedError(str((event or {}).get("message") or f"the trigger ended with {event!r}"))
-            if event["status"] == "refused":
-                raise InvalidArgumentError(str(event["message"]))
-            goal = self.goal()
-            return self.result(goal, self.hook.get_model_version(goal.model_name, str(event["version"])))
-
-    def result(self, goal: ModelGoal, found: ModelVersion) -> dict[str, Any]:
-        """Say what was found."""
-        self.mlflow_model_version_url = self.hook.model_version_url(goal.model_name, found.version)
-        self.log.info("found version %s of %s", found.version, goal.model_name)
-        return {
-            "model_name": goal.model_name,
-            "version": found.version,
-            "model_uri": found.uri,
-            "run_id": found.run_id,
-        }
+    def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Say which version was found."""
+        name = self.goal().model_name
+        self.mlflow_model_version_url = self.hook.model_version_url(name, found["version"])
+        self.log.info("found version %s of %s", found["version"], name)
+        return {"model_name": name, **found}
 
 
 class ModelAliasSensor(_RegistrySensor):
@@ -146,17 +98,18 @@ class ModelAliasSensor(_RegistrySensor):
         name, alias = required_text("model_name", self.model_name), required_text("alias", self.alias)
         return ModelGoal(name, alias=alias, version=version, other_than=other)
 
-    def result(self, goal: ModelGoal, found: ModelVersion) -> dict[str, Any]:
-        """Say what was found, and who moved the alias there."""
+    def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Say which version was found, and who moved the alias there."""
+        goal, version = self.goal(), found["version"]
         model = self.hook.get_registered_model(goal.model_name)
-        is_there_still = model.aliases.get(goal.alias) == found.version
+        is_there_still = model.aliases.get(goal.alias) == version
         move = mover_of(model, goal.alias, now()) if is_there_still else None
         if move is None and is_there_still and goal.alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION):
             self.log.warning(
                 "no recorded move set alias %s of %s to version %s: it was moved outside airflow-mcp",
-                *(goal.alias, goal.model_name, found.version),
+                *(goal.alias, goal.model_name, version),
             )
-        return {**super().result(goal, found), "alias": goal.alias, "moved_by": move.by if move else ""}
+        return {**super().result(found), "alias": goal.alias, "moved_by": move.by if move else ""}
 
 
 class ModelVersionSensor(_RegistrySensor):

@@ -20,7 +20,7 @@ from airflow_mcp.operators.base import ModelControlOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mcp.triggers.goal import GoalTrigger
+    from airflow_mcp.triggers.goal import SensorTrigger
 
 SHORTEST_POLL_SECONDS = 1.0
 
@@ -37,7 +37,7 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
             conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
         )
 
-    def goal_trigger(self) -> GoalTrigger:
+    def goal_trigger(self) -> SensorTrigger:
         """Read the rendered arguments into the trigger that waits for the goal.
 
         :raises InvalidArgumentError: when one of them is not usable.

@@ -23,8 +23,16 @@ class GoalEvent(TypedDict):
     """What is wrong; empty when something was found."""
 
 
-class GoalTrigger(BaseTrigger):
-    """Look until something is there. Only what waiting cannot mend ends it with an error.
+def goal_event(
+    status: Literal["found", "refused", "failed"], *, found: dict[str, Any] | None = None, message: str = ""
+) -> TriggerEvent:
+    """Make the one event of such a trigger; its payload is a :class:`GoalEvent`."""
+    payload: GoalEvent = {"status": status, "found": found or {}, "message": message}
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+
+class SensorTrigger(BaseTrigger):
+    """Wait for a sensor: one event, and it ends.
 
     :param poll_seconds: seconds between two looks, at least 1; longer while looking fails.
     """
@@ -42,14 +50,18 @@ class GoalTrigger(BaseTrigger):
     def arguments(self) -> dict[str, Any]:
         """Give the arguments of the constructor, without ``poll_seconds``."""
 
-    @abstractmethod
-    async def find(self) -> dict[str, Any] | None:
-        """Look once; None when it is not there yet."""
-
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give class path and arguments for the database."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {**self.arguments(), "poll_seconds": self.poll_seconds}
+
+
+class GoalTrigger(SensorTrigger):
+    """Look until something is there. Only what waiting cannot mend ends it with an error."""
+
+    @abstractmethod
+    async def find(self) -> dict[str, Any] | None:
+        """Look once; None when it is not there yet."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until it is there."""
@@ -58,19 +70,15 @@ class GoalTrigger(BaseTrigger):
             try:
                 found = await self.find()
                 if found is not None:
-                    yield _event({"status": "found", "found": found, "message": ""})
+                    yield goal_event("found", found=found)
                     return
                 wait = patience.succeeded()
             except InvalidArgumentError as error:
-                yield _event({"status": "refused", "found": {}, "message": str(error)})
+                yield goal_event("refused", message=str(error))
                 return
             except (MlflowAuthError, GitAuthError) as error:
-                yield _event({"status": "failed", "found": {}, "message": str(error)})
+                yield goal_event("failed", message=str(error))
                 return
             except Exception as error:
                 wait = patience.failed(error)
             await asyncio.sleep(wait)
-
-
-def _event(payload: GoalEvent) -> TriggerEvent:
-    return TriggerEvent(payload)  # type: ignore[no-untyped-call]

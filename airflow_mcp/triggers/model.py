@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.registry.events import RegistryScope
 from airflow_mcp.core.registry.model_goal import ModelGoal
 from airflow_mcp.exceptions import MlflowAuthError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.triggers.goal import SensorTrigger, goal_event
 from airflow_mcp.triggers.registry_watch import FailedLook, Interest, Look, RegistryWatch
-from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, checked_poll_seconds
+from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience
 
 
-class GoalEvent(TypedDict):
-    """What a sensor is told."""
-
-    status: Literal["found", "refused", "failed"]
-    version: str
-    """The version that was found; empty otherwise."""
-    message: str
-    """What is wrong; empty when one was found."""
+def found_version(version: ModelVersion) -> dict[str, Any]:
+    """Say which version was found, as plain JSON."""
+    return {"version": version.version, "model_uri": version.uri, "run_id": version.run_id}
 
 
-class ModelGoalTrigger(BaseTrigger):
+class ModelGoalTrigger(SensorTrigger):
     """Wait for a version of a registered model, for the sensors of the registry: one event, and it ends.
 
     :param goal: what is waited for, as :class:`~airflow_mcp.core.registry.model_goal.ModelGoal` takes it.
@@ -38,14 +34,17 @@ class ModelGoalTrigger(BaseTrigger):
     def __init__(
         self, *, goal: Mapping[str, Any], mlflow_conn_id: str, poll_seconds: float = DEFAULT_POLL_SECONDS
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(poll_seconds=poll_seconds)
         self.goal, self.mlflow_conn_id = dict(goal), mlflow_conn_id
-        self.poll_seconds = checked_poll_seconds(poll_seconds)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {name: getattr(self, name) for name in ("goal", "mlflow_conn_id", "poll_seconds")}
+    @property
+    def subject(self) -> str:
+        """What is waited for, in words."""
+        return ModelGoal(**self.goal).describe()
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of the constructor, without ``poll_seconds``."""
+        return {"goal": self.goal, "mlflow_conn_id": self.mlflow_conn_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until the goal is met. Only what waiting cannot mend ends it with an error.
@@ -53,7 +52,7 @@ class ModelGoalTrigger(BaseTrigger):
         All that wait in this process share the looks at the registry; what may be the goal is asked for once more.
         """
         goal = ModelGoal(**self.goal)
-        patience = Patience(goal.describe(), self.log, self.poll_seconds)
+        patience = Patience(self.subject, self.log, self.poll_seconds)
         interest = Interest(RegistryScope.of([goal.model_name]), self.poll_seconds, with_versions=bool(goal.tags))
         looks: asyncio.Queue[Look | FailedLook] = asyncio.Queue()
         watch = RegistryWatch.of(self.mlflow_conn_id)
@@ -67,16 +66,16 @@ class ModelGoalTrigger(BaseTrigger):
                     found = await self._find(goal, look) if look.covers(interest) else None
                     patience.tell_end()
                 except RefusedError as error:
-                    yield _event({"status": "refused", "version": "", "message": str(error)})
+                    yield goal_event("refused", message=str(error))
                     return
                 except MlflowAuthError as error:
-                    yield _event({"status": "failed", "version": "", "message": str(error)})
+                    yield goal_event("failed", message=str(error))
                     return
                 except Exception as error:
                     patience.tell(error, wait)
                     continue
                 if found is not None:
-                    yield _event({"status": "found", "version": found.version, "message": ""})
+                    yield goal_event("found", found=found_version(found))
                     return
 
     async def _find(self, goal: ModelGoal, look: Look) -> ModelVersion | None:
@@ -87,7 +86,3 @@ class ModelGoalTrigger(BaseTrigger):
             return None
         hook = MlflowHook(self.mlflow_conn_id)
         return goal.first_met(await hook.find_model_versions.aio(goal.model_name, goal.alias, goal.version))
-
-
-def _event(payload: GoalEvent) -> TriggerEvent:
-    return TriggerEvent(payload)  # type: ignore[no-untyped-call]

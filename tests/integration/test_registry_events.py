@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,11 +14,11 @@ from airflow.triggers.base import TriggerEvent
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.registry.events import EVENT_NAMES, MOVED_OUTSIDE
 from airflow_mcp.core.registry.model_goal import ModelGoal
-from airflow_mcp.core.registry.promotion import AliasPlan, LastMove, plan_promotion
+from airflow_mcp.core.registry.promotion import AliasPlan, MoveOrder, plan_promotion
 from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.triggers import registry_watch
-from airflow_mcp.triggers.model import ModelGoalTrigger
+from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.registry_watch import FailedLook, Look, RegistryWatch
 from airflow_mcp.triggers.watch import STATE_KEY
@@ -64,11 +63,8 @@ def move(world: World, version: str, night: int) -> None:
         what: dict[str, Any] = {"identity": f"night-{night}", "version": version, "expected_champion": champion}
         return plan_promotion(model.aliases, model.tags, model_name=world.model_name, **what)
 
-    def record(made: AliasPlan) -> LastMove:
-        versions = (made.champion_before, made.champion_after)
-        return LastMove("promote", f"night-{night}", *versions, datetime.now(UTC).isoformat(), by=f"night-{night}")
-
-    AliasMover(world.hook, world.model_name, holder=f"night-{night}", log=Log()).move(plan, record)
+    order = MoveOrder("promote", f"night-{night}", by=f"night-{night}")
+    AliasMover(world.hook, world.model_name, holder=order.by, log=Log()).move(plan, order)
 
 
 def told(stored: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
@@ -225,7 +221,7 @@ async def test_all_that_wait_share_one_search_of_the_registry(world: World, monk
         assert set(looks) == {"search registered models"}
         assert 4 <= len(looks) <= 6
         before = len(running.requests)
-        world.hook.create_model_version(names[7], version.source, run_id=version.run_id)
+        found = world.hook.create_model_version(names[7], version.source, run_id=version.run_id)
         world.hook.set_alias(names[7], "champion", "1")
         await running.until(lambda: len(stored) == 2 and len(events) == 1)
         others = [asked for asked in running.requests[before:] if asked != "search registered models"]
@@ -235,7 +231,7 @@ async def test_all_that_wait_share_one_search_of_the_registry(world: World, monk
             task.cancel()
         await asyncio.gather(*sensors, return_exceptions=True)
     assert sorted(told(stored, "event", "model_name")) == [("alias_moved", names[7]), ("new_version", names[7])]
-    assert events[0].payload == {"status": "found", "version": "1", "message": ""}
+    assert events[0].payload == {"status": "found", "found": found_version(found), "message": ""}
 
 
 async def test_while_mlflow_is_away_it_is_asked_ever_less_often_said_once_and_nothing_is_lost(

@@ -165,7 +165,7 @@ class TestInTheTriggerer:
         assert message.trigger_kwargs["poll_seconds"] == 7
         assert message.trigger_timeout.total_seconds() == 60
         event = await self.wait_in_the_triggerer(outcome, lambda: promote(world, "2", "1"))
-        assert event == {"status": "found", "version": "2", "message": ""}
+        assert (event["status"], event["found"]["version"], event["message"]) == ("found", "2", "")
         resumed = run_task(outcome.operator, supervisor=outcome.supervisor, resume_with=event)
         assert resumed.state == "success", resumed.error
         assert (resumed.result["version"], resumed.result["run_id"]) == ("2", versions[1].run_id)
@@ -197,7 +197,7 @@ class TestInTheTriggerer:
             monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps(alive))
 
         event = await self.wait_in_the_triggerer(outcome, come_back)
-        assert event["version"] == "1"
+        assert event["found"]["version"] == "1"
 
     async def test_credentials_that_are_refused_end_the_wait(
         self, world: World, monkeypatch: pytest.MonkeyPatch
