@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 IMAGE ?= airflow-mcp/runtime:dev
 DOCKER_BUILD_FLAGS ?=
 # Tests mostly wait for servers and child processes: two at a time. A file's tests share fixtures and stay together.
-PARALLEL ?= -n 2 --dist loadfile
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-ui test lint types unit integration test-kubernetes image benchmark clean distclean
 
@@ -37,7 +37,7 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
 	  echo "  kind create cluster && make image && kind load docker-image $(IMAGE)"; \
 	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
-	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(PARALLEL) --no-loadscope-reorder -m kubernetes $(PYTEST_FLAGS) \
+	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
 
 image:  ## the image of workloads, built with Docker
