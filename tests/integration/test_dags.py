@@ -358,6 +358,8 @@ def test_code_and_model_are_judged_together_and_nobody_is_asked_when_the_gate_de
     from demo.data import write_version
 
     write_version(world.folder / "data", "night-1")
+    with contextlib.suppress(MlflowError):  # against a champion of another test the gate might ask a person
+        world.hook.delete_alias("breast_cancer", "champion")
     state, states = night("quality_gates", {})
     asked = ("approve", "record_approval")
     assert states == dict.fromkeys(EXPECTED["quality_gates"]["tasks"], "success") | dict.fromkeys(asked, "skipped")

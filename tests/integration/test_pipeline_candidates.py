@@ -39,11 +39,14 @@ spec:
 SCRIPT = """\
 import json, os
 import mlflow
+import numpy as np
 from sklearn.dummy import DummyClassifier
 
 config = json.load(open(os.environ["AIRFLOW_MCP_CONFIG_PATH"]))
 mlflow.log_metric("accuracy", config["accuracy"])
-mlflow.sklearn.log_model(DummyClassifier().fit([[0], [1]], [0, 1]), name="model", serialization_format="cloudpickle")
+rows = np.array([[0.0], [1.0]])
+model = DummyClassifier().fit(rows, [0, 1])
+mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle", input_example=rows)
 """
 
 
