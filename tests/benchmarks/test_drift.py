@@ -15,7 +15,7 @@ from tests.benchmarks.fresh import print_table, run_fresh
 pytestmark = pytest.mark.benchmark
 
 HEAD = ["", "wall s", "CPU s", "peak MiB"]
-LONG = "AIRFLOW_MCP_BENCHMARK_LONG"
+LONG = "AIRFLOW_MCP_TEST_LONG"
 """Set to 1 for what takes more than a few minutes: 10 million rows, and 3 million rows of 1,000 columns."""
 
 
@@ -68,7 +68,7 @@ def test_cost_against_rows(tmp_path: Path) -> None:
             Path(file).unlink()
     rows_of_table = [row(f"{name}, {rows:,} rows", found) for name in measured for rows, found in measured[name]]
     print_table("8 numeric and 2 categorical columns", HEAD, rows_of_table)
-    picture = Path(os.environ.get("AIRFLOW_MCP_BENCHMARK_PLOTS", tmp_path)) / "drift-cost.svg"
+    picture = Path(os.environ.get("AIRFLOW_MCP_TEST_PLOTS", tmp_path)) / "drift-cost.svg"
     picture.write_text(draw(series(measured)), encoding="utf-8")
     print(f"\ndrawn: {picture}")
     assert all(len(found) >= 3 for found in measured.values())
