@@ -248,7 +248,8 @@ def _parquet_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[
         if not names:
             # Rows of which no column is wanted still count.
             names = data.schema_arrow.names[:1]
-        yield from data.iter_batches(batch_size=batch_rows(len(names)), columns=names)
+        for group in range(data.num_row_groups):  # one at a time, so that what was read is given back
+            yield from data.iter_batches(batch_size=batch_rows(len(names)), row_groups=[group], columns=names)
 
 
 def batch_rows(columns: int) -> int:
