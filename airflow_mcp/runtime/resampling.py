@@ -57,7 +57,7 @@ def resample(models: Sequence[ScoredModel], metric: str, resamples: int, seed: i
     :return: shape (resamples, models); NaN where a draw leaves the metric undefined.
     """
     chunk, threads = _DRAWS_AT_A_TIME, 1
-    if len(models[0].true) >= _MIN_ROWS_FOR_THREADS:
+    if len(models[0].true) >= _MIN_ROWS_FOR_THREADS and metric != "roc_auc":  # two threads of areas are slower than one
         threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     if metric == "roc_auc":
         draw = _draw_areas(models)
