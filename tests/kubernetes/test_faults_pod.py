@@ -29,7 +29,8 @@ def test_a_pod_that_is_evicted_says_why(world: PodWorld) -> None:
     )
     fill = shell("echo filling; head -c 20000000 /dev/zero > /bounded/data; sleep 300")
     outcome = world.see_through(fill, deferrable=True, kubernetes={"pod_template_file": str(template)})
-    world.require_failure(outcome, "Evicted", "exceeds the limit", "a retry may run elsewhere")
+    run = world.require_failure(outcome, "Evicted", "exceeds the limit", "a retry may run elsewhere")
+    assert "Evicted" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 
@@ -55,7 +56,9 @@ def test_a_pod_out_of_memory_names_the_limit_as_the_cause(world: PodWorld) -> No
     hungry = "print('allocating', flush=True); blocks = [bytearray(2**20) for _ in range(512)]"
     command = ["python", "-I", "-S", "-c", hungry]
     outcome = world.see_through(command, deferrable=True, workload_resources={"memory": "32Mi"})
-    world.require_failure(outcome, "ended with exit code 137, OOMKilled", "its memory limit is too small", "allocating")
+    texts = ("ended with exit code 137, OOMKilled", "its memory limit is too small", "allocating")
+    run = world.require_failure(outcome, *texts)
+    assert "OOMKilled" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 
@@ -66,7 +69,8 @@ def test_a_pod_that_is_deleted_while_it_runs(world: PodWorld, deferrable: bool) 
     if deferrable:
         wait_for(lambda: ANNOTATION_LOG_POSITION in world.cluster.annotations(pod), "the copy of its first line")
     world.cluster.delete(pod, grace_seconds=0 if deferrable else 2)  # the worker needs a moment to open the log
-    world.require_failure(task.result(), "deleted", "started")
+    run = world.require_failure(task.result(), "deleted", "started")
+    assert "deleted" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 
@@ -74,7 +78,8 @@ def test_a_pod_that_is_deleted_while_it_runs(world: PodWorld, deferrable: bool) 
 def test_a_pod_that_no_node_takes_fails_after_its_schedule_timeout(world: PodWorld, deferrable: bool) -> None:
     with world.cluster.cordoned():
         outcome = world.see_through(deferrable=deferrable, kubernetes={"schedule_timeout": 4})
-    world.require_failure(outcome, "Unschedulable", "no node has room")
+    run = world.require_failure(outcome, "Unschedulable", "no node has room")
+    assert "Unschedulable" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 
@@ -83,14 +88,16 @@ def test_an_image_that_does_not_exist_is_named(world: PodWorld, deferrable: bool
     image = "airflow-mcp/no-such-image:1"
     pod = {"startup_timeout": 60, "image_pull_policy": "Never", "on_finish": "keep"}  # what never ran is not kept
     outcome = world.see_through(deferrable=deferrable, image=image, kubernetes=pod)
-    world.require_failure(outcome, "ErrImageNeverPull", f"image '{image}' cannot be pulled")
+    run = world.require_failure(outcome, "ErrImageNeverPull", f"image '{image}' cannot be pulled")
+    assert "ErrImageNeverPull" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 
 def test_mlflow_that_the_pod_cannot_reach_fails_the_task_with_the_pods_words(world: PodWorld) -> None:
     connection = {"workload_url": "http://127.0.0.1:9", "retries": 0, "timeout": 20}
     outcome = world.see_through(deferrable=False, extra=connection)
-    world.require_failure(outcome, "ended with exit code 1", "Connection refused")
+    run = world.require_failure(outcome, "ended with exit code 1", "Connection refused")
+    assert "ended with exit code 1" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 
@@ -192,9 +199,9 @@ def test_a_pod_that_has_not_started_goes_when_the_time_of_its_task_is_up(world: 
 
 def test_the_time_limit_of_the_workload_is_kept_by_kubernetes(world: PodWorld) -> None:
     outcome = world.see_through(LONG_RUN, deferrable=False, workload_timeout=timedelta(seconds=4))
-    world.require_failure(
-        outcome, "DeadlineExceeded", "it ran longer than workload_timeout", "started", status="KILLED"
-    )
+    texts = ("DeadlineExceeded", "it ran longer than workload_timeout", "started")
+    run = world.require_failure(outcome, *texts, status="KILLED")
+    assert "DeadlineExceeded" in run.tags[contract.TAG_ERROR]
     world.require_clean_retry()
 
 

@@ -189,7 +189,8 @@ def test_values_of_a_users_secret_and_config_map_are_in_the_environment(world: P
 def test_kubernetes_names_a_missing_secret(world: PodWorld) -> None:
     secrets = [{"env": "STORE_KEY", "secret": "no-such-secret", "key": "key"}]
     outcome = world.train(kubernetes={"secrets": secrets, "startup_timeout": 5})
-    world.require_failure(outcome, "CreateContainerConfigError", "no-such-secret", "does not exist")
+    run = world.require_failure(outcome, "CreateContainerConfigError", "no-such-secret", "does not exist")
+    assert "CreateContainerConfigError" in run.tags[contract.TAG_ERROR]
 
 
 def test_the_digest_of_the_image_that_ran_goes_from_the_run_to_the_model_version(world: PodWorld) -> None:

@@ -80,7 +80,9 @@ def test_every_rank_finds_rank_0_and_one_run_is_the_result(world: PodWorld, defe
 @BOTH_MODES
 def test_a_rank_that_fails_ends_all_and_is_named(world: PodWorld, deferrable: bool) -> None:
     outcome = world.see_through(failing_at(2), deferrable=deferrable, kubernetes=GROUP)
-    world.require_failure(outcome, "rank 2 of 3 replicas failed", "-r2 on node", "exit code 7", "no more data")
+    texts = ("rank 2 of 3 replicas failed", "-r2 on node", "exit code 7", "no more data")
+    run = world.require_failure(outcome, *texts)
+    assert "rank 2 of 3 replicas failed" in run.tags[contract.TAG_ERROR]
 
 
 def test_rank_0_that_fails_ends_all_and_a_failed_pod_is_kept_where_asked(world: PodWorld) -> None:
@@ -103,7 +105,8 @@ def test_a_failed_rank_is_kept_without_rank_0_where_asked(world: PodWorld) -> No
 def test_a_rank_that_is_deleted_ends_all(world: PodWorld) -> None:
     task, pods = in_the_background(world, shell("sleep 300"))
     world.cluster.delete(max(pods), grace_seconds=1)
-    world.require_failure(task.result(), "rank 2 of 3 replicas failed", f"pod {max(pods)}", "was deleted")
+    run = world.require_failure(task.result(), "rank 2 of 3 replicas failed", f"pod {max(pods)}", "was deleted")
+    assert "rank 2 of 3 replicas failed" in run.tags[contract.TAG_ERROR]
 
 
 def test_a_worker_that_is_killed_is_continued_with_the_whole_group(world: PodWorld) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_mcp.core import contract
 from airflow_mcp.operators.step import RunStepOperator
 from tests.kubernetes.cluster import PodWorld
 from tests.task_harness import TaskOutcome
@@ -34,6 +35,6 @@ def test_the_reports_of_a_pod_are_in_its_run_when_it_is_gone(world: PodWorld) ->
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_pod_that_leaves_no_report_fails(world: PodWorld) -> None:
-    world.require_failure(
-        step(world, ["python", "-c", "print('done')"]), "the command left no lint/*.sarif in /scratch"
-    )
+    outcome = step(world, ["python", "-c", "print('done')"])
+    run = world.require_failure(outcome, "the command left no lint/*.sarif in /scratch")
+    assert "the command left no lint/*.sarif" in run.tags[contract.TAG_ERROR]

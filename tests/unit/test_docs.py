@@ -149,7 +149,7 @@ class TestEveryPage:
 
     def test_has_python_that_compiles(self, page: Path) -> None:
         for block in PYTHON_BLOCK.finditer(page.read_text(encoding="utf-8")):
-            compile(block["code"], name_of(page), "exec")
+            assert compile(block["code"], name_of(page), "exec") is not None
 
     def test_has_one_title_and_closed_fences(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")

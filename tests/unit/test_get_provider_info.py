@@ -21,14 +21,15 @@ from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.mlflow_settings import EXTRA_FIELDS
 
 
-def check(info: dict[str, Any]) -> None:
+def problems(info: dict[str, Any]) -> list[str]:
     """Check against the schema of Airflow's own providers, which knows no unknown keys."""
     schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
-    jsonschema.validate({**info, "state": "ready", "versions": [__version__], "source-date-epoch": 0}, schema)
+    complete = {**info, "state": "ready", "versions": [__version__], "source-date-epoch": 0}
+    return [error.message for error in jsonschema.validators.validator_for(schema)(schema).iter_errors(complete)]
 
 
 def test_the_metadata_meets_the_strict_schema() -> None:
-    check(get_provider_info())
+    assert problems(get_provider_info()) == []
 
 
 def rename_top(info: dict[str, Any]) -> None:
@@ -48,8 +49,7 @@ def wrong_type(info: dict[str, Any]) -> None:
 def test_the_strict_schema_notices_a_typo(spoil: Callable[[dict[str, Any]], None]) -> None:
     info = copy.deepcopy(get_provider_info())
     spoil(info)
-    with pytest.raises(jsonschema.ValidationError):
-        check(info)
+    assert problems(info) != []
 
 
 def test_airflow_lists_the_hook() -> None:
