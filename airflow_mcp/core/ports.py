@@ -13,3 +13,15 @@ class TaskLog(Protocol):
 
     def warning(self, msg: str, /, *args: object) -> Any:
         """Log ``msg % args`` as a warning."""
+
+
+class WorkResult(Protocol):
+    """A document that a workload leaves in an MLflow run."""
+
+    @property
+    def identity(self) -> str:
+        """Name of the piece of work."""
+
+    @property
+    def run_id(self) -> str:
+        """The run that it is in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -25,7 +25,7 @@ from airflow_mcp.core.registry.model_copy import (
 )
 from airflow_mcp.core.registry.promotion import require_let_through, require_ready
 from airflow_mcp.core.workload import Workload, WorkloadFile
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError, ResultMissingError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.mlflow_api import filter_value
@@ -237,15 +237,9 @@ class CopyModelVersionOperator(WorkloadOperator):
 
     def _brought(self, run: Run, expected: str) -> CopyResult:
         """Read what the workload says that it has brought."""
-        where = f"{contract.ARTIFACT_COPY} of MLflow run {run.run_id}"
-        try:
-            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_COPY)
-        except MlflowNotFoundError:
-            raise ResultMissingError(f"the workload ended without an error, but there is no {where}") from None
-        result = parse_document(CopyResult, text, where)
-        if (result.identity, result.run_id) != (expected, run.run_id):
-            raise ResultMissingError(f"{where} is about another copy ({result.identity}, expected {expected})")
-        return result
+        return self.read_result(
+            run.run_id, expected, contract.ARTIFACT_COPY, partial(parse_document, CopyResult), "copy"
+        )
 
     def _carry_artifacts(self, source: ModelVersion, run: Run) -> None:
         """Bring what the source's gate left in its run; a copy of a copy brings what that one brought."""

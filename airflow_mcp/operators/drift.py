@@ -19,8 +19,6 @@ from airflow_mcp.exceptions import (
     DatasetError,
     EvidenceError,
     InvalidArgumentError,
-    MlflowNotFoundError,
-    ResultMissingError,
 )
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.links.mlflow import MlflowRunLink
@@ -233,17 +231,10 @@ class DriftCheckOperator(WorkloadOperator):
         return None
 
     def _collect(self, run: Run) -> DriftSummary:
-        try:
-            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_DRIFT_SUMMARY)
-        except MlflowNotFoundError:
-            raise ResultMissingError(
-                f"the drift check ended well, but left no {contract.ARTIFACT_DRIFT_SUMMARY} in MLflow run {run.run_id}"
-            ) from None
-        source = f"{contract.ARTIFACT_DRIFT_SUMMARY} of MLflow run {run.run_id}"
-        summary = read_drift_summary(text, source)
-        if summary.run_id != run.run_id or summary.identity != run.tags.get(contract.TAG_IDENTITY):
-            raise ResultMissingError(f"{source} is about another drift check ({summary.identity})")
-        return summary
+        identity = run.tags.get(contract.TAG_IDENTITY, "")
+        return self.read_result(
+            run.run_id, identity, contract.ARTIFACT_DRIFT_SUMMARY, read_drift_summary, "drift check"
+        )
 
     def _show(self, summary: DriftSummary) -> None:
         result = summary.result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_mcp.core import contract
@@ -18,6 +19,7 @@ from airflow_mcp.core.evidence import (
     ModelUnderTest,
     Problem,
     dump_document,
+    parse_document,
     plain,
 )
 from airflow_mcp.core.identity import identity
@@ -241,20 +243,9 @@ class EvaluateModelOperator(WorkloadOperator):
         return evidence
 
     def _collect(self, run_id: str, expected: str) -> EvaluationEvidence:
-        """Read the evidence back from the run and check that it is about this evaluation."""
-        evidence = find_evidence(self.hook, run_id)
-        if evidence is None:
-            require_active(self.hook.get_run(run_id))
-            raise ResultMissingError(
-                f"the evaluation ended without an error, but left no {contract.ARTIFACT_EVIDENCE} in MLflow run "
-                f"{run_id}"
-            )
-        if evidence.identity != expected or evidence.run_id != run_id:
-            raise ResultMissingError(
-                f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id} is about another evaluation "
-                f"({evidence.identity}, expected {expected})"
-            )
-        return evidence
+        return self.read_result(
+            run_id, expected, contract.ARTIFACT_EVIDENCE, partial(parse_document, EvaluationEvidence), "evaluation"
+        )
 
     def _log_metrics(self, evidence: EvaluationEvidence) -> None:
         champion = evidence.champion.metrics if evidence.champion else {}

@@ -212,15 +212,12 @@ class CheckModelOperator(WorkloadOperator):
     # --- what was found ------------------------------------------------------------------------------------------
 
     def _report(self, run: Run, key: str) -> LoadCheckReport:
-        source = f"{contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id}"
-        try:
-            text = self.hook.download_artifact(run.run_id, contract.ARTIFACT_LOAD_CHECK)
-        except MlflowNotFoundError:
-            raise ResultMissingError(f"the load check ended well, but left no {source}") from None
-        report = parse_report(text, source)
+        report = self.read_result(run.run_id, key, contract.ARTIFACT_LOAD_CHECK, parse_report, "check")
         named = f"{report.model_name}/{report.version}"
-        if (report.run_id, report.identity, named) != (run.run_id, key, run.tags.get(contract.TAG_MODEL_VERSION)):
-            raise ResultMissingError(f"{source} is about another check ({report.identity} of {named})")
+        if named != run.tags.get(contract.TAG_MODEL_VERSION):
+            raise ResultMissingError(
+                f"{contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id} is about another check (of {named})"
+            )
         return report
 
     def _tell(self, report: LoadCheckReport, run: Run) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import public_uri
-from airflow_mcp.core.evidence import ModelUnderTest, Problem, dump_document
+from airflow_mcp.core.evidence import ModelUnderTest, Problem, dump_document, parse_document
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMissingError
 from airflow_mcp.hooks.aliases import champion_of
-from airflow_mcp.hooks.evidence import find_replay
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text, whole_number
 from airflow_mcp.operators.workload import WorkloadOperator
@@ -194,19 +194,9 @@ class ReplayModelOperator(WorkloadOperator):
         return evidence
 
     def _collect(self, run_id: str, expected: str) -> ReplayEvidence:
-        """Read the evidence back from the run and check that it is about this replay."""
-        evidence = find_replay(self.hook, run_id)
-        if evidence is None:
-            require_active(self.hook.get_run(run_id))
-            raise ResultMissingError(
-                f"the replay ended without an error, but left no {contract.ARTIFACT_REPLAY} in MLflow run {run_id}"
-            )
-        if evidence.identity != expected or evidence.run_id != run_id:
-            raise ResultMissingError(
-                f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id} is about another replay ({evidence.identity}, "
-                f"expected {expected})"
-            )
-        return evidence
+        return self.read_result(
+            run_id, expected, contract.ARTIFACT_REPLAY, partial(parse_document, ReplayEvidence), "replay"
+        )
 
     def _result(self, evidence: ReplayEvidence) -> dict[str, Any]:
         self._show(evidence)

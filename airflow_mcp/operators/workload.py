@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.exceptions import TaskDeferred
 
@@ -18,12 +18,14 @@ from airflow_mcp.core.data.dataset import repository_data
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import pod_options
+from airflow_mcp.core.ports import WorkResult
 from airflow_mcp.core.workload import Resources, Source, Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     EvidenceError,
     InvalidArgumentError,
     MlflowError,
+    MlflowNotFoundError,
     ModelControlPlaneError,
     RefusedError,
     ResultMissingError,
@@ -34,13 +36,14 @@ from airflow_mcp.exceptions import (
 )
 from airflow_mcp.hooks.connection_values import read_connection_values
 from airflow_mcp.hooks.git import GitRemote
-from airflow_mcp.operators.base import ModelControlOperator, now
+from airflow_mcp.operators.base import ModelControlOperator, now, require_active
 from airflow_mcp.workloads.base import WorkloadBackend
 from airflow_mcp.workloads.dispatch import backend_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+ResultT = TypeVar("ResultT", bound=WorkResult)
 _ERROR_TAG_LIMIT = 4000
 """Characters of an error kept in a run's tag; MLflow allows 8000."""
 
@@ -381,6 +384,29 @@ class WorkloadOperator(ModelControlOperator):
                 f"{run.status}, not FINISHED: nothing was logged to it through {contract.ENV_MLFLOW_RUN_ID}, or it was "
                 "ended as failed"
             )
+
+    def read_result(
+        self, run_id: str, identity: str, artifact: str, parse: Callable[[bytes, str], ResultT], what: str
+    ) -> ResultT:
+        """Read back what a workload left in an MLflow run, and check that it is about this piece of work.
+
+        :param parse: reads the artifact; its second argument says where the text is from.
+        :param what: the kind of work, for messages.
+        :raises ResultMissingError: when it is not there, or is about other work.
+        """
+        source = f"{artifact} of MLflow run {run_id}"
+        try:
+            text = self.hook.download_artifact(run_id, artifact)
+        except MlflowNotFoundError:
+            if not self.owns_run:
+                require_active(self.hook.get_run(run_id))
+            raise ResultMissingError(
+                f"the {what} ended without an error, but left no {artifact} in MLflow run {run_id}"
+            ) from None
+        result = parse(text, source)
+        if (result.identity, result.run_id) != (identity, run_id):
+            raise ResultMissingError(f"{source} is about another {what} ({result.identity}, expected {identity})")
+        return result
 
     def _user_env(self, owned: set[str]) -> dict[str, str]:
         given = dict(self.env or {})
