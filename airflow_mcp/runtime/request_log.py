@@ -85,7 +85,7 @@ class RequestLog:
             return Selection(total, min(last, total), 0, tuple(counts), skipped=max(0, total - last))
         taken = min(last, total - undated)
         if not taken:
-            return Selection(total, 0, undated, tuple(counts))
+            return Selection(total, 0, undated, tuple(counts), cutoff=np.inf)
         cutoff = float(newest.min())
         skipped = ties - int((newest == cutoff).sum())
         return Selection(total, taken, undated, tuple(counts), skipped=skipped, cutoff=cutoff)

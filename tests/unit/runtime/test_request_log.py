@@ -78,6 +78,14 @@ def test_requests_without_a_time_are_counted_and_not_taken(tmp_path: Path) -> No
     assert taken(log, 10) == [1]
 
 
+def test_of_requests_without_a_single_time_none_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"n": 1, "ts": "soon"}\n{"n": 2, "ts": null}\nbroken\n')
+    log = RequestLog(str(tmp_path / "log.jsonl"), "ts")
+    selection = log.select(10)
+    assert (selection.available, selection.taken, selection.undated) == (3, 0, 3)
+    assert taken(log, 10) == []
+
+
 def test_lines_that_are_no_objects_keep_their_place(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"n": 1}\n\nbroken\n{"n": 2}\n[3]\n')
     log = RequestLog(str(tmp_path / "log.jsonl"))
