@@ -20,9 +20,10 @@ def parse_changed_lines(content: bytes) -> dict[str, set[int]]:
     changed: dict[str, set[int]] = {}
     file, number, added, left = "", 0, 0, 0
     is_diff = False
-    for line in content.decode(errors="replace").splitlines():
+    # Not splitlines: a form feed, a lone CR or U+2028 within a line does not end it.
+    for line in content.decode(errors="replace").removesuffix("\n").split("\n"):
         if added or left:
-            kind = line[:1]
+            kind = line.removesuffix("\r")[:1]
             if kind == "+":
                 changed.setdefault(file, set()).add(number)
             number += kind in ("+", " ", "")

@@ -37,6 +37,22 @@ def test_a_removed_file_and_an_empty_diff_change_no_line() -> None:
     assert parse_changed_lines(b"diff --git a/x b/y\nsimilarity index 100%\nrename from x\nrename to y\n") == {}
 
 
+@pytest.mark.parametrize("sign", ["\f", "\v", "\x1c", "\x85", "\u2028", "\r"])
+def test_only_a_line_feed_ends_a_line(tmp_path: Path, sign: str) -> None:
+    for folder, text in (("a", "one\nlast\n"), ("b", f"one\nbefore{sign} behind\nnew\r\nlast\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.py").write_bytes(text.encode())
+    command = ["git", "diff", "--no-index", "-U3", "a/x.py", "b/x.py"]
+    diff = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).stdout
+    assert list(parse_changed_lines(diff).values()) == [{2, 3}]
+
+
+def test_a_diff_with_line_ends_of_windows_names_the_same_files_and_lines() -> None:
+    assert parse_changed_lines(DIFF.replace(b"\n", b"\r\n")) == parse_changed_lines(DIFF)
+    stripped = b"--- a/x\r\n+++ b/x\r\n@@ -1,2 +1,3 @@\r\n one\r\n\r\n+new\r\n"
+    assert parse_changed_lines(stripped) == {"x": {3}}  # an empty line of context without its space
+
+
 @pytest.mark.parametrize("text", [b"hello", b"<html/>", DIFF[:300], b"+++ b/x\n@@ -1,2 +1 @@\n+a\n+b\n+c\n-d\n"])
 def test_what_is_no_whole_diff_is_refused(text: bytes) -> None:
     with pytest.raises(EvidenceError, match="it is not a"):
