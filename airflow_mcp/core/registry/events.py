@@ -232,8 +232,8 @@ def look_at_model(
     if held:
         aliases = {**aliases, ALIAS_PREVIOUS_CHAMPION: state.aliases.get(ALIAS_PREVIOUS_CHAMPION, "")}
         aliases = {alias: version for alias, version in aliases.items() if version}
-    unnumbered = any(event.pop("unnumbered") for event in events)
-    after = replace(first, aliases=aliases, generation=state.generation + unnumbered)
+    unnumbered = [event.pop("unnumbered") for event in events]
+    after = replace(first, aliases=aliases, generation=state.generation + any(unnumbered))
     return after, events, not (held or after.waiting)
 
 

@@ -256,6 +256,13 @@ def test_a_long_value_is_told_by_its_beginning_and_its_hash_and_every_change_of_
 # --- keys and what is kept --------------------------------------------------------------------------------------------
 
 
+def test_every_event_of_a_look_has_the_same_fields_and_none_beside_those_that_are_documented() -> None:
+    state, _, _ = look_at_model(None, seen(version(2), aliases={"a": "1", "b": "1"}, tags={"t": "1"}), ALL, NOW)
+    told = changes(state, seen(version(2), aliases={"a": "2", "b": "2"}, tags={"t": "2"}))
+    fields = ["event", "model_name", "version", "run_id", "alias", "tag", "from", "to", "by", "reason", "key"]
+    assert [sorted(each) for each in told] == [sorted(fields)] * 3
+
+
 def test_the_same_change_from_the_same_state_has_the_same_key_whatever_else_has_changed() -> None:
     state, _, _ = look_at_model(None, seen(version(1), aliases={"a": "1"}), ALL, NOW)
     once = changes(state, seen(version(1), version(2), aliases={"a": "2"}))
