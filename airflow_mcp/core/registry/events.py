@@ -21,7 +21,7 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.history import foreign_moves, recorded_moves
+from airflow_mcp.core.registry.history import mover_of, recorded_moves
 from airflow_mcp.core.registry.promotion import LastMove, valid_claims
 
 EventName = Literal["new_version", "alias_moved", "alias_removed", "model_tag_changed", "version_tag_changed"]
@@ -327,16 +327,7 @@ def _other_changes(state: ModelState, model: RegisteredModel, now: datetime) -> 
         before, after = state.aliases.get(alias), model.aliases.get(alias)
         if before == after or (alias == ALIAS_PREVIOUS_CHAMPION and _is_moving(model, now)):
             continue
-        yield _AliasChange(alias, before, after, _mover(model, alias, now))
-
-
-def _mover(model: RegisteredModel, alias: str, now: datetime) -> LastMove | None:
-    """Find the record of the move that left ``previous_champion`` where it is."""
-    moves = recorded_moves(model)
-    if alias != ALIAS_PREVIOUS_CHAMPION or not moves:
-        return None
-    is_told = moves[-1].action == "rollback" or moves[-1].champion_before is not None
-    return moves[-1] if is_told and not any(one.alias == alias for one in foreign_moves(model, now)) else None
+        yield _AliasChange(alias, before, after, mover_of(model, alias, now))
 
 
 def _alias_event(change: _AliasChange, state: ModelState, seen: SeenModel, wanted: Wanted) -> Iterator[dict[str, Any]]:

@@ -179,23 +179,28 @@ def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, .
     if not moves:
         return ()
     last = moves[-1]
-    found: list[tuple[str, str | None]] = [(ALIAS_CHAMPION, last.champion_after)]
     started = read_last_move(model.tags)
     is_settled = (started is None or started.done_tag in model.tags) and not valid_claims(model.tags, now)
-    if is_settled and last.action == "rollback":
-        found.append((ALIAS_PREVIOUS_CHAMPION, None))
-    elif is_settled and last.champion_before is not None:
-        way_back = last.way_back or last.champion_before
-        found.append((ALIAS_PREVIOUS_CHAMPION, None if way_back == NO_WAY_BACK else way_back))
     return tuple(
         ForeignMove(alias, recorded, model.aliases.get(alias), last)
-        for alias, recorded in found
-        if model.aliases.get(alias) != recorded
+        for alias, recorded in _left_by(last).items()
+        if model.aliases.get(alias) != recorded and (is_settled or alias == ALIAS_CHAMPION)
     )
 
 
+def _left_by(move: LastMove) -> dict[str, str | None]:
+    """Say where a move left the aliases; one from no champion leaves ``previous_champion`` alone, so it is not told."""
+    left: dict[str, str | None] = {ALIAS_CHAMPION: move.champion_after}
+    if move.action == "rollback":
+        return {**left, ALIAS_PREVIOUS_CHAMPION: None}
+    if move.champion_before is None:
+        return left
+    way_back = move.way_back or move.champion_before
+    return {**left, ALIAS_PREVIOUS_CHAMPION: None if way_back == NO_WAY_BACK else way_back}
+
+
 def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | None:
-    """Find the record of the move that put an alias where it is.
+    """Find the record of the move that put an alias where it is, or took it away.
 
     :param model: the registered model as it is now.
     :param alias: any alias; only ``champion`` and ``previous_champion`` are ever recorded.
@@ -203,9 +208,10 @@ def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | No
     :return: None when somebody moved it behind our back, or nobody ever recorded a move of it.
     """
     moves = recorded_moves(model)
+    if not moves or alias not in _left_by(moves[-1]):
+        return None
     is_foreign = any(foreign.alias == alias for foreign in foreign_moves(model, now))
-    is_ours = alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION) and alias in model.aliases
-    return moves[-1] if moves and is_ours and not is_foreign else None
+    return None if is_foreign else moves[-1]
 
 
 def former_champions(model: RegisteredModel) -> tuple[str, ...]:

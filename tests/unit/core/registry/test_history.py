@@ -243,5 +243,12 @@ def test_who_moved_an_alias_is_known_while_it_is_where_the_record_left_it() -> N
     moved = model(*THREE[:2], champion="7", previous_champion="1")
     assert mover_of(moved, "champion", NOW) is None
     assert mover_of(moved, "previous_champion", NOW) == THREE[1]
-    assert mover_of(model(*THREE, champion="1"), "previous_champion", NOW) is None
+    assert mover_of(model(*THREE, champion="1"), "previous_champion", NOW) == THREE[2], "a rollback takes it away"
+    assert mover_of(model(*THREE, champion="1", previous_champion="2"), "previous_champion", NOW) is None
     assert mover_of(model(champion="1"), "champion", NOW) is None
+
+
+def test_the_first_promotion_is_not_held_to_have_set_a_way_back_that_somebody_set_by_hand_since() -> None:
+    by_hand = model(THREE[0], champion="1", previous_champion="2")
+    assert mover_of(by_hand, "previous_champion", NOW) is None
+    assert mover_of(by_hand, "champion", NOW) == THREE[0]
