@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.promotion import (
+    NOTHING_ASKED,
     AliasPlan,
     LoadCheckRule,
     MoveOrder,
     plan_promotion,
     require_let_through,
-    require_ready,
 )
 from airflow_mcp.core.registry.stages import StagePlan, plan_stage
 from airflow_mcp.exceptions import EvidenceError
@@ -138,10 +138,11 @@ def check_transition(hook: MlflowOperations, wanted: StageTransition) -> ModelVe
     :param wanted: what is to be done.
     :return: the version, as it is now.
     :raises EvidenceError: when it is to go to Staging and is not READY.
+    :raises ModelUnusableError: when it is to go to Staging and its load check failed.
     """
     version = hook.get_model_version(wanted.model_name, wanted.version)
     if wanted.stage == "Staging":
-        require_ready(version)
+        NOTHING_ASKED.require(version, datetime.now(UTC))
     return version
 
 

@@ -131,6 +131,17 @@ def test_a_dry_run_moves_nothing(world: World, stage: str, expected: str) -> Non
     assert world.aliases == {}
 
 
+@pytest.mark.parametrize("plan_only", [True, False])
+def test_a_version_that_does_not_load_does_not_go_to_staging_and_a_dry_run_says_so(
+    world: World, plan_only: bool
+) -> None:
+    world.versions(1, check="failed")
+    outcome = transition(world, "1", "Staging", plan_only=plan_only)
+    assert outcome.state == "failed"
+    assert f"version 1 of {world.model_name!r} is unusable, its load check failed" in str(outcome.error)
+    assert world.aliases == {}
+
+
 def test_a_version_that_does_not_exist_is_told(world: World) -> None:
     world.versions(1)
     outcome = transition(world, "9", "Archived")
