@@ -149,7 +149,7 @@ def _groups(first: FileScan, second: FileScan, policy: ComparisonPolicy) -> Iter
     if not (first.is_columnar and second.is_columnar):
         yield None
         return
-    names = list(dict.fromkeys([*first.columns(), *second.columns()]))
+    names = list(dict.fromkeys([*first.columns, *second.columns]))
     if policy.prediction in names and policy.target in names:
         names += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
     wanted = [name for name in names if _is_compared(name, policy)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
@@ -39,10 +41,11 @@ class Scan(Protocol):
     def is_columnar(self) -> bool:
         """Whether reading single columns is cheap."""
 
-    def columns(self) -> list[str]:
-        """Give the names of the columns that are known before reading."""
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns that are known before reading."""
 
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Read batch by batch; the schema may differ between them.
 
         :param columns: columns that are needed; None means all.
@@ -84,8 +87,9 @@ class FileScan:
         """Whether reading single columns is cheap."""
         return all(file.format in ("parquet", "arrow") for file in self.files)
 
-    def columns(self) -> list[str]:
-        """Give the names of the columns of all files, in the order in which they are met.
+    @cached_property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns of all files, in the order in which they are met.
 
         Of CSV these are the first lines, of JSON Lines the keys of the first block: others may turn up later.
         """
@@ -93,16 +97,17 @@ class FileScan:
         for file in self.files:
             with _readable(file):
                 names |= dict.fromkeys(_column_names(file))
-        return list(names)
+        return tuple(names)
 
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Read batch by batch, file by file.
 
         :param columns: columns that are needed; None means all.
         :raises DatasetError: for a file that cannot be read, naming it.
         """
+        wanted = None if columns is None else frozenset(columns)
         for file in self.files:
-            batches = _READERS[file.format](file, columns)
+            batches = _READERS[file.format](file, wanted)
             while True:
                 with _readable(file):
                     batch = next(batches, None)
@@ -223,7 +228,7 @@ def _column_names(file: DataFile) -> list[str]:
 
 
 def _once(names: list[str], file: DataFile) -> list[str]:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise DatasetError(
             f"Data {file.shown} has more than one column named {', '.join(map(repr, repeated))}; names must differ. "
@@ -242,7 +247,7 @@ def _parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
             yield data
 
 
-def _parquet_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with _parquet(file) as data:
         names = [name for name in data.schema_arrow.names if columns is None or name in columns]
         if not names:
@@ -265,7 +270,7 @@ def _arrow_reader(stream: IO[bytes]) -> Any:
         return pyarrow.ipc.open_stream(stream)
 
 
-def _arrow_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
         reader = _arrow_reader(stream)
         if isinstance(reader, pa.ipc.RecordBatchFileReader):
@@ -277,14 +282,14 @@ def _arrow_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa
             yield batch.select(wanted or batch.schema.names[:1])
 
 
-def _csv_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _csv_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
         names = _once(text_blocks.csv_header(stream), file)
         for block in text_blocks.csv_blocks(stream):
             yield from text_blocks.parse_csv(io.BytesIO(block), names, columns).to_batches(_MAX_BATCH_ROWS)
 
 
-def _json_batches(file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _json_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
         for table in text_blocks.json_tables(stream, file.shown):
             wanted = [name for name in table.schema.names if columns is None or name in columns]

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +182,7 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _refuse_duplicates(names: list[str], pin: DatasetPin) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise DatasetError(
             f"Dataset {public_uri(pin.uri)} has more than one column named {', '.join(map(repr, repeated))}; names "

@@ -114,7 +114,7 @@ def read_data(
     :param names: columns to read in this pass, derived ones too; None means all that the options ask for.
     :param is_exact: whether every value is held, instead of a sketch.
     """
-    read = ReadData(scan.pins, present=scan.columns())
+    read = ReadData(scan.pins, present=scan.columns)
     readers: dict[str, ColumnReader] = {}
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:

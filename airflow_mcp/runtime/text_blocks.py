@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
@@ -59,7 +59,7 @@ def _end_of_records(data: bytes) -> int:
     return end
 
 
-def parse_csv(block: IO[bytes], names: list[str], columns: Sequence[str] | None) -> pa.Table:
+def parse_csv(block: IO[bytes], names: list[str], columns: Collection[str] | None) -> pa.Table:
     """Read a block of CSV without a header.
 
     :param names: names of its columns.

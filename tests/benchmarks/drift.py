@@ -12,7 +12,7 @@ STARTED = time.perf_counter()
 import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from collections.abc import Callable, Collection, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -95,25 +95,22 @@ class Generated:
     """Data of any size that exists only batch by batch."""
 
     def __init__(self, rows: int, columns: int, seed: int) -> None:
-        self.rows, self.names, self.seed = rows, [f"n{number}" for number in range(columns)], seed
+        self.rows, self.columns, self.seed = rows, [f"n{number}" for number in range(columns)], seed
         self.pins = ()
         self.is_columnar = False
 
-    def columns(self) -> list[str]:
-        return self.names
-
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
 
         from airflow_mcp.runtime.data_scan import batch_rows
 
-        random, size = np.random.default_rng(self.seed), batch_rows(len(self.names))
-        shift = 0.3 * (np.arange(len(self.names)) % 3 == 0) * (self.seed > 1)
+        random, size = np.random.default_rng(self.seed), batch_rows(len(self.columns))
+        shift = 0.3 * (np.arange(len(self.columns)) % 3 == 0) * (self.seed > 1)
         for start in range(0, self.rows, size):
             rows = min(size, self.rows - start)
-            values = random.standard_normal((len(self.names), rows)) + shift[:, None]
-            yield pa.RecordBatch.from_arrays([pa.array(column) for column in values], names=self.names)
+            values = random.standard_normal((len(self.columns), rows)) + shift[:, None]
+            yield pa.RecordBatch.from_arrays([pa.array(column) for column in values], names=self.columns)
 
 
 def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
