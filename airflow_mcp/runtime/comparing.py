@@ -133,7 +133,7 @@ def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: Compariso
     first, second = (side for side in opened if isinstance(side, FileScan))
     options = ProfileOptions.of_policy(policy)
     whole = _Compared((ReadData(first.pins), ReadData(second.pins)), [], [])
-    for names in _groups(first, second, policy):
+    for names in _groups(first, second, options):
         sides = [read_data(scan, options, names, is_exact=True) for scan in (first, second)]
         part = _compared(sides[0], sides[1], policy)
         whole.columns.extend(part.columns)
@@ -145,25 +145,21 @@ def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: Compariso
     return whole
 
 
-def _groups(first: FileScan, second: FileScan, policy: ComparisonPolicy) -> Iterator[list[str] | None]:
+def _groups(first: FileScan, second: FileScan, options: ProfileOptions) -> Iterator[list[str] | None]:
     if not (first.is_columnar and second.is_columnar):
         yield None
         return
     names = list(dict.fromkeys([*first.columns, *second.columns]))
-    if policy.prediction in names and policy.target in names:
+    if options.prediction in names and options.target in names:
         names += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
-    wanted = [name for name in names if _is_compared(name, policy)]
+    wanted = [name for name in names if options.asks_for(name)]
     size = _GROUP * cpu_count()
     yield from (wanted[start : start + size] for start in range(0, max(len(wanted), 1), size))
 
 
-def _is_compared(name: str, policy: ComparisonPolicy) -> bool:
-    chosen = not policy.columns or name in policy.named_columns or name in (QUALITY_OF_NUMBERS, QUALITY_OF_LABELS)
-    return chosen and name not in policy.ignored_columns
-
-
 def _compared(first: ReadData, second: ReadData, policy: ComparisonPolicy) -> _Compared:
-    names = [name for name in dict.fromkeys([*first.columns, *second.columns]) if _is_compared(name, policy)]
+    options = ProfileOptions.of_policy(policy)
+    names = [name for name in dict.fromkeys([*first.columns, *second.columns]) if options.asks_for(name)]
     pairs = [ColumnPair(first.columns.get(name), second.columns.get(name)) for name in names]
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:
         done = list(pool.map(lambda pair: compare_column(pair, policy), pairs))

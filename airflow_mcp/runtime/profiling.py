@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +23,7 @@ from airflow_mcp.runtime.tracking import library_versions
 
 QUALITY_OF_NUMBERS, QUALITY_OF_LABELS = "(prediction error)", "(prediction correct)"
 """Derived columns: distance of prediction and label, and whether they are equal."""
+_DERIVED = frozenset({QUALITY_OF_NUMBERS, QUALITY_OF_LABELS})
 _SIZES = ((256, 2048), (128, 512), (96, 256), (64, 128), (48, 64), (40, 48), (32, 32), (28, 16), (24, 8))
 """Knots and categories that are kept, from generous to least. Fewer knots could not tell 20 values from more."""
 _KNOTS_OF_WIDE_DATA = 40
@@ -33,7 +35,7 @@ class ProfileOptions:
     """What is read of a dataset, and as what."""
 
     columns: Collection[str] = ()
-    """Empty: all that are not ignored."""
+    """Empty: all that are not ignored. Columns that other options name are read, too."""
     ignored_columns: Collection[str] = ()
     categorical_columns: Collection[str] = ()
     """Columns that hold categories whatever their type."""
@@ -55,13 +57,27 @@ class ProfileOptions:
             quality_columns=policy.quality_columns,
         )
 
+    @cached_property
+    def named_columns(self) -> tuple[str, ...]:
+        """Columns that must be in the data, each once."""
+        roles = filter(None, (self.prediction, self.target))
+        return tuple(dict.fromkeys([*self.columns, *self.categorical_columns, *self.quality_columns, *roles]))
+
+    @cached_property
+    def _chosen(self) -> frozenset[str]:
+        return frozenset(self.named_columns) | _DERIVED if self.columns else frozenset()
+
+    def asks_for(self, column: str) -> bool:
+        """Say whether a column, or one that is derived, is read where the data have it."""
+        return (not self._chosen or column in self._chosen) and column not in self.ignored_columns
+
     def role_of(self, column: str) -> ColumnRole:
         """Say what a column is to the model."""
         if column == self.prediction:
             return "prediction"
         if column == self.target:
             return "target"
-        is_quality = column in self.quality_columns or column in (QUALITY_OF_NUMBERS, QUALITY_OF_LABELS)
+        is_quality = column in self.quality_columns or column in _DERIVED
         return "quality" if is_quality else "feature"
 
 
@@ -87,8 +103,7 @@ def profile_dataset(data: Sequence[DatasetPin], options: ProfileOptions | None =
     options = options or ProfileOptions()
     with open_data(data) as scan:
         read = read_data(scan, options)
-    asked = [*options.columns, *options.categorical_columns, *options.quality_columns]
-    require_read(read, [*asked, *filter(None, (options.prediction, options.target))])
+    require_read(read, options.named_columns)
     return small_profile(read)
 
 
@@ -119,7 +134,7 @@ def read_data(
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:
         for plain in scan.batches(_sources(options, names)):
-            batch = _with_quality(plain, options)
+            batch = _with_quality(plain, options) if _derives(names) else plain
             _wait(pending)
             for name in batch.schema.names:
                 if name not in readers and _is_wanted(name, options, names):
@@ -205,18 +220,18 @@ def cpu_count() -> int:
 
 def _sources(options: ProfileOptions, names: Collection[str] | None) -> list[str] | None:
     """Columns to take from the files; None for all."""
-    wanted = list(names) if names is not None else list(options.columns)
-    if not wanted:
-        return None if names is None else []
-    derived = not options.columns or {QUALITY_OF_NUMBERS, QUALITY_OF_LABELS} & set(wanted)
-    return [*wanted, *filter(None, (options.prediction, options.target))] if derived else wanted
+    if names is None:
+        return list(options.named_columns) if options.columns else None
+    return [*names, *filter(None, (options.prediction, options.target))] if _derives(names) else list(names)
+
+
+def _derives(names: Collection[str] | None) -> bool:
+    """Whether a pass reads a derived column, for which it needs prediction and label."""
+    return names is None or not _DERIVED.isdisjoint(names)
 
 
 def _is_wanted(name: str, options: ProfileOptions, names: Collection[str] | None) -> bool:
-    if names is not None:
-        return name in names
-    chosen = not options.columns or name in options.columns or name in (QUALITY_OF_NUMBERS, QUALITY_OF_LABELS)
-    return chosen and name not in options.ignored_columns
+    return options.asks_for(name) if names is None else name in names
 
 
 def _reader(name: str, options: ProfileOptions, rows: int, *, is_exact: bool) -> ColumnReader:

@@ -42,6 +42,13 @@ def test_a_profile_is_written_and_compared_with_data(data: Path, capsys: pytest.
     assert [line.split()[:2] for line in shown[4:6]] == [["drifted", "amount"], ["stable", "kind"]]
 
 
+def test_columns_that_other_options_name_are_profiled_beside_the_chosen(data: Path) -> None:
+    chosen = ["--column", "amount", "--categorical", "kind"]
+    assert main(["drift", "profile", f"{data}/reference.parquet", "-o", f"{data}/r.json", *chosen]) == 0
+    columns = read_profile((data / "r.json").read_bytes(), "r.json").columns
+    assert [column.name for column in columns] == ["amount", "kind"]
+
+
 def test_an_output_that_cannot_be_written_is_named_and_leaves_nothing(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
@@ -14,8 +16,10 @@ from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_prof
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.evidence import DatasetPin, parse_document
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
+from airflow_mcp.runtime import comparing
 from airflow_mcp.runtime.comparing import Side, compare
-from airflow_mcp.runtime.profiling import ProfileOptions, profile_dataset
+from airflow_mcp.runtime.data_scan import FileScan
+from airflow_mcp.runtime.profiling import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS, ProfileOptions, profile_dataset
 
 
 def stored(folder: Path, name: str, data: pd.DataFrame, ending: str = "parquet") -> list[DatasetPin]:
@@ -257,6 +261,24 @@ def test_prediction_label_and_quality_have_roles(tmp_path: Path, mode: str) -> N
     assert not of(result, "x").drifted
     assert (result.verdict, result.drift_share) == ("drifted", 0)
     assert "the quality '(prediction error)' drifted" in result.reason
+
+
+def test_an_exact_pass_reads_prediction_and_label_only_where_it_needs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pd.DataFrame(np.random.default_rng(1).normal(size=(200, 6)), columns=["p", "y", *"abcd"])
+    pins, passes, read = stored(tmp_path, "r", data), [], FileScan.batches
+
+    def watched(scan: FileScan, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+        passes.append(list(columns or ()))
+        return read(scan, columns)
+
+    monkeypatch.setattr(FileScan, "batches", watched)
+    monkeypatch.setattr(comparing, "cpu_count", lambda: 1)  # so that two columns are held at once
+    result = compared(pins, pins, mode="exact", prediction="p", target="y")
+    assert [column.column for column in result.columns] == [*data.columns, "(prediction error)"]
+    quality = [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS, "p", "y"]
+    assert passes == [names for names in (["p", "y"], ["a", "b"], ["c", "d"], quality) for _ in range(2)]
 
 
 def test_a_stored_profile_remembers_its_roles(tmp_path: Path) -> None:

@@ -283,6 +283,23 @@ def test_columns_are_chosen_and_declared(tmp_path: Path) -> None:
         profile(tmp_path / "d.parquet", columns=["age", "salary"])
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_columns_that_other_options_name_are_read_beside_the_chosen(tmp_path: Path, kind: str) -> None:
+    data = pd.DataFrame(
+        {"a": [1, 2], "p": [1.0, 2.0], "y": [1.5, 2.0], "code": [7, 8], "sure": [0.1, 0.2], "x": [1, 2]}
+    )
+    named = {"prediction": "p", "target": "y", "categorical_columns": ["code"], "quality_columns": ["sure"]}
+    found = profile(written(tmp_path, data, kind), columns=["a"], **named)
+    assert {column.name: (column.role, column.kind) for column in found.columns} == {
+        "a": ("feature", "numerical"),
+        "p": ("prediction", "numerical"),
+        "y": ("target", "numerical"),
+        "code": ("feature", "categorical"),
+        "sure": ("quality", "numerical"),
+        QUALITY_OF_NUMBERS: ("quality", "numerical"),
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
