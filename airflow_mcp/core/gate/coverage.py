@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -154,25 +157,32 @@ def _of_share(share: Share, what: str) -> _Measured:
 def _of_changed_lines(now: Coverage, changed: Mapping[str, set[int]], omit: Sequence[str]) -> _Measured:
     """Measure the changed lines that can run; changed files of a measured kind must be in the report."""
     suffixes = {PurePosixPath(name).suffix for name in now.files}
-    covered = counted = 0
-    unmeasured = []
-    for file, numbers in changed.items():
-        if any(fnmatchcase(file, pattern) for pattern in omit) or PurePosixPath(file).suffix not in suffixes:
-            continue
-        name = _name_in(now, file)
-        if name is None:
-            unmeasured.append(file)
-            continue
-        lines = [now.files[name][number] for number in numbers if number in now.files[name]]
-        counted += len(lines)
-        covered += sum(line.is_covered for line in lines)
+    names = {
+        file: _name_in(now, file)
+        for file in changed
+        if PurePosixPath(file).suffix in suffixes and not any(fnmatchcase(file, pattern) for pattern in omit)
+    }
+    meant = Counter(names.values())
+    unmeasured = sorted(file for file, name in names.items() if name is None or meant[name] > 1)
     if unmeasured:
-        named = ", ".join(sorted(unmeasured)[:_NAMED]) + (" and others" if len(unmeasured) > _NAMED else "")
-        raise ReportProblem(
-            Verdict.INCONCLUSIVE,
-            f"changed, but not in the report: {named}. Measure them, or name them in omit if they need no coverage",
-        )
-    return _new_code(Share(covered, counted), "changed lines")
+        raise ReportProblem(Verdict.INCONCLUSIVE, _not_measured(now, unmeasured))
+    lines = [
+        now.files[name][number]
+        for file, name in names.items()
+        if name is not None
+        for number in changed[file]
+        if number in now.files[name]
+    ]
+    return _new_code(Share(sum(line.is_covered for line in lines), len(lines)), "changed lines")
+
+
+def _not_measured(now: Coverage, files: Sequence[str]) -> str:
+    named = ", ".join(files[:_NAMED]) + (" and others" if len(files) > _NAMED else "")
+    below = f" (whose files are below {', '.join(now.roots[:_NAMED])})" if now.roots else ""
+    return (
+        f"changed, but not in the report: {named}. Measure them, or name them in omit if they need no coverage. A file "
+        f"counts as measured where the report{below} has exactly one of that name"
+    )
 
 
 def _of_growth(now: Coverage, before: Coverage) -> _Measured:
@@ -205,9 +215,39 @@ def _of_drop(now: Coverage, before: Coverage) -> _Measured:
 
 
 def _name_in(coverage: Coverage, file: str) -> str | None:
-    """Find a file of a diff in a report: names of both are relative, to different folders perhaps."""
-    path = f"/{file}"
-    fitting = [name for name in coverage.files if path.endswith(f"/{name.lstrip('/')}") or f"/{name}".endswith(path)]
-    for root in coverage.roots:
-        fitting += [name for name in coverage.files if f"{root.rstrip('/')}/{name}".endswith(path)]
-    return max(fitting, key=len, default=None)
+    """Find a file of a diff in a report; None where it is not there, or could be one of several.
+
+    Both names are relative: the diff's to the repository, the report's to its roots. A root is in the repository, or is
+    the repository.
+    """
+    if file in coverage.files:
+        return file
+    base = PurePosixPath(file).name
+    roots = [root for root in map(_folder, coverage.roots) if root]
+    fitting = [
+        name
+        for name in coverage.files
+        if name.endswith(base) and any(_is_at(root, name, file) for root in roots or [""])
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _folder(root: str) -> str:
+    """Write a root in one way; empty where it says nothing, as ``.`` and the root of all folders do."""
+    folder = normpath(root.replace("\\", "/"))
+    return "" if re.fullmatch(r"\.|//?|[A-Za-z]:/?", folder) else folder
+
+
+def _is_at(root: str, name: str, file: str) -> bool:
+    """Whether a file of a report can be that of a diff, with a root of the report or, if it is empty, without."""
+    if not root or (_is_absolute(name) and not _is_absolute(root)):
+        return f"/{file}".endswith(f"/{name.lstrip('/')}") or f"/{name}".endswith(f"/{file}")
+    path = normpath(name if _is_absolute(name) else f"{root}/{name}")
+    if not _is_absolute(root):
+        return f"/{file}".endswith(f"/{path}")
+    repository = path.removesuffix(f"/{file}")
+    return repository != path and f"{root}/".startswith(f"{repository}/")
+
+
+def _is_absolute(path: str) -> bool:
+    return re.match(r"/|[A-Za-z]:/", path) is not None

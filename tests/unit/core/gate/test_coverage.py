@@ -20,15 +20,17 @@ DIFF = {"run_id": "1", "path": "reports/change.diff"}
 COVERAGE, CHANGE = (REPORTS / "coverage.xml").read_bytes(), (REPORTS / "change.diff").read_bytes()
 
 
-def report(**files: str) -> bytes:
-    """Make a report: file to a text in which each letter is a line, ``x`` one that ran."""
+def report(*roots: str, **files: str) -> bytes:
+    """Make a report with roots: file to a text in which each letter is a line, ``x`` one that ran."""
     classes = "".join(
         f'<class filename="{name.replace("__", "/")}.py"><lines>'
         + "".join(f'<line number="{number}" hits="{int(line == "x")}"/>' for number, line in enumerate(lines, 1))
         + "</lines></class>"
         for name, lines in files.items()
     )
-    return f"<coverage><packages><package><classes>{classes}</classes></package></packages></coverage>".encode()
+    sources = "".join(f"<source>{root}</source>" for root in roots)
+    packages = f"<packages><package><classes>{classes}</classes></package></packages>"
+    return f"<coverage><sources>{sources}</sources>{packages}</coverage>".encode()
 
 
 def judge(
@@ -107,6 +109,66 @@ def test_files_of_diff_and_report_are_matched_by_their_common_end(named: str, fi
 
 def test_a_file_of_the_same_name_in_another_folder_is_another_file() -> None:
     assert judge(report(lib__a="x"), diff=added("src/a.py"), min_new_line_rate=1)[0].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("root", "named", "file"),
+    [
+        ("/ci/repo", "src__a", "src/a.py"),
+        ("/ci/repo/src", "a", "src/a.py"),
+        ("/ci/repo/src/../lib/", "a", "lib/a.py"),
+        ("/app", "src__pkg__a", "src/pkg/a.py"),
+        ("/app/src/pkg", "a", "src/pkg/a.py"),
+        ("C:\\ci\\src", "pkg__a", "src/pkg/a.py"),
+        ("/", "ci__repo__src__a", "src/a.py"),
+        ("C:\\", "ci__repo__src__a", "src/a.py"),
+        (".", "pkg__a", "src/pkg/a.py"),
+        ("src", "pkg__a", "src/pkg/a.py"),
+        ("./src", "pkg__a", "service/src/pkg/a.py"),
+        ("/ci/repo", "__ci__repo__src__a", "src/a.py"),
+        ("src", "__ci__repo__src__a", "src/a.py"),
+    ],
+)
+def test_files_are_found_below_the_roots_of_a_report(root: str, named: str, file: str) -> None:
+    assert judge(report(root, **{named: "x"}), diff=added(file), min_new_line_rate=1)[0].verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    ("roots", "named", "file"),
+    [
+        (["/ci/repo/src/a"], "utils", "src/b/utils.py"),
+        (["src/a"], "utils", "src/b/utils.py"),
+        (["/ci/repo"], "pkg__setup", "setup.py"),
+        (["/ci/repo/src"], "xa", "src/a.py"),
+        (["/ci/repo/src", "/ci/repo/lib"], "pkg__a", "web/pkg/a.py"),
+    ],
+)
+def test_a_file_elsewhere_than_below_the_roots_was_not_measured(roots: list[str], named: str, file: str) -> None:
+    (result,) = judge(report(*roots, **{named: "x"}), diff=added(file), min_new_line_rate=0)
+    assert result.verdict == "inconclusive"
+    assert f"not in the report: {file}." in result.reason
+    assert f"below {', '.join(roots)}" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["a__x", "b__x"], ["x.py"]),
+        (["x", "pkg__x"], ["src/pkg/x.py"]),
+        (["x"], ["a/x.py", "b/x.py"]),
+        (["x"], ["src/x.py", "x.py"]),
+    ],
+)
+def test_a_file_that_could_be_several_was_not_measured(names: list[str], files: list[str]) -> None:
+    diff = b"".join(map(added, files))
+    (result,) = judge(report(**dict.fromkeys(names, "x")), diff=diff, min_new_line_rate=0)
+    assert result.verdict == "inconclusive"
+    assert f"not in the report: {', '.join(files)}." in result.reason
+
+
+def test_of_files_that_could_be_meant_that_of_the_very_name_is() -> None:
+    now = report("/ci/repo", "/ci/repo/src", src__a="x", a="..", b__src__a="..")
+    assert judge(now, diff=added("src/a.py"), min_new_line_rate=1)[0].verdict == "passed"
 
 
 @pytest.mark.parametrize(
