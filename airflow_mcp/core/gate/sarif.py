@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 from airflow_mcp.exceptions import EvidenceError
@@ -66,12 +67,46 @@ def _problems(run: Mapping[str, Any]) -> Iterator[str]:
         yield "says nothing about results"
 
 
+class _Rules:
+    """What a tool says about its rules: its driver's, and its extensions' (query packs of CodeQL, for example)."""
+
+    def __init__(self, tool: Mapping[str, Any]) -> None:
+        self._components = [_object(tool, "driver"), *_objects(tool, "extensions")]
+        self._rules = [_objects(component, "rules") for component in self._components]
+        self._by_id: dict[str, Mapping[str, Any]] = {}
+        for rule in chain.from_iterable(self._rules):
+            self._by_id.setdefault(_text(rule, "id"), rule)
+
+    def of(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Find the rule of a result: by its place in the component that the result names, else by its id."""
+        reference = _object(result, "rule")
+        index = result.get("ruleIndex", reference.get("index"))
+        rules = self._component(_object(reference, "toolComponent"))
+        if isinstance(index, int) and 0 <= index < len(rules):
+            return rules[index]
+        wanted = _text(result, "ruleId") or _text(reference, "id")
+        return self._by_id.get(wanted, {}) if wanted else {}
+
+    def _component(self, reference: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Choose the rules of a component; a result that names none means the driver's."""
+        if not reference:
+            return self._rules[0]
+        index = reference.get("index")
+        if isinstance(index, int) and 0 <= index < len(self._rules) - 1:
+            return self._rules[1 + index]
+        for name in ("guid", "name"):
+            for component, rules in zip(self._components, self._rules, strict=True):
+                if _text(reference, name) and _text(component, name) == _text(reference, name):
+                    return rules
+        return []
+
+
 def _findings(tool: str, run: Mapping[str, Any]) -> Iterator[Finding]:
-    rules = _objects(_object(_object(run, "tool"), "driver"), "rules")
+    rules = _Rules(_object(run, "tool"))
     for result in _objects(run, "results"):
         if result.get("kind", "fail") != "fail" or result.get("baselineState") == "absent" or _is_suppressed(result):
             continue
-        rule = _rule(result, rules)
+        rule = rules.of(result)
         name = _text(result, "ruleId") or _text(_object(result, "rule"), "id") or _text(rule, "id")
         state = result.get("baselineState")
         yield Finding(
@@ -81,15 +116,6 @@ def _findings(tool: str, run: Mapping[str, Any]) -> Iterator[Finding]:
             identity=(tool, name, *_identity(result)),
             is_new=None if state is None else state == "new",
         )
-
-
-def _rule(result: Mapping[str, Any], rules: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Find what the tool says about the rule of a result."""
-    wanted = _text(result, "ruleId") or _text(_object(result, "rule"), "id")
-    index = result.get("ruleIndex", _object(result, "rule").get("index"))
-    if isinstance(index, int) and 0 <= index < len(rules):
-        return rules[index]
-    return next((rule for rule in rules if wanted and _text(rule, "id") == wanted), {})
 
 
 def _level(result: Mapping[str, Any], rule: Mapping[str, Any]) -> Level:

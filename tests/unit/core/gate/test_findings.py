@@ -114,6 +114,35 @@ def test_levels_and_what_counts_at_all_are_those_of_the_standard(
     assert {level: levels.count(level) for level in levels} == counts
 
 
+def rules(*levels: str, **component: str) -> dict[str, Any]:
+    """Make a component of a tool whose rules, r0 and so on, have these levels."""
+    made = [{"id": f"r{place}", "defaultConfiguration": {"level": level}} for place, level in enumerate(levels)]
+    return {"rules": made, **component}
+
+
+@pytest.mark.parametrize(
+    ("result", "level"),
+    [
+        ({"ruleIndex": 0}, "note"),
+        ({"ruleIndex": 1, "rule": {"index": 1, "toolComponent": {"index": 0}}}, "error"),
+        ({"rule": {"index": 1, "toolComponent": {"index": 1}}}, "none"),
+        ({"rule": {"index": 1, "toolComponent": {"name": "second"}}}, "none"),
+        ({"rule": {"index": 1, "toolComponent": {"name": "same", "guid": "g1"}}}, "error"),
+        ({"rule": {"index": 0, "toolComponent": {"name": "tool"}}}, "note"),
+        ({"rule": {"index": 0, "toolComponent": {"index": 7}}}, "warning"),
+        ({"ruleId": "r1"}, "error"),  # the driver has none of that name, an extension has
+        ({"ruleId": "r0"}, "note"),
+        ({"ruleId": "r0", "rule": {"index": 0, "toolComponent": {"index": 0}}}, "warning"),
+        ({"ruleId": "r2"}, "warning"),
+    ],
+)
+def test_a_rule_of_an_extension_has_its_own_level(result: dict[str, Any], level: str) -> None:
+    extensions = [rules("warning", "error", name="same", guid="g1"), rules("error", "none", name="second")]
+    tool = {"driver": {**rules("note"), "name": "tool"}, "extensions": extensions}
+    (found,) = parse_sarif(sarif({"message": {"text": "x"}, **result}, tool=tool)).found
+    assert found.level == level
+
+
 @pytest.mark.parametrize(
     ("before", "now", "new"),
     [
