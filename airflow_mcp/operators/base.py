@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -102,6 +102,14 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         """End this task as a success and skip the tasks that follow it directly; a teardown is never skipped."""
         followers = [task for task in self.get_direct_relatives(upstream=False) if not task.is_teardown]
         self.skip(context["ti"], followers)
+
+    def follow_only(self, context: Context, task_ids: Set[str]) -> None:
+        """End this task as a success and skip the tasks that follow it directly, but these and what they lead to.
+
+        :param task_ids: tasks to follow; a teardown is followed in any case.
+        """
+        teardowns = {task.task_id for task in self.get_direct_relatives(upstream=False) if task.is_teardown}
+        self.skip_all_except(context["ti"], sorted(task_ids | teardowns))
 
 
 def now() -> datetime:

@@ -238,7 +238,7 @@ class EvaluationGateOperator(ModelControlOperator):
     def _follow(self, context: Context, task_ids: Set[str], result: Mapping[str, Any]) -> None:
         """Skip the tasks directly behind this one but these, and what they lead to."""
         self.push(context, result)
-        self.skip_all_except(context["ti"], sorted(task_ids))
+        self.follow_only(context, task_ids)
 
     # --- the report -----------------------------------------------------------------------------------------------
 

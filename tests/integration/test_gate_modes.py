@@ -197,6 +197,20 @@ def test_tasks_take_over_only_when_the_gate_is_inconclusive(
         assert "register" in outcome.xcom["skipmixin_key"]["followed"]
 
 
+@pytest.mark.parametrize("metrics", [GOOD, UNKNOWN], ids=["passed", "asked"])
+def test_a_teardown_behind_the_gate_runs_whoever_takes_over(world: World, metrics: dict[str, float]) -> None:
+    def add(gate: Any) -> None:
+        lead_to("approve")(gate)
+        gate >> EmptyOperator(task_id="outcome", dag=gate.dag).as_teardown()
+
+    run = world.new_run()
+    world.store_evidence(run, metrics)
+    outcome = judge(world, run, on_inconclusive={"ask": "approve"}, before=add)
+    assert outcome.state == "success"
+    assert "outcome" not in skipped(outcome)
+    assert "outcome" in outcome.xcom["skipmixin_key"]["followed"]
+
+
 def test_more_rows_are_gathered_when_they_would_decide(world: World) -> None:
     run = world.new_run()
     world.store_evidence(run, GOOD, CHAMPION, {"accuracy": 0.94}, comparisons=(UNDECIDED,))

@@ -487,7 +487,9 @@ class TaskPlanner:
             "run_id": Template(f"{{{{ ti.xcom_pull(task_ids='{self._chosen}', key='run_id') or '' }}}}"),
         }
         last = self.built_in[-1]
-        return PlannedTask(OUTCOME, "outcome", last, arguments, self._task_ids(last), filled_in("outcome"))
+        asked = (RECORD,) if last == "gate" and asks(self._gate_stage) else ()
+        needs = (*self._task_ids(last), *asked)
+        return PlannedTask(OUTCOME, "outcome", last, arguments, needs, filled_in("outcome"))
 
 
 def _task_id(stage: str, candidate: Candidate | None) -> str:

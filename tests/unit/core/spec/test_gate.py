@@ -124,6 +124,16 @@ def test_a_person_is_asked_only_where_the_file_says_so(tmp_path: Path) -> None:
     assert "trigger_rule" not in silent.task("register").arguments
 
 
+@pytest.mark.parametrize(
+    ("last", "needs"), [("gate", {"gate", "record_approval"}), ("register", {"load_check"}), ("promote", {"promote"})]
+)
+def test_the_outcome_of_a_run_waits_for_what_a_person_says(tmp_path: Path, last: str, needs: set[str]) -> None:
+    head = HEAD.replace("spec:\n", f"spec:\n  stopAfter: {last}\n")
+    asking = plan(tmp_path, "thresholds: [f1 > 0]\n      onInconclusive: ask", head)
+    assert set(asking.task("outcome").needs) == needs
+    assert "record_approval" not in plan(tmp_path, "thresholds: [f1 > 0]", head).task("outcome").needs
+
+
 GATE = "10:7: spec.stages[1]"
 
 
