@@ -116,6 +116,7 @@ with DAG(
         body="{{ ti.xcom_pull(task_ids='gate', key='reason') }}",
         params={"reason": Param("", type="string", title="Why")},
         response_timeout=timedelta(days=2),
+        ignore_downstream_trigger_rules=True,  # a no skips the registration too
     )
     record_approval = RecordApprovalOperator(
         task_id="record_approval",

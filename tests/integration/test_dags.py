@@ -6,9 +6,11 @@ import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from airflow_mcp.core import contract
 from airflow_mcp.exceptions import MlflowError
@@ -371,6 +373,15 @@ def test_code_and_model_are_judged_together_and_nobody_is_asked_when_the_gate_de
     report = json.loads(world.artifact(judged, contract.ARTIFACT_GATE_REPORT_JSON))
     assert {rule["kind"] for rule in report["rules"]} == {"threshold", "significance", "coverage", "findings"}
     assert report["decision"] in ("passed", "warned")  # latency only warns
+
+
+def test_a_no_to_the_undecided_gate_skips_the_registration(bag: Any) -> None:
+    ask = bag.dags["quality_gates"].get_task("approve")
+    ti = SimpleNamespace(map_index=-1, xcom_push=lambda key, value: None)
+    answer = {"chosen_options": ["Reject"], "params_input": {}, "responded_by_user": {"id": "7"}}
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        ask.execute_complete({"task": ask, "ti": ti}, {**answer, "responded_at": datetime.now(UTC)})
+    assert set(skipped.value.tasks) == {"record_approval", "register"}
 
 
 def test_the_pipeline_file_makes_a_champion_too_with_what_the_form_says(

@@ -41,6 +41,7 @@ def approval_tasks(model_name: str) -> Iterator[PlannedTask]:
     ask = {
         "subject": f"The gate of {model_name} cannot decide. Register the model all the same?",
         "body": Template("{{ ti.xcom_pull(task_ids='gate', key='reason') }}"),
+        "ignore_downstream_trigger_rules": True,  # a no skips the registration too, to which the gate leads as well
     }
     yield PlannedTask(APPROVE, "approve", "gate", ask, ("gate",), filled_in("approve"))
     record = {

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 
@@ -151,6 +154,18 @@ def test_logged_requests_are_replayed_before_the_gate_that_judges_them(tmp_path:
     assert "replay" in gate.upstream_task_ids
     assert gate.replay["max_flip_rate"] == 0.02
     stored(dag)
+
+
+def test_a_no_to_an_undecided_gate_skips_everything_behind_it_but_the_outcome(tmp_path: Path) -> None:
+    asking = SMALL.replace("0.9]}", "0.9], onInconclusive: ask}")
+    dag = rendered(asking, tmp_path)
+    sent: dict[str, Any] = {}
+    ti = SimpleNamespace(map_index=-1, xcom_push=lambda key, value: sent.update({key: value}))
+    answer = {"chosen_options": ["Reject"], "params_input": {}, "responded_at": datetime.now(UTC)}
+    ask = cast("ApprovalOperator", dag.get_task("approve"))
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        ask.execute_complete(cast("Any", {"task": ask, "ti": ti}), {**answer, "responded_by_user": {"id": "7"}})
+    assert set(skipped.value.tasks) == {"record_approval", "register", "load_check", "promote"}
 
 
 def test_a_time_table_waits_for_its_next_time_and_makes_up_for_nothing(tmp_path: Path) -> None:
