@@ -175,7 +175,7 @@ def _apply(
     for one in planned:
         if one.status == "to migrate":
             try:
-                migrate(mlflow, one.model_name, choices, _order("migrate", parsed), log=_log)
+                migrate(mlflow, one, choices, _order("migrate", parsed), log=_log)
             except ModelControlPlaneError as error:
                 yield one.model_name, str(error)
 

@@ -43,49 +43,46 @@ def versions_of(mlflow: MlflowOperations, name: str) -> list[ModelVersion]:
 
 
 def migrate(
-    mlflow: MlflowOperations, name: str, choices: MigrationChoices, order: MoveOrder, *, log: TaskLog
-) -> Migration:
-    """Migrate one registered model; what was planned before is planned again on what is there now.
+    mlflow: MlflowOperations, planned: Migration, choices: MigrationChoices, order: MoveOrder, *, log: TaskLog
+) -> None:
+    """Migrate one registered model; what was planned before is planned again, under the claim, on what is there then.
 
     The champion comes last: what is recorded of the other versions before leaves no doubt which one it is, so that
     whoever dies in between is completed by the next call, also without the choices.
 
     :param mlflow: the MLflow server.
-    :param name: registered model.
+    :param planned: what is to be done, as planned with the same choices.
     :param choices: what a person has decided.
     :param order: who migrates and why.
     :param log: where moves are logged.
-    :return: what was done.
     :raises AliasConflictError: when it cannot be done without a further decision; nothing was moved.
     :raises ClaimUnavailableError: when another task moves the model's aliases.
     """
+    name, champion = _decided(planned).model_name, planned.champion
     mover = AliasMover(mlflow, name, holder=order.by, log=log, rule=NOTHING_ASKED)
-    planned = _decided(plan_migration(mlflow.get_registered_model(name), versions_of(mlflow, name), choices))
 
     def again(model: RegisteredModel) -> Migration:
         return _decided(plan_migration(model, versions_of(mlflow, name), choices))
 
     if planned.moves_stages:
         mover.shift(lambda model: again(model).stage_plan(), order)
-    if not planned.moves_champion or planned.champion is None:
-        return planned
-    version = mlflow.get_model_version(name, planned.champion)
+    if not planned.moves_champion or champion is None:
+        return
 
     def champion_plan(model: RegisteredModel) -> AliasPlan:
         made = again(model)
-        if made.champion != version.version:
+        if made.champion != champion:
             raise AliasConflictError(f"{name!r}: the stages were changed just now; nothing was moved, try again")
         return plan_promotion(
             model.aliases,
             model.tags,
             model_name=name,
             identity=order.identity,
-            version=version.version,
+            version=champion,
             expected_champion=made.champion_before,
         )
 
     mover.move(champion_plan, order)
-    return planned
 
 
 def _decided(migration: Migration) -> Migration:
