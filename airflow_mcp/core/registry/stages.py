@@ -22,7 +22,8 @@ from airflow_mcp.core.contract import (
     TAG_STAGE_MOVE_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
-from airflow_mcp.core.registry.promotion import LastMove, MoveOrder, next_number, read_history, unrecorded_move
+from airflow_mcp.core.registry.history import recorded_moves
+from airflow_mcp.core.registry.promotion import LastMove, MoveOrder, next_number
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -187,9 +188,7 @@ def _versions(move: LastMove | StageMove) -> Iterator[str]:
 
 
 def _all_moves(model: RegisteredModel) -> list[LastMove | StageMove]:
-    died = unrecorded_move(model.aliases, model.tags)
-    of_champion = (*read_history(model.tags), *((died,) if died else ()))
-    return sorted((*of_champion, *read_stage_moves(model)), key=lambda move: (move.number, move.at))
+    return sorted((*recorded_moves(model), *read_stage_moves(model)), key=lambda move: (move.number, move.at))
 
 
 # --- setting ---------------------------------------------------------------------------------------------------------
