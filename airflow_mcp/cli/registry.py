@@ -18,9 +18,8 @@ from airflow_mcp.core.registry.load_check import why_unusable
 from airflow_mcp.core.registry.model_copy import CopiedFrom, read_copied_from
 from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.exceptions import MlflowNotFoundError
-from airflow_mcp.hooks import mlflow_registry_api
-from airflow_mcp.hooks.mlflow_api import filter_value
-from airflow_mcp.hooks.mlflow_transport import SyncDriver
+from airflow_mcp.hooks.aliases import versions_of
+from airflow_mcp.hooks.mlflow_operations import DirectMlflow
 
 _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
 
@@ -55,12 +54,11 @@ def _answer(parsed: argparse.Namespace) -> int:
         for name in ("time", "first_time", "second_time")
         if hasattr(parsed, name)
     ]
-    driver = SyncDriver(mlflow_settings(parsed.tracking_uri))
+    mlflow = DirectMlflow(mlflow_settings(parsed.tracking_uri))
     try:
-        model = driver.perform(mlflow_registry_api.get_registered_model(parsed.model_name))
-        document = _DOCUMENTS[parsed.action](driver, model, *times)
+        document = _DOCUMENTS[parsed.action](mlflow, mlflow.get_registered_model(parsed.model_name), *times)
     finally:
-        driver.close()
+        mlflow.close()
     text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
     print(text)
     return 0
@@ -69,9 +67,8 @@ def _answer(parsed: argparse.Namespace) -> int:
 # --- what is answered, as plain JSON values --------------------------------------------------------------------------
 
 
-def _history(driver: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
-    where = f"name = {filter_value(model.name)}"
-    versions = driver.perform(mlflow_registry_api.search_model_versions(where, max_results=None))
+def _history(mlflow: DirectMlflow, model: RegisteredModel) -> dict[str, Any]:
+    versions = {version.version: version for version in versions_of(mlflow, model.name)}
     timeline = history.read_timeline(model, datetime.now(UTC))
     return {
         "model_name": model.name,
@@ -81,7 +78,7 @@ def _history(driver: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
         "unusable": [
             {"alias": alias, "version": version.version, "reason": reason}
             for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
-            if (version := _version(driver, model, model.aliases.get(alias))) and (reason := why_unusable(version))
+            if (version := versions.get(model.aliases.get(alias, ""))) and (reason := why_unusable(version))
         ],
         "moved_behind_our_back": [
             {"alias": move.alias, "recorded": move.recorded, "found": move.found}
@@ -90,28 +87,28 @@ def _history(driver: SyncDriver, model: RegisteredModel) -> dict[str, Any]:
         "stage_moves": [move.to_json() for move in read_stage_moves(model)],
         "copies": [
             {"version": version.version, "copied_from": asdict(origin)}
-            for version in sorted(versions, key=lambda version: int(version.version))
+            for version in sorted(versions.values(), key=lambda version: int(version.version))
             if (origin := read_copied_from(version.tags)) is not None
         ],
     }
 
 
-def _at(driver: SyncDriver, model: RegisteredModel, time: datetime) -> dict[str, Any]:
+def _at(mlflow: DirectMlflow, model: RegisteredModel, time: datetime) -> dict[str, Any]:
     answer = history.champion_at(history.read_timeline(model, datetime.now(UTC)), time)
     return {
         "model_name": model.name,
         **answer.to_json(),
         "provenance": {
-            version: _provenance(_version(driver, model, version)) for version in answer.versions if version
+            version: _provenance(_version(mlflow, model, version)) for version in answer.versions if version
         },
     }
 
 
-def _diff(driver: SyncDriver, model: RegisteredModel, first: datetime, second: datetime) -> dict[str, Any]:
+def _diff(mlflow: DirectMlflow, model: RegisteredModel, first: datetime, second: datetime) -> dict[str, Any]:
     first, second = sorted((first, second))
     timeline = history.read_timeline(model, datetime.now(UTC))
     ends = [history.champion_at(timeline, time) for time in (first, second)]
-    tags = [_provenance(_version(driver, model, end.versions[-1])) for end in ends]
+    tags = [_provenance(_version(mlflow, model, end.versions[-1])) for end in ends]
     differs = None if None in tags else history.provenance_difference(tags[0] or {}, tags[1] or {})
     return {
         "model_name": model.name,
@@ -123,11 +120,11 @@ def _diff(driver: SyncDriver, model: RegisteredModel, first: datetime, second: d
     }
 
 
-def _version(driver: SyncDriver, model: RegisteredModel, number: str | None) -> ModelVersion | None:
+def _version(mlflow: DirectMlflow, model: RegisteredModel, number: str | None) -> ModelVersion | None:
     if number is None:
         return None
     try:
-        return driver.perform(mlflow_registry_api.get_model_version(model.name, number))
+        return mlflow.get_model_version(model.name, number)
     except MlflowNotFoundError:
         return None
 

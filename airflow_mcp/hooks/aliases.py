@@ -51,6 +51,15 @@ def champion_of(hook: MlflowOperations, model_name: str) -> ModelVersion | None:
         return None
 
 
+def versions_of(hook: MlflowOperations, model_name: str) -> list[ModelVersion]:
+    """Read all versions of a registered model, however many there are.
+
+    :param hook: the MLflow connection.
+    :param model_name: registered model.
+    """
+    return hook.search_model_versions(f"name = {filter_value(model_name)}", max_results=None)
+
+
 def ways_back(hook: MlflowOperations, model: RegisteredModel) -> str:
     """Say in words which former champions are still there and not known to be unusable.
 
@@ -60,8 +69,7 @@ def ways_back(hook: MlflowOperations, model: RegisteredModel) -> str:
     former = former_champions(model)
     if not former:
         return "No earlier champion is recorded."
-    found = hook.search_model_versions(f"name = {filter_value(model.name)}")
-    problems = {version.version: why_unusable(version) for version in found}
+    problems = {version.version: why_unusable(version) for version in versions_of(hook, model.name)}
     usable = [version for version in former if problems.get(version) == ""]
     if not usable:
         return f"Of the earlier champions ({', '.join(former)}) none can be used any more."
@@ -164,8 +172,7 @@ class AliasMover:
         if not is_mirrored(model):
             return 0
         model = self.hook.get_registered_model(self.model_name)
-        where = f"name = {filter_value(self.model_name)}"
-        versions = self.hook.search_model_versions(where, max_results=None)
+        versions = versions_of(self.hook, self.model_name)
         for step in plan_mirror(model, versions):
             self.claims.require_valid(claim)
             self.hook.transition_stage(self.model_name, step.version, step.stage, step.archive_existing)

@@ -9,8 +9,7 @@ from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.promotion import NOTHING_ASKED, AliasPlan, MoveOrder, plan_promotion
 from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.exceptions import AliasConflictError
-from airflow_mcp.hooks.aliases import AliasMover
-from airflow_mcp.hooks.mlflow_api import filter_value
+from airflow_mcp.hooks.aliases import AliasMover, versions_of
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
@@ -35,11 +34,6 @@ def read_with_versions(
         versions.setdefault(version.name, []).append(version)
     for model in mlflow.search_registered_models():
         yield model, versions.get(model.name, [])
-
-
-def versions_of(mlflow: MlflowOperations, name: str) -> list[ModelVersion]:
-    """Read all versions of a registered model."""
-    return mlflow.search_model_versions(f"name = {filter_value(name)}", max_results=None)
 
 
 def migrate(

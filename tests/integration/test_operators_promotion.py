@@ -12,7 +12,7 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.registry.history import read_timeline
 from airflow_mcp.core.registry.promotion import read_history, read_last_move
-from airflow_mcp.hooks import claims
+from airflow_mcp.hooks import claims, mlflow_registry_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
 from tests.forked import ForkedTask
@@ -365,6 +365,16 @@ def test_a_rollback_whose_way_back_was_deleted_names_the_earlier_champions_that_
     assert world.aliases == {"champion": "4"}
     assert roll_back(world, "2", dag_run_id="run-back-2").state == "success"
     assert world.aliases == {"champion": "2"}
+
+
+def test_an_earlier_champion_is_a_way_back_however_many_versions_came_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(world, 3)
+    delete_version(world, "2")
+    monkeypatch.setattr(mlflow_registry_api.search_model_versions, "__defaults__", ((), 1))  # in place of a thousand
+    outcome = roll_back(world, dag_run_id="run-back")
+    assert "Earlier champions that are still there, the latest first: 1." in str(outcome.error)
 
 
 def test_a_rollback_with_no_earlier_champion_left_says_so(world: World) -> None:
