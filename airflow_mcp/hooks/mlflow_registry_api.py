@@ -17,6 +17,8 @@ from airflow_mcp.hooks.mlflow_wire import MlflowRequest, Operation
 
 FEW_VERSIONS = 3
 """Up to so many versions are read one by one."""
+NEWEST_VERSIONS = 100
+"""Among so many of the newest versions one that is ready is looked for."""
 MAX_NAMES_IN_FILTER = 50
 """A filter travels in the URL, which servers let grow to some thousand characters."""
 _ALIAS = re.compile(r"[\w-]{1,255}\Z")
@@ -218,14 +220,14 @@ def get_model_version_by_alias(name: str, alias: str) -> Operation[ModelVersion 
 
 
 def find_model_versions(
-    name: str, alias: str = "", version: str = "", max_results: int = 100
+    name: str, alias: str = "", version: str = "", *, every: bool = False
 ) -> Operation[list[ModelVersion]]:
     """Return what somebody who waits for a version has to look at, whether or not the model exists yet.
 
     :param name: name of the model.
     :param alias: the version that this alias points at; empty for none.
-    :param version: without an alias: this version; empty for the newest ones.
-    :param max_results: how many of the newest ones.
+    :param version: without an alias: this version; empty for the newest :data:`NEWEST_VERSIONS`.
+    :param every: all instead of the newest ones: for whoever waits for more than that a version is there.
     :return: versions, the newest first; empty when there is no such model, alias or version.
     """
     try:
@@ -238,7 +240,8 @@ def find_model_versions(
         return []
     require("model name", name)
     where = f"name = {filter_value(name)}"
-    return (yield from search_model_versions(where, ("version_number DESC",), max_results))
+    limit = None if every else NEWEST_VERSIONS
+    return (yield from search_model_versions(where, ("version_number DESC",), limit))
 
 
 def transition_stage(name: str, version: str, stage: Stage, archive_existing: bool = False) -> Operation[ModelVersion]:

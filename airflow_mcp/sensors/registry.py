@@ -44,7 +44,8 @@ class _RegistrySensor(WaitingSensor):
     def look(self) -> dict[str, Any] | None:
         """Look once."""
         goal = self.goal()
-        found = goal.first_met(self.hook.find_model_versions(goal.model_name, goal.alias, goal.version))
+        versions = self.hook.find_model_versions(goal.model_name, goal.alias, goal.version, every=bool(goal.tags))
+        found = goal.first_met(versions)
         return None if found is None else found_version(found)
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:

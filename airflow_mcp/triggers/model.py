@@ -82,7 +82,12 @@ class ModelGoalTrigger(SensorTrigger):
         model = look.models.get(goal.model_name)
         if model is None or not goal.may_be_met_by(model):
             return None
-        if goal.tags and not goal.alias and not goal.first_met(look.versions.get(model.name, {}).values()):
-            return None
+        version = goal.version
+        if goal.tags and not goal.alias:
+            versions = look.versions.get(model.name, {})
+            newest = goal.first_met(versions[number] for number in sorted(versions, reverse=True))
+            if newest is None:
+                return None
+            version = newest.version
         hook = MlflowHook(self.mlflow_conn_id)
-        return goal.first_met(await hook.find_model_versions.aio(goal.model_name, goal.alias, goal.version))
+        return goal.first_met(await hook.find_model_versions.aio(goal.model_name, goal.alias, version))

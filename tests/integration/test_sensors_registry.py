@@ -6,12 +6,14 @@ import asyncio
 import importlib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from airflow.sdk.serde import deserialize, serialize
 from mlflow import MlflowClient
 
+from airflow_mcp.hooks import mlflow_registry_api
 from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.sensors.registry import ModelAliasSensor, ModelVersionSensor
 from tests.fakes.faulty_server import FaultyServer, answer
@@ -91,6 +93,15 @@ class TestVersions:
         world.hook.set_model_version_tag(world.model_name, "1", "team", "fraud")
         assert sense(world, ModelVersionSensor, tags={"team": "fraud"}).result["version"] == "1"
         assert "timed out" in str(sense(world, ModelVersionSensor, tags={"team": "other"}).error)
+
+    def test_a_version_with_the_tags_is_found_however_many_came_after_it(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mlflow_registry_api, "NEWEST_VERSIONS", 1)
+        world.versions(3)
+        for version in ("1", "2"):
+            world.hook.set_model_version_tag(world.model_name, version, "team", "fraud")
+        assert sense(world, ModelVersionSensor, tags={"team": "fraud"}).result["version"] == "2"
 
     @pytest.mark.parametrize(
         "options", [{"version": "9"}, {"newer_than": "2"}], ids=lambda options: next(iter(options))
@@ -177,6 +188,17 @@ class TestInTheTriggerer:
         event = await self.wait_in_the_triggerer(outcome, lambda: world.versions(1))
         resumed = run_task(outcome.operator, supervisor=outcome.supervisor, resume_with=event)
         assert resumed.result["version"] == "1"
+
+    async def test_a_version_that_gets_its_tags_late_is_found_however_many_came_after_it(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mlflow_registry_api, "NEWEST_VERSIONS", 1)
+        world.versions(3)
+        outcome = sense(world, ModelVersionSensor, tags={"team": "fraud"}, deferrable=True)
+        assert outcome.state == "deferred"
+        tag = partial(world.hook.set_model_version_tag, world.model_name, "2", "team", "fraud")
+        event = await self.wait_in_the_triggerer(outcome, tag)
+        assert (event["status"], event["found"]["version"]) == ("found", "2")
 
     def test_what_is_there_at_the_first_look_is_not_deferred(self, world: World) -> None:
         world.versions(1)
