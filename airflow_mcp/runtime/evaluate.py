@@ -9,11 +9,10 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.data.dataset import data_file_name, public_uri
 from airflow_mcp.core.evidence import (
     DatasetPin,
     EvaluationEvidence,
@@ -136,9 +135,16 @@ def _predictions(labels: pd.Series[Any], scored: list[ScoredModel]) -> pd.DataFr
 
 def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:
     import mlflow.data  # noqa: PLC0415
+    from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: PLC0415
+    from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    source = public_uri(pin.uri)
-    name = PurePosixPath(source).name + (f"@{pin.version}" if pin.version else "")
+    address = public_uri(pin.uri)
+    try:
+        source = resolve_dataset_source(address)
+    except MlflowException:  # MLflow knows no such addresses: data of DVC or Git LFS, stores without a plugin
+        source = CodeDatasetSource({"mlflow.source.name": address})
+    name = data_file_name(pin.uri) + (f"@{pin.version}" if pin.version else "")
     digest = pin.hash.partition(":")[2][:32]  # MLflow keeps at most 36 characters
     return mlflow.data.from_pandas(frame, source=source, targets=target, name=name, digest=digest)
 
