@@ -157,8 +157,9 @@ def _finish(run: RunLog) -> None:
     models = run.link_models()
     if not models:
         raise ResultMissingError(
-            f"The script ended well but logged no model to run {run.run_id}. Log one with mlflow.<flavor>.log_model(…, "
-            f"name='model'), or MlflowClient and the run id in {contract.ENV_RUN_ID}."
+            f"The script ended well but logged no model to run {run.run_id}. Log one within mlflow.start_run(), by "
+            "mlflow.<flavor>.log_model(…, name='model'): outside a run MLflow ties a model to none. Or use "
+            f"MlflowClient and the run id in {contract.ENV_RUN_ID}."
         )
     if run.require_active().info.status != "FINISHED":
         run.end("FINISHED")

@@ -45,6 +45,11 @@ with mlflow.start_run():
     )
 """
 )
+OUTSIDE_A_RUN = """
+import mlflow
+from sklearn.dummy import DummyClassifier
+mlflow.sklearn.log_model(DummyClassifier().fit([[0], [1]], [0, 1]), name="model", serialization_format="cloudpickle")
+"""
 CLIENT_ONLY = (
     FIT
     + """
@@ -247,11 +252,13 @@ def test_sigterm_reaches_the_script_and_the_run_ends_killed(training: Training) 
     assert training.run.info.status == "KILLED"
 
 
-def test_a_script_that_logs_no_model_is_an_error(training: Training) -> None:
-    done = training.start("print('all well')")
+@pytest.mark.parametrize("more", ["", OUTSIDE_A_RUN], ids=["none", "outside a run"])
+def test_a_script_that_logs_no_model_to_its_run_is_an_error(training: Training, more: str) -> None:
+    done = training.start(f"print('all well')\n{more}")
     assert done.returncode == 1
     assert "all well" in done.stdout
     assert f"error: The script ended well but logged no model to run {training.run_id}" in done.stderr
+    assert "within mlflow.start_run()" in done.stderr
     assert "Traceback" not in done.stderr
     assert training.run.info.status == "RUNNING"
 
