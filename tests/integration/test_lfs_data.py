@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.dag_rendering.loader import load_pipeline_file
+from airflow_mcp.dag_rendering.plans import plan_pipeline
+from airflow_mcp.dag_rendering.render import render
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -19,11 +23,38 @@ from airflow_mcp.runtime.repository_data import fetch_data
 from tests.git_server import LOGIN, PASSWORD, GitHttpServer
 from tests.lfs_repository import IS_INSTALLED, LfsRepository, LfsServer
 from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
+from tests.task_harness import FakeSupervisor, TaskOutcome, run_dag, run_task
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(not IS_INSTALLED, reason="Git LFS is not installed")]
 FIRST, SECOND = "a,b\n1,2\n3,4\n", "a,b\n5,6\n"
 ENVIRON = {"PATH": "/usr/bin:/bin"}
+PIPELINE = """\
+apiVersion: mcp.example.com/v1
+kind: ModelPipeline
+metadata: {{name: {name}}}
+spec:
+  sourceCode: code
+  trainingScript: train.py
+  runtime: local
+  data:
+    lfs: {{repo: "{repo}", path: train.csv, evaluationPath: evaluation.csv}}
+    target: b
+  stages:
+    - name: gate
+      thresholds: [accuracy >= 0.9]
+  stopAfter: register
+"""
+TRAINING = """\
+import os
+import mlflow
+import pandas as pd
+from sklearn.tree import DecisionTreeClassifier
+
+rows = pd.read_csv(os.environ["AIRFLOW_MCP_DATA_PATH"], dtype={"a": "float64"})
+model = DecisionTreeClassifier(random_state=1).fit(rows[["a"]], rows["b"])
+with mlflow.start_run():
+    mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle", input_example=rows[["a"]].head(2))
+"""
 
 
 @pytest.fixture
@@ -167,3 +198,29 @@ def test_a_script_that_knows_nothing_of_git_lfs_finds_a_plain_file(world: World,
     wanted = {"uri": contract.TAG_DATA_URI, "hash": contract.TAG_DATA_HASH, "ref": contract.TAG_DATA_REF}
     assert {key: run.tags[tag] for key, tag in wanted.items()} == {key: pinned[key] for key in wanted}
     assert (run.tags[contract.TAG_DATA_SIZE], run.tags[contract.TAG_DATA_REMOTE]) == (str(len(FIRST)), made.url)
+
+
+def test_a_pipeline_file_trains_and_judges_on_what_git_lfs_keeps(
+    world: World, made: LfsRepository, tmp_path: Path
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text(TRAINING)
+    labelled = "a,b\n" + "".join(f"{value}.5,{value % 2}\n" for value in range(40))
+    made.data(labelled)
+    commit = made.data(labelled, "evaluation.csv")
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(PIPELINE.format(name=world.experiment, repo=made.url))
+    outcomes = run_dag(render(plan_pipeline(load_pipeline_file(file))), mlflow_url=world.url)
+    for task_id, outcome in outcomes.items():
+        assert outcome.state == "success", (task_id, outcome.error)
+    pinned = outcomes["pin_data"].result
+    assert (pinned["version"], pinned["evaluation"]["hash"]) == (commit, hash_of(labelled))
+    registered = outcomes["register"].result
+    version = world.hook.get_model_version(world.experiment, registered["version"])
+    assert version.tags[contract.TAG_DATA_HASH] == hash_of(labelled)
+    assert version.tags[contract.TAG_DATA_VERSION] == commit
+    assert outcomes["gate"].result["verdict"] == "passed"
+    evaluation = MlflowClient(world.url).get_run(outcomes["evaluate"].result["run_id"])
+    (judged_on,) = (item.dataset for item in evaluation.inputs.dataset_inputs)
+    assert (judged_on.name, judged_on.digest) == (f"evaluation.csv@{commit}", hash_of(labelled)[7:39])
+    assert pinned["evaluation"]["uri"] in judged_on.source

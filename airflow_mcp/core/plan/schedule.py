@@ -63,6 +63,6 @@ def _data(pipeline: ModelPipeline, planner: TaskPlanner) -> dict[str, Any]:
     data = pipeline.spec.data
     if data is None:
         raise InvalidArgumentError("onDataChange needs data; the pipeline names none")
-    if data.dvc is not None:
-        return {"dvc": _given(**planner.dvc_repository(data.dvc), path=data.dvc.path, rev=data.dvc.rev)}
+    if (tracked := data.tracked) is not None:
+        return {tracked.kind: _given(**planner.repository_of(tracked), path=tracked.path, rev=tracked.rev)}
     return _given(root=data.root, uri=data.uri)

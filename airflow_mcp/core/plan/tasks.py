@@ -29,7 +29,7 @@ from airflow_mcp.core.plan.thresholds import threshold_rule
 from airflow_mcp.core.plan.values import adopted, adopts, merge, present, references, resource_arguments, runs
 from airflow_mcp.core.spec.fields import seconds_of
 from airflow_mcp.core.spec.pipeline import ModelPipeline
-from airflow_mcp.core.spec.source import Data, DvcData
+from airflow_mcp.core.spec.source import Data, TrackedData
 from airflow_mcp.core.spec.stages import (
     STAGES,
     BuildStage,
@@ -261,14 +261,15 @@ class TaskPlanner:
     def _place_of_data(self, data: Data) -> dict[str, Any]:
         if data.uri is not None:
             return {"uris": present(train=data.uri, evaluation=data.evaluation_uri)}
-        if data.dvc is None:
+        tracked = data.tracked
+        if tracked is None:
             return {"root": data.root, "files": present(train=data.train, evaluation=data.evaluation)}
-        files = present(train=data.dvc.path, evaluation=data.dvc.evaluation_path)
-        given = present(rev=data.dvc.rev, remote=data.dvc.remote)
-        unchecked = {} if data.dvc.verify else {"verify": False}
-        return {"dvc": {**self.dvc_repository(data.dvc), **given, **unchecked}, "files": files}
+        files = present(train=tracked.path, evaluation=tracked.evaluation_path)
+        given = present(rev=tracked.rev, remote=data.dvc.remote if data.dvc else None)
+        unchecked = {} if tracked.verify else {"verify": False}
+        return {tracked.kind: {**self.repository_of(tracked), **given, **unchecked}, "files": files}
 
-    def dvc_repository(self, data: DvcData) -> dict[str, str]:
+    def repository_of(self, data: TrackedData) -> dict[str, str]:
         """Give Git URL and connection of the repository that tracks data: the source's unless it names another.
 
         :param data: the data.

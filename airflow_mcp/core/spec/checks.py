@@ -173,10 +173,11 @@ def _data(subject: Subject) -> Found:
     for index, stage in enumerate(spec.stages):
         if isinstance(stage, EvaluateStage) and stage.slices and not (data is not None and data.evaluates):
             yield ("spec", "stages", index, "slices"), "slices need evaluation data; name it in spec.data"
-    if data is not None and data.dvc is not None and data.dvc.repo is None and not spec.source_code.is_remote:
+    tracked = data.tracked if data is not None else None
+    if tracked is not None and tracked.repo is None and not spec.source_code.is_remote:
         yield (
-            ("spec", "data", "dvc"),
-            "repo is missing: sourceCode is a folder, so name the Git URL of the DVC repository",
+            ("spec", "data", tracked.kind),
+            "repo is missing: sourceCode is a folder, so name the Git URL of the repository that has the data",
         )
 
 

@@ -69,8 +69,8 @@ class SourceOverlay(SpecModel):
     tags: Text | None = Field(None, description="Pattern of release tags.")
 
 
-class DvcOverlay(SpecModel):
-    """What may differ about DVC data."""
+class TrackedOverlay(SpecModel):
+    """What may differ about data of DVC or Git LFS."""
 
     rev: ExpandableText | None = Field(None, description="Branch, tag or commit.")
 
@@ -82,7 +82,8 @@ class DataOverlay(SpecModel):
     version: ExpandableText | None = Field(None, description="Version.")
     uri: ExpandableText | None = Field(None, description="Training data.")
     evaluation_uri: ExpandableText | None = Field(None, description="Evaluation data.")
-    dvc: DvcOverlay | None = Field(None, description="Version of DVC data.")
+    dvc: TrackedOverlay | None = Field(None, description="Version of DVC data.")
+    lfs: TrackedOverlay | None = Field(None, description="Version of Git LFS data.")
 
 
 class Overlay(SpecModel):

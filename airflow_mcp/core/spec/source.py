@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from airflow_mcp.core.data.dataset import TrackedBy
 from airflow_mcp.core.spec.fields import ConnectionId, ExpandableText, RelativePath, SpecModel, Text
 
 
@@ -46,22 +47,38 @@ SourceField = Annotated[Source, BeforeValidator(_short_source, json_schema_input
 """A source, or its URL alone."""
 
 
-class DvcData(SpecModel):
-    """Files tracked by DVC in a Git repository."""
+class TrackedData(SpecModel):
+    """Files beside a Git repository, whose commits say which version of each there is."""
+
+    kind: ClassVar[TrackedBy]
+    """Argument of the operator that pins the files, and of the trigger that watches them."""
 
     path: RelativePath = Field(description="Tracked file of training data.")
     evaluation_path: RelativePath | None = Field(None, description="Tracked file of evaluation data.")
     rev: ExpandableText | None = Field(
         None, description="Branch, tag or commit that says which version. Default: the repository's default branch."
     )
-    repo: ExpandableText | None = Field(None, description="Git URL of the DVC repository. Default: sourceCode.")
-    remote: Text | None = Field(None, description="Name of the DVC remote. Default: the repository's own default.")
+    repo: ExpandableText | None = Field(None, description="Git URL of the repository. Default: sourceCode.")
     connection: ConnectionId | None = Field(None, description="Airflow connection that opens the repository.")
-    verify: bool = Field(True, description="Whether the DVC remote must hold the data when it is pinned.")
+    verify: bool = Field(True, description="Whether the content must be found in the remote when it is pinned.")
+
+
+class DvcData(TrackedData):
+    """Files tracked by DVC in a Git repository."""
+
+    kind = "dvc"
+
+    remote: Text | None = Field(None, description="Name of the DVC remote. Default: the repository's own default.")
+
+
+class LfsData(TrackedData):
+    """Files of a Git repository that Git LFS keeps."""
+
+    kind = "lfs"
 
 
 class Data(SpecModel):
-    """The data a model is trained and judged on; exactly one of root, uri and dvc says where it is."""
+    """The data a model is trained and judged on; exactly one of root, uri, dvc and lfs says where it is."""
 
     root: ExpandableText | None = Field(
         None, description="Folder of versions, <root>/<version>/<file>, on a disk that Airflow's workers can read."
@@ -74,6 +91,7 @@ class Data(SpecModel):
     )
     evaluation_uri: ExpandableText | None = Field(None, description="File or object of evaluation data.")
     dvc: DvcData | None = Field(None, description="Files tracked by DVC.")
+    lfs: LfsData | None = Field(None, description="Files that Git LFS keeps.")
     target: Text | None = Field(None, description="Column of the label; needed to evaluate on data.")
     problem: Literal["classification", "regression"] = Field("classification", description="Kind of the task.")
     positive_label: str | int | float | bool | None = Field(
@@ -82,25 +100,32 @@ class Data(SpecModel):
 
     @model_validator(mode="after")
     def _one_place(self) -> Data:
-        given = [name for name in ("root", "uri", "dvc") if getattr(self, name) is not None]
+        given = [name for name in ("root", "uri", "dvc", "lfs") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"data has {' and '.join(given) or 'none'} of root, uri and dvc; allowed: exactly one")
+            raise ValueError(
+                f"data has {' and '.join(given) or 'none'} of root, uri, dvc and lfs; allowed: exactly one"
+            )
         if self.root is not None and self.train is None:
             raise ValueError("data.train is missing: name the file of training data below <root>/<version>")
         if self.root is None and (self.train or self.evaluation):
             raise ValueError("data.train and data.evaluation belong to data.root; write uri and evaluationUri here")
         if self.uri is None and self.evaluation_uri:
             raise ValueError("data.evaluationUri belongs to data.uri")
-        if self.dvc is not None and self.version != "latest":
-            raise ValueError("data.version belongs to data.root and data.uri; write rev for data.dvc")
+        if self.tracked is not None and self.version != "latest":
+            raise ValueError(f"data.version belongs to data.root and data.uri; write rev for data.{self.tracked.kind}")
         if self.evaluates and self.target is None:
             raise ValueError("data.target is missing: name the column of the label, or leave the evaluation data out")
         return self
 
     @property
+    def tracked(self) -> TrackedData | None:
+        """The files that DVC or Git LFS keeps; None for data of root and uri."""
+        return self.dvc or self.lfs
+
+    @property
     def evaluates(self) -> bool:
         """Whether there is data to evaluate on."""
-        return bool(self.evaluation or self.evaluation_uri or (self.dvc and self.dvc.evaluation_path))
+        return bool(self.evaluation or self.evaluation_uri or (self.tracked and self.tracked.evaluation_path))
 
 
 class Model(SpecModel):

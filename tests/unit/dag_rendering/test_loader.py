@@ -94,7 +94,7 @@ MISTAKES = [
     ("trainingScript: train.py", "trainingScript: /t.py", "15:19: spec.trainingScript: '/t.py' leads outside"),
     ("    ref: main", "    ref: main\n    tags: v*", "11:5: spec.sourceCode: ref and tags exclude each other"),
     ("https://github", "https://me:hunter2@github", "11:10: spec.sourceCode.url: a URL with a password in it; keep"),
-    ("evaluation: evaluation.csv", "uri: s3://x", "21:5: spec.data: data has root and uri of root, uri and dvc; all"),
+    ("evaluation: evaluation.csv", "uri: s3://x", "21:5: spec.data: data has root and uri of root, uri, dvc and lfs"),
     ("    target: left\n", "", "21:5: spec.data: data.target is missing: name the column of the label"),
     ('cpu: "2"', "cpu: two", "31:20: spec.resources.cpu: is 'two'; allowed: a Kubernetes quantity such as \"500m\""),
     ("gpu: 0", "gpu: 0.5", "31:43: spec.resources.gpu: is 0.5; allowed: a whole number"),

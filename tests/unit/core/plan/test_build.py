@@ -177,6 +177,14 @@ def test_data_is_pinned_once_and_both_training_and_evaluation_take_the_pin() -> 
             },
             {"dvc": {"repo": "https://example.com/data", "path": "a.csv", "connection": "c"}},
         ),
+        (
+            "{lfs: {path: a.csv, evaluationPath: b.csv, rev: v1, verify: false}, target: y}",
+            {
+                "lfs": {"repo": "https://example.com/team/small", "rev": "v1", "verify": False},
+                "files": {"train": "a.csv", "evaluation": "b.csv"},
+            },
+            {"lfs": {"repo": "https://example.com/team/small", "path": "a.csv", "rev": "v1"}},
+        ),
     ],
 )
 def test_data_is_pinned_and_watched_where_it_is(
