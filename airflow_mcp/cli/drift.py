@@ -36,7 +36,7 @@ _MAX_COLUMNS_SHOWN = 50
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the actions: ``profile``, ``merge`` and ``compare``."""
     actions = command.add_subparsers(dest="action", required=True)
-    profile = actions.add_parser("profile", help="profile data in one pass")
+    profile = actions.add_parser("profile", help="profile data")
     profile.add_argument("paths", metavar="PATH", nargs="+", help="file, folder, glob or URL; several are one dataset")
     _add_columns(profile)
     merge = actions.add_parser("merge", help="merge profiles of parts, such as hours, into that of the whole")

@@ -58,7 +58,7 @@ class DriftCheckOperator(WorkloadOperator):
     :param categorical_threshold: as ``numerical_threshold``.
     :param drift_share: share of drifted columns (above 0, up to 1) from which on the data counts as drifted.
     :param min_rows: fewer values than this on either side: a column is not compared.
-    :param mode: ``profile``: one pass in bounded memory, scores within a stated error; ``exact``: from every value.
+    :param mode: ``profile``: bounded memory, scores within a stated error; ``exact``: from every value.
     :param policy: further settings by their names in :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy`, such as
         ``weights``, ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
     :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.

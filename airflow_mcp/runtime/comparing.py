@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ from airflow_mcp.runtime.column_comparison import ColumnPair, compare_column
 from airflow_mcp.runtime.column_data import ColumnData, of_profile
 from airflow_mcp.runtime.data_scan import FileScan, open_data
 from airflow_mcp.runtime.profiling import (
-    QUALITY_OF_LABELS,
-    QUALITY_OF_NUMBERS,
     ProfileOptions,
     ReadData,
+    column_groups,
     cpu_count,
+    read_columns,
     read_data,
     require_read,
     small_profile,
@@ -132,29 +132,18 @@ def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: Compariso
     """Hold every value of a few columns at a time, where single columns can be read."""
     first, second = (side for side in opened if isinstance(side, FileScan))
     options = ProfileOptions.of_policy(policy)
-    whole = _Compared((ReadData(first.pins), ReadData(second.pins)), [], [])
-    for names in _groups(first, second, options):
-        sides = [read_data(scan, options, names, is_exact=True) for scan in (first, second)]
+    whole = _Compared(
+        (ReadData(first.pins, present=first.columns), ReadData(second.pins, present=second.columns)), [], []
+    )
+    for names in column_groups([first, second], options, _GROUP * cpu_count()):
+        sides = [read_columns(scan, options, names, is_exact=True) for scan in (first, second)]
         part = _compared(sides[0], sides[1], policy)
         whole.columns.extend(part.columns)
         whole.findings.extend(part.findings)
         for kept, read in zip(whole.sides, sides, strict=True):
-            kept.rows, kept.present = read.rows, read.present
-            kept.columns |= {name: ColumnData(name) for name in read.columns}  # without its values
+            kept.add(ReadData(read.pins, read.rows, {name: ColumnData(name) for name in read.columns}))  # no values
     require_read(whole.sides[0], policy.named_columns)
     return whole
-
-
-def _groups(first: FileScan, second: FileScan, options: ProfileOptions) -> Iterator[list[str] | None]:
-    if not (first.is_columnar and second.is_columnar):
-        yield None
-        return
-    names = list(dict.fromkeys([*first.columns, *second.columns]))
-    if options.prediction in names and options.target in names:
-        names += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
-    wanted = [name for name in names if options.asks_for(name)]
-    size = _GROUP * cpu_count()
-    yield from (wanted[start : start + size] for start in range(0, max(len(wanted), 1), size))
 
 
 def _compared(first: ReadData, second: ReadData, policy: ComparisonPolicy) -> _Compared:

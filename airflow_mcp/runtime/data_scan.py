@@ -28,6 +28,8 @@ SCAN_FORMATS = {**FORMATS, ".arrow": "arrow", ".feather": "arrow", ".ipc": "arro
 _BATCH_BYTES = 64 << 20
 _MAX_BATCH_ROWS, _MIN_BATCH_ROWS = 131_072, 4096
 _GLOB = frozenset("*?[")
+COLUMNS_AT_ONCE = 64
+"""Columns that a pass over columnar data reads, at most: of a row group of Parquet, all of them are held."""
 
 
 class Scan(Protocol):

@@ -1,9 +1,9 @@
-"""Profiles of datasets: one pass in bounded memory, small enough to keep, and merged hour by hour into days."""
+"""Profiles of datasets: read in bounded memory, small enough to keep, and merged hour by hour into days."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from airflow_mcp.core.drift.profile import BYTES_PER_COLUMN, ColumnRole, DataPro
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.runtime.column_data import ColumnData, ColumnReader, kind_of, of_profile
-from airflow_mcp.runtime.data_scan import Scan, open_data
+from airflow_mcp.runtime.data_scan import COLUMNS_AT_ONCE, Scan, open_data
 from airflow_mcp.runtime.distribution import merge_curves
 from airflow_mcp.runtime.tracking import library_versions
 
@@ -91,9 +91,22 @@ class ReadData:
     present: Collection[str] = ()
     """Columns of the data, read or not, for messages."""
 
+    def add(self, part: ReadData) -> None:
+        """Add what another pass read.
+
+        :raises DatasetError: when it met another number of rows.
+        """
+        if self.columns and part.rows != self.rows:
+            raise DatasetError(
+                f"Data {', '.join(pin.uri for pin in self.pins)} changed while it was read: it had {self.rows} rows "
+                f"and has {part.rows}. Nothing was compared."
+            )
+        self.rows = part.rows
+        self.columns |= part.columns
+
 
 def profile_dataset(data: Sequence[DatasetPin], options: ProfileOptions | None = None) -> DataProfile:
-    """Profile a dataset in one pass.
+    """Profile a dataset.
 
     :param data: files, folders, globs or fsspec URLs, read as one dataset; a hash that is given is verified.
     :param options: what is read of it, and as what.
@@ -121,12 +134,37 @@ def require_read(read: ReadData, names: Collection[str]) -> None:
         )
 
 
-def read_data(
+def read_data(scan: Scan, options: ProfileOptions) -> ReadData:
+    """Read what the options ask for of a dataset, wide columnar data in several passes."""
+    whole = ReadData(scan.pins, present=scan.columns)
+    for names in column_groups([scan], options, COLUMNS_AT_ONCE):
+        whole.add(read_columns(scan, options, names))
+    return whole
+
+
+def column_groups(scans: Sequence[Scan], options: ProfileOptions, size: int) -> Iterator[list[str] | None]:
+    """Share out the columns that the options ask for, derived ones too, among passes over the datasets.
+
+    :param size: columns of a pass, at most.
+    :return: names for each pass, of which there is one at least; None, for all in one pass, where reading single
+        columns is not cheap.
+    """
+    if not all(scan.is_columnar for scan in scans):
+        yield None
+        return
+    names = list(dict.fromkeys(name for scan in scans for name in scan.columns))
+    if options.prediction in names and options.target in names:
+        names += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
+    wanted = [name for name in names if options.asks_for(name)]
+    yield from (wanted[start : start + size] for start in range(0, max(len(wanted), 1), size))
+
+
+def read_columns(
     scan: Scan, options: ProfileOptions, names: Collection[str] | None = None, *, is_exact: bool = False
 ) -> ReadData:
-    """Read columns of a dataset.
+    """Read columns of a dataset in one pass.
 
-    :param names: columns to read in this pass, derived ones too; None means all that the options ask for.
+    :param names: columns to read, derived ones too; None means all that the options ask for.
     :param is_exact: whether every value is held, instead of a sketch.
     """
     read = ReadData(scan.pins, present=scan.columns)

@@ -111,7 +111,7 @@ class ComparisonPolicy(Document):
     """When a dataset counts as drifted."""
 
     mode: Mode = "profile"
-    """``profile``: one pass in bounded memory, scores within a stated error. ``exact``: every value is held, one
+    """``profile``: bounded memory, scores within a stated error. ``exact``: every value is held, one
     column at a time; needs data on both sides."""
     numerical_method: str = AUTO
     numerical_threshold: float | None = None

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, read_prof
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.runtime import text_blocks
+from airflow_mcp.runtime.data_scan import FileScan
 from airflow_mcp.runtime.distribution import differences, from_document
 from airflow_mcp.runtime.profiling import (
     QUALITY_OF_LABELS,
@@ -298,6 +299,52 @@ def test_columns_that_other_options_name_are_read_beside_the_chosen(tmp_path: Pa
         "sure": ("quality", "numerical"),
         QUALITY_OF_NUMBERS: ("quality", "numerical"),
     }
+
+
+def numbers(columns: int, rows: int) -> pd.DataFrame:
+    values = np.random.default_rng(columns).normal(size=(rows, columns))
+    return pd.DataFrame(values, columns=[f"n{number}" for number in range(columns)])
+
+
+def test_a_wide_row_group_is_not_held_as_a_whole(tmp_path: Path) -> None:
+    data = numbers(320, 20_000)
+    data.to_parquet(tmp_path / "d.parquet", row_group_size=len(data))
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(pool)
+    try:
+        found = profile(tmp_path / "d.parquet")
+    finally:
+        pa.set_memory_pool(usual)
+    assert [column.name for column in found.columns] == list(data.columns)
+    assert data.memory_usage().sum() / 20 < pool.max_memory() < data.memory_usage().sum() / 2
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_wide_data_are_profiled_in_their_order_with_roles_and_quality(tmp_path: Path, kind: str) -> None:
+    data = numbers(150, 20)
+    found = profile(written(tmp_path, data, kind), prediction="n140", target="n3", ignored_columns=["n70"])
+    assert [column.name for column in found.columns] == [*data.columns.drop("n70"), QUALITY_OF_NUMBERS]
+    assert (of(found, "n140").role, of(found, "n3").role) == ("prediction", "target")
+    assert found.rows == 20
+    alone = profile_dataset([DatasetPin(uri=str(tmp_path / f"data.{kind}"))], ProfileOptions(columns=["n0", "n149"]))
+    assert [of(found, name) for name in ("n0", "n149")] == list(alone.columns)
+    apart = of(found, QUALITY_OF_NUMBERS).distribution
+    assert apart is not None
+    assert max(apart.values) == pytest.approx((data["n140"] - data["n3"]).abs().max())
+
+
+def test_wide_data_that_change_between_two_passes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = tmp_path / "d.parquet", FileScan.batches
+    numbers(100, 30).to_parquet(path)
+
+    def replaced(scan: FileScan, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+        yield from read(scan, columns)
+        numbers(100, 31).to_parquet(path)
+
+    monkeypatch.setattr(FileScan, "batches", replaced)
+    with pytest.raises(DatasetError, match=r"d\.parquet changed while it was read: it had 30 rows and has 31\."):
+        profile(path)
 
 
 @pytest.mark.parametrize(
