@@ -84,10 +84,10 @@ class FileScan:
     files: tuple[DataFile, ...]
     pins: tuple[DatasetPin, ...]
 
-    @property
+    @cached_property
     def is_columnar(self) -> bool:
-        """Whether reading single columns is cheap."""
-        return all(file.format in ("parquet", "arrow") for file in self.files)
+        """Whether reading single columns is cheap: of Parquet, and of Arrow's file format but not of its streams."""
+        return all(file.format == "parquet" or (file.format == "arrow" and _has_footer(file)) for file in self.files)
 
     @cached_property
     def columns(self) -> Sequence[str]:
@@ -264,17 +264,28 @@ def batch_rows(columns: int) -> int:
     return max(_MIN_BATCH_ROWS, min(_MAX_BATCH_ROWS, _BATCH_BYTES // (8 * max(columns, 1))))
 
 
-def _arrow_reader(stream: IO[bytes]) -> Any:
+def _has_footer(file: DataFile) -> bool:
+    """Whether a file is of Arrow's file format, which says where each column is."""
+    with _readable(file), file.opened() as stream:
+        return isinstance(_arrow_reader(stream), pa.ipc.RecordBatchFileReader)
+
+
+def _arrow_reader(stream: IO[bytes], columns: Collection[str] | None = None) -> Any:
     try:
-        return pyarrow.ipc.open_file(stream)
+        reader = pyarrow.ipc.open_file(stream)
     except pa.ArrowInvalid:
         stream.seek(0)
         return pyarrow.ipc.open_stream(stream)
+    names = reader.schema.names
+    if columns is None or not names:
+        return reader
+    wanted = [position for position, name in enumerate(names) if name in columns] or [0]
+    return pyarrow.ipc.open_file(stream, options=pyarrow.ipc.IpcReadOptions(included_fields=wanted))
 
 
 def _arrow_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
-        reader = _arrow_reader(stream)
+        reader = _arrow_reader(stream, columns)
         if isinstance(reader, pa.ipc.RecordBatchFileReader):
             found = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
