@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ class _Access:
     @property
     def secrets(self) -> tuple[str, ...]:
         given = [*(value.partition(" ")[2] for value in self.headers.values()), *(self.login or ())[1:]]
+        if self.login:
+            given.append(base64.b64encode(":".join(self.login).encode()).decode())  # as the service gets it
         return tuple(value for value in given if value)
 
 
@@ -42,30 +45,49 @@ def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.
     :param rule: whom to ask and how.
     :param sleep: waits a number of seconds.
     :return: what came back; a problem on the way is in it, and is not raised.
-    :raises InvalidArgumentError: when the connection is missing, not usable, or for another host.
+    :raises InvalidArgumentError: when the address is none, or the connection is missing, not usable, or for another
+        host.
     """
     access = _access(rule)
     for secret in access.secrets:
         mask_secret(secret)
+    options = _options(rule, access)
     answer = Answer(None)
     for number in range(rule.retries + 1):
         if number:
             sleep(_RETRY_SECONDS * 2 ** (number - 1))
-        answer = replace(asyncio.run(_ask(rule, access)), tries=number + 1, secrets=access.secrets)
+        answer = replace(asyncio.run(_ask(rule, options)), tries=number + 1, secrets=access.secrets)
         if answer.status is not None and answer.status != 429 and answer.status < 500:
             break
     return answer
 
 
-async def _ask(rule: BenchmarkRule, access: _Access) -> Answer:
-    started = time.monotonic()
-    options: dict[str, Any] = {
+def _options(rule: BenchmarkRule, access: _Access) -> dict[str, Any]:
+    """Give the options of the client, the same for every try."""
+    try:
+        httpx.Request("GET", rule.url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise InvalidArgumentError(
+            f"benchmarks: url is {rule.url!r}, which is no address ({error}); nothing was asked"
+        ) from None
+    try:
+        verify = _tls(rule.url, access)
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"benchmarks: the certificates to trust, {access.verify!r}, cannot be read ({error}); allowed: a file of "
+            "certificates (PEM) as the extra ca_bundle of the connection. Nothing was asked"
+        ) from None
+    return {
         "headers": {"User-Agent": "airflow-mcp", "Accept": "application/json", **access.headers},
         "auth": httpx.BasicAuth(*access.login) if access.login else None,
-        "verify": _tls(rule.url, access),
+        "verify": verify,
         "timeout": rule.timeout,
         "follow_redirects": False,
     }
+
+
+async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> Answer:
+    started = time.monotonic()
     status, body, problem = None, bytearray(), ""
     try:
         async with (
@@ -106,10 +128,11 @@ def _access(rule: BenchmarkRule) -> _Access:
     extra = connection.extra_dejson
     token, verify = extra.get("token") or "", extra.get("ca_bundle") or extra.get("verify", True)
     login = (connection.login or "", connection.password or "")
-    if not isinstance(token, str) or not isinstance(verify, bool | str) or (token and any(login)):
+    is_token = isinstance(token, str) and token.isascii() and token.isprintable()
+    if not is_token or not isinstance(verify, bool | str) or (token and any(login)):
         raise InvalidArgumentError(
-            f"benchmarks: {where} is not usable; allowed: login and password, or the extra token (a text), and the "
-            "extras verify (true or false) and ca_bundle (a path). Nothing was asked"
+            f"benchmarks: {where} is not usable; allowed: login and password, or the extra token (printable ASCII), "
+            "and the extras verify (true or false) and ca_bundle (a path). Nothing was asked"
         )
     return _Access({"Authorization": f"Bearer {token}"} if token else {}, login if any(login) else None, verify)
 

@@ -7,8 +7,8 @@ be known later. Somebody answered something else: an error.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, NoReturn
@@ -104,7 +104,7 @@ def judge_benchmark(rule: BenchmarkRule, answer: Answer) -> RuleResult:
     try:
         found = _read(rule, answer)
         value = float(found) if _is_number(found) else None
-        holds, reason = _compare(rule, found)
+        holds, reason = _compare(rule, found, answer.secrets)
         verdict = Verdict.PASSED if holds else Verdict.FAILED
     except _Unclear as unclear:
         verdict, reason = unclear.verdict, str(unclear)
@@ -132,41 +132,42 @@ def _read(rule: BenchmarkRule, answer: Answer) -> Any:
     status = answer.status
     if status is None or status == _BUSY or status >= 500:
         said = answer.problem or f"the service answered {status}"
-        raise _Unclear(Verdict.INCONCLUSIVE, f"no answer after {answer.tries} tries: {said}")
+        raise _Unclear(Verdict.INCONCLUSIVE, f"no answer after {answer.tries} tries: {_masked(said, answer.secrets)}")
     if 300 <= status < 400:
         raise _Unclear(Verdict.ERROR, f"the service answered {status}, a redirect, which is not followed")
     if status != 200:
         raise _Unclear(Verdict.ERROR, f"the service answered {status}, not 200")
     if answer.problem:
-        raise _Unclear(Verdict.ERROR, answer.problem)
+        raise _Unclear(Verdict.ERROR, _masked(answer.problem, answer.secrets))
     try:
         document = json.loads(answer.body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise _Unclear(Verdict.ERROR, "the answer is not JSON") from None
     try:
-        return find_by_path(document, parse_json_path(rule.path))
+        found = find_by_path(document, parse_json_path(rule.path))
     except KeyError as error:
         raise _Unclear(Verdict.ERROR, f"the answer has no {rule.path!r}: {error} is not there") from None
+    if _is_number(found) and not -sys.float_info.max <= found <= sys.float_info.max:
+        raise _Unclear(Verdict.ERROR, f"{rule.path} is {_shown(found, answer.secrets)}, a number beyond all bounds")
+    return found
 
 
-def _compare(rule: BenchmarkRule, found: Any) -> tuple[bool, str]:
-    bound, expect = rule._bound, rule.expect
+def _compare(rule: BenchmarkRule, found: Any, secrets: Sequence[str]) -> tuple[bool, str]:
+    bound, expect, said = rule._bound, rule.expect, _shown(found, secrets)
     if bound is not None:
-        if not _is_number(found) or not math.isfinite(found):
-            raise _Unclear(Verdict.ERROR, f"{rule.path} is {_shown(found)}, not a number")
+        if not _is_number(found):
+            raise _Unclear(Verdict.ERROR, f"{rule.path} is {said}, not a number")
         holds = bound.holds(found, bound.threshold)
-        said = write_compared(found, bound.threshold)
-        return holds, f"{said} is {'' if holds else 'not '}{bound.comparison} {bound.threshold:g}"
+        relation = f"{'' if holds else 'not '}{bound.comparison}"
+        return holds, f"{write_compared(found, bound.threshold)} is {relation} {bound.threshold:g}"
     if _is_number(expect) != _is_number(found) or (not _is_number(expect) and type(found) is not type(expect)):
-        raise _Unclear(Verdict.ERROR, f"{rule.path} is {_shown(found)}, which is not of the type of {_shown(expect)}")
+        raise _Unclear(Verdict.ERROR, f"{rule.path} is {said}, which is not of the type of {_shown(expect)}")
     holds = bool(found == expect)
-    return holds, f"{rule.path} is {_shown(found)}{'' if holds else f', not {_shown(expect)}'}"
+    return holds, f"{rule.path} is {said}{'' if holds else f', not {_shown(expect)}'}"
 
 
 def _facts(rule: BenchmarkRule, answer: Answer) -> dict[str, Fact]:
-    text = answer.body.decode(errors="replace")
-    for secret in answer.secrets:
-        text = text.replace(secret, "***")
+    text = _masked(answer.body.decode(errors="replace"), answer.secrets)
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * MAX_EXCERPT]).split())
     return {
         "url": rule.url,
@@ -181,9 +182,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
+def _shown(value: Any, secrets: Sequence[str] = ()) -> str:
+    text = _masked(json.dumps(value), secrets)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _masked(text: str, secrets: Sequence[str]) -> str:
+    """Leave out what must not be shown, as it is and as JSON writes it."""
+    for secret in secrets:
+        for written in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+            text = text.replace(written, "***")
+    return text
 
 
 def _refuse_constant(name: str) -> NoReturn:

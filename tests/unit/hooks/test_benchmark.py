@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,9 @@ class Service(BaseHTTPRequestHandler):
     def _recovers(self) -> None:
         self._say(503 if len(self.asked) < 3 else 200)
 
+    def _repeats(self) -> None:
+        self._say(200, json.dumps({"regression": {"seen": self.asked[-1][1].partition(" ")[2]}}).encode())
+
     def _cut(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "1000")
@@ -92,7 +97,7 @@ def service() -> Iterator[str]:
     Service.asked.clear()
     Service.hold.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         Service.hold.set()
         server.shutdown()
@@ -162,7 +167,7 @@ def test_credentials_come_from_a_connection_and_are_not_shown(service: str, monk
     answer, verdict = ask(f"{service}/good", connection="bench")
     assert verdict == "passed"
     assert Service.asked == [("/good", "Basic " + base64.b64encode(b"ada:s3cret").decode())]
-    assert answer.secrets == ("s3cret",)
+    assert answer.secrets == ("s3cret", base64.b64encode(b"ada:s3cret").decode())
     assert "s3cret" not in repr(answer)
 
     connect(monkeypatch, extra={"token": "t0ken"})
@@ -178,6 +183,8 @@ def test_credentials_come_from_a_connection_and_are_not_shown(service: str, monk
         ({"host": ""}, "is for the host ''"),
         ({"login": "ada", "password": "s3cret", "extra": {"token": "t0ken"}}, "is not usable"),
         ({"extra": {"token": 5}}, "is not usable"),
+        ({"extra": {"token": "s3cret\n"}}, "is not usable; allowed: login and password, or the extra token (printable"),
+        ({"extra": {"token": "s3cret\N{EURO SIGN}"}}, "is not usable"),
     ],
 )
 def test_credentials_for_somebody_else_are_not_sent(
@@ -189,6 +196,59 @@ def test_credentials_for_somebody_else_are_not_sent(
     assert message in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert Service.asked == []
+
+
+@pytest.mark.parametrize("made", ["missing", "folder", "text"])
+def test_certificates_that_cannot_be_read_are_named_before_anybody_is_asked(
+    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    if made == "folder":
+        bundle.mkdir()
+    elif made == "text":
+        bundle.write_text("no certificate")
+    connect(monkeypatch, extra={"token": "t0ken", "ca_bundle": str(bundle)})
+    with pytest.raises(InvalidArgumentError) as caught:
+        ask(service.replace("http:", "https:"), connection="bench")
+    assert f"the certificates to trust, '{bundle}', cannot be read" in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+
+
+def test_trust_is_read_once_however_often_is_asked(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundles: list[str] = []
+    read = ssl.create_default_context
+
+    def create(*, cafile: str) -> ssl.SSLContext:
+        bundles.append(cafile)
+        return read()
+
+    monkeypatch.setattr(ssl, "create_default_context", create)
+    connect(monkeypatch, extra={"token": "t0ken", "ca_bundle": "/ca.pem"})
+    answer, verdict = ask(service.replace("http:", "https:"), connection="bench", retries=2)
+    assert (answer.tries, verdict, bundles) == (3, "inconclusive", ["/ca.pem"])
+
+
+@pytest.mark.parametrize("host", ["1.2.3.999", "xn--", "\N{SINGLE LOW-9 QUOTATION MARK}.example"])
+def test_an_address_that_cannot_be_asked_is_refused_at_once(host: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"which is no address .*; nothing was asked"):
+        ask(f"http://{host}/x", retries=3)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"login": "ada", "password": "s3cret-\N{EURO SIGN}"}, {"extra": {"token": 's3cret-"t0ken"'}}]
+)
+def test_a_service_that_repeats_the_credentials_gives_nobody_away(
+    service: str, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    connect(monkeypatch, **fields)
+    rule = BenchmarkRule(url=f"{service}/repeats", path="regression", expect=False, connection="bench")
+    answer = ask_benchmark(rule)
+    result = judge_benchmark(rule, answer)
+    sent = Service.asked[-1][1].partition(" ")[2]
+    assert json.loads(answer.body)["regression"]["seen"] == sent
+    for secret in ("s3cret", "t0ken", sent):
+        assert secret not in result.model_dump_json()
+    assert result.reason == 'regression is {"seen": "***"}, which is not of the type of false'
 
 
 def test_a_connection_that_does_not_exist_is_named(service: str) -> None:

@@ -65,6 +65,35 @@ def test_no_status_but_200_passes_whatever_the_body_says(status: int | None, ver
     assert judge(rule(), {"regression": False}, status).verdict == verdict
 
 
+@pytest.mark.parametrize("asked", [rule(), rule(expect=1), bound("<= 5"), bound(">= 5")])
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e400"])
+def test_a_number_that_is_too_large_is_an_error(asked: BenchmarkRule, number: str) -> None:
+    result = judge(asked, f'{{"regression": {number}}}'.encode())
+    assert (result.verdict, result.value) == (Verdict.ERROR, None)
+    assert "a number beyond all bounds" in result.reason
+
+
+@pytest.mark.parametrize("asked", [rule(), rule(expect="ok"), bound("<= 5")])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"regression": "s3cret\\t0ken"},
+        {"regression": "x" * 75 + "s3cret\\t0ken"},
+        {"regression": [{"s3cret\\t0ken": 1}]},
+        {"regression": "s3cret\\t\N{EURO SIGN}ken"},
+    ],
+)
+def test_no_reason_shows_a_credential(asked: BenchmarkRule, said: Any) -> None:
+    secrets = ("s3cret\\t0ken", "s3cret\\t\N{EURO SIGN}ken")
+    for body in (json.dumps(said).encode(), json.dumps(said, ensure_ascii=False).encode()):
+        shown = judge(asked, body, secrets=secrets).model_dump_json()
+        assert "***" in shown
+        assert "s3cret" not in shown
+    for status in (None, 200):
+        result = judge(asked, said, status, problem=f"Illegal value {secrets[0]!r}", secrets=secrets)
+        assert result.reason.endswith("Illegal value '***'")
+
+
 @pytest.mark.parametrize(
     "body",
     [
