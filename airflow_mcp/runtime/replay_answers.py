@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MAX_ISOLATING_CALLS = 1_000
-"""Calls per chunk to find the very requests that a model breaks on; what is left then counts as failed altogether."""
+"""Calls per chunk to find the very requests that a model breaks on, or the very values of one kind that do not fit a
+column; what is left then counts as failed, or unfit, altogether."""
 _MAX_REASONS = 10
 _REASON_LENGTH = 200
 ANSWERED, UNFIT, FAILED = 0, 1, 2
@@ -108,20 +109,43 @@ class Replayed:
         return fits
 
     def _wrong_cells(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> list[int]:
-        """Find the rows whose value cannot be given in the type needed, halving what does not fit."""
-        if not len(positions):
+        """Find the rows whose value cannot be given in the type needed; a value that many rows have is judged once."""
+        if not len(positions) or self._can_be_given(frame, column, positions):
             return []
+        rows_of: dict[tuple[str, str], list[int]] = {}
+        values = frame[column[0]].tolist()
+        for position in positions.tolist():
+            rows_of.setdefault((_kind(values[position]), repr(values[position])), []).append(position)
+        firsts: dict[str, dict[int, list[int]]] = {}
+        for (kind, _), rows in rows_of.items():
+            firsts.setdefault(kind, {})[rows[0]] = rows
+        wrong: list[int] = []
+        for rows_by_first in firsts.values():
+            judged = self._wrong_values(frame, column, np.array(list(rows_by_first)), [MAX_ISOLATING_CALLS])
+            wrong += [row for first in judged for row in rows_by_first[first]]
+        return wrong
+
+    def _wrong_values(
+        self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array, calls_left: list[int]
+    ) -> list[int]:
+        """Find what cannot be given among values of one kind, halving what does not fit."""
+        calls_left[0] -= 1
+        if self._can_be_given(frame, column, positions):
+            return []
+        if len(positions) == 1 or calls_left[0] <= 0:
+            return [int(position) for position in positions]
+        half = len(positions) // 2
+        return [
+            *self._wrong_values(frame, column, positions[:half], calls_left),
+            *self._wrong_values(frame, column, positions[half:], calls_left),
+        ]
+
+    def _can_be_given(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> bool:
         try:
             cast_columns(_inferred(frame.iloc[positions], [column[0]]), [column], self.model.uri)
         except DatasetError:
-            if len(positions) == 1:
-                return [int(positions[0])]
-            half = len(positions) // 2
-            return [
-                *self._wrong_cells(frame, column, positions[:half]),
-                *self._wrong_cells(frame, column, positions[half:]),
-            ]
-        return []
+            return False
+        return True
 
     def _ask(self, inputs: pd.DataFrame, positions: Array, answers: Answers, calls_left: list[int]) -> None:
         """Ask for rows at once; when the model breaks, ask for either half."""
@@ -151,6 +175,12 @@ class Replayed:
             reason = "other reasons"
         if requests:
             self.reasons[reason] += requests
+
+
+def _kind(value: Any) -> str:
+    """Name what goes into a column together: numbers, and what is missing among them."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return "number" if value is None or is_number else type(value).__name__
 
 
 def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

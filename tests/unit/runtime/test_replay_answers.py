@@ -11,6 +11,7 @@ import pytest
 
 from airflow_mcp.exceptions import RefusedError
 from airflow_mcp.runtime import replay_answers
+from airflow_mcp.runtime.features import cast_columns
 from airflow_mcp.runtime.models import LoadedModel
 from airflow_mcp.runtime.replay_answers import ANSWERED, FAILED, UNFIT, Replayed
 
@@ -79,6 +80,58 @@ def test_requests_that_do_not_fit_are_found_by_cell_and_the_others_are_answered(
         ("'n' cannot be given as long", 2),
         ("'name' cannot be given as string", 1),
     }
+
+
+def count_casts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the rows of each cast."""
+    casts: list[int] = []
+
+    def cast(frame: pd.DataFrame, *arguments: Any) -> pd.DataFrame:
+        casts.append(len(frame))
+        return cast_columns(frame, *arguments)
+
+    monkeypatch.setattr(replay_answers, "cast_columns", cast)
+    return casts
+
+
+WRONG: dict[str, tuple[list[Any], set[int]]] = {
+    "every": ([f"a{row}" for row in range(256)], set(range(256))),
+    "one-value": (["a"] * 256, set(range(256))),
+    "every-other": ([f"a{row}" if row % 2 else row / 2 for row in range(256)], set(range(1, 256, 2))),
+    "two-values": (["a", 1.5] * 128, set(range(0, 256, 2))),
+    "beside-missing": ([1.5, "a", None, "a", True, None] + [2.5] * 250, {1, 3, 4}),
+    "lists": ([[1], {"a": 1}, [1], 2.5] * 64, {row for row in range(256) if row % 4 != 3}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_values_are_found_with_few_casts(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    monkeypatch.setattr(replay_answers, "MAX_ISOLATING_CALLS", 20)
+    casts = count_casts(monkeypatch)
+    values, wrong = WRONG[case]
+    frame = requests(256).astype(object)
+    frame["x"] = pd.Series(values, dtype=object)
+    model = replayed(lambda rows: rows["n"])
+    answers = model.answer(frame, everything(frame))
+    assert set(np.flatnonzero(answers.state == UNFIT)) == wrong
+    assert [(item.reason, item.requests) for item in model.troubles().reasons] == [
+        ("'x' cannot be given as double", len(wrong))
+    ]
+    assert len(casts) < 40
+
+
+def test_where_too_many_values_of_one_kind_are_wrong_their_neighbours_count_as_unfit_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay_answers, "MAX_ISOLATING_CALLS", 20)
+    casts = count_casts(monkeypatch)
+    frame = requests(256)
+    frame["n"] = np.where(np.arange(256) < 128, np.arange(256) / 2, np.arange(256))  # fractions in every other row
+    answers = replayed(lambda rows: rows["n"]).answer(frame, everything(frame))
+    unfit = set(np.flatnonzero(answers.state == UNFIT))
+    assert unfit >= set(range(1, 128, 2))
+    assert unfit.isdisjoint(range(128, 256))
+    assert len(casts) < 40
 
 
 def test_a_column_that_is_missing_altogether_is_said_once() -> None:
