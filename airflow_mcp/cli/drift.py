@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from airflow_mcp.core.drift.page import render_drift_report
 from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, Correction, Mode, methods_for
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
+from airflow_mcp.core.drift.summary import DriftSummary
 from airflow_mcp.core.evidence import DatasetPin, dump_document
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -50,6 +52,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     _add_columns(compare)
     _add_policy(compare)
     compare.add_argument("-o", "--output", metavar="FILE", help="file for the result as JSON")
+    compare.add_argument("--html", metavar="FILE", help="file for the report with both distributions of each column")
     compare.add_argument("--format", choices=("text", "json"), default="text")
     compare.add_argument(
         "--exit-code",
@@ -123,6 +126,8 @@ def _compare(parsed: argparse.Namespace) -> int:
     text = dump_document(result)
     if parsed.output:
         _write("output", parsed.output, text + "\n")
+    if parsed.html:
+        _write("html", parsed.html, render_drift_report(DriftSummary(result=result)))
     print(text if parsed.format == "json" else "\n".join(describe(result)))
     if not parsed.exit_code:
         return 0

@@ -293,7 +293,7 @@ def _share_finding(kind: FindingKind, column: str, share: float, limit: float, m
 
 def _kept_in_full(column: ColumnData) -> bool:
     held = column.counts or column.curve
-    return held is not None and held.is_exact and column.kind != "text"
+    return held is not None and held.is_exact and column.kind not in ("text", "time")
 
 
 def _out_of_range(reference: Curve, current: Curve) -> float:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -20,7 +21,7 @@ from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
 from airflow_mcp.runtime import text_blocks
-from airflow_mcp.runtime.datasets import FORMATS, verified_file
+from airflow_mcp.runtime.datasets import FORMATS, ending_of, is_gzip, verified_file
 
 _log = logging.getLogger(__name__)
 SCAN_FORMATS = {**FORMATS, ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
@@ -65,16 +66,18 @@ class DataFile:
     format: str
     filesystem: Any = None
     """fsspec's file system; None for a local file."""
+    is_packed: bool = False
+    """Whether gzip has packed it."""
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """Open the file."""
-        if self.filesystem is None:
-            with Path(self.path).open("rb") as stream:
-                yield stream
-        else:
-            with self.filesystem.open(self.path, "rb") as stream:
-                yield stream
+        """Open the file, unpacked."""
+        with contextlib.ExitStack() as stack:
+            opener = Path(self.path).open if self.filesystem is None else partial(self.filesystem.open, self.path)
+            stream = stack.enter_context(opener("rb"))
+            if self.is_packed:
+                stream = cast("IO[bytes]", stack.enter_context(gzip.open(stream)))
+            yield stream
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
 def _pinned(path: Path, pin: DatasetPin) -> DataFile:
     """Give a verified file; a copy of a remote one does not have its name."""
     shown = public_uri(pin.uri)
-    return DataFile(str(path), shown, _format_of(data_file_name(pin.uri), shown))
+    name = data_file_name(pin.uri)
+    return DataFile(str(path), shown, _format_of(name, shown), is_packed=is_gzip(name))
 
 
 def _found(uri: str, shown: str) -> list[DataFile]:
@@ -173,8 +177,14 @@ def _found(uri: str, shown: str) -> list[DataFile]:
         endings = ", ".join(SCAN_FORMATS)
         raise DatasetError(f"Data {shown} does not exist, or holds no file that ends in {endings}. Nothing was read.")
     return [
-        DataFile(name, name if local else f"{shown} ({PurePosixPath(name).name})", _format_of(name, name), found)
-        for name, found in ((name, None if local else filesystem) for name in sorted(paths))
+        DataFile(
+            name,
+            name if local else f"{shown} ({PurePosixPath(name).name})",
+            _format_of(name, name),
+            None if local else filesystem,
+            is_packed=is_gzip(name),
+        )
+        for name in sorted(paths)
     ]
 
 
@@ -182,11 +192,11 @@ def _is_data(path: str, folder: str) -> bool:
     """Whether a file of a folder is data; names that begin with ``_`` or ``.`` are notes of other programs."""
     inside = PurePosixPath(path).parts[len(PurePosixPath(folder).parts) :]
     hidden = any(part.startswith((".", "_")) for part in inside)
-    return not hidden and PurePosixPath(path).suffix.lower() in SCAN_FORMATS
+    return not hidden and ending_of(path) in SCAN_FORMATS
 
 
 def _format_of(name: str, shown: str) -> str:
-    ending = PurePosixPath(name).suffix.lower()
+    ending = ending_of(name)
     if ending not in SCAN_FORMATS:
         raise DatasetError(
             f"Data {shown} ends in {ending!r}; readable are {', '.join(SCAN_FORMATS)}. Nothing was read."
@@ -204,7 +214,7 @@ def _readable(file: DataFile) -> Iterator[None]:
     except Exception as error:  # Arrow, codecs and file systems each raise their own kinds
         raise DatasetError(
             f"Data {file.shown} is not readable as {file.format}: {type(error).__name__}: "
-            f"{_one_line(error, file.path)}. Nothing was compared."
+            f"{_one_line(error, file.path).rstrip('.')}. Nothing was compared."
         ) from None
 
 

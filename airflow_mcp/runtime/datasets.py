@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import logging
 import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -31,8 +32,22 @@ FORMATS = {
     ".pq": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".csv.gz": "csv",
+    ".jsonl.gz": "jsonl",
+    ".ndjson.gz": "jsonl",
 }
 """File name endings that are read, and as what."""
+
+
+def ending_of(name: str) -> str:
+    """Give the ending of a file name in lower case, as :data:`FORMATS` has it: that of gzip with the one before it."""
+    endings = [ending.lower() for ending in PurePosixPath(name).suffixes[-2:]]
+    return "".join(endings if is_gzip(name) else endings[-1:])
+
+
+def is_gzip(name: str) -> bool:
+    """Say whether a file of this name is packed by gzip."""
+    return name.lower().endswith(".gz")
 
 
 @contextlib.contextmanager
@@ -144,7 +159,7 @@ def _fetch(pin: DatasetPin, folder: Path) -> Path:
 
 
 def _format_of(pin: DatasetPin) -> str:
-    ending = Path(data_file_name(pin.uri)).suffix.lower()
+    ending = ending_of(data_file_name(pin.uri))
     if ending not in FORMATS:
         raise DatasetError(
             f"Dataset {public_uri(pin.uri)} ends in {ending!r}; readable are {', '.join(FORMATS)}. "
@@ -157,14 +172,15 @@ def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collectio
     import pandas as pd  # noqa: PLC0415
 
     try:
-        if file_format == "csv":
-            header = _csv_header(path)
-            _refuse_duplicates(header, pin)
-            types: dict[Any, Any] = {name: str for name in text_columns if name in header}
-            return pd.read_csv(path, dtype=types)
         if file_format == "parquet":
             return pd.read_parquet(path)
-        return pd.read_json(path, lines=True)
+        compression: Any = "gzip" if is_gzip(data_file_name(pin.uri)) else None
+        if file_format == "csv":
+            header = _csv_header(path, gzip.open if compression else open)
+            _refuse_duplicates(header, pin)
+            types: dict[Any, Any] = {name: str for name in text_columns if name in header}
+            return pd.read_csv(path, dtype=types, compression=compression)
+        return pd.read_json(path, lines=True, compression=compression)
     except DatasetError:
         raise
     except Exception as error:  # pandas, pyarrow and codecs each raise their own kinds
@@ -175,9 +191,9 @@ def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collectio
         ) from None
 
 
-def _csv_header(path: Path) -> list[str]:
+def _csv_header(path: Path, opener: Callable[..., Any]) -> list[str]:
     """First row of a CSV file, before pandas renames repeated columns."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
         return next(csv.reader(stream), [])
 
 

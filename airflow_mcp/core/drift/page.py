@@ -35,7 +35,7 @@ def render_drift_report(summary: DriftSummary) -> str:
     :param summary: what the check found.
     :return: a complete HTML document.
     """
-    result, title = summary.result, f"Drift check: {summary.model_name or summary.run_id}"
+    result, title = summary.result, ": ".join(filter(None, ("Drift check", summary.model_name or summary.run_id)))
     columns = by_severity(result.columns)
     parts = [
         _verdict(result, title),
@@ -234,10 +234,10 @@ def _provenance(summary: DriftSummary) -> str:
         f"at least {policy.min_rows} values of each column",
     ]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(result.environment.items()))
+    run = f"MLflow run <code>{escape(summary.run_id)}</code> · " if summary.run_id else ""
     return (
         f"<h2>How it was judged</h2><p>{escape('; '.join(pinned))}</p>"
-        f'<p class="dim">MLflow run <code>{escape(summary.run_id)}</code> · {escape(result.created_at)} · '
-        f"{escape(versions)}</p>"
+        f'<p class="dim">{run}{escape(result.created_at)} · {escape(versions)}</p>'
     )
 
 

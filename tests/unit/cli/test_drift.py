@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.cli import main
+from airflow_mcp.core.drift.page import render_drift_report
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import read_profile
 from airflow_mcp.core.drift.result import DriftResult
+from airflow_mcp.core.drift.summary import DriftSummary
 from airflow_mcp.core.evidence import DatasetPin, parse_document
 from airflow_mcp.runtime.comparing import compare
 from airflow_mcp.runtime.profiling import merge_profiles, profile_dataset
@@ -68,6 +70,19 @@ def test_the_numbers_are_those_of_the_functions(data: Path, capsys: pytest.Captu
         found = parse_document(DriftResult, capsys.readouterr().out, "output")
         assert found.columns == expected.columns
         assert (found.verdict, found.reason, found.policy) == (expected.verdict, expected.reason, expected.policy)
+
+
+def test_the_report_for_people_is_that_of_a_check_without_a_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["drift", "compare", f"{data}/reference.parquet", f"{data}/moved.parquet"]
+    assert main([*command, "--html", f"{data}/report.html", "-o", f"{data}/result.json"]) == 0
+    page = (data / "report.html").read_text()
+    result = parse_document(DriftResult, (data / "result.json").read_text(), "result.json")
+    assert page == render_drift_report(DriftSummary(result=result))
+    assert "<h1>Drift check</h1>" in page
+    assert page.count("<svg") >= 2
+    assert "MLflow run" not in page
+    assert main([*command, "--html", str(data)]) == 2
+    assert f"html is {str(data)!r} and cannot be written: " in capsys.readouterr().err
 
 
 def test_profiles_of_parts_are_merged(data: Path) -> None:

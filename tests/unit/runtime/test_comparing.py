@@ -243,6 +243,14 @@ def test_missing_values_new_categories_and_values_out_of_range_are_findings(tmp_
 
 
 @pytest.mark.parametrize("mode", ["exact", "profile"])
+def test_times_that_move_on_are_no_new_categories(tmp_path: Path, mode: str) -> None:
+    days = [pd.DataFrame({"day": pd.date_range(start, periods=200)}) for start in ("2026-01-01", "2026-09-01")]
+    result = compared(stored(tmp_path, "r", days[0]), stored(tmp_path, "c", days[1]), mode=mode)
+    assert result.findings == ()
+    assert "times are not compared" in of(result, "day").note
+
+
+@pytest.mark.parametrize("mode", ["exact", "profile"])
 def test_prediction_label_and_quality_have_roles(tmp_path: Path, mode: str) -> None:
     def predicted(rows: int, seed: int, error: float) -> pd.DataFrame:
         random = np.random.default_rng(seed)

@@ -25,8 +25,10 @@ def csv_file(tmp_path: Path) -> Path:
 
 def test_every_format_gives_the_same_rows(tmp_path: Path, csv_file: Path) -> None:
     FRAME.to_parquet(tmp_path / "data.parquet")
-    FRAME.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
-    for path in (csv_file, tmp_path / "data.parquet", tmp_path / "data.jsonl"):
+    FRAME.to_csv(tmp_path / "packed.CSV.GZ", index=False, compression="gzip")
+    for name in ("data.jsonl", "packed.jsonl.gz"):
+        FRAME.to_json(tmp_path / name, orient="records", lines=True)
+    for path in (csv_file, *tmp_path.glob("data.*"), *tmp_path.glob("packed.*")):
         frame, pin = load_dataset(DatasetPin(uri=str(path)))
         pd.testing.assert_frame_equal(frame, FRAME)
         assert pin.hash == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()

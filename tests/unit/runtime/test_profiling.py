@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import uuid
@@ -67,9 +68,9 @@ def written(folder: Path, data: pd.DataFrame, kind: str) -> str:
     path = folder / f"data.{kind}"
     if kind == "parquet":
         data.to_parquet(path, row_group_size=700)
-    elif kind == "csv":
+    elif kind.startswith("csv"):
         data.to_csv(path, index=False)
-    elif kind == "jsonl":
+    elif kind.startswith("jsonl"):
         data.to_json(path, orient="records", lines=True, double_precision=15)
     elif kind == "arrow":
         pyarrow.feather.write_feather(pa.Table.from_pandas(data), path, compression="uncompressed")
@@ -90,7 +91,7 @@ def written(folder: Path, data: pd.DataFrame, kind: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "arrow", "folder", "glob", "url"])
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "jsonl", "jsonl.gz", "arrow", "folder", "glob", "url"])
 def test_every_format_gives_the_same_profile(tmp_path: Path, kind: str) -> None:
     data = frame(3000)
     found = profile(written(tmp_path, data, kind))
@@ -356,6 +357,9 @@ def test_wide_data_that_change_between_two_passes_are_refused(tmp_path: Path, mo
         ("a.csv", b"a,a\n1,2\n", "more than one column named 'a'"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
         ("a.jsonl", b"[1]\n", "line 1 is no JSON object"),
+        ("a.csv.gz", b"a,b\n1,2\n", "a.csv.gz is not readable as csv: BadGzipFile"),
+        ("a.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-9], "ended before the end-of-stream marker was reached. Nothing"),
+        ("a.parquet.gz", b"", "ends in '.parquet.gz'"),
         ("a.xlsx", b"", "ends in '.xlsx'"),
     ],
 )
