@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from html import escape
 
 from airflow_mcp.core.drawing import NOTHING, Strip, draw_strip, legend, scale_over, write
@@ -172,7 +173,7 @@ def _column(column: ColumnResult, has_picture: bool) -> str:
         f'<td class="badge" style="--tone: var(--{tone})">{state}</td><td class="picture">{picture}</td>'
         f'<td class="number">{_score(column)}</td>'
         f'<td class="number">{_then_now(_percent(_missing(side)) for side in both)}</td>'
-        f'<td class="number">{_then_now(write(side.mean) if side else NOTHING for side in both)}</td>'
+        f'<td class="number">{_then_now(_mean(side) for side in both)}</td>'
         f'<td class="why">{escape(_why(column))}</td></tr>'
     )
 
@@ -198,6 +199,12 @@ def _why(column: ColumnResult) -> str:
 
 def _missing(side: ColumnSide | None) -> float | None:
     return None if side is None or not side.rows else side.missing / side.rows
+
+
+def _mean(side: ColumnSide | None) -> str:
+    if side is None or side.mean is None or side.kind != "time":
+        return write(side.mean) if side else NOTHING
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=side.mean):%Y-%m-%d}"
 
 
 def _then_now(texts: Iterable[str]) -> str:

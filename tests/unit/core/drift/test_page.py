@@ -179,3 +179,9 @@ def test_nothing_compared_is_a_page_too() -> None:
     assert "inconclusive" in said
     assert "no feature could be compared" in said
     assert "There was no column to compare." in said
+
+
+def test_the_mean_of_times_is_a_date() -> None:
+    side = ColumnSide(type="timestamp[us]", kind="time", rows=200, missing=0, mean=1_764_028_800.0)
+    page = render_drift_report(summary(column("when", reference=side, current=side, score=None, drifted=None)))
+    assert "2025-11-25<br>2025-11-25" in page
