@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
-from airflow_mcp.core.retrain.documents import Control, Ledger, LedgerState, Report, Training, label, ledger_name, words
+from airflow_mcp.core.retrain.documents import Ledger, Report, Training, label, ledger_name, words
 from airflow_mcp.core.retrain.ledger import last_policy, replay, state_of
+from airflow_mcp.core.retrain.state import take_control
 from airflow_mcp.exceptions import AirflowApiError, InvalidArgumentError
 from airflow_mcp.hooks.airflow_api import AirflowApi
 from airflow_mcp.hooks.retrain import RetrainLedger
@@ -100,7 +102,7 @@ def _do(ledger: RetrainLedger, parsed: argparse.Namespace) -> dict[str, Any]:
         is_so = before["paused"] is None and not before["stopped"]
     if not is_so:
         ledger.control(parsed.action, _who(parsed), datetime.now(UTC), words(parsed.reason))
-    return {"action": parsed.action, "changed": not is_so, **_status(ledger, parsed)}
+    return {"action": parsed.action, "changed": not is_so, **(before if is_so else _status(ledger, parsed))}
 
 
 def _status(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
@@ -108,29 +110,22 @@ def _status(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
     state = state_of(book)
     reports = [each for each in ledger.outcomes().entries if each.seq > state.reports_seen]
     controls = [each for each in ledger.controls().entries if each.seq > state.controls_seen]
-    paused = _pause(state, controls)
-    rejected = 0 if any(each.action == "resume" for each in controls) else state.rejected_in_a_row
+    state = reduce(take_control, controls, state)
     policy = last_policy(book)
     limit = policy.max_rejections if policy else None
     return {
         "model_name": book.model_name,
         "decisions": book.seq,
         "last_decision": _last_decision(book),
-        "paused": paused and _plain(paused),
-        "stopped": limit is not None and rejected >= limit,
-        "rejected_in_a_row": rejected,
+        "paused": state.paused and _plain(state.paused),
+        "stopped": limit is not None and state.rejected_in_a_row >= limit,
+        "rejected_in_a_row": state.rejected_in_a_row,
         "max_rejections": limit,
         "needed": state.need and _plain(state.need),
         "trainings": [_training(each, reports) for each in state.trainings],
         "windows": [_plain(each) for each in state.windows],
         "reported_since": [_plain(each) for each in reports],
     }
-
-
-def _pause(state: LedgerState, controls: Sequence[Control]) -> Control | None:
-    if not controls:
-        return state.paused
-    return controls[-1] if controls[-1].action == "pause" else None
 
 
 def _last_decision(book: Ledger) -> dict[str, Any] | None:

@@ -48,8 +48,20 @@ def take_in(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> Led
     for report in seen.reports:
         state = _report(state, report, policy)
     for control in seen.controls:  # in their own order: the clocks of people and workers need not agree
-        state = _control(state, control)
+        state = take_control(state, control)
     return state
+
+
+def take_control(state: LedgerState, control: Control) -> LedgerState:
+    """Take in what a person did: a pause, or what ends it and the stop after rejected challengers.
+
+    :param state: the state before.
+    :param control: the pause or resume.
+    """
+    seen = max(state.controls_seen, control.seq)
+    if control.action == "pause":
+        return _with(state, paused=control, controls_seen=seen)
+    return _with(state, paused=None, rejected_in_a_row=0, controls_seen=seen)
 
 
 def judged(state: LedgerState, policy: RetrainPolicy) -> DriftJudgement:
@@ -85,13 +97,6 @@ def _set_back(windows: tuple[Window, ...], wall: float) -> tuple[Window, ...]:
         dates = {"judged_at": window.judged_at - ahead, "end": window.end - ahead} if ahead else {}
         moved.append(window.model_copy(update=dates))
     return _in_order(moved)
-
-
-def _control(state: LedgerState, control: Control) -> LedgerState:
-    seen = max(state.controls_seen, control.seq)
-    if control.action == "pause":
-        return _with(state, paused=control, controls_seen=seen)
-    return _with(state, paused=None, rejected_in_a_row=0, controls_seen=seen)
 
 
 def _report(state: LedgerState, report: Report, policy: RetrainPolicy) -> LedgerState:
