@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code_source import CodeSource
 from airflow_mcp.core.data.dataset import RepositoryData
+from airflow_mcp.exceptions import InvalidArgumentError
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,21 @@ class Resources:
     """Kubernetes quantity of memory, for example ``"4Gi"``."""
     gpu: int = 0
     """Whole GPUs."""
+
+
+def read_resources(given: Mapping[str, Any] | None) -> Resources:
+    """Read the argument ``workload_resources``.
+
+    :param given: ``cpu``, ``memory`` and ``gpu``, each if wanted; None for none.
+    :raises InvalidArgumentError: when it has something else.
+    """
+    try:
+        resources = Resources(**(given or {}))
+    except TypeError:
+        raise InvalidArgumentError(f"workload_resources is {given!r}; allowed keys: cpu, memory, gpu") from None
+    if not isinstance(resources.gpu, int) or resources.gpu < 0:
+        raise InvalidArgumentError(f"workload_resources: gpu is {resources.gpu!r}; allowed: a whole number, 0 or more")
+    return resources
 
 
 @dataclass(frozen=True)

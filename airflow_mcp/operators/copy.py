@@ -140,12 +140,8 @@ class CopyModelVersionOperator(WorkloadOperator):
         tags = self._run_tags(source, name, work)
         if self.shares_files:
             return self.conclude(context, self._finished_run(context, experiment_id, tags), work)
-        for done in self.attempts(experiment_id, work):
-            if done.status == "FINISHED":
-                self.log.info("An earlier try of this task finished run %s; taking it as the result", done.run_id)
-                self.forget_workload(context, work)
-                self.show_run(done)
-                return self.conclude(context, done, work)
+        if done := self.finished_attempt(context, work, self.attempts(experiment_id, work)):
+            return self.conclude(context, done, work)
         run = self.open_run(context, experiment_id, tags)
         return self.run_workload(context, run, work, lambda: self._describe(context, run, source, work))
 

@@ -124,10 +124,9 @@ class DriftCheckOperator(WorkloadOperator):
         """
         request = self._request(context)
         experiment_id = self.hook.get_or_create_experiment(required_text("experiment", self.experiment))
-        earlier = self._earlier(experiment_id, request.identity)
-        if earlier is not None:
-            self.forget_workload(context, request.identity)
-            return self._result(context, earlier)
+        attempts = self.attempts(experiment_id, request.identity)
+        if done := self.finished_attempt(context, request.identity, attempts):
+            return self._result(context, self._collect(done))
         run = self.open_run(context, experiment_id, self._tags(request))
         return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
 
@@ -221,14 +220,6 @@ class DriftCheckOperator(WorkloadOperator):
             files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", document),),
             reads=(*request.reference.data, *request.current.data),
         )
-
-    def _earlier(self, experiment_id: str, key: str) -> DriftSummary | None:
-        for run in self.attempts(experiment_id, key):
-            if run.status == "FINISHED":
-                self.log.info("An earlier try of this task made the comparison in run %s; it is used", run.run_id)
-                self.show_run(run)
-                return self._collect(run)
-        return None
 
     def _collect(self, run: Run) -> DriftSummary:
         identity = run.tags.get(contract.TAG_IDENTITY, "")

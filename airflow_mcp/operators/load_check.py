@@ -113,12 +113,9 @@ class CheckModelOperator(WorkloadOperator):
         key = identity(self.task_key(context), {"load_check": self._question(name)})
         experiment_id = self.hook.get_or_create_experiment(self.experiment or f"{name}-load-checks")
         attempts = self.attempts(experiment_id, key)
-        for earlier in attempts:
-            if earlier.status == "FINISHED" and contract.TAG_TOLD not in earlier.tags:
-                self.log.info("An earlier try of this task made the check in run %s; it is used", earlier.run_id)
-                self.forget_workload(context, key)
-                self.show_run(earlier)
-                return self.conclude(context, earlier, key)
+        untold = (earlier for earlier in attempts if contract.TAG_TOLD not in earlier.tags)
+        if done := self.finished_attempt(context, key, untold):
+            return self.conclude(context, done, key)
         live = next((earlier.tags.get(contract.TAG_MODEL_VERSION) for earlier in attempts if earlier.is_live), None)
         run = self.open_run(context, experiment_id, self._tags(key, live or self._ready_version(name)))
         return self.run_workload(context, run, key, lambda: self._describe(context, run, key))

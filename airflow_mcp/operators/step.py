@@ -106,12 +106,8 @@ class RunStepOperator(WorkloadOperator):
         work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
         folder = self._folder()
         experiment_id = self.hook.get_or_create_experiment(experiment)
-        for done in self.attempts(experiment_id, work):
-            if done.status == "FINISHED":
-                self.log.info("An earlier try of this task finished run %s; taking it as the result", done.run_id)
-                self.forget_workload(context, work)
-                self.show_run(done)
-                return self._result(done, work)
+        if done := self.finished_attempt(context, work, self.attempts(experiment_id, work)):
+            return self._result(done, work)
         run = self.open_run(context, experiment_id, self._tags(source, work, inputs.fingerprint))
         return self.run_workload(
             context,

@@ -21,7 +21,7 @@ from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.operators.base import choice, required_text
-from airflow_mcp.operators.workload import WorkloadOperator, file_name
+from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.workloads.source import CodeVersion, code_version
 
 if TYPE_CHECKING:
@@ -150,13 +150,11 @@ class TrainModelOperator(WorkloadOperator):
         inputs, tags = self._inputs(config, pin, source)
         work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
         experiment_id = self.hook.get_or_create_experiment(experiment)
-        existing = self._finished_attempt(experiment_id, work)
-        if existing is not None:
-            self.forget_workload(context, work)
+        with_model = (run for run in self.attempts(experiment_id, work) if run.model_ids)
+        existing = self.finished_attempt(context, work, with_model)
         if existing is None and on_unchanged == "reuse":
             existing = self._unchanged(experiment_id, inputs.fingerprint)
         if existing is not None:
-            self.show_run(existing)
             return self._result(existing, work, reused=True)
         tags |= {contract.TAG_IDENTITY: work, contract.TAG_INPUTS: inputs.fingerprint}
         run = self.open_run(context, experiment_id, tags)
@@ -277,18 +275,10 @@ class TrainModelOperator(WorkloadOperator):
     def _script_name(self, source: CodeSource | None) -> str:
         """Name the script for its identity: in a repository by its path."""
         script = required_text("script", self.script)
-        return file_name(script) if source is None else path_inside("script", script)
-
-    def _finished_attempt(self, experiment_id: str, work: str) -> Run | None:
-        """Find the finished run of an earlier try that died before it could report."""
-        for run in self.attempts(experiment_id, work):
-            if run.status == "FINISHED" and run.model_ids:
-                self.log.info("An earlier try of this task finished run %s; taking it as the result", run.run_id)
-                return run
-        return None
+        return Path(script).name if source is None else path_inside("script", script)
 
     def _unchanged(self, experiment_id: str, fingerprint: str) -> Run | None:
-        """Find a finished run with the same inputs.
+        """Take up a finished run with the same inputs.
 
         :raises AirflowSkipException: when that run's model has been registered, or rejected by a gate.
         """
@@ -313,6 +303,7 @@ class TrainModelOperator(WorkloadOperator):
                     f"verdict on it is {verdict}"
                 )
             self.log.info("Run %s trained on the same inputs and is not concluded yet; handing it on", run.run_id)
+            self.show_run(run)
             return run
         return None
 
@@ -363,6 +354,6 @@ def _commit_tag(code: CodeVersion | None) -> str:
 def _script_text(script: str) -> tuple[str, str]:
     """Read a script that travels with its workload."""
     try:
-        return file_name(script), Path(script).read_text(encoding="utf-8")
+        return Path(script).name, Path(script).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"script {script!r} cannot be read: {error}; nothing was started") from None

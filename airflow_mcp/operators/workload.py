@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.exceptions import TaskDeferred
@@ -19,7 +18,7 @@ from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pod import pod_options
 from airflow_mcp.core.ports import WorkResult
-from airflow_mcp.core.workload import Resources, Source, Workload, WorkloadFile
+from airflow_mcp.core.workload import Source, Workload, WorkloadFile, read_resources
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     EvidenceError,
@@ -95,7 +94,7 @@ class WorkloadOperator(ModelControlOperator):
         super().__init__(**kwargs)
         self.runtime = runtime
         self.image = image
-        self.workload_resources = _resources(workload_resources)
+        self.workload_resources = read_resources(workload_resources)
         self.env = env
         self.connection_env = connection_values(connection_env)
         self.workload_timeout = workload_timeout
@@ -351,6 +350,21 @@ class WorkloadOperator(ModelControlOperator):
             [experiment_id], f"tags.`{contract.TAG_IDENTITY}` = '{identity}'", ["attributes.start_time DESC"]
         )
 
+    def finished_attempt(self, context: Context, identity: str, attempts: Iterable[Run]) -> Run | None:
+        """Take up the finished run of an earlier try, which died before it could report.
+
+        :param context: context of the task.
+        :param identity: name of the piece of work.
+        :param attempts: runs of earlier tries whose result will do, newest first.
+        :return: the newest that is finished; what it left where its work ran is removed. None when there is none.
+        """
+        done = next((run for run in attempts if run.status == "FINISHED"), None)
+        if done is not None:
+            self.log.info("An earlier try of this task finished run %s; taking it as the result", done.run_id)
+            self.forget_workload(context, identity)
+            self.show_run(done)
+        return done
+
     def show_run(self, run: Run) -> None:
         """Say where the run is, in the log and in the extra link."""
         self.mlflow_run_url = self.hook.run_url(run)
@@ -477,18 +491,3 @@ def data_login(*pins: DatasetPin | None) -> dict[str, str]:
 def _git_login(url: str, connection: str, names: tuple[str, str]) -> dict[str, str]:
     given = zip(names, GitRemote(url, connection or None).credentials(), strict=True)
     return {name: value for name, value in given if value}
-
-
-def _resources(given: Mapping[str, Any] | None) -> Resources:
-    try:
-        resources = Resources(**(given or {}))
-    except TypeError:
-        raise InvalidArgumentError(f"workload_resources is {given!r}; allowed keys: cpu, memory, gpu") from None
-    if not isinstance(resources.gpu, int) or resources.gpu < 0:
-        raise InvalidArgumentError(f"workload_resources: gpu is {resources.gpu!r}; allowed: a whole number, 0 or more")
-    return resources
-
-
-def file_name(path: str) -> str:
-    """Give the last part of a path."""
-    return PurePath(path).name
