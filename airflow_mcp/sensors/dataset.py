@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,7 +58,3 @@ class DatasetVersionSensor(WaitingSensor):
             raise InvalidArgumentError(f"other_than is {self.other_than!r}; allowed: a text, or '' for any version")
         place = {"root": self.root, "uri": self.uri, "dvc": self.dvc, "lfs": self.lfs}
         return DatasetGoalTrigger(place=place, other_than=self.other_than, poll_seconds=self.poll_seconds)
-
-    def look(self) -> dict[str, Any] | None:
-        """Look once."""
-        return asyncio.run(self.goal_trigger().find())

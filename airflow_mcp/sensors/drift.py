@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_mcp import settings
 from airflow_mcp.core.drift.goal import VERDICTS, DriftGoal
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowRunLink
@@ -67,12 +65,8 @@ class DriftSensor(WaitingSensor):
             since=str(self.since or ""),
             data_version=str(self.data_version or ""),
         )
-        conn_id = self.mlflow_conn_id or settings.default_mlflow_conn_id()
+        conn_id = self.hook.mlflow_conn_id
         return DriftGoalTrigger(goal=goal.to_json(), mlflow_conn_id=conn_id, poll_seconds=self.poll_seconds)
-
-    def look(self) -> dict[str, Any] | None:
-        """Look once."""
-        return asyncio.run(self.goal_trigger().find())
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Say what was found, and show its run."""

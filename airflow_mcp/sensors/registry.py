@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_mcp import settings
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.registry.history import mover_of
 from airflow_mcp.core.registry.model_goal import ModelGoal
@@ -38,7 +37,7 @@ class _RegistrySensor(WaitingSensor):
 
     def goal_trigger(self) -> ModelGoalTrigger:
         """Read the rendered arguments; errors are those of :meth:`goal`."""
-        conn_id = self.mlflow_conn_id or settings.default_mlflow_conn_id()
+        conn_id = self.hook.mlflow_conn_id
         return ModelGoalTrigger(goal=self.goal().to_json(), mlflow_conn_id=conn_id, poll_seconds=self.poll_seconds)
 
     def look(self) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from airflow_mcp.exceptions import (
     ModelControlPlaneError,
 )
 from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.triggers.goal import GoalTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mcp.triggers.goal import SensorTrigger
+    from airflow_mcp.triggers.watch import PollingTrigger
 
 SHORTEST_POLL_SECONDS = 1.0
 
@@ -37,7 +39,7 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
             conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
         )
 
-    def goal_trigger(self) -> SensorTrigger:
+    def goal_trigger(self) -> PollingTrigger:
         """Read the rendered arguments into the trigger that waits for the goal.
 
         :raises InvalidArgumentError: when one of them is not usable.
@@ -45,8 +47,11 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
         raise TypeError(f"{type(self).__name__} does not implement goal_trigger()")
 
     def look(self) -> dict[str, Any] | None:
-        """Look once; None when it is not there yet."""
-        raise TypeError(f"{type(self).__name__} does not implement look()")
+        """Look once, as the trigger does; None when it is not there yet."""
+        trigger = self.goal_trigger()
+        if not isinstance(trigger, GoalTrigger):
+            raise TypeError(f"{type(self).__name__} does not implement look()")
+        return asyncio.run(trigger.find())
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Say what was found; this is what the task returns."""

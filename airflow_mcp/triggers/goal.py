@@ -7,10 +7,10 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, Literal, TypedDict
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_mcp.exceptions import GitAuthError, InvalidArgumentError, MlflowAuthError
-from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, checked_poll_seconds
+from airflow_mcp.triggers.watch import Patience, PollingTrigger
 
 
 class GoalEvent(TypedDict):
@@ -31,33 +31,8 @@ def goal_event(
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 
-class SensorTrigger(BaseTrigger):
-    """Wait for a sensor: one event, and it ends.
-
-    :param poll_seconds: seconds between two looks, at least 1; longer while looking fails.
-    """
-
-    def __init__(self, *, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.poll_seconds = checked_poll_seconds(poll_seconds)
-
-    @property
-    @abstractmethod
-    def subject(self) -> str:
-        """What is waited for, in words."""
-
-    @abstractmethod
-    def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor, without ``poll_seconds``."""
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {**self.arguments(), "poll_seconds": self.poll_seconds}
-
-
-class GoalTrigger(SensorTrigger):
-    """Look until something is there. Only what waiting cannot mend ends it with an error."""
+class GoalTrigger(PollingTrigger):
+    """Look until something is there: one event, and it ends. Only what waiting cannot mend ends it with an error."""
 
     @abstractmethod
     async def find(self) -> dict[str, Any] | None:

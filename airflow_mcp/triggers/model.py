@@ -13,9 +13,9 @@ from airflow_mcp.core.registry.events import RegistryScope
 from airflow_mcp.core.registry.model_goal import ModelGoal
 from airflow_mcp.exceptions import MlflowAuthError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.triggers.goal import SensorTrigger, goal_event
+from airflow_mcp.triggers.goal import goal_event
 from airflow_mcp.triggers.registry_watch import FailedLook, Interest, Look, RegistryWatch
-from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience
+from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, PollingTrigger
 
 
 def found_version(version: ModelVersion) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def found_version(version: ModelVersion) -> dict[str, Any]:
     return {"version": version.version, "model_uri": version.uri, "run_id": version.run_id}
 
 
-class ModelGoalTrigger(SensorTrigger):
+class ModelGoalTrigger(PollingTrigger):
     """Wait for a version of a registered model, for the sensors of the registry: one event, and it ends.
 
     :param goal: what is waited for, as :class:`~airflow_mcp.core.registry.model_goal.ModelGoal` takes it.

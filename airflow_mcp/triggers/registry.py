@@ -31,7 +31,7 @@ from airflow_mcp.triggers.watch import (
     DEFAULT_POLL_SECONDS,
     SETTLE_SECONDS,
     Patience,
-    checked_poll_seconds,
+    PollingTrigger,
     read_state,
     write_state,
 )
@@ -51,7 +51,7 @@ class Turn:
     """Set by a watcher that gave events or has something to remember."""
 
 
-class RegistryEventTrigger(BaseEventTrigger):
+class RegistryEventTrigger(PollingTrigger, BaseEventTrigger):
     """Watch registered models in MLflow; the changes between two looks give one event.
 
     A move of ``champion`` by this package is told with who made it, each one, also of several between two looks. So
@@ -86,13 +86,12 @@ class RegistryEventTrigger(BaseEventTrigger):
         mlflow_conn_id: str | None = None,
         poll_seconds: float = DEFAULT_POLL_SECONDS,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(poll_seconds=poll_seconds)
         self.models = _texts("models", [models] if isinstance(models, str) else models)
         self.events = _texts("events", events)
         self.aliases = None if aliases is None else _texts("aliases", aliases)
         self.tags = None if tags is None else _texts("tags", tags)
         self.mlflow_conn_id = mlflow_conn_id
-        self.poll_seconds = checked_poll_seconds(poll_seconds)
         self.scope = RegistryScope.of(self.models)
         chosen = frozenset(name for name in EVENT_NAMES if name in self.events)
         if len(chosen) != len(set(self.events)):
@@ -103,26 +102,30 @@ class RegistryEventTrigger(BaseEventTrigger):
             None if self.tags is None else frozenset(self.tags),
         )
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
-        names = ("models", "events", "aliases", "tags", "mlflow_conn_id", "poll_seconds")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+    @property
+    def subject(self) -> str:
+        """What is watched, in words."""
+        return f"models {', '.join(self.models)}"
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of the constructor, without ``poll_seconds``."""
+        return {name: getattr(self, name) for name in ("models", "events", "aliases", "tags", "mlflow_conn_id")}
 
     # --- Airflow's shared stream ----------------------------------------------------------------------------------
 
     def shared_stream_key(self) -> Hashable:
         """Share one stream among all watchers of a connection."""
-        return f"{__name__}.{type(self).__name__}", self.mlflow_conn_id or settings.default_mlflow_conn_id()
+        return f"{__name__}.{type(self).__name__}", _connection(self.mlflow_conn_id)
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Make what hands out the looks and hears which events Airflow has stored."""
-        return LooksProducer(kwargs.get("mlflow_conn_id") or settings.default_mlflow_conn_id())
+        return LooksProducer(_connection(kwargs.get("mlflow_conn_id")))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Turn]) -> AsyncIterator[TriggerEvent]:
         """Give this watcher's events."""
         interest = Interest(self.scope, self.poll_seconds, "version_tag_changed" in self.wanted.events)
-        watch = RegistryWatch.of(self.mlflow_conn_id or settings.default_mlflow_conn_id())
+        watch = RegistryWatch.of(_connection(self.mlflow_conn_id))
         memory = _Memory(self, watch, interest)
         with watch.interested(interest):
             async for turn in shared_stream:
@@ -137,7 +140,7 @@ class RegistryEventTrigger(BaseEventTrigger):
 
     async def _turns(self) -> AsyncIterator[Turn]:
         looks: asyncio.Queue[Look | FailedLook] = asyncio.Queue()
-        with RegistryWatch.of(self.mlflow_conn_id or settings.default_mlflow_conn_id()).heard(looks.put_nowait):
+        with RegistryWatch.of(_connection(self.mlflow_conn_id)).heard(looks.put_nowait):
             while True:
                 look = await looks.get()
                 turn = Turn(look if isinstance(look, Look) else None)
@@ -183,7 +186,7 @@ class _Memory:
 
     def __init__(self, trigger: RegistryEventTrigger, watch: RegistryWatch, interest: Interest) -> None:
         self._trigger, self._watch, self._interest = trigger, watch, interest
-        self._patience = Patience(f"models {', '.join(trigger.models)}", trigger.log, interest.poll_seconds)
+        self._patience = Patience(trigger.subject, trigger.log, interest.poll_seconds)
         self._is_read = False
         self._known: RegistryWatermark | None = None
         self._next: RegistryWatermark | None = None
@@ -274,6 +277,11 @@ class _Memory:
             "First look at model %r: newest version %s, aliases %s; the next change gives an event",
             *(name, state.newest or "none", dict(state.aliases) or "none"),
         )
+
+
+def _connection(mlflow_conn_id: str | None) -> str:
+    """Give the connection that is meant; None is the default of the deployment, which may change any time."""
+    return mlflow_conn_id or settings.default_mlflow_conn_id()
 
 
 def _texts(name: str, values: Sequence[str]) -> list[str]:

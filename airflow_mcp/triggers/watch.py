@@ -1,4 +1,4 @@
-"""What all event triggers share: the poll loop, the watermark in Airflow's state of the asset, and errors."""
+"""What all polling triggers share; and event triggers: the loop, and the watermark in Airflow's state of the asset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_mcp.core.watch import Sighting, Watermark, backoff_seconds, look_at, read_watermark
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
@@ -112,7 +112,32 @@ def _stores(trigger: BaseEventTrigger) -> list[Any]:
     return [*stores._by_name.values(), *stores._by_uri.values()]  # there is no public way to list them
 
 
-class WatchTrigger(BaseEventTrigger):
+class PollingTrigger(BaseTrigger):
+    """What all triggers share that look again and again: the pace, a name for people, the way through the database.
+
+    :param poll_seconds: seconds between two looks, at least 1; longer while looking fails.
+    """
+
+    def __init__(self, *, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.poll_seconds = checked_poll_seconds(poll_seconds)
+
+    @property
+    @abstractmethod
+    def subject(self) -> str:
+        """What is looked at, in words."""
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of the constructor, without ``poll_seconds``."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give class path and arguments for the database."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return path, {**self.arguments(), "poll_seconds": self.poll_seconds}
+
+
+class WatchTrigger(PollingTrigger, BaseEventTrigger):
     """Look at something outside again and again, and give an event when it has changed.
 
     The watermark is written after an event was handed on: a triggerer that dies in between gives the event again, and
@@ -123,27 +148,9 @@ class WatchTrigger(BaseEventTrigger):
 
     settle_seconds = SETTLE_SECONDS
 
-    def __init__(self, *, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.poll_seconds = checked_poll_seconds(poll_seconds)
-
-    @property
-    @abstractmethod
-    def subject(self) -> str:
-        """What is watched, in words, for the log."""
-
-    @abstractmethod
-    def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor, without ``poll_seconds``."""
-
     @abstractmethod
     async def look(self) -> Sighting | None:
         """Look once; None when there is nothing."""
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {**self.arguments(), "poll_seconds": self.poll_seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch for ever; gives an event for each change."""
