@@ -139,6 +139,7 @@ def read_data(scan: Scan, options: ProfileOptions) -> ReadData:
     whole = ReadData(scan.pins, present=scan.columns)
     for names in column_groups([scan], options, COLUMNS_AT_ONCE):
         whole.add(read_columns(scan, options, names))
+    pa.default_memory_pool().release_unused()  # the process may live long: a training's does until its script ends
     return whole
 
 

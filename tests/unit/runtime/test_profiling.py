@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -320,6 +322,31 @@ def test_a_wide_row_group_is_not_held_as_a_whole(tmp_path: Path) -> None:
         pa.set_memory_pool(usual)
     assert [column.name for column in found.columns] == list(data.columns)
     assert data.memory_usage().sum() / 20 < COUNTED.max_memory() < data.memory_usage().sum() / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_that_reading_took_is_given_back(tmp_path: Path) -> None:
+    numbers(64, 40_000).to_parquet(tmp_path / "d.parquet", row_group_size=40_000)
+    script = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.runtime.profiling import profile_dataset
+
+def resident():
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+profile_dataset([DatasetPin(uri=sys.argv[1])])
+kept = resident()
+pa.default_memory_pool().release_unused()
+print(kept - resident())
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "d.parquet")], check=True, capture_output=True, text=True
+    )
+    assert float(child.stdout) < 40  # of more than 100 MiB
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
