@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -17,6 +16,7 @@ from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.runtime.data_scan import open_data
 from airflow_mcp.runtime.profiling import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS
+from airflow_mcp.runtime.reservoir import Reservoir
 
 _log = logging.getLogger(__name__)
 MOST_COLUMNS = 100
@@ -84,23 +84,17 @@ def _none(note: str) -> EvidentlyReport:
 
 
 def _draw(pins: Sequence[DatasetPin], names: Sequence[str], size: int) -> _Drawn:
-    """Draw rows evenly from data of any size: those with the least of random tickets (Vitter's reservoir, by keys)."""
-    random = np.random.default_rng(_SEED)
-    kept: pa.Table | None = None
-    tickets = np.empty(0)
-    seen = 0
+    """Draw rows evenly from data of any size."""
+    reservoir = Reservoir(size, _SEED)
+    rows: pa.Table | None = None
     with open_data(pins) as scan:
         for batch in scan.batches(names):
-            drawn = random.random(batch.num_rows)
-            seen += batch.num_rows
-            chosen = np.flatnonzero(drawn < (tickets.max() if len(tickets) == size else 1.0))
-            table = pa.table(batch.take(pa.array(chosen)))
-            kept = table if kept is None else pa.concat_tables([kept, table], promote_options="permissive")
-            tickets = np.concatenate([tickets, drawn[chosen]])
-            if len(tickets) > size:
-                least = np.sort(np.argpartition(tickets, size - 1)[:size])
-                kept, tickets = kept.take(pa.array(least)), tickets[least]
-    return _Drawn(kept if kept is not None else pa.table({}), seen <= size)
+            taken, kept = reservoir.offer(batch.num_rows)
+            table = pa.table(batch.take(pa.array(taken)))
+            rows = table if rows is None else pa.concat_tables([rows, table], promote_options="permissive")
+            if kept is not None:
+                rows = rows.take(pa.array(kept))
+    return _Drawn(rows if rows is not None else pa.table({}), reservoir.seen <= size)
 
 
 def _frame(rows: pa.Table, columns: Sequence[ColumnResult]) -> pd.DataFrame:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from airflow_mcp.core.drift.policy import ComparisonPolicy, OutlierPolicy
 from airflow_mcp.core.drift.profile import DataProfile
 from airflow_mcp.core.drift.result import ColumnResult, Finding, OutlierRow, Outliers
 from airflow_mcp.runtime.column_data import LARGEST
-from airflow_mcp.runtime.data_scan import FileScan
+from airflow_mcp.runtime.data_scan import COLUMNS_AT_ONCE, FileScan
 from airflow_mcp.runtime.distribution import Array
+from airflow_mcp.runtime.reservoir import Reservoir
 
 _LEAST_ROWS = 100
 _SHOWN_COLUMNS = 10
@@ -79,23 +79,25 @@ def outlier_finding(outliers: Outliers | None, policy: ComparisonPolicy) -> Iter
 
 
 def sample_rows(scan: FileScan, names: Sequence[str], size: int, seed: int) -> Array:
-    """Draw rows evenly from data of any size.
+    """Draw rows evenly from data of any size; the same rows in each pass that wide data take.
 
-    :param names: columns of numbers.
+    :param names: columns of numbers, one at least.
     :param size: rows to draw, at most.
     :return: shape (rows, columns), in random order; missing and infinite numbers are NaN.
     """
-    random = np.random.default_rng(seed)
-    rows, tickets = np.empty((0, len(names))), np.empty(0)
+    step = COLUMNS_AT_ONCE if scan.is_columnar else len(names)
+    groups = [names[start : start + step] for start in range(0, len(names), step)]
+    return np.hstack([_sample_of(scan, group, Reservoir(size, seed)) for group in groups])
+
+
+def _sample_of(scan: FileScan, names: Sequence[str], reservoir: Reservoir) -> Array:
+    rows = np.empty((0, len(names)))
     for batch in scan.batches(names):
-        drawn = random.random(batch.num_rows)
-        chosen = np.flatnonzero(drawn < (tickets.max() if len(tickets) == size else 1.0))
-        rows = np.concatenate([rows, _numbers(batch.take(pa.array(chosen)), names)])
-        tickets = np.concatenate([tickets, drawn[chosen]])
-        if len(tickets) > size:
-            least: npt.NDArray[np.int64] = np.argpartition(tickets, size - 1)[:size]
-            rows, tickets = rows[least], tickets[least]
-    return rows[np.argsort(tickets, kind="stable")]
+        taken, kept = reservoir.offer(batch.num_rows)
+        rows = np.concatenate([rows, _numbers(batch.take(pa.array(taken)), names)])
+        if kept is not None:
+            rows = rows[kept]
+    return rows[reservoir.order()]
 
 
 def _numbers(batch: pa.RecordBatch, names: Sequence[str]) -> Array:
