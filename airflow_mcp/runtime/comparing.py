@@ -6,7 +6,9 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from airflow_mcp.core.drift.judgement import correct, judge
@@ -38,13 +40,18 @@ _GROUP = 2
 """Columns per CPU that are held at once in exact mode."""
 
 
-class Comparison(NamedTuple):
-    """What a comparison found, and the profiles that it made on the way."""
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found, and what it read of the current data."""
 
     result: DriftResult
-    reference: DataProfile | None
-    """None in exact mode."""
-    current: DataProfile | None
+    read: ReadData | DataProfile | None
+    """None in exact mode, which keeps no values."""
+
+    @cached_property
+    def current(self) -> DataProfile | None:
+        """Profile of the current data; None in exact mode. It is made when it is asked for."""
+        return small_profile(self.read) if isinstance(self.read, ReadData) else self.read
 
 
 class _Compared(NamedTuple):
@@ -96,8 +103,9 @@ def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> Compari
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=library_versions("numpy", "scipy", "pyarrow"),
     )
-    profiles = [_profile_of(*both, policy) for both in zip((reference, current), found.sides, strict=True)]
-    return Comparison(result, profiles[0], profiles[1])
+    if isinstance(current, DataProfile):
+        return Comparison(result, current)
+    return Comparison(result, found.sides[1] if policy.mode == "profile" else None)
 
 
 def _require_data(reference: Side, current: Side, policy: ComparisonPolicy) -> None:
@@ -108,12 +116,6 @@ def _require_data(reference: Side, current: Side, policy: ComparisonPolicy) -> N
             f"{' and '.join(needs)} needs the rows of both datasets, but {' and '.join(given)} is a profile. Give the "
             "data, or compare profiles without. Nothing was compared."
         )
-
-
-def _profile_of(side: Side, read: ReadData, policy: ComparisonPolicy) -> DataProfile | None:
-    if isinstance(side, DataProfile):
-        return side
-    return small_profile(read) if policy.mode == "profile" else None
 
 
 def _compare_profiles(opened: Sequence[FileScan | DataProfile], policy: ComparisonPolicy) -> _Compared:

@@ -396,9 +396,17 @@ def test_a_column_that_the_policy_names_must_be_in_the_reference(tmp_path: Path,
     ]
 
 
-def test_the_profiles_made_on_the_way_are_handed_out(tmp_path: Path) -> None:
+def test_the_profile_of_the_current_data_is_made_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pins = stored(tmp_path, "r", frame(300, 1)), stored(tmp_path, "c", frame(300, 2))
+    profiles, make = [], comparing.small_profile
+    monkeypatch.setattr(comparing, "small_profile", lambda read: profiles.append(make(read)) or profiles[-1])
     made = compare(*pins, ComparisonPolicy())
+    assert not profiles
     assert made.current is not None
     assert made.current.columns == profile_dataset(pins[1]).columns
+    assert [made.current] == profiles
+    given = profiled(pins[1])
+    assert compare(pins[0], given, ComparisonPolicy()).current is given
     assert compare(*pins, ComparisonPolicy(mode="exact")).current is None
