@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -64,7 +64,7 @@ class RequestLog:
         return len(self._paths)
 
     def select(self, last: int) -> Selection:
-        """Find the newest requests: a first pass, which keeps no more than ``last`` times.
+        """Find the newest requests: a first pass, which reads only the times and keeps no more than ``last`` of them.
 
         :param last: how many.
         :raises DatasetError: when a file is not readable, the column of times is missing, or holds no times.
@@ -74,7 +74,7 @@ class RequestLog:
         ties = 0
         for path in self._paths:
             counts.append(0)
-            for chunk in self._chunks(path):
+            for chunk in self._chunks(path, only=self._timestamp_column):
                 counts[-1] += len(chunk.frame)
                 if self._timestamp_column:
                     times = self.times(chunk.frame)
@@ -165,11 +165,14 @@ class RequestLog:
             )
         return fs, paths
 
-    def _chunks(self, path: str) -> Iterator[Chunk]:
-        read: Callable[[IO[bytes]], Iterator[Chunk]] = _read_parquet if _ending(path) in _PARQUET else _read_json_lines
+    def _chunks(self, path: str, only: str | None = None) -> Iterator[Chunk]:
+        """Read a file.
+
+        :param only: the only column needed, empty when only the number of requests is: Parquet spares the others.
+        """
         try:
             with self._fs.open(path, "rb", compression="gzip" if path.endswith(".gz") else None) as stream:
-                yield from read(stream)
+                yield from _read_parquet(stream, only) if _ending(path) in _PARQUET else _read_json_lines(stream)
         except (OSError, ValueError, EOFError) as error:  # pyarrow's errors are ValueErrors
             reason = str(error).splitlines()[0] if str(error) else ""
             raise DatasetError(
@@ -181,10 +184,15 @@ def _ending(path: str) -> str:
     return PurePosixPath(path.lower().removesuffix(".gz")).suffix
 
 
-def _read_parquet(stream: IO[bytes]) -> Iterator[Chunk]:
+def _read_parquet(stream: IO[bytes], only: str | None) -> Iterator[Chunk]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    for batch in pq.ParquetFile(stream).iter_batches(batch_size=CHUNK_ROWS):
+    file = pq.ParquetFile(stream)
+    columns = None
+    if only is not None:
+        there = file.schema_arrow.empty_table().to_pandas().columns  # a column that is the index is none of them
+        columns = [] if not only else [only] if only in there else None  # to refuse a missing one, name all
+    for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
         frame = batch.to_pandas()
         yield Chunk(frame, np.ones(len(frame), dtype=bool))
 

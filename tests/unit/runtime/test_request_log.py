@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,6 +141,36 @@ def test_nothing_there_is_refused(tmp_path: Path) -> None:
 def test_a_missing_column_of_times_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no column 'when', needed as timestamp_column; they have 'n'"):
         RequestLog(write(tmp_path, pd.DataFrame({"n": [1, 2, 3]})), "when").select(2)
+
+
+@pytest.mark.parametrize(("timestamp_column", "needed"), [("ts", ["ts"]), ("", [])])
+def test_the_first_pass_reads_no_column_of_parquet_but_the_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timestamp_column: str, needed: list[str]
+) -> None:
+    import pyarrow.parquet as pq
+
+    frame = pd.DataFrame({"n": range(20), "ts": range(20), "text": "long"})
+    frame.to_parquet(tmp_path / "log.parquet", index=False)
+    read: list[list[str]] = []
+    iter_batches = pq.ParquetFile.iter_batches
+
+    def spied(file: Any, **options: Any) -> Iterator[Any]:
+        for batch in iter_batches(file, **options):
+            read.append(batch.schema.names)
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spied)
+    log = RequestLog(str(tmp_path), timestamp_column)
+    selection = log.select(8)
+    assert (selection.available, selection.taken, selection.by_file) == (20, 8, (20,))
+    assert read == [needed] * 3
+    assert [int(n) for chunk in log.read(selection) for n in chunk.frame["n"]] == list(range(12, 20))
+
+
+def test_times_that_are_the_index_of_a_stored_frame_are_no_column(tmp_path: Path) -> None:
+    pd.DataFrame({"n": [1, 2], "ts": [3, 4]}).set_index("ts").to_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DatasetError, match="no column 'ts', needed as timestamp_column; they have 'n'"):
+        RequestLog(str(tmp_path), "ts").select(2)
 
 
 def test_a_log_that_grows_while_it_is_read_is_not_used(tmp_path: Path) -> None:
