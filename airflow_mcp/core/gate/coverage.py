@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from posixpath import normpath
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.gate.changed_lines import parse_changed_lines
 from airflow_mcp.core.gate.cobertura import Coverage, Share, branch_share, line_share, parse_cobertura
-from airflow_mcp.core.gate.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of
+from airflow_mcp.core.gate.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of, once
 from airflow_mcp.core.gate.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.thresholds import in_mode, write_compared
 from airflow_mcp.core.gate.verdicts import GateMode, Verdict
@@ -98,10 +98,11 @@ def judge_coverage(
     :param fetched: what became of fetching its files.
     :param commit: commit of the candidate's code; empty when it is not known.
     """
+    read = _reading(rule, fetched, commit)
     for metric, bound, written in rule.limits():
         value, verdict, facts = None, None, {}
         try:
-            measured = _measure(rule, metric, fetched, commit)
+            measured = _measure(rule, metric, read)
             value, facts, reason = measured.value, measured.facts, measured.words
             if value is not None:
                 holds = value <= bound if metric == "line_rate_drop" else value >= bound
@@ -126,19 +127,38 @@ def judge_coverage(
         )
 
 
-def _measure(rule: CoverageRule, metric: str, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> _Measured:
-    wanted = commit if rule.same_commit else ""
-    now = _read(rule.report, fetched, wanted)
+class _Reading(NamedTuple):
+    """Reads what a rule names, each file once and only when it is needed."""
+
+    now: Callable[[], Coverage]
+    before: Callable[[], Coverage]
+    changed: Callable[[], Mapping[str, set[int]]]
+
+
+def _reading(rule: CoverageRule, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> _Reading:
+    def now() -> Coverage:
+        return _read(rule.report, fetched, commit if rule.same_commit else "")
+
+    def before() -> Coverage:
+        assert rule.baseline is not None  # noqa: S101
+        return _read(rule.baseline, fetched, "")
+
+    def changed() -> Mapping[str, set[int]]:
+        assert rule.changed_lines is not None  # noqa: S101
+        return parse_changed_lines(content_of(rule.changed_lines, fetched.get(rule.changed_lines), ""))
+
+    return _Reading(once(now), once(before), once(changed))
+
+
+def _measure(rule: CoverageRule, metric: str, read: _Reading) -> _Measured:
+    now = read.now()
     if metric == "line_rate":
         return _of_share(line_share(now), "lines")
     if metric == "branch_rate":
         return _of_share(branch_share(now), "branches")
     if metric == "new_line_rate" and rule.changed_lines is not None:
-        changed = parse_changed_lines(content_of(rule.changed_lines, fetched.get(rule.changed_lines), ""))
-        return _of_changed_lines(now, changed, rule.omit)
-    assert rule.baseline is not None  # noqa: S101
-    before = _read(rule.baseline, fetched, "")
-    return _of_growth(now, before) if metric == "new_line_rate" else _of_drop(now, before)
+        return _of_changed_lines(now, read.changed(), rule.omit)
+    return _of_growth(now, read.before()) if metric == "new_line_rate" else _of_drop(now, read.before())
 
 
 def _read(file: ReportFile, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> Coverage:

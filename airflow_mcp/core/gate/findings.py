@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from airflow_mcp.core.gate.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of
+from airflow_mcp.core.gate.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of, once
 from airflow_mcp.core.gate.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.sarif import LEVELS, Finding, Findings, parse_sarif
 from airflow_mcp.core.gate.thresholds import in_mode
@@ -97,11 +97,13 @@ def judge_findings(
     :param fetched: what became of fetching its files.
     :param commit: commit of the candidate's code; empty when it is not known.
     """
+    read = once(lambda: _read(rule, rule.report, fetched, commit if rule.same_commit else ""))
+    new = once(lambda: _new(rule, read(), fetched))
     for limit in rule.limits():
         value, facts = None, {}
         try:
-            report = _read(rule, rule.report, fetched, commit if rule.same_commit else "")
-            subject = _new(rule, report, fetched) if limit.is_about_new else report.found
+            report = read()
+            subject = new() if limit.is_about_new else report.found
             found = [finding for finding in subject if limit.counts(finding)]
             value, facts = len(found), _facts(report, found)
             verdict = Verdict.PASSED if value <= limit.bound else Verdict.FAILED

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, Self
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.gate.verdicts import Verdict
+from airflow_mcp.exceptions import EvidenceError
 
+T = TypeVar("T")
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 
@@ -84,3 +88,25 @@ def content_of(file: ReportFile, fetched: FetchedReport | None, commit: str) -> 
             Verdict.ERROR, f"{file} is about commit {fetched.commit}, the candidate was made from {commit}"
         )
     return fetched.content
+
+
+def once(read: Callable[[], T]) -> Callable[[], T]:
+    """Read a report once, however many limits ask for it; a failure is the same each time too.
+
+    :param read: reads it.
+    """
+
+    @cache
+    def tried() -> tuple[list[T], Exception | None]:
+        try:
+            return [read()], None
+        except (ReportProblem, EvidenceError) as error:
+            return [], error
+
+    def give() -> T:
+        found, error = tried()
+        if error is not None:
+            raise error
+        return found[0]
+
+    return give

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.argument import read_argument
+from airflow_mcp.core.gate import coverage
+from airflow_mcp.core.gate.cobertura import Coverage, parse_cobertura
 from airflow_mcp.core.gate.coverage import CoverageRule, judge_coverage
 from airflow_mcp.core.gate.report_files import FetchedReport, ReportFile
 from airflow_mcp.core.gate.rule_result import RuleResult
@@ -225,6 +227,23 @@ def test_a_baseline_or_a_diff_that_shows_nothing_is_never_a_pass() -> None:
     assert judge(before=b"<coverage/>", min_new_line_rate=0)[0].verdict == "inconclusive"
     assert judge(diff=b"<html/>", min_new_line_rate=0)[0].verdict == "error"
     assert judge(report(a="x"), min_branch_rate=0)[0].verdict == "inconclusive"  # nobody measured branches
+
+
+@pytest.mark.parametrize(("now", "verdict"), [(COVERAGE, "passed"), (COVERAGE[:99], "error"), (b"<coverage/>", None)])
+def test_a_report_is_read_once_however_many_limits_there_are(
+    monkeypatch: pytest.MonkeyPatch, now: bytes, verdict: str | None
+) -> None:
+    read: list[bytes] = []
+
+    def parse(content: bytes) -> Coverage:
+        read.append(content)
+        return parse_cobertura(content)
+
+    monkeypatch.setattr(coverage, "parse_cobertura", parse)
+    limits = {"min_line_rate": 0, "min_branch_rate": 0, "min_new_line_rate": 0, "max_line_rate_drop": 1}
+    results = judge(now, report(scale="x"), **limits)
+    assert [result.verdict for result in results] == [verdict or "inconclusive"] * 4
+    assert [read.count(content) for content in dict.fromkeys(read)] == [1] * (2 if verdict == "passed" else 1)
 
 
 @pytest.mark.parametrize(

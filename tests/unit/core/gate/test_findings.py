@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.argument import read_argument
+from airflow_mcp.core.gate import findings
 from airflow_mcp.core.gate.findings import FindingsRule, judge_findings
 from airflow_mcp.core.gate.report_files import FetchedReport, ReportFile
 from airflow_mcp.core.gate.rule_result import RuleResult
-from airflow_mcp.core.gate.sarif import parse_sarif
+from airflow_mcp.core.gate.sarif import Findings, parse_sarif
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 
 REPORTS = Path(__file__).parents[3] / "reports"
@@ -141,6 +142,24 @@ def test_a_rule_of_an_extension_has_its_own_level(result: dict[str, Any], level:
     tool = {"driver": {**rules("note"), "name": "tool"}, "extensions": extensions}
     (found,) = parse_sarif(sarif({"message": {"text": "x"}, **result}, tool=tool)).found
     assert found.level == level
+
+
+@pytest.mark.parametrize("now", [BANDIT, BANDIT[:99], sarif(results=None)], ids=["good", "cut", "tells-nothing"])
+def test_a_report_is_read_once_however_many_limits_there_are(monkeypatch: pytest.MonkeyPatch, now: bytes) -> None:
+    read: list[bytes] = []
+
+    def parse(content: bytes) -> Findings:
+        read.append(content)
+        return parse_sarif(content)
+
+    monkeypatch.setattr(findings, "parse_sarif", parse)
+    limits = {"max": {"error": 9, "warning": 9}, "max_new": {"error": 9, "total": 9}, "max_by_rule": {"B602": 9}}
+    alone = [judge(now, sarif(), **{name: {of: 9}})[0] for name, each in limits.items() for of in each if "new" in name]
+    read.clear()
+    results = judge(now, sarif(), **limits)
+    assert len(results) == 5
+    assert results[2:4] == alone
+    assert [read.count(content) for content in dict.fromkeys(read)] == [1] * (2 if now == BANDIT else 1)
 
 
 @pytest.mark.parametrize(
