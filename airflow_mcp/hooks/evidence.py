@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
-from airflow_mcp.core.gate.approval import report_hash
 from airflow_mcp.core.gate.judgement import GateReport
+from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -38,7 +38,7 @@ def find_gate_report(hook: MlflowHook, run_id: str) -> StoredReport | None:
     """Read the report of a gate; arguments and errors are those of :func:`find_evidence`."""
     text = _artifact(hook, run_id, contract.ARTIFACT_GATE_REPORT_JSON)
     source = f"{contract.ARTIFACT_GATE_REPORT_JSON} of MLflow run {run_id}"
-    return None if text is None else StoredReport(parse_document(GateReport, text, source), report_hash(text))
+    return None if text is None else StoredReport(parse_document(GateReport, text, source), content_hash(text))
 
 
 def find_replay(hook: MlflowHook, run_id: str) -> ReplayEvidence | None:

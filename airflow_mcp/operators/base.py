@@ -88,7 +88,7 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         )
 
     def holder(self, context: Context) -> str:
-        """Name the task for those who read who moved an alias: Dag, task and Dag run."""
+        """Name the task for those who read who moved an alias or wrote something down: Dag, task and Dag run."""
         task = self.task_key(context)
         return f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
 

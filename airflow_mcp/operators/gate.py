@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_passing_report
 from airflow_mcp.core.evidence import EvaluationEvidence
-from airflow_mcp.core.gate.approval import as_decided, report_hash
+from airflow_mcp.core.gate.approval import as_decided
 from airflow_mcp.core.gate.judgement import (
     GateReport,
     Gathered,
@@ -20,6 +20,7 @@ from airflow_mcp.core.gate.judgement import (
 from airflow_mcp.core.gate.page import render_gate_report
 from airflow_mcp.core.gate.policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
 from airflow_mcp.core.gate.verdicts import GATE_MODES, Decision, GateMode, Verdict
+from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
@@ -328,7 +329,7 @@ class EvaluationGateOperator(ModelControlOperator):
             if run.tags.get(contract.TAG_GATE_APPROVAL):
                 self.hook.set_tag(report.run_id, contract.TAG_GATE_APPROVAL, "")
             self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, report.decision.value)
-        return _result(report, pages, report_hash(document))
+        return _result(report, pages, content_hash(document))
 
     def _show(self, report: GateReport) -> None:
         if report.self_reported:

@@ -75,7 +75,6 @@ class RecordApprovalOperator(ModelControlOperator):
         if stored is None:
             raise EvidenceError(f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id}")
         require_approvable(stored.report, stored.hash, asked, model_name=model_name)
-        key = self.task_key(context)
         approval = Approval(
             run_id=run.run_id,
             model_name=model_name,
@@ -83,7 +82,7 @@ class RecordApprovalOperator(ModelControlOperator):
             by=by,
             at=at,
             reason=self.reason or str((answer.params_input or {}).get("reason") or ""),
-            recorded_by=f"{key.dag_id}.{key.task_id} {key.dag_run_id}",
+            recorded_by=self.holder(context),
         )
         self._record(approval)
         self.log.info("%s accepted the inconclusive verdict at %s: %s", by, at, approval.reason or "no reason given")

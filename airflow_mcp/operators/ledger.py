@@ -34,8 +34,7 @@ class LedgerOperator(ModelControlOperator):
 
     def who(self, context: Context) -> str:
         """Name Dag, task and Dag run for the ledger."""
-        key = self.task_key(context)
-        return words(f"{key.dag_id}.{key.task_id} {key.dag_run_id}")
+        return words(self.holder(context))
 
 
 def _ledger_of(model_name: Any) -> Asset:

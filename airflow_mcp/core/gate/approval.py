@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -129,11 +128,3 @@ def as_decided(report: GateReport, found_hash: str, tags: Mapping[str, str]) -> 
         and approval.get("report") == found_hash
     )
     return report.model_copy(update={"decision": Decision.APPROVED}) if is_approved else report
-
-
-def report_hash(document: bytes) -> str:
-    """Hash a stored report.
-
-    :param document: its JSON text.
-    """
-    return f"sha256:{hashlib.sha256(document).hexdigest()}"
