@@ -98,6 +98,15 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             context["ti"].xcom_push(key, value)
         context["ti"].xcom_push("return_value", dict(result))
 
+    @contextmanager
+    def pushed_when_raising(self, context: Context, result: Mapping[str, Any]) -> Iterator[None]:
+        """Push a result if an exception ends the task, as skipping others does; returning it pushes it otherwise."""
+        try:
+            yield
+        except Exception:
+            self.push(context, result)
+            raise
+
     def skip_downstream(self, context: Context) -> None:
         """End this task as a success and skip the tasks that follow it directly; a teardown is never skipped."""
         followers = [task for task in self.get_direct_relatives(upstream=False) if not task.is_teardown]

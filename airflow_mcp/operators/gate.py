@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from airflow_mcp.core import contract
@@ -176,14 +176,20 @@ class EvaluationGateOperator(ModelControlOperator):
         self.mlflow_run_url = self.hook.run_url(run)
         model_name = required_text("model_name", self.model_name)
         if flag("adopt", self.adopt):
-            return self._go_on(context, branches, self._adopted(run, model_name, policy))
+            result = self._adopted(run, model_name, policy)
+            with self.pushed_when_raising(context, result):
+                self._go_on(context, branches)
+            return result
         judged = self._judge(run, model_name, policy)
         report = judged.report
         result = self._store(judged, run)
         self._show(report)
-        if report.opens or report.mode == "dry_run":
-            return self._go_on(context, branches, result)
-        return self._stop(context, branches, report, result)
+        with self.pushed_when_raising(context, result):
+            if report.opens or report.mode == "dry_run":
+                self._go_on(context, branches)
+            else:
+                self._stop(context, branches, report)
+        return result
 
     def _policy(self) -> GatePolicy:
         mode = cast("GateMode", choice("mode", self.mode, GATE_MODES))
@@ -211,35 +217,26 @@ class EvaluationGateOperator(ModelControlOperator):
             )
         return policy
 
-    def _go_on(self, context: Context, branches: InconclusivePolicy | None, result: dict[str, Any]) -> dict[str, Any]:
+    def _go_on(self, context: Context, branches: InconclusivePolicy | None) -> None:
         """End well; tasks that would have taken over are skipped."""
         if branches is not None:
-            self._follow(context, self.downstream_task_ids - set(branches.tasks), result)
-        return result
+            self.follow_only(context, self.downstream_task_ids - set(branches.tasks))
 
-    def _stop(
-        self, context: Context, branches: InconclusivePolicy | None, report: GateReport, result: dict[str, Any]
-    ) -> dict[str, Any]:
-        self.push(context, result)
+    def _stop(self, context: Context, branches: InconclusivePolicy | None, report: GateReport) -> None:
         if branches is not None and report.verdict is Verdict.INCONCLUSIVE:
             followed = branches.followed(report.rows_needed)
             if followed:
                 self.log.info("The gate is inconclusive; %s takes over", ", ".join(followed))
-                self._follow(context, set(followed), result)
-                return result
+                self.follow_only(context, set(followed))
+                return
         if self.on_failed == "skip" and report.verdict is not Verdict.ERROR:
             self.log.info("The gate's verdict is %s; the tasks behind it are skipped", report.verdict)
             self.skip_downstream(context)
-            return result
+            return
         raise GateRejectedError(
             f"evaluation gate of {report.model_name}: {report.verdict}: {report.reason}. The report is "
             f"{contract.ARTIFACT_GATE_REPORT_HTML} in MLflow run {report.run_id}; nothing was registered"
         )
-
-    def _follow(self, context: Context, task_ids: Set[str], result: Mapping[str, Any]) -> None:
-        """Skip the tasks directly behind this one but these, and what they lead to."""
-        self.push(context, result)
-        self.follow_only(context, task_ids)
 
     # --- the report -----------------------------------------------------------------------------------------------
 

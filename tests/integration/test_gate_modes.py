@@ -193,6 +193,8 @@ def test_tasks_take_over_only_when_the_gate_is_inconclusive(
     assert outcome.state == state
     assert skipped(outcome) == expected
     assert outcome.result["run_id"] == run.run_id
+    pushed = [message.key for message in outcome.supervisor.messages("SetXCom")]
+    assert [pushed.count(key) for key in ("return_value", *outcome.result)] == [1] * (1 + len(outcome.result))
     if state == "success" and "register" not in expected:
         assert "register" in outcome.xcom["skipmixin_key"]["followed"]
 
@@ -220,6 +222,20 @@ def test_more_rows_are_gathered_when_they_would_decide(world: World) -> None:
     assert 600 < outcome.result["rows_needed"] < 1000
     few = {**BRANCHES, "max_rows": 500}
     assert skipped(judge(world, run, on_inconclusive=few, before=lead_to("gather", "approve"), **rules)) == {"gather"}
+
+
+@pytest.mark.parametrize("metrics", [GOOD, UNKNOWN, BAD], ids=["passed", "asked", "skipped"])
+def test_a_result_is_pushed_once_where_nothing_is_left_to_skip(world: World, metrics: dict[str, float]) -> None:
+    def add(gate: Any) -> None:
+        gate >> EmptyOperator(task_id="outcome", dag=gate.dag).as_teardown()
+
+    run = world.new_run()
+    world.store_evidence(run, metrics)
+    branches = {"on_inconclusive": {"ask": "outcome"}, "on_failed": "skip"}
+    outcome = judge(world, run, before=add, **branches)
+    assert (outcome.state, skipped(outcome)) == ("success", set())
+    pushed = [message.key for message in outcome.supervisor.messages("SetXCom")]
+    assert [pushed.count(key) for key in ("return_value", "verdict", "rules")] == [1, 1, 1]
 
 
 def test_without_a_task_to_follow_an_inconclusive_gate_fails(world: World) -> None:
