@@ -5,7 +5,8 @@ from __future__ import annotations
 from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import data_name
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence
-from airflow_mcp.core.gate.judgement import GatePolicy, GateReport
+from airflow_mcp.core.gate.judgement import GateReport
+from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.gate.verdicts import Verdict
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError

@@ -105,6 +105,16 @@ class ReplaySegment(Document):
     """Requests that the champion answers and the candidate does not."""
     value_flipped: float | None = None
 
+    @property
+    def judged(self) -> int:
+        """Requests that say something, as those of the whole replay do."""
+        return self.compared + self.candidate_only_missing
+
+    @property
+    def changed(self) -> int:
+        """Requests that would be answered differently, or no longer."""
+        return self.flips + self.candidate_only_missing
+
 
 class Recorded(Document):
     """What production answered then, next to what the champion answers now."""

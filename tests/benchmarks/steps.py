@@ -40,8 +40,9 @@ class PeerGateOperator(BaseOperator):
 
         from airflow_mcp.core import contract
         from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
-        from airflow_mcp.core.gate.judgement import GatePolicy, evaluate_gate
+        from airflow_mcp.core.gate.judgement import evaluate_gate
         from airflow_mcp.core.gate.page import render_gate_report
+        from airflow_mcp.core.gate.policy import GatePolicy
 
         client = MlflowClient(self.uri)
         client.get_run(self.run_id)

@@ -303,15 +303,3 @@ def _why_none_applies(rules: Iterable[RuleResult]) -> str:
 
 def _reasons(rules: Iterable[RuleResult]) -> str:
     return "; ".join(f"{rule.rule}{f' [{rule.slice}]' if rule.slice else ''}: {rule.reason}" for rule in rules)
-
-
-__all__ = [
-    "GATE_SCHEMA",
-    "GatePolicy",
-    "GateReport",
-    "Gathered",
-    "error_report",
-    "evaluate_gate",
-    "judge_gathered",
-    "report_without_evidence",
-]

@@ -76,11 +76,10 @@ def _segments(replay: ReplayEvidence, limit: float | None) -> str:
 
 
 def _strip(part: ReplaySegment, limit: float | None) -> Strip:
-    judged, changed = part.compared + part.candidate_only_missing, part.flips + part.candidate_only_missing
-    if not judged:
+    if not part.judged:
         return Strip(None, limit)
-    low, high = wilson_interval(changed, judged, _CONFIDENCE)
-    return Strip(changed / judged, limit, low, high, None, "<" if limit is not None else "")
+    low, high = wilson_interval(part.changed, part.judged, _CONFIDENCE)
+    return Strip(part.changed / part.judged, limit, low, high, None, "<" if limit is not None else "")
 
 
 def _segment(part: ReplaySegment, strip: Strip, scale: Scale | None, limit: float | None) -> str:

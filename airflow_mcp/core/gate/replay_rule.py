@@ -116,10 +116,9 @@ def judge_replay(
             why = f"the replay has no segments by {column!r}; name the column in its segments"
             results.append(_Subject(rule, column, column).result(Verdict.INCONCLUSIVE, why))
         for part in parts:
-            missing = part.candidate_only_missing
             confidence = 1 - (1 - rule.confidence) / len(parts)
             subject = _Subject(rule, column, f"{column}={part.value}")
-            results.append(_judge(subject, part.compared + missing, part.flips + missing, confidence))
+            results.append(_judge(subject, part.judged, part.changed, confidence))
     return tuple(results)
 
 

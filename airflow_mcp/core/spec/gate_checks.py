@@ -14,6 +14,7 @@ from airflow_mcp.core.gate.coverage import CoverageRule
 from airflow_mcp.core.gate.findings import FindingsRule
 from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.gate.slices import SlicePolicy
+from airflow_mcp.core.metrics import metric_name
 from airflow_mcp.core.plan.entities import Reference
 from airflow_mcp.core.plan.gate import gate_rules
 from airflow_mcp.core.spec.document import FieldPath
@@ -60,7 +61,7 @@ def _unmeasured(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
             yield where, "compares with the champion, which needs evaluation data that both are measured on"
             continue
         name = rule.metric
-        metric = gate_rules(stage)["significance"][position]["metric"]
+        metric = metric_name(name)
         if metric not in METRICS[data.problem]:
             yield where, f"{name!r} cannot be compared; allowed with {data.problem}: {', '.join(METRICS[data.problem])}"
             continue

@@ -11,7 +11,8 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.adoption import require_adoptable, require_evidence, require_passing_report, why_not_adoptable
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, MetricInterval, ModelEvidence, SliceEvidence
-from airflow_mcp.core.gate.judgement import GatePolicy, evaluate_gate
+from airflow_mcp.core.gate.judgement import evaluate_gate
+from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError
 

@@ -17,7 +17,8 @@ from airflow_mcp.core.evidence import (
     ModelEvidence,
     SliceEvidence,
 )
-from airflow_mcp.core.gate.judgement import GatePolicy, GateReport, error_report, evaluate_gate
+from airflow_mcp.core.gate.judgement import GateReport, error_report, evaluate_gate
+from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.gate.verdicts import Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
 

@@ -15,8 +15,9 @@ from airflow_mcp.core.diagnostics import (
     PercentileInterval,
 )
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, MetricInterval, ModelEvidence, SliceEvidence
-from airflow_mcp.core.gate.judgement import GatePolicy, GateReport, error_report, evaluate_gate
+from airflow_mcp.core.gate.judgement import GateReport, error_report, evaluate_gate
 from airflow_mcp.core.gate.page import render_gate_report
+from airflow_mcp.core.gate.policy import GatePolicy
 
 HOSTILE = "<script>alert('x')</script>\"&<img src=http://evil.example/x onerror=alert(1)>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}

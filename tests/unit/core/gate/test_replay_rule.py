@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from statsmodels.stats.proportion import proportion_confint
 
 from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence, ModelUnderTest
-from airflow_mcp.core.gate.judgement import GatePolicy, evaluate_gate
+from airflow_mcp.core.gate.judgement import evaluate_gate
+from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.gate.replay_rule import ReplayRule, judge_replay
 from airflow_mcp.core.gate.verdicts import Verdict
 from airflow_mcp.core.replay import ModelTroubles, ReplayEvidence, ReplaySegment
