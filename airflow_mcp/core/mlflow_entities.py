@@ -114,3 +114,8 @@ class RegisteredModel:
     creation_timestamp: int = 0
     latest_versions: tuple[ModelVersion, ...] = ()
     """The newest version of each stage, so the newest of all is among them; the server leaves their aliases out."""
+
+    @property
+    def newest(self) -> int:
+        """The highest number of a version; 0 when there is none."""
+        return max((int(version.version) for version in self.latest_versions), default=0)

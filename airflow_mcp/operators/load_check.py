@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import dump_document
+from airflow_mcp.core.evidence import dump_document, parse_document
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.load_check import (
     LoadCheckReport,
     LoadCheckRequest,
     of_report,
-    parse_report,
     read_load_check,
     supersedes,
 )
+from airflow_mcp.core.registry.promotion import require_ready
 from airflow_mcp.core.workload import Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     AliasConflictError,
@@ -175,10 +176,7 @@ class CheckModelOperator(WorkloadOperator):
 
     def _ready_version(self, name: str) -> str:
         version = self._find(name)
-        if version.status != "READY":
-            raise EvidenceError(
-                f"version {version.version} of {name!r} is {version.status}, not READY; nothing was started"
-            )
+        require_ready(version)
         return f"{name}/{version.version}"
 
     def _tags(self, key: str, named: str) -> dict[str, str]:
@@ -209,7 +207,9 @@ class CheckModelOperator(WorkloadOperator):
     # --- what was found ------------------------------------------------------------------------------------------
 
     def _report(self, run: Run, key: str) -> LoadCheckReport:
-        report = self.read_result(run.run_id, key, contract.ARTIFACT_LOAD_CHECK, parse_report, "check")
+        report = self.read_result(
+            run.run_id, key, contract.ARTIFACT_LOAD_CHECK, partial(parse_document, LoadCheckReport), "check"
+        )
         named = f"{report.model_name}/{report.version}"
         if named != run.tags.get(contract.TAG_MODEL_VERSION):
             raise ResultMissingError(

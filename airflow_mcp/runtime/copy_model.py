@@ -35,7 +35,6 @@ _CLIENT_VARIABLES = (
     "MLFLOW_TRACKING_SERVER_CERT_PATH",
 )
 _LOGGED_MODEL = re.compile(r"models:/(m-[^/@]+)")
-_BLOCK = 1024 * 1024
 
 
 def copy_model(environ: Mapping[str, str]) -> CopyResult:
@@ -97,10 +96,8 @@ def manifest(folder: Path) -> tuple[CopiedFile, ...]:
 
 
 def _file(path: Path, folder: Path) -> CopiedFile:
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
+        digest = hashlib.file_digest(stream, "sha256")
     return CopiedFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest.hexdigest())
 
 

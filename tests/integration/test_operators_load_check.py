@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.evidence import parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
-from airflow_mcp.core.registry.load_check import LoadCheck, parse_report, read_load_check
+from airflow_mcp.core.registry.load_check import LoadCheck, LoadCheckReport, read_load_check
 from airflow_mcp.exceptions import MlflowUnreachableError
 from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.workloads.local import LocalBackend
@@ -81,7 +82,7 @@ def test_a_version_that_loads_and_answers_is_tagged_with_who_found_that_where(wo
     run = world.hook.get_run(outcome.result["run_id"])
     assert (run.status, run.tags[contract.TAG_MODEL_VERSION]) == ("FINISHED", f"{world.model_name}/1")
     assert run.metrics["memory_peak_bytes"] == outcome.result["memory_peak_bytes"]
-    report = parse_report(world.artifact(run, contract.ARTIFACT_LOAD_CHECK), "report")
+    report = parse_document(LoadCheckReport, world.artifact(run, contract.ARTIFACT_LOAD_CHECK), "report")
     assert [(finding.name, finding.holds) for finding in report.findings] == [
         (name, True) for name in ("files", "loads", "answers", "rows", "finite", "signature")
     ]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.registry.load_check import LoadCheckReport, parse_report
+from airflow_mcp.core.evidence import parse_document
+from airflow_mcp.core.registry.load_check import LoadCheckReport
 from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError, RefusedError
 from airflow_mcp.runtime.check_model import check_model
 from demo.services import MlflowServer
@@ -40,7 +41,7 @@ def check(world: World, version: str = "1", **changes: Any) -> LoadCheckReport:
     path.write_text(json.dumps(request))
     report = check_model({contract.ENV_TRACKING_URI: world.url, contract.ENV_REQUEST_PATH: str(path)})
     assert world.hook.get_run(run.run_id).status == "FINISHED"
-    assert parse_report(world.artifact(run, contract.ARTIFACT_LOAD_CHECK), "report") == report
+    assert parse_document(LoadCheckReport, world.artifact(run, contract.ARTIFACT_LOAD_CHECK), "report") == report
     return report
 
 

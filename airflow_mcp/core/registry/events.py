@@ -102,11 +102,6 @@ class SeenModel:
     """Versions by number: those that were needed, or all when ``is_complete``."""
     is_complete: bool = False
 
-    @property
-    def newest(self) -> int:
-        """The highest number of a version; 0 when there is none."""
-        return max((int(version.version) for version in self.model.latest_versions), default=0)
-
 
 @dataclass(frozen=True)
 class ModelState:
@@ -187,7 +182,7 @@ def versions_to_read(before: ModelState | None, model: RegisteredModel, wanted: 
         return frozenset()
     needed: set[int] = set()
     if "new_version" in wanted.events:
-        needed |= {*range(state.newest + 1, max(known, default=0) + 1), *state.waiting}
+        needed |= {*range(state.newest + 1, model.newest + 1), *state.waiting}
     if "alias_moved" in wanted.events:
         moved = model.aliases.items() - state.aliases.items()
         needed |= {int(version) for alias, version in moved if wanted.is_alias(alias) and version.isdigit()}
@@ -269,7 +264,7 @@ def _first_state(seen: SeenModel, wanted: Wanted, state: ModelState | None) -> M
     """Remember a model as it is now."""
     model = seen.model
     lowest = 1 if state is None else state.newest + 1
-    candidates = {*range(lowest, seen.newest + 1), *(state.waiting if state else ())}
+    candidates = {*range(lowest, model.newest + 1), *(state.waiting if state else ())}
     waiting = [
         number
         for number in sorted(candidates)
@@ -277,7 +272,7 @@ def _first_state(seen: SeenModel, wanted: Wanted, state: ModelState | None) -> M
     ]
     return ModelState(
         created=model.creation_timestamp,
-        newest=max(seen.newest, state.newest if state else 0),
+        newest=max(model.newest, state.newest if state else 0),
         waiting=tuple(waiting),
         aliases=dict(model.aliases),
         move=max((state.move if state else 0, *(move.number for move in recorded_moves(model)))),
@@ -354,7 +349,7 @@ def _alias_event(change: _AliasChange, state: ModelState, seen: SeenModel, wante
 def _version_events(state: ModelState, seen: SeenModel, wanted: Wanted) -> Iterator[dict[str, Any]]:
     if "new_version" not in wanted.events:
         return
-    for number in sorted({*range(state.newest + 1, seen.newest + 1), *state.waiting}):
+    for number in sorted({*range(state.newest + 1, seen.model.newest + 1), *state.waiting}):
         version = seen.versions.get(number)  # None: it was deleted meanwhile
         if version is not None and version.status == "READY":
             told = {"version": version.version, "run_id": version.run_id, "to": version.version}

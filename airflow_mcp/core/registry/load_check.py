@@ -17,7 +17,6 @@ from pydantic import Field
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import Document
-from airflow_mcp.core.evidence import parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 
 LOAD_CHECK_SCHEMA: Literal["airflow_mcp/load_check/1"] = "airflow_mcp/load_check/1"
@@ -150,16 +149,6 @@ class LoadCheck:
         """Write it in one line, for people."""
         where = f" in {self.image}" if self.image else ""
         return f"{self.verdict} at {self.at}{where}: {self.reason}" if self.at else f"{self.verdict}: {self.reason}"
-
-
-def parse_report(text: str | bytes, source: str) -> LoadCheckReport:
-    """Read a report strictly.
-
-    :param text: JSON text.
-    :param source: where it came from, for the message.
-    :raises EvidenceError: when it is no report; every problem is listed.
-    """
-    return parse_document(LoadCheckReport, text, source)
 
 
 def of_report(report: LoadCheckReport, run: Run) -> LoadCheck:

@@ -83,11 +83,6 @@ class CopyResult(Document):
     digest: _Sha256
     files: tuple[CopiedFile, ...]
 
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
 
 def manifest_digest(files: Iterable[CopiedFile]) -> str:
     """Give the digest of a model: SHA-256 of its sorted manifest, one line ``<sha256>  <path>`` per file.

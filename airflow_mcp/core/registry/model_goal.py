@@ -43,8 +43,7 @@ class ModelGoal:
         if self.alias:
             target = model.aliases.get(self.alias)
             return target is not None and self.version in ("", target) and target != self.other_than
-        newest = max((int(version.version) for version in model.latest_versions), default=0)
-        return newest > int(self.newer_than or 0) and newest >= int(self.version or 0)
+        return model.newest > int(self.newer_than or 0) and model.newest >= int(self.version or 0)
 
     def first_met(self, found: Iterable[ModelVersion]) -> ModelVersion | None:
         """Give the first of some versions that meets the goal."""
