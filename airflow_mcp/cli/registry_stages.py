@@ -47,7 +47,7 @@ def add_actions(actions: Any) -> None:
     set_stage.add_argument("stage", help=", ".join(STAGES))
     set_stage.add_argument("--archive-existing", action="store_true", help="archive the others of that stage")
     set_stage.add_argument("--expected-champion", default="", metavar="VERSION", help="for Production; or 'none'")
-    set_stage.add_argument("--no-gate", action="store_true", help="for Production: without a passed gate verdict")
+    set_stage.add_argument("--no-gate", action="store_true", help="for Production: though no gate let it through")
     set_stage.add_argument("--no-load-check", action="store_true", help="for Production: though it was never loaded")
     set_stage.add_argument("--reason", default="", help="recorded with the move")
     migration = _add(actions, "migrate-stages", _migrate, "from MLflow's stages to aliases; a dry run unless --apply")

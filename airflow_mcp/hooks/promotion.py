@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -45,42 +45,46 @@ class Promotion:
         return LoadCheckRule(self.require_load_check)
 
 
-def check_promotion(hook: MlflowOperations, promotion: Promotion) -> ModelVersion:
-    """Check everything about the version itself; nothing is claimed or moved.
+def check_promotion(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> None:
+    """Check everything about the version itself; nothing is claimed, written or moved.
 
     :param hook: the MLflow server.
     :param promotion: what is to be done.
-    :return: the version, as it is now.
+    :param log: where it is said that the version did not pass the gate by itself.
     :raises EvidenceError: when it is not READY, has not passed a load check although one is required,
         or is a copy and the run of the copy was deleted.
     :raises ModelUnusableError: when its load check failed.
     :raises GateRejectedError: when no gate let it through.
     """
-    name = promotion.model_name
-    version = hook.get_model_version(name, promotion.version)
+    _checked(hook, promotion, hook.get_model_version(promotion.model_name, promotion.version), log)
+
+
+def _checked(hook: MlflowOperations, promotion: Promotion, version: ModelVersion, log: TaskLog) -> str | None:
+    """Check a version for its promotion; give the gate verdict that counts for it."""
     promotion.rule.require(version, datetime.now(UTC))
-    version = _judged(hook, version)
+    verdict = _gate_verdict(hook, version)
     if promotion.require_gate:
-        _require_let_through(promotion, version)
-    return version
+        what = f"version {version.version} of {version.name!r}"
+        if warning := require_let_through(what, verdict):
+            log.warning(warning)
+    return verdict
 
 
-def _judged(hook: MlflowOperations, version: ModelVersion) -> ModelVersion:
-    """Give a version with its gate verdict; that of a copy's own gate is in the copy's run, and comes before another's.
+def _gate_verdict(hook: MlflowOperations, version: ModelVersion) -> str | None:
+    """Give a version's gate verdict; that of a copy's own gate is in the copy's run, and comes before another's.
 
     :raises EvidenceError: when that run was deleted, so that nobody knows what its gate said.
     """
-    copy_run = version.tags.get(contract.TAG_COPY_RUN)
+    carried, copy_run = version.tags.get(contract.TAG_GATE_VERDICT), version.tags.get(contract.TAG_COPY_RUN)
     if not copy_run:
-        return version
+        return carried
     run = hook.get_run(copy_run)
     if run.lifecycle_stage != "active":
         raise EvidenceError(
             f"version {version.version} of {version.name!r} is a copy whose MLflow run {copy_run} is "
             f"{run.lifecycle_stage}, so its own gate verdict is not known; restore the run. Nothing was moved"
         )
-    own = run.tags.get(contract.TAG_GATE_VERDICT)
-    return replace(version, tags={**version.tags, contract.TAG_GATE_VERDICT: own}) if own else version
+    return run.tags.get(contract.TAG_GATE_VERDICT) or carried
 
 
 def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> AliasPlan:
@@ -93,11 +97,9 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
     :raises RefusedError: as :func:`check_promotion`, and when the champion is another one by now; nothing is moved.
     :raises ClaimUnavailableError: when another move of the model's aliases is under way.
     """
-    version = check_promotion(hook, promotion)
-    if promotion.require_gate and (warning := _require_let_through(promotion, version)):
-        log.warning(warning)
-    verdict = version.tags.get(contract.TAG_GATE_VERDICT)
-    if contract.TAG_COPY_RUN in version.tags and verdict:
+    version = hook.get_model_version(promotion.model_name, promotion.version)
+    verdict = _checked(hook, promotion, version, log)
+    if verdict and verdict != version.tags.get(contract.TAG_GATE_VERDICT):
         # The copy's own gate spoke after the version was made: from now on the version says what it said.
         hook.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
     mover = AliasMover(hook, promotion.model_name, holder=promotion.order.by, log=log, rule=promotion.rule)
@@ -112,11 +114,6 @@ def promote(hook: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> Al
         ),
         promotion.order,
     )
-
-
-def _require_let_through(promotion: Promotion, version: ModelVersion) -> str:
-    what = f"version {version.version} of {promotion.model_name!r}"
-    return require_let_through(what, version.tags.get(contract.TAG_GATE_VERDICT))
 
 
 @dataclass(frozen=True)

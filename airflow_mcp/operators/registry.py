@@ -234,8 +234,8 @@ class PromoteModelOperator(ModelControlOperator):
         )
         self.mlflow_model_version_url = self.hook.model_version_url(name, wanted)
         if flag("plan_only", self.plan_only):
-            version = check_promotion(self.hook, promotion)
-            raise AirflowSkipException(f"plan only: version {version.version} of {name!r} would become the champion")
+            check_promotion(self.hook, promotion, log=self.log)
+            raise AirflowSkipException(f"plan only: version {wanted} of {name!r} would become the champion")
         plan = promote(self.hook, promotion, log=self.log)
         return _moved(name, plan)
 

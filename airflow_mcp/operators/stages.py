@@ -41,7 +41,8 @@ class TransitionModelStageOperator(ModelControlOperator):
         Staging and Production only. Production has one version, so there it must be true when there is a champion
         (templated).
     :param expected_champion: for Production: version that the gate compared with, or ``none``; needed (templated).
-    :param require_gate: for Production: refuse a version whose gate verdict is not ``passed``.
+    :param require_gate: for Production: refuse a version that no gate let through: ``passed``, ``warned`` or
+        ``approved``.
     :param require_load_check: for Production: refuse a version that has not passed its load check; one that failed is
         refused in any case (templated).
     :param reason: why; recorded with the move (templated).
@@ -92,7 +93,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         :raises InvalidArgumentError: when an argument is wrong.
         :raises AliasConflictError: when the champion is another one by now, or would leave Production without another
             version to take its place; nothing is moved.
-        :raises GateRejectedError: for Production, when the version's gate verdict is not ``passed``.
+        :raises GateRejectedError: for Production, when no gate let the version through.
         :raises ModelUnusableError: for Staging and Production, when the version's load check failed.
         :raises EvidenceError: when the version is not READY; for Production, when it has not passed a load check.
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
@@ -129,7 +130,7 @@ class TransitionModelStageOperator(ModelControlOperator):
             flag("require_load_check", self.require_load_check),
         )
         if flag("plan_only", self.plan_only):
-            check_promotion(self.hook, promotion)
+            check_promotion(self.hook, promotion, log=self.log)
             self._skip(name, version, stage)
         plan = promote(self.hook, promotion, log=self.log)
         return None if plan.is_done else [plan.champion_before] if plan.champion_before else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import call, create_autospec
 
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -12,7 +13,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import Comparison, ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.promotion import MoveOrder, read_history
+from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
@@ -86,6 +89,20 @@ def test_a_warned_candidate_is_registered_and_promoted_and_marked_everywhere(
     )
     assert promoted.state == "success", promoted.error
     assert [move.gate_verdict for move in read_history(world.registered.tags)] == ["warned"]
+
+
+def test_that_a_version_is_only_warned_is_said_once_by_its_promotion_and_by_a_dry_run_too(world: World) -> None:
+    world.versions(1, "warned")
+    order = MoveOrder("promote", "promotion-1", "a person")
+    promotion = Promotion(order, world.model_name, "1", expected_champion=None)
+    warning = f"version 1 of {world.model_name!r} did not pass the gate by itself: it is warned"
+    dry_run, done = create_autospec(TaskLog), create_autospec(TaskLog)
+    check_promotion(world.hook, promotion, log=dry_run)
+    assert dry_run.warning.call_args_list == [call(warning)]
+    assert world.aliases == {}
+    promote(world.hook, promotion, log=done)
+    assert done.warning.call_args_list == [call(warning)]
+    assert world.aliases == {"champion": "1"}
 
 
 @pytest.mark.parametrize("options", [{}, {"on_failed": "skip"}])

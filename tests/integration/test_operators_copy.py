@@ -445,6 +445,19 @@ def test_a_copy_needs_a_verdict_of_its_own_or_the_carried_one(world: World) -> N
     assert promote(target, "run-carried").state == "success"
 
 
+def test_the_verdict_of_a_copys_own_gate_is_written_to_the_version_once(world: World) -> None:
+    world.versions(1)
+    target = f"{world.model_name}-test"
+    world.hook.set_tag(copy_here(world, target).result["run_id"], contract.TAG_GATE_VERDICT, "approved")
+    arguments = {"model_name": target, "version": "1", "expected_champion": "none", "require_load_check": False}
+    with FaultyServer(world.url) as server:
+        for try_number in (1, 2):
+            outcome = world.run(PromoteModelOperator, **arguments, url=server.url, try_number=try_number)
+            assert outcome.state == "success", outcome.error
+        assert server.count("model-versions/set-tag") == 1
+    assert world.hook.get_model_version(target, "1").tags[contract.TAG_GATE_VERDICT] == "approved"
+
+
 def test_a_copy_of_a_copy_tells_the_whole_way(world: World) -> None:
     (first,) = world.versions(1)
     assert copy_here(world, f"{world.model_name}-test", carry_gate_verdict=True).state == "success"
