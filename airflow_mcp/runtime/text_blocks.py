@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
@@ -36,15 +36,20 @@ def csv_blocks(stream: IO[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
     :param stream: standing after the header.
     :param size: bytes of a block, about.
     """
+    return _blocks(stream, size, _end_of_records, "is a quotation mark left open?")
+
+
+def _blocks(stream: IO[bytes], size: int, end_of: Callable[[bytes], int], question: str) -> Iterator[bytes]:
+    """Cut a stream where records end; refuse a record that does not."""
     rest = b""
     while chunk := stream.read(size):
         rest += chunk
-        end = _end_of_records(rest)
+        end = end_of(rest)
         if end:
             yield rest[:end]
             rest = rest[end:]
         elif len(rest) > _MAX_RECORD_BYTES:
-            raise ValueError(f"a record is longer than {_MAX_RECORD_BYTES >> 20} MiB; is a quotation mark left open?")
+            raise ValueError(f"a record is longer than {_MAX_RECORD_BYTES >> 20} MiB; {question}")
     if rest.strip():
         yield rest
 
@@ -83,16 +88,11 @@ def json_tables(stream: IO[bytes], shown: str, size: int = BLOCK_BYTES) -> Itera
     :param size: bytes of a block, about.
     :raises DatasetError: for a line that is no JSON object, with its number.
     """
-    lines, rest = 0, b""
-    while chunk := stream.read(size):
-        rest += chunk
-        end = rest.rfind(b"\n") + 1
-        if rest[:end].strip():
-            yield from _json_block(rest[:end], lines, shown)
-        lines += rest.count(b"\n", 0, end)
-        rest = rest[end:]
-    if rest.strip():
-        yield from _json_block(rest, lines, shown)
+    lines = 0
+    for block in _blocks(stream, size, lambda read: read.rfind(b"\n") + 1, "is it one JSON object per line?"):
+        if block.strip():
+            yield from _json_block(block, lines, shown)
+        lines += block.count(b"\n")
 
 
 def _json_block(block: bytes, lines: int, shown: str) -> Iterator[pa.Table]:

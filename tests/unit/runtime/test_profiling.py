@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import subprocess
@@ -22,7 +23,7 @@ from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, read_prof
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.runtime import text_blocks
-from airflow_mcp.runtime.data_scan import FileScan
+from airflow_mcp.runtime.data_scan import DataFile, FileScan
 from airflow_mcp.runtime.distribution import differences, from_document
 from airflow_mcp.runtime.profiling import (
     QUALITY_OF_LABELS,
@@ -260,6 +261,33 @@ def test_csv_is_cut_between_records_only(tmp_path: Path, monkeypatch: pytest.Mon
     texts = of(found, "text").categories
     assert texts is not None
     assert texts.counts == data["text"].value_counts().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "question"),
+    [
+        ("endless.csv", 'a,b\n1,"', "is a quotation mark left open"),
+        ("endless.jsonl", "[", "is it one JSON object per line"),
+    ],
+)
+def test_a_record_that_does_not_end_is_refused_before_all_of_it_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, question: str
+) -> None:
+    monkeypatch.setattr(text_blocks, "_MAX_RECORD_BYTES", 1 << 20)
+    for function in (text_blocks.csv_blocks, text_blocks.json_tables):
+        monkeypatch.setattr(function, "__defaults__", (1 << 18,))
+    read: list[int] = []
+
+    class Counted(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            read.append(size or 0)
+            return super().read(size) or b""
+
+    monkeypatch.setattr(DataFile, "opened", lambda file: Counted(file.path))
+    (tmp_path / name).write_text(content + "1," * (4 << 20))
+    with pytest.raises(DatasetError, match=rf"{name} is not readable .*a record is longer than 1 MiB; {question}\?"):
+        profile(tmp_path / name)
+    assert sum(read) < 2 << 20
 
 
 def test_how_well_rows_were_predicted_is_a_column(tmp_path: Path) -> None:
