@@ -18,12 +18,12 @@ from airflow_mcp.core.drift.policy import (
     choose_method,
     has_drifted,
 )
-from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, Finding, Histogram
+from airflow_mcp.core.drift.result import OTHER, ColumnResult, ColumnSide, Finding, Histogram
 from airflow_mcp.core.evidence import ColumnType
 from airflow_mcp.runtime.category_counts import CategoryCounts
 from airflow_mcp.runtime.column_data import ColumnData, as_categories
 from airflow_mcp.runtime.distribution import Array, Curve
-from airflow_mcp.runtime.drift_statistics import OTHER, NumberPair, Score, aligned, compare_counts, compare_numbers
+from airflow_mcp.runtime.drift_statistics import NumberPair, Score, aligned, compare_counts, compare_numbers
 
 _HISTOGRAM_BINS, _HISTOGRAM_LABELS, _TAIL = 20, 12, 0.005
 
@@ -57,7 +57,7 @@ def compare_column(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnRe
         current=_side(pair.current),
         note=problem,
     )
-    findings = list(_schema_findings(pair, policy, known.name))
+    findings = list(_schema_findings(pair, known.name))
     if pair.reference is None or pair.current is None:
         return base, findings
     findings += _findings(pair.reference, pair.current, kind, policy)
@@ -226,7 +226,7 @@ def _note(reference: ColumnData, current: ColumnData) -> str:
 # --- what else has changed --------------------------------------------------------------------------------------------
 
 
-def _schema_findings(pair: ColumnPair, policy: ComparisonPolicy, name: str) -> Iterator[Finding]:
+def _schema_findings(pair: ColumnPair, name: str) -> Iterator[Finding]:
     reference, current = pair
     if current is None:
         yield _change("removed_column", name, f"column {name!r} is missing in the current data")

@@ -148,7 +148,7 @@ def _grid(rows: int, points: int = GRID) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate([even, steps - 1, rows - steps]))
 
 
-def merge_curves(curves: Sequence[Curve], *, lossless: float = LOSSLESS) -> Curve:
+def merge_curves(curves: Sequence[Curve]) -> Curve:
     """Add curves up; the error of the sum is the mean of theirs, and what thinning it out adds.
 
     :param curves: at least one.
@@ -177,7 +177,7 @@ def merge_curves(curves: Sequence[Curve], *, lossless: float = LOSSLESS) -> Curv
         sum(curve.distance_error * curve.rows for curve in curves) / total,
         len(knots) if exact else None,
     )
-    return merged if len(knots) <= lossless else _thin(merged)
+    return merged if len(knots) <= LOSSLESS else _thin(merged)
 
 
 def _thin(curve: Curve) -> Curve:

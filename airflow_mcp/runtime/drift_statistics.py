@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from airflow_mcp.core.drift.result import OTHER
 from airflow_mcp.runtime.category_counts import CategoryCounts
 from airflow_mcp.runtime.column_data import as_categories
 from airflow_mcp.runtime.distribution import Array, Curve, differences
@@ -22,7 +23,6 @@ FEW_DISTINCT = 20
 """Up to so many different numbers in the reference are compared value by value instead of in bins."""
 EXACT_KS_ROWS = 10_000
 """Up to so many rows on both sides the p-value of KS is exact, above it is that of the limit."""
-OTHER = "(other)"
 _ZERO_SHARE, _SMALL_PART = 0.0001, 10**6
 _TVD_DRAWS, _TVD_SEED = 1000, 0
 

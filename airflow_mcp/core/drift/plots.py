@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from airflow_mcp.core.drawing import write
-from airflow_mcp.core.drift.result import Histogram
+from airflow_mcp.core.drift.result import OTHER, Histogram
 
 WIDTH, HEIGHT = 220.0, 54.0
 _BASE = 44.0
@@ -14,7 +14,6 @@ _TOP = 4.0
 _LABEL_CHARACTERS = 9
 _LABELS = 4
 """Categories up to which their names fit below the bars."""
-OTHER = "(other)"
 AREA = '<rect width="16" height="12" fill="var(--champion)" fill-opacity=".35"/>'
 LINE = '<path d="M0 9 H5 V3 H11 V6 H16" fill="none" stroke="var(--candidate)" stroke-width="2"/>'
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.evidence import DatasetPin, parse_document
-from airflow_mcp.exceptions import EvidenceError
 
 PROFILE_SCHEMA: Literal["airflow_mcp/profile/1"] = "airflow_mcp/profile/1"
 BYTES_PER_COLUMN = 655
@@ -111,11 +109,6 @@ class ColumnProfile(Document):
     categories: Categories | None = None
 
     @property
-    def infinite(self) -> int:
-        """Rows with an infinite number; no comparison sees them but that of missing values."""
-        return self.positive_infinite + self.negative_infinite
-
-    @property
     def values(self) -> int:
         """Rows that a comparison sees: with a finite number or a category."""
         if self.kind in ("numerical", "time"):
@@ -143,10 +136,6 @@ class DataProfile(Document):
             raise ValueError("columns must have different names")
         return self
 
-    def column(self, name: str) -> ColumnProfile | None:
-        """Give a column by its name; None when there is no such column."""
-        return next((column for column in self.columns if column.name == name), None)
-
 
 def read_profile(text: str | bytes, source: str) -> DataProfile:
     """Read a profile strictly.
@@ -158,25 +147,7 @@ def read_profile(text: str | bytes, source: str) -> DataProfile:
     return parse_document(DataProfile, text, source)
 
 
-def is_profile(text: bytes) -> bool:
-    """Say whether a JSON text calls itself a profile, of whatever version."""
-    return b'"airflow_mcp/profile/' in text[:200]
-
-
 def write_profile(profile: DataProfile) -> str:
     """Write a profile as compact JSON; values that nobody set are left out."""
     body = profile.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return json.dumps({"schema": profile.schema_, **body}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def require_profile(profile: DataProfile, columns: Sequence[str], purpose: str) -> None:
-    """Refuse a profile that lacks columns.
-
-    :param purpose: what they are needed for, for the message.
-    :raises EvidenceError: naming every absent column.
-    """
-    absent = [name for name in columns if profile.column(name) is None]
-    if absent:
-        raise EvidenceError(
-            f"the profile has no column {', '.join(map(repr, absent))}, needed as {purpose}. Nothing was compared."
-        )

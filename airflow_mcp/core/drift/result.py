@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from airflow_mcp.core.document import Document
-from airflow_mcp.core.drift.policy import ComparisonPolicy, FindingKind, Mode
+from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy, FindingKind, Mode
 from airflow_mcp.core.drift.profile import ColumnKind, ColumnRole
 from airflow_mcp.core.evidence import ColumnType, DatasetPin, DriftVerdict
 
 RESULT_SCHEMA: Literal["airflow_mcp/drift_result/1"] = "airflow_mcp/drift_result/1"
+OTHER = "(other)"
+"""Name under which rare categories are counted together."""
 
 
 class ColumnSide(Document):
@@ -87,8 +89,6 @@ class ColumnResult(Document):
     @property
     def is_p_value(self) -> bool:
         """Whether a small score means drift."""
-        from airflow_mcp.core.drift.policy import METHODS  # noqa: PLC0415
-
         return self.method in METHODS and METHODS[self.method].score == "p_value"
 
 

@@ -43,7 +43,7 @@ def profile(path: Path | str, **options: Any) -> DataProfile:
 
 
 def of(found: DataProfile, name: str) -> ColumnProfile:
-    column = found.column(name)
+    column = next((column for column in found.columns if column.name == name), None)
     assert column is not None, name
     return column
 
