@@ -145,10 +145,9 @@ def _fetch(pin: DatasetPin, folder: Path) -> Path:
                 copy.write(chunk)
         files.invalidate_cache()
         now = object_version(files.info(path)) if is_object_version(pin.version) else pin.version
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # every store's client has errors of its own
         raise DatasetError(
-            f"Dataset {public_uri(uri)} cannot be fetched: {type(error).__name__}: "
-            f"{str(error).replace(uri, public_uri(uri))}. The data was not used."
+            f"Dataset {public_uri(uri)} cannot be fetched: {_said(error, uri)}. The data was not used."
         ) from None
     if now != pin.version:
         raise DatasetError(
@@ -156,6 +155,14 @@ def _fetch(pin: DatasetPin, folder: Path) -> Path:
             f"{now or 'no version of it'}. The data was not used; pin the new version."
         )
     return target
+
+
+def _said(error: Exception, uri: str) -> str:
+    """Repeat an error without credentials; a client may write an address that has some in a spelling of its own."""
+    shown, name = public_uri(uri), type(error).__name__
+    if shown != uri and not isinstance(error, OSError | ValueError | ImportError):
+        return name
+    return f"{name}: {str(error).replace(uri, shown)}"
 
 
 def _format_of(pin: DatasetPin) -> str:

@@ -148,3 +148,24 @@ def test_a_file_whose_server_calls_it_otherwise_since_it_was_pinned_is_refused()
             load_dataset(pin)
         assert len(load_dataset(pin.model_copy(update={"version": "2026-11"}))[0]) == 1, "a label is not compared"
         server.shutdown()
+
+
+class Forbidding(Etags):
+    """Says that there is a file, and hands it to nobody."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+
+
+@pytest.mark.parametrize("query", ["", "?sig=%41secret/key"])
+def test_what_a_stores_client_raises_is_an_error_of_the_dataset_without_credentials(query: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/train.csv"
+        with pytest.raises(DatasetError) as caught, verified_file(DatasetPin(uri=address + query)):
+            pass
+        server.shutdown()
+    assert str(caught.value).startswith(f"Dataset {address} cannot be fetched: ClientResponseError")
+    assert ("403" in str(caught.value)) == (not query)
+    assert "secret" not in str(caught.value)
