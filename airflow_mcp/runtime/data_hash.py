@@ -26,7 +26,7 @@ def data_hash(path: Path, pin: DatasetPin) -> str:
         return _folder_hash(path, pin)
     try:
         with path.open("rb") as stream:
-            digest, size = stream_hash(stream, "md5" if pin.hash.startswith("md5:") else "sha256")
+            digest, size = stream_hash(stream, hash_algorithm(pin))
     except OSError as error:
         raise DatasetError(
             f"Dataset {public_uri(pin.uri)} cannot be read: {error.strerror}. The data was not used."
@@ -34,6 +34,11 @@ def data_hash(path: Path, pin: DatasetPin) -> str:
     if size == 0:
         raise DatasetError(f"Dataset {public_uri(pin.uri)} is empty (0 bytes). The data was not used.")
     return digest
+
+
+def hash_algorithm(pin: DatasetPin) -> str:
+    """Give the algorithm by which a file is hashed: that of the pinned hash, or SHA-256."""
+    return "md5" if pin.hash.startswith("md5:") else "sha256"
 
 
 def _folder_hash(folder: Path, pin: DatasetPin) -> str:

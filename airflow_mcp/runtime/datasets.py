@@ -19,7 +19,7 @@ from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository
 from airflow_mcp.core.data.object_version import is_object_version, object_version
 from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.runtime.data_hash import CHUNK_BYTES, data_hash
+from airflow_mcp.runtime.data_hash import CHUNK_BYTES, data_hash, hash_algorithm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +68,11 @@ def verified_file(pin: DatasetPin) -> Iterator[tuple[Path, DatasetPin]]:
             "The data was not used."
         )
     with tempfile.TemporaryDirectory(prefix="airflow-mcp-data-") as folder:
-        path = _local_path(pin.uri) or _fetch(pin, Path(folder))
-        used = pin.model_copy(update={"uri": public_uri(pin.uri), "hash": data_hash(path, pin)})
+        path, known = _local_path(pin.uri), ""
+        if path is None and repository_data(pin.uri) is not None:
+            path, known = _of_repository(pin, Path(folder))
+        path = path or _fetch(pin, Path(folder))
+        used = pin.model_copy(update={"uri": public_uri(pin.uri), "hash": known or data_hash(path, pin)})
         if pin.hash and used.hash != pin.hash:
             raise DatasetError(
                 f"Dataset {public_uri(pin.uri)} is not the one that was pinned: expected {pin.hash}, "
@@ -123,13 +126,18 @@ def _local_path(uri: str) -> Path | None:
     return None if "://" in uri else Path(uri)
 
 
+def _of_repository(pin: DatasetPin, folder: Path) -> tuple[Path, str]:
+    """Fetch data beside a repository; give its hash too where it was checked by the algorithm that is wanted."""
+    from airflow_mcp.runtime.repository_data import fetch_checked_data  # noqa: PLC0415  (few datasets need Git)
+
+    path = folder / data_file_name(pin.uri)
+    known = fetch_checked_data(pin.uri, path, os.environ)
+    return path, known if path.is_dir() or known.startswith(f"{hash_algorithm(pin)}:") else ""
+
+
 def _fetch(pin: DatasetPin, folder: Path) -> Path:
     """Copy remote data with fsspec; bucket credentials come from the pod, as for every fsspec user."""
     uri = pin.uri
-    if repository_data(uri) is not None:
-        from airflow_mcp.runtime.repository_data import fetch_data  # noqa: PLC0415  (few datasets need Git)
-
-        return fetch_data(uri, folder / data_file_name(uri), os.environ)
     try:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
     except ModuleNotFoundError:

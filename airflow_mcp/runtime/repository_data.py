@@ -34,12 +34,18 @@ def fetch_pinned_data(environ: Mapping[str, str]) -> Path:
 
 
 def fetch_data(uri: str, target: Path, environ: Mapping[str, str]) -> Path:
+    """Fetch data as :func:`fetch_checked_data` does, and give the file or folder."""
+    fetch_checked_data(uri, target, environ)
+    return target
+
+
+def fetch_checked_data(uri: str, target: Path, environ: Mapping[str, str]) -> str:
     """Fetch data, and check its bytes against the hash that DVC or Git LFS recorded.
 
     :param uri: address of the data, ``dvc+<repository>#path=<path>&rev=<commit>`` or ``lfs+…``.
     :param target: file or folder to write.
     :param environ: environment variables; may hold the credentials of the repository.
-    :return: the file or folder.
+    :return: the hash that was recorded, and that the data have; empty when none was recorded.
     :raises DatasetError: when the commit does not track it, its remote does not hold it, or the tool is not installed.
     :raises SourceError: when the repository has no such commit.
     :raises GitRemoteError: when the repository cannot be reached or refuses the credentials.
@@ -62,7 +68,7 @@ def fetch_data(uri: str, target: Path, environ: Mapping[str, str]) -> Path:
             f"was not used; push it again with {push}."
         )
     _log.info("dataset %s: %s", data.uri, recorded or "no hash is recorded")
-    return target
+    return recorded
 
 
 def _download(data: RepositoryData, target: Path, environ: Mapping[str, str]) -> str:

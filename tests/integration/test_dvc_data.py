@@ -7,10 +7,10 @@ import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
-from hashlib import md5
+from hashlib import md5, sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -20,6 +20,8 @@ from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, GitAuthError, SourceError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
+from airflow_mcp.runtime import data_hash
+from airflow_mcp.runtime.data_hash import stream_hash
 from airflow_mcp.runtime.datasets import load_dataset, verified_file
 from airflow_mcp.runtime.repository_data import fetch_data
 from tests.dvc_repository import FIRST, DvcRepository
@@ -213,6 +215,26 @@ def test_a_folder_is_fetched_whole_and_checked_by_its_hash(made: DvcRepository, 
     (copy / "extra.csv").write_text("a")
     with pytest.raises(DatasetError, match="is not the one that was pinned"), verified_file(local):
         pass
+
+
+def test_the_bytes_are_hashed_once_by_each_algorithm(made: DvcRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def watched(stream: IO[bytes], algorithm: str) -> tuple[str, int]:
+        hashed.append(algorithm)
+        return stream_hash(stream, algorithm)
+
+    monkeypatch.setattr(data_hash, "stream_hash", watched)
+    folder = DatasetPin(**pin(made.url, files={"train": "more"}, version=made.first).xcom["train"])
+    plain = DatasetPin(uri=uri(made))
+    for pinned, once in ((plain.model_copy(update={"hash": md5_of(FIRST)}), ["md5"]), (folder, ["md5"])):
+        hashed.clear()
+        with verified_file(pinned) as (_, used):
+            assert (used.hash, hashed) == (pinned.hash, once)
+    hashed.clear()
+    with verified_file(plain) as (_, used):
+        assert used.hash == f"sha256:{sha256(FIRST.encode()).hexdigest()}"
+        assert hashed == ["md5", "sha256"]
 
 
 def test_data_that_is_not_what_was_pinned_is_refused(made: DvcRepository) -> None:
