@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from airflow_mcp.core.diagnostics import Calibration, ConfusionMatrix, Histogram, LatencyEvidence
-from airflow_mcp.core.document import Document
+from airflow_mcp.core.document import Document, problems_of
 from airflow_mcp.exceptions import EvidenceError
 
 EvidenceSchema = Literal[
@@ -242,11 +242,8 @@ def parse_document(model: type[_DocumentT], text: str | bytes, source: str) -> _
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'document'}: {item['msg']}" for item in error.errors()
-        )
         raise EvidenceError(
-            f"{source} is not a valid {model.__name__}: {problems}. Nothing was decided from it."
+            f"{source} is not a valid {model.__name__}: {problems_of(error, 'document')}. Nothing was decided from it."
         ) from None
 
 

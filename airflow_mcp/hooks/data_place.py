@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -19,6 +19,7 @@ from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceErr
 from airflow_mcp.hooks.dvc import output_at
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.hooks.lfs import pointer_at
+from airflow_mcp.hooks.remote_objects import local_path
 
 HASHED_BYTES = 8 * 1024 * 1024
 """Up to this size a file is known by its content, above by its size and the time it was changed."""
@@ -151,7 +152,7 @@ def _look_at_folders(root: str) -> Sighting | None:
 
 def _of_file(uri: str) -> str:
     """Fingerprint a file; empty when there is none."""
-    path = Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri)
+    path = local_path(uri)
     try:
         state = path.stat()
         if not path.is_file():

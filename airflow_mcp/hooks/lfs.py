@@ -15,7 +15,7 @@ from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError
 from airflow_mcp.hooks.git import CommitContent, GitRemote
-from airflow_mcp.hooks.remote_objects import LEAVE_UNCHECKED, TIMEOUT_SECONDS, local_folder
+from airflow_mcp.hooks.remote_objects import LEAVE_UNCHECKED, TIMEOUT_SECONDS, local_path
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 
@@ -109,7 +109,7 @@ async def pointer_at(content: CommitContent, path: str) -> LfsPointer | None:
 
 
 def _not_on_disk(store: str, found: Mapping[str, LfsPointer]) -> list[str]:
-    folder = local_folder(store)
+    folder = local_path(store)
     places = (folder / "lfs/objects", folder / ".git/lfs/objects")
     return [
         path for path, pointer in found.items() if not any((place / pointer.object_path).is_file() for place in places)

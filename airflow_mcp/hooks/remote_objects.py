@@ -28,7 +28,7 @@ def missing_objects(base: str, paths: Sequence[str]) -> list[str]:
     """
     scheme = urlsplit(base).scheme
     if scheme in ("", "file"):
-        folder = local_folder(base)
+        folder = local_path(base)
         return [path for path in paths if not (folder / path).is_file()]
     if scheme in ("http", "https"):
         with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
@@ -52,7 +52,7 @@ def read_object(base: str, path: str) -> bytes:
     scheme = urlsplit(base).scheme
     if scheme in ("", "file"):
         try:
-            return (local_folder(base) / path).read_bytes()
+            return (local_path(base) / path).read_bytes()
         except OSError as error:
             raise DatasetError(f"{base}/{path} cannot be read: {error.strerror}. Nothing was pinned") from None
     url = f"{base.rstrip('/')}/{path}"
@@ -68,8 +68,8 @@ def read_object(base: str, path: str) -> bytes:
     return content
 
 
-def local_folder(base: str) -> Path:
-    """Give the folder of this machine that a path or a ``file`` URL names."""
+def local_path(base: str) -> Path:
+    """Give the file or folder of this machine that a path or a ``file`` URL names."""
     return Path(unquote(urlsplit(base).path) if base.startswith("file:") else base)
 
 

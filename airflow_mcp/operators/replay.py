@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.document import problems_of
 from airflow_mcp.core.evidence import ModelUnderTest, Problem, dump_document, parse_document
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
@@ -170,10 +171,7 @@ class ReplayModelOperator(WorkloadOperator):
                 examples=self.examples,
             )
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()
-            )
-            raise InvalidArgumentError(f"{problems}. Nothing was replayed") from None
+            raise InvalidArgumentError(f"{problems_of(error, 'arguments')}. Nothing was replayed") from None
 
     def _describe(self, context: Context, run: Run, request: ReplayRequest) -> Workload:
         return self.workload(
