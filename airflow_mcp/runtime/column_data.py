@@ -92,6 +92,8 @@ class ColumnData:
     """Whether its categories are texts of their own; None when their counts say so."""
     was_declared: bool = False
     """Whether somebody said that these are categories."""
+    _order: list[int] = field(default_factory=list, repr=False, compare=False)
+    """Knots of the curve as they matter: written smaller, it keeps the first of them."""
 
     @property
     def type(self) -> str:
@@ -157,11 +159,16 @@ class ColumnData:
             nan=self.nan,
             positive_infinite=self.positive_infinite,
             negative_infinite=self.negative_infinite,
-            distribution=distributions.to_document(distributions.simplify(self.curve, knots))
+            distribution=distributions.to_document(self._simple(self.curve, knots))
             if has_numbers and self.curve is not None
             else None,
             categories=self.counts.kept(categories) if has_categories and self.counts is not None else None,
         )
+
+    def _simple(self, curve: Curve, knots: int) -> Curve:
+        if len(self._order) < knots < len(curve.values):
+            self._order = distributions.knots_that_matter(curve, knots)
+        return distributions.simplify(curve, knots, self._order)
 
 
 def of_profile(column: ColumnProfile, rows: int) -> ColumnData:

@@ -235,19 +235,29 @@ def _differences_of_steps(first: Curve, second: Curve) -> tuple[float, float]:
 # --- small enough to keep ---------------------------------------------------------------------------------------------
 
 
-def simplify(curve: Curve, knots: int) -> Curve:
+def simplify(curve: Curve, knots: int, order: Sequence[int] = ()) -> Curve:
     """Keep the knots that matter most.
+
+    :param knots: how many may stay, at least 2.
+    :param order: what :func:`knots_that_matter` gave of this curve for as many knots or more, where that is known.
+    """
+    if len(curve.values) <= knots:
+        return curve
+    positions = np.sort((order or knots_that_matter(curve, knots))[:knots])
+    return with_knots(curve, positions, _rounded(curve, positions))
+
+
+def knots_that_matter(curve: Curve, knots: int) -> list[int]:
+    """Give the positions of knots in the order in which they matter: the first few are those of any smaller number.
 
     Starting from the two ends, the stretch on which the chord is worst is split where it is worst, again and again
     (Ramer, 1972; Douglas and Peucker, 1973). Worst counts the error in rank and the area in standard deviations.
 
-    :param knots: how many may stay, at least 2.
+    :param knots: how many, at least 2.
     """
-    if len(curve.values) <= knots:
-        return curve
     corners, counts = curve.knots_and_counts
     shares, spread = counts / counts[-1], curve.moments.deviation or 1.0
-    kept = {0, len(curve.values) - 1}
+    order = [0, len(curve.values) - 1]
     stretches: list[tuple[float, int, int, int]] = []
 
     def look_at(start: int, end: int) -> None:
@@ -256,13 +266,12 @@ def simplify(curve: Curve, knots: int) -> Curve:
             heappush(stretches, (-error, start, end, position))
 
     look_at(0, len(curve.values) - 1)
-    while stretches and len(kept) < knots:
+    while stretches and len(order) < knots:
         _, start, end, position = heappop(stretches)
-        kept.add(position)
+        order.append(position)
         look_at(start, position)
         look_at(position, end)
-    positions = np.array(sorted(kept))
-    return with_knots(curve, positions, _rounded(curve, positions))
+    return order
 
 
 def _worst(corners: Array, shares: Array, start: int, end: int, spread: float) -> tuple[float, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from airflow_mcp.runtime.column_data import ColumnData
 from airflow_mcp.runtime.distribution import (
     LOSSLESS,
     Array,
@@ -139,6 +140,15 @@ def test_more_knots_make_the_error_smaller() -> None:
     errors = [simplify(curve, knots).distance_error for knots in (8, 16, 32, 64, 128)]
     assert all(fewer > more for fewer, more in itertools.pairwise(errors))
     assert errors[2] < 0.01
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_column_is_written_the_same_whatever_was_tried_before(shape: str) -> None:
+    values = np.sort(SHAPES[shape](np.random.default_rng(7), 40_000))
+    column = ColumnData("x", kinds={"numerical"}, curve=thin(values))
+    for knots in (256, 24, 128, 1000, 40):
+        alone = ColumnData("x", kinds={"numerical"}, curve=thin(values))
+        assert column.document(knots, 0) == alone.document(knots, 0)
 
 
 def test_a_heavy_value_and_the_ends_are_written_as_they_are() -> None:
