@@ -204,7 +204,10 @@ def _missing(side: ColumnSide | None) -> float | None:
 def _mean(side: ColumnSide | None) -> str:
     if side is None or side.mean is None or side.kind != "time":
         return write(side.mean) if side else NOTHING
-    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=side.mean):%Y-%m-%d}"
+    try:
+        return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=side.mean):%Y-%m-%d}"
+    except OverflowError:  # after the year 9999
+        return write(side.mean)
 
 
 def _then_now(texts: Iterable[str]) -> str:

@@ -181,7 +181,8 @@ def test_nothing_compared_is_a_page_too() -> None:
     assert "There was no column to compare." in said
 
 
-def test_the_mean_of_times_is_a_date() -> None:
-    side = ColumnSide(type="timestamp[us]", kind="time", rows=200, missing=0, mean=1_764_028_800.0)
+@pytest.mark.parametrize(("mean", "shown"), [(1_764_028_800.0, "2025-11-25"), (1e12, "1e+12")])
+def test_the_mean_of_times_is_a_date(mean: float, shown: str) -> None:
+    side = ColumnSide(type="timestamp[s]", kind="time", rows=200, missing=0, mean=mean)
     page = render_drift_report(summary(column("when", reference=side, current=side, score=None, drifted=None)))
-    assert "2025-11-25<br>2025-11-25" in page
+    assert f"{shown}<br>{shown}" in page
