@@ -53,13 +53,14 @@ def spec_hash(pipeline: ModelPipeline, environment: str, file: PipelineFile) -> 
     """Hash what a run of the pipeline does.
 
     What only a reader sees (comments, layout, descriptions, owner, tags), what starts runs, who hears of them, and
-    how long and how often tasks are tried, do not count.
+    how long and how often tasks are tried, do not count. Nor do fields that are not given: a version of this package
+    that knows one more makes no hash another.
 
     :param pipeline: the pipeline with its environment merged in.
     :param environment: its name.
     :param file: the file it was read from; a config file beside it counts.
     """
-    values: dict[str, Any] = pipeline.spec.model_dump(mode="json", exclude=_NOT_PINNED)
+    values: dict[str, Any] = pipeline.spec.model_dump(mode="json", exclude=_NOT_PINNED, exclude_none=True)
     overrides = {
         name: param.sets
         for trigger in pipeline.spec.triggers
