@@ -166,11 +166,11 @@ def _fetch(pin: DatasetPin, folder: Path) -> Path:
 
 
 def _said(error: Exception, uri: str) -> str:
-    """Repeat an error without credentials; a client may write an address that has some in a spelling of its own."""
-    shown, name = public_uri(uri), type(error).__name__
-    if shown != uri and not isinstance(error, OSError | ValueError | ImportError):
-        return name
-    return f"{name}: {str(error).replace(uri, shown)}"
+    """Repeat an error, unless the address has credentials: a client may write them in a spelling of its own."""
+    name = type(error).__name__
+    if public_uri(uri) != uri:
+        return f"{name} {getattr(error, 'status', '')}".rstrip()
+    return f"{name}: {error}"
 
 
 def _format_of(pin: DatasetPin) -> str:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pyarrow.ipc
 import pytest
 
 from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.runtime.data_scan import DataFile, open_data
 
 
@@ -71,3 +75,24 @@ def test_data_are_columnar_when_every_file_is(tmp_path: Path, others: list[str])
             arrow_file(tmp_path / name, as_stream=True)
     with open_data([DatasetPin(uri=str(tmp_path))]) as scan:
         assert scan.is_columnar == (not others)
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "data.csv", "data.csv.gz"])
+def test_an_address_with_a_signature_is_read_and_never_shown(tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame({"n0": [1.0, 2.0]})
+    if name == "data.parquet":
+        table.to_parquet(tmp_path / name)
+    else:
+        table.to_csv(tmp_path / name, index=False)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))  # gives no parts of files
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with open_data([DatasetPin(uri=f"{address}/{name}?sig=secret")]) as scan:
+            assert sum(batch.num_rows for batch in scan.batches()) == 2
+            assert [(pin.uri, pin.hash[:7]) for pin in scan.pins] == [(f"{address}/{name}", "sha256:")]
+        with pytest.raises(DatasetError) as caught, open_data([DatasetPin(uri=f"{address}/none.csv?sig=secret")]):
+            pass
+        server.shutdown()
+    assert str(caught.value).startswith(f"Dataset {address}/none.csv cannot be fetched: FileNotFoundError")
+    assert "secret" not in str(caught.value)

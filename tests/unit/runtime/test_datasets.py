@@ -167,5 +167,5 @@ def test_what_a_stores_client_raises_is_an_error_of_the_dataset_without_credenti
             pass
         server.shutdown()
     assert str(caught.value).startswith(f"Dataset {address} cannot be fetched: ClientResponseError")
-    assert ("403" in str(caught.value)) == (not query)
+    assert "403" in str(caught.value)
     assert "secret" not in str(caught.value)
