@@ -109,13 +109,16 @@ class EvaluationRequest(Document):
     """Left out when there is no champion."""
     latency_calls: Annotated[int, Field(ge=1)] = 200
     latency_warmup: Annotated[int, Field(ge=0)] = 20
+    importance_rows: Annotated[int, Field(ge=0)] = 0
+    """Rows by which the importance of the candidate's features is measured; 0: it is not."""
 
     @model_validator(mode="after")
     def _say_what_to_measure(self) -> Self:
         if self.dataset is not None and not (self.target and self.problem):
             raise ValueError("target and problem are needed with a dataset")
-        if self.dataset is None and (self.target or self.problem or self.slices or self.comparisons):
-            raise ValueError("target, problem, slices and comparisons need a dataset")
+        needing = (self.target, self.problem, self.slices, self.comparisons, self.importance_rows)
+        if self.dataset is None and any(needing):
+            raise ValueError("target, problem, slices, comparisons and importance_rows need a dataset")
         known = METRICS[self.problem] if self.problem else ()
         wrong = [asked.metric for asked in self.comparisons if asked.metric not in known]
         if wrong:

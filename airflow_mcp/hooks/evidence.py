@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.drift.importance import PLACES, read_importance
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.identity import content_hash
@@ -46,6 +47,17 @@ def find_replay(hook: MlflowHook, run_id: str) -> ReplayEvidence | None:
     text = _artifact(hook, run_id, contract.ARTIFACT_REPLAY)
     source = f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id}"
     return None if text is None else parse_document(ReplayEvidence, text, source)
+
+
+def find_importance(hook: MlflowHook, run_id: str) -> dict[str, float] | None:
+    """Read the importance of a model's features; arguments and errors are those of :func:`find_evidence`.
+
+    :return: feature to importance, or None when the run holds none.
+    """
+    for place in (*PLACES, *(f"{contract.ARTIFACT_COPIED_DIR}/{place}" for place in PLACES)):
+        if (text := _artifact(hook, run_id, place)) is not None:
+            return read_importance(text, f"{place} of MLflow run {run_id}")
+    return None
 
 
 def _artifact(hook: MlflowHook, run_id: str, path: str) -> bytes | None:

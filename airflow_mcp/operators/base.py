@@ -26,6 +26,7 @@ NO_CHAMPION = "none"
 """What XCom says instead of a version when there is no champion: a missing value must not read as "no champion"."""
 
 
+MAX_DRAWN_ROWS = 1_000_000
 _VERSION = re.compile(r"[1-9]\d*")
 
 
@@ -180,6 +181,18 @@ def whole_number(name: str, value: Any) -> int:
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     raise InvalidArgumentError(f"{name} is {value!r}; allowed: a whole number")
+
+
+def rows_to_draw(name: str, value: Any) -> int:
+    """Check how many rows are drawn for something that costs time by the row.
+
+    :param name: name of the argument, for the message.
+    :param value: 0 for none.
+    :raises InvalidArgumentError: when it is no whole number, or out of bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_DRAWN_ROWS:
+        raise InvalidArgumentError(f"{name} is {value!r}; allowed: a number from 0 to {MAX_DRAWN_ROWS}")
+    return value
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

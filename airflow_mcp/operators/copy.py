@@ -22,6 +22,7 @@ from airflow_mcp.core.registry.model_copy import (
     copy_of,
     copy_tags,
     read_copied_from,
+    run_of,
 )
 from airflow_mcp.core.registry.promotion import require_let_through, require_ready
 from airflow_mcp.core.workload import Workload, WorkloadFile
@@ -238,8 +239,8 @@ class CopyModelVersionOperator(WorkloadOperator):
         )
 
     def _carry_artifacts(self, source: ModelVersion, run: Run) -> None:
-        """Bring what the source's gate left in its run; a copy of a copy brings what that one brought."""
-        place = source.tags.get(contract.TAG_COPY_RUN) or source.run_id
+        """Bring what the source's run tells of it; a copy of a copy brings what that one brought."""
+        place = run_of(source)
         for artifact in CARRIED_ARTIFACTS if place else ():
             for path in (artifact, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}"):
                 try:

@@ -9,26 +9,26 @@ from pydantic import ValidationError
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
+from airflow_mcp.core.drift.importance import PLACES
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
 from airflow_mcp.core.evidence import DatasetPin, dump_document
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+from airflow_mcp.core.registry.model_copy import run_of
 from airflow_mcp.core.workload import Workload, WorkloadFile
-from airflow_mcp.exceptions import (
-    DatasetError,
-    EvidenceError,
-    InvalidArgumentError,
-)
+from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.aliases import champion_of
+from airflow_mcp.hooks.evidence import find_importance
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import choice, required_text
+from airflow_mcp.operators.base import choice, required_text, rows_to_draw
 from airflow_mcp.operators.workload import WorkloadOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 CHAMPION = "champion"
+_GIVE = {"reference": "pin data", "weights": "name them in the policy"}
 ON_INCONCLUSIVE = ("fail", "continue")
 _SHOWN_COLUMNS = 50
 
@@ -60,7 +60,8 @@ class DriftCheckOperator(WorkloadOperator):
     :param min_rows: fewer values than this on either side: a column is not compared.
     :param mode: ``profile``: bounded memory, scores within a stated error; ``exact``: from every value.
     :param policy: further settings by their names in :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy`, such as
-        ``weights``, ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
+        ``weights`` (feature to importance; or ``champion``, what is known of the champion's features), ``correction``,
+        ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
     :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.
     :param on_inconclusive: ``fail`` the task (its report is kept), or ``continue`` with that verdict in XCom.
     """
@@ -97,7 +98,7 @@ class DriftCheckOperator(WorkloadOperator):
         self.model_name = model_name
         self.current = current
         self.reference = reference
-        self.evidently_rows = evidently_rows
+        self.evidently_rows = rows_to_draw("evidently_rows", evidently_rows)
         self.on_inconclusive = choice("on_inconclusive", on_inconclusive, ON_INCONCLUSIVE)
         own = {
             "columns": columns,
@@ -111,15 +112,18 @@ class DriftCheckOperator(WorkloadOperator):
             "min_rows": min_rows,
             "mode": mode,
         }
-        self.policy = _policy(own, policy or {})
-        if isinstance(evidently_rows, bool) or not isinstance(evidently_rows, int) or not 0 <= evidently_rows <= 10**6:
-            raise InvalidArgumentError(f"evidently_rows is {evidently_rows!r}; allowed: a number from 0 to 1000000")
+        further = dict(policy or {})
+        self._weighs_as_champion = further.get("weights") == CHAMPION
+        if self._weighs_as_champion:
+            del further["weights"]
+        self.policy = _policy(own, further)
 
     def act(self, context: Context) -> dict[str, Any]:
         """Compare, or find the comparison of an earlier try.
 
         :raises DatasetError: when the reference is not known.
-        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``.
+        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``, or nothing is known
+            of the champion's features where the weights are its.
         :raises WorkloadError: when the check fails or leaves no result.
         """
         request = self._request(context)
@@ -160,7 +164,7 @@ class DriftCheckOperator(WorkloadOperator):
             model_name=required_text("model_name", self.model_name),
             reference=self._reference(),
             current=drift_side("current", self.current),
-            policy=self.policy,
+            policy=self._weighted_policy(),
             evidently_rows=self.evidently_rows,
         )
         self._require_rows(asked)
@@ -180,17 +184,45 @@ class DriftCheckOperator(WorkloadOperator):
     def _needs_rows(self) -> bool:
         return self.policy.mode == "exact" or self.policy.outliers is not None
 
-    def _reference(self) -> DriftSide:
-        if self.reference != CHAMPION:
-            return drift_side("reference", self.reference)
+    def _champion(self, asked: str) -> ModelVersion:
         name = required_text("model_name", self.model_name)
         champion = champion_of(self.hook, name)
         if champion is None:
-            raise DatasetError(f"reference is {CHAMPION!r}, but {name!r} has no champion; train one first, or pin data")
+            raise DatasetError(
+                f"{asked} is {CHAMPION!r}, but {name!r} has no champion; train one first, or {_GIVE[asked]}"
+            )
+        return champion
+
+    def _weighted_policy(self) -> ComparisonPolicy:
+        """Give the policy, with the importance of the champion's features where it is asked for."""
+        if not self._weighs_as_champion:
+            return self.policy
+        champion = self._champion("weights")
+        found = find_importance(self.hook, run_of(champion)) if run_of(champion) else None
+        if found is None:
+            raise EvidenceError(
+                f"weights is {CHAMPION!r}, but the run of version {champion.version} of {self.model_name!r} says "
+                f"nothing of how much its features matter; evaluate with importance_rows, log {PLACES[1]} in training, "
+                f"or {_GIVE['weights']}. Nothing was compared"
+            )
+        asked, ignored = self.policy.columns or found, self.policy.ignored_columns
+        weights = {name: weight for name, weight in found.items() if weight and name in asked and name not in ignored}
+        if not weights:
+            raise EvidenceError(
+                f"weights is {CHAMPION!r}, but no column that is compared matters to version {champion.version} of "
+                f"{self.model_name!r}; look at columns and ignored_columns. Nothing was compared"
+            )
+        return self.policy.model_copy(update={"weights": weights})
+
+    def _reference(self) -> DriftSide:
+        if self.reference != CHAMPION:
+            return drift_side("reference", self.reference)
+        champion, name = self._champion("reference"), self.model_name
         data = _recorded_data(champion)
         profile = champion.tags.get(contract.TAG_DATA_PROFILE, "")
         if profile and not self._needs_rows:
-            return DriftSide(data=data, profiles=(f"runs:/{champion.run_id}/{profile}",))
+            place = f"{contract.ARTIFACT_COPIED_DIR}/{profile}" if contract.TAG_COPY_RUN in champion.tags else profile
+            return DriftSide(data=data, profiles=(f"runs:/{run_of(champion)}/{place}",))
         if not data:
             raise DatasetError(
                 f"reference is {CHAMPION!r}, but version {champion.version} of {name!r} does not record the data it "

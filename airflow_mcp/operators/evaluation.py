@@ -29,7 +29,7 @@ from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMi
 from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.hooks.evidence import find_evidence
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, choice, flag, require_active, required_text
+from airflow_mcp.operators.base import NO_CHAMPION, choice, flag, require_active, required_text, rows_to_draw
 from airflow_mcp.operators.workload import WorkloadOperator
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class EvaluateModelOperator(WorkloadOperator):
         ``significance``: names, or mappings of ``metric``, ``method`` (``auto``, ``bootstrap``, ``mcnemar``,
         ``delong``), ``confidence`` (0.95), ``resamples`` (10,000) and ``seed`` (0).
     :param latency_calls: how many single rows are predicted one by one to measure latency.
+    :param importance_rows: by how many rows (0 to 1,000,000) the importance of the candidate's features is measured,
+        for the weights of drift checks; each feature costs 5 predictions of them. 0: it is not measured.
     :param adopt: true takes the evidence that the run holds already, and measures nothing; it is refused unless it
         is about this model on this data (templated).
     """
@@ -95,6 +97,7 @@ class EvaluateModelOperator(WorkloadOperator):
         slices: Sequence[str] = (),
         comparisons: Sequence[str | Mapping[str, Any]] = (),
         latency_calls: int = 200,
+        importance_rows: int = 0,
         adopt: bool | str = False,
         **kwargs: Any,
     ) -> None:
@@ -109,6 +112,7 @@ class EvaluateModelOperator(WorkloadOperator):
         self.slices = slices
         self.comparisons = read_metric_list(ComparisonRequest, "comparisons", comparisons)
         self.latency_calls = latency_calls
+        self.importance_rows = rows_to_draw("importance_rows", importance_rows)
         self.adopt = adopt
         # Decided here: a dataset that another task did not push must not turn into self-reported metrics.
         self._self_reported = dataset is None
@@ -116,10 +120,10 @@ class EvaluateModelOperator(WorkloadOperator):
             required_text("target", target)
             choice("problem", problem, get_args(Problem))
             self._check_comparisons()
-        elif target or problem or slices or comparisons or positive_label is not None:
+        elif target or problem or slices or comparisons or importance_rows or positive_label is not None:
             raise InvalidArgumentError(
                 "dataset is None, so the metrics are the training script's own: target, problem, positive_label, "
-                "slices and comparisons mean nothing then. Give a dataset, or leave them out"
+                "slices, comparisons and importance_rows mean nothing then. Give a dataset, or leave them out"
             )
         if latency_calls < 1:
             raise InvalidArgumentError(f"latency_calls is {latency_calls!r}; allowed: 1 or more")
@@ -196,6 +200,7 @@ class EvaluateModelOperator(WorkloadOperator):
             "slices": list(self.slices),
             "comparisons": [plain(asked) for asked in self.comparisons],
             "latency_calls": self.latency_calls,
+            **({"importance_rows": self.importance_rows} if self.importance_rows else {}),
         }
         return EvaluationRequest(
             identity=identity(self.task_key(context), measured),
@@ -209,6 +214,7 @@ class EvaluateModelOperator(WorkloadOperator):
             slices=tuple(self.slices),
             comparisons=self.comparisons,
             latency_calls=self.latency_calls,
+            importance_rows=self.importance_rows,
         )
 
     def _champion(self) -> ModelUnderTest | None:

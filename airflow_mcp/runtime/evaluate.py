@@ -26,6 +26,7 @@ from airflow_mcp.runtime import latency
 from airflow_mcp.runtime.datasets import load_dataset, require_columns
 from airflow_mcp.runtime.diagnostics import diagnose
 from airflow_mcp.runtime.environment import read_request
+from airflow_mcp.runtime.feature_importance import measure_importance
 from airflow_mcp.runtime.models import LoadedModel, load_model
 from airflow_mcp.runtime.scoring import ScoredModel, score_models
 from airflow_mcp.runtime.self_reported import self_report
@@ -84,6 +85,9 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
         created_at=datetime.now(UTC).isoformat(),
         environment=library_versions(),
     )
+    if request.importance_rows and (importance := measure_importance(scored[0], request.importance_rows)):
+        run.require_active()
+        run.log_text(json.dumps(importance, indent=2), contract.ARTIFACT_IMPORTANCE)
     _record(run, evidence, _predictions(frame[request.target], scored), _mlflow_dataset(frame, pin, request.target))
     return evidence
 

@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import parse_document
+from airflow_mcp.core.drift.profile import write_profile
+from airflow_mcp.core.evidence import DatasetPin, parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.model_copy import CopyResult, read_copied_from
 from airflow_mcp.core.registry.promotion import read_history
 from airflow_mcp.hooks.mlflow_api import ARTIFACT_PROXY
 from airflow_mcp.operators.copy import CopyModelVersionOperator
+from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
+from airflow_mcp.runtime.profiling import profile_dataset
 from airflow_mcp.workloads.base import WorkloadBackend
 from tests.fakes.faulty_server import FaultyServer, Seen, slow
 from tests.forked import ForkedTask
@@ -366,6 +370,35 @@ def test_a_copy_on_one_server_that_is_killed_anywhere_is_completed_by_its_retry(
         run = world.hook.get_run(version.tags[contract.TAG_COPY_RUN])
         assert (run.status, run.tags[contract.TAG_MODEL_VERSION]) == ("FINISHED", f"{target}/1")
     assert kills >= 12
+
+
+@pytest.mark.parametrize("server", ["same", "other"])
+def test_a_champion_that_is_a_copy_is_what_drift_is_measured_from_where_it_is(
+    world: World, second_world: World, source: ModelVersion, server: str
+) -> None:
+    data = pd.DataFrame({"steady": [float(n % 50) for n in range(500)], "moving": [float(n % 40) for n in range(500)]})
+    data.to_parquet(world.folder / "train.parquet")
+    profile = write_profile(profile_dataset([DatasetPin(uri=str(world.folder / "train.parquet"))]))
+    world.hook.upload_artifact(source.run_id, contract.ARTIFACT_PROFILE, profile.encode())
+    world.hook.upload_artifact(source.run_id, contract.ARTIFACT_IMPORTANCE, b'{"steady": 0.8, "moving": 0.2}')
+    world.hook.set_model_version_tag(source.name, source.version, contract.TAG_DATA_PROFILE, contract.ARTIFACT_PROFILE)
+    target, name = (world, f"{world.model_name}-prod") if server == "same" else (second_world, second_world.model_name)
+    copied = copy_here(world, name) if server == "same" else copy(second_world, world)
+    assert copied.state == "success", copied.error
+    target.hook.set_alias(name, "champion", "1")
+    (world.folder / "train.parquet").unlink()
+    data.assign(moving=data["moving"] + 100).to_parquet(world.folder / "now.parquet")
+
+    checked = target.run(
+        DriftCheckOperator,
+        experiment=f"{target.experiment}-drift",
+        model_name=name,
+        current={"uri": str(world.folder / "now.parquet"), "version": "now"},
+        policy={"weights": "champion"},
+    )
+    assert checked.state == "success", checked.error
+    assert checked.result["drifted_columns"] == ["moving"]
+    assert checked.result["drift_share"] == pytest.approx(0.2)
 
 
 def test_a_version_that_many_tasks_copy_at_once_is_copied_once(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -104,6 +105,33 @@ def test_data_that_is_as_it_was_has_not_drifted(world: World) -> None:
     assert outcome.state == "success", outcome.error
     assert (outcome.result["verdict"], outcome.result["drifted_columns"]) == ("not_drifted", [])
     assert world.processes() == []
+
+
+@pytest.mark.parametrize("place", ["evaluation/importance.json", "feature_importance_gain.json"])
+def test_columns_weigh_as_much_as_they_matter_to_the_champion(world: World, place: str) -> None:
+    pins = {"reference": write(world, "train.csv"), "current": write(world, "recent.csv", shift=9)}
+    weigh = {"policy": {"weights": "champion"}}
+    alone = check(world, **pins, **weigh)
+    assert f"weights is 'champion', but {world.model_name!r} has no champion" in str(alone.error)
+    crown(world, {})
+    (version,) = world.all_versions()
+    unknown = check(world, **pins, **weigh)
+    assert unknown.state == "failed"
+    assert "says nothing of how much its features matter; evaluate with importance_rows" in str(unknown.error)
+    assert not world.hook.search_runs([world.experiment_id], f"tags.`{contract.TAG_KIND}` = 'drift_check'")
+
+    importance = {"x1": 0.1, "x2": 0.9, "y": 0.0}
+    world.hook.upload_artifact(version.run_id, place, json.dumps(importance).encode())
+    assert check(world, **pins).result["verdict"] == "drifted", "one of two columns has drifted"
+    weighed = check(world, **pins, **weigh)
+    assert weighed.state == "success", weighed.error
+    assert (weighed.result["verdict"], weighed.result["drift_share"]) == ("not_drifted", pytest.approx(0.1))
+    result = summary_of(world, weighed.result["run_id"]).result
+    assert result.policy.weights == {"x1": 0.1, "x2": 0.9}
+    only = check(world, **pins, **weigh, columns=["x1"])
+    assert (only.result["verdict"], only.result["drift_share"]) == ("drifted", 1.0)
+    ignored = check(world, **pins, **weigh, ignored_columns=["y", "x1", "x2"])
+    assert "no column that is compared matters to version 1" in str(ignored.error)
 
 
 def test_too_few_rows_are_inconclusive_which_fails_but_keeps_the_report(

@@ -13,6 +13,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.hooks.evidence import find_importance
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.workloads.local import LocalBackend
 from demo.services import MlflowServer
@@ -151,8 +152,17 @@ def test_without_a_champion_the_candidate_is_measured_alone(world: World, run: R
     assert outcome.state == "success", outcome.error
     assert outcome.result["champion_version"] == "none"
     assert world.processes() == []
+    assert find_importance(world.hook, run.run_id) is None
     links = {value for key, value in outcome.xcom.items() if key.startswith("_link_")}
     assert links == {f"{world.url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"}
+
+
+def test_the_importance_of_features_is_measured_when_it_is_asked_for(
+    world: World, run: Run, candidate: Trained
+) -> None:
+    outcome = evaluate(world, run, candidate.uri, importance_rows=50)
+    assert outcome.state == "success", outcome.error
+    assert find_importance(world.hook, run.run_id) == {"x1": 1.0, "x2": 0.0}
 
 
 def test_evidence_of_another_evaluation_is_not_taken_for_this_one(

@@ -363,6 +363,8 @@ class TaskPlanner:
                 "problem": data.problem,
                 "slices": slice_columns(stage.slices, self._gate_stage),
             }
+            if stage.importance_rows is not None:
+                arguments["importance_rows"] = stage.importance_rows
             if compared := comparisons(self._gate_stage):
                 arguments["comparisons"] = compared
             if data.positive_label is not None:

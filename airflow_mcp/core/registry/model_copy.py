@@ -12,6 +12,7 @@ from pydantic import Field
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import Document
+from airflow_mcp.core.drift.importance import PLACES as IMPORTANCE_PLACES
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.exceptions import EvidenceError
@@ -25,6 +26,8 @@ CARRIED_ARTIFACTS = (
     contract.ARTIFACT_GATE_REPORT_JSON,
     contract.ARTIFACT_GATE_REPORT_HTML,
     contract.ARTIFACT_GATE_APPROVAL,
+    contract.ARTIFACT_PROFILE,
+    *IMPORTANCE_PLACES,
 )
 """What a copy brings along from its source's run; never rows of data."""
 _OWN_TO_EACH_REGISTRY = frozenset(
@@ -149,6 +152,11 @@ def copy_of(server: str, version: ModelVersion) -> str:
     :param version: the version.
     """
     return fingerprint([server, version.name, version.version, version.run_id])[:32]
+
+
+def run_of(version: ModelVersion) -> str:
+    """Give the MLflow run that holds what is known of a version: of a copy, that of the copy."""
+    return version.tags.get(contract.TAG_COPY_RUN) or version.run_id
 
 
 def copied_from(server: str, version: ModelVersion, *, at: str, by: str, digest: str) -> CopiedFrom:

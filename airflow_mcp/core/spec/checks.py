@@ -171,8 +171,13 @@ def _gate_rules(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
 def _data(subject: Subject) -> Found:
     spec, data = subject.spec, subject.spec.data
     for index, stage in enumerate(spec.stages):
-        if isinstance(stage, EvaluateStage) and stage.slices and not (data is not None and data.evaluates):
+        if not isinstance(stage, EvaluateStage) or (data is not None and data.evaluates):
+            continue
+        if stage.slices:
             yield ("spec", "stages", index, "slices"), "slices need evaluation data; name it in spec.data"
+        if stage.importance_rows:
+            place = ("spec", "stages", index, "importanceRows")
+            yield place, "importance is measured on evaluation data; name it in spec.data"
     tracked = data.tracked if data is not None else None
     if tracked is not None and tracked.repo is None and not spec.source_code.is_remote:
         yield (

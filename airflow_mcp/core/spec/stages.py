@@ -105,6 +105,10 @@ class EvaluateStage(_Stage):
     latency_calls: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
         200, description="How many single rows are predicted one by one to measure latency."
     )
+    importance_rows: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description="By how many rows the importance of features is measured, for drift checks. Default: not at all.",
+    )
     secret_env: SecretVariables = Field(
         default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
     )

@@ -162,7 +162,7 @@ def test_an_unknown_key_is_refused(document: Any) -> None:
         (DOCUMENTS[2], {"dataset": None}, "dataset, problem and rows are needed, unless self_reported is true"),
         (DOCUMENTS[2], {"self_reported": True}, "then none is allowed"),
         (DOCUMENTS[1], {"target": ""}, "target and problem are needed with a dataset"),
-        (DOCUMENTS[1], {"dataset": None}, "target, problem, slices and comparisons need a dataset"),
+        (DOCUMENTS[1], {"dataset": None}, "comparisons and importance_rows need a dataset"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": "0.9"}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": True}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": None}}}, "candidate.metrics.f1"),

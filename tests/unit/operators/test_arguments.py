@@ -58,6 +58,7 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target is ''; a non-empty text is needed"),
     (EvaluateModelOperator, {**EVALUATE, "problem": "ranking"}, "problem is 'ranking'; allowed: classification, reg"),
     (EvaluateModelOperator, {**EVALUATE, "latency_calls": 0}, "latency_calls is 0; allowed: 1 or more"),
+    (EvaluateModelOperator, {**EVALUATE, "importance_rows": True}, "importance_rows is True; allowed: a number from 0"),
     (EvaluateModelOperator, {**EVALUATE, "dataset": None}, "dataset is None, .* target, problem, .* mean nothing then"),
     (EvaluateModelOperator, {**EVALUATE, "comparisons": ["rmse"]}, "comparisons names rmse; allowed with problem='cla"),
     (EvaluateModelOperator, {**EVALUATE, "comparisons": "f1"}, "comparisons must be a list of metrics or mappings"),

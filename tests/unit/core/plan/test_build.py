@@ -378,3 +378,13 @@ def test_a_replay_that_makes_no_sense_is_refused_at_its_place(plan: Plan, text: 
     stages = "" if "stopAfter" in text else GATE
     with pytest.raises(PipelineSpecError, match=message):
         plan(SMALL + text + stages)
+
+
+def test_the_importance_of_features_is_measured_on_evaluation_data_only(plan: Plan) -> None:
+    stages = "  stages: [{name: evaluate, importanceRows: 500}, {name: gate, thresholds: [accuracy >= 0.9]}]\n"
+    data = "  data: {uri: a.csv, evaluationUri: b.csv, target: y}\n"
+    assert plan(SMALL + stages + data).task("evaluate").arguments["importance_rows"] == 500
+    assert "importance_rows" not in plan(SMALL + GATE + data).task("evaluate").arguments
+    with pytest.raises(PipelineSpecError) as caught:
+        plan(SMALL + stages)
+    assert "spec.stages[0].importanceRows: importance is measured on evaluation data" in str(caught.value)
