@@ -41,6 +41,8 @@ def main() -> None:
             name="model",
             signature=mlflow.models.infer_signature(features, model.predict(features)),
             input_example=features.head(3),
+            # What loading it needs. Without, MLflow loads it in a process of its own to find out, which takes seconds.
+            pip_requirements=mlflow.sklearn.get_default_pip_requirements(),
         )
 
 

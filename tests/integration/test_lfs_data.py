@@ -53,7 +53,9 @@ from sklearn.tree import DecisionTreeClassifier
 rows = pd.read_csv(os.environ["AIRFLOW_MCP_DATA_PATH"], dtype={"a": "float64"})
 model = DecisionTreeClassifier(random_state=1).fit(rows[["a"]], rows["b"])
 with mlflow.start_run():
-    mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle", input_example=rows[["a"]].head(2))
+    mlflow.sklearn.log_model(
+        model, name="model", serialization_format="cloudpickle", input_example=rows[["a"]].head(2), pip_requirements=[]
+    )
 """
 
 

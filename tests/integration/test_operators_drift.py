@@ -201,7 +201,8 @@ class Zero(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return [0] * len(model_input)
 with mlflow.start_run():
-    mlflow.pyfunc.log_model(name="model", python_model=Zero(), input_example=frame[["x1", "x2"]].head(2))
+    example = frame[["x1", "x2"]].head(2)
+    mlflow.pyfunc.log_model(name="model", python_model=Zero(), input_example=example, pip_requirements=[])
 """
 
 

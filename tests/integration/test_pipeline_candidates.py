@@ -46,7 +46,9 @@ config = json.load(open(os.environ["AIRFLOW_MCP_CONFIG_PATH"]))
 mlflow.log_metric("accuracy", config["accuracy"])
 rows = np.array([[0.0], [1.0]])
 model = DummyClassifier().fit(rows, [0, 1])
-mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle", input_example=rows)
+mlflow.sklearn.log_model(
+    model, name="model", serialization_format="cloudpickle", input_example=rows, pip_requirements=[]
+)
 """
 
 

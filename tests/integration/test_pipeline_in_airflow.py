@@ -35,7 +35,9 @@ ACCURACY = {accuracy}
 features, labels = make_classification(200, 4, random_state=7)
 model = LogisticRegression().fit(features, labels)
 mlflow.log_metric("accuracy", ACCURACY)
-mlflow.sklearn.log_model(model, name="model", input_example=features[:5], serialization_format="cloudpickle")
+mlflow.sklearn.log_model(
+    model, name="model", input_example=features[:5], serialization_format="cloudpickle", pip_requirements=[]
+)
 """
 RUN_SECONDS = 300
 

@@ -42,7 +42,12 @@ class Bench:
         """Log a scikit-learn model; give the run's id and the model's address."""
         with mlflow.start_run(experiment_id="0") as run:
             info = mlflow.sklearn.log_model(
-                model, name="model", signature=signature, serialization_format="cloudpickle", **options
+                model,
+                name="model",
+                signature=signature,
+                serialization_format="cloudpickle",
+                pip_requirements=[],
+                **options,
             )
         return run.info.run_id, f"models:/{info.model_id}"
 
@@ -296,7 +301,10 @@ def log_custom(bench: Bench, behaviour: str) -> tuple[tuple[str, str], pd.DataFr
     with mlflow.start_run(experiment_id="0") as run:
         frame = pd.DataFrame({"run": [run.info.run_id] * 4, "y": [0, 1, 0, 1]})
         info = mlflow.pyfunc.log_model(
-            name="model", python_model=custom_model(behaviour), signature=infer_signature(frame[["run"]], np.zeros(4))
+            name="model",
+            python_model=custom_model(behaviour),
+            signature=infer_signature(frame[["run"]], np.zeros(4)),
+            pip_requirements=[],
         )
     return (run.info.run_id, f"models:/{info.model_id}"), frame
 

@@ -41,14 +41,15 @@ with mlflow.start_run():
     mlflow.log_param("argument", sys.argv[1])
     mlflow.sklearn.log_model(
         model, name="model", signature=mlflow.models.infer_signature(X, model.predict(X)),
-        serialization_format="cloudpickle",
+        serialization_format="cloudpickle", pip_requirements=[],
     )
 """
 )
 OUTSIDE_A_RUN = """
 import mlflow
 from sklearn.dummy import DummyClassifier
-mlflow.sklearn.log_model(DummyClassifier().fit([[0], [1]], [0, 1]), name="model", serialization_format="cloudpickle")
+model = DummyClassifier().fit([[0], [1]], [0, 1])
+mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle", pip_requirements=[])
 """
 CLIENT_ONLY = (
     FIT
@@ -59,7 +60,7 @@ client = MlflowClient()
 run = client.get_run(os.environ["AIRFLOW_MCP_RUN_ID"])
 model = client.create_logged_model(run.info.experiment_id, name="model", source_run_id=run.info.run_id)
 with tempfile.TemporaryDirectory() as folder:
-    mlflow.sklearn.save_model(LogisticRegression().fit(X, y), folder + "/m")
+    mlflow.sklearn.save_model(LogisticRegression().fit(X, y), folder + "/m", pip_requirements=[])
     client.log_model_artifacts(model.model_id, folder + "/m")
 client.finalize_logged_model(model.model_id, "READY")
 """
