@@ -413,7 +413,7 @@ def test_wide_data_that_change_between_two_passes_are_refused(tmp_path: Path, mo
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
         ("a.jsonl", b"[1]\n", "line 1 is no JSON object"),
         ("a.csv.gz", b"a,b\n1,2\n", "a.csv.gz is not readable as csv: BadGzipFile"),
-        ("a.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-9], "ended before the end-of-stream marker was reached. Nothing"),
+        ("a.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "ended before the end-of-stream marker was reached"),
         ("a.parquet.gz", b"", "ends in '.parquet.gz'"),
         ("a.xlsx", b"", "ends in '.xlsx'"),
     ],
