@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 IMAGE ?= airflow-mcp/runtime:dev
 DOCKER_BUILD_FLAGS ?=
-# Tests mostly wait for servers and child processes: two at a time. A file's tests share fixtures and stay together.
-PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Tests wait for servers and child processes: three at a time keep two cores busy; pods are work enough for a small
+# cluster with two. A file's tests share fixtures and stay together.
+DISTRIBUTE := --dist loadfile --no-loadscope-reorder
+PARALLEL ?= -n 3 $(DISTRIBUTE)
+POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 
 .PHONY: demo demo-ui test lint types unit integration test-kubernetes image benchmark clean distclean
 
@@ -37,7 +40,7 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
 	  echo "  kind create cluster && make image && kind load docker-image $(IMAGE)"; \
 	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
-	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
+	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
 
 image:  ## the image of workloads, built with Docker
