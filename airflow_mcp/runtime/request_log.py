@@ -13,6 +13,7 @@ import numpy as np
 
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
+from airflow_mcp.runtime.datasets import is_gzip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ class RequestLog:
         :param only: the only column needed, empty when only the number of requests is: Parquet spares the others.
         """
         try:
-            with self._fs.open(path, "rb", compression="gzip" if path.endswith(".gz") else None) as stream:
+            with self._fs.open(path, "rb", compression="gzip" if is_gzip(path) else None) as stream:
                 yield from _read_parquet(stream, only) if _ending(path) in _PARQUET else _read_json_lines(stream)
         except (OSError, ValueError, EOFError) as error:  # pyarrow's errors are ValueErrors
             reason = str(error).splitlines()[0] if str(error) else ""

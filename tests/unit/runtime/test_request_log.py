@@ -119,6 +119,12 @@ def test_an_empty_log_has_no_requests(tmp_path: Path) -> None:
     assert (log.select(5).taken, taken(log, 5)) == (0, [])
 
 
+def test_the_ending_of_a_packed_log_counts_in_either_case(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "A.JSONL.GZ", "wt") as stream:
+        stream.write('{"n": 1}\n{"n": 2}\n')
+    assert taken(RequestLog(str(tmp_path / "A.JSONL.GZ")), 1) == [2]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
