@@ -127,7 +127,7 @@ def _compare(parsed: argparse.Namespace) -> int:
     if parsed.output:
         _write("output", parsed.output, text + "\n")
     if parsed.html:
-        _write("html", parsed.html, render_drift_report(DriftSummary(result=result)))
+        _write("html", parsed.html, render_drift_report(DriftSummary(identity="", run_id="", result=result)))
     print(text if parsed.format == "json" else "\n".join(describe(result)))
     if not parsed.exit_code:
         return 0

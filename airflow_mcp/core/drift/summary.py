@@ -63,8 +63,8 @@ class DriftSummary(Document):
     """Result of a drift check, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_DRIFT_SUMMARY`."""
 
     schema_: Literal["airflow_mcp/drift/2"] = Field(default=DRIFT_SCHEMA, alias="schema")
-    identity: str = ""
-    run_id: str = ""
+    identity: str
+    run_id: str
     """MLflow run of the check; empty, as is its identity, for one without MLflow, on the command line."""
     model_name: str = ""
     result: DriftResult

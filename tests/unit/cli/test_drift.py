@@ -77,7 +77,7 @@ def test_the_report_for_people_is_that_of_a_check_without_a_run(data: Path, caps
     assert main([*command, "--html", f"{data}/report.html", "-o", f"{data}/result.json"]) == 0
     page = (data / "report.html").read_text()
     result = parse_document(DriftResult, (data / "result.json").read_text(), "result.json")
-    assert page == render_drift_report(DriftSummary(result=result))
+    assert page == render_drift_report(DriftSummary(identity="", run_id="", result=result))
     assert "<h1>Drift check</h1>" in page
     assert page.count("<svg") >= 2
     assert "MLflow run" not in page
