@@ -198,7 +198,8 @@ class DriftCheckOperator(WorkloadOperator):
         if not self._weighs_as_champion:
             return self.policy
         champion = self._champion("weights")
-        found = find_importance(self.hook, run_of(champion)) if run_of(champion) else None
+        run_id = run_of(champion)
+        found = find_importance(self.hook, run_id) if run_id else None
         if found is None:
             raise EvidenceError(
                 f"weights is {CHAMPION!r}, but the run of version {champion.version} of {self.model_name!r} says "
