@@ -24,5 +24,5 @@ ENV PATH=/opt/airflow-mcp/bin:$PATH HOME=/scratch TMPDIR=/scratch PYTHONUNBUFFER
     MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
 USER 10001:10001
 WORKDIR /scratch
-ENTRYPOINT ["python", "-m", "airflow_mcp.runtime"]
+ENTRYPOINT ["python", "-m", "airflow_mcp.work"]
 CMD ["--help"]

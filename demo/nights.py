@@ -18,7 +18,8 @@ from airflow_mcp.core.contract import (
 )
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import MlflowNotFoundError
-from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
+from airflow_mcp.mlflow_client import api as mlflow_api
+from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
 from demo.data import write_version
 from demo.stage import Stage
 

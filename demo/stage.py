@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from airflow_mcp.hooks.mlflow_settings import MlflowSettings
-from airflow_mcp.hooks.mlflow_transport import SyncDriver
-from demo.airflow_api import AirflowApi
-from demo.airflow_stack import ADMIN, AirflowStack
-from demo.services import LOOPBACK, MlflowServer
+from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.mlflow_client.transport import SyncDriver
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_stack import ADMIN, AirflowStack
+from tests.support.services import LOOPBACK, MlflowServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

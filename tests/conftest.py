@@ -26,8 +26,8 @@ os.environ.update(
     }
 )
 
-from demo.services import MlflowServer  # noqa: E402  (the environment above comes first)
-from tests.postgresql import PostgresServer, programs  # noqa: E402
+from tests.support.postgresql import PostgresServer, programs  # noqa: E402
+from tests.support.services import MlflowServer  # noqa: E402  (the environment above comes first)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from airflow_mcp.cli.options import add_cluster, add_tracking_uri, mlflow_settings
-from airflow_mcp.core import doctor
-from airflow_mcp.core.sweep import parse_age
-from airflow_mcp.diagnosis.cluster import connect
-from airflow_mcp.diagnosis.doctor import PodCheck, check_cluster, check_mlflow, check_pod, server_version
+from airflow_mcp.cluster.client import connect
+from airflow_mcp.core.doctor import judgement
+from airflow_mcp.core.workload.sweep import parse_age
+from airflow_mcp.doctor.visit import PodCheck, check_cluster, check_mlflow, check_pod, server_version
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -44,5 +44,5 @@ def run(parsed: argparse.Namespace) -> int:
             secrets = tuple(parsed.image_pull_secret)
             check = PodCheck(parsed.image, url, timeout.total_seconds(), parsed.service_account, secrets)
             findings += check_pod(cluster, check, server_version(settings) if mlflow_answers else "")
-    print(doctor.as_json(findings) if parsed.format == "json" else doctor.as_text(findings))
-    return 1 if doctor.worst(findings) == "problem" else 0
+    print(judgement.as_json(findings) if parsed.format == "json" else judgement.as_text(findings))
+    return 1 if judgement.worst(findings) == "problem" else 0

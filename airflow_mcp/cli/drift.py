@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
 from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, Correction, Mode, methods_for
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
-from airflow_mcp.core.evidence import DatasetPin, dump_document
 from airflow_mcp.exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from airflow_mcp.runtime.profiling import ProfileOptions
+    from airflow_mcp.work.drift.profiling import ProfileOptions
 
 EXIT_DRIFTED, EXIT_INCONCLUSIVE = 3, 4
 _LISTS = {
@@ -104,22 +105,22 @@ def _given(parsed: argparse.Namespace, names: set[str]) -> dict[str, Any]:
 
 
 def _profile(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.runtime.profiling import ProfileOptions, profile_dataset  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiling import ProfileOptions, profile_dataset  # noqa: PLC0415
 
     options: ProfileOptions = ProfileOptions(**_given(parsed, set(ProfileOptions.__dataclass_fields__)))
     return profile_dataset([DatasetPin(uri=path) for path in parsed.paths], options)
 
 
 def _merge(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.runtime.drift_sides import stored_profile  # noqa: PLC0415
-    from airflow_mcp.runtime.profiling import merge_profiles  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiling import merge_profiles  # noqa: PLC0415
+    from airflow_mcp.work.drift.sides import stored_profile  # noqa: PLC0415
 
     return merge_profiles([stored_profile(path) for path in parsed.paths])
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from airflow_mcp.runtime.comparing import compare  # noqa: PLC0415
-    from airflow_mcp.runtime.drift_sides import read_side  # noqa: PLC0415
+    from airflow_mcp.work.drift.comparing import compare  # noqa: PLC0415
+    from airflow_mcp.work.drift.sides import read_side  # noqa: PLC0415
 
     policy = _policy(parsed)
     result = compare(read_side(parsed.reference), read_side(parsed.current), policy).result

@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from airflow_mcp.core.plan.build import build_plan
-from airflow_mcp.core.plan.entities import PipelinePlan
+from airflow_mcp.core.pipeline.plan.build import build_plan
+from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.exceptions import InvalidArgumentError
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
-from airflow_mcp.core.plan.picture import mermaid, svg, text_picture
+from airflow_mcp.core.pipeline.plan.picture import mermaid, svg, text_picture
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

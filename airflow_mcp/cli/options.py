@@ -6,7 +6,7 @@ import argparse
 import os
 
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.hooks.mlflow_settings import MlflowSettings
+from airflow_mcp.mlflow_client.settings import MlflowSettings
 
 
 def add_cluster(command: argparse.ArgumentParser) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from airflow_mcp.core.plan.entities import PipelinePlan
-from airflow_mcp.core.spec.document import find, read_document
-from airflow_mcp.core.spec.pipeline import ENVIRONMENTS
+from airflow_mcp.core.pipeline.file.document import find, read_document
+from airflow_mcp.core.pipeline.file.pipeline import ENVIRONMENTS
+from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import (
     BrokenPipeline,
     LoadedPipeline,

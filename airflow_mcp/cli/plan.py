@@ -10,8 +10,8 @@ from typing import Any
 from airflow_mcp.cli.file_at_revision import plan_at_revision
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
 from airflow_mcp.core.identity import canonical_json
-from airflow_mcp.core.plan.diff import plan_diff
-from airflow_mcp.core.plan.entities import PipelinePlan, PlannedTask, Reference, Template
+from airflow_mcp.core.pipeline.plan.diff import plan_diff
+from airflow_mcp.core.pipeline.plan.entities import PipelinePlan, PlannedTask, Reference, Template
 
 _WIDTH = 96
 

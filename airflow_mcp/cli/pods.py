@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from airflow_mcp.cli.options import add_cluster, add_tracking_uri, mlflow_settings
-from airflow_mcp.core.sweep import format_age, parse_age
-from airflow_mcp.diagnosis.cluster import connect
-from airflow_mcp.diagnosis.sweep import JudgedPod, judge_pods, remove_leftovers, workload_pods
-from airflow_mcp.hooks import mlflow_api
-from airflow_mcp.hooks.mlflow_transport import SyncDriver
+from airflow_mcp.cluster.client import connect
+from airflow_mcp.cluster.sweep import JudgedPod, judge_pods, remove_leftovers, workload_pods
+from airflow_mcp.core.workload.sweep import format_age, parse_age
+from airflow_mcp.mlflow_client import api as mlflow_api
+from airflow_mcp.mlflow_client.transport import SyncDriver
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

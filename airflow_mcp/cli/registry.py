@@ -14,12 +14,12 @@ from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_COPIED_FROM, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry import history
+from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
 from airflow_mcp.core.registry.load_check import why_unusable
-from airflow_mcp.core.registry.model_copy import CopiedFrom, read_copied_from
 from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.exceptions import MlflowNotFoundError
-from airflow_mcp.hooks.aliases import versions_of
-from airflow_mcp.hooks.mlflow_operations import DirectMlflow
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.registry.aliases import versions_of
 
 _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
 

@@ -28,10 +28,10 @@ from airflow_mcp.core.registry.stages import (
     stage_drift,
 )
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
-from airflow_mcp.hooks.aliases import AliasMover, versions_of
-from airflow_mcp.hooks.mlflow_operations import DirectMlflow
-from airflow_mcp.hooks.promotion import Promotion, StageTransition, promote, transition
-from airflow_mcp.hooks.stage_migration import migrate, read_with_versions
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.registry.aliases import AliasMover, versions_of
+from airflow_mcp.registry.promotion import Promotion, StageTransition, promote, transition
+from airflow_mcp.registry.stages import migrate, read_with_versions
 
 _NO_CHAMPION = "none"
 _log = logging.getLogger("airflow_mcp.cli")

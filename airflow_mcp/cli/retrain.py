@@ -17,7 +17,7 @@ from airflow_mcp.core.retrain.ledger import last_policy, replay, state_of
 from airflow_mcp.core.retrain.state import take_control
 from airflow_mcp.exceptions import AirflowApiError, InvalidArgumentError
 from airflow_mcp.hooks.airflow_api import AirflowApi
-from airflow_mcp.hooks.retrain import RetrainLedger
+from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
 _URL, _TOKEN = "AIRFLOW_MCP_AIRFLOW_URL", "AIRFLOW_MCP_AIRFLOW_TOKEN"
 _USER, _PASSWORD = "AIRFLOW_MCP_AIRFLOW_USER", "AIRFLOW_MCP_AIRFLOW_PASSWORD"

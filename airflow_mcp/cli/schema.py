@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow_mcp.core.spec.pipeline import ModelPipeline
+from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

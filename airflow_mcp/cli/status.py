@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.registry.copies import read_copied_from
 from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
-from airflow_mcp.core.registry.model_copy import read_copied_from
 from airflow_mcp.core.registry.promotion import read_history, read_last_move
-from airflow_mcp.hooks import mlflow_registry_api
-from airflow_mcp.hooks.mlflow_transport import SyncDriver
+from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
+from airflow_mcp.mlflow_client.transport import SyncDriver
 
 _SHOWN_TAGS: Mapping[str, str] = {
     "gate verdict": contract.TAG_GATE_VERDICT,

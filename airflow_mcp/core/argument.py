@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from airflow_mcp.exceptions import InvalidArgumentError
+
+NO_CHAMPION = "none"
+"""What XCom says instead of a version when there is no champion: a missing value must not read as "no champion"."""
+MAX_DRAWN_ROWS = 1_000_000
+_VERSION = re.compile(r"[1-9]\d*")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -69,3 +75,92 @@ def read_metric_list(model: type[_Model], name: str, values: Any) -> tuple[_Mode
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InvalidArgumentError(f"{name} must be a list of metrics or mappings, got {values!r}")
     return read_list(model, name, [{"metric": value} if isinstance(value, str) else value for value in values])
+
+
+def required_text(name: str, value: Any) -> str:
+    """Check a templated argument that must be a text with something in it.
+
+    :param name: name of the argument, for the message.
+    :param value: its value after rendering.
+    :raises InvalidArgumentError: when it is missing, empty, or not a text.
+    """
+    if not isinstance(value, str) or not value.strip() or value == "None":
+        raise InvalidArgumentError(
+            f"{name} is {value!r}; a non-empty text is needed. If it comes from another task, that task pushed nothing."
+        )
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Read a templated argument that must be true or false.
+
+    :param name: name of the argument, for the message.
+    :param value: a bool, or the text that a template rendered one to.
+    :raises InvalidArgumentError: when it is anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise InvalidArgumentError(f"{name} is {value!r}; allowed: true or false")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Read a templated argument that must be a whole number.
+
+    :param name: name of the argument, for the message.
+    :param value: a number, or the text that a template rendered one to.
+    :raises InvalidArgumentError: when it is anything else.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.removeprefix("-").isdecimal():
+        return int(text)
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    raise InvalidArgumentError(f"{name} is {value!r}; allowed: a whole number")
+
+
+def rows_to_draw(name: str, value: Any) -> int:
+    """Check how many rows are drawn for something that costs time by the row.
+
+    :param name: name of the argument, for the message.
+    :param value: 0 for none.
+    :raises InvalidArgumentError: when it is no whole number, or out of bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_DRAWN_ROWS:
+        raise InvalidArgumentError(f"{name} is {value!r}; allowed: a number from 0 to {MAX_DRAWN_ROWS}")
+    return value
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Check a templated argument that must be one of a few words.
+
+    :param name: name of the argument, for the message.
+    :param value: its value after rendering.
+    :param allowed: the words.
+    :raises InvalidArgumentError: when it is none of them.
+    """
+    if value not in allowed:
+        raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    return str(value)
+
+
+def version_number(name: str, value: Any, *, none_allowed: bool = False) -> str:
+    """Check a templated argument that must be the number of a version.
+
+    :param name: name of the argument, for the message.
+    :param value: its value after rendering.
+    :param none_allowed: whether ``none`` may be said instead, for no version.
+    :raises InvalidArgumentError: when it is anything else; a missing value does not mean that there is none.
+    """
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if _VERSION.fullmatch(text) or (none_allowed and text == NO_CHAMPION):
+        return text
+    allowed = "a version number" + (f" or {NO_CHAMPION!r}" if none_allowed else "")
+    raise InvalidArgumentError(
+        f"{name} is {value!r}; allowed: {allowed}. If it comes from another task, that task pushed nothing."
+    )
+
+
+OnRefusal = Literal["fail", "skip"]
+ON_REFUSAL: tuple[str, ...] = ("fail", "skip")

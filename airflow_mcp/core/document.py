@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from airflow_mcp.exceptions import EvidenceError
 
 
 class Document(BaseModel):
@@ -20,3 +24,32 @@ def problems_of(error: ValidationError, whole: str) -> str:
     :param whole: name of the place of what is wrong with the document as a whole.
     """
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in error.errors())
+
+
+_DocumentT = TypeVar("_DocumentT", bound=BaseModel)
+
+
+def parse_document(model: type[_DocumentT], text: str | bytes, source: str) -> _DocumentT:
+    """Read a request or a result strictly.
+
+    :param model: the class of document expected.
+    :param text: JSON text.
+    :param source: where the text came from, for the error message.
+    :raises EvidenceError: when the text is not such a document; every problem is listed.
+    """
+    try:
+        return model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise EvidenceError(
+            f"{source} is not a valid {model.__name__}: {problems_of(error, 'document')}. Nothing was decided from it."
+        ) from None
+
+
+def dump_document(document: Document, *, indent: int | None = 2) -> str:
+    """Write a request or a result as JSON."""
+    return document.model_dump_json(by_alias=True, indent=indent)
+
+
+def plain(document: Document) -> dict[str, Any]:
+    """Give a document as plain JSON values, fit for XCom."""
+    return document.model_dump(mode="json", by_alias=True)

@@ -6,8 +6,8 @@ import difflib
 import stat
 from pathlib import Path
 
-from airflow_mcp.core.spec.document import MAX_BYTES, Node
-from airflow_mcp.core.spec.pipeline import API_VERSION, KIND
+from airflow_mcp.core.pipeline.file.document import MAX_BYTES, Node
+from airflow_mcp.core.pipeline.file.pipeline import API_VERSION, KIND
 from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
 
 _TRACES = (b"ModelPipeline", b"apiVersion", b"kind:", b"trainingScript")

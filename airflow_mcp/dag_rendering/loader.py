@@ -13,15 +13,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_mcp.core.config import CONFIG_SUFFIXES, inline_config
-from airflow_mcp.core.plan.entities import FILLED_IN, PipelineFile
-from airflow_mcp.core.plan.values import merge
-from airflow_mcp.core.spec.checks import Subject, check
-from airflow_mcp.core.spec.credentials import credential_problems
-from airflow_mcp.core.spec.document import EMPTY, MAX_BYTES, FieldPath, Node, Place, find, kind_of, plain, read_document
-from airflow_mcp.core.spec.environment import Expansion, check_environment, with_defaults, with_overlay
-from airflow_mcp.core.spec.pipeline import CONFIG_FILE, Environments, ModelPipeline
-from airflow_mcp.core.spec.validation import problem_at, validate
+from airflow_mcp.core.pipeline.checks import Subject, check
+from airflow_mcp.core.pipeline.file.credentials import credential_problems
+from airflow_mcp.core.pipeline.file.document import (
+    EMPTY,
+    FILLED_IN,
+    MAX_BYTES,
+    FieldPath,
+    Node,
+    Place,
+    find,
+    kind_of,
+    plain,
+    read_document,
+)
+from airflow_mcp.core.pipeline.file.environment import Expansion, check_environment, with_defaults, with_overlay
+from airflow_mcp.core.pipeline.file.pipeline import CONFIG_FILE, Environments, ModelPipeline
+from airflow_mcp.core.pipeline.file.validation import problem_at, validate
+from airflow_mcp.core.pipeline.plan.entities import PipelineFile
+from airflow_mcp.core.pipeline.plan.values import merge
+from airflow_mcp.core.workload.config import CONFIG_SUFFIXES, inline_config
 from airflow_mcp.dag_rendering.files import Files, looks_like_a_pipeline
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_mcp.core.plan.build import build_plan
-from airflow_mcp.core.plan.entities import PipelinePlan
+from airflow_mcp.core.pipeline.plan.build import build_plan
+from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import LoadedPipeline
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
 

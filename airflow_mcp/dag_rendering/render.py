@@ -20,8 +20,8 @@ from airflow.sdk import (
     literal,
 )
 
-from airflow_mcp.core.notice import NoticeEvent
-from airflow_mcp.core.plan.entities import (
+from airflow_mcp.core.notification import NoticeEvent
+from airflow_mcp.core.pipeline.plan.entities import (
     EventSource,
     PipelinePlan,
     PlannedParam,

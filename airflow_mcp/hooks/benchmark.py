@@ -16,7 +16,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_mcp.core.gate.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule
+from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule
 from airflow_mcp.exceptions import InvalidArgumentError
 
 _RETRY_SECONDS = 1.0

@@ -9,7 +9,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_mcp.core.connection_values import ConnectionValue
+from airflow_mcp.core.workload.connection_values import ConnectionValue
 from airflow_mcp.exceptions import InvalidArgumentError
 
 

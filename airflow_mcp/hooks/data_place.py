@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_mcp.core.code_source import path_inside
+from airflow_mcp.core.code.git_refs import check_question
+from airflow_mcp.core.code.source import path_inside
 from airflow_mcp.core.data.dataset import LATEST, TRACKERS, TrackedBy, choose_version, dataset_pin, public_uri
-from airflow_mcp.core.git_refs import check_question
-from airflow_mcp.core.watch import Sighting
+from airflow_mcp.core.watermark import Sighting
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceError
 from airflow_mcp.hooks.dvc import output_at
 from airflow_mcp.hooks.git import GitRemote

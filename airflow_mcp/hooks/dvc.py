@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.core.data.dataset import RepositoryData, public_uri
 from airflow_mcp.core.data.dvc_pointer import (
     DVC_CONFIG,
@@ -17,8 +18,7 @@ from airflow_mcp.core.data.dvc_pointer import (
     remote_url,
     tracked_output,
 )
-from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.git_refs import ResolvedRef
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, SourceError
 from airflow_mcp.hooks.git import CommitContent, GitRemote
 from airflow_mcp.hooks.remote_objects import LEAVE_UNCHECKED, missing_objects, read_object

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.log import amask_secret, mask_secret
 
-from airflow_mcp.core.code_source import repository_url
-from airflow_mcp.core.git_environment import git_environment
-from airflow_mcp.core.git_refs import ResolvedRef, check_question, choose_ref, find_ref, ls_remote_arguments
+from airflow_mcp.core.code.git_environment import git_environment
+from airflow_mcp.core.code.git_refs import ResolvedRef, check_question, choose_ref, find_ref, ls_remote_arguments
+from airflow_mcp.core.code.source import repository_url
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
 
 if TYPE_CHECKING:

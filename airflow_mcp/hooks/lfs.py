@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.core.data.dataset import RepositoryData, public_uri
 from airflow_mcp.core.data.lfs_pointer import LFS_CONFIG, LfsPointer, lfs_url, read_pointer
-from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.git_refs import ResolvedRef
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError
 from airflow_mcp.hooks.git import CommitContent, GitRemote
 from airflow_mcp.hooks.remote_objects import LEAVE_UNCHECKED, TIMEOUT_SECONDS, local_path

@@ -15,11 +15,11 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_mcp.core.contract import ENV_TRACKING_URI
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.hooks import mlflow_api
-from airflow_mcp.hooks.mlflow_operations import MlflowOperations
-from airflow_mcp.hooks.mlflow_settings import MlflowSettings, settings_from_connection
-from airflow_mcp.hooks.mlflow_transport import AsyncDriver, SyncDriver
-from airflow_mcp.hooks.mlflow_wire import Operation
+from airflow_mcp.mlflow_client import api as mlflow_api
+from airflow_mcp.mlflow_client.operations import MlflowOperations
+from airflow_mcp.mlflow_client.settings import MlflowSettings, settings_from_connection
+from airflow_mcp.mlflow_client.transport import AsyncDriver, SyncDriver
+from airflow_mcp.mlflow_client.wire import Operation
 
 T = TypeVar("T")
 
@@ -28,8 +28,8 @@ class MlflowHook(BaseHook, MlflowOperations):
     """Talk to an MLflow server.
 
     Every operation has two faces: ``hook.get_run(run_id)`` blocks, ``await hook.get_run.aio(run_id)`` does not. What
-    each does, takes and raises is written at the function of the same name in :mod:`airflow_mcp.hooks.mlflow_api`
-    and :mod:`airflow_mcp.hooks.mlflow_registry_api`. The blocking face keeps one client until :meth:`close`;
+    each does, takes and raises is written at the function of the same name in :mod:`airflow_mcp.mlflow_client.api`
+    and :mod:`airflow_mcp.mlflow_client.registry_api`. The blocking face keeps one client until :meth:`close`;
     the other opens one per call, so a hook may be used from any event loop.
 
     :param mlflow_conn_id: id of a connection of type ``mlflow``.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.gate.report_files import MAX_REPORT_BYTES, FetchedReport, ReportFile
+from airflow_mcp.core.gate.rules.report_files import MAX_REPORT_BYTES, FetchedReport, ReportFile
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
 

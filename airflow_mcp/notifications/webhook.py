@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from airflow.sdk import BaseHook, BaseNotifier, conf
 from airflow.sdk.log import amask_secret, mask_secret, redact  # type: ignore[attr-defined]
 
-from airflow_mcp.core.notice import Notice, NoticeEvent, NoticeFormat, address, body_of, secrets_of, state_of
+from airflow_mcp.core.notification import Notice, NoticeEvent, NoticeFormat, address, body_of, secrets_of, state_of
 from airflow_mcp.exceptions import GateRejectedError, InvalidArgumentError
 
 if TYPE_CHECKING:

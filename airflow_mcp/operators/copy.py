@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import dump_document, parse_document
+from airflow_mcp.core.argument import flag, required_text, version_number
+from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.registry.model_copy import (
+from airflow_mcp.core.registry.copies import (
     CARRIED_ARTIFACTS,
     CopyRequest,
     CopyResult,
@@ -25,15 +26,15 @@ from airflow_mcp.core.registry.model_copy import (
     run_of,
 )
 from airflow_mcp.core.registry.promotion import require_let_through, require_ready
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
-from airflow_mcp.hooks.claims import Claims
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_api import filter_value
-from airflow_mcp.hooks.registration import create_once, wait_until_ready
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import flag, now, required_text, version_number
+from airflow_mcp.mlflow_client.api import filter_value
+from airflow_mcp.operators.base import now
 from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.registration import create_once, wait_until_ready
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

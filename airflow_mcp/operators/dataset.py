@@ -10,15 +10,16 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import Asset
 
-from airflow_mcp.core.code_source import COMMIT, path_inside, repository_url
+from airflow_mcp.core.argument import choice, flag, required_text
+from airflow_mcp.core.code.git_refs import ResolvedRef
+from airflow_mcp.core.code.source import COMMIT, path_inside, repository_url
 from airflow_mcp.core.data.dataset import LATEST, choose_version, dataset_pin, public_uri
 from airflow_mcp.core.data.object_version import object_version
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.data.tag_record import TagRecord, read_record, record_key
-from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
-from airflow_mcp.operators.base import ModelControlOperator, choice, flag, required_text
+from airflow_mcp.operators.base import ModelControlOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

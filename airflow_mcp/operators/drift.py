@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.argument import choice, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.importance import PLACES
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
-from airflow_mcp.core.evidence import DatasetPin, dump_document
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.registry.model_copy import run_of
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.registry.copies import run_of
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
-from airflow_mcp.hooks.aliases import champion_of
-from airflow_mcp.hooks.evidence import find_importance
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import choice, required_text, rows_to_draw
 from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.registry.aliases import champion_of
+from airflow_mcp.registry.evidence import find_importance
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

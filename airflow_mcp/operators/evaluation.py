@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.adoption import require_adoptable, require_evidence
-from airflow_mcp.core.argument import read_metric_list
+from airflow_mcp.core.argument import NO_CHAMPION, choice, flag, read_metric_list, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_name, dataset_pin
-from airflow_mcp.core.evidence import (
+from airflow_mcp.core.document import dump_document, parse_document, plain
+from airflow_mcp.core.evaluation.evidence import (
     METRICS,
     Comparison,
     ComparisonRequest,
@@ -18,19 +18,17 @@ from airflow_mcp.core.evidence import (
     EvaluationRequest,
     ModelUnderTest,
     Problem,
-    dump_document,
-    parse_document,
-    plain,
 )
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.pipeline.adoption import require_adoptable, require_evidence
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMissingError
-from airflow_mcp.hooks.aliases import champion_of
-from airflow_mcp.hooks.evidence import find_evidence
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, choice, flag, require_active, required_text, rows_to_draw
+from airflow_mcp.operators.base import require_active
 from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.registry.aliases import champion_of
+from airflow_mcp.registry.evidence import find_evidence
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.adoption import require_adoptable, require_passing_report
-from airflow_mcp.core.evidence import EvaluationEvidence
+from airflow_mcp.core.argument import NO_CHAMPION, ON_REFUSAL, OnRefusal, choice, flag, required_text
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
+from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.approval import as_decided
 from airflow_mcp.core.gate.judgement import (
     GateReport,
@@ -17,28 +18,18 @@ from airflow_mcp.core.gate.judgement import (
     judge_gathered,
     report_without_evidence,
 )
-from airflow_mcp.core.gate.page import render_gate_report
 from airflow_mcp.core.gate.policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
-from airflow_mcp.core.gate.verdicts import GATE_MODES, Decision, GateMode, Verdict
+from airflow_mcp.core.gate.report.page import render_gate_report
+from airflow_mcp.core.gate.rules.verdicts import GATE_MODES, Decision, GateMode, Verdict
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.replay import ReplayEvidence
+from airflow_mcp.core.pipeline.adoption import require_adoptable, require_passing_report
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
 from airflow_mcp.hooks.benchmark import ask_benchmark
-from airflow_mcp.hooks.evidence import find_evidence, find_gate_report, find_replay
 from airflow_mcp.hooks.reports import fetch_report
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
-from airflow_mcp.operators.base import (
-    NO_CHAMPION,
-    ON_REFUSAL,
-    ModelControlOperator,
-    OnRefusal,
-    choice,
-    flag,
-    now,
-    require_active,
-    required_text,
-)
+from airflow_mcp.operators.base import ModelControlOperator, now, require_active
+from airflow_mcp.registry.evidence import find_evidence, find_gate_report, find_replay
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -83,9 +74,9 @@ class EvaluationGateOperator(ModelControlOperator):
         a field of the JSON answer), ``expect`` (its value) or ``threshold`` (such as ``<= 0.05``), ``connection``,
         ``timeout`` (10 s), ``retries`` (2) and ``mode``.
     :param coverage: what coverage reports must show (templated): a mapping, or a list of them, by the names of
-        :class:`~airflow_mcp.core.gate.coverage.CoverageRule`. A report is ``{run_id, path}``, a path or a URI.
+        :class:`~airflow_mcp.core.gate.rules.coverage.CoverageRule`. A report is ``{run_id, path}``, a path or a URI.
     :param findings: how many findings SARIF reports may hold (templated): a mapping, or a list of them, by the names
-        of :class:`~airflow_mcp.core.gate.findings.FindingsRule`.
+        of :class:`~airflow_mcp.core.gate.rules.findings.FindingsRule`.
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
     :param replay_identity: identity of the replay that is expected (``replay.output["identity"]``); None takes

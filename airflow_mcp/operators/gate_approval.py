@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.argument import required_text
 from airflow_mcp.core.gate.approval import Approval, read_answer, read_approval, require_approvable
-from airflow_mcp.core.gate.verdicts import Decision
+from airflow_mcp.core.gate.rules.verdicts import Decision
 from airflow_mcp.exceptions import EvidenceError
-from airflow_mcp.hooks.evidence import find_gate_report
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
-from airflow_mcp.operators.base import ModelControlOperator, require_active, required_text
+from airflow_mcp.operators.base import ModelControlOperator, require_active
+from airflow_mcp.registry.evidence import find_gate_report
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
+from airflow_mcp.core.argument import required_text
 from airflow_mcp.core.retrain.documents import ledger_name, words
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.hooks.retrain import RetrainLedger
-from airflow_mcp.operators.base import ModelControlOperator, required_text
+from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

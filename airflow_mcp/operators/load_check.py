@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import dump_document, parse_document
+from airflow_mcp.core.argument import choice, flag, required_text, version_number
+from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.load_check import (
@@ -20,7 +21,7 @@ from airflow_mcp.core.registry.load_check import (
     supersedes,
 )
 from airflow_mcp.core.registry.promotion import require_ready
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
@@ -29,10 +30,9 @@ from airflow_mcp.exceptions import (
     ModelUnusableError,
     ResultMissingError,
 )
-from airflow_mcp.hooks.aliases import ways_back
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import choice, flag, required_text, version_number
 from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.registry.aliases import ways_back
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

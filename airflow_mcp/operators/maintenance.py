@@ -8,14 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp import settings
+from airflow_mcp.cluster.client import Cluster
+from airflow_mcp.cluster.sweep import JudgedPod, judge_pods, remove_leftovers, workload_pods
 from airflow_mcp.core import contract
+from airflow_mcp.core.argument import flag
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pod import pod_options
-from airflow_mcp.core.sweep import Finding, TaskName, WorkloadPod, judge_run, task_of, task_state
-from airflow_mcp.diagnosis.cluster import Cluster
-from airflow_mcp.diagnosis.sweep import JudgedPod, judge_pods, remove_leftovers, workload_pods
+from airflow_mcp.core.workload.pod import pod_options
+from airflow_mcp.core.workload.sweep import Finding, TaskName, WorkloadPod, judge_run, task_of, task_state
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError
-from airflow_mcp.operators.base import ModelControlOperator, flag, now
+from airflow_mcp.operators.base import ModelControlOperator, now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -10,11 +10,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.adoption import require_adoptable
+from airflow_mcp.core.argument import required_text
+from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.core.data.dataset import LATEST
-from airflow_mcp.core.git_refs import ResolvedRef
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pipeline_run import (
+from airflow_mcp.core.pipeline.adoption import require_adoptable
+from airflow_mcp.core.pipeline.run import (
     Origin,
     choose_adopted,
     choose_candidates,
@@ -28,8 +29,8 @@ from airflow_mcp.core.pipeline_run import (
 )
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.git import GitRemote
-from airflow_mcp.hooks.mlflow_api import filter_value
-from airflow_mcp.operators.base import ModelControlOperator, required_text
+from airflow_mcp.mlflow_client.api import filter_value
+from airflow_mcp.operators.base import ModelControlOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

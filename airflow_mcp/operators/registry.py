@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_number
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
 from airflow_mcp.core.registry.promotion import AliasPlan, LoadCheckRule, MoveOrder, plan_rollback, require_let_through
@@ -20,19 +21,12 @@ from airflow_mcp.exceptions import (
     MlflowNotFoundError,
     ModelUnusableError,
 )
-from airflow_mcp.hooks.aliases import AliasMover, ways_back
-from airflow_mcp.hooks.claims import Claims
-from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
-from airflow_mcp.hooks.registration import create_once, wait_until_ready
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import (
-    NO_CHAMPION,
-    ModelControlOperator,
-    flag,
-    require_active,
-    required_text,
-    version_number,
-)
+from airflow_mcp.operators.base import ModelControlOperator, require_active
+from airflow_mcp.registry.aliases import AliasMover, ways_back
+from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
+from airflow_mcp.registry.registration import create_once, wait_until_ready
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.argument import NO_CHAMPION, choice, required_text, whole_number
 from airflow_mcp.core.data.dataset import public_uri
-from airflow_mcp.core.document import problems_of
-from airflow_mcp.core.evidence import ModelUnderTest, Problem, dump_document, parse_document
+from airflow_mcp.core.document import dump_document, parse_document, problems_of
+from airflow_mcp.core.evaluation.evidence import ModelUnderTest, Problem
+from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.replay import ReplayEvidence, ReplayRequest
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMissingError
-from airflow_mcp.hooks.aliases import champion_of
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import NO_CHAMPION, choice, require_active, required_text, whole_number
+from airflow_mcp.operators.base import require_active
 from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.registry.aliases import champion_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

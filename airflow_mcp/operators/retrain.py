@@ -10,8 +10,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.argument import choice, required_text
 from airflow_mcp.core.data.dataset import dataset_pin
-from airflow_mcp.core.evidence import DatasetPin, DriftVerdict
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,
     Answer,
@@ -24,11 +26,11 @@ from airflow_mcp.core.retrain.documents import (
 )
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
-from airflow_mcp.hooks.aliases import champion_of
-from airflow_mcp.hooks.trainings import Trainings
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import choice, now, required_text
+from airflow_mcp.operators.base import now
 from airflow_mcp.operators.ledger import LedgerOperator
+from airflow_mcp.registry.aliases import champion_of
+from airflow_mcp.registry.trainings import Trainings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

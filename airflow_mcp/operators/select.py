@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import EvaluationEvidence
-from airflow_mcp.core.metrics import Direction, metric_direction
-from airflow_mcp.core.selection import (
+from airflow_mcp.core.argument import choice, required_text
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
+from airflow_mcp.core.evaluation.selection import (
     Candidate,
     Judged,
     Leaderboard,
@@ -17,10 +17,11 @@ from airflow_mcp.core.selection import (
     require_all,
     select_best,
 )
+from airflow_mcp.core.metrics import Direction, metric_direction
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
-from airflow_mcp.hooks.evidence import find_evidence
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import ModelControlOperator, choice, require_active, required_text
+from airflow_mcp.operators.base import ModelControlOperator, require_active
+from airflow_mcp.registry.evidence import find_evidence
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

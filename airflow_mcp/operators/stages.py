@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_number
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Stage
 from airflow_mcp.core.registry.promotion import MoveOrder
 from airflow_mcp.core.registry.stages import require_archivable, require_one_production, require_stage
-from airflow_mcp.hooks.promotion import (
+from airflow_mcp.links.mlflow import MlflowModelVersionLink
+from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.registry.promotion import (
     Promotion,
     StageTransition,
     check_promotion,
@@ -19,8 +22,6 @@ from airflow_mcp.hooks.promotion import (
     promote,
     transition,
 )
-from airflow_mcp.links.mlflow import MlflowModelVersionLink
-from airflow_mcp.operators.base import NO_CHAMPION, ModelControlOperator, flag, required_text, version_number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.code_source import CodeSource, code_source
+from airflow_mcp.core.argument import flag, required_text
+from airflow_mcp.core.code.source import CodeSource, code_source
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.workload import WorkloadFile
+from airflow_mcp.core.workload.definition import WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import flag, now, required_text
+from airflow_mcp.operators.base import now
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.workloads import keep_reports
 

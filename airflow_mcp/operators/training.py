@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.adoption import require_adoptable
-from airflow_mcp.core.code_source import CodeSource, code_source, path_inside
-from airflow_mcp.core.config import CONFIG_SUFFIXES, ConfigFile, config_from_text, inline_config, override_config
+from airflow_mcp.core.argument import choice, required_text
+from airflow_mcp.core.code.source import CodeSource, code_source, path_inside
 from airflow_mcp.core.data.dataset import data_name, data_tags, dataset_pin
-from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.gate.verdicts import Verdict
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, Run
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.pipeline.adoption import require_adoptable
+from airflow_mcp.core.workload.config import (
+    CONFIG_SUFFIXES,
+    ConfigFile,
+    config_from_text,
+    inline_config,
+    override_config,
+)
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import choice, required_text
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.workloads.source import CodeVersion, code_version
 
@@ -43,7 +49,7 @@ class TrainModelOperator(WorkloadOperator):
 
     :param experiment: MLflow experiment; created when missing (templated).
     :param model_name: registered model that the result is meant for; recorded as a tag (templated).
-    :param script: Python script to train with; runs under ``python -m airflow_mcp.runtime train`` (templated).
+    :param script: Python script to train with; runs under ``python -m airflow_mcp.work train`` (templated).
     :param source: Git repository that holds the code, ``{url, commit, path, connection}``: ``commit`` is fetched where
         the work runs, ``script`` is relative to the folder ``path`` inside it, and the command runs in that folder.
         With an ``image`` of your own the script runs under plain ``python``, and the image needs nothing of this

@@ -11,14 +11,14 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_mcp import settings
 from airflow_mcp.core import contract
-from airflow_mcp.core.code_source import CodeSource
-from airflow_mcp.core.connection_values import connection_values
+from airflow_mcp.core.code.source import CodeSource
 from airflow_mcp.core.data.dataset import repository_data
-from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pod import pod_options
 from airflow_mcp.core.ports import WorkResult
-from airflow_mcp.core.workload import Source, Workload, WorkloadFile, read_resources
+from airflow_mcp.core.workload.connection_values import connection_values
+from airflow_mcp.core.workload.definition import Source, Workload, WorkloadFile, read_resources
+from airflow_mcp.core.workload.pod import pod_options
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     EvidenceError,
@@ -62,8 +62,8 @@ class WorkloadOperator(ModelControlOperator):
         its own (``execution_timeout`` still counts).
     :param python: interpreter for Python steps; None takes the one that runs Airflow (``local``), or ``python`` of the
         image (``kubernetes``).
-    :param kubernetes: options of the pod, by the names of :class:`~airflow_mcp.core.pod.PodOptions`; they go before
-        the defaults in ``[airflow_mcp] kubernetes_defaults``. Not used by the local runtime (templated).
+    :param kubernetes: options of the pod, by the names of ``core.workload.pod.PodOptions``; they override
+        ``[airflow_mcp] kubernetes_defaults``. Not used by the local runtime (templated).
     """
 
     refusal_exit_code: int | None = None
@@ -123,7 +123,7 @@ class WorkloadOperator(ModelControlOperator):
 
     def runtime_command(self, step: str, *arguments: str) -> tuple[str, ...]:
         """Write the command line of a built-in step; ``-P`` keeps a checkout from standing in for a library."""
-        return (self.python or self.backend.python, "-P", "-m", "airflow_mcp.runtime", step, *arguments)
+        return (self.python or self.backend.python, "-P", "-m", "airflow_mcp.work", step, *arguments)
 
     def workload(
         self,

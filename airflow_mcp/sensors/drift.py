@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_mcp.core.argument import required_text
 from airflow_mcp.core.drift.goal import VERDICTS, DriftGoal
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowRunLink
-from airflow_mcp.operators.base import required_text
 from airflow_mcp.sensors.waiting import WaitingSensor
 from airflow_mcp.triggers.drift import DriftGoalTrigger
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_mcp.core.argument import required_text
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.core.registry.history import mover_of
-from airflow_mcp.core.registry.model_goal import ModelGoal
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
-from airflow_mcp.operators.base import now, required_text
+from airflow_mcp.operators.base import now
 from airflow_mcp.sensors.waiting import WaitingSensor
 from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 

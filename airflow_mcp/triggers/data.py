@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_mcp.core.watch import Sighting
+from airflow_mcp.core.watermark import Sighting
 from airflow_mcp.hooks.data_place import DataPlace
 from airflow_mcp.triggers.goal import GoalTrigger
 from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger

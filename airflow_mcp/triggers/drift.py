@@ -9,10 +9,10 @@ from airflow_mcp import settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.drift.goal import DriftGoal
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.watch import Sighting
+from airflow_mcp.core.watermark import Sighting
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_api import filter_value
+from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.triggers.goal import GoalTrigger
 from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 

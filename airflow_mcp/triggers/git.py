@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_mcp.core.code_source import path_inside
-from airflow_mcp.core.git_refs import check_question
-from airflow_mcp.core.watch import Sighting
+from airflow_mcp.core.code.git_refs import check_question
+from airflow_mcp.core.code.source import path_inside
+from airflow_mcp.core.watermark import Sighting
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 

@@ -10,7 +10,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.registry.events import RegistryScope
-from airflow_mcp.core.registry.model_goal import ModelGoal
+from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.exceptions import MlflowAuthError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.triggers.goal import goal_event
@@ -26,7 +26,7 @@ def found_version(version: ModelVersion) -> dict[str, Any]:
 class ModelGoalTrigger(PollingTrigger):
     """Wait for a version of a registered model, for the sensors of the registry: one event, and it ends.
 
-    :param goal: what is waited for, as :class:`~airflow_mcp.core.registry.model_goal.ModelGoal` takes it.
+    :param goal: what is waited for, as :class:`~airflow_mcp.core.registry.goal.ModelGoal` takes it.
     :param mlflow_conn_id: connection to MLflow.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """

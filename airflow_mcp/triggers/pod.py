@@ -14,8 +14,8 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import AsyncPodManager
 from airflow.triggers.base import TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
-from airflow_mcp.core.container_log import FreshLog, LogPosition
 from airflow_mcp.core.contract import TAG_ERROR
+from airflow_mcp.core.workload.container_log import FreshLog, LogPosition
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.hooks.mlflow import MlflowHook
 

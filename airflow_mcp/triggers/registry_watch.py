@@ -19,7 +19,7 @@ from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.events import RegistryScope
 from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_registry_api import names_filter
+from airflow_mcp.mlflow_client.registry_api import names_filter
 from airflow_mcp.triggers.watch import Patience
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import OnKillAction
 from airflow.triggers.base import TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
-from airflow_mcp.core.pod import LABEL_GROUP
-from airflow_mcp.core.replicas import (
+from airflow_mcp.core.workload.pod import LABEL_GROUP
+from airflow_mcp.core.workload.replicas import (
     RankFailure,
     StartLimits,
     describe_failures,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from airflow_mcp.core.watch import Sighting, Watermark, backoff_seconds, look_at, read_watermark
+from airflow_mcp.core.watermark import Sighting, Watermark, backoff_seconds, look_at, read_watermark
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 
 T = TypeVar("T")

@@ -1,1 +1,1 @@
-"""Backends that run a :class:`~airflow_mcp.core.workload.Workload`; the operators choose one by ``runtime``."""
+"""Backends that run a workload, in a pod or as a child process; the operators choose one by ``runtime``."""

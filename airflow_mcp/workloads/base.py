@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mcp.core.ports import TaskLog
-    from airflow_mcp.core.workload import Workload
+    from airflow_mcp.core.workload.definition import Workload
 
 
 class WorkloadBackend(ABC):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.replicas import group_of_one
+from airflow_mcp.core.workload.replicas import group_of_one
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.workloads.kubernetes import KubernetesBackend
 from airflow_mcp.workloads.local import LocalBackend
 
 if TYPE_CHECKING:
-    from airflow_mcp.core.pod import PodOptions
+    from airflow_mcp.core.workload.pod import PodOptions
     from airflow_mcp.workloads.base import WorkloadBackend
 
 RUNTIMES: tuple[str, ...] = ("local", "kubernetes")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_mcp.core.contract import ENV_RUN_ID
-from airflow_mcp.core.pod import PodOptions, pod_name
-from airflow_mcp.core.replicas import ANNOTATION_REPLICAS
+from airflow_mcp.core.workload.pod import PodOptions, pod_name
+from airflow_mcp.core.workload.replicas import ANNOTATION_REPLICAS
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, WorkloadFailedError
 from airflow_mcp.workloads.base import WorkloadBackend
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from airflow_mcp.core.ports import TaskLog
-    from airflow_mcp.core.workload import Workload
+    from airflow_mcp.core.workload.definition import Workload
     from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator
 
 

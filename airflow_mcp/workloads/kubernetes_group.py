@@ -1,4 +1,4 @@
-"""The calls to Kubernetes about a group of pods that train together. See core/replicas.py for what they look like."""
+"""The calls to Kubernetes about a group of pods that train together; core/workload/replicas.py says how they look."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from kubernetes.client import ApiClient, CoreV1Api, models
 from kubernetes.client.exceptions import ApiException
 
-from airflow_mcp.core.pod import LABEL_GROUP
-from airflow_mcp.core.replicas import (
+from airflow_mcp.core.workload.pod import LABEL_GROUP
+from airflow_mcp.core.workload.replicas import (
     RankFailure,
     StartLimits,
     as_follower,

@@ -1,4 +1,4 @@
-"""Reading the log of a pod. What the triggerer has copied of it is not read again: see core/container_log.py."""
+"""Read the log of a pod, except what the triggerer has copied (see core/workload/container_log.py)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kubernetes.client import CoreV1Api, models
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from airflow_mcp.core.container_log import FreshLog, LogPosition
-from airflow_mcp.core.pod import CONTAINER
+from airflow_mcp.core.workload.container_log import FreshLog, LogPosition
+from airflow_mcp.core.workload.pod import CONTAINER
 
 _LAST_LINES = 50
 _REMEMBERED_LINES = 20_000

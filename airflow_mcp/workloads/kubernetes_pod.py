@@ -24,7 +24,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from airflow_mcp.core.contract import ENV_RUN_ID, EXIT_REFUSED
-from airflow_mcp.core.pod import (
+from airflow_mcp.core.workload.pod import (
     CONTAINER,
     LABEL_IDENTITY,
     LABEL_RANK,
@@ -34,7 +34,7 @@ from airflow_mcp.core.pod import (
     pod_manifest,
     read_ending,
 )
-from airflow_mcp.core.replicas import as_leader, group_size
+from airflow_mcp.core.workload.replicas import as_leader, group_size
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     InvalidArgumentError,
@@ -50,7 +50,7 @@ from airflow_mcp.workloads.kubernetes_log import FreshLines, LastLines, last_lin
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
-    from airflow_mcp.core.workload import Workload
+    from airflow_mcp.core.workload.definition import Workload
 
 _MESSAGE_LINES = 20
 _GONE = 404

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, OnKillAction, PodManager
 from kubernetes.client import models
 
-from airflow_mcp.core.pod import LABEL_GROUP, read_ending
-from airflow_mcp.core.replicas import RankFailure, StartLimits, describe_failures, ended_well, group_size
+from airflow_mcp.core.workload.pod import LABEL_GROUP, read_ending
+from airflow_mcp.core.workload.replicas import (
+    RankFailure,
+    StartLimits,
+    describe_failures,
+    ended_well,
+    group_size,
+)
 from airflow_mcp.exceptions import SourceError, WorkloadError, WorkloadFailedError
 from airflow_mcp.workloads.kubernetes_group import (
     delete_followers,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_mcp.core.contract import EXIT_REFUSED
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.workload import CHECKOUT_ARGUMENTS
+from airflow_mcp.core.workload.definition import CHECKOUT_ARGUMENTS
 from airflow_mcp.exceptions import (
     InvalidArgumentError,
     SourceError,
@@ -34,7 +34,7 @@ from airflow_mcp.workloads.process import GuardedProcess
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mcp.core.workload import Workload, WorkloadFile
+    from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 
 _WITHHELD_PREFIXES = ("AIRFLOW", "MLFLOW_")
 _MESSAGE_LINES = 20

@@ -15,10 +15,10 @@ import numpy as np
 import scipy.stats
 from sklearn.metrics import roc_auc_score
 
-from airflow_mcp.core.evidence import ComparisonRequest
-from airflow_mcp.runtime.classification import Classes
-from airflow_mcp.runtime.scoring import ScoredModel
-from airflow_mcp.runtime.significance import paired_bootstrap
+from airflow_mcp.core.evaluation.evidence import ComparisonRequest
+from airflow_mcp.work.measures.classification import Classes
+from airflow_mcp.work.measures.scoring import ScoredModel
+from airflow_mcp.work.measures.significance import paired_bootstrap
 
 BATCH = 20
 """Resamples that scipy holds in memory at a time; all of them at once would need 7 GiB."""

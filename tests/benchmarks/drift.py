@@ -51,8 +51,8 @@ def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
 def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
     """Compare as ``airflow-mcp drift compare`` does."""
     from airflow_mcp.core.drift.policy import ComparisonPolicy
-    from airflow_mcp.runtime.comparing import compare
-    from airflow_mcp.runtime.drift_sides import read_side
+    from airflow_mcp.work.drift.comparing import compare
+    from airflow_mcp.work.drift.sides import read_side
 
     policy = ComparisonPolicy.model_validate({"mode": mode})
     result = compare(read_side(reference), read_side(current), policy).result
@@ -61,9 +61,9 @@ def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
 
 def profile(path: str, output: str) -> dict[str, Any]:
     """Profile as ``airflow-mcp drift profile`` does."""
+    from airflow_mcp.core.data.pin import DatasetPin
     from airflow_mcp.core.drift.profile import write_profile
-    from airflow_mcp.core.evidence import DatasetPin
-    from airflow_mcp.runtime.profiling import profile_dataset
+    from airflow_mcp.work.drift.profiling import profile_dataset
 
     text = write_profile(profile_dataset([DatasetPin(uri=path)]))
     Path(output).write_text(text, encoding="utf-8")
@@ -103,7 +103,7 @@ class Generated:
         import numpy as np
         import pyarrow as pa
 
-        from airflow_mcp.runtime.data_scan import batch_rows
+        from airflow_mcp.work.reading.data_scan import batch_rows
 
         random, size = np.random.default_rng(self.seed), batch_rows(len(self.columns))
         shift = 0.3 * (np.arange(len(self.columns)) % 3 == 0) * (self.seed > 1)
@@ -117,8 +117,8 @@ def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
     """Compare generated data with a stored profile of generated data; the first call makes the profile."""
     from airflow_mcp.core.drift.policy import ComparisonPolicy
     from airflow_mcp.core.drift.profile import read_profile, write_profile
-    from airflow_mcp.runtime import comparing
-    from airflow_mcp.runtime.profiling import ProfileOptions, read_data, small_profile
+    from airflow_mcp.work.drift import comparing
+    from airflow_mcp.work.drift.profiling import ProfileOptions, read_data, small_profile
 
     stored = Path(reference)
     if not stored.exists():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def run_fresh(cache: Path, *arguments: str, timeout: int = 900) -> Any:

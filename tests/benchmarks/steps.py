@@ -39,10 +39,11 @@ class PeerGateOperator(BaseOperator):
         from mlflow import MlflowClient
 
         from airflow_mcp.core import contract
-        from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+        from airflow_mcp.core.document import parse_document
+        from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
         from airflow_mcp.core.gate.judgement import evaluate_gate
-        from airflow_mcp.core.gate.page import render_gate_report
         from airflow_mcp.core.gate.policy import GatePolicy
+        from airflow_mcp.core.gate.report.page import render_gate_report
 
         client = MlflowClient(self.uri)
         client.get_run(self.run_id)
@@ -143,7 +144,7 @@ def make_operator(side: str, step: str, uri: str, arguments: dict[str, Any]) -> 
 
 def main(side: str, step: str, uri: str, arguments: str) -> None:
     """Time one step in this fresh process, beyond an empty task; Airflow's own modules are loaded before."""
-    from tests.task_harness import run_task
+    from tests.support.task_harness import run_task
 
     run_task(EmptyOperator(task_id="warm_up"))
     started = time.perf_counter()

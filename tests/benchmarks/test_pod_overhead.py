@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from demo.airflow_api import AirflowApi
-from demo.services import MlflowServer
 from tests.benchmarks.fresh import median, print_table
 from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, training, wait_for
 from tests.kubernetes.conftest import HOW_TO_GET_A_CLUSTER, cluster, pod_mlflow, world  # noqa: F401  (fixtures)
 from tests.kubernetes.stack import airflow_with_pods
+from tests.support.airflow_api import AirflowApi
+from tests.support.services import MlflowServer
 
 pytestmark = [
     pytest.mark.benchmark,

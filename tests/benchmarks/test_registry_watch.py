@@ -10,8 +10,8 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.hooks.mlflow import MlflowHook
-from demo.services import MlflowServer
 from tests.benchmarks.fresh import print_table, run_fresh
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.benchmark
 

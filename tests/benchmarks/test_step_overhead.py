@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.evidence import ModelUnderTest
-from demo.services import MlflowServer
+from airflow_mcp.core.evaluation.evidence import ModelUnderTest
 from tests.benchmarks.fresh import median, print_table, run_fresh
 from tests.benchmarks.steps import EXPERIMENT_STEPS, THRESHOLDS, EmptyOperator, make_operator
-from tests.mlflow_world import World
-from tests.task_harness import run_task
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
+from tests.support.task_harness import run_task
 
 pytestmark = [
     pytest.mark.benchmark,

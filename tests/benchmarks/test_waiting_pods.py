@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.pod import PodOptions, pod_manifest
-from airflow_mcp.core.workload import Workload
+from airflow_mcp.core.workload.definition import Workload
+from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
 from tests.benchmarks.fresh import print_table, run_fresh
-from tests.fakes.certificate import server_context, write_certificate
-from tests.fakes.kube_api import KubeApi
+from tests.support.fakes.certificate import server_context, write_certificate
+from tests.support.fakes.kube_api import KubeApi
 
 pytestmark = pytest.mark.benchmark
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.services import MlflowServer
-from tests.mlflow_world import World
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.airflow_api import AirflowApi, AirflowApiError
-from demo.airflow_stack import AirflowStack
-from tests import processes
-from tests.processes import is_running
+from tests.support import processes
+from tests.support.airflow_api import AirflowApi, AirflowApiError
+from tests.support.airflow_stack import AirflowStack
+from tests.support.processes import is_running
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, BaseOperator, get_current_context, task
 
-from airflow_mcp.core.workload import Workload
+from airflow_mcp.core.workload.definition import Workload
 from airflow_mcp.workloads.local import LocalBackend
 
 

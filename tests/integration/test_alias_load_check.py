@@ -11,8 +11,8 @@ from airflow_mcp.core.registry.history import foreign_moves
 from airflow_mcp.core.registry.load_check import LoadVerdict
 from airflow_mcp.core.registry.promotion import read_last_move
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
-from tests.mlflow_world import World, kill_points, load_check_tags
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World, kill_points, load_check_tags
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

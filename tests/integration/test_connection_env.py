@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.operators.training import TrainModelOperator
-from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import FakeSupervisor, TaskOutcome
+from tests.support.mlflow_world import REST_TRAINING, World
+from tests.support.task_harness import FakeSupervisor, TaskOutcome
 
 pytestmark = pytest.mark.integration
 

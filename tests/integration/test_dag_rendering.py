@@ -14,8 +14,8 @@ import pytest
 
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import write_stubs
-from demo.airflow_api import AirflowApi, AirflowApiError
-from demo.airflow_stack import AirflowStack
+from tests.support.airflow_api import AirflowApi, AirflowApiError
+from tests.support.airflow_stack import AirflowStack
 
 pytestmark = pytest.mark.integration
 

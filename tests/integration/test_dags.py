@@ -14,13 +14,14 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from airflow_mcp.core import contract
 from airflow_mcp.exceptions import MlflowError
-from airflow_mcp.hooks.claims import CLAIM_LIFETIME
-from demo.services import MlflowServer
-from tests.mlflow_world import World
+from airflow_mcp.registry.claims import CLAIM_LIFETIME
+from tests.support.mlflow_world import World
+from tests.support.paths import ROOT
+from tests.support.services import MlflowServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 
-FOLDER = Path(__file__).parents[2] / "dags"
+FOLDER = ROOT / "dags"
 HEAVY = ("mlflow", "evidently", "pandas", "sklearn", "kubernetes")
 
 EXPECTED: dict[str, dict[str, Any]] = {

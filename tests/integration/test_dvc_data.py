@@ -16,18 +16,18 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import repository_data
-from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, GitAuthError, SourceError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from airflow_mcp.runtime import data_hash
-from airflow_mcp.runtime.data_hash import stream_hash
-from airflow_mcp.runtime.datasets import load_dataset, verified_file
-from airflow_mcp.runtime.repository_data import fetch_data
-from tests.dvc_repository import FIRST, DvcRepository
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer
-from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
+from airflow_mcp.work.reading.datasets import load_dataset, verified_file
+from airflow_mcp.work.sources import data_hash
+from airflow_mcp.work.sources.data_hash import stream_hash
+from airflow_mcp.work.sources.repository_data import fetch_data
+from tests.support.dvc_repository import FIRST, DvcRepository
+from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer
+from tests.support.mlflow_world import REST_TRAINING, World
+from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 

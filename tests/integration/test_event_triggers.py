@@ -18,12 +18,13 @@ from airflow_mcp.core import contract
 from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.watch import STATE_KEY
-from demo.airflow_stack import AirflowStack
-from demo.services import MlflowServer
-from tests import processes
-from tests.git_server import Repository
-from tests.mlflow_world import NOW, World
-from tests.watching import StateOfAssets, watching
+from tests.support import processes
+from tests.support.airflow_stack import AirflowStack
+from tests.support.git_server import Repository
+from tests.support.mlflow_world import NOW, World
+from tests.support.paths import ROOT
+from tests.support.services import MlflowServer
+from tests.support.watching import StateOfAssets, watching
 
 pytestmark = pytest.mark.integration
 
@@ -106,7 +107,7 @@ def stack(tmp_path: Path, repository: Repository, world: World, mlflow_server: M
     (dags / "events.py").write_text(f"URL, MODEL = {repository.url!r}, {world.model_name!r}\n{DAGS}")
     environment = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
     }
     with AirflowStack(tmp_path / "airflow", dags, env=environment) as running:

@@ -16,10 +16,10 @@ from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOp
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from demo.services import free_port
-from tests.fakes.faulty_server import FaultyServer, answer, html, slow
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.fakes.faulty_server import FaultyServer, answer, html, slow
+from tests.support.mlflow_world import World
+from tests.support.services import free_port
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

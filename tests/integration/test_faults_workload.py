@@ -12,10 +12,10 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.workloads.local import LocalBackend
-from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
-from tests.forked import ForkedTask, wait_until
-from tests.mlflow_world import REST_TRAINING, KillSwitch, World, kill_points
-from tests.task_harness import TaskOutcome
+from tests.support.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
+from tests.support.forked import ForkedTask, wait_until
+from tests.support.mlflow_world import REST_TRAINING, KillSwitch, World, kill_points
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

@@ -11,16 +11,16 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import Comparison, ModelUnderTest
+from airflow_mcp.core.evaluation.evidence import Comparison, ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.promotion import MoveOrder, read_history
-from airflow_mcp.hooks.promotion import Promotion, check_promotion, promote
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
-from tests.mlflow_world import World, kill_points
-from tests.task_harness import TaskOutcome
+from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
+from tests.support.mlflow_world import World, kill_points
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

@@ -18,12 +18,12 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import WorkloadLostError
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.step import RunStepOperator
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.paths import REPORTS
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 
-REPORTS = Path(__file__).parents[1] / "reports"
 CODE = "def twice(x):\n    if x < 0:\n        return None\n    return 2 * x\n"
 TEST = "from code_under_test import twice\n\n\ndef test_twice():\n    assert twice(2) == 4\n"
 STEP = """

@@ -11,19 +11,19 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import render
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from airflow_mcp.runtime.datasets import load_dataset
-from airflow_mcp.runtime.repository_data import fetch_data
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer
-from tests.lfs_repository import IS_INSTALLED, LfsRepository, LfsServer
-from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import FakeSupervisor, TaskOutcome, run_dag, run_task
+from airflow_mcp.work.reading.datasets import load_dataset
+from airflow_mcp.work.sources.repository_data import fetch_data
+from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer
+from tests.support.lfs_repository import IS_INSTALLED, LfsRepository, LfsServer
+from tests.support.mlflow_world import REST_TRAINING, World
+from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_dag, run_task
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(not IS_INSTALLED, reason="Git LFS is not installed")]
 FIRST, SECOND = "a,b\n1,2\n3,4\n", "a,b\n5,6\n"

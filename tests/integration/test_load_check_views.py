@@ -9,7 +9,7 @@ import pytest
 from airflow_mcp.cli import main
 from airflow_mcp.core.registry.load_check import LoadVerdict
 from airflow_mcp.operators.registry import PromoteModelOperator
-from tests.mlflow_world import World, load_check_tags
+from tests.support.mlflow_world import World, load_check_tags
 
 pytestmark = pytest.mark.integration
 

@@ -20,9 +20,9 @@ from airflow_mcp.exceptions import (
     MlflowUnreachableError,
 )
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_api import filter_value
-from demo.services import MlflowServer
-from tests.fakes.faulty_server import FaultyServer, lost_answer
+from airflow_mcp.mlflow_client.api import filter_value
+from tests.support.fakes.faulty_server import FaultyServer, lost_answer
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 

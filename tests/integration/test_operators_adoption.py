@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import DatasetPin, ModelEvidence
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.evaluation.evidence import ModelEvidence
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.workloads.local import LocalBackend
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

@@ -19,21 +19,22 @@ import pytest
 
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.profile import write_profile
-from airflow_mcp.core.evidence import DatasetPin, parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.registry.model_copy import CopyResult, read_copied_from
+from airflow_mcp.core.registry.copies import CopyResult, read_copied_from
 from airflow_mcp.core.registry.promotion import read_history
-from airflow_mcp.hooks.mlflow_api import ARTIFACT_PROXY
+from airflow_mcp.mlflow_client.api import ARTIFACT_PROXY
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
-from airflow_mcp.runtime.profiling import profile_dataset
+from airflow_mcp.work.drift.profiling import profile_dataset
 from airflow_mcp.workloads.base import WorkloadBackend
-from tests.fakes.faulty_server import FaultyServer, Seen, slow
-from tests.forked import ForkedTask
-from tests.mlflow_world import KillSwitch, World
-from tests.task_harness import TaskOutcome
+from tests.support.fakes.faulty_server import FaultyServer, Seen, slow
+from tests.support.forked import ForkedTask
+from tests.support.mlflow_world import KillSwitch, World
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # MLflow's own, about types
 
@@ -228,7 +229,7 @@ def _kill_when(world: World, is_time: Callable[[], bool]) -> None:
         time.sleep(0.05)
     for pid in world.processes():
         command = _command_line(pid)
-        if b"airflow_mcp.runtime" in command and b"guard.py" not in command:
+        if b"airflow_mcp.work" in command and b"guard.py" not in command:
             os.kill(pid, signal.SIGKILL)
 
 

@@ -16,8 +16,8 @@ from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.registry import RegisterModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.workloads.local import LocalBackend
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

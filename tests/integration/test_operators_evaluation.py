@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.hooks.evidence import find_importance
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
+from airflow_mcp.registry.evidence import find_importance
 from airflow_mcp.workloads.local import LocalBackend
-from demo.services import MlflowServer
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 

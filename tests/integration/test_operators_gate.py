@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import ModelUnderTest
+from airflow_mcp.core.evaluation.evidence import ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from tests.mlflow_world import World, kill_points
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World, kill_points
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

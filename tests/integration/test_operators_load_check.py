@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import parse_document
+from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.registry.load_check import LoadCheck, LoadCheckReport, read_load_check
 from airflow_mcp.exceptions import MlflowUnreachableError
 from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.workloads.local import LocalBackend
-from demo.services import MlflowServer
-from tests.logged_models import Logged, log_tree
-from tests.mlflow_world import World, kill_points, load_check_tags
-from tests.task_harness import TaskOutcome
+from tests.support.logged_models import Logged, log_tree
+from tests.support.mlflow_world import World, kill_points, load_check_tags
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 

@@ -11,9 +11,9 @@ from airflow.sdk import DAG, BaseOperator
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
-from tests.git_server import Repository
-from tests.mlflow_world import NOW, World
-from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
+from tests.support.git_server import Repository
+from tests.support.mlflow_world import NOW, World
+from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 

@@ -12,12 +12,13 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.registry.history import read_timeline
 from airflow_mcp.core.registry.promotion import read_history, read_last_move
-from airflow_mcp.hooks import claims, mlflow_registry_api
+from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
-from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
-from tests.forked import ForkedTask
-from tests.mlflow_world import World, kill_points
-from tests.task_harness import TaskOutcome
+from airflow_mcp.registry import claims
+from tests.support.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
+from tests.support.forked import ForkedTask
+from tests.support.mlflow_world import World, kill_points
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.hooks import claims
 from airflow_mcp.operators.registry import RegisterModelOperator
-from tests.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
-from tests.forked import ForkedTask
-from tests.mlflow_world import World, kill_points
-from tests.task_harness import TaskOutcome
+from airflow_mcp.registry import claims
+from tests.support.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
+from tests.support.forked import ForkedTask
+from tests.support.mlflow_world import World, kill_points
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

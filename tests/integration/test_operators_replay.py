@@ -17,15 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import ModelUnderTest, parse_document
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.evaluation.evidence import ModelUnderTest
+from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.workloads.local import LocalBackend
-from demo.services import MlflowServer
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 

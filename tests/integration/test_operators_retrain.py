@@ -13,8 +13,8 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.retrain.documents import LEDGER_KEY, OUTCOMES_KEY, Ledger, ledger_name, read_document
 from airflow_mcp.core.retrain.ledger import replay, state_of
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
-from tests.mlflow_world import World
-from tests.task_harness import FakeSupervisor, TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.task_harness import FakeSupervisor, TaskOutcome
 
 pytestmark = pytest.mark.integration
 

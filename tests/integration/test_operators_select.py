@@ -10,12 +10,12 @@ import pytest
 from airflow.sdk import DAG, BaseOperator
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import ModelEvidence
+from airflow_mcp.core.evaluation.evidence import ModelEvidence
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.hooks import mlflow_api
+from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.operators.select import SelectModelOperator
-from tests.mlflow_world import NOW, World, kill_points
-from tests.task_harness import FakeSupervisor, TaskOutcome, run_task
+from tests.support.mlflow_world import NOW, World, kill_points
+from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 

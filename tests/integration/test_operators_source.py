@@ -13,9 +13,9 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
-from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import TaskOutcome
+from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
+from tests.support.mlflow_world import REST_TRAINING, World
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

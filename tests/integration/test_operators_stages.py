@@ -13,9 +13,9 @@ from airflow_mcp.core.registry.promotion import read_history
 from airflow_mcp.core.registry.stages import read_stage_moves, read_stages
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
-from tests.fakes.faulty_server import FaultyServer, answer
-from tests.mlflow_world import KillSwitch, World, kill_points
-from tests.task_harness import TaskOutcome
+from tests.support.fakes.faulty_server import FaultyServer, answer
+from tests.support.mlflow_world import KillSwitch, World, kill_points
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,8 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.operators.training import TrainModelOperator
-from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import REST_TRAINING, World
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 

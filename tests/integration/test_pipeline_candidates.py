@@ -12,8 +12,8 @@ from airflow_mcp.core import contract
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import render
-from tests.mlflow_world import World
-from tests.task_harness import run_dag
+from tests.support.mlflow_world import World
+from tests.support.task_harness import run_dag
 
 pytestmark = pytest.mark.integration
 

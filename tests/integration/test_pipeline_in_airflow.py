@@ -14,17 +14,18 @@ from airflow_mcp.core import contract
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.hooks.mlflow import MlflowHook
-from demo.airflow_api import AirflowApi
-from demo.airflow_stack import AirflowStack
-from demo.services import MlflowServer
-from tests import processes
-from tests.git_server import Repository
+from tests.support import processes
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_stack import AirflowStack
+from tests.support.git_server import Repository
+from tests.support.paths import PIPELINES
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 
 wait_until = functools.partial(processes.wait_until, seconds=180)
 DAG = "fraud-detection-pipeline"
-FILE = Path(__file__).parents[1] / "pipelines" / "fraud_detection.yaml"
+FILE = PIPELINES / "fraud_detection.yaml"
 ADDRESS = "https://github.com/team/ml-fraud-v3"
 SCRIPT = """\
 import mlflow

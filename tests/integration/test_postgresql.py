@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import pytest
 
-from demo.services import MlflowServer
 from tests.integration import test_operators_promotion as promotion
 from tests.integration import test_operators_registry as registration
 from tests.integration import test_registry_events as events
 from tests.integration import test_registry_history as history
 from tests.integration import test_sensors_registry as sensors
-from tests.mlflow_world import World
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 

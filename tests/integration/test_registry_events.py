@@ -13,18 +13,18 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.registry.events import EVENT_NAMES, MOVED_OUTSIDE
-from airflow_mcp.core.registry.model_goal import ModelGoal
+from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.core.registry.promotion import AliasPlan, MoveOrder, plan_promotion
-from airflow_mcp.hooks.aliases import AliasMover
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
+from airflow_mcp.registry.aliases import AliasMover
 from airflow_mcp.triggers import registry_watch
 from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.registry_watch import FailedLook, Look, RegistryWatch
 from airflow_mcp.triggers.watch import STATE_KEY
-from tests.mlflow_world import World
-from tests.triggerer import Fuse, Triggerer, triggerer
-from tests.watching import StateOfAssets
+from tests.support.mlflow_world import World
+from tests.support.triggerer import Fuse, Triggerer, triggerer
+from tests.support.watching import StateOfAssets
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
-from tests.mlflow_world import World
+from tests.support.mlflow_world import World
 
 pytestmark = pytest.mark.integration
 

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from airflow_mcp.cli import main
 from airflow_mcp.core.registry.promotion import read_history
 from airflow_mcp.core.registry.stages import read_stage_moves
-from airflow_mcp.hooks import mlflow_api
+from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
-from tests.fakes.faulty_server import FaultyServer, answer
-from tests.mlflow_world import World
+from tests.support.fakes.faulty_server import FaultyServer, answer
+from tests.support.mlflow_world import World
 
 pytestmark = pytest.mark.integration
 

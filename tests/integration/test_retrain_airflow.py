@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from demo.airflow_api import AirflowApi
-from demo.airflow_stack import ADMIN, AirflowStack
-from demo.services import MlflowServer
-from tests.processes import wait_until
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_stack import ADMIN, AirflowStack
+from tests.support.processes import wait_until
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 

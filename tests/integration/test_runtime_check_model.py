@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import parse_document
+from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.registry.load_check import LoadCheckReport
 from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError, RefusedError
-from airflow_mcp.runtime.check_model import check_model
-from demo.services import MlflowServer
-from tests.fakes.faulty_server import FaultyServer, answer
-from tests.logged_models import Logged, log, log_tree
-from tests.mlflow_world import World
+from airflow_mcp.work.steps.check_model import check_model
+from tests.support.fakes.faulty_server import FaultyServer, answer
+from tests.support.logged_models import Logged, log, log_tree
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 

@@ -16,13 +16,13 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import read_profile, write_profile
 from airflow_mcp.core.drift.summary import DriftSummary, read_drift_summary
-from airflow_mcp.core.evidence import DatasetPin
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError, MlflowNotFoundError
-from airflow_mcp.runtime.drift import check_drift, metric_names
-from airflow_mcp.runtime.profiling import profile_dataset
-from demo.services import MlflowServer
+from airflow_mcp.work.drift.profiling import profile_dataset
+from airflow_mcp.work.steps.drift import check_drift, metric_names
+from tests.support.services import MlflowServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 POLICY = {"numerical_method": "wasserstein", "numerical_threshold": 0.2, "categorical_method": "jensenshannon"}
@@ -93,7 +93,7 @@ def test_moved_columns_are_drift_by_the_command_line_without_airflow(check: Chec
         "import sys, runpy; sys.modules['airflow'] = sys.modules['evidently'] = None; sys.argv = ['runtime', 'drift']; "
     )
     done = subprocess.run(
-        [sys.executable, "-c", code + "runpy.run_module('airflow_mcp.runtime', run_name='__main__')"],
+        [sys.executable, "-c", code + "runpy.run_module('airflow_mcp.work', run_name='__main__')"],
         env={**os.environ, **check.environ()},
         capture_output=True,
         text=True,

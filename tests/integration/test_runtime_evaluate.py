@@ -24,10 +24,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.exceptions import DatasetError, FailedError, InvalidArgumentError, MlflowError, RefusedError
-from airflow_mcp.runtime.evaluate import evaluate
-from demo.services import MlflowServer
+from airflow_mcp.work.steps.evaluate import evaluate
+from tests.support.services import MlflowServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 
@@ -111,7 +112,7 @@ def test_candidate_and_champion_on_the_same_rows_by_the_command_line(bench: Benc
     )
     code = "import sys, runpy; sys.modules['airflow'] = None; sys.argv = ['runtime', 'evaluate']; "
     done = subprocess.run(
-        [sys.executable, "-c", code + "runpy.run_module('airflow_mcp.runtime', run_name='__main__')"],
+        [sys.executable, "-c", code + "runpy.run_module('airflow_mcp.work', run_name='__main__')"],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,

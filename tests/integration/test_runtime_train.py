@@ -1,4 +1,4 @@
-"""``python -m airflow_mcp.runtime train`` as a real process against a real MLflow server."""
+"""``python -m airflow_mcp.work train`` as a real process against a real MLflow server."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import read_profile
-from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.runtime.datasets import verified_file
-from demo.services import MlflowServer
+from airflow_mcp.work.reading.datasets import verified_file
+from tests.support.paths import DOCS
+from tests.support.services import MlflowServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 
 NO_AIRFLOW = "import sys; sys.modules['airflow'] = None; import runpy; sys.argv[0] = 'runtime'; "
-COMMAND = [sys.executable, "-c", NO_AIRFLOW + "runpy.run_module('airflow_mcp.runtime', run_name='__main__')"]
+COMMAND = [sys.executable, "-c", NO_AIRFLOW + "runpy.run_module('airflow_mcp.work', run_name='__main__')"]
 
 FIT = """
 import os, sys, mlflow, pandas as pd
@@ -126,7 +127,7 @@ def models_of(run: Run) -> list[str]:
 
 
 def test_the_example_of_the_documentation_runs_as_it_is_printed(training: Training) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "training-scripts.md").read_text()
+    page = (DOCS / "training-scripts.md").read_text()
     example = page.split("<!-- example: start -->")[1].split("<!-- example: end -->")[0]
     training.data.write_text(training.data.read_text().replace("x1,x2,y", "x1,x2,target"))
     config = training.folder / "config.yaml"
@@ -142,7 +143,7 @@ def test_the_example_of_the_documentation_runs_as_it_is_printed(training: Traini
 
 
 def test_the_example_of_checkpoints_goes_on_where_the_last_try_ended(training: Training) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "training-scripts.md").read_text()
+    page = (DOCS / "training-scripts.md").read_text()
     example = page.split("<!-- example: checkpoint -->")[1].split("<!-- example: end of checkpoint -->")[0]
     script = example.strip().removeprefix("```python").removesuffix("```")
     training.data.write_text(training.data.read_text().replace("x1,x2,y", "x1,x2,target"))

@@ -12,8 +12,8 @@ import pytest
 from airflow.sdk.serde import deserialize, serialize
 
 from airflow_mcp.sensors.dataset import DatasetVersionSensor
-from tests.git_server import Repository
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.git_server import Repository
+from tests.support.task_harness import TaskOutcome, run_task
 
 WAITS: dict[str, Any] = {"poke_interval": 0.05, "timeout": 0.2}
 

@@ -13,8 +13,8 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.sensors.drift import DriftSensor
 from airflow_mcp.triggers.drift import DriftVerdictTrigger
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.mlflow_world import World
+from tests.support.task_harness import TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 CONNECTION = "mlflow_tests"

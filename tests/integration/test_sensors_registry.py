@@ -13,12 +13,12 @@ import pytest
 from airflow.sdk.serde import deserialize, serialize
 from mlflow import MlflowClient
 
-from airflow_mcp.hooks import mlflow_registry_api
+from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
 from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.sensors.registry import ModelAliasSensor, ModelVersionSensor
-from tests.fakes.faulty_server import FaultyServer, answer
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.fakes.faulty_server import FaultyServer, answer
+from tests.support.mlflow_world import World
+from tests.support.task_harness import TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 CONNECTION = "mlflow_tests"

@@ -11,13 +11,14 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from demo.services import MlflowServer
-from tests.mlflow_world import World
-from tests.task_harness import TaskOutcome
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 

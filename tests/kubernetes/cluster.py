@@ -26,10 +26,10 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.operators.training import TrainModelOperator
-from tests.fakes.tcp_gate import TcpGate
-from tests.forked import ForkedTask
-from tests.mlflow_world import REST_TRAINING, World
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.fakes.tcp_gate import TcpGate
+from tests.support.forked import ForkedTask
+from tests.support.mlflow_world import REST_TRAINING, World
+from tests.support.task_harness import TaskOutcome, run_task
 
 HOST = os.environ.get("AIRFLOW_MCP_TEST_HOST", "172.17.0.1")
 """Where pods find a server that runs beside the tests; the default is Docker's bridge."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.services import MlflowServer
+from tests.support.services import MlflowServer
 
 if TYPE_CHECKING:
     from tests.kubernetes.cluster import Cluster, PodWorld

@@ -13,11 +13,10 @@ from typing import Any
 
 import yaml
 
-from demo.airflow_api import AirflowApi
-from demo.airflow_stack import AirflowService, AirflowStack
 from tests.kubernetes.cluster import IMAGE, SMALL, Cluster, wait_for
-
-ROOT = Path(__file__).parents[2]
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_stack import AirflowService, AirflowStack
+from tests.support.paths import ROOT
 
 _DAGS = """
 import json

@@ -6,7 +6,7 @@ import base64
 import json
 
 from tests.kubernetes.cluster import PodWorld, training, wait_for
-from tests.task_harness import FakeSupervisor
+from tests.support.task_harness import FakeSupervisor
 
 KEY = "lake-secret-key"
 PROGRAM = (

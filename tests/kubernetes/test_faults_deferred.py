@@ -13,11 +13,11 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.hooks.mlflow import MlflowHook
-from demo.airflow_api import AirflowApi
-from demo.airflow_stack import AirflowStack
-from demo.services import MlflowServer
 from tests.kubernetes.cluster import HOLD, Cluster, let_go, shell, training, wait_for
 from tests.kubernetes.stack import airflow_with_pods, killed, wait_until_deferred, wait_until_watched
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_stack import AirflowStack
+from tests.support.services import MlflowServer
 
 EXPERIMENT = "deferred"
 RUN_TIMEOUT_SECONDS = 150

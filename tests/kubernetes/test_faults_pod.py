@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.container_log import ANNOTATION_LOG_POSITION
-from tests.forked import ForkedTask
+from airflow_mcp.core.workload.container_log import ANNOTATION_LOG_POSITION
 from tests.kubernetes.cluster import HOLD, PodWorld, let_go, shell, training, wait_for
-from tests.task_harness import TaskOutcome
+from tests.support.forked import ForkedTask
+from tests.support.task_harness import TaskOutcome
 
 OUTAGE_SECONDS = 20
 LONG_RUN = shell("echo started; sleep 300")

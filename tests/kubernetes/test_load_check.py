@@ -9,10 +9,10 @@ import pytest
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.operators.load_check import CheckModelOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
-from demo.services import MlflowServer
 from tests.kubernetes.cluster import PodWorld
-from tests.logged_models import Logged, log_tree
-from tests.task_harness import TaskOutcome
+from tests.support.logged_models import Logged, log_tree
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 RESOURCES = {"memory": "1Gi", "cpu": "1"}

@@ -16,11 +16,12 @@ from kubernetes import client
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pod import PodOptions, pod_manifest
-from airflow_mcp.core.workload import Resources, Workload
+from airflow_mcp.core.workload.definition import Resources, Workload
+from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
 from airflow_mcp.operators.maintenance import SweepPodsOperator
 from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, training, wait_for
-from tests.task_harness import FakeSupervisor, TaskOutcome
+from tests.support.paths import DOCS
+from tests.support.task_harness import FakeSupervisor, TaskOutcome
 
 NOW_TAGS = {contract.TAG_TASK_ID: "task", contract.TAG_KIND: contract.KIND_TRAINING}
 
@@ -122,7 +123,7 @@ def test_the_command_line_removes_by_what_mlflow_knows_and_only_when_told(
 
 
 def documented_role() -> dict[str, Any]:
-    page = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
     block = page.split("<!-- rbac: start -->")[1].split("<!-- rbac: end -->")[0].strip()
     documents = yaml.safe_load_all(block.removeprefix("```yaml").removesuffix("```"))
     return next(document for document in documents if document["kind"] == "Role")

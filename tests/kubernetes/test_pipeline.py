@@ -12,11 +12,12 @@ from airflow_mcp.core import contract
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import render
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
 from tests.kubernetes.cluster import HOST, IMAGE, PodWorld
-from tests.task_harness import run_dag
+from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
+from tests.support.paths import PIPELINES
+from tests.support.task_harness import run_dag
 
-FILE = Path(__file__).parents[1] / "pipelines" / "fraud_detection.yaml"
+FILE = PIPELINES / "fraud_detection.yaml"
 TASKS = ["begin", "build", "train", "evaluate", "gate", "register", "load_check", "promote", "outcome"]
 SCRIPT = """\
 import os

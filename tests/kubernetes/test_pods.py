@@ -8,7 +8,7 @@ import subprocess
 from typing import Any
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.pod import ANNOTATION_PREFIX
+from airflow_mcp.core.workload.pod import ANNOTATION_PREFIX
 from airflow_mcp.operators.registry import RegisterModelOperator
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
 

@@ -14,9 +14,9 @@ from airflow.sdk.serde import deserialize
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
-from tests.forked import ForkedTask
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
-from tests.task_harness import TaskOutcome
+from tests.support.forked import ForkedTask
+from tests.support.task_harness import TaskOutcome
 
 MEET = """
 import os, socket, time

@@ -7,7 +7,7 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.operators.step import RunStepOperator
 from tests.kubernetes.cluster import PodWorld
-from tests.task_harness import TaskOutcome
+from tests.support.task_harness import TaskOutcome
 
 WRITE = (
     "import pathlib; pathlib.Path('lint').mkdir(); pathlib.Path('lint/a.sarif').write_text('found'); print('written')"

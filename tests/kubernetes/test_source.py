@@ -18,11 +18,11 @@ from airflow_mcp.core import contract
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from tests.dvc_repository import FIRST, DvcRepository
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
 from tests.kubernetes.cluster import HOST, IMAGE, Cluster, PodWorld, training
-from tests.mlflow_world import REST_TRAINING
-from tests.task_harness import TaskOutcome
+from tests.support.dvc_repository import FIRST, DvcRepository
+from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
+from tests.support.mlflow_world import REST_TRAINING
+from tests.support.task_harness import TaskOutcome
 
 FOREIGN_IMAGE = "airflow-mcp/foreign:test"
 DOCKERFILE = f"""

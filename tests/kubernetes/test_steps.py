@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import EvaluationEvidence, parse_document
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
+from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.identity import content_hash
-from airflow_mcp.core.replay import ReplayEvidence
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from tests.kubernetes.cluster import PodWorld
-from tests.task_harness import TaskOutcome
+from tests.support.task_harness import TaskOutcome
 
 ROWS = [(n % 7, n % 5, int(n % 7 > 3)) for n in range(120)]
 FILES = {

@@ -6,36 +6,22 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+from tests.support.rooms import PAGE, ROOMS, may_import, written
+
 PACKAGE = "airflow_mcp"
 
-LAYERS: Mapping[str, frozenset[str]] = {
-    "exceptions": frozenset(),
-    "get_provider_info": frozenset(),
-    "core": frozenset({"exceptions"}),
-    "runtime": frozenset({"exceptions", "core"}),
-    "settings": frozenset({"exceptions", "core"}),
-    "hooks": frozenset({"exceptions", "core", "settings"}),
-    "triggers": frozenset({"exceptions", "core", "hooks", "settings"}),
-    "workloads": frozenset({"exceptions", "core", "settings", "triggers"}),
-    "diagnosis": frozenset({"exceptions", "core", "hooks"}),
-    "links": frozenset({"exceptions", "core", "hooks", "settings"}),
-    "notifications": frozenset({"exceptions", "core"}),
-    "cli": frozenset({"exceptions", "core", "hooks", "diagnosis", "runtime", "dag_rendering"}),
-    "dag_rendering": frozenset({"exceptions", "core", "settings", "triggers", "operators", "notifications"}),
-    "sensors": frozenset({"exceptions", "core", "hooks", "links", "operators", "settings", "triggers"}),
-    "operators": frozenset({"exceptions", "core", "diagnosis", "hooks", "links", "settings", "workloads"}),
-}
-"""What each layer may import besides itself."""
 SHARED_BY_OPERATORS = {f"airflow_mcp.operators.{name}" for name in ("base", "ledger", "workload")}
-WITHOUT_AIRFLOW = ("core", "runtime", "exceptions", "get_provider_info", "diagnosis")
+WITHOUT_AIRFLOW = (
+    *("exceptions", "get_provider_info", "core", "work", "mlflow_client", "registry", "cluster", "doctor", "cli"),
+)
+"""Top rooms, with what is below them, that work where Airflow is not installed."""
 HEAVY = (
     *("mlflow", "evidently", "dvc", "pandas", "numpy", "scipy", "pyarrow", "sklearn"),
     *("kubernetes", "airflow.providers.cncf.kubernetes"),
@@ -71,8 +57,22 @@ class Source(NamedTuple):
         return ast.parse(self.text)
 
     @property
+    def room(self) -> str:
+        """The folder, or the module at the top of the package; empty for the package itself."""
+        return room_of(self.name)
+
+    @property
     def layer(self) -> str:
-        return self.name.split(".")[1] if "." in self.name else ""
+        """The top room."""
+        return self.room.split("/")[0]
+
+
+def room_of(target: str) -> str:
+    """Find the room of a module, of a package, or of a name in a module."""
+    parts = target.split(".")[1:]
+    while parts and "/".join(parts) not in ROOMS:
+        parts = parts[:-1]
+    return "/".join(parts) or "/".join(target.split(".")[1:-1] or target.split(".")[1:])
 
 
 def package() -> list[Source]:
@@ -84,7 +84,7 @@ def package() -> list[Source]:
 
 
 MODULES = package()
-NAMES = {module.name for module in MODULES} | {f"{PACKAGE}.{layer}" for layer in LAYERS}
+NAMES = {module.name for module in MODULES} | {f"{PACKAGE}.{room.replace('/', '.')}" for room in ROOMS}
 
 
 # --- reading imports -------------------------------------------------------------------------------------------------
@@ -132,16 +132,17 @@ def _is_of(target: str, package_name: str) -> bool:
 # --- the rules: each gives what is wrong with one module --------------------------------------------------------------
 
 
-def wrong_layer(source: Source) -> Iterator[str]:
-    if source.layer and source.layer not in LAYERS:
-        yield f"layer {source.layer!r} is not known: say in LAYERS what it may import"
+def wrong_room(source: Source) -> Iterator[str]:
+    if not source.room:
+        return
+    if source.room not in ROOMS:
+        yield f"room {source.room!r} is not known: say in tests/support/rooms.py what it holds and may import"
         return
     for found in imports(source):
         if not _is_of(found.target, PACKAGE) or found.target == PACKAGE:
             continue
-        layer = found.target.split(".")[1]
-        if layer != source.layer and layer not in LAYERS.get(source.layer, frozenset()):
-            yield f"line {found.line}: {source.layer or 'the package'} imports {found.target}"
+        if not may_import(source.room, room_of(found.target)):
+            yield f"line {found.line}: {source.room} imports {found.target}"
 
 
 def operator_imports_operator(source: Source) -> Iterator[str]:
@@ -159,7 +160,7 @@ def airflow_where_it_may_be_missing(source: Source) -> Iterator[str]:
 
 
 def heavy_at_module_level(source: Source) -> Iterator[str]:
-    if source.layer == "runtime":
+    if source.layer == "work":
         return
     of_others = tuple(leaf for leaf in HEAVY_LEAVES if leaf.split(".")[1] != source.layer)
     heavy = of_others if source.name in HEAVY_LEAVES else (*HEAVY, *HEAVY_LEAVES)
@@ -171,7 +172,7 @@ def heavy_at_module_level(source: Source) -> Iterator[str]:
 def work_plane_at_module_level(source: Source) -> Iterator[str]:
     if source.layer == "cli":
         for found in imports(source):
-            if found.is_module_level and _is_of(found.target, f"{PACKAGE}.runtime"):
+            if found.is_module_level and _is_of(found.target, f"{PACKAGE}.work"):
                 yield f"line {found.line}: a command imports {found.target} before it is called"
 
 
@@ -206,7 +207,7 @@ def module_without_a_subject(source: Source) -> Iterator[str]:
 
 
 RULES: list[Callable[[Source], Iterator[str]]] = [
-    wrong_layer,
+    wrong_room,
     operator_imports_operator,
     airflow_where_it_may_be_missing,
     heavy_at_module_level,
@@ -229,39 +230,44 @@ LONG_BODY = "\n".join("    x = 1" for _ in range(MAX_FUNCTION_LINES))
 @pytest.mark.parametrize(
     ("rule", "name", "text", "problem"),
     [
-        (wrong_layer, "core.x", "from airflow_mcp.hooks.mlflow import MlflowHook", "core imports airflow_mcp.hooks"),
+        (wrong_room, "core.x", "from airflow_mcp.hooks.mlflow import MlflowHook", "core imports airflow_mcp.hooks"),
         (
-            wrong_layer,
+            wrong_room,
             "core.x",
             "def f():\n    import airflow_mcp.settings",
             "line 2: core imports airflow_mcp.settings",
         ),
-        (wrong_layer, "core.x", "from airflow_mcp import hooks", "core imports airflow_mcp.hooks"),
+        (wrong_room, "core.x", "from airflow_mcp import hooks", "core imports airflow_mcp.hooks"),
         (
-            wrong_layer,
+            wrong_room,
             "exceptions",
             "from airflow_mcp.core import contract",
             "exceptions imports airflow_mcp.core.contract",
         ),
         (
-            wrong_layer,
+            wrong_room,
             "hooks.x",
             "from airflow_mcp.operators.base import now",
             "hooks imports airflow_mcp.operators.base",
         ),
-        (wrong_layer, "hooks.x", "from airflow_mcp.links.mlflow import A", "hooks imports airflow_mcp.links.mlflow"),
-        (wrong_layer, "workloads.x", "import airflow_mcp.hooks.mlflow", "workloads imports airflow_mcp.hooks.mlflow"),
-        (wrong_layer, "runtime.x", "from airflow_mcp import settings", "runtime imports airflow_mcp.settings"),
-        (wrong_layer, "operators.x", "import airflow_mcp.runtime.train", "operators imports airflow_mcp.runtime.train"),
-        (wrong_layer, "newcomer.x", "", "layer 'newcomer' is not known"),
-        (wrong_layer, "runtime.x", "import_module('airflow_mcp.hooks')", "runtime imports airflow_mcp.hooks"),
+        (wrong_room, "hooks.x", "from airflow_mcp.links.mlflow import A", "hooks imports airflow_mcp.links.mlflow"),
+        (wrong_room, "workloads.x", "import airflow_mcp.hooks.mlflow", "workloads imports airflow_mcp.hooks.mlflow"),
+        (wrong_room, "work.steps.x", "from airflow_mcp import settings", "work/steps imports airflow_mcp.settings"),
+        (
+            wrong_room,
+            "operators.x",
+            "import airflow_mcp.work.steps.train",
+            "operators imports airflow_mcp.work.steps.train",
+        ),
+        (wrong_room, "newcomer.x", "", "room 'newcomer' is not known"),
+        (wrong_room, "work.steps.x", "import_module('airflow_mcp.hooks')", "work/steps imports airflow_mcp.hooks"),
         (
             operator_imports_operator,
             "operators.x",
             "from airflow_mcp.operators.gate import EvaluationGateOperator",
             "an operator imports airflow_mcp.operators.gate",
         ),
-        (airflow_where_it_may_be_missing, "runtime.x", "import airflow", "runtime imports airflow"),
+        (airflow_where_it_may_be_missing, "work.steps.x", "import airflow", "work imports airflow"),
         (
             airflow_where_it_may_be_missing,
             "core.x",
@@ -274,7 +280,7 @@ LONG_BODY = "\n".join("    x = 1" for _ in range(MAX_FUNCTION_LINES))
             "if TYPE_CHECKING:\n    from airflow.sdk import Context",
             "core imports airflow.sdk.Context",
         ),
-        (airflow_where_it_may_be_missing, "runtime.x", "f(importlib.import_module('airflow.sdk'))", "airflow.sdk"),
+        (airflow_where_it_may_be_missing, "work.steps.x", "f(importlib.import_module('airflow.sdk'))", "airflow.sdk"),
         (heavy_at_module_level, "operators.x", "import pandas as pd", "pandas is imported with the module"),
         (
             heavy_at_module_level,
@@ -285,14 +291,14 @@ LONG_BODY = "\n".join("    x = 1" for _ in range(MAX_FUNCTION_LINES))
         (heavy_at_module_level, "core.x", "class A:\n    import numpy.random", "numpy.random"),
         (heavy_at_module_level, "workloads.x", "from airflow_mcp.triggers.pod import Trigger", "triggers.pod"),
         (heavy_at_module_level, "triggers.pod", "import airflow_mcp.workloads.kubernetes_pod", "kubernetes_pod is"),
-        (heavy_at_module_level, "diagnosis.x", "from kubernetes import client", "kubernetes.client"),
-        (airflow_where_it_may_be_missing, "diagnosis.x", "from airflow.sdk import conf", "diagnosis imports airflow"),
+        (heavy_at_module_level, "cluster.x", "from kubernetes import client", "kubernetes.client"),
+        (airflow_where_it_may_be_missing, "cluster.x", "from airflow.sdk import conf", "cluster imports airflow"),
         (heavy_at_module_level, "workloads.x", "from airflow.providers.cncf.kubernetes import x", "cncf.kubernetes.x"),
         (
             work_plane_at_module_level,
             "cli.x",
-            "from airflow_mcp.runtime import profiling",
-            "a command imports airflow_mcp.runtime",
+            "from airflow_mcp.work import profiling",
+            "a command imports airflow_mcp.work",
         ),
         (too_long, "core.x", "\n" * (MAX_MODULE_LINES + 1), f"the module has {MAX_MODULE_LINES + 1} lines"),
         (too_long, "core.x", f"def f():\n{LONG_BODY}", f"f has {MAX_FUNCTION_LINES + 1} lines"),
@@ -312,19 +318,19 @@ def test_every_rule_can_fail(rule: Callable[[Source], Iterator[str]], name: str,
     ("rule", "name", "text"),
     [
         (
-            wrong_layer,
+            wrong_room,
             "operators.x",
             "from airflow_mcp.hooks.mlflow import MlflowHook\nfrom airflow_mcp import __version__",
         ),
         (operator_imports_operator, "operators.x", "from airflow_mcp.operators.base import now"),
-        (airflow_where_it_may_be_missing, "runtime.x", "import airflow_mcp.core.contract"),
+        (airflow_where_it_may_be_missing, "work.steps.x", "import airflow_mcp.core.contract"),
         (heavy_at_module_level, "operators.x", "def f():\n    import pandas"),
         (heavy_at_module_level, "operators.x", "if TYPE_CHECKING:\n    import pandas"),
-        (heavy_at_module_level, "runtime.x", "import pandas"),
+        (heavy_at_module_level, "work.steps.x", "import pandas"),
         (heavy_at_module_level, "triggers.pod", "from kubernetes import client"),
         (heavy_at_module_level, "triggers.replicas", "import airflow_mcp.triggers.pod"),
         (heavy_at_module_level, "workloads.x", "def f():\n    import airflow_mcp.workloads.kubernetes_pod"),
-        (work_plane_at_module_level, "cli.x", "def f():\n    from airflow_mcp.runtime import profiling"),
+        (work_plane_at_module_level, "cli.x", "def f():\n    from airflow_mcp.work import profiling"),
         (too_long, "core.x", f'def f():\n    """One\n\n    Two.\n    """\n{LONG_BODY[:-10]}'),
         (forbidden_errors, "operators.x", "raise AirflowFailException('x')"),
         (module_without_a_subject, "core.common_metrics", ""),
@@ -355,14 +361,59 @@ def cycle(modules: list[Source]) -> list[str]:
     return []
 
 
+def cycle_of_rooms(modules: list[Source], *, depth: int | None = None) -> list[str]:
+    """Find folders that import each other, wherever in a module the import is; empty when there are none.
+
+    :param modules: the modules.
+    :param depth: how many folders of a path count: 1 looks at top rooms with everything below them; None at each
+        folder alone.
+    """
+    graph: dict[str, set[str]] = {}
+    for module in modules:
+        room = "/".join(module.room.split("/")[:depth])
+        targets = (room_of(found.target) for found in imports(module) if _is_of(found.target, PACKAGE))
+        graph.setdefault(room, set()).update("/".join(target.split("/")[:depth]) for target in targets if target)
+        graph[room].discard(room)
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("depth", [1, 2, None])
+def test_no_rooms_import_each_other(depth: int | None) -> None:
+    assert cycle_of_rooms(MODULES, depth=depth) == []
+
+
+def test_a_cycle_of_rooms_would_be_found() -> None:
+    bad = [
+        Source("airflow_mcp.core.gate.judgement", "import airflow_mcp.core.drift.result"),
+        Source("airflow_mcp.core.drift.summary", "def f():\n    from airflow_mcp.core.gate.policy import GatePolicy"),
+    ]
+    assert set(cycle_of_rooms(bad)) == {"core/gate", "core/drift"}
+    assert cycle_of_rooms(bad, depth=1) == []
+    assert cycle_of_rooms(bad[:1]) == []
+
+
+def test_every_room_of_the_list_has_modules() -> None:
+    assert set(ROOMS) == {module.room for module in MODULES if module.room}
+
+
+def test_the_docs_have_the_table_of_the_rooms() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == written(page), "write it with: python -m tests.support.rooms"
+    assert "`core/gate/rules/`" in page
+
+
 def test_no_modules_import_each_other() -> None:
     assert cycle(MODULES) == []
 
 
 def test_a_cycle_would_be_found() -> None:
     bad = [
-        Source("airflow_mcp.core.gate.judgement", "import airflow_mcp.core.gate.verdicts"),
-        Source("airflow_mcp.core.gate.verdicts", "from airflow_mcp.core.drift import summary"),
+        Source("airflow_mcp.core.gate.judgement", "import airflow_mcp.core.gate.rules.verdicts"),
+        Source("airflow_mcp.core.gate.rules.verdicts", "from airflow_mcp.core.drift import summary"),
         Source("airflow_mcp.core.drift.summary", "from airflow_mcp.core.gate.judgement import GatePolicy"),
     ]
     assert len(cycle(bad)) == 4
@@ -393,8 +444,8 @@ def of_layers(*layers: str) -> str:
 
 def test_the_work_plane_can_be_imported_without_airflow() -> None:
     blocked = "sys.modules['airflow'] = None\n"
-    loaded = loaded_after(blocked + of_layers("exceptions", "core", "runtime"))
-    assert "airflow_mcp.runtime.__main__" in loaded
+    loaded = loaded_after(blocked + of_layers("exceptions", "core", "work"))
+    assert "airflow_mcp.work.__main__" in loaded
     assert not [name for name in loaded if name.startswith("airflow.")]
 
 
@@ -405,7 +456,9 @@ def test_a_blocked_airflow_is_noticed() -> None:
 
 def test_importing_the_control_plane_loads_nothing_heavy() -> None:
     before = loaded_after("import airflow.sdk")
-    after = loaded_after("import airflow.sdk\n" + of_layers(*(layer for layer in LAYERS if layer != "runtime")))
+    after = loaded_after(
+        "import airflow.sdk\n" + of_layers(*(layer for layer in {room.split("/")[0] for room in ROOMS} - {"work"}))
+    )
     heavy = {name for name in after - before for package_name in HEAVY if _is_of(name, package_name)}
     assert heavy == set()
     assert {"airflow_mcp.operators.gate", "airflow_mcp.workloads.kubernetes", "airflow_mcp.cli"} <= after

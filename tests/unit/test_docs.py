@@ -18,10 +18,10 @@ from airflow.sdk import DAG
 
 from airflow_mcp import exceptions
 from airflow_mcp.get_provider_info import get_provider_info
-from airflow_mcp.hooks.mlflow_operations import HookOperation, MlflowOperations
+from airflow_mcp.mlflow_client.operations import HookOperation, MlflowOperations
 from airflow_mcp.operators.base import ModelControlOperator
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 PYTHON_BLOCK = re.compile(r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```python\n(?P<code>.*?)^```$", re.M | re.S)
 PLACE = re.compile(r"from (?P<file>dags/[\w./]+): (?P<markers>\w+(?:, \w+)*)")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from airflow_mcp.core.pod import PodOptions, SecretVariable, VolumeOption, pod_options
+from airflow_mcp.core.workload.pod import PodOptions, SecretVariable, VolumeOption, pod_options
+from tests.support.paths import DOCS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>[^|]*) \| (?P<default>[^|]*) \| ?(?P<meaning>[^|]*) ?\|$", re.M)
 REQUIRED = "required"
 

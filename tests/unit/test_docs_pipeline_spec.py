@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from airflow_mcp.cli.schema import schema
-from airflow_mcp.core.plan.rules import FILL_IN_RULES
-from airflow_mcp.core.spec.stages import RESERVED
+from airflow_mcp.core.pipeline.file.stages import RESERVED
+from airflow_mcp.core.pipeline.plan.rules import FILL_IN_RULES
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "pipeline-spec.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
 SCHEMA = schema()

@@ -18,7 +18,7 @@ from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 from airflow_mcp import __version__
 from airflow_mcp.get_provider_info import get_provider_info
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_settings import EXTRA_FIELDS
+from airflow_mcp.mlflow_client.settings import EXTRA_FIELDS
 
 
 def problems(info: dict[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.code_source import COMMIT, path_inside, repository_url
-from airflow_mcp.core.evidence import DatasetPin
+from airflow_mcp.core.code.source import COMMIT, path_inside, repository_url
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 LATEST = "latest"

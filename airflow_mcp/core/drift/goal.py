@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, get_args
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evidence import DriftVerdict
+from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import InvalidArgumentError
 

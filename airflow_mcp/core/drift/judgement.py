@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from airflow_mcp.core.drift.policy import ComparisonPolicy, has_drifted
-from airflow_mcp.core.drift.result import ColumnResult, Finding
-from airflow_mcp.core.evidence import DriftVerdict
+from airflow_mcp.core.drift.result import ColumnResult, DriftVerdict, Finding
 
 
 class Judgement(NamedTuple):

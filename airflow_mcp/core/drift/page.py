@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 
-from airflow_mcp.core.drawing import NOTHING, Strip, draw_strip, legend, scale_over, write
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.plots import AREA, LINE, draw_distributions
 from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, DriftResult, Finding
 from airflow_mcp.core.drift.summary import DriftSummary, by_severity, name_some
-from airflow_mcp.core.evidence import DatasetPin
-from airflow_mcp.core.page_style import STYLE
+from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, legend, scale_over, write
+from airflow_mcp.core.html.page_style import STYLE
 
 PICTURES = 300
 """Columns with a picture, worst first; the others have their numbers only, so that a page of 1,000 stays light."""

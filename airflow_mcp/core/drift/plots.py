@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from airflow_mcp.core.drawing import write
 from airflow_mcp.core.drift.result import OTHER, Histogram
+from airflow_mcp.core.html.drawing import write
 
 WIDTH, HEIGHT = 220.0, 54.0
 _BASE = 44.0

@@ -8,8 +8,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from airflow_mcp.core.document import Document
-from airflow_mcp.core.drift.profile import ColumnRole
-from airflow_mcp.core.evidence import ColumnType
+from airflow_mcp.core.drift.profile import ColumnRole, ColumnType
 
 AUTO = "auto"
 Mode = Literal["profile", "exact"]

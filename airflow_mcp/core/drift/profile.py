@@ -11,13 +11,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from airflow_mcp.core.document import Document
-from airflow_mcp.core.evidence import DatasetPin, parse_document
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import Document, parse_document
 
 PROFILE_SCHEMA: Literal["airflow_mcp/profile/1"] = "airflow_mcp/profile/1"
 BYTES_PER_COLUMN = 655
 """What a written profile may take per column on average: 64 KiB for 100 columns."""
 
+ColumnType = Literal["numerical", "categorical"]
 ColumnKind = Literal["numerical", "categorical", "text", "time", "other", "empty"]
 """``text`` has too many different values to be categories; ``other`` is nested or binary; ``empty`` has no value."""
 ColumnRole = Literal["feature", "prediction", "target", "quality"]

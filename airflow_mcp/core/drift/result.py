@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy, FindingKind, Mode
-from airflow_mcp.core.drift.profile import ColumnKind, ColumnRole
-from airflow_mcp.core.evidence import ColumnType, DatasetPin, DriftVerdict
+from airflow_mcp.core.drift.profile import ColumnKind, ColumnRole, ColumnType
 
 RESULT_SCHEMA: Literal["airflow_mcp/drift_result/1"] = "airflow_mcp/drift_result/1"
+DriftVerdict = Literal["drifted", "not_drifted", "inconclusive"]
 OTHER = "(other)"
 """Name under which rare categories are counted together."""
 

@@ -6,10 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from airflow_mcp.core.document import Document
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import Document, parse_document
 from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
-from airflow_mcp.core.drift.result import ColumnResult, DriftResult
-from airflow_mcp.core.evidence import ColumnType, DatasetPin, DriftVerdict, parse_document
+from airflow_mcp.core.drift.profile import ColumnType
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult, DriftVerdict
 
 DRIFT_SCHEMA: Literal["airflow_mcp/drift/2"] = "airflow_mcp/drift/2"
 """What is written; version 1, of Evidently alone, is read."""
@@ -34,7 +35,7 @@ class DriftSide(Document):
 
 
 class DriftRequest(Document):
-    """What ``python -m airflow_mcp.runtime drift`` is asked to do."""
+    """What ``python -m airflow_mcp.work drift`` is asked to do."""
 
     identity: str
     run_id: str

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mcp.core.contract import TAG_GATE_APPROVAL, TAG_GATE_VERDICT
 from airflow_mcp.core.gate.judgement import GateReport
-from airflow_mcp.core.gate.verdicts import Decision, Verdict
+from airflow_mcp.core.gate.rules.verdicts import Decision, Verdict
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
 
 APPROVE = "Approve"

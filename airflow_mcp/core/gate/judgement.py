@@ -8,19 +8,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_mcp.core.evidence import DatasetPin, EvaluationEvidence, ModelEvidence
-from airflow_mcp.core.gate.benchmark import Answer, judge_benchmark
-from airflow_mcp.core.gate.coverage import judge_coverage
-from airflow_mcp.core.gate.findings import judge_findings
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.policy import GatePolicy
-from airflow_mcp.core.gate.replay_rule import judge_replay
-from airflow_mcp.core.gate.report_files import FetchedReport, ReportFile
-from airflow_mcp.core.gate.rule_result import RuleResult
-from airflow_mcp.core.gate.significance import judge_significance
-from airflow_mcp.core.gate.slices import judge_slices
-from airflow_mcp.core.gate.thresholds import MetricThreshold, write_compared
-from airflow_mcp.core.gate.verdicts import Decision, GateMode, Verdict, combine, decide
-from airflow_mcp.core.replay import ReplayEvidence
+from airflow_mcp.core.gate.rules.benchmark import Answer, judge_benchmark
+from airflow_mcp.core.gate.rules.coverage import judge_coverage
+from airflow_mcp.core.gate.rules.findings import judge_findings
+from airflow_mcp.core.gate.rules.replay import judge_replay
+from airflow_mcp.core.gate.rules.report_files import FetchedReport, ReportFile
+from airflow_mcp.core.gate.rules.rule_result import RuleResult
+from airflow_mcp.core.gate.rules.significance import judge_significance
+from airflow_mcp.core.gate.rules.slices import judge_slices
+from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, write_compared
+from airflow_mcp.core.gate.rules.verdicts import Decision, GateMode, Verdict, combine, decide
 
 GateSchema = Literal["airflow_mcp/gate/1", "airflow_mcp/gate/2", "airflow_mcp/gate/3", "airflow_mcp/gate/4"]
 GATE_SCHEMA: GateSchema = "airflow_mcp/gate/4"

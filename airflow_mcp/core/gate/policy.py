@@ -10,15 +10,15 @@ from typing import Annotated, Any, Protocol, TypedDict, TypeVar, Unpack
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.argument import read_argument, read_list, read_metric_list
-from airflow_mcp.core.gate.benchmark import BenchmarkRule
-from airflow_mcp.core.gate.coverage import CoverageRule
-from airflow_mcp.core.gate.findings import FindingsRule
-from airflow_mcp.core.gate.replay_rule import ReplayRule
-from airflow_mcp.core.gate.report_files import ReportFile
-from airflow_mcp.core.gate.significance import SignificanceRule
-from airflow_mcp.core.gate.slices import SlicePolicy
-from airflow_mcp.core.gate.thresholds import MetricThreshold, parse_threshold
-from airflow_mcp.core.gate.verdicts import GateMode
+from airflow_mcp.core.gate.rules.benchmark import BenchmarkRule
+from airflow_mcp.core.gate.rules.coverage import CoverageRule
+from airflow_mcp.core.gate.rules.findings import FindingsRule
+from airflow_mcp.core.gate.rules.replay import ReplayRule
+from airflow_mcp.core.gate.rules.report_files import ReportFile
+from airflow_mcp.core.gate.rules.significance import SignificanceRule
+from airflow_mcp.core.gate.rules.slices import SlicePolicy
+from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
+from airflow_mcp.core.gate.rules.verdicts import GateMode
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -71,10 +71,11 @@ class GatePolicy:
     ) -> GatePolicy:
         """Read a policy from its rules.
 
-        :param thresholds: rules as :func:`~airflow_mcp.core.gate.thresholds.parse_threshold` reads them.
-        :param significance: mappings of :class:`~airflow_mcp.core.gate.significance.SignificanceRule`, or metrics.
-        :param slices: mapping of :class:`~airflow_mcp.core.gate.slices.SlicePolicy`; None judges no slices.
-        :param replay: mapping of :class:`~airflow_mcp.core.gate.replay_rule.ReplayRule`; None judges no replay.
+        :param thresholds: rules as :func:`~airflow_mcp.core.gate.rules.thresholds.parse_threshold` reads them.
+        :param significance: metrics, or mappings of
+            :class:`~airflow_mcp.core.gate.rules.significance.SignificanceRule`.
+        :param slices: mapping of :class:`~airflow_mcp.core.gate.rules.slices.SlicePolicy`; None judges no slices.
+        :param replay: mapping of :class:`~airflow_mcp.core.gate.rules.replay.ReplayRule`; None judges no replay.
         :param mode: of the whole gate.
         :param others: ``benchmarks``, ``coverage`` and ``findings``: a mapping of the rule's class, or a list of them.
         :raises InvalidArgumentError: with every rule that cannot be read.

@@ -27,7 +27,7 @@ _REASON_LIMIT = 1500
 
 
 class LoadCheckRequest(Document):
-    """What ``python -m airflow_mcp.runtime check-model`` is asked to do."""
+    """What ``python -m airflow_mcp.work check-model`` is asked to do."""
 
     identity: str
     run_id: str

@@ -20,7 +20,7 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
     TAG_STAGE_MOVE_PREFIX,
 )
-from airflow_mcp.core.gate.verdicts import OPENING, Decision
+from airflow_mcp.core.gate.rules.verdicts import OPENING, Decision
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.registry.load_check import age_limit_passed, read_load_check
 from airflow_mcp.exceptions import AliasConflictError, EvidenceError, GateRejectedError, ModelUnusableError

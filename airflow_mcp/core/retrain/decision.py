@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from airflow_mcp.core.evidence import DriftVerdict
+from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 
 RetrainVerdict = Literal["retrain", "not_now", "not_needed", "inconclusive"]

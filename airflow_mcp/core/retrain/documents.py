@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from airflow_mcp.core.evidence import DriftVerdict, parse_document
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.core.retrain.decision import RetrainVerdict
 from airflow_mcp.exceptions import EvidenceError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.faulty_server import FaultyServer
-from tests.fakes.kube_api import KubeApi
+from tests.support.fakes.faulty_server import FaultyServer
+from tests.support.fakes.kube_api import KubeApi
 
 
 @pytest.fixture

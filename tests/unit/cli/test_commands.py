@@ -7,14 +7,12 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 from airflow_mcp import __version__
 from airflow_mcp.cli import COMMANDS, main
-
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
 
 
 def test_every_command_is_documented_and_nothing_else() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from airflow_mcp import __version__
 from airflow_mcp.cli import main
-from tests.fakes.faulty_server import FaultyServer, answer
-from tests.fakes.kube_api import KubeApi
+from tests.support.fakes.faulty_server import FaultyServer, answer
+from tests.support.fakes.kube_api import KubeApi
 
 REPORT: Mapping[str, Any] = {
     "python": platform.python_version(),

@@ -12,14 +12,15 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.cli import main
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.page import render_drift_report
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import read_profile
 from airflow_mcp.core.drift.result import DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
-from airflow_mcp.core.evidence import DatasetPin, parse_document
-from airflow_mcp.runtime.comparing import compare
-from airflow_mcp.runtime.profiling import merge_profiles, profile_dataset
+from airflow_mcp.work.drift.comparing import compare
+from airflow_mcp.work.drift.profiling import merge_profiles, profile_dataset
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_asking_for_help_reads_no_data_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom airflow_mcp.cli import main\n"
         "try:\n    main(['drift', 'compare', '--help'])\nexcept SystemExit: pass\n"
-        "print(sorted({'numpy', 'pyarrow', 'pandas', 'scipy', 'airflow_mcp.runtime'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'pyarrow', 'pandas', 'scipy', 'airflow_mcp.work'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"

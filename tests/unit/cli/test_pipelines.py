@@ -15,9 +15,9 @@ import yaml
 
 from airflow_mcp.cli import main
 from airflow_mcp.cli.schema import schema
-from airflow_mcp.core.spec.pipeline import ModelPipeline
+from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 FILES = ROOT / "tests" / "pipelines"
 FRAUD = (FILES / "fraud_detection.yaml").read_text(encoding="utf-8")
 BROKEN = FRAUD.replace("accuracy: 0.92", "accuracy: high").replace("cron:", "cron: 99 # ")
@@ -185,7 +185,7 @@ class TestSchema:
             jsonschema.validate(values, schema())
 
     def read(self, file: str) -> Any:
-        from airflow_mcp.core.spec.document import plain, read_document
+        from airflow_mcp.core.pipeline.file.document import plain, read_document
 
         node = read_document((FILES / file).read_bytes(), file, [])
         assert node is not None

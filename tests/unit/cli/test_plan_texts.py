@@ -6,13 +6,11 @@ To take over a change that is meant: ``WRITE_PLANS=1 pytest tests/unit/cli/test_
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from airflow_mcp.cli import main
-
-PIPELINES = Path(__file__).parents[2] / "pipelines"
+from tests.support.paths import PIPELINES
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_mcp.cli import main
-from airflow_mcp.core.pod import ANNOTATION_OWNS_RUN, ANNOTATION_RUN, LABEL_MANAGED_BY, MANAGED_BY
-from tests.fakes.faulty_server import Fault, FaultyServer, answer
-from tests.fakes.kube_api import KubeApi
+from airflow_mcp.core.workload.pod import ANNOTATION_OWNS_RUN, ANNOTATION_RUN, LABEL_MANAGED_BY, MANAGED_BY
+from tests.support.fakes.faulty_server import Fault, FaultyServer, answer
+from tests.support.fakes.kube_api import KubeApi
 
 HOUR = timedelta(hours=1)
 

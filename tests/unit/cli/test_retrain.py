@@ -12,7 +12,7 @@ from airflow_mcp.cli import main
 from airflow_mcp.cli import retrain as command
 from airflow_mcp.core.retrain.documents import CONTROL_KEY, LEDGER_KEY, Observation, OpenRun, WindowVerdict
 from airflow_mcp.core.retrain.policy import RetrainPolicy
-from airflow_mcp.hooks.retrain import RetrainLedger
+from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 ENV = {"URL": "http://airflow:8080", "USER": "ann", "PASSWORD": "secret"}

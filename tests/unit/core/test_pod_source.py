@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.code_source import CodeSource
+from airflow_mcp.core.code.source import CodeSource
 from airflow_mcp.core.data.dataset import RepositoryData
-from airflow_mcp.core.pod import PodOptions, pod_manifest, read_ending
-from airflow_mcp.core.workload import Resources, Source, Workload
+from airflow_mcp.core.workload.definition import Resources, Source, Workload
+from airflow_mcp.core.workload.pod import PodOptions, pod_manifest, read_ending
 from airflow_mcp.exceptions import InvalidArgumentError
 
 CODE = CodeSource("https://example.com/team/models", "a" * 40, "jobs")

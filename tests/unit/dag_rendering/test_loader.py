@@ -11,8 +11,9 @@ import pytest
 
 from airflow_mcp.dag_rendering.loader import BrokenPipeline, LoadedPipeline, load_pipeline_file, load_pipeline_folder
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError
+from tests.support.paths import PIPELINES
 
-FILES = Path(__file__).parents[2] / "pipelines"
+FILES = PIPELINES
 CHURN = (FILES / "churn.yaml").read_text(encoding="utf-8")
 FRAUD = (FILES / "fraud_detection.yaml").read_text(encoding="utf-8")
 Write = Callable[[str, str], Path]

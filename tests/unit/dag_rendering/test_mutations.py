@@ -11,8 +11,9 @@ import pytest
 
 from airflow_mcp.dag_rendering.loader import BrokenPipeline, LoadedPipeline, load_pipeline_folder
 from airflow_mcp.exceptions import PipelineSpecError
+from tests.support.paths import PIPELINES
 
-FILES = Path(__file__).parents[2] / "pipelines"
+FILES = PIPELINES
 MUTATIONS, BATCH = 3000, 50
 PIECES = (
     *(

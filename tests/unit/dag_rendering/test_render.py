@@ -20,16 +20,16 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 
-from airflow_mcp.core.plan.entities import PipelinePlan, Reference, Template
-from airflow_mcp.core.plan.picture import direct_needs
+from airflow_mcp.core.pipeline.plan.entities import PipelinePlan, Reference, Template
+from airflow_mcp.core.pipeline.plan.picture import direct_needs
 from airflow_mcp.dag_rendering.loader import load_pipeline_file, load_pipeline_folder
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import OPERATORS, documentation, render, would_change
 from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.exceptions import PipelineSpecError
 from airflow_mcp.operators.replay import ReplayModelOperator
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PIPELINES = ROOT / "tests/pipelines"
 FILES = ("fraud_detection.yaml", "churn.yaml")
 SMALL = """\

@@ -10,8 +10,9 @@ import pytest
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import MARK, StubChanges, compare_stubs, write_stubs
 from airflow_mcp.exceptions import InvalidArgumentError
+from tests.support.paths import PIPELINES
 
-SPEC = (Path(__file__).parents[2] / "pipelines/fraud_detection.yaml").read_text()
+SPEC = (PIPELINES / "fraud_detection.yaml").read_text()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.argument import read_argument
-from airflow_mcp.core.gate.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule, judge_benchmark
+from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule, judge_benchmark
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.benchmark import ask_benchmark
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.log import redact
 
-from airflow_mcp.core.connection_values import connection_values
+from airflow_mcp.core.workload.connection_values import connection_values
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.connection_values import read_connection_values
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mcp.core.git_refs import ResolvedRef
+from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
 from airflow_mcp.hooks.git import GitRemote
-from tests.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
-from tests.processes import wait_until
+from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
+from tests.support.processes import wait_until
 
 
 @pytest.fixture

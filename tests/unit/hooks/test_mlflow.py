@@ -14,10 +14,11 @@ import pytest
 
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowProtocolError
-from airflow_mcp.hooks import mlflow_api, mlflow_registry_api
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.hooks.mlflow_operations import HookOperation, MlflowOperations
-from tests.fakes.faulty_server import FaultyServer, answer, html
+from airflow_mcp.mlflow_client import api as mlflow_api
+from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
+from airflow_mcp.mlflow_client.operations import HookOperation, MlflowOperations
+from tests.support.fakes.faulty_server import FaultyServer, answer, html
 
 RUN = '{"run": {"info": {"run_id": "r1", "experiment_id": "1", "status": "RUNNING"}}}'
 

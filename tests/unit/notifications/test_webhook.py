@@ -16,7 +16,7 @@ from airflow.sdk import DAG, BaseOperator
 from airflow_mcp.exceptions import GateRejectedError, InvalidArgumentError
 from airflow_mcp.notifications.webhook import WebhookNotifier
 from airflow_mcp.operators.base import ModelControlOperator
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.task_harness import TaskOutcome, run_task
 
 SECRET = "T0S3CRETxyz"
 

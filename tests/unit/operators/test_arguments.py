@@ -24,7 +24,7 @@ from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOp
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from airflow_mcp.workloads.kubernetes import KubernetesBackend
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.task_harness import TaskOutcome, run_task
 
 DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
 TRAIN = {"experiment": "fraud", "command": ["train"]}

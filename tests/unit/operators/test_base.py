@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_mcp.core.argument import choice, flag, required_text, whole_number
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, RefusedError
-from airflow_mcp.operators.base import ModelControlOperator, choice, flag, required_text, whole_number
+from airflow_mcp.operators.base import ModelControlOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
@@ -21,7 +22,7 @@ from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOp
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
 from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from tests.task_harness import TaskOutcome, run_task
+from tests.support.task_harness import TaskOutcome, run_task
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing listens here: a task that asks it does not end as a refusal."""

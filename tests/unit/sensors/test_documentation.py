@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,10 @@ from airflow.sdk import DAG, BaseSensorOperator
 import airflow_mcp.sensors
 from airflow_mcp.operators.base import ModelControlOperator
 from airflow_mcp.sensors import dataset, drift, registry, waiting
+from tests.support.paths import DOCS
 from tests.unit.test_docs import parameters, wrong_parameters
 
-PAGE = (Path(__file__).parents[3] / "docs" / "sensors.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "sensors.md").read_text(encoding="utf-8")
 SENSORS: dict[type[ModelControlOperator], dict[str, Any]] = {
     registry.ModelAliasSensor: {"model_name": "fraud", "version": "3"},
     registry.ModelVersionSensor: {"model_name": "fraud", "version": "3"},

@@ -14,8 +14,8 @@ import pytest
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceError
 from airflow_mcp.hooks.data_place import HASHED_BYTES, _of_object
 from airflow_mcp.triggers.data import DatasetVersionTrigger
-from tests.git_server import Repository
-from tests.watching import StateOfAssets, watching
+from tests.support.git_server import Repository
+from tests.support.watching import StateOfAssets, watching
 
 
 async def test_a_new_newest_version_below_root_gives_an_event_and_an_older_one_does_not(

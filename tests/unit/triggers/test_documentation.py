@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,9 @@ from airflow_mcp.triggers.drift import DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.watch import STATE_KEY
+from tests.support.paths import DOCS
 
-PAGE = (Path(__file__).parents[3] / "docs" / "triggers.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "triggers.md").read_text(encoding="utf-8")
 
 
 def arguments(trigger: type[BaseEventTrigger]) -> dict[str, str]:

@@ -10,8 +10,8 @@ import pytest
 
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.triggers.git import GitCommitTrigger
-from tests.git_server import Repository
-from tests.watching import StateOfAssets, watching
+from tests.support.git_server import Repository
+from tests.support.watching import StateOfAssets, watching
 
 
 @pytest.fixture

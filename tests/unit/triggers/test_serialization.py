@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger
 
 import airflow_mcp.triggers
 from airflow_mcp.core.drift.goal import DriftGoal
-from airflow_mcp.core.registry.model_goal import ModelGoal
+from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.triggers.data import DatasetGoalTrigger, DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftGoalTrigger, DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger

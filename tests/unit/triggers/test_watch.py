@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.watch import Sighting
+from airflow_mcp.core.watermark import Sighting
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError
 from airflow_mcp.triggers.watch import STATE_KEY, WatchTrigger
-from tests.watching import StateOfAssets, watching
+from tests.support.watching import StateOfAssets, watching
 
 
 class Page(WatchTrigger):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.pod import PodOptions
-from airflow_mcp.core.workload import Workload
+from airflow_mcp.core.workload.definition import Workload
+from airflow_mcp.core.workload.pod import PodOptions
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.workloads.base import WorkloadBackend
 from airflow_mcp.workloads.dispatch import RUNTIMES, backend_for

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from airflow_mcp.workloads import guard
-from tests import processes
-from tests.processes import is_running
+from tests.support import processes
+from tests.support.processes import is_running
 
 DEADLINE_SECONDS = 20
 wait_until = functools.partial(processes.wait_until, seconds=DEADLINE_SECONDS)
 
 TASK_PROCESS = """
 import logging, os, sys, tempfile
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.workloads.local import LocalBackend
 tempfile.tempdir = sys.argv[1]
 workload = Workload("train", ("/bin/sh", "-c", sys.argv[2]), files=(WorkloadFile("F", "f", "x"),))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.workload import Workload, WorkloadFile
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     InvalidArgumentError,
     WorkloadError,
@@ -23,8 +23,8 @@ from airflow_mcp.exceptions import (
     WorkloadTimeoutError,
 )
 from airflow_mcp.workloads.local import LocalBackend, child_environment
-from tests import processes
-from tests.processes import is_running
+from tests.support import processes
+from tests.support.processes import is_running
 
 DEADLINE_SECONDS = 20
 wait_until = functools.partial(processes.wait_until, seconds=DEADLINE_SECONDS)

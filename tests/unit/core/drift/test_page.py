@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.page import PICTURES, render_drift_report
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.result import (
@@ -20,7 +21,6 @@ from airflow_mcp.core.drift.result import (
     Outliers,
 )
 from airflow_mcp.core.drift.summary import DriftSummary, EvidentlySample
-from airflow_mcp.core.evidence import DatasetPin
 
 HOSTILE = "<script>alert(1)</script>&"
 NUMBERS = Histogram(edges=(0.0, 1.0, 2.0), reference=(0.25, 0.75), current=(0.5, 0.5))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import (
@@ -17,7 +19,6 @@ from airflow_mcp.core.drift.summary import (
     name_some,
     read_drift_summary,
 )
-from airflow_mcp.core.evidence import DatasetPin, dump_document, parse_document
 from airflow_mcp.exceptions import EvidenceError
 
 PIN = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from airflow_mcp.core.evidence import (
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.evaluation.evidence import (
     Comparison,
-    DatasetPin,
     EvaluationEvidence,
     MetricInterval,
     ModelEvidence,
@@ -19,7 +19,7 @@ from airflow_mcp.core.evidence import (
 )
 from airflow_mcp.core.gate.judgement import GateReport, error_report, evaluate_gate
 from airflow_mcp.core.gate.policy import GatePolicy
-from airflow_mcp.core.gate.verdicts import Verdict
+from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
 
 CANDIDATE_RUN, CHAMPION_RUN = "c" * 32, "d" * 32

@@ -1,0 +1,1 @@
+"""What an evaluation, a replay and a comparison of candidates found."""

@@ -1,0 +1,200 @@
+"""Is the candidate really better than the champion, or was it the luck of these rows? Plain numbers in, a verdict out.
+
+The interval is measured in the work plane, on the rows that both models were asked. Here it is only compared with the
+smallest improvement that counts.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from airflow_mcp.core.evaluation.evidence import Comparison, Confidence, EvaluationEvidence, MethodChoice
+from airflow_mcp.core.gate.rules.rule_result import RuleResult
+from airflow_mcp.core.gate.rules.thresholds import in_mode
+from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.metrics import metric_direction
+
+POWER = 0.8
+"""Chance that the number of rows that is named decides, if the truth is what was measured."""
+
+
+class SignificanceRule(BaseModel):
+    """Smallest improvement over the champion that must be certain."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    metric: str
+    min_effect: float = 0.0
+    """Smallest improvement, in units of the metric and in the direction that is better; below 0 it is how much worse
+    the candidate may be."""
+    confidence: Confidence = 0.95
+    """The comparison must have been made with this confidence or more."""
+    min_rows: Annotated[int, Field(ge=1)] = 100
+    """With fewer rows the rule is inconclusive."""
+    method: MethodChoice = "auto"
+    """Which comparison of the evidence is meant; ``auto`` takes the first one of the metric."""
+    mode: GateMode = "enforce"
+
+    @field_validator("metric")
+    @classmethod
+    def _be_known(cls, metric: str) -> str:
+        metric_direction(metric)
+        return metric
+
+    def improvement(self, difference: float) -> float:
+        """Turn candidate minus champion into how much better the candidate is."""
+        return difference if metric_direction(self.metric) == "maximize" else 0.0 - difference
+
+    def __str__(self) -> str:
+        """Write the rule with everything that decides."""
+        by = "" if self.method == "auto" else f", {self.method}"
+        return in_mode(
+            self.mode,
+            f"{self.metric} better than champion by >= {self.min_effect:.12g} "
+            f"({self.confidence:.6g} confidence, >= {self.min_rows} rows{by})",
+        )
+
+
+class Assessment(NamedTuple):
+    """Verdict on one comparison."""
+
+    verdict: Verdict
+    reason: str
+    rows_needed: int | None = None
+
+
+def judge_significance(rule: SignificanceRule, evidence: EvaluationEvidence, *, same_model: bool) -> RuleResult:
+    """Judge one rule by the comparisons of an evaluation.
+
+    :param rule: what must be certain.
+    :param evidence: what the evaluation measured.
+    :param same_model: whether candidate and champion are one model.
+    """
+    comparison = _find(rule, evidence)
+    verdict: Verdict | None
+    if evidence.self_reported:
+        verdict, reason, rows_needed = Assessment(
+            Verdict.ERROR, "refused: self-reported metrics cannot be compared with the champion; evaluate on data"
+        )
+    elif evidence.champion is None:
+        verdict, reason, rows_needed = None, "does not apply: there is no champion yet", None
+    elif same_model:
+        verdict, reason, rows_needed = Assessment(
+            Verdict.INCONCLUSIVE, "the candidate is the champion; there is nothing to compare"
+        )
+    elif comparison is None:
+        verdict, reason, rows_needed = Assessment(Verdict.INCONCLUSIVE, _not_compared(rule, evidence))
+    else:
+        verdict, reason, rows_needed = assess(rule, comparison)
+    value, low, high = _improvements(rule, comparison) if comparison else (None, None, None)
+    return RuleResult(
+        rule=str(rule),
+        metric=rule.metric,
+        kind="significance",
+        mode=rule.mode,
+        verdict=verdict,
+        value=value,
+        bound=rule.min_effect,
+        champion_value=evidence.champion.metrics.get(rule.metric) if evidence.champion else None,
+        low=low,
+        high=high,
+        rows_needed=rows_needed,
+        reason=reason,
+    )
+
+
+def assess(rule: SignificanceRule, comparison: Comparison) -> Assessment:
+    """Compare the interval of the improvement with the smallest one that counts.
+
+    :param rule: what must be certain.
+    :param comparison: what was measured; it is of the rule's metric.
+    :return: passed when the whole interval is at or above the minimum, failed when the whole of it is below,
+        otherwise inconclusive. A number that is missing or not finite never passes and never fails.
+    """
+    cannot = _why_not(rule, comparison)
+    value, low, high = _improvements(rule, comparison)
+    error = comparison.standard_error
+    if cannot is not None or value is None or low is None or high is None or error is None:
+        return cannot or Assessment(
+            Verdict.INCONCLUSIVE, f"no interval by {comparison.method}: {comparison.note or 'no reason'}"
+        )
+    measured = f"{value:+.4g}, {comparison.confidence:.4g} interval [{low:+.4g}, {high:+.4g}] by {comparison.method}"
+    minimum = f"{rule.min_effect:+.4g}"
+    if low >= rule.min_effect:
+        return Assessment(Verdict.PASSED, f"{measured}: all of it at least {minimum}")
+    if high < rule.min_effect:
+        return Assessment(Verdict.FAILED, f"{measured}: all of it below {minimum}")
+    needed = rows_needed(comparison.rows, error, value - rule.min_effect, comparison.confidence)
+    return Assessment(Verdict.INCONCLUSIVE, f"{measured}: {minimum} is inside; {_in_words(needed)}", needed)
+
+
+def _why_not(rule: SignificanceRule, comparison: Comparison) -> Assessment | None:
+    """Say why a comparison decides nothing, whatever its interval."""
+    given, wanted = comparison.confidence, rule.confidence
+    if given < wanted:
+        why = f"the comparison was made with confidence {given:g}, the rule wants {wanted:g}; ask the evaluation for it"
+        return Assessment(Verdict.INCONCLUSIVE, why)
+    if comparison.rows < rule.min_rows:
+        few = f"{comparison.rows} rows; at least {rule.min_rows} are needed"
+        return Assessment(Verdict.INCONCLUSIVE, few, rule.min_rows)
+    numbers = (comparison.difference, comparison.low, comparison.high, comparison.standard_error)
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        return Assessment(Verdict.INCONCLUSIVE, f"the interval by {comparison.method} is not finite")
+    if comparison.standard_error == 0:
+        why = "every resample gives the same difference, so nothing says how certain it is"
+        return Assessment(Verdict.INCONCLUSIVE, why)
+    return None
+
+
+def rows_needed(rows: int, standard_error: float, distance: float, confidence: float) -> int | None:
+    """Say how many rows would decide, if the truth is what was measured.
+
+    ``n = ((z(1-alpha/2) + z(power)) * sigma / distance) ** 2`` with ``sigma = standard_error * sqrt(rows)`` (Lachin,
+    "Introduction to sample size determination and power analysis for clinical trials", 1981, section 3) and a power
+    of 0.8. It is a guide: ``distance`` itself was measured on few rows.
+
+    :param rows: rows measured on.
+    :param standard_error: of the measured number on these rows.
+    :param distance: from the measured number to the one it is compared with.
+    :param confidence: of the two-sided interval.
+    :return: more than ``rows``; None when the distance is 0, which no number of rows decides.
+    """
+    if not distance:
+        return None
+    normal = NormalDist()
+    quantiles = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(POWER)
+    needed = rows * (quantiles * standard_error / distance) ** 2
+    return max(rows + 1, math.ceil(needed)) if math.isfinite(needed) else None
+
+
+def _find(rule: SignificanceRule, evidence: EvaluationEvidence) -> Comparison | None:
+    for comparison in evidence.comparisons:
+        if comparison.metric == rule.metric and rule.method in ("auto", comparison.method):
+            return comparison
+    return None
+
+
+def _not_compared(rule: SignificanceRule, evidence: EvaluationEvidence) -> str:
+    made = ", ".join(f"{item.metric} by {item.method}" for item in evidence.comparisons) or "none"
+    return f"the evaluation made no such comparison of {rule.metric} (made: {made}); name it in its comparisons"
+
+
+def _improvements(rule: SignificanceRule, comparison: Comparison) -> tuple[float | None, float | None, float | None]:
+    """Give improvement, lower and upper end; the ends change places where less is better."""
+    value, low, high = (
+        None if number is None else rule.improvement(number)
+        for number in (comparison.difference, comparison.low, comparison.high)
+    )
+    if low is not None and high is not None and low > high:
+        low, high = high, low
+    return value, low, high
+
+
+def _in_words(needed: int | None) -> str:
+    if needed is None:
+        return "more rows would not decide it, if the difference stays what it is"
+    return f"about {needed} rows would decide it, if the difference stays what it is"

@@ -1,0 +1,144 @@
+"""Metric thresholds, written as people say them: ``accuracy >= 0.92``, ``rmse <= champion * 1.05``.
+
+Grammar::
+
+    threshold := [mode ":"] metric operator bound
+    mode      := "enforce" | "warn" | "dry_run"
+    operator  := ">=" | ">" | "<=" | "<"
+    bound     := number | "champion" [ "*" number ] [ ("+" | "-") number ]
+               | "champion" ("+" | "-") number "%"
+
+``champion * 1.05`` is plain arithmetic: of a negative champion it is a lower number. ``champion + 5%`` is a relative
+change: 5 % of the champion's absolute value above it, whatever its sign. A percentage of 0 means nothing, so against a
+champion of 0 there is no bound.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from airflow_mcp.core.gate.rules.verdicts import GateMode
+from airflow_mcp.exceptions import InvalidArgumentError
+
+Comparison = Literal[">=", ">", "<=", "<"]
+
+_COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_THRESHOLD = re.compile(
+    rf"""\s*(?:(?P<mode>enforce|warn|dry_run)\s*:)?\s*(?P<metric>[A-Za-z_][\w./@]*)\s*(?P<comparison>>=|<=|>|<)\s*
+    (?: (?P<number>[+-]?{_NUMBER})
+      | (?P<champion>champion)\s*(?:\*\s*(?P<factor>{_NUMBER})\s*)?(?:(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?
+      | (?P<relative>champion)\s*(?P<way>[+-])\s*(?P<percent>{_NUMBER})\s*% )\s*""",
+    re.VERBOSE,
+)
+_ALLOWED = (
+    "'<metric> <operator> <number>', '<metric> <operator> champion [* number] [+|- number]' or "
+    "'<metric> <operator> champion +|- <number>%' with operator >=, >, <= or <, for example 'accuracy >= 0.92', "
+    "'rmse <= champion * 1.05', 'f1 >= champion - 0.01', 'r2 >= champion + 2%'; before it "
+    "may stand 'warn:' or 'dry_run:'"
+)
+
+
+@dataclass(frozen=True)
+class MetricThreshold:
+    """One rule on one metric. Bounds are inclusive with ``>=`` and ``<=``: 0.92 passes ``accuracy >= 0.92``."""
+
+    metric: str
+    comparison: Comparison
+    threshold: float
+    """The bound; with ``against_champion`` it is added to the champion's value times ``factor``."""
+    against_champion: bool = False
+    factor: float = 1.0
+    percent: float = 0.0
+    """With ``against_champion``: this share of the champion's absolute value is added, in percent."""
+    mode: GateMode = "enforce"
+
+    def bound(self, champion_value: float | None) -> float | None:
+        """Compute the number to compare with.
+
+        :param champion_value: the champion's value of the same metric; None when there is none.
+        :return: the bound, or None when it needs a champion's value that is missing, is too great for a number, or
+            is a percentage of 0.
+        """
+        if not self.against_champion:
+            return self.threshold
+        if champion_value is None or (self.percent and champion_value == 0):
+            return None
+        bound = champion_value * self.factor + self.threshold + abs(champion_value) * self.percent / 100
+        return bound if math.isfinite(bound) else None
+
+    def holds(self, value: float, bound: float) -> bool:
+        """Compare a measured value with the bound; NaN never holds."""
+        return _COMPARE[self.comparison](value, bound)
+
+    def __str__(self) -> str:
+        """Write the rule the way :func:`parse_threshold` reads it."""
+        return in_mode(self.mode, self._comparison())
+
+    def _comparison(self) -> str:
+        if not self.against_champion:
+            return f"{self.metric} {self.comparison} {_exact(self.threshold)}"
+        if self.percent:
+            way = "+" if self.percent > 0 else "-"
+            return f"{self.metric} {self.comparison} champion {way} {_exact(abs(self.percent))}%"
+        scaled = "champion" if self.factor == 1 else f"champion * {_exact(self.factor)}"
+        shifted = f" {'+' if self.threshold > 0 else '-'} {_exact(abs(self.threshold))}" if self.threshold else ""
+        return f"{self.metric} {self.comparison} {scaled}{shifted}"
+
+
+def parse_threshold(text: str) -> MetricThreshold:
+    """Read one rule.
+
+    :param text: for example ``"accuracy >= 0.92"``.
+    :raises InvalidArgumentError: when the text is not a rule; the message says what is allowed.
+    """
+    match = _THRESHOLD.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise InvalidArgumentError(f"threshold {text!r} cannot be read; allowed: {_ALLOWED}")
+    sign = -1 if "-" in (match["sign"], match["way"]) else 1
+    against_champion = bool(match["champion"] or match["relative"])
+    parsed = MetricThreshold(
+        metric=match["metric"],
+        comparison=cast("Comparison", match["comparison"]),
+        threshold=sign * float(match["offset"] or 0) if against_champion else float(match["number"]),
+        against_champion=against_champion,
+        factor=float(match["factor"] or 1),
+        percent=sign * float(match["percent"] or 0),
+        mode=cast("GateMode", match["mode"] or "enforce"),
+    )
+    if not all(map(math.isfinite, (parsed.threshold, parsed.factor, parsed.percent))):
+        raise InvalidArgumentError(f"threshold {text!r} has a number that is not finite; allowed: {_ALLOWED}")
+    return parsed
+
+
+def in_mode(mode: GateMode, rule: str) -> str:
+    """Write a rule with its mode, unless it is the usual one.
+
+    :param mode: its mode.
+    :param rule: the rule.
+    """
+    return rule if mode == "enforce" else f"{mode}: {rule}"
+
+
+def write_compared(value: float, other: float) -> str:
+    """Write a number for people: six significant digits, or all of them where six would hide a difference.
+
+    :param value: the number to write.
+    :param other: the number that it stands next to.
+    """
+    return _exact(value) if value != other and f"{value:.6g}" == f"{other:.6g}" else f"{value:.6g}"
+
+
+def _exact(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

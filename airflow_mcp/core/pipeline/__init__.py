@@ -1,0 +1,1 @@
+"""ModelPipeline files: what is written, what is checked, what follows from it."""

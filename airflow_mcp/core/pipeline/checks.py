@@ -1,0 +1,337 @@
+"""What must fit together across the fields of a pipeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.gate.rules.thresholds import parse_threshold
+from airflow_mcp.core.metrics import metric_direction
+from airflow_mcp.core.pipeline.file.document import FieldPath, Node
+from airflow_mcp.core.pipeline.file.fields import seconds_of
+from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline, PipelineSpec
+from airflow_mcp.core.pipeline.file.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
+from airflow_mcp.core.pipeline.file.triggers import OnModelChange
+from airflow_mcp.core.pipeline.file.validation import in_words, nearest, problem_at
+from airflow_mcp.core.pipeline.gate_checks import gate_problems
+from airflow_mcp.core.pipeline.plan.params import BUILT_IN
+from airflow_mcp.core.pipeline.plan.thresholds import threshold_rule, why_unreachable
+from airflow_mcp.core.workload.pod import PodOptions
+from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
+
+_RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_MOVED = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
+_ONCE = ("on_commit", "on_data_change", "manual")
+"""Triggers of which a pipeline has one at most."""
+_NAMES = {"on_commit": "onCommit", "on_data_change": "onDataChange", "manual": "manual"}
+Found = Iterator[tuple[FieldPath, str]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A pipeline that is to be checked."""
+
+    pipeline: ModelPipeline
+    environment: str
+    config: Mapping[str, Any]
+    """Config of the training: the file's values and those over them."""
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """Its spec."""
+        return self.pipeline.spec
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Built-in stages that it has."""
+        named = {stage.name for stage in self.spec.stages}
+        wanted = STAGES[: STAGES.index(self.spec.stop_after) + 1]
+        return tuple(name for name in wanted if name != "build" or "build" in named)
+
+
+def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None:
+    """Check a pipeline as a whole.
+
+    :param subject: the pipeline for one environment.
+    :param document: what it was made of, for the places.
+    :param problems: where everything that is wrong is added.
+    """
+    for rule in RULES:
+        problems.extend(problem_at(document, path, message) for path, message in rule(subject))
+    for name in subject.spec.kubernetes.keys() - PodOptions.model_fields.keys():
+        message = f"unknown name; {nearest(name, PodOptions.model_fields)}"
+        problems.append(problem_at(document, ("spec", "kubernetes", name), message, at_key=True))
+
+
+def _stage_names(subject: Subject) -> Found:
+    taken: dict[str, int] = {}
+    candidates = {f"{stage}_{each.name}" for each in subject.spec.candidates for stage in ("train", "evaluate")}
+    for index, stage in enumerate(subject.spec.stages):
+        path = ("spec", "stages", index, "name")
+        if stage.name in taken:
+            yield path, f"{stage.name!r} is the name of stages[{taken[stage.name]}] too; each stage is listed once"
+        taken.setdefault(stage.name, index)
+        if stage.name in TASK_NAMES or stage.name in candidates:
+            yield path, f"{stage.name!r} is a task that is filled in; call the step otherwise"
+        if stage.name in STAGES and stage.name not in subject.present:
+            yield path, f"comes after stopAfter: {subject.spec.stop_after}; take the stage out, or change stopAfter"
+
+
+def _needs(subject: Subject) -> Found:
+    names = {*subject.present, *(stage.name for stage in subject.spec.stages)}
+    graph: dict[str, set[str]] = {name: set() for name in names}
+    for before, name in zip(subject.present, subject.present[1:], strict=False):
+        graph[name].add(before)
+    for stage in subject.spec.stages:
+        if isinstance(stage, GateStage):
+            graph["gate"] |= set(stage.report_stages) & names
+    for index, stage in enumerate(subject.spec.stages):
+        for position, needed in enumerate(stage.needs):
+            path = ("spec", "stages", index, "needs", position)
+            if needed not in names:
+                yield path, f"there is no stage {needed!r}; {nearest(needed, names - {stage.name})}"
+            else:
+                graph[stage.name].add(needed)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = list(reversed(error.args[1]))
+        first = next(i for i, stage in enumerate(subject.spec.stages) if stage.name in cycle and stage.needs)
+        yield ("spec", "stages", first, "needs"), f"the stages wait for each other: {' needs '.join(cycle)}"
+
+
+def _candidates(subject: Subject) -> Found:
+    spec = subject.spec
+    seen: set[str] = set()
+    for index, candidate in enumerate(spec.candidates):
+        if candidate.name in seen:
+            yield ("spec", "candidates", index, "name"), f"{candidate.name!r} is here twice; each has its own name"
+        seen.add(candidate.name)
+    if spec.candidates and spec.select is None and spec.stop_after != "train":
+        yield ("spec", "candidates"), "there is no select; say by which metric the best is picked: select: {metric: f1}"
+    if spec.select is not None and not spec.candidates:
+        yield ("spec", "select"), "there are no candidates to pick from; list them, or take select out"
+    elif spec.select is not None and spec.stop_after == "train":
+        yield ("spec", "select"), "stopAfter: train ends before anything is measured; take select out"
+    elif spec.select is not None and spec.select.direction is None:
+        try:
+            metric_direction(spec.select.metric)
+        except InvalidArgumentError as error:
+            yield ("spec", "select", "metric"), f"{error}. Add direction: maximize or minimize"
+
+
+def _thresholds(subject: Subject) -> Found:
+    found = False
+    for index, stage in enumerate(subject.spec.stages):
+        path: FieldPath = ("spec", "stages", index)
+        if isinstance(stage, EvaluateStage):
+            for name, bound in stage.metrics_threshold.items():
+                found = True
+                try:
+                    problem = why_unreachable(parse_threshold(threshold_rule(name, bound)))
+                except InvalidArgumentError as error:
+                    problem = str(error)
+                if problem:
+                    yield (*path, "metricsThreshold", name), problem
+            if found and "gate" not in subject.present:
+                message = f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge by them"
+                yield (*path, "metricsThreshold"), f"{message}; take them out, or change stopAfter"
+        elif isinstance(stage, GateStage):
+            found = found or bool(stage.thresholds or stage.significance or stage.slices or stage.benchmarks)
+            yield from _gate_rules(subject, stage, path)
+            yield from gate_problems(subject.spec, stage, path, stops_at_gate=subject.spec.stop_after == "gate")
+    if not found and "gate" in subject.present:
+        message = (
+            "no threshold says what a good model is; add metricsThreshold to the stage evaluate, or thresholds to the "
+            "stage gate, or stop before the gate with stopAfter: evaluate"
+        )
+        yield ("spec", "stages"), message
+
+
+def _gate_rules(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
+    data = subject.spec.data
+    for position, rule in enumerate(stage.thresholds):
+        if problem := why_unreachable(parse_threshold(rule)):
+            yield (*path, "thresholds", position), problem
+        if parse_threshold(rule).against_champion and not (data is not None and data.evaluates):
+            message = (
+                f"{rule!r} compares with the champion, which needs evaluation data that both are measured on; name it "
+                "in spec.data, or write a number"
+            )
+            yield (*path, "thresholds", position), message
+
+
+def _data(subject: Subject) -> Found:
+    spec, data = subject.spec, subject.spec.data
+    for index, stage in enumerate(spec.stages):
+        if not isinstance(stage, EvaluateStage) or (data is not None and data.evaluates):
+            continue
+        if stage.slices:
+            yield ("spec", "stages", index, "slices"), "slices need evaluation data; name it in spec.data"
+        if stage.importance_rows:
+            place = ("spec", "stages", index, "importanceRows")
+            yield place, "importance is measured on evaluation data; name it in spec.data"
+    tracked = data.tracked if data is not None else None
+    if tracked is not None and tracked.repo is None and not spec.source_code.is_remote:
+        yield (
+            ("spec", "data", tracked.kind),
+            "repo is missing: sourceCode is a folder, so name the Git URL of the repository that has the data",
+        )
+
+
+def _replay(subject: Subject) -> Found:
+    """A replay needs a gate that judges it, and data that say what kind of answer is right."""
+    replay, data = subject.spec.replay, subject.spec.data
+    if replay is None:
+        return
+    path: FieldPath = ("spec", "replay")
+    if "gate" not in subject.present:
+        yield path, f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge it; take replay out"
+    if data is None or not data.evaluates:
+        yield path, "a replay needs evaluation data, for the problem and for the champion; name it in spec.data"
+        return
+    tolerates = replay.tolerance is not None or replay.relative_tolerance is not None
+    if data.problem == "regression" and not tolerates:
+        yield path, "numbers always change a little; say how much is no flip: tolerance or relativeTolerance"
+    elif data.problem == "classification" and tolerates:
+        yield path, "another class is always a flip; tolerance and relativeTolerance are for regressions"
+
+
+def _triggers(subject: Subject) -> Found:
+    spec = subject.spec
+    seen: dict[object, int] = {}
+    for index, trigger in enumerate(spec.triggers):
+        path: FieldPath = ("spec", "triggers", index)
+        kind = next((_NAMES[name] for name in _ONCE if getattr(trigger, name) is not None), None)
+        first = seen.setdefault(kind or trigger.model_dump_json(exclude={"timezone"}), index)
+        if first != index:
+            what = f"{kind} is" if kind else "the same trigger is"
+            yield path, f"{what} in triggers[{first}] already; allowed: once"
+        if trigger.on_commit is not None and not spec.source_code.is_remote:
+            yield (*path, "onCommit"), "sourceCode is a folder, which has no commits; allowed with a Git URL"
+        elif trigger.on_commit is not None and _COMMIT.fullmatch(spec.source_code.ref or ""):
+            yield (*path, "onCommit"), "sourceCode.ref is one commit, so nothing new would ever come; name a branch"
+        if trigger.on_model_change is not None and _starts_itself(subject, trigger.on_model_change):
+            message = "each run would start the next, because this pipeline itself changes that model; name another one"
+            yield (*path, "onModelChange"), message
+        if trigger.on_data_change is not None and spec.data is None:
+            yield (*path, "onDataChange"), "there is no spec.data whose change could start a run; add it"
+        if trigger.cron is not None:
+            zone = next(each.timezone for each in spec.triggers if each.cron is not None)
+            if trigger.timezone != zone:
+                yield (*path, "timezone"), f"another cron has {zone}; allowed: one time zone for all of them"
+    if spec.catchup and not any(trigger.cron for trigger in spec.triggers):
+        yield ("spec", "catchup"), "there is no cron whose missed times could be made up for; take it out"
+
+
+def _starts_itself(subject: Subject, trigger: OnModelChange) -> bool:
+    own = subject.spec.model.name or subject.pipeline.metadata.name
+    if (trigger.model or own) != own:
+        return False
+    stop = subject.spec.stop_after
+    return stop in ("register", "promote") if trigger.alias is None else stop == "promote" and trigger.alias in _MOVED
+
+
+def _params(subject: Subject) -> Found:
+    setters: dict[str, str] = {}
+    configs = [subject.config, *(candidate.config for candidate in subject.spec.candidates)]
+    for index, trigger in enumerate(subject.spec.triggers):
+        for name, param in (trigger.manual.params if trigger.manual else {}).items():
+            path: FieldPath = ("spec", "triggers", index, "manual", "params", name)
+            if name in BUILT_IN:
+                yield path, f"{name!r} is a field of every form; call it otherwise"
+            other = setters.setdefault(param.sets, name)
+            if other != name:
+                yield (*path, "sets"), f"{param.sets!r} is set by {other!r} already"
+            if not any(_has(config, param.sets) for config in configs):
+                known = sorted({key for config in configs for key in _keys(config)})
+                hint = nearest(param.sets, known) if known else "spec.config has no values"
+                yield (*path, "sets"), f"{param.sets!r} is no value of spec.config; {hint}"
+
+
+def _has(config: Mapping[str, Any], dotted: str) -> bool:
+    return dotted in _keys(config)
+
+
+def _keys(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _keys(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+def _secrets(subject: Subject) -> Found:
+    spec = subject.spec
+    if both := sorted(spec.env.keys() & spec.secret_env.keys()):
+        yield ("spec", "secretEnv", both[0]), f"{both[0]} is in env too; name each variable in one of them"
+    for index, stage in enumerate(spec.stages):
+        own_env, own_secrets = (getattr(stage, name, {}) for name in ("env", "secret_env"))
+        both = sorted((own_env.keys() & {*spec.secret_env, *own_secrets}) | (own_secrets.keys() & spec.env.keys()))
+        if both:
+            yield ("spec", "stages", index), f"{both[0]} is both in env and in secretEnv; name it in one of them"
+
+
+def _local_code(subject: Subject) -> Found:
+    spec = subject.spec
+    if spec.source_code.is_remote or spec.runtime != "kubernetes":
+        return
+    for index, stage in enumerate(spec.stages):
+        if isinstance(stage, BuildStage | CustomStage):
+            message = (
+                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.url}; put the code "
+                "into Git and name its URL in sourceCode, or take runtime: local"
+            )
+            yield ("spec", "stages", index), message
+
+
+def _kubernetes(subject: Subject) -> Found:
+    for name, value in subject.spec.kubernetes.items():
+        try:
+            PodOptions.model_validate({name: value} if name in PodOptions.model_fields else {})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                yield ("spec", "kubernetes", *detail["loc"]), in_words(detail)
+
+
+def _retries(subject: Subject) -> Found:
+    retries = subject.spec.retries
+    if seconds_of(retries.max_delay) < seconds_of(retries.delay):
+        yield ("spec", "retries"), f"maxDelay {retries.max_delay} is shorter than delay {retries.delay}"
+
+
+def _release(subject: Subject) -> Found:
+    source = subject.spec.source_code
+    if subject.environment != "prod":
+        if not source.is_remote and (source.ref or source.tags or source.connection):
+            yield ("spec", "sourceCode"), "a folder has no ref, tags or connection; they belong to a Git URL"
+    elif not source.is_remote:
+        yield ("spec", "sourceCode"), "is a folder; allowed in prod: a release tag of a Git repository"
+    elif source.tags is None and not _RELEASE.fullmatch(source.ref or ""):
+        message = f'is {source.ref!r}; allowed in prod: a release tag such as v1.2.0, or tags: "v*" for the newest one'
+        yield ("spec", "sourceCode", "ref"), message
+
+
+RULES: tuple[Callable[[Subject], Found], ...] = (
+    _stage_names,
+    _needs,
+    _candidates,
+    _thresholds,
+    _data,
+    _replay,
+    _triggers,
+    _params,
+    _secrets,
+    _local_code,
+    _kubernetes,
+    _retries,
+    _release,
+)
+"""Every rule gives the path of the field that is wrong, and what is wrong."""

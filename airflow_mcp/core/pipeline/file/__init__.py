@@ -1,0 +1,1 @@
+"""A ModelPipeline file as it is written."""

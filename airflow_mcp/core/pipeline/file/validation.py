@@ -1,0 +1,243 @@
+"""Nodes of a document checked by the models; every problem at its place, in words that say what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, kind_of, plain, write_path
+from airflow_mcp.core.pipeline.file.fields import WORDS_OF_PATTERNS
+from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGES, CustomStage
+from airflow_mcp.exceptions import SpecProblem
+
+_MAX_SHOWN = 500
+_MAX_VALUE = 80
+M = TypeVar("M", bound=BaseModel)
+_WANTED: Mapping[str, str] = {
+    "string_type": "text, in quotes where it looks like something else",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "greater_than_equal": ("at least {}", "ge"),
+    "less_than_equal": ("at most {}", "le"),
+    "too_short": ("a list with at least {} entry", "min_length"),
+    "string_too_short": ("text that is not empty", "min_length"),
+    "string_too_long": ("text of at most {} characters", "max_length"),
+}
+
+
+def problem_at(node: Node, path: FieldPath, message: str, *, at_key: bool = False) -> SpecProblem:
+    """Make a problem of the place that a path leads to.
+
+    :param node: the document.
+    :param path: names and indexes from its top; a last step that is not there stands for its parent's place.
+    :param message: what is wrong and what is allowed.
+    :param at_key: point at the key, not at the value.
+    """
+    found, walked = find(node, path)
+    is_there = len(walked) == len(path) or not isinstance(found.content, dict | list)  # a short form has no such field
+    place = found.place if is_there and not at_key else found.key_place
+    return SpecProblem(*place, write_path(path)[:_MAX_SHOWN], message[:_MAX_SHOWN])
+
+
+def validate(model: type[M], document: Node, problems: list[SpecProblem]) -> M | None:
+    """Check a document by a model.
+
+    :param model: what it must be.
+    :param document: the document.
+    :param problems: where everything that is wrong is added, once for each place.
+    :return: the model; None when there is a problem.
+    """
+    before = len(problems)
+    done = _wrong_stages(document, problems)
+    try:
+        result = model.model_validate(plain(document))
+    except ValidationError as error:
+        _add_all(model, document, error, problems, done)
+        return None
+    return result if len(problems) == before else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Write the known names, with the nearest one first where one is near: ``did you mean 'image'? allowed: …``."""
+    names = sorted(known)
+    lowered = {known_name.lower(): known_name for known_name in names}
+    snake = name.replace("_", "").replace("-", "").lower()
+    close = [lowered[near] for near in ([snake] if snake in lowered else _close(name.lower(), lowered))]
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(names)}" if names else f"{hint}nothing is allowed here"
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    longer = [other for other in known if len(other) > 2 and len(name) > 2 and name.startswith(other)]
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) or longer[:1]
+
+
+def _wrong_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath]:
+    """Report stages with a reserved or misspelt name; what else is wrong with them does not matter."""
+    found: list[FieldPath] = []
+    stages, walked = find(document, ("spec", "stages"))
+    if len(walked) < 2 or not isinstance(stages.content, list):
+        return found
+    for index, stage in enumerate(stages.content):
+        message = _wrong_stage(stage.content) if isinstance(stage.content, dict) else ""
+        if message:
+            path: FieldPath = ("spec", "stages", index)
+            problems.append(problem_at(document, (*path, "name"), message))
+            found.append(path)
+    return found
+
+
+def _wrong_stage(stage: Mapping[str, Node]) -> str:
+    name = stage["name"].content if "name" in stage else None
+    if not isinstance(name, str) or name in STAGES:
+        return ""
+    if name in RESERVED:
+        return _not_yet(name)
+    close = _close(name, STAGES)
+    if close and stage.keys() - set(names_of(CustomStage)):
+        return f"there is no stage {name!r}; did you mean {close[0]!r}? A step of your own has a command"
+    return ""
+
+
+def _not_yet(name: str) -> str:
+    return f"{name!r} is not available in this version; take it out"
+
+
+def _add_all(
+    model: type[BaseModel],
+    document: Node,
+    error: ValidationError,
+    problems: list[SpecProblem],
+    ignored: list[FieldPath],
+) -> None:
+    taken = {(problem.file, problem.line, problem.column) for problem in problems}
+    for detail in error.errors(include_url=False):
+        _, walked = find(document, detail["loc"])
+        if any(walked[: len(path)] == path for path in ignored):
+            continue
+        problem = _problem(model, document, walked, detail)
+        place = (problem.file, problem.line, problem.column)
+        if detail["type"] == "missing":  # it stands at the place of what it is missing from
+            problems.append(problem)
+        elif place not in taken:
+            taken.add(place)
+            problems.append(problem)
+
+
+def _problem(model: type[BaseModel], document: Node, walked: FieldPath, detail: Any) -> SpecProblem:
+    kind, loc = detail["type"], detail["loc"]
+    if kind == "missing":
+        owner = model_at(model, document, walked)
+        name = str(loc[-1])
+        meaning = _description(owner, name)
+        return problem_at(document, (*walked, name), f"is missing: {meaning}" if meaning else "is missing")
+    if kind == "extra_forbidden":
+        return problem_at(document, walked, _unknown(model, document, walked), at_key=True)
+    return problem_at(document, walked, in_words(detail), at_key=loc[-1] == "[key]")
+
+
+def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
+    name = str(walked[-1])
+    owner = model_at(model, document, walked[:-1])
+    if name in RESERVED and owner.__name__ not in ("Metadata", "ModelPipeline"):
+        return _not_yet(name)
+    return f"unknown name; {nearest(name, names_of(owner))}"
+
+
+def names_of(model: type[BaseModel]) -> list[str]:
+    """Give the names of a model's fields as they are written in a file."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _description(model: type[BaseModel], alias: str) -> str:
+    for name, field in model.model_fields.items():
+        if (field.alias or name) == alias:
+            return (field.description or "").rstrip(".")
+    return ""
+
+
+def model_at(model: type[BaseModel], document: Node, path: FieldPath) -> type[BaseModel]:
+    """Give the model of the mapping that a path leads to."""
+    node = document
+    owners: tuple[type[BaseModel], ...] = (model,)
+    for step in path:
+        node = node.content[step]
+        if isinstance(step, str):
+            owners = tuple(found for owner in owners for found in _models_of_field(owner, step)) or owners
+        owners = _by_name(owners, node)
+    return owners[0]
+
+
+@cache
+def _models_of_field(model: type[BaseModel], alias: str) -> tuple[type[BaseModel], ...]:
+    for name, field in model.model_fields.items():
+        if (field.alias or name) == alias:
+            return tuple(_models_in(field.annotation))
+    return ()
+
+
+def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _by_name(owners: tuple[type[BaseModel], ...], node: Node) -> tuple[type[BaseModel], ...]:
+    """Tell apart the kinds of stages by the name that the node gives."""
+    if len(owners) == 1 or not isinstance(node.content, dict) or "name" not in node.content:
+        return owners
+    name = node.content["name"].content
+    wanted = f"{name.capitalize()}Stage" if name in STAGES else "CustomStage"
+    return tuple(owner for owner in owners if owner.__name__ == wanted) or owners
+
+
+def in_words(detail: Any) -> str:
+    """Say what is wrong with a value, and what is allowed.
+
+    :param detail: one entry of a ``ValidationError``.
+    """
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        allowed = f"text, write '{_shown(value)}' in quotes"
+    elif kind in _WANTED:
+        is_single = kind == "tuple_type" and isinstance(value, str) and value.isidentifier()
+        allowed = f"a list, for example [{value}]" if is_single else _WANTED[kind]
+    elif kind == "string_pattern_mismatch":
+        allowed = WORDS_OF_PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
+    elif kind == "literal_error":
+        return f"is {_shown(value)}; {_one_of(value, context['expected'])}"
+    elif kind in _LIMITS:
+        word, limit = _LIMITS[kind]
+        allowed = word.format(context[limit])
+    else:
+        return f"is {_shown(value)}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    return f"is {_shown(value)}; allowed: {allowed}"
+
+
+def _one_of(value: Any, expected: str) -> str:
+    allowed = expected.replace("'", "")
+    close = _close(value, allowed.replace(" or ", ", ").split(", ")) if isinstance(value, str) else []
+    return f"{f'did you mean {close[0]!r}? ' if close else ''}allowed: {allowed}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, dict | list):
+        return kind_of(value) if value else f"an empty {'mapping' if isinstance(value, dict) else 'list'}"
+    text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"

@@ -1,0 +1,1 @@
+"""The tasks that follow from a ModelPipeline file."""

@@ -1,0 +1,130 @@
+"""The arguments of the gate from what the file says: rules in the gate's own words, reports of steps by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_mcp.core.gate.rules.verdicts import GateMode
+from airflow_mcp.core.metrics import metric_name
+from airflow_mcp.core.pipeline.file.fields import seconds_of
+from airflow_mcp.core.pipeline.file.gate import Benchmark, CoverageLimits, FindingsLimits, ReportPlace, Significance
+from airflow_mcp.core.pipeline.file.stages import GateStage
+from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, Template
+from airflow_mcp.core.pipeline.plan.rules import filled_in
+
+APPROVE, RECORD = "approve", "record_approval"
+_MODES: Mapping[str, GateMode] = {"enforce": "enforce", "warn": "warn", "dryRun": "dry_run"}
+
+
+def gate_mode(mode: str) -> GateMode:
+    """Give a mode as the gate calls it.
+
+    :param mode: as the file writes it.
+    """
+    return _MODES[mode]
+
+
+def asks(stage: GateStage | None) -> bool:
+    """Whether a person decides when the gate cannot.
+
+    :param stage: the stage, if it is named.
+    """
+    return stage is not None and stage.on_inconclusive == "ask"
+
+
+def approval_tasks(model_name: str) -> Iterator[PlannedTask]:
+    """Give the tasks that ask a person when the gate cannot decide, and write down what was answered.
+
+    :param model_name: registered model.
+    """
+    ask = {
+        "subject": f"The gate of {model_name} cannot decide. Register the model all the same?",
+        "body": Template("{{ ti.xcom_pull(task_ids='gate', key='reason') }}"),
+        "ignore_downstream_trigger_rules": True,  # a no skips the registration too, to which the gate leads as well
+    }
+    yield PlannedTask(APPROVE, "approve", "gate", ask, ("gate",), filled_in("approve"))
+    record = {
+        "run_id": Reference("gate", "run_id"),
+        "model_name": model_name,
+        "report_hash": Reference("gate", "report_hash"),
+        "answer": Reference(APPROVE, "return_value"),
+    }
+    yield PlannedTask(RECORD, "record_approval", "gate", record, (APPROVE,), filled_in("record_approval"))
+
+
+def gate_rules(stage: GateStage | None) -> dict[str, Any]:
+    """Give the rules of a gate that are no thresholds, by the names of its arguments.
+
+    :param stage: the stage; None has none.
+    """
+    if stage is None:
+        return {}
+    rules = {
+        "significance": [_significance(rule) for rule in stage.significance],
+        "slices": _slices(stage),
+        "benchmarks": [_benchmark(rule) for rule in stage.benchmarks],
+        "coverage": [_of_report(rule) for rule in stage.coverage],
+        "findings": [_of_report(rule) for rule in stage.findings],
+    }
+    return {name: given for name, given in rules.items() if given}
+
+
+def comparisons(stage: GateStage | None) -> list[dict[str, Any]]:
+    """Say what the evaluation must compare, so that the gate's ``significance`` can be judged.
+
+    :param stage: the stage; None asks for nothing.
+    """
+    rules = stage.significance if stage else ()
+    wanted: dict[tuple[str, str], float] = {}
+    for rule in rules:
+        key = (metric_name(rule.metric), rule.method)
+        wanted[key] = max(rule.confidence, wanted.get(key, 0.0))
+    return [
+        {"metric": metric, "method": method, "confidence": confidence}
+        for (metric, method), confidence in wanted.items()
+    ]
+
+
+def slice_columns(own: tuple[str, ...], stage: GateStage | None) -> list[str]:
+    """Name the columns by which the evaluation repeats its metrics: its own, and those that the gate judges.
+
+    :param own: columns of the stage ``evaluate``.
+    :param stage: the stage ``gate``, if it is named.
+    """
+    judged = stage.slices.by if stage and stage.slices else ()
+    return list(dict.fromkeys((*own, *judged)))
+
+
+def _significance(rule: Significance) -> dict[str, Any]:
+    return _given(rule, metric=metric_name(rule.metric))
+
+
+def _slices(stage: GateStage) -> dict[str, Any] | None:
+    if stage.slices is None:
+        return None
+    gaps = {metric_name(name): gap for name, gap in stage.slices.max_gap.items()}
+    return _given(stage.slices, **({"max_gap": gaps} if gaps else {}))
+
+
+def _benchmark(rule: Benchmark) -> dict[str, Any]:
+    return _given(rule, **({} if rule.timeout == "10s" else {"timeout": float(seconds_of(rule.timeout))}))
+
+
+def _of_report(rule: CoverageLimits | FindingsLimits) -> dict[str, Any]:
+    places = {name: getattr(rule, name, None) for name in ("report", "baseline", "changed_lines")}
+    return _given(rule, **{name: _place(place) for name, place in places.items() if place is not None})
+
+
+def _given(rule: Any, **changes: Any) -> dict[str, Any]:
+    """Write a rule by the names of the gate, without what is a default."""
+    values: dict[str, Any] = rule.model_dump(mode="json", exclude_defaults=True)
+    if "mode" in values:
+        values["mode"] = gate_mode(values["mode"])
+    return {**values, **changes}
+
+
+def _place(place: ReportPlace) -> Any:
+    if place.stage is not None:
+        return {"run_id": Reference(place.stage, "run_id"), "path": f"reports/{place.path}"}
+    return place.uri if place.connection is None else {"path": place.uri, "connection": place.connection}

@@ -1,0 +1,43 @@
+"""The gate's rules from what the file says about metrics."""
+
+from __future__ import annotations
+
+from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
+from airflow_mcp.core.metrics import metric_direction, metric_name
+from airflow_mcp.exceptions import InvalidArgumentError
+
+_SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")
+"""Metrics that lie between 0 and 1."""
+
+
+def why_unreachable(rule: MetricThreshold) -> str:
+    """Say why no model can ever keep a rule; an empty text when one could.
+
+    :param rule: a rule of the gate.
+    """
+    if rule.metric not in _SHARES or rule.against_champion:
+        return ""
+    lowest, highest = (rule.threshold, 1) if rule.comparison in (">=", ">") else (0, rule.threshold)
+    is_strict = rule.comparison in (">", "<")
+    if lowest < highest or (lowest == highest and not is_strict):
+        return ""
+    percent = f"; for {rule.threshold:g} % write {rule.threshold / 100:g}" if 1 < rule.threshold <= 100 else ""
+    return f"no model reaches {rule}, because {rule.metric} lies between 0 and 1{percent}"
+
+
+def threshold_rule(name: str, bound: float | str) -> str:
+    """Write the gate's rule for one entry of ``metricsThreshold``.
+
+    :param name: the metric.
+    :param bound: a number, which known metrics must reach or not exceed; or a direction and a number: ``>= 0.92``.
+    :return: a rule as :func:`~airflow_mcp.core.gate.rules.thresholds.parse_threshold` writes it.
+    :raises InvalidArgumentError: for a number without a direction where the metric is not known, and for a bound
+        that cannot be read.
+    """
+    if isinstance(bound, str):
+        return str(parse_threshold(f"{metric_name(name)} {bound}"))
+    try:
+        comparison = ">=" if metric_direction(name) == "maximize" else "<="
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f'{error}. Write ">= {bound:g}" or "<= {bound:g}"') from None
+    return str(parse_threshold(f"{metric_name(name)} {comparison} {float(bound)!r}"))

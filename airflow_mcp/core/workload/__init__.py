@@ -1,0 +1,1 @@
+"""What runs, as plain data: workloads, pods, their configuration and what they ended with."""

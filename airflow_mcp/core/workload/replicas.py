@@ -1,0 +1,316 @@
+"""Training on several pods at once: the pod of rank 0 is the one Airflow watches, the others belong to it. Plain data.
+
+A group is rank 0 (the leader), a Service by which the others find it, and the pods of ranks 1 and up (followers). The
+leader owns all of them, so Kubernetes removes them with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_mcp.core.contract import ENV_MLFLOW_RUN_ID
+from airflow_mcp.core.workload.definition import Workload
+from airflow_mcp.core.workload.pod import (
+    CONTAINER,
+    LABEL_GROUP,
+    LABEL_RANK,
+    PodEnding,
+    PodOptions,
+    read_ending,
+)
+from airflow_mcp.exceptions import InvalidArgumentError
+
+# --- environment of every replica, by the names of torch.distributed and of indexed Jobs; never renamed --------
+ENV_RANK = "RANK"
+"""Number of this replica, from 0; the one of rank 0 concludes the MLflow run."""
+ENV_WORLD_SIZE = "WORLD_SIZE"
+"""How many replicas there are."""
+ENV_LOCAL_RANK = "LOCAL_RANK"
+"""Number of the process in its replica: 0."""
+ENV_MASTER_ADDR = "MASTER_ADDR"
+"""IP address of rank 0."""
+ENV_MASTER_PORT = "MASTER_PORT"
+"""Port that rank 0 is to listen on."""
+ENV_COMPLETION_INDEX = "JOB_COMPLETION_INDEX"
+"""The same as ``RANK``."""
+
+ANNOTATION_REPLICAS = "airflow-mcp.io/replicas"
+"""How many pods the group has, rank 0 included."""
+NEVER_STARTS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
+"""Reasons of waiting that do not change."""
+OWN_ADDRESS: Mapping[str, Any] = {"fieldRef": {"fieldPath": "status.podIP"}}
+
+
+@dataclass(frozen=True)
+class StartLimits:
+    """How long a pod may take to start."""
+
+    schedule: float
+    """Seconds until a node is found."""
+    startup: float
+    """Seconds from then on until its container runs."""
+
+
+@dataclass(frozen=True)
+class RankFailure:
+    """One replica that does not do its part any more."""
+
+    rank: int
+    ending: PodEnding
+    at: datetime | None = None
+    """When it failed; None when that is not known, or when it has not started."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ran and ended, so that there is something to look at."""
+        return self.ending.phase == "Failed"
+
+
+def follower_name(leader: str, rank: int) -> str:
+    """Name the pod of a further rank."""
+    return f"{leader}-r{rank}"
+
+
+def service_name(leader: str) -> str:
+    """Name the Service of a group; unlike a pod's, its name must begin with a letter."""
+    return f"r0-{leader}"
+
+
+def group_of_one(options: PodOptions) -> dict[str, str]:
+    """Give the environment of a training that runs alone where pods would be a group; empty where they would not.
+
+    :param options: what pods would be like.
+    """
+    if options.replicas == 1:
+        return {}
+    return {**_ranks(0, 1, options.rendezvous_port), ENV_MASTER_ADDR: "127.0.0.1"}
+
+
+def as_leader(manifest: Mapping[str, Any], workload: Workload, options: PodOptions) -> dict[str, Any]:
+    """Make the manifest of a pod that of rank 0, where there are several.
+
+    :param manifest: the pod as it would be alone.
+    :param workload: what runs.
+    :param options: how many pods, and the port of the rendezvous.
+    :raises InvalidArgumentError: when copies of this work make no sense, or its environment names ranks itself.
+    """
+    pod = copy.deepcopy(dict(manifest))
+    if options.replicas == 1:
+        return pod
+    if not workload.is_replicable:
+        raise InvalidArgumentError(
+            f"kubernetes.replicas is {options.replicas} for {workload.name!r}, which runs once; allowed: 1. Only a "
+            "training runs on several pods: give the option to its operator, not as a default. Nothing was started."
+        )
+    ranks = _ranks(0, options.replicas, options.rendezvous_port)
+    taken = sorted({*ranks, ENV_MASTER_ADDR} & workload.env.keys())
+    if taken:
+        raise InvalidArgumentError(
+            f"env sets {', '.join(taken)}, which kubernetes.replicas={options.replicas} sets itself; remove them"
+        )
+    name = pod["metadata"]["name"]
+    pod["metadata"].setdefault("labels", {}).update({LABEL_GROUP: name, LABEL_RANK: "0"})
+    pod["metadata"].setdefault("annotations", {})[ANNOTATION_REPLICAS] = str(options.replicas)
+    env = [{"name": variable, "value": value} for variable, value in ranks.items()]
+    _base(pod)["env"] = [*_base(pod).get("env", []), *env, {"name": ENV_MASTER_ADDR, "valueFrom": OWN_ADDRESS}]
+    return pod
+
+
+def as_follower(leader: Mapping[str, Any], rank: int, *, uid: str, address: str) -> dict[str, Any]:
+    """Write the pod of a further rank: like rank 0, but without a way to end the MLflow run by accident.
+
+    :param leader: manifest that rank 0 was created from.
+    :param rank: 1 or above.
+    :param uid: identifies rank 0's pod, the owner.
+    :param address: where rank 0 is found.
+    """
+    pod = copy.deepcopy(dict(leader))
+    name = pod["metadata"]["name"]
+    pod["metadata"].update(name=follower_name(name, rank), ownerReferences=[owner_reference(name, uid)])
+    pod["metadata"]["labels"][LABEL_RANK] = str(rank)
+    changed = {
+        ENV_RANK: str(rank),
+        ENV_COMPLETION_INDEX: str(rank),
+        ENV_MASTER_ADDR: address,
+    }
+    left_out = {ENV_MLFLOW_RUN_ID, *changed}
+    env = [variable for variable in _base(pod)["env"] if variable["name"] not in left_out]
+    _base(pod)["env"] = [*env, *({"name": variable, "value": value} for variable, value in changed.items())]
+    return pod
+
+
+def group_service(leader: Mapping[str, Any], *, uid: str) -> dict[str, Any]:
+    """Write the Service by which the other ranks find rank 0; its address needs no DNS.
+
+    :param leader: manifest of rank 0.
+    :param uid: identifies rank 0's pod, the owner.
+    """
+    name, labels = leader["metadata"]["name"], leader["metadata"]["labels"]
+    port = next(int(item["value"]) for item in _base(leader)["env"] if item["name"] == ENV_MASTER_PORT)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": service_name(name),
+            "labels": dict(labels),
+            "ownerReferences": [owner_reference(name, uid)],
+        },
+        "spec": {
+            "selector": {LABEL_GROUP: name, LABEL_RANK: "0"},
+            "ports": [{"name": "rendezvous", "port": port, "targetPort": port, "protocol": "TCP"}],
+        },
+    }
+
+
+def owner_reference(name: str, uid: str) -> dict[str, Any]:
+    """Name a pod as the owner: what it owns goes with it."""
+    return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+
+
+def group_size(pod: Mapping[str, Any]) -> int:
+    """Give the number of pods in the group of a pod; 1 when it is alone."""
+    return int(((pod.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION_REPLICAS, "1"))
+
+
+def rank_of(pod: Mapping[str, Any]) -> int:
+    """Give the rank of a pod; that of a pod alone is 0."""
+    return int(((pod.get("metadata") or {}).get("labels") or {}).get(LABEL_RANK, "0"))
+
+
+def ended_well(pod: Mapping[str, Any]) -> bool:
+    """Whether the work in a pod is done, and was not merely stopped by a deletion."""
+    ended = _terminated(pod)
+    if ended is None:
+        return bool((pod.get("status") or {}).get("phase") == "Succeeded")
+    asked, at = _deletion(pod), _moment(ended.get("finishedAt"))
+    return ended.get("exitCode") == 0 and (asked is None or at is None or at <= asked)
+
+
+def group_failures(
+    pods: Iterable[Mapping[str, Any]],
+    leader: str,
+    size: int,
+    *,
+    now: datetime,
+    limits: StartLimits | None = None,
+    done: Collection[int] = (),
+) -> list[RankFailure]:
+    """Find the replicas of a group that have failed, were deleted or do not start; the one that failed first is first.
+
+    When rank 0 has ended well, only what failed before it counts: whoever waits for it then may fail.
+
+    :param pods: pods of the group as the API returns them in JSON.
+    :param leader: name of rank 0's pod.
+    :param size: how many pods there must be.
+    :param now: present time, with a time zone.
+    :param limits: how long a pod may take to start; None does not ask.
+    :param done: ranks that are known to have ended well; their pods may be gone.
+    """
+    by_rank = {rank_of(pod): pod for pod in pods}
+    failures = []
+    for rank in range(size):
+        pod = by_rank.get(rank)
+        failure = _missing(leader, rank) if pod is None else _failure(rank, pod, now, limits)
+        if failure is not None and not (pod is None and rank in done):
+            failures.append(failure)
+    first = by_rank.get(0)
+    if first is not None and ended_well(first):
+        end = _moment((_terminated(first) or {}).get("finishedAt"))
+        failures = [item for item in failures if item.at is not None and end is not None and item.at < end]
+    return sorted(failures, key=_order)
+
+
+def describe_failures(failures: Sequence[RankFailure], size: int) -> str:
+    """Say what ended a group.
+
+    :param failures: the one that failed first is first.
+    :param size: how many pods there were.
+    """
+    first, *others = failures
+    also = "".join(f"; rank {item.rank} too: {item.ending.describe()}" for item in others)
+    return f"rank {first.rank} of {size} replicas failed, so all were stopped: {first.ending.describe()}{also}"
+
+
+def _ranks(rank: int, size: int, port: int) -> dict[str, str]:
+    return {
+        ENV_RANK: str(rank),
+        ENV_COMPLETION_INDEX: str(rank),
+        ENV_LOCAL_RANK: "0",
+        ENV_WORLD_SIZE: str(size),
+        ENV_MASTER_PORT: str(port),
+    }
+
+
+def _base(pod: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(item for item in pod["spec"]["containers"] if item["name"] == CONTAINER)
+    return found
+
+
+def _missing(leader: str, rank: int) -> RankFailure:
+    return RankFailure(rank, PodEnding(name=follower_name(leader, rank) if rank else leader, deleted=True))
+
+
+def _failure(rank: int, pod: Mapping[str, Any], now: datetime, limits: StartLimits | None) -> RankFailure | None:
+    status = pod.get("status") or {}
+    if ended_well(pod):
+        return None
+    ended, asked = _terminated(pod), _deletion(pod)
+    if asked is not None or ended is not None or status.get("phase") == "Failed":
+        return RankFailure(rank, read_ending(pod), asked or _end(status))
+    if limits is not None and status.get("phase") == "Pending" and not _may_start(pod, now, limits):
+        return RankFailure(rank, read_ending(pod))
+    return None
+
+
+def _may_start(pod: Mapping[str, Any], now: datetime, limits: StartLimits) -> bool:
+    status = pod["status"]
+    states = [item.get("state") or {} for item in status.get("containerStatuses") or []]
+    if {(state.get("waiting") or {}).get("reason") for state in states} & NEVER_STARTS:
+        return False
+    scheduled = next(
+        (
+            _moment(item.get("lastTransitionTime"))
+            for item in status.get("conditions") or []
+            if item.get("type") == "PodScheduled" and item.get("status") == "True"
+        ),
+        None,
+    )
+    since = scheduled or _moment(pod["metadata"].get("creationTimestamp")) or now
+    return now - since < timedelta(seconds=limits.schedule if scheduled is None else limits.startup)
+
+
+def _terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    state = next((item.get("state") or {} for item in statuses if item.get("name") == CONTAINER), {})
+    return state.get("terminated") or None
+
+
+def _end(status: Mapping[str, Any]) -> datetime | None:
+    """When the last container of a pod ended; an init container may have been the last to run."""
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    ended = [(item.get("state") or {}).get("terminated") or {} for item in containers]
+    return max((at for item in ended if (at := _moment(item.get("finishedAt")))), default=None)
+
+
+def _deletion(pod: Mapping[str, Any]) -> datetime | None:
+    """When somebody asked for the deletion: the time stamp is when it must be over."""
+    metadata = pod.get("metadata") or {}
+    until = _moment(metadata.get("deletionTimestamp"))
+    return until and until - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _order(failure: RankFailure) -> tuple[bool, float, bool, int]:
+    """Sort by time, which Kubernetes gives in seconds; in the same second rank 0 fails because another did.
+
+    A pod that is gone altogether was deleted before; one that has not started comes last.
+    """
+    waits = failure.at is None and not failure.ending.deleted
+    return waits, failure.at.timestamp() if failure.at else 0, failure.rank == 0, failure.rank

@@ -1,0 +1,1 @@
+"""MLflow's REST API, blocking and asynchronous, without the mlflow package and without Airflow."""

@@ -1,0 +1,467 @@
+"""MLflow's REST API for experiments, runs, logged models and artifacts, as descriptions without any I/O.
+
+Every function returns an operation (see :mod:`airflow_mcp.mlflow_client.wire`) that a driver performs; on
+:class:`~airflow_mcp.hooks.mlflow.MlflowHook` each is a method with the same arguments. Beside the errors named
+here, every operation may raise the errors under :class:`~airflow_mcp.exceptions.MlflowError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, get_args
+from urllib.parse import quote, urlsplit
+
+from airflow_mcp.core.mlflow_entities import Experiment, FileInfo, LoggedModel, Run, RunStatus
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowConflictError, MlflowError, MlflowNotFoundError
+from airflow_mcp.mlflow_client import answers
+from airflow_mcp.mlflow_client.wire import MAX_ANSWER_BYTES, MlflowRequest, MlflowResponse, Operation, T
+
+API = "api/2.0/mlflow"
+ARTIFACT_PROXY = "api/2.0/mlflow-artifacts/artifacts"
+PAGE_SIZE = 1000
+MAX_METRICS_PER_BATCH = 1000
+MAX_PARAMS_PER_BATCH = 100
+MAX_TAGS_PER_BATCH = 100
+MAX_ENTITIES_TOGETHER = 100
+"""Up to this many metrics, params and tags share one request: within its limit of 1 MB even at 8000 characters each."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def get_or_create_experiment(name: str) -> Operation[str]:
+    """Return the id of an experiment, creating it when there is none.
+
+    :param name: name of the experiment.
+    :return: its id. When somebody else creates it at the same moment, theirs.
+    :raises InvalidArgumentError: for an empty name, or when the experiment is deleted.
+    """
+    found = yield from get_experiment_by_name(name)
+    if found is None:
+        what = f"create experiment {name!r}"
+        request = MlflowRequest(what, "POST", f"{API}/experiments/create", json={"name": name})
+        try:
+            response = yield request
+        except MlflowConflictError:
+            found = yield from get_experiment_by_name(name)
+            if found is None:
+                raise
+        else:
+            return answers.Fields(response.data, response.asked).text("experiment_id")
+    if found.lifecycle_stage != "active":
+        raise InvalidArgumentError(
+            f"experiment {name!r} (id {found.experiment_id}) is {found.lifecycle_stage} on the MLflow server; "
+            f"restore it or choose another name. Nothing was created"
+        )
+    return found.experiment_id
+
+
+def get_experiment_by_name(name: str) -> Operation[Experiment | None]:
+    """Return an experiment, or None when there is none of that name; a deleted one is returned too.
+
+    :param name: name of the experiment.
+    :return: the experiment, whose ``lifecycle_stage`` is ``active`` or ``deleted``, or None.
+    :raises InvalidArgumentError: for an empty name.
+    """
+    require("experiment name", name)
+    params = (("experiment_name", name),)
+    try:
+        response = yield MlflowRequest(
+            f"get experiment {name!r}", "GET", f"{API}/experiments/get-by-name", params=params
+        )
+    except MlflowNotFoundError:
+        return None
+    return answers.read(response, "experiment", answers.experiment)
+
+
+def search_experiments() -> Operation[list[Experiment]]:
+    """Return every active experiment, paging through the answers.
+
+    :return: the experiments in the server's order.
+    """
+
+    def page(size: int, token: str) -> MlflowRequest:
+        params = (("max_results", str(size)), *((("page_token", token),) if token else ()))
+        return MlflowRequest("search experiments", "GET", f"{API}/experiments/search", params=params)
+
+    return (yield from paged(page, lambda answer: answers.read_all(answer, "experiments", answers.experiment), None))
+
+
+def create_run(experiment_id: str, run_name: str, tags: Mapping[str, str], start_time_ms: int) -> Operation[Run]:
+    """Create a run in state RUNNING. Never repeated by itself: a lost answer may have left a run behind.
+
+    :param experiment_id: experiment to create it in.
+    :param run_name: name for people; need not be unique.
+    :param tags: tags to create it with.
+    :param start_time_ms: start of the run, milliseconds since the epoch.
+    :return: the run.
+    """
+    require("experiment_id", experiment_id)
+    body = {
+        "experiment_id": experiment_id,
+        "run_name": run_name,
+        "start_time": start_time_ms,
+        "tags": key_values(tags),
+    }
+    what = f"create run {run_name!r} in experiment {experiment_id}"
+    response = yield MlflowRequest(what, "POST", f"{API}/runs/create", json=body, repeatable=False)
+    return answers.read(response, "run", answers.run)
+
+
+def get_run(run_id: str) -> Operation[Run]:
+    """Return a run with the latest value of each metric; a deleted run is returned too.
+
+    :param run_id: id of the run.
+    :return: the run. MLflow's SQL stores keep an infinite metric as the largest float.
+    :raises MlflowNotFoundError: when there is no such run.
+    """
+    require("run_id", run_id)
+    response = yield MlflowRequest(f"get run {run_id!r}", "GET", f"{API}/runs/get", params=(("run_id", run_id),))
+    return answers.read(response, "run", answers.run)
+
+
+def update_run(run_id: str, status: RunStatus, end_time_ms: int | None) -> Operation[None]:
+    """Set the status of a run.
+
+    :param run_id: id of the run.
+    :param status: the new status.
+    :param end_time_ms: end of the run, milliseconds since the epoch; None leaves it unset.
+    :raises InvalidArgumentError: for an unknown status, which the server would silently ignore.
+    """
+    require("run_id", run_id)
+    if status not in get_args(RunStatus):
+        allowed = ", ".join(get_args(RunStatus))
+        raise InvalidArgumentError(f"status {status!r} of run {run_id!r}: allowed are {allowed}. Nothing was sent")
+    body: dict[str, Any] = {"run_id": run_id, "status": status}
+    if end_time_ms is not None:
+        body["end_time"] = end_time_ms
+    yield MlflowRequest(f"set run {run_id!r} to {status}", "POST", f"{API}/runs/update", json=body)
+
+
+def set_tag(run_id: str, key: str, value: str) -> Operation[None]:
+    """Set one tag of a run, replacing its value.
+
+    :param run_id: id of the run.
+    :param key: name of the tag.
+    :param value: its value; beyond 8000 characters the server cuts it off.
+    """
+    require("run_id", run_id)
+    require("tag key", key)
+    body = {"run_id": run_id, "key": key, "value": value}
+    yield MlflowRequest(f"set tag {key!r} of run {run_id!r}", "POST", f"{API}/runs/set-tag", json=body)
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> Operation[None]:
+    """Set several tags of a run, replacing their values.
+
+    :param run_id: id of the run.
+    :param tags: the tags; none at all sends nothing. More than 100 go in several requests.
+    """
+    yield from log_batch(run_id, tags=tags)
+
+
+def log_batch(
+    run_id: str,
+    metrics: Mapping[str, float] = NOTHING,
+    params: Mapping[str, str] = NOTHING,
+    tags: Mapping[str, str] = NOTHING,
+    timestamp_ms: int | None = None,
+) -> Operation[None]:
+    """Log metrics, params and tags, in as few requests as MLflow's limits allow (1000 metrics, 100 params, 100 tags).
+
+    Values are sent whole; the server cuts params beyond 6000 characters and tags beyond 8000 (or refuses them, when
+    it runs with ``MLFLOW_TRUNCATE_LONG_VALUES=false``). What several requests carry is not logged atomically, and
+    may be sent again: logging the same values twice changes nothing.
+
+    :param run_id: id of the run.
+    :param metrics: metric values at step 0; NaN and infinities are allowed.
+    :param params: params; one that was logged with another value is refused by the server.
+    :param tags: tags, replaced when they exist.
+    :param timestamp_ms: time of the metrics, milliseconds since the epoch.
+    :raises InvalidArgumentError: when metrics come without a timestamp.
+    """
+    require("run_id", run_id)
+    if metrics and timestamp_ms is None:
+        raise InvalidArgumentError(f"timestamp_ms is None for {len(metrics)} metrics of run {run_id!r}; nothing sent")
+    points = [
+        {"key": key, "value": wire_number(value), "timestamp": timestamp_ms, "step": 0}
+        for key, value in metrics.items()
+    ]
+    groups = (
+        ("params", key_values(params), MAX_PARAMS_PER_BATCH),
+        ("tags", key_values(tags), MAX_TAGS_PER_BATCH),
+        ("metrics", points, MAX_METRICS_PER_BATCH),
+    )
+    for body in _batches(groups):
+        what = f"log {', '.join(f'{len(items)} {name}' for name, items in body.items())} to run {run_id!r}"
+        yield MlflowRequest(what, "POST", f"{API}/runs/log-batch", json={"run_id": run_id, **body})
+
+
+def search_runs(
+    experiment_ids: Sequence[str],
+    filter: str = "",
+    order_by: Sequence[str] = (),
+    max_results: int = 1000,
+    enough: Callable[[list[Run]], bool] | None = None,
+) -> Operation[list[Run]]:
+    """Return active runs, paging through the answers.
+
+    :param experiment_ids: experiments to search; at least one.
+    :param filter: MLflow's filter; put values into it with :func:`filter_value`.
+    :param order_by: for example ``("attributes.start_time DESC",)``.
+    :param max_results: number of runs after which to stop, at least 1.
+    :param enough: asked after each page with all runs so far; true stops before that number.
+    :return: at most ``max_results`` runs.
+    :raises InvalidArgumentError: without an experiment, or for ``max_results`` below 1.
+    """
+    if isinstance(experiment_ids, str) or not experiment_ids:
+        raise InvalidArgumentError(f"experiment_ids is {experiment_ids!r}; allowed is a list of at least one id")
+
+    def page(size: int, token: str) -> MlflowRequest:
+        body: dict[str, Any] = {"experiment_ids": list(experiment_ids), "max_results": size}
+        optional = {"filter": filter, "order_by": list(order_by), "page_token": token}
+        body |= {name: value for name, value in optional.items() if value}
+        what = f"search runs of experiments {', '.join(experiment_ids)} with filter {filter!r}"
+        return MlflowRequest(what, "POST", f"{API}/runs/search", json=body)
+
+    return (yield from paged(page, lambda answer: answers.read_all(answer, "runs", answers.run), max_results, enough))
+
+
+def delete_run(run_id: str) -> Operation[None]:
+    """Mark a run as deleted; MLflow keeps it until its garbage collection.
+
+    :param run_id: id of the run.
+    :raises MlflowNotFoundError: when there is no such run.
+    """
+    require("run_id", run_id)
+    yield MlflowRequest(f"delete run {run_id!r}", "POST", f"{API}/runs/delete", json={"run_id": run_id})
+
+
+def get_logged_model(model_id: str) -> Operation[LoggedModel]:
+    """Return a logged model (MLflow 3).
+
+    :param model_id: its id, ``m-...``.
+    :return: the logged model.
+    :raises MlflowNotFoundError: when there is no such model.
+    """
+    require("model_id", model_id)
+    path = f"{API}/logged-models/{quote(model_id, safe='')}"
+    response = yield MlflowRequest(f"get logged model {model_id!r}", "GET", path)
+    return answers.read(response, "model", answers.logged_model)
+
+
+def list_artifacts(run_id: str, path: str = "") -> Operation[list[FileInfo]]:
+    """Return the entries of one artifact folder of a run, not of its subfolders.
+
+    :param run_id: id of the run.
+    :param path: folder relative to the run's artifact root; empty is the root.
+    :return: files and folders; empty too when there is no such folder, as the server does not tell them apart.
+    :raises InvalidArgumentError: for a path that leaves the artifact root.
+    """
+    require("run_id", run_id)
+    folder = artifact_path(path) if path else ""
+
+    def page(_: int, token: str) -> MlflowRequest:
+        optional = (("path", folder), ("page_token", token))
+        params = (("run_id", run_id), *((name, value) for name, value in optional if value))
+        what = f"list artifacts {folder!r} of run {run_id!r}"
+        return MlflowRequest(what, "GET", f"{API}/artifacts/list", params=params)
+
+    return (yield from paged(page, lambda answer: answers.read_all(answer, "files", answers.file_info), None))
+
+
+def list_model_artifacts(model_id: str, path: str = "") -> Operation[list[FileInfo]]:
+    """Return the entries of one artifact folder of a logged model (MLflow 3), not of its subfolders.
+
+    :param model_id: id of the logged model.
+    :param path: folder relative to the model's artifact root; empty is the root.
+    :return: files and folders; empty too when there is no such folder.
+    :raises InvalidArgumentError: for a path that leaves the artifact root.
+    """
+    require("model_id", model_id)
+    folder = artifact_path(path) if path else ""
+    route = f"{API}/logged-models/{quote(model_id, safe='')}/artifacts/directories"
+
+    def page(_: int, token: str) -> MlflowRequest:
+        optional = (("artifact_directory_path", folder), ("page_token", token))
+        params = tuple((name, value) for name, value in optional if value)
+        return MlflowRequest(f"list artifacts {folder!r} of model {model_id!r}", "GET", route, params=params)
+
+    return (yield from paged(page, lambda answer: answers.read_all(answer, "files", answers.file_info), None))
+
+
+def download_artifact(run_id: str, path: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Operation[bytes]:
+    """Return the content of one artifact of a run.
+
+    :param run_id: id of the run.
+    :param path: file relative to the run's artifact root.
+    :param max_bytes: a larger file is refused; bytes.
+    :return: its bytes.
+    :raises InvalidArgumentError: for a path that leaves the artifact root, or a file larger than ``max_bytes``.
+    :raises MlflowNotFoundError: when there is no such run or file.
+    """
+    require("run_id", run_id)
+    response = yield MlflowRequest(
+        f"download artifact {path!r} of run {run_id!r}",
+        "GET",
+        "get-artifact",
+        params=(("run_id", run_id), ("path", artifact_path(path))),
+        expects="attachment",
+        max_bytes=max_bytes,
+    )
+    return response.content
+
+
+def upload_artifact(
+    run_id: str, path: str, data: bytes, content_type: str = "application/octet-stream"
+) -> Operation[None]:
+    """Store one artifact of a run through the server's artifact proxy, replacing an existing one.
+
+    :param run_id: id of the run.
+    :param path: file relative to the run's artifact root.
+    :param data: its content.
+    :param content_type: media type sent along.
+    :raises InvalidArgumentError: for a path that leaves the artifact root, or when the run keeps its artifacts
+        where only a client with storage credentials can write.
+    """
+    target = artifact_path(path)
+    run = yield from get_run(run_id)
+    root = urlsplit(run.artifact_uri)
+    if root.scheme != "mlflow-artifacts" or root.netloc:
+        raise InvalidArgumentError(
+            f"artifact {path!r} of run {run_id!r} cannot be uploaded: the run's artifact URI is {run.artifact_uri!r}, "
+            "not 'mlflow-artifacts:/...'. Start the MLflow server with --serve-artifacts and --artifacts-destination, "
+            "without --default-artifact-root, and use a new experiment. Nothing was stored"
+        )
+    response = yield MlflowRequest(
+        f"upload artifact {path!r} of run {run_id!r}",
+        "PUT",
+        f"{ARTIFACT_PROXY}/{quote(root.path.strip('/'))}/{quote(target)}",
+        content=data,
+        content_type=content_type,
+        expects="bytes",
+    )
+    if response.content.strip() not in (b"", b"{}"):
+        raise answers.not_mlflow(response, "the answer to the upload is not empty")
+
+
+def server_version() -> Operation[str]:
+    """Return the version of the MLflow server, or an empty text when it does not tell (before 2.0, some proxies)."""
+    try:
+        response = yield MlflowRequest("get the version", "GET", "version", expects="bytes", max_bytes=1000)
+    except MlflowError:
+        return ""
+    version = response.content.decode("ascii", "replace").strip()
+    return version if version[:1].isdigit() and len(version) < 50 else ""
+
+
+def check_server() -> Operation[str]:
+    """Check that MLflow answers and lets us read.
+
+    :return: its version, or an empty text when it does not tell.
+    """
+    yield MlflowRequest("check the health", "GET", "health", expects="bytes", max_bytes=100_000)
+    params = (("max_results", "1"),)
+    yield MlflowRequest("search experiments", "GET", f"{API}/experiments/search", params=params)
+    return (yield from server_version())
+
+
+# --- shared by the descriptions -------------------------------------------------------------------------------
+
+
+def filter_value(value: str) -> str:
+    """Return a text quoted for MLflow's filter language, which has quotes but no escapes.
+
+    :param value: the text to compare with.
+    :return: the text in the kind of quotes that it does not contain.
+    :raises InvalidArgumentError: when it contains both kinds of quotes or a backslash.
+    """
+    if "\\" in value or ("'" in value and '"' in value):
+        raise InvalidArgumentError(
+            f"{value!r} cannot be put into an MLflow filter: it has a backslash or both kinds of quotes, "
+            "and the filter language has no escapes. Nothing was searched"
+        )
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def artifact_path(path: str) -> str:
+    """Return a relative artifact path, checked.
+
+    :param path: path with forward slashes.
+    :return: the same path.
+    :raises InvalidArgumentError: when it is empty, absolute, or has ``..``, ``%``, ``#``, ``\\`` or a control
+        character.
+    """
+    parts = path.split("/")
+    unsafe = any(character in "%#\\" or not character.isprintable() for character in path)
+    if unsafe or any(part in ("", ".", "..") for part in parts):
+        raise InvalidArgumentError(
+            f"artifact path {path!r}: allowed is a relative path such as 'gate/report.json', "
+            "without empty parts, '.', '..', '%', '#' and backslashes. Nothing was sent"
+        )
+    return path
+
+
+def require(name: str, value: str) -> None:
+    """Refuse an empty or non-text argument.
+
+    :raises InvalidArgumentError: naming the argument.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidArgumentError(f"{name} is {value!r}; a non-empty text is needed. Nothing was sent")
+
+
+def key_values(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return a mapping as MLflow's list of ``{"key": ..., "value": ...}``."""
+    return [{"key": key, "value": str(value)} for key, value in values.items()]
+
+
+def wire_number(value: float) -> float | str:
+    """Return a float as protocol buffers write it in JSON: NaN and infinities as texts."""
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def paged(
+    page: Callable[[int, str], MlflowRequest],
+    read: Callable[[MlflowResponse], list[T]],
+    max_results: int | None,
+    enough: Callable[[list[T]], bool] | None = None,
+) -> Operation[list[T]]:
+    """Ask for page after page.
+
+    :param page: makes the request for a page from its size and token.
+    :param read: reads the items of an answer.
+    :param max_results: number of items after which to stop; None means all.
+    :param enough: asked after each page with all items so far; true stops.
+    :return: the items in the server's order.
+    :raises InvalidArgumentError: for ``max_results`` below 1.
+    """
+    if max_results is not None and max_results < 1:
+        raise InvalidArgumentError(f"max_results is {max_results}; allowed is 1 or more. Nothing was searched")
+    items: list[T] = []
+    token, seen = "", {""}
+    while True:
+        wanted = PAGE_SIZE if max_results is None else min(PAGE_SIZE, max_results - len(items))
+        response = yield page(wanted, token)
+        items += read(response)
+        token = answers.next_page_token(response)
+        if max_results is not None and len(items) >= max_results:
+            return items[:max_results]
+        if not token or (enough is not None and enough(items)):
+            return items
+        if token in seen:
+            raise answers.not_mlflow(response, "the field 'next_page_token' repeats itself")
+        seen.add(token)
+
+
+def _batches(groups: Sequence[tuple[str, list[dict[str, Any]], int]]) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Yield request bodies: all groups together when they are few, else chunk by chunk, one group after the other."""
+    together = {name: items for name, items, _ in groups if items}
+    if together and sum(map(len, together.values())) <= MAX_ENTITIES_TOGETHER:
+        yield together
+        return
+    for name, items, size in groups:
+        for start in range(0, len(items), size):
+            yield {name: items[start : start + size]}

@@ -1,0 +1,230 @@
+"""Read and move the aliases of a registered model: one mover at a time, every move checked afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_mcp.core.contract import (
+    ALIAS_CHALLENGER,
+    ALIAS_CHAMPION,
+    ALIAS_PREVIOUS_CHAMPION,
+    TAG_LAST_MOVE,
+    TAG_LAST_STAGE_MOVE,
+)
+from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.history import former_champions
+from airflow_mcp.core.registry.load_check import why_unusable
+from airflow_mcp.core.registry.promotion import (
+    NOTHING_ASKED,
+    AliasMove,
+    AliasPlan,
+    LoadCheckRule,
+    next_number,
+    unrecorded_move,
+    without_way_back,
+)
+from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
+from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowNotFoundError
+from airflow_mcp.mlflow_client.api import filter_value
+from airflow_mcp.registry.claims import Claims
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+    from airflow_mcp.core.registry.promotion import Claim, MoveOrder
+    from airflow_mcp.core.registry.stages import StagePlan
+    from airflow_mcp.mlflow_client.operations import MlflowOperations
+
+
+def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | None:
+    """Find the champion of a registered model.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model; need not exist yet.
+    :return: its version, or None when model or alias does not exist.
+    """
+    try:
+        return mlflow.get_model_version_by_alias(model_name, ALIAS_CHAMPION)
+    except MlflowNotFoundError:
+        return None
+
+
+def versions_of(mlflow: MlflowOperations, model_name: str) -> list[ModelVersion]:
+    """Read all versions of a registered model, however many there are.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model.
+    """
+    return mlflow.search_model_versions(f"name = {filter_value(model_name)}", max_results=None)
+
+
+def ways_back(mlflow: MlflowOperations, model: RegisteredModel) -> str:
+    """Say in words which former champions are still there and not known to be unusable.
+
+    :param mlflow: the MLflow server.
+    :param model: the registered model as it is now.
+    """
+    former = former_champions(model)
+    if not former:
+        return "No earlier champion is recorded."
+    problems = {version.version: why_unusable(version) for version in versions_of(mlflow, model.name)}
+    usable = [version for version in former if problems.get(version) == ""]
+    if not usable:
+        return f"Of the earlier champions ({', '.join(former)}) none can be used any more."
+    return f"Earlier champions that are still there, the latest first: {', '.join(usable)}."
+
+
+class AliasMover:
+    """Moves the aliases of one registered model while it holds the claim on them.
+
+    Every alias is moved here, whoever asks, so here is where a version that does not load is refused: by what its tags
+    say under the claim, not before it.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model; must exist.
+    :param holder: who moves, for the others' messages.
+    :param log: where moves are logged.
+    :param rule: what the next champion must have shown; None: that it loads.
+    """
+
+    def __init__(
+        self, mlflow: MlflowOperations, model_name: str, *, holder: str, log: TaskLog, rule: LoadCheckRule | None = None
+    ) -> None:
+        self.mlflow, self.model_name, self.log = mlflow, model_name, log
+        self.rule = rule or LoadCheckRule()
+        self.claims = Claims(mlflow, model_name, holder=holder, log=log)
+
+    def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
+        """Plan on the present aliases and carry the plan out, alone.
+
+        :param plan: makes the plan from the registered model as it is now; may refuse by raising.
+        :param order: who moves and why.
+        :return: the plan that was carried out.
+        :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
+        :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
+        :raises ModelUnusableError: when one failed its load check; nothing was moved.
+        :raises EvidenceError: when one is not READY, or the rule is not kept; nothing was moved.
+        :raises FailedError: when the registry is not as planned afterwards.
+        """
+        with self.claims.held() as claim:
+            model = self._settled()
+            made = plan(model)
+            if made.is_done:
+                self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
+                self._mirror(model, claim)
+                return made
+            made, target = self._usable(made, model)
+            move = order.record(made, datetime.now(UTC), target)
+            move = replace(move, number=next_number(model.tags), load_check=self.rule.describe(target))
+            for step in made.moves:
+                self.claims.require_valid(claim)
+                if step.alias == ALIAS_CHAMPION:
+                    # The intention first: a retry, or the next mover, can tell how far this try came.
+                    self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, move.to_tag())
+                self._set(step)
+            self._verify(made)
+            if move.done_tag not in model.tags:  # otherwise only what a dead task left to do was done
+                self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            self._mirror(model, claim)
+            return made
+
+    def shift(self, plan: Callable[[RegisteredModel], StagePlan], order: MoveOrder) -> StagePlan:
+        """Plan a move between stages, which leaves the champion alone, and carry it out.
+
+        :param plan: makes the plan from the registered model as it is now; may refuse by raising.
+        :param order: who moves and why.
+        :return: the plan that was carried out.
+        :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
+        :raises ModelUnusableError: when the next challenger failed its load check; nothing was moved.
+        """
+        with self.claims.held() as claim:
+            model = self._settled()
+            made = plan(model)
+            if made.is_done:
+                self.log.info("%s: the move between stages is done already", self.model_name)
+                self._mirror(model, claim)
+                return made
+            if made.challenger_after not in (None, made.challenger_before):
+                NOTHING_ASKED.require(self._existing(made.challenger_after), datetime.now(UTC))
+            move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags))
+            self.claims.require_valid(claim)
+            self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
+            if made.challenger_after != made.challenger_before:
+                self.claims.require_valid(claim)
+                self._set(AliasMove(ALIAS_CHALLENGER, made.challenger_after))
+            self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            for version, stage in made.stages.items():
+                self.log.info("%s: version %s is in %s", self.model_name, version, stage)
+            self._mirror(model, claim)
+            return made
+
+    def mirror(self) -> int:
+        """Make MLflow's own stages say what the aliases say, if the model asks for that.
+
+        :return: how many versions were moved.
+        """
+        with self.claims.held() as claim:
+            return self._mirror(self._settled(), claim)
+
+    def _mirror(self, model: RegisteredModel, claim: Claim) -> int:
+        if not is_mirrored(model):
+            return 0
+        model = self.mlflow.get_registered_model(self.model_name)
+        versions = versions_of(self.mlflow, self.model_name)
+        for step in plan_mirror(model, versions):
+            self.claims.require_valid(claim)
+            self.mlflow.transition_stage(self.model_name, step.version, step.stage, step.archive_existing)
+            self.log.info("%s: MLflow's own stage of version %s -> %s", self.model_name, step.version, step.stage)
+        return len(stage_drift(model, versions))
+
+    def _usable(self, plan: AliasPlan, model: RegisteredModel) -> tuple[AliasPlan, ModelVersion | None]:
+        """Hold every version that is to get an alias to its rule; give the plan that is left, and the next champion."""
+        target = None
+        for step in plan.moves:
+            if step.version is None:
+                continue
+            version = self._existing(step.version)
+            if step.alias == ALIAS_PREVIOUS_CHAMPION and (problem := why_unusable(version)):
+                self.log.warning("%s: version %s is no way back: %s", self.model_name, step.version, problem)
+                plan = without_way_back(plan, model.aliases)
+                continue
+            rule = self.rule if step.alias == ALIAS_CHAMPION else NOTHING_ASKED
+            rule.require(version, datetime.now(UTC))
+            target = version if step.alias == ALIAS_CHAMPION else target
+        return plan, target
+
+    def _existing(self, number: str) -> ModelVersion:
+        try:
+            return self.mlflow.get_model_version(self.model_name, number)
+        except MlflowNotFoundError as error:
+            raise AliasConflictError(
+                f"{self.model_name!r}: version {number} does not exist, perhaps it was deleted; nothing was moved "
+                f"({error})."
+            ) from error
+
+    def _settled(self) -> RegisteredModel:
+        """Read the registered model; moves whose task died before recording them are recorded first."""
+        model = self.mlflow.get_registered_model(self.model_name)
+        for lost in (unrecorded_move(model.aliases, model.tags), unrecorded_stage_move(model)):
+            if lost is not None:
+                self.log.info("%s: recording the %s by %s, whose task died", self.model_name, lost.action, lost.by)
+                self.mlflow.set_registered_model_tag(self.model_name, lost.done_tag, lost.to_tag())
+                model = replace(model, tags={**model.tags, lost.done_tag: lost.to_tag()})
+        return model
+
+    def _set(self, step: AliasMove) -> None:
+        if step.version is None:
+            self.mlflow.delete_alias(self.model_name, step.alias)
+        else:
+            self.mlflow.set_alias(self.model_name, step.alias, step.version)
+        self.log.info("%s: alias %s -> %s", self.model_name, step.alias, step.version or "removed")
+
+    def _verify(self, plan: AliasPlan) -> None:
+        champion = self.mlflow.get_registered_model(self.model_name).aliases.get(ALIAS_CHAMPION)
+        if champion != plan.champion_after:
+            raise FailedError(
+                f"{self.model_name!r}: alias {ALIAS_CHAMPION!r} was set to version {plan.champion_after}, but points "
+                f"at {champion or 'no version'} now: something outside Airflow moved it. Look before retrying."
+            )

@@ -1,0 +1,85 @@
+"""Migrate registered models from MLflow's stages to aliases, one at a time, under the claim on their aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.promotion import NOTHING_ASKED, AliasPlan, MoveOrder, plan_promotion
+from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
+from airflow_mcp.exceptions import AliasConflictError
+from airflow_mcp.registry.aliases import AliasMover, versions_of
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+    from airflow_mcp.mlflow_client.operations import MlflowOperations
+
+
+def read_with_versions(
+    mlflow: MlflowOperations, names: Sequence[str]
+) -> Iterator[tuple[RegisteredModel, list[ModelVersion]]]:
+    """Read registered models with all their versions, by name.
+
+    :param mlflow: the MLflow server.
+    :param names: the models; none at all means every one, in as few requests as the server's pages allow.
+    :raises MlflowNotFoundError: when one does not exist.
+    """
+    if names:
+        for name in names:
+            yield mlflow.get_registered_model(name), versions_of(mlflow, name)
+        return
+    versions: dict[str, list[ModelVersion]] = {}
+    for version in mlflow.search_model_versions("", max_results=None):
+        versions.setdefault(version.name, []).append(version)
+    for model in mlflow.search_registered_models():
+        yield model, versions.get(model.name, [])
+
+
+def migrate(
+    mlflow: MlflowOperations, planned: Migration, choices: MigrationChoices, order: MoveOrder, *, log: TaskLog
+) -> None:
+    """Migrate one registered model; what was planned before is planned again, under the claim, on what is there then.
+
+    The champion comes last: what is recorded of the other versions before leaves no doubt which one it is, so that
+    whoever dies in between is completed by the next call, also without the choices.
+
+    :param mlflow: the MLflow server.
+    :param planned: what is to be done, as planned with the same choices.
+    :param choices: what a person has decided.
+    :param order: who migrates and why.
+    :param log: where moves are logged.
+    :raises AliasConflictError: when it cannot be done without a further decision; nothing was moved.
+    :raises ClaimUnavailableError: when another task moves the model's aliases.
+    """
+    name, champion = _decided(planned).model_name, planned.champion
+    mover = AliasMover(mlflow, name, holder=order.by, log=log, rule=NOTHING_ASKED)
+
+    def again(model: RegisteredModel) -> Migration:
+        return _decided(plan_migration(model, versions_of(mlflow, name), choices))
+
+    if planned.moves_stages:
+        mover.shift(lambda model: again(model).stage_plan(), order)
+    if not planned.moves_champion or champion is None:
+        return
+
+    def champion_plan(model: RegisteredModel) -> AliasPlan:
+        made = again(model)
+        if made.champion != champion:
+            raise AliasConflictError(f"{name!r}: the stages were changed just now; nothing was moved, try again")
+        return plan_promotion(
+            model.aliases,
+            model.tags,
+            model_name=name,
+            identity=order.identity,
+            version=champion,
+            expected_champion=made.champion_before,
+        )
+
+    mover.move(champion_plan, order)
+
+
+def _decided(migration: Migration) -> Migration:
+    if migration.refusals:
+        raise AliasConflictError(f"{migration.model_name!r}: {'; '.join(migration.refusals)}. Nothing was moved")
+    return migration

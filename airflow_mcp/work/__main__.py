@@ -1,0 +1,112 @@
+"""Command line of the work plane: ``python -m airflow_mcp.work STEP``; ``--help`` lists the steps.
+
+Exit codes: 0 done; 2 refused, the same input will be refused again; 1 failed, a retry may succeed. ``train`` passes
+on the exit code of the script. Our own errors are one line on stderr; a traceback means a defect or a library's error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from airflow_mcp.core.contract import ENV_DATA_SOURCE, ENV_SCRIPT_PATH, ENV_SOURCE_URL, EXIT_REFUSED
+from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
+
+EXIT_FAILED = 1
+_STEPS: Mapping[str, tuple[str, str]] = {
+    "evaluate": ("evaluate", "evaluate"),
+    "replay": ("replay", "replay"),
+    "copy-model": ("copy_model", "copy_model"),
+    "check-model": ("check_model", "check_model"),
+    "drift": ("drift", "check_drift"),
+}
+"""Steps that take nothing but the environment: module and function."""
+_log = logging.getLogger("airflow_mcp.work")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one step.
+
+    :param arguments: command line without the program's name; None takes this process's own.
+    :return: the exit code.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except RefusedError as error:
+        _log.error("error: %s", _one_line(error))
+        return EXIT_REFUSED
+    except ModelControlPlaneError as error:
+        _log.error("error: %s", _one_line(error))
+        return EXIT_FAILED
+    except Exception:
+        _log.exception("error: unexpected failure in step %r", options.step)
+        return EXIT_FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Import the step when it is asked for: a plain script does not pay for Evidently."""
+    if options.step == "train":
+        from airflow_mcp.work.steps.train import train  # noqa: PLC0415
+
+        if options.script is None:
+            raise InvalidArgumentError(f"no script: give --script PATH or set {ENV_SCRIPT_PATH}; nothing was started")
+        return train(options.script, options.script_arguments, os.environ)
+    if options.step == "checkout":
+        return _fetch()
+    module, function = _STEPS[options.step]
+    getattr(importlib.import_module(f"airflow_mcp.work.steps.{module}"), function)(os.environ)
+    return 0
+
+
+def _fetch() -> int:
+    """Fetch code, data beside a repository, or both."""
+    from airflow_mcp.work.sources.checkout import checkout  # noqa: PLC0415
+
+    if os.environ.get(ENV_SOURCE_URL) or not os.environ.get(ENV_DATA_SOURCE):
+        checkout(os.environ)
+    if os.environ.get(ENV_DATA_SOURCE):
+        from airflow_mcp.work.sources.repository_data import fetch_pinned_data  # noqa: PLC0415
+
+        fetch_pinned_data(os.environ)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_mcp.work",
+        description="Steps of a model pipeline; everything else they need comes from environment variables.",
+    )
+    steps = parser.add_subparsers(dest="step", required=True)
+    train = steps.add_parser("train", help="run a training script into the MLflow run given by the environment")
+    train.add_argument(
+        "--script",
+        type=Path,
+        default=os.environ.get(ENV_SCRIPT_PATH),
+        help=f"path of the training script (.py); default: {ENV_SCRIPT_PATH}",
+    )
+    train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
+    steps.add_parser("checkout", help="fetch the code and the data of DVC or Git LFS that the environment names")
+    steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
+    steps.add_parser("replay", help="run logged requests through a candidate and a champion")
+    steps.add_parser("copy-model", help="bring a registered version from one MLflow server to another")
+    steps.add_parser("drift", help="compare a current dataset with a reference dataset")
+    steps.add_parser("check-model", help="load a registered model version and have it answer its input example")
+    return parser
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Profiles of data, and how two datasets differ."""

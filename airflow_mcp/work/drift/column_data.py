@@ -1,0 +1,284 @@
+"""One column of a dataset while it is read, and when it is compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_mcp.core.drift.profile import ColumnKind, ColumnProfile, ColumnRole
+from airflow_mcp.work.drift import category_counts
+from airflow_mcp.work.drift import distribution as distributions
+from airflow_mcp.work.drift.category_counts import CategoryCounts
+from airflow_mcp.work.drift.distribution import Array, Curve, curve_of_sorted, merge_curves
+
+LARGEST = 1e140
+"""A number farther from 0 counts as infinite: its square would be."""
+_CHUNK_ROWS = 65_536
+_FAN_IN = 8
+_INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
+
+
+@dataclass
+class Numbers:
+    """Numbers as they come, held as few curves; each level has those that were merged as often."""
+
+    is_exact: bool = False
+    """Whether all values are held."""
+    nan: int = 0
+    positive_infinite: int = 0
+    negative_infinite: int = 0
+    _waiting: list[Array] = field(default_factory=list)
+    _levels: list[list[Curve]] = field(default_factory=list)
+
+    def add(self, values: Array) -> None:
+        """Add values, finite or not."""
+        self._waiting.append(values)
+        if not self.is_exact and sum(map(len, self._waiting)) >= _CHUNK_ROWS:
+            self._digest()
+
+    def curve(self) -> Curve | None:
+        """Give the distribution of the finite values; None when there are none."""
+        self._digest()
+        curves = [curve for level in self._levels for curve in level]
+        return merge_curves(curves) if curves else None
+
+    def _digest(self) -> None:
+        if not self._waiting:
+            return
+        values = np.sort(np.concatenate(self._waiting))
+        self._waiting = []
+        start, end = np.searchsorted(values, [-LARGEST, LARGEST])
+        finite_or_more = int(np.searchsorted(values, np.inf, side="right"))
+        self.negative_infinite += int(start)
+        self.positive_infinite += finite_or_more - int(end)
+        self.nan += len(values) - finite_or_more
+        if end > start:
+            limit = math.inf if self.is_exact else distributions.LOSSLESS
+            self._keep(curve_of_sorted(values[start:end], lossless=limit))
+
+    def _keep(self, curve: Curve, level: int = 0) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        self._levels[level].append(curve)
+        if len(self._levels[level]) == _FAN_IN:
+            merged = merge_curves(self._levels[level])
+            self._levels[level] = []
+            self._keep(merged, level + 1)
+
+
+@dataclass
+class ColumnData:
+    """What is known of a column: as read so far, or of a stored profile."""
+
+    name: str
+    role: ColumnRole = "feature"
+    rows: int = 0
+    missing: int = 0
+    types: dict[str, None] = field(default_factory=dict)
+    """Types read, in order; those without a value are not among them."""
+    kinds: set[ColumnKind] = field(default_factory=set)
+    curve: Curve | None = None
+    counts: CategoryCounts | None = None
+    nan: int = 0
+    positive_infinite: int = 0
+    negative_infinite: int = 0
+    is_text: bool | None = None
+    """Whether its categories are texts of their own; None when their counts say so."""
+    was_declared: bool = False
+    """Whether somebody said that these are categories."""
+    _order: list[int] = field(default_factory=list, repr=False, compare=False)
+    """Knots of the curve as they matter: written smaller, it keeps the first of them."""
+
+    @property
+    def type(self) -> str:
+        """Type as text."""
+        return "|".join(self.types) or "null"
+
+    @property
+    def kind(self) -> ColumnKind:
+        """Kind of its values; different kinds in one column are ``other``."""
+        if not self.kinds:
+            return "empty"
+        if len(self.kinds) > 1:
+            return "other"
+        (kind,) = self.kinds
+        return "text" if kind == "categorical" and self._holds_texts else kind
+
+    @property
+    def _holds_texts(self) -> bool:
+        if self.is_text is not None or self.counts is None:
+            return bool(self.is_text)
+        return self.type != "bool" and not self.was_declared and self.counts.is_mostly_distinct
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it holds values of different kinds, such as numbers and text."""
+        return len(self.kinds) > 1
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether pandas, and so Evidently, would hold it as whole numbers."""
+        return bool(self.types) and self.types.keys() <= _INTEGERS and not self.missing and not self.nan
+
+    @property
+    def is_single_precision(self) -> bool:
+        """Whether its numbers are 32-bit floats only."""
+        return self.types.keys() == {"float"}
+
+    @property
+    def infinite(self) -> int:
+        """Rows with an infinite number."""
+        return self.positive_infinite + self.negative_infinite
+
+    @property
+    def unusable_share(self) -> float:
+        """Share of rows without a value that can be compared."""
+        return (self.missing + self.nan + self.infinite) / self.rows if self.rows else 0.0
+
+    def document(self, knots: int, categories: int) -> ColumnProfile:
+        """Write the column.
+
+        :param knots: values that are kept of its distribution, at most.
+        :param categories: categories that are kept, at most.
+        """
+        kind = self.kind
+        has_numbers = kind in ("numerical", "time") and self.curve is not None
+        has_categories = kind in ("categorical", "text") and self.counts is not None
+        return ColumnProfile(
+            name=self.name,
+            kind=kind,
+            type=self.type,
+            role=self.role,
+            missing=self.missing,
+            nan=self.nan,
+            positive_infinite=self.positive_infinite,
+            negative_infinite=self.negative_infinite,
+            distribution=distributions.to_document(self._simple(self.curve, knots))
+            if has_numbers and self.curve is not None
+            else None,
+            categories=self.counts.kept(categories) if has_categories and self.counts is not None else None,
+        )
+
+    def _simple(self, curve: Curve, knots: int) -> Curve:
+        if len(self._order) < knots < len(curve.values):
+            self._order = distributions.knots_that_matter(curve, knots)
+        return distributions.simplify(curve, knots, self._order)
+
+
+def of_profile(column: ColumnProfile, rows: int) -> ColumnData:
+    """Read a column of a profile with so many rows."""
+    kinds: dict[ColumnKind, set[ColumnKind]] = {
+        "empty": set(),
+        "text": {"categorical"},
+        "other": {"other", "categorical"} if "|" in column.type else {"other"},
+    }
+    return ColumnData(
+        column.name,
+        column.role,
+        rows,
+        column.missing,
+        {} if column.kind == "empty" else dict.fromkeys(column.type.split("|")),
+        kinds.get(column.kind, {column.kind}),
+        distributions.from_document(column.distribution) if column.distribution else None,
+        category_counts.from_document(column.categories) if column.categories else None,
+        column.nan,
+        column.positive_infinite,
+        column.negative_infinite,
+        column.kind == "text",
+    )
+
+
+class ColumnReader:
+    """Reads a column batch by batch.
+
+    :param name: name of the column.
+    :param role: what it is to the model.
+    :param as_categories: whether its values are categories whatever their type.
+    :param is_exact: whether every value is held.
+    """
+
+    def __init__(self, name: str, role: ColumnRole, *, as_categories: bool, is_exact: bool) -> None:
+        self.data = ColumnData(name, role, was_declared=as_categories)
+        self._as_categories = as_categories
+        self._numbers = Numbers(is_exact)
+        self._counts = CategoryCounts(capacity=math.inf if is_exact else category_counts.CAPACITY)
+
+    def absent(self, rows: int) -> None:
+        """Count rows of a part of the data that does not have the column."""
+        self.data.rows += rows
+        self.data.missing += rows
+
+    def add(self, values: pa.Array) -> None:
+        """Add values of one type; another batch may have another type."""
+        data = self.data
+        data.rows += len(values)
+        data.missing += values.null_count
+        if values.null_count == len(values):
+            return
+        if values.null_count:
+            values = values.drop_null()
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        kind = kind_of(values.type)
+        if self._as_categories and kind in ("numerical", "categorical"):
+            kind = "categorical"
+        data.types[str(values.type)] = None
+        data.kinds.add(kind)
+        if kind in ("numerical", "time"):
+            self._numbers.add(_as_floats(values, kind))
+        elif kind == "categorical":
+            self._counts.add(_counted(values))
+
+    def finish(self) -> ColumnData:
+        """Give the column when all was read."""
+        data, numbers = self.data, self._numbers
+        data.curve = numbers.curve()
+        data.nan, data.positive_infinite = numbers.nan, numbers.positive_infinite
+        data.negative_infinite = numbers.negative_infinite
+        data.counts = self._counts if self._counts.rows else None
+        return data
+
+
+def kind_of(arrow_type: pa.DataType) -> ColumnKind:
+    """Give the kind of values of a type; text may turn out not to be categories."""
+    types = pa.types
+    if types.is_integer(arrow_type) or types.is_floating(arrow_type) or types.is_decimal(arrow_type):
+        return "numerical"
+    if types.is_boolean(arrow_type) or types.is_string(arrow_type) or types.is_large_string(arrow_type):
+        return "categorical"
+    if types.is_string_view(arrow_type):
+        return "categorical"
+    return "time" if types.is_timestamp(arrow_type) or types.is_date(arrow_type) else "other"
+
+
+def category_names(values: Iterable[Any]) -> list[str]:
+    """Name values so that a category has one name whatever type it is kept as, such as ``1`` and ``1.0``."""
+    return [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+
+
+def as_categories(curve: Curve) -> CategoryCounts:
+    """Count the values of a curve in full as categories."""
+    counts = CategoryCounts(capacity=math.inf)
+    counts.add(zip(category_names(curve.values.tolist()), map(int, curve.at.tolist()), strict=True))
+    return counts
+
+
+def _as_floats(values: pa.Array, kind: ColumnKind) -> Array:
+    if kind == "time":
+        moment = pa.timestamp("us", getattr(values.type, "tz", None))
+        return np.asarray(values.cast(moment, safe=False).cast(pa.int64()), dtype=float) / 1e6
+    if pa.types.is_float16(values.type) or pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64(), safe=False)
+    return np.asarray(values, dtype=float)
+
+
+def _counted(values: pa.Array) -> Iterable[tuple[str, int]]:
+    found = pc.value_counts(values)
+    names, counts = found.field("values").to_pylist(), found.field("counts").to_pylist()
+    return zip(category_names(names), counts, strict=True)

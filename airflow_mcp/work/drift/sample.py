@@ -1,0 +1,131 @@
+"""Evidently's report on a bounded sample. The only module that imports Evidently, which takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.drift.result import ColumnResult, DriftResult
+from airflow_mcp.core.drift.summary import EvidentlySample, by_severity
+from airflow_mcp.exceptions import ModelControlPlaneError
+from airflow_mcp.work.drift.profiling import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS
+from airflow_mcp.work.drift.reservoir import Reservoir
+from airflow_mcp.work.reading.data_scan import open_data
+
+_log = logging.getLogger(__name__)
+MOST_COLUMNS = 100
+"""Columns that the report shows: its cost and size grow with them."""
+_SEED = 0
+
+
+class EvidentlyReport(NamedTuple):
+    """What Evidently made of a sample."""
+
+    sample: EvidentlySample
+    html: str
+    """Empty when there is no report; the sample's note says why."""
+
+
+class _Drawn(NamedTuple):
+    rows: pa.Table
+    is_complete: bool
+
+
+def evidently_report(
+    reference: Sequence[DatasetPin], current: Sequence[DatasetPin], result: DriftResult, rows: int
+) -> EvidentlyReport:
+    """Draw rows of both datasets and let Evidently report on them, with the methods and thresholds that were used.
+
+    The check does not depend on it: whatever goes wrong here is the report's note.
+
+    :param reference: data; empty when only a profile is known.
+    :param current: data; likewise.
+    :param result: what the check found: the columns that could be compared are shown.
+    :param rows: rows to draw of each, at most.
+    """
+    derived = (QUALITY_OF_LABELS, QUALITY_OF_NUMBERS)
+    columns = [
+        column for column in by_severity(result.columns) if column.drifted is not None and column.column not in derived
+    ]
+    if not (reference and current):
+        return _none("Evidently's report needs rows, and a profile has none")
+    if not columns:
+        return _none("there is no Evidently report: no column could be compared")
+    shown = columns[:MOST_COLUMNS]
+    names = [column.column for column in shown]
+    try:
+        drawn = [_draw(pins, names, rows) for pins in (reference, current)]
+        html = _report([_frame(each.rows, shown) for each in drawn], shown, result.policy.drift_share)
+    except ModuleNotFoundError as error:
+        return _none(f"there is no Evidently report: {error.name} is not installed")
+    except ModelControlPlaneError as error:
+        return _none(f"there is no Evidently report: {error}")
+    except Exception as error:  # Evidently raises what its statistics raise
+        _log.warning("Evidently could not report", exc_info=True)
+        return _none(f"there is no Evidently report: {type(error).__name__}: {str(error)[:300]}")
+    note = f"It shows the {len(shown)} worst of {len(columns)} columns." if len(shown) < len(columns) else ""
+    sample = EvidentlySample(
+        reference_rows=drawn[0].rows.num_rows,
+        current_rows=drawn[1].rows.num_rows,
+        is_complete=all(each.is_complete for each in drawn),
+        note=note,
+    )
+    return EvidentlyReport(sample, html)
+
+
+def _none(note: str) -> EvidentlyReport:
+    return EvidentlyReport(EvidentlySample(reference_rows=0, current_rows=0, is_complete=False, note=note), "")
+
+
+def _draw(pins: Sequence[DatasetPin], names: Sequence[str], size: int) -> _Drawn:
+    """Draw rows evenly from data of any size."""
+    reservoir = Reservoir(size, _SEED)
+    rows: pa.Table | None = None
+    with open_data(pins) as scan:
+        for batch in scan.batches(names):
+            taken, kept = reservoir.offer(batch.num_rows)
+            table = pa.table(batch.take(pa.array(taken)))
+            rows = table if rows is None else pa.concat_tables([rows, table], promote_options="permissive")
+            if kept is not None:
+                rows = rows.take(pa.array(kept))
+    return _Drawn(rows if rows is not None else pa.table({}), reservoir.seen <= size)
+
+
+def _frame(rows: pa.Table, columns: Sequence[ColumnResult]) -> pd.DataFrame:
+    """Give numbers as numbers and everything else as text, as it was compared."""
+    frame = rows.to_pandas()
+    made: dict[str, Any] = {}
+    for column in columns:
+        values = frame[column.column] if column.column in frame else pd.Series([None] * len(frame), dtype=object)
+        if column.type == "numerical":
+            made[column.column] = pd.to_numeric(values, errors="coerce").astype(float)
+        else:
+            made[column.column] = values.astype(object).map(str, na_action="ignore")
+    return pd.DataFrame(made)
+
+
+def _report(frames: Sequence[pd.DataFrame], columns: Sequence[ColumnResult], drift_share: float) -> str:
+    """Let Evidently report; it chooses neither method nor threshold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations of Evidently's dependencies, divisions by zero of new categories
+        from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
+        from evidently.presets import DataDriftPreset  # noqa: PLC0415
+
+        definition = DataDefinition(
+            numerical_columns=[column.column for column in columns if column.type == "numerical"],
+            categorical_columns=[column.column for column in columns if column.type == "categorical"],
+        )
+        preset = DataDriftPreset(
+            columns=[column.column for column in columns],
+            per_column_method={column.column: column.method for column in columns},
+            per_column_threshold={column.column: column.threshold for column in columns if column.threshold},
+            drift_share=drift_share,
+        )
+        reference, current = (Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
+        return str(Report([preset]).run(current, reference).get_html_str(as_iframe=False))

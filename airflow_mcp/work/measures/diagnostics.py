@@ -1,0 +1,157 @@
+"""Diagnostics of one model on the rows that it was asked: confusions, calibration, residuals, histograms."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from airflow_mcp.core.evaluation.diagnostics import (
+    CALIBRATION_BINS,
+    HISTOGRAM_BINS,
+    MAX_CLASSES,
+    MAX_CONFUSIONS,
+    Calibration,
+    CalibrationBin,
+    Confusion,
+    ConfusionMatrix,
+    Histogram,
+)
+from airflow_mcp.work.measures.classification import Classes
+from airflow_mcp.work.measures.scoring import ScoredModel
+
+Array = np.ndarray[Any, Any]
+_RESIDUAL_RANGE = (0.005, 0.995)
+OTHER = "(other)"
+"""Name of the classes that a confusion matrix puts together."""
+
+
+class Diagnosis(NamedTuple):
+    """What is known of one model besides its metrics."""
+
+    confusion: ConfusionMatrix | None
+    calibration: Calibration | None
+    residuals: Histogram | None
+    metrics: dict[str, float]
+    """``brier`` and ``ece``, where there are probabilities."""
+    undefined: dict[str, str]
+
+
+def diagnose(scored: ScoredModel) -> Diagnosis:
+    """Diagnose one model.
+
+    :param scored: its answers for every row.
+    """
+    if scored.classes is None:
+        return Diagnosis(None, None, _residuals(scored), {}, {})
+    confusion = confusion_matrix(scored.classes, scored.true, scored.predicted)
+    if scored.probabilities is None or len(scored.classes.labels) < 2:
+        why = scored.why_not or f"only one class, {scored.classes.labels[0]!r}, is known"
+        return Diagnosis(confusion, None, None, {}, {"brier": why, "ece": why})
+    calibration = calibrate(scored.classes, scored.true, scored.predicted, scored.probabilities)
+    return Diagnosis(confusion, calibration, None, {"brier": calibration.brier, "ece": calibration.ece}, {})
+
+
+def confusion_matrix(classes: Classes, true: Array, predicted: Array) -> ConfusionMatrix:
+    """Count how often each class is predicted as each class, in memory that does not grow with the classes squared.
+
+    :param classes: all classes; beyond :data:`MAX_CLASSES` the smallest share the last line and column.
+    :param true: positions of the true classes, shape (rows,).
+    :param predicted: positions of the predicted classes, shape (rows,).
+    """
+    names = [str(label) for label in classes.labels]
+    total = len(names)
+    pairs, counts = np.unique(true * total + predicted, return_counts=True)
+    of_true, of_predicted = pairs // total, pairs % total
+    place, shown, folded = _places(names, np.bincount(true, minlength=total) + np.bincount(predicted, minlength=total))
+    matrix = np.zeros((len(shown), len(shown)), dtype=np.int64)
+    np.add.at(matrix, (place[of_true], place[of_predicted]), counts)
+    wrong = [
+        (-int(count), int(row), int(column))
+        for row, column, count in zip(of_true, of_predicted, counts, strict=True)
+        if row != column
+    ]
+    largest = [
+        Confusion(true=names[row], predicted=names[column], rows=-count)
+        for count, row, column in sorted(wrong)[:MAX_CONFUSIONS]
+    ]
+    lines = tuple(tuple(int(count) for count in line) for line in matrix)
+    return ConfusionMatrix(labels=tuple(shown), counts=lines, folded=folded, largest=tuple(largest))
+
+
+def calibrate(classes: Classes, true: Array, predicted: Array, probabilities: Array) -> Calibration:
+    """Compare probabilities with what happened, in the bins of scikit-learn's ``calibration_curve``.
+
+    :param classes: two or more.
+    :param true: positions of the true classes, shape (rows,).
+    :param predicted: positions of the predicted classes, shape (rows,).
+    :param probabilities: shape (rows, classes).
+    """
+    rows = np.arange(len(true))
+    if classes.positive is not None:
+        said, happened = probabilities[:, classes.positive], true == classes.positive
+        brier = float(((said - happened) ** 2).mean())
+    else:
+        said, happened = probabilities[rows, predicted], true == predicted
+        squares = (probabilities**2).sum(axis=1) - 2 * probabilities[rows, true] + 1
+        brier = float(squares.mean())
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    place = np.searchsorted(edges[1:-1], said)
+    counts = np.bincount(place, minlength=CALIBRATION_BINS)
+    positives = np.bincount(place, weights=happened, minlength=CALIBRATION_BINS)
+    sums = np.bincount(place, weights=said, minlength=CALIBRATION_BINS)
+    bins = tuple(
+        CalibrationBin(
+            low=float(edges[number]),
+            high=float(edges[number + 1]),
+            rows=int(counts[number]),
+            positives=int(positives[number]),
+            mean_probability=float(sums[number] / counts[number]) if counts[number] else None,
+        )
+        for number in range(CALIBRATION_BINS)
+    )
+    event = "positive_class" if classes.positive is not None else "predicted_class"
+    ece = float(np.abs(positives - sums).sum() / len(true))
+    return Calibration(event=event, bins=bins, ece=ece, brier=brier)
+
+
+def histogram(values: Array, between: tuple[float, float]) -> Histogram:
+    """Count values in bins of equal width between two quantiles; what lies outside is counted too.
+
+    :param values: finite numbers, shape (n,) with n of 1 or more.
+    :param between: shares of the values at which the first bin begins and the last one ends.
+    """
+    low, high = (float(edge) for edge in np.quantile(values, between))
+    if not low < high:
+        low, high = float(values.min()), float(values.max())
+    if not low < high:
+        half = max(abs(low) * 1e-6, 1e-9)  # all values are equal
+        low, high = low - half, high + half
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    counts, _ = np.histogram(values, bins=edges)
+    return Histogram(
+        edges=tuple(float(edge) for edge in edges),
+        counts=tuple(int(count) for count in counts),
+        below=int((values < edges[0]).sum()),
+        above=int((values > edges[-1]).sum()),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+    )
+
+
+def _residuals(scored: ScoredModel) -> Histogram | None:
+    """Give the histogram of label minus prediction; None where the numbers are too large for a double."""
+    with np.errstate(over="ignore"):
+        residuals = scored.true - scored.predicted
+        return histogram(residuals, _RESIDUAL_RANGE) if np.isfinite(np.ptp(residuals)) else None
+
+
+def _places(names: list[str], sizes: Array) -> tuple[Array, list[str], int]:
+    """Give every class its line of the matrix, the names of the lines, and how many classes the last one stands for."""
+    total = len(names)
+    if total <= MAX_CLASSES:
+        return np.arange(total), names, 0
+    kept = sorted(np.argsort(-sizes, kind="stable")[: MAX_CLASSES - 1].tolist())
+    place = np.full(total, MAX_CLASSES - 1)
+    place[kept] = np.arange(len(kept))
+    return place, [*(names[position] for position in kept), OTHER], total - len(kept)

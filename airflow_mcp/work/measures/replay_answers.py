@@ -1,0 +1,204 @@
+"""One model's answers to logged requests: also those to which it has none, each with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from airflow_mcp.core.evaluation.evidence import Problem
+from airflow_mcp.core.evaluation.replay import ModelTroubles, Reason
+from airflow_mcp.exceptions import DatasetError, RefusedError
+from airflow_mcp.work.measures.classification import plain_label
+from airflow_mcp.work.measures.scoring import classes_and_probabilities, predicted_numbers
+from airflow_mcp.work.models.features import cast_columns
+from airflow_mcp.work.models.loading import LoadedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+MAX_ISOLATING_CALLS = 1_000
+"""Calls per chunk to find the very requests that a model breaks on, or the very values of one kind that do not fit a
+column; what is left then counts as failed, or unfit, altogether."""
+_MAX_REASONS = 10
+_REASON_LENGTH = 200
+ANSWERED, UNFIT, FAILED = 0, 1, 2
+
+
+@dataclass
+class Answers:
+    """Answers to the requests of one chunk."""
+
+    predictions: Array
+    """Class labels as plain values, or numbers; shape (rows,). None or NaN where there is none."""
+    probabilities: Array | None
+    """Shape (rows, classes) in the order of the model's classes; None when the model gives none."""
+    state: Array
+    """``ANSWERED``, ``UNFIT`` or ``FAILED``; shape (rows,)."""
+
+
+@dataclass
+class Replayed:
+    """A model under replay; it keeps count of its troubles.
+
+    :param model: the model; its signature names columns.
+    :param problem: ``classification`` or ``regression``.
+    """
+
+    model: LoadedModel
+    problem: Problem
+    unfit: int = 0
+    failed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Refuse a model that takes an array: nobody can tell which columns of a log those are."""
+        if not self.model.columns:
+            raise RefusedError(
+                f"Model {self.model.uri} was logged with an unnamed array, so nobody can tell which columns of the "
+                "logged requests it takes. Log the model with a DataFrame. Nothing was replayed."
+            )
+
+    def answer(self, frame: pd.DataFrame, readable: Array) -> Answers:
+        """Ask for all requests of a chunk.
+
+        :param frame: requests, one per row.
+        :param readable: which rows are requests at all, shape (rows,).
+        """
+        rows = len(frame)
+        is_number = self.problem == "regression"
+        answers = Answers(
+            np.full(rows, np.nan) if is_number else np.full(rows, None, dtype=object), None, np.full(rows, FAILED)
+        )
+        fits = readable & self._fitting(frame, readable)
+        answers.state[readable & ~fits] = UNFIT
+        positions = np.flatnonzero(fits)
+        if len(positions):
+            inputs = cast_columns(_inferred(frame.iloc[positions], self._names), self.model.columns, self.model.uri)
+            self._ask(inputs, positions, answers, [MAX_ISOLATING_CALLS])
+        self.unfit += int((answers.state[readable] == UNFIT).sum())
+        self.failed += int((answers.state[readable] == FAILED).sum())
+        return answers
+
+    def troubles(self) -> ModelTroubles:
+        """Sum up what went wrong."""
+        reasons = tuple(Reason(reason=text, requests=count) for text, count in self.reasons.most_common(_MAX_REASONS))
+        return ModelTroubles(unfit=self.unfit, failed=self.failed, reasons=reasons)
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name, _, _ in self.model.columns]
+
+    def _fitting(self, frame: pd.DataFrame, readable: Array) -> Array:
+        """Find the rows that fit the signature, column by column."""
+        fits = readable.copy()
+        for column in self.model.columns:
+            name, kind, required = column
+            if name not in frame.columns:
+                if required:
+                    self._count(f"{name!r} is missing", int(fits.sum()))
+                    fits[:] = False
+                continue
+            wrong = self._wrong_cells(frame[[name]], column, np.flatnonzero(fits))
+            if len(wrong):
+                self._count(f"{name!r} cannot be given as {kind}", len(wrong))
+                fits[wrong] = False
+        return fits
+
+    def _wrong_cells(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> list[int]:
+        """Find the rows whose value cannot be given in the type needed; a value that many rows have is judged once."""
+        if not len(positions) or self._can_be_given(frame, column, positions):
+            return []
+        rows_of: dict[tuple[str, str], list[int]] = {}
+        values = frame[column[0]].tolist()
+        for position in positions.tolist():
+            rows_of.setdefault((_kind(values[position]), repr(values[position])), []).append(position)
+        firsts: dict[str, dict[int, list[int]]] = {}
+        for (kind, _), rows in rows_of.items():
+            firsts.setdefault(kind, {})[rows[0]] = rows
+        wrong: list[int] = []
+        for rows_by_first in firsts.values():
+            judged = self._wrong_values(frame, column, np.array(list(rows_by_first)), [MAX_ISOLATING_CALLS])
+            wrong += [row for first in judged for row in rows_by_first[first]]
+        return wrong
+
+    def _wrong_values(
+        self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array, calls_left: list[int]
+    ) -> list[int]:
+        """Find what cannot be given among values of one kind, halving what does not fit."""
+        calls_left[0] -= 1
+        if self._can_be_given(frame, column, positions):
+            return []
+        if len(positions) == 1 or calls_left[0] <= 0:
+            return [int(position) for position in positions]
+        half = len(positions) // 2
+        return [
+            *self._wrong_values(frame, column, positions[:half], calls_left),
+            *self._wrong_values(frame, column, positions[half:], calls_left),
+        ]
+
+    def _can_be_given(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> bool:
+        try:
+            cast_columns(_inferred(frame.iloc[positions], [column[0]]), [column], self.model.uri)
+        except DatasetError:
+            return False
+        return True
+
+    def _ask(self, inputs: pd.DataFrame, positions: Array, answers: Answers, calls_left: list[int]) -> None:
+        """Ask for rows at once; when the model breaks, ask for either half."""
+        calls_left[0] -= 1
+        try:
+            if self.problem == "regression":
+                answers.predictions[positions] = predicted_numbers(self.model, inputs)
+            else:
+                predicted, probabilities, _ = classes_and_probabilities(self.model, inputs)
+                answers.predictions[positions] = [plain_label(value) for value in predicted]
+                if probabilities is not None:
+                    if answers.probabilities is None:
+                        answers.probabilities = np.full((len(answers.state), probabilities.shape[1]), np.nan)
+                    answers.probabilities[positions] = probabilities
+            answers.state[positions] = ANSWERED
+        except RefusedError as error:
+            if len(positions) == 1 or calls_left[0] <= 0:
+                self._count(_reason(error), len(positions))
+                return
+            half = len(positions) // 2
+            self._ask(inputs.iloc[:half], positions[:half], answers, calls_left)
+            self._ask(inputs.iloc[half:], positions[half:], answers, calls_left)
+
+    def _count(self, reason: str, requests: int) -> None:
+        """Count a reason; no more than a bounded number of different ones."""
+        if reason not in self.reasons and len(self.reasons) >= 10 * _MAX_REASONS:
+            reason = "other reasons"
+        if requests:
+            self.reasons[reason] += requests
+
+
+def _kind(value: Any) -> str:
+    """Name what goes into a column together: numbers, and what is missing among them."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return "number" if value is None or is_number else type(value).__name__
+
+
+def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Give columns with the types that their own values have: a neighbour of another kind leaves no trace."""
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.DataFrame(
+        {
+            name: pd.Series(frame[name].tolist(), index=frame.index) if frame[name].dtype == object else frame[name]
+            for name in names
+            if name in frame.columns
+        },
+        index=frame.index,
+    )
+
+
+def _reason(error: RefusedError) -> str:
+    """Say why, without the address of the model and the number of rows."""
+    text = str(error).removesuffix(" Nothing was recorded.")
+    marker = " rows: "
+    return (text.partition(marker)[2] or text)[:_REASON_LENGTH]

@@ -1,0 +1,162 @@
+"""Candidate and champion on the same rows: predictions, and how to measure them on all rows or on some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from airflow_mcp.core.evaluation.evidence import EvaluationRequest
+from airflow_mcp.exceptions import DatasetError, RefusedError
+from airflow_mcp.work.measures import classification, regression
+from airflow_mcp.work.measures.classification import Classes, Measured
+from airflow_mcp.work.models.loading import LoadedModel, one_prediction_per_row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """One model's answers for every row of the dataset."""
+
+    model: LoadedModel
+    inputs: Any
+    """Rows as the model takes them."""
+    true: Array
+    """Labels, or positions of the classes; shape (rows,)."""
+    predicted: Array
+    """In the same terms as ``true``."""
+    classes: Classes | None = None
+    """None for a regression."""
+    probabilities: Array | None = None
+    """Shape (rows, classes)."""
+    why_not: str = ""
+    """Why there are no probabilities."""
+
+    def measure(self) -> Measured:
+        """Measure on all rows."""
+        if self.classes is None:
+            return regression.measure(self.true, self.predicted)
+        return classification.measure(self.classes, self.true, self.predicted, self.probabilities, self.why_not)
+
+    def part(self, rows: Array) -> ScoredModel:
+        """Give the answers for some rows only, to measure.
+
+        :param rows: boolean mask of shape (rows,).
+        """
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return replace(
+            self, inputs=None, true=self.true[rows], predicted=self.predicted[rows], probabilities=probabilities
+        )
+
+    def predictions(self) -> list[Any]:
+        """Predictions in the terms of the label column."""
+        if self.classes is None:
+            return list(self.predicted.tolist())
+        return [self.classes.labels[position] for position in self.predicted]
+
+    def scores(self) -> Array | None:
+        """Probability of the positive class, or of the predicted one when there are more than two; None without any."""
+        if self.classes is None or self.probabilities is None:
+            return None
+        if self.classes.positive is not None:
+            return np.asarray(self.probabilities[:, self.classes.positive])
+        return np.asarray(self.probabilities[np.arange(len(self.predicted)), self.predicted])
+
+
+def score_models(models: Sequence[LoadedModel], frame: pd.DataFrame, request: EvaluationRequest) -> list[ScoredModel]:
+    """Ask every model for every row.
+
+    :param models: models to compare.
+    :param frame: dataset with the label column.
+    :param request: names the label column, the problem and the positive class.
+    :return: in the order of ``models``.
+    :raises DatasetError: when labels are missing or not of the problem's kind, or the columns do not fit a model.
+    :raises RefusedError: when a model's answers cannot be measured.
+    """
+    labels = _checked_labels(frame[request.target], request)
+    inputs = [model.prepare(frame, request.target) for model in models]
+    if request.problem == "regression":
+        return [_score_regressor(model, rows, labels) for model, rows in zip(models, inputs, strict=True)]
+    return _score_classifiers(models, inputs, labels, request)
+
+
+def _score_regressor(model: LoadedModel, inputs: Any, labels: Array) -> ScoredModel:
+    return ScoredModel(model, inputs, labels, predicted_numbers(model, inputs))
+
+
+def predicted_numbers(model: LoadedModel, inputs: Any) -> Array:
+    """Ask a regressor.
+
+    :param model: the model.
+    :param inputs: rows as it takes them.
+    :raises RefusedError: when it breaks on the rows, or does not give one finite number per row.
+    """
+    values = one_prediction_per_row(model.predict(inputs), len(inputs), model.uri)
+    if values.dtype.kind not in "iufb":
+        raise RefusedError(
+            f"Model {model.uri} predicts {values.dtype} values, not numbers; problem='regression' needs numbers. "
+            "Nothing was recorded."
+        )
+    return values.astype(float)
+
+
+def _score_classifiers(
+    models: Sequence[LoadedModel], inputs: Sequence[Any], labels: Array, request: EvaluationRequest
+) -> list[ScoredModel]:
+    answers = [classes_and_probabilities(model, rows) for model, rows in zip(models, inputs, strict=True)]
+    classes = classification.find_classes(
+        labels, [predicted for predicted, _, _ in answers], [model.classes for model in models], request.positive_label
+    )
+    true = classes.encode(labels)
+    scored = []
+    for model, rows, (predicted, raw, why_not) in zip(models, inputs, answers, strict=True):
+        aligned = None if raw is None else classification.align_probabilities(raw, model.classes or (), classes)
+        scored.append(ScoredModel(model, rows, true, classes.encode(predicted), classes, aligned, why_not))
+    return scored
+
+
+def classes_and_probabilities(model: LoadedModel, inputs: Any) -> tuple[Array, Array | None, str]:
+    """Ask a classifier.
+
+    :param model: the model.
+    :param inputs: rows as it takes them.
+    :return: predicted classes, and probabilities or the reason why there are none.
+    :raises RefusedError: when it breaks on the rows, or does not give one finite value per row.
+    """
+    output = model.predict(inputs)
+    probabilities, why_not = model.probabilities(inputs)
+    shape = np.shape(output)
+    if len(shape) == 2 and shape[1] > 1 and probabilities is not None and shape == probabilities.shape:
+        # logged with pyfunc_predict_fn="predict_proba": the class is the most probable one
+        best = np.asarray(model.classes, dtype=object)[np.asarray(output).argmax(axis=1)]
+        return best, probabilities, why_not
+    return one_prediction_per_row(output, len(inputs), model.uri), probabilities, why_not
+
+
+def _checked_labels(labels: pd.Series[Any], request: EvaluationRequest) -> Array:
+    missing = int(labels.isna().sum())
+    if missing:
+        raise DatasetError(
+            f"Label column {request.target!r} has no value in {missing} of {len(labels)} rows. Rows are never left "
+            "out; pin a dataset that is labelled completely. Nothing was measured."
+        )
+    values = labels.to_numpy()
+    if request.problem == "classification":
+        if values.dtype.kind == "f" and (values != np.floor(values)).any():
+            raise DatasetError(
+                f"Label column {request.target!r} has fractions, so it holds no classes; use problem='regression'. "
+                "Nothing was measured."
+            )
+        return np.asarray(values)
+    if values.dtype.kind not in "iufb" or not np.isfinite(values.astype(float)).all():
+        raise DatasetError(
+            f"Label column {request.target!r} is {labels.dtype}; problem='regression' needs finite numbers. "
+            "Nothing was measured."
+        )
+    return np.asarray(values.astype(float))

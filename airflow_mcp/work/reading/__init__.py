@@ -1,0 +1,1 @@
+"""Read datasets and request logs, whole or piece by piece."""

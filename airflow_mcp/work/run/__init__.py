@@ -1,0 +1,1 @@
+"""The MLflow run of the step, and the process it runs in."""

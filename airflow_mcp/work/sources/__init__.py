@@ -1,0 +1,1 @@
+"""Bring code and data to the workload: checkouts, DVC, Git LFS, hashes."""

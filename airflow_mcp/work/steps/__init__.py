@@ -1,0 +1,1 @@
+"""One module per step: what `python -m airflow_mcp.work <step>` runs."""

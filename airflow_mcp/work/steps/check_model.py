@@ -1,0 +1,176 @@
+"""Step ``check-model``: load a registered version as serving would, and have it answer its own input example."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.document import dump_document
+from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
+from airflow_mcp.exceptions import MlflowNotFoundError
+from airflow_mcp.work.models.answers import look_at_answers
+from airflow_mcp.work.run.environment import read_request
+from airflow_mcp.work.run.memory import peak_memory, present_memory
+from airflow_mcp.work.run.surroundings import is_of_surroundings, required_libraries, unmet_requirements
+from airflow_mcp.work.run.tracking import RunLog, library_versions, mlflow_errors, redacted
+
+_log = logging.getLogger(__name__)
+_NO_EXAMPLE = (
+    "it was asked nothing, because it has no input example; log it with "
+    "mlflow.<flavor>.log_model(..., input_example=...)"
+)
+
+
+@dataclass
+class _Measured:
+    """What was measured on the way; None where the check did not come so far."""
+
+    rows: int | None = None
+    download_seconds: float | None = None
+    load_seconds: float | None = None
+    answer_seconds: float | None = None
+    memory_before_bytes: int | None = None
+    unmet: tuple[str, ...] = ()
+    libraries: dict[str, str] = field(default_factory=dict)
+
+
+def check_model(environ: Mapping[str, str]) -> LoadCheckReport:
+    """Load a version, ask it, and record what was found in the check's own MLflow run, which ends FINISHED.
+
+    Whatever the verdict, the check has then done its work. Only what keeps it from finding anything out is raised.
+
+    :param environ: environment variables with the path of a ``LoadCheckRequest``.
+    :return: the report as it was stored.
+    :raises RefusedError: for a request that cannot be read, or a deleted run.
+    :raises MlflowError: when MLflow does not answer, or does not have the version.
+    """
+    request = read_request(environ, LoadCheckRequest)
+    run = RunLog(request.run_id)
+    run.require_active()
+    run.require_version(request.model_name, request.version)
+    measured = _Measured()
+    with TemporaryDirectory(prefix="airflow-mcp-") as folder:
+        findings = tuple(_look(request.model_uri, Path(folder), measured))
+    verdict, reason = judge(findings, measured.unmet, require_example=request.require_example)
+    report = LoadCheckReport(
+        identity=request.identity,
+        run_id=request.run_id,
+        model_name=request.model_name,
+        version=request.version,
+        verdict=verdict,
+        reason=reason,
+        findings=findings,
+        rows=measured.rows,
+        download_seconds=measured.download_seconds,
+        load_seconds=measured.load_seconds,
+        answer_seconds=measured.answer_seconds,
+        memory_before_bytes=measured.memory_before_bytes,
+        memory_peak_bytes=max((peak_memory() or 0, measured.memory_before_bytes or 0)) or None,
+        unmet_requirements=measured.unmet,
+        created_at=datetime.now(UTC).isoformat(),
+        environment=measured.libraries or library_versions(),
+    )
+    _record(run, report)
+    return report
+
+
+def _look(uri: str, folder: Path, measured: _Measured) -> Iterator[LoadFinding]:
+    """Look at one thing after the other; what follows from a failure is not looked at."""
+    model_folder, finding = _download(uri, folder, measured)
+    yield finding
+    if model_folder is None:
+        return
+    measured.unmet = unmet_requirements(model_folder)
+    measured.libraries = library_versions(*required_libraries(model_folder))
+    pyfunc, finding = _load(model_folder, measured)
+    yield finding
+    if pyfunc is not None:
+        yield from _ask(pyfunc, model_folder, measured)
+
+
+def _download(uri: str, folder: Path, measured: _Measured) -> tuple[Path | None, LoadFinding]:
+    """Get the files as serving does; that MLflow does not answer is not the version's fault and is raised."""
+    import mlflow.artifacts  # noqa: PLC0415
+
+    _log.info("download %s", uri)
+    started = time.perf_counter()
+    try:
+        with mlflow_errors(f"download {uri}"):
+            found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except MlflowNotFoundError as error:
+        return None, _broken("files", f"its files are not there: {redacted(error)}")
+    measured.download_seconds = time.perf_counter() - started
+    if not (found / "MLmodel").is_file():
+        return None, _broken("files", "its files are not there: what MLflow gives for it has no MLmodel")
+    return found, LoadFinding(name="files", holds=True)
+
+
+def _load(folder: Path, measured: _Measured) -> tuple[Any, LoadFinding]:
+    import mlflow.pyfunc  # noqa: PLC0415
+
+    measured.memory_before_bytes = present_memory()
+    started = time.perf_counter()
+    try:
+        pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+    except (Exception, SystemExit) as error:  # whatever a user's model raises
+        return None, _failure("loads", "it does not load", error)
+    measured.load_seconds = time.perf_counter() - started
+    _log.info("loaded in %.2f s", measured.load_seconds)
+    return pyfunc, LoadFinding(name="loads", holds=True)
+
+
+def _ask(pyfunc: Any, folder: Path, measured: _Measured) -> Iterator[LoadFinding]:
+    metadata = pyfunc.metadata
+    try:
+        example = metadata.load_input_example(str(folder))
+        params = None if example is None else metadata.load_input_example_params(str(folder))
+    except Exception as error:  # files that are gone, or not what MLflow wrote
+        yield _failure("answers", "its input example cannot be read", error)
+        return
+    if example is None:
+        yield LoadFinding(name="answers", holds=None, note=_NO_EXAMPLE)
+        return
+    started = time.perf_counter()
+    try:
+        output = pyfunc.predict(example, params) if params else pyfunc.predict(example)
+    except (Exception, SystemExit) as error:  # whatever a user's model raises
+        yield _failure("answers", "it does not answer its own input example", error)
+        return
+    measured.answer_seconds = time.perf_counter() - started
+    yield LoadFinding(name="answers", holds=True)
+    measured.rows, findings = look_at_answers(example, output, metadata.get_output_schema())
+    yield from findings
+
+
+def _broken(name: Any, note: str) -> LoadFinding:
+    return LoadFinding(name=name, holds=False, note=note)
+
+
+def _failure(name: Any, what: str, error: BaseException) -> LoadFinding:
+    _log.warning("%s", what, exc_info=error)
+    note = f"{what}: {type(error).__name__}: {redacted(error)}"
+    return LoadFinding(name=name, holds=False, note=note, is_of_surroundings=is_of_surroundings(error))
+
+
+def _record(run: RunLog, report: LoadCheckReport) -> None:
+    """The report goes first and the status last: where the run is FINISHED, everything is."""
+    run.require_active()
+    measured = {
+        "download_seconds": report.download_seconds,
+        "load_seconds": report.load_seconds,
+        "answer_seconds": report.answer_seconds,
+        "memory_before_bytes": report.memory_before_bytes,
+        "memory_peak_bytes": report.memory_peak_bytes,
+    }
+    run.log_metrics({name: float(value) for name, value in measured.items() if value is not None})
+    run.set_tags({contract.TAG_LOAD_CHECK: report.verdict})
+    run.log_text(dump_document(report), contract.ARTIFACT_LOAD_CHECK)
+    run.end("FINISHED")
+    _log.info("check-model: %s: %s", report.verdict, report.reason)

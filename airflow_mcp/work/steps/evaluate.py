@@ -1,0 +1,165 @@
+"""Step ``evaluate``: measure a candidate, and the champion, on the same rows of one pinned dataset.
+
+Without a dataset the training script's own metrics are taken, and marked as such in the evidence.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.data.dataset import data_file_name, public_uri
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import dump_document, plain
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationRequest, ModelEvidence, ModelUnderTest
+from airflow_mcp.work.measures import latency
+from airflow_mcp.work.measures.diagnostics import diagnose
+from airflow_mcp.work.measures.feature_importance import measure_importance
+from airflow_mcp.work.measures.scoring import ScoredModel, score_models
+from airflow_mcp.work.measures.self_reported import self_report
+from airflow_mcp.work.measures.significance import compare, metric_intervals
+from airflow_mcp.work.measures.slices import measure_slices
+from airflow_mcp.work.models.loading import LoadedModel, load_model
+from airflow_mcp.work.reading.datasets import load_dataset, require_columns
+from airflow_mcp.work.run.environment import read_request
+from airflow_mcp.work.run.tracking import RunLog, library_versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+METRIC_PREFIX_CANDIDATE = "evaluation/"
+METRIC_PREFIX_CHAMPION = "champion/"
+
+
+def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
+    """Measure and record in the candidate's MLflow run, whose status is not changed.
+
+    Per-row predictions, slices and metrics are written first and the evidence last: where it is, everything is.
+
+    :param environ: environment variables with the path of an ``EvaluationRequest``.
+    :return: the evidence as it was stored.
+    :raises RefusedError: for a request, dataset or model that cannot be measured, or a deleted run.
+    :raises FailedError: when MLflow does not answer or a model cannot be loaded.
+    """
+    request = read_request(environ, EvaluationRequest)
+    run = RunLog(request.run_id)
+    logged = run.require_active().data.metrics
+    if request.dataset is None:
+        evidence = self_report(request, logged, (METRIC_PREFIX_CANDIDATE, METRIC_PREFIX_CHAMPION))
+        _record_evidence(run, evidence)
+        return evidence
+    tested = [request.candidate, *([request.champion] if request.champion else [])]
+    models = [load_model(model.model_uri) for model in tested]
+    frame, pin = load_dataset(request.dataset, text_columns(models) - {request.target})
+    require_columns(frame, [request.target], "the label (target)")
+    require_columns(frame, request.slices, "slices")
+    scored = score_models(models, frame, request)
+    champion = scored[1] if len(scored) > 1 else None
+    slices = measure_slices(frame, request.slices, scored[0], champion)
+    measured = [
+        _model_evidence(model, answers, request, with_intervals=answers is scored[0])
+        for model, answers in zip(tested, scored, strict=True)
+    ]
+    evidence = EvaluationEvidence(
+        identity=request.identity,
+        run_id=request.run_id,
+        problem=request.problem,
+        target=request.target,
+        dataset=pin,
+        rows=len(frame),
+        candidate=measured[0],
+        champion=measured[1] if len(measured) > 1 else None,
+        slices=slices,
+        comparisons=compare(scored[0], champion, request.comparisons) if champion else (),
+        created_at=datetime.now(UTC).isoformat(),
+        environment=library_versions(),
+    )
+    if request.importance_rows and (importance := measure_importance(scored[0], request.importance_rows)):
+        run.require_active()
+        run.log_text(json.dumps(importance, indent=2), contract.ARTIFACT_IMPORTANCE)
+    _record(run, evidence, _predictions(frame[request.target], scored), _mlflow_dataset(frame, pin, request.target))
+    return evidence
+
+
+def text_columns(models: Sequence[LoadedModel]) -> set[str]:
+    """Give the columns that are text for every model that takes them."""
+    types = [model.column_types for model in models]
+    names = {name for of_model in types for name in of_model}
+    return {name for name in names if {of_model[name] for of_model in types if name in of_model} == {"string"}}
+
+
+def _model_evidence(
+    model: ModelUnderTest, scored: ScoredModel, request: EvaluationRequest, *, with_intervals: bool
+) -> ModelEvidence:
+    measured, diagnosis = scored.measure(), diagnose(scored)
+    probe = latency.measure(scored.model.predict, scored.inputs, request.latency_calls, request.latency_warmup)
+    metrics = {**measured.metrics, **diagnosis.metrics, **probe.metrics}
+    undefined = {**measured.undefined, **diagnosis.undefined, **probe.undefined}
+    shown = ", ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+    _log.info("%s: %s", model.model_uri, shown)
+    for name, reason in undefined.items():
+        _log.info("%s: %s is undefined: %s", model.model_uri, name, reason)
+    return ModelEvidence(
+        model_uri=model.model_uri,
+        run_id=model.run_id,
+        version=model.version,
+        metrics=metrics,
+        undefined=undefined,
+        intervals=metric_intervals(scored, tuple(measured.metrics)) if with_intervals else {},
+        confusion=diagnosis.confusion,
+        calibration=diagnosis.calibration,
+        residuals=diagnosis.residuals,
+        latency=probe.evidence,
+    )
+
+
+def _predictions(labels: pd.Series[Any], scored: list[ScoredModel]) -> pd.DataFrame:
+    """One line per row of the dataset: row number from 0, label, and each model's prediction and score."""
+    import pandas as pd  # noqa: PLC0415
+
+    columns: dict[str, Any] = {"row": range(len(labels)), "label": labels.to_numpy()}
+    for name, answers in zip(("candidate", "champion"), scored, strict=False):
+        columns[f"{name}_prediction"] = answers.predictions()
+        scores = answers.scores()
+        if scores is not None:
+            columns[f"{name}_score"] = scores
+    return pd.DataFrame(columns)
+
+
+def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:
+    import mlflow.data  # noqa: PLC0415
+    from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: PLC0415
+    from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    address = public_uri(pin.uri)
+    try:
+        source = resolve_dataset_source(address)
+    except MlflowException:  # MLflow knows no such addresses: data of DVC or Git LFS, stores without a plugin
+        source = CodeDatasetSource({"mlflow.source.name": address})
+    name = data_file_name(pin.uri) + (f"@{pin.version}" if pin.version else "")
+    digest = pin.hash.partition(":")[2][:32]  # MLflow keeps at most 36 characters
+    return mlflow.data.from_pandas(frame, source=source, targets=target, name=name, digest=digest)
+
+
+def _record(run: RunLog, evidence: EvaluationEvidence, predictions: pd.DataFrame, dataset: Any) -> None:
+    run.require_active()
+    run.log_frame(predictions, contract.ARTIFACT_PREDICTIONS)
+    run.log_text(json.dumps([plain(item) for item in evidence.slices], indent=2), contract.ARTIFACT_SLICES)
+    metrics = {METRIC_PREFIX_CANDIDATE + name: value for name, value in evidence.candidate.metrics.items()}
+    if evidence.champion:
+        metrics |= {METRIC_PREFIX_CHAMPION + name: value for name, value in evidence.champion.metrics.items()}
+    run.log_metrics(metrics)
+    run.log_dataset(dataset, "evaluation")
+    _record_evidence(run, evidence)
+
+
+def _record_evidence(run: RunLog, evidence: EvaluationEvidence) -> None:
+    run.require_active()  # the artifact store itself would accept files for a deleted run
+    run.log_text(dump_document(evidence), contract.ARTIFACT_EVIDENCE)
+    _log.info("evidence stored in run %s", run.run_id)

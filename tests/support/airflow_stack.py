@@ -1,0 +1,303 @@
+"""A real local Airflow in one folder, for the demo and for integration tests."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import io
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from tests.support.airflow_api import AirflowApi
+from tests.support.services import LOOPBACK, Service, free_port
+
+ADMIN = "admin"
+_COMPONENTS = ("scheduler", "dag_processor", "triggerer")
+_DROPPED_PREFIXES = ("AIRFLOW", "_AIRFLOW")
+_POLL_SECONDS = 0.25
+_MIGRATE_TIMEOUT_SECONDS = 180
+
+
+class AirflowService(Service):
+    """A component of Airflow in a session of its own, with exactly the environment it is given."""
+
+    def __init__(self, name: str, command: list[str], *, folder: Path, env: Mapping[str, str]) -> None:
+        super().__init__(name, command, folder=folder)
+        self._env = dict(env)
+        self._session: int | None = None
+
+    def start(self) -> Self:
+        """Start the process; :class:`AirflowStack` waits for all of them together."""
+        super().start()
+        self._session = None if self._process is None else self._process.pid
+        return self
+
+    def stop(self) -> None:
+        """Stop the process and everything in its session, also what has a process group of its own."""
+        super().stop()
+        deadline = time.monotonic() + 10
+        while self.processes() and time.monotonic() < deadline:
+            for pid in self.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def processes(self) -> list[int]:
+        """Return the ids of the living processes of this service's session."""
+        if self._session is None:
+            return []
+        return [pid for pid in _living_processes() if _session_of(pid) == self._session]
+
+    def check(self) -> None:
+        """Raise when the process has ended, with the end of its log.
+
+        :raises RuntimeError: when it has ended.
+        """
+        if not self.is_running:
+            raise RuntimeError(f"Airflow's {self.name} ended:\n{self._log_tail()}")
+
+
+class AirflowStack:
+    """Scheduler, Dag processor, triggerer and API server on loopback; everything they write is below ``home``.
+
+    The same ``home`` can be started again: database, password and keys stay, the port may change.
+
+    :param home: Airflow's home folder; made when it is missing.
+    :param dags_folder: folder of the Dags.
+    :param env: variables added to the environment of every component; ``AIRFLOW__SECTION__KEY`` overrides a setting.
+    :param python: interpreter that has Airflow installed.
+    :param start_timeout: seconds to wait for all components.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        start_timeout: float = 180,
+    ) -> None:
+        self.home, self.dags_folder = home.resolve(), dags_folder.resolve()
+        self.start_timeout = start_timeout
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.password = ""
+        self._env, self._python = dict(env or {}), python
+        self._services: tuple[AirflowService, ...] = ()
+
+    def start(self) -> Self:
+        """Prepare the home, migrate the database, start everything and wait until it is healthy.
+
+        :raises RuntimeError: when the migration fails, or a component ends or does not become healthy in time.
+        """
+        self._prepare_home()
+        env = self._environment()
+        self._migrate(env)
+        self._services = tuple(self._service(name, env) for name in _commands(self.port))
+        started_at = time.time()
+        try:
+            for service in self._services:
+                service.start()
+            self._wait_until_healthy(started_at)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop every component; returns when none of their processes is left."""
+        if self._services:
+            with ThreadPoolExecutor(len(self._services)) as pool:
+                list(pool.map(AirflowService.stop, self._services))
+
+    def processes(self) -> list[int]:
+        """Return the ids of all living processes of the components, their children included."""
+        return [pid for service in self._services for pid in service.processes()]
+
+    def component(self, name: str) -> AirflowService:
+        """Return a component by its name, for example ``triggerer``."""
+        return next(service for service in self._services if service.name == name)
+
+    def api(self) -> AirflowApi:
+        """Return a client that is logged in as admin; the caller closes it."""
+        return AirflowApi(self.url, ADMIN, self.password)
+
+    def _prepare_home(self) -> None:
+        for folder in (self.home, self.home / "logs", self.home / "tmp"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        passwords = self.home / "simple_auth_manager_passwords.json"
+        if not passwords.exists():
+            _write_private(passwords, json.dumps({ADMIN: secrets.token_urlsafe(18)}))
+        self.password = json.loads(passwords.read_text())[ADMIN]
+        config_path = self.home / "airflow.cfg"
+        before = configparser.ConfigParser(interpolation=None)
+        before.read(config_path, encoding="utf-8")
+        config = configparser.ConfigParser(interpolation=None)
+        config.read_dict(self._settings(before))
+        text = io.StringIO()
+        config.write(text)
+        _write_private(config_path, text.getvalue())
+
+    def _settings(self, before: configparser.ConfigParser) -> dict[str, dict[str, str]]:
+        """Return airflow.cfg; keys are taken from the file of the last start, if there was one."""
+        home, logs = _escaped(self.home), _escaped(self.home / "logs")
+        return {
+            "core": {
+                "executor": "LocalExecutor",
+                "parallelism": "4",
+                "load_examples": "False",
+                "dags_folder": _escaped(self.dags_folder),
+                "dags_are_paused_at_creation": "False",
+                "simple_auth_manager_users": f"{ADMIN}:admin",
+                "simple_auth_manager_passwords_file": f"{home}/simple_auth_manager_passwords.json",
+                "execution_api_server_url": f"{self.url}/execution/",
+                "fernet_key": before.get("core", "fernet_key", fallback=_new_fernet_key()),
+            },
+            "database": {"sql_alchemy_conn": f"sqlite:///{home}/airflow.db"},
+            "logging": {
+                "base_log_folder": logs,
+                "dag_processor_child_process_log_directory": f"{logs}/dag_processor",
+            },
+            "api": {
+                "host": LOOPBACK,
+                "port": str(self.port),
+                "base_url": self.url,
+                "secret_key": before.get("api", "secret_key", fallback=secrets.token_urlsafe(32)),
+            },
+            "api_auth": {"jwt_secret": before.get("api_auth", "jwt_secret", fallback=secrets.token_urlsafe(64))},
+            "scheduler": {"enable_health_check": "False", "scheduler_idle_sleep_time": "0.5"},
+            "dag_processor": {
+                "dag_bundle_storage_path": f"{home}/bundles",
+                "refresh_interval": "5",
+                "min_file_process_interval": "10",
+            },
+        }
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
+        return {
+            **inherited,
+            "AIRFLOW_HOME": str(self.home),
+            "TMPDIR": str(self.home / "tmp"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "DO_NOT_TRACK": "true",
+            **self._env,
+        }
+
+    def _migrate(self, env: Mapping[str, str]) -> None:
+        log_path = self.home / "logs" / "db-migrate.log"
+        with log_path.open("wb") as log:
+            done = subprocess.run(
+                [self._python, "-m", "airflow", "db", "migrate"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=self.home,
+                timeout=_MIGRATE_TIMEOUT_SECONDS,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise RuntimeError(f"airflow db migrate failed:\n{log_path.read_text(errors='replace')[-3000:]}")
+
+    def _service(self, name: str, env: Mapping[str, str]) -> AirflowService:
+        command = [self._python, "-m", "airflow", *_commands(self.port)[name]]
+        return AirflowService(name, command, folder=self.home / "logs", env=env)
+
+    def _wait_until_healthy(self, started_at: float) -> None:
+        """Wait for a heartbeat that is younger than this start (a database may hold those of the last one)."""
+        deadline = time.monotonic() + self.start_timeout
+        missing: list[str] = [*_COMPONENTS]
+        while missing:
+            for service in self._services:
+                service.check()
+            if time.monotonic() > deadline:
+                logs = self.home / "logs"
+                raise RuntimeError(f"Airflow: not healthy in {self.start_timeout:g} s: {missing}; logs in {logs}")
+            time.sleep(_POLL_SECONDS)
+            health = _health(self.url)
+            missing = [name for name in _COMPONENTS if not _is_healthy(health, name, started_at)]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _commands(port: int) -> dict[str, list[str]]:
+    """Return the components; none serves logs, because the API server reads them from the same folder."""
+    return {
+        "scheduler": ["scheduler", "--skip-serve-logs"],
+        "dag-processor": ["dag-processor"],
+        "triggerer": ["triggerer", "--skip-serve-logs"],
+        "api-server": ["api-server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"],
+    }
+
+
+def _health(url: str) -> dict[str, Any]:
+    try:
+        answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False)
+        return dict(answer.json()) if answer.is_success else {}
+    except (httpx.TransportError, ValueError):
+        return {}
+
+
+def _is_healthy(health: Mapping[str, Any], name: str, started_at: float) -> bool:
+    component = health.get(name) or {}
+    heartbeat = component.get(f"latest_{name}_heartbeat")
+    if component.get("status") != "healthy" or not heartbeat:
+        return False
+    return datetime.fromisoformat(heartbeat).timestamp() >= started_at
+
+
+def _living_processes() -> Iterator[int]:
+    listing = subprocess.run(
+        ["ps", "-axo", "pid=,stat="],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for line in listing.stdout.splitlines():
+        pid, state = line.split()[:2]
+        if not state.startswith("Z"):
+            yield int(pid)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _new_fernet_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _escaped(path: Path) -> str:
+    """Airflow interpolates ``%`` in its configuration."""
+    return str(path).replace("%", "%%")

@@ -1,0 +1,147 @@
+"""The rooms of the package: what is in each folder, and which other folders it may import.
+
+The one list behind the architecture test and the table in ``docs/development.md``; after a change, write the table
+with ``python -m tests.support.rooms``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.support.paths import DOCS
+
+PAGE = DOCS / "development.md"
+BEGIN, END = "<!-- rooms: begin (python -m tests.support.rooms) -->", "<!-- rooms: end -->"
+
+
+@dataclass(frozen=True)
+class Room:
+    """One folder of the package, or one module at its top.
+
+    :param holds: what is in it, for the table of the docs.
+    :param may_import: the rooms that it may import besides itself and ``exceptions``.
+    """
+
+    holds: str
+    may_import: frozenset[str]
+
+
+def _room(holds: str, *may_import: str) -> Room:
+    return Room(holds, frozenset(may_import))
+
+
+_CORE = ("core", "core/*")
+
+ROOMS: Mapping[str, Room] = {
+    "exceptions": _room("the [errors](errors.md), each with what a retry does"),
+    "settings": _room("the options of `[airflow_mcp]`, read when they are needed"),
+    "get_provider_info": _room("metadata for Airflow's provider manager"),
+    # --- decisions ------------------------------------------------------------------------------------------------
+    "core": _room(
+        "decisions as functions of plain data: no I/O, the time is passed in. Here: the contract between the planes, "
+        "the base of JSON documents, argument checks, identities, metrics"
+    ),
+    "core/code": _room("which code a workload runs: sources, commits, refs, the environment of Git", "core"),
+    "core/data": _room("pinned datasets and the versions of DVC, Git LFS and object stores", "core", "core/code"),
+    "core/evaluation": _room("what evaluations and replays measured; which candidate is best", "core", "core/data"),
+    "core/workload": _room(
+        "a workload as data: pod, replicas, files, how it ended, what to sweep", "core", "core/code", "core/data"
+    ),
+    "core/html": _room("drawings and the style of report pages"),
+    "core/gate/rules": _room(
+        "one module per kind of gate rule, and the verdict and result every rule gives", "core", "core/evaluation"
+    ),
+    "core/gate": _room(
+        "a gate's policy, its judgement and the approval of an inconclusive one",
+        *("core", "core/data", "core/evaluation", "core/gate/rules"),
+    ),
+    "core/gate/report": _room("the gate's HTML report", "core/evaluation", "core/gate", "core/gate/rules", "core/html"),
+    "core/drift": _room("drift policies, profiles, results and their report", "core", "core/data", "core/html"),
+    "core/registry": _room(
+        "which aliases move, the records of moves, claims, load checks, stages, copies, events",
+        *("core", "core/drift", "core/gate/rules"),
+    ),
+    "core/retrain": _room("when to retrain: policy, decision, ledger", "core", "core/drift"),
+    "core/pipeline/file": _room(
+        "a ModelPipeline file as it is written: fields, defaults, places of mistakes",
+        *("core", "core/data", "core/evaluation", "core/gate/rules", "core/workload"),
+    ),
+    "core/pipeline/plan": _room(
+        "the tasks that follow from a ModelPipeline file", "core", "core/gate/rules", "core/pipeline/file"
+    ),
+    "core/pipeline": _room(
+        "checks of a file against its plan, and what one run of a pipeline uses",
+        *("core", "core/code", "core/data", "core/evaluation", "core/gate", "core/gate/rules"),
+        *("core/pipeline/file", "core/pipeline/plan", "core/registry", "core/workload"),
+    ),
+    "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
+    # --- the outside world ----------------------------------------------------------------------------------------
+    "mlflow_client": _room("MLflow's REST API, blocking and asynchronous; without Airflow", "core"),
+    "registry": _room("the only code that changes the model registry; without Airflow", *_CORE, "mlflow_client"),
+    "hooks": _room("readers of Airflow connections, and what they lead to", *_CORE, "mlflow_client", "settings"),
+    "cluster": _room("a Kubernetes cluster and its workload pods; without Airflow", "core", "core/workload"),
+    "doctor": _room("the checks of `airflow-mcp doctor`; without Airflow", *_CORE, "cluster", "mlflow_client"),
+    # --- Airflow --------------------------------------------------------------------------------------------------
+    "triggers": _room("what waits in the triggerer", *_CORE, "hooks", "mlflow_client", "settings"),
+    "workloads": _room("backends that run a workload: child process or pod", *_CORE, "settings", "triggers"),
+    "links": _room("buttons to MLflow", *_CORE, "hooks", "settings"),
+    "notifications": _room("messages to webhooks", "core"),
+    "operators": _room(
+        "one class per action: read, ask `core`, write",
+        *(*_CORE, "cluster", "hooks", "links", "mlflow_client", "registry", "settings", "workloads"),
+    ),
+    "sensors": _room(
+        "tasks that wait for the registry, data or drift", *_CORE, "hooks", "links", "operators", "settings", "triggers"
+    ),
+    "dag_rendering": _room("ModelPipeline files to Dags", *_CORE, "notifications", "operators", "settings", "triggers"),
+    # --- the work plane -------------------------------------------------------------------------------------------
+    "work/run": _room("the MLflow run and the process of a step", *_CORE),
+    "work/sources": _room("fetches code and data: Git, DVC, Git LFS, hashes", *_CORE, "work/run"),
+    "work/reading": _room("reads datasets and request logs", *_CORE, "work/run", "work/sources"),
+    "work/models": _room("loads a model and asks it", *_CORE, "work/run"),
+    "work/measures": _room("measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/run"),
+    "work/drift": _room("profiles data and compares columns", *_CORE, "work/reading", "work/run"),
+    "work/steps": _room("one module per step", *_CORE, "work/*"),
+    "work": _room("`python -m airflow_mcp.work STEP`: the work plane, without Airflow", *_CORE, "work/*"),
+    # --- the command line -----------------------------------------------------------------------------------------
+    "cli": _room(
+        "the command `airflow-mcp`, one module per sub-command; without Airflow",
+        *(*_CORE, "cluster", "dag_rendering", "doctor", "hooks", "mlflow_client", "registry", "work/*"),
+    ),
+}
+"""Lowest rooms first within each part."""
+
+
+def may_import(room: str, other: str) -> bool:
+    """Say whether one room may import another.
+
+    :param room: the importing room, such as ``core/gate``.
+    :param other: the imported room.
+    """
+    allowed = ROOMS[room].may_import if room in ROOMS else frozenset()
+    return other in (room, "exceptions") or other in allowed or f"{other.split('/', maxsplit=1)[0]}/*" in allowed
+
+
+def table() -> str:
+    """Return the table of all rooms, as Markdown."""
+    lines = ["| room | what is in it | may import |", "| --- | --- | --- |"]
+    for name, room in ROOMS.items():
+        names = sorted(room.may_import)
+        shown = [name for name in names if f"{name.split('/')[0]}/*" not in names or name.endswith("*")]
+        place = f"{name}.py" if name in ("exceptions", "settings", "get_provider_info") else f"{name}/"
+        lines.append(f"| `{place}` | {room.holds} | {', '.join(f'`{name}`' for name in shown)} |")
+    return "\n".join(lines)
+
+
+def written(page: str) -> str:
+    """Return a page with the table in its place.
+
+    :param page: text of the page, with both markers.
+    """
+    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{table()}\n{END}", page, flags=re.S)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
+from airflow_mcp.work.measures.classification import Classes, align_probabilities, find_classes, measure, plain_label
+
+BINARY = Classes(("no", "yes"), 1)
+
+
+def test_binary_metrics_match_numbers_counted_by_hand() -> None:
+    # yes-yes 2, yes-no 1, no-yes 1, no-no 1
+    true, predicted = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])
+    positive = np.array([0.9, 0.8, 0.4, 0.6, 0.1])
+    result = measure(BINARY, true, predicted, np.column_stack([1 - positive, positive]), "")
+    assert result.undefined == {}
+    assert result.metrics["accuracy"] == 3 / 5
+    assert result.metrics["precision"] == 2 / 3
+    assert result.metrics["recall"] == 2 / 3
+    assert result.metrics["f1"] == 2 / 3
+    assert result.metrics["roc_auc"] == pytest.approx(5 / 6)  # of 6 pairs only (0.4, 0.6) is in the wrong order
+    expected = -np.mean(np.log([0.9, 0.8, 0.4, 0.4, 0.9]))
+    assert result.metrics["log_loss"] == pytest.approx(expected)
+
+
+def test_the_positive_class_may_be_the_lesser_one() -> None:
+    true, predicted = np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1])
+    result = measure(Classes(("no", "yes"), 0), true, predicted, None, "none")
+    assert (result.metrics["precision"], result.metrics["recall"]) == (1.0, 1 / 3)
+
+
+def test_macro_metrics_agree_with_scikit_learn() -> None:
+    generator = np.random.default_rng(1)
+    true = generator.integers(0, 3, 300)
+    raw = generator.random((300, 3)) + np.eye(3)[true]
+    probabilities = raw / raw.sum(axis=1, keepdims=True)
+    predicted = probabilities.argmax(axis=1)
+    result = measure(Classes(("a", "b", "c"), None), true, predicted, probabilities, "")
+    assert result.metrics == pytest.approx(
+        {
+            "accuracy": sk.accuracy_score(true, predicted),
+            "precision": sk.precision_score(true, predicted, average="macro"),
+            "recall": sk.recall_score(true, predicted, average="macro"),
+            "f1": sk.f1_score(true, predicted, average="macro"),
+            "roc_auc": sk.roc_auc_score(true, probabilities, multi_class="ovr", average="macro"),
+            "log_loss": sk.log_loss(true, probabilities),
+        }
+    )
+
+
+def test_precision_is_undefined_when_nothing_is_predicted_positive() -> None:
+    result = measure(BINARY, np.array([1, 0, 0]), np.array([0, 0, 0]), None, "no probabilities")
+    assert "precision" not in result.metrics
+    assert "for no row" in result.undefined["precision"]
+    assert (result.metrics["recall"], result.metrics["f1"]) == (0, 0)
+    assert result.undefined["roc_auc"] == result.undefined["log_loss"] == "no probabilities"
+
+
+def test_one_class_in_the_labels_leaves_roc_auc_undefined_and_log_loss_defined() -> None:
+    probabilities = np.array([[0.8, 0.2], [0.5, 0.5]])
+    result = measure(BINARY, np.array([0, 0]), np.array([0, 1]), probabilities, "")
+    assert "roc_auc" not in result.metrics
+    assert "'yes'" in result.undefined["roc_auc"]
+    assert result.metrics["log_loss"] == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
+    assert "recall" in result.undefined
+
+
+def test_a_missing_class_leaves_the_macro_roc_auc_undefined() -> None:
+    probabilities = np.full((4, 3), 1 / 3)
+    result = measure(Classes((0, 1, 2), None), np.array([0, 1, 0, 1]), np.zeros(4, int), probabilities, "")
+    assert "roc_auc" not in result.metrics
+    assert "2" in result.undefined["roc_auc"]
+
+
+def test_with_one_known_class_only_accuracy_is_defined() -> None:
+    result = measure(Classes((0,), None), np.zeros(3, int), np.zeros(3, int), None, "")
+    assert result.metrics == {"accuracy": 1.0}
+    assert set(result.undefined) == {"precision", "recall", "f1", "roc_auc", "log_loss"}
+
+
+def test_the_greater_of_two_classes_is_positive_by_default() -> None:
+    assert find_classes(["b", "a"], [["a"]], [None], None) == Classes(("a", "b"), 1)
+    assert find_classes([0, 1], [[0.0, 1.0]], [[0, 1]], None) == Classes((0, 1), 1)
+    assert find_classes([True, False], [[1, 0]], [None], None).positive == 1
+
+
+def test_classes_that_only_a_model_knows_count() -> None:
+    assert find_classes([0, 0], [[0, 0]], [[0, 1]], None) == Classes((0, 1), 1)
+    assert find_classes([0, 1], [[0, 1], [1, 2]], [None, None], None) == Classes((0, 1, 2), None)
+
+
+@pytest.mark.parametrize("positive", ["1", 2, "yes"])
+def test_a_positive_label_that_is_no_class_is_refused(positive: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="is not a class of this evaluation: 0, 1"):
+        find_classes([0, 1], [[0, 1]], [None], positive)
+
+
+def test_a_positive_label_among_three_classes_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="there are 3 classes"):
+        find_classes([0, 1, 2], [[0]], [None], 1)
+
+
+def test_predictions_that_share_no_class_with_the_labels_are_refused() -> None:
+    with pytest.raises(RefusedError, match="not one class in common"):
+        find_classes(["malignant", "benign"], [[0, 1]], [[0, 1]], None)
+
+
+def test_labels_of_mixed_types_are_refused() -> None:
+    with pytest.raises(DatasetError, match="mix types"):
+        find_classes([1, "1"], [[1]], [None], None)
+
+
+def test_probabilities_follow_the_order_of_the_evaluation() -> None:
+    aligned = align_probabilities(np.array([[0.7, 0.3]]), ["c", "a"], Classes(("a", "b", "c"), None))
+    assert aligned.tolist() == [[0.3, 0.0, 0.7]]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"), [(np.int64(3), 3), (2.0, 2), (np.float64(2.5), 2.5), ("a", "a"), (np.bool_(True), True)]
+)
+def test_labels_become_plain_values(value: object, plain: object) -> None:
+    assert plain_label(value) == plain
+    assert type(plain_label(value)) is type(plain)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.work.reading.datasets import load_dataset, require_columns, verified_file
+
+FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path) -> Path:
+    path = tmp_path / "my data.csv"
+    FRAME.to_csv(path, index=False)
+    return path
+
+
+def test_every_format_gives_the_same_rows(tmp_path: Path, csv_file: Path) -> None:
+    FRAME.to_parquet(tmp_path / "data.parquet")
+    FRAME.to_csv(tmp_path / "packed.CSV.GZ", index=False, compression="gzip")
+    for name in ("data.jsonl", "packed.jsonl.gz"):
+        FRAME.to_json(tmp_path / name, orient="records", lines=True)
+    for path in (csv_file, *tmp_path.glob("data.*"), *tmp_path.glob("packed.*")):
+        frame, pin = load_dataset(DatasetPin(uri=str(path)))
+        pd.testing.assert_frame_equal(frame, FRAME)
+        assert pin.hash == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_file_and_fsspec_urls_are_read(csv_file: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    with fsspec.open("memory://bucket/data.csv", "wb") as stream:
+        stream.write(csv_file.read_bytes())
+    for uri in (csv_file.as_uri(), "memory://bucket/data.csv"):
+        frame, _ = load_dataset(DatasetPin(uri=uri))
+        pd.testing.assert_frame_equal(frame, FRAME)
+
+
+def test_text_columns_keep_their_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("code,n\n007,1\n,2\n")
+    frame, _ = load_dataset(DatasetPin(uri=str(path)), ["code", "elsewhere"])
+    assert frame["code"].iloc[0] == "007"
+    assert frame["code"].isna().tolist() == [False, True]
+
+
+def test_the_pinned_bytes_are_accepted_and_others_are_refused(csv_file: Path) -> None:
+    right = "sha256:" + hashlib.sha256(csv_file.read_bytes()).hexdigest()
+    assert load_dataset(DatasetPin(uri=str(csv_file), hash=right))[1].hash == right
+    with (csv_file).open("a") as stream:
+        stream.write("4,w\n")
+    with pytest.raises(DatasetError, match=f"expected {right}, found sha256:"):
+        load_dataset(DatasetPin(uri=str(csv_file), hash=right))
+
+
+@pytest.mark.parametrize("digest", ["md5:00", "sha256:xyz", "00" * 32])
+def test_a_hash_of_another_form_is_refused(csv_file: Path, digest: str) -> None:
+    with pytest.raises(DatasetError, match="is not of the form"):
+        load_dataset(DatasetPin(uri=str(csv_file), hash=digest))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", r"is empty \(0 bytes\)"),
+        ("header.csv", b"a,b\n", "has 0 rows and 2 columns"),
+        ("twice.csv", b"a,b,a\n1,2,3\n", "more than one column named 'a'"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "not readable as csv"),
+        ("latin.csv", b"a,b\n\xff\xfe,2\n", "not readable as csv"),
+        ("broken.parquet", b"PAR1 no", "not readable as parquet"),
+        ("broken.jsonl", b'{"a": 1}\n{"a"', "not readable as jsonl"),
+        ("data.xlsx", b"x", "ends in '.xlsx'; readable are .csv"),
+    ],
+)
+def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(DatasetPin(uri=str(path)))
+
+
+def test_what_is_not_there_or_not_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="No such file"):
+        load_dataset(DatasetPin(uri=str(tmp_path / "none.csv")))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DatasetError, match="is a folder"):
+        load_dataset(DatasetPin(uri=str(tmp_path / "folder.csv")))
+    with pytest.raises(DatasetError, match="cannot be fetched"):
+        load_dataset(DatasetPin(uri="memory://bucket/none.csv"))
+    with pytest.raises(DatasetError, match="cannot be fetched"):
+        load_dataset(DatasetPin(uri="nosuchscheme://bucket/none.csv"))
+
+
+def test_credentials_in_a_uri_reach_neither_message_nor_pin() -> None:
+    assert public_uri("https://me:secret@host/d.csv?sig=secret") == "https://host/d.csv"
+    assert public_uri("data/a?b.csv") == "data/a?b.csv"
+    with pytest.raises(DatasetError, match="cannot be fetched") as caught:
+        load_dataset(DatasetPin(uri="nosuchscheme://me:secret@host/d.csv?sig=secret"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_script_may_be_given_any_kind_of_file(tmp_path: Path) -> None:
+    path = tmp_path / "images.zip"
+    path.write_bytes(b"zip")
+    with verified_file(DatasetPin(uri=str(path))) as (local, used):
+        assert local == path
+        assert used.hash == "sha256:" + hashlib.sha256(b"zip").hexdigest()
+
+
+def test_absent_columns_are_all_named() -> None:
+    with pytest.raises(DatasetError, match=r"no column 'c', 'd', needed as slices; it has 'a', 'b'\."):
+        require_columns(FRAME, ["a", "c", "d"], "slices")
+
+
+class Etags(BaseHTTPRequestHandler):
+    """Serves one small file under an ETag that the test changes."""
+
+    etag = "1"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", f'"{Etags.etag}"')
+        self.send_header("Content-Length", "8")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"a,b\n1,2\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+def test_a_file_whose_server_calls_it_otherwise_since_it_was_pinned_is_refused() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Etags) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        pin = DatasetPin(uri=f"http://127.0.0.1:{server.server_port}/train.csv", version="etag-1")
+        assert len(load_dataset(pin)[0]) == 1
+        Etags.etag = "2"
+        with pytest.raises(DatasetError, match="expected etag-1, its store has etag-2"):
+            load_dataset(pin)
+        assert len(load_dataset(pin.model_copy(update={"version": "2026-11"}))[0]) == 1, "a label is not compared"
+        server.shutdown()
+
+
+class Forbidding(Etags):
+    """Says that there is a file, and hands it to nobody."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+
+
+@pytest.mark.parametrize("query", ["", "?sig=%41secret/key"])
+def test_what_a_stores_client_raises_is_an_error_of_the_dataset_without_credentials(query: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/train.csv"
+        with pytest.raises(DatasetError) as caught, verified_file(DatasetPin(uri=address + query)):
+            pass
+        server.shutdown()
+    assert str(caught.value).startswith(f"Dataset {address} cannot be fetched: ClientResponseError")
+    assert "403" in str(caught.value)
+    assert "secret" not in str(caught.value)

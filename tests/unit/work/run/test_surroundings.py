@@ -1,0 +1,117 @@
+"""Whose fault it is: requirements against what is installed, and errors of the machine against those of a model."""
+
+from __future__ import annotations
+
+import errno
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_mcp.work.run.memory import peak_memory, present_memory
+from airflow_mcp.work.run.surroundings import is_of_surroundings, required_libraries, unmet_requirements
+
+NUMPY = metadata.version("numpy")
+
+
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ConnectionResetError(),
+        TimeoutError(),
+        requests.exceptions.ConnectionError("no route"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EROFS, "Read-only file system"),
+        ImportError("libgomp.so.1: cannot open shared object file: No such file or directory"),
+        RuntimeError("Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False"),
+        ModuleNotFoundError("No module named 'nobody_has_it'", name="nobody_has_it"),
+        ModuleNotFoundError("No module named 'nobody_has_it.part'", name="nobody_has_it.part"),
+        caused(ValueError("could not be loaded"), MemoryError()),
+    ],
+    ids=str,
+)
+def test_errors_of_the_machine_the_network_and_the_image_are_not_the_models(error: BaseException) -> None:
+    assert is_of_surroundings(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("torn"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        ModuleNotFoundError("No module named 'json.gone'", name="json.gone"),
+        ImportError("cannot import name 'gone' from 'json'"),
+        AttributeError("gone"),
+        RuntimeError("shapes do not fit"),
+        caused(ValueError("outer"), KeyError("inner")),
+        SystemExit(3),
+    ],
+    ids=str,
+)
+def test_errors_of_a_models_files_and_code_are_its_own(error: BaseException) -> None:
+    assert not is_of_surroundings(error)
+
+
+def test_an_error_that_leads_back_to_itself_ends() -> None:
+    error = ValueError("round")
+    error.__context__ = caused(KeyError("and round"), error)
+    assert not is_of_surroundings(error)
+
+
+def model(folder: Path, requirements: str, python: str | None = None) -> Path:
+    (folder / "requirements.txt").write_text(requirements)
+    version = f"    python_version: {python}\n" if python else ""
+    (folder / "MLmodel").write_text(f"flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n{version}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("requirements", "unmet"),
+    [
+        ("", ()),
+        (f"numpy=={NUMPY}\n", ()),
+        ("numpy>=1\n# a comment\n\n", ()),
+        ("numpy==0.1\n", (f"numpy==0.1 is needed, {NUMPY} is here",)),
+        ("nobody-has-it>=1\n", ("nobody-has-it>=1 is needed and not installed",)),
+        ("nobody-has-it==1; python_version < '3'\n", ()),
+        ("-r other.txt\n./a/path\nthing @ https://example.com/thing.whl\n--hash=sha256:00\n", ()),
+    ],
+)
+def test_requirements_are_compared_with_what_is_installed(
+    tmp_path: Path, requirements: str, unmet: tuple[str, ...]
+) -> None:
+    assert unmet_requirements(model(tmp_path, requirements)) == unmet
+
+
+def test_another_python_is_another_surrounding_and_a_patch_release_is_not(tmp_path: Path) -> None:
+    here = platform.python_version()
+    assert unmet_requirements(model(tmp_path, "", f"{here.rpartition('.')[0]}.99")) == ()
+    assert unmet_requirements(model(tmp_path, "", "3.4.1")) == (f"python 3.4.1 is needed, {here} is here",)
+
+
+def test_a_model_that_records_nothing_or_rubbish_lacks_nothing(tmp_path: Path) -> None:
+    assert unmet_requirements(tmp_path) == ()
+    (tmp_path / "MLmodel").write_text("{")
+    (tmp_path / "requirements.txt").write_bytes(b"\xff\xfe")
+    assert unmet_requirements(tmp_path) == ()
+
+
+def test_the_libraries_of_a_model_are_named(tmp_path: Path) -> None:
+    assert required_libraries(model(tmp_path, "numpy==1\nmlflow[extras]>=3\n-e .\n")) == ("numpy", "mlflow")
+
+
+def test_the_peak_of_memory_is_never_below_what_is_used_now() -> None:
+    held = bytearray(50_000_000)
+    present, peak = present_memory(), peak_memory()
+    assert present is not None
+    assert peak is not None
+    assert peak >= present > len(held)
