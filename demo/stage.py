@@ -13,7 +13,7 @@ from typing import Self
 
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.transport import SyncDriver
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, AirflowStack
 from tests.support.services import LOOPBACK, MlflowServer
 
@@ -42,7 +42,7 @@ class Stage:
             },
         )
         self.registry = SyncDriver(MlflowSettings("demo", self.mlflow.url, self.mlflow.url))
-        self.api: AirflowApi
+        self.api: AirflowClient
 
     @property
     def has_run(self) -> bool:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
-from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, Correction, Mode, methods_for
+from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, DriftCorrection, DriftMode, methods_for
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
@@ -87,12 +87,14 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 
 
 def _add_policy(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--mode", choices=get_args(Mode), help="default: profile")
+    command.add_argument("--mode", choices=get_args(DriftMode), help="default: profile")
     for kind in ("numerical", "categorical"):
         names = (AUTO, *methods_for("numerical" if kind == "numerical" else "categorical"))
         command.add_argument(f"--{kind}-method", choices=names, help="default: auto, as Evidently chooses")
         command.add_argument(f"--{kind}-threshold", type=float, metavar="X", help="default: that of the method")
-    command.add_argument("--correction", choices=get_args(Correction), help="of p-values over columns; default: none")
+    command.add_argument(
+        "--correction", choices=get_args(DriftCorrection), help="of p-values over columns; default: none"
+    )
     command.add_argument("--drift-share", type=float, metavar="X", help="share of drifted features; default: 0.5")
     command.add_argument("--min-rows", type=int, metavar="N", help="values needed on both sides; default: 100")
 

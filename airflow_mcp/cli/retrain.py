@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
-from airflow_mcp.core.retrain.documents import Ledger, Report, Training, label, ledger_name, words
+from airflow_mcp.core.retrain.documents import Ledger, OutcomeReport, Training, label, ledger_name, words
 from airflow_mcp.core.retrain.ledger import last_policy, replay, state_of
 from airflow_mcp.core.retrain.state import take_control
 from airflow_mcp.exceptions import AirflowApiError, InvalidArgumentError
@@ -140,7 +140,7 @@ def _last_decision(book: Ledger) -> dict[str, Any] | None:
     }
 
 
-def _training(training: Training, reports: Sequence[Report]) -> dict[str, Any]:
+def _training(training: Training, reports: Sequence[OutcomeReport]) -> dict[str, Any]:
     """Describe a training, with what it has reported since the last decision."""
     reported = [each for each in reports if (each.dag_id, each.run_id) == (training.dag_id, training.run_id)]
     given = _plain(training)

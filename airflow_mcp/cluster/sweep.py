@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from airflow_mcp.cluster.client import Cluster
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.workload.sweep import (
-    Finding,
+    SweepFinding,
     TaskName,
     WorkloadPod,
     judge_pod,
@@ -24,7 +24,7 @@ class JudgedPod:
     """A pod and what is to be done about it."""
 
     pod: WorkloadPod
-    finding: Finding
+    finding: SweepFinding
 
 
 def workload_pods(cluster: Cluster, now: datetime) -> list[WorkloadPod]:
@@ -53,7 +53,7 @@ def judge_pods(
     :param now: present time, with a time zone.
     :raises MlflowError: when MLflow cannot be asked; nothing was decided.
     """
-    found: dict[str, Finding] = {}
+    found: dict[str, SweepFinding] = {}
     for pod in sorted(pods, key=lambda pod: bool(pod.leader)):
         if pod.leader in found:
             found[pod.name] = judge_with_leader(pod, found[pod.leader])

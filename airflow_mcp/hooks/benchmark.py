@@ -16,7 +16,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule
+from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, BenchmarkAnswer, BenchmarkRule
 from airflow_mcp.exceptions import InvalidArgumentError
 
 _RETRY_SECONDS = 1.0
@@ -39,7 +39,7 @@ class _Access:
         return tuple(value for value in given if value)
 
 
-def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.sleep) -> Answer:
+def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.sleep) -> BenchmarkAnswer:
     """Ask, and again while nobody answers.
 
     :param rule: whom to ask and how.
@@ -52,7 +52,7 @@ def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.
     for secret in access.secrets:
         mask_secret(secret)
     options = _options(rule, access)
-    answer = Answer(None)
+    answer = BenchmarkAnswer(None)
     for number in range(rule.retries + 1):
         if number:
             sleep(_RETRY_SECONDS * 2 ** (number - 1))
@@ -86,7 +86,7 @@ def _options(rule: BenchmarkRule, access: _Access) -> dict[str, Any]:
     }
 
 
-async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> Answer:
+async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> BenchmarkAnswer:
     started = time.monotonic()
     status, body, problem = None, bytearray(), ""
     try:
@@ -106,7 +106,7 @@ async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> Answer:
     except (httpx.HTTPError, ssl.SSLError) as error:
         problem = type(error).__name__ + (f": {error}" if str(error) else "")
     took = (time.monotonic() - started) * 1000
-    return Answer(status, bytes(body[:MAX_ANSWER_BYTES]), problem, took)
+    return BenchmarkAnswer(status, bytes(body[:MAX_ANSWER_BYTES]), problem, took)
 
 
 def _access(rule: BenchmarkRule) -> _Access:

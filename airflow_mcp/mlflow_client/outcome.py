@@ -36,7 +36,7 @@ HTTP_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttemptOutcome:
     """How one attempt went, as far as repeating it is concerned."""
 
     kind: Literal["answered", "not_sent", "lost"]
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def retry_delay(
-    attempt: int, outcome: Outcome, *, repeatable: bool, settings: MlflowSettings, jitter: float
+    attempt: int, outcome: AttemptOutcome, *, repeatable: bool, settings: MlflowSettings, jitter: float
 ) -> float | None:
     """Decide whether an attempt is repeated.
 
@@ -90,7 +90,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Received:
     """A received answer, before it is judged."""
 
     status: int
@@ -118,7 +118,7 @@ class NoAnswer:
     reason: str
 
 
-Verdict = float | MlflowResponse | MlflowError | InvalidArgumentError
+NextStep = float | MlflowResponse | MlflowError | InvalidArgumentError
 """Seconds to wait before the next attempt, or the end: the answer or the error."""
 
 
@@ -135,7 +135,7 @@ class Judge:
         self._attempt = 0
         self._asked = f"{request.what} at {settings.base_url} (connection {settings.conn_id!r})"
 
-    def judge(self, result: Answer | NoAnswer, *, now: datetime, jitter: float) -> Verdict:
+    def judge(self, result: Received | NoAnswer, *, now: datetime, jitter: float) -> NextStep:
         """Judge one more attempt.
 
         :param result: how it went.
@@ -151,24 +151,26 @@ class Judge:
             return self._unreachable(result)
         return self._success(result) if 200 <= result.status < 300 else self._failure(result)
 
-    def describe(self, result: Answer | NoAnswer) -> str:
+    def describe(self, result: Received | NoAnswer) -> str:
         """Return what was asked and how the attempt went, for the log."""
-        if isinstance(result, Answer):
+        if isinstance(result, Received):
             return f"{self._asked}: HTTP {result.status}"
         return f"{self._asked}: no answer: {self._clean(result.reason)}"
 
-    def _delay(self, result: Answer | NoAnswer, now: datetime, jitter: float) -> float | None:
-        if isinstance(result, Answer):
-            outcome = Outcome("answered", result.status, retry_after_seconds(result.headers.get("retry-after"), now))
+    def _delay(self, result: Received | NoAnswer, now: datetime, jitter: float) -> float | None:
+        if isinstance(result, Received):
+            outcome = AttemptOutcome(
+                "answered", result.status, retry_after_seconds(result.headers.get("retry-after"), now)
+            )
         elif result.kind == "hopeless":
             return None
         else:
-            outcome = Outcome(result.kind)
+            outcome = AttemptOutcome(result.kind)
         return retry_delay(
             self._attempt, outcome, repeatable=self._request.repeatable, settings=self._settings, jitter=jitter
         )
 
-    def _success(self, answer: Answer) -> MlflowResponse | MlflowError | InvalidArgumentError:
+    def _success(self, answer: Received) -> MlflowResponse | MlflowError | InvalidArgumentError:
         request = self._request
         if answer.is_too_long:
             limit = request.max_bytes
@@ -183,7 +185,7 @@ class Judge:
             return self._protocol(f"the answer ({kind}) is not a JSON object", answer.status)
         return MlflowResponse(self._asked, data)
 
-    def _failure(self, answer: Answer) -> MlflowError:
+    def _failure(self, answer: Received) -> MlflowError:
         data = answer.json() or {}
         code, said = str(data.get("error_code") or ""), str(data.get("message") or "")
         status = f"HTTP {answer.status}" + (f" {code}" if code else "")
@@ -235,5 +237,5 @@ class Judge:
         return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}..."
 
 
-def _is_html(answer: Answer) -> bool:
+def _is_html(answer: Received) -> bool:
     return "html" in answer.headers.get("content-type", "") or answer.body.lstrip()[:1] == b"<"

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError
-from airflow_mcp.mlflow_client.outcome import Answer, Judge, NoAnswer, Verdict
+from airflow_mcp.mlflow_client.outcome import Judge, NextStep, NoAnswer, Received
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation, T
 
@@ -81,7 +81,7 @@ class SyncDriver:
                 return verdict
             self._sleep(verdict)
 
-    def _attempt(self, request: MlflowRequest) -> Answer | NoAnswer:
+    def _attempt(self, request: MlflowRequest) -> Received | NoAnswer:
         if self._client is None:
             self._client = httpx.Client(transport=self._transport, **_client_options(self._settings))
         try:
@@ -143,7 +143,7 @@ class AsyncDriver:
                 return verdict
             await self._sleep(verdict)
 
-    async def _attempt(self, client: httpx.AsyncClient, request: MlflowRequest) -> Answer | NoAnswer:
+    async def _attempt(self, client: httpx.AsyncClient, request: MlflowRequest) -> Received | NoAnswer:
         try:
             async with client.stream(**_request_options(request, self._settings)) as response:
                 body = _Body(request, response)
@@ -174,7 +174,7 @@ def _advance(operation: Operation[T], result: _Result | None) -> MlflowRequest:
         raise _Finished(stop.value) from None
 
 
-def _judge(judge: Judge, result: Answer | NoAnswer) -> Verdict:
+def _judge(judge: Judge, result: Received | NoAnswer) -> NextStep:
     verdict = judge.judge(result, now=datetime.now(UTC), jitter=random.random())  # noqa: S311  (not cryptography)
     if isinstance(verdict, float):
         log.warning("%s; asking again in %.1f s", judge.describe(result), verdict)
@@ -193,10 +193,10 @@ class _Body:
         self._content += chunk
         return len(self._content) <= self._limit
 
-    def answer(self) -> Answer:
+    def answer(self) -> Received:
         headers = {name.lower(): value for name, value in self._response.headers.items()}
         content = bytes(self._content[: self._limit])
-        return Answer(self._response.status_code, headers, content, len(self._content) > self._limit)
+        return Received(self._response.status_code, headers, content, len(self._content) > self._limit)
 
 
 def _client_options(settings: MlflowSettings) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from airflow_mcp.core.data.dataset import data_name, dataset_pin
 from airflow_mcp.core.document import dump_document, parse_document, plain
 from airflow_mcp.core.evaluation.evidence import (
     METRICS,
-    Comparison,
     ComparisonRequest,
     EvaluationEvidence,
     EvaluationRequest,
+    MetricComparison,
     ModelUnderTest,
     Problem,
 )
@@ -267,7 +267,7 @@ class EvaluateModelOperator(WorkloadOperator):
             self.log.info("%-20s undefined: %s", name, reason)
 
 
-def _in_words(made: Comparison) -> str:
+def _in_words(made: MetricComparison) -> str:
     if made.difference is None or made.low is None or made.high is None:
         return f"not compared: {made.note}"
     interval = f"{made.confidence:.4g} interval [{made.low:+.4g}, {made.high:+.4g}]"

@@ -14,7 +14,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.argument import flag
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.workload.pod import pod_options
-from airflow_mcp.core.workload.sweep import Finding, TaskName, WorkloadPod, judge_run, task_of, task_state
+from airflow_mcp.core.workload.sweep import SweepFinding, TaskName, WorkloadPod, judge_run, task_of, task_state
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError
 from airflow_mcp.operators.base import ModelControlOperator, now
 
@@ -98,7 +98,7 @@ class SweepPodsOperator(ModelControlOperator):
             pod = bare_pod_operator(options, task=self)
             return Cluster(pod.client.api_client, namespace_of(pod))
 
-    def _judge_runs(self, pods: Sequence[WorkloadPod], state_of: Any, moment: datetime) -> list[Finding]:
+    def _judge_runs(self, pods: Sequence[WorkloadPod], state_of: Any, moment: datetime) -> list[SweepFinding]:
         findings = []
         for run in self._live_runs():
             task = task_of(run)
@@ -114,7 +114,7 @@ class SweepPodsOperator(ModelControlOperator):
             ids = [experiment.experiment_id for experiment in found if experiment is not None]
         return self.hook.search_runs(ids, _LIVE_RUNS) if ids else []
 
-    def _close(self, finding: Finding) -> bool:
+    def _close(self, finding: SweepFinding) -> bool:
         """Close an abandoned run, unless it ended meanwhile."""
         try:
             if not self.hook.get_run(finding.name).is_live:
@@ -139,7 +139,7 @@ def _names(judged: Sequence[JudgedPod]) -> list[str]:
     return [item.pod.name for item in judged if item.finding.action == "remove"]
 
 
-def _result(dry_run: bool, removed: list[str], closed: list[str], findings: list[Finding]) -> dict[str, Any]:
+def _result(dry_run: bool, removed: list[str], closed: list[str], findings: list[SweepFinding]) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "removed": removed,

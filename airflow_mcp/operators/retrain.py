@@ -16,10 +16,10 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,
-    Answer,
     Observation,
     OpenRun,
-    Outcome,
+    RetrainDecision,
+    TrainingOutcome,
     WindowVerdict,
     label,
     words,
@@ -326,7 +326,7 @@ class RetrainOutcomeOperator(LedgerOperator):
 class _Ended(NamedTuple):
     """How a Dag run ended, as far as the states of its tasks show it."""
 
-    outcome: Outcome
+    outcome: TrainingOutcome
     detail: str
 
 
@@ -364,7 +364,7 @@ class AirflowTrainingDag:
         return OpenRun(run_id=run_id, state=state, outcome=outcome, detail=words(detail, NOTE_LENGTH))
 
 
-def _result(answer: Answer) -> dict[str, Any]:
+def _result(answer: RetrainDecision) -> dict[str, Any]:
     return {
         "retrain": answer.action == "trigger",
         "verdict": answer.verdict,

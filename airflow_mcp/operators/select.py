@@ -9,10 +9,10 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.argument import choice, required_text
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.evaluation.selection import (
-    Candidate,
     Judged,
     Leaderboard,
     RunRanking,
+    SelectionCandidate,
     read_candidates,
     require_all,
     select_best,
@@ -128,7 +128,9 @@ class SelectModelOperator(ModelControlOperator):
         self._store(leaderboard)
         best = leaderboard.rows[0]
         winner = next(run for run in runs if run.run_id == best.run_id)
-        candidate = Candidate(best.name, best.run_id, best.model_uri, winner.tags.get(contract.TAG_IDENTITY, ""))
+        candidate = SelectionCandidate(
+            best.name, best.run_id, best.model_uri, winner.tags.get(contract.TAG_IDENTITY, "")
+        )
         return _result(leaderboard, Judged(candidate, None))
 
     def _direction(self, metric: str) -> Direction:
@@ -136,7 +138,7 @@ class SelectModelOperator(ModelControlOperator):
             return metric_direction(metric)
         return cast("Direction", choice("direction", self.direction, get_args(Direction)))
 
-    def _judge(self, candidate: Candidate) -> Judged:
+    def _judge(self, candidate: SelectionCandidate) -> Judged:
         if candidate.is_missing:
             return Judged(candidate, None, "its training or evaluation pushed nothing")
         run = self.hook.get_run(candidate.run_id)
@@ -177,7 +179,7 @@ def _result(leaderboard: Leaderboard, winner: Judged) -> dict[str, Any]:
     }
 
 
-def _require_about(evidence: EvaluationEvidence, candidate: Candidate, source: str) -> None:
+def _require_about(evidence: EvaluationEvidence, candidate: SelectionCandidate, source: str) -> None:
     about = (evidence.run_id, evidence.candidate.model_uri)
     if about != (candidate.run_id, candidate.model_uri):
         raise EvidenceError(

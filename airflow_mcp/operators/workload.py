@@ -17,7 +17,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.ports import WorkResult
 from airflow_mcp.core.workload.connection_values import connection_values
-from airflow_mcp.core.workload.definition import Source, Workload, WorkloadFile, read_resources
+from airflow_mcp.core.workload.definition import Workload, WorkloadFile, WorkloadSource, read_resources
 from airflow_mcp.core.workload.pod import pod_options
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
@@ -135,7 +135,7 @@ class WorkloadOperator(ModelControlOperator):
         model_name: str,
         dataset: DatasetPin | None = None,
         files: tuple[WorkloadFile, ...] = (),
-        source: Source | None = None,
+        source: WorkloadSource | None = None,
         reads: Sequence[DatasetPin | None] = (),
         folder: str = "",
         further: Mapping[str, str] | None = None,
@@ -183,7 +183,9 @@ class WorkloadOperator(ModelControlOperator):
             labels=self._labels(context, identity, model_name),
         )
 
-    def source_of(self, code: CodeSource | None, script: str = "", pin: DatasetPin | None = None) -> Source | None:
+    def source_of(
+        self, code: CodeSource | None, script: str = "", pin: DatasetPin | None = None
+    ) -> WorkloadSource | None:
         """Describe what is to be fetched before the command starts, with the credentials for it.
 
         :param code: repository and commit; None when the command brings its own code.
@@ -195,7 +197,7 @@ class WorkloadOperator(ModelControlOperator):
         if code is None and data is None:
             return None
         secret = _git_login(code.url, code.connection, _CODE_LOGIN) if code else {}
-        return Source(code, script, data, {**secret, **data_login(pin)})
+        return WorkloadSource(code, script, data, {**secret, **data_login(pin)})
 
     def run_workload(
         self, context: Context, run: Run, identity: str, describe: Callable[[], Workload]

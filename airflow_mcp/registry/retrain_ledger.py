@@ -17,15 +17,15 @@ from airflow_mcp.core.retrain.documents import (
     LEDGER_KEY,
     OUTCOMES_KEY,
     TAKEN_AT_ONCE,
-    Answer,
     Control,
     Controls,
     Ledger,
     LedgerState,
     Observation,
     OpenRun,
+    OutcomeReport,
     Outcomes,
-    Report,
+    RetrainDecision,
     add_control,
     add_report,
     plain_document,
@@ -87,7 +87,7 @@ class RetrainLedger:
         """Read what people did; errors are those of :meth:`ledger`."""
         return self._read(Controls, CONTROL_KEY)[0]
 
-    def decide(self, observation: Observation, policy: RetrainPolicy, dag: TrainingDag) -> Answer:
+    def decide(self, observation: Observation, policy: RetrainPolicy, dag: TrainingDag) -> RetrainDecision:
         """Complete the observation, decide, and record the decision; it is to be carried out only afterwards.
 
         :param observation: what is known beside Airflow and the other two documents.
@@ -106,7 +106,7 @@ class RetrainLedger:
     def report(self, report: Mapping[str, Any]) -> None:
         """Record how a training ended.
 
-        :param report: fields of a :class:`~airflow_mcp.core.retrain.documents.Report` but its number.
+        :param report: fields of a :class:`~airflow_mcp.core.retrain.documents.OutcomeReport` but its number.
         :raises LedgerConflictError: when another task writes at the same time.
         """
         self._update(Outcomes, OUTCOMES_KEY, lambda outcomes: add_report(outcomes, report))
@@ -123,7 +123,7 @@ class RetrainLedger:
         done = {"action": action, "by": by, "at": at, "reason": reason}
         return self._update(Controls, CONTROL_KEY, lambda controls: add_control(controls, done))
 
-    def news(self, state: LedgerState) -> tuple[tuple[Report, ...], tuple[Control, ...]]:
+    def news(self, state: LedgerState) -> tuple[tuple[OutcomeReport, ...], tuple[Control, ...]]:
         """Give the oldest reports and controls that the ledger has not seen yet.
 
         :param state: state of the ledger.

@@ -9,14 +9,14 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.registry.promotion import read_history
-from airflow_mcp.core.retrain.documents import Outcome
+from airflow_mcp.core.retrain.documents import TrainingOutcome
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.mlflow_client.api import filter_value
 
 if TYPE_CHECKING:
     from airflow_mcp.mlflow_client.operations import MlflowOperations
 
-_JUDGED: Mapping[str, Outcome] = {Verdict.FAILED.value: "rejected", Verdict.INCONCLUSIVE.value: "inconclusive"}
+_JUDGED: Mapping[str, TrainingOutcome] = {Verdict.FAILED.value: "rejected", Verdict.INCONCLUSIVE.value: "inconclusive"}
 _LOOKED_AT = 20
 _NEWEST_FIRST = ["attributes.start_time DESC"]
 
@@ -65,7 +65,7 @@ class Trainings:
             return own[0] if own else None
         return next((run for run in self._on(data_hash) if run.tags.get(contract.TAG_GATE_VERDICT)), None)
 
-    def outcome_of(self, run: Run, *, ended_well: bool) -> tuple[Outcome, str]:
+    def outcome_of(self, run: Run, *, ended_well: bool) -> tuple[TrainingOutcome, str]:
         """Say what came of a training, and why.
 
         :param run: its MLflow run.
@@ -84,7 +84,7 @@ class Trainings:
         ended = f"it is {run.status}" if run.status != "FINISHED" else f"its gate says {verdict or 'nothing'}"
         return "failed", f"{ended}, {about}"
 
-    def _of_version(self, version: str, *, ended_well: bool) -> tuple[Outcome, str]:
+    def _of_version(self, version: str, *, ended_well: bool) -> tuple[TrainingOutcome, str]:
         if self._was_promoted(version):
             return "promoted", f"version {version}"
         if ended_well:

@@ -15,7 +15,7 @@ from tests.benchmarks.fresh import median, print_table
 from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, training, wait_for
 from tests.kubernetes.conftest import HOW_TO_GET_A_CLUSTER, cluster, pod_mlflow, world  # noqa: F401  (fixtures)
 from tests.kubernetes.stack import airflow_with_pods
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.services import MlflowServer
 
 pytestmark = [
@@ -85,7 +85,7 @@ def test_a_training_that_does_nothing_takes_little_longer_than_kubectl_run(world
 # --- worker slots ------------------------------------------------------------------------------------------------
 
 
-def slot_seconds(api: AirflowApi, dag_id: str) -> tuple[float, float]:
+def slot_seconds(api: AirflowClient, dag_id: str) -> tuple[float, float]:
     """Run a Dag of one task; give how long the task held a worker slot, and how long it took from first to last."""
     run_id = api.trigger(dag_id)
     seen: list[tuple[float, str | None]] = []

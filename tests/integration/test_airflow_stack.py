@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import processes
-from tests.support.airflow_api import AirflowApi, AirflowApiError
+from tests.support.airflow_api import AirflowClient, AirflowClientError
 from tests.support.airflow_stack import AirflowStack
 from tests.support.processes import is_running
 
@@ -74,12 +74,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, pids: Path) -> Iterator[Airf
 
 
 @pytest.fixture(scope="module")
-def api(stack: AirflowStack) -> Iterator[AirflowApi]:
+def api(stack: AirflowStack) -> Iterator[AirflowClient]:
     with stack.api() as client:
         yield client
 
 
-def start_long_workload(api: AirflowApi, pids: Path) -> tuple[str, list[int]]:
+def start_long_workload(api: AirflowClient, pids: Path) -> tuple[str, list[int]]:
     for path in pids.iterdir():
         path.unlink()
     run_id = api.trigger("long_workload")
@@ -89,7 +89,7 @@ def start_long_workload(api: AirflowApi, pids: Path) -> tuple[str, list[int]]:
     return run_id, started
 
 
-def test_a_triggered_dag_runs_and_its_result_and_log_can_be_read(api: AirflowApi) -> None:
+def test_a_triggered_dag_runs_and_its_result_and_log_can_be_read(api: AirflowClient) -> None:
     api.wait_for_dag("one_task")
     seen: list[tuple[str, str]] = []
     run_id = api.trigger("one_task", {"a": 1, "b": 2}, dag_run_id="first~run:+1.a", note="by a test")
@@ -102,13 +102,13 @@ def test_a_triggered_dag_runs_and_its_result_and_log_can_be_read(api: AirflowApi
     assert [(run["dag_run_id"], run["note"]) for run in api.list_runs("one_task")] == [(run_id, "by a test")]
 
 
-def test_a_failing_task_fails_the_run_and_its_log_names_the_error(api: AirflowApi) -> None:
+def test_a_failing_task_fails_the_run_and_its_log_names_the_error(api: AirflowClient) -> None:
     run_id = api.trigger("one_task", {"a": 1})
     assert api.wait_for_run("one_task", run_id, DEADLINE_SECONDS) == "failed"
     assert "KeyError" in api.task_log("one_task", run_id, "add")
 
 
-def test_a_workload_runs_in_a_task_and_sees_nothing_of_airflow(api: AirflowApi) -> None:
+def test_a_workload_runs_in_a_task_and_sees_nothing_of_airflow(api: AirflowClient) -> None:
     api.wait_for_dag("workload")
     run_id = api.trigger("workload")
     assert api.wait_for_run("workload", run_id, DEADLINE_SECONDS) == "failed"  # grep -c found 0 lines: exit code 1
@@ -117,14 +117,14 @@ def test_a_workload_runs_in_a_task_and_sees_nothing_of_airflow(api: AirflowApi) 
     assert "ended with exit code 1" in log
 
 
-def test_marking_a_task_as_failed_stops_its_workload(api: AirflowApi, pids: Path) -> None:
+def test_marking_a_task_as_failed_stops_its_workload(api: AirflowClient, pids: Path) -> None:
     run_id, started = start_long_workload(api, pids)
     api.set_task_state("long_workload", run_id, "run", "failed")
     assert wait_until(lambda: not any(is_running(pid) for pid in started))
     assert api.wait_for_run("long_workload", run_id, DEADLINE_SECONDS) == "failed"
 
 
-def test_an_import_error_is_raised_with_its_text(stack: AirflowStack, api: AirflowApi) -> None:
+def test_an_import_error_is_raised_with_its_text(stack: AirflowStack, api: AirflowClient) -> None:
     broken = stack.dags_folder / "broken.py"
     broken.write_text("from airflow.sdk import DAG\nraise RuntimeError('this Dag is broken on purpose')\n")
     try:
@@ -134,12 +134,12 @@ def test_an_import_error_is_raised_with_its_text(stack: AirflowStack, api: Airfl
         broken.unlink()
 
 
-def test_what_the_server_refuses_is_raised_with_its_answer(stack: AirflowStack, api: AirflowApi) -> None:
-    with pytest.raises(AirflowApiError, match="no_such_dag") as caught:
+def test_what_the_server_refuses_is_raised_with_its_answer(stack: AirflowStack, api: AirflowClient) -> None:
+    with pytest.raises(AirflowClientError, match="no_such_dag") as caught:
         api.trigger("no_such_dag")
     assert caught.value.status == 404
-    with pytest.raises(AirflowApiError) as caught:
-        AirflowApi(stack.url, "admin", "wrong")
+    with pytest.raises(AirflowClientError) as caught:
+        AirflowClient(stack.url, "admin", "wrong")
     assert caught.value.status == 401
 
 
@@ -169,7 +169,7 @@ def test_every_service_listens_on_loopback_only(stack: AirflowStack) -> None:
 
 
 def test_after_stop_nothing_runs_and_the_same_home_starts_again(
-    stack: AirflowStack, api: AirflowApi, pids: Path
+    stack: AirflowStack, api: AirflowClient, pids: Path
 ) -> None:
     """The last test of this module: it stops the stack."""
     _, workload = start_long_workload(api, pids)

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import write_stubs
-from tests.support.airflow_api import AirflowApi, AirflowApiError
+from tests.support.airflow_api import AirflowClient, AirflowClientError
 from tests.support.airflow_stack import AirflowStack
 
 pytestmark = pytest.mark.integration
@@ -85,7 +85,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 @pytest.fixture(scope="module")
-def api(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowApi]:
+def api(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowClient]:
     home = tmp_path_factory.mktemp("stack")
     with AirflowStack(home, deployment.dags, env=SETTINGS) as stack, stack.api() as client:
         yield client
@@ -102,20 +102,20 @@ def wait_until(condition: Callable[[], bool]) -> bool:
     return False
 
 
-def versions(api: AirflowApi, names: tuple[str, ...] = Deployment.names) -> dict[str, int]:
+def versions(api: AirflowClient, names: tuple[str, ...] = Deployment.names) -> dict[str, int]:
     return {name: api.dag_versions(name) for name in names}
 
 
-def is_there(api: AirflowApi, name: str) -> bool:
+def is_there(api: AirflowClient, name: str) -> bool:
     try:
         return not api.dag(name)["is_stale"]
-    except AirflowApiError as error:
+    except AirflowClientError as error:
         if error.status == 404:
             return False
         raise
 
 
-def wait_for_parses(api: AirflowApi, name: str, seconds: float) -> None:
+def wait_for_parses(api: AirflowClient, name: str, seconds: float) -> None:
     """Wait until a Dag has been parsed again, so many seconds of Airflow's own time later."""
     before = api.dag(name)["last_parsed_time"]
     first = _seconds(before)
@@ -126,7 +126,7 @@ def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def test_every_good_pipeline_becomes_a_dag_by_either_way(api: AirflowApi, deployment: Deployment) -> None:
+def test_every_good_pipeline_becomes_a_dag_by_either_way(api: AirflowClient, deployment: Deployment) -> None:
     assert wait_until(lambda: all(is_there(api, name) for name in deployment.names))
     assert api.import_errors() == {}
     assert versions(api) == dict.fromkeys(deployment.names, 1)
@@ -134,7 +134,7 @@ def test_every_good_pipeline_becomes_a_dag_by_either_way(api: AirflowApi, deploy
 
 
 def test_broken_files_are_import_errors_with_their_place_and_the_others_stay_as_they_are(
-    api: AirflowApi, deployment: Deployment
+    api: AirflowClient, deployment: Deployment
 ) -> None:
     for name in ("listed_b", "stubbed_b"):
         deployment.spoil(name)
@@ -152,14 +152,14 @@ def test_broken_files_are_import_errors_with_their_place_and_the_others_stay_as_
     assert wait_until(lambda: not is_there(api, "listed_b") and not is_there(api, "stubbed_b"))
 
 
-def test_a_run_goes_on_while_another_file_is_broken(api: AirflowApi) -> None:
+def test_a_run_goes_on_while_another_file_is_broken(api: AirflowClient) -> None:
     for name in ("listed_a", "stubbed_a"):
         run_id = api.trigger(name)
         assert wait_until(lambda name=name, run_id=run_id: api.task_states(name, run_id).get("begin") == "success")
         assert api.xcom(name, run_id, "begin")["start_at"] == "train"
 
 
-def test_mended_files_come_back_and_only_what_was_edited_changes(api: AirflowApi, deployment: Deployment) -> None:
+def test_mended_files_come_back_and_only_what_was_edited_changes(api: AirflowClient, deployment: Deployment) -> None:
     python = deployment.python()
     edit = "  env: {A: b}\n"
     for name in ("listed_b", "stubbed_b"):

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.evaluation.evidence import Comparison, ModelUnderTest
+from airflow_mcp.core.evaluation.evidence import MetricComparison, ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.promotion import MoveOrder, read_history
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 GOOD, BAD, UNKNOWN = {"accuracy": 0.95}, {"accuracy": 0.1}, {"f1": 0.9}
 CHAMPION = ModelUnderTest(model_uri="models:/m-0", run_id="0" * 32, version="4")
-UNDECIDED = Comparison(
+UNDECIDED = MetricComparison(
     metric="accuracy",
     method="mcnemar",
     difference=0.01,

@@ -15,7 +15,7 @@ from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.hooks.mlflow import MlflowHook
 from tests.support import processes
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import AirflowStack
 from tests.support.git_server import Repository
 from tests.support.paths import PIPELINES
@@ -82,7 +82,7 @@ def hook(mlflow_server: MlflowServer) -> Iterator[MlflowHook]:
 @pytest.fixture(scope="module")
 def api(
     deployment: Deployment, mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AirflowApi]:
+) -> Iterator[AirflowClient]:
     settings = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
@@ -95,7 +95,7 @@ def api(
         yield client
 
 
-def finished(api: AirflowApi, conf: dict[str, Any]) -> tuple[str, dict[str, str | None]]:
+def finished(api: AirflowClient, conf: dict[str, Any]) -> tuple[str, dict[str, str | None]]:
     """Press "Trigger", wait for the end, and give the run's id and the states of its tasks."""
     run_id = api.trigger(DAG, conf)
     api.wait_for_run(DAG, run_id, RUN_SECONDS)
@@ -106,17 +106,17 @@ def champion(hook: MlflowHook) -> str:
     return hook.get_registered_model(DAG).aliases.get(contract.ALIAS_CHAMPION, "")
 
 
-def runs_by_event(api: AirflowApi) -> list[dict[str, Any]]:
+def runs_by_event(api: AirflowClient) -> list[dict[str, Any]]:
     return [run for run in api.list_runs(DAG) if run["run_type"] == "asset_triggered"]
 
 
-def settle(api: AirflowApi) -> None:
+def settle(api: AirflowClient) -> None:
     """Wait for what unpausing a Dag with a time table has started: a run for the last night."""
     assert wait_until(lambda: all(run["state"] in ("success", "failed") for run in api.list_runs(DAG)))
 
 
 def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brought(
-    api: AirflowApi, deployment: Deployment, hook: MlflowHook
+    api: AirflowClient, deployment: Deployment, hook: MlflowHook
 ) -> None:
     settle(api)
     run_id, states = finished(api, {"reason": "the first model", "force": True})
@@ -143,7 +143,7 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
 
 
 def test_a_model_below_its_threshold_is_not_registered_and_the_log_says_why(
-    api: AirflowApi, deployment: Deployment, hook: MlflowHook
+    api: AirflowClient, deployment: Deployment, hook: MlflowHook
 ) -> None:
     settle(api)
     before = champion(hook)
@@ -159,7 +159,7 @@ def test_a_model_below_its_threshold_is_not_registered_and_the_log_says_why(
 
 
 def test_a_run_that_starts_at_the_gate_judges_the_same_training_again(
-    api: AirflowApi, deployment: Deployment, hook: MlflowHook
+    api: AirflowClient, deployment: Deployment, hook: MlflowHook
 ) -> None:
     settle(api)
     good = hook.get_model_version(DAG, champion(hook)).run_id
@@ -170,7 +170,7 @@ def test_a_run_that_starts_at_the_gate_judges_the_same_training_again(
     assert len(hook.search_model_versions(f"name = '{DAG}' and run_id = '{good}'")) == 1
 
 
-def test_a_run_refuses_to_go_on_after_its_file_has_changed(api: AirflowApi, deployment: Deployment) -> None:
+def test_a_run_refuses_to_go_on_after_its_file_has_changed(api: AirflowClient, deployment: Deployment) -> None:
     settle(api)
     run_id, states = finished(api, {"start_at": "gate"})
     text = deployment.file.read_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, AirflowStack
 from tests.support.processes import wait_until
 from tests.support.services import MlflowServer
@@ -96,7 +96,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
 
 
 @pytest.fixture(scope="module")
-def api(stack: AirflowStack) -> Iterator[AirflowApi]:
+def api(stack: AirflowStack) -> Iterator[AirflowClient]:
     with stack.api() as client:
         for dag_id in ("watch", "train"):
             client.wait_for_dag(dag_id)
@@ -134,14 +134,14 @@ def cli(stack: AirflowStack) -> CommandLine:
     return CommandLine(stack.url)
 
 
-def watch(api: AirflowApi, **conf: str) -> dict[str, Any]:
+def watch(api: AirflowClient, **conf: str) -> dict[str, Any]:
     """Let the watch see something, and give what it decided."""
     run_id = api.trigger("watch", conf)
     assert api.wait_for_run("watch", run_id, DEADLINE_SECONDS) == "success"
     return dict(api.xcom("watch", run_id, "retrain"))
 
 
-def test_a_month_of_drift_in_an_afternoon(api: AirflowApi, cli: CommandLine) -> None:
+def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine) -> None:
     # Nothing has been decided; a person pauses it first.
     assert "no decision has been made yet" in cli("status", MODEL)
     assert "churn is paused" in cli("pause", MODEL, "--reason", "the labels are broken")
@@ -196,13 +196,13 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowApi, cli: CommandLine) -> 
     assert cli("replay", MODEL) == "churn: 9 decisions made again, all as recorded\n"
 
 
-def mark(api: AirflowApi, run_id: str, state: str) -> None:
+def mark(api: AirflowClient, run_id: str, state: str) -> None:
     path = f"/api/v2/dags/train/dagRuns/{run_id}"
     answer = api._client.delete(path) if state == "delete" else api._client.patch(path, json={"state": state})
     assert answer.is_success, answer.text
 
 
-def pause_dag(api: AirflowApi, *, is_paused: bool) -> None:
+def pause_dag(api: AirflowClient, *, is_paused: bool) -> None:
     assert api._client.patch("/api/v2/dags/train", json={"is_paused": is_paused}).is_success
 
 
@@ -235,7 +235,7 @@ def pause_dag(api: AirflowApi, *, is_paused: bool) -> None:
     ids=["password", "token", "role", "model", "ledgers", "no-password", "no-user"],
 )
 def test_what_airflow_refuses_is_told_with_what_to_do(
-    cli: CommandLine, api: AirflowApi, arguments: list[str], env: dict[str, str], code: int, message: str
+    cli: CommandLine, api: AirflowClient, arguments: list[str], env: dict[str, str], code: int, message: str
 ) -> None:
     done = cli.run(*arguments, **env)
     assert (done.returncode, done.stdout) == (code, "")
@@ -244,6 +244,6 @@ def test_what_airflow_refuses_is_told_with_what_to_do(
     assert not any(secret in done.stderr for secret in ("wrong'", "a-secret", "another-secret", "no-token"))
 
 
-def test_a_viewer_may_look(cli: CommandLine, api: AirflowApi) -> None:
+def test_a_viewer_may_look(cli: CommandLine, api: AirflowClient) -> None:
     env = {"AIRFLOW_MCP_AIRFLOW_USER": "vera", "AIRFLOW_MCP_AIRFLOW_PASSWORD": "another-secret"}
     assert cli.run("status", MODEL, **env).returncode == 0

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.kubernetes.cluster import IMAGE, SMALL, Cluster, wait_for
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import AirflowService, AirflowStack
 from tests.support.paths import ROOT
 
@@ -90,12 +90,12 @@ def killed(service: AirflowService) -> Iterator[None]:
         service.start()
 
 
-def wait_until_watched(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> None:
+def wait_until_watched(api: AirflowClient, dag_id: str, run_id: str, task_id: str) -> None:
     """Wait until the triggerer has taken up a deferred task: what a person does before that, it never hears of."""
     wait_for(lambda: "Checking pod" in api.task_log(dag_id, run_id, task_id), f"the trigger of {task_id}")
 
 
-def wait_until_deferred(api: AirflowApi, dag_id: str, run_id: str) -> None:
+def wait_until_deferred(api: AirflowClient, dag_id: str, run_id: str) -> None:
     """Wait until every task of a Dag run is deferred."""
 
     def all_are() -> bool:

@@ -15,7 +15,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.hooks.mlflow import MlflowHook
 from tests.kubernetes.cluster import HOLD, Cluster, let_go, shell, training, wait_for
 from tests.kubernetes.stack import airflow_with_pods, killed, wait_until_deferred, wait_until_watched
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import AirflowStack
 from tests.support.services import MlflowServer
 
@@ -68,7 +68,7 @@ def stack(
 
 
 @pytest.fixture(scope="module")
-def api(stack: AirflowStack) -> Iterator[AirflowApi]:
+def api(stack: AirflowStack) -> Iterator[AirflowClient]:
     with stack.api() as api:
         for dag_id in (*TASKS, "pod_maintenance"):
             api.wait_for_dag(dag_id)
@@ -76,7 +76,7 @@ def api(stack: AirflowStack) -> Iterator[AirflowApi]:
 
 
 @pytest.fixture(scope="module")
-def at_once(api: AirflowApi) -> Mapping[str, str]:
+def at_once(api: AirflowClient) -> Mapping[str, str]:
     """Dag runs that do not disturb each other, started together: Dag id to run id."""
     return {dag_id: api.trigger(dag_id) for dag_id in ("logs", "stopped", "flood")}
 
@@ -109,7 +109,7 @@ def pod_of(cluster: Cluster, hook: MlflowHook, dag_id: str, task_id: str) -> str
 
 
 def test_a_task_that_a_person_ends_takes_pod_and_run_along_and_can_be_run_again(
-    api: AirflowApi, cluster: Cluster, hook: MlflowHook, at_once: Mapping[str, str]
+    api: AirflowClient, cluster: Cluster, hook: MlflowHook, at_once: Mapping[str, str]
 ) -> None:
     run_id = at_once["stopped"]
     wait_until_deferred(api, "stopped", run_id)
@@ -127,7 +127,7 @@ def test_a_task_that_a_person_ends_takes_pod_and_run_along_and_can_be_run_again(
 
 
 def test_logs_are_complete_and_nothing_is_written_twice(
-    api: AirflowApi, cluster: Cluster, at_once: Mapping[str, str]
+    api: AirflowClient, cluster: Cluster, at_once: Mapping[str, str]
 ) -> None:
     run_id = at_once["logs"]
     state = api.wait_for_run("logs", run_id, RUN_TIMEOUT_SECONDS)
@@ -140,7 +140,7 @@ def test_logs_are_complete_and_nothing_is_written_twice(
 
 
 def test_a_log_that_is_too_much_for_the_triggerer_is_completed_when_the_pod_has_ended(
-    api: AirflowApi, hook: MlflowHook, at_once: Mapping[str, str]
+    api: AirflowClient, hook: MlflowHook, at_once: Mapping[str, str]
 ) -> None:
     run_id, notice = at_once["flood"], "more than is copied while it runs"
     wait_for(lambda: notice in api.task_log("flood", run_id, "deferred"), "the end of the copying")
@@ -152,7 +152,7 @@ def test_a_log_that_is_too_much_for_the_triggerer_is_completed_when_the_pod_has_
 
 
 def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
-    stack: AirflowStack, api: AirflowApi, cluster: Cluster, hook: MlflowHook
+    stack: AirflowStack, api: AirflowClient, cluster: Cluster, hook: MlflowHook
 ) -> None:
     run_id = api.trigger("triggerer_outage")
     wait_until_deferred(api, "triggerer_outage", run_id)
@@ -180,7 +180,7 @@ def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
 
 
 def test_the_sweeping_dag_removes_the_pod_of_a_failed_task_and_keeps_that_of_a_deferred_one(
-    stack: AirflowStack, api: AirflowApi, cluster: Cluster
+    stack: AirflowStack, api: AirflowClient, cluster: Cluster
 ) -> None:
     runs = {dag_id: api.trigger(dag_id) for dag_id in ("abandoned", "at_work")}
     for dag_id, run_id in runs.items():
@@ -197,7 +197,7 @@ def test_the_sweeping_dag_removes_the_pod_of_a_failed_task_and_keeps_that_of_a_d
         assert cluster.phase(names["at_work"]) == "Running"
 
 
-def sweep(api: AirflowApi, **params: Any) -> dict[str, Any]:
+def sweep(api: AirflowClient, **params: Any) -> dict[str, Any]:
     """Run the Dag that sweeps up and give what its task returned."""
     run_id = api.trigger("pod_maintenance", params)
     state = api.wait_for_run("pod_maintenance", run_id, RUN_TIMEOUT_SECONDS)

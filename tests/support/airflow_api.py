@@ -17,7 +17,7 @@ _HTTP_TIMEOUT_SECONDS = 30
 _PAGE = 100
 
 
-class AirflowApiError(RuntimeError):
+class AirflowClientError(RuntimeError):
     """Airflow's REST API refused a request.
 
     :param message: what was asked and what came back.
@@ -29,7 +29,7 @@ class AirflowApiError(RuntimeError):
         self.status = status
 
 
-class AirflowApi:
+class AirflowClient:
     """What the demo and the tests ask of Airflow's REST API.
 
     :param url: address of the API server.
@@ -68,7 +68,7 @@ class AirflowApi:
         while True:
             try:
                 self._request("GET", f"/api/v2/dags/{_part(dag_id)}")
-            except AirflowApiError as error:
+            except AirflowClientError as error:
                 if error.status != httpx.codes.NOT_FOUND:
                     raise
             else:
@@ -182,7 +182,9 @@ class AirflowApi:
         answer = self._client.request(method, path, headers={"Accept": "application/json"}, **options)
         if answer.is_success:
             return answer.json()
-        raise AirflowApiError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:2000]}", answer.status_code)
+        raise AirflowClientError(
+            f"{method} {path}: HTTP {answer.status_code}: {answer.text[:2000]}", answer.status_code
+        )
 
     def __enter__(self) -> Self:
         return self

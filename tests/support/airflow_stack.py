@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_api import AirflowClient
 from tests.support.services import LOOPBACK, Service, free_port
 
 ADMIN = "admin"
@@ -133,9 +133,9 @@ class AirflowStack:
         """Return a component by its name, for example ``triggerer``."""
         return next(service for service in self._services if service.name == name)
 
-    def api(self) -> AirflowApi:
+    def api(self) -> AirflowClient:
         """Return a client that is logged in as admin; the caller closes it."""
-        return AirflowApi(self.url, ADMIN, self.password)
+        return AirflowClient(self.url, ADMIN, self.password)
 
     def _prepare_home(self) -> None:
         for folder in (self.home, self.home / "logs", self.home / "tmp"):

@@ -19,10 +19,10 @@ from airflow_mcp.core.retrain import ledger as ledgers
 from airflow_mcp.core.retrain.documents import (
     CONCLUSIVE,
     LEDGER_KEY,
-    Answer,
     Observation,
     OpenRun,
-    Outcome,
+    RetrainDecision,
+    TrainingOutcome,
     WindowVerdict,
 )
 from airflow_mcp.core.retrain.policy import RetrainPolicy
@@ -38,7 +38,7 @@ class RuleBrokenError(AssertionError):
     """Something happened that must never happen."""
 
 
-class Killed(BaseException):
+class WorkerKilled(BaseException):
     """Stands for SIGKILL."""
 
 
@@ -52,7 +52,7 @@ class TrainingRun:
     from_ledger: bool
     started: float | None = None
     state: str = "queued"
-    outcome: Outcome | None = None
+    outcome: TrainingOutcome | None = None
     is_deleted: bool = False
 
 
@@ -75,7 +75,7 @@ class InMemoryLedger(RetrainLedger):
 
 
 @dataclass
-class World:
+class RetrainWorld:
     """One simulated month.
 
     :param seed: everything random follows from it.
@@ -172,7 +172,7 @@ class World:
     def _maybe_killed(self) -> None:
         if self.random.random() < self.kills:
             self.killed += 1
-            raise Killed
+            raise WorkerKilled
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.documents.get(key, default)
@@ -197,7 +197,7 @@ class World:
             if answer.action == "trigger":
                 self._trigger(answer)
                 self._maybe_killed()
-        except Killed:
+        except WorkerKilled:
             if before is not None and self.documents.get(LEDGER_KEY) is not before:
                 self._book(given)
             if retries:
@@ -227,7 +227,7 @@ class World:
         ended = [run for run in self.runs.values() if run.data == data and run.outcome in CONCLUSIVE]
         return f"{ended[0].outcome}" if ended else ""
 
-    def _check_answer(self, answer: Answer) -> None:
+    def _check_answer(self, answer: RetrainDecision) -> None:
         self.answers[answer.verdict] = self.answers.get(answer.verdict, 0) + 1
         self.is_stopped = any("a person has to resume" in each for each in answer.objections)
         if answer.verdict == "not_needed":
@@ -270,7 +270,7 @@ class World:
         state: Any = "missing" if run.is_deleted else run.state
         return OpenRun(run_id=run_id, state=state, outcome=run.outcome if run.outcome in CONCLUSIVE else None)
 
-    def _trigger(self, answer: Answer) -> None:
+    def _trigger(self, answer: RetrainDecision) -> None:
         if self.has_run(answer.run_id):
             return  # Airflow refuses it
         if self._active():
@@ -318,7 +318,7 @@ class World:
                     "at": self.wall(),
                 }
             )
-        except Killed:
+        except WorkerKilled:
             if retries:
                 self._report(run, retries - 1)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from airflow_mcp.core.drift.policy import ComparisonPolicy, has_drifted
-from airflow_mcp.core.drift.result import ColumnResult, DriftVerdict, Finding
+from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, DriftVerdict
 
 
 class Judgement(NamedTuple):
@@ -58,7 +58,7 @@ def correct(columns: Sequence[ColumnResult]) -> list[ColumnResult]:
 
 
 def judge(
-    columns: Sequence[ColumnResult], findings: Sequence[Finding], rows: tuple[int, int], policy: ComparisonPolicy
+    columns: Sequence[ColumnResult], findings: Sequence[DriftFinding], rows: tuple[int, int], policy: ComparisonPolicy
 ) -> Judgement:
     """Decide whether the data has drifted.
 
@@ -93,7 +93,7 @@ def _in_words(drifted: int, known: int, share: float | None, policy: ComparisonP
 
 
 def _why_drifted(
-    columns: Sequence[ColumnResult], findings: Sequence[Finding], share: float | None, policy: ComparisonPolicy
+    columns: Sequence[ColumnResult], findings: Sequence[DriftFinding], share: float | None, policy: ComparisonPolicy
 ) -> list[str]:
     reasons = []
     if share is not None and share >= policy.drift_share:
@@ -108,7 +108,7 @@ def _why_drifted(
 
 def _without_drift(
     columns: Sequence[ColumnResult],
-    findings: Sequence[Finding],
+    findings: Sequence[DriftFinding],
     rows: tuple[int, int],
     share: float | None,
     policy: ComparisonPolicy,

@@ -8,7 +8,7 @@ from html import escape
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.plots import AREA, LINE, draw_distributions
-from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, DriftResult, Finding
+from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, DriftFinding, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary, by_severity, name_some
 from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, legend, scale_over, write
 from airflow_mcp.core.html.page_style import STYLE
@@ -123,7 +123,7 @@ def _evidently(summary: DriftSummary) -> str:
     )
 
 
-def _findings(findings: Sequence[Finding]) -> str:
+def _findings(findings: Sequence[DriftFinding]) -> str:
     if not findings:
         return ""
     ordered = sorted(findings, key=lambda item: (not item.exceeded, item.kind, item.column))
@@ -139,7 +139,7 @@ def _findings(findings: Sequence[Finding]) -> str:
     return f"<h2>Findings about the data</h2>{first}{said}"
 
 
-def _finding(item: Finding) -> str:
+def _finding(item: DriftFinding) -> str:
     tone = "failed" if item.exceeded else "none"
     numbers = "".join(
         f'<td class="number">{_percent(number)}</td>' for number in (item.reference, item.current, item.limit)

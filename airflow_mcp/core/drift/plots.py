@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from airflow_mcp.core.drift.result import OTHER, Histogram
+from airflow_mcp.core.drift.result import OTHER, ColumnHistogram
 from airflow_mcp.core.html.drawing import write
 
 WIDTH, HEIGHT = 220.0, 54.0
@@ -18,7 +18,7 @@ AREA = '<rect width="16" height="12" fill="var(--champion)" fill-opacity=".35"/>
 LINE = '<path d="M0 9 H5 V3 H11 V6 H16" fill="none" stroke="var(--candidate)" stroke-width="2"/>'
 
 
-def draw_distributions(column: str, histogram: Histogram | None) -> str:
+def draw_distributions(column: str, histogram: ColumnHistogram | None) -> str:
     """Draw both distributions of a column in the same bins.
 
     :param column: its name, for people who hear the page.
@@ -40,7 +40,7 @@ def draw_distributions(column: str, histogram: Histogram | None) -> str:
     )
 
 
-def _numbers(histogram: Histogram, highest: float) -> str:
+def _numbers(histogram: ColumnHistogram, highest: float) -> str:
     before, after = (_steps(side, highest) for side in (histogram.reference, histogram.current))
     ends = "".join(
         f'<text x="{at}" y="{HEIGHT - 1:g}" text-anchor="{anchor}">{write(value)}</text>'
@@ -58,7 +58,7 @@ def _steps(shares: Sequence[float], highest: float) -> str:
     return " ".join(f"V{_y(share, highest)} H{(place + 1) * width:.1f}" for place, share in enumerate(shares))
 
 
-def _categories(histogram: Histogram, highest: float) -> str:
+def _categories(histogram: ColumnHistogram, highest: float) -> str:
     count = len(histogram.labels)
     width = WIDTH / count
     parts = []
@@ -93,7 +93,7 @@ def _short(label: str) -> str:
     return label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _described(histogram: Histogram) -> str:
+def _described(histogram: ColumnHistogram) -> str:
     """Say in words where most of both is."""
     said = []
     for name, shares in (("reference", histogram.reference), ("current", histogram.current)):

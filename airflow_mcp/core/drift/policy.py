@@ -11,8 +11,8 @@ from airflow_mcp.core.document import Document
 from airflow_mcp.core.drift.profile import ColumnRole, ColumnType
 
 AUTO = "auto"
-Mode = Literal["profile", "exact"]
-Correction = Literal["none", "benjamini_hochberg"]
+DriftMode = Literal["profile", "exact"]
+DriftCorrection = Literal["none", "benjamini_hochberg"]
 FindingKind = Literal[
     "added_column", "removed_column", "retyped_column", "missing_rate", "new_categories", "out_of_range", "outliers"
 ]
@@ -109,7 +109,7 @@ class OutlierPolicy(Document):
 class ComparisonPolicy(Document):
     """When a dataset counts as drifted."""
 
-    mode: Mode = "profile"
+    mode: DriftMode = "profile"
     """``profile``: bounded memory, scores within a stated error. ``exact``: every value is held, one
     column at a time; needs data on both sides."""
     numerical_method: str = AUTO
@@ -132,7 +132,7 @@ class ComparisonPolicy(Document):
     """Columns that say how good each prediction was."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Importance of features for the share; a feature without one counts 0. Empty: all count the same."""
-    correction: Correction = "none"
+    correction: DriftCorrection = "none"
     """``benjamini_hochberg`` holds the share of false alarms among the p-values of all columns down."""
     drift_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of drifted features, weighted, from which on the dataset drifts."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import Document
-from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy, FindingKind, Mode
+from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy, DriftMode, FindingKind
 from airflow_mcp.core.drift.profile import ColumnKind, ColumnRole, ColumnType
 
 RESULT_SCHEMA: Literal["airflow_mcp/drift_result/1"] = "airflow_mcp/drift_result/1"
@@ -36,7 +36,7 @@ class ColumnSide(Document):
     maximum: float | None = None
 
 
-class Histogram(Document):
+class ColumnHistogram(Document):
     """Both distributions in the same bins, as shares of all values, for a picture."""
 
     edges: tuple[float, ...] = ()
@@ -74,7 +74,7 @@ class ColumnResult(Document):
     reference: ColumnSide | None = None
     """None when the column is not in the reference."""
     current: ColumnSide | None = None
-    histogram: Histogram | None = None
+    histogram: ColumnHistogram | None = None
     note: str = ""
 
     @property
@@ -93,7 +93,7 @@ class ColumnResult(Document):
         return self.method in METHODS and METHODS[self.method].score == "p_value"
 
 
-class Finding(Document):
+class DriftFinding(Document):
     """Something about the data that is no test of a distribution."""
 
     kind: FindingKind
@@ -136,7 +136,7 @@ class DriftResult(Document):
     verdict: DriftVerdict
     reason: str
     """The verdict in words."""
-    mode: Mode
+    mode: DriftMode
     policy: ComparisonPolicy
     reference: tuple[DatasetPin, ...]
     """As used. Those of a profile are the data that it was made of."""
@@ -147,7 +147,7 @@ class DriftResult(Document):
     current_rows: Annotated[int, Field(ge=0)]
     columns: tuple[ColumnResult, ...]
     """In the order of the reference."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DriftFinding, ...] = ()
     outliers: Outliers | None = None
     drifted_columns_count: int
     """Drifted features."""

@@ -141,7 +141,7 @@ class ModelEvidence(Document):
     """None when latency was not measured."""
 
 
-class Comparison(Document):
+class MetricComparison(Document):
     """Candidate against champion in one metric, measured on the same rows."""
 
     metric: str
@@ -193,7 +193,7 @@ class EvaluationEvidence(Document):
     champion: ModelEvidence | None
     """None when there was no champion; without metrics when self-reported."""
     slices: tuple[SliceEvidence, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[MetricComparison, ...] = ()
     """In the order in which they were asked for; empty without a champion."""
     created_at: str
     """ISO 8601, UTC."""

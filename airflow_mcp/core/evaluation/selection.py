@@ -23,7 +23,7 @@ CANDIDATE_KEYS = ("name", "run_id", "model_uri", "identity", "evidence_identity"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SelectionCandidate:
     """One trained model that may be picked. Empty texts: the tasks before it pushed nothing."""
 
     name: str
@@ -44,7 +44,7 @@ class Candidate:
 class Judged:
     """A candidate with its evidence, or with the reason why it has none."""
 
-    candidate: Candidate
+    candidate: SelectionCandidate
     evidence: EvaluationEvidence | None
     reason: str = ""
 
@@ -95,7 +95,7 @@ class Leaderboard(BaseModel):
         return "\n".join(lines)
 
 
-def read_candidates(value: Any) -> tuple[Candidate, ...]:
+def read_candidates(value: Any) -> tuple[SelectionCandidate, ...]:
     """Read the argument ``candidates``.
 
     :param value: list of mappings with ``name``, ``run_id`` and ``model_uri``, perhaps ``identity`` and
@@ -114,7 +114,7 @@ def read_candidates(value: Any) -> tuple[Candidate, ...]:
     return found
 
 
-def _candidate(number: int, item: Any) -> Candidate:
+def _candidate(number: int, item: Any) -> SelectionCandidate:
     where = f"candidates[{number}]"
     if not isinstance(item, Mapping):
         raise InvalidArgumentError(f"{where} is {item!r}; allowed: a mapping with {', '.join(CANDIDATE_KEYS)}")
@@ -125,7 +125,7 @@ def _candidate(number: int, item: Any) -> Candidate:
         )
     if not isinstance(item.get("name"), str) or not item["name"].strip():
         raise InvalidArgumentError(f"{where}: name is {item.get('name')!r}; a non-empty text is needed")
-    return Candidate(
+    return SelectionCandidate(
         name=item["name"],
         run_id=_pushed(item.get("run_id")),
         model_uri=_pushed(item.get("model_uri")),
@@ -195,7 +195,7 @@ def _value(judged: Judged, metric: str) -> tuple[float | None, str]:
     return (value, "") if math.isfinite(value) else (None, f"{metric} is {value}")
 
 
-def _row(candidate: Candidate, value: float | None, rank: int | None, reason: str) -> LeaderboardRow:
+def _row(candidate: SelectionCandidate, value: float | None, rank: int | None, reason: str) -> LeaderboardRow:
     return LeaderboardRow(
         rank=rank,
         name=candidate.name,

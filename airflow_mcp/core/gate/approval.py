@@ -42,7 +42,7 @@ class Approval(BaseModel):
         return json.dumps({"by": self.by, "at": self.at, "reason": self.reason, "report": self.report_hash})
 
 
-class Answer(BaseModel):
+class ApprovalAnswer(BaseModel):
     """What a person answered, as Airflow's human-in-the-loop operators return it."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -54,14 +54,14 @@ class Answer(BaseModel):
     timedout: bool = False
 
 
-def read_answer(value: Any) -> Answer:
+def read_answer(value: Any) -> ApprovalAnswer:
     """Read the argument ``answer``.
 
     :param value: result of Airflow's ``ApprovalOperator``.
     :raises InvalidArgumentError: when it is anything else.
     """
     try:
-        return Answer.model_validate(value)
+        return ApprovalAnswer.model_validate(value)
     except ValueError:
         raise InvalidArgumentError(
             f"answer is {value!r}; allowed: the output of Airflow's ApprovalOperator. If it comes from a task, that "
@@ -69,7 +69,7 @@ def read_answer(value: Any) -> Answer:
         ) from None
 
 
-def read_approval(answer: Answer) -> tuple[str, str]:
+def read_approval(answer: ApprovalAnswer) -> tuple[str, str]:
     """Give who said yes, and when.
 
     :param answer: what a person answered.

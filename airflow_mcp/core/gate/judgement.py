@@ -12,7 +12,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, ModelEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.policy import GatePolicy
-from airflow_mcp.core.gate.rules.benchmark import Answer, judge_benchmark
+from airflow_mcp.core.gate.rules.benchmark import BenchmarkAnswer, judge_benchmark
 from airflow_mcp.core.gate.rules.coverage import judge_coverage
 from airflow_mcp.core.gate.rules.findings import judge_findings
 from airflow_mcp.core.gate.rules.replay import judge_replay
@@ -86,7 +86,7 @@ class GateReport(BaseModel):
 class Gathered:
     """What others say about the candidate, gathered before it is judged."""
 
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[BenchmarkAnswer, ...] = ()
     """One for each of the policy's benchmarks, in their order."""
     reports: Mapping[ReportFile, FetchedReport] = field(default_factory=dict)
     commit: str = ""

@@ -24,13 +24,13 @@ LEDGER_KEY, OUTCOMES_KEY, CONTROL_KEY = "retrain_ledger", "retrain_outcomes", "r
 LedgerSchema = Literal["airflow_mcp/retrain/1"]
 SCHEMA: LedgerSchema = "airflow_mcp/retrain/1"
 
-Outcome = Literal["promoted", "registered", "rejected", "inconclusive", "unchanged", "failed", "vanished"]
+TrainingOutcome = Literal["promoted", "registered", "rejected", "inconclusive", "unchanged", "failed", "vanished"]
 """How a training ended. ``registered``: it passed the gate, and promoting it is left to others. ``vanished``: its Dag
 run is gone."""
-CONCLUSIVE: frozenset[Outcome] = frozenset({"promoted", "registered", "rejected"})
+CONCLUSIVE: frozenset[TrainingOutcome] = frozenset({"promoted", "registered", "rejected"})
 """They answer what the training was needed for; after the others it is needed still."""
 RunState = Literal["missing", "queued", "running", "success", "failed"]
-Action = Literal["none", "trigger", "adopt"]
+RetrainAction = Literal["none", "trigger", "adopt"]
 """``adopt``: take a Dag run into the ledger that Airflow has already."""
 
 LABEL_LENGTH, HASH_LENGTH, RUN_ID_LENGTH, NOTE_LENGTH, WORDS_LENGTH = 80, 100, 250, 120, 400
@@ -58,14 +58,14 @@ class WindowVerdict(_Document):
     """When the data of the window ends; None: not said, so the time of its first verdict."""
 
 
-class Report(_Document):
+class OutcomeReport(_Document):
     """How one training ended."""
 
     seq: int
     """Counts the reports of a model."""
     dag_id: RunId
     run_id: RunId
-    outcome: Outcome
+    outcome: TrainingOutcome
     detail: Note = ""
     data_version: Label = ""
     data_hash: Hash = ""
@@ -88,7 +88,7 @@ class OpenRun(_Document):
 
     run_id: RunId
     state: RunState
-    outcome: Outcome | None = None
+    outcome: TrainingOutcome | None = None
     """What MLflow shows when the run is over and has not reported."""
     detail: Note = ""
 
@@ -114,7 +114,7 @@ class Observation(_Document):
     rows: int | None = None
     labels: int | None = None
     """Counts that only grow; None: not known."""
-    reports: tuple[Report, ...] = ()
+    reports: tuple[OutcomeReport, ...] = ()
     """Those that the ledger has not seen yet."""
     controls: tuple[Control, ...] = ()
     open_run: OpenRun | None = None
@@ -124,11 +124,11 @@ class Observation(_Document):
     """Whether Airflow has a Dag run of the name that a new training would get."""
 
 
-class Answer(_Document):
+class RetrainDecision(_Document):
     """A decision as it is recorded."""
 
     verdict: RetrainVerdict
-    action: Action = "none"
+    action: RetrainAction = "none"
     run_id: RunId = ""
     """Dag run that is triggered or adopted."""
     reasons: tuple[Words, ...] = ()
@@ -179,7 +179,7 @@ class Training(_Document):
     labels: int | None = None
     seen: bool = False
     """Whether its Dag run has been seen in Airflow."""
-    outcome: Outcome | None = None
+    outcome: TrainingOutcome | None = None
     """None: not over, as far as is known."""
     detail: Note = ""
 
@@ -223,7 +223,7 @@ class Entry(_Document):
     policy: str
     """Key in the ledger's ``policies``."""
     observation: Observation
-    answer: Answer
+    answer: RetrainDecision
 
 
 class Ledger(_Document):
@@ -249,7 +249,7 @@ class Outcomes(_Document):
     schema_: LedgerSchema = Field(default=SCHEMA, alias="schema")
     model_name: str
     seq: int = 0
-    entries: tuple[Report, ...] = ()
+    entries: tuple[OutcomeReport, ...] = ()
 
 
 class Controls(_Document):
@@ -322,10 +322,10 @@ def add_report(outcomes: Outcomes, report: Mapping[str, Any]) -> Outcomes:
     """Add how a training ended; reporting the same once more changes nothing, and a new outcome replaces the old one.
 
     :param outcomes: the reports so far.
-    :param report: fields of a :class:`Report` but its ``seq``.
+    :param report: fields of a :class:`OutcomeReport` but its ``seq``.
     """
     seq = outcomes.seq + 1
-    added = Report(seq=seq, **report)
+    added = OutcomeReport(seq=seq, **report)
     others = []
     for each in outcomes.entries:
         if (each.dag_id, each.run_id) != (added.dag_id, added.run_id):

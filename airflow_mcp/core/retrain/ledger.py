@@ -16,12 +16,12 @@ from airflow_mcp.core.retrain.decision import DAY, WEEK, RetrainFacts, decide_re
 from airflow_mcp.core.retrain.documents import (
     CONCLUSIVE,
     NOTE_LENGTH,
-    Action,
-    Answer,
     Entry,
     Ledger,
     LedgerState,
     Observation,
+    RetrainAction,
+    RetrainDecision,
     Training,
     plain_document,
     words,
@@ -39,15 +39,15 @@ class Decided(NamedTuple):
     """A decision and the ledger that records it."""
 
     ledger: Ledger
-    answer: Answer
+    answer: RetrainDecision
 
 
 class Difference(NamedTuple):
     """A recorded decision that today's rules would make in another way."""
 
     seq: int
-    recorded: Answer
-    replayed: Answer
+    recorded: RetrainDecision
+    replayed: RetrainDecision
 
 
 # --- deciding --------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def decide(ledger: Ledger, observation: Observation, policy: RetrainPolicy) -> D
 
 def answer_to(
     before: LedgerState, observation: Observation, policy: RetrainPolicy, model_name: str, seq: int
-) -> Answer:
+) -> RetrainDecision:
     """Answer without recording.
 
     :param before: what follows from the entries so far.
@@ -80,7 +80,7 @@ def answer_to(
     made = decide_retrain(facts_of(state, observation, policy), policy)
     action, run_id, explanation = _act(state, observation, model_name, made.retrain, made.explanation)
     verdict = "not_now" if made.retrain and action == "adopt" else made.verdict
-    return Answer(
+    return RetrainDecision(
         verdict=verdict,
         action=action,
         run_id=run_id,
@@ -93,7 +93,7 @@ def answer_to(
 
 def _act(
     state: LedgerState, observation: Observation, model_name: str, retrain: bool, explanation: str
-) -> tuple[Action, str, str]:
+) -> tuple[RetrainAction, str, str]:
     """Say what is done about an answer, with which Dag run, and in which words."""
     if not retrain:
         return "none", "", explanation
@@ -285,7 +285,7 @@ def _carry_out(state: LedgerState, entry: Entry) -> LedgerState:
     return state.model_copy(update={"trainings": (*state.trainings, training)[-KEPT_TRAININGS:]})
 
 
-def _append(ledger: Ledger, observation: Observation, policy: RetrainPolicy, answer: Answer) -> Ledger:
+def _append(ledger: Ledger, observation: Observation, policy: RetrainPolicy, answer: RetrainDecision) -> Ledger:
     key, values = _policy_values(policy)
     entry = Entry(seq=ledger.seq + 1, policy=key, observation=observation, answer=answer)
     grown = ledger.model_copy(

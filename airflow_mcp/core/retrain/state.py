@@ -12,9 +12,9 @@ from airflow_mcp.core.retrain.documents import (
     DriftNeed,
     LedgerState,
     Observation,
-    Outcome,
-    Report,
+    OutcomeReport,
     Training,
+    TrainingOutcome,
     Window,
 )
 from airflow_mcp.core.retrain.policy import MAX_BUDGET, MAX_WINDOWS, RetrainPolicy
@@ -99,7 +99,7 @@ def _set_back(windows: tuple[Window, ...], wall: float) -> tuple[Window, ...]:
     return _in_order(moved)
 
 
-def _report(state: LedgerState, report: Report, policy: RetrainPolicy) -> LedgerState:
+def _report(state: LedgerState, report: OutcomeReport, policy: RetrainPolicy) -> LedgerState:
     state = _with(state, reports_seen=max(state.reports_seen, report.seq))
     known = [each for each in state.trainings if (each.dag_id, each.run_id) == (report.dag_id, report.run_id)]
     if known and known[0].outcome == report.outcome:
@@ -116,12 +116,17 @@ def _settle(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> Led
         return _replace(state, training, seen=True)
     if run.state == "missing" and not training.seen and run.outcome is None:
         return _with(state, trainings=state.trainings[:-1])  # the task was killed before it could trigger it
-    ended: Outcome = run.outcome or ("vanished" if run.state == "missing" else "failed")
+    ended: TrainingOutcome = run.outcome or ("vanished" if run.state == "missing" else "failed")
     return _end(state, training, ended, run.detail, training.data_hash, policy)
 
 
 def _end(
-    state: LedgerState, training: Training | None, outcome: Outcome, detail: str, data_hash: str, policy: RetrainPolicy
+    state: LedgerState,
+    training: Training | None,
+    outcome: TrainingOutcome,
+    detail: str,
+    data_hash: str,
+    policy: RetrainPolicy,
 ) -> LedgerState:
     """Record how a training ended, and what it answers."""
     if training is not None:
@@ -134,7 +139,7 @@ def _end(
     return _answered(state, -1 if training is None else training.seq, data_hash)
 
 
-def _streak(state: LedgerState, outcome: Outcome, policy: RetrainPolicy) -> int:
+def _streak(state: LedgerState, outcome: TrainingOutcome, policy: RetrainPolicy) -> int:
     """Count rejections in a row; once they are too many, only a person starts the count again."""
     if outcome == "rejected":
         return state.rejected_in_a_row + 1

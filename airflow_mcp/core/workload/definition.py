@@ -51,7 +51,7 @@ class WorkloadFile:
 
 
 @dataclass(frozen=True)
-class Source:
+class WorkloadSource:
     """What is fetched before the command starts: code, in whose folder it runs, data beside a repository, or both."""
 
     code: CodeSource | None = None
@@ -106,7 +106,7 @@ class Workload:
     secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Credentials: never logged, never a plain value in a pod."""
     files: tuple[WorkloadFile, ...] = ()
-    source: Source | None = None
+    source: WorkloadSource | None = None
     """What to fetch before the command starts; None when there is nothing."""
     folder: str = ""
     """Folder of this machine that the command runs in, for the local runtime; empty takes one of the workload's own."""

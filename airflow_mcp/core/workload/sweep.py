@@ -25,7 +25,7 @@ FINAL_TASK_STATES = frozenset({"success", "failed", "skipped", "upstream_failed"
 ENDED_PHASES = frozenset({"Succeeded", "Failed"})
 _UNITS: Mapping[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Action = Literal["remove", "keep"]
+SweepAction = Literal["remove", "keep"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class WorkloadPod:
 
 
 @dataclass(frozen=True)
-class Finding:
+class SweepFinding:
     """What is to be done about a pod or a run, and why."""
 
     name: str
-    action: Action
+    action: SweepAction
     reason: str
     is_unknown: bool = False
     """Kept because something is not known, not because somebody works on it."""
@@ -91,18 +91,20 @@ def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
     )
 
 
-def judge_with_leader(pod: WorkloadPod, leader: Finding) -> Finding:
+def judge_with_leader(pod: WorkloadPod, leader: SweepFinding) -> SweepFinding:
     """Decide about a pod that trains with others: what becomes of rank 0 becomes of it.
 
     :param pod: the pod.
     :param leader: what is to be done about rank 0.
     """
     if pod.is_being_deleted:
-        return Finding(pod.name, "keep", "is being deleted already")
-    return Finding(pod.name, leader.action, f"belongs to {leader.name}: {leader.reason}", leader.is_unknown)
+        return SweepFinding(pod.name, "keep", "is being deleted already")
+    return SweepFinding(pod.name, leader.action, f"belongs to {leader.name}: {leader.reason}", leader.is_unknown)
 
 
-def judge_pod(pod: WorkloadPod, run: Run | None, task_state: str | None, *, grace: timedelta, now: datetime) -> Finding:
+def judge_pod(
+    pod: WorkloadPod, run: Run | None, task_state: str | None, *, grace: timedelta, now: datetime
+) -> SweepFinding:
     """Decide about one pod.
 
     :param pod: the pod.
@@ -113,36 +115,38 @@ def judge_pod(pod: WorkloadPod, run: Run | None, task_state: str | None, *, grac
     """
     ended = pod.phase in ENDED_PHASES
     if pod.is_being_deleted:
-        return Finding(pod.name, "keep", "is being deleted already")
+        return SweepFinding(pod.name, "keep", "is being deleted already")
     if task_state in FINAL_TASK_STATES and not ended:
-        return Finding(pod.name, "remove", f"runs on although its task is {task_state}")
+        return SweepFinding(pod.name, "remove", f"runs on although its task is {task_state}")
     if pod.age < grace:
-        return Finding(pod.name, "keep", f"is younger than {format_age(grace)}")
+        return SweepFinding(pod.name, "keep", f"is younger than {format_age(grace)}")
     if task_state in FINAL_TASK_STATES:
-        return Finding(pod.name, "remove", f"its task is {task_state}")
+        return SweepFinding(pod.name, "remove", f"its task is {task_state}")
     if task_state is not None:
-        return Finding(pod.name, "keep", f"its task is {task_state}")
+        return SweepFinding(pod.name, "keep", f"its task is {task_state}")
     return _judge_by_run(pod, run, grace, now)
 
 
-def _judge_by_run(pod: WorkloadPod, run: Run | None, grace: timedelta, now: datetime) -> Finding:
+def _judge_by_run(pod: WorkloadPod, run: Run | None, grace: timedelta, now: datetime) -> SweepFinding:
     if run is None:
-        return Finding(pod.name, "keep", f"its MLflow run {pod.run_id or '(none named)'} is not known", is_unknown=True)
+        return SweepFinding(
+            pod.name, "keep", f"its MLflow run {pod.run_id or '(none named)'} is not known", is_unknown=True
+        )
     if run.is_live:
-        return Finding(pod.name, "keep", f"its MLflow run is {run.status}")
+        return SweepFinding(pod.name, "keep", f"its MLflow run is {run.status}")
     status = run.status if run.lifecycle_stage == "active" else run.lifecycle_stage
     if pod.phase in ENDED_PHASES:
-        return Finding(pod.name, "remove", f"it has ended and its MLflow run is {status}")
+        return SweepFinding(pod.name, "remove", f"it has ended and its MLflow run is {status}")
     if not pod.owns_run:
-        return Finding(pod.name, "keep", "it works on a run that had ended before it began", is_unknown=True)
+        return SweepFinding(pod.name, "keep", "it works on a run that had ended before it began", is_unknown=True)
     if run.end_time is not None and now.timestamp() - run.end_time / 1000 < grace.total_seconds():
-        return Finding(pod.name, "keep", f"its MLflow run is {status} since less than {format_age(grace)}")
-    return Finding(pod.name, "remove", f"its MLflow run is {status}")
+        return SweepFinding(pod.name, "keep", f"its MLflow run is {status} since less than {format_age(grace)}")
+    return SweepFinding(pod.name, "remove", f"its MLflow run is {status}")
 
 
 def judge_run(
     run: Run, pods: Iterable[WorkloadPod], task_state: str | None, *, grace: timedelta, now: datetime
-) -> Finding:
+) -> SweepFinding:
     """Decide about a live MLflow run: it is abandoned when its task has ended and it has no pod at work.
 
     :param run: the run.
@@ -154,14 +158,14 @@ def judge_run(
     identity = run.tags.get(TAG_IDENTITY, "")
     for pod in pods:
         if pod.phase not in ENDED_PHASES and (pod.run_id == run.run_id or (identity and pod.identity == identity)):
-            return Finding(run.run_id, "keep", f"pod {pod.name} is at work for it")
+            return SweepFinding(run.run_id, "keep", f"pod {pod.name} is at work for it")
     if run.start_time is None or now.timestamp() - run.start_time / 1000 < grace.total_seconds():
-        return Finding(run.run_id, "keep", f"is younger than {format_age(grace)}")
+        return SweepFinding(run.run_id, "keep", f"is younger than {format_age(grace)}")
     if task_state is None:
-        return Finding(run.run_id, "keep", "the state of its task is not known", is_unknown=True)
+        return SweepFinding(run.run_id, "keep", "the state of its task is not known", is_unknown=True)
     if task_state not in FINAL_TASK_STATES:
-        return Finding(run.run_id, "keep", f"its task is {task_state}")
-    return Finding(run.run_id, "remove", f"its task is {task_state} and no pod works for it")
+        return SweepFinding(run.run_id, "keep", f"its task is {task_state}")
+    return SweepFinding(run.run_id, "remove", f"its task is {task_state} and no pod works for it")
 
 
 def task_of(run: Run) -> TaskName | None:

@@ -19,7 +19,7 @@ from airflow_mcp.core.drift.policy import (
     has_drifted,
 )
 from airflow_mcp.core.drift.profile import ColumnType
-from airflow_mcp.core.drift.result import OTHER, ColumnResult, ColumnSide, Finding, Histogram
+from airflow_mcp.core.drift.result import OTHER, ColumnHistogram, ColumnResult, ColumnSide, DriftFinding
 from airflow_mcp.work.drift.category_counts import CategoryCounts
 from airflow_mcp.work.drift.column_data import ColumnData, as_categories
 from airflow_mcp.work.drift.distribution import Array, Curve
@@ -35,7 +35,7 @@ class ColumnPair(NamedTuple):
     current: ColumnData | None
 
 
-def compare_column(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnResult, list[Finding]]:
+def compare_column(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnResult, list[DriftFinding]]:
     """Compare one column.
 
     :param pair: at least the reference's.
@@ -226,7 +226,7 @@ def _note(reference: ColumnData, current: ColumnData) -> str:
 # --- what else has changed --------------------------------------------------------------------------------------------
 
 
-def _schema_findings(pair: ColumnPair, name: str) -> Iterator[Finding]:
+def _schema_findings(pair: ColumnPair, name: str) -> Iterator[DriftFinding]:
     reference, current = pair
     if current is None:
         yield _change("removed_column", name, f"column {name!r} is missing in the current data")
@@ -246,16 +246,16 @@ def _family(column: ColumnData) -> str:
     return "categorical" if column.kind == "text" else column.kind
 
 
-def _change(kind: FindingKind, name: str, message: str) -> Finding:
-    return Finding(kind=kind, column=name, exceeded=True, message=message)
+def _change(kind: FindingKind, name: str, message: str) -> DriftFinding:
+    return DriftFinding(kind=kind, column=name, exceeded=True, message=message)
 
 
 def _findings(
     reference: ColumnData, current: ColumnData, kind: ColumnType, policy: ComparisonPolicy
-) -> Iterator[Finding]:
+) -> Iterator[DriftFinding]:
     before, after = reference.unusable_share, current.unusable_share
     if reference.rows and current.rows and abs(after - before) > policy.missing_rate_change:
-        yield Finding(
+        yield DriftFinding(
             kind="missing_rate",
             column=reference.name,
             reference=before,
@@ -278,9 +278,9 @@ def _findings(
         yield from _share_finding("new_categories", reference.name, share, policy.new_category_share, words)
 
 
-def _share_finding(kind: FindingKind, column: str, share: float, limit: float, message: str) -> Iterator[Finding]:
+def _share_finding(kind: FindingKind, column: str, share: float, limit: float, message: str) -> Iterator[DriftFinding]:
     if share > 0:
-        yield Finding(
+        yield DriftFinding(
             kind=kind,
             column=column,
             reference=0.0,
@@ -334,17 +334,17 @@ def _side(column: ColumnData | None) -> ColumnSide | None:
     )
 
 
-def _histogram(kind: ColumnType, reference: ColumnData, current: ColumnData) -> Histogram:
+def _histogram(kind: ColumnType, reference: ColumnData, current: ColumnData) -> ColumnHistogram:
     if kind == "numerical" and reference.curve is not None and current.curve is not None:
         edges = _picture_edges(reference.curve, current.curve)
-        return Histogram(
+        return ColumnHistogram(
             edges=tuple(float(f"{edge:.6g}") for edge in edges),
             reference=_picture_shares(reference.curve, edges),
             current=_picture_shares(current.curve, edges),
         )
     before, after = _as_counts(reference), _as_counts(current)
     if not (before.is_exact or before.counts) or not (after.is_exact or after.counts):
-        return Histogram()
+        return ColumnHistogram()
     rows = aligned(before, after)
     first, second = max(before.rows, 1), max(after.rows, 1)
     shares = {name: (row[0] / first, row[1] / second) for name, row in rows.items()}
@@ -354,7 +354,7 @@ def _histogram(kind: ColumnType, reference: ColumnData, current: ColumnData) -> 
     if max(rest) > 1e-9:
         shown.append(OTHER)
         pairs.append((max(rest[0], 0.0), max(rest[1], 0.0)))
-    return Histogram(
+    return ColumnHistogram(
         labels=tuple(shown),
         reference=tuple(round(pair[0], 6) for pair in pairs),
         current=tuple(round(pair[1], 6) for pair in pairs),

@@ -15,7 +15,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.judgement import correct, judge
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import DataProfile
-from airflow_mcp.core.drift.result import ColumnResult, DriftResult, Finding
+from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, DriftResult
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.work.drift.column_comparison import ColumnPair, compare_column
 from airflow_mcp.work.drift.column_data import ColumnData, of_profile
@@ -41,7 +41,7 @@ _GROUP = 2
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DatasetComparison:
     """What a comparison found, and what it read of the current data."""
 
     result: DriftResult
@@ -57,10 +57,10 @@ class Comparison:
 class _Compared(NamedTuple):
     sides: tuple[ReadData, ReadData]
     columns: list[ColumnResult]
-    findings: list[Finding]
+    findings: list[DriftFinding]
 
 
-def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> Comparison:
+def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> DatasetComparison:
     """Compare current data with reference data.
 
     :param reference: data (files, folders, globs, URLs, read as one dataset) or a profile.
@@ -104,8 +104,8 @@ def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> Compari
         environment=library_versions("numpy", "scipy", "pyarrow"),
     )
     if isinstance(current, DataProfile):
-        return Comparison(result, current)
-    return Comparison(result, found.sides[1] if policy.mode == "profile" else None)
+        return DatasetComparison(result, current)
+    return DatasetComparison(result, found.sides[1] if policy.mode == "profile" else None)
 
 
 def _require_data(reference: Side, current: Side, policy: ComparisonPolicy) -> None:

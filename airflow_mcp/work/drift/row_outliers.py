@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from airflow_mcp.core.drift.policy import ComparisonPolicy, OutlierPolicy
 from airflow_mcp.core.drift.profile import DataProfile
-from airflow_mcp.core.drift.result import ColumnResult, Finding, OutlierRow, Outliers
+from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, OutlierRow, Outliers
 from airflow_mcp.work.drift.column_data import LARGEST
 from airflow_mcp.work.drift.distribution import Array
 from airflow_mcp.work.drift.reservoir import Reservoir
@@ -60,15 +60,17 @@ def find_outliers(
     )
 
 
-def outlier_finding(outliers: Outliers | None, policy: ComparisonPolicy) -> Iterator[Finding]:
+def outlier_finding(outliers: Outliers | None, policy: ComparisonPolicy) -> Iterator[DriftFinding]:
     """Say whether there are too many; when rows were asked for and could not be judged, that is said too."""
     if policy.outliers is None:
         return
     if outliers is None:
-        yield Finding(kind="outliers", exceeded=False, message="rows were not judged: too few, or no numerical column")
+        yield DriftFinding(
+            kind="outliers", exceeded=False, message="rows were not judged: too few, or no numerical column"
+        )
         return
     share, limit = outliers.current_share, policy.outliers.largest_share
-    yield Finding(
+    yield DriftFinding(
         kind="outliers",
         reference=outliers.reference_share,
         current=share,

@@ -26,7 +26,7 @@ OTHER = "(other)"
 """Name of the classes that a confusion matrix puts together."""
 
 
-class Diagnosis(NamedTuple):
+class ModelDiagnostics(NamedTuple):
     """What is known of one model besides its metrics."""
 
     confusion: ConfusionMatrix | None
@@ -37,19 +37,19 @@ class Diagnosis(NamedTuple):
     undefined: dict[str, str]
 
 
-def diagnose(scored: ScoredModel) -> Diagnosis:
+def diagnose(scored: ScoredModel) -> ModelDiagnostics:
     """Diagnose one model.
 
     :param scored: its answers for every row.
     """
     if scored.classes is None:
-        return Diagnosis(None, None, _residuals(scored), {}, {})
+        return ModelDiagnostics(None, None, _residuals(scored), {}, {})
     confusion = confusion_matrix(scored.classes, scored.true, scored.predicted)
     if scored.probabilities is None or len(scored.classes.labels) < 2:
         why = scored.why_not or f"only one class, {scored.classes.labels[0]!r}, is known"
-        return Diagnosis(confusion, None, None, {}, {"brier": why, "ece": why})
+        return ModelDiagnostics(confusion, None, None, {}, {"brier": why, "ece": why})
     calibration = calibrate(scored.classes, scored.true, scored.predicted, scored.probabilities)
-    return Diagnosis(confusion, calibration, None, {"brier": calibration.brier, "ece": calibration.ece}, {})
+    return ModelDiagnostics(confusion, calibration, None, {"brier": calibration.brier, "ece": calibration.ece}, {})
 
 
 def confusion_matrix(classes: Classes, true: Array, predicted: Array) -> ConfusionMatrix:

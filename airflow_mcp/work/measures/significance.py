@@ -11,9 +11,9 @@ import numpy as np
 
 from airflow_mcp.core.evaluation.evidence import (
     SLICE_CONFIDENCE,
-    Comparison,
     ComparisonMethod,
     ComparisonRequest,
+    MetricComparison,
     MetricInterval,
 )
 from airflow_mcp.core.gate.rules.slices import wilson_interval
@@ -41,7 +41,7 @@ class Estimate(NamedTuple):
 
 def compare(
     candidate: ScoredModel, champion: ScoredModel, requests: Sequence[ComparisonRequest]
-) -> tuple[Comparison, ...]:
+) -> tuple[MetricComparison, ...]:
     """Compare two models on the rows that both were asked.
 
     :param candidate: its answers.
@@ -52,7 +52,7 @@ def compare(
     return tuple(_compare(candidate, champion, request) for request in requests)
 
 
-def _compare(candidate: ScoredModel, champion: ScoredModel, request: ComparisonRequest) -> Comparison:
+def _compare(candidate: ScoredModel, champion: ScoredModel, request: ComparisonRequest) -> MetricComparison:
     method = _method(candidate, request)
     undefined = {**champion.measure().undefined, **candidate.measure().undefined}
     if request.metric in undefined:
@@ -68,7 +68,7 @@ def _compare(candidate: ScoredModel, champion: ScoredModel, request: ComparisonR
     else:
         estimate = paired_bootstrap([candidate, champion], request)
     drawn = method == "bootstrap"
-    return Comparison(
+    return MetricComparison(
         metric=request.metric,
         method=method,
         difference=estimate.value,

@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
     """Boolean, shape (rows,)."""
 
 
-class Selection(NamedTuple):
+class RequestSelection(NamedTuple):
     """Which requests are the newest ones."""
 
     available: int
@@ -64,7 +64,7 @@ class RequestLog:
         """Number of files."""
         return len(self._paths)
 
-    def select(self, last: int) -> Selection:
+    def select(self, last: int) -> RequestSelection:
         """Find the newest requests: a first pass, which reads only the times and keeps no more than ``last`` of them.
 
         :param last: how many.
@@ -83,15 +83,15 @@ class RequestLog:
                     newest, ties = _newest(newest, ties, times[~np.isnan(times)], last)
         total = sum(counts)
         if not self._timestamp_column:
-            return Selection(total, min(last, total), 0, tuple(counts), skipped=max(0, total - last))
+            return RequestSelection(total, min(last, total), 0, tuple(counts), skipped=max(0, total - last))
         taken = min(last, total - undated)
         if not taken:
-            return Selection(total, 0, undated, tuple(counts), cutoff=np.inf)
+            return RequestSelection(total, 0, undated, tuple(counts), cutoff=np.inf)
         cutoff = float(newest.min())
         skipped = ties - int((newest == cutoff).sum())
-        return Selection(total, taken, undated, tuple(counts), skipped=skipped, cutoff=cutoff)
+        return RequestSelection(total, taken, undated, tuple(counts), skipped=skipped, cutoff=cutoff)
 
-    def read(self, selection: Selection) -> Iterator[Chunk]:
+    def read(self, selection: RequestSelection) -> Iterator[Chunk]:
         """Give the selected requests in the order of files: a second pass.
 
         :param selection: from :meth:`select`.

@@ -13,7 +13,7 @@ from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
 from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_profile
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary
-from airflow_mcp.work.drift.comparing import Comparison, compare
+from airflow_mcp.work.drift.comparing import DatasetComparison, compare
 from airflow_mcp.work.drift.profiling import merge_profiles
 from airflow_mcp.work.drift.sample import EvidentlyReport, evidently_report
 from airflow_mcp.work.reading.datasets import verified_file
@@ -88,7 +88,7 @@ def _stored_profile(uri: str) -> DataProfile:
         return read_profile(path.read_bytes(), used.uri)
 
 
-def _record(run: RunLog, summary: DriftSummary, comparison: Comparison, report: EvidentlyReport | None) -> None:
+def _record(run: RunLog, summary: DriftSummary, comparison: DatasetComparison, report: EvidentlyReport | None) -> None:
     result = summary.result
     run.require_active()
     if comparison.current is not None:

@@ -10,7 +10,7 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.code.source import CodeSource
 from airflow_mcp.core.data.dataset import RepositoryData
-from airflow_mcp.core.workload.definition import Resources, Source, Workload
+from airflow_mcp.core.workload.definition import Resources, Workload, WorkloadSource
 from airflow_mcp.core.workload.pod import PodOptions, pod_manifest, read_ending
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -22,7 +22,7 @@ WORKLOAD = Workload(
     command=("python", "train.py"),
     env={contract.ENV_DATA_PATH: DATA.uri},
     secret_env={"MLFLOW_TRACKING_PASSWORD": "other"},
-    source=Source(CODE, "train.py", DATA, LOGIN),
+    source=WorkloadSource(CODE, "train.py", DATA, LOGIN),
     image="own:1",
     resources=Resources(gpu=1),
     labels={"identity": "abc"},

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.argument import read_argument
-from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, Answer, BenchmarkRule, judge_benchmark
+from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, BenchmarkAnswer, BenchmarkRule, judge_benchmark
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.benchmark import ask_benchmark
 
@@ -103,7 +103,7 @@ def service() -> Iterator[str]:
         server.shutdown()
 
 
-def ask(url: str, **changes: Any) -> tuple[Answer, str]:
+def ask(url: str, **changes: Any) -> tuple[BenchmarkAnswer, str]:
     """Ask without waiting between tries; give the answer and the verdict on it."""
     given = {"url": url, "path": "regression", "expect": False, "retries": 0, "timeout": 5, **changes}
     rule = read_argument(BenchmarkRule, "benchmarks", given)

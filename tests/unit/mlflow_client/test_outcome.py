@@ -21,10 +21,10 @@ from airflow_mcp.exceptions import (
 from airflow_mcp.mlflow_client.outcome import (
     MAX_BACKOFF,
     MAX_RETRY_AFTER,
-    Answer,
+    AttemptOutcome,
     Judge,
     NoAnswer,
-    Outcome,
+    Received,
     retry_after_seconds,
     retry_delay,
 )
@@ -37,51 +37,53 @@ GET = MlflowRequest("get run 'abc'", "GET", "runs/get")
 CREATE = MlflowRequest("create run 'a'", "POST", "runs/create", repeatable=False)
 
 
-def delay(attempt: int, outcome: Outcome, repeatable: bool = True, jitter: float = 0.0) -> float | None:
+def delay(attempt: int, outcome: AttemptOutcome, repeatable: bool = True, jitter: float = 0.0) -> float | None:
     return retry_delay(attempt, outcome, repeatable=repeatable, settings=SETTINGS, jitter=jitter)
 
 
-def final(result: Answer | NoAnswer, request: MlflowRequest = GET, settings: MlflowSettings | None = None) -> Any:
+def final(result: Received | NoAnswer, request: MlflowRequest = GET, settings: MlflowSettings | None = None) -> Any:
     once = settings or MlflowSettings("mlflow_default", "http://host:5000", "http://host:5000", retries=0)
     return Judge(request, once).judge(result, now=NOW, jitter=0)
 
 
-def error_answer(status: int, code: str, message: str = "said") -> Answer:
+def error_answer(status: int, code: str, message: str = "said") -> Received:
     body = json.dumps({"error_code": code, "message": message}).encode()
-    return Answer(status, {"content-type": "application/json"}, body)
+    return Received(status, {"content-type": "application/json"}, body)
 
 
 class TestRetryDelay:
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     def test_a_repeatable_request_is_repeated_after_a_passing_failure(self, status: int) -> None:
-        assert delay(1, Outcome("answered", status)) == 0.5
-        assert delay(1, Outcome("answered", status), repeatable=False) is None
+        assert delay(1, AttemptOutcome("answered", status)) == 0.5
+        assert delay(1, AttemptOutcome("answered", status), repeatable=False) is None
 
     @pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 409])
     def test_an_answer_that_will_not_change_is_final(self, status: int) -> None:
-        assert delay(1, Outcome("answered", status, 1.0)) is None
+        assert delay(1, AttemptOutcome("answered", status, 1.0)) is None
 
     def test_a_lost_answer_is_repeated_only_when_that_is_harmless(self) -> None:
-        assert delay(1, Outcome("lost")) == 0.5
-        assert delay(1, Outcome("lost"), repeatable=False) is None
+        assert delay(1, AttemptOutcome("lost")) == 0.5
+        assert delay(1, AttemptOutcome("lost"), repeatable=False) is None
 
     def test_a_request_that_was_never_sent_is_repeated_whatever_it_is(self) -> None:
-        assert delay(1, Outcome("not_sent"), repeatable=False) == 0.5
+        assert delay(1, AttemptOutcome("not_sent"), repeatable=False) == 0.5
 
     def test_it_gives_up_after_the_retries_of_the_connection(self) -> None:
-        assert delay(3, Outcome("not_sent")) == 2.0
-        assert delay(4, Outcome("not_sent")) is None
+        assert delay(3, AttemptOutcome("not_sent")) == 2.0
+        assert delay(4, AttemptOutcome("not_sent")) is None
 
     def test_waits_double_up_to_the_cap_and_jitter_takes_up_to_half(self) -> None:
         patient = MlflowSettings("c", "http://h", "http://h", retries=20)
-        waits = [retry_delay(n, Outcome("lost"), repeatable=True, settings=patient, jitter=0) for n in range(1, 10)]
+        waits = [
+            retry_delay(n, AttemptOutcome("lost"), repeatable=True, settings=patient, jitter=0) for n in range(1, 10)
+        ]
         assert waits == [0.5, 1, 2, 4, 8, 16, MAX_BACKOFF, MAX_BACKOFF, MAX_BACKOFF]
-        assert delay(3, Outcome("lost"), jitter=1.0) == 1.0
+        assert delay(3, AttemptOutcome("lost"), jitter=1.0) == 1.0
 
     def test_the_server_may_ask_for_a_wait_within_bounds(self) -> None:
-        assert delay(1, Outcome("answered", 503, 7.0)) == 7.0
-        assert delay(1, Outcome("answered", 503, 86400.0)) == MAX_RETRY_AFTER
-        assert delay(1, Outcome("answered", 503, 0.0)) == 0.0
+        assert delay(1, AttemptOutcome("answered", 503, 7.0)) == 7.0
+        assert delay(1, AttemptOutcome("answered", 503, 86400.0)) == MAX_RETRY_AFTER
+        assert delay(1, AttemptOutcome("answered", 503, 0.0)) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -112,18 +114,18 @@ class TestErrors:
             (error_answer(400, "INVALID_PARAMETER_VALUE"), MlflowError),
             (error_answer(500, "INTERNAL_ERROR"), MlflowError),
             (error_answer(404, "ENDPOINT_NOT_FOUND"), MlflowProtocolError),
-            (Answer(404, {"content-type": "text/html"}, b"<html>"), MlflowProtocolError),
-            (Answer(302, {"location": "/login"}, b""), MlflowProtocolError),
-            (Answer(200, {"content-type": "text/html"}, b"<html>"), MlflowProtocolError),
-            (Answer(200, {"content-type": "application/json"}, b'{"run": '), MlflowProtocolError),
-            (Answer(200, {"content-type": "application/json"}, b"[]"), MlflowProtocolError),
-            (Answer(200, {"content-type": "application/json"}, b"\xff\xfe{}"), MlflowProtocolError),
-            (Answer(502, {"content-type": "text/html"}, b"<html>"), MlflowError),
+            (Received(404, {"content-type": "text/html"}, b"<html>"), MlflowProtocolError),
+            (Received(302, {"location": "/login"}, b""), MlflowProtocolError),
+            (Received(200, {"content-type": "text/html"}, b"<html>"), MlflowProtocolError),
+            (Received(200, {"content-type": "application/json"}, b'{"run": '), MlflowProtocolError),
+            (Received(200, {"content-type": "application/json"}, b"[]"), MlflowProtocolError),
+            (Received(200, {"content-type": "application/json"}, b"\xff\xfe{}"), MlflowProtocolError),
+            (Received(502, {"content-type": "text/html"}, b"<html>"), MlflowError),
             (NoAnswer("lost", "silent"), MlflowUnreachableError),
         ],
     )
     def test_each_failure_has_its_own_error_that_says_what_was_asked(
-        self, result: Answer | NoAnswer, kind: type[MlflowError]
+        self, result: Received | NoAnswer, kind: type[MlflowError]
     ) -> None:
         error = final(result)
         assert type(error) is kind
@@ -135,7 +137,7 @@ class TestErrors:
         assert "Run with id=abc not found" in str(error)
 
     def test_a_page_of_another_server_points_at_the_connection(self) -> None:
-        error = final(Answer(200, {"content-type": "text/html"}, b"<html>sign in</html>"))
+        error = final(Received(200, {"content-type": "text/html"}, b"<html>sign in</html>"))
         assert "this is not MLflow's API: check the host and the path in the connection" in str(error)
         assert "sign in" not in str(error)
 
@@ -145,7 +147,7 @@ class TestErrors:
             (MlflowSettings("c", "http://h", "http://h", "ann", "pw"), "login and password"),
             (MlflowSettings("c", "http://h", "http://h"), "no credentials"),
         ]:
-            error = final(Answer(401, {}, b"nope"), settings=settings)
+            error = final(Received(401, {}, b"nope"), settings=settings)
             assert f"{sent} of connection 'c' were sent" in str(error)
 
     def test_a_long_message_is_cut(self) -> None:
@@ -163,8 +165,8 @@ class TestErrors:
         token = MlflowSettings("c", "http://h", "http://h", token="s3cret", retries=0)
         assert "s3cret" not in str(final(NoAnswer("lost", "bad header s3cret"), settings=token))
 
-    @pytest.mark.parametrize("result", [Answer(500, {}, b""), NoAnswer("lost", "silent")])
-    def test_what_may_have_happened_is_said_when_it_was_not_repeated(self, result: Answer | NoAnswer) -> None:
+    @pytest.mark.parametrize("result", [Received(500, {}, b""), NoAnswer("lost", "silent")])
+    def test_what_may_have_happened_is_said_when_it_was_not_repeated(self, result: Received | NoAnswer) -> None:
         error = final(result, CREATE, SETTINGS)
         assert "not repeated, because the server may have done it" in str(error)
         assert "may have done it" not in str(final(error_answer(400, "INVALID_PARAMETER_VALUE"), CREATE, SETTINGS))
@@ -175,24 +177,24 @@ class TestErrors:
 
     def test_the_number_of_tries_is_told(self) -> None:
         judge = Judge(GET, MlflowSettings("c", "http://h", "http://h", retries=1))
-        assert judge.judge(Answer(503, {}, b""), now=NOW, jitter=0) == 0.5
-        error = judge.judge(Answer(503, {}, b""), now=NOW, jitter=0)
+        assert judge.judge(Received(503, {}, b""), now=NOW, jitter=0) == 0.5
+        error = judge.judge(Received(503, {}, b""), now=NOW, jitter=0)
         assert "(tried 2 times)" in str(error)
 
 
 class TestSuccess:
     def test_json_is_handed_on(self) -> None:
-        response = final(Answer(200, {}, b'{"a": 1}'))
+        response = final(Received(200, {}, b'{"a": 1}'))
         assert isinstance(response, MlflowResponse)
         assert response.data == {"a": 1}
 
     def test_a_file_is_only_a_file_when_the_server_says_so(self) -> None:
         request = MlflowRequest("download", "GET", "get-artifact", expects="attachment")
-        good = final(Answer(200, {"content-disposition": "attachment; filename=a"}, b"<html>"), request)
+        good = final(Received(200, {"content-disposition": "attachment; filename=a"}, b"<html>"), request)
         assert good.content == b"<html>"
-        assert isinstance(final(Answer(200, {"content-type": "text/html"}, b"<html>"), request), MlflowProtocolError)
+        assert isinstance(final(Received(200, {"content-type": "text/html"}, b"<html>"), request), MlflowProtocolError)
 
     def test_an_answer_beyond_the_limit_is_refused(self) -> None:
-        error = final(Answer(200, {}, b"{}", is_too_long=True))
+        error = final(Received(200, {}, b"{}", is_too_long=True))
         assert isinstance(error, InvalidArgumentError)
         assert "larger than max_bytes=67108864; nothing was returned" in str(error)

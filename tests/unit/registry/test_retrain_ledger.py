@@ -14,7 +14,7 @@ from airflow_mcp.core.retrain.documents import CONCLUSIVE, CONTROL_KEY, LEDGER_K
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, LedgerConflictError
 from airflow_mcp.registry.retrain_ledger import RetrainLedger
-from tests.support.retrain_world import RuleBrokenError, World
+from tests.support.retrain_world import RetrainWorld, RuleBrokenError
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 
@@ -137,7 +137,7 @@ class TestAMonth:
         monkeypatch.setattr(ledgers, "MAX_ENTRIES", 1)
 
     def test_of_ten_thousand_events_with_jumping_clocks_and_killed_tasks(self) -> None:
-        world = World(seed=1, events=10_000, as_json=False)
+        world = RetrainWorld(seed=1, events=10_000, as_json=False)
         world.play()
         assert world.killed > 1000
         assert world.needed > 1000
@@ -146,7 +146,7 @@ class TestAMonth:
 
     @pytest.mark.parametrize("seed", range(2, 8))
     def test_of_any_seed_in_a_store_of_json(self, seed: int) -> None:
-        world = World(seed, events=400, jumps=(0.0, 3.0, 40.0)[seed % 3])
+        world = RetrainWorld(seed, events=400, jumps=(0.0, 3.0, 40.0)[seed % 3])
         world.play()
         assert len(world.triggers) >= 3
 
@@ -172,7 +172,7 @@ class TestAMonth:
 
 def _play_some() -> None:
     for seed in range(1, 6):
-        World(seed, events=1_000, jumps=40.0, as_json=False).play()
+        RetrainWorld(seed, events=1_000, jumps=40.0, as_json=False).play()
 
 
 def _without_budget(patch: pytest.MonkeyPatch) -> None:

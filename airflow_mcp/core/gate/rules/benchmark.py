@@ -80,7 +80,7 @@ class BenchmarkRule(BaseModel):
 
 
 @dataclass(frozen=True)
-class Answer:
+class BenchmarkAnswer:
     """What came back, as far as it did."""
 
     status: int | None
@@ -94,7 +94,7 @@ class Answer:
     """Values that must not be shown."""
 
 
-def judge_benchmark(rule: BenchmarkRule, answer: Answer) -> RuleResult:
+def judge_benchmark(rule: BenchmarkRule, answer: BenchmarkAnswer) -> RuleResult:
     """Judge one rule by what was answered.
 
     :param rule: what must be said.
@@ -127,7 +127,7 @@ class _Unclear(Exception):  # noqa: N818  (not an error of ours)
         self.verdict = verdict
 
 
-def _read(rule: BenchmarkRule, answer: Answer) -> Any:
+def _read(rule: BenchmarkRule, answer: BenchmarkAnswer) -> Any:
     """Find the field in the answer."""
     status = answer.status
     if status is None or status == _BUSY or status >= 500:
@@ -166,7 +166,7 @@ def _compare(rule: BenchmarkRule, found: Any, secrets: Sequence[str]) -> tuple[b
     return holds, f"{rule.path} is {said}{'' if holds else f', not {_shown(expect)}'}"
 
 
-def _facts(rule: BenchmarkRule, answer: Answer) -> dict[str, Fact]:
+def _facts(rule: BenchmarkRule, answer: BenchmarkAnswer) -> dict[str, Fact]:
     text = _masked(answer.body.decode(errors="replace"), answer.secrets)
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * MAX_EXCERPT]).split())
     return {

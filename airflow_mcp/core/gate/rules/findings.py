@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.gate.rules.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of, once
 from airflow_mcp.core.gate.rules.rule_result import Fact, RuleResult
-from airflow_mcp.core.gate.rules.sarif import LEVELS, Finding, Findings, parse_sarif
+from airflow_mcp.core.gate.rules.sarif import LEVELS, Findings, SarifResult, parse_sarif
 from airflow_mcp.core.gate.rules.thresholds import in_mode
 from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
 from airflow_mcp.exceptions import EvidenceError
@@ -76,15 +76,15 @@ class _Limit(NamedTuple):
     metric: str
     bound: int
     rule: str
-    counts: Callable[[Finding], bool]
+    counts: Callable[[SarifResult], bool]
     is_about_new: bool
 
 
-def _of(subject: Subject) -> Callable[[Finding], bool]:
+def _of(subject: Subject) -> Callable[[SarifResult], bool]:
     return lambda finding: subject in ("total", finding.level)
 
 
-def _of_rule(name: str) -> Callable[[Finding], bool]:
+def _of_rule(name: str) -> Callable[[SarifResult], bool]:
     return lambda finding: finding.rule == name
 
 
@@ -136,7 +136,7 @@ def _read(rule: FindingsRule, file: ReportFile, fetched: Mapping[ReportFile, Fet
     return report._replace(found=found)
 
 
-def _new(rule: FindingsRule, report: Findings, fetched: Mapping[ReportFile, FetchedReport]) -> Sequence[Finding]:
+def _new(rule: FindingsRule, report: Findings, fetched: Mapping[ReportFile, FetchedReport]) -> Sequence[SarifResult]:
     if rule.baseline is None:
         if any(finding.is_new is None for finding in report.found):
             raise ReportProblem(
@@ -153,7 +153,7 @@ def _new(rule: FindingsRule, report: Findings, fetched: Mapping[ReportFile, Fetc
     return new
 
 
-def _facts(report: Findings, found: Sequence[Finding]) -> dict[str, Fact]:
+def _facts(report: Findings, found: Sequence[SarifResult]) -> dict[str, Fact]:
     levels = Counter(finding.level for finding in found)
     by_rule = Counter(finding.rule for finding in found).most_common(_NAMED)
     return {
@@ -163,6 +163,6 @@ def _facts(report: Findings, found: Sequence[Finding]) -> dict[str, Fact]:
     }
 
 
-def _examples(found: Sequence[Finding]) -> str:
+def _examples(found: Sequence[SarifResult]) -> str:
     counts = Counter(finding.rule for finding in found).most_common(_NAMED)
     return f": {', '.join(f'{name} ({count})' for name, count in counts)}" if counts else ""

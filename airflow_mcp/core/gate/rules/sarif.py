@@ -9,16 +9,16 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 from airflow_mcp.exceptions import EvidenceError
 
-Level = Literal["error", "warning", "note", "none"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+SarifLevel = Literal["error", "warning", "note", "none"]
+LEVELS: tuple[SarifLevel, ...] = get_args(SarifLevel)
 
 
-class Finding(NamedTuple):
+class SarifResult(NamedTuple):
     """One result that says that something is wrong, and that nobody has suppressed."""
 
     tool: str
     rule: str
-    level: Level
+    level: SarifLevel
     identity: tuple[str, ...]
     """The same for the same finding in another report: its fingerprints, or what it says about which file."""
     is_new: bool | None
@@ -29,7 +29,7 @@ class Findings(NamedTuple):
     """What a report holds."""
 
     tools: tuple[str, ...]
-    found: tuple[Finding, ...]
+    found: tuple[SarifResult, ...]
     problems: tuple[str, ...]
     """Why it does not tell everything: a run that did not end well, or says nothing about results."""
 
@@ -101,7 +101,7 @@ class _Rules:
         return []
 
 
-def _findings(tool: str, run: Mapping[str, Any]) -> Iterator[Finding]:
+def _findings(tool: str, run: Mapping[str, Any]) -> Iterator[SarifResult]:
     rules = _Rules(_object(run, "tool"))
     for result in _objects(run, "results"):
         if result.get("kind", "fail") != "fail" or result.get("baselineState") == "absent" or _is_suppressed(result):
@@ -109,7 +109,7 @@ def _findings(tool: str, run: Mapping[str, Any]) -> Iterator[Finding]:
         rule = rules.of(result)
         name = _text(result, "ruleId") or _text(_object(result, "rule"), "id") or _text(rule, "id")
         state = result.get("baselineState")
-        yield Finding(
+        yield SarifResult(
             tool=tool,
             rule=name,
             level=_level(result, rule),
@@ -118,11 +118,11 @@ def _findings(tool: str, run: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _level(result: Mapping[str, Any], rule: Mapping[str, Any]) -> Level:
+def _level(result: Mapping[str, Any], rule: Mapping[str, Any]) -> SarifLevel:
     level = result.get("level") or _object(rule, "defaultConfiguration").get("level") or "warning"
     if level not in LEVELS:
         raise EvidenceError(f"it is not SARIF 2.1.0: a result has the level {level!r}")
-    return cast("Level", level)
+    return cast("SarifLevel", level)
 
 
 def _is_suppressed(result: Mapping[str, Any]) -> bool:

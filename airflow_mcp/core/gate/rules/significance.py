@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from airflow_mcp.core.evaluation.evidence import Comparison, Confidence, EvaluationEvidence, MethodChoice
+from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence, MethodChoice, MetricComparison
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.thresholds import in_mode
 from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
@@ -107,7 +107,7 @@ def judge_significance(rule: SignificanceRule, evidence: EvaluationEvidence, *, 
     )
 
 
-def assess(rule: SignificanceRule, comparison: Comparison) -> Assessment:
+def assess(rule: SignificanceRule, comparison: MetricComparison) -> Assessment:
     """Compare the interval of the improvement with the smallest one that counts.
 
     :param rule: what must be certain.
@@ -132,7 +132,7 @@ def assess(rule: SignificanceRule, comparison: Comparison) -> Assessment:
     return Assessment(Verdict.INCONCLUSIVE, f"{measured}: {minimum} is inside; {_in_words(needed)}", needed)
 
 
-def _why_not(rule: SignificanceRule, comparison: Comparison) -> Assessment | None:
+def _why_not(rule: SignificanceRule, comparison: MetricComparison) -> Assessment | None:
     """Say why a comparison decides nothing, whatever its interval."""
     given, wanted = comparison.confidence, rule.confidence
     if given < wanted:
@@ -171,7 +171,7 @@ def rows_needed(rows: int, standard_error: float, distance: float, confidence: f
     return max(rows + 1, math.ceil(needed)) if math.isfinite(needed) else None
 
 
-def _find(rule: SignificanceRule, evidence: EvaluationEvidence) -> Comparison | None:
+def _find(rule: SignificanceRule, evidence: EvaluationEvidence) -> MetricComparison | None:
     for comparison in evidence.comparisons:
         if comparison.metric == rule.metric and rule.method in ("auto", comparison.method):
             return comparison
@@ -183,7 +183,9 @@ def _not_compared(rule: SignificanceRule, evidence: EvaluationEvidence) -> str:
     return f"the evaluation made no such comparison of {rule.metric} (made: {made}); name it in its comparisons"
 
 
-def _improvements(rule: SignificanceRule, comparison: Comparison) -> tuple[float | None, float | None, float | None]:
+def _improvements(
+    rule: SignificanceRule, comparison: MetricComparison
+) -> tuple[float | None, float | None, float | None]:
     """Give improvement, lower and upper end; the ends change places where less is better."""
     value, low, high = (
         None if number is None else rule.improvement(number)

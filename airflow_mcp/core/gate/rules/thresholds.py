@@ -25,9 +25,9 @@ from typing import Literal, cast
 from airflow_mcp.core.gate.rules.verdicts import GateMode
 from airflow_mcp.exceptions import InvalidArgumentError
 
-Comparison = Literal[">=", ">", "<=", "<"]
+ComparisonOperator = Literal[">=", ">", "<=", "<"]
 
-_COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
+_COMPARE: Mapping[ComparisonOperator, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
     "<=": operator.le,
@@ -54,7 +54,7 @@ class MetricThreshold:
     """One rule on one metric. Bounds are inclusive with ``>=`` and ``<=``: 0.92 passes ``accuracy >= 0.92``."""
 
     metric: str
-    comparison: Comparison
+    comparison: ComparisonOperator
     threshold: float
     """The bound; with ``against_champion`` it is added to the champion's value times ``factor``."""
     against_champion: bool = False
@@ -109,7 +109,7 @@ def parse_threshold(text: str) -> MetricThreshold:
     against_champion = bool(match["champion"] or match["relative"])
     parsed = MetricThreshold(
         metric=match["metric"],
-        comparison=cast("Comparison", match["comparison"]),
+        comparison=cast("ComparisonOperator", match["comparison"]),
         threshold=sign * float(match["offset"] or 0) if against_champion else float(match["number"]),
         against_champion=against_champion,
         factor=float(match["factor"] or 1),

@@ -111,20 +111,20 @@ class ReportPlace(SpecModel):
         return self
 
 
-Report = Annotated[ReportPlace, BeforeValidator(_short_path, json_schema_input_type=ExpandableText | ReportPlace)]
+ReportSpec = Annotated[ReportPlace, BeforeValidator(_short_path, json_schema_input_type=ExpandableText | ReportPlace)]
 """Where a report is, or its URI alone."""
 
 
 class CoverageLimits(SpecModel):
     """What a coverage report (Cobertura XML) must show."""
 
-    report: Report = Field(description="Where the report is.")
+    report: ReportSpec = Field(description="Where the report is.")
     min_line_rate: Share | None = Field(None, description="Smallest share of lines that ran, 0 to 1.")
     min_branch_rate: Share | None = Field(None, description="Smallest share of branches that were taken.")
     min_new_line_rate: Share | None = Field(None, description="Smallest share of lines that ran, of new code.")
     max_line_rate_drop: Share | None = Field(None, description="Largest loss of line coverage against the baseline.")
-    baseline: Report | None = Field(None, description="Report of before the change.")
-    changed_lines: Report | None = Field(None, description="Unified diff of the change.")
+    baseline: ReportSpec | None = Field(None, description="Report of before the change.")
+    changed_lines: ReportSpec | None = Field(None, description="Unified diff of the change.")
     omit: tuple[Text, ...] = Field(default=(), description="Patterns of changed files that need no coverage.")
     same_commit: Flag = Field(True, description="Whether it must be about the candidate's commit.")
     mode: Mode = Field("enforce", description=_MODE)
@@ -133,11 +133,11 @@ class CoverageLimits(SpecModel):
 class FindingsLimits(SpecModel):
     """How many findings a report (SARIF) may hold."""
 
-    report: Report = Field(description="Where the report is.")
+    report: ReportSpec = Field(description="Where the report is.")
     max: dict[Subject, Count] = Field(default={}, description="Most findings by error, warning, note, none and total.")
     max_new: dict[Subject, Count] = Field(default={}, description="The same of findings that are new.")
     max_by_rule: dict[Text, Count] = Field(default={}, description="Most findings by the tool's name of a rule.")
-    baseline: Report | None = Field(None, description="Report of before the change.")
+    baseline: ReportSpec | None = Field(None, description="Report of before the change.")
     tools: tuple[Text, ...] = Field(default=(), description="Tools that must have run; only theirs count.")
     same_commit: Flag = Field(True, description="Whether it must be about the candidate's commit.")
     mode: Mode = Field("enforce", description=_MODE)

@@ -22,7 +22,14 @@ from airflow_mcp.core.pipeline.file.fields import (
 )
 from airflow_mcp.core.pipeline.file.replay import Replay
 from airflow_mcp.core.pipeline.file.source import Data, Model, SourceField
-from airflow_mcp.core.pipeline.file.stages import Candidate, Retries, Selection, Stage, Timeouts, WorkloadResources
+from airflow_mcp.core.pipeline.file.stages import (
+    CandidateSpec,
+    Retries,
+    SelectionSpec,
+    Stage,
+    Timeouts,
+    WorkloadResources,
+)
 from airflow_mcp.core.pipeline.file.triggers import Trigger
 
 API_VERSION: Literal["mcp.example.com/v1"] = "mcp.example.com/v1"
@@ -140,8 +147,8 @@ class PipelineSpec(SpecModel):
     )
     triggers: tuple[Trigger, ...] = Field(default=(), description="What starts it. Default: a person only.")
     catchup: Flag = Field(False, description="Whether missed times of cron are made up for.")
-    candidates: tuple[Candidate, ...] = Field(default=(), description="Trainings of which the best goes on.")
-    select: Selection | None = Field(None, description="How the best is picked; needed with candidates.")
+    candidates: tuple[CandidateSpec, ...] = Field(default=(), description="Trainings of which the best goes on.")
+    select: SelectionSpec | None = Field(None, description="How the best is picked; needed with candidates.")
     replay: Replay | None = Field(None, description="Logged requests that the gate judges too.")
     stages: tuple[Stage, ...] = Field(default=(), description="Stages; those left out are filled in.")
     stop_after: Literal["train", "evaluate", "gate", "register", "promote"] = Field(

@@ -14,7 +14,7 @@ def _short_source(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
-class Source(SpecModel):
+class SourceSpec(SpecModel):
     """Code in a Git repository, or in a folder beside the pipeline file."""
 
     url: ExpandableText = Field(
@@ -32,7 +32,7 @@ class Source(SpecModel):
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Source:
+    def _one_way(self) -> SourceSpec:
         if self.ref and self.tags:
             raise ValueError("ref and tags exclude each other: name one branch, tag or commit, or a pattern of tags")
         return self
@@ -43,7 +43,7 @@ class Source(SpecModel):
         return "://" in self.url or self.url.startswith("git@")
 
 
-SourceField = Annotated[Source, BeforeValidator(_short_source, json_schema_input_type=ExpandableText | Source)]
+SourceField = Annotated[SourceSpec, BeforeValidator(_short_source, json_schema_input_type=ExpandableText | SourceSpec)]
 """A source, or its URL alone."""
 
 

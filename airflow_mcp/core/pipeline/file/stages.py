@@ -214,7 +214,7 @@ Stage = Annotated[
 """One stage, told apart by its name."""
 
 
-class Candidate(SpecModel):
+class CandidateSpec(SpecModel):
     """One of several trainings of which the best goes on."""
 
     name: StageName = Field(description="Name of the candidate; its tasks are train_<name> and evaluate_<name>.")
@@ -225,7 +225,7 @@ class Candidate(SpecModel):
     resources: WorkloadResources | None = Field(None, description="What it may use. Default: that of the train stage.")
 
 
-class Selection(SpecModel):
+class SelectionSpec(SpecModel):
     """How the best candidate is picked."""
 
     metric: MetricName = Field(description="Metric of the evaluation.")

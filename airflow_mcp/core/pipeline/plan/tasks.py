@@ -16,7 +16,7 @@ from airflow_mcp.core.pipeline.file.source import Data, TrackedData
 from airflow_mcp.core.pipeline.file.stages import (
     STAGES,
     BuildStage,
-    Candidate,
+    CandidateSpec,
     CustomStage,
     EvaluateStage,
     GateStage,
@@ -100,7 +100,7 @@ class TaskPlanner:
         given = {"url": code.url, "ref": code.ref, "tags": code.tags, "path": code.path, "connection": code.connection}
         return {name: value for name, value in given.items() if value}
 
-    def config(self, candidate: Candidate | None = None) -> dict[str, Any]:
+    def config(self, candidate: CandidateSpec | None = None) -> dict[str, Any]:
         """Give the config of a training: that of the pipeline, and over it the candidate's.
 
         :param candidate: the candidate, if there are several.
@@ -148,7 +148,7 @@ class TaskPlanner:
     # --- edges and origins -----------------------------------------------------------------------------------------
 
     @property
-    def _candidates(self) -> tuple[Candidate | None, ...]:
+    def _candidates(self) -> tuple[CandidateSpec | None, ...]:
         return self._spec.candidates or (None,)
 
     def _task_ids(self, stage: str) -> tuple[str, ...]:
@@ -223,7 +223,7 @@ class TaskPlanner:
         code = self._spec.source_code
         return os.path.normpath(os.path.join(self._file.folder, code.url, code.path or ""))  # noqa: PTH118
 
-    def _script(self, candidate: Candidate | None) -> str:
+    def _script(self, candidate: CandidateSpec | None) -> str:
         script = (candidate.training_script if candidate else None) or self._spec.training_script
         return script if self.source is not None else str(Path(self._folder(), script))
 
@@ -306,7 +306,7 @@ class TaskPlanner:
         """Name the stage that a step runs with: one whose reports the gate judges runs whenever the gate does."""
         return "gate" if self._gate_stage is not None and name in self._gate_stage.report_stages else name
 
-    def _train(self, candidate: Candidate | None) -> PlannedTask:
+    def _train(self, candidate: CandidateSpec | None) -> PlannedTask:
         stage: TrainStage | None = self._stage("train")
         own = candidate or stage
         image = (candidate.image if candidate else None) or (stage.image if stage else None) or self._build_image
@@ -342,10 +342,10 @@ class TaskPlanner:
             return "train"
         return _FORCE
 
-    def _candidate_line(self, candidate: Candidate) -> str:
+    def _candidate_line(self, candidate: CandidateSpec) -> str:
         return self._file.origin("spec", "candidates", self._spec.candidates.index(candidate))
 
-    def _evaluate(self, candidate: Candidate | None) -> PlannedTask:
+    def _evaluate(self, candidate: CandidateSpec | None) -> PlannedTask:
         stage = self._stage("evaluate") or EvaluateStage(name="evaluate")
         train, data = _task_id("train", candidate), self._spec.data
         arguments: dict[str, Any] = {
@@ -495,5 +495,5 @@ class TaskPlanner:
         return PlannedTask(OUTCOME, "outcome", last, arguments, needs, filled_in("outcome"))
 
 
-def _task_id(stage: str, candidate: Candidate | None) -> str:
+def _task_id(stage: str, candidate: CandidateSpec | None) -> str:
     return stage if candidate is None else f"{stage}_{candidate.name}"

@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from airflow_mcp.core.drift.judgement import Judgement, adjust_p_values, correct, judge
 from airflow_mcp.core.drift.policy import ComparisonPolicy
-from airflow_mcp.core.drift.result import ColumnResult, Finding
+from airflow_mcp.core.drift.result import ColumnResult, DriftFinding
 
 
 def column(name: str, drifted: bool | None, **changes: Any) -> ColumnResult:
@@ -24,12 +24,12 @@ def column(name: str, drifted: bool | None, **changes: Any) -> ColumnResult:
     return ColumnResult(**fields | changes)
 
 
-def finding(kind: Any, exceeded: bool = True) -> Finding:
-    return Finding(kind=kind, column="c", exceeded=exceeded, message=f"it is {kind}")
+def finding(kind: Any, exceeded: bool = True) -> DriftFinding:
+    return DriftFinding(kind=kind, column="c", exceeded=exceeded, message=f"it is {kind}")
 
 
 def judged(
-    *columns: ColumnResult, findings: tuple[Finding, ...] = (), rows: tuple[int, int] = (500, 500), **policy: Any
+    *columns: ColumnResult, findings: tuple[DriftFinding, ...] = (), rows: tuple[int, int] = (500, 500), **policy: Any
 ) -> Judgement:
     return judge(columns, findings, rows, ComparisonPolicy(**policy))
 

@@ -12,18 +12,18 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.page import PICTURES, render_drift_report
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.result import (
+    ColumnHistogram,
     ColumnResult,
     ColumnSide,
+    DriftFinding,
     DriftResult,
-    Finding,
-    Histogram,
     OutlierRow,
     Outliers,
 )
 from airflow_mcp.core.drift.summary import DriftSummary, EvidentlySample
 
 HOSTILE = "<script>alert(1)</script>&"
-NUMBERS = Histogram(edges=(0.0, 1.0, 2.0), reference=(0.25, 0.75), current=(0.5, 0.5))
+NUMBERS = ColumnHistogram(edges=(0.0, 1.0, 2.0), reference=(0.25, 0.75), current=(0.5, 0.5))
 SIDE = ColumnSide(type="double", kind="numerical", rows=200, missing=20, mean=1.5)
 
 
@@ -84,8 +84,10 @@ def test_the_page_needs_nothing_else_and_is_well_formed() -> None:
 
 
 def test_names_and_notes_from_the_data_are_only_text() -> None:
-    hostile = column(HOSTILE, note=HOSTILE, histogram=Histogram(labels=(HOSTILE,), reference=(1.0,), current=(1.0,)))
-    finding = Finding(kind="added_column", column=HOSTILE, exceeded=True, message=HOSTILE)
+    hostile = column(
+        HOSTILE, note=HOSTILE, histogram=ColumnHistogram(labels=(HOSTILE,), reference=(1.0,), current=(1.0,))
+    )
+    finding = DriftFinding(kind="added_column", column=HOSTILE, exceeded=True, message=HOSTILE)
     page = render_drift_report(summary(hostile, findings=(finding,), reason=HOSTILE))
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&amp;") >= 5
@@ -147,8 +149,10 @@ def test_what_evidently_was_given_is_said(sample: EvidentlySample | None, said: 
 
 def test_findings_beyond_their_limit_come_first_and_outliers_are_shown() -> None:
     findings = (
-        Finding(kind="missing_rate", column="a", reference=0.0, current=0.05, limit=0.1, exceeded=False, message="few"),
-        Finding(kind="removed_column", column="b", exceeded=True, message="b is gone"),
+        DriftFinding(
+            kind="missing_rate", column="a", reference=0.0, current=0.05, limit=0.1, exceeded=False, message="few"
+        ),
+        DriftFinding(kind="removed_column", column="b", exceeded=True, message="b is gone"),
     )
     outliers = Outliers(
         rows=(5000, 455),
@@ -166,7 +170,7 @@ def test_findings_beyond_their_limit_come_first_and_outliers_are_shown() -> None
 
 def test_many_findings_are_folded_and_none_is_lost() -> None:
     findings = tuple(
-        Finding(kind="added_column", column=f"new_{number}", exceeded=True, message="new") for number in range(40)
+        DriftFinding(kind="added_column", column=f"new_{number}", exceeded=True, message="new") for number in range(40)
     )
     page = render_drift_report(summary(column("amount"), findings=findings))
     assert "<summary>25 further findings</summary>" in page

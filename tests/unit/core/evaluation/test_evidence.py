@@ -21,10 +21,10 @@ from airflow_mcp.core.evaluation.diagnostics import (
     PercentileInterval,
 )
 from airflow_mcp.core.evaluation.evidence import (
-    Comparison,
     ComparisonRequest,
     EvaluationEvidence,
     EvaluationRequest,
+    MetricComparison,
     MetricInterval,
     ModelEvidence,
     ModelUnderTest,
@@ -33,7 +33,7 @@ from airflow_mcp.core.evaluation.evidence import (
 from airflow_mcp.exceptions import EvidenceError
 
 PIN = DatasetPin(uri="s3://bucket/holdout.parquet", version="v7", hash="sha256:ab")
-COMPARISON = Comparison(
+COMPARISON = MetricComparison(
     metric="rmse",
     method="bootstrap",
     difference=-0.1,

@@ -10,9 +10,9 @@ import pytest
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, ModelEvidence
 from airflow_mcp.core.evaluation.selection import (
-    Candidate,
     Judged,
     Leaderboard,
+    SelectionCandidate,
     read_candidates,
     require_all,
     select_best,
@@ -23,7 +23,7 @@ DATA = DatasetPin(uri="/data/holdout.csv", version="v1", hash="sha256:aa")
 
 
 def judged(name: str, metrics: dict[str, float] | None, reason: str = "it failed", **changes: Any) -> Judged:
-    candidate = Candidate(name, f"run-{name}", f"models:/m-{name}")
+    candidate = SelectionCandidate(name, f"run-{name}", f"models:/m-{name}")
     if metrics is None:
         return Judged(candidate, None, reason)
     given: dict[str, Any] = {

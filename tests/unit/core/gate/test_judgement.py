@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.evaluation.evidence import (
-    Comparison,
     EvaluationEvidence,
+    MetricComparison,
     MetricInterval,
     ModelEvidence,
     SliceEvidence,
@@ -263,8 +263,8 @@ def test_every_bad_rule_is_named_at_once() -> None:
     assert "'f1 >= 0.5'" not in str(caught.value)
 
 
-def compared(low: float, high: float, metric: str = "accuracy") -> Comparison:
-    return Comparison(
+def compared(low: float, high: float, metric: str = "accuracy") -> MetricComparison:
+    return MetricComparison(
         metric=metric,
         method="bootstrap",
         difference=(low + high) / 2,

@@ -11,13 +11,13 @@ import pytest
 
 from airflow_mcp.core.retrain import ledger as ledgers
 from airflow_mcp.core.retrain.documents import (
-    Answer,
     Control,
     Ledger,
     LedgerState,
     Observation,
     OpenRun,
-    Report,
+    OutcomeReport,
+    RetrainDecision,
     WindowVerdict,
     plain_document,
     read_document,
@@ -41,7 +41,9 @@ class Book:
         self.reports = self.controls = 0
         self.now = NOW
 
-    def decide(self, drift: str | None = None, *, data: str = "v1", after: dt.timedelta = HOUR, **given: Any) -> Answer:
+    def decide(
+        self, drift: str | None = None, *, data: str = "v1", after: dt.timedelta = HOUR, **given: Any
+    ) -> RetrainDecision:
         """Decide once more, some time later."""
         self.now += after
         window = {"name": f"w-{self.now.isoformat()}", "verdict": drift, **given.pop("window", {})} if drift else None
@@ -61,11 +63,11 @@ class Book:
         self.ledger, answer = decide(self.ledger, observation, self.policy)
         return answer
 
-    def report(self, answer: Answer | str, outcome: str, data: str = "v1") -> tuple[Report, ...]:
+    def report(self, answer: RetrainDecision | str, outcome: str, data: str = "v1") -> tuple[OutcomeReport, ...]:
         self.reports += 1
         run_id = answer if isinstance(answer, str) else answer.run_id
         given = {"dag_id": "train", "run_id": run_id, "outcome": outcome, "data_hash": f"sha256:{data}"}
-        return (Report.model_validate({**given, "seq": self.reports, "at": self.now}),)
+        return (OutcomeReport.model_validate({**given, "seq": self.reports, "at": self.now}),)
 
     def control(self, action: str) -> tuple[Control, ...]:
         self.controls += 1
@@ -76,7 +78,7 @@ class Book:
         return state_of(self.ledger)
 
 
-def running(answer: Answer, state: str = "running", **given: Any) -> OpenRun:
+def running(answer: RetrainDecision, state: str = "running", **given: Any) -> OpenRun:
     return OpenRun.model_validate({"run_id": answer.run_id, "state": state, **given})
 
 
@@ -336,7 +338,7 @@ class TestNewData:
 class TestTheRecord:
     def busy(self, decisions: int = 120) -> Book:
         book = Book(violations=2, windows=3, cooldown=3 * HOUR)
-        last: Answer | None = None
+        last: RetrainDecision | None = None
         for number in range(decisions):
             reports = book.report(last, ("rejected", "promoted")[number % 2], f"v{number - 1}") if last else ()
             verdict = "drifted" if number % 3 else "not_drifted"
@@ -378,7 +380,7 @@ class TestTheRecord:
         policy = RetrainPolicy(cooldown=dt.timedelta(0), daily_budget=None, weekly_budget=None, windows=MAX_WINDOWS)
         book.policy = policy
         long = {"by": "b" * 400, "dag_id": "d" * 250, "data_concluded": "", "latest_training": "l" * 80}
-        last: Answer | None = None
+        last: RetrainDecision | None = None
         for number in range(MAX_BUDGET + 10):
             data = f"{number:06d}".ljust(73, "v")
             reports = tuple(

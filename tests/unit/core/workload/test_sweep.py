@@ -14,7 +14,7 @@ from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
 from airflow_mcp.core.workload.replicas import as_follower, as_leader
 from airflow_mcp.core.workload.sweep import (
     FINAL_TASK_STATES,
-    Finding,
+    SweepFinding,
     TaskName,
     WorkloadPod,
     format_age,
@@ -85,9 +85,9 @@ def test_a_pod_is_left_over_only_when_its_work_is_known_to_be_over(
 @pytest.mark.parametrize(("action", "is_unknown"), [("remove", False), ("keep", False), ("keep", True)])
 def test_a_pod_that_trains_with_others_shares_the_fate_of_rank_0(action: Any, is_unknown: bool) -> None:
     follower = replace(POD, name="train-abc-1-r2", leader=POD.name)
-    finding = judge_with_leader(follower, Finding(POD.name, action, "its task is x", is_unknown))
-    assert finding == Finding("train-abc-1-r2", action, "belongs to train-abc-1: its task is x", is_unknown)
-    going = judge_with_leader(replace(follower, is_being_deleted=True), Finding(POD.name, "remove", ""))
+    finding = judge_with_leader(follower, SweepFinding(POD.name, action, "its task is x", is_unknown))
+    assert finding == SweepFinding("train-abc-1-r2", action, "belongs to train-abc-1: its task is x", is_unknown)
+    going = judge_with_leader(replace(follower, is_being_deleted=True), SweepFinding(POD.name, "remove", ""))
     assert (going.action, going.reason) == ("keep", "is being deleted already")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.argument import read_argument
-from airflow_mcp.core.gate.rules.benchmark import Answer, BenchmarkRule, judge_benchmark
+from airflow_mcp.core.gate.rules.benchmark import BenchmarkAnswer, BenchmarkRule, judge_benchmark
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -27,7 +27,7 @@ def bound(threshold: str) -> BenchmarkRule:
 
 def judge(asked: BenchmarkRule, body: Any, status: int | None = 200, **more: Any) -> RuleResult:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return judge_benchmark(asked, Answer(status, content, **more))
+    return judge_benchmark(asked, BenchmarkAnswer(status, content, **more))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import pytest
 
 from airflow_mcp.core.argument import read_argument, read_metric_list
 from airflow_mcp.core.data.pin import DatasetPin
-from airflow_mcp.core.evaluation.evidence import Comparison, EvaluationEvidence, ModelEvidence
+from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, MetricComparison, ModelEvidence
 from airflow_mcp.core.gate.rules.significance import SignificanceRule, assess, judge_significance, rows_needed
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
-def comparison(low: float | None, high: float | None, **changes: Any) -> Comparison:
+def comparison(low: float | None, high: float | None, **changes: Any) -> MetricComparison:
     middle = None if low is None or high is None else (low + high) / 2
     given: dict[str, Any] = {
         "metric": "accuracy",
@@ -32,7 +32,7 @@ def comparison(low: float | None, high: float | None, **changes: Any) -> Compari
         "seed": 0,
         **changes,
     }
-    return Comparison.model_construct(**given)
+    return MetricComparison.model_construct(**given)
 
 
 def rule(**changes: Any) -> SignificanceRule:
@@ -138,7 +138,7 @@ def test_more_rows_than_there_are_is_the_least_that_is_asked_for() -> None:
     assert rows_needed(1000, 1.0, 5e-324, 0.95) is None
 
 
-def evidence(*comparisons: Comparison, champion: bool = True, **changes: Any) -> EvaluationEvidence:
+def evidence(*comparisons: MetricComparison, champion: bool = True, **changes: Any) -> EvaluationEvidence:
     given: dict[str, Any] = {
         "identity": "e",
         "run_id": "r",
@@ -155,8 +155,8 @@ def evidence(*comparisons: Comparison, champion: bool = True, **changes: Any) ->
     return EvaluationEvidence(**given)
 
 
-BETTER = Comparison(**comparison(0.01, 0.03).__dict__)
-WORSE = Comparison(**comparison(-0.03, -0.01, method="bootstrap").__dict__)
+BETTER = MetricComparison(**comparison(0.01, 0.03).__dict__)
+WORSE = MetricComparison(**comparison(-0.03, -0.01, method="bootstrap").__dict__)
 
 
 def test_the_result_holds_improvement_interval_and_bound() -> None:
