@@ -47,7 +47,7 @@ with DAG(
         spec_hash="choose_candidate-1",
         source=None,
         model_name=MODEL,
-        experiment=f"{MODEL}_candidates",
+        experiment_name=f"{MODEL}_candidates",
         stages=["train", "evaluate", "gate"],
         data_version="{{ params.data_version }}",
         reason="{{ params.reason or '' }}",
@@ -63,7 +63,7 @@ with DAG(
     for name, strength in STRENGTHS.items():
         train[name] = TrainModelOperator(
             task_id=f"train_{name}",
-            experiment=f"{MODEL}_candidates",
+            experiment_name=f"{MODEL}_candidates",
             model_name=MODEL,
             script=str(PROJECT / "train.py"),
             config=str(PROJECT / "config.yaml"),

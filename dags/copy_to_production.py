@@ -55,7 +55,7 @@ with DAG(
         version="{{ params.version }}",
         source_mlflow_conn_id="mlflow_dev",
         target_model_name=MODEL,
-        experiment=MODEL,
+        experiment_name=MODEL,
         workload_timeout=timedelta(minutes=30),
     )
     # [END howto_copy_model_version]

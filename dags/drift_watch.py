@@ -48,7 +48,7 @@ with DAG(
     # [START howto_drift_check]
     drift_check = DriftCheckOperator(
         task_id="drift_check",
-        experiment=f"{MODEL}-drift",
+        experiment_name=f"{MODEL}-drift",
         model_name=MODEL,
         current=pin_data.output["recent"],
         reference="champion",  # the profile that its training stored
@@ -66,7 +66,7 @@ with DAG(
         task_id="retrain",
         trigger_dag_id="nightly_retrain",
         model_name=MODEL,
-        experiment=MODEL,
+        experiment_name=MODEL,
         dataset=pin_data.output["train"],
         drift_verdict=drift_check.output["verdict"],
         max_model_age=timedelta(days=30),

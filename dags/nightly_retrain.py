@@ -66,7 +66,7 @@ with DAG(
     # [START howto_train_model]
     train = TrainModelOperator(
         task_id="train",
-        experiment=MODEL,
+        experiment_name=MODEL,
         model_name=MODEL,
         script=str(PROJECT / "train.py"),
         config=str(PROJECT / "config.yaml"),
@@ -108,7 +108,7 @@ with DAG(
         task_id="register",
         model_name=MODEL,
         source=train.output["model_uri"],
-        plan_only="{{ params.dry_run }}",
+        dry_run="{{ params.dry_run }}",
     )
     # [END howto_register_model]
     # [START howto_check_model]

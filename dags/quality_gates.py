@@ -48,13 +48,13 @@ with DAG(
     # [START howto_step_reports]
     tests = RunStepOperator(
         task_id="tests",
-        experiment=f"{MODEL}_quality",
+        experiment_name=f"{MODEL}_quality",
         command=["sh", "-ec", f"{COPY}; coverage run --branch --source=. -m pytest -q; coverage xml"],
         reports=["coverage.xml"],
     )
     lint = RunStepOperator(
         task_id="lint",
-        experiment=f"{MODEL}_quality",
+        experiment_name=f"{MODEL}_quality",
         command=[
             "sh",
             "-ec",
@@ -71,7 +71,7 @@ with DAG(
     )
     train = TrainModelOperator(
         task_id="train",
-        experiment=f"{MODEL}_quality",
+        experiment_name=f"{MODEL}_quality",
         model_name=MODEL,
         script=str(PROJECT / "train.py"),
         config=str(PROJECT / "config.yaml"),

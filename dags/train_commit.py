@@ -35,12 +35,12 @@ with DAG(
     # [START howto_run_step]
     build = RunStepOperator(
         task_id="build",
-        experiment="train_commit",
+        experiment_name="train_commit",
         command=["python", "-m", "py_compile", "train.py"],
         source=SOURCE,
     )
     # [END howto_run_step]
     # [START howto_train_source]
-    train = TrainModelOperator(task_id="train", experiment="train_commit", source=SOURCE, script="train.py")
+    train = TrainModelOperator(task_id="train", experiment_name="train_commit", source=SOURCE, script="train.py")
     # [END howto_train_source]
     build >> train

@@ -57,20 +57,20 @@ class CopyModelVersionOperator(WorkloadOperator):
     :param version: version to copy (templated).
     :param target_model_name: registered model to copy to; created when missing. Empty takes the same name, which is for
         two servers only (templated).
-    :param experiment: MLflow experiment of the copy's run; created when missing (templated).
+    :param experiment_name: MLflow experiment of the copy's run; created when missing (templated).
     :param source_mlflow_conn_id: connection of the server to copy from; None is the same server.
     :param require_gate: refuse a version that no gate let through where it is.
     :param carry_gate_verdict: let the source's gate verdict count for the copy too. Otherwise the copy needs one of its
         own before it can be promoted.
-    :param plan_only: check everything, say what would be copied, and skip (templated).
+    :param dry_run: check everything, say what would be copied, and skip (templated).
     """
 
     template_fields: Sequence[str] = (
         "model_name",
         "version",
         "target_model_name",
-        "experiment",
-        "plan_only",
+        "experiment_name",
+        "dry_run",
         "image",
         "env",
         "kubernetes",
@@ -84,23 +84,23 @@ class CopyModelVersionOperator(WorkloadOperator):
         *,
         model_name: str,
         version: str,
-        experiment: str,
+        experiment_name: str,
         target_model_name: str = "",
         source_mlflow_conn_id: str | None = None,
         require_gate: bool = True,
         carry_gate_verdict: bool = False,
-        plan_only: bool | str = False,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.model_name = model_name
         self.version = version
         self.target_model_name = target_model_name
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.source_mlflow_conn_id = source_mlflow_conn_id
         self.require_gate = require_gate
         self.carry_gate_verdict = carry_gate_verdict
-        self.plan_only = plan_only
+        self.dry_run = dry_run
 
     @cached_property
     def source_hook(self) -> MlflowHook:
@@ -130,15 +130,15 @@ class CopyModelVersionOperator(WorkloadOperator):
         """
         source = self._source()
         name = copy_of(self.source_hook.settings.ui_url, source)
-        if flag("plan_only", self.plan_only):
+        if flag("dry_run", self.dry_run):
             raise AirflowSkipException(
-                f"plan only: version {source.version} of {source.name!r} would be copied to {self.target!r}"
+                f"dry run: version {source.version} of {source.name!r} would be copied to {self.target!r}"
             )
         if found := self._existing(name):
             self.log.info("version %s of %s is a copy of it already", found.version, self.target)
             return self._result(found, copied=False)
         work = identity(self.task_key(context), {"action": "copy", "source": name, "target": self.target})
-        experiment_id = self.hook.get_or_create_experiment(required_text("experiment", self.experiment))
+        experiment_id = self.hook.get_or_create_experiment(required_text("experiment_name", self.experiment_name))
         tags = self._run_tags(source, name, work)
         if self.shares_files:
             return self.conclude(context, self._finished_run(context, experiment_id, tags), work)

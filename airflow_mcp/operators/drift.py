@@ -44,7 +44,7 @@ class DriftCheckOperator(WorkloadOperator):
     ``drift_share``, ``drifted_columns`` (worst first), ``findings`` (those beyond their limit), ``run_id`` and
     ``report`` (artifact path of the HTML report).
 
-    :param experiment: MLflow experiment of the checks; created when missing (templated).
+    :param experiment_name: MLflow experiment of the checks; created when missing (templated).
     :param model_name: registered model the data belongs to (templated).
     :param current: data to check: pinned data ``{uri, version, hash}`` (also a folder or glob), ``{profile: <uri>}``,
         or a list of either (templated).
@@ -67,7 +67,15 @@ class DriftCheckOperator(WorkloadOperator):
     :param on_inconclusive: ``fail`` the task (its report is kept), or ``continue`` with that verdict in XCom.
     """
 
-    template_fields: Sequence[str] = ("experiment", "model_name", "current", "reference", "image", "env", "kubernetes")
+    template_fields: Sequence[str] = (
+        "experiment_name",
+        "model_name",
+        "current",
+        "reference",
+        "image",
+        "env",
+        "kubernetes",
+    )
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#e6dcf7"
@@ -75,7 +83,7 @@ class DriftCheckOperator(WorkloadOperator):
     def __init__(
         self,
         *,
-        experiment: str,
+        experiment_name: str,
         model_name: str,
         current: Any,
         reference: Any = CHAMPION,
@@ -95,7 +103,7 @@ class DriftCheckOperator(WorkloadOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.model_name = model_name
         self.current = current
         self.reference = reference
@@ -128,7 +136,7 @@ class DriftCheckOperator(WorkloadOperator):
         :raises WorkloadError: when the check fails or leaves no result.
         """
         request = self._request(context)
-        experiment_id = self.hook.get_or_create_experiment(required_text("experiment", self.experiment))
+        experiment_id = self.hook.get_or_create_experiment(required_text("experiment_name", self.experiment_name))
         attempts = self.attempts(experiment_id, request.identity)
         if done := self.finished_attempt(context, request.identity, attempts):
             return self._result(context, self._collect(done))

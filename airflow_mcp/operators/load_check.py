@@ -51,7 +51,7 @@ class CheckModelOperator(WorkloadOperator):
     The check has an MLflow run of its own, which holds the report. A retry finds the result.
 
     XCom, also when the task fails: ``model_name``, ``version``, ``verdict`` (``passed``, ``failed``, ``inconclusive``
-    or ``error``), ``reason``, ``run_id``, ``rows``, ``load_seconds``, ``memory_peak_bytes``, ``skipped``.
+    or ``error``), ``reason``, ``run_id``, ``rows``, ``load_seconds``, ``memory_peak_bytes``, ``dry_run``.
 
     :param model_name: registered model (templated).
     :param version: version to check; empty takes ``alias`` (templated).
@@ -59,17 +59,17 @@ class CheckModelOperator(WorkloadOperator):
     :param on_missing_alias: ``fail`` when the alias is not set, or ``skip`` this task and those behind it.
     :param require_example: whether a model without an input example, which is asked nothing, is refused; False lets it
         pass with a note.
-    :param experiment: MLflow experiment of the check's run, created when missing; empty takes
+    :param experiment_name: MLflow experiment of the check's run, created when missing; empty takes
         ``<model_name>-load-checks`` (templated).
-    :param enabled: false finds the version, and checks nothing; tasks behind it run (templated).
+    :param dry_run: find the version and check nothing; downstream tasks run (templated).
     """
 
     template_fields: Sequence[str] = (
         "model_name",
         "version",
         "alias",
-        "experiment",
-        "enabled",
+        "experiment_name",
+        "dry_run",
         "image",
         "env",
         "kubernetes",
@@ -86,8 +86,8 @@ class CheckModelOperator(WorkloadOperator):
         alias: str = "",
         on_missing_alias: str = "fail",
         require_example: bool = True,
-        experiment: str = "",
-        enabled: bool | str = True,
+        experiment_name: str = "",
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -96,8 +96,8 @@ class CheckModelOperator(WorkloadOperator):
         self.alias = alias
         self.on_missing_alias = choice("on_missing_alias", on_missing_alias, ON_MISSING_ALIAS)
         self.require_example = require_example
-        self.experiment = experiment
-        self.enabled = enabled
+        self.experiment_name = experiment_name
+        self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
         """Check the version, or find the check of an earlier try.
@@ -109,10 +109,10 @@ class CheckModelOperator(WorkloadOperator):
         :raises WorkloadError: when the check itself breaks or leaves no result; the version is not tagged.
         """
         name = required_text("model_name", self.model_name)
-        if not flag("enabled", self.enabled):
+        if flag("dry_run", self.dry_run):
             return self._unchecked(self._find(name))
         key = identity(self.task_key(context), {"load_check": self._question(name)})
-        experiment_id = self.hook.get_or_create_experiment(self.experiment or f"{name}-load-checks")
+        experiment_id = self.hook.get_or_create_experiment(self.experiment_name or f"{name}-load-checks")
         attempts = self.attempts(experiment_id, key)
         untold = (earlier for earlier in attempts if contract.TAG_TOLD not in earlier.tags)
         if done := self.finished_attempt(context, key, untold):
@@ -238,10 +238,10 @@ class CheckModelOperator(WorkloadOperator):
             self.hook.set_model_version_tag(name, number, tag, value)
 
     def _unchecked(self, version: ModelVersion) -> dict[str, Any]:
-        self.log.warning("Version %s of %s is not checked: enabled is false", version.version, version.name)
+        self.log.warning("Version %s of %s is not checked: this is a dry run", version.version, version.name)
         self.mlflow_model_version_url = self.hook.model_version_url(version.name, version.version)
         empty = dict.fromkeys(("verdict", "reason", "run_id", "rows", "load_seconds", "memory_peak_bytes"))
-        return {"model_name": version.name, "version": version.version, **empty, "skipped": True}
+        return {"model_name": version.name, "version": version.version, **empty, "dry_run": True}
 
 
 def _plain(report: LoadCheckReport) -> dict[str, Any]:
@@ -254,5 +254,5 @@ def _plain(report: LoadCheckReport) -> dict[str, Any]:
         "rows": report.rows,
         "load_seconds": report.load_seconds,
         "memory_peak_bytes": report.memory_peak_bytes,
-        "skipped": False,
+        "dry_run": False,
     }

@@ -9,6 +9,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
+from airflow_mcp.airflow_private import is_resumed
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import required_text
 from airflow_mcp.core.code.git_refs import ResolvedRef
@@ -60,7 +61,7 @@ class BeginPipelineOperator(ModelControlOperator):
     :param spec_hash: hash of the pipeline file.
     :param source: Git repository, ``{url, ref or tags, path, connection}``; None for code in a folder.
     :param model_name: registered model that the pipeline trains.
-    :param experiment: MLflow experiment of its trainings.
+    :param experiment_name: MLflow experiment of its trainings.
     :param stages: names of all stages in their order.
     :param candidates: where several trainings run side by side: candidate to the id of the task that trains it.
     :param start_at: first stage that works; empty is the first (templated).
@@ -82,7 +83,7 @@ class BeginPipelineOperator(ModelControlOperator):
         spec_hash: str,
         source: Mapping[str, str] | None,
         model_name: str,
-        experiment: str,
+        experiment_name: str,
         stages: Sequence[str],
         candidates: Mapping[str, str] | None = None,
         start_at: str = "",
@@ -97,7 +98,7 @@ class BeginPipelineOperator(ModelControlOperator):
         self.spec_hash = spec_hash
         self.source = source
         self.model_name = model_name
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.stages = stages
         self.candidates = dict(candidates or {})
         self.start_at = start_at
@@ -106,7 +107,7 @@ class BeginPipelineOperator(ModelControlOperator):
         self.data_version = data_version
         self.reason = reason
         self.require_release_tag = require_release_tag
-        for name in ("spec_hash", "model_name", "experiment"):
+        for name in ("spec_hash", "model_name", "experiment_name"):
             required_text(name, getattr(self, name))
         if not stages:
             raise InvalidArgumentError(f"stages is {stages!r}; at least one stage is needed")
@@ -208,7 +209,7 @@ class BeginPipelineOperator(ModelControlOperator):
                     "itself; name a later stage with start_at"
                 )
             return {}
-        experiment = self.hook.get_experiment_by_name(self.experiment)
+        experiment = self.hook.get_experiment_by_name(self.experiment_name)
         experiment_id = experiment.experiment_id if experiment else ""
         known = {"model_name": self.model_name, "experiment_id": experiment_id}
         named = self.hook.get_run(wanted) if wanted else None
@@ -217,7 +218,7 @@ class BeginPipelineOperator(ModelControlOperator):
         if self.candidates:
             runs = choose_candidates(self._trainings(experiment_id), self.candidates, named=named, **known)
         else:
-            run = named or choose_adopted(self._trainings(experiment_id), experiment=self.experiment, **known)
+            run = named or choose_adopted(self._trainings(experiment_id), experiment_name=self.experiment_name, **known)
             runs = {"run_id": run}
         for run in runs.values():
             self.log.info("Stages %s hand on the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))
@@ -261,8 +262,7 @@ def require_pinned_spec(spec_hash: str) -> Callable[[Context], None]:
 
     def check(context: Context) -> None:
         instance = context["ti"]
-        server = getattr(instance, "_ti_context_from_server", None)
-        if getattr(server, "next_method", None):
+        if is_resumed(instance):
             return
         pinned = instance.xcom_pull(task_ids=BEGIN_TASK_ID, key="spec_hash")
         if problem := why_not_pinned(pinned, spec_hash):

@@ -53,7 +53,7 @@ class RetrainTriggerOperator(LedgerOperator):
     :param trigger_dag_id: Dag that trains (templated). It receives ``reason`` and ``data_version`` in its conf, and
         should end with a :class:`RetrainOutcomeOperator`.
     :param model_name: registered model (templated).
-    :param experiment: MLflow experiment of its trainings (templated).
+    :param experiment_name: MLflow experiment of its trainings (templated).
     :param dataset: pinned data that the training would use, ``{uri, version, hash}``; the hash is needed (templated).
     :param drift_verdict: verdict of the drift check, ``drifted``, ``not_drifted`` or ``inconclusive``; None when
         there was no check (templated).
@@ -85,7 +85,7 @@ class RetrainTriggerOperator(LedgerOperator):
     template_fields: Sequence[str] = (
         "trigger_dag_id",
         "model_name",
-        "experiment",
+        "experiment_name",
         "dataset",
         "drift_verdict",
         "window",
@@ -106,7 +106,7 @@ class RetrainTriggerOperator(LedgerOperator):
         *,
         trigger_dag_id: str,
         model_name: str,
-        experiment: str,
+        experiment_name: str,
         dataset: Any,
         drift_verdict: str | None = None,
         window: str | None = None,
@@ -131,7 +131,7 @@ class RetrainTriggerOperator(LedgerOperator):
     ) -> None:
         super().__init__(model_name=model_name, **kwargs)
         self.trigger_dag_id = trigger_dag_id
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.dataset = dataset
         self.drift_verdict = drift_verdict
         self.window = window
@@ -169,7 +169,7 @@ class RetrainTriggerOperator(LedgerOperator):
             )
         policy, ledger, further = self._policy(), self.open_ledger(context), self._further_conf()
         dag_id = required_text("trigger_dag_id", self.trigger_dag_id)
-        trainings = Trainings(self.hook, required_text("experiment", self.experiment), ledger.model_name)
+        trainings = Trainings(self.hook, required_text("experiment_name", self.experiment_name), ledger.model_name)
         observation = self._observation(context, pin, trainings, dag_id)
         answer = ledger.decide(observation, policy, AirflowTrainingDag(context["ti"], dag_id, trainings))
         self.log.info("%s", answer.explanation)

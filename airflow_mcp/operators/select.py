@@ -36,15 +36,15 @@ class SelectModelOperator(ModelControlOperator):
     on the same data. The same evidence always gives the same pick: equal values are ranked in the order given. A value
     that is missing, undefined or not finite never wins, but is listed; when no candidate has one, the task is refused.
 
-    With ``experiment`` the runs of an MLflow experiment are ranked by what they logged themselves: only those that are
-    FINISHED and have a model, and of equal ones the run that started first.
+    With ``experiment_name`` the runs of an MLflow experiment are ranked by the metrics that they logged. Only
+    FINISHED runs with a model can win; among equal values the run that started first wins.
 
     XCom: ``run_id``, ``model_uri``, ``identity``, ``evidence_identity`` and ``name`` of the winner, and
     ``leaderboard`` (a row per candidate).
 
     :param candidates: mappings ``{name, run_id, model_uri}``, perhaps with ``identity`` (of the training) and
         ``evidence_identity`` (of the evaluation that is expected), in the order that breaks ties (templated).
-    :param experiment: instead of ``candidates``: MLflow experiment whose best run is picked (templated).
+    :param experiment_name: instead of ``candidates``: MLflow experiment whose best run is picked (templated).
     :param filter: which runs of it, in MLflow's filter language (templated).
     :param max_runs: of an experiment: how many runs are read at the most; the server gives the best first.
     :param leaderboard_size: of an experiment: how many runs the leaderboard lists, of those that can win and of others.
@@ -54,7 +54,7 @@ class SelectModelOperator(ModelControlOperator):
         of refusing. The trigger rule is then ``all_done_min_one_success`` unless another one is given.
     """
 
-    template_fields: Sequence[str] = ("candidates", "experiment", "filter", "metric", "direction")
+    template_fields: Sequence[str] = ("candidates", "experiment_name", "filter", "metric", "direction")
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#e8e0f5"
 
@@ -63,7 +63,7 @@ class SelectModelOperator(ModelControlOperator):
         *,
         metric: str,
         candidates: Sequence[Mapping[str, Any]] | None = None,
-        experiment: str = "",
+        experiment_name: str = "",
         filter: str = "",
         max_runs: int = 10_000,
         leaderboard_size: int = 20,
@@ -75,7 +75,7 @@ class SelectModelOperator(ModelControlOperator):
             kwargs.setdefault("trigger_rule", _SOME_CAME_THROUGH)
         super().__init__(**kwargs)
         self.candidates = candidates
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.filter = filter
         self.max_runs = max_runs
         self.leaderboard_size = leaderboard_size
@@ -96,9 +96,9 @@ class SelectModelOperator(ModelControlOperator):
         """
         metric = required_text("metric", self.metric)
         direction = self._direction(metric)
-        if bool(self.experiment) == (self.candidates is not None):
-            raise InvalidArgumentError("candidates and experiment: one of them is needed, and only one")
-        if self.experiment:
+        if bool(self.experiment_name) == (self.candidates is not None):
+            raise InvalidArgumentError("candidates and experiment_name: one of them is needed, and only one")
+        if self.experiment_name:
             return self._of_experiment(RunRanking(metric, direction, self.leaderboard_size))
         candidates = read_candidates(self.candidates)
         judged = [self._judge(candidate) for candidate in candidates]
@@ -113,9 +113,9 @@ class SelectModelOperator(ModelControlOperator):
         """Pick the best run of the experiment whose model can be used."""
         if "`" in ranking.metric:
             raise InvalidArgumentError(f"metric is {ranking.metric!r}; backquotes are not allowed in it")
-        found = self.hook.get_experiment_by_name(self.experiment)
+        found = self.hook.get_experiment_by_name(self.experiment_name)
         if found is None or found.lifecycle_stage != "active":
-            raise InvalidArgumentError(f"experiment {self.experiment!r} does not exist, or is deleted")
+            raise InvalidArgumentError(f"experiment {self.experiment_name!r} does not exist, or is deleted")
         wanted = f"attributes.status = 'FINISHED'{f' and {self.filter}' if self.filter else ''}"
         runs = self.hook.search_runs([found.experiment_id], wanted, ranking.order_by, self.max_runs, ranking.is_enough)
         unusable: dict[str, str] = {}
@@ -124,7 +124,7 @@ class SelectModelOperator(ModelControlOperator):
             if model.status == "READY":
                 break
             unusable[run.run_id] = f"its model {model.uri} is {model.status}, not READY"
-        leaderboard = ranking.leaderboard(self.experiment, runs, unusable)
+        leaderboard = ranking.leaderboard(self.experiment_name, runs, unusable)
         self._store(leaderboard)
         best = leaderboard.rows[0]
         winner = next(run for run in runs if run.run_id == best.run_id)
@@ -156,7 +156,9 @@ class SelectModelOperator(ModelControlOperator):
         self.mlflow_run_url = self.hook.run_url(run)
         document = leaderboard.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(run.run_id, contract.ARTIFACT_LEADERBOARD, document, content_type="application/json")
-        whose = f"experiment {leaderboard.experiment}" if leaderboard.experiment else str(len(leaderboard.rows))
+        whose = (
+            f"experiment {leaderboard.experiment_name}" if leaderboard.experiment_name else str(len(leaderboard.rows))
+        )
         self.hook.set_tag(
             run.run_id,
             contract.TAG_SELECTED,

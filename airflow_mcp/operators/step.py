@@ -38,7 +38,7 @@ class RunStepOperator(WorkloadOperator):
     XCom: ``run_id``, ``identity``, ``image_digest`` (digest of the image that ran, as far as it is known) and
     ``skipped``.
 
-    :param experiment: MLflow experiment of the step's run; created when missing (templated).
+    :param experiment_name: MLflow experiment of the step's run; created when missing (templated).
     :param command: command line: program and arguments, no shell (templated).
     :param source: Git repository that holds the code, ``{url, commit, path, connection}``; the command runs in the
         folder ``path`` of that commit. None starts in an empty folder (templated).
@@ -53,7 +53,7 @@ class RunStepOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = (
-        "experiment",
+        "experiment_name",
         "command",
         "source",
         "folder",
@@ -71,7 +71,7 @@ class RunStepOperator(WorkloadOperator):
     def __init__(
         self,
         *,
-        experiment: str,
+        experiment_name: str,
         command: Sequence[str],
         source: Mapping[str, str] | None = None,
         folder: str = "",
@@ -81,7 +81,7 @@ class RunStepOperator(WorkloadOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.command = command
         self.source = source
         self.folder = folder
@@ -100,13 +100,13 @@ class RunStepOperator(WorkloadOperator):
         if not flag("enabled", self.enabled):
             self.log.info("Step %s is not enabled in this run; nothing was done", self.task_id)
             return dict(_SKIPPED)
-        experiment = required_text("experiment", self.experiment)
+        experiment_name = required_text("experiment_name", self.experiment_name)
         command, files = self._keeping(self._command())
         source = None if self.source is None else code_source("source", self.source)
         inputs = WorkloadInputs(command, code_commit=source.pinned if source else "", image=self.image or "")
-        work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
+        work = identity(self.task_key(context), {"experiment_name": experiment_name, "inputs": inputs.fingerprint})
         folder = self._folder()
-        experiment_id = self.hook.get_or_create_experiment(experiment)
+        experiment_id = self.hook.get_or_create_experiment(experiment_name)
         if done := self.finished_attempt(context, work, self.attempts(experiment_id, work)):
             return self._result(done, work)
         run = self.open_run(context, experiment_id, self._tags(source, work, inputs.fingerprint))

@@ -47,7 +47,7 @@ class TrainModelOperator(WorkloadOperator):
     XCom: ``run_id``, ``experiment_id``, ``model_uri`` (``models:/<model id>``), ``model_id``, ``identity``,
     ``inputs`` (fingerprint of code, config, data and image) and ``reused``.
 
-    :param experiment: MLflow experiment; created when missing (templated).
+    :param experiment_name: MLflow experiment; created when missing (templated).
     :param model_name: registered model that the result is meant for; recorded as a tag (templated).
     :param script: Python script to train with; runs under ``python -m airflow_mcp.work train`` (templated).
     :param source: Git repository that holds the code, ``{url, commit, path, connection}``: ``commit`` is fetched where
@@ -78,7 +78,7 @@ class TrainModelOperator(WorkloadOperator):
 
     is_replicable = True
     template_fields: Sequence[str] = (
-        "experiment",
+        "experiment_name",
         "model_name",
         "script",
         "source",
@@ -101,7 +101,7 @@ class TrainModelOperator(WorkloadOperator):
     def __init__(
         self,
         *,
-        experiment: str,
+        experiment_name: str,
         model_name: str = "",
         script: str | None = None,
         source: Mapping[str, str] | None = None,
@@ -119,7 +119,7 @@ class TrainModelOperator(WorkloadOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.model_name = model_name
         self.script = script
         self.source = source
@@ -146,16 +146,16 @@ class TrainModelOperator(WorkloadOperator):
         :raises EvidenceError: when the run to adopt is not a finished training of this model and experiment.
         :raises WorkloadError: when the workload fails, or its run is not finished or has no model.
         """
-        experiment = required_text("experiment", self.experiment)
+        experiment_name = required_text("experiment_name", self.experiment_name)
         if self.adopt_run_id:
-            return self._adopt(experiment, required_text("adopt_run_id", self.adopt_run_id))
+            return self._adopt(experiment_name, required_text("adopt_run_id", self.adopt_run_id))
         on_unchanged = choice("on_unchanged", self.on_unchanged, ON_UNCHANGED)
         config = self._config_file()
         pin = None if self.dataset is None else dataset_pin("dataset", self.dataset)
         source = None if self.source is None else code_source("source", self.source)
         inputs, tags = self._inputs(config, pin, source)
-        work = identity(self.task_key(context), {"experiment": experiment, "inputs": inputs.fingerprint})
-        experiment_id = self.hook.get_or_create_experiment(experiment)
+        work = identity(self.task_key(context), {"experiment_name": experiment_name, "inputs": inputs.fingerprint})
+        experiment_id = self.hook.get_or_create_experiment(experiment_name)
         with_model = (run for run in self.attempts(experiment_id, work) if run.model_ids)
         existing = self.finished_attempt(context, work, with_model)
         if existing is None and on_unchanged == "reuse":
@@ -222,10 +222,10 @@ class TrainModelOperator(WorkloadOperator):
         is_sent = source is None and self.backend.ships_files
         return self.runtime_command("train", *(() if is_sent else ("--script", self.script)), "--", *self.arguments)
 
-    def _adopt(self, experiment: str, run_id: str) -> dict[str, Any]:
+    def _adopt(self, experiment_name: str, run_id: str) -> dict[str, Any]:
         """Hand on the model of an earlier Dag run."""
         run = self.hook.get_run(run_id)
-        known = self.hook.get_experiment_by_name(experiment)
+        known = self.hook.get_experiment_by_name(experiment_name)
         require_adoptable(
             run, model_name=self.model_name, experiment_id=known.experiment_id if known else "(there is none)"
         )

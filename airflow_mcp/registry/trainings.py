@@ -25,12 +25,12 @@ class Trainings:
     """The trainings of one registered model.
 
     :param mlflow: the MLflow server.
-    :param experiment: experiment of the trainings; need not exist yet.
+    :param experiment_name: experiment of the trainings; need not exist yet.
     :param model_name: registered model; need not exist yet.
     """
 
-    def __init__(self, mlflow: MlflowOperations, experiment: str, model_name: str) -> None:
-        self.mlflow, self.experiment, self.model_name = mlflow, experiment, model_name
+    def __init__(self, mlflow: MlflowOperations, experiment_name: str, model_name: str) -> None:
+        self.mlflow, self.experiment_name, self.model_name = mlflow, experiment_name, model_name
 
     def latest(self) -> Run | None:
         """Give the training that started last, however it ended."""
@@ -105,7 +105,7 @@ class Trainings:
         return self._search(f"{on_data} and attributes.status = 'FINISHED'", _LOOKED_AT)
 
     def _search(self, further: str, limit: int) -> list[Run]:
-        experiment = self.mlflow.get_experiment_by_name(self.experiment)
+        experiment = self.mlflow.get_experiment_by_name(self.experiment_name)
         if experiment is None:
             return []
         of_model = (

@@ -21,7 +21,7 @@ class DriftSensor(WaitingSensor):
     XCom: ``run_id`` of the check, ``verdict``, ``drift_share``, ``data_uri``, ``data_version``, ``data_hash``.
 
     :param model_name: registered model that the checked data belongs to (templated).
-    :param experiment: MLflow experiment of the checks; it need not exist yet (templated).
+    :param experiment_name: MLflow experiment of the checks; it need not exist yet (templated).
     :param verdicts: verdicts that end the wait: ``drifted``, ``not_drifted``, ``inconclusive`` (templated).
     :param since: only a check that ended at this time or later counts, such as ``{{ dag_run.run_after }}``; ISO 8601
         with a time zone; empty: any (templated).
@@ -29,7 +29,7 @@ class DriftSensor(WaitingSensor):
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
     """
 
-    template_fields: Sequence[str] = ("model_name", "experiment", "verdicts", "since", "data_version")
+    template_fields: Sequence[str] = ("model_name", "experiment_name", "verdicts", "since", "data_version")
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#e6dcf7"
 
@@ -37,7 +37,7 @@ class DriftSensor(WaitingSensor):
         self,
         *,
         model_name: str,
-        experiment: str,
+        experiment_name: str,
         verdicts: Sequence[str] = VERDICTS,
         since: str = "",
         data_version: str = "",
@@ -46,7 +46,7 @@ class DriftSensor(WaitingSensor):
     ) -> None:
         super().__init__(deferrable=deferrable, **kwargs)
         self.model_name = model_name
-        self.experiment = experiment
+        self.experiment_name = experiment_name
         self.verdicts = verdicts
         self.since = since
         self.data_version = data_version
@@ -60,7 +60,7 @@ class DriftSensor(WaitingSensor):
             raise InvalidArgumentError(f"verdicts is {self.verdicts!r}; allowed: a list of {', '.join(VERDICTS)}")
         goal = DriftGoal(
             required_text("model_name", self.model_name),
-            required_text("experiment", self.experiment),
+            required_text("experiment_name", self.experiment_name),
             verdicts=tuple(self.verdicts),
             since=str(self.since or ""),
             data_version=str(self.data_version or ""),

@@ -22,11 +22,11 @@ class DriftVerdictTrigger(WatchTrigger):
 
     Other verdicts give none: ``inconclusive`` says nothing about the data.
 
-    Payload: ``kind`` (``drift``), ``model_name``, ``experiment``, ``run_id`` of the check, ``data_uri``,
+    Payload: ``kind`` (``drift``), ``model_name``, ``experiment_name``, ``run_id`` of the check, ``data_uri``,
     ``data_version``.
 
     :param model_name: registered model that the checked data belongs to.
-    :param experiment: MLflow experiment of the checks; it need not exist yet.
+    :param experiment_name: MLflow experiment of the checks; it need not exist yet.
     :param mlflow_conn_id: connection to MLflow; None takes option ``mlflow_conn_id``.
     :param poll_seconds: seconds between two looks, at least 1.
     """
@@ -35,36 +35,37 @@ class DriftVerdictTrigger(WatchTrigger):
         self,
         *,
         model_name: str,
-        experiment: str,
+        experiment_name: str,
         mlflow_conn_id: str | None = None,
         poll_seconds: float = DEFAULT_POLL_SECONDS,
     ) -> None:
         super().__init__(poll_seconds=poll_seconds)
-        if not model_name or not experiment:
+        if not model_name or not experiment_name:
             raise InvalidArgumentError(
-                f"model_name is {model_name!r} and experiment {experiment!r}; both are needed, as in the drift check"
+                f"model_name is {model_name!r} and experiment_name {experiment_name!r}; both are needed, as "
+                "in the drift check"
             )
-        self.model_name, self.experiment, self.mlflow_conn_id = model_name, experiment, mlflow_conn_id
+        self.model_name, self.experiment_name, self.mlflow_conn_id = model_name, experiment_name, mlflow_conn_id
 
     @property
     def subject(self) -> str:
         """What is watched, in words."""
-        return f"drift checks of model {self.model_name!r} in experiment {self.experiment!r}"
+        return f"drift checks of model {self.model_name!r} in experiment {self.experiment_name!r}"
 
     def arguments(self) -> dict[str, Any]:
         """Give the arguments of the constructor."""
-        return {name: getattr(self, name) for name in ("model_name", "experiment", "mlflow_conn_id")}
+        return {name: getattr(self, name) for name in ("model_name", "experiment_name", "mlflow_conn_id")}
 
     async def look(self) -> Sighting | None:
         """Ask MLflow for the newest check that found drift."""
         hook = MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
-        run = await newest_check(hook, self.model_name, self.experiment, {contract.TAG_DRIFT_VERDICT: "drifted"})
+        run = await newest_check(hook, self.model_name, self.experiment_name, {contract.TAG_DRIFT_VERDICT: "drifted"})
         if run is None:
             return None
         payload = {
             "kind": "drift",
             "model_name": self.model_name,
-            "experiment": self.experiment,
+            "experiment_name": self.experiment_name,
             "run_id": run.run_id,
             "data_uri": run.tags.get(contract.TAG_DATA_URI, ""),
             "data_version": run.tags.get(contract.TAG_DATA_VERSION, ""),
@@ -98,20 +99,20 @@ class DriftGoalTrigger(GoalTrigger):
     async def find(self) -> dict[str, Any] | None:
         """Ask MLflow once; a new hook each time, because the connection may have been mended."""
         goal = self.goal
-        run = await newest_check(MlflowHook(self.mlflow_conn_id), goal.model_name, goal.experiment, goal.tags)
+        run = await newest_check(MlflowHook(self.mlflow_conn_id), goal.model_name, goal.experiment_name, goal.tags)
         return None if run is None or not goal.is_met_by(run) else goal.found(run)
 
 
-async def newest_check(hook: MlflowHook, model_name: str, experiment: str, tags: Mapping[str, str]) -> Run | None:
+async def newest_check(hook: MlflowHook, model_name: str, experiment_name: str, tags: Mapping[str, str]) -> Run | None:
     """Find the newest finished drift check of a model.
 
     :param hook: the MLflow connection.
     :param model_name: registered model that the checked data belongs to.
-    :param experiment: experiment of the checks.
+    :param experiment_name: experiment of the checks.
     :param tags: further tags that it must have.
     :return: its run; None when there is none, or no such experiment (yet).
     """
-    found = await hook.get_experiment_by_name.aio(experiment)
+    found = await hook.get_experiment_by_name.aio(experiment_name)
     if found is None:
         return None
     wanted = {contract.TAG_KIND: contract.KIND_DRIFT_CHECK, contract.TAG_MODEL_NAME: model_name, **tags}

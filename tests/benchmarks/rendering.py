@@ -48,7 +48,7 @@ def pull(task_id: str, key: str) -> str:
 def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
     """Give operator, arguments and needs of each task, as plain values: what the peers are given."""
     name, source = "fraud", {"url": "https://github.com/team/ml-fraud-v3", "commit": pull("begin", "commit")}
-    step = {"experiment": name, "source": source, "image": "tensorflow:2.12"}
+    step = {"experiment_name": name, "source": source, "image": "tensorflow:2.12"}
     model = {"run_id": pull("train", "run_id"), "model_name": name}
     return {
         "begin": (
@@ -57,7 +57,7 @@ def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
                 "spec_hash": "0",
                 "source": {"url": source["url"]},
                 "model_name": name,
-                "experiment": name,
+                "experiment_name": name,
                 "stages": ["build", "train", "evaluate", "gate", "register", "promote"],
                 "start_at": "{{ params.start_at }}",
                 "data_version": "{{ params.data_version }}",
@@ -103,7 +103,7 @@ def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
         ),
         "register": (
             "registry.RegisterModelOperator",
-            {"model_name": name, "source": pull("train", "model_uri"), "plan_only": "{{ params.dry_run }}"},
+            {"model_name": name, "source": pull("train", "model_uri"), "dry_run": "{{ params.dry_run }}"},
             ["gate"],
         ),
         "promote": (
@@ -112,7 +112,7 @@ def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
                 "model_name": name,
                 "version": pull("register", "version"),
                 "expected_champion": pull("gate", "champion_version"),
-                "plan_only": "{{ params.dry_run }}",
+                "dry_run": "{{ params.dry_run }}",
             },
             ["register"],
         ),

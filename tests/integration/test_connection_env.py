@@ -20,7 +20,7 @@ SHOWN = 'import os\nprint("it is", os.environ["WAREHOUSE_PASSWORD"], len(os.envi
 def train(world: World, script: str, **options: Any) -> TaskOutcome:
     connections = {"mlflow_default": {"host": world.url, "extra": {"retries": 0}}, "warehouse": WAREHOUSE}
     given: dict[str, Any] = {
-        "experiment": world.experiment,
+        "experiment_name": world.experiment,
         "command": world.command("model", script=script),
         "connection_env": {"WAREHOUSE_PASSWORD": "warehouse.password"},
         **options,

@@ -20,7 +20,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, GitAuthError, SourceError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from airflow_mcp.work.reading.datasets import load_dataset, verified_file
+from airflow_mcp.work.reading.dataset_frame import load_dataset, verified_file
 from airflow_mcp.work.sources import data_hash
 from airflow_mcp.work.sources.data_hash import stream_hash
 from airflow_mcp.work.sources.repository_data import fetch_data
@@ -289,7 +289,7 @@ def test_a_script_that_knows_nothing_of_dvc_finds_a_plain_file(world: World, mad
     )
     outcome = world.run(
         TrainModelOperator,
-        experiment=world.experiment,
+        experiment_name=world.experiment,
         command=world.command("model", script=check + REST_TRAINING),
         dataset=pinned,
     )

@@ -47,7 +47,9 @@ async def test_a_finished_drift_check_of_this_model_that_found_drift_gives_one_e
         world.hook.update_run(run.run_id, status, NOW + end)
         return run.run_id
 
-    trigger = DriftVerdictTrigger(model_name=world.model_name, experiment=world.experiment, mlflow_conn_id=CONNECTION)
+    trigger = DriftVerdictTrigger(
+        model_name=world.model_name, experiment_name=world.experiment, mlflow_conn_id=CONNECTION
+    )
     async with watching(trigger, StateOfAssets(), monkeypatch) as seen:
         await seen.more_looks()
         check("not_drifted", 1)
@@ -60,7 +62,7 @@ async def test_a_finished_drift_check_of_this_model_that_found_drift_gives_one_e
         assert await seen.event(1) == {
             "kind": "drift",
             "model_name": world.model_name,
-            "experiment": world.experiment,
+            "experiment_name": world.experiment,
             "run_id": drifted,
             "data_uri": "/data/v2/current.csv",
             "data_version": "v2",

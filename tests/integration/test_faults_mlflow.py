@@ -36,7 +36,7 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
     command = world.command("model")
     env = {"MARKER": world.marker}
     return {
-        TrainModelOperator: {"experiment": world.experiment, "model_name": name, "command": command, "env": env},
+        TrainModelOperator: {"experiment_name": world.experiment, "model_name": name, "command": command, "env": env},
         EvaluateModelOperator: {
             "run_id": run_id,
             "model_uri": f"models:/{model_id}",
@@ -56,14 +56,14 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
             "model_name": name,
             "version": "2",
             "target_model_name": f"{name}-prod",
-            "experiment": world.experiment,
+            "experiment_name": world.experiment,
             "env": env,
         },
-        DriftCheckOperator: {"experiment": world.experiment, "model_name": name, "current": DATA, "env": env},
+        DriftCheckOperator: {"experiment_name": world.experiment, "model_name": name, "current": DATA, "env": env},
         RetrainTriggerOperator: {
             "trigger_dag_id": "nightly",
             "model_name": name,
-            "experiment": world.experiment,
+            "experiment_name": world.experiment,
             "dataset": DATA,
         },
     }

@@ -31,7 +31,7 @@ time.sleep(300)
 
 def train(world: World, script: str = REST_TRAINING, *arguments: str, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
-        "experiment": world.experiment,
+        "experiment_name": world.experiment,
         "model_name": world.model_name,
         "command": world.command(*(arguments or ("model",)), script=script),
         "env": {"MARKER": world.marker},

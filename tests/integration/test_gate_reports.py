@@ -42,7 +42,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def step(world: World, **arguments: Any) -> TaskOutcome:
-    given = {"experiment": world.experiment, "runtime": "local", **arguments}
+    given = {"experiment_name": world.experiment, "runtime": "local", **arguments}
     return world.run(RunStepOperator, **given)
 
 

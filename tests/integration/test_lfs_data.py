@@ -18,7 +18,7 @@ from airflow_mcp.dag_rendering.render import render
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from airflow_mcp.work.reading.datasets import load_dataset
+from airflow_mcp.work.reading.dataset_frame import load_dataset
 from airflow_mcp.work.sources.repository_data import fetch_data
 from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer
 from tests.support.lfs_repository import IS_INSTALLED, LfsRepository, LfsServer
@@ -191,7 +191,7 @@ def test_a_script_that_knows_nothing_of_git_lfs_finds_a_plain_file(world: World,
     )
     outcome = world.run(
         TrainModelOperator,
-        experiment=world.experiment,
+        experiment_name=world.experiment,
         command=world.command("model", script=check + REST_TRAINING),
         dataset=pinned,
     )

@@ -46,7 +46,7 @@ def trained(world: World) -> tuple[Run, str]:
 
 
 def train(world: World, run_id: str, **options: Any) -> TaskOutcome:
-    given = {"experiment": world.experiment, "model_name": world.model_name, "command": ["true"], **options}
+    given = {"experiment_name": world.experiment, "model_name": world.model_name, "command": ["true"], **options}
     return world.run(TrainModelOperator, adopt_run_id=run_id, **given)
 
 
@@ -89,7 +89,7 @@ def test_a_training_of_another_model_or_experiment_is_not_adopted(world: World, 
     other = train(world, run_id, model_name="churn")
     assert other.state == "failed"
     assert f"it was trained for model {world.model_name!r}, not 'churn'" in str(other.error)
-    elsewhere = train(world, run_id, experiment=f"{world.experiment}-2")
+    elsewhere = train(world, run_id, experiment_name=f"{world.experiment}-2")
     assert elsewhere.state == "failed"
     assert "it is in another experiment" in str(elsewhere.error)
 

@@ -29,7 +29,7 @@ from airflow_mcp.mlflow_client.api import ARTIFACT_PROXY
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
-from airflow_mcp.work.drift.profiling import profile_dataset
+from airflow_mcp.work.drift.profiles import profile_dataset
 from airflow_mcp.workloads.base import WorkloadBackend
 from tests.support.fakes.faulty_server import FaultyServer, Seen, slow
 from tests.support.forked import ForkedTask
@@ -101,7 +101,7 @@ def copy(target: World, source: World, version: str = "1", **options: Any) -> Ta
             "model_name": source.model_name,
             "version": version,
             "target_model_name": target.model_name,
-            "experiment": target.experiment,
+            "experiment_name": target.experiment,
             "source_mlflow_conn_id": "mlflow_dev",
             "connections": {"mlflow_dev": {"extra": {"retries": 0, "ui_url": "https://dev.example.com"}, **fields}},
             "runtime": "local",
@@ -335,7 +335,12 @@ def test_each_server_is_sent_its_own_credentials(
 
 # --- on one server ---------------------------------------------------------------------------------------------------
 def copy_here(world: World, target: str, **options: Any) -> TaskOutcome:
-    arguments = {"model_name": world.model_name, "version": "1", "experiment": world.experiment, "runtime": "local"}
+    arguments = {
+        "model_name": world.model_name,
+        "version": "1",
+        "experiment_name": world.experiment,
+        "runtime": "local",
+    }
     return world.run(CopyModelVersionOperator, **{**arguments, "target_model_name": target, **options})
 
 
@@ -392,7 +397,7 @@ def test_a_champion_that_is_a_copy_is_what_drift_is_measured_from_where_it_is(
 
     checked = target.run(
         DriftCheckOperator,
-        experiment=f"{target.experiment}-drift",
+        experiment_name=f"{target.experiment}-drift",
         model_name=name,
         current={"uri": str(world.folder / "now.parquet"), "version": "now"},
         policy={"weights": "champion"},
@@ -425,7 +430,7 @@ def test_a_version_that_many_tasks_copy_at_once_is_copied_once(world: World) -> 
         ({"target_model_name": ""}, "allowed there: another name than model_name. Nothing was copied"),
         ({"version": "latest"}, "version is 'latest'; allowed: a version number"),
         ({"version": "9"}, "RESOURCE_DOES_NOT_EXIST"),
-        ({"experiment": ""}, "experiment is ''; a non-empty text is needed"),
+        ({"experiment_name": ""}, "experiment_name is ''; a non-empty text is needed"),
         ({"target_model_name": 'it\'s "x"'}, "cannot be put into an MLflow filter"),
     ],
 )
@@ -448,7 +453,7 @@ def test_a_version_that_no_gate_let_through_is_not_copied_unless_asked_for(world
 def test_a_dry_run_copies_nothing(world: World) -> None:
     world.versions(1)
     before = world.runs()
-    assert copy_here(world, f"{world.model_name}-prod", plan_only="true").state == "skipped"
+    assert copy_here(world, f"{world.model_name}-prod", dry_run="true").state == "skipped"
     assert world.runs() == before
     assert world.hook.search_model_versions(f"name = '{world.model_name}-prod'") == []
 

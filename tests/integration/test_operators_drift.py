@@ -43,7 +43,7 @@ def crown(world: World, tags: dict[str, str]) -> None:
 
 def check(world: World, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
-        "experiment": world.experiment,
+        "experiment_name": world.experiment,
         "model_name": world.model_name,
         "ignored_columns": ["y"],
         "env": {"MARKER": world.marker},
@@ -209,7 +209,7 @@ with mlflow.start_run():
 def train(world: World, pin: dict[str, str], **options: Any) -> TaskOutcome:
     script = world.folder / "train_model.py"
     script.write_text(TRAIN_ON_DATA)
-    given = {"experiment": world.experiment, "model_name": world.model_name, "script": str(script), "dataset": pin}
+    given = {"experiment_name": world.experiment, "model_name": world.model_name, "script": str(script), "dataset": pin}
     return world.run(TrainModelOperator, **{**given, **options})
 
 

@@ -35,7 +35,12 @@ class Bench:
     ) -> TaskOutcome:
         """Begin a run; ``dag_run`` and ``events`` say what triggered it."""
         asked = {name: more.pop(name) for name in ("dag_run", "events") if name in more}
-        given = {"model_name": self.world.model_name, "experiment": self.world.experiment, "stages": STAGES, **more}
+        given = {
+            "model_name": self.world.model_name,
+            "experiment_name": self.world.experiment,
+            "stages": STAGES,
+            **more,
+        }
         given.setdefault("source", {"url": self.repository.url, "path": "code"})
         with DAG(self.world.dag_id, schedule=None):
             operator = BeginPipelineOperator(task_id="begin", spec_hash=spec_hash, retries=3, **given)

@@ -27,7 +27,7 @@ def decide(world: World, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
         "trigger_dag_id": DAG_ID,
         "model_name": world.model_name,
-        "experiment": world.experiment,
+        "experiment_name": world.experiment,
         "dataset": DATA,
         "cooldown": "PT1H",
         **options,

@@ -126,7 +126,7 @@ def logged(world: World, value: float | None, *, model: str = "READY", status: s
 
 
 def best_of(world: World, **options: Any) -> TaskOutcome:
-    given = {"experiment": world.experiment, "metric": "auc", "direction": "maximize", **options}
+    given = {"experiment_name": world.experiment, "metric": "auc", "direction": "maximize", **options}
     return world.run(SelectModelOperator, **given)
 
 
@@ -154,7 +154,7 @@ def test_the_best_run_of_an_experiment_wins_and_what_cannot_be_used_never_does(w
     assert reasons[without.run_id] == "it has no model"
     assert "is PENDING, not READY" in reasons[pending.run_id]
     stored = json.loads(world.artifact(best, contract.ARTIFACT_LEADERBOARD))
-    assert (stored["experiment"], stored["runs_read"], stored["self_reported"]) == (world.experiment, 7, True)
+    assert (stored["experiment_name"], stored["runs_read"], stored["self_reported"]) == (world.experiment, 7, True)
     assert "best of experiment" in world.hook.get_run(best.run_id).tags[contract.TAG_SELECTED]
 
 
@@ -209,8 +209,8 @@ def test_no_run_with_a_usable_value_is_refused_with_the_reasons(world: World) ->
     ("options", "message"),
     [
         ({"candidates": []}, "only one"),
-        ({"experiment": ""}, "one of them is needed"),
-        ({"experiment": "nobody made it"}, "'nobody made it' does not exist"),
+        ({"experiment_name": ""}, "one of them is needed"),
+        ({"experiment_name": "nobody made it"}, "'nobody made it' does not exist"),
         ({"metric": "a`b"}, "backquotes are not allowed"),
         ({"metric": "profit", "direction": None}, "'profit'"),
     ],

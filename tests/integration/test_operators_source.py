@@ -37,7 +37,7 @@ def source(repository: Repository, commit: str, /, **changes: str) -> dict[str, 
 def train(world: World, code: dict[str, str], **options: Any) -> TaskOutcome:
     """Train with plain python, as in an image of the user's own."""
     given = {
-        "experiment": world.experiment,
+        "experiment_name": world.experiment,
         "model_name": world.model_name,
         "source": code,
         "script": "train.py",
@@ -50,7 +50,7 @@ def train(world: World, code: dict[str, str], **options: Any) -> TaskOutcome:
 
 
 def step(world: World, command: list[str], **options: Any) -> TaskOutcome:
-    given = {"experiment": world.experiment, "command": command, "env": {"MARKER": world.marker}, **options}
+    given = {"experiment_name": world.experiment, "command": command, "env": {"MARKER": world.marker}, **options}
     return world.run(RunStepOperator, **given)
 
 

@@ -20,7 +20,7 @@ DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
 
 def train(world: World, *arguments: str, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
-        "experiment": world.experiment,
+        "experiment_name": world.experiment,
         "model_name": world.model_name,
         "command": world.command(*(arguments or ("model",))),
         "env": {"MARKER": world.marker},

@@ -40,7 +40,7 @@ with DAG(
         task_id="retrain",
         trigger_dag_id="train",
         model_name="churn",
-        experiment="churn",
+        experiment_name="churn",
         dataset={"uri": "/data/train.csv", "version": "{{ params.version }}", "hash": "sha256:{{ params.version }}"},
         drift_verdict="{{ params.verdict }}",
         window="{{ run_id }}",

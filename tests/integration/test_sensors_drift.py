@@ -21,7 +21,7 @@ CONNECTION = "mlflow_tests"
 
 
 def sensor(world: World, **options: Any) -> DriftSensor:
-    given = {"model_name": world.model_name, "experiment": world.experiment, "deferrable": False, **options}
+    given = {"model_name": world.model_name, "experiment_name": world.experiment, "deferrable": False, **options}
     waits = {"poke_interval": 0.05, "timeout": 0.2}
     return DriftSensor(task_id="wait", mlflow_conn_id=CONNECTION, retries=3, **{**waits, **given})
 
@@ -86,7 +86,9 @@ def test_a_check_that_ends_while_the_sensor_waits_in_the_triggerer_resumes_it(wo
 
 
 def test_the_event_trigger_sees_only_checks_that_found_drift(world: World) -> None:
-    trigger = DriftVerdictTrigger(model_name=world.model_name, experiment=world.experiment, mlflow_conn_id=CONNECTION)
+    trigger = DriftVerdictTrigger(
+        model_name=world.model_name, experiment_name=world.experiment, mlflow_conn_id=CONNECTION
+    )
     checked(world, "inconclusive", 500)
     assert asyncio.run(trigger.look()) is None
     found = checked(world, "drifted", 1000)
@@ -100,7 +102,7 @@ def test_the_event_trigger_sees_only_checks_that_found_drift(world: World) -> No
     ("options", "message"),
     [
         ({"model_name": ""}, "model_name is ''"),
-        ({"experiment": "None"}, "experiment is 'None'"),
+        ({"experiment_name": "None"}, "experiment_name is 'None'"),
         ({"verdicts": "drifted"}, "verdicts is 'drifted'; allowed: a list of drifted"),
         ({"verdicts": ["maybe"]}, "verdicts is ['maybe']"),
         ({"since": "now"}, "since is 'now'; allowed: a time with its time zone"),

@@ -154,7 +154,7 @@ class PodWorld(World):
         """
         pod = {**self.pod_options(deferrable=deferrable), **options.pop("kubernetes", {})}
         given: dict[str, Any] = {
-            "experiment": self.experiment,
+            "experiment_name": self.experiment,
             "model_name": self.model_name,
             "runtime": "kubernetes",
             "command": command or training(),

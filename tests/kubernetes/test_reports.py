@@ -17,7 +17,7 @@ WRITE = (
 def step(world: PodWorld, command: list[str]) -> TaskOutcome:
     return world.run(
         RunStepOperator,
-        experiment=world.experiment,
+        experiment_name=world.experiment,
         command=command,
         reports=["lint/*.sarif"],
         runtime="kubernetes",

@@ -93,7 +93,7 @@ def train(world: PodWorld, code: dict[str, str], **options: Any) -> TaskOutcome:
     """Train with a script of the repository."""
     return world.run(
         TrainModelOperator,
-        experiment=world.experiment,
+        experiment_name=world.experiment,
         model_name=world.model_name,
         source=code,
         script="train.py",
@@ -180,7 +180,7 @@ def test_a_step_runs_its_command_in_a_pod(world: PodWorld, repository: Repositor
     commit = repository.commit("x = 1", "jobs/train.py")
     outcome = world.run(
         RunStepOperator,
-        experiment=world.experiment,
+        experiment_name=world.experiment,
         command=["sh", "-c", "test -f train.py && cp train.py written-beside-it.py"],
         source=source(url, commit),
         runtime="kubernetes",

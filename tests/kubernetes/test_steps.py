@@ -78,7 +78,7 @@ def check(world: PodWorld, reference: Mapping[str, str], current: Mapping[str, s
     world.hook.set_alias(world.model_name, "champion", version.version)
     return world.run(
         DriftCheckOperator,
-        experiment=world.experiment,
+        experiment_name=world.experiment,
         model_name=world.model_name,
         ignored_columns=["y"],
         current=current,

@@ -20,7 +20,7 @@ class DriftGoal:
     """The newest finished check of a model, with one of some verdicts."""
 
     model_name: str
-    experiment: str
+    experiment_name: str
     verdicts: tuple[str, ...] = VERDICTS
     """One of these will do."""
     since: str = ""
@@ -66,7 +66,8 @@ class DriftGoal:
         since = f", ended since {self.since}" if self.since else ""
         of_data = f", of data version {self.data_version}" if self.data_version else ""
         return (
-            f"newest drift check of model {self.model_name!r} in experiment {self.experiment!r}{which}{since}{of_data}"
+            f"newest drift check of model {self.model_name!r} in experiment {self.experiment_name!r}"
+            f"{which}{since}{of_data}"
         )
 
     def to_json(self) -> dict[str, Any]:

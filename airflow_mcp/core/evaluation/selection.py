@@ -79,7 +79,7 @@ class Leaderboard(BaseModel):
     winner: str
     rows: Annotated[tuple[LeaderboardRow, ...], Field(min_length=1)]
     """Best first; those that cannot win come last."""
-    experiment: str = ""
+    experiment_name: str = ""
     """Experiment whose runs were ranked; empty when the candidates were given one by one."""
     runs_read: int = 0
     """Of an experiment: how many runs were looked at. The server gives the best first, so it need not be all."""
@@ -271,10 +271,10 @@ class RunRanking:
             return f"{self.metric} is {value if math.isnan(value) else 'infinite'}"
         return ""
 
-    def leaderboard(self, experiment: str, runs: Sequence[Run], unusable: Mapping[str, str]) -> Leaderboard:
+    def leaderboard(self, experiment_name: str, runs: Sequence[Run], unusable: Mapping[str, str]) -> Leaderboard:
         """Write down who won.
 
-        :param experiment: name of the experiment.
+        :param experiment_name: name of the experiment.
         :param runs: all runs that were read.
         :param unusable: ids of runs whose model cannot be used after all, with the reason.
         :raises EvidenceError: when no run can win.
@@ -285,8 +285,8 @@ class RunRanking:
             reasons = "; ".join(f"{run.run_id}: {reason}" for run, reason in others[: self.size])
             more = f"; and {len(others) - self.size} more" if len(others) > self.size else ""
             raise EvidenceError(
-                f"no run of experiment {experiment!r} can be picked by {self.metric!r}, of {len(runs)} that were read: "
-                f"{reasons or 'there is none that is finished and meets the filter'}{more}"
+                f"no run of experiment {experiment_name!r} can be picked by {self.metric!r}, of {len(runs)} that were "
+                f"read: {reasons or 'there is none that is finished and meets the filter'}{more}"
             )
         rows = [self._row(run, rank, "") for rank, run in enumerate(ranked[: self.size], start=1)]
         rows += [self._row(run, None, reason) for run, reason in others[: self.size]]
@@ -297,7 +297,7 @@ class RunRanking:
             dataset=None,
             winner=rows[0].name,
             rows=tuple(rows),
-            experiment=experiment,
+            experiment_name=experiment_name,
             runs_read=len(runs),
         )
 

@@ -174,7 +174,7 @@ def stages_before(start_at: str, stages: Sequence[str]) -> tuple[str, ...]:
     return tuple(stages[: stages.index(start_at)])
 
 
-def choose_adopted(runs: Sequence[Run], *, model_name: str, experiment_id: str, experiment: str) -> Run:
+def choose_adopted(runs: Sequence[Run], *, model_name: str, experiment_id: str, experiment_name: str) -> Run:
     """Choose the training run whose results are handed on.
 
     The newest finished one of the model; of several candidates of one Dag run the one that was selected.
@@ -182,14 +182,14 @@ def choose_adopted(runs: Sequence[Run], *, model_name: str, experiment_id: str, 
     :param runs: training runs of the experiment, newest first.
     :param model_name: registered model.
     :param experiment_id: id of the experiment.
-    :param experiment: its name, for the message.
+    :param experiment_name: its name, for the message.
     :raises EvidenceError: when there is none.
     """
     usable = [run for run in runs if not why_not_adoptable(run, model_name=model_name, experiment_id=experiment_id)]
     if not usable:
         raise EvidenceError(
-            f"there is no finished training run of model {model_name!r} in experiment {experiment!r} to adopt. Start "
-            "at the first stage, or name a run with from_run"
+            f"there is no finished training run of model {model_name!r} in experiment {experiment_name!r} to adopt. "
+            "Start at the first stage, or name a run with from_run"
         )
     newest = usable[0]
     siblings = [run for run in usable if _dag_run(run) == _dag_run(newest)]

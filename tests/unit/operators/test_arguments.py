@@ -27,7 +27,7 @@ from airflow_mcp.workloads.kubernetes import KubernetesBackend
 from tests.support.task_harness import TaskOutcome, run_task
 
 DATA = {"uri": "/data/v1/train.csv", "version": "v1", "hash": "sha256:00"}
-TRAIN = {"experiment": "fraud", "command": ["train"]}
+TRAIN = {"experiment_name": "fraud", "command": ["train"]}
 EVALUATE = {
     "run_id": "r1",
     "model_uri": "models:/m-1",
@@ -37,7 +37,7 @@ EVALUATE = {
     "problem": "classification",
 }
 GATE = {"run_id": "r1", "model_name": "fraud", "thresholds": ["accuracy >= 0.9"]}
-DRIFT = {"experiment": "drift", "model_name": "fraud", "current": DATA, "reference": DATA}
+DRIFT = {"experiment_name": "drift", "model_name": "fraud", "current": DATA, "reference": DATA}
 
 REPLAY = {
     "run_id": "r1",
@@ -48,7 +48,7 @@ REPLAY = {
 }
 
 WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
-    (TrainModelOperator, {"experiment": "fraud"}, "exactly one of script and command must be given"),
+    (TrainModelOperator, {"experiment_name": "fraud"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments belong to script"),
     (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout is .*; allowed: a time above"),

@@ -32,12 +32,12 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     BeginPipelineOperator: {
         "spec_hash": "h",
         "source": {"url": "https://git.example.com/team/fraud"},
-        "experiment": "fraud",
+        "experiment_name": "fraud",
         "stages": ["train", "gate"],
         **MODEL,
     },
     PinDatasetOperator: {"root": "/data", "files": {"train": "train.csv"}},
-    TrainModelOperator: {"experiment": "fraud", "command": ["train"], **MODEL},
+    TrainModelOperator: {"experiment_name": "fraud", "command": ["train"], **MODEL},
     EvaluateModelOperator: {
         "run_id": "r1",
         "model_uri": "models:/m-1",
@@ -49,11 +49,11 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     SelectModelOperator: {"candidates": [{"name": "a", "run_id": "r1", "model_uri": "models:/m-1"}], "metric": "f1"},
     EvaluationGateOperator: {"run_id": "r1", "thresholds": ["accuracy >= 0.9"], **MODEL},
     RegisterModelOperator: {"source": "models:/m-1", **MODEL},
-    CheckModelOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment": "checks", **MODEL},
+    CheckModelOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment_name": "checks", **MODEL},
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
     RollbackModelOperator: {"to_version": "1", **MODEL},
-    DriftCheckOperator: {"experiment": "drift", "current": DATA, "reference": DATA, **MODEL},
-    RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment": "fraud", "dataset": DATA, **MODEL},
+    DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
+    RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment_name": "fraud", "dataset": DATA, **MODEL},
 }
 every_operator = pytest.mark.parametrize("operator", ARGUMENTS, ids=lambda operator: operator.__name__)
 
@@ -109,7 +109,7 @@ def test_an_unknown_argument_is_refused_when_the_dag_is_parsed(operator: type[Mo
 
 NEEDED = [
     (PinDatasetOperator, "version"),
-    (TrainModelOperator, "experiment"),
+    (TrainModelOperator, "experiment_name"),
     (EvaluateModelOperator, "run_id"),
     (EvaluationGateOperator, "run_id"),
     (RegisterModelOperator, "model_name"),
@@ -118,7 +118,7 @@ NEEDED = [
     (PromoteModelOperator, "model_name"),
     (PromoteModelOperator, "version"),
     (RollbackModelOperator, "model_name"),
-    (DriftCheckOperator, "experiment"),
+    (DriftCheckOperator, "experiment_name"),
     (RetrainTriggerOperator, "model_name"),
 ]
 
@@ -212,13 +212,13 @@ def test_every_part_of_a_result_is_an_xcom_of_its_own() -> None:
     ("value", "expected"), [(True, True), (False, False), ("true", True), (" False ", False), ("TRUE", True)]
 )
 def test_flags_are_read_from_templates(value: Any, expected: bool) -> None:
-    assert flag("plan_only", value) is expected
+    assert flag("dry_run", value) is expected
 
 
 @pytest.mark.parametrize("value", [None, "", "yes", 1, 0, "1", "None"])
 def test_anything_else_is_no_flag(value: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"plan_only is .*; allowed: true or false"):
-        flag("plan_only", value)
+    with pytest.raises(InvalidArgumentError, match=r"dry_run is .*; allowed: true or false"):
+        flag("dry_run", value)
 
 
 def test_choices_name_what_is_allowed() -> None:

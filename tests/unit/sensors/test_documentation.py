@@ -19,7 +19,7 @@ PAGE = (DOCS / "sensors.md").read_text(encoding="utf-8")
 SENSORS: dict[type[ModelControlOperator], dict[str, Any]] = {
     registry.ModelAliasSensor: {"model_name": "fraud", "version": "3"},
     registry.ModelVersionSensor: {"model_name": "fraud", "version": "3"},
-    drift.DriftSensor: {"model_name": "fraud", "experiment": "fraud-drift"},
+    drift.DriftSensor: {"model_name": "fraud", "experiment_name": "fraud-drift"},
     dataset.DatasetVersionSensor: {"root": "/data"},
 }
 

@@ -65,7 +65,7 @@ TRIGGERS = [
         mlflow_conn_id="mlflow_default",
         poll_seconds=5,
     ),
-    DriftVerdictTrigger(model_name="fraud", experiment="fraud-drift"),
+    DriftVerdictTrigger(model_name="fraud", experiment_name="fraud-drift"),
 ]
 
 

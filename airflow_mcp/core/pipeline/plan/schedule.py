@@ -46,7 +46,7 @@ def _events(
     if (drift := trigger.on_drift) is not None:
         name = drift.model or planner.model_name
         experiment = drift.experiment or f"{planner.experiment}-drift"
-        yield "drift", _given(model_name=name, experiment=experiment, poll_seconds=seconds_of(drift.poll))
+        yield "drift", _given(model_name=name, experiment_name=experiment, poll_seconds=seconds_of(drift.poll))
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

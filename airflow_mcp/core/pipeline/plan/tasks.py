@@ -238,7 +238,7 @@ class TaskPlanner:
         arguments: dict[str, Any] = {
             "source": dict(self.source) if self.source else None,
             "model_name": self.model_name,
-            "experiment": self.experiment,
+            "experiment_name": self.experiment,
             "stages": list(self.stages),
             "start_at": Template("{{ params.start_at }}"),
             "from_run": Template("{{ params.from_run or '' }}"),
@@ -290,7 +290,7 @@ class TaskPlanner:
         self, kind: TaskKind, stage: BuildStage | CustomStage, command: tuple[str, ...], image: str | None
     ) -> PlannedTask:
         arguments = {
-            "experiment": self.experiment,
+            "experiment_name": self.experiment,
             "command": list(command),
             "enabled": runs(self._judged_with(stage.name)),
             **({"reports": list(stage.reports)} if stage.reports else {}),
@@ -312,7 +312,7 @@ class TaskPlanner:
         image = (candidate.image if candidate else None) or (stage.image if stage else None) or self._build_image
         resources = (own.resources if own else None) or (stage.resources if stage else None)
         arguments = {
-            "experiment": self.experiment,
+            "experiment_name": self.experiment,
             "model_name": self.model_name,
             "script": self._script(candidate),
             "arguments": list((candidate.arguments if candidate else None) or self._spec.arguments),

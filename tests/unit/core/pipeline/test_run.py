@@ -74,7 +74,7 @@ def triggered(*payloads: Any, run_type: str = "asset_triggered") -> Origin:
             "model fraud removed (moved outside); tag owner of model fraud; tag stage of version 3 of model fraud",
         ),
         (
-            triggered({"kind": "drift", "model_name": "fraud", "experiment": "e", "run_id": "r9"}),
+            triggered({"kind": "drift", "model_name": "fraud", "experiment_name": "e", "run_id": "r9"}),
             "",
             "drift of model fraud, found by MLflow run r9",
         ),
@@ -182,7 +182,7 @@ def training(run_id: str, dag_run: str, **changes: Any) -> Run:
 
 
 def adopt(*runs: Run) -> str:
-    return choose_adopted(runs, model_name="fraud", experiment_id="7", experiment="fraud").run_id
+    return choose_adopted(runs, model_name="fraud", experiment_id="7", experiment_name="fraud").run_id
 
 
 def test_the_newest_usable_training_is_adopted() -> None:

@@ -268,7 +268,7 @@ def test_every_trigger_becomes_an_event_source_with_a_name_of_its_own() -> None:
             "poll_seconds": 120,
         },
         "churn.data": {"root": "/data/churn", "poll_seconds": 60},
-        "churn.drift": {"model_name": "churn", "experiment": "churn-drift", "poll_seconds": 60},
+        "churn.drift": {"model_name": "churn", "experiment_name": "churn-drift", "poll_seconds": 60},
         "churn.model": {
             "models": ["features"],
             "events": ["alias_moved"],
