@@ -14,8 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_MIRROR_STAGES
-from airflow_mcp.core.registry.promotion import MoveOrder
+from airflow_mcp.core.registry.moves import Action, MoveOrder
 from airflow_mcp.core.registry.stage_migration import PREFER, Migration, MigrationChoices, plan_migration
 from airflow_mcp.core.registry.stages import (
     STAGES,
@@ -127,11 +128,22 @@ def _set_stage(parsed: argparse.Namespace) -> int:
             expected = _expected_champion(parsed.expected_champion)
             require_one_production(version, expected, archive_existing=parsed.archive_existing)
             promotion = Promotion(
-                _order("promote", parsed), name, version, expected, not parsed.no_gate, not parsed.no_load_check
+                order=_order("promote", parsed),
+                model_name=name,
+                version=version,
+                expected_champion=expected,
+                require_gate=not parsed.no_gate,
+                require_load_check=not parsed.no_load_check,
             )
             is_done = promote(mlflow, promotion, log=_log).is_done
         else:
-            wanted = StageTransition(_order("transition", parsed), name, version, stage, parsed.archive_existing)
+            wanted = StageTransition(
+                order=_order("transition", parsed),
+                model_name=name,
+                version=version,
+                stage=stage,
+                archive_existing=parsed.archive_existing,
+            )
             is_done = transition(mlflow, wanted, log=_log).is_done
     print(f"{name}: version {version} {'was in' if is_done else 'is in'} {stage}{' already' if is_done else ''}")
     return 0
@@ -222,7 +234,7 @@ def _mirror(parsed: argparse.Namespace) -> int:
                 f"see it with 'airflow-mcp registry migrate-stages {name}' and migrate it first. Nothing was changed"
             )
         mlflow.set_registered_model_tag(name, TAG_MIRROR_STAGES, "true")
-        moved = AliasMover(mlflow, name, holder=_order("mirror", parsed).by, log=_log).mirror()
+        moved = AliasMover(mlflow, name, actor=_actor(), log=_log).mirror()
     print(f"{name}: MLflow's own stages follow the aliases from now on; {moved} version(s) were moved")
     return 0
 
@@ -230,9 +242,12 @@ def _mirror(parsed: argparse.Namespace) -> int:
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
-def _order(action: str, parsed: argparse.Namespace) -> MoveOrder:
-    by = f"{getpass.getuser()}@{socket.gethostname()} airflow-mcp"
-    return MoveOrder(action, uuid4().hex, by, getattr(parsed, "reason", ""))
+def _order(action: Action, parsed: argparse.Namespace) -> MoveOrder:
+    return MoveOrder(action=action, identity=uuid4().hex, by=_actor(), reason=parsed.reason)
+
+
+def _actor() -> Actor:
+    return Actor.of_user(getpass.getuser(), socket.gethostname())
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.copies import read_copied_from
 from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
-from airflow_mcp.core.registry.promotion import read_history, read_last_move
+from airflow_mcp.core.registry.moves import read_history, read_last_move
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
 from airflow_mcp.mlflow_client.transport import SyncDriver
 

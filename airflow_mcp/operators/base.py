@@ -13,6 +13,7 @@ from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mcp import settings
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, RefusedError
@@ -33,6 +34,8 @@ class ModelControlOperator(BaseOperator, SkipMixin):
 
     inherits_from_skipmixin = True
     """Tells Airflow that tasks which were skipped by this one stay skipped when they are cleared."""
+    dry_run: bool | str = False  # type: ignore[assignment]
+    """Argument of the operators that change something. It hides Airflow's method of this name, which nothing calls."""
     mlflow_run_url: str = ""
     """Address of the MLflow run for the extra link, set while the task runs."""
     mlflow_model_version_url: str = ""
@@ -80,10 +83,9 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             instance.dag_id, instance.run_id, instance.task_id, -1 if instance.map_index is None else instance.map_index
         )
 
-    def holder(self, context: Context) -> str:
-        """Name the task for those who read who moved an alias or wrote something down: Dag, task and Dag run."""
-        task = self.task_key(context)
-        return f"{task.dag_id}.{task.task_id} {task.dag_run_id}"
+    def actor(self, context: Context) -> Actor:
+        """Return the actor that records and claims name: Dag, task and Dag run."""
+        return Actor.of_task(self.task_key(context))
 
     def push(self, context: Context, result: Mapping[str, Any]) -> None:
         """Push a result before an exception ends the task, as returning it would have."""

@@ -25,7 +25,8 @@ from airflow_mcp.core.registry.copies import (
     read_copied_from,
     run_of,
 )
-from airflow_mcp.core.registry.promotion import require_let_through, require_ready
+from airflow_mcp.core.registry.gate_check import require_passed_gate
+from airflow_mcp.core.registry.load_check import require_ready
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -157,7 +158,7 @@ class CopyModelVersionOperator(WorkloadOperator):
         result = None if self.shares_files else self._brought(run, identity)
         self._carry_artifacts(source, run)
         name = copy_of(self.source_hook.settings.ui_url, source)
-        claims = Claims(self.hook, self.target, holder=self.holder(context), log=self.log, subject=f"copy {name}")
+        claims = Claims(self.hook, self.target, holder=self.actor(context), log=self.log, subject=f"copy {name}")
         made: list[ModelVersion] = []
 
         def create() -> ModelVersion:
@@ -201,7 +202,7 @@ class CopyModelVersionOperator(WorkloadOperator):
         require_ready(source)
         if self.require_gate:
             what = f"version {source.version} of {name!r}"
-            if warning := require_let_through(what, source.tags.get(contract.TAG_GATE_VERDICT)):
+            if warning := require_passed_gate(what, source.tags.get(contract.TAG_GATE_VERDICT)):
                 self.log.warning(warning)
         return source
 
@@ -256,7 +257,7 @@ class CopyModelVersionOperator(WorkloadOperator):
             self.source_hook.settings.ui_url,
             source,
             at=now().isoformat(),
-            by=self.holder(context),
+            by=self.actor(context),
             digest=result.digest if result else source.tags.get(contract.TAG_MODEL_DIGEST, ""),
         )
         tags = copy_tags(

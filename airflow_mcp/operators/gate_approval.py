@@ -83,7 +83,7 @@ class RecordApprovalOperator(ModelControlOperator):
             by=by,
             at=at,
             reason=self.reason or str((answer.params_input or {}).get("reason") or ""),
-            recorded_by=self.holder(context),
+            recorded_by=str(self.actor(context)),
         )
         self._record(approval)
         self.log.info("%s accepted the inconclusive verdict at %s: %s", by, at, approval.reason or "no reason given")

@@ -35,7 +35,7 @@ class LedgerOperator(ModelControlOperator):
 
     def who(self, context: Context) -> str:
         """Name Dag, task and Dag run for the ledger."""
-        return words(self.holder(context))
+        return words(str(self.actor(context)))
 
 
 def _ledger_of(model_name: Any) -> Asset:

@@ -18,9 +18,9 @@ from airflow_mcp.core.registry.load_check import (
     LoadCheckRequest,
     of_report,
     read_load_check,
+    require_ready,
     supersedes,
 )
-from airflow_mcp.core.registry.promotion import require_ready
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import (
     AliasConflictError,

@@ -12,8 +12,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_number
 from airflow_mcp.core.identity import identity
-from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
-from airflow_mcp.core.registry.promotion import AliasPlan, LoadCheckRule, MoveOrder, plan_rollback, require_let_through
+from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
+from airflow_mcp.core.registry.gate_check import require_passed_gate
+from airflow_mcp.core.registry.load_check import LoadCheckRule
+from airflow_mcp.core.registry.moves import MoveOrder
+from airflow_mcp.core.registry.plans import AliasPlan, plan_rollback
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
@@ -48,10 +51,10 @@ class RegisterModelOperator(ModelControlOperator):
     :param require_gate: refuse unless a gate let the run through: ``passed``, ``warned`` or ``approved``.
     :param tags: further tags of the version (templated).
     :param description: text for the version's page (templated).
-    :param plan_only: check everything, say what would be registered, and skip (templated).
+    :param dry_run: check everything, say what would be registered, and skip (templated).
     """
 
-    template_fields: Sequence[str] = ("model_name", "source", "tags", "description", "plan_only")
+    template_fields: Sequence[str] = ("model_name", "source", "tags", "description", "dry_run")
     operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
     ui_color = "#dceefb"
 
@@ -63,7 +66,7 @@ class RegisterModelOperator(ModelControlOperator):
         require_gate: bool = True,
         tags: Mapping[str, str] | None = None,
         description: str = "",
-        plan_only: bool | str = False,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,7 +75,7 @@ class RegisterModelOperator(ModelControlOperator):
         self.require_gate = require_gate
         self.tags = tags
         self.description = description
-        self.plan_only = plan_only
+        self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
         """Find the version of this model, or create it and wait until it is READY.
@@ -89,9 +92,9 @@ class RegisterModelOperator(ModelControlOperator):
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         if self.require_gate:
-            self._require_let_through(run)
-        if flag("plan_only", self.plan_only):
-            raise AirflowSkipException(f"plan only: {model.uri} would be registered as a version of {name!r}")
+            self._require_passed_gate(run)
+        if flag("dry_run", self.dry_run):
+            raise AirflowSkipException(f"dry run: {model.uri} would be registered as a version of {name!r}")
         version = self._existing(name, model) or self._create(context, name, model, run)
         version = wait_until_ready(self.hook, version)
         self.hook.set_tag(run.run_id, contract.TAG_MODEL_VERSION, f"{name}/{version.version}")
@@ -104,8 +107,8 @@ class RegisterModelOperator(ModelControlOperator):
             "run_id": run.run_id,
         }
 
-    def _require_let_through(self, run: Run) -> None:
-        if warning := require_let_through(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT)):
+    def _require_passed_gate(self, run: Run) -> None:
+        if warning := require_passed_gate(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT)):
             self.log.warning(warning)
 
     def _logged_model(self, source: str) -> LoggedModel:
@@ -141,7 +144,7 @@ class RegisterModelOperator(ModelControlOperator):
         """Create the version, unless another task does so at the same moment."""
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
         return create_once(
-            Claims(self.hook, name, holder=self.holder(context), log=self.log, subject=model.uri),
+            Claims(self.hook, name, holder=self.actor(context), log=self.log, subject=model.uri),
             lambda: self._existing(name, model),
             lambda: self.hook.create_model_version(
                 name,
@@ -170,7 +173,7 @@ class PromoteModelOperator(ModelControlOperator):
     :param require_load_check: refuse a version that has not passed its load check. False lets one through that was
         never checked, and is recorded with the move; one that failed is refused all the same (templated).
     :param reason: why; recorded with the move (templated).
-    :param plan_only: check everything, say what would be moved, and skip (templated).
+    :param dry_run: check everything, say what would be moved, and skip (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -179,7 +182,7 @@ class PromoteModelOperator(ModelControlOperator):
         "expected_champion",
         "require_load_check",
         "reason",
-        "plan_only",
+        "dry_run",
     )
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#cfe8d5"
@@ -193,7 +196,7 @@ class PromoteModelOperator(ModelControlOperator):
         require_gate: bool = True,
         require_load_check: bool | str = True,
         reason: str = "",
-        plan_only: bool | str = False,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -203,7 +206,7 @@ class PromoteModelOperator(ModelControlOperator):
         self.require_gate = require_gate
         self.require_load_check = require_load_check
         self.reason = reason
-        self.plan_only = plan_only
+        self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
         """Move the aliases, or find them moved.
@@ -219,17 +222,17 @@ class PromoteModelOperator(ModelControlOperator):
         expected = version_number("expected_champion", self.expected_champion, none_allowed=True)
         key = identity(self.task_key(context), {"action": "promote", "model_name": name, "version": wanted})
         promotion = Promotion(
-            MoveOrder("promote", key, self.holder(context), self.reason),
-            name,
-            wanted,
-            None if expected == NO_CHAMPION else expected,
-            self.require_gate,
-            flag("require_load_check", self.require_load_check),
+            order=MoveOrder(action="promote", identity=key, by=self.actor(context), reason=self.reason),
+            model_name=name,
+            version=wanted,
+            expected_champion=None if expected == NO_CHAMPION else expected,
+            require_gate=self.require_gate,
+            require_load_check=flag("require_load_check", self.require_load_check),
         )
         self.mlflow_model_version_url = self.hook.model_version_url(name, wanted)
-        if flag("plan_only", self.plan_only):
+        if flag("dry_run", self.dry_run):
             check_promotion(self.hook, promotion, log=self.log)
-            raise AirflowSkipException(f"plan only: version {wanted} of {name!r} would become the champion")
+            raise AirflowSkipException(f"dry run: version {wanted} of {name!r} would become the champion")
         plan = promote(self.hook, promotion, log=self.log)
         return _moved(name, plan)
 
@@ -249,9 +252,10 @@ class RollbackModelOperator(ModelControlOperator):
         (templated).
     :param max_load_check_age: how long ago it may have passed; None: at any time.
     :param reason: why; recorded with the move (templated).
+    :param dry_run: check everything, push what would be moved to XCom, and skip (templated).
     """
 
-    template_fields: Sequence[str] = ("model_name", "to_version", "require_load_check", "reason")
+    template_fields: Sequence[str] = ("model_name", "to_version", "require_load_check", "reason", "dry_run")
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#fbe3c8"
 
@@ -263,6 +267,7 @@ class RollbackModelOperator(ModelControlOperator):
         require_load_check: bool | str = True,
         max_load_check_age: timedelta | None = timedelta(hours=24),
         reason: str = "",
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -271,6 +276,7 @@ class RollbackModelOperator(ModelControlOperator):
         self.require_load_check = require_load_check
         self.max_load_check_age = max_load_check_age
         self.reason = reason
+        self.dry_run = dry_run
         if max_load_check_age is not None and max_load_check_age <= timedelta(0):
             raise InvalidArgumentError(f"max_load_check_age is {max_load_check_age!r}; allowed: a time above zero")
 
@@ -287,20 +293,23 @@ class RollbackModelOperator(ModelControlOperator):
         wanted = version_number("to_version", self.to_version) if self.to_version else None
         rule = LoadCheckRule(flag("require_load_check", self.require_load_check), self.max_load_check_age)
         key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
-        order = MoveOrder("rollback", key, self.holder(context), self.reason)
-        mover = AliasMover(self.hook, name, holder=order.by, log=self.log, rule=rule)
+        order = MoveOrder(action="rollback", identity=key, by=self.actor(context), reason=self.reason)
+        mover = AliasMover(self.hook, name, actor=order.by, log=self.log, rule=rule)
+        is_dry_run = flag("dry_run", self.dry_run)
+
+        def plan_on(model: RegisteredModel) -> AliasPlan:
+            return plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
+
         try:
-            plan = mover.move(
-                lambda model: plan_rollback(
-                    model.aliases, model.tags, model_name=name, identity=key, to_version=wanted
-                ),
-                order,
-            )
+            plan = mover.check(plan_on) if is_dry_run else mover.move(plan_on, order)
         except (AliasConflictError, ModelUnusableError) as error:
             others = ways_back(self.hook, self.hook.get_registered_model(name))
-            raise type(error)(f"{error} {others}") from error
-        self._mark_left_behind(name, plan.champion_before)
+            raise type(error)(f"{error}. {others}") from error
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan.champion_after)
+        if is_dry_run:
+            self.push(context, {**_moved(name, plan), "moved": False})
+            raise AirflowSkipException(f"dry run: version {plan.champion_after} of {name!r} would become the champion")
+        self._mark_left_behind(name, plan.champion_before)
         return _moved(name, plan)
 
     def _mark_left_behind(self, name: str, version: str | None) -> None:

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_number
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Stage
-from airflow_mcp.core.registry.promotion import MoveOrder
+from airflow_mcp.core.registry.moves import Action, MoveOrder
 from airflow_mcp.core.registry.stages import require_archivable, require_one_production, require_stage
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
 from airflow_mcp.operators.base import ModelControlOperator
@@ -47,7 +47,7 @@ class TransitionModelStageOperator(ModelControlOperator):
     :param require_load_check: for Production: refuse a version that has not passed its load check; one that failed is
         refused in any case (templated).
     :param reason: why; recorded with the move (templated).
-    :param plan_only: check everything, say what would be moved, and skip (templated).
+    :param dry_run: check everything, say what would be moved, and skip (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -58,7 +58,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         "expected_champion",
         "require_load_check",
         "reason",
-        "plan_only",
+        "dry_run",
     )
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#cfe8d5"
@@ -74,7 +74,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         require_gate: bool = True,
         require_load_check: bool | str = True,
         reason: str = "",
-        plan_only: bool | str = False,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,7 +86,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         self.require_gate = require_gate
         self.require_load_check = require_load_check
         self.reason = reason
-        self.plan_only = plan_only
+        self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
         """Move the aliases, or find them moved.
@@ -123,14 +123,14 @@ class TransitionModelStageOperator(ModelControlOperator):
         expected = None if given == NO_CHAMPION else given
         require_one_production(version, expected, archive_existing=archive)
         promotion = Promotion(
-            self._order(context, "promote", {"model_name": name, "version": version}),
-            name,
-            version,
-            expected,
-            self.require_gate,
-            flag("require_load_check", self.require_load_check),
+            order=self._order(context, "promote", {"model_name": name, "version": version}),
+            model_name=name,
+            version=version,
+            expected_champion=expected,
+            require_gate=self.require_gate,
+            require_load_check=flag("require_load_check", self.require_load_check),
         )
-        if flag("plan_only", self.plan_only):
+        if flag("dry_run", self.dry_run):
             check_promotion(self.hook, promotion, log=self.log)
             self._skip(name, version, stage)
         plan = promote(self.hook, promotion, log=self.log)
@@ -138,16 +138,22 @@ class TransitionModelStageOperator(ModelControlOperator):
 
     def _to_another(self, context: Context, name: str, version: str, stage: Stage, archive: bool) -> list[str] | None:
         inputs = {"model_name": name, "version": version, "stage": stage, "archive_existing": archive}
-        wanted = StageTransition(self._order(context, "transition", inputs), name, version, stage, archive)
-        if flag("plan_only", self.plan_only):
+        wanted = StageTransition(
+            order=self._order(context, "transition", inputs),
+            model_name=name,
+            version=version,
+            stage=stage,
+            archive_existing=archive,
+        )
+        if flag("dry_run", self.dry_run):
             check_transition(self.hook, wanted)
             self._skip(name, version, stage)
         plan = transition(self.hook, wanted, log=self.log)
         return None if plan.is_done else [other for other in plan.archived if other != version]
 
-    def _order(self, context: Context, action: str, inputs: dict[str, Any]) -> MoveOrder:
+    def _order(self, context: Context, action: Action, inputs: dict[str, Any]) -> MoveOrder:
         key = identity(self.task_key(context), {"action": action, **inputs})
-        return MoveOrder(action, key, self.holder(context), self.reason)
+        return MoveOrder(action=action, identity=key, by=self.actor(context), reason=self.reason)
 
     def _skip(self, name: str, version: str, stage: Stage) -> None:
-        raise AirflowSkipException(f"plan only: version {version} of {name!r} would go to {stage}")
+        raise AirflowSkipException(f"dry run: version {version} of {name!r} would go to {stage}")

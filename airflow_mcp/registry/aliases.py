@@ -16,24 +16,19 @@ from airflow_mcp.core.contract import (
 )
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.history import former_champions
-from airflow_mcp.core.registry.load_check import why_unusable
-from airflow_mcp.core.registry.promotion import (
-    NOTHING_ASKED,
-    AliasMove,
-    AliasPlan,
-    LoadCheckRule,
-    next_number,
-    unrecorded_move,
-    without_way_back,
-)
+from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule, why_unusable
+from airflow_mcp.core.registry.moves import next_number, unrecorded_move
+from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, without_way_back
 from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
 from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.claims import Claims
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.actor import Actor
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-    from airflow_mcp.core.registry.promotion import Claim, MoveOrder
+    from airflow_mcp.core.registry.claims import Claim
+    from airflow_mcp.core.registry.moves import MoveOrder
     from airflow_mcp.core.registry.stages import StagePlan
     from airflow_mcp.mlflow_client.operations import MlflowOperations
 
@@ -84,17 +79,23 @@ class AliasMover:
 
     :param mlflow: the MLflow server.
     :param model_name: registered model; must exist.
-    :param holder: who moves, for the others' messages.
+    :param actor: who moves; named in the claim.
     :param log: where moves are logged.
     :param rule: what the next champion must have shown; None: that it loads.
     """
 
     def __init__(
-        self, mlflow: MlflowOperations, model_name: str, *, holder: str, log: TaskLog, rule: LoadCheckRule | None = None
+        self,
+        mlflow: MlflowOperations,
+        model_name: str,
+        *,
+        actor: Actor,
+        log: TaskLog,
+        rule: LoadCheckRule | None = None,
     ) -> None:
         self.mlflow, self.model_name, self.log = mlflow, model_name, log
         self.rule = rule or LoadCheckRule()
-        self.claims = Claims(mlflow, model_name, holder=holder, log=log)
+        self.claims = Claims(mlflow, model_name, holder=actor, log=log)
 
     def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
         """Plan on the present aliases and carry the plan out, alone.
@@ -116,7 +117,7 @@ class AliasMover:
                 self._mirror(model, claim)
                 return made
             made, target = self._usable(made, model)
-            move = order.record(made, datetime.now(UTC), target)
+            move = made.record(order, datetime.now(UTC), target)
             move = replace(move, number=next_number(model.tags), load_check=self.rule.describe(target))
             for step in made.moves:
                 self.claims.require_valid(claim)
@@ -129,6 +130,19 @@ class AliasMover:
                 self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
             self._mirror(model, claim)
             return made
+
+    def check(self, plan: Callable[[RegisteredModel], AliasPlan]) -> AliasPlan:
+        """Plan on the present aliases and check the versions as :meth:`move` does; nothing is claimed or written.
+
+        :param plan: makes the plan from the registered model as it is now; may refuse by raising.
+        :return: the plan that :meth:`move` would carry out now.
+        :raises AliasConflictError: when a version of the plan does not exist.
+        :raises ModelUnusableError: when one failed its load check.
+        :raises EvidenceError: when one is not READY, or does not meet the rule.
+        """
+        model = self.mlflow.get_registered_model(self.model_name)
+        made = plan(model)
+        return made if made.is_done else self._usable(made, model)[0]
 
     def shift(self, plan: Callable[[RegisteredModel], StagePlan], order: MoveOrder) -> StagePlan:
         """Plan a move between stages, which leaves the champion alone, and carry it out.
@@ -147,7 +161,7 @@ class AliasMover:
                 self._mirror(model, claim)
                 return made
             if made.challenger_after not in (None, made.challenger_before):
-                NOTHING_ASKED.require(self._existing(made.challenger_after), datetime.now(UTC))
+                NOTHING_REQUIRED.require(self._existing(made.challenger_after), datetime.now(UTC))
             move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags))
             self.claims.require_valid(claim)
             self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
@@ -190,7 +204,7 @@ class AliasMover:
                 self.log.warning("%s: version %s is no way back: %s", self.model_name, step.version, problem)
                 plan = without_way_back(plan, model.aliases)
                 continue
-            rule = self.rule if step.alias == ALIAS_CHAMPION else NOTHING_ASKED
+            rule = self.rule if step.alias == ALIAS_CHAMPION else NOTHING_REQUIRED
             rule.require(version, datetime.now(UTC))
             target = version if step.alias == ALIAS_CHAMPION else target
         return plan, target

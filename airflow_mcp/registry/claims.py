@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.registry.promotion import Claim, expired_claims, new_claim, other_claims
+from airflow_mcp.core.registry.claims import Claim, expired_claims, other_claims
 from airflow_mcp.exceptions import ClaimUnavailableError, MlflowNotFoundError, ModelControlPlaneError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Claims:
     """
 
     def __init__(
-        self, mlflow: MlflowOperations, model_name: str, *, holder: str, log: TaskLog, subject: str = ""
+        self, mlflow: MlflowOperations, model_name: str, *, holder: Actor, log: TaskLog, subject: str = ""
     ) -> None:
         self.mlflow, self.model_name, self.holder, self.log, self.subject = mlflow, model_name, holder, log, subject
 
@@ -67,7 +68,7 @@ class Claims:
     def _take(self) -> Claim:
         others: tuple[Claim, ...] = ()
         for attempt in range(CLAIM_ATTEMPTS):
-            claim = new_claim(uuid4().hex, self.holder, datetime.now(UTC), CLAIM_LIFETIME, self.subject)
+            claim = Claim(uuid4().hex, datetime.now(UTC) + CLAIM_LIFETIME, str(self.holder), self.subject)
             others = self._claim_and_look(claim)
             if not others:
                 return claim

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.registry.promotion import (
-    NOTHING_ASKED,
-    AliasPlan,
-    LoadCheckRule,
-    MoveOrder,
-    plan_promotion,
-    require_let_through,
-)
+from airflow_mcp.core.registry.gate_check import require_passed_gate
+from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule
+from airflow_mcp.core.registry.moves import MoveOrder
+from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.core.registry.stages import StagePlan, plan_stage
 from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.registry.aliases import AliasMover
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_mcp.mlflow_client.operations import MlflowOperations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Promotion:
     """Which version is to become champion, on whose behalf, and under which conditions."""
 
@@ -65,7 +61,7 @@ def _checked(mlflow: MlflowOperations, promotion: Promotion, version: ModelVersi
     verdict = _gate_verdict(mlflow, version)
     if promotion.require_gate:
         what = f"version {version.version} of {version.name!r}"
-        if warning := require_let_through(what, verdict):
+        if warning := require_passed_gate(what, verdict):
             log.warning(warning)
     return verdict
 
@@ -102,7 +98,7 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> 
     if verdict and verdict != version.tags.get(contract.TAG_GATE_VERDICT):
         # The copy's own gate spoke after the version was made: from now on the version says what it said.
         mlflow.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
-    mover = AliasMover(mlflow, promotion.model_name, holder=promotion.order.by, log=log, rule=promotion.rule)
+    mover = AliasMover(mlflow, promotion.model_name, actor=promotion.order.by, log=log, rule=promotion.rule)
     return mover.move(
         lambda model: plan_promotion(
             model.aliases,
@@ -116,7 +112,7 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> 
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StageTransition:
     """Which version is to go to None, Staging or Archived, and on whose behalf."""
 
@@ -139,7 +135,7 @@ def check_transition(mlflow: MlflowOperations, wanted: StageTransition) -> Model
     """
     version = mlflow.get_model_version(wanted.model_name, wanted.version)
     if wanted.stage == "Staging":
-        NOTHING_ASKED.require(version, datetime.now(UTC))
+        NOTHING_REQUIRED.require(version, datetime.now(UTC))
     return version
 
 
@@ -154,7 +150,7 @@ def transition(mlflow: MlflowOperations, wanted: StageTransition, *, log: TaskLo
     :raises ClaimUnavailableError: when another move of the model's aliases is under way.
     """
     check_transition(mlflow, wanted)
-    mover = AliasMover(mlflow, wanted.model_name, holder=wanted.order.by, log=log)
+    mover = AliasMover(mlflow, wanted.model_name, actor=wanted.order.by, log=log)
     return mover.shift(
         lambda model: plan_stage(
             model,

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.registry.promotion import NOTHING_ASKED, AliasPlan, MoveOrder, plan_promotion
+from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED
+from airflow_mcp.core.registry.moves import MoveOrder
+from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.exceptions import AliasConflictError
 from airflow_mcp.registry.aliases import AliasMover, versions_of
@@ -53,7 +55,7 @@ def migrate(
     :raises ClaimUnavailableError: when another task moves the model's aliases.
     """
     name, champion = _decided(planned).model_name, planned.champion
-    mover = AliasMover(mlflow, name, holder=order.by, log=log, rule=NOTHING_ASKED)
+    mover = AliasMover(mlflow, name, actor=order.by, log=log, rule=NOTHING_REQUIRED)
 
     def again(model: RegisteredModel) -> Migration:
         return _decided(plan_migration(model, versions_of(mlflow, name), choices))

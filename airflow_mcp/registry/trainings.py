@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_mcp.core import contract
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.registry.moves import read_history
 from airflow_mcp.core.retrain.documents import TrainingOutcome
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.mlflow_client.api import filter_value

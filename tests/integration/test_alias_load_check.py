@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mcp.core.registry.history import foreign_moves
 from airflow_mcp.core.registry.load_check import LoadVerdict
-from airflow_mcp.core.registry.promotion import read_last_move
+from airflow_mcp.core.registry.moves import read_last_move
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.support.mlflow_world import World, kill_points, load_check_tags
 from tests.support.task_harness import TaskOutcome
@@ -162,7 +162,7 @@ def test_a_rollback_asks_for_a_check_of_late_unless_told_otherwise(world: World)
     tag(world, "1", "passed", datetime.now(UTC) - timedelta(hours=30))
     stale = roll_back(world, "1")
     assert stale.state == "failed"
-    assert "longer ago than 1 day, 0:00:00, so nobody knows whether it still loads" in str(stale.error)
+    assert "longer ago than 1 day, 0:00:00, so it may no longer load" in str(stale.error)
     assert world.aliases == {"champion": "2"}
     assert roll_back(world, "1", max_load_check_age=timedelta(hours=31)).state == "success"
     assert roll_back(world, "2", require_load_check="false", dag_run_id="run-2").state == "success"

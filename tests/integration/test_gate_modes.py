@@ -11,10 +11,11 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.evaluation.evidence import MetricComparison, ModelUnderTest
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.registry.promotion import MoveOrder, read_history
+from airflow_mcp.core.registry.moves import MoveOrder, read_history
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
@@ -93,8 +94,8 @@ def test_a_warned_candidate_is_registered_and_promoted_and_marked_everywhere(
 
 def test_that_a_version_is_only_warned_is_said_once_by_its_promotion_and_by_a_dry_run_too(world: World) -> None:
     world.versions(1, "warned")
-    order = MoveOrder("promote", "promotion-1", "a person")
-    promotion = Promotion(order, world.model_name, "1", expected_champion=None)
+    order = MoveOrder("promote", "promotion-1", Actor.of_user("ada", "laptop"))
+    promotion = Promotion(order=order, model_name=world.model_name, version="1", expected_champion=None)
     warning = f"version 1 of {world.model_name!r} did not pass the gate by itself: it is warned"
     dry_run, done = create_autospec(TaskLog), create_autospec(TaskLog)
     check_promotion(world.hook, promotion, log=dry_run)
@@ -122,7 +123,7 @@ def test_a_dry_run_lets_the_dag_go_on_and_opens_no_registration(
     run, model_id = candidate
     if metrics is not None:
         world.store_evidence(run, metrics)
-    gate = judge(world, run, mode="dry_run")
+    gate = judge(world, run, dry_run=True)
     assert gate.state == "success", gate.error
     assert (gate.result["decision"], gate.result["report"]) == ("none", contract.ARTIFACT_GATE_DRY_RUN_HTML)
     assert tag(world, run) is None
@@ -138,7 +139,7 @@ def test_a_dry_run_leaves_alone_what_an_enforced_gate_has_decided(world: World, 
     world.store_evidence(run, GOOD)
     judge(world, run)
     report = world.artifact(run, contract.ARTIFACT_GATE_REPORT_JSON)
-    assert judge(world, run, mode="dry_run", thresholds=["accuracy >= 0.99"]).result["verdict"] == "failed"
+    assert judge(world, run, dry_run="true", thresholds=["accuracy >= 0.99"]).result["verdict"] == "failed"
     assert tag(world, run) == "passed"
     assert world.artifact(run, contract.ARTIFACT_GATE_REPORT_JSON) == report
 
@@ -146,7 +147,7 @@ def test_a_dry_run_leaves_alone_what_an_enforced_gate_has_decided(world: World, 
 def test_a_mode_that_does_not_exist_is_refused(world: World, candidate: tuple[Run, str]) -> None:
     outcome = judge(world, candidate[0], mode="{{ 'wran' }}")
     assert outcome.state == "failed"
-    assert "mode is 'wran'; allowed: enforce, warn, dry_run" in str(outcome.error)
+    assert "mode is 'wran'; allowed: enforce, warn" in str(outcome.error)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ BRANCHES = {"extend": "gather", "ask": "approve"}
         (BAD, {}, "failed", set()),
         (BAD, {"on_failed": "skip"}, "success", {"gather", "approve", "register"}),
         (BAD, {"mode": "warn"}, "success", {"gather", "approve"}),
-        (UNKNOWN, {"mode": "dry_run"}, "success", {"gather", "approve"}),
+        (UNKNOWN, {"dry_run": True}, "success", {"gather", "approve"}),
         (None, {}, "failed", set()),
     ],
     ids=["passed", "asked", "asked-not-skipped", "failed", "skipped", "warned", "dry-run", "error"],

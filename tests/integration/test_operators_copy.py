@@ -24,7 +24,7 @@ from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.profile import write_profile
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.copies import CopyResult, read_copied_from
-from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.registry.moves import read_history
 from airflow_mcp.mlflow_client.api import ARTIFACT_PROXY
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.drift import DriftCheckOperator

@@ -60,12 +60,12 @@ def test_a_version_that_loads_and_answers_is_tagged_with_who_found_that_where(wo
     tree.register(world)
     outcome = check(world, image="registry.example.com/model:1")
     assert outcome.state == "success", outcome.error
-    assert {name: outcome.result[name] for name in ("model_name", "version", "verdict", "rows", "skipped")} == {
+    assert {name: outcome.result[name] for name in ("model_name", "version", "verdict", "rows", "dry_run")} == {
         "model_name": world.model_name,
         "version": "1",
         "verdict": "passed",
         "rows": 3,
-        "skipped": False,
+        "dry_run": False,
     }
     assert outcome.result["load_seconds"] > 0
     assert outcome.result["memory_peak_bytes"] > 50_000_000
@@ -267,8 +267,8 @@ def test_a_version_that_does_not_exist_or_is_not_ready_starts_nothing(world: Wor
 def test_a_check_that_is_not_enabled_finds_the_version_and_starts_nothing(world: World) -> None:
     world.versions(2)
     world.hook.set_alias(world.model_name, "previous_champion", "1")
-    outcome = quick_check(world, alias="previous_champion", enabled="false")
-    assert (outcome.state, outcome.result["version"], outcome.result["skipped"]) == ("success", "1", True)
+    outcome = quick_check(world, alias="previous_champion", dry_run="true")
+    assert (outcome.state, outcome.result["version"], outcome.result["dry_run"]) == ("success", "1", True)
     assert outcome.result["verdict"] is None
     assert checks(world) == []
 

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.registry.history import read_timeline
-from airflow_mcp.core.registry.promotion import read_history, read_last_move
+from airflow_mcp.core.registry.moves import read_history, read_last_move
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.registry import claims
@@ -154,7 +154,7 @@ def test_an_unknown_version_or_model_moves_nothing(world: World, name: str) -> N
 
 def test_a_dry_run_checks_everything_and_moves_nothing(world: World) -> None:
     world.versions(1)
-    assert promote(world, "1", "none", plan_only="true").state == "skipped"
+    assert promote(world, "1", "none", dry_run="true").state == "skipped"
     assert world.aliases == {}
     assert contract.TAG_LAST_MOVE not in world.registered.tags
 
@@ -282,6 +282,30 @@ def test_a_rollback_goes_to_the_previous_champion_and_says_why(world: World) -> 
     assert last is not None
     assert (last.action, last.champion_before, last.champion_after) == ("rollback", "2", "1")
     assert world.claims == []
+
+
+@pytest.mark.parametrize("to_version", ["", "1"])
+def test_a_dry_run_of_a_rollback_pushes_what_would_be_moved_and_writes_nothing(world: World, to_version: str) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+    before = world.registered
+    outcome = roll_back(world, to_version=to_version, dry_run="true")
+    assert outcome.state == "skipped"
+    assert outcome.result == {
+        "model_name": world.model_name,
+        "version": "1",
+        "previous_version": "2",
+        "moved": False,
+    }
+    assert world.registered == before
+    assert world.claims == []
+    assert contract.TAG_ROLLED_BACK not in world.hook.get_model_version(world.model_name, "2").tags
+
+
+def test_a_dry_run_of_a_rollback_is_refused_as_the_rollback_would_be(world: World) -> None:
+    prepare(world, 0, champion="2")
+    outcome = roll_back(world, dry_run=True)
+    assert outcome.state == "failed"
+    assert "has no alias 'previous_champion', so there is no champion to go back to" in str(outcome.error)
 
 
 def test_a_second_rollback_is_refused_and_never_goes_forward(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.registry.moves import read_history
 from airflow_mcp.core.registry.stages import read_stage_moves, read_stages
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
@@ -126,17 +126,17 @@ def test_what_cannot_be_is_refused(world: World, stage: str, options: dict[str, 
 @pytest.mark.parametrize(("stage", "expected"), [("Staging", ""), ("Production", "none")])
 def test_a_dry_run_moves_nothing(world: World, stage: str, expected: str) -> None:
     world.versions(1)
-    assert transition(world, "1", stage, expected_champion=expected, plan_only="true").state == "skipped"
+    assert transition(world, "1", stage, expected_champion=expected, dry_run="true").state == "skipped"
     assert world.registered.tags == {}
     assert world.aliases == {}
 
 
-@pytest.mark.parametrize("plan_only", [True, False])
+@pytest.mark.parametrize("dry_run", [True, False])
 def test_a_version_that_does_not_load_does_not_go_to_staging_and_a_dry_run_says_so(
-    world: World, plan_only: bool
+    world: World, dry_run: bool
 ) -> None:
     world.versions(1, check="failed")
-    outcome = transition(world, "1", "Staging", plan_only=plan_only)
+    outcome = transition(world, "1", "Staging", dry_run=dry_run)
     assert outcome.state == "failed"
     assert f"version 1 of {world.model_name!r} is unusable, its load check failed" in str(outcome.error)
     assert world.aliases == {}

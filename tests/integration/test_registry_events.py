@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.registry.events import EVENT_NAMES, MOVED_OUTSIDE
 from airflow_mcp.core.registry.goal import ModelGoal
-from airflow_mcp.core.registry.promotion import AliasPlan, MoveOrder, plan_promotion
+from airflow_mcp.core.registry.moves import MoveOrder
+from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.registry.aliases import AliasMover
 from airflow_mcp.triggers import registry_watch
@@ -63,8 +65,8 @@ def move(world: World, version: str, night: int) -> None:
         what: dict[str, Any] = {"identity": f"night-{night}", "version": version, "expected_champion": champion}
         return plan_promotion(model.aliases, model.tags, model_name=world.model_name, **what)
 
-    order = MoveOrder("promote", f"night-{night}", by=f"night-{night}")
-    AliasMover(world.hook, world.model_name, holder=order.by, log=Log()).move(plan, order)
+    order = MoveOrder("promote", f"night-{night}", by=Actor("task", "nightly.promote", f"night-{night}"))
+    AliasMover(world.hook, world.model_name, actor=order.by, log=Log()).move(plan, order)
 
 
 def told(stored: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
@@ -193,7 +195,7 @@ async def test_moves_under_way_are_never_taken_for_moves_of_others(
             await asyncio.to_thread(move, world, str(1 + night % 2), night)
         await running.until(lambda: sum(event["alias"] == "champion" for event in stored) == 6)
         await running.looks()
-    assert {event["by"] for event in stored} == {f"night-{night}" for night in range(6)}
+    assert {event["by"] for event in stored} == {f"nightly.promote night-{night}" for night in range(6)}
     moves = [event for event in stored if event["alias"] == "champion"]
     assert told(moves, "from", "to") == [(None, "1"), *[("1", "2"), ("2", "1")] * 2, ("1", "2")]
 

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_mcp.cli import main
-from airflow_mcp.core.registry.promotion import read_history
+from airflow_mcp.core.registry.moves import read_history
 from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator

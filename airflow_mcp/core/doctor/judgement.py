@@ -14,7 +14,7 @@ from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.history import foreign_moves
 from airflow_mcp.core.registry.load_check import read_load_check
-from airflow_mcp.core.registry.promotion import read_history, read_last_move
+from airflow_mcp.core.registry.moves import read_history, read_last_move
 from airflow_mcp.core.workload.pod import USER_ID, PodEnding
 
 Level = Literal["ok", "warning", "problem"]

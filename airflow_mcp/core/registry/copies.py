@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.drift.importance import PLACES as IMPORTANCE_PLACES
 from airflow_mcp.core.identity import fingerprint
@@ -159,7 +160,7 @@ def run_of(version: ModelVersion) -> str:
     return version.tags.get(contract.TAG_COPY_RUN) or version.run_id
 
 
-def copied_from(server: str, version: ModelVersion, *, at: str, by: str, digest: str) -> CopiedFrom:
+def copied_from(server: str, version: ModelVersion, *, at: str, by: Actor, digest: str) -> CopiedFrom:
     """Describe where a copy comes from.
 
     :param server: address of the source's MLflow for people.
@@ -170,7 +171,7 @@ def copied_from(server: str, version: ModelVersion, *, at: str, by: str, digest:
     """
     origin = read_copied_from(version.tags)
     chain = _shortened(asdict(origin)) if origin else {}
-    return CopiedFrom(server, version.name, version.version, version.run_id, at, by, digest, chain)
+    return CopiedFrom(server, version.name, version.version, version.run_id, at, str(by), digest, chain)
 
 
 def _shortened(link: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.registry.claims import valid_claims
 from airflow_mcp.core.registry.history import mover_of, recorded_moves
-from airflow_mcp.core.registry.promotion import LastMove, valid_claims
+from airflow_mcp.core.registry.moves import MoveRecord
 
 EventName = Literal["new_version", "alias_moved", "alias_removed", "model_tag_changed", "version_tag_changed"]
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
@@ -296,7 +297,7 @@ class _AliasChange:
     alias: str
     before: str | None
     after: str | None
-    move: LastMove | None = None
+    move: MoveRecord | None = None
     number: int = 0
     """Number of the recorded move of ``champion`` that this is, or that came before it."""
     is_numbered: bool = False

@@ -13,14 +13,8 @@ from typing import Any
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry.promotion import (
-    NO_WAY_BACK,
-    LastMove,
-    read_history,
-    read_last_move,
-    unrecorded_move,
-    valid_claims,
-)
+from airflow_mcp.core.registry.claims import valid_claims
+from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, read_history, read_last_move, unrecorded_move
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -35,7 +29,7 @@ class Change:
     """When at the earliest; None: before anything was recorded."""
     latest: datetime
     """When at the latest; the same as ``earliest`` when it was recorded."""
-    move: LastMove | None
+    move: MoveRecord | None
     """The record; None when there is none: it was made behind our back."""
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +89,7 @@ class ForeignMove:
     alias: str
     recorded: str | None
     found: str | None
-    last: LastMove
+    last: MoveRecord
 
 
 def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
@@ -122,13 +116,13 @@ def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
     return Timeline(tuple(changes), champion, now)
 
 
-def recorded_moves(model: RegisteredModel) -> tuple[LastMove, ...]:
+def recorded_moves(model: RegisteredModel) -> tuple[MoveRecord, ...]:
     """Give every recorded move of ``champion``, oldest first, and one whose task died before it could say so."""
     died = unrecorded_move(model.aliases, model.tags)
     return (*read_history(model.tags), *((died,) if died else ()))
 
 
-def _dated(moves: Sequence[LastMove]) -> Iterator[tuple[LastMove, datetime]]:
+def _dated(moves: Sequence[MoveRecord]) -> Iterator[tuple[MoveRecord, datetime]]:
     for move in moves:
         try:
             at = datetime.fromisoformat(move.at)
@@ -188,7 +182,7 @@ def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, .
     )
 
 
-def _left_by(move: LastMove) -> dict[str, str | None]:
+def _left_by(move: MoveRecord) -> dict[str, str | None]:
     """Say where a move left the aliases; one from no champion leaves ``previous_champion`` alone, so it is not told."""
     left: dict[str, str | None] = {ALIAS_CHAMPION: move.champion_after}
     if move.action == "rollback":
@@ -199,7 +193,7 @@ def _left_by(move: LastMove) -> dict[str, str | None]:
     return {**left, ALIAS_PREVIOUS_CHAMPION: None if way_back == NO_WAY_BACK else way_back}
 
 
-def mover_of(model: RegisteredModel, alias: str, now: datetime) -> LastMove | None:
+def mover_of(model: RegisteredModel, alias: str, now: datetime) -> MoveRecord | None:
     """Find the record of the move that put an alias where it is, or took it away.
 
     :param model: the registered model as it is now.

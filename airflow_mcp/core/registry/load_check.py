@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
@@ -18,6 +18,7 @@ from pydantic import Field
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+from airflow_mcp.exceptions import EvidenceError, ModelUnusableError
 
 LOAD_CHECK_SCHEMA: Literal["airflow_mcp/load_check/1"] = "airflow_mcp/load_check/1"
 LoadVerdict = Literal["passed", "failed", "inconclusive", "error"]
@@ -219,6 +220,67 @@ def _time(text: str) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return time if time.tzinfo else None
+
+
+def require_ready(version: ModelVersion) -> None:
+    """Check that MLflow has finished registering a version.
+
+    :raises EvidenceError: naming its status.
+    """
+    if version.status != "READY":
+        raise EvidenceError(f"version {version.version} of {version.name!r} is {version.status}, not READY")
+
+
+@dataclass(frozen=True)
+class LoadCheckRule:
+    """What a version's load check must say before an alias may point at the version.
+
+    A version that failed its load check never gets an alias. The rule decides about a version that did not fail: only
+    the alias ``champion`` has such a rule, every other alias has :data:`NOTHING_REQUIRED`.
+    """
+
+    is_required: bool = True
+    """Whether the version must have passed a load check."""
+    max_age: timedelta | None = None
+    """How long ago it may have passed; None: at any time."""
+
+    def require(self, version: ModelVersion, now: datetime) -> None:
+        """Check that a version may get the alias.
+
+        :param version: the version as it is now.
+        :param now: present time, with a time zone.
+        :raises EvidenceError: when it is not READY, or has not passed a recent load check although one is required.
+        :raises ModelUnusableError: when its load check failed.
+        """
+        what = f"version {version.version} of {version.name!r}"
+        require_ready(version)
+        check = read_load_check(version.tags)
+        if check is not None and check.is_unusable:
+            raise ModelUnusableError(f"{what} is unusable, its load check {check}; nothing was moved. {_CHECK_AGAIN}")
+        if not self.is_required:
+            return
+        if check is None:
+            raise EvidenceError(f"{what} has never passed a load check; nothing was moved. {_CHECK_FIRST}")
+        if check.verdict != "passed":
+            raise EvidenceError(f"{what} has not passed its load check ({check}); nothing was moved. {_CHECK_FIRST}")
+        if self.max_age is not None and age_limit_passed(check, now - self.max_age):
+            raise EvidenceError(
+                f"{what} passed its load check at {check.at or 'an unknown time'}, longer ago than {self.max_age}, so "
+                f"it may no longer load; nothing was moved. {_CHECK_FIRST}"
+            )
+
+    def describe(self, version: ModelVersion | None) -> str:
+        """Return what is known of a version's load check, for the record of its move; empty without a version."""
+        if version is None:
+            return ""
+        check = read_load_check(version.tags)
+        known = f"{check.verdict} at {check.at}" if check else "never checked"
+        return known if self.is_required else f"not required; {known}"
+
+
+NOTHING_REQUIRED = LoadCheckRule(is_required=False)
+_CHECK_FIRST = "Run CheckModelOperator first, or set require_load_check=False to go without a load check"
+_CHECK_AGAIN = "Once a later CheckModelOperator passes, the version is usable again"
 
 
 def why_unusable(version: ModelVersion) -> str:

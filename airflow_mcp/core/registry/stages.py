@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, get_args
@@ -23,7 +23,7 @@ from airflow_mcp.core.contract import (
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
 from airflow_mcp.core.registry.history import recorded_moves
-from airflow_mcp.core.registry.promotion import LastMove, MoveOrder, next_number
+from airflow_mcp.core.registry.moves import Action, MoveOrder, MoveRecord, next_number
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -42,7 +42,7 @@ class StageMove:
     and a tag named by the identity when it is done.
     """
 
-    action: str
+    action: Action
     """``transition`` or ``migrate``."""
     identity: str
     stages: Mapping[str, Stage]
@@ -180,14 +180,14 @@ def recorded_versions(model: RegisteredModel) -> set[str]:
     return {version for move in _all_moves(model) for version in _versions(move)}
 
 
-def _versions(move: LastMove | StageMove) -> Iterator[str]:
+def _versions(move: MoveRecord | StageMove) -> Iterator[str]:
     if isinstance(move, StageMove):
         yield from move.stages
     else:
         yield from (version for version in (move.champion_before, move.champion_after) if version)
 
 
-def _all_moves(model: RegisteredModel) -> list[LastMove | StageMove]:
+def _all_moves(model: RegisteredModel) -> list[MoveRecord | StageMove]:
     return sorted((*recorded_moves(model), *read_stage_moves(model)), key=lambda move: (move.number, move.at))
 
 
@@ -220,11 +220,14 @@ class StagePlan:
         :param at: when, with a time zone.
         """
         return StageMove(
-            **asdict(order),
+            action=order.action,
+            identity=order.identity,
             stages=self.stages,
             challenger_before=self.challenger_before,
             challenger_after=self.challenger_after,
             at=at.isoformat(),
+            by=str(order.by),
+            reason=order.reason,
         )
 
 

@@ -30,7 +30,7 @@ from airflow_mcp.core.doctor.judgement import (
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.load_check import LoadCheck
-from airflow_mcp.core.registry.promotion import LastMove
+from airflow_mcp.core.registry.moves import MoveRecord
 from airflow_mcp.core.workload.pod import PodEnding
 from tests.support.paths import DOCS
 
@@ -268,7 +268,7 @@ def test_findings_are_written_for_people_and_for_programs() -> None:
 
 def test_aliases_are_compared_with_the_moves_that_were_recorded() -> None:
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    move = LastMove("promote", "m1", None, "1", "2026-11-21T08:00:00+00:00", "churn.promote run-1")
+    move = MoveRecord("promote", "m1", None, "1", "2026-11-21T08:00:00+00:00", "churn.promote run-1")
     tags = {move.done_tag: move.to_tag()}
     moved = RegisteredModel("moved", tags=tags, aliases={"champion": "4"})
     gone = RegisteredModel("gone", tags=tags)

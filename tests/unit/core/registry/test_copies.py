@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.copies import (
     CopiedFile,
@@ -93,7 +94,9 @@ def test_a_source_has_one_name_whoever_copies_it_and_others_have_others() -> Non
 
 
 def tags(source: ModelVersion, *, carry: bool = False) -> dict[str, str]:
-    origin = copied_from("https://dev", source, at="2026-11-21T05:00:00+00:00", by="dag.copy", digest="sha256:ab")
+    origin = copied_from(
+        "https://dev", source, at="2026-11-21T05:00:00+00:00", by=Actor("task", "dag.copy", "run-1"), digest="sha256:ab"
+    )
     return copy_tags(source, origin, name="n", run=RUN, carry_gate_verdict=carry)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_mcp.core.contract import TAG_LAST_MOVE
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.registry.claims import Claim
 from airflow_mcp.core.registry.events import (
     EVENT_NAMES,
     LONGEST_VALUE,
@@ -26,7 +27,7 @@ from airflow_mcp.core.registry.events import (
     seems_foreign,
     versions_to_read,
 )
-from airflow_mcp.core.registry.promotion import LastMove, new_claim
+from airflow_mcp.core.registry.moves import MoveRecord
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ALL = Wanted(frozenset(EVENT_NAMES))
@@ -52,12 +53,12 @@ def seen(*versions: ModelVersion, is_complete: bool = True, **fields: Any) -> Se
     return SeenModel(model(*versions, **fields), {int(each.version): each for each in versions}, is_complete)
 
 
-def record(number: int, before: str | None, after: str, action: str = "promote") -> LastMove:
+def record(number: int, before: str | None, after: str, action: str = "promote") -> MoveRecord:
     fields = {"at": NOW.isoformat(), "by": f"night-{number}", "number": number, "run_id": f"run-{after}"}
-    return LastMove(action, f"move-{number}", before, after, **fields)  # type: ignore[arg-type]
+    return MoveRecord(action, f"move-{number}", before, after, **fields)  # type: ignore[arg-type]
 
 
-def records(*moves: LastMove) -> dict[str, str]:
+def records(*moves: MoveRecord) -> dict[str, str]:
     return {TAG_LAST_MOVE: moves[-1].to_tag(), **{move.done_tag: move.to_tag() for move in moves}}
 
 
@@ -189,7 +190,7 @@ def test_the_way_back_is_moved_by_who_moved_the_champion() -> None:
 
 def test_while_a_move_is_under_way_nothing_is_said_of_the_way_back() -> None:
     before = seen(version(3), aliases={"champion": "1"})
-    claim = new_claim("t", "a task", NOW, timedelta(seconds=60))
+    claim = Claim("t", NOW + timedelta(seconds=60), "a task")
     under_way = seen(
         version(3), aliases={"champion": "1", "previous_champion": "1"}, tags={claim.tag: claim.to_value()}
     )
@@ -226,7 +227,7 @@ def test_only_the_aliases_that_count_are_told_and_the_others_are_remembered() ->
 
 
 def test_tags_that_are_set_changed_and_removed_are_told_but_not_our_own_bookkeeping() -> None:
-    claim = new_claim("t", "a task", NOW, timedelta(seconds=60))
+    claim = Claim("t", NOW + timedelta(seconds=60), "a task")
     before = seen(version(1, stage="dev"), version(2), tags={"a": "1", "b": "1", claim.tag: claim.to_value()})
     after = seen(version(1, stage="prod"), version(2), version(3, stage="dev"), tags={"b": "2", "c": "1"})
     told = [tuple(each[name] for name in ("tag", "version", "from", "to")) for each in changes(before, after)]

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_mcp.core.contract import TAG_LAST_MOVE
 from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.registry.claims import Claim
 from airflow_mcp.core.registry.history import (
     champion_at,
     changes_between,
@@ -18,7 +19,7 @@ from airflow_mcp.core.registry.history import (
     provenance_difference,
     read_timeline,
 )
-from airflow_mcp.core.registry.promotion import LastMove, new_claim
+from airflow_mcp.core.registry.moves import MoveRecord
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -29,13 +30,13 @@ def at(hour: int, minute: int = 0) -> datetime:
 NOW = at(12)
 
 
-def move(hour: int, before: str | None, after: str, action: str = "promote", number: int = 0) -> LastMove:
-    return LastMove(
+def move(hour: int, before: str | None, after: str, action: str = "promote", number: int = 0) -> MoveRecord:
+    return MoveRecord(
         action, f"{action}-{hour}-{after}", before, after, at(hour).isoformat(), "dag.task run-1", "why", number
     )
 
 
-def model(*moves: LastMove, intended: LastMove | None = None, **aliases: str) -> RegisteredModel:
+def model(*moves: MoveRecord, intended: MoveRecord | None = None, **aliases: str) -> RegisteredModel:
     """Write moves that were done, and perhaps one that was only begun, as tags."""
     tags = {done.done_tag: done.to_tag() for done in moves}
     last = intended or (moves[-1] if moves else None)
@@ -148,7 +149,7 @@ def test_a_move_that_broke_off_before_the_alias_does_not() -> None:
     ids=["set-after-a-rollback", "removed", "set-to-another"],
 )
 def test_the_way_back_can_be_moved_behind_our_back_too(
-    moves: tuple[LastMove, ...], aliases: dict[str, str], alias: str, recorded: str | None, found: str | None
+    moves: tuple[MoveRecord, ...], aliases: dict[str, str], alias: str, recorded: str | None, found: str | None
 ) -> None:
     (foreign,) = foreign_moves(model(*moves, **aliases), NOW)
     assert (foreign.alias, foreign.recorded, foreign.found) == (alias, recorded, found)
@@ -163,7 +164,7 @@ def test_what_is_as_recorded_is_no_foreign_move() -> None:
 def test_nothing_is_said_about_the_way_back_while_a_move_is_under_way() -> None:
     registered = model(*THREE, champion="1", previous_champion="1")
     assert len(foreign_moves(registered, NOW)) == 1
-    claim = new_claim("x", "dag.task run-2", NOW, timedelta(seconds=60))
+    claim = Claim("x", NOW + timedelta(seconds=60), "dag.task run-2")
     busy = RegisteredModel("fraud", tags={**registered.tags, claim.tag: claim.to_value()}, aliases=registered.aliases)
     assert foreign_moves(busy, NOW) == ()
     assert len(foreign_moves(busy, NOW + timedelta(seconds=60))) == 1
@@ -206,7 +207,7 @@ def test_a_tag_that_somebody_else_wrote_is_no_move(text: str) -> None:
 
 
 def test_a_record_without_a_readable_time_is_left_out() -> None:
-    broken = LastMove("promote", "x", None, "1", "yesterday", "somebody")
+    broken = MoveRecord("promote", "x", None, "1", "yesterday", "somebody")
     assert told(model(broken, champion="1")) == [("unrecorded", None, "1")]
 
 

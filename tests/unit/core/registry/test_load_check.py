@@ -13,6 +13,7 @@ from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.load_check import (
     LoadCheck,
     LoadCheckReport,
+    LoadCheckRule,
     LoadFinding,
     judge,
     of_report,
@@ -20,7 +21,7 @@ from airflow_mcp.core.registry.load_check import (
     supersedes,
     why_unusable,
 )
-from airflow_mcp.core.registry.promotion import AliasMove, AliasPlan, LoadCheckRule, without_way_back
+from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, without_way_back
 from airflow_mcp.exceptions import EvidenceError, ModelUnusableError
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -152,7 +153,7 @@ def test_what_is_not_known_is_refused_unless_nothing_is_required(check: LoadChec
 def test_the_age_of_a_check_counts_to_the_second() -> None:
     rule = LoadCheckRule(max_age=timedelta(hours=24))
     rule.require(version(at("passed", -24)), NOW)
-    with pytest.raises(EvidenceError, match="nobody knows whether it still loads"):
+    with pytest.raises(EvidenceError, match="it may no longer load"):
         rule.require(version(LoadCheck("passed", "", (NOW - timedelta(hours=24, seconds=1)).isoformat())), NOW)
     LoadCheckRule().require(version(at("passed", -10_000)), NOW)
 

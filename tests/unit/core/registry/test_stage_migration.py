@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.contract import TAG_LAST_MOVE
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.promotion import LastMove, MoveOrder, next_number, plan_promotion
+from airflow_mcp.core.registry.moves import MoveOrder, MoveRecord, next_number
+from airflow_mcp.core.registry.plans import plan_promotion
 from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.core.registry.stages import read_stages, stage_drift
 
@@ -37,7 +39,7 @@ def model(**aliases: str) -> RegisteredModel:
 
 def carried_out(registered: RegisteredModel, migration: Migration) -> RegisteredModel:
     """Do what the mover does, without a server."""
-    order = MoveOrder("migrate", f"m{next_number(registered.tags)}", "me", "why")
+    order = MoveOrder("migrate", f"m{next_number(registered.tags)}", Actor.of_user("me", "here"), "why")
     if migration.moves_stages:
         stage_move = replace(migration.stage_plan().record(order, NOW), number=next_number(registered.tags))
         tags = {**registered.tags, stage_move.done_tag: stage_move.to_tag()}
@@ -53,7 +55,7 @@ def carried_out(registered: RegisteredModel, migration: Migration) -> Registered
             version=migration.champion,
             expected_champion=migration.champion_before,
         )
-        move = replace(order.record(plan, NOW, None), number=next_number(registered.tags))
+        move = replace(plan.record(order, NOW, None), number=next_number(registered.tags))
         aliases = {**registered.aliases, **{step.alias: step.version for step in plan.moves}}
         tags = {**registered.tags, move.done_tag: move.to_tag(), TAG_LAST_MOVE: move.to_tag()}
         kept = {alias: version for alias, version in aliases.items() if version}
@@ -88,7 +90,7 @@ def test_stages_become_aliases_and_records(
 def test_a_model_that_airflow_mcp_has_moved_since_is_left_alone() -> None:
     found = versions("APS--")
     after = carried_out(model(), plan_migration(model(), found))
-    promotion = LastMove("promote", "p", "2", "3", NOW.isoformat(), "dag", number=next_number(after.tags))
+    promotion = MoveRecord("promote", "p", "2", "3", NOW.isoformat(), "dag", number=next_number(after.tags))
     tags = {**after.tags, promotion.done_tag: promotion.to_tag(), TAG_LAST_MOVE: promotion.to_tag()}
     moved = replace(after, aliases={"champion": "3", "previous_champion": "2"}, tags=tags)
     assert plan_migration(moved, found).is_done

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.contract import TAG_LAST_MOVE, TAG_LAST_STAGE_MOVE, TAG_MIRROR_STAGES, TAG_STAGE_MOVE_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
-from airflow_mcp.core.registry.promotion import LastMove, MoveOrder, next_number
+from airflow_mcp.core.registry.moves import MoveOrder, MoveRecord, next_number
 from airflow_mcp.core.registry.stages import (
     MAX_RECORD_CHARACTERS,
     STAGES,
@@ -32,7 +33,7 @@ from airflow_mcp.core.registry.stages import (
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
 AT = "2026-11-21T05:00:00+00:00"
-ORDER = MoveOrder("transition", "move-1", "dag.task run-1", "why")
+ORDER = MoveOrder("transition", "move-1", Actor("task", "dag.task", "run-1"), "why")
 
 
 class Registry:
@@ -63,7 +64,7 @@ class Registry:
     def promote(self, version: str) -> None:
         self._count += 1
         number, before = next_number(self.model.tags), self.model.aliases.get("champion")
-        move = LastMove("promote", f"promotion-{self._count}", before, version, AT, "dag.task", number=number)
+        move = MoveRecord("promote", f"promotion-{self._count}", before, version, AT, "dag.task", number=number)
         left = {"challenger": None} if self.model.aliases.get("challenger") in (version, before) else {}
         aliases = {"champion": version, "previous_champion": before, **left}
         self._write(aliases, **{TAG_LAST_MOVE: move.to_tag(), move.done_tag: move.to_tag()})

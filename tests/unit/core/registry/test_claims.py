@@ -1,0 +1,174 @@
+"""Claims: in no order of steps do two movers hold the same claim."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_mcp.core.contract import TAG_CLAIM_PREFIX, TAG_LAST_MOVE
+from airflow_mcp.core.registry.claims import Claim, expired_claims, other_claims
+
+NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
+
+
+def interleavings(first: int, second: int) -> Iterator[tuple[int, ...]]:
+    """Give every order in which two movers with so many steps each can take turns."""
+    for chosen in itertools.combinations(range(first + second), first):
+        yield tuple(0 if step in chosen else 1 for step in range(first + second))
+
+
+class Mover:
+    """Writes its claim, reads all claims, then holds or withdraws, and at the end removes its claim."""
+
+    def __init__(self, token: str, tags: dict[str, str]) -> None:
+        self.claim, self.tags = Claim(token, NOW + timedelta(minutes=1), token), tags
+        self.seen: dict[str, str] = {}
+        self.holds = False
+        self.held = False
+
+    def steps(self) -> list[Callable[[], None]]:
+        return [self._write, self._read, self._decide, self._move, self._release]
+
+    def _write(self) -> None:
+        self.tags[self.claim.tag] = self.claim.to_value()
+
+    def _read(self) -> None:
+        self.seen = dict(self.tags)
+
+    def _decide(self) -> None:
+        self.holds = self.held = not other_claims(self.seen, self.claim, NOW)
+        if not self.holds:
+            del self.tags[self.claim.tag]
+
+    def _move(self) -> None:
+        """Move aliases; what matters is that nobody else holds meanwhile."""
+
+    def _release(self) -> None:
+        if self.holds:
+            self.holds = False
+            del self.tags[self.claim.tag]
+
+
+def run_interleaved(order: tuple[int, ...], tags: dict[str, str]) -> tuple[list[Mover], int]:
+    movers = [Mover("a", tags), Mover("b", tags)]
+    steps = [iter(mover.steps()) for mover in movers]
+    most_holders = 0
+    for who in order:
+        next(steps[who])()
+        most_holders = max(most_holders, sum(mover.holds for mover in movers))
+    return movers, most_holders
+
+
+def test_in_no_order_of_steps_do_two_movers_hold_the_claim() -> None:
+    orders = list(interleavings(5, 5))
+    assert len(orders) == 252
+    outcomes = set()
+    for order in orders:
+        tags: dict[str, str] = {}
+        movers, most_holders = run_interleaved(order, tags)
+        assert most_holders <= 1, order
+        assert tags == {}, order
+        outcomes.add(tuple(mover.held for mover in movers))
+    assert outcomes == {(True, False), (False, True), (False, False), (True, True)}  # the last: one after the other
+
+
+def test_reading_before_writing_would_let_two_movers_in() -> None:
+    """The search above can fail: with the order of the first two steps changed, it finds two holders."""
+
+    class Careless(Mover):
+        def steps(self) -> list[Callable[[], None]]:
+            return [self._read, self._write, self._decide, self._move, self._release]
+
+    found = 0
+    for order in interleavings(5, 5):
+        tags: dict[str, str] = {}
+        movers = [Careless("a", tags), Careless("b", tags)]
+        steps = [iter(mover.steps()) for mover in movers]
+        for who in order:
+            next(steps[who])()
+            found = max(found, sum(mover.holds for mover in movers))
+    assert found == 2
+
+
+def test_an_expired_claim_of_a_killed_mover_blocks_nobody() -> None:
+    dead = Claim("dead", NOW - timedelta(minutes=1), "killed task")
+    for order in interleavings(5, 5):
+        tags = {dead.tag: dead.to_value()}
+        movers, most_holders = run_interleaved(order, tags)
+        assert most_holders <= 1
+        assert tags == {dead.tag: dead.to_value()}
+        if order == (0,) * 5 + (1,) * 5:
+            assert all(mover.held for mover in movers)
+
+
+@pytest.mark.parametrize(
+    ("after", "valid"),
+    [
+        (timedelta(seconds=59), True),
+        (timedelta(minutes=1) - timedelta(microseconds=1), True),
+        (timedelta(minutes=1), False),
+    ],
+)
+def test_a_claim_ends_exactly_at_its_end(after: timedelta, valid: bool) -> None:
+    other, own = (Claim(token, NOW + timedelta(minutes=1), f"task {token}") for token in ("other", "own"))
+    tags = {claim.tag: claim.to_value() for claim in (other, own)}
+    assert other_claims(tags, own, NOW + after) == ((other,) if valid else ())
+    assert expired_claims(tags, NOW + after) == (() if valid else (other, own))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "null", "3", "[]", '"text"', "{", "{}", '{"expires_at": null}', '{"expires_at": 5}'),
+        *('{"expires_at": "soon"}', '{"expires_at": "2020-01-01T00:00:00"}', '{"holder": "x"}'),
+    ],
+)
+def test_an_unreadable_claim_is_honoured_and_never_removed(value: str) -> None:
+    own = Claim("own", NOW + timedelta(minutes=1), "me")
+    tags = {TAG_CLAIM_PREFIX + "x": value, own.tag: own.to_value()}
+    (found,) = other_claims(tags, own, NOW)
+    assert found.holder == "unreadable tag 'airflow_mcp.claim.x'"
+    assert expired_claims(tags, NOW + timedelta(days=36500)) == (own,)
+
+
+def test_a_claim_without_a_holder_is_still_a_claim() -> None:
+    own = Claim("own", NOW + timedelta(minutes=1), "me")
+    later = (NOW + timedelta(seconds=1)).isoformat()
+    tags = {TAG_CLAIM_PREFIX + "x": json.dumps({"expires_at": later})}
+    assert other_claims(tags, own, NOW) == (Claim("x", NOW + timedelta(seconds=1), "unknown"),)
+
+
+def test_claims_in_other_time_zones_are_compared_by_instant() -> None:
+    own = Claim("own", NOW + timedelta(minutes=1), "me")
+    tags = {TAG_CLAIM_PREFIX + "x": json.dumps({"expires_at": "2026-11-21T03:00:30+01:00", "holder": "x"})}
+    assert len(other_claims(tags, own, NOW)) == 1
+    assert other_claims(tags, own, NOW + timedelta(seconds=30)) == ()
+
+
+def test_other_tags_are_no_claims() -> None:
+    own = Claim("own", NOW + timedelta(minutes=1), "me")
+    tags = {"owner": "x", TAG_LAST_MOVE: "{}", "claim.x": "{}"}
+    assert other_claims(tags, own, NOW) == ()
+    assert expired_claims(tags, NOW) == ()
+
+
+def test_claims_on_different_subjects_do_not_meet() -> None:
+    aliases, model, other = (
+        Claim(token, NOW + timedelta(minutes=1), f"task {token}", subject)
+        for token, subject in (("a", ""), ("b", "models:/m-1"), ("c", "models:/m-2"))
+    )
+    tags = {claim.tag: claim.to_value() for claim in (aliases, model, other)}
+    assert [other_claims(tags, own, NOW) for own in (aliases, model, other)] == [(), (), ()]
+    rival = Claim("d", NOW + timedelta(minutes=1), "task d", "models:/m-1")
+    assert other_claims({**tags, rival.tag: rival.to_value()}, model, NOW) == (rival,)
+    assert set(expired_claims(tags, NOW + timedelta(minutes=1))) == {aliases, model, other}
+
+
+@pytest.mark.parametrize("subject", ["", "models:/m-1"])
+def test_a_claim_that_nobody_can_read_may_be_on_anything(subject: str) -> None:
+    own = Claim("own", NOW + timedelta(minutes=1), "me", subject)
+    assert len(other_claims({f"{TAG_CLAIM_PREFIX}x": "?"}, own, NOW)) == 1
