@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from airflow.exceptions import SerializationError
 from airflow.sdk import DAG, get_parsing_context
 
 from airflow_mcp import settings
+from airflow_mcp.airflow_private import calling_folder
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.dag_rendering.loader import (
     BrokenPipeline,
@@ -64,7 +64,7 @@ def load_model_pipeline(path: str | Path, environment: str | None = None, *, roo
     :param root: folder of all pipelines, up to which ``defaults.yaml`` is looked for. Default: the file's folder.
     :raises PipelineSpecError: with every problem of the file.
     """
-    here = _calling_folder()
+    here = calling_folder()
     folder = None if root is None else here / root
     loaded = load_pipeline_file(here / path, environment or settings.environment(), root=folder)
     return render(plan_pipeline(loaded))
@@ -82,7 +82,7 @@ def load_model_pipelines(folder: str | Path, environment: str | None = None) -> 
     :raises PipelineSpecError: in a worker, when the file of its Dag cannot be used.
     :raises InvalidArgumentError: when there is no such folder or environment.
     """
-    root = _calling_folder() / folder
+    root = calling_folder() / folder
     name = environment or settings.environment()
     wanted = get_parsing_context().dag_id
     if wanted is not None:
@@ -127,9 +127,3 @@ def _named(dag_id: str, root: Path, environment: str) -> Iterator[LoadedPipeline
             return
     if broken is not None:
         raise broken
-
-
-def _calling_folder() -> Path:
-    """Give the folder of the Python file that called the function that calls this one."""
-    file = sys._getframe(2).f_globals.get("__file__")
-    return Path(file).absolute().parent if file else Path.cwd()

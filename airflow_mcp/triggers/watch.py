@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from airflow_mcp.airflow_private import asset_state_stores
 from airflow_mcp.core.watermark import Sighting, Watermark, backoff_seconds, look_at, read_watermark
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 
@@ -109,7 +110,7 @@ def _stores(trigger: BaseEventTrigger) -> list[Any]:
     stores = trigger.asset_state_store
     if stores is None:
         return []
-    return [*stores._by_name.values(), *stores._by_uri.values()]  # there is no public way to list them
+    return asset_state_stores(stores)
 
 
 class PollingTrigger(BaseTrigger):

@@ -23,6 +23,7 @@ from kubernetes.client import ApiClient, models
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from airflow_mcp.airflow_private import incluster_namespace
 from airflow_mcp.core.contract import ENV_RUN_ID, EXIT_REFUSED
 from airflow_mcp.core.workload.pod import (
     CONTAINER,
@@ -367,7 +368,7 @@ def _is_at_work(pod: models.V1Pod) -> bool:
 
 def namespace_of(operator: WorkloadPodOperator) -> str:
     """Give the namespace that an operator's pods are in."""
-    return operator.namespace or operator.hook.get_namespace() or operator._incluster_namespace or "default"
+    return operator.namespace or operator.hook.get_namespace() or incluster_namespace(operator) or "default"
 
 
 def _create_companions(operator: WorkloadPodOperator, workload: Workload, pod: models.V1Pod) -> list[str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.support.paths import DOCS
+from tests.support.paths import DOCS, ROOT
 
 PAGE = DOCS / "development.md"
 BEGIN, END = "<!-- rooms: begin (python -m tests.support.rooms) -->", "<!-- rooms: end -->"
@@ -38,6 +38,7 @@ ROOMS: Mapping[str, Room] = {
     "exceptions": _room("the [errors](errors.md), each with what a retry does"),
     "settings": _room("the options of `[airflow_mcp]`, read when they are needed"),
     "get_provider_info": _room("metadata for Airflow's provider manager"),
+    "airflow_private": _room("the only uses of private names of Airflow; an upgrade may break them"),
     # --- decisions ------------------------------------------------------------------------------------------------
     "core": _room(
         "decisions as functions of plain data: no I/O, the time is passed in. Here: the contract between the planes, "
@@ -84,18 +85,23 @@ ROOMS: Mapping[str, Room] = {
     "cluster": _room("a Kubernetes cluster and its workload pods; without Airflow", "core", "core/workload"),
     "doctor": _room("the checks of `airflow-mcp doctor`; without Airflow", *_CORE, "cluster", "mlflow_client"),
     # --- Airflow --------------------------------------------------------------------------------------------------
-    "triggers": _room("what waits in the triggerer", *_CORE, "hooks", "mlflow_client", "settings"),
-    "workloads": _room("backends that run a workload: child process or pod", *_CORE, "settings", "triggers"),
+    "triggers": _room("what waits in the triggerer", *_CORE, "airflow_private", "hooks", "mlflow_client", "settings"),
+    "workloads": _room(
+        "backends that run a workload: child process or pod", *_CORE, "airflow_private", "settings", "triggers"
+    ),
     "links": _room("buttons to MLflow", *_CORE, "hooks", "settings"),
     "notifications": _room("messages to webhooks", "core"),
     "operators": _room(
         "one class per action: read, ask `core`, write",
-        *(*_CORE, "cluster", "hooks", "links", "mlflow_client", "registry", "settings", "workloads"),
+        *(*_CORE, "airflow_private", "cluster", "hooks", "links", "mlflow_client", "registry"),
+        *("settings", "workloads"),
     ),
     "sensors": _room(
         "tasks that wait for the registry, data or drift", *_CORE, "hooks", "links", "operators", "settings", "triggers"
     ),
-    "dag_rendering": _room("ModelPipeline files to Dags", *_CORE, "notifications", "operators", "settings", "triggers"),
+    "dag_rendering": _room(
+        "ModelPipeline files to Dags", *_CORE, "airflow_private", "notifications", "operators", "settings", "triggers"
+    ),
     # --- the work plane -------------------------------------------------------------------------------------------
     "work/run": _room("the MLflow run and the process of a step", *_CORE),
     "work/sources": _room("fetches code and data: Git, DVC, Git LFS, hashes", *_CORE, "work/run"),
@@ -130,7 +136,7 @@ def table() -> str:
     for name, room in ROOMS.items():
         names = sorted(room.may_import)
         shown = [name for name in names if f"{name.split('/')[0]}/*" not in names or name.endswith("*")]
-        place = f"{name}.py" if name in ("exceptions", "settings", "get_provider_info") else f"{name}/"
+        place = f"{name}.py" if (ROOT / "airflow_mcp" / f"{name}.py").is_file() else f"{name}/"
         lines.append(f"| `{place}` | {room.holds} | {', '.join(f'`{name}`' for name in shown)} |")
     return "\n".join(lines)
 
