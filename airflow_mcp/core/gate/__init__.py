@@ -1,1 +1,1 @@
-"""The evaluation gate: rules of every kind, the judgement, and the report."""
+"""The evaluation gate: its policy, its judgement, and approvals of inconclusive results."""

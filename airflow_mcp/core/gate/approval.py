@@ -1,4 +1,4 @@
-"""A person's yes to an inconclusive gate: what it must say to count, and what is kept of it."""
+"""Approval of an inconclusive gate by a person: when an answer counts, and what is stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ APPROVAL_SCHEMA: Literal["airflow_mcp/gate_approval/1"] = "airflow_mcp/gate_appr
 
 
 class Approval(BaseModel):
-    """Who accepted which report, when and why; stored in the candidate's run."""
+    """Who accepted which report, when and why. Stored in the candidate's run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -30,15 +30,15 @@ class Approval(BaseModel):
     report_hash: str
     """Hash of the report that was accepted."""
     by: str
-    """Airflow's name of the person."""
+    """User name of the person in Airflow."""
     at: str
     """When the person answered, ISO 8601."""
     reason: str
     recorded_by: str
-    """Task that wrote it down."""
+    """Task that recorded it."""
 
     def to_tag(self) -> str:
-        """Write it as the value of a tag, which the model version gets too."""
+        """Return the value of the tag that the run and the model version get."""
         return json.dumps({"by": self.by, "at": self.at, "reason": self.reason, "report": self.report_hash})
 
 
@@ -64,44 +64,48 @@ def read_answer(value: Any) -> ApprovalAnswer:
         return ApprovalAnswer.model_validate(value)
     except ValueError:
         raise InvalidArgumentError(
-            f"answer is {value!r}; allowed: the output of Airflow's ApprovalOperator. If it comes from a task, that "
-            "task pushed nothing"
+            f"answer must be the output of Airflow's ApprovalOperator; got {value!r}. If it comes from another task, "
+            "that task pushed no XCom"
         ) from None
 
 
 def read_approval(answer: ApprovalAnswer) -> tuple[str, str]:
-    """Give who said yes, and when.
+    """Return who approved, and when.
 
-    :param answer: what a person answered.
-    :raises GateRejectedError: when it is no yes, or nobody said it: a default after a time-out is nobody's.
+    :param answer: the person's answer.
+    :raises GateRejectedError: when the answer is not an approval, or when no person gave it: the default option that
+        Airflow takes after a time-out does not count.
     """
     user = answer.responded_by_user or {}
     by = str(user.get("name") or user.get("id") or "")
     if answer.chosen_options != (APPROVE,):
         raise GateRejectedError(
-            f"the answer is {', '.join(answer.chosen_options) or 'empty'}, not {APPROVE}; the candidate stays out"
+            f"the answer is {', '.join(answer.chosen_options) or 'empty'}, not {APPROVE}. The candidate was not "
+            "registered"
         )
     if answer.timedout or not by or answer.responded_at is None:
         raise GateRejectedError(
-            "nobody answered: the option was taken by default, or it is not known who took it. The candidate stays out"
+            "no person answered: the option was taken by default, or the answer names nobody. The candidate was not "
+            "registered"
         )
     return by, answer.responded_at.isoformat()
 
 
 def require_approvable(report: GateReport, found_hash: str, asked_hash: str, *, model_name: str) -> None:
-    """Refuse an approval of anything but an inconclusive report, and of another report than the person was asked about.
+    """Check that the approved report is the current one, and inconclusive.
 
     :param report: the report that is in the run now.
     :param found_hash: its hash.
     :param asked_hash: hash of the report that the person was asked about.
     :param model_name: registered model.
-    :raises EvidenceError: when the candidate was judged again since, or for another model.
-    :raises GateRejectedError: when the report says that the candidate failed, or that nobody knows.
+    :raises EvidenceError: when the candidate has been judged again since, or for another model.
+    :raises GateRejectedError: when the report's verdict is not ``inconclusive``.
     """
     if found_hash != asked_hash or report.model_name != model_name:
         raise EvidenceError(
             f"the gate report in MLflow run {report.run_id} is {found_hash} about {report.model_name!r}, but "
-            f"{asked_hash} about {model_name!r} was approved; the candidate was judged again since. Ask again"
+            f"{asked_hash} about {model_name!r} was approved: the candidate was judged again since. Ask for approval "
+            "again"
         )
     if report.decision is not Decision.INCONCLUSIVE:
         raise GateRejectedError(
@@ -111,9 +115,9 @@ def require_approvable(report: GateReport, found_hash: str, asked_hash: str, *, 
 
 
 def as_decided(report: GateReport, found_hash: str, tags: Mapping[str, str]) -> GateReport:
-    """Give a report with what a person decided about it since.
+    """Return a report with the decision ``approved`` if a person has approved it.
 
-    :param report: an inconclusive report is approved when the run says so about this very one.
+    :param report: the report; an approval of any other report does not count.
     :param found_hash: its hash.
     :param tags: tags of the run.
     """

@@ -1,4 +1,4 @@
-"""What a gate asks for: rules of every kind, what each of them means, and who takes over when nothing is decided."""
+"""The policy of a gate: rules of every kind, their modes, and what follows an inconclusive verdict."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from airflow_mcp.core.gate.rules.report_files import ReportFile
 from airflow_mcp.core.gate.rules.significance import SignificanceRule
 from airflow_mcp.core.gate.rules.slices import SlicePolicy
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
-from airflow_mcp.core.gate.rules.verdicts import GateMode
+from airflow_mcp.core.gate.rules.verdicts import GateMode, RuleMode
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
 class OtherRules(TypedDict, total=False):
-    """Rules that need no evaluation: of each kind a mapping, or a list of them."""
+    """Rules that need no evaluation: a mapping of each kind, or a list of mappings."""
 
     benchmarks: Any
     coverage: Any
@@ -32,7 +32,7 @@ class OtherRules(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """What a candidate must hold."""
+    """The rules that a candidate must meet."""
 
     thresholds: tuple[MetricThreshold, ...] = ()
     significance: tuple[SignificanceRule, ...] = ()
@@ -41,21 +41,23 @@ class GatePolicy:
     coverage: tuple[CoverageRule, ...] = ()
     findings: tuple[FindingsRule, ...] = ()
     mode: GateMode = "enforce"
-    """Of the whole gate; a rule may be weaker."""
+    """Mode of the whole gate; a rule may have a weaker one."""
+    dry_run: bool = False
+    """Report only: nothing follows from the verdict."""
     replay: ReplayRule | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a policy that would judge nothing."""
+        """Check that the policy has rules, and that at least one is enforced."""
         modes = [rule.mode for rule in self._all()]
         if not modes:
             raise InvalidArgumentError(
-                "thresholds is empty; at least one rule is needed, for example 'accuracy >= 0.92', or one in "
-                "significance, slices, replay, benchmarks, coverage or findings"
+                "thresholds must have at least one rule, for example 'accuracy >= 0.92', unless significance, slices, "
+                "replay, benchmarks, coverage or findings has one; got none"
             )
         if "enforce" not in modes:
             raise InvalidArgumentError(
-                f"every rule is only {' or '.join(sorted(set(modes)))}, so nothing would be decided; allowed: at least "
-                "one rule without a mode. To let the whole gate warn, set its mode"
+                f"at least one rule must be enforced; got only {' and '.join(sorted(set(modes)))}. To make the whole "
+                "gate warn, set its mode instead"
             )
 
     @classmethod
@@ -67,6 +69,7 @@ class GatePolicy:
         *,
         replay: Any = None,
         mode: GateMode = "enforce",
+        dry_run: bool = False,
         **others: Unpack[OtherRules],
     ) -> GatePolicy:
         """Read a policy from its rules.
@@ -76,7 +79,8 @@ class GatePolicy:
             :class:`~airflow_mcp.core.gate.rules.significance.SignificanceRule`.
         :param slices: mapping of :class:`~airflow_mcp.core.gate.rules.slices.SlicePolicy`; None judges no slices.
         :param replay: mapping of :class:`~airflow_mcp.core.gate.rules.replay.ReplayRule`; None judges no replay.
-        :param mode: of the whole gate.
+        :param mode: mode of the whole gate.
+        :param dry_run: report only.
         :param others: ``benchmarks``, ``coverage`` and ``findings``: a mapping of the rule's class, or a list of them.
         :raises InvalidArgumentError: with every rule that cannot be read.
         """
@@ -91,22 +95,30 @@ class GatePolicy:
         if problems:
             raise InvalidArgumentError("; ".join(problems))
         return cls(
-            parsed or (), certain or (), policy, benchmarks or (), coverage or (), findings or (), mode, replayed
+            thresholds=parsed or (),
+            significance=certain or (),
+            slices=policy,
+            benchmarks=benchmarks or (),
+            coverage=coverage or (),
+            findings=findings or (),
+            mode=mode,
+            dry_run=dry_run,
+            replay=replayed,
         )
 
     @property
     def needs_evidence(self) -> bool:
-        """Whether a rule asks for what an evaluation measured."""
+        """Whether a rule needs the evidence of an evaluation."""
         return bool(self.thresholds or self.significance or self.slices or self.replay)
 
     @property
     def files(self) -> tuple[ReportFile, ...]:
-        """Every report of an earlier step that a rule asks for, once."""
+        """Every report of an earlier step that a rule needs, once."""
         of_coverage = [file for rule in self.coverage for file in rule.files]
         return tuple(dict.fromkeys((*of_coverage, *(file for rule in self.findings for file in rule.files))))
 
     def rules(self) -> tuple[str, ...]:
-        """Write every rule with everything that decides, as the report names it."""
+        """Return every rule with every setting that affects its verdict, as the report names it."""
         return (
             *map(str, self.thresholds),
             *map(str, self.significance),
@@ -131,7 +143,7 @@ class GatePolicy:
 
 class _HasMode(Protocol):
     @property
-    def mode(self) -> GateMode: ...
+    def mode(self) -> RuleMode: ...
 
 
 _Read = TypeVar("_Read")
@@ -147,7 +159,7 @@ def _readable(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
 
 def _parse_thresholds(thresholds: Sequence[str]) -> tuple[MetricThreshold, ...]:
     if isinstance(thresholds, str):
-        raise InvalidArgumentError(f"thresholds must be a list of rules, got the text {thresholds!r}")
+        raise InvalidArgumentError(f"thresholds must be a list of rules; got {thresholds!r}")
     problems: list[str] = []
     parsed = [_readable(problems, partial(parse_threshold, text)) for text in thresholds]
     if problems:

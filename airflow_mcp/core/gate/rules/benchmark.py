@@ -1,7 +1,7 @@
-"""Rules that ask somebody else: a field of a JSON answer of a web service must be what is expected.
+"""Rules on the answer of a web service: a field of its JSON must have the expected value.
 
-Everything that is not a clear answer closes the gate. Nobody answered (refused, silent, 429, 5xx): inconclusive, it may
-be known later. Somebody answered something else: an error.
+Anything but a clear answer stops the candidate. No answer (refused, silent, 429, 5xx) is inconclusive, because a later
+try may succeed; any other unexpected answer is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from airflow_mcp.core.gate.rules.json_path import find_by_path, parse_json_path
 from airflow_mcp.core.gate.rules.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, in_mode, parse_threshold, write_compared
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -31,25 +31,25 @@ _BUSY = 429
 
 
 class BenchmarkRule(BaseModel):
-    """What a web service must say."""
+    """What a web service must answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str
-    """Address that is asked with GET; ``http`` or ``https``, without credentials."""
+    """Address to GET; ``http`` or ``https``, without credentials."""
     path: str
     """Field of the answer, as :func:`~airflow_mcp.core.gate.rules.json_path.parse_json_path` reads it."""
     expect: StrictBool | StrictInt | StrictFloat | StrictStr | None = None
     """Value that the field must have, of the same type."""
     threshold: str | None = None
-    """Instead: a bound for a number, such as ``<= 0.05``."""
+    """Bound on a number, such as ``<= 0.05``, instead of ``expect``."""
     connection: str | None = None
     """Airflow connection with the credentials."""
     timeout: Annotated[float, Field(gt=0, le=300)] = 10.0
-    """Seconds for one try, all of it."""
+    """Time limit of one request, in seconds."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often it is asked again when nobody answers."""
-    mode: GateMode = "enforce"
+    """Repetitions when there is no answer."""
+    mode: RuleMode = "enforce"
 
     @model_validator(mode="after")
     def _be_askable(self) -> BenchmarkRule:
@@ -70,24 +70,26 @@ class BenchmarkRule(BaseModel):
             return None
         bound = parse_threshold(f"value {self.threshold}")
         if bound.against_champion:
-            raise InvalidArgumentError(f"threshold {self.threshold!r} compares with the champion; allowed: a number")
+            raise InvalidArgumentError(
+                f"threshold must be a number, not a comparison with the champion; got {self.threshold!r}"
+            )
         return bound
 
     def __str__(self) -> str:
-        """Write the rule with everything that decides."""
+        """Return the rule with every setting that affects its verdict."""
         wanted = f"is {json.dumps(self.expect)}" if self._bound is None else self.threshold
         return in_mode(self.mode, f"{self.path} {wanted} at {self.url}")
 
 
 @dataclass(frozen=True)
 class BenchmarkAnswer:
-    """What came back, as far as it did."""
+    """The answer of the service, as far as it arrived."""
 
     status: int | None
-    """HTTP status; None when nobody answered."""
+    """HTTP status; None when there was no answer."""
     body: bytes = field(default=b"", repr=False)
     problem: str = ""
-    """What went wrong on the way; empty when the whole answer is there."""
+    """What went wrong; empty when the answer is complete."""
     milliseconds: float = 0.0
     tries: int = 1
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -95,10 +97,10 @@ class BenchmarkAnswer:
 
 
 def judge_benchmark(rule: BenchmarkRule, answer: BenchmarkAnswer) -> RuleResult:
-    """Judge one rule by what was answered.
+    """Judge one rule.
 
-    :param rule: what must be said.
-    :param answer: what was said.
+    :param rule: the rule.
+    :param answer: the answer of the service.
     """
     value: float | None = None
     try:
@@ -146,9 +148,11 @@ def _read(rule: BenchmarkRule, answer: BenchmarkAnswer) -> Any:
     try:
         found = find_by_path(document, parse_json_path(rule.path))
     except KeyError as error:
-        raise _Unclear(Verdict.ERROR, f"the answer has no {rule.path!r}: {error} is not there") from None
+        raise _Unclear(Verdict.ERROR, f"the answer has no {rule.path!r}: {error} is missing") from None
     if _is_number(found) and not -sys.float_info.max <= found <= sys.float_info.max:
-        raise _Unclear(Verdict.ERROR, f"{rule.path} is {_shown(found, answer.secrets)}, a number beyond all bounds")
+        raise _Unclear(
+            Verdict.ERROR, f"{rule.path} is {_shown(found, answer.secrets)}, which is outside the range of a number"
+        )
     return found
 
 
@@ -188,7 +192,7 @@ def _shown(value: Any, secrets: Sequence[str] = ()) -> str:
 
 
 def _masked(text: str, secrets: Sequence[str]) -> str:
-    """Leave out what must not be shown, as it is and as JSON writes it."""
+    """Replace secrets, as they are and as JSON writes them."""
     for secret in secrets:
         for written in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
             text = text.replace(written, "***")
@@ -196,7 +200,7 @@ def _masked(text: str, secrets: Sequence[str]) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _why_not_askable(url: str) -> str:
@@ -204,11 +208,11 @@ def _why_not_askable(url: str) -> str:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
-        return "url is no address; allowed: http or https"
+        return "url must be an http or https address"
     problems: Mapping[str, bool] = {
-        "url is not an http or https address": parts.scheme not in ("http", "https") or not has_host,
+        "url must be an http or https address": parts.scheme not in ("http", "https") or not has_host,
         "url holds a user or password (not shown here); name a connection that holds them": "@" in parts.netloc,
-        "url has a fragment, which no service gets to see": bool(parts.fragment),
+        "url must not have a fragment: it is never sent to the service": bool(parts.fragment),
         "url has a parameter that looks like a credential (not shown here); name a connection that holds it": any(
             name.lower() in _SECRET_NAMES for name, _ in parse_qsl(parts.query, keep_blank_values=True)
         ),

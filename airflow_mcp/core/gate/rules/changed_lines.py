@@ -1,4 +1,4 @@
-"""The lines that a change adds, from a unified diff such as ``git diff -U0`` writes."""
+"""The lines that a change adds, read from a unified diff such as ``git diff -U0`` writes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _NO_FILE = "/dev/null"
 
 
 def parse_changed_lines(content: bytes) -> dict[str, set[int]]:
-    """Read which lines are new or changed.
+    """Read which lines a change adds or modifies.
 
-    :param content: a unified diff; an empty one changes nothing.
-    :return: file, as it is called after the change, to the numbers of its lines.
-    :raises EvidenceError: when it is no diff, or ends in the middle.
+    :param content: a unified diff; may be empty.
+    :return: line numbers by file; names and numbers are those after the change.
+    :raises EvidenceError: when it is not a unified diff, or is truncated.
     """
     changed: dict[str, set[int]] = {}
     file, number, added, left = "", 0, 0, 0
@@ -35,9 +35,9 @@ def parse_changed_lines(content: bytes) -> dict[str, set[int]]:
             number, is_diff = int(match["start"]), True
             left, added = (int(match[group] or 1) for group in ("before", "after"))
         if added < 0 or left < 0:
-            raise EvidenceError("it is not a unified diff: a hunk has more lines than it says")
+            raise EvidenceError("it is not a unified diff: a hunk has more lines than its header says")
     if added or left:
-        raise EvidenceError("it is not a whole unified diff: it ends in the middle of a hunk")
+        raise EvidenceError("the unified diff is truncated: it ends in the middle of a hunk")
     if content.strip() and not is_diff and b"diff --git" not in content:
         raise EvidenceError("it is not a unified diff")
     changed.pop(_NO_FILE, None)

@@ -19,7 +19,7 @@ _CONDITIONS = re.compile(r"\d+(?:\.\d+)?%\s*\((\d+)/(\d+)\)")
 
 
 class Line(NamedTuple):
-    """One line that could have run."""
+    """One executable line."""
 
     is_covered: bool
     branches_covered: int = 0
@@ -28,12 +28,12 @@ class Line(NamedTuple):
 
 @dataclass
 class Coverage:
-    """What ran, line by line."""
+    """Coverage line by line."""
 
     files: dict[str, dict[int, Line]] = field(default_factory=dict)
-    """File, as the report calls it, to the number of a line to what became of it."""
+    """Lines by number, by file as the report names it."""
     roots: list[str] = field(default_factory=list)
-    """Folders that files are relative to."""
+    """Folders that the file names are relative to."""
 
     @property
     def lines(self) -> list[Line]:
@@ -42,18 +42,18 @@ class Coverage:
 
 
 class Share(NamedTuple):
-    """So many of so many."""
+    """How many of all lines or branches are covered."""
 
     covered: int
     all: int
 
     @property
     def rate(self) -> float | None:
-        """The share; None of nothing."""
+        """The covered share, 0 to 1; None when there is nothing to cover."""
         return self.covered / self.all if self.all else None
 
     def __str__(self) -> str:
-        """Write it as ``8 of 10``."""
+        """Return it as ``8 of 10``."""
         return f"{self.covered} of {self.all}"
 
 
@@ -75,7 +75,7 @@ def parse_cobertura(content: bytes) -> Coverage:
     one of them is.
 
     :param content: the XML text.
-    :raises EvidenceError: when it is no such report, or declares entities.
+    :raises EvidenceError: when it is not a Cobertura report, or declares entities.
     """
     reader = _Reader()
     parser = expat.ParserCreate()
@@ -111,7 +111,7 @@ class _Reader:
             raise EvidenceError(f"it is nested deeper than {MAX_DEPTH} elements")
         if name == "class":
             if not attributes.get("filename"):
-                raise EvidenceError("it is not a coverage report: a class names no file")
+                raise EvidenceError("it is not a coverage report: a class has no file name")
             self._file = self.coverage.files.setdefault(attributes["filename"].replace("\\", "/"), {})
         elif name == "line" and self._file is not None:
             self._add_line(attributes)
@@ -151,7 +151,7 @@ def _conditions(attributes: Mapping[str, str]) -> tuple[int, int]:
 
 def _refuse_internal_subset(_name: str, _system: Any, _public: Any, has_internal_subset: bool) -> None:
     if has_internal_subset:
-        raise EvidenceError("it declares a document type of its own, which is refused: no coverage report needs one")
+        raise EvidenceError("it declares a document type, which is refused: no coverage report needs one")
 
 
 def _refuse_entities(*_: Any) -> int:

@@ -1,4 +1,4 @@
-"""Rules about test coverage: shares of lines and branches, of all code and of new code."""
+"""Rules on test coverage: shares of covered lines and branches, in all code and in new code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_mcp.core.gate.rules.cobertura import Coverage, Share, branch_share,
 from airflow_mcp.core.gate.rules.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of, once
 from airflow_mcp.core.gate.rules.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.rules.thresholds import in_mode, write_compared
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 from airflow_mcp.exceptions import EvidenceError
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -25,35 +25,37 @@ _NAMED = 5
 
 
 class CoverageRule(BaseModel):
-    """What a coverage report must show."""
+    """Limits on a coverage report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     report: Report
-    """Cobertura XML."""
+    """Report in Cobertura's XML format."""
     min_line_rate: Rate | None = None
-    """Smallest share of lines that ran, 0 to 1."""
+    """Smallest share of covered lines, 0 to 1."""
     min_branch_rate: Rate | None = None
     min_new_line_rate: Rate | None = None
-    """Of new code: of the changed lines where a diff says which they are, else of what the report has more than the
-    baseline."""
+    """Smallest share of covered lines in new code: in the changed lines if a diff is given, otherwise in the lines that
+    the report has more than the baseline."""
     max_line_rate_drop: Rate | None = None
-    """Largest loss against the baseline: 0.01 allows 0.79 after 0.8."""
+    """Largest decrease from the baseline: 0.01 accepts 0.79 after 0.80."""
     baseline: Report | None = None
-    """Report of before the change."""
+    """Coverage report from before the change."""
     changed_lines: Report | None = None
     """Unified diff of the change."""
     omit: tuple[str, ...] = ()
     """Patterns of changed files that need no coverage, such as ``tests/*``."""
     same_commit: bool = True
     """Whether the report must be about the candidate's commit, where both are known."""
-    mode: GateMode = "enforce"
+    mode: RuleMode = "enforce"
 
     @model_validator(mode="after")
     def _say_something(self) -> CoverageRule:
         limits = (self.min_line_rate, self.min_branch_rate, self.min_new_line_rate, self.max_line_rate_drop)
         if all(limit is None for limit in limits):
-            raise ValueError("there is no limit; give min_line_rate, min_branch_rate, min_new_line_rate or the like")
+            raise ValueError(
+                "give at least one of min_line_rate, min_branch_rate, min_new_line_rate and max_line_rate_drop"
+            )
         if self.max_line_rate_drop is not None and self.baseline is None:
             raise ValueError("max_line_rate_drop needs a baseline")
         if self.min_new_line_rate is not None and self.baseline is None and self.changed_lines is None:
@@ -62,11 +64,11 @@ class CoverageRule(BaseModel):
 
     @property
     def files(self) -> tuple[ReportFile, ...]:
-        """Everything that has to be fetched."""
+        """Every report that has to be fetched."""
         return tuple(file for file in (self.report, self.baseline, self.changed_lines) if file is not None)
 
     def limits(self) -> Iterator[tuple[str, float, str]]:
-        """Give each limit: metric, bound, and the rule in words."""
+        """Yield each limit: metric, bound, and the rule as text."""
         found = {
             "line_rate": (self.min_line_rate, "line coverage >= {:g}"),
             "branch_rate": (self.min_branch_rate, "branch coverage >= {:g}"),
@@ -78,13 +80,13 @@ class CoverageRule(BaseModel):
                 yield metric, bound, in_mode(self.mode, f"{words.format(bound)} in {self.report}")
 
     def rules(self) -> tuple[str, ...]:
-        """Write every rule with everything that decides."""
+        """Return every rule with every setting that affects its verdict."""
         return tuple(rule for _, _, rule in self.limits())
 
 
 class _Measured(NamedTuple):
     value: float | None
-    """None: there is nothing to measure."""
+    """None when there is nothing to measure."""
     words: str
     facts: dict[str, Fact]
 
@@ -94,9 +96,9 @@ def judge_coverage(
 ) -> Iterator[RuleResult]:
     """Judge every limit of a rule.
 
-    :param rule: what must hold.
-    :param fetched: what became of fetching its files.
-    :param commit: commit of the candidate's code; empty when it is not known.
+    :param rule: the rule.
+    :param fetched: the results of fetching its reports.
+    :param commit: commit of the candidate's code; empty when not known.
     """
     read = _reading(rule, fetched, commit)
     for metric, bound, written in rule.limits():
@@ -128,7 +130,7 @@ def judge_coverage(
 
 
 class _Reading(NamedTuple):
-    """Reads what a rule names, each file once and only when it is needed."""
+    """Reads the reports of a rule, each once and only when needed."""
 
     now: Callable[[], Coverage]
     before: Callable[[], Coverage]
@@ -164,18 +166,18 @@ def _measure(rule: CoverageRule, metric: str, read: _Reading) -> _Measured:
 def _read(file: ReportFile, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> Coverage:
     coverage = parse_cobertura(content_of(file, fetched.get(file), commit))
     if not coverage.lines:
-        raise ReportProblem(Verdict.INCONCLUSIVE, f"{file} holds no lines: nothing was measured")
+        raise ReportProblem(Verdict.INCONCLUSIVE, f"{file} has no lines: nothing was measured")
     return coverage
 
 
 def _of_share(share: Share, what: str) -> _Measured:
     if share.rate is None:
-        raise ReportProblem(Verdict.INCONCLUSIVE, f"the report counts no {what}")
+        raise ReportProblem(Verdict.INCONCLUSIVE, f"the report has no {what}")
     return _Measured(share.rate, f"{share} {what}", {"covered": share.covered, "all": share.all})
 
 
 def _of_changed_lines(now: Coverage, changed: Mapping[str, set[int]], omit: Sequence[str]) -> _Measured:
-    """Measure the changed lines that can run; changed files of a measured kind must be in the report."""
+    """Measure the executable changed lines. Changed files of a kind that the report measures must be in it."""
     suffixes = {PurePosixPath(name).suffix for name in now.files}
     names = {
         file: _name_in(now, file)
@@ -200,13 +202,13 @@ def _not_measured(now: Coverage, files: Sequence[str]) -> str:
     named = ", ".join(files[:_NAMED]) + (" and others" if len(files) > _NAMED else "")
     below = f" (whose files are below {', '.join(now.roots[:_NAMED])})" if now.roots else ""
     return (
-        f"changed, but not in the report: {named}. Measure them, or name them in omit if they need no coverage. A file "
-        f"counts as measured where the report{below} has exactly one of that name"
+        f"changed, but not in the report: {named}. Measure them, or list them in omit if they need no coverage. A file "
+        f"counts as measured if the report{below} has exactly one file of that name"
     )
 
 
 def _of_growth(now: Coverage, before: Coverage) -> _Measured:
-    """Count, file by file, how many lines there are more than before, and how many uncovered ones.
+    """Count per file how many more lines there are than before, and how many more are uncovered.
 
     Lines move, so which of them are new cannot be told from two reports; how many can.
     """
@@ -235,7 +237,7 @@ def _of_drop(now: Coverage, before: Coverage) -> _Measured:
 
 
 def _name_in(coverage: Coverage, file: str) -> str | None:
-    """Find a file of a diff in a report; None where it is not there, or could be one of several.
+    """Find a file of a diff in a report. Return None if it is missing or ambiguous.
 
     Both names are relative: the diff's to the repository, the report's to its roots. A root is in the repository, or is
     the repository.
@@ -253,13 +255,13 @@ def _name_in(coverage: Coverage, file: str) -> str | None:
 
 
 def _folder(root: str) -> str:
-    """Write a root in one way; empty where it says nothing, as ``.`` and the root of all folders do."""
+    """Return a root in one spelling; empty where it carries no information (``.`` or the filesystem root)."""
     folder = normpath(root.replace("\\", "/"))
     return "" if re.fullmatch(r"\.|//?|[A-Za-z]:/?", folder) else folder
 
 
 def _is_at(root: str, name: str, file: str) -> bool:
-    """Whether a file of a report can be that of a diff, with a root of the report or, if it is empty, without."""
+    """Whether a file of a report can be the file of a diff, below a root of the report if there is one."""
     if not root or (_is_absolute(name) and not _is_absolute(root)):
         return f"/{file}".endswith(f"/{name.lstrip('/')}") or f"/{name}".endswith(f"/{file}")
     path = normpath(name if _is_absolute(name) else f"{root}/{name}")

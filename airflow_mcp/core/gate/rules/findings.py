@@ -1,4 +1,4 @@
-"""Rules about findings of static analysis and security scanners: how many there may be, and how many new ones."""
+"""Rules on the findings of static analysis and security scanners: how many there may be, and how many new ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_mcp.core.gate.rules.report_files import FetchedReport, Report, Repo
 from airflow_mcp.core.gate.rules.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.rules.sarif import LEVELS, Findings, SarifResult, parse_sarif
 from airflow_mcp.core.gate.rules.thresholds import in_mode
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 from airflow_mcp.exceptions import EvidenceError
 
 Subject = Literal["error", "warning", "note", "none", "total"]
@@ -21,41 +21,41 @@ _NAMED = 5
 
 
 class FindingsRule(BaseModel):
-    """How many findings a SARIF report may hold."""
+    """Limits on the findings of a SARIF report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     report: Report
-    """SARIF 2.1.0."""
+    """Report in the format SARIF 2.1.0."""
     max: dict[Subject, Count] = {}
-    """Most findings by level (``error``, ``warning``, ``note``, ``none``) and in ``total``."""
+    """Largest number of findings per level (``error``, ``warning``, ``note``, ``none``) and in ``total``."""
     max_new: dict[Subject, Count] = {}
-    """The same of findings that the baseline does not have."""
+    """The same for findings that the baseline does not have."""
     max_by_rule: dict[str, Count] = {}
-    """Most findings by the tool's own name of a rule."""
+    """Largest number of findings per rule id of the tool."""
     baseline: Report | None = None
-    """Report of before the change; None takes what the report itself says is new (``baselineState``)."""
+    """Report from before the change; None uses what the report itself marks as new (``baselineState``)."""
     tools: tuple[str, ...] = ()
-    """Tools that must have run; only theirs count. Empty counts those of every tool."""
+    """Tools that must have run; only their findings count. Empty counts the findings of every tool."""
     same_commit: bool = True
     """Whether the report must be about the candidate's commit, where both are known."""
-    mode: GateMode = "enforce"
+    mode: RuleMode = "enforce"
 
     @model_validator(mode="after")
     def _say_something(self) -> FindingsRule:
         if not (self.max or self.max_new or self.max_by_rule):
-            raise ValueError("there is no limit; give max, max_new or max_by_rule, for example max={'error': 0}")
+            raise ValueError("give at least one of max, max_new and max_by_rule, for example max={'error': 0}")
         if self.baseline is not None and not self.max_new:
-            raise ValueError("baseline is for max_new, which is not given")
+            raise ValueError("baseline needs max_new")
         return self
 
     @property
     def files(self) -> tuple[ReportFile, ...]:
-        """Everything that has to be fetched."""
+        """Every report that has to be fetched."""
         return (self.report,) if self.baseline is None else (self.report, self.baseline)
 
     def limits(self) -> Iterator[_Limit]:
-        """Give each limit."""
+        """Yield each limit."""
         for subject, bound in self.max.items():
             yield _Limit(subject, bound, self._written(f"findings ({subject}) <= {bound}"), _of(subject), False)
         for subject, bound in self.max_new.items():
@@ -64,7 +64,7 @@ class FindingsRule(BaseModel):
             yield _Limit(name, bound, self._written(f"findings of rule {name} <= {bound}"), _of_rule(name), False)
 
     def rules(self) -> tuple[str, ...]:
-        """Write every rule with everything that decides."""
+        """Return every rule with every setting that affects its verdict."""
         return tuple(limit.rule for limit in self.limits())
 
     def _written(self, rule: str) -> str:
@@ -93,9 +93,9 @@ def judge_findings(
 ) -> Iterator[RuleResult]:
     """Judge every limit of a rule.
 
-    :param rule: what must hold.
-    :param fetched: what became of fetching its files.
-    :param commit: commit of the candidate's code; empty when it is not known.
+    :param rule: the rule.
+    :param fetched: the results of fetching its reports.
+    :param commit: commit of the candidate's code; empty when not known.
     """
     read = once(lambda: _read(rule, rule.report, fetched, commit if rule.same_commit else ""))
     new = once(lambda: _new(rule, read(), fetched))
@@ -126,7 +126,7 @@ def judge_findings(
 
 
 def _read(rule: FindingsRule, file: ReportFile, fetched: Mapping[ReportFile, FetchedReport], commit: str) -> Findings:
-    """Read a report; one that does not tell everything tells nothing."""
+    """Read a report. An incomplete report cannot be judged: its findings could be missing."""
     report = parse_sarif(content_of(file, fetched.get(file), commit))
     missing = [tool for tool in rule.tools if tool not in report.tools]
     problems = [*report.problems, *([f"{', '.join(missing)} did not run"] if missing else ())]

@@ -28,18 +28,18 @@ def parse_json_path(text: str) -> JsonPath:
         position = match.end()
     if not steps or position < len(text):
         raise InvalidArgumentError(
-            f"path {text!r} cannot be read; allowed: names with dots between them, indexes in brackets, other names in "
-            'brackets and quotes, for example regression, results[0].score or ["a.b"].c'
+            f"path must be a path such as results[0].score; got {text!r}. Write names with dots between them, indexes "
+            'in brackets, and other names in brackets and quotes, as in regression, results[0].score or ["a.b"].c'
         )
     return tuple(steps)
 
 
 def find_by_path(document: Any, path: JsonPath) -> Any:
-    """Give a field of a document.
+    """Return a field of a document.
 
     :param document: plain JSON values.
-    :param path: where it is.
-    :raises KeyError: naming the part of the path that leads nowhere.
+    :param path: path of the field.
+    :raises KeyError: with the part of the path that does not exist.
     """
     found = document
     for step in path:

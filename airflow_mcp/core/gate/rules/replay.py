@@ -1,7 +1,7 @@
-"""How many logged requests may be answered differently? Plain numbers in, verdicts out.
+"""Rules on a replay: how many logged requests the candidate may answer differently from the champion.
 
-A request that the champion answers and the candidate does not counts as changed too. The interval of the share is
-Wilson's; segments of one column share the error (Bonferroni).
+A request that the champion answers and the candidate does not counts as changed. The interval of the share is
+Wilson's; the segments of one column share the error probability (Bonferroni).
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.significance import rows_needed
 from airflow_mcp.core.gate.rules.slices import wilson_interval
 from airflow_mcp.core.gate.rules.thresholds import in_mode
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 
 _METRIC = "flip_rate"
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class ReplayRule(BaseModel):
-    """What must hold of a replay."""
+    """Limits on the changed answers of a replay."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_flip_rate: Share
-    """Largest share of requests that may be answered differently, or no longer."""
+    """Largest share of requests that may be answered differently, or not at all."""
     segments: tuple[str, ...] = ()
-    """Columns in each of whose segments the share is judged as well."""
+    """Columns by which the share is judged per segment as well."""
     max_segment_flip_rate: Share | None = None
-    """In a segment; None takes ``max_flip_rate``."""
+    """Limit in a segment; None takes ``max_flip_rate``."""
     min_requests: Annotated[int, Field(ge=1)] = 1_000
-    """With fewer requests that say something the rule is inconclusive."""
+    """The rule is inconclusive with fewer usable requests."""
     min_segment_requests: Annotated[int, Field(ge=1)] = 100
     max_left_out: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Largest share of requests that say nothing: unreadable, undated, or not answered by the champion either."""
+    """Largest share of unusable requests: unreadable, undated, or not answered by the champion."""
     confidence: Confidence = 0.95
-    mode: GateMode = "enforce"
+    mode: RuleMode = "enforce"
 
     def rules(self) -> tuple[str, ...]:
-        """Write every rule with everything that decides."""
+        """Return every rule with every setting that affects its verdict."""
         return (self.written(), *(self.written(column) for column in self.segments))
 
     def written(self, column: str = "") -> str:
-        """Write the rule about all requests, or about the segments of one column."""
+        """Return the rule about all requests, or about the segments of one column."""
         if column:
             limit, least, where = self.segment_limit, self.min_segment_requests, f" by {column}"
         else:
@@ -76,7 +76,7 @@ class _Subject(NamedTuple):
         numbers: tuple[float, float, float] | None = None,
         requests_needed: int | None = None,
     ) -> RuleResult:
-        """Write a result; the numbers are the share and its interval."""
+        """Return a result; the numbers are the share and its interval."""
         value, low, high = numbers or (None, None, None)
         return RuleResult(
             rule=self.rule.written(self.column),
@@ -99,10 +99,10 @@ def judge_replay(
 ) -> tuple[RuleResult, ...]:
     """Judge all requests, then every segment.
 
-    :param rule: what must hold.
-    :param evidence: what the evaluation measured; it says which champion is meant.
-    :param replay: what the replay found; None when the run holds none.
-    :param same_model: whether candidate and champion are one model.
+    :param rule: the rule.
+    :param evidence: result of the evaluation; names the champion that was compared with.
+    :param replay: result of the replay; None when the run holds none.
+    :param same_model: whether candidate and champion are the same model.
     """
     undecided = _undecided(rule, evidence, replay, same_model=same_model)
     if undecided is not None or replay is None:
@@ -125,7 +125,7 @@ def judge_replay(
 def _undecided(
     rule: ReplayRule, evidence: EvaluationEvidence, replay: ReplayEvidence | None, *, same_model: bool
 ) -> tuple[Verdict | None, str] | None:
-    """Say why nothing can be judged; None when it can."""
+    """Return the verdict and reason when the replay cannot be judged; None when it can."""
     if evidence.champion is None:
         return None, "does not apply: there is no champion yet"
     if same_model:
@@ -136,7 +136,7 @@ def _undecided(
         return Verdict.ERROR, others
     asked = replay.requests + replay.undated
     if replay.left_out > rule.max_left_out * asked or not replay.judged:
-        return Verdict.INCONCLUSIVE, f"{replay.left_out} of {asked} requests say nothing ({_left_out(replay)})"
+        return Verdict.INCONCLUSIVE, f"{replay.left_out} of {asked} requests are unusable ({_left_out(replay)})"
     return None
 
 
@@ -162,7 +162,7 @@ def _judge(subject: _Subject, judged: int, changed: int, confidence: float) -> R
 
 
 def _about_others(evidence: EvaluationEvidence, replay: ReplayEvidence) -> str:
-    """Say how the replay is not about the models that were evaluated; empty when it is."""
+    """Return how the replayed models differ from the evaluated ones; empty when they are the same."""
     champion = evidence.champion
     pairs = [("candidate", evidence.candidate.model_uri, replay.candidate.model_uri)]
     if champion is not None:

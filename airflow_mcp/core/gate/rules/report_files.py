@@ -1,4 +1,4 @@
-"""Reports that earlier steps left: where they are, and what became of fetching them."""
+"""Reports of earlier steps (coverage, findings): where they are, and what was fetched."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ReportFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str | None = None
-    """MLflow run that holds it; a task that pushed none leaves None, which is no report."""
+    """MLflow run that holds the report; None, from a task that pushed no XCom, means that there is no report."""
     path: Annotated[str, Field(min_length=1)]
-    """Path of the artifact; without a run: absolute path of a file, or the URI of an object."""
+    """Path of the artifact. Without a run: absolute path of a file, or URI of an object."""
     connection: str | None = None
     """Airflow connection that opens the object."""
 
@@ -39,11 +39,11 @@ class ReportFile(BaseModel):
 
     @property
     def is_artifact(self) -> bool:
-        """Whether it is in an MLflow run."""
+        """Whether the report is an artifact of an MLflow run."""
         return "run_id" in self.model_fields_set
 
     def __str__(self) -> str:
-        """Write where it is, in the same words for every run."""
+        """Return the path or URI, which is the same for every run."""
         return self.path
 
 
@@ -56,13 +56,13 @@ Report = Annotated[ReportFile, BeforeValidator(_short_form)]
 
 
 class FetchedReport(NamedTuple):
-    """What became of fetching a report."""
+    """A fetched report, or the reason why there is none."""
 
     content: bytes | None
-    """None when there is none, or it cannot be had."""
+    """None when there is no report or it cannot be read."""
     problem: str = ""
     commit: str = ""
-    """Commit of the code that it is about, as the run says that holds it; empty when nobody says."""
+    """Commit that the report is about, from the tags of its run; empty when not recorded."""
 
 
 class ReportProblem(Exception):  # noqa: N818  (it becomes a verdict)
@@ -74,11 +74,11 @@ class ReportProblem(Exception):  # noqa: N818  (it becomes a verdict)
 
 
 def content_of(file: ReportFile, fetched: FetchedReport | None, commit: str) -> bytes:
-    """Give the content of a report.
+    """Return the content of a report.
 
-    :param file: which one.
-    :param fetched: what became of fetching it.
-    :param commit: commit of the candidate's code that the report must be about; empty asks for none.
+    :param file: the report.
+    :param fetched: the result of fetching it.
+    :param commit: commit of the candidate's code, which the report must be about; empty skips the check.
     :raises ReportProblem: inconclusive when there is none; an error when it is about other code.
     """
     if fetched is None or fetched.content is None:
@@ -91,9 +91,9 @@ def content_of(file: ReportFile, fetched: FetchedReport | None, commit: str) -> 
 
 
 def once(read: Callable[[], T]) -> Callable[[], T]:
-    """Read a report once, however many limits ask for it; a failure is the same each time too.
+    """Return a function that reads a report once and repeats the result, or the same failure, on later calls.
 
-    :param read: reads it.
+    :param read: reads the report.
     """
 
     @cache

@@ -1,4 +1,4 @@
-"""What became of one rule of a gate, whatever its kind."""
+"""The result of one gate rule of any kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 
 RuleKind = Literal[
     "threshold",
@@ -23,28 +23,28 @@ Fact = str | int | float | bool | None
 
 
 class RuleResult(BaseModel):
-    """One rule, measured."""
+    """One rule with what was measured and the verdict."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: str
     metric: str
     kind: RuleKind = "threshold"
-    mode: GateMode = "enforce"
-    """What it means when the rule does not hold; the mode of the whole gate may be weaker still."""
+    mode: RuleMode = "enforce"
+    """What happens when the rule is not met; the mode of the whole gate may be weaker."""
     slice: str = ""
-    """Slice that is judged, ``column=value``, or the column, for a gap; empty for a rule about all rows."""
+    """The slice judged, ``column=value``; for a gap the column; empty for a rule about all rows."""
     verdict: Verdict | None
     """None when the rule does not apply: it compares with a champion and there is none yet."""
     value: float | None
-    """The metric; of a significance rule the improvement over the champion, of a gap the largest gap."""
+    """The metric's value; for a significance rule the improvement over the champion, for a gap the largest gap."""
     bound: float | None
     champion_value: float | None = None
     low: float | None = None
-    """Interval of ``value``, where there is one."""
+    """Lower end of the interval of ``value``, where there is one."""
     high: float | None = None
     rows_needed: int | None = None
-    """About how many rows would decide an inconclusive rule; None when more rows would not, or are not the problem."""
+    """Estimate of the rows that would decide an inconclusive rule; None when more rows would not help."""
     reason: str
     facts: dict[str, Fact] = {}
-    """What else was seen, for example the status of an answer or the number of lines; never a credential."""
+    """Further observations, for example an HTTP status or a number of lines; never a credential."""

@@ -1,4 +1,4 @@
-"""Findings of static analysis and security scanners, as SARIF 2.1.0 (OASIS, 2020) has them."""
+"""Findings of static analysis and security scanners in the format SARIF 2.1.0 (OASIS, 2020)."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ LEVELS: tuple[SarifLevel, ...] = get_args(SarifLevel)
 
 
 class SarifResult(NamedTuple):
-    """One result that says that something is wrong, and that nobody has suppressed."""
+    """One finding that is not suppressed."""
 
     tool: str
     rule: str
     level: SarifLevel
     identity: tuple[str, ...]
-    """The same for the same finding in another report: its fingerprints, or what it says about which file."""
+    """Equal for the same finding in another report: its fingerprints, or its message and file."""
     is_new: bool | None
-    """As the report itself says, compared with its own baseline; None when it does not."""
+    """Whether the report marks it as new against its own baseline; None when it does not say."""
 
 
 class Findings(NamedTuple):
-    """What a report holds."""
+    """The findings of a report."""
 
     tools: tuple[str, ...]
     found: tuple[SarifResult, ...]
     problems: tuple[str, ...]
-    """Why it does not tell everything: a run that did not end well, or says nothing about results."""
+    """Why the report is incomplete: a run that failed, or has no list of results."""
 
 
 def parse_sarif(content: bytes) -> Findings:
     """Read a report.
 
     :param content: the JSON text.
-    :raises EvidenceError: when it is no SARIF 2.1.0.
+    :raises EvidenceError: when it is not SARIF 2.1.0.
     """
     try:
         document = json.loads(content)
@@ -51,7 +51,7 @@ def parse_sarif(content: bytes) -> Findings:
         driver = _object(_object(run, "tool"), "driver")
         tool = _text(driver, "name")
         if not tool:
-            raise EvidenceError("it is not SARIF 2.1.0: a run names no tool")
+            raise EvidenceError("it is not SARIF 2.1.0: a run has no tool name")
         tools.append(tool)
         problems += [f"{tool} {problem}" for problem in _problems(run)]
         found += list(_findings(tool, run))
@@ -62,13 +62,13 @@ def parse_sarif(content: bytes) -> Findings:
 
 def _problems(run: Mapping[str, Any]) -> Iterator[str]:
     if any(invocation.get("executionSuccessful") is False for invocation in _objects(run, "invocations")):
-        yield "did not end well (executionSuccessful is false)"
+        yield "failed (executionSuccessful is false)"
     if run.get("results") is None:
-        yield "says nothing about results"
+        yield "has no list of results"
 
 
 class _Rules:
-    """What a tool says about its rules: its driver's, and its extensions' (query packs of CodeQL, for example)."""
+    """The rules of a tool: its driver's and its extensions' (for example the query packs of CodeQL)."""
 
     def __init__(self, tool: Mapping[str, Any]) -> None:
         self._components = [_object(tool, "driver"), *_objects(tool, "extensions")]
@@ -78,7 +78,7 @@ class _Rules:
             self._by_id.setdefault(_text(rule, "id"), rule)
 
     def of(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Find the rule of a result: by its place in the component that the result names, else by its id."""
+        """Find the rule of a result: by its index in the component that the result names, otherwise by its id."""
         reference = _object(result, "rule")
         index = result.get("ruleIndex", reference.get("index"))
         rules = self._component(_object(reference, "toolComponent"))
@@ -88,7 +88,7 @@ class _Rules:
         return self._by_id.get(wanted, {}) if wanted else {}
 
     def _component(self, reference: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Choose the rules of a component; a result that names none means the driver's."""
+        """Return the rules of a component; a result that names none refers to the driver."""
         if not reference:
             return self._rules[0]
         index = reference.get("index")
@@ -126,13 +126,13 @@ def _level(result: Mapping[str, Any], rule: Mapping[str, Any]) -> SarifLevel:
 
 
 def _is_suppressed(result: Mapping[str, Any]) -> bool:
-    """Whether somebody has said that it is no problem, and nobody rejected or still examines that."""
+    """Whether every suppression of the finding was accepted; one under review does not count."""
     given = _objects(result, "suppressions")
     return bool(given) and all(item.get("status", "accepted") == "accepted" for item in given)
 
 
 def _identity(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """Tell a finding from others without its line, which moves."""
+    """Return what identifies a finding, without its line number, which changes between commits."""
     for name in ("fingerprints", "partialFingerprints"):
         given = _object(result, name)
         if given:
@@ -147,7 +147,7 @@ def _identity(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _file(uri: str) -> str:
-    """Name a file the same in every report: an absolute address differs from run to run, so its file name has to do."""
+    """Return a file name that is equal in every report: absolute addresses differ from run to run."""
     return uri.rsplit("/", 1)[-1] if "://" in uri or uri.startswith(("/", "file:")) else uri
 
 

@@ -1,6 +1,6 @@
-"""Is the candidate really better than the champion, or was it the luck of these rows? Plain numbers in, a verdict out.
+"""Rules on the improvement over the champion: is it larger than chance explains?
 
-The interval is measured in the work plane, on the rows that both models were asked. Here it is only compared with the
+The work plane measures the interval of the difference, on the same rows for both models. Here it is compared with the
 smallest improvement that counts.
 """
 
@@ -15,29 +15,29 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence, MethodChoice, MetricComparison
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.thresholds import in_mode
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 from airflow_mcp.core.metrics import metric_direction
 
 POWER = 0.8
-"""Chance that the number of rows that is named decides, if the truth is what was measured."""
+"""Probability that the estimated number of rows decides, if the true difference is the measured one."""
 
 
 class SignificanceRule(BaseModel):
-    """Smallest improvement over the champion that must be certain."""
+    """The smallest improvement over the champion that must be certain."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     metric: str
     min_effect: float = 0.0
-    """Smallest improvement, in units of the metric and in the direction that is better; below 0 it is how much worse
-    the candidate may be."""
+    """Smallest improvement, in units of the metric, towards the better side. A negative value is the largest
+    deterioration that is accepted."""
     confidence: Confidence = 0.95
-    """The comparison must have been made with this confidence or more."""
+    """The comparison must have been made with at least this confidence."""
     min_rows: Annotated[int, Field(ge=1)] = 100
-    """With fewer rows the rule is inconclusive."""
+    """The rule is inconclusive with fewer rows."""
     method: MethodChoice = "auto"
-    """Which comparison of the evidence is meant; ``auto`` takes the first one of the metric."""
-    mode: GateMode = "enforce"
+    """Comparison method to use; ``auto`` takes the first comparison of the metric."""
+    mode: RuleMode = "enforce"
 
     @field_validator("metric")
     @classmethod
@@ -46,11 +46,11 @@ class SignificanceRule(BaseModel):
         return metric
 
     def improvement(self, difference: float) -> float:
-        """Turn candidate minus champion into how much better the candidate is."""
+        """Return how much better the candidate is, from candidate minus champion."""
         return difference if metric_direction(self.metric) == "maximize" else 0.0 - difference
 
     def __str__(self) -> str:
-        """Write the rule with everything that decides."""
+        """Return the rule with every setting that affects its verdict."""
         by = "" if self.method == "auto" else f", {self.method}"
         return in_mode(
             self.mode,
@@ -60,7 +60,7 @@ class SignificanceRule(BaseModel):
 
 
 class Assessment(NamedTuple):
-    """Verdict on one comparison."""
+    """The verdict on one comparison."""
 
     verdict: Verdict
     reason: str
@@ -68,11 +68,11 @@ class Assessment(NamedTuple):
 
 
 def judge_significance(rule: SignificanceRule, evidence: EvaluationEvidence, *, same_model: bool) -> RuleResult:
-    """Judge one rule by the comparisons of an evaluation.
+    """Judge one significance rule.
 
-    :param rule: what must be certain.
-    :param evidence: what the evaluation measured.
-    :param same_model: whether candidate and champion are one model.
+    :param rule: the rule.
+    :param evidence: result of the evaluation, with its comparisons.
+    :param same_model: whether candidate and champion are the same model.
     """
     comparison = _find(rule, evidence)
     verdict: Verdict | None
@@ -151,16 +151,16 @@ def _why_not(rule: SignificanceRule, comparison: MetricComparison) -> Assessment
 
 
 def rows_needed(rows: int, standard_error: float, distance: float, confidence: float) -> int | None:
-    """Say how many rows would decide, if the truth is what was measured.
+    """Estimate how many rows would decide, if the true difference is the measured one.
 
     ``n = ((z(1-alpha/2) + z(power)) * sigma / distance) ** 2`` with ``sigma = standard_error * sqrt(rows)`` (Lachin,
     "Introduction to sample size determination and power analysis for clinical trials", 1981, section 3) and a power
-    of 0.8. It is a guide: ``distance`` itself was measured on few rows.
+    of 0.8. It is an estimate: ``distance`` itself was measured on few rows.
 
     :param rows: rows measured on.
-    :param standard_error: of the measured number on these rows.
-    :param distance: from the measured number to the one it is compared with.
-    :param confidence: of the two-sided interval.
+    :param standard_error: standard error of the measured number on these rows.
+    :param distance: difference between the measured number and the limit.
+    :param confidence: confidence of the two-sided interval.
     :return: more than ``rows``; None when the distance is 0, which no number of rows decides.
     """
     if not distance:
@@ -186,7 +186,7 @@ def _not_compared(rule: SignificanceRule, evidence: EvaluationEvidence) -> str:
 def _improvements(
     rule: SignificanceRule, comparison: MetricComparison
 ) -> tuple[float | None, float | None, float | None]:
-    """Give improvement, lower and upper end; the ends change places where less is better."""
+    """Return the improvement and both ends of its interval; the ends swap for metrics where less is better."""
     value, low, high = (
         None if number is None else rule.improvement(number)
         for number in (comparison.difference, comparison.low, comparison.high)

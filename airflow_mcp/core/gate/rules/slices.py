@@ -1,7 +1,7 @@
-"""Floors for every slice of the data and largest gaps between slices. Plain numbers in, verdicts out.
+"""Rules on slices of the data: a floor for every slice, and the largest gap between slices.
 
-Every slice is a test of its own: is its metric on the right side of the floor for certain? With many slices some would
-seem to be wrong by chance alone, so p-values are corrected over the slices of a column.
+Each slice is tested separately: is its metric certainly on the right side of the floor? With many slices, some would
+fail by chance alone, so p-values are corrected over the slices of a column.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence,
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.significance import rows_needed
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, in_mode, parse_threshold
-from airflow_mcp.core.gate.rules.verdicts import GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Correction = Literal["holm", "bonferroni", "none"]
@@ -28,22 +28,22 @@ _NORMAL = NormalDist()
 
 
 class SlicePolicy(BaseModel):
-    """What must hold in every slice, and between slices."""
+    """Limits for every slice, and between slices."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     floors: tuple[str, ...] = ()
-    """Rules with a number, such as ``recall >= 0.8`` or ``mae <= 3``, that every slice must keep."""
+    """Rules with a number, such as ``recall >= 0.8`` or ``mae <= 3``, that every slice must meet."""
     max_gap: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """Metric to the largest difference allowed between any two slices of one column."""
+    """Largest difference between any two slices of one column, by metric."""
     by: tuple[str, ...] = ()
-    """Slice columns that are judged; empty means every one of the evidence."""
+    """Slice columns to judge; empty judges every slice column of the evidence."""
     min_rows: Annotated[int, Field(ge=1)] = 30
-    """A metric that rests on fewer rows of a slice is inconclusive there."""
+    """A metric is inconclusive in a slice with fewer rows."""
     confidence: Confidence = 0.95
     correction: Correction = "holm"
     """How p-values are corrected over the slices of a column."""
-    mode: GateMode = "enforce"
+    mode: RuleMode = "enforce"
 
     @model_validator(mode="after")
     def _say_something(self) -> SlicePolicy:
@@ -56,23 +56,23 @@ class SlicePolicy(BaseModel):
         if of_champion:
             raise ValueError(f"floors compare with numbers, not with the champion: {'; '.join(of_champion)}")
         if any(rule.mode != "enforce" for rule in self.thresholds):
-            raise ValueError("floors have no mode of their own; write mode beside floors")
+            raise ValueError("floors cannot have a mode; set mode beside floors")
         return self
 
     @property
     def thresholds(self) -> tuple[MetricThreshold, ...]:
-        """The floors, read."""
+        """The floors, parsed."""
         return tuple(map(parse_threshold, self.floors))
 
     def rules(self) -> tuple[str, ...]:
-        """Write every rule with everything that decides."""
+        """Return every rule with every setting that affects its verdict."""
         return (
             *(self.written(str(threshold)) for threshold in self.thresholds),
             *(self.written(_gap_rule(metric, gap)) for metric, gap in self.max_gap.items()),
         )
 
     def written(self, rule: str) -> str:
-        """Write one rule with everything that decides."""
+        """Return one rule with every setting that affects its verdict."""
         where = ", ".join(self.by) or "every slice column"
         how = f"{self.confidence:.6g} confidence, >= {self.min_rows} rows, correction {self.correction}"
         return in_mode(self.mode, f"{rule} by {where} ({how})")
@@ -81,9 +81,9 @@ class SlicePolicy(BaseModel):
 def judge_slices(policy: SlicePolicy, evidence: EvaluationEvidence) -> tuple[RuleResult, ...]:
     """Judge every rule in every slice.
 
-    :param policy: what must hold.
-    :param evidence: what the evaluation measured.
-    :return: for every floor one result per slice, for every gap one per column.
+    :param policy: the limits.
+    :param evidence: result of the evaluation.
+    :return: one result per floor and slice, and one per gap and column.
     """
     results: list[RuleResult] = []
     for column in policy.by or dict.fromkeys(part.column for part in evidence.slices) or ("",):
@@ -104,13 +104,13 @@ def judge_slices(policy: SlicePolicy, evidence: EvaluationEvidence) -> tuple[Rul
 
 
 def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
-    """Correct p-values for there being several of them.
+    """Correct p-values for multiple testing.
 
-    ``holm`` is the step-down procedure of Holm (1979), ``bonferroni`` multiplies by their number. Both keep the chance
-    of even one wrong certainty below one minus the confidence.
+    ``holm`` is the step-down procedure of Holm (1979), ``bonferroni`` multiplies by the number of tests. Both keep the
+    probability of any false decision below one minus the confidence.
 
-    :param p_values: as computed one by one.
-    :param correction: how; ``none`` leaves them as they are.
+    :param p_values: uncorrected p-values.
+    :param correction: the method; ``none`` changes nothing.
     :return: corrected p-values in the same order, at most 1.
     """
     count = len(p_values)
@@ -126,11 +126,11 @@ def correct(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
-    """Give the score interval of a proportion (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4).
+    """Return the score interval of a proportion (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4).
 
-    :param successes: how many of the trials count.
+    :param successes: number of successes.
     :param trials: 1 or more.
-    :param confidence: two-sided.
+    :param confidence: two-sided confidence, 0 to 1.
     """
     z2 = _NORMAL.inv_cdf((1 + confidence) / 2) ** 2
     share = successes / trials
@@ -149,18 +149,18 @@ class _Measured:
 
     @property
     def rows(self) -> int:
-        """Rows that the metric rests on: of recall, those that are labelled positive."""
+        """Rows that the metric is computed from: for recall, the rows with a positive label."""
         return self.interval.trials or self.part.rows
 
     def error_if(self, supposed: float) -> float:
-        """Standard error, supposing the metric's true value; of a proportion this is the score test's."""
+        """Standard error if the metric's true value is the supposed one; for a proportion that of the score test."""
         if self.interval.trials is None:
             return self.interval.standard_error
         return math.sqrt(max(0.0, supposed * (1 - supposed)) / self.interval.trials)
 
     @property
     def error_beside_another(self) -> float:
-        """Standard error for a difference of two slices; of proportions that of Agresti and Caffo (2000)."""
+        """Standard error for the difference of two slices; for proportions that of Agresti and Caffo (2000)."""
         if self.interval.trials is None or self.interval.successes is None:
             return self.interval.standard_error
         trials = self.interval.trials + 2
@@ -168,7 +168,7 @@ class _Measured:
         return math.sqrt(share * (1 - share) / trials)
 
     def limits(self, confidence: float) -> Interval:
-        """Interval for people, not corrected."""
+        """Interval to show to people; not corrected for multiple testing."""
         if self.interval.trials is not None and self.interval.successes is not None:
             return wilson_interval(self.interval.successes, self.interval.trials, confidence)
         half = _NORMAL.inv_cdf((1 + confidence) / 2) * self.interval.standard_error
@@ -301,7 +301,7 @@ def _decide_gap(
     p_values: Sequence[float],
     left_out: Sequence[_Unmeasured],
 ) -> tuple[Verdict, _Pair | None, str]:
-    """Any pair that is certainly too far apart fails; all of them certainly near enough pass."""
+    """Decide a gap: one pair that is certainly too far apart fails; all pairs certainly close enough pass."""
     if not pairs:
         why = "; ".join(f"{item.part.value}: {item.reason}" for item in left_out) or "there is only one slice"
         return Verdict.INCONCLUSIVE, None, f"fewer than two slices can be compared: {why}"

@@ -1,4 +1,4 @@
-"""Metric thresholds, written as people say them: ``accuracy >= 0.92``, ``rmse <= champion * 1.05``.
+"""Metric thresholds, written as text: ``accuracy >= 0.92``, ``rmse <= champion * 1.05``.
 
 Grammar::
 
@@ -9,8 +9,8 @@ Grammar::
                | "champion" ("+" | "-") number "%"
 
 ``champion * 1.05`` is plain arithmetic: of a negative champion it is a lower number. ``champion + 5%`` is a relative
-change: 5 % of the champion's absolute value above it, whatever its sign. A percentage of 0 means nothing, so against a
-champion of 0 there is no bound.
+change: 5 % of the champion's absolute value above it, whatever its sign. When the champion's value is 0, a percentage
+of it has no meaning and the rule has no bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from airflow_mcp.core.gate.rules.verdicts import GateMode
+from airflow_mcp.core.gate.rules.verdicts import RuleMode
 from airflow_mcp.exceptions import InvalidArgumentError
 
 ComparisonOperator = Literal[">=", ">", "<=", "<"]
@@ -41,11 +41,11 @@ _THRESHOLD = re.compile(
       | (?P<relative>champion)\s*(?P<way>[+-])\s*(?P<percent>{_NUMBER})\s*% )\s*""",
     re.VERBOSE,
 )
-_ALLOWED = (
-    "'<metric> <operator> <number>', '<metric> <operator> champion [* number] [+|- number]' or "
+_GRAMMAR = (
+    "Write '<metric> <operator> <number>', '<metric> <operator> champion [* number] [+|- number]' or "
     "'<metric> <operator> champion +|- <number>%' with operator >=, >, <= or <, for example 'accuracy >= 0.92', "
-    "'rmse <= champion * 1.05', 'f1 >= champion - 0.01', 'r2 >= champion + 2%'; before it "
-    "may stand 'warn:' or 'dry_run:'"
+    "'rmse <= champion * 1.05', 'f1 >= champion - 0.01', 'r2 >= champion + 2%'; "
+    "'warn:' or 'dry_run:' may precede it"
 )
 
 
@@ -61,7 +61,7 @@ class MetricThreshold:
     factor: float = 1.0
     percent: float = 0.0
     """With ``against_champion``: this share of the champion's absolute value is added, in percent."""
-    mode: GateMode = "enforce"
+    mode: RuleMode = "enforce"
 
     def bound(self, champion_value: float | None) -> float | None:
         """Compute the number to compare with.
@@ -82,7 +82,7 @@ class MetricThreshold:
         return _COMPARE[self.comparison](value, bound)
 
     def __str__(self) -> str:
-        """Write the rule the way :func:`parse_threshold` reads it."""
+        """Return the rule in the form that :func:`parse_threshold` reads."""
         return in_mode(self.mode, self._comparison())
 
     def _comparison(self) -> str:
@@ -100,11 +100,11 @@ def parse_threshold(text: str) -> MetricThreshold:
     """Read one rule.
 
     :param text: for example ``"accuracy >= 0.92"``.
-    :raises InvalidArgumentError: when the text is not a rule; the message says what is allowed.
+    :raises InvalidArgumentError: when the text is not a rule; the message has the grammar and examples.
     """
     match = _THRESHOLD.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise InvalidArgumentError(f"threshold {text!r} cannot be read; allowed: {_ALLOWED}")
+        raise InvalidArgumentError(f"threshold must be a rule such as 'accuracy >= 0.92'; got {text!r}. {_GRAMMAR}")
     sign = -1 if "-" in (match["sign"], match["way"]) else 1
     against_champion = bool(match["champion"] or match["relative"])
     parsed = MetricThreshold(
@@ -114,15 +114,15 @@ def parse_threshold(text: str) -> MetricThreshold:
         against_champion=against_champion,
         factor=float(match["factor"] or 1),
         percent=sign * float(match["percent"] or 0),
-        mode=cast("GateMode", match["mode"] or "enforce"),
+        mode=cast("RuleMode", match["mode"] or "enforce"),
     )
     if not all(map(math.isfinite, (parsed.threshold, parsed.factor, parsed.percent))):
-        raise InvalidArgumentError(f"threshold {text!r} has a number that is not finite; allowed: {_ALLOWED}")
+        raise InvalidArgumentError(f"threshold must have finite numbers; got {text!r}")
     return parsed
 
 
-def in_mode(mode: GateMode, rule: str) -> str:
-    """Write a rule with its mode, unless it is the usual one.
+def in_mode(mode: RuleMode, rule: str) -> str:
+    """Return a rule with its mode in front, unless the mode is ``enforce``.
 
     :param mode: its mode.
     :param rule: the rule.
@@ -131,10 +131,10 @@ def in_mode(mode: GateMode, rule: str) -> str:
 
 
 def write_compared(value: float, other: float) -> str:
-    """Write a number for people: six significant digits, or all of them where six would hide a difference.
+    """Return a number with six significant digits, or with all of them where six would hide a difference.
 
     :param value: the number to write.
-    :param other: the number that it stands next to.
+    :param other: the number it is compared with.
     """
     return _exact(value) if value != other and f"{value:.6g}" == f"{other:.6g}" else f"{value:.6g}"
 

@@ -1,4 +1,4 @@
-"""The answers of a gate, how they combine, and what follows from them."""
+"""Verdicts of a gate, how they combine, and the decision that follows."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
-GateMode = Literal["enforce", "warn", "dry_run"]
-"""What an answer that is no pass does: keeps the candidate out, marks it, or nothing at all."""
-GATE_MODES: tuple[GateMode, ...] = ("enforce", "warn", "dry_run")
+GateMode = Literal["enforce", "warn"]
+"""What a verdict other than ``passed`` does: stop the candidate, or mark it."""
+RuleMode = Literal["enforce", "warn", "dry_run"]
+"""What a rule that is not met does: decide, mark the candidate, or nothing."""
 
 
 class Verdict(StrEnum):
-    """Answer of a gate or of one of its rules."""
+    """Verdict of a gate or of one of its rules."""
 
     PASSED = "passed"
-    """Every rule that applies was measured and holds."""
+    """Every rule that applies was measured and is met."""
     FAILED = "failed"
-    """At least one rule was measured and does not hold."""
+    """At least one rule was measured and is not met."""
     INCONCLUSIVE = "inconclusive"
-    """Nothing failed, but something that was asked for could not be measured."""
+    """No rule failed, but at least one could not be measured."""
     ERROR = "error"
-    """The evidence itself cannot be used."""
+    """The evidence cannot be used."""
 
 
 class Decision(StrEnum):
-    """What the registry may do about a candidate; value of the tag ``airflow_mcp.gate_verdict``."""
+    """What the gate decided about a candidate; the value of the tag ``airflow_mcp.gate_verdict``."""
 
     PASSED = "passed"
-    """It may be registered and promoted."""
+    """The candidate may be registered and promoted."""
     WARNED = "warned"
-    """It may be, although something does not hold or is not certain: the gate, or the rule, only warns."""
+    """It may be registered and promoted although a rule is not met or not certain: the gate or the rule only warns."""
     APPROVED = "approved"
-    """It may be: the gate was inconclusive, and a person said yes."""
+    """It may be registered and promoted: the gate was inconclusive and a person approved."""
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
     ERROR = "error"
@@ -44,19 +45,20 @@ class Decision(StrEnum):
 
 
 OPENING = tuple(decision.value for decision in Decision if decision.opens)
-"""Decisions that let a candidate into the registry."""
+"""Decisions with which a candidate may be registered and promoted."""
 
 
-def decide(verdict: Verdict, mode: GateMode, *, has_warnings: bool) -> Decision | None:
-    """Say what follows from a verdict.
+def decide(verdict: Verdict, mode: GateMode, *, has_warnings: bool, dry_run: bool = False) -> Decision | None:
+    """Return the decision that follows from a verdict.
 
-    :param verdict: of the rules that are enforced.
-    :param mode: of the gate. ``warn`` lets failed and inconclusive candidates through, marked; never an error:
-        nobody knows then what there is to warn of.
-    :param has_warnings: whether a rule that only warns does not hold.
-    :return: None for a dry run: nothing follows.
+    :param verdict: verdict of the enforced rules.
+    :param mode: mode of the gate. ``warn`` accepts failed and inconclusive candidates and marks them; it never accepts
+        an error, because then nothing is known about the candidate.
+    :param has_warnings: whether a warning rule is not met.
+    :param dry_run: whether the gate only reports.
+    :return: None for a dry run, which decides nothing.
     """
-    if mode == "dry_run":
+    if dry_run:
         return None
     if verdict is Verdict.PASSED:
         return Decision.WARNED if has_warnings else Decision.PASSED
@@ -69,7 +71,7 @@ _WORST_FIRST = (Verdict.ERROR, Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PAS
 
 
 def combine(verdicts: Iterable[Verdict]) -> Verdict:
-    """Give the worst of several verdicts; nothing at all is inconclusive, never a pass.
+    """Return the worst of several verdicts. No verdict at all is inconclusive, never a pass.
 
     :param verdicts: verdicts of the rules that apply.
     """

@@ -235,10 +235,10 @@ def test_a_report_about_other_code_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "there is no limit"),
+        ({}, "give at least one of"),
         ({"max": {"errors": 0}}, "findings.max.errors"),
         ({"max": {"error": -1}}, "findings.max.error"),
-        ({"max": {"error": 0}, "baseline": BEFORE}, "baseline is for max_new"),
+        ({"max": {"error": 0}, "baseline": BEFORE}, "baseline needs max_new"),
     ],
 )
 def test_a_rule_that_says_nothing_is_refused(given: dict[str, Any], message: str) -> None:

@@ -25,7 +25,7 @@ def evaluated(**changes: Any) -> EvaluationEvidence:
     given: dict[str, Any] = {
         "identity": "evaluation-1",
         "run_id": RUN,
-        "problem": "classification",
+        "model_type": "classifier",
         "target": "y",
         "dataset": DatasetPin(uri="data.csv", hash="sha256:ab"),
         "rows": 100,
@@ -42,7 +42,7 @@ def replayed(**changes: Any) -> ReplayEvidence:
         "run_id": RUN,
         "candidate": ModelUnderTest(model_uri=CANDIDATE),
         "champion": ModelUnderTest(model_uri=CHAMPION, version="3"),
-        "problem": "classification",
+        "model_type": "classifier",
         "source": "/log",
         "files": 1,
         "available": 9_000,
@@ -103,10 +103,10 @@ def test_no_champion_means_that_the_rule_does_not_apply() -> None:
     ("changes", "reason"),
     [
         ({"requests": 999, "compared": 999, "flips": 0}, "999 requests; at least 1000 are needed"),
-        ({"requests": 0, "compared": 0, "flips": 0}, "0 of 0 requests say nothing (none was taken)"),
-        ({"unreadable": 21, "compared": 1_979}, "21 of 2000 requests say nothing (21 unreadable)"),
-        ({"undated": 300}, "300 of 2300 requests say nothing (300 without a time)"),
-        ({"compared": 1_000, "flips": 0}, "1000 of 2000 requests say nothing (1000 not answered by the champion)"),
+        ({"requests": 0, "compared": 0, "flips": 0}, "0 of 0 requests are unusable (none was taken)"),
+        ({"unreadable": 21, "compared": 1_979}, "21 of 2000 requests are unusable (21 unreadable)"),
+        ({"undated": 300}, "300 of 2300 requests are unusable (300 without a time)"),
+        ({"compared": 1_000, "flips": 0}, "1000 of 2000 requests are unusable (1000 not answered by the champion)"),
     ],
     ids=["few", "none", "unreadable", "undated", "champion-silent"],
 )

@@ -142,7 +142,7 @@ def evidence(*comparisons: MetricComparison, champion: bool = True, **changes: A
     given: dict[str, Any] = {
         "identity": "e",
         "run_id": "r",
-        "problem": "classification",
+        "model_type": "classifier",
         "target": "y",
         "dataset": DatasetPin(uri="d.csv"),
         "rows": 1000,
@@ -195,7 +195,7 @@ def test_the_champion_itself_is_not_compared() -> None:
 
 
 def test_self_reported_evidence_is_refused() -> None:
-    nothing: dict[str, Any] = {"self_reported": True, "dataset": None, "problem": None, "rows": 0}
+    nothing: dict[str, Any] = {"self_reported": True, "dataset": None, "model_type": None, "rows": 0}
     found = evidence(champion=False, **nothing)
     assert judge_significance(rule(), found, same_model=False).verdict is Verdict.ERROR
 

@@ -48,7 +48,7 @@ def judge(*parts: SliceEvidence, evidence: dict[str, Any] | None = None, **polic
     given: dict[str, Any] = {
         "identity": "e",
         "run_id": "r",
-        "problem": "classification",
+        "model_type": "classifier",
         "target": "y",
         "dataset": DatasetPin(uri="d.csv"),
         "rows": 1000,
@@ -179,7 +179,7 @@ def test_slices_that_the_evaluation_did_not_measure_are_inconclusive() -> None:
 
 
 def test_self_reported_evidence_has_no_slices_and_is_refused() -> None:
-    nothing = {"self_reported": True, "dataset": None, "problem": None, "rows": 0}
+    nothing = {"self_reported": True, "dataset": None, "model_type": None, "rows": 0}
     assert verdicts(judge(evidence=nothing, floors=["accuracy >= 0.5"])) == [Verdict.ERROR]
 
 
@@ -236,7 +236,7 @@ def test_one_slice_alone_has_no_gap() -> None:
     ("given", "problem"),
     [
         ({}, "floors and max_gap are both empty"),
-        ({"floors": ["accuracy = 1"]}, "threshold 'accuracy = 1' cannot be read"),
+        ({"floors": ["accuracy = 1"]}, "got 'accuracy = 1'"),
         ({"floors": ["accuracy >= champion"]}, "floors compare with numbers, not with the champion: accuracy >="),
         ({"max_gap": {"accuracy": -0.1}}, "slices.max_gap.accuracy: Input should be greater than or equal to 0"),
         ({"floors": ["f1 > 0"], "correction": "fdr"}, "slices.correction: Input should be 'holm', 'bonferroni' or"),
