@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +16,29 @@ NO_CHAMPION = "none"
 """What XCom says instead of a version when there is no champion: a missing value must not read as "no champion"."""
 MAX_DRAWN_ROWS = 1_000_000
 _VERSION = re.compile(r"[1-9]\d*")
+_MAX_SHOWN = 80
+"""Characters of a wrong value that a message repeats."""
+_WANTED: Mapping[str, str] = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("more than {}", "gt"),
+    "greater_than_equal": ("at least {}", "ge"),
+    "less_than": ("less than {}", "lt"),
+    "less_than_equal": ("at most {}", "le"),
+    "too_short": ("a list with at least {} entry", "min_length"),
+    "string_too_short": ("text that is not empty", "min_length"),
+    "string_too_long": ("text of at most {} characters", "max_length"),
+}
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -164,3 +189,98 @@ def version_number(name: str, value: Any, *, none_allowed: bool = False) -> str:
 
 OnRefusal = Literal["fail", "skip"]
 ON_REFUSAL: tuple[str, ...] = ("fail", "skip")
+
+
+# --- problems that pydantic found, in words -------------------------------------------------------------------------
+
+
+def in_words(detail: Any, patterns: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Describe what is wrong with one value: ``must be at least 0; got -1``.
+
+    :param detail: one entry of ``ValidationError.errors()``. An unknown name needs :func:`nearest` in addition.
+    :param patterns: what regular expressions allow, in words.
+    """
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "is not a known name"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in _WANTED:
+        wanted = _WANTED[kind]
+    elif kind in _LIMITS:
+        word, limit = _LIMITS[kind]
+        wanted = word.format(context[limit])
+    elif kind == "literal_error":
+        wanted = _choices(context["expected"])
+    elif kind == "string_pattern_mismatch":
+        wanted = patterns.get(context["pattern"], f"text of the form {context['pattern']}")
+    else:
+        wanted = detail["msg"].removeprefix("Input should be ")
+    return f"must be {wanted}; got {shown(value)}{_advice(kind, value, context)}"
+
+
+def _choices(expected: str) -> str:
+    words = expected.replace("'", "").replace(" or ", ", ")
+    return f"one of {words}" if "," in words else words
+
+
+def _advice(kind: str, value: Any, context: Mapping[str, Any]) -> str:
+    """Write what the user probably meant, as a sentence of its own."""
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f". Write '{shown(value)}' in quotes"
+    if kind in ("tuple_type", "list_type") and isinstance(value, str) and value.isidentifier():
+        return f". Write [{value}]"
+    if kind == "literal_error" and isinstance(value, str):
+        near = closest(value, context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+        return f". Did you mean {near!r}?" if near else ""
+    return ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Write the known names, after the nearest one if one is near: ``Did you mean 'image'? Known names: ...``.
+
+    :param name: the unknown name.
+    :param known: the names that exist.
+    """
+    names = sorted(known)
+    near = closest(name, names)
+    hint = f"Did you mean {near!r}? " if near else ""
+    return f"{hint}Known names: {', '.join(names)}" if names else "No names are known here"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that was probably meant, whatever its case and in ``snake_case`` too.
+
+    :param name: the unknown name.
+    :param known: the names that exist.
+    :return: None when none is near.
+    """
+    lowered = {each.replace("_", "").lower(): each for each in known}
+    wanted = name.replace("_", "").replace("-", "").lower()
+    longer = [other for other in lowered if len(other) > 2 and len(wanted) > 2 and wanted.startswith(other)]
+    near = difflib.get_close_matches(wanted, list(lowered), n=1, cutoff=0.6) or longer[:1]
+    return lowered[near[0]] if near else None
+
+
+def shown(value: Any) -> str:
+    """Write a wrong value for a message; a mapping or list is only named, because a value in it may be secret.
+
+    :param value: the value.
+    """
+    if value is None:
+        return "an empty value"
+    if isinstance(value, Mapping | list | tuple):
+        kind = "mapping" if isinstance(value, Mapping) else "list"
+        return f"a {kind}" if value else f"an empty {kind}"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def kind_of(value: object) -> str:
+    """Describe the type of a JSON value in a word or two."""
+    if value is None:
+        return "empty"
+    names = {bool: "a boolean", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+    return names.get(type(value), "a list")

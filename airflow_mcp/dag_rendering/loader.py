@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_mcp.core.argument import kind_of
 from airflow_mcp.core.pipeline.checks import Subject, check
 from airflow_mcp.core.pipeline.file.credentials import credential_problems
 from airflow_mcp.core.pipeline.file.document import (
@@ -23,7 +24,6 @@ from airflow_mcp.core.pipeline.file.document import (
     Node,
     Place,
     find,
-    kind_of,
     plain,
     read_document,
 )

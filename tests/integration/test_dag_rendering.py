@@ -143,7 +143,7 @@ def test_broken_files_are_import_errors_with_their_place_and_the_others_stay_as_
     errors = api.import_errors()
     assert errors.keys() == broken.keys()
     for file, name in broken.items():
-        assert f"{name}.yaml:7:3: spec.trainingScrpt: unknown name; did you mean 'trainingScript'?" in errors[file]
+        assert f"{name}.yaml:7:3: spec.trainingScrpt: is not a known name. Did you mean 'trainingScript'?" in errors[file]
     wait_for_parses(api, "listed_a", 2 * STALE_SECONDS)
     for name in ("listed_a", "stubbed_a"):
         assert is_there(api, name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from airflow_mcp.core.argument import in_words, nearest
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.gate.rules.thresholds import parse_threshold
 from airflow_mcp.core.metrics import metric_direction
@@ -18,7 +19,7 @@ from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
 from airflow_mcp.core.pipeline.file.triggers import OnModelChange
-from airflow_mcp.core.pipeline.file.validation import in_words, nearest, problem_at
+from airflow_mcp.core.pipeline.file.validation import problem_at
 from airflow_mcp.core.pipeline.gate_checks import gate_problems
 from airflow_mcp.core.pipeline.plan.params import BUILT_IN
 from airflow_mcp.core.pipeline.plan.thresholds import threshold_rule, why_unreachable
@@ -66,7 +67,7 @@ def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None
     for rule in RULES:
         problems.extend(problem_at(document, path, message) for path, message in rule(subject))
     for name in subject.spec.kubernetes.keys() - PodOptions.model_fields.keys():
-        message = f"unknown name; {nearest(name, PodOptions.model_fields)}"
+        message = f"is not a known name. {nearest(name, PodOptions.model_fields)}"
         problems.append(problem_at(document, ("spec", "kubernetes", name), message, at_key=True))
 
 
@@ -96,7 +97,7 @@ def _needs(subject: Subject) -> Found:
         for position, needed in enumerate(stage.needs):
             path = ("spec", "stages", index, "needs", position)
             if needed not in names:
-                yield path, f"there is no stage {needed!r}; {nearest(needed, names - {stage.name})}"
+                yield path, f"there is no stage {needed!r}. {nearest(needed, names - {stage.name})}"
             else:
                 graph[stage.name].add(needed)
     try:
@@ -195,12 +196,12 @@ def _replay(subject: Subject) -> Found:
     if "gate" not in subject.present:
         yield path, f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge it; take replay out"
     if data is None or not data.evaluates:
-        yield path, "a replay needs evaluation data, for the problem and for the champion; name it in spec.data"
+        yield path, "a replay needs evaluation data, for the model type and for the champion; name it in spec.data"
         return
     tolerates = replay.tolerance is not None or replay.relative_tolerance is not None
-    if data.problem == "regression" and not tolerates:
+    if data.model_type == "regressor" and not tolerates:
         yield path, "numbers always change a little; say how much is no flip: tolerance or relativeTolerance"
-    elif data.problem == "classification" and tolerates:
+    elif data.model_type == "classifier" and tolerates:
         yield path, "another class is always a flip; tolerance and relativeTolerance are for regressions"
 
 
@@ -253,7 +254,7 @@ def _params(subject: Subject) -> Found:
             if not any(_has(config, param.sets) for config in configs):
                 known = sorted({key for config in configs for key in _keys(config)})
                 hint = nearest(param.sets, known) if known else "spec.config has no values"
-                yield (*path, "sets"), f"{param.sets!r} is no value of spec.config; {hint}"
+                yield (*path, "sets"), f"{param.sets!r} is not a value of spec.config. {hint}"
 
 
 def _has(config: Mapping[str, Any], dotted: str) -> bool:

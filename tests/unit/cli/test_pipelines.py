@@ -78,7 +78,7 @@ class TestValidate:
         write("a,b.yaml", FRAUD.replace("name: build", 'name: "100%\\n::"'))
         assert main(["validate", "a,b.yaml", "--format", "github"]) == 1
         lines = capsys.readouterr().out.splitlines()
-        start = "::error file=a%2Cb.yaml,line=12,col=13,title=spec.stages[0].name::is '100%25\\n::'; allowed: "
+        start = "::error file=a%2Cb.yaml,line=12,col=13,title=spec.stages[0].name::must be lower-case letters"
         assert any(line.startswith(start) for line in lines)
 
     @pytest.mark.parametrize("path", ["missing", "empty"])

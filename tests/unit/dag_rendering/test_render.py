@@ -355,5 +355,5 @@ def test_a_comment_changes_the_page_and_not_what_a_run_is_pinned_to(tmp_path: Pa
 
 
 def test_a_broken_file_has_no_dag(tmp_path: Path) -> None:
-    with pytest.raises(PipelineSpecError, match=r"small.yaml:6:3: spec.trainingScrpt: unknown name"):
+    with pytest.raises(PipelineSpecError, match=r"small.yaml:6:3: spec.trainingScrpt: is not a known name"):
         rendered(SMALL.replace("trainingScript", "trainingScrpt"), tmp_path)

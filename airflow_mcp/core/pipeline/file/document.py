@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from airflow_mcp.core.argument import kind_of
 from airflow_mcp.exceptions import SpecProblem
 
 FILLED_IN = "filled in: "
@@ -109,14 +110,6 @@ def walk(node: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Node]]:
     elif isinstance(node.content, list):
         for index, child in enumerate(node.content):
             yield from walk(child, (*path, index))
-
-
-def kind_of(value: object) -> str:
-    """Say in a word what a YAML value is."""
-    if value is None:
-        return "empty"
-    names = {bool: "a truth value", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
-    return names.get(type(value), "a list")
 
 
 def read_document(data: bytes, file: str, problems: list[SpecProblem]) -> Node | None:

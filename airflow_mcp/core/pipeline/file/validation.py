@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, kind_of, plain, write_path
+from airflow_mcp.core.argument import closest, in_words, nearest
+from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, plain, write_path
 from airflow_mcp.core.pipeline.file.fields import WORDS_OF_PATTERNS
 from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGES, CustomStage
 from airflow_mcp.exceptions import SpecProblem
 
 _MAX_SHOWN = 500
-_MAX_VALUE = 80
 M = TypeVar("M", bound=BaseModel)
-_WANTED: Mapping[str, str] = {
-    "string_type": "text, in quotes where it looks like something else",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-}
-_LIMITS: Mapping[str, tuple[str, str]] = {
-    "greater_than_equal": ("at least {}", "ge"),
-    "less_than_equal": ("at most {}", "le"),
-    "too_short": ("a list with at least {} entry", "min_length"),
-    "string_too_short": ("text that is not empty", "min_length"),
-    "string_too_long": ("text of at most {} characters", "max_length"),
-}
 
 
 def problem_at(node: Node, path: FieldPath, message: str, *, at_key: bool = False) -> SpecProblem:
@@ -68,21 +50,6 @@ def validate(model: type[M], document: Node, problems: list[SpecProblem]) -> M |
     return result if len(problems) == before else None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Write the known names, with the nearest one first where one is near: ``did you mean 'image'? allowed: …``."""
-    names = sorted(known)
-    lowered = {known_name.lower(): known_name for known_name in names}
-    snake = name.replace("_", "").replace("-", "").lower()
-    close = [lowered[near] for near in ([snake] if snake in lowered else _close(name.lower(), lowered))]
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}" if names else f"{hint}nothing is allowed here"
-
-
-def _close(name: str, known: Iterable[str]) -> list[str]:
-    longer = [other for other in known if len(other) > 2 and len(name) > 2 and name.startswith(other)]
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) or longer[:1]
-
-
 def _wrong_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath]:
     """Report stages with a reserved or misspelt name; what else is wrong with them does not matter."""
     found: list[FieldPath] = []
@@ -104,9 +71,9 @@ def _wrong_stage(stage: Mapping[str, Node]) -> str:
         return ""
     if name in RESERVED:
         return _not_yet(name)
-    close = _close(name, STAGES)
-    if close and stage.keys() - set(names_of(CustomStage)):
-        return f"there is no stage {name!r}; did you mean {close[0]!r}? A step of your own has a command"
+    near = closest(name, STAGES)
+    if near and stage.keys() - set(names_of(CustomStage)):
+        return f"there is no stage {name!r}. Did you mean {near!r}? A step of your own has a command"
     return ""
 
 
@@ -144,7 +111,7 @@ def _problem(model: type[BaseModel], document: Node, walked: FieldPath, detail: 
         return problem_at(document, (*walked, name), f"is missing: {meaning}" if meaning else "is missing")
     if kind == "extra_forbidden":
         return problem_at(document, walked, _unknown(model, document, walked), at_key=True)
-    return problem_at(document, walked, in_words(detail), at_key=loc[-1] == "[key]")
+    return problem_at(document, walked, in_words(detail, WORDS_OF_PATTERNS), at_key=loc[-1] == "[key]")
 
 
 def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
@@ -152,7 +119,7 @@ def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
     owner = model_at(model, document, walked[:-1])
     if name in RESERVED and owner.__name__ not in ("Metadata", "ModelPipeline"):
         return _not_yet(name)
-    return f"unknown name; {nearest(name, names_of(owner))}"
+    return f"is not a known name. {nearest(name, names_of(owner))}"
 
 
 def names_of(model: type[BaseModel]) -> list[str]:
@@ -201,43 +168,3 @@ def _by_name(owners: tuple[type[BaseModel], ...], node: Node) -> tuple[type[Base
     name = node.content["name"].content
     wanted = f"{name.capitalize()}Stage" if name in STAGES else "CustomStage"
     return tuple(owner for owner in owners if owner.__name__ == wanted) or owners
-
-
-def in_words(detail: Any) -> str:
-    """Say what is wrong with a value, and what is allowed.
-
-    :param detail: one entry of a ``ValidationError``.
-    """
-    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "string_type" and isinstance(value, bool | int | float):
-        allowed = f"text, write '{_shown(value)}' in quotes"
-    elif kind in _WANTED:
-        is_single = kind == "tuple_type" and isinstance(value, str) and value.isidentifier()
-        allowed = f"a list, for example [{value}]" if is_single else _WANTED[kind]
-    elif kind == "string_pattern_mismatch":
-        allowed = WORDS_OF_PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
-    elif kind == "literal_error":
-        return f"is {_shown(value)}; {_one_of(value, context['expected'])}"
-    elif kind in _LIMITS:
-        word, limit = _LIMITS[kind]
-        allowed = word.format(context[limit])
-    else:
-        return f"is {_shown(value)}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
-    return f"is {_shown(value)}; allowed: {allowed}"
-
-
-def _one_of(value: Any, expected: str) -> str:
-    allowed = expected.replace("'", "")
-    close = _close(value, allowed.replace(" or ", ", ").split(", ")) if isinstance(value, str) else []
-    return f"{f'did you mean {close[0]!r}? ' if close else ''}allowed: {allowed}"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "empty"
-    if isinstance(value, dict | list):
-        return kind_of(value) if value else f"an empty {'mapping' if isinstance(value, dict) else 'list'}"
-    text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"

@@ -86,7 +86,7 @@ class TestWhatIsRefused:
             ("a: !env HOME\n", "f:1:4: a: tag !env is not allowed"),
             ("a:\n  <<: {b: 1}\n", "f:2:3: a: merge keys (<<) are not allowed"),
             ("1: a\n", "f:1:1: key '1' is a whole number; allowed: text, write '1' in quotes"),
-            ("true: a\n", "f:1:1: key 'true' is a truth value; allowed: text"),
+            ("true: a\n", "f:1:1: key 'true' is a boolean; allowed: text"),
             ("null: a\n", "f:1:1: key 'null' is empty; allowed: text"),
             ("? [a]\n: b\n", "f:1:3: a key is a list; allowed: text"),
             ("? {a: 1}\n: b\n", "f:1:3: a key is a mapping; allowed: text"),

@@ -144,16 +144,19 @@ GATE = "10:7: spec.stages[1]"
         ("significance: [{metric: f1, method: delong}]", "significance[0]: method delong compares roc_auc, not f1"),
         (
             "significance: [{metric: f1, minEfect: 1}]",
-            "significance[0].minEfect: unknown name; did you mean 'minEffect'?",
+            "significance[0].minEfect: is not a known name. Did you mean 'minEffect'?",
         ),
-        ("significance: [{metric: f1, confidence: 95}]", "significance[0].confidence: is 95"),
+        ("significance: [{metric: f1, confidence: 95}]", "significance[0].confidence: must be less than 1.0; got 95"),
         ("slices: {floors: [f1 > 0]}", "11:15: spec.stages[1].slices: no column is named"),
         ("slices: {by: [a]}", "11:15: spec.stages[1].slices: floors and max_gap are both empty"),
         ("slices: {floors: [f1 > champion], by: [a]}", "floors compare with numbers, not with the champion"),
         ("benchmarks: [{url: 'http://a:b@x', path: a, expect: 1}]", "url holds a user or password (not shown here)"),
         ("benchmarks: [{url: 'http://x', path: a}]", "benchmarks[0]: give exactly one of expect and threshold"),
-        ("benchmarks: [{url: 'http://x', path: 'a b', expect: 1}]", "benchmarks[0]: path 'a b' cannot be read"),
-        ("coverage: [{report: {stage: tests, path: coverage.xml}}]", "coverage[0]: there is no limit"),
+        (
+            "benchmarks: [{url: 'http://x', path: 'a b', expect: 1}]",
+            "benchmarks[0]: path must be a path such as results[0].score; got 'a b'",
+        ),
+        ("coverage: [{report: {stage: tests, path: coverage.xml}}]", "coverage[0]: give at least one of min_line_rate"),
         ("coverage: [{report: coverage.xml, minLineRate: 0.5}]", "uri is 'coverage.xml'; allowed: an absolute path"),
         ("coverage: [{report: {stage: tests}, minLineRate: 0.5}]", "give stage and path of a step's report"),
         (
@@ -165,11 +168,17 @@ GATE = "10:7: spec.stages[1]"
             "there is no step 'lint' that could leave it",
         ),
         ("findings: [{report: /a, max: {fatal: 0}}]", "findings[0].max.fatal"),
-        ("thresholds: ['warn: f1 > 0']", "spec.stages[1]: every rule is only warn, so nothing would be decided"),
+        ("thresholds: ['warn: f1 > 0']", "spec.stages[1]: at least one rule must be enforced; got only warn"),
         ("thresholds: [f1 > 0]\n      mode: dryRun", "12:13: spec.stages[1].mode: a dry run opens no registration"),
-        ("thresholds: [f1 > 0]\n      mode: dry_run", "spec.stages[1].mode: is 'dry_run'; did you mean 'dryRun'?"),
+        (
+            "thresholds: [f1 > 0]\n      mode: dry_run",
+            "spec.stages[1].mode: must be one of enforce, warn, dryRun; got 'dry_run'. Did you mean 'dryRun'?",
+        ),
         ("coverage: [{report: /a, minLineRate: 0.5}]", "no threshold says what a good model is"),
-        ("thresholds: [f1 > 0]\n      onInconclusive: extend", "spec.stages[1].onInconclusive: is 'extend'"),
+        (
+            "thresholds: [f1 > 0]\n      onInconclusive: extend",
+            "spec.stages[1].onInconclusive: must be one of fail, ask; got 'extend'",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_a_problem_at_its_place(tmp_path: Path, gate: str, message: str) -> None:
@@ -184,7 +193,7 @@ def test_rules_about_rows_need_evaluation_data(tmp_path: Path, gate: str) -> Non
 
 def test_a_dry_run_is_allowed_where_nothing_follows(tmp_path: Path) -> None:
     head = HEAD.replace("  stages:\n", "  stopAfter: gate\n  stages:\n")
-    assert plan(tmp_path, "thresholds: [f1 > 0]\n      mode: dryRun", head).task("gate").arguments["mode"] == "dry_run"
+    assert plan(tmp_path, "thresholds: [f1 > 0]\n      mode: dryRun", head).task("gate").arguments["dry_run"] is True
 
 
 def test_a_step_that_the_gate_waits_for_cannot_wait_for_the_gate(tmp_path: Path) -> None:
