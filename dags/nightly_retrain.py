@@ -85,7 +85,7 @@ with DAG(
         model_name=MODEL,
         dataset=pin_data.output["evaluation"],
         target="target",
-        problem="classification",
+        model_type="classifier",
         workload_timeout=timedelta(minutes=15),
     )
     # [END howto_evaluate_model]

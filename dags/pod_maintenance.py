@@ -34,7 +34,7 @@ with DAG(
     # [START howto_sweep_pods]
     SweepPodsOperator(
         task_id="sweep",
-        remove="{{ not params.dry_run }}",
+        dry_run="{{ params.dry_run }}",
         older_than=timedelta(hours=1),
     )
     # [END howto_sweep_pods]

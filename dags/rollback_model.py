@@ -51,7 +51,7 @@ with DAG(
         model_name="{{ params.model_name }}",
         version="{{ params.to_version or '' }}",
         alias="previous_champion",  # when no version is given
-        enabled="{{ params.check_first }}",
+        dry_run="{{ not params.check_first }}",
         workload_timeout=timedelta(minutes=15),
     )
     # [END howto_check_before_rollback]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, ON_REFUSAL, OnRefusal, choice, flag, required_text
@@ -20,7 +20,7 @@ from airflow_mcp.core.gate.judgement import (
 )
 from airflow_mcp.core.gate.policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
 from airflow_mcp.core.gate.report.page import render_gate_report
-from airflow_mcp.core.gate.rules.verdicts import GATE_MODES, Decision, GateMode, Verdict
+from airflow_mcp.core.gate.rules.verdicts import Decision, GateMode, Verdict
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pipeline.adoption import require_adoptable, require_passing_report
@@ -52,9 +52,9 @@ class EvaluationGateOperator(ModelControlOperator):
     Rules in ``benchmarks``, ``coverage`` and ``findings`` need no evaluation. A gate that has no others judges a run
     without evidence, for example that of a step that tests code.
 
-    XCom, also when the task fails: ``verdict``, ``mode``, ``decision`` (``none`` for a dry run), ``reason``,
-    ``run_id``, ``champion_version`` (the version compared with, or ``none``), ``self_reported`` (whether the training
-    script's own metrics were judged), ``rows_needed`` (about how many rows would decide, where more rows would),
+    XCom, also when the task fails: ``verdict``, ``mode``, ``dry_run``, ``decision`` (``none`` for a dry run),
+    ``reason``, ``run_id``, ``champion_version`` (the version compared with, or ``none``), ``self_reported`` (whether
+    the training script's own metrics were judged), ``rows_needed`` (about how many rows would decide, where more rows would),
     ``report`` (artifact path of the HTML report), ``report_hash`` and ``rules``.
 
     :param run_id: the candidate's MLflow run, which holds the evidence (templated).
@@ -81,8 +81,10 @@ class EvaluationGateOperator(ModelControlOperator):
         takes whatever evidence the run holds (templated).
     :param replay_identity: identity of the replay that is expected (``replay.output["identity"]``); None takes
         whatever replay of these models the run holds (templated).
-    :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned; ``dry_run``
-        reports and decides nothing (templated). Rules may be weaker than the gate, not stronger.
+    :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned (templated).
+        Rules may be weaker than the gate, not stronger.
+    :param dry_run: judge and store a report of its own, and decide nothing: the Dag goes on, and no tag that others
+        read is written (templated).
     :param on_failed: what happens when the decision does not let the Dag go on: ``fail`` this task without a retry,
         or ``skip`` the tasks behind it. An error fails in any case.
     :param on_inconclusive: who takes over when the gate, enforced, is inconclusive: ``fail`` (nobody: as
@@ -106,6 +108,7 @@ class EvaluationGateOperator(ModelControlOperator):
         "evidence_identity",
         "replay_identity",
         "mode",
+        "dry_run",
         "on_inconclusive",
         "adopt",
     )
@@ -128,7 +131,8 @@ class EvaluationGateOperator(ModelControlOperator):
         findings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
         evidence_identity: str | None = None,
         replay_identity: str | None = None,
-        mode: str = "enforce",
+        mode: GateMode | str = "enforce",
+        dry_run: bool | str = False,
         on_failed: OnRefusal = "fail",
         on_inconclusive: str | Mapping[str, Any] = "fail",
         adopt: bool | str = False,
@@ -147,6 +151,7 @@ class EvaluationGateOperator(ModelControlOperator):
         self.evidence_identity = evidence_identity
         self.replay_identity = replay_identity
         self.mode = mode
+        self.dry_run = dry_run
         self.on_failed = on_failed
         self.on_inconclusive = on_inconclusive
         self.adopt = adopt
@@ -176,20 +181,21 @@ class EvaluationGateOperator(ModelControlOperator):
         result = self._store(judged, run)
         self._show(report)
         with self.pushed_when_raising(context, result):
-            if report.opens or report.mode == "dry_run":
+            if report.opens or report.dry_run:
                 self._go_on(context, branches)
             else:
                 self._stop(context, branches, report)
         return result
 
     def _policy(self) -> GatePolicy:
-        mode = cast("GateMode", choice("mode", self.mode, GATE_MODES))
+        mode = cast("GateMode", choice("mode", self.mode, get_args(GateMode)))
         return GatePolicy.parse(
             self.thresholds,
             self.significance,
             self.slices,
             replay=self.replay,
             mode=mode,
+            dry_run=flag("dry_run", self.dry_run),
             benchmarks=self.benchmarks,
             coverage=self.coverage,
             findings=self.findings,
@@ -254,12 +260,12 @@ class EvaluationGateOperator(ModelControlOperator):
         about: _About = {"model_name": model_name, "created_at": now().isoformat()}
         others = judge_gathered(policy, self._gather(run, policy))
         if not policy.needs_evidence and self.evidence_identity is None:
-            return _Judged(report_without_evidence(others, run_id=run.run_id, mode=policy.mode, **about))
+            return _Judged(report_without_evidence(others, run_id=run.run_id, policy=policy, **about))
         try:
             evidence = self._evidence(run.run_id)
             replay = self._replay(run.run_id) if policy.replay else None
         except EvidenceError as error:
-            return _Judged(error_report(str(error), run_id=run.run_id, mode=policy.mode, others=others, **about))
+            return _Judged(error_report(str(error), run_id=run.run_id, policy=policy, others=others, **about))
         return _Judged(evaluate_gate(evidence, policy, replay=replay, others=others, **about), evidence, replay)
 
     def _gather(self, run: Run, policy: GatePolicy) -> Gathered:
@@ -302,8 +308,7 @@ class EvaluationGateOperator(ModelControlOperator):
         :return: what the task pushes.
         """
         report = judged.report
-        is_dry = report.mode == "dry_run"
-        pages = _DRY_RUN_PAGES if is_dry else _PAGES
+        pages = _DRY_RUN_PAGES if report.dry_run else _PAGES
         html = render_gate_report(report, judged.evidence, judged.replay).encode()
         document = report.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(report.run_id, pages.html, html, content_type="text/html")
@@ -322,7 +327,7 @@ class EvaluationGateOperator(ModelControlOperator):
     def _show(self, report: GateReport) -> None:
         if report.self_reported:
             self.log.warning("Self-reported: these metrics are the training script's own; nobody measured them again")
-        if report.mode == "dry_run":
+        if report.dry_run:
             self.log.info("Dry run: nothing follows from the verdict, and no registration is opened by it")
         elif report.decision is Decision.WARNED:
             self.log.warning("Let through with a warning: run, report, version and history say so")
@@ -338,7 +343,7 @@ class _Judged(NamedTuple):
 
 
 class _About(TypedDict):
-    """What every report says."""
+    """What every report names."""
 
     model_name: str
     created_at: str
@@ -359,6 +364,7 @@ def _result(report: GateReport, pages: _Pages, stored_hash: str) -> dict[str, An
     return {
         "verdict": report.verdict.value,
         "mode": report.mode,
+        "dry_run": report.dry_run,
         "decision": report.decision.value if report.decision else NO_DECISION,
         "reason": report.reason,
         "run_id": report.run_id,

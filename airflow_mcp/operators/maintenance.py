@@ -13,7 +13,7 @@ from airflow_mcp.cluster.sweep import JudgedPod, judge_pods, remove_leftovers, w
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import flag
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.workload.pod import pod_options
+from airflow_mcp.core.workload.pod_options import pod_options
 from airflow_mcp.core.workload.sweep import SweepFinding, TaskName, WorkloadPod, judge_run, task_of, task_state
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError
 from airflow_mcp.operators.base import ModelControlOperator, now
@@ -33,27 +33,28 @@ class SweepPodsOperator(ModelControlOperator):
     XCom: ``dry_run``, ``removed`` and ``closed`` (names; in a dry run those that would be), ``removed_count``,
     ``closed_count``, ``kept_count``, ``unknown`` (names kept because something is not known).
 
-    :param remove: remove and close; False, the default, only says what would be (templated).
+    :param dry_run: report what would be removed and closed, and change nothing. True by default, unlike other
+        operators: what is removed cannot be restored, so removal must be asked for (templated).
     :param older_than: age that pods which have ended, and runs, must have.
     :param experiments: experiments whose runs may be closed; None takes all. Name yours where several Airflows share
         one MLflow server (templated).
     :param kubernetes: options that say which cluster and namespace, as for workloads (templated).
     """
 
-    template_fields: Sequence[str] = ("remove", "experiments", "kubernetes")
+    template_fields: Sequence[str] = ("dry_run", "experiments", "kubernetes")
     ui_color = "#e6e6e6"
 
     def __init__(
         self,
         *,
-        remove: bool | str = False,
+        dry_run: bool | str = True,
         older_than: timedelta = timedelta(hours=1),
         experiments: Sequence[str] | None = None,
         kubernetes: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.remove = remove
+        self.dry_run = dry_run
         self.older_than = older_than
         self.experiments = experiments
         self.kubernetes = kubernetes
@@ -66,7 +67,7 @@ class SweepPodsOperator(ModelControlOperator):
         :raises ClusterUnreachableError: when Kubernetes does not answer.
         :raises MlflowError: when MLflow does not; nothing was removed.
         """
-        dry_run, moment = not flag("remove", self.remove), now()
+        dry_run, moment = flag("dry_run", self.dry_run), now()
         cluster = self._cluster()
         pods = workload_pods(cluster, moment)
         state_of = partial(_state_of, context["ti"], {})

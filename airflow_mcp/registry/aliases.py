@@ -17,9 +17,9 @@ from airflow_mcp.core.contract import (
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.history import former_champions
 from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule, why_unusable
-from airflow_mcp.core.registry.moves import next_number, unrecorded_move
+from airflow_mcp.core.registry.moves import next_number, unfinished_move
 from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, without_way_back
-from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unrecorded_stage_move
+from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unfinished_stage_move
 from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.claims import Claims
@@ -221,7 +221,7 @@ class AliasMover:
     def _settled(self) -> RegisteredModel:
         """Read the registered model; moves whose task died before recording them are recorded first."""
         model = self.mlflow.get_registered_model(self.model_name)
-        for lost in (unrecorded_move(model.aliases, model.tags), unrecorded_stage_move(model)):
+        for lost in (unfinished_move(model.aliases, model.tags), unfinished_stage_move(model)):
             if lost is not None:
                 self.log.info("%s: recording the %s by %s, whose task died", self.model_name, lost.action, lost.by)
                 self.mlflow.set_registered_model_tag(self.model_name, lost.done_tag, lost.to_tag())

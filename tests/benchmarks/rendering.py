@@ -92,7 +92,7 @@ def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
                 "model_uri": pull("train", "model_uri"),
                 "dataset": {"uri": pull("pin_data", "evaluation")},
                 "target": "label",
-                "problem": "classification",
+                "model_type": "classifier",
             },
             ["train"],
         ),

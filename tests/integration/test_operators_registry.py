@@ -227,13 +227,13 @@ def test_without_a_gate_a_model_is_registered_when_that_is_asked_for(world: Worl
     assert register(world, f"models:/{model_id}", require_gate=False).state == "success"
 
 
-@pytest.mark.parametrize("plan_only", [True, "true", "True", "{{ 1 == 1 }}"])
-def test_a_dry_run_checks_everything_and_registers_nothing(world: World, plan_only: bool | str) -> None:
+@pytest.mark.parametrize("dry_run", [True, "true", "True", "{{ 1 == 1 }}"])
+def test_a_dry_run_checks_everything_and_registers_nothing(world: World, dry_run: bool | str) -> None:
     _, model_id = world.judged_model()
-    assert register(world, f"models:/{model_id}", plan_only=plan_only).state == "skipped"
+    assert register(world, f"models:/{model_id}", dry_run=dry_run).state == "skipped"
     assert world.all_versions() == []
     _, rejected = world.judged_model("failed")
-    assert register(world, f"models:/{rejected}", plan_only=plan_only).state == "failed"
+    assert register(world, f"models:/{rejected}", dry_run=dry_run).state == "failed"
 
 
 def test_the_model_of_a_deleted_run_is_refused(world: World) -> None:

@@ -17,7 +17,8 @@ from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.workload.definition import Resources, Workload
-from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
+from airflow_mcp.core.workload.pod import pod_manifest
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.operators.maintenance import SweepPodsOperator
 from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, training, wait_for
 from tests.support.paths import DOCS
@@ -81,7 +82,7 @@ def test_the_sweeper_removes_what_nobody_works_on_and_nothing_else(lonely_world:
     assert at_work(world) == {leftover, kept}
     assert world.hook.get_run(alone.run_id).status == "RUNNING"
 
-    done = sweep(world, states, remove="True").result
+    done = sweep(world, states, dry_run="False").result
     assert (done["dry_run"], done["removed_count"], done["closed_count"]) == (False, 1, 1)
     assert at_work(world) == {kept}
     closed = world.hook.get_run(alone.run_id)
@@ -92,7 +93,7 @@ def test_the_sweeper_removes_what_nobody_works_on_and_nothing_else(lonely_world:
 
     wait_for(lambda: leftover not in at_work(world), "the end of the pod")
     wait_for(lambda: world.cluster.phase(leftover) == "gone", "the removal of the pod")
-    assert sweep(world, states, remove=True).result["closed"] == [orphaned.run_id]
+    assert sweep(world, states, dry_run=False).result["closed"] == [orphaned.run_id]
 
 
 def test_the_command_line_removes_by_what_mlflow_knows_and_only_when_told(

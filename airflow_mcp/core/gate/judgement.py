@@ -1,4 +1,4 @@
-"""The evaluation gate: evidence and a policy in, a report with a verdict out."""
+"""The judgement of a gate: from evidence and a policy to a report with a verdict."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ GATE_SCHEMA: GateSchema = "airflow_mcp/gate/4"
 
 
 class GateReport(BaseModel):
-    """What the gate decided and from what; stored in the candidate's run before anything fails."""
+    """The decision of a gate and what it is based on. Stored in the candidate's run before the task can fail."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: GateSchema = Field(default=GATE_SCHEMA, alias="schema")
     mode: GateMode = "enforce"
+    dry_run: bool = False
+    """Whether the gate only reported: nothing follows from the verdict."""
     verdict: Verdict
-    """The worst of the rules that are enforced."""
+    """The worst verdict of the enforced rules."""
     decision: Decision | None = Field(default_factory=lambda known: Decision(known["verdict"].value))
-    """What the registry may do; None for a dry run, from which nothing follows. In older reports it is the verdict."""
+    """Whether the candidate may be registered; None for a dry run. Older reports have none: the verdict is taken."""
     reason: str
     run_id: str
     model_name: str
     champion_version: str | None
-    """Version of the champion that the candidate was compared with; None when there was no champion."""
+    """Version of the champion that the candidate was compared with; None without a champion."""
     self_reported: bool = False
-    """Whether the metrics are the training script's own: nobody measured them again on other data."""
+    """Whether the metrics are those that the training script logged, not measured by an evaluation."""
     evidence_identity: str
     dataset: DatasetPin | None
     rows: int
@@ -54,23 +56,23 @@ class GateReport(BaseModel):
 
     @property
     def opens(self) -> bool:
-        """Whether the candidate may go on to the registry."""
+        """Whether the candidate may be registered and promoted."""
         return self.decision is not None and self.decision.opens
 
     @property
     def warnings(self) -> tuple[RuleResult, ...]:
-        """Rules that only warn and do not hold, or are not decided."""
+        """Warning rules that are not met or not decided."""
         return _warnings(self.rules)
 
     @property
     def rows_needed(self) -> int | None:
-        """About how many rows would decide every undecided rule; None when more rows would not."""
+        """Estimate of the rows that would decide every undecided rule; None when more rows would not help."""
         needed = [rule.rows_needed for rule in self.rules if _counts(rule) and rule.verdict is Verdict.INCONCLUSIVE]
         known = [rows for rows in needed if rows is not None]
         return max(known) if known and len(known) == len(needed) else None
 
     def table(self) -> str:
-        """Write the rules as a table for a log: verdict, candidate, bound, rule; below each what it rests on."""
+        """Return the rules as a table for a log: verdict, value, bound, rule; the reason is below each."""
         lines = [f"{'verdict':<20} {'value':>12} {'bound':>12}  rule"]
         for rule in self.rules:
             verdict = rule.verdict.value if rule.verdict else "does not apply"
@@ -84,20 +86,20 @@ class GateReport(BaseModel):
 
 @dataclass(frozen=True)
 class Gathered:
-    """What others say about the candidate, gathered before it is judged."""
+    """Answers and reports from outside the evaluation, fetched before the judgement."""
 
     answers: tuple[BenchmarkAnswer, ...] = ()
-    """One for each of the policy's benchmarks, in their order."""
+    """One for each benchmark of the policy, in the same order."""
     reports: Mapping[ReportFile, FetchedReport] = field(default_factory=dict)
     commit: str = ""
-    """Commit that the candidate was made from; empty when it is not known."""
+    """Commit that the candidate was trained from; empty when not known."""
 
 
 def judge_gathered(policy: GatePolicy, gathered: Gathered) -> tuple[RuleResult, ...]:
     """Judge the rules that need no evaluation.
 
-    :param policy: what must hold.
-    :param gathered: what others say.
+    :param policy: the policy.
+    :param gathered: the answers and reports.
     """
     return (
         *(judge_benchmark(rule, answer) for rule, answer in zip(policy.benchmarks, gathered.answers, strict=True)),
@@ -117,17 +119,17 @@ def evaluate_gate(
 ) -> GateReport:
     """Judge a candidate by the evidence of its evaluation.
 
-    Every rule is measured and reported, also after one has failed. A metric that is missing or not finite makes
-    its rule inconclusive; a rule against the champion does not apply when there is no champion, and is
-    inconclusive when the champion lacks the metric or is the candidate itself. With self-reported evidence such a
-    rule is an error: nothing was measured on the same data.
+    Every rule is judged and reported, even after one has failed. A metric that is missing or not finite makes
+    its rule inconclusive. A rule against the champion does not apply when there is no champion; it is
+    inconclusive when the champion lacks the metric or is the candidate itself, and an error with self-reported
+    evidence, which was not measured on the same data.
 
-    :param evidence: what the evaluation measured.
-    :param policy: what must hold.
-    :param model_name: registered model the candidate is meant for.
+    :param evidence: result of the evaluation.
+    :param policy: the policy.
+    :param model_name: registered model that the candidate is for.
     :param created_at: time of the judgement, ISO 8601.
-    :param replay: what a replay of logged requests found; None when there was none.
-    :param others: what became of the rules that need no evaluation.
+    :param replay: result of a replay of logged requests; None without one.
+    :param others: results of the rules that need no evaluation.
     """
     same_model = _same_model(evidence.candidate, evidence.champion)
     rules = (
@@ -138,7 +140,7 @@ def evaluate_gate(
         *others,
     )
     return GateReport(
-        **_conclusion(rules, policy.mode),
+        **_conclusion(rules, policy),
         run_id=evidence.run_id,
         model_name=model_name,
         champion_version=evidence.champion.version if evidence.champion else None,
@@ -150,25 +152,37 @@ def evaluate_gate(
     )
 
 
-def _conclusion(rules: tuple[RuleResult, ...], mode: GateMode) -> dict[str, Any]:
+def _conclusion(rules: tuple[RuleResult, ...], policy: GatePolicy) -> dict[str, Any]:
     verdict = combine(rule.verdict for rule in rules if rule.verdict is not None and _counts(rule))
-    decision = decide(verdict, mode, has_warnings=bool(_warnings(rules)))
-    return {"mode": mode, "verdict": verdict, "decision": decision, "reason": _summary(rules, verdict), "rules": rules}
+    return {
+        "mode": policy.mode,
+        "dry_run": policy.dry_run,
+        "verdict": verdict,
+        "decision": decide(verdict, policy.mode, has_warnings=bool(_warnings(rules)), dry_run=policy.dry_run),
+        "reason": _summary(rules, verdict),
+        "rules": rules,
+    }
 
 
 def report_without_evidence(
-    rules: tuple[RuleResult, ...], *, run_id: str, model_name: str, created_at: str, mode: GateMode = "enforce"
+    rules: tuple[RuleResult, ...],
+    *,
+    run_id: str,
+    model_name: str,
+    created_at: str,
+    policy: GatePolicy,
 ) -> GateReport:
-    """Judge by rules that need no evaluation alone, for example the code before anything is trained.
+    """Return the report of a gate without an evaluation, for example on the code before a training.
 
-    :param rules: what became of them.
+    :param rules: results of its rules.
     :param run_id: MLflow run that is judged.
-    :param model_name: registered model the candidate is meant for.
+    :param model_name: registered model that the candidate is for.
     :param created_at: time of the judgement, ISO 8601.
-    :param mode: of the gate.
+    :param mode: mode of the gate.
+    :param dry_run: whether the gate only reports.
     """
     return GateReport(
-        **_conclusion(rules, mode),
+        **_conclusion(rules, policy),
         run_id=run_id,
         model_name=model_name,
         champion_version=None,
@@ -185,7 +199,7 @@ def error_report(
     run_id: str,
     model_name: str,
     created_at: str,
-    mode: GateMode = "enforce",
+    policy: GatePolicy,
     others: Sequence[RuleResult] = (),
 ) -> GateReport:
     """Report that the evidence cannot be used: verdict ``error``.
@@ -194,13 +208,14 @@ def error_report(
     :param run_id: the candidate's MLflow run.
     :param model_name: registered model the candidate is meant for.
     :param created_at: time of the judgement, ISO 8601.
-    :param mode: of the gate.
+    :param policy: the gate's policy; its mode and its dry run are reported.
     :param others: what became of the rules that need no evaluation.
     """
     return GateReport(
-        mode=mode,
+        mode=policy.mode,
+        dry_run=policy.dry_run,
         verdict=Verdict.ERROR,
-        decision=decide(Verdict.ERROR, mode, has_warnings=False),
+        decision=decide(Verdict.ERROR, policy.mode, has_warnings=False, dry_run=policy.dry_run),
         reason=reason,
         run_id=run_id,
         model_name=model_name,
@@ -214,7 +229,7 @@ def error_report(
 
 
 def _counts(rule: RuleResult) -> bool:
-    """Whether a rule decides: one that only warns does so when nobody knows what there is to warn of."""
+    """Whether a rule decides. A warning rule does so only when it is an error: its finding is unknown then."""
     return rule.mode == "enforce" or (rule.mode == "warn" and rule.verdict is Verdict.ERROR)
 
 

@@ -43,7 +43,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
         "model_uri": "models:/m-1",
         "dataset": DATA,
         "target": "y",
-        "problem": "classification",
+        "model_type": "classifier",
         **MODEL,
     },
     SelectModelOperator: {"candidates": [{"name": "a", "run_id": "r1", "model_uri": "models:/m-1"}], "metric": "f1"},

@@ -67,7 +67,7 @@ def _shortened(reason: str) -> str:
 
 def _mode(report: GateReport) -> str:
     """Say what follows when it is not what the verdict says."""
-    if report.mode == "dry_run":
+    if report.dry_run:
         return (
             '<p class="warning"><strong>Dry run.</strong> Nothing follows from this verdict: it neither stops the Dag '
             "nor opens a registration.</p>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_mcp.core.gate.rules.verdicts import GateMode
+from airflow_mcp.core.gate.rules.verdicts import RuleMode
 from airflow_mcp.core.metrics import metric_name
 from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.gate import Benchmark, CoverageLimits, FindingsLimits, ReportPlace, Significance
@@ -14,15 +14,17 @@ from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, Temp
 from airflow_mcp.core.pipeline.plan.rules import filled_in
 
 APPROVE, RECORD = "approve", "record_approval"
-_MODES: Mapping[str, GateMode] = {"enforce": "enforce", "warn": "warn", "dryRun": "dry_run"}
+_MODES: Mapping[str, RuleMode] = {"enforce": "enforce", "warn": "warn", "dryRun": "dry_run"}
 
 
-def gate_mode(mode: str) -> GateMode:
-    """Give a mode as the gate calls it.
+def gate_mode(mode: str) -> dict[str, Any]:
+    """Return the arguments of the gate for its mode, without what is a default.
 
     :param mode: as the file writes it.
     """
-    return _MODES[mode]
+    if mode == "dryRun":
+        return {"dry_run": True}
+    return {} if mode == "enforce" else {"mode": mode}
 
 
 def asks(stage: GateStage | None) -> bool:
@@ -120,7 +122,7 @@ def _given(rule: Any, **changes: Any) -> dict[str, Any]:
     """Write a rule by the names of the gate, without what is a default."""
     values: dict[str, Any] = rule.model_dump(mode="json", exclude_defaults=True)
     if "mode" in values:
-        values["mode"] = gate_mode(values["mode"])
+        values["mode"] = _MODES[values["mode"]]
     return {**values, **changes}
 
 

@@ -17,7 +17,7 @@ def register_arguments(model_name: str, chosen: str) -> dict[str, Any]:
     :param model_name: registered model.
     :param chosen: task that hands on which training it is.
     """
-    return {"model_name": model_name, "source": Reference(chosen, "model_uri"), "plan_only": DRY_RUN}
+    return {"model_name": model_name, "source": Reference(chosen, "model_uri"), "dry_run": DRY_RUN}
 
 
 def load_check_arguments(model_name: str, stage: RegisterStage) -> dict[str, Any]:
@@ -40,5 +40,5 @@ def promote_arguments(model_name: str) -> dict[str, Any]:
         "version": Reference(LOAD_CHECK, "version"),
         "expected_champion": Reference("gate", "champion_version"),
         "reason": Reference("begin", "reason"),
-        "plan_only": DRY_RUN,
+        "dry_run": DRY_RUN,
     }

@@ -360,7 +360,7 @@ class TaskPlanner:
             arguments |= {
                 "dataset": Reference(PIN_DATA, "evaluation"),
                 "target": data.target,
-                "problem": data.problem,
+                "model_type": data.model_type,
                 "slices": slice_columns(stage.slices, self._gate_stage),
             }
             if stage.importance_rows is not None:
@@ -448,8 +448,8 @@ class TaskPlanner:
             "adopt": adopts("gate"),
             **gate_rules(stage),
         }
-        if stage is not None and stage.mode != "enforce":
-            arguments["mode"] = gate_mode(stage.mode)
+        if stage is not None:
+            arguments |= gate_mode(stage.mode)
         if asks(self._gate_stage):
             arguments["on_inconclusive"] = {"ask": APPROVE}
         if self._spec.replay is not None and self._replays:

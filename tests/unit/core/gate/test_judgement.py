@@ -37,7 +37,7 @@ def evidence(candidate: ModelEvidence, champion: ModelEvidence | None = None) ->
     return EvaluationEvidence(
         identity="evaluation-1",
         run_id=CANDIDATE_RUN,
-        problem="classification",
+        model_type="classifier",
         target="label",
         dataset=DatasetPin(uri="data/holdout.csv", version="v7", hash="sha256:ab"),
         rows=114,
@@ -239,19 +239,21 @@ def test_a_latency_that_was_not_measured_is_not_a_pass() -> None:
 
 
 def test_unusable_evidence_is_an_error_that_never_passes() -> None:
-    report = error_report("broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now")
+    report = error_report(
+        "broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now", policy=GatePolicy.parse(["f1 > 0"])
+    )
     assert report.verdict is Verdict.ERROR
     assert not report.opens
     assert (report.rules, report.rows, report.dataset, report.champion_version) == ((), 0, None, None)
 
 
 def test_a_policy_without_rules_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="thresholds is empty; at least one rule"):
+    with pytest.raises(InvalidArgumentError, match="thresholds must have at least one rule"):
         GatePolicy.parse([])
 
 
 def test_one_text_instead_of_a_list_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"must be a list of rules, got the text 'accuracy >= 0\.92'"):
+    with pytest.raises(InvalidArgumentError, match=r"must be a list of rules; got 'accuracy >= 0\.92'"):
         GatePolicy.parse("accuracy >= 0.92")
 
 
@@ -350,14 +352,14 @@ def test_the_rules_of_a_policy_are_those_of_its_report() -> None:
 def test_a_gate_may_have_rules_of_one_kind_only_but_not_none() -> None:
     assert GatePolicy.parse([], ["f1"]).rules()
     assert GatePolicy.parse([], [], {"floors": ["f1 >= 0.5"]}).rules()
-    with pytest.raises(InvalidArgumentError, match="thresholds is empty; at least one rule is needed"):
+    with pytest.raises(InvalidArgumentError, match="thresholds must have at least one rule"):
         GatePolicy.parse([])
 
 
 def test_every_rule_of_every_kind_that_cannot_be_read_is_named_at_once() -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         GatePolicy.parse(["x"], ["latency"], {"floors": []})
-    for problem in ("threshold 'x' cannot be read", "significance[0].metric", "floors and max_gap are both empty"):
+    for problem in ("got 'x'", "significance[0].metric", "floors and max_gap are both empty"):
         assert problem in str(caught.value)
 
 
@@ -379,32 +381,36 @@ GOOD, BAD, UNKNOWN = {"f1": 0.9}, {"f1": 0.1}, {"recall": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("mode", "metrics", "verdict", "decision"),
+    ("mode", "dry_run", "metrics", "verdict", "decision"),
     [
-        ("enforce", GOOD, "passed", "passed"),
-        ("enforce", BAD, "failed", "failed"),
-        ("enforce", UNKNOWN, "inconclusive", "inconclusive"),
-        ("warn", GOOD, "passed", "passed"),
-        ("warn", BAD, "failed", "warned"),
-        ("warn", UNKNOWN, "inconclusive", "warned"),
-        ("dry_run", GOOD, "passed", None),
-        ("dry_run", BAD, "failed", None),
-        ("dry_run", UNKNOWN, "inconclusive", None),
+        ("enforce", False, GOOD, "passed", "passed"),
+        ("enforce", False, BAD, "failed", "failed"),
+        ("enforce", False, UNKNOWN, "inconclusive", "inconclusive"),
+        ("warn", False, GOOD, "passed", "passed"),
+        ("warn", False, BAD, "failed", "warned"),
+        ("warn", False, UNKNOWN, "inconclusive", "warned"),
+        ("enforce", True, GOOD, "passed", None),
+        ("enforce", True, BAD, "failed", None),
+        ("warn", True, BAD, "failed", None),
+        ("enforce", True, UNKNOWN, "inconclusive", None),
     ],
 )
 def test_what_follows_from_a_verdict_depends_on_the_mode(
-    mode: Any, metrics: dict[str, float], verdict: str, decision: str | None
+    mode: Any, dry_run: bool, metrics: dict[str, float], verdict: str, decision: str | None
 ) -> None:
-    policy = GatePolicy.parse(["f1 >= 0.5"], mode=mode)
+    policy = GatePolicy.parse(["f1 >= 0.5"], mode=mode, dry_run=dry_run)
     report = evaluate_gate(evidence(model(metrics)), policy, model_name="churn", created_at="now")
-    assert (report.verdict, report.decision, report.mode) == (verdict, decision, mode)
+    assert (report.verdict, report.decision, report.mode, report.dry_run) == (verdict, decision, mode, dry_run)
     assert report.opens is (decision in ("passed", "warned"))
     assert GateReport.model_validate_json(report.model_dump_json(by_alias=True), strict=True) == report
 
 
-@pytest.mark.parametrize(("mode", "decision"), [("enforce", "error"), ("warn", "error"), ("dry_run", None)])
-def test_evidence_that_cannot_be_used_opens_nothing_in_any_mode(mode: Any, decision: str | None) -> None:
-    report = error_report("broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now", mode=mode)
+@pytest.mark.parametrize(
+    ("options", "decision"), [({"mode": "enforce"}, "error"), ({"mode": "warn"}, "error"), ({"dry_run": True}, None)]
+)
+def test_evidence_that_cannot_be_used_opens_nothing_in_any_mode(options: Any, decision: str | None) -> None:
+    policy = GatePolicy.parse(["f1 > 0"], **options)
+    report = error_report("broken", run_id=CANDIDATE_RUN, model_name="churn", created_at="now", policy=policy)
     assert report.decision == decision
     assert not report.opens
 
@@ -442,7 +448,7 @@ def test_a_rule_that_only_warns_is_an_error_when_it_asks_for_what_nobody_knows()
 
 @pytest.mark.parametrize("rules", [["warn: f1 > 0"], ["warn: f1 > 0", "dry_run: f1 > 0.1"]])
 def test_a_gate_of_rules_that_decide_nothing_is_refused(rules: list[str]) -> None:
-    with pytest.raises(InvalidArgumentError, match="so nothing would be decided"):
+    with pytest.raises(InvalidArgumentError, match="at least one rule must be enforced"):
         GatePolicy.parse(rules)
 
 

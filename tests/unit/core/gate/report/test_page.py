@@ -65,7 +65,7 @@ def evidence(name: str = "sex", *, champion: bool = True) -> EvaluationEvidence:
     return EvaluationEvidence(
         identity="evaluation-1",
         run_id="c" * 32,
-        problem="classification",
+        model_type="classifier",
         target="label",
         dataset=DatasetPin(uri=f"data/{name}.csv", version="v7", hash="sha256:ab"),
         rows=114,
@@ -138,7 +138,7 @@ def test_hostile_names_are_shown_and_never_run() -> None:
 
 
 def test_a_hostile_reason_of_unusable_evidence_is_only_text() -> None:
-    html = render_gate_report(error_report(HOSTILE, run_id=HOSTILE, model_name="m", created_at=HOSTILE), None)
+    html = render_gate_report(error_report(HOSTILE, run_id=HOSTILE, model_name="m", created_at=HOSTILE, policy=GatePolicy.parse(["f1 > 0"])), None)
     page = Page(html)
     assert "script" not in page.elements
     assert page.text.count(HOSTILE) == 3
@@ -156,7 +156,9 @@ def test_the_page_asks_nobody_for_anything() -> None:
 
 
 def test_unusable_evidence_has_a_page_without_numbers() -> None:
-    report = error_report("there is no evidence", run_id="r" * 32, model_name="churn", created_at="now")
+    report = error_report(
+        "there is no evidence", run_id="r" * 32, model_name="churn", created_at="now", policy=GatePolicy.parse(["f1 > 0"])
+    )
     text = Page(render_gate_report(report, None)).text
     assert "there is no evidence" in text
     assert "error" in text
