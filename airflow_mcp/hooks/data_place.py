@@ -1,15 +1,11 @@
-"""Look at a place of data: folders of versions, one file or object, or what DVC or Git LFS keeps in a repository."""
+"""A place where versions of data appear: a folder, a file or object, or what DVC or Git LFS tracks in a repository."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import httpx
 
 from airflow_mcp.core.code.git_refs import check_question
 from airflow_mcp.core.code.source import path_inside
@@ -19,11 +15,11 @@ from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceErr
 from airflow_mcp.hooks.dvc import output_at
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.hooks.lfs import pointer_at
-from airflow_mcp.hooks.remote_objects import local_path
+from airflow_mcp.hooks.object_store import astat, hash_file, is_web, local_path
 
 HASHED_BYTES = 8 * 1024 * 1024
-"""Up to this size a file is known by its content, above by its size and the time it was changed."""
-_HTTP_TIMEOUT_SECONDS = 30
+"""8 MiB: a smaller file is compared by its content; reading a larger one at every look takes too long, so its size and
+modification time are compared."""
 _REPOSITORY_KEYS = ("repo", "path", "rev", "connection")
 
 
@@ -72,8 +68,9 @@ class DataPlace:
         """Look at the data.
 
         :return: the version that is there, with a payload of plain JSON; None when there is nothing (yet).
-        :raises DatasetError: when the place cannot be read.
-        :raises SourceError: when DVC or Git LFS does not keep the path.
+        :raises DatasetError: when the place may not be read.
+        :raises DataUnreachableError: when there is no usable answer.
+        :raises SourceError: when DVC or Git LFS does not track the path.
         :raises GitRemoteError: when the repository does not answer.
         """
         for kind, given in self.tracked.items():
@@ -83,11 +80,7 @@ class DataPlace:
         return await asyncio.to_thread(_look_at_folders, self.root or "")
 
     async def _look_at_uri(self, uri: str) -> Sighting | None:
-        scheme = urlsplit(uri).scheme
-        if scheme in ("http", "https"):
-            fingerprint = await _of_http(uri)
-        else:
-            fingerprint = await asyncio.to_thread(_of_file if scheme in ("", "file") else _of_object, uri)
+        fingerprint = await _fingerprint(uri)
         payload = {"kind": "data", "uri": public_uri(uri), "fingerprint": fingerprint}
         return Sighting(fingerprint, payload) if fingerprint else None
 
@@ -142,7 +135,7 @@ def _look_at_folders(root: str) -> Sighting | None:
     try:
         names = [path.name for path in folder.iterdir() if path.is_dir()]
     except OSError as error:
-        raise DatasetError(f"root {root!r} cannot be read by the triggerer: {error.strerror}") from None
+        raise DatasetError(f"root {root!r} cannot be read: {error.strerror}") from None
     try:
         version = choose_version(LATEST, names, root=root)
     except DatasetError:
@@ -150,52 +143,39 @@ def _look_at_folders(root: str) -> Sighting | None:
     return Sighting(version, {"kind": "data", "root": root, "version": version}, once=version)
 
 
-def _of_file(uri: str) -> str:
-    """Fingerprint a file; empty when there is none."""
-    path = local_path(uri)
-    try:
-        state = path.stat()
-        if not path.is_file():
-            raise DatasetError(f"data {str(path)!r} is not a file; folders of versions are watched as root")
-        if state.st_size > HASHED_BYTES:
-            return f"size:{state.st_size}:mtime_ns:{state.st_mtime_ns}"
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise DatasetError(f"data {str(path)!r} cannot be read by the triggerer: {error.strerror}") from None
+async def _fingerprint(uri: str) -> str:
+    """Return what changes whenever the data changes; empty when there is no such file or object.
 
-
-def _of_object(uri: str) -> str:
-    """Fingerprint an object by what its store says; empty when there is none."""
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415  (every Dag imports this module, few need a store)
-
-    try:
-        state = ObjectStoragePath(uri).stat()
-    except FileNotFoundError:
-        return ""
-    known = {name: state.get(name) for name in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "size")}
-    return ":".join(f"{name}:{value}" for name, value in known.items() if value is not None)
-
-
-async def _of_http(uri: str) -> str:
-    """Fingerprint what a server says about a file; empty when there is none.
-
-    :raises DatasetError: when it says nothing to go by, or answers with an error.
+    :raises DatasetError: when it is a folder, may not be read, or its server sends nothing to compare.
+    :raises DataUnreachableError: when there is no usable answer; a later look may succeed.
     """
-    try:
-        async with httpx.AsyncClient(timeout=_HTTP_TIMEOUT_SECONDS, follow_redirects=True) as client:
-            answer = await client.head(uri)
-    except httpx.HTTPError as error:
-        raise DatasetError(f"data {public_uri(uri)!r} does not answer: {type(error).__name__}") from None
-    if answer.status_code in (404, 410):
+    state = await astat(uri)
+    if state is None:
         return ""
-    if not answer.is_success:
-        raise DatasetError(f"data {public_uri(uri)!r} answers with status {answer.status_code}")
-    etag = answer.headers.get("etag")
-    changed, size = answer.headers.get("last-modified"), answer.headers.get("content-length", "")
-    if etag or changed:
-        return f"etag:{etag}" if etag else f"last-modified:{changed}:size:{size}"
+    if is_web(uri):
+        return _of_headers(uri, state)
+    path = local_path(uri)
+    return _of_object(state) if path is None else await asyncio.to_thread(_of_file, path, state)
+
+
+def _of_file(path: Path, state: Mapping[str, Any]) -> str:
+    if state["type"] == "directory":
+        raise DatasetError(f"data {str(path)!r} is a folder. Give the folder of all versions as root")
+    if state["size"] > HASHED_BYTES:
+        return f"size:{state['size']}:mtime_ns:{state['mtime_ns']}"
+    return hash_file(path)[0]
+
+
+def _of_object(state: Mapping[str, Any]) -> str:
+    names = ("etag", "md5hash", "lastmodified", "mtime", "mtime_ns", "updated", "size")
+    return ":".join(f"{name}:{state[name]}" for name in names if state.get(name) is not None)
+
+
+def _of_headers(uri: str, headers: Mapping[str, Any]) -> str:
+    if etag := headers.get("etag"):
+        return f"etag:{etag}"
+    if changed := headers.get("last-modified"):
+        return f"last-modified:{changed}:size:{headers.get('size', '')}"
     raise DatasetError(
-        f"data {public_uri(uri)!r}: its server sends neither ETag nor Last-Modified; watch a root instead"
+        f"data {public_uri(uri)!r}: its server sends neither ETag nor Last-Modified. Watch a root instead"
     )

@@ -1,43 +1,44 @@
-"""Ask a Git repository which content Git LFS keeps for a commit, and its LFS store whether it holds it."""
+"""Pin files that Git LFS stores, from their Git repository and its LFS store."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from airflow_mcp.core.code.git_refs import ResolvedRef
-from airflow_mcp.core.data.dataset import RepositoryData, public_uri
+from airflow_mcp.core.data.dataset import LEAVE_UNCHECKED, RepositoryData, public_uri
 from airflow_mcp.core.data.lfs_pointer import LFS_CONFIG, LfsPointer, lfs_url, read_pointer
 from airflow_mcp.core.data.pin import DatasetPin
-from airflow_mcp.exceptions import DatasetError, DataUnreachableError
+from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.hooks.git import CommitContent, GitRemote
-from airflow_mcp.hooks.remote_objects import LEAVE_UNCHECKED, TIMEOUT_SECONDS, local_path
+from airflow_mcp.hooks.object_store import TIMEOUT_SECONDS, asking, is_web, local_path, require_service
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 
 
-class LfsHook:
-    """Turns files that Git LFS keeps into pins.
+class LfsRemote:
+    """Files that Git LFS stores for a Git repository.
 
     :param remote: the Git repository; not empty.
-    :param verify: whether the LFS store must hold the content. Without it nothing is asked of the store.
+    :param verify: whether the LFS store must hold the content; False leaves the store alone.
     """
 
     def __init__(self, remote: GitRemote, *, verify: bool = True) -> None:
         self.remote, self.verify = remote, verify
 
     def pins(self, at: ResolvedRef, paths: Sequence[str]) -> dict[str, DatasetPin]:
-        """Pin files as one commit has them; blocks.
+        """Pin files as they are in one commit; blocks.
 
-        :param at: the commit, and the name it was asked for by.
+        :param at: the commit, and the name that led to it.
         :param paths: paths of files in the repository.
-        :return: path to pin, with the hash and the size that the pointers name, and the LFS store.
-        :raises DatasetError: when a path is not kept by Git LFS, the store lacks content, or cannot be asked.
-        :raises GitRemoteError: when the repository cannot be asked.
+        :return: a pin for each path, with the hash and size from its pointer, and the LFS store.
+        :raises DatasetError: when Git LFS does not store a path, or the store lacks content or refuses access.
+        :raises GitRemoteError: when the repository does not answer.
         :raises DataUnreachableError: when the store does not answer.
         """
         found, store = asyncio.run(self._look(at.sha, paths))
@@ -64,20 +65,21 @@ class LfsHook:
         pointer = await pointer_at(content, path)
         if pointer is None:
             raise DatasetError(
-                f"{path!r} in commit {commit} of {self.remote.url} is not a file that Git LFS keeps. Add it with git "
-                "lfs track, commit and push. Nothing was pinned"
+                f"{path!r} in commit {commit} of {self.remote.url} is not a file that Git LFS keeps. Add it with "
+                "git lfs track, commit and push. Nothing was pinned"
             )
         return pointer
 
     def _require(self, store: str, found: Mapping[str, LfsPointer]) -> None:
-        """Make sure that the store holds the content of every file."""
-        scheme = urlsplit(store).scheme
-        if scheme == "file":
-            missing = _not_on_disk(store, found)
-        elif scheme in ("http", "https"):
+        """Check that the store holds the content of every file."""
+        folder = local_path(store)
+        if folder is not None:
+            missing = _not_on_disk(folder, found)
+        elif is_web(store):
             missing = self._not_on_server(store, found)
         else:
-            raise DatasetError(f"the LFS store {public_uri(store)} cannot be asked over {scheme}; {LEAVE_UNCHECKED}")
+            scheme = urlsplit(store).scheme
+            raise DatasetError(f"the LFS store {public_uri(store)} cannot be checked over {scheme}. {LEAVE_UNCHECKED}")
         if missing:
             raise DatasetError(
                 f"the LFS store {public_uri(store)} does not hold {', '.join(map(repr, missing))}. Push it with git "
@@ -85,7 +87,7 @@ class LfsHook:
             )
 
     def _not_on_server(self, store: str, found: Mapping[str, LfsPointer]) -> list[str]:
-        """Ask by the batch API for a download of every object."""
+        """Ask the batch API for a download of every object; return the paths of those that it does not offer."""
         asked = {
             "operation": "download",
             "transfers": ["basic"],
@@ -99,7 +101,7 @@ class LfsHook:
 
 
 async def pointer_at(content: CommitContent, path: str) -> LfsPointer | None:
-    """Read the pointer at a path; None when there is none.
+    """Read the LFS pointer at a path of a commit; None when there is none.
 
     :param content: the commit.
     :param path: file, relative to the repository.
@@ -108,8 +110,7 @@ async def pointer_at(content: CommitContent, path: str) -> LfsPointer | None:
     return read_pointer(text) if text is not None else None
 
 
-def _not_on_disk(store: str, found: Mapping[str, LfsPointer]) -> list[str]:
-    folder = local_path(store)
+def _not_on_disk(folder: Path, found: Mapping[str, LfsPointer]) -> list[str]:
     places = (folder / "lfs/objects", folder / ".git/lfs/objects")
     return [
         path for path, pointer in found.items() if not any((place / pointer.object_path).is_file() for place in places)
@@ -122,8 +123,9 @@ def _actions(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _post(url: str, asked: Mapping[str, Any], login: tuple[str, str] | None) -> list[Any]:
-    """Ask an LFS server; gives its objects."""
-    try:
+    """Send a request to an LFS server and return the objects of its answer."""
+    store = f"the LFS store {public_uri(url)}"
+    with asking(url, store):
         answer = httpx.post(
             url,
             json=asked,
@@ -131,18 +133,11 @@ def _post(url: str, asked: Mapping[str, Any], login: tuple[str, str] | None) -> 
             auth=login,
             timeout=TIMEOUT_SECONDS,
         )
-    except httpx.HTTPError as error:
-        raise DataUnreachableError(
-            f"the LFS store {public_uri(url)} does not answer ({type(error).__name__})"
-        ) from None
-    if answer.status_code >= 500:
-        raise DataUnreachableError(f"the LFS store {public_uri(url)} answered {answer.status_code}")
+    require_service(store, answer.status_code)
     try:
         objects = answer.json()["objects"] if answer.is_success else None
     except (ValueError, KeyError, TypeError):
         objects = None
     if not isinstance(objects, list):
-        raise DatasetError(
-            f"the LFS store {public_uri(url)} answered {answer.status_code} and no list of objects; {LEAVE_UNCHECKED}"
-        )
+        raise DatasetError(f"{store} answered {answer.status_code} and no list of objects. {LEAVE_UNCHECKED}")
     return objects

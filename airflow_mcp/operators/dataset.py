@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import Asset
 
@@ -18,14 +16,13 @@ from airflow_mcp.core.data.object_version import object_version
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.data.tag_record import TagRecord, read_record, record_key
 from airflow_mcp.core.identity import fingerprint
-from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
+from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
+from airflow_mcp.hooks.object_store import hash_file, local_path, stat
 from airflow_mcp.operators.base import ModelControlOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_CHUNK = 1024 * 1024
-_HTTP_TIMEOUT_SECONDS = 30
 _RESERVED = ("version", "hash", "return_value")
 _REPOSITORY_KEYS = {
     "dvc": ("repo", "rev", "remote", "connection", "verify"),
@@ -146,9 +143,9 @@ class PinDatasetOperator(ModelControlOperator):
     def _pin_repository(
         self, context: Context, kind: str, given: Any, requested: str
     ) -> tuple[str, dict[str, DatasetPin]]:
-        from airflow_mcp.hooks.dvc import DvcHook  # noqa: PLC0415  (few pins need asyncio's subprocesses)
+        from airflow_mcp.hooks.dvc import DvcRemote  # noqa: PLC0415  (few pins need asyncio's subprocesses)
         from airflow_mcp.hooks.git import GitRemote  # noqa: PLC0415
-        from airflow_mcp.hooks.lfs import LfsHook  # noqa: PLC0415
+        from airflow_mcp.hooks.lfs import LfsRemote  # noqa: PLC0415
 
         keys = _REPOSITORY_KEYS[kind]
         if not isinstance(given, Mapping) or not given.get("repo") or not given.keys() <= set(keys):
@@ -161,10 +158,12 @@ class PinDatasetOperator(ModelControlOperator):
         files = {name: path_inside(f"files[{name!r}]", path) for name, path in _named("files", self.files).items()}
         rev = texts.get("rev", "") if requested == LATEST else requested
         at = ResolvedRef(rev, rev, is_tag=False) if COMMIT.fullmatch(rev) else remote.resolve(rev or None)
-        hook = (
-            LfsHook(remote, verify=verify) if kind == "lfs" else DvcHook(remote, texts.get("remote", ""), verify=verify)
+        data = (
+            LfsRemote(remote, verify=verify)
+            if kind == "lfs"
+            else DvcRemote(remote, texts.get("remote", ""), verify=verify)
         )
-        pins = hook.pins(at, tuple(dict.fromkeys(files.values())))
+        pins = data.pins(at, tuple(dict.fromkeys(files.values())))
         if at.is_tag:
             self._keep_tag(context, remote.url, at, pins)
         return at.sha, {name: pins[path] for name, path in files.items()}
@@ -199,7 +198,9 @@ def _plain(pin: DatasetPin) -> dict[str, Any]:
 
 
 def _hashed(path: Path, version: str, uri: str = "") -> DatasetPin:
-    digest, size = _hash_file(path)
+    digest, size = hash_file(path)
+    if size == 0:
+        raise DatasetError(f"data file {path} is empty. Nothing was pinned")
     return DatasetPin(uri=uri or str(path), version=version, hash=digest, size=size)
 
 
@@ -217,72 +218,20 @@ def _named(argument: str, given: Any) -> Mapping[str, str]:
 def _pin_uri(name: str, uri: str, label: str) -> DatasetPin:
     """Pin one file; without a label the version is left empty where the hash says enough."""
     dataset_pin(name, {"uri": uri}, hash_or_version=False)
-    scheme = urlsplit(uri).scheme if "://" in uri else ""
-    if scheme in ("", "file"):
-        path = Path(unquote(urlsplit(uri).path) if scheme else uri)
+    path = local_path(uri)
+    if path is not None:
         # With a label the file may be one that only the work plane sees.
         is_elsewhere = bool(label) and not path.exists()
         return DatasetPin(uri=uri, version=label) if is_elsewhere else _hashed(path, label, uri)
     if label:
         return DatasetPin(uri=uri, version=label)
-    said = _head(name, uri) if scheme in ("http", "https") else _stat(name, uri)
+    said = stat(uri, hint="Set version to a label that always means the same bytes. Nothing was pinned")
+    if said is None:
+        raise DatasetError(f"{name} {public_uri(uri)} does not exist. Nothing was pinned")
+    size = said.get("size")
+    if size == 0:
+        raise DatasetError(f"{name} {public_uri(uri)} is empty. Nothing was pinned")
     version = object_version(said)
     if not version:
-        raise DatasetError(f"{name} {public_uri(uri)}: the server names no ETag, so give version; nothing was pinned")
-    size = next((said[key] for key in ("content-length", "size", "Size") if said.get(key)), None)
+        raise DatasetError(f"{name} {public_uri(uri)}: the server sends no ETag. Set version. Nothing was pinned")
     return DatasetPin(uri=uri, version=version, size=None if size is None else int(size))
-
-
-def _stat(name: str, uri: str) -> dict[str, Any]:
-    """Ask a store about an object."""
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415  (few pins need a store)
-
-    try:
-        return dict(ObjectStoragePath(uri).stat())
-    except FileNotFoundError:
-        raise DatasetError(f"{name} {public_uri(uri)} does not exist; nothing was pinned") from None
-    except (ValueError, ImportError):
-        raise InvalidArgumentError(
-            f"{name} is {public_uri(uri)!r}, which only the work plane can read: give version, a label that always "
-            "means the same bytes. Nothing was pinned"
-        ) from None
-    except Exception as error:  # every store's client raises its own kinds
-        raise DataUnreachableError(
-            f"{name} {public_uri(uri)}: the store cannot be asked ({type(error).__name__}); nothing was pinned"
-        ) from None
-
-
-def _head(name: str, uri: str) -> dict[str, Any]:
-    """Ask a web server about a file."""
-    import httpx  # noqa: PLC0415  (few pins need it)
-
-    try:
-        answer = httpx.head(uri, timeout=_HTTP_TIMEOUT_SECONDS, follow_redirects=True)
-    except httpx.HTTPError as error:
-        raise DataUnreachableError(
-            f"{name} {public_uri(uri)}: the server cannot be asked for its ETag ({type(error).__name__}); nothing was "
-            "pinned"
-        ) from None
-    if answer.status_code >= 500:
-        raise DataUnreachableError(
-            f"{name} {public_uri(uri)}: the server answered {answer.status_code}; nothing was pinned"
-        )
-    if answer.status_code >= 400:
-        raise DatasetError(f"{name} {public_uri(uri)}: the server answered {answer.status_code}; nothing was pinned")
-    if answer.headers.get("content-length") == "0":
-        raise DatasetError(f"{name} {public_uri(uri)} is empty; nothing was pinned")
-    return dict(answer.headers)
-
-
-def _hash_file(path: Path) -> tuple[str, int]:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-            size = file.tell()
-            if size == 0:
-                raise DatasetError(f"data file {path} is empty; nothing was pinned")
-    except OSError as error:
-        raise DatasetError(f"data file {path} cannot be read: {error.strerror}; nothing was pinned") from None
-    return f"sha256:{digest.hexdigest()}", size

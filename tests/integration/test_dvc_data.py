@@ -131,7 +131,7 @@ def test_a_remote_on_a_web_server_is_asked_and_one_that_nobody_can_ask_refuses(
     fresh.move_remote("ssh://example.com/dvc")
     refused = pin(fresh.url)
     assert refused.state == "failed"
-    assert "give verify: false" in str(refused.error)
+    assert "Set verify: false" in str(refused.error)
 
 
 def test_a_tag_that_moved_to_other_data_is_refused_until_the_move_is_accepted(

@@ -14,6 +14,8 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 
 LATEST = "latest"
+LEAVE_UNCHECKED = "Set verify: false to leave the check to the step that reads the data. Nothing was pinned"
+"""What to do when the machine that pins data cannot look into the store of DVC or Git LFS."""
 TrackedBy = Literal["dvc", "lfs"]
 TRACKERS: tuple[TrackedBy, ...] = get_args(TrackedBy)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

@@ -34,7 +34,7 @@ EVALUATE = {
     "model_name": "fraud",
     "dataset": DATA,
     "target": "y",
-    "problem": "classification",
+    "model_type": "classifier",
 }
 GATE = {"run_id": "r1", "model_name": "fraud", "thresholds": ["accuracy >= 0.9"]}
 DRIFT = {"experiment_name": "drift", "model_name": "fraud", "current": DATA, "reference": DATA}
@@ -44,7 +44,7 @@ REPLAY = {
     "model_uri": "models:/m-1",
     "model_name": "fraud",
     "requests": "/log",
-    "problem": "classification",
+    "model_type": "classifier",
 }
 
 WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
@@ -56,20 +56,20 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu is -1; allowed: a whole number"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu is 0.5; allowed: a whole number"),
     (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target is ''; a non-empty text is needed"),
-    (EvaluateModelOperator, {**EVALUATE, "problem": "ranking"}, "problem is 'ranking'; allowed: classification, reg"),
+    (EvaluateModelOperator, {**EVALUATE, "model_type": "ranking"}, "model_type is 'ranking'; allowed: classifier, reg"),
     (EvaluateModelOperator, {**EVALUATE, "latency_calls": 0}, "latency_calls is 0; allowed: 1 or more"),
     (EvaluateModelOperator, {**EVALUATE, "importance_rows": True}, "importance_rows is True; allowed: a number from 0"),
-    (EvaluateModelOperator, {**EVALUATE, "dataset": None}, "dataset is None, .* target, problem, .* mean nothing then"),
-    (EvaluateModelOperator, {**EVALUATE, "comparisons": ["rmse"]}, "comparisons names rmse; allowed with problem='cla"),
+    (EvaluateModelOperator, {**EVALUATE, "dataset": None}, "dataset is None, .* model_type, .* mean nothing then"),
+    (EvaluateModelOperator, {**EVALUATE, "comparisons": ["rmse"]}, "comparisons must name metrics of a classifier.* got rmse"),
     (EvaluateModelOperator, {**EVALUATE, "comparisons": "f1"}, "comparisons must be a list of metrics or mappings"),
     (EvaluateModelOperator, {**EVALUATE, "comparisons": [{"metric": "f1", "method": "mcnemar"}]}, "compares accuracy"),
     (
         ReplayModelOperator,
-        {**REPLAY, "problem": "ranking"},
-        "problem is 'ranking'; allowed: classification, regression",
+        {**REPLAY, "model_type": "ranking"},
+        "model_type is 'ranking'; allowed: classifier, regressor",
     ),
-    (ReplayModelOperator, {**REPLAY, "problem": "regression"}, "a regression needs tolerance or relative_tolerance"),
-    (ReplayModelOperator, {**REPLAY, "tolerance": 0.1}, "a classification takes neither"),
+    (ReplayModelOperator, {**REPLAY, "model_type": "regressor"}, "a regressor needs tolerance or relative_tolerance"),
+    (ReplayModelOperator, {**REPLAY, "tolerance": 0.1}, "a classifier takes neither"),
     (ReplayModelOperator, {**REPLAY, "examples": 101}, "examples: Input should be less than or equal to 100"),
     (EvaluationGateOperator, {**GATE, "on_failed": "stop"}, "on_failed is 'stop'; allowed: fail, skip"),
     (DriftCheckOperator, {**DRIFT, "on_inconclusive": "skip"}, "on_inconclusive is 'skip'; allowed: fail, continue"),
@@ -264,7 +264,7 @@ def test_an_object_of_a_store_that_the_worker_can_read_is_pinned_by_its_version(
         "size": 4,
     }
     gone = run(PinDatasetOperator, uris={"train": "memory://bucket/gone.csv"})
-    assert "does not exist; nothing was pinned" in str(gone.error)
+    assert "does not exist. Nothing was pinned" in str(gone.error)
 
 
 def test_an_object_of_a_web_server_is_pinned_by_its_etag(web: str) -> None:
@@ -276,9 +276,9 @@ def test_an_object_of_a_web_server_is_pinned_by_its_etag(web: str) -> None:
 @pytest.mark.parametrize(
     ("name", "state", "message"),
     [
-        ("none", "failed", "the server names no ETag, so give version"),
+        ("none", "failed", "the server sends no ETag. Set version"),
         ("empty", "failed", "is empty"),
-        ("404", "failed", "the server answered 404"),
+        ("404", "failed", "does not exist. Nothing was pinned"),
         ("503", "up_for_retry", "the server answered 503"),
     ],
 )
@@ -291,7 +291,7 @@ def test_an_object_that_cannot_be_pinned_says_why(web: str, name: str, state: st
 def test_a_web_server_that_is_not_there_is_asked_again() -> None:
     outcome = run(PinDatasetOperator, uris={"train": "http://127.0.0.1:1/a.csv"})
     assert outcome.state == "up_for_retry"
-    assert "cannot be asked for its ETag (ConnectError)" in str(outcome.error)
+    assert "does not answer: ConnectError" in str(outcome.error)
 
 
 def test_the_latest_version_is_pinned_by_hash(root: Path) -> None:
@@ -335,4 +335,4 @@ def test_an_empty_file_is_not_pinned(root: Path) -> None:
     (root / "v10" / "train.csv").write_text("")
     outcome = pin(root)
     assert outcome.state == "failed"
-    assert "train.csv is empty; nothing was pinned" in str(outcome.error)
+    assert "train.csv is empty. Nothing was pinned" in str(outcome.error)

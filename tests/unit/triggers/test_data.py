@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, SourceError
+from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError, SourceError
 from airflow_mcp.hooks.data_place import HASHED_BYTES, _of_object
+from airflow_mcp.hooks.object_store import stat
 from airflow_mcp.triggers.data import DatasetVersionTrigger
 from tests.support.git_server import Repository
 from tests.support.watching import StateOfAssets, watching
@@ -38,7 +39,7 @@ async def test_a_new_newest_version_below_root_gives_an_event_and_an_older_one_d
 
 
 async def test_a_root_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read by the triggerer"):
+    with pytest.raises(DatasetError, match="cannot be read: No such file"):
         await DatasetVersionTrigger(root=str(tmp_path / "gone")).look()
 
 
@@ -74,18 +75,19 @@ async def test_a_large_file_is_known_by_its_size_and_time(tmp_path: Path) -> Non
 
 
 async def test_a_folder_as_uri_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="watched as root"):
+    with pytest.raises(DatasetError, match=r"is a folder\. Give the folder of all versions as root"):
         await DatasetVersionTrigger(uri=str(tmp_path)).look()
 
 
 def test_an_object_is_known_by_what_its_store_says(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text("abc")
-    before = _of_object(f"file://{path}")
-    assert "size:3" in before
+    before = stat(f"file://{path}")
+    assert before is not None
+    assert "size:3" in _of_object(before)
     path.write_text("abcd")
-    assert _of_object(f"file://{path}") != before
-    assert _of_object(f"file://{path}.gone") == ""
+    assert _of_object(stat(f"file://{path}") or {}) != _of_object(before)
+    assert stat(f"file://{path}.gone") is None
 
 
 class FileServer:
@@ -137,7 +139,7 @@ async def test_a_server_that_says_nothing_to_go_by_is_an_error(server: FileServe
     with pytest.raises(DatasetError, match="neither ETag nor Last-Modified"):
         await DatasetVersionTrigger(uri=server.url).look()
     server.status = 500
-    with pytest.raises(DatasetError, match="answers with status 500"):
+    with pytest.raises(DataUnreachableError, match="the server answered 500"):
         await DatasetVersionTrigger(uri=server.url).look()
     server.status = 404
     assert await DatasetVersionTrigger(uri=server.url).look() is None
@@ -147,7 +149,7 @@ async def test_a_server_that_says_nothing_to_go_by_is_an_error(server: FileServe
 async def test_a_server_that_is_gone_is_an_error(server: FileServer) -> None:
     server.server.shutdown()
     server.server.server_close()
-    with pytest.raises(DatasetError, match="does not answer: ConnectError"):
+    with pytest.raises(DataUnreachableError, match="does not answer: ConnectError"):
         await DatasetVersionTrigger(uri=server.url).look()
 
 
