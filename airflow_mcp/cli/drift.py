@@ -20,7 +20,7 @@ from airflow_mcp.core.drift.summary import DriftSummary
 from airflow_mcp.exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from airflow_mcp.work.drift.profiling import ProfileOptions
+    from airflow_mcp.work.drift.profiles import ProfileOptions
 
 EXIT_DRIFTED, EXIT_INCONCLUSIVE = 3, 4
 _LISTS = {
@@ -107,21 +107,21 @@ def _given(parsed: argparse.Namespace, names: set[str]) -> dict[str, Any]:
 
 
 def _profile(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.work.drift.profiling import ProfileOptions, profile_dataset  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiles import ProfileOptions, profile_dataset  # noqa: PLC0415
 
     options: ProfileOptions = ProfileOptions(**_given(parsed, set(ProfileOptions.__dataclass_fields__)))
     return profile_dataset([DatasetPin(uri=path) for path in parsed.paths], options)
 
 
 def _merge(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.work.drift.profiling import merge_profiles  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiles import merge_profiles  # noqa: PLC0415
     from airflow_mcp.work.drift.sides import stored_profile  # noqa: PLC0415
 
     return merge_profiles([stored_profile(path) for path in parsed.paths])
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from airflow_mcp.work.drift.comparing import compare  # noqa: PLC0415
+    from airflow_mcp.work.drift.dataset_comparison import compare  # noqa: PLC0415
     from airflow_mcp.work.drift.sides import read_side  # noqa: PLC0415
 
     policy = _policy(parsed)

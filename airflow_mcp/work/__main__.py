@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _fetch() -> int:
     """Fetch code, data beside a repository, or both."""
-    from airflow_mcp.work.sources.checkout import checkout  # noqa: PLC0415
+    from airflow_mcp.work.sources.git_checkout import checkout  # noqa: PLC0415
 
     if os.environ.get(ENV_SOURCE_URL) or not os.environ.get(ENV_DATA_SOURCE):
         checkout(os.environ)

@@ -51,7 +51,7 @@ def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
 def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
     """Compare as ``airflow-mcp drift compare`` does."""
     from airflow_mcp.core.drift.policy import ComparisonPolicy
-    from airflow_mcp.work.drift.comparing import compare
+    from airflow_mcp.work.drift.dataset_comparison import compare
     from airflow_mcp.work.drift.sides import read_side
 
     policy = ComparisonPolicy.model_validate({"mode": mode})
@@ -63,7 +63,7 @@ def profile(path: str, output: str) -> dict[str, Any]:
     """Profile as ``airflow-mcp drift profile`` does."""
     from airflow_mcp.core.data.pin import DatasetPin
     from airflow_mcp.core.drift.profile import write_profile
-    from airflow_mcp.work.drift.profiling import profile_dataset
+    from airflow_mcp.work.drift.profiles import profile_dataset
 
     text = write_profile(profile_dataset([DatasetPin(uri=path)]))
     Path(output).write_text(text, encoding="utf-8")
@@ -103,7 +103,7 @@ class Generated:
         import numpy as np
         import pyarrow as pa
 
-        from airflow_mcp.work.reading.data_scan import batch_rows
+        from airflow_mcp.work.reading.dataset_batches import batch_rows
 
         random, size = np.random.default_rng(self.seed), batch_rows(len(self.columns))
         shift = 0.3 * (np.arange(len(self.columns)) % 3 == 0) * (self.seed > 1)
@@ -117,8 +117,8 @@ def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
     """Compare generated data with a stored profile of generated data; the first call makes the profile."""
     from airflow_mcp.core.drift.policy import ComparisonPolicy
     from airflow_mcp.core.drift.profile import read_profile, write_profile
-    from airflow_mcp.work.drift import comparing
-    from airflow_mcp.work.drift.profiling import ProfileOptions, read_data, small_profile
+    from airflow_mcp.work.drift import dataset_comparison
+    from airflow_mcp.work.drift.profiles import ProfileOptions, read_data, small_profile
 
     stored = Path(reference)
     if not stored.exists():
@@ -127,7 +127,9 @@ def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
         return {}
     read = read_data(Generated(int(rows), int(columns), 2), ProfileOptions())
     current = small_profile(read)
-    result = comparing.compare(read_profile(stored.read_bytes(), reference), current, ComparisonPolicy()).result
+    result = dataset_comparison.compare(
+        read_profile(stored.read_bytes(), reference), current, ComparisonPolicy()
+    ).result
     return {"drifted": {column.column: column.drifted for column in result.columns}, "rows": result.current_rows}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.workload.definition import Workload
-from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
+from airflow_mcp.core.workload.pod import pod_manifest
+from airflow_mcp.core.workload.pod_options import PodOptions
 from tests.benchmarks.fresh import print_table, run_fresh
 from tests.support.fakes.certificate import server_context, write_certificate
 from tests.support.fakes.kube_api import KubeApi

@@ -12,8 +12,8 @@ from airflow_mcp.core.drift.profile import DataProfile
 from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, OutlierRow, Outliers
 from airflow_mcp.work.drift.column_data import LARGEST
 from airflow_mcp.work.drift.distribution import Array
-from airflow_mcp.work.drift.reservoir import Reservoir
-from airflow_mcp.work.reading.data_scan import COLUMNS_AT_ONCE, FileScan
+from airflow_mcp.work.drift.row_sampling import Reservoir
+from airflow_mcp.work.reading.dataset_batches import COLUMNS_AT_ONCE, FileScan
 
 _LEAST_ROWS = 100
 _SHOWN_COLUMNS = 10

@@ -8,7 +8,7 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import DataProfile, read_profile
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.drift.comparing import Side
+from airflow_mcp.work.drift.dataset_comparison import Side
 
 PROFILE_ENDING = ".json"
 

@@ -17,7 +17,7 @@ from airflow_mcp.core.evaluation.diagnostics import (
     ConfusionMatrix,
     Histogram,
 )
-from airflow_mcp.work.measures.classification import Classes
+from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 Array = np.ndarray[Any, Any]

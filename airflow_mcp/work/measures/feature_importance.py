@@ -10,7 +10,7 @@ from sklearn import inspection
 from sklearn import metrics as sk
 
 from airflow_mcp.exceptions import FailedError
-from airflow_mcp.work.measures.classification import align_probabilities
+from airflow_mcp.work.measures.metrics import align_probabilities
 from airflow_mcp.work.measures.scoring import ScoredModel, classes_and_probabilities, predicted_numbers
 
 if TYPE_CHECKING:

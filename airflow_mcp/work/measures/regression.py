@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mcp.work.measures.classification import Measured
+from airflow_mcp.work.measures.metrics import Measured
 
 
 def measure(true: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Measured:

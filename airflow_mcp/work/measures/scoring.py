@@ -10,9 +10,9 @@ import numpy as np
 
 from airflow_mcp.core.evaluation.evidence import EvaluationRequest
 from airflow_mcp.exceptions import DatasetError, RefusedError
-from airflow_mcp.work.measures import classification, regression
-from airflow_mcp.work.measures.classification import Classes, Measured
-from airflow_mcp.work.models.loading import LoadedModel, one_prediction_per_row
+from airflow_mcp.work.measures import metrics, regression
+from airflow_mcp.work.measures.metrics import Classes, Measured
+from airflow_mcp.work.models.loaded_model import LoadedModel, one_prediction_per_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class ScoredModel:
         """Measure on all rows."""
         if self.classes is None:
             return regression.measure(self.true, self.predicted)
-        return classification.measure(self.classes, self.true, self.predicted, self.probabilities, self.why_not)
+        return metrics.measure(self.classes, self.true, self.predicted, self.probabilities, self.why_not)
 
     def part(self, rows: Array) -> ScoredModel:
         """Give the answers for some rows only, to measure.
@@ -74,14 +74,14 @@ def score_models(models: Sequence[LoadedModel], frame: pd.DataFrame, request: Ev
 
     :param models: models to compare.
     :param frame: dataset with the label column.
-    :param request: names the label column, the problem and the positive class.
+    :param request: names the label column, the model type and the positive class.
     :return: in the order of ``models``.
-    :raises DatasetError: when labels are missing or not of the problem's kind, or the columns do not fit a model.
+    :raises DatasetError: when labels are missing or not of the model type's kind, or the columns do not fit a model.
     :raises RefusedError: when a model's answers cannot be measured.
     """
     labels = _checked_labels(frame[request.target], request)
     inputs = [model.prepare(frame, request.target) for model in models]
-    if request.problem == "regression":
+    if request.model_type == "regressor":
         return [_score_regressor(model, rows, labels) for model, rows in zip(models, inputs, strict=True)]
     return _score_classifiers(models, inputs, labels, request)
 
@@ -100,7 +100,7 @@ def predicted_numbers(model: LoadedModel, inputs: Any) -> Array:
     values = one_prediction_per_row(model.predict(inputs), len(inputs), model.uri)
     if values.dtype.kind not in "iufb":
         raise RefusedError(
-            f"Model {model.uri} predicts {values.dtype} values, not numbers; problem='regression' needs numbers. "
+            f"Model {model.uri} predicts {values.dtype} values, not numbers; model_type='regressor' needs numbers. "
             "Nothing was recorded."
         )
     return values.astype(float)
@@ -110,13 +110,13 @@ def _score_classifiers(
     models: Sequence[LoadedModel], inputs: Sequence[Any], labels: Array, request: EvaluationRequest
 ) -> list[ScoredModel]:
     answers = [classes_and_probabilities(model, rows) for model, rows in zip(models, inputs, strict=True)]
-    classes = classification.find_classes(
+    classes = metrics.find_classes(
         labels, [predicted for predicted, _, _ in answers], [model.classes for model in models], request.positive_label
     )
     true = classes.encode(labels)
     scored = []
     for model, rows, (predicted, raw, why_not) in zip(models, inputs, answers, strict=True):
-        aligned = None if raw is None else classification.align_probabilities(raw, model.classes or (), classes)
+        aligned = None if raw is None else metrics.align_probabilities(raw, model.classes or (), classes)
         scored.append(ScoredModel(model, rows, true, classes.encode(predicted), classes, aligned, why_not))
     return scored
 
@@ -147,16 +147,16 @@ def _checked_labels(labels: pd.Series[Any], request: EvaluationRequest) -> Array
             "out; pin a dataset that is labelled completely. Nothing was measured."
         )
     values = labels.to_numpy()
-    if request.problem == "classification":
+    if request.model_type == "classifier":
         if values.dtype.kind == "f" and (values != np.floor(values)).any():
             raise DatasetError(
-                f"Label column {request.target!r} has fractions, so it holds no classes; use problem='regression'. "
+                f"Label column {request.target!r} has fractions, so it holds no classes; use model_type='regressor'. "
                 "Nothing was measured."
             )
         return np.asarray(values)
     if values.dtype.kind not in "iufb" or not np.isfinite(values.astype(float)).all():
         raise DatasetError(
-            f"Label column {request.target!r} is {labels.dtype}; problem='regression' needs finite numbers. "
+            f"Label column {request.target!r} is {labels.dtype}; model_type='regressor' needs finite numbers. "
             "Nothing was measured."
         )
     return np.asarray(values.astype(float))

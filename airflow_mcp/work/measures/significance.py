@@ -17,7 +17,7 @@ from airflow_mcp.core.evaluation.evidence import (
     MetricInterval,
 )
 from airflow_mcp.core.gate.rules.slices import wilson_interval
-from airflow_mcp.work.measures.resampling import Array, Ranking, rankings, resample
+from airflow_mcp.work.measures.bootstrap import Array, Ranking, rankings, resample
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 SLICE_RESAMPLES = 1_000

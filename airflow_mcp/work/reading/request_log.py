@@ -13,7 +13,7 @@ import numpy as np
 
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
-from airflow_mcp.work.reading.datasets import is_gzip
+from airflow_mcp.work.reading.dataset_frame import is_gzip
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -124,5 +124,5 @@ def require(environ: Mapping[str, str], names: Sequence[str]) -> None:
     if missing:
         raise InvalidArgumentError(
             f"Environment variables missing or empty: {', '.join(missing)}. They are set by the operator that "
-            "starts this step; see docs/runtime.md to run it by hand. Nothing was done."
+            "starts this step; see docs/work-plane.md to run it by hand. Nothing was done."
         )

@@ -14,8 +14,8 @@ from airflow_mcp.core.data.dataset import RepositoryData, repository_data
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.work.run.environment import require
-from airflow_mcp.work.sources.checkout import fetch_commit
 from airflow_mcp.work.sources.data_hash import data_hash
+from airflow_mcp.work.sources.git_checkout import fetch_commit
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
 from airflow_mcp.exceptions import MlflowNotFoundError
-from airflow_mcp.work.models.answers import look_at_answers
+from airflow_mcp.work.models.failure_cause import is_of_surroundings, required_libraries, unmet_requirements
+from airflow_mcp.work.models.output_checks import look_at_answers
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.memory import peak_memory, present_memory
-from airflow_mcp.work.run.surroundings import is_of_surroundings, required_libraries, unmet_requirements
-from airflow_mcp.work.run.tracking import RunLog, library_versions, mlflow_errors, redacted
+from airflow_mcp.work.run.mlflow_run import RunLog, library_versions, mlflow_errors, redacted
+from airflow_mcp.work.run.process import peak_memory, present_memory
 
 _log = logging.getLogger(__name__)
 _NO_EXAMPLE = (

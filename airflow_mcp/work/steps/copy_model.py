@@ -23,7 +23,7 @@ from airflow_mcp.core.registry.copies import (
 )
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.work.run.environment import read_request, require
-from airflow_mcp.work.run.tracking import RunLog, mlflow_errors
+from airflow_mcp.work.run.mlflow_run import RunLog, mlflow_errors
 
 _log = logging.getLogger(__name__)
 _CLIENT_VARIABLES = (

@@ -13,12 +13,12 @@ from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
 from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_profile
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary
-from airflow_mcp.work.drift.comparing import DatasetComparison, compare
-from airflow_mcp.work.drift.profiling import merge_profiles
-from airflow_mcp.work.drift.sample import EvidentlyReport, evidently_report
-from airflow_mcp.work.reading.datasets import verified_file
+from airflow_mcp.work.drift.dataset_comparison import DatasetComparison, compare
+from airflow_mcp.work.drift.evidently_report import EvidentlyReport, evidently_report
+from airflow_mcp.work.drift.profiles import merge_profiles
+from airflow_mcp.work.reading.dataset_frame import verified_file
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.tracking import RunLog, read_run_artifact
+from airflow_mcp.work.run.mlflow_run import RunLog, read_run_artifact
 
 _log = logging.getLogger(__name__)
 _NOT_IN_METRIC_NAMES = re.compile(r"[^\w\-. :]")

@@ -19,14 +19,14 @@ from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationR
 from airflow_mcp.work.measures import latency
 from airflow_mcp.work.measures.diagnostics import diagnose
 from airflow_mcp.work.measures.feature_importance import measure_importance
+from airflow_mcp.work.measures.logged_metrics import self_report
 from airflow_mcp.work.measures.scoring import ScoredModel, score_models
-from airflow_mcp.work.measures.self_reported import self_report
 from airflow_mcp.work.measures.significance import compare, metric_intervals
 from airflow_mcp.work.measures.slices import measure_slices
-from airflow_mcp.work.models.loading import LoadedModel, load_model
-from airflow_mcp.work.reading.datasets import load_dataset, require_columns
+from airflow_mcp.work.models.loaded_model import LoadedModel, load_model
+from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.tracking import RunLog, library_versions
+from airflow_mcp.work.run.mlflow_run import RunLog, library_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     evidence = EvaluationEvidence(
         identity=request.identity,
         run_id=request.run_id,
-        problem=request.problem,
+        model_type=request.model_type,
         target=request.target,
         dataset=pin,
         rows=len(frame),

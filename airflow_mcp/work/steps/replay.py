@@ -17,13 +17,13 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
-from airflow_mcp.work.measures.classification import plain_label
-from airflow_mcp.work.measures.replay_answers import ANSWERED, UNFIT, Answers, Replayed
-from airflow_mcp.work.measures.replay_tally import Compared, Tally, compare
-from airflow_mcp.work.models.loading import load_model
+from airflow_mcp.work.measures.metrics import plain_label
+from airflow_mcp.work.measures.replay_comparison import Compared, Tally, compare
+from airflow_mcp.work.measures.replay_predictions import ANSWERED, UNFIT, Answers, Replayed
+from airflow_mcp.work.models.loaded_model import load_model
 from airflow_mcp.work.reading.request_log import Chunk, RequestLog
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.tracking import RunLog, library_versions
+from airflow_mcp.work.run.mlflow_run import RunLog, library_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,9 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
     run.require_active()
     log = RequestLog(request.source, request.timestamp_column)
     selection = log.select(request.last)
-    models = [Replayed(load_model(model.model_uri), request.problem) for model in (request.candidate, request.champion)]
+    models = [
+        Replayed(load_model(model.model_uri), request.model_type) for model in (request.candidate, request.champion)
+    ]
     _require_positive_label(request, models)
     seen = _Seen()
     tally = Tally(request)
@@ -59,7 +61,7 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
                 write(_replay_chunk(request, models, chunk, tally, seen))
         evidence = ReplayEvidence(
             **request.model_dump(
-                include={"identity", "run_id", "problem", "tolerance", "relative_tolerance"},
+                include={"identity", "run_id", "model_type", "tolerance", "relative_tolerance"},
             ),
             candidate=request.candidate,
             champion=request.champion,
@@ -142,7 +144,7 @@ def _lines(
         columns[f"{name}_state"] = _states(answer, chunk.readable)
         columns[f"{name}_prediction"] = (
             answer.predictions
-            if request.problem == "regression"
+            if request.model_type == "regressor"
             else [None if value is None else str(value) for value in answer.predictions]
         )
     flips = [bool(flip) if both else None for flip, both in zip(found.flips, found.both, strict=True)]
@@ -162,7 +164,7 @@ def _writer(path: Path, request: ReplayRequest) -> Iterator[Any]:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    answer = pa.float64() if request.problem == "regression" else pa.string()
+    answer = pa.float64() if request.model_type == "regressor" else pa.string()
     schema = pa.schema(
         [
             ("request", pa.string()),

@@ -16,9 +16,9 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import write_profile
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError, ResultMissingError
-from airflow_mcp.work.reading.datasets import verified_file
+from airflow_mcp.work.reading.dataset_frame import verified_file
 from airflow_mcp.work.run.environment import TrainingEnvironment, read_training_environment
-from airflow_mcp.work.run.tracking import RunLog, library_versions
+from airflow_mcp.work.run.mlflow_run import RunLog, library_versions
 
 _log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -86,7 +86,7 @@ def _verified_data_tags(settings: TrainingEnvironment, profiled: RunLog | None =
 
 def _profile(run: RunLog, path: Path, used: DatasetPin) -> dict[str, str]:
     """Store the profile of the data, against which later data are compared. Data that has none is no error."""
-    from airflow_mcp.work.drift.profiling import profile_dataset  # noqa: PLC0415  (imports pyarrow and numpy)
+    from airflow_mcp.work.drift.profiles import profile_dataset  # noqa: PLC0415  (imports pyarrow and numpy)
 
     try:
         profile = profile_dataset([DatasetPin(uri=str(path))])

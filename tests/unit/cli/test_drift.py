@@ -19,8 +19,8 @@ from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import read_profile
 from airflow_mcp.core.drift.result import DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
-from airflow_mcp.work.drift.comparing import compare
-from airflow_mcp.work.drift.profiling import merge_profiles, profile_dataset
+from airflow_mcp.work.drift.dataset_comparison import compare
+from airflow_mcp.work.drift.profiles import merge_profiles, profile_dataset
 
 
 @pytest.fixture

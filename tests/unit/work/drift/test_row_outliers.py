@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.work.drift.row_outliers import sample_rows
-from airflow_mcp.work.reading.data_scan import FileScan, open_data
+from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
 
 
 def numbered(columns: int, rows: int) -> pd.DataFrame:

@@ -11,8 +11,8 @@ import scipy.stats
 
 from airflow_mcp.core.evaluation.evidence import ComparisonRequest
 from airflow_mcp.core.gate.rules.slices import wilson_interval
-from airflow_mcp.work.measures.classification import Classes
-from airflow_mcp.work.measures.resampling import Ranking
+from airflow_mcp.work.measures.bootstrap import Ranking
+from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 from airflow_mcp.work.measures.significance import compare, delong, mcnemar, metric_intervals
 

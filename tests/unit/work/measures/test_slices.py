@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.work.measures.classification import Classes
+from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 from airflow_mcp.work.measures.slices import MAX_VALUES, MISSING, measure_slices
 

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.reading.data_scan import DataFile, open_data
+from airflow_mcp.work.reading.dataset_batches import DataFile, open_data
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])

@@ -23,15 +23,15 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, read_profile, write_profile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.work.drift.distribution import differences, from_document
-from airflow_mcp.work.drift.profiling import (
+from airflow_mcp.work.drift.profiles import (
     QUALITY_OF_LABELS,
     QUALITY_OF_NUMBERS,
     ProfileOptions,
     merge_profiles,
     profile_dataset,
 )
-from airflow_mcp.work.reading import text_blocks
-from airflow_mcp.work.reading.data_scan import DataFile, FileScan
+from airflow_mcp.work.reading import csv_and_jsonl
+from airflow_mcp.work.reading.dataset_batches import DataFile, FileScan
 
 KIB_64 = 65_536
 COUNTED = pa.proxy_memory_pool(pa.default_memory_pool())
@@ -239,8 +239,8 @@ def test_odd_columns_have_a_kind_and_counts(tmp_path: Path) -> None:
 
 
 def test_a_column_of_numbers_and_texts_is_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 200)
-    monkeypatch.setattr(text_blocks.csv_blocks, "__defaults__", (200,))
+    monkeypatch.setattr(csv_and_jsonl, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(csv_and_jsonl.csv_blocks, "__defaults__", (200,))
     rows = [f"{number},{number * 1.5}" for number in range(50)] + ["oops,1"] * 50
     (tmp_path / "m.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
     found = profile(tmp_path / "m.csv")
@@ -253,7 +253,7 @@ def test_a_column_of_numbers_and_texts_is_mixed(tmp_path: Path, monkeypatch: pyt
 
 
 def test_csv_is_cut_between_records_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_blocks.csv_blocks, "__defaults__", (64,))
+    monkeypatch.setattr(csv_and_jsonl.csv_blocks, "__defaults__", (64,))
     data = pd.DataFrame({"n": range(60), "text": ['say "hello",\nthen go', "plain", "and\n\nagain"] * 20})
     data.to_csv(tmp_path / "q.csv", index=False)
     found = profile(tmp_path / "q.csv")
@@ -273,8 +273,8 @@ def test_csv_is_cut_between_records_only(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_record_that_does_not_end_is_refused_before_all_of_it_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, question: str
 ) -> None:
-    monkeypatch.setattr(text_blocks, "_MAX_RECORD_BYTES", 1 << 20)
-    for function in (text_blocks.csv_blocks, text_blocks.json_tables):
+    monkeypatch.setattr(csv_and_jsonl, "_MAX_RECORD_BYTES", 1 << 20)
+    for function in (csv_and_jsonl.csv_blocks, csv_and_jsonl.json_tables):
         monkeypatch.setattr(function, "__defaults__", (1 << 18,))
     read: list[int] = []
 
@@ -360,7 +360,7 @@ import sys
 from pathlib import Path
 import pyarrow as pa
 from airflow_mcp.core.evaluation.evidence import DatasetPin
-from airflow_mcp.work.drift.profiling import profile_dataset
+from airflow_mcp.work.drift.profiles import profile_dataset
 
 def resident():
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from airflow_mcp.work.measures.classification import Classes
+from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 Array = np.ndarray[Any, Any]

@@ -20,7 +20,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import read_profile, write_profile
 from airflow_mcp.core.drift.summary import DriftSummary, read_drift_summary
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError, MlflowNotFoundError
-from airflow_mcp.work.drift.profiling import profile_dataset
+from airflow_mcp.work.drift.profiles import profile_dataset
 from airflow_mcp.work.steps.drift import check_drift, metric_names
 from tests.support.services import MlflowServer
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationRequest, ModelEvidence
 from airflow_mcp.work.measures import latency
-from airflow_mcp.work.models.loading import load_pyfunc, predict
-from airflow_mcp.work.run.tracking import library_versions
+from airflow_mcp.work.models.loaded_model import load_pyfunc, predict
+from airflow_mcp.work.run.mlflow_run import library_versions
 
 _log = logging.getLogger(__name__)
 _LATENCY = "latency_ms"

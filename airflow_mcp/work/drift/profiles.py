@@ -18,8 +18,8 @@ from airflow_mcp.core.drift.profile import BYTES_PER_COLUMN, ColumnRole, DataPro
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.work.drift.column_data import ColumnData, ColumnReader, kind_of, of_profile
 from airflow_mcp.work.drift.distribution import merge_curves
-from airflow_mcp.work.reading.data_scan import COLUMNS_AT_ONCE, Scan, open_data
-from airflow_mcp.work.run.tracking import library_versions
+from airflow_mcp.work.reading.dataset_batches import COLUMNS_AT_ONCE, Scan, open_data
+from airflow_mcp.work.run.mlflow_run import library_versions
 
 QUALITY_OF_NUMBERS, QUALITY_OF_LABELS = "(prediction error)", "(prediction correct)"
 """Derived columns: distance of prediction and label, and whether they are equal."""

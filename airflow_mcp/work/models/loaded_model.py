@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_mcp.exceptions import DatasetError, FailedError, RefusedError
-from airflow_mcp.work.models.features import cast_columns
-from airflow_mcp.work.run.tracking import mlflow_errors, redacted
+from airflow_mcp.work.models.input_columns import cast_columns
+from airflow_mcp.work.run.mlflow_run import mlflow_errors, redacted
 
 if TYPE_CHECKING:
     import pandas as pd

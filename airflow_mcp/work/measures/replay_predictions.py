@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from airflow_mcp.core.evaluation.evidence import Problem
+from airflow_mcp.core.evaluation.evidence import ModelType
 from airflow_mcp.core.evaluation.replay import ModelTroubles, Reason
 from airflow_mcp.exceptions import DatasetError, RefusedError
-from airflow_mcp.work.measures.classification import plain_label
+from airflow_mcp.work.measures.metrics import plain_label
 from airflow_mcp.work.measures.scoring import classes_and_probabilities, predicted_numbers
-from airflow_mcp.work.models.features import cast_columns
-from airflow_mcp.work.models.loading import LoadedModel
+from airflow_mcp.work.models.input_columns import cast_columns
+from airflow_mcp.work.models.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,11 +45,11 @@ class Replayed:
     """A model under replay; it keeps count of its troubles.
 
     :param model: the model; its signature names columns.
-    :param problem: ``classification`` or ``regression``.
+    :param model_type: ``classifier`` or ``regressor``.
     """
 
     model: LoadedModel
-    problem: Problem
+    model_type: ModelType
     unfit: int = 0
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class Replayed:
         :param readable: which rows are requests at all, shape (rows,).
         """
         rows = len(frame)
-        is_number = self.problem == "regression"
+        is_number = self.model_type == "regressor"
         answers = Answers(
             np.full(rows, np.nan) if is_number else np.full(rows, None, dtype=object), None, np.full(rows, FAILED)
         )
@@ -151,7 +151,7 @@ class Replayed:
         """Ask for rows at once; when the model breaks, ask for either half."""
         calls_left[0] -= 1
         try:
-            if self.problem == "regression":
+            if self.model_type == "regressor":
                 answers.predictions[positions] = predicted_numbers(self.model, inputs)
             else:
                 predicted, probabilities, _ = classes_and_probabilities(self.model, inputs)

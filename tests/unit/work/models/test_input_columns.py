@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.models.features import cast_columns
+from airflow_mcp.work.models.input_columns import cast_columns
 
 
 @pytest.mark.parametrize(

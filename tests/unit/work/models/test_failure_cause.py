@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_mcp.work.run.memory import peak_memory, present_memory
-from airflow_mcp.work.run.surroundings import is_of_surroundings, required_libraries, unmet_requirements
+from airflow_mcp.work.models.failure_cause import is_of_surroundings, required_libraries, unmet_requirements
+from airflow_mcp.work.run.process import peak_memory, present_memory
 
 NUMPY = metadata.version("numpy")
 

@@ -11,7 +11,7 @@ from mlflow.models import infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import Array, DataType
 
-from airflow_mcp.work.models.answers import look_at_answers, rows_of_example
+from airflow_mcp.work.models.output_checks import look_at_answers, rows_of_example
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TABLE = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.0, 1.0, 0.0]})

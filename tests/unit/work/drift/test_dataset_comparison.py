@@ -17,10 +17,10 @@ from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
 from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_profile
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
-from airflow_mcp.work.drift import comparing
-from airflow_mcp.work.drift.comparing import Side, compare
-from airflow_mcp.work.drift.profiling import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS, ProfileOptions, profile_dataset
-from airflow_mcp.work.reading.data_scan import FileScan
+from airflow_mcp.work.drift import dataset_comparison
+from airflow_mcp.work.drift.dataset_comparison import Side, compare
+from airflow_mcp.work.drift.profiles import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS, ProfileOptions, profile_dataset
+from airflow_mcp.work.reading.dataset_batches import FileScan
 
 
 def stored(folder: Path, name: str, data: pd.DataFrame, ending: str = "parquet") -> list[DatasetPin]:
@@ -283,7 +283,7 @@ def test_an_exact_pass_reads_prediction_and_label_only_where_it_needs_them(
         return read(scan, columns)
 
     monkeypatch.setattr(FileScan, "batches", watched)
-    monkeypatch.setattr(comparing, "cpu_count", lambda: 1)  # so that two columns are held at once
+    monkeypatch.setattr(dataset_comparison, "cpu_count", lambda: 1)  # so that two columns are held at once
     result = compared(pins, pins, mode="exact", prediction="p", target="y")
     assert [column.column for column in result.columns] == [*data.columns, "(prediction error)"]
     quality = [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS, "p", "y"]
@@ -401,8 +401,8 @@ def test_the_profile_of_the_current_data_is_made_when_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins = stored(tmp_path, "r", frame(300, 1)), stored(tmp_path, "c", frame(300, 2))
-    profiles, make = [], comparing.small_profile
-    monkeypatch.setattr(comparing, "small_profile", lambda read: profiles.append(make(read)) or profiles[-1])
+    profiles, make = [], dataset_comparison.small_profile
+    monkeypatch.setattr(dataset_comparison, "small_profile", lambda read: profiles.append(make(read)) or profiles[-1])
     made = compare(*pins, ComparisonPolicy())
     assert not profiles
     assert made.current is not None

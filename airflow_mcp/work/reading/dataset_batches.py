@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository_data
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
-from airflow_mcp.work.reading import text_blocks
-from airflow_mcp.work.reading.datasets import FORMATS, ending_of, is_gzip, verified_file
+from airflow_mcp.work.reading import csv_and_jsonl
+from airflow_mcp.work.reading.dataset_frame import FORMATS, ending_of, is_gzip, verified_file
 
 _log = logging.getLogger(__name__)
 SCAN_FORMATS = {**FORMATS, ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
@@ -235,7 +235,7 @@ def _column_names(file: DataFile) -> list[str]:
             return _once(_arrow_reader(stream).schema.names, file)
     if file.format == "csv":
         with file.opened() as stream:
-            return _once(text_blocks.csv_header(stream), file)
+            return _once(csv_and_jsonl.csv_header(stream), file)
     first = next(_json_batches(file, None), None)
     return first.schema.names if first is not None else []
 
@@ -308,14 +308,14 @@ def _arrow_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[
 
 def _csv_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
-        names = _once(text_blocks.csv_header(stream), file)
-        for block in text_blocks.csv_blocks(stream):
-            yield from text_blocks.parse_csv(io.BytesIO(block), names, columns).to_batches(_MAX_BATCH_ROWS)
+        names = _once(csv_and_jsonl.csv_header(stream), file)
+        for block in csv_and_jsonl.csv_blocks(stream):
+            yield from csv_and_jsonl.parse_csv(io.BytesIO(block), names, columns).to_batches(_MAX_BATCH_ROWS)
 
 
 def _json_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
-        for table in text_blocks.json_tables(stream, file.shown):
+        for table in csv_and_jsonl.json_tables(stream, file.shown):
             wanted = [name for name in table.schema.names if columns is None or name in columns]
             kept = table.select(wanted or table.schema.names[:1])
             yield from kept.combine_chunks().to_batches(_MAX_BATCH_ROWS)

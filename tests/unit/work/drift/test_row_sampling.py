@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from airflow_mcp.work.drift.reservoir import Reservoir
+from airflow_mcp.work.drift.row_sampling import Reservoir
 
 
 def drawn(batches: list[int], size: int, seed: int = 0) -> tuple[list[int], list[int]]:

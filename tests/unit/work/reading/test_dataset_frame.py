@@ -11,7 +11,7 @@ import pytest
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.reading.datasets import load_dataset, require_columns, verified_file
+from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns, verified_file
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 
@@ -39,8 +39,9 @@ def test_file_and_fsspec_urls_are_read(csv_file: Path) -> None:
     with fsspec.open("memory://bucket/data.csv", "wb") as stream:
         stream.write(csv_file.read_bytes())
     for uri in (csv_file.as_uri(), "memory://bucket/data.csv"):
-        frame, _ = load_dataset(DatasetPin(uri=uri))
+        frame, pin = load_dataset(DatasetPin(uri=uri))
         pd.testing.assert_frame_equal(frame, FRAME)
+        assert pin.hash == "sha256:" + hashlib.sha256(csv_file.read_bytes()).hexdigest()
 
 
 def test_text_columns_keep_their_zeros(tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.exceptions import RefusedError
-from airflow_mcp.work.measures import replay_answers
-from airflow_mcp.work.measures.replay_answers import ANSWERED, FAILED, UNFIT, Replayed
-from airflow_mcp.work.models.features import cast_columns
-from airflow_mcp.work.models.loading import LoadedModel
+from airflow_mcp.work.measures.replay_predictions import ANSWERED, FAILED, UNFIT, Replayed
+from airflow_mcp.work.models.input_columns import cast_columns
+from airflow_mcp.work.models.loaded_model import LoadedModel
 
 COLUMNS = [("x", "double", True), ("n", "long", True), ("name", "string", False)]
 
@@ -43,7 +42,7 @@ class Model:
 
 
 def replayed(answer: Callable[[pd.DataFrame], Any], **options: Any) -> Replayed:
-    return Replayed(cast("LoadedModel", Model(answer, **options)), "regression")
+    return Replayed(cast("LoadedModel", Model(answer, **options)), "regressor")
 
 
 def requests(rows: int = 64) -> pd.DataFrame:
@@ -90,7 +89,7 @@ def count_casts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         casts.append(len(frame))
         return cast_columns(frame, *arguments)
 
-    monkeypatch.setattr(replay_answers, "cast_columns", cast)
+    monkeypatch.setattr(replay_predictions, "cast_columns", cast)
     return casts
 
 
@@ -106,7 +105,7 @@ WRONG: dict[str, tuple[list[Any], set[int]]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_values_are_found_with_few_casts(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    monkeypatch.setattr(replay_answers, "MAX_ISOLATING_CALLS", 20)
+    monkeypatch.setattr(replay_predictions, "MAX_ISOLATING_CALLS", 20)
     casts = count_casts(monkeypatch)
     values, wrong = WRONG[case]
     frame = requests(256).astype(object)
@@ -123,7 +122,7 @@ def test_wrong_values_are_found_with_few_casts(monkeypatch: pytest.MonkeyPatch, 
 def test_where_too_many_values_of_one_kind_are_wrong_their_neighbours_count_as_unfit_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay_answers, "MAX_ISOLATING_CALLS", 20)
+    monkeypatch.setattr(replay_predictions, "MAX_ISOLATING_CALLS", 20)
     casts = count_casts(monkeypatch)
     frame = requests(256)
     frame["n"] = np.where(np.arange(256) < 128, np.arange(256) / 2, np.arange(256))  # fractions in every other row
@@ -166,7 +165,7 @@ def test_an_answer_that_is_not_finite_is_no_answer() -> None:
 
 
 def test_a_model_that_always_breaks_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_answers, "MAX_ISOLATING_CALLS", 10)
+    monkeypatch.setattr(replay_predictions, "MAX_ISOLATING_CALLS", 10)
 
     def answer(rows: pd.DataFrame) -> Any:
         raise RuntimeError("never")

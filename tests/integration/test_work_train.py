@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import read_profile
-from airflow_mcp.work.reading.datasets import verified_file
+from airflow_mcp.work.reading.dataset_frame import verified_file
 from tests.support.paths import DOCS
 from tests.support.services import MlflowServer
 

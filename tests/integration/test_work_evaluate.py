@@ -61,7 +61,7 @@ class Bench:
             "champion": None,
             "dataset": {"uri": str(self.folder / "data.csv"), "version": "v1"},
             "target": label,
-            "problem": "classification",
+            "model_type": "classifier",
             "latency_calls": 20,
             "latency_warmup": 1,
         }
@@ -187,7 +187,7 @@ def test_three_classes_of_text_are_macro_averaged(bench: Bench) -> None:
 def test_a_regression_has_its_own_metrics(bench: Bench) -> None:
     frame = load_diabetes(as_frame=True).frame
     model, signature = fit(frame, ["bmi", "bp"], model=LinearRegression())
-    evidence = evaluate(bench.environ(bench.log(model, signature), frame, "target", problem="regression"))
+    evidence = evaluate(bench.environ(bench.log(model, signature), frame, "target", model_type="regressor"))
     predicted = model.predict(frame[["bmi", "bp"]])
     assert evidence.candidate.metrics["r2"] == pytest.approx(sk.r2_score(frame["target"], predicted))
     assert evidence.candidate.metrics["mae"] == pytest.approx(sk.mean_absolute_error(frame["target"], predicted))
@@ -256,7 +256,7 @@ def test_whole_numbers_in_the_file_fit_a_model_of_fractions(bench: Bench, cancer
         (lambda f: f.assign(target=f["target"].where(f.index > 1)), {}, DatasetError, "no value in 2 of 569 rows"),
         (lambda f: f.assign(target=f["target"] + 0.5), {}, DatasetError, "has fractions, so it holds no classes"),
         (lambda f: f.assign(target="a"), {}, RefusedError, "not one class in common"),
-        (lambda f: f, {"target": "size", "problem": "regression"}, DatasetError, "needs finite numbers"),
+        (lambda f: f, {"target": "size", "model_type": "regressor"}, DatasetError, "needs finite numbers"),
         (lambda f: f.head(0), {}, DatasetError, "has 0 rows"),
         (lambda f: f, {"candidate": {"model_uri": "models:/nobody/1"}}, MlflowError, "could not load model"),
         (lambda f: f, {"run_id": "f" * 32}, MlflowError, "not found"),

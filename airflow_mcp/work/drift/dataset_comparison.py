@@ -19,7 +19,7 @@ from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, DriftResul
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.work.drift.column_comparison import ColumnPair, compare_column
 from airflow_mcp.work.drift.column_data import ColumnData, of_profile
-from airflow_mcp.work.drift.profiling import (
+from airflow_mcp.work.drift.profiles import (
     ProfileOptions,
     ReadData,
     column_groups,
@@ -30,8 +30,8 @@ from airflow_mcp.work.drift.profiling import (
     small_profile,
 )
 from airflow_mcp.work.drift.row_outliers import find_outliers, outlier_finding
-from airflow_mcp.work.reading.data_scan import FileScan, open_data
-from airflow_mcp.work.run.tracking import library_versions
+from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
+from airflow_mcp.work.run.mlflow_run import library_versions
 
 _log = logging.getLogger(__name__)
 Side: TypeAlias = Sequence[DatasetPin] | DataProfile

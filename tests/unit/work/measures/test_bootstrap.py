@@ -10,9 +10,9 @@ import pytest
 import scipy.stats
 from sklearn import metrics as sk
 
-from airflow_mcp.work.measures import resampling
-from airflow_mcp.work.measures.classification import Classes
-from airflow_mcp.work.measures.resampling import Ranking, Scratch, resample
+from airflow_mcp.work.measures import bootstrap
+from airflow_mcp.work.measures.bootstrap import Ranking, Scratch, resample
+from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 NOTHING: Any = None  # resampling asks a scored model for its answers only
@@ -77,7 +77,7 @@ def test_a_resample_in_which_every_row_is_drawn_once_gives_the_metric_itself(
 ) -> None:
     models = pair(metric, rows=60, classes=classes)
     every = np.ones(60, dtype=np.uint8)
-    monkeypatch.setattr(resampling, "_drawn_counts", lambda random, rows, draws: iter([every] * draws))
+    monkeypatch.setattr(bootstrap, "_drawn_counts", lambda random, rows, draws: iter([every] * draws))
 
     class EveryCellAsMeasured:
         def __init__(self, bits: Any) -> None:
@@ -92,21 +92,21 @@ def test_a_resample_in_which_every_row_is_drawn_once_gives_the_metric_itself(
 
 
 def test_an_answer_of_the_table_and_one_that_is_looked_up_together_are_a_poisson_distribution_of_two_rows() -> None:
-    table = resampling._CountTable(0.97)
+    table = bootstrap._CountTable(0.97)
     pairs, upper = table._pairs, np.concatenate([[0.0], table._upper])
     poisson = scipy.stats.poisson(0.97).pmf(np.arange(256))
     assert np.diff(upper) == pytest.approx(poisson[pairs % 256] * poisson[pairs // 256], rel=1e-9, abs=1e-15)
-    answered = table._cells != resampling._NO_ANSWER
+    answered = table._cells != bootstrap._NO_ANSWER
     assert 0.001 > 1 - answered.mean() > 0
     cells = np.flatnonzero(answered)
     for edge in (cells, cells + 1 - 1e-9):  # where a cell begins and ends, the distribution gives the same answer
-        found = pairs[np.searchsorted(table._upper, edge / resampling._CELLS, side="right")]
+        found = pairs[np.searchsorted(table._upper, edge / bootstrap._CELLS, side="right")]
         assert np.array_equal(found, table._cells[cells])
 
 
 @pytest.mark.parametrize("rows", [255, 256, 257, 1001, 20_000])
 def test_counts_are_those_of_as_many_draws_as_there_are_rows(rows: int) -> None:
-    drawn = np.array([counts.astype(int) for counts in resampling._drawn_counts(np.random.default_rng(2), rows, 400)])
+    drawn = np.array([counts.astype(int) for counts in bootstrap._drawn_counts(np.random.default_rng(2), rows, 400)])
     assert np.all(drawn.sum(axis=1) == rows)
     found = np.bincount(drawn.ravel(), minlength=9)[:9]
     expected = scipy.stats.binom(rows, 1 / rows).pmf(np.arange(9)) * drawn.size
@@ -135,8 +135,8 @@ def test_weighted_wins_are_those_of_repeated_rows(ties: bool) -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "roc_auc"])
 def test_the_seed_decides_and_the_number_of_cpus_does_not(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "_MIN_ROWS_FOR_THREADS", 1)
-    monkeypatch.setattr(resampling, "_DRAWS_AT_A_TIME", 7)
+    monkeypatch.setattr(bootstrap, "_MIN_ROWS_FOR_THREADS", 1)
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_A_TIME", 7)
     models = pair(metric)
     found = []
     for cpus in (1, 4):
@@ -150,8 +150,8 @@ def test_the_seed_decides_and_the_number_of_cpus_does_not(metric: str, monkeypat
 def test_all_resamples_are_drawn_when_they_do_not_fill_the_last_chunk(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resampling, "_CELLS_AT_A_TIME", 70)
-    monkeypatch.setattr(resampling, "_DRAWS_AT_A_TIME", 7)
+    monkeypatch.setattr(bootstrap, "_CELLS_AT_A_TIME", 70)
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_A_TIME", 7)
     assert resample(pair(metric), metric, 101, seed=0).shape == (101, 2)
 
 

@@ -14,9 +14,9 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import EvidentlySample, by_severity
 from airflow_mcp.exceptions import ModelControlPlaneError
-from airflow_mcp.work.drift.profiling import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS
-from airflow_mcp.work.drift.reservoir import Reservoir
-from airflow_mcp.work.reading.data_scan import open_data
+from airflow_mcp.work.drift.profiles import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS
+from airflow_mcp.work.drift.row_sampling import Reservoir
+from airflow_mcp.work.reading.dataset_batches import open_data
 
 _log = logging.getLogger(__name__)
 MOST_COLUMNS = 100

@@ -18,9 +18,9 @@ from airflow_mcp.core.evaluation.replay import (
     ValueAtStake,
 )
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.work.measures.classification import plain_label
 from airflow_mcp.work.measures.diagnostics import histogram
-from airflow_mcp.work.measures.replay_answers import ANSWERED, Answers
+from airflow_mcp.work.measures.metrics import plain_label
+from airflow_mcp.work.measures.replay_predictions import ANSWERED, Answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def compare(
     """
     answered = champion.state == ANSWERED
     both = answered & (candidate.state == ANSWERED)
-    if request.problem == "regression":
+    if request.model_type == "regressor":
         deltas = np.where(both, candidate.predictions - champion.predictions, np.nan)
         allowed = np.maximum(request.tolerance, request.relative_tolerance * np.abs(champion.predictions))
         flips = both & (np.abs(deltas) > allowed)
@@ -105,7 +105,7 @@ class Tally:
         self.deltas.append(found.deltas[known])
         self.unknown_deltas += int((found.both & ~known).sum())
         values = self._values(frame, found)
-        if self.request.problem == "classification":
+        if self.request.model_type == "classifier":
             self._add_transitions(answers, found, values)
         for column in self.request.segments:
             self._add_segments(column, frame, found, values)
@@ -134,7 +134,7 @@ class Tally:
             if not (np.isfinite(total) and np.isfinite(np.ptp(deltas)) and np.isfinite(size.sum())):
                 return None
         return Deltas(
-            of="prediction" if self.request.problem == "regression" else "probability",
+            of="prediction" if self.request.model_type == "regressor" else "probability",
             mean=float(deltas.mean()),
             total=total,
             mean_absolute=float(size.mean()),
@@ -226,7 +226,7 @@ class Tally:
         )
 
     def _is_same(self, recorded: Any, answer: Any) -> bool:
-        if self.request.problem == "classification":
+        if self.request.model_type == "classifier":
             return bool(plain_label(recorded) == answer)
         allowed = max(self.request.tolerance, self.request.relative_tolerance * abs(answer))
         return isinstance(recorded, int | float | np.number) and abs(float(recorded) - answer) <= allowed

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
-from airflow_mcp.work.measures.classification import Classes, align_probabilities, find_classes, measure, plain_label
+from airflow_mcp.work.measures.metrics import Classes, align_probabilities, find_classes, measure, plain_label
 
 BINARY = Classes(("no", "yes"), 1)
 

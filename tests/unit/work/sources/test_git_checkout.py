@@ -11,7 +11,7 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
 from airflow_mcp.work.__main__ import main
-from airflow_mcp.work.sources.checkout import checkout
+from airflow_mcp.work.sources.git_checkout import checkout
 from tests.support.git_server import LOGIN, PASSWORD, GitHttpServer, Repository
 
 

@@ -74,7 +74,7 @@ def measure(classes: Classes, true: Array, predicted: Array, probabilities: Arra
     """
     result = Measured({"accuracy": float((true == predicted).mean())}, {})
     if len(classes.labels) < 2:
-        for name in METRICS["classification"][1:]:
+        for name in METRICS["classifier"][1:]:
             result.undefined[name] = f"only one class, {classes.labels[0]!r}, is known"
         return result
     if classes.positive is not None:
@@ -139,7 +139,7 @@ def _refuse_strangers(true: set[Any], of_model: set[Any]) -> None:
     if true.isdisjoint(of_model):
         raise RefusedError(
             f"The model predicts {_some(of_model)}, the label column has {_some(true)}: not one class in common. A "
-            "classifier must predict the labels themselves (for numbers, use problem='regression'). "
+            "classifier must predict the labels themselves (for numbers, use model_type='regressor'). "
             "Nothing was recorded."
         )
 
