@@ -79,7 +79,7 @@ with DAG(
             model_name=MODEL,
             dataset=pin_data.output["evaluation"],
             target="target",
-            problem="classification",
+            model_type="classifier",
             workload_timeout=timedelta(minutes=15),
         )
     # [START howto_select_model]

@@ -85,7 +85,7 @@ with DAG(
         model_name=MODEL,
         dataset=pin_data.output["evaluation"],
         target="target",
-        problem="classification",
+        model_type="classifier",
         comparisons=["accuracy"],
         workload_timeout=timedelta(minutes=15),
     )
@@ -106,7 +106,7 @@ with DAG(
             "max_by_rule": {"F401": 0, "S602": 0},  # unused imports, shells with input from outside
         },
         mode="{{ params.gate_mode }}",
-        on_inconclusive={"ask": "approve"},
+        escalation={"ask": "approve"},
     )
     # [END howto_gate_ask]
     # [START howto_record_approval]

@@ -50,7 +50,7 @@ with DAG(
         model_name=MODEL,
         dataset=pin_data.output["evaluation"],
         target="target",
-        problem="classification",
+        model_type="classifier",
         workload_timeout=timedelta(minutes=15),
     )
     # [START howto_replay_model]
@@ -60,7 +60,7 @@ with DAG(
         model_uri="{{ params.model_uri }}",
         model_name=MODEL,
         requests="{{ params.requests }}",
-        problem="classification",
+        model_type="classifier",
         last="{{ params.last }}",
         timestamp_column="requested_at",
         request_id_column="request_id",

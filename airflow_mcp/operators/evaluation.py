@@ -16,8 +16,8 @@ from airflow_mcp.core.evaluation.evidence import (
     EvaluationEvidence,
     EvaluationRequest,
     MetricComparison,
+    ModelType,
     ModelUnderTest,
-    Problem,
 )
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
@@ -54,7 +54,7 @@ class EvaluateModelOperator(WorkloadOperator):
     :param dataset: pinned data, ``{uri, version, hash}``, that neither model was trained on (templated); None takes
         what the training script reported.
     :param target: name of the label column; needed with a dataset.
-    :param problem: ``classification`` or ``regression``; needed with a dataset.
+    :param model_type: ``classifier`` or ``regressor``; needed with a dataset.
     :param positive_label: class that counts as positive; None takes the greater of two classes.
     :param slices: columns by whose values the metrics are repeated.
     :param comparisons: metrics in which candidate and champion are compared row by row, for the gate's
@@ -90,7 +90,7 @@ class EvaluateModelOperator(WorkloadOperator):
         model_name: str,
         dataset: Any = None,
         target: str = "",
-        problem: Problem | None = None,
+        model_type: ModelType | None = None,
         positive_label: str | int | float | bool | None = None,
         slices: Sequence[str] = (),
         comparisons: Sequence[str | Mapping[str, Any]] = (),
@@ -105,7 +105,7 @@ class EvaluateModelOperator(WorkloadOperator):
         self.model_name = model_name
         self.dataset = dataset
         self.target = target
-        self.problem = problem
+        self.model_type = model_type
         self.positive_label = positive_label
         self.slices = slices
         self.comparisons = read_metric_list(ComparisonRequest, "comparisons", comparisons)
@@ -116,22 +116,22 @@ class EvaluateModelOperator(WorkloadOperator):
         self._self_reported = dataset is None
         if dataset is not None:
             required_text("target", target)
-            choice("problem", problem, get_args(Problem))
+            choice("model_type", model_type, get_args(ModelType))
             self._check_comparisons()
-        elif target or problem or slices or comparisons or importance_rows or positive_label is not None:
+        elif target or model_type or slices or comparisons or importance_rows or positive_label is not None:
             raise InvalidArgumentError(
-                "dataset is None, so the metrics are the training script's own: target, problem, positive_label, "
+                "dataset is None, so the metrics are the training script's own: target, model_type, positive_label, "
                 "slices, comparisons and importance_rows mean nothing then. Give a dataset, or leave them out"
             )
         if latency_calls < 1:
             raise InvalidArgumentError(f"latency_calls is {latency_calls!r}; allowed: 1 or more")
 
     def _check_comparisons(self) -> None:
-        allowed = METRICS[self.problem] if self.problem else ()
-        wrong = [asked.metric for asked in self.comparisons if asked.metric not in allowed]
+        known = METRICS[self.model_type] if self.model_type else ()
+        wrong = [asked.metric for asked in self.comparisons if asked.metric not in known]
         if wrong:
             raise InvalidArgumentError(
-                f"comparisons names {', '.join(wrong)}; allowed with problem={self.problem!r}: {', '.join(allowed)}"
+                f"comparisons must name metrics of a {self.model_type}: {', '.join(known)}; got {', '.join(wrong)}"
             )
 
     def act(self, context: Context) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class EvaluateModelOperator(WorkloadOperator):
             "champion": champion.model_uri if champion else NO_CHAMPION,
             "data": data_name(pin),
             "target": self.target,
-            "problem": self.problem,
+            "model_type": self.model_type,
             "positive_label": self.positive_label,
             "slices": list(self.slices),
             "comparisons": [plain(asked) for asked in self.comparisons],
@@ -207,7 +207,7 @@ class EvaluateModelOperator(WorkloadOperator):
             champion=champion,
             dataset=pin,
             target=self.target,
-            problem=self.problem,
+            model_type=self.model_type,
             positive_label=self.positive_label,
             slices=tuple(self.slices),
             comparisons=self.comparisons,

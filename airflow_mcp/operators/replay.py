@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import NO_CHAMPION, choice, required_text, whole_number
+from airflow_mcp.core.argument import NO_CHAMPION, choice, problems_of, required_text, whole_number
 from airflow_mcp.core.data.dataset import public_uri
-from airflow_mcp.core.document import dump_document, parse_document, problems_of
-from airflow_mcp.core.evaluation.evidence import ModelUnderTest, Problem
+from airflow_mcp.core.document import dump_document, parse_document
+from airflow_mcp.core.evaluation.evidence import ModelType, ModelUnderTest
 from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
@@ -42,7 +42,7 @@ class ReplayModelOperator(WorkloadOperator):
     :param model_uri: the candidate, for example ``models:/<model id>`` (templated).
     :param model_name: registered model whose champion is the one to compare with (templated).
     :param requests: logged requests: file, folder or glob of Parquet or JSON Lines, a path or a URL (templated).
-    :param problem: ``classification`` or ``regression``.
+    :param model_type: ``classifier`` or ``regressor``.
     :param last: how many of the newest requests are replayed (templated).
     :param timestamp_column: column with the time of a request; None: files by name and their rows are the order.
     :param request_id_column: column with the name of a request, for the examples.
@@ -77,7 +77,7 @@ class ReplayModelOperator(WorkloadOperator):
         model_uri: str,
         model_name: str,
         requests: str,
-        problem: Problem,
+        model_type: ModelType,
         last: int | str = 10_000,
         timestamp_column: str | None = None,
         request_id_column: str | None = None,
@@ -95,8 +95,8 @@ class ReplayModelOperator(WorkloadOperator):
         self.model_uri = model_uri
         self.model_name = model_name
         self.requests = requests
-        self.problem = problem
-        choice("problem", problem, get_args(Problem))
+        self.model_type = model_type
+        choice("model_type", model_type, get_args(ModelType))
         self.last = last
         self.timestamp_column = timestamp_column
         self.request_id_column = request_id_column
@@ -159,7 +159,7 @@ class ReplayModelOperator(WorkloadOperator):
                 candidate=candidate,
                 champion=champion,
                 source=source,
-                problem=self.problem,
+                model_type=self.model_type,
                 last=last,
                 timestamp_column=self.timestamp_column or "",
                 request_id_column=self.request_id_column or "",
@@ -172,7 +172,7 @@ class ReplayModelOperator(WorkloadOperator):
                 examples=self.examples,
             )
         except ValidationError as error:
-            raise InvalidArgumentError(f"{problems_of(error, 'arguments')}. Nothing was replayed") from None
+            raise InvalidArgumentError(f"{problems_of(error, 'arguments', ReplayRequest)}. Nothing was replayed") from None
 
     def _describe(self, context: Context, run: Run, request: ReplayRequest) -> Workload:
         return self.workload(

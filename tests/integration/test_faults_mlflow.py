@@ -43,7 +43,7 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
             "model_name": name,
             "dataset": DATA,
             "target": "y",
-            "problem": "classification",
+            "model_type": "classifier",
             "env": env,
         },
         EvaluationGateOperator: {"run_id": run_id, "model_name": name, "thresholds": ["accuracy >= 0.9"]},

@@ -54,7 +54,7 @@ def evaluate(world: World, run: Run, uri: str, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
         "dataset": PIN.model_dump(),
         "target": "y",
-        "problem": "classification",
+        "model_type": "classifier",
         "adopt": "true",
         **options,
     }

@@ -89,7 +89,7 @@ def evaluate(world: World, run: Run, model_uri: str, **options: Any) -> TaskOutc
         "model_uri": model_uri,
         "model_name": world.model_name,
         "target": "y",
-        "problem": "classification",
+        "model_type": "classifier",
         "latency_calls": 20,
         "env": {"MARKER": world.marker},
         **options,

@@ -213,7 +213,7 @@ def test_a_gate_killed_between_any_two_requests_is_completed_by_its_retry(world:
     assert kills >= 4
 
 
-SELF_REPORTED: dict[str, Any] = {"self_reported": True, "dataset": None, "problem": None, "target": "", "rows": 0}
+SELF_REPORTED: dict[str, Any] = {"self_reported": True, "dataset": None, "model_type": None, "target": "", "rows": 0}
 
 
 def test_self_reported_evidence_is_marked_in_report_result_and_run(world: World, run: Run) -> None:

@@ -113,7 +113,7 @@ def replay(world: World, run: Run, rivals: Rivals, source: str | Path, **options
         "model_uri": rivals.candidate.uri,
         "model_name": world.model_name,
         "requests": str(source),
-        "problem": "classification",
+        "model_type": "classifier",
         "env": {"MARKER": world.marker},
         **options,
     }
@@ -200,7 +200,7 @@ def test_a_number_flips_when_it_changes_by_more_than_the_tolerance(world: World,
     run, log = world.new_run(), requests_of(patients)
     log.to_parquet(world.folder / "log.parquet", index=False)
     outcome = replay(
-        world, run, patients, world.folder / "log.parquet", problem="regression", tolerance=5, relative_tolerance=0.1
+        world, run, patients, world.folder / "log.parquet", model_type="regressor", tolerance=5, relative_tolerance=0.1
     )
     assert outcome.state == "success", outcome.error
     theirs = patients.champion.model.predict(log[patients.champion.columns])

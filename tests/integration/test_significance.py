@@ -91,7 +91,7 @@ class Contest:
             "model_name": self.world.model_name,
             "dataset": {"uri": str(path), "version": "v1"},
             "target": "y",
-            "problem": "classification",
+            "model_type": "classifier",
             "slices": ["region"],
             "comparisons": COMPARISONS,
             "latency_calls": 20,

@@ -166,7 +166,7 @@ def test_an_evaluation_is_not_replicated(world: PodWorld) -> None:
         model_name=world.model_name,
         dataset={"uri": "data.csv", "version": "1", "hash": "sha256:" + "0" * 64},
         target="y",
-        problem="classification",
+        model_type="classifier",
         runtime="kubernetes",
         kubernetes=world.pod_options(**GROUP),
     )

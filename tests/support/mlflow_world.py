@@ -203,7 +203,7 @@ class World:
             **{
                 "identity": "evaluation-1",
                 "run_id": run.run_id,
-                "problem": "classification",
+                "model_type": "classifier",
                 "target": "y",
                 "dataset": DatasetPin(uri="/data/evaluation.csv", version="v1", hash="sha256:00"),
                 "rows": 100,

@@ -1,7 +1,7 @@
-"""The JSON requests and results of the built-in steps, as the two planes exchange them.
+"""The request and the result of an evaluation, as the two planes exchange them.
 
 Requests travel as a file (:data:`~airflow_mcp.core.contract.ENV_REQUEST_PATH`), results as artifacts of an MLflow
-run. Both are strict: an unknown key or a wrong type is refused with every problem listed.
+run. Both are read strictly: an unknown key or a wrong type is refused, with every problem listed.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ EvidenceSchema = Literal[
     "airflow_mcp/evaluation/1", "airflow_mcp/evaluation/2", "airflow_mcp/evaluation/3", "airflow_mcp/evaluation/4"
 ]
 EVIDENCE_SCHEMA: EvidenceSchema = "airflow_mcp/evaluation/4"
-"""What is written; version 1 knew no self-reported evidence, version 2 no comparisons and intervals of slices,
-version 3 no intervals of whole models and no diagnostics; all of them are read."""
+"""The version that is written. All versions can be read: 1 had no self-reported evidence, 2 no comparisons and no
+intervals of slices, 3 no intervals of whole models and no diagnostics."""
 
-Problem = Literal["classification", "regression"]
+ModelType = Literal["classifier", "regressor"]
 ComparisonMethod = Literal["bootstrap", "mcnemar", "delong"]
 MethodChoice = Literal["auto", "bootstrap", "mcnemar", "delong"]
-METRICS: Mapping[Problem, tuple[str, ...]] = {
-    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
-    "regression": ("mae", "rmse", "r2"),
+METRICS: Mapping[ModelType, tuple[str, ...]] = {
+    "classifier": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+    "regressor": ("mae", "rmse", "r2"),
 }
-"""What an evaluation measures, besides latency."""
+"""Metrics that an evaluation measures, besides latency."""
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 SLICE_CONFIDENCE = 0.95
-"""Confidence of the intervals of metrics in the evidence; a gate computes those it needs from their errors."""
+"""Confidence of the intervals in the evidence; a gate computes other ones from the standard errors."""
 
 
 class ModelUnderTest(Document):
@@ -46,7 +46,7 @@ class ModelUnderTest(Document):
 
 
 class ComparisonRequest(Document):
-    """One metric in which candidate and champion are compared on the same rows."""
+    """A comparison of candidate and champion by one metric on the same rows."""
 
     metric: Annotated[str, Field(min_length=1)]
     method: MethodChoice = "auto"
@@ -54,9 +54,9 @@ class ComparisonRequest(Document):
     confidence: Confidence = 0.95
     """Confidence level of the interval, two-sided."""
     resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    """For the bootstrap: how many times the rows are drawn again."""
+    """Number of bootstrap samples."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """For the bootstrap: the same seed gives the same interval."""
+    """Seed of the bootstrap; the same seed gives the same interval."""
 
     @model_validator(mode="after")
     def _fit_method(self) -> Self:
@@ -67,47 +67,47 @@ class ComparisonRequest(Document):
 
 
 class EvaluationRequest(Document):
-    """What ``python -m airflow_mcp.work evaluate`` is asked to do."""
+    """The request of the step ``evaluate``."""
 
     identity: str
     run_id: str
-    """Candidate's MLflow run: everything is logged there."""
+    """MLflow run of the candidate, which the result is logged to."""
     candidate: ModelUnderTest
     champion: ModelUnderTest | None
-    """The model to compare with; None means that the alias was not set when the step started."""
+    """The model to compare with; None when the alias was not set at the start of the step."""
     dataset: DatasetPin | None = None
-    """None: nothing is measured but latency; the metrics are those that the training script logged."""
+    """None measures latency only; the metrics are those that the training script logged."""
     target: str = ""
     """Name of the label column; needed with a dataset."""
-    problem: Problem | None = None
+    model_type: ModelType | None = None
     """Needed with a dataset."""
     positive_label: str | int | float | bool | None = None
-    """Which class is the positive one; None means the greater of two classes."""
+    """The positive class; None takes the greater of two classes."""
     slices: tuple[str, ...] = ()
     """Columns by whose values the metrics are repeated."""
     comparisons: tuple[ComparisonRequest, ...] = ()
-    """Left out when there is no champion."""
+    """Ignored when there is no champion."""
     latency_calls: Annotated[int, Field(ge=1)] = 200
     latency_warmup: Annotated[int, Field(ge=0)] = 20
     importance_rows: Annotated[int, Field(ge=0)] = 0
-    """Rows by which the importance of the candidate's features is measured; 0: it is not."""
+    """Rows used to measure the feature importance of the candidate; 0 does not measure it."""
 
     @model_validator(mode="after")
     def _say_what_to_measure(self) -> Self:
-        if self.dataset is not None and not (self.target and self.problem):
-            raise ValueError("target and problem are needed with a dataset")
-        needing = (self.target, self.problem, self.slices, self.comparisons, self.importance_rows)
+        if self.dataset is not None and not (self.target and self.model_type):
+            raise ValueError("a dataset needs target and model_type")
+        needing = (self.target, self.model_type, self.slices, self.comparisons, self.importance_rows)
         if self.dataset is None and any(needing):
-            raise ValueError("target, problem, slices, comparisons and importance_rows need a dataset")
-        known = METRICS[self.problem] if self.problem else ()
+            raise ValueError("target, model_type, slices, comparisons and importance_rows need a dataset")
+        known = METRICS[self.model_type] if self.model_type else ()
         wrong = [asked.metric for asked in self.comparisons if asked.metric not in known]
         if wrong:
-            raise ValueError(f"{', '.join(wrong)} cannot be compared; allowed: {', '.join(known)}")
+            raise ValueError(f"comparisons must name metrics of {', '.join(known)}; got {', '.join(wrong)}")
         return self
 
 
 class MetricInterval(Document):
-    """How sure a metric is, of one slice or of all rows."""
+    """The interval of a metric on one slice or on all rows."""
 
     method: Literal["wilson", "bootstrap"]
     low: float
@@ -115,7 +115,7 @@ class MetricInterval(Document):
     confidence: Confidence
     standard_error: float
     successes: int | None = None
-    """Of a proportion: how many of ``trials`` count; None for other metrics."""
+    """Number of successes, for a metric that is a proportion; None for other metrics."""
     trials: int | None = None
 
 
@@ -126,38 +126,38 @@ class ModelEvidence(Document):
     run_id: str = ""
     version: str = ""
     metrics: dict[str, float]
-    """Only finite numbers. Latency is in milliseconds (``latency_ms`` is the 95th percentile)."""
+    """Finite numbers only. Latency is in milliseconds; ``latency_ms`` is the 95th percentile."""
     undefined: dict[str, str] = Field(default_factory=dict)
-    """Metrics that could not be computed, with the reason."""
+    """Reasons by metric, for metrics that could not be computed."""
     intervals: dict[str, MetricInterval] = Field(default_factory=dict)
-    """Of the candidate's metrics on all rows; a metric whose interval is not known is absent."""
+    """Intervals of the candidate's metrics on all rows; unknown ones are absent."""
     confusion: ConfusionMatrix | None = None
-    """Of a classifier."""
+    """Classifiers only."""
     calibration: Calibration | None = None
-    """Of a classifier with probabilities."""
+    """Classifiers with probabilities only."""
     residuals: Histogram | None = None
-    """Of a regression: label minus prediction, in units of the label."""
+    """Regressors only: label minus prediction, in units of the label."""
     latency: LatencyEvidence | None = None
     """None when latency was not measured."""
 
 
 class MetricComparison(Document):
-    """Candidate against champion in one metric, measured on the same rows."""
+    """Candidate and champion compared by one metric on the same rows."""
 
     metric: str
     method: ComparisonMethod
     difference: float | None
-    """Candidate minus champion; None, like the other numbers, when it could not be computed: see the note."""
+    """Candidate minus champion. None, like the other numbers, when it could not be computed; see ``note``."""
     low: float | None
     """Lower end of the interval of the difference."""
     high: float | None
     confidence: Confidence
     p_value: float | None
-    """Two-sided, of no difference; None for the bootstrap, which gives an interval only."""
+    """Two-sided p-value of no difference; None for the bootstrap, which has an interval only."""
     standard_error: float | None
     rows: int
     resamples: int
-    """0 when the method draws none."""
+    """0 for methods without resampling."""
     seed: int
     note: str = ""
 
@@ -171,41 +171,43 @@ class SliceEvidence(Document):
     candidate: dict[str, float]
     champion: dict[str, float] | None = None
     intervals: dict[str, MetricInterval] = Field(default_factory=dict)
-    """Of the candidate's metrics; a metric whose interval is not known is absent."""
+    """Intervals of the candidate's metrics; unknown ones are absent."""
 
 
 class EvaluationEvidence(Document):
-    """Result of an evaluation, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_EVIDENCE`."""
+    """The result of an evaluation, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_EVIDENCE`."""
 
     schema_: EvidenceSchema = Field(default=EVIDENCE_SCHEMA, alias="schema")
     identity: str
     run_id: str
     self_reported: bool = False
-    """Whether the metrics are those that the training script logged, and only latency was measured."""
-    problem: Problem | None = None
+    """Whether the metrics are those that the training script logged and only latency was measured."""
+    model_type: ModelType | None = None
     """None when self-reported."""
     target: str = ""
     dataset: DatasetPin | None = None
-    """As used: its hash is always set. None when self-reported."""
+    """The data as used, with its hash. None when self-reported."""
     rows: Annotated[int, Field(ge=0)]
-    """Rows measured on; 0 when self-reported."""
+    """Number of rows; 0 when self-reported."""
     candidate: ModelEvidence
     champion: ModelEvidence | None
-    """None when there was no champion; without metrics when self-reported."""
+    """None without a champion; has no metrics when self-reported."""
     slices: tuple[SliceEvidence, ...] = ()
     comparisons: tuple[MetricComparison, ...] = ()
-    """In the order in which they were asked for; empty without a champion."""
+    """In the requested order; empty without a champion."""
     created_at: str
     """ISO 8601, UTC."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Versions of python and of the libraries that measured."""
+    """Versions of Python and of the libraries used."""
 
     @model_validator(mode="after")
     def _say_who_measured(self) -> Self:
-        measured = self.dataset is not None and self.problem is not None and self.rows > 0
-        claimed = self.dataset is None and self.problem is None and self.rows == 0
+        measured = self.dataset is not None and self.model_type is not None and self.rows > 0
+        claimed = self.dataset is None and self.model_type is None and self.rows == 0
         if not (claimed if self.self_reported else measured):
-            raise ValueError("dataset, problem and rows are needed, unless self_reported is true: then none is allowed")
+            raise ValueError(
+                "dataset, model_type and rows are needed, unless self_reported is true: then none is allowed"
+            )
         if self.self_reported and self.champion and self.champion.metrics:
             raise ValueError("self-reported evidence cannot hold metrics of the champion")
         return self

@@ -1,4 +1,4 @@
-"""Replays of logged requests: the JSON request and result, as the two planes exchange them."""
+"""The request and the result of a replay of logged requests, as the two planes exchange them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.diagnostics import Count, Histogram
-from airflow_mcp.core.evaluation.evidence import ModelUnderTest, Problem
+from airflow_mcp.core.evaluation.evidence import ModelType, ModelUnderTest
 
 REPLAY_SCHEMA: Literal["airflow_mcp/replay/1"] = "airflow_mcp/replay/1"
 MAX_EXAMPLES = 100
@@ -16,46 +16,46 @@ MAX_LAST = 10_000_000
 
 
 class ReplayRequest(Document):
-    """What ``python -m airflow_mcp.work replay`` is asked to do."""
+    """The request of the step ``replay``."""
 
     identity: str
     run_id: str
-    """Candidate's MLflow run: everything is logged there."""
+    """MLflow run of the candidate, which the result is logged to."""
     candidate: ModelUnderTest
     champion: ModelUnderTest
     source: Annotated[str, Field(min_length=1)]
-    """File, folder or glob of logged requests, Parquet or JSON Lines; a path or a URL of fsspec."""
-    problem: Problem
+    """File, folder or glob with logged requests in Parquet or JSON Lines; a path or an fsspec URL."""
+    model_type: ModelType
     last: Annotated[int, Field(ge=1, le=MAX_LAST)] = 10_000
-    """How many of the newest requests are replayed."""
+    """Number of newest requests to replay."""
     timestamp_column: str = ""
-    """Time of each request; empty: files by name and rows as they stand are the order."""
+    """Column with the time of each request; empty orders by file name and row."""
     request_id_column: str = ""
-    """Name of each request, for the examples; empty: its number."""
+    """Column with the id of each request, for the examples; empty uses its number."""
     prediction_column: str = ""
-    """What production answered; empty: not compared."""
+    """Column with the answer in production; empty does not compare with it."""
     value_column: str = ""
-    """What each request is worth, for example an amount of money; empty: not summed."""
+    """Column with the value of each request, for example an amount of money; empty does not sum values."""
     segments: tuple[str, ...] = ()
-    """Columns by whose values everything is counted again."""
+    """Columns by whose values the counts are repeated."""
     positive_label: str | int | float | bool | None = None
-    """Of two classes, the one whose probability is compared; None means the greater one."""
+    """The class of two whose probability is compared; None takes the greater one."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
-    """Of a regression: a change up to this, in units of the prediction, is no flip."""
+    """Of a regression: a change up to this, in units of the prediction, is not a flip."""
     relative_tolerance: Annotated[float, Field(ge=0)] = 0.0
-    """Of a regression: a change up to this share of the champion's prediction is no flip."""
+    """Of a regression: a change up to this share of the champion's prediction is not a flip."""
     examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)] = 20
 
     @model_validator(mode="after")
     def _say_what_a_flip_is(self) -> Self:
         tolerates = bool(self.tolerance or self.relative_tolerance)
-        if tolerates is not (self.problem == "regression"):
-            raise ValueError("a regression needs tolerance or relative_tolerance, a classification takes neither")
+        if tolerates is not (self.model_type == "regressor"):
+            raise ValueError("a regressor needs tolerance or relative_tolerance, a classifier takes neither")
         return self
 
 
 class Reason(Document):
-    """Why a model gave no answer, and to how many requests."""
+    """A reason why a model gave no answer, and the number of requests."""
 
     reason: str
     requests: Count
@@ -65,37 +65,37 @@ class ModelTroubles(Document):
     """Requests that one model did not answer."""
 
     unfit: Count = 0
-    """They do not fit its signature."""
+    """Requests that do not fit the signature."""
     failed: Count = 0
-    """It broke on them, or gave no finite value."""
+    """Requests on which the model failed or returned no finite value."""
     reasons: tuple[Reason, ...] = ()
-    """The most frequent ones."""
+    """Most frequent reasons."""
 
 
 class Transition(Document):
-    """Requests whose class changes from one to another."""
+    """Requests whose class changes from one class to another."""
 
     champion: str
     candidate: str
     requests: Count
     value: float | None = None
-    """Sum of their values; None without a value column."""
+    """Sum of the values of the requests; None without a value column."""
 
 
 class Deltas(Document):
-    """Candidate minus champion: of predictions, or of the probability of one class."""
+    """Differences, candidate minus champion, of predictions or of the probability of one class."""
 
     of: Literal["prediction", "probability"]
     mean: float
     total: float
     mean_absolute: float
     p95_absolute: float
-    """95th percentile of the absolute value."""
+    """95th percentile of the absolute differences."""
     histogram: Histogram
 
 
 class ReplaySegment(Document):
-    """Requests where ``column`` has ``value``."""
+    """Requests in which ``column`` has ``value``."""
 
     column: str
     value: str
@@ -107,7 +107,7 @@ class ReplaySegment(Document):
 
     @property
     def judged(self) -> int:
-        """Requests that say something, as those of the whole replay do."""
+        """Usable requests, counted as for the whole replay."""
         return self.compared + self.candidate_only_missing
 
     @property
@@ -117,14 +117,14 @@ class ReplaySegment(Document):
 
 
 class Recorded(Document):
-    """What production answered then, next to what the champion answers now."""
+    """The answers in production compared with the answers of the champion now."""
 
     requests: Count
     different: Count
 
 
 class ValueAtStake(Document):
-    """Values of requests, summed."""
+    """Sums of request values."""
 
     compared: float
     flipped: float
@@ -133,7 +133,7 @@ class ValueAtStake(Document):
 
 
 class FlipExample(Document):
-    """One request that flips; its inputs stay in the log."""
+    """One request that flips, without its inputs."""
 
     request: str
     timestamp: str = ""
@@ -150,26 +150,25 @@ class ReplayEvidence(Document):
     run_id: str
     candidate: ModelUnderTest
     champion: ModelUnderTest
-    problem: Problem
+    model_type: ModelType
     source: str
-    """Without credentials."""
+    """Location of the log, without credentials."""
     files: Count
     available: Count
     """Requests in the log."""
     requests: Count
-    """Requests taken: the newest ones."""
+    """Number of requests replayed: the newest ones."""
     first: str = ""
-    """Time of the oldest one taken; empty without a timestamp column."""
+    """Time of the oldest replayed request; empty without a timestamp column."""
     last: str = ""
     undated: Count = 0
-    """Requests of the log without a readable time, lines that are not readable at all among them: nobody knows whether
-    they are among the newest."""
+    """Requests of the log without a readable time, including unreadable lines: they may be among the newest."""
     unreadable: Count = 0
-    """Lines among those taken that are not JSON objects; with a timestamp column such lines are undated."""
+    """Replayed lines that are not JSON objects; with a timestamp column such lines count as undated."""
     compared: Count
     """Requests that both models answered."""
     flips: Count
-    """Of those compared: another class, or a number that changed by more than the tolerance."""
+    """Compared requests with another class, or with a number that changed by more than the tolerance."""
     candidate_only_missing: Count
     """Requests that the champion answers and the candidate does not."""
     tolerance: float = 0.0
@@ -177,9 +176,9 @@ class ReplayEvidence(Document):
     candidate_troubles: ModelTroubles
     champion_troubles: ModelTroubles
     transitions: tuple[Transition, ...] = ()
-    """The most frequent changes of class."""
+    """Most frequent changes of class."""
     deltas: Deltas | None
-    """None when a model gives no probabilities, or nothing was compared."""
+    """None when a model returns no probabilities, or nothing was compared."""
     segments: tuple[ReplaySegment, ...] = ()
     recorded: Recorded | None = None
     value: ValueAtStake | None = None
@@ -195,7 +194,7 @@ class ReplayEvidence(Document):
 
     @property
     def judged(self) -> int:
-        """Requests that say something: both answered, or the champion only."""
+        """Usable requests: both models answered, or only the champion."""
         return self.compared + self.candidate_only_missing
 
     @property
@@ -205,5 +204,5 @@ class ReplayEvidence(Document):
 
     @property
     def left_out(self) -> int:
-        """Requests that say nothing: unreadable, undated, or not answered by the champion either."""
+        """Unusable requests: unreadable, undated, or not answered by the champion."""
         return self.requests - self.judged + self.undated

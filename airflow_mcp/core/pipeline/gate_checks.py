@@ -62,8 +62,9 @@ def _unmeasured(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
             continue
         name = rule.metric
         metric = metric_name(name)
-        if metric not in METRICS[data.problem]:
-            yield where, f"{name!r} cannot be compared; allowed with {data.problem}: {', '.join(METRICS[data.problem])}"
+        allowed = METRICS[data.model_type]
+        if metric not in allowed:
+            yield where, f"{name!r} cannot be compared; allowed with {data.model_type}: {', '.join(allowed)}"
             continue
         try:
             ComparisonRequest(metric=metric, method=rule.method)

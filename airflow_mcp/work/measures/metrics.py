@@ -10,57 +10,18 @@ import numpy as np
 from sklearn import metrics as sk
 
 from airflow_mcp.core.evaluation.evidence import METRICS
+from airflow_mcp.work.measures.classes import Array, Classes
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
 
-Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Classes:
-    """The classes of an evaluation, the same for every model in it."""
-
-    labels: tuple[Any, ...]
-    """Sorted; a class is its position here."""
-    positive: int | None
-    """Position of the positive class; None when there are more than two classes, or one."""
-
-    def encode(self, values: Iterable[Any]) -> Array:
-        """Give each value's position, shape (rows,)."""
-        positions = {label: position for position, label in enumerate(self.labels)}
-        return np.asarray([positions[plain_label(value)] for value in values], dtype=np.int64)
 
 
-def plain_label(value: Any) -> Any:
-    """Give a label as a plain Python value; ``1.0`` is the class ``1``, as in a file that had gaps once."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
-def find_classes(
-    labels: Iterable[Any], predicted: Sequence[Iterable[Any]], known: Sequence[Sequence[Any] | None], positive: Any
-) -> Classes:
-    """Find the classes and which is the positive one.
-
-    :param labels: true labels.
-    :param predicted: predictions of each model.
-    :param known: ``classes_`` of each model, or None.
-    :param positive: the positive class; None means the greater of two.
-    :raises RefusedError: when a model's predictions are not labels of this column.
-    :raises InvalidArgumentError: when the positive class is not one of two classes.
-    """
-    true = {plain_label(value) for value in labels}
-    every = set(true)
-    for outputs, classes in zip(predicted, known, strict=True):
-        of_model = {plain_label(value) for value in outputs} | {plain_label(value) for value in classes or ()}
-        _refuse_strangers(true, of_model)
-        every |= of_model
-    if positive is not None and len(every) == 1:
-        every.add(plain_label(positive))
-    ordered = _sorted(every)
-    return Classes(tuple(ordered), _positive_position(ordered, positive))
 
 
-def measure(classes: Classes, true: Array, predicted: Array, probabilities: Array | None, why_not: str) -> Measured:
+def classifier_metrics(classes: Classes, true: Array, predicted: Array, probabilities: Array | None, why_not: str) -> Measured:
     """Measure one classifier.
 
     Two classes: precision, recall and F1 of the positive class. More: their unweighted means over the classes
@@ -93,11 +54,6 @@ class Measured:
     undefined: dict[str, str]
 
 
-def align_probabilities(values: Array, model_classes: Sequence[Any], classes: Classes) -> Array:
-    """Reorder a model's probabilities to the evaluation's classes; a class the model does not know gets 0."""
-    aligned = np.zeros((len(values), len(classes.labels)))
-    aligned[:, classes.encode(model_classes)] = values
-    return aligned
 
 
 def _measure_binary(result: Measured, true: Array, predicted: Array) -> None:
@@ -135,39 +91,32 @@ def _measure_probabilities(
     result.metrics["roc_auc"] = float(np.mean(areas))
 
 
-def _refuse_strangers(true: set[Any], of_model: set[Any]) -> None:
-    if true.isdisjoint(of_model):
-        raise RefusedError(
-            f"The model predicts {_some(of_model)}, the label column has {_some(true)}: not one class in common. A "
-            "classifier must predict the labels themselves (for numbers, use model_type='regressor'). "
-            "Nothing was recorded."
-        )
 
 
-def _positive_position(ordered: list[Any], positive: Any) -> int | None:
-    if positive is None:
-        return 1 if len(ordered) == 2 else None
-    wanted = plain_label(positive)
-    if wanted not in ordered:
-        raise InvalidArgumentError(
-            f"positive_label {positive!r} is not a class of this evaluation: {_some(set(ordered))}. "
-            "Nothing was recorded."
-        )
-    if len(ordered) != 2:
-        raise InvalidArgumentError(
-            f"positive_label {positive!r} is given, but there are {len(ordered)} classes: {_some(set(ordered))}. It is "
-            "meaningful for two. Nothing was recorded."
-        )
-    return ordered.index(wanted)
 
 
-def _sorted(labels: set[Any]) -> list[Any]:
-    try:
-        return sorted(labels)
-    except TypeError:
-        raise DatasetError(f"Labels and predictions mix types that have no order: {_some(labels)}.") from None
 
 
-def _some(values: set[Any], limit: int = 8) -> str:
-    shown = sorted(map(repr, values))
-    return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")
+
+
+
+def regressor_metrics(true: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Measured:
+    """Measure one regressor: mean absolute error, root of the mean squared error, coefficient of determination.
+
+    :param true: labels, shape (rows,).
+    :param predicted: predictions, shape (rows,).
+    :return: R² is ``1 - Σ(y-ŷ)²/Σ(y-ȳ)²`` and undefined when all labels are equal.
+    """
+    errors = true - predicted
+    with np.errstate(over="ignore"):
+        squares = float((errors**2).sum())
+        spread = float(((true - true.mean()) ** 2).sum())
+    values = {"mae": float(np.abs(errors).mean()), "rmse": float(np.sqrt(squares / len(true)))}
+    undefined: dict[str, str] = {}
+    if np.ptp(true) > 0 and spread > 0:
+        values["r2"] = 1 - squares / spread
+    else:
+        undefined["r2"] = "all labels are equal"
+    finite = {name: value for name, value in values.items() if np.isfinite(value)}
+    undefined.update({name: "the number is too large for a double" for name in values if name not in finite})
+    return Measured(finite, undefined)

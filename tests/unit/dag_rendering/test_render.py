@@ -143,7 +143,7 @@ def test_steps_run_in_the_folder_of_code_that_is_not_in_git(tmp_path: Path) -> N
 
 
 def test_logged_requests_are_replayed_before_the_gate_that_judges_them(tmp_path: Path) -> None:
-    data = "  data: {root: /data, train: train.csv, evaluation: evaluation.csv, target: y, problem: regression}\n"
+    data = "  data: {root: /data, train: train.csv, evaluation: evaluation.csv, target: y, modelType: regressor}\n"
     asked = (
         '  replay: {requests: "/logs/{{ x }}.jsonl", maxFlipRate: 0.02, relativeTolerance: 0.05, segments: [region]}\n'
     )

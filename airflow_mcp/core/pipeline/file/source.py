@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from airflow_mcp.core.data.dataset import TrackedBy
+from airflow_mcp.core.evaluation.evidence import ModelType
 from airflow_mcp.core.pipeline.file.fields import ConnectionId, ExpandableText, RelativePath, SpecModel, Text
 
 
@@ -93,7 +94,10 @@ class Data(SpecModel):
     dvc: DvcData | None = Field(None, description="Files tracked by DVC.")
     lfs: LfsData | None = Field(None, description="Files that Git LFS keeps.")
     target: Text | None = Field(None, description="Column of the label; needed to evaluate on data.")
-    problem: Literal["classification", "regression"] = Field("classification", description="Kind of the task.")
+    model_type: ModelType = Field(
+        "classifier",
+        description="Whether the model predicts classes or numbers, in the words of mlflow.evaluate.",
+    )
     positive_label: str | int | float | bool | None = Field(
         None, description="Class that counts as positive. Default: the greater of two classes."
     )

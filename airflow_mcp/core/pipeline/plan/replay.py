@@ -16,11 +16,11 @@ def replay_arguments(asked: Replay, data: Data) -> dict[str, Any]:
     """Give the arguments of the replay that do not depend on other tasks.
 
     :param asked: what the file says.
-    :param data: the data of the pipeline, for the problem.
+    :param data: the data of the pipeline, for the model type.
     """
     given = {name: getattr(asked, name) for name in (*_READ, *_TOLERATED)}
     arguments = {
-        "problem": data.problem,
+        "model_type": data.model_type,
         "positive_label": data.positive_label,
         **given,
         "segments": list(asked.segments) or None,

@@ -56,7 +56,7 @@ DOCUMENTS: list[Any] = [
         champion=ModelUnderTest(model_uri="models:/churn/3", run_id="q", version="3"),
         dataset=PIN,
         target="label",
-        problem="classification",
+        model_type="classifier",
         positive_label=1,
         slices=("region", "sex"),
         comparisons=(ComparisonRequest(metric="accuracy"), ComparisonRequest(metric="f1", confidence=0.99, seed=3)),
@@ -64,7 +64,7 @@ DOCUMENTS: list[Any] = [
     EvaluationEvidence(
         identity="i",
         run_id="r",
-        problem="regression",
+        model_type="regressor",
         target="y",
         dataset=PIN,
         rows=114,
@@ -156,16 +156,16 @@ def test_an_unknown_key_is_refused(document: Any) -> None:
         (DOCUMENTS[2], {"rows": "114"}, "rows: Input should be a valid integer"),
         (DOCUMENTS[2], {"rows": True}, "rows: Input should be a valid integer"),
         (DOCUMENTS[2], {"rows": -1}, "rows: Input should be greater than or equal to 0"),
-        (DOCUMENTS[2], {"rows": 0}, "dataset, problem and rows are needed, unless self_reported is true"),
-        (DOCUMENTS[2], {"dataset": None}, "dataset, problem and rows are needed, unless self_reported is true"),
+        (DOCUMENTS[2], {"rows": 0}, "dataset, model_type and rows are needed, unless self_reported is true"),
+        (DOCUMENTS[2], {"dataset": None}, "dataset, model_type and rows are needed, unless self_reported is true"),
         (DOCUMENTS[2], {"self_reported": True}, "then none is allowed"),
-        (DOCUMENTS[1], {"target": ""}, "target and problem are needed with a dataset"),
+        (DOCUMENTS[1], {"target": ""}, "target and model_type are needed with a dataset"),
         (DOCUMENTS[1], {"dataset": None}, "comparisons and importance_rows need a dataset"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": "0.9"}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": True}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m", "metrics": {"f1": None}}}, "candidate.metrics.f1"),
         (DOCUMENTS[2], {"candidate": {"model_uri": "m"}}, "candidate.metrics: Field required"),
-        (DOCUMENTS[2], {"problem": "ranking"}, "problem: Input should be 'classification' or 'regression'"),
+        (DOCUMENTS[2], {"model_type": "ranking"}, "model_type must be one of classifier, regressor"),
         (DOCUMENTS[2], {"schema": "airflow_mcp/evaluation/9"}, "schema: Input should be 'airflow_mcp/evaluation/1'"),
         (DOCUMENTS[1], {"comparisons": [{"metric": "rmse"}]}, "rmse cannot be compared; allowed: accuracy, precision"),
         (DOCUMENTS[1], {"comparisons": [{"metric": "f1", "method": "delong"}]}, "method delong compares roc_auc, not"),
@@ -185,7 +185,7 @@ def test_a_wrong_value_is_refused_by_its_place(document: Any, changes: dict[str,
 
 
 def test_every_problem_is_told_at_once_with_the_source() -> None:
-    text = changed(DOCUMENTS[2], rows="x", surprise=1, problem="?")
+    text = changed(DOCUMENTS[2], rows="x", surprise=1, model_type="?")
     with pytest.raises(EvidenceError) as caught:
         parse_document(EvaluationEvidence, text, "evaluation/evidence.json of MLflow run r")
     message = str(caught.value)
@@ -208,7 +208,7 @@ def test_the_positive_label_keeps_its_type(label: Any) -> None:
     assert type(request.positive_label) is type(label)
 
 
-SELF_REPORTED = {"self_reported": True, "dataset": None, "problem": None, "rows": 0}
+SELF_REPORTED = {"self_reported": True, "dataset": None, "model_type": None, "rows": 0}
 
 
 def test_evidence_that_a_script_reported_says_so() -> None:

@@ -29,7 +29,7 @@ def judged(name: str, metrics: dict[str, float] | None, reason: str = "it failed
     given: dict[str, Any] = {
         "identity": f"evaluation-{name}",
         "run_id": candidate.run_id,
-        "problem": "classification",
+        "model_type": "classifier",
         "target": "y",
         "dataset": DATA,
         "rows": 10,
@@ -108,7 +108,7 @@ def test_candidates_measured_on_different_data_are_refused() -> None:
         select_best([judged("a", {"m": 1.0}), judged("b", {"m": 2.0}, dataset=other)], "m", "maximize")
 
 
-SELF_REPORTED: dict[str, Any] = {"self_reported": True, "dataset": None, "problem": None, "target": "", "rows": 0}
+SELF_REPORTED: dict[str, Any] = {"self_reported": True, "dataset": None, "model_type": None, "target": "", "rows": 0}
 
 
 def test_self_reported_candidates_are_compared_with_each_other_only() -> None:

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.gate.policy import read_inconclusive_policy
+from airflow_mcp.core.gate.policy import EscalationPolicy, read_escalation
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
-@pytest.mark.parametrize("value", ["fail", None])
-def test_nobody_takes_over_unless_somebody_is_named(value: Any) -> None:
-    assert read_inconclusive_policy(value) is None
+def test_no_task_takes_over_unless_one_is_named() -> None:
+    assert read_escalation(None) is None
+
+
+def test_a_policy_is_taken_as_it_is() -> None:
+    policy = EscalationPolicy(ask=("approve",))
+    assert read_escalation(policy) is policy
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ def test_nobody_takes_over_unless_somebody_is_named(value: Any) -> None:
 def test_rows_are_gathered_when_they_would_decide_and_a_person_is_asked_otherwise(
     policy: dict[str, Any], rows_needed: int | None, followed: tuple[str, ...]
 ) -> None:
-    read = read_inconclusive_policy(policy)
+    read = read_escalation(policy)
     assert read is not None
     assert read.followed(rows_needed) == followed
 
@@ -40,17 +44,17 @@ def test_rows_are_gathered_when_they_would_decide_and_a_person_is_asked_otherwis
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("ask", "on_inconclusive is 'ask'; allowed: fail, or a mapping of extend, max_rows, ask"),
-        (["approve"], "allowed: fail, or a mapping"),
+        ("ask", "escalation must be a mapping of extend, max_rows, ask; got 'ask'"),
+        (["approve"], "must be a mapping of extend, max_rows, ask"),
         ({}, "extend and ask are both empty"),
         ({"ask": []}, "extend and ask are both empty"),
-        ({"ask": [""]}, "on_inconclusive.ask.0"),
+        ({"ask": [""]}, "escalation.ask.0"),
         ({"ask": "approve", "max_rows": 5}, "max_rows limits extend, which is empty"),
-        ({"extend": "gather", "max_rows": 0}, "on_inconclusive.max_rows"),
+        ({"extend": "gather", "max_rows": 0}, "escalation.max_rows"),
         ({"human": "approve"}, "Allowed names: extend, max_rows, ask"),
     ],
 )
 def test_anything_else_is_refused_with_what_is_allowed(value: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        read_inconclusive_policy(value)
+        read_escalation(value)
     assert message in str(caught.value)

@@ -56,7 +56,7 @@ def evidence(**changes: Any) -> EvaluationEvidence:
     given: dict[str, Any] = {
         "identity": "e1",
         "run_id": "r1",
-        "problem": "classification",
+        "model_type": "classifier",
         "target": "y",
         "dataset": PIN,
         "rows": 10,
@@ -68,7 +68,7 @@ def evidence(**changes: Any) -> EvaluationEvidence:
     return EvaluationEvidence(**given)
 
 
-SELF_REPORTED = evidence(self_reported=True, dataset=None, problem=None, target="", rows=0)
+SELF_REPORTED = evidence(self_reported=True, dataset=None, model_type=None, target="", rows=0)
 
 
 def refusal(adopt: Callable[[], None]) -> str:

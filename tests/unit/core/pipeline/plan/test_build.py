@@ -137,7 +137,7 @@ def test_a_pipeline_ends_where_it_is_told_to(plan: Plan, last: str, tasks: list[
 def test_without_data_the_evaluation_is_self_reported_and_nothing_is_pinned(plan: Plan) -> None:
     found = plan(SMALL + GATE)
     assert "pin_data" not in [task.task_id for task in found.tasks]
-    assert not {"dataset", "target", "problem"} & found.task("evaluate").arguments.keys()
+    assert not {"dataset", "target", "model_type"} & found.task("evaluate").arguments.keys()
     assert "dataset" not in found.task("train").arguments
 
 
@@ -334,7 +334,7 @@ def test_logged_requests_are_replayed_between_the_evaluation_and_the_gate_that_j
         "run_id": Reference("train", "run_id"),
         "model_uri": Reference("train", "model_uri"),
         "model_name": "small",
-        "problem": "classification",
+        "model_type": "classifier",
         "requests": "/logs/*.parquet",
         "last": 500,
         "timestamp_column": "at",
@@ -367,7 +367,7 @@ def test_a_pipeline_without_a_replay_has_no_such_task_and_rule(plan: Plan) -> No
     ("text", "message"),
     [
         (REPLAY.replace("segments:", "tolerance: 0.1, segments:"), "another class is always a flip"),
-        (REPLAY.replace("target: y", "target: y, problem: regression"), "tolerance or relativeTolerance"),
+        (REPLAY.replace("target: y", "target: y, modelType: regressor"), "tolerance or relativeTolerance"),
         (REPLAY.partition("\n")[2], "a replay needs evaluation data"),
         (REPLAY.replace("0.02", "0"), "maxFlipRate"),
         (REPLAY + "  stopAfter: evaluate\n", "ends before the gate that would judge it"),
