@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
-from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, DriftCorrection, DriftMode, methods_for
+from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, DriftCorrection, DriftPrecision, methods_for
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
 from airflow_mcp.exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from airflow_mcp.work.drift.profiles import ProfileOptions
+    from airflow_mcp.work.drift.column_reading import ProfileOptions
 
 EXIT_DRIFTED, EXIT_INCONCLUSIVE = 3, 4
 _LISTS = {
@@ -87,7 +88,7 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 
 
 def _add_policy(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--mode", choices=get_args(DriftMode), help="default: profile")
+    command.add_argument("--precision", choices=get_args(DriftPrecision), help="default: profile")
     for kind in ("numerical", "categorical"):
         names = (AUTO, *methods_for("numerical" if kind == "numerical" else "categorical"))
         command.add_argument(f"--{kind}-method", choices=names, help="default: auto, as Evidently chooses")
@@ -107,22 +108,25 @@ def _given(parsed: argparse.Namespace, names: set[str]) -> dict[str, Any]:
 
 
 def _profile(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.work.drift.profiles import ProfileOptions, profile_dataset  # noqa: PLC0415
+    from airflow_mcp.work.drift.column_reading import ProfileOptions  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiles import profile_dataset  # noqa: PLC0415
 
     options: ProfileOptions = ProfileOptions(**_given(parsed, set(ProfileOptions.__dataclass_fields__)))
     return profile_dataset([DatasetPin(uri=path) for path in parsed.paths], options)
 
 
 def _merge(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.work.drift.profiles import merge_profiles  # noqa: PLC0415
-    from airflow_mcp.work.drift.sides import stored_profile  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiles import (
+        merge_profiles,
+        stored_profile,
+    )
 
     return merge_profiles([stored_profile(path) for path in parsed.paths])
 
 
 def _compare(parsed: argparse.Namespace) -> int:
     from airflow_mcp.work.drift.dataset_comparison import compare  # noqa: PLC0415
-    from airflow_mcp.work.drift.sides import read_side  # noqa: PLC0415
+    from airflow_mcp.work.drift.profiles import read_side  # noqa: PLC0415
 
     policy = _policy(parsed)
     result = compare(read_side(parsed.reference), read_side(parsed.current), policy).result
@@ -166,11 +170,8 @@ def _policy(parsed: argparse.Namespace) -> ComparisonPolicy:
     try:
         return ComparisonPolicy.model_validate(fields)
     except ValidationError as error:
-        problems = "; ".join(
-            ": ".join(filter(None, [".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")]))
-            for item in error.errors()
-        )
-        raise InvalidArgumentError(f"the policy is not usable: {problems}. Nothing was compared") from None
+        problems = problems_of(error, "the policy", ComparisonPolicy)
+        raise InvalidArgumentError(f"{problems}. Nothing was compared") from None
 
 
 def _one_line(error: Exception) -> str:

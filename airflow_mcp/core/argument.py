@@ -1,29 +1,36 @@
-"""Arguments that are mappings: read strictly, with every problem listed."""
+"""Check arguments, and describe in plain words what is wrong with them; every problem is listed."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from airflow_mcp.exceptions import InvalidArgumentError
 
 NO_CHAMPION = "none"
-"""What XCom says instead of a version when there is no champion: a missing value must not read as "no champion"."""
+"""Stands in XCom for the version when there is no champion, so that a missing XCom is never taken for that."""
 MAX_DRAWN_ROWS = 1_000_000
+"""Most rows drawn for something whose time grows with the rows, such as the explanation of a model."""
+OnRefusal = Literal["fail", "skip"]
+OnInconclusive = Literal["fail", "skip", "continue"]
 _VERSION = re.compile(r"[1-9]\d*")
+_NO_XCOM = "If it comes from another task, that task pushed no XCom"
 _MAX_SHOWN = 80
 """Characters of a wrong value that a message repeats."""
 _WANTED: Mapping[str, str] = {
     "string_type": "text",
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
     "dict_type": "a mapping",
@@ -43,41 +50,35 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def read_argument(model: type[_Model], name: str, value: Any) -> _Model:
-    """Read one mapping.
+# --- mappings -------------------------------------------------------------------------------------------------------
 
-    :param model: what it must be.
-    :param name: the argument's name, for the message.
-    :param value: what was given.
-    :raises InvalidArgumentError: naming every problem, the value and the names that are allowed.
+
+def read_argument(model: type[_Model], name: str, value: Any) -> _Model:
+    """Read one mapping strictly.
+
+    :param model: class of the result.
+    :param name: name of the argument, for the message.
+    :param value: the mapping.
+    :raises InvalidArgumentError: listing every problem.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, (name, *item['loc'])))}: {item['msg']}{_given(item['input'])}"
-            for item in error.errors()
-        )
-        raise InvalidArgumentError(f"{problems}. Allowed names: {', '.join(model.model_fields)}") from None
-
-
-def _given(value: Any) -> str:
-    """Repeat a single value; a mapping or list is not repeated: something else in it may be a secret."""
-    return "" if isinstance(value, Mapping | list | tuple) else f" (got {value!r})"
+        raise InvalidArgumentError(problems_of(error, name, model, prefix=name)) from None
 
 
 def read_list(model: type[_Model], name: str, values: Any) -> tuple[_Model, ...]:
     """Read a list of mappings, or a single one.
 
-    :param model: what each item must be.
-    :param name: the argument's name, for the message.
-    :param values: what was given.
+    :param model: class of each item.
+    :param name: name of the argument, for the message.
+    :param values: the list.
     :raises InvalidArgumentError: with the problems of every item.
     """
     if isinstance(values, Mapping):
         return (read_argument(model, name, values),)
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise InvalidArgumentError(f"{name} must be a mapping or a list of mappings, got {values!r}")
+        raise InvalidArgumentError(f"{name} must be a mapping or a list of mappings; got {values!r}")
     read, problems = [], []
     for position, value in enumerate(values):
         try:
@@ -85,56 +86,58 @@ def read_list(model: type[_Model], name: str, values: Any) -> tuple[_Model, ...]
         except InvalidArgumentError as error:
             problems.append(str(error))
     if problems:
-        raise InvalidArgumentError("; ".join(problems))
+        raise InvalidArgumentError(". ".join(problems))
     return tuple(read)
 
 
 def read_metric_list(model: type[_Model], name: str, values: Any) -> tuple[_Model, ...]:
-    """Read a list whose items are mappings with a ``metric``, or just the metric's name.
+    """Read a list of mappings with a ``metric``; an item may be just the name of the metric.
 
-    :param model: what each item must be.
-    :param name: the argument's name, for the message.
-    :param values: what was given.
+    :param model: class of each item.
+    :param name: name of the argument, for the message.
+    :param values: the list.
     :raises InvalidArgumentError: with the problems of every item.
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise InvalidArgumentError(f"{name} must be a list of metrics or mappings, got {values!r}")
+        raise InvalidArgumentError(f"{name} must be a list of metrics or mappings; got {values!r}")
     return read_list(model, name, [{"metric": value} if isinstance(value, str) else value for value in values])
 
 
+# --- single values, after templates were rendered -------------------------------------------------------------------
+
+
 def required_text(name: str, value: Any) -> str:
-    """Check a templated argument that must be a text with something in it.
+    """Check that a value is text that is not empty.
 
     :param name: name of the argument, for the message.
-    :param value: its value after rendering.
-    :raises InvalidArgumentError: when it is missing, empty, or not a text.
+    :param value: its value.
+    :raises InvalidArgumentError: when it is missing, empty, or not text.
     """
+    # Jinja renders a missing XCom as "None".
     if not isinstance(value, str) or not value.strip() or value == "None":
-        raise InvalidArgumentError(
-            f"{name} is {value!r}; a non-empty text is needed. If it comes from another task, that task pushed nothing."
-        )
+        raise InvalidArgumentError(f"{name} must be text that is not empty; got {value!r}. {_NO_XCOM}")
     return value
 
 
 def flag(name: str, value: Any) -> bool:
-    """Read a templated argument that must be true or false.
+    """Read a value that must be true or false.
 
     :param name: name of the argument, for the message.
-    :param value: a bool, or the text that a template rendered one to.
+    :param value: a bool, or the text that a template rendered it to.
     :raises InvalidArgumentError: when it is anything else.
     """
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
-    raise InvalidArgumentError(f"{name} is {value!r}; allowed: true or false")
+    raise InvalidArgumentError(f"{name} must be true or false; got {value!r}")
 
 
 def whole_number(name: str, value: Any) -> int:
-    """Read a templated argument that must be a whole number.
+    """Read a value that must be a whole number.
 
     :param name: name of the argument, for the message.
-    :param value: a number, or the text that a template rendered one to.
+    :param value: a number, or the text that a template rendered it to.
     :raises InvalidArgumentError: when it is anything else.
     """
     text = value.strip() if isinstance(value, str) else value
@@ -142,56 +145,99 @@ def whole_number(name: str, value: Any) -> int:
         return int(text)
     if isinstance(text, int) and not isinstance(text, bool):
         return text
-    raise InvalidArgumentError(f"{name} is {value!r}; allowed: a whole number")
+    raise InvalidArgumentError(f"{name} must be a whole number; got {value!r}")
 
 
 def rows_to_draw(name: str, value: Any) -> int:
-    """Check how many rows are drawn for something that costs time by the row.
+    """Check how many rows to draw for something whose time grows with the rows.
 
     :param name: name of the argument, for the message.
     :param value: 0 for none.
-    :raises InvalidArgumentError: when it is no whole number, or out of bounds.
+    :raises InvalidArgumentError: when it is not a whole number, or out of bounds.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_DRAWN_ROWS:
-        raise InvalidArgumentError(f"{name} is {value!r}; allowed: a number from 0 to {MAX_DRAWN_ROWS}")
+        raise InvalidArgumentError(f"{name} must be a whole number from 0 to {MAX_DRAWN_ROWS}; got {value!r}")
     return value
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """Check a templated argument that must be one of a few words.
+    """Check that a value is one of a few words.
 
     :param name: name of the argument, for the message.
-    :param value: its value after rendering.
+    :param value: its value.
     :param allowed: the words.
     :raises InvalidArgumentError: when it is none of them.
     """
     if value not in allowed:
-        raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     return str(value)
 
 
 def version_number(name: str, value: Any, *, none_allowed: bool = False) -> str:
-    """Check a templated argument that must be the number of a version.
+    """Check that a value is the number of a model version.
 
     :param name: name of the argument, for the message.
-    :param value: its value after rendering.
-    :param none_allowed: whether ``none`` may be said instead, for no version.
-    :raises InvalidArgumentError: when it is anything else; a missing value does not mean that there is none.
+    :param value: its value.
+    :param none_allowed: whether ``none`` may stand for "no version".
+    :raises InvalidArgumentError: when it is anything else; a missing value does not mean "no version".
     """
     text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if _VERSION.fullmatch(text) or (none_allowed and text == NO_CHAMPION):
         return text
-    allowed = "a version number" + (f" or {NO_CHAMPION!r}" if none_allowed else "")
-    raise InvalidArgumentError(
-        f"{name} is {value!r}; allowed: {allowed}. If it comes from another task, that task pushed nothing."
-    )
-
-
-OnRefusal = Literal["fail", "skip"]
-ON_REFUSAL: tuple[str, ...] = ("fail", "skip")
+    wanted = "a version number" + (f" or {NO_CHAMPION!r}" if none_allowed else "")
+    raise InvalidArgumentError(f"{name} must be {wanted}; got {value!r}. {_NO_XCOM}")
 
 
 # --- problems that pydantic found, in words -------------------------------------------------------------------------
+
+
+def problems_of(error: ValidationError, whole: str, model: type[BaseModel] | None = None, *, prefix: str = "") -> str:
+    """Describe every problem, each with its place: ``rules[0].min_rows must be at least 1; got 0``.
+
+    :param error: what the validation raised.
+    :param whole: place of a problem with the value as a whole.
+    :param model: class that was validated; its names help with an unknown one.
+    :param prefix: written before every place.
+    """
+    found = (
+        _problem(item, write_place(prefix, item["loc"]) or whole, model) for item in error.errors(include_url=False)
+    )
+    return ". ".join(dict.fromkeys(found))
+
+
+def _problem(item: Any, place: str, model: type[BaseModel] | None) -> str:
+    words = in_words(item)
+    if item["type"] == "value_error":
+        return f"{place}: {words}"
+    if item["type"] == "extra_forbidden" and model is not None:
+        owner = _owner(model, item["loc"][:-1])
+        return f"{place} {words}. {nearest(str(item['loc'][-1]), owner.model_fields)}"
+    return f"{place} {words}"
+
+
+def write_place(prefix: str, steps: Sequence[str | int]) -> str:
+    """Write the place of a value inside another one: ``rules[0].min_rows``.
+
+    :param prefix: name of the outer value; may be empty.
+    :param steps: names and positions, from the outside in.
+    """
+    return "".join([prefix, *(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)]).lstrip(".")
+
+
+def _owner(model: type[BaseModel], steps: Sequence[str | int]) -> type[BaseModel]:
+    """Find the model that a path leads to; keys of mappings and positions in lists lead nowhere else."""
+    for step in steps:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        field = fields.get(str(step)) or model.model_fields.get(str(step))
+        model = next(_models(field.annotation), model) if field is not None else model
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def in_words(detail: Any, patterns: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -207,6 +253,8 @@ def in_words(detail: Any, patterns: Mapping[str, str] = MappingProxyType({})) ->
         return "is not a known name"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "json_invalid":
+        return f"is not valid JSON: {context['error']}"
     if kind in _WANTED:
         wanted = _WANTED[kind]
     elif kind in _LIMITS:

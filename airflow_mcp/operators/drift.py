@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import choice, required_text, rows_to_draw
+from airflow_mcp.core.argument import OnInconclusive, choice, problems_of, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.importance import PLACES
-from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.policy import ComparisonPolicy, DriftPrecision
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 _GIVE = {"reference": "pin data", "weights": "name them in the policy"}
-ON_INCONCLUSIVE = ("fail", "continue")
 _SHOWN_COLUMNS = 50
+_DEFAULT = ComparisonPolicy()
 
 
 class DriftCheckOperator(WorkloadOperator):
@@ -59,12 +60,13 @@ class DriftCheckOperator(WorkloadOperator):
     :param categorical_threshold: as ``numerical_threshold``.
     :param drift_share: share of drifted columns (above 0, up to 1) from which on the data counts as drifted.
     :param min_rows: fewer values than this on either side: a column is not compared.
-    :param mode: ``profile``: bounded memory, scores within a stated error; ``exact``: from every value.
+    :param precision: ``profile``: bounded memory, scores within a stated error; ``exact``: from every value.
     :param policy: further settings by their names in :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy`, such as
         ``weights`` (feature to importance; or ``champion``, what is known of the champion's features), ``correction``,
         ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
     :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.
-    :param on_inconclusive: ``fail`` the task (its report is kept), or ``continue`` with that verdict in XCom.
+    :param on_inconclusive: ``fail`` or ``skip`` the task, or ``continue`` with that verdict in XCom. The report is kept
+        and XCom is pushed in any case.
     """
 
     template_fields: Sequence[str] = (
@@ -96,10 +98,10 @@ class DriftCheckOperator(WorkloadOperator):
         categorical_threshold: float | None = None,
         drift_share: float = 0.5,
         min_rows: int = 100,
-        mode: str = "profile",
+        precision: DriftPrecision = _DEFAULT.precision,
         policy: Mapping[str, Any] | None = None,
         evidently_rows: int = 0,
-        on_inconclusive: str = "fail",
+        on_inconclusive: OnInconclusive = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -108,7 +110,7 @@ class DriftCheckOperator(WorkloadOperator):
         self.current = current
         self.reference = reference
         self.evidently_rows = rows_to_draw("evidently_rows", evidently_rows)
-        self.on_inconclusive = choice("on_inconclusive", on_inconclusive, ON_INCONCLUSIVE)
+        self.on_inconclusive = choice("on_inconclusive", on_inconclusive, get_args(OnInconclusive))
         own = {
             "columns": columns,
             "ignored_columns": ignored_columns,
@@ -119,7 +121,7 @@ class DriftCheckOperator(WorkloadOperator):
             "categorical_threshold": categorical_threshold,
             "drift_share": drift_share,
             "min_rows": min_rows,
-            "mode": mode,
+            "precision": precision,
         }
         further = dict(policy or {})
         self._weighs_as_champion = further.get("weights") == CHAMPION
@@ -157,13 +159,16 @@ class DriftCheckOperator(WorkloadOperator):
     def _result(self, context: Context, summary: DriftSummary) -> dict[str, Any]:
         self._show(summary)
         result = _plain(summary)
-        if summary.result.verdict == "inconclusive" and self.on_inconclusive == "fail":
-            self.push(context, result)
-            raise EvidenceError(
-                f"the drift check of {self.model_name!r} is inconclusive: {summary.result.reason}. Its report is in "
-                f"MLflow run {summary.run_id}; nothing was concluded about the data"
-            )
-        return result
+        if summary.result.verdict != "inconclusive" or self.on_inconclusive == "continue":
+            return result
+        self.push(context, result)
+        message = (
+            f"the drift check of {self.model_name!r} is inconclusive: {summary.result.reason}. Its report is in "
+            f"MLflow run {summary.run_id}; nothing was concluded about the data"
+        )
+        if self.on_inconclusive == "skip":
+            raise AirflowSkipException(message)
+        raise EvidenceError(message)
 
     def _request(self, context: Context) -> DriftRequest:
         """Describe the comparison; its identity does not depend on the run that it will get."""
@@ -185,13 +190,13 @@ class DriftCheckOperator(WorkloadOperator):
         given = [name for name in ("reference", "current") if getattr(asked, name).profiles]
         if given and self._needs_rows:
             raise InvalidArgumentError(
-                f"mode 'exact' and outliers need the rows of both datasets, but {' and '.join(given)} is a profile; "
-                "pin the data"
+                "precision 'exact' and outliers need the rows of both datasets, but "
+                f"{' and '.join(given)} is a profile. Pin the data. Nothing was compared"
             )
 
     @property
     def _needs_rows(self) -> bool:
-        return self.policy.mode == "exact" or self.policy.outliers is not None
+        return self.policy.precision == "exact" or self.policy.outliers is not None
 
     def _champion(self, asked: str) -> ModelVersion:
         name = required_text("model_name", self.model_name)
@@ -347,12 +352,7 @@ def _policy(own: Mapping[str, Any], further: Mapping[str, Any]) -> ComparisonPol
     try:
         return ComparisonPolicy(**lists)
     except ValidationError as error:
-        problems = "; ".join(
-            (f"{'.'.join(map(str, item['loc']))} is {item['input']!r}: " if item["loc"] else "")
-            + item["msg"].removeprefix("Value error, ")
-            for item in error.errors()
-        )
-        raise InvalidArgumentError(f"the drift policy is not usable: {problems}") from None
+        raise InvalidArgumentError(problems_of(error, "the drift policy", ComparisonPolicy)) from None
 
 
 def _plain(summary: DriftSummary) -> dict[str, Any]:

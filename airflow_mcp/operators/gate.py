@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import NO_CHAMPION, ON_REFUSAL, OnRefusal, choice, flag, required_text
+from airflow_mcp.core.argument import NO_CHAMPION, OnInconclusive, OnRefusal, choice, flag, required_text
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.approval import as_decided
@@ -18,7 +18,7 @@ from airflow_mcp.core.gate.judgement import (
     judge_gathered,
     report_without_evidence,
 )
-from airflow_mcp.core.gate.policy import GatePolicy, InconclusivePolicy, read_inconclusive_policy
+from airflow_mcp.core.gate.policy import EscalationPolicy, GatePolicy, read_escalation
 from airflow_mcp.core.gate.report.page import render_gate_report
 from airflow_mcp.core.gate.rules.verdicts import Decision, GateMode, Verdict
 from airflow_mcp.core.identity import content_hash
@@ -54,8 +54,8 @@ class EvaluationGateOperator(ModelControlOperator):
 
     XCom, also when the task fails: ``verdict``, ``mode``, ``dry_run``, ``decision`` (``none`` for a dry run),
     ``reason``, ``run_id``, ``champion_version`` (the version compared with, or ``none``), ``self_reported`` (whether
-    the training script's own metrics were judged), ``rows_needed`` (about how many rows would decide, where more rows would),
-    ``report`` (artifact path of the HTML report), ``report_hash`` and ``rules``.
+    the training script's own metrics were judged), ``rows_needed`` (about how many rows would
+    decide, where more rows would), ``report`` (artifact path of the HTML report), ``report_hash`` and ``rules``.
 
     :param run_id: the candidate's MLflow run, which holds the evidence (templated).
     :param model_name: registered model that the candidate is meant for (templated).
@@ -87,10 +87,12 @@ class EvaluationGateOperator(ModelControlOperator):
         read is written (templated).
     :param on_failed: what happens when the decision does not let the Dag go on: ``fail`` this task without a retry,
         or ``skip`` the tasks behind it. An error fails in any case.
-    :param on_inconclusive: who takes over when the gate, enforced, is inconclusive: ``fail`` (nobody: as
-        ``on_failed`` says), or a mapping of task ids directly behind this one: ``extend`` (gather more rows, followed
-        when more rows would decide, at most ``max_rows``) and ``ask`` (ask a person). Otherwise these tasks are
-        skipped (templated).
+    :param on_inconclusive: what happens when the enforced gate is inconclusive and no task takes over: ``fail`` or
+        ``skip``, as for ``on_failed``; None takes ``on_failed``.
+    :param escalation: which directly downstream tasks take over when the enforced gate is inconclusive, as an
+        :class:`~airflow_mcp.core.gate.policy.EscalationPolicy` or a mapping: ``extend`` (task ids that gather more
+        rows, followed when more rows would decide, at most ``max_rows``) and ``ask`` (task ids that ask a person).
+        Otherwise these tasks are skipped (templated).
     :param adopt: true takes the report that the run holds already, and judges nothing; it is refused unless it let
         this evidence through by these rules (templated).
     """
@@ -109,7 +111,7 @@ class EvaluationGateOperator(ModelControlOperator):
         "replay_identity",
         "mode",
         "dry_run",
-        "on_inconclusive",
+        "escalation",
         "adopt",
     )
     operator_extra_links = (MlflowRunLink(), GateReportLink())
@@ -134,7 +136,8 @@ class EvaluationGateOperator(ModelControlOperator):
         mode: GateMode | str = "enforce",
         dry_run: bool | str = False,
         on_failed: OnRefusal = "fail",
-        on_inconclusive: str | Mapping[str, Any] = "fail",
+        on_inconclusive: OnInconclusive | None = None,
+        escalation: EscalationPolicy | Mapping[str, Any] | None = None,
         adopt: bool | str = False,
         **kwargs: Any,
     ) -> None:
@@ -154,8 +157,17 @@ class EvaluationGateOperator(ModelControlOperator):
         self.dry_run = dry_run
         self.on_failed = on_failed
         self.on_inconclusive = on_inconclusive
+        self.escalation = escalation
         self.adopt = adopt
-        choice("on_failed", on_failed, ON_REFUSAL)
+        choice("on_failed", on_failed, get_args(OnRefusal))
+        if (
+            on_inconclusive is not None
+            and choice("on_inconclusive", on_inconclusive, get_args(OnInconclusive)) == "continue"
+        ):
+            raise InvalidArgumentError(
+                "on_inconclusive 'continue' is not supported by a gate: nothing could be registered afterwards. "
+                "Use mode='warn' to accept such candidates, marked as warned"
+            )
 
     def act(self, context: Context) -> dict[str, Any]:
         """Judge, store the report, then fail, skip, branch or go on.
@@ -203,30 +215,34 @@ class EvaluationGateOperator(ModelControlOperator):
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
-    def _branches(self) -> InconclusivePolicy | None:
+    def _branches(self) -> EscalationPolicy | None:
         """Read who takes over; a task that does not follow would wait for ever, or never be asked."""
-        policy = read_inconclusive_policy(self.on_inconclusive)
+        policy = read_escalation(self.escalation)
         strangers = sorted(set(policy.tasks) - self.downstream_task_ids) if policy else ()
         if strangers:
             raise InvalidArgumentError(
-                f"on_inconclusive names {', '.join(strangers)}; allowed: tasks directly behind {self.task_id!r} "
-                f"({', '.join(sorted(self.downstream_task_ids)) or 'there are none'}). Nothing was judged"
+                f"escalation must name tasks that are directly downstream of {self.task_id!r} "
+                f"({', '.join(sorted(self.downstream_task_ids)) or 'there are none'}); got {', '.join(strangers)}. "
+                "Nothing was judged"
             )
         return policy
 
-    def _go_on(self, context: Context, branches: InconclusivePolicy | None) -> None:
+    def _go_on(self, context: Context, branches: EscalationPolicy | None) -> None:
         """End well; tasks that would have taken over are skipped."""
         if branches is not None:
             self.follow_only(context, self.downstream_task_ids - set(branches.tasks))
 
-    def _stop(self, context: Context, branches: InconclusivePolicy | None, report: GateReport) -> None:
+    def _stop(self, context: Context, branches: EscalationPolicy | None, report: GateReport) -> None:
         if branches is not None and report.verdict is Verdict.INCONCLUSIVE:
             followed = branches.followed(report.rows_needed)
             if followed:
                 self.log.info("The gate is inconclusive; %s takes over", ", ".join(followed))
                 self.follow_only(context, set(followed))
                 return
-        if self.on_failed == "skip" and report.verdict is not Verdict.ERROR:
+        ending = self.on_failed
+        if report.verdict is Verdict.INCONCLUSIVE and self.on_inconclusive is not None:
+            ending = cast("OnRefusal", self.on_inconclusive)
+        if ending == "skip" and report.verdict is not Verdict.ERROR:
             self.log.info("The gate's verdict is %s; the tasks behind it are skipped", report.verdict)
             self.skip_downstream(context)
             return

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import choice, required_text
+from airflow_mcp.core.argument import OnInconclusive, choice, required_text
 from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 _OWN_CONF = ("reason", "data_version")
 _ACTIVE = ["queued", "running"]
-ON_UNDECIDED = ("skip", "fail")
 
 
 class RetrainTriggerOperator(LedgerOperator):
@@ -77,7 +76,8 @@ class RetrainTriggerOperator(LedgerOperator):
     :param min_new_labels: fewer new labels than this since the last training: not yet; needs ``labels``.
     :param rows: rows received so far, a count that only grows (templated).
     :param labels: labels received so far, a count that only grows (templated).
-    :param on_inconclusive: what happens when something that decides is not known: ``skip`` or ``fail`` this task.
+    :param on_inconclusive: what happens when something that decides is not known: ``skip`` or ``fail`` this task, or
+        ``continue`` without a training.
     :param conf: further conf of the triggered Dag run (templated).
     :param ledger: asset whose state store holds the ledger; None names it ``retrain/<model>``.
     """
@@ -125,7 +125,7 @@ class RetrainTriggerOperator(LedgerOperator):
         min_new_labels: int | None = None,
         rows: int | str | None = None,
         labels: int | str | None = None,
-        on_inconclusive: str = "skip",
+        on_inconclusive: OnInconclusive = "skip",
         conf: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -149,7 +149,7 @@ class RetrainTriggerOperator(LedgerOperator):
         self.min_new_labels = min_new_labels
         self.rows = rows
         self.labels = labels
-        self.on_inconclusive = choice("on_inconclusive", on_inconclusive, ON_UNDECIDED)
+        self.on_inconclusive = choice("on_inconclusive", on_inconclusive, get_args(OnInconclusive))
         self.conf = conf
 
     def act(self, context: Context) -> dict[str, Any]:
@@ -176,6 +176,8 @@ class RetrainTriggerOperator(LedgerOperator):
         self.push(context, _result(answer))
         if answer.verdict == "inconclusive" and self.on_inconclusive == "fail":
             raise EvidenceError(f"{answer.explanation}; nothing was triggered")
+        if answer.verdict == "inconclusive" and self.on_inconclusive == "continue":
+            return _result(answer)
         if answer.action != "trigger":
             raise AirflowSkipException(answer.explanation)
         raise DagRunTriggerException(

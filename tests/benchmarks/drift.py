@@ -48,13 +48,13 @@ def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
     print("{}")
 
 
-def ours(mode: str, reference: str, current: str) -> dict[str, Any]:
+def ours(precision: str, reference: str, current: str) -> dict[str, Any]:
     """Compare as ``airflow-mcp drift compare`` does."""
     from airflow_mcp.core.drift.policy import ComparisonPolicy
     from airflow_mcp.work.drift.dataset_comparison import compare
-    from airflow_mcp.work.drift.sides import read_side
+    from airflow_mcp.work.drift.profiles import read_side
 
-    policy = ComparisonPolicy.model_validate({"mode": mode})
+    policy = ComparisonPolicy.model_validate({"precision": precision})
     result = compare(read_side(reference), read_side(current), policy).result
     return {"drifted": {column.column: column.drifted for column in result.columns}, "rows": result.current_rows}
 
@@ -103,7 +103,7 @@ class Generated:
         import numpy as np
         import pyarrow as pa
 
-        from airflow_mcp.work.reading.dataset_batches import batch_rows
+        from airflow_mcp.work.reading.batch_readers import batch_rows
 
         random, size = np.random.default_rng(self.seed), batch_rows(len(self.columns))
         shift = 0.3 * (np.arange(len(self.columns)) % 3 == 0) * (self.seed > 1)
@@ -118,7 +118,8 @@ def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
     from airflow_mcp.core.drift.policy import ComparisonPolicy
     from airflow_mcp.core.drift.profile import read_profile, write_profile
     from airflow_mcp.work.drift import dataset_comparison
-    from airflow_mcp.work.drift.profiles import ProfileOptions, read_data, small_profile
+    from airflow_mcp.work.drift.column_reading import ProfileOptions, read_data
+    from airflow_mcp.work.drift.profiles import small_profile
 
     stored = Path(reference)
     if not stored.exists():

@@ -85,7 +85,10 @@ def series(
 
 def test_a_thousand_columns(tmp_path: Path) -> None:
     files = made(tmp_path, 100_000, 1000, 0)
-    rows = [row(f"ours, {mode}", run(tmp_path / "cache", "ours", mode, *files)) for mode in ("profile", "exact")]
+    rows = [
+        row(f"ours, {precision}", run(tmp_path / "cache", "ours", precision, *files))
+        for precision in ("profile", "exact")
+    ]
     (tmp_path / "narrow").mkdir()
     narrow = made(tmp_path / "narrow", 100_000, 100, 0)
     rows.append(row("ours, profile, 100 columns", run(tmp_path / "cache", "ours", "profile", *narrow)))

@@ -147,7 +147,7 @@ def test_a_dry_run_leaves_alone_what_an_enforced_gate_has_decided(world: World, 
 def test_a_mode_that_does_not_exist_is_refused(world: World, candidate: tuple[Run, str]) -> None:
     outcome = judge(world, candidate[0], mode="{{ 'wran' }}")
     assert outcome.state == "failed"
-    assert "mode is 'wran'; allowed: enforce, warn" in str(outcome.error)
+    assert "mode must be one of enforce, warn; got 'wran'" in str(outcome.error)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_tasks_take_over_only_when_the_gate_is_inconclusive(
     run = world.new_run()
     if metrics is not None:
         world.store_evidence(run, metrics)
-    outcome = judge(world, run, on_inconclusive=BRANCHES, before=lead_to("gather", "approve"), **options)
+    outcome = judge(world, run, escalation=BRANCHES, before=lead_to("gather", "approve"), **options)
     assert outcome.state == state
     assert skipped(outcome) == expected
     assert outcome.result["run_id"] == run.run_id
@@ -225,7 +225,7 @@ def test_a_teardown_behind_the_gate_runs_whoever_takes_over(world: World, metric
 
     run = world.new_run()
     world.store_evidence(run, metrics)
-    outcome = judge(world, run, on_inconclusive={"ask": "approve"}, before=add)
+    outcome = judge(world, run, escalation={"ask": "approve"}, before=add)
     assert outcome.state == "success"
     assert "outcome" not in skipped(outcome)
     assert "outcome" in outcome.xcom["skipmixin_key"]["followed"]
@@ -235,11 +235,11 @@ def test_more_rows_are_gathered_when_they_would_decide(world: World) -> None:
     run = world.new_run()
     world.store_evidence(run, GOOD, CHAMPION, {"accuracy": 0.94}, comparisons=(UNDECIDED,))
     rules = {"thresholds": ["accuracy >= 0.9"], "significance": ["accuracy"]}
-    outcome = judge(world, run, on_inconclusive=BRANCHES, before=lead_to("gather", "approve"), **rules)
+    outcome = judge(world, run, escalation=BRANCHES, before=lead_to("gather", "approve"), **rules)
     assert (outcome.state, skipped(outcome)) == ("success", {"approve"})
     assert 600 < outcome.result["rows_needed"] < 1000
     few = {**BRANCHES, "max_rows": 500}
-    assert skipped(judge(world, run, on_inconclusive=few, before=lead_to("gather", "approve"), **rules)) == {"gather"}
+    assert skipped(judge(world, run, escalation=few, before=lead_to("gather", "approve"), **rules)) == {"gather"}
 
 
 @pytest.mark.parametrize("metrics", [GOOD, UNKNOWN, BAD], ids=["passed", "asked", "skipped"])
@@ -249,7 +249,7 @@ def test_a_result_is_pushed_once_where_nothing_is_left_to_skip(world: World, met
 
     run = world.new_run()
     world.store_evidence(run, metrics)
-    branches = {"on_inconclusive": {"ask": "outcome"}, "on_failed": "skip"}
+    branches = {"escalation": {"ask": "outcome"}, "on_failed": "skip"}
     outcome = judge(world, run, before=add, **branches)
     assert (outcome.state, skipped(outcome)) == ("success", set())
     pushed = [message.key for message in outcome.supervisor.messages("SetXCom")]
@@ -259,17 +259,35 @@ def test_a_result_is_pushed_once_where_nothing_is_left_to_skip(world: World, met
 def test_without_a_task_to_follow_an_inconclusive_gate_fails(world: World) -> None:
     run = world.new_run()
     world.store_evidence(run, UNKNOWN)
-    outcome = judge(world, run, on_inconclusive={"extend": "gather"}, before=lead_to("gather"))
+    outcome = judge(world, run, escalation={"extend": "gather"}, before=lead_to("gather"))
     assert outcome.state == "failed"
     assert outcome.result["rows_needed"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [
+        ({"on_inconclusive": "skip"}, "success"),
+        ({"on_inconclusive": "fail", "on_failed": "skip"}, "failed"),
+        ({"on_inconclusive": "skip", "escalation": {"extend": "gather"}}, "success"),
+    ],
+)
+def test_an_inconclusive_gate_may_end_in_another_way_than_a_failed_one(
+    world: World, options: dict[str, Any], state: str
+) -> None:
+    run = world.new_run()
+    world.store_evidence(run, UNKNOWN)
+    outcome = judge(world, run, before=lead_to("gather"), **options)
+    assert outcome.state == state
+    assert skipped(outcome) == ({"gather", "register"} if state == "success" else set())
 
 
 def test_a_task_that_does_not_follow_cannot_take_over(world: World) -> None:
     run = world.new_run()
     world.store_evidence(run, GOOD)
-    outcome = judge(world, run, on_inconclusive={"ask": "aprove"}, before=lead_to("approve"))
+    outcome = judge(world, run, escalation={"ask": "aprove"}, before=lead_to("approve"))
     assert outcome.state == "failed"
-    assert "on_inconclusive names aprove; allowed: tasks directly behind 'task' (approve, register)" in str(
+    assert "escalation must name tasks that are directly downstream of 'task' (approve, register); got aprove" in str(
         outcome.error
     )
     assert tag(world, run) is None

@@ -152,6 +152,8 @@ def test_too_few_rows_are_inconclusive_which_fails_but_keeps_the_report(
     no_process(monkeypatch)
     goes_on = check(world, **pins, on_inconclusive="continue", try_number=2)
     assert (goes_on.state, goes_on.result["verdict"]) == ("success", "inconclusive")
+    skipped = check(world, **pins, on_inconclusive="skip", try_number=3)
+    assert (skipped.state, skipped.result["verdict"]) == ("skipped", "inconclusive")
 
 
 @pytest.mark.parametrize(
@@ -234,9 +236,9 @@ def test_the_champion_is_compared_by_the_profile_that_its_training_stored_also_w
     assert summary.reference_profiles == (f"runs:/{trained.result['run_id']}/{contract.ARTIFACT_PROFILE}",)
     assert summary.result.reference_is_profile
     assert [pin.hash for pin in summary.result.reference] == [reference["hash"]]
-    exact = check(world, current=current, mode="exact")
+    exact = check(world, current=current, precision="exact")
     assert exact.state == "failed", "exact scores need the training data, which is gone"
-    refused = check(world, current=current, reference={"profile": summary.reference_profiles[0]}, mode="exact")
+    refused = check(world, current=current, reference={"profile": summary.reference_profiles[0]}, precision="exact")
     assert "need the rows of both datasets, but reference is a profile" in str(refused.error)
 
 

@@ -168,6 +168,9 @@ def test_drift_that_is_not_known_is_neither_a_reason_nor_none(world: World, verd
     strict = decide(world, drift_verdict=verdict, on_inconclusive="fail")
     assert strict.state == "failed"
     assert "cannot say, because" in str(strict.error)
+    goes_on = decide(world, drift_verdict=verdict, on_inconclusive="continue")
+    assert (goes_on.state, goes_on.result["verdict"]) == ("success", "inconclusive")
+    assert not triggered(goes_on)
     assert len(ledger(world, strict).entries) == 1
 
 

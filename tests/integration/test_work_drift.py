@@ -222,7 +222,7 @@ def test_a_request_that_makes_no_sense_is_refused(check: Check) -> None:
     with pytest.raises(EvidenceError, match=r"numerical_method is 'magic'; allowed: auto, wasserstein"):
         check_drift(check.environ(policy={"numerical_method": "magic", "numerical_threshold": None}))
     with pytest.raises(InvalidArgumentError, match="is a profile"):
-        check_drift(check.environ(reference={"profiles": [check.keep_profile()]}, policy={"mode": "exact"}))
+        check_drift(check.environ(reference={"profiles": [check.keep_profile()]}, policy={"precision": "exact"}))
 
 
 def test_a_profile_that_is_gone_or_is_none_is_refused(check: Check) -> None:

@@ -1,4 +1,4 @@
-"""The report of a drift check as one self-contained HTML page: no script, no request to anywhere."""
+"""The report of a drift check as one self-contained HTML page without scripts or external requests."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, legend, sc
 from airflow_mcp.core.html.page_style import STYLE
 
 PICTURES = 300
-"""Columns with a picture, worst first; the others have their numbers only, so that a page of 1,000 stays light."""
+"""Columns with a picture, worst first. The others have numbers only: a page of 1,000 columns must stay small."""
 _FINDINGS, _MAX_FINDINGS = 15, 500
-"""Findings that are shown at once, and with those that a click unfolds."""
+"""Findings shown at once, and shown in all after unfolding."""
 _MAX_REASON = 900
 _TONES = {"drifted": "failed", "not_drifted": "passed", "inconclusive": "inconclusive"}
 _STATES = {True: ("failed", "\N{BLACK UP-POINTING TRIANGLE} drifted"), False: ("passed", "\N{CHECK MARK} stable")}
@@ -31,9 +31,9 @@ _OWN_STYLE = """
 
 
 def render_drift_report(summary: DriftSummary) -> str:
-    """Write the report of a drift check for people.
+    """Write the HTML report of a drift check.
 
-    :param summary: what the check found.
+    :param summary: result of the check.
     :return: a complete HTML document.
     """
     result, title = summary.result, ": ".join(filter(None, ("Drift check", summary.model_name or summary.run_id)))
@@ -73,7 +73,7 @@ def _facts(summary: DriftSummary) -> str:
         ("Reference", _pins(result.reference, "profile of " if result.reference_is_profile else "")),
         ("Stored profile", profiles),
         ("Current", _pins(result.current, "profile of " if result.current_is_profile else "")),
-        ("Mode", _mode(result)),
+        ("Precision", _precision(result)),
         ("Drifted share", _share(result)),
         ("Evidently", _evidently(summary)),
     ]
@@ -90,8 +90,8 @@ def _pins(pins: Sequence[DatasetPin], prefix: str) -> str:
     return "<br>".join(lines) + more
 
 
-def _mode(result: DriftResult) -> str:
-    if result.mode == "exact":
+def _precision(result: DriftResult) -> str:
+    if result.precision == "exact":
         return "exact: scores from every value"
     return "profile: scores from summaries of each column, with the stated error"
 
@@ -104,7 +104,7 @@ def _share(result: DriftResult) -> str:
     scale = scale_over((0.0, 1.0), pad=0.0)
     text = (
         f"{result.drift_share:.0%} of the {'weight of ' if result.policy.weights else ''}compared features "
-        f"({result.drifted_columns_count} of {result.compared_columns_count}); from {limit:.0%} on the data drifts"
+        f"({result.drifted_columns_count} of {result.compared_columns_count}); the limit is {limit:.0%}"
     )
     return f"{text}{draw_strip(strip, scale, _TONES['drifted' if result.drift_share >= limit else 'not_drifted'])}"
 
@@ -260,13 +260,13 @@ def _percent(share: float | None) -> str:
 
 
 def _head(*names: str | tuple[str, int]) -> str:
-    """Write the head of a table; a name in a tuple heads numbers."""
+    """Return the head of a table; a name in a tuple is the head of a column of numbers."""
     cells = ((name, "") if isinstance(name, str) else (name[0], ' class="number"') for name in names)
     return "".join(f'<th scope="col"{style}>{escape(name)}</th>' for name, style in cells)
 
 
 def _scrolled(name: str, head: str, rows: str, kind: str = "") -> str:
-    """Write a table that scrolls by itself where the page is too narrow."""
+    """Return a table that scrolls on its own when the page is too narrow."""
     style = f' class="{kind}"' if kind else ""
     thead = f"<thead><tr>{head}</tr></thead>" if head else ""
     return (

@@ -11,18 +11,18 @@ from airflow_mcp.core.document import Document
 from airflow_mcp.core.drift.profile import ColumnRole, ColumnType
 
 AUTO = "auto"
-DriftMode = Literal["profile", "exact"]
+DriftPrecision = Literal["profile", "exact"]
 DriftCorrection = Literal["none", "benjamini_hochberg"]
 FindingKind = Literal[
     "added_column", "removed_column", "retyped_column", "missing_rate", "new_categories", "out_of_range", "outliers"
 ]
 ScoreKind = Literal["p_value", "distance"]
 SMALL_REFERENCE = 1000
-"""Up to so many reference values ``auto`` chooses a test with a p-value, above a distance."""
+"""``auto`` chooses a test with a p-value up to this many reference values, and a distance above."""
 FEW_VALUES = 5
-"""Numbers with at most so many different values are compared as categories by ``auto``."""
+"""``auto`` compares numbers with at most this many distinct values as categories."""
 FEW_INTEGERS = 10
-"""Whole numbers with at most so many different values are categories where nobody says otherwise."""
+"""Whole numbers with at most this many distinct values are categories unless the policy says otherwise."""
 
 
 class Method(NamedTuple):
@@ -30,9 +30,10 @@ class Method(NamedTuple):
 
     score: ScoreKind
     threshold: float
-    """Default, that of Evidently 0.7.23. A p-value drifts below it (KS: at it too), a distance at or above it."""
+    """Default threshold, that of Evidently 0.7.23. A p-value below it is drift (for KS also an equal one), and so is a
+    distance at or above it."""
     types: frozenset[ColumnType]
-    """Column types it may be asked for; ``auto`` also counts the few values of a number as categories."""
+    """Column types it can be used for; ``auto`` also treats numbers with few distinct values as categories."""
 
 
 _NUMERICAL, _CATEGORICAL = frozenset[ColumnType]({"numerical"}), frozenset[ColumnType]({"categorical"})
@@ -46,20 +47,20 @@ METHODS: Mapping[str, Method] = {
     "z": Method("p_value", 0.05, _CATEGORICAL),
     "TVD": Method("p_value", 0.1, _CATEGORICAL),
 }
-"""Every method by Evidently's name."""
+"""Every method, by the name that Evidently uses."""
 
 
 def methods_for(kind: ColumnType) -> list[str]:
-    """Give the names of the methods for a type of column."""
+    """Return the names of the methods for a column type."""
     return [name for name, method in METHODS.items() if kind in method.types]
 
 
 def choose_method(kind: ColumnType, reference_values: int, distinct: int) -> str:
-    """Choose as Evidently 0.7.23 does where nothing is given.
+    """Choose a method by the defaults of Evidently 0.7.23.
 
     :param kind: type of the column.
-    :param reference_values: values in the reference data, without missing and infinite ones.
-    :param distinct: different values in both datasets together; more than :data:`FEW_VALUES` are all the same.
+    :param reference_values: number of reference values, without missing and infinite ones.
+    :param distinct: distinct values in both datasets together; only up to :data:`FEW_VALUES` does the number matter.
     """
     few = kind == "categorical" or distinct <= FEW_VALUES
     if reference_values > SMALL_REFERENCE:
@@ -77,7 +78,7 @@ def has_drifted(method: str, score: float, threshold: float) -> bool:
 
 
 class ColumnRule(Document):
-    """What is different for one column."""
+    """Settings of one column that differ from the others."""
 
     type: ColumnType | None = None
     method: str | None = None
@@ -88,68 +89,68 @@ class ColumnRule(Document):
         if self.method not in (None, AUTO):
             _check_method("method", str(self.method), self.threshold, self.type)
         elif self.threshold is not None:
-            raise ValueError("threshold needs a method: what it means depends on which one is used")
+            raise ValueError("threshold needs a method, because its meaning depends on the method")
         return self
 
 
 class OutlierPolicy(Document):
-    """Rows that are unlike the rows of the reference, found by an isolation forest on its numbers."""
+    """Search for rows unlike the reference rows, by an isolation forest on the numeric columns."""
 
     sample_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    """Rows drawn of each dataset."""
+    """Rows sampled from each dataset."""
     expected_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    """Share of the reference's own rows that counts as outliers."""
+    """Share of the reference rows that counts as outliers."""
     largest_share: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """A greater share among the current rows is a finding that exceeds its limit."""
+    """A larger share of outliers among the current rows exceeds the limit."""
     examples: Annotated[int, Field(ge=0, le=100)] = 5
-    """How many of the most unlike rows are kept in the result, with their values."""
+    """Number of the most unlike rows to keep in the result, with their values."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
 class ComparisonPolicy(Document):
-    """When a dataset counts as drifted."""
+    """How two datasets are compared, and when they count as drifted."""
 
-    mode: DriftMode = "profile"
+    precision: DriftPrecision = "profile"
     """``profile``: bounded memory, scores within a stated error. ``exact``: every value is held, one
     column at a time; needs data on both sides."""
     numerical_method: str = AUTO
     numerical_threshold: float | None = None
-    """None: the method's default."""
+    """None uses the default of the method."""
     categorical_method: str = AUTO
     categorical_threshold: float | None = None
     columns: tuple[str, ...] = ()
-    """Columns to compare; empty: all that are not ignored."""
+    """Columns to compare; empty compares all that are not ignored."""
     ignored_columns: tuple[str, ...] = ()
     categorical_columns: tuple[str, ...] = ()
-    """Columns that hold categories whatever their type."""
+    """Columns to compare as categories whatever their type."""
     rules: dict[str, ColumnRule] = Field(default_factory=dict)
-    """What is different for single columns."""
+    """Settings of single columns."""
     prediction: str = ""
-    """Column with the model's prediction."""
+    """Column with the prediction of the model."""
     target: str = ""
-    """Column with the label. With a prediction too, a column of quality is derived and compared."""
+    """Column with the label. If the prediction is given as well, a quality column is derived and compared."""
     quality_columns: tuple[str, ...] = ()
-    """Columns that say how good each prediction was."""
+    """Columns with the quality of each prediction."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    """Importance of features for the share; a feature without one counts 0. Empty: all count the same."""
+    """Importance of features for ``drift_share``; a feature without one counts 0. Empty weights all equally."""
     correction: DriftCorrection = "none"
-    """``benjamini_hochberg`` holds the share of false alarms among the p-values of all columns down."""
+    """``benjamini_hochberg`` limits the false discovery rate over the p-values of all columns."""
     drift_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of drifted features, weighted, from which on the dataset drifts."""
+    """The dataset counts as drifted from this weighted share of drifted features on."""
     min_rows: Annotated[int, Field(ge=1)] = 100
-    """Fewer values than this on either side: not compared."""
+    """A column with fewer values on either side is not compared."""
     missing_rate_change: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """A change of the share of missing values by more than this is a finding."""
+    """A larger change of the share of missing values is a finding."""
     new_category_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """More rows than this share in categories that the reference does not have are a finding."""
+    """A larger share of rows in categories unknown to the reference is a finding."""
     out_of_range_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """More rows than this share outside the reference's minimum and maximum are a finding."""
+    """A larger share of rows outside the minimum and maximum of the reference is a finding."""
     drift_on: tuple[FindingKind, ...] = ()
-    """Findings by which, where they exceed their limit, the dataset counts as drifted."""
+    """Kinds of findings that make the dataset count as drifted when they exceed their limit."""
     drift_on_roles: tuple[ColumnRole, ...] = ("prediction", "target", "quality")
-    """Roles of which one drifted column makes the dataset drifted; features count by their share."""
+    """Roles of which a single drifted column makes the dataset count as drifted; features count by ``drift_share``."""
     outliers: OutlierPolicy | None = None
-    """None: rows are not looked at. Needs data on both sides."""
+    """None does not look at rows. Needs data on both sides."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -157,24 +158,24 @@ class ComparisonPolicy(Document):
         _check_method("categorical_method", self.categorical_method, self.categorical_threshold, "categorical")
         both = sorted(set(self.named_columns) & set(self.ignored_columns))
         if both:
-            raise ValueError(f"{', '.join(map(repr, both))}: asked for and ignored at once")
+            raise ValueError(f"{', '.join(map(repr, both))}: cannot be both compared and ignored")
         if self.prediction and self.prediction == self.target:
-            raise ValueError(f"prediction and target are both {self.target!r}")
+            raise ValueError(f"prediction and target must differ; got {self.target!r} for both")
         if self.weights and not any(self.weights.values()):
-            raise ValueError("weights are all 0; at least one must be above")
+            raise ValueError("at least one weight must be above 0; got none")
         if "feature" in self.drift_on_roles:
-            raise ValueError("drift_on_roles: features count by their share, see drift_share")
+            raise ValueError("drift_on_roles must not have feature: features count by drift_share; got feature")
         return self
 
     @property
     def named_columns(self) -> tuple[str, ...]:
-        """Columns that must be in both datasets, each once."""
+        """Columns that must be in both datasets, without repetition."""
         asked = (*self.columns, *self.categorical_columns, *self.rules, *self.weights, *self.quality_columns)
         roles = tuple(name for name in (self.prediction, self.target) if name)
         return tuple(dict.fromkeys((*asked, *roles)))
 
     def role_of(self, column: str) -> ColumnRole:
-        """Say what a column is to the model."""
+        """Return the role of a column for the model."""
         if column == self.prediction:
             return "prediction"
         if column == self.target:
@@ -182,7 +183,7 @@ class ComparisonPolicy(Document):
         return "quality" if column in self.quality_columns else "feature"
 
     def method_of(self, column: str, kind: ColumnType) -> tuple[str, float | None]:
-        """Give method and threshold asked for; ``auto`` and None where the choice is open."""
+        """Return the requested method and threshold; ``auto`` and None where nothing was requested."""
         rule = self.rules.get(column)
         if rule is not None and rule.method is not None:
             return rule.method, rule.threshold
@@ -194,11 +195,14 @@ class ComparisonPolicy(Document):
 def _check_method(argument: str, method: str, threshold: float | None, kind: ColumnType | None) -> None:
     if method == AUTO:
         if threshold is not None:
-            raise ValueError(f"{argument} is 'auto' and has a threshold: what it means depends on the method; pin one")
+            raise ValueError(
+                f"{argument} must name a method when a threshold is given, because the method gives it its meaning; "
+                "got 'auto'"
+            )
         return
     allowed = methods_for(kind) if kind else list(METHODS)
     if method not in allowed:
-        raise ValueError(f"{argument} is {method!r}; allowed: auto, {', '.join(allowed)}")
+        raise ValueError(f"{argument} must be one of auto, {', '.join(allowed)}; got {method!r}")
     if threshold is not None and not 0 < threshold < (1 if METHODS[method].score == "p_value" else float("inf")):
         limit = "between 0 and 1" if METHODS[method].score == "p_value" else "above 0"
-        raise ValueError(f"the threshold of {argument} {method!r} is {threshold!r}; allowed: a number {limit}")
+        raise ValueError(f"the threshold of {argument} {method!r} must be a number {limit}; got {threshold!r}")

@@ -1,4 +1,4 @@
-"""What a comparison of two datasets found, column by column, as a document."""
+"""The result of comparing two datasets, column by column."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pydantic import Field
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import Document
-from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy, DriftMode, FindingKind
+from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy, DriftPrecision, FindingKind
 from airflow_mcp.core.drift.profile import ColumnKind, ColumnRole, ColumnType
 
 RESULT_SCHEMA: Literal["airflow_mcp/drift_result/1"] = "airflow_mcp/drift_result/1"
 DriftVerdict = Literal["drifted", "not_drifted", "inconclusive"]
 OTHER = "(other)"
-"""Name under which rare categories are counted together."""
+"""Name for all rare categories together."""
 
 
 class ColumnSide(Document):
     """One column in one of the two datasets."""
 
     type: str
-    """As it was read."""
+    """Type as read."""
     kind: ColumnKind
     rows: int
     missing: int
-    """Without a value, NaN included."""
+    """Rows without a value, including NaN."""
     infinite: int = 0
     distinct: int | None = None
-    """None when there are too many to have counted."""
+    """None when there are too many to count."""
     mean: float | None = None
     deviation: float | None = None
     """Standard deviation of the population."""
@@ -40,9 +40,9 @@ class ColumnHistogram(Document):
     """Both distributions in the same bins, as shares of all values, for a picture."""
 
     edges: tuple[float, ...] = ()
-    """Of numbers: one more than bins, ascending. The outermost bins hold what lies beyond, too."""
+    """Bin edges of numbers, ascending. The outermost bins also hold the values beyond them."""
     labels: tuple[str, ...] = ()
-    """Of categories: the most frequent ones; the last may be ``(other)``."""
+    """Most frequent categories; the last may be ``(other)``."""
     reference: tuple[float, ...] = ()
     current: tuple[float, ...] = ()
 
@@ -53,33 +53,33 @@ class ColumnResult(Document):
     column: str
     role: ColumnRole = "feature"
     type: ColumnType
-    """What it was compared as."""
+    """Type it was compared as."""
     method: str
-    """The method that was used, never ``auto``; empty when it was not compared."""
+    """Method used, never ``auto``; empty when not compared."""
     chosen: bool = False
     """Whether ``auto`` chose the method."""
     threshold: float | None = None
     score: float | None = None
     """p-value or distance; None when it could not be computed."""
     error: float | None = 0.0
-    """The exact score differs by at most this much; 0 when this is it, None when there is no useful bound."""
+    """Largest difference to the exact score; 0 when the score is exact, None when there is no useful bound."""
     adjusted: float | None = None
-    """p-value after the correction; it is what was judged."""
+    """p-value after the correction, by which the column was judged."""
     drifted: bool | None = None
-    """None when it is not known."""
+    """None when not known."""
     close: bool = False
-    """Whether the exact score, within the error, could be on the other side of the threshold: compare in the mode
-    ``exact`` to be sure."""
+    """Whether the exact score, within the error, could be on the other side of the threshold: compare with
+    ``precision="exact"`` to be sure."""
     weight: float = 1.0
     reference: ColumnSide | None = None
-    """None when the column is not in the reference."""
+    """None when the reference lacks the column."""
     current: ColumnSide | None = None
     histogram: ColumnHistogram | None = None
     note: str = ""
 
     @property
     def severity(self) -> float:
-        """How far beyond its threshold, 1 at the threshold; to sort by. Unknown columns come first."""
+        """Distance from the threshold, 1 at the threshold, to sort by. Unknown columns come first."""
         judged = self.adjusted if self.adjusted is not None else self.score
         if judged is None or self.threshold is None:
             return float("inf")
@@ -94,17 +94,17 @@ class ColumnResult(Document):
 
 
 class DriftFinding(Document):
-    """Something about the data that is no test of a distribution."""
+    """An observation on the data other than the test of a distribution."""
 
     kind: FindingKind
     column: str = ""
-    """Empty for rows as a whole."""
+    """Empty for a finding on whole rows."""
     reference: float | None = None
-    """Share in the reference, where the kind has one."""
+    """Share in the reference, for kinds that have one."""
     current: float | None = None
     limit: float | None = None
     exceeded: bool
-    """Whether it is beyond its limit; changes of the schema always are."""
+    """Whether it exceeds its limit; changes of the schema always do."""
     message: str
 
 
@@ -112,16 +112,16 @@ class OutlierRow(Document):
     """One row of the current data that is unlike the reference."""
 
     score: float
-    """Of the isolation forest: greater is more unlike; 0.5 is usual."""
+    """Score of the isolation forest: larger is more unlike; 0.5 is usual."""
     values: dict[str, float | None]
-    """The numbers it was judged by."""
+    """Numeric values of the row."""
 
 
 class Outliers(Document):
     """Rows of the current data that are unlike the rows of the reference."""
 
     rows: tuple[int, int]
-    """Rows judged of reference and current data."""
+    """Number of judged rows of reference and current data."""
     threshold: float
     """Score from which on a row is an outlier."""
     reference_share: float
@@ -136,10 +136,10 @@ class DriftResult(Document):
     verdict: DriftVerdict
     reason: str
     """The verdict in words."""
-    mode: DriftMode
+    precision: DriftPrecision
     policy: ComparisonPolicy
     reference: tuple[DatasetPin, ...]
-    """As used. Those of a profile are the data that it was made of."""
+    """The data that was compared; for a profile the data it was made from."""
     current: tuple[DatasetPin, ...]
     reference_is_profile: bool
     current_is_profile: bool
@@ -152,8 +152,8 @@ class DriftResult(Document):
     drifted_columns_count: int
     """Drifted features."""
     compared_columns_count: int
-    """Features that could be compared."""
+    """Number of compared features."""
     drift_share: float | None
-    """Weight of drifted features over that of compared ones; None when none was compared."""
+    """Weight of drifted features divided by the weight of compared ones; None when none was compared."""
     created_at: str = ""
     environment: dict[str, str] = Field(default_factory=dict)

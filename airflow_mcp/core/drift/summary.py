@@ -1,4 +1,4 @@
-"""What a drift check is asked to compare, and what it leaves in its MLflow run."""
+"""The request and the summary of a drift check, as the two planes exchange them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_mcp.core.drift.profile import ColumnType
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult, DriftVerdict
 
 DRIFT_SCHEMA: Literal["airflow_mcp/drift/2"] = "airflow_mcp/drift/2"
-"""What is written; version 1, of Evidently alone, is read."""
+"""The version that is written; version 1, with Evidently's result only, can be read."""
 _SCHEMA_1 = b'"airflow_mcp/drift/1"'
 _SHOWN = 12
 
@@ -30,34 +30,34 @@ class DriftSide(Document):
     @model_validator(mode="after")
     def _require_one(self) -> Self:
         if not (self.data or self.profiles):
-            raise ValueError("data or profiles are needed")
+            raise ValueError("give data or profiles")
         return self
 
 
 class DriftRequest(Document):
-    """What ``python -m airflow_mcp.work drift`` is asked to do."""
+    """The request of the step ``drift``."""
 
     identity: str
     run_id: str
-    """MLflow run of the check: everything is logged there."""
+    """MLflow run of the check."""
     model_name: str = ""
-    """For the report."""
+    """Registered model, for the report."""
     reference: DriftSide
     current: DriftSide
     policy: ComparisonPolicy
     evidently_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Rows drawn of each dataset for Evidently's HTML report; 0: no such report."""
+    """Rows sampled from each dataset for Evidently's HTML report; 0 makes no such report."""
 
 
 class EvidentlySample(Document):
-    """The rows that Evidently's report was made of; it decides nothing."""
+    """The rows behind Evidently's report, which is not used for the verdict."""
 
     reference_rows: int
     current_rows: int
     is_complete: bool
     """Whether these are all rows of both datasets."""
     note: str = ""
-    """Why there is no report, or what it leaves out."""
+    """Why there is no report, or what it does not contain."""
 
 
 class DriftSummary(Document):
@@ -66,13 +66,13 @@ class DriftSummary(Document):
     schema_: Literal["airflow_mcp/drift/2"] = Field(default=DRIFT_SCHEMA, alias="schema")
     identity: str
     run_id: str
-    """MLflow run of the check; empty, as is its identity, for one without MLflow, on the command line."""
+    """MLflow run of the check; empty, like the identity, for a check on the command line without MLflow."""
     model_name: str = ""
     result: DriftResult
     reference_profiles: tuple[str, ...] = ()
-    """Stored profiles that the reference was read from."""
+    """Stored profiles that served as reference."""
     evidently: EvidentlySample | None = None
-    """None when no such report was asked for."""
+    """None when no such report was requested."""
 
     @property
     def drifted_columns(self) -> list[str]:
@@ -81,17 +81,17 @@ class DriftSummary(Document):
 
 
 def by_severity(columns: tuple[ColumnResult, ...]) -> list[ColumnResult]:
-    """Sort columns for people: drifted ones, then those that are not known, then the others; each worst first."""
+    """Sort columns for a report: drifted, then unknown, then the others; each group worst first."""
     rank = {True: 0, None: 1, False: 2}
     return sorted(columns, key=lambda column: (rank[column.drifted], -column.severity, column.column))
 
 
 def read_drift_summary(text: bytes, source: str) -> DriftSummary:
-    """Read the summary of a drift check, also one of version 1.
+    """Read the summary of a drift check, of any version.
 
     :param text: JSON text.
     :param source: where it came from, for the message.
-    :raises EvidenceError: when it is no such summary.
+    :raises EvidenceError: when it is not such a summary.
     """
     if _SCHEMA_1 in text[:200]:
         return parse_document(_DriftSummary1, text, source).as_now()
@@ -99,7 +99,7 @@ def read_drift_summary(text: bytes, source: str) -> DriftSummary:
 
 
 def name_some(columns: list[str]) -> str:
-    """Name columns, not too many."""
+    """Return the names of columns, shortened to a few."""
     more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
     return ", ".join(columns[:_SHOWN]) + more
 
@@ -143,8 +143,8 @@ class _DriftSummary1(Document):
         result = DriftResult(
             verdict=self.verdict,
             reason=self.reason,
-            mode="exact",
-            policy=ComparisonPolicy(mode="exact", drift_share=self.drift_share_threshold),
+            precision="exact",
+            policy=ComparisonPolicy(precision="exact", drift_share=self.drift_share_threshold),
             reference=(self.reference,),
             current=(self.current,),
             reference_is_profile=False,

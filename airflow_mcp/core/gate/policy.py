@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Protocol, TypedDict, TypeVar, Unpack
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from airflow_mcp.core.argument import read_argument, read_list, read_metric_list
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.benchmark import BenchmarkRule
 from airflow_mcp.core.gate.rules.coverage import CoverageRule
 from airflow_mcp.core.gate.rules.findings import FindingsRule
@@ -174,10 +175,8 @@ def _task_ids(value: Any) -> Any:
 TaskIds = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_task_ids)]
 
 
-class InconclusivePolicy(BaseModel):
+class EscalationPolicy(Document):
     """Which tasks take over when the gate is inconclusive; each of them follows the gate directly."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     extend: TaskIds = ()
     """They gather more evidence: followed when more rows would decide every undecided rule."""
@@ -187,7 +186,7 @@ class InconclusivePolicy(BaseModel):
     """They ask a person: followed when nothing is to be gathered."""
 
     @model_validator(mode="after")
-    def _name_somebody(self) -> InconclusivePolicy:
+    def _name_somebody(self) -> EscalationPolicy:
         if not self.extend and not self.ask:
             raise ValueError("extend and ask are both empty; name the tasks that take over, for example ask='approve'")
         if self.max_rows is not None and not self.extend:
@@ -209,17 +208,16 @@ class InconclusivePolicy(BaseModel):
         return self.extend if self.extend and is_gathered else self.ask
 
 
-def read_inconclusive_policy(value: str | Mapping[str, Any] | None) -> InconclusivePolicy | None:
-    """Read the argument ``on_inconclusive``.
+def read_escalation(value: EscalationPolicy | Mapping[str, Any] | None) -> EscalationPolicy | None:
+    """Read the argument ``escalation``.
 
-    :param value: ``fail``, None, or a mapping of :class:`InconclusivePolicy`.
-    :return: None when nobody takes over.
+    :param value: the policy, or a mapping of its fields.
+    :return: None when no task takes over.
     :raises InvalidArgumentError: when it is anything else.
     """
-    if value is None or value == "fail":
-        return None
+    if value is None or isinstance(value, EscalationPolicy):
+        return value
     if not isinstance(value, Mapping):
-        raise InvalidArgumentError(
-            f"on_inconclusive is {value!r}; allowed: fail, or a mapping of {', '.join(InconclusivePolicy.model_fields)}"
-        )
-    return read_argument(InconclusivePolicy, "on_inconclusive", value)
+        fields = ", ".join(EscalationPolicy.model_fields)
+        raise InvalidArgumentError(f"escalation must be a mapping of {fields}; got {value!r}")
+    return read_argument(EscalationPolicy, "escalation", value)

@@ -64,10 +64,10 @@ def test_an_output_that_cannot_be_written_is_named_and_leaves_nothing(
 
 def test_the_numbers_are_those_of_the_functions(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [[DatasetPin(uri=f"{data}/{name}.parquet")] for name in ("reference", "moved")]
-    for mode in ("exact", "profile"):
-        expected = compare(*sides, ComparisonPolicy(mode=mode, numerical_method="ks")).result  # type: ignore[arg-type]
+    for precision in ("exact", "profile"):
+        expected = compare(*sides, ComparisonPolicy(precision=precision, numerical_method="ks")).result  # type: ignore[arg-type]
         command = ["drift", "compare", f"{data}/reference.parquet", f"{data}/moved.parquet"]
-        assert main([*command, "--mode", mode, "--numerical-method", "ks", "--format", "json"]) == 0
+        assert main([*command, "--precision", precision, "--numerical-method", "ks", "--format", "json"]) == 0
         found = parse_document(DriftResult, capsys.readouterr().out, "output")
         assert found.columns == expected.columns
         assert (found.verdict, found.reason, found.policy) == (expected.verdict, expected.reason, expected.policy)
@@ -125,7 +125,7 @@ def test_a_policy_comes_from_a_file_and_options_go_before_it(data: Path) -> None
         (
             ["compare", "reference.parquet", "calm.parquet", "--numerical-threshold", "3"],
             2,
-            "the policy is not usable: numerical_method is 'auto' and has a threshold",
+            "the policy is not usable: numerical_method must name a method when a threshold is given",
         ),
         (
             ["compare", "reference.parquet", "calm.parquet", "--column", "x"],

@@ -46,7 +46,7 @@ def summary(*columns: ColumnResult, evidently: EvidentlySample | None = None, **
     given: dict[str, Any] = {
         "verdict": "drifted",
         "reason": "1 of 2 compared features drifted",
-        "mode": "profile",
+        "precision": "profile",
         "policy": ComparisonPolicy(numerical_method="wasserstein"),
         "reference": (pin,),
         "current": (pin.model_copy(update={"uri": "/data/v2/recent.csv"}),),
@@ -99,7 +99,7 @@ def test_verdict_data_and_methods_are_said() -> None:
         "drifted · 5,000 reference rows · 455 current rows · 1 columns",
         "profile of /data/v1/train.csv v1 · sha256:00ff",
         "runs:/t1/profile/profile.json",
-        "50% of the compared features (1 of 2); from 50% on the data drifts",
+        "50% of the compared features (1 of 2); the limit is 50%",
         "0.25 &plusmn; 0.004 corrected 0.3 wasserstein (auto), drifts &ge; 0.1",
         "10.0%",
         "numbers: wasserstein",

@@ -93,7 +93,7 @@ def test_a_request_survives_json_and_needs_data_or_profiles_on_both_sides() -> N
     text = dump_document(request)
     assert parse_document(DriftRequest, text, "x") == request
     broken = {**json.loads(text), "current": {}}
-    with pytest.raises(EvidenceError, match="data or profiles are needed"):
+    with pytest.raises(EvidenceError, match="give data or profiles"):
         parse_document(DriftRequest, json.dumps(broken), "x")
 
 
@@ -117,7 +117,7 @@ def test_a_summary_of_today_names_its_schema() -> None:
     result = DriftResult(
         verdict="inconclusive",
         reason="no rows",
-        mode="profile",
+        precision="profile",
         policy=ComparisonPolicy(),
         reference=(),
         current=(),

@@ -115,7 +115,7 @@ def test_a_gate_waits_for_the_steps_whose_reports_it_judges_and_they_run_wheneve
 def test_a_person_is_asked_only_where_the_file_says_so(tmp_path: Path) -> None:
     found = plan(tmp_path, "thresholds: [f1 > 0]\n      onInconclusive: ask\n      mode: warn")
     gate = found.task("gate").arguments
-    assert (gate["on_inconclusive"], gate["mode"]) == ({"ask": "approve"}, "warn")
+    assert (gate["escalation"], gate["mode"]) == ({"ask": "approve"}, "warn")
     assert found.task("record_approval").arguments["answer"] == Reference("approve", "return_value")
     assert set(found.task("register").needs) >= {"gate", "record_approval"}
     assert found.task("register").arguments["trigger_rule"] == "none_failed_min_one_success"
