@@ -68,24 +68,17 @@ class LoadedPipeline:
         """The file as the plan needs it."""
         return PipelineFile(self.file, str(self.path.parent), self.text, self.origin, self.config)
 
-    def is_given(self, *path: str | int) -> bool:
-        """Whether file, defaults or overlay say something about a field.
+    def place(self, *path: str | int) -> Place:
+        """Return where a field is written; for a field that is not there, the nearest field above it.
 
         :param path: names as they are in the file, and indexes: ``"spec", "stages", 0, "image"``.
-        """
-        return len(find(self.document, path)[1]) == len(path)
-
-    def place(self, *path: str | int) -> Place:
-        """Give where a field is written; for one that is not there, the nearest field above it.
-
-        :param path: as for :meth:`is_given`.
         """
         return find(self.document, path)[0].place
 
     def origin(self, *path: str | int) -> str:
-        """Say where a value comes from: ``fraud.yaml:18``, or the rule that filled it in.
+        """Return where a value comes from: ``fraud.yaml:18``, or the rule that filled it in.
 
-        :param path: as for :meth:`is_given`.
+        :param path: as for :meth:`place`.
         """
         node = find(self.document, path)[0]
         return node.note if node.note.startswith(FILLED_IN) else f"{node.place.file}:{node.place.line}"

@@ -18,12 +18,12 @@ from airflow_mcp.core.pipeline.file.document import FieldPath, Node
 from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
+from airflow_mcp.core.pipeline.file.thresholds import threshold_rule, why_unreachable
 from airflow_mcp.core.pipeline.file.triggers import OnModelChange
 from airflow_mcp.core.pipeline.file.validation import problem_at
 from airflow_mcp.core.pipeline.gate_checks import gate_problems
 from airflow_mcp.core.pipeline.plan.params import BUILT_IN
-from airflow_mcp.core.pipeline.plan.thresholds import threshold_rule, why_unreachable
-from airflow_mcp.core.workload.pod import PodOptions
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 _RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
@@ -136,7 +136,7 @@ def _thresholds(subject: Subject) -> Found:
             for name, bound in stage.metrics_threshold.items():
                 found = True
                 try:
-                    problem = why_unreachable(parse_threshold(threshold_rule(name, bound)))
+                    problem = why_unreachable(threshold_rule(name, bound))
                 except InvalidArgumentError as error:
                     problem = str(error)
                 if problem:
@@ -158,12 +158,13 @@ def _thresholds(subject: Subject) -> Found:
 
 def _gate_rules(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
     data = subject.spec.data
-    for position, rule in enumerate(stage.thresholds):
-        if problem := why_unreachable(parse_threshold(rule)):
+    for position, text in enumerate(stage.thresholds):
+        rule = parse_threshold(text)
+        if problem := why_unreachable(rule):
             yield (*path, "thresholds", position), problem
-        if parse_threshold(rule).against_champion and not (data is not None and data.evaluates):
+        if rule.against_champion and not (data is not None and data.evaluates):
             message = (
-                f"{rule!r} compares with the champion, which needs evaluation data that both are measured on; name it "
+                f"{text!r} compares with the champion, which needs evaluation data that both are measured on; name it "
                 "in spec.data, or write a number"
             )
             yield (*path, "thresholds", position), message

@@ -49,8 +49,8 @@ class TestTheFileOfTheIssue:
         assert spec.source_code.url == "https://github.com/team/ml-fraud-v3"
         assert [stage.name for stage in spec.stages] == ["build", "evaluate"]
         assert loaded.origin("spec", "stages", 1) == "fraud_detection.yaml:14"
-        assert loaded.is_given("spec", "stages", 0, "image")
-        assert not loaded.is_given("spec", "stages", 0, "command")
+        image, command = (loaded.place("spec", "stages", 0, name) for name in ("image", "command"))
+        assert (image.line, command.line) == (13, 12), "a field that is missing has the place of its stage"
 
     def test_takes_release_tags_in_prod_and_says_why(self) -> None:
         loaded = load_pipeline_file(FILES / "fraud_detection.yaml", "prod", variables={})

@@ -8,9 +8,11 @@ from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.plan.entities import PipelineFile, PipelinePlan, PlannedNotification, PlannedRetries
+from airflow_mcp.core.pipeline.plan.layout import Layout
 from airflow_mcp.core.pipeline.plan.params import planned_params
 from airflow_mcp.core.pipeline.plan.schedule import planned_schedule
-from airflow_mcp.core.pipeline.plan.tasks import TaskPlanner
+from airflow_mcp.core.pipeline.plan.tasks import planned_tasks
+from airflow_mcp.core.pipeline.plan.values import seconds
 
 _NOT_PINNED = {"config", "triggers", "catchup", "notifications", "retries", "environments", "timeouts"}
 """Fields of the spec that do not change what a run does; the config counts by what it holds, wherever it is."""
@@ -25,24 +27,24 @@ def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) ->
     :raises InvalidArgumentError: when the pipeline is not valid after all.
     """
     metadata, spec = pipeline.metadata, pipeline.spec
-    planner = TaskPlanner(pipeline, environment, file)
+    layout = Layout(pipeline, environment, file)
     return PipelinePlan(
         dag_id=metadata.name,
         environment=environment,
         description=metadata.description or "",
         owner=metadata.owner,
         tags=metadata.tags,
-        model_name=planner.model_name,
-        experiment=planner.experiment,
-        stages=planner.stages,
-        schedule=planned_schedule(pipeline, planner),
-        params=planned_params(spec, planner.stages),
-        tasks=tuple(planner.tasks()),
+        model_name=layout.model_name,
+        experiment=layout.experiment_name,
+        stages=layout.stages,
+        schedule=planned_schedule(pipeline, layout),
+        params=planned_params(spec, layout.stages),
+        tasks=tuple(planned_tasks(layout)),
         notifications=tuple(PlannedNotification(each.on, each.webhook, each.format) for each in spec.notifications),
         retries=PlannedRetries(
             spec.retries.attempts, seconds_of(spec.retries.delay), seconds_of(spec.retries.max_delay)
         ),
-        run_timeout=None if spec.timeouts.run is None else seconds_of(spec.timeouts.run),
+        run_timeout=seconds(spec.timeouts.run),
         spec_hash=spec_hash(pipeline, environment, file),
         source_file=file.path,
         source_text=file.text,

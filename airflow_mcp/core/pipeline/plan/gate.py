@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_mcp.core.gate.rules.verdicts import RuleMode
@@ -10,10 +10,8 @@ from airflow_mcp.core.metrics import metric_name
 from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.gate import Benchmark, CoverageLimits, FindingsLimits, ReportPlace, Significance
 from airflow_mcp.core.pipeline.file.stages import GateStage
-from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, Template
-from airflow_mcp.core.pipeline.plan.rules import filled_in
+from airflow_mcp.core.pipeline.plan.entities import Reference
 
-APPROVE, RECORD = "approve", "record_approval"
 _MODES: Mapping[str, RuleMode] = {"enforce": "enforce", "warn": "warn", "dryRun": "dry_run"}
 
 
@@ -27,41 +25,11 @@ def gate_mode(mode: str) -> dict[str, Any]:
     return {} if mode == "enforce" else {"mode": mode}
 
 
-def asks(stage: GateStage | None) -> bool:
-    """Whether a person decides when the gate cannot.
+def gate_rules(stage: GateStage) -> dict[str, Any]:
+    """Return the rules of a gate except its thresholds, by the names of its arguments.
 
-    :param stage: the stage, if it is named.
+    :param stage: the stage.
     """
-    return stage is not None and stage.on_inconclusive == "ask"
-
-
-def approval_tasks(model_name: str) -> Iterator[PlannedTask]:
-    """Give the tasks that ask a person when the gate cannot decide, and write down what was answered.
-
-    :param model_name: registered model.
-    """
-    ask = {
-        "subject": f"The gate of {model_name} cannot decide. Register the model all the same?",
-        "body": Template("{{ ti.xcom_pull(task_ids='gate', key='reason') }}"),
-        "ignore_downstream_trigger_rules": True,  # a no skips the registration too, to which the gate leads as well
-    }
-    yield PlannedTask(APPROVE, "approve", "gate", ask, ("gate",), filled_in("approve"))
-    record = {
-        "run_id": Reference("gate", "run_id"),
-        "model_name": model_name,
-        "report_hash": Reference("gate", "report_hash"),
-        "answer": Reference(APPROVE, "return_value"),
-    }
-    yield PlannedTask(RECORD, "record_approval", "gate", record, (APPROVE,), filled_in("record_approval"))
-
-
-def gate_rules(stage: GateStage | None) -> dict[str, Any]:
-    """Give the rules of a gate that are no thresholds, by the names of its arguments.
-
-    :param stage: the stage; None has none.
-    """
-    if stage is None:
-        return {}
     rules = {
         "significance": [_significance(rule) for rule in stage.significance],
         "slices": _slices(stage),
@@ -72,14 +40,13 @@ def gate_rules(stage: GateStage | None) -> dict[str, Any]:
     return {name: given for name, given in rules.items() if given}
 
 
-def comparisons(stage: GateStage | None) -> list[dict[str, Any]]:
-    """Say what the evaluation must compare, so that the gate's ``significance`` can be judged.
+def comparisons(stage: GateStage) -> list[dict[str, Any]]:
+    """Return what the evaluation must compare, so that the gate's ``significance`` can be judged.
 
-    :param stage: the stage; None asks for nothing.
+    :param stage: the stage.
     """
-    rules = stage.significance if stage else ()
     wanted: dict[tuple[str, str], float] = {}
-    for rule in rules:
+    for rule in stage.significance:
         key = (metric_name(rule.metric), rule.method)
         wanted[key] = max(rule.confidence, wanted.get(key, 0.0))
     return [
@@ -88,13 +55,13 @@ def comparisons(stage: GateStage | None) -> list[dict[str, Any]]:
     ]
 
 
-def slice_columns(own: tuple[str, ...], stage: GateStage | None) -> list[str]:
-    """Name the columns by which the evaluation repeats its metrics: its own, and those that the gate judges.
+def slice_columns(own: tuple[str, ...], stage: GateStage) -> list[str]:
+    """Return the columns by which the evaluation repeats its metrics: its own, and those that the gate judges.
 
     :param own: columns of the stage ``evaluate``.
-    :param stage: the stage ``gate``, if it is named.
+    :param stage: the stage ``gate``.
     """
-    judged = stage.slices.by if stage and stage.slices else ()
+    judged = stage.slices.by if stage.slices else ()
     return list(dict.fromkeys((*own, *judged)))
 
 

@@ -1,44 +1,56 @@
-"""Arguments of the tasks that bring a model into the registry: register, check that it loads, promote."""
+"""The tasks that bring a model into the registry: register, check that it loads, promote."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from airflow_mcp.core.pipeline.file.stages import RegisterStage
-from airflow_mcp.core.pipeline.plan.entities import Reference, Template
+from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, Template
+from airflow_mcp.core.pipeline.plan.layout import BEGIN, LOAD_CHECK, RECORD_APPROVAL, Layout
+from airflow_mcp.core.pipeline.plan.values import seconds
 
-LOAD_CHECK = "load_check"
 DRY_RUN = Template("{{ params.dry_run }}")
 
 
-def register_arguments(model_name: str, chosen: str) -> dict[str, Any]:
-    """Register the model of a training.
+def register_tasks(layout: Layout) -> Iterator[PlannedTask]:
+    """Plan the stage ``register``: register the model, then check that the version loads.
 
-    :param model_name: registered model.
-    :param chosen: task that hands on which training it is.
+    :param layout: the pipeline.
     """
-    return {"model_name": model_name, "source": Reference(chosen, "model_uri"), "dry_run": DRY_RUN}
+    uri = Reference(layout.chosen, "model_uri")
+    arguments: dict[str, Any] = {"model_name": layout.model_name, "source": uri, "dry_run": DRY_RUN}
+    asked: tuple[str, ...] = ()
+    if layout.asks_a_person:  # after a conclusive gate the approval is skipped, which must not skip the registration
+        asked, arguments["trigger_rule"] = (RECORD_APPROVAL,), "none_failed_min_one_success"
+    needs = layout.needs("register", *layout.before("register"), *asked)
+    yield PlannedTask("register", "register", "register", arguments, needs, layout.origin("register"))
+    yield _load_check(layout)
 
 
-def load_check_arguments(model_name: str, stage: RegisterStage) -> dict[str, Any]:
-    """Load the version that was registered.
+def promote_tasks(layout: Layout) -> Iterator[PlannedTask]:
+    """Plan the stage ``promote``: make the version that was loaded the champion.
 
-    :param model_name: registered model.
-    :param stage: what the file says of it.
+    :param layout: the pipeline.
     """
-    version = Reference("register", "version")
-    return {"model_name": model_name, "version": version, "require_example": stage.require_example}
-
-
-def promote_arguments(model_name: str) -> dict[str, Any]:
-    """Make the version that was loaded the champion.
-
-    :param model_name: registered model.
-    """
-    return {
-        "model_name": model_name,
+    arguments = {
+        "model_name": layout.model_name,
         "version": Reference(LOAD_CHECK, "version"),
         "expected_champion": Reference("gate", "champion_version"),
-        "reason": Reference("begin", "reason"),
+        "reason": Reference(BEGIN, "reason"),
         "dry_run": DRY_RUN,
     }
+    needs = layout.needs("promote", *layout.before("promote"))
+    yield PlannedTask("promote", "promote", "promote", arguments, needs, layout.origin("promote"))
+
+
+def _load_check(layout: Layout) -> PlannedTask:
+    stage = layout.stage(RegisterStage) or RegisterStage(name="register")
+    arguments = {
+        "model_name": layout.model_name,
+        "version": Reference("register", "version"),
+        "require_example": stage.require_example,
+        **layout.workload(stage, stage.image, stage.resources),
+    }
+    origin, timeout = layout.origin("register", "load_check"), seconds(layout.spec.timeouts.load_check)
+    return PlannedTask(LOAD_CHECK, "load_check", "register", arguments, ("register",), origin, timeout)

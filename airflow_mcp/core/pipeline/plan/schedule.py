@@ -9,43 +9,41 @@ from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.file.triggers import Trigger
 from airflow_mcp.core.pipeline.plan.entities import EventKind, EventSource, Schedule
-from airflow_mcp.core.pipeline.plan.tasks import TaskPlanner
+from airflow_mcp.core.pipeline.plan.layout import Layout
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
-def planned_schedule(pipeline: ModelPipeline, planner: TaskPlanner) -> Schedule:
+def planned_schedule(pipeline: ModelPipeline, layout: Layout) -> Schedule:
     """Describe what starts a pipeline beside a person.
 
     :param pipeline: the pipeline with its environment merged in.
-    :param planner: its tasks, which know source, model and experiment.
+    :param layout: the same pipeline, with source, model and experiment.
     :raises InvalidArgumentError: when a trigger watches what the pipeline does not have.
     """
     spec = pipeline.spec
     crons = tuple((each.cron, each.timezone) for each in spec.triggers if each.cron is not None)
     found: dict[str, EventSource] = {}
     for trigger in spec.triggers:
-        for kind, arguments in _events(trigger, pipeline, planner):
+        for kind, arguments in _events(trigger, pipeline, layout):
             before = sum(source.kind == kind for source in found.values())
             name = f"{pipeline.metadata.name}.{kind}{f'-{before + 1}' if before else ''}"
             found[name] = EventSource(kind, name, arguments)
     return Schedule(crons, spec.catchup, tuple(found.values()))
 
 
-def _events(
-    trigger: Trigger, pipeline: ModelPipeline, planner: TaskPlanner
-) -> Iterator[tuple[EventKind, dict[str, Any]]]:
+def _events(trigger: Trigger, pipeline: ModelPipeline, layout: Layout) -> Iterator[tuple[EventKind, dict[str, Any]]]:
     if (commit := trigger.on_commit) is not None:
-        yield "commit", _given(**_source(planner), path=commit.path, poll_seconds=seconds_of(commit.poll))
+        yield "commit", _given(**_source(layout), path=commit.path, poll_seconds=seconds_of(commit.poll))
     if (data := trigger.on_data_change) is not None:
-        yield "data", _given(**_data(pipeline, planner), poll_seconds=seconds_of(data.poll))
+        yield "data", _given(**_data(pipeline, layout), poll_seconds=seconds_of(data.poll))
     if (model := trigger.on_model_change) is not None:
-        name = model.model or planner.model_name
+        name = model.model or layout.model_name
         watched = {"aliases": [model.alias]} if model.alias else {}
         events = ["alias_moved" if model.alias else "new_version"]
         yield "model", {"models": [name], "events": events, **watched, "poll_seconds": seconds_of(model.poll)}
     if (drift := trigger.on_drift) is not None:
-        name = drift.model or planner.model_name
-        experiment = drift.experiment or f"{planner.experiment}-drift"
+        name = drift.model or layout.model_name
+        experiment = drift.experiment or f"{layout.experiment_name}-drift"
         yield "drift", _given(model_name=name, experiment_name=experiment, poll_seconds=seconds_of(drift.poll))
 
 
@@ -53,16 +51,16 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _source(planner: TaskPlanner) -> Mapping[str, str]:
-    if planner.source is None:
+def _source(layout: Layout) -> Mapping[str, str]:
+    if layout.source is None:
         raise InvalidArgumentError("onCommit needs a Git URL in sourceCode; it is a folder here")
-    return {name: value for name, value in planner.source.items() if name != "path"}
+    return {name: value for name, value in layout.source.items() if name != "path"}
 
 
-def _data(pipeline: ModelPipeline, planner: TaskPlanner) -> dict[str, Any]:
+def _data(pipeline: ModelPipeline, layout: Layout) -> dict[str, Any]:
     data = pipeline.spec.data
     if data is None:
         raise InvalidArgumentError("onDataChange needs data; the pipeline names none")
     if (tracked := data.tracked) is not None:
-        return {tracked.kind: _given(**planner.repository_of(tracked), path=tracked.path, rev=tracked.rev)}
+        return {tracked.kind: _given(**layout.repository_of(tracked), path=tracked.path, rev=tracked.rev)}
     return _given(root=data.root, uri=data.uri)

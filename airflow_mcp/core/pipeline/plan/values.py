@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_mcp.core.pipeline.file.stages import WorkloadResources
+from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.plan.entities import Reference, Template
 
 
@@ -67,9 +67,9 @@ def present(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def resource_arguments(resources: WorkloadResources) -> dict[str, Any]:
-    """Write what a step may use as operators take it.
+def seconds(duration: str | None) -> int | None:
+    """Return a time limit in seconds; None for no limit.
 
-    :param resources: the resources of a stage, or of all.
+    :param duration: as the file writes it, for example ``30m``.
     """
-    return {name: value for name, value in resources.model_dump().items() if value}
+    return None if duration is None else seconds_of(duration)

@@ -25,19 +25,18 @@ def why_unreachable(rule: MetricThreshold) -> str:
     return f"no model reaches {rule}, because {rule.metric} lies between 0 and 1{percent}"
 
 
-def threshold_rule(name: str, bound: float | str) -> str:
+def threshold_rule(name: str, bound: float | str) -> MetricThreshold:
     """Write the gate's rule for one entry of ``metricsThreshold``.
 
     :param name: the metric.
     :param bound: a number, which known metrics must reach or not exceed; or a direction and a number: ``>= 0.92``.
-    :return: a rule as :func:`~airflow_mcp.core.gate.rules.thresholds.parse_threshold` writes it.
     :raises InvalidArgumentError: for a number without a direction where the metric is not known, and for a bound
         that cannot be read.
     """
     if isinstance(bound, str):
-        return str(parse_threshold(f"{metric_name(name)} {bound}"))
+        return parse_threshold(f"{metric_name(name)} {bound}")
     try:
         comparison = ">=" if metric_direction(name) == "maximize" else "<="
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f'{error}. Write ">= {bound:g}" or "<= {bound:g}"') from None
-    return str(parse_threshold(f"{metric_name(name)} {comparison} {float(bound)!r}"))
+    return parse_threshold(f"{metric_name(name)} {comparison} {float(bound)!r}")
