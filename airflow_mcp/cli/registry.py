@@ -80,9 +80,9 @@ def _history(mlflow: DirectMlflow, model: RegisteredModel) -> dict[str, Any]:
             for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
             if (version := versions.get(model.aliases.get(alias, ""))) and (reason := why_unusable(version))
         ],
-        "moved_behind_our_back": [
+        "unrecorded_moves": [
             {"alias": move.alias, "recorded": move.recorded, "found": move.found}
-            for move in history.foreign_moves(model, timeline.until)
+            for move in history.unrecorded_moves(model, timeline.until)
         ],
         "stage_moves": [move.to_json() for move in read_stage_moves(model)],
         "copies": [
@@ -142,9 +142,9 @@ def _history_text(document: Mapping[str, Any]) -> list[str]:
     lines += [line for change in document["changes"] for line in _change_text(change)] or ["no change is recorded"]
     for one in document["unusable"]:
         lines.append(f"\nUNUSABLE: alias {one['alias']} is at version {one['version']}: {one['reason']}")
-    for move in document["moved_behind_our_back"]:
+    for move in document["unrecorded_moves"]:
         lines.append(
-            f"\nmoved behind our back: alias {move['alias']} is at {_named(move['found'])}, the last recorded move "
+            f"\nmoved outside airflow-mcp: alias {move['alias']} is at {_named(move['found'])}, the last recorded move "
             f"left it at {_named(move['recorded'])}"
         )
     if document["stage_moves"]:

@@ -27,7 +27,7 @@ from airflow_mcp.exceptions import (
     EvidenceError,
     InvalidArgumentError,
     MlflowNotFoundError,
-    ModelUnusableError,
+    LoadCheckFailedError,
     ResultMissingError,
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ON_MISSING_ALIAS = ("fail", "skip")
 
 
-class CheckModelOperator(WorkloadOperator):
+class LoadCheckOperator(WorkloadOperator):
     """Load a registered version as serving would, have it answer its own input example, and tag it with the verdict.
 
     The version is loaded by ``models:/<name>/<version>`` in the workload image. It passes when it answers, with one
@@ -103,7 +103,7 @@ class CheckModelOperator(WorkloadOperator):
         """Check the version, or find the check of an earlier try.
 
         :raises AliasConflictError: when alias or version does not exist; the message names the earlier champions.
-        :raises ModelUnusableError: when the version does not load or does not answer as it should.
+        :raises LoadCheckFailedError: when the version does not load or does not answer as it should.
         :raises EvidenceError: when nothing is known about the version: it is not READY, has no input example, or the
             image is not what it needs.
         :raises WorkloadError: when the check itself breaks or leaves no result; the version is not tagged.
@@ -125,7 +125,7 @@ class CheckModelOperator(WorkloadOperator):
         """Read the report back, tag the version, and say what became of it.
 
         :raises ResultMissingError: when the run is not finished, or its report is not there.
-        :raises ModelUnusableError: when the verdict is ``failed``.
+        :raises LoadCheckFailedError: when the verdict is ``failed``.
         :raises EvidenceError: when it is ``inconclusive`` or ``error``.
         """
         self.require_finished(run)
@@ -137,7 +137,7 @@ class CheckModelOperator(WorkloadOperator):
         what = f"version {report.version} of {report.model_name!r}"
         where = f"The report is {contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id}"
         if report.verdict == "failed":
-            raise ModelUnusableError(f"{what} is unusable: {report.reason}. It can get no alias. {where}")
+            raise LoadCheckFailedError(f"{what} is unusable: {report.reason}. It can get no alias. {where}")
         if report.verdict != "passed":
             raise EvidenceError(f"{what} was not found to be usable ({report.verdict}): {report.reason}. {where}")
         return result
@@ -171,7 +171,7 @@ class CheckModelOperator(WorkloadOperator):
         try:
             others = ways_back(self.hook, self.hook.get_registered_model(name))
         except MlflowNotFoundError:
-            others = "There is no such registered model."
+            others = "There is no such registered model"
         return AliasConflictError(f"{name!r}: {what} {problem}. {others}")
 
     def _ready_version(self, name: str) -> str:
@@ -197,7 +197,7 @@ class CheckModelOperator(WorkloadOperator):
         )
         return self.workload(
             context,
-            command=self.runtime_command("check-model"),
+            command=self.runtime_command("load-check"),
             run=run,
             identity=key,
             model_name=name,

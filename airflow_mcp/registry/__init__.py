@@ -1,1 +1,1 @@
-"""The only code that changes the model registry, and what it reads to do so. Needs no Airflow."""
+"""The only code that changes the model registry, and the reads that it needs. Does not import Airflow."""

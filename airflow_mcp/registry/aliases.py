@@ -1,4 +1,4 @@
-"""Read and move the aliases of a registered model: one mover at a time, every move checked afterwards."""
+"""Reads and moves of a registered model's aliases: one mover at a time, and every move is checked afterwards."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | None:
-    """Find the champion of a registered model.
+    """Return the champion of a registered model.
 
     :param mlflow: the MLflow server.
     :param model_name: registered model; need not exist yet.
-    :return: its version, or None when model or alias does not exist.
+    :return: its version, or None when the model or the alias does not exist.
     """
     try:
         return mlflow.get_model_version_by_alias(model_name, ALIAS_CHAMPION)
@@ -47,7 +47,7 @@ def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | Non
 
 
 def versions_of(mlflow: MlflowOperations, model_name: str) -> list[ModelVersion]:
-    """Read all versions of a registered model, however many there are.
+    """Return all versions of a registered model, however many there are.
 
     :param mlflow: the MLflow server.
     :param model_name: registered model.
@@ -56,32 +56,34 @@ def versions_of(mlflow: MlflowOperations, model_name: str) -> list[ModelVersion]
 
 
 def ways_back(mlflow: MlflowOperations, model: RegisteredModel) -> str:
-    """Say in words which former champions are still there and not known to be unusable.
+    """Return a sentence that names the former champions that still exist and are not known to be unusable.
+
+    It has no period at the end, so it can end an error message.
 
     :param mlflow: the MLflow server.
     :param model: the registered model as it is now.
     """
     former = former_champions(model)
     if not former:
-        return "No earlier champion is recorded."
+        return "No earlier champion is recorded"
     problems = {version.version: why_unusable(version) for version in versions_of(mlflow, model.name)}
     usable = [version for version in former if problems.get(version) == ""]
     if not usable:
-        return f"Of the earlier champions ({', '.join(former)}) none can be used any more."
-    return f"Earlier champions that are still there, the latest first: {', '.join(usable)}."
+        return f"None of the earlier champions ({', '.join(former)}) is usable"
+    return f"Usable earlier champions, the latest first: {', '.join(usable)}"
 
 
 class AliasMover:
-    """Moves the aliases of one registered model while it holds the claim on them.
+    """Mover of the aliases of one registered model, which holds the claim on them meanwhile.
 
-    Every alias is moved here, whoever asks, so here is where a version that does not load is refused: by what its tags
-    say under the claim, not before it.
+    Every alias move goes through here, so this is where a version that does not load is refused. Its tags are read
+    under the claim, because they may change before it is held.
 
     :param mlflow: the MLflow server.
     :param model_name: registered model; must exist.
     :param actor: who moves; named in the claim.
     :param log: where moves are logged.
-    :param rule: what the next champion must have shown; None: that it loads.
+    :param rule: what the load check of the next champion must say; None: it must have passed.
     """
 
     def __init__(
@@ -98,16 +100,16 @@ class AliasMover:
         self.claims = Claims(mlflow, model_name, holder=actor, log=log)
 
     def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
-        """Plan on the present aliases and carry the plan out, alone.
+        """Plan on the present aliases and carry out the plan, under the claim.
 
         :param plan: makes the plan from the registered model as it is now; may refuse by raising.
         :param order: who moves and why.
         :return: the plan that was carried out.
         :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
         :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
-        :raises ModelUnusableError: when one failed its load check; nothing was moved.
-        :raises EvidenceError: when one is not READY, or the rule is not kept; nothing was moved.
-        :raises FailedError: when the registry is not as planned afterwards.
+        :raises LoadCheckFailedError: when a version failed its load check; nothing was moved.
+        :raises EvidenceError: when a version is not READY, or does not meet the rule; nothing was moved.
+        :raises FailedError: when the champion is not the planned one afterwards.
         """
         with self.claims.held() as claim:
             model = self._settled()
@@ -122,11 +124,13 @@ class AliasMover:
             for step in made.moves:
                 self.claims.require_valid(claim)
                 if step.alias == ALIAS_CHAMPION:
-                    # The intention first: a retry, or the next mover, can tell how far this try came.
+                    # Before the alias moves: a retry, or the next mover, can tell how far this try got.
                     self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, move.to_tag())
                 self._set(step)
             self._verify(made)
-            if move.done_tag not in model.tags:  # otherwise only what a dead task left to do was done
+            if (
+                move.done_tag not in model.tags
+            ):  # otherwise an earlier try recorded the move, and this one only completed it
                 self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
             self._mirror(model, claim)
             return made
@@ -137,7 +141,7 @@ class AliasMover:
         :param plan: makes the plan from the registered model as it is now; may refuse by raising.
         :return: the plan that :meth:`move` would carry out now.
         :raises AliasConflictError: when a version of the plan does not exist.
-        :raises ModelUnusableError: when one failed its load check.
+        :raises LoadCheckFailedError: when one failed its load check.
         :raises EvidenceError: when one is not READY, or does not meet the rule.
         """
         model = self.mlflow.get_registered_model(self.model_name)
@@ -145,13 +149,13 @@ class AliasMover:
         return made if made.is_done else self._usable(made, model)[0]
 
     def shift(self, plan: Callable[[RegisteredModel], StagePlan], order: MoveOrder) -> StagePlan:
-        """Plan a move between stages, which leaves the champion alone, and carry it out.
+        """Plan a move between stages, which does not move the champion, and carry it out under the claim.
 
         :param plan: makes the plan from the registered model as it is now; may refuse by raising.
         :param order: who moves and why.
         :return: the plan that was carried out.
         :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
-        :raises ModelUnusableError: when the next challenger failed its load check; nothing was moved.
+        :raises LoadCheckFailedError: when the next challenger failed its load check; nothing was moved.
         """
         with self.claims.held() as claim:
             model = self._settled()
@@ -175,9 +179,9 @@ class AliasMover:
             return made
 
     def mirror(self) -> int:
-        """Make MLflow's own stages say what the aliases say, if the model asks for that.
+        """Make MLflow's own stages match the aliases, if mirroring is on for the model.
 
-        :return: how many versions were moved.
+        :return: number of versions moved.
         """
         with self.claims.held() as claim:
             return self._mirror(self._settled(), claim)
@@ -194,14 +198,16 @@ class AliasMover:
         return len(stage_drift(model, versions))
 
     def _usable(self, plan: AliasPlan, model: RegisteredModel) -> tuple[AliasPlan, ModelVersion | None]:
-        """Hold every version that is to get an alias to its rule; give the plan that is left, and the next champion."""
+        """Check the versions that get an alias; return the plan without an unusable way back, and the new champion."""
         target = None
         for step in plan.moves:
             if step.version is None:
                 continue
             version = self._existing(step.version)
             if step.alias == ALIAS_PREVIOUS_CHAMPION and (problem := why_unusable(version)):
-                self.log.warning("%s: version %s is no way back: %s", self.model_name, step.version, problem)
+                self.log.warning(
+                    "%s: version %s is not kept as previous_champion: %s", self.model_name, step.version, problem
+                )
                 plan = without_way_back(plan, model.aliases)
                 continue
             rule = self.rule if step.alias == ALIAS_CHAMPION else NOTHING_REQUIRED
@@ -215,17 +221,17 @@ class AliasMover:
         except MlflowNotFoundError as error:
             raise AliasConflictError(
                 f"{self.model_name!r}: version {number} does not exist, perhaps it was deleted; nothing was moved "
-                f"({error})."
+                f"({error})"
             ) from error
 
     def _settled(self) -> RegisteredModel:
-        """Read the registered model; moves whose task died before recording them are recorded first."""
+        """Read the registered model, after recording moves whose task died before it recorded them."""
         model = self.mlflow.get_registered_model(self.model_name)
-        for lost in (unfinished_move(model.aliases, model.tags), unfinished_stage_move(model)):
-            if lost is not None:
-                self.log.info("%s: recording the %s by %s, whose task died", self.model_name, lost.action, lost.by)
-                self.mlflow.set_registered_model_tag(self.model_name, lost.done_tag, lost.to_tag())
-                model = replace(model, tags={**model.tags, lost.done_tag: lost.to_tag()})
+        for move in (unfinished_move(model.aliases, model.tags), unfinished_stage_move(model)):
+            if move is not None:
+                self.log.info("%s: recording the %s by %s, whose task died", self.model_name, move.action, move.by)
+                self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+                model = replace(model, tags={**model.tags, move.done_tag: move.to_tag()})
         return model
 
     def _set(self, step: AliasMove) -> None:
@@ -240,5 +246,5 @@ class AliasMover:
         if champion != plan.champion_after:
             raise FailedError(
                 f"{self.model_name!r}: alias {ALIAS_CHAMPION!r} was set to version {plan.champion_after}, but points "
-                f"at {champion or 'no version'} now: something outside Airflow moved it. Look before retrying."
+                f"at {champion or 'no version'} now: something outside Airflow moved it. Find out what before you retry"
             )

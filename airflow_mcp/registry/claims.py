@@ -1,4 +1,4 @@
-"""One task at a time works on something of a registered model: claims, as tags of the registered model."""
+"""Claims, as tags of a registered model: one task at a time moves its aliases or registers the same logged model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from airflow_mcp.mlflow_client.operations import MlflowOperations
 
 CLAIM_LIFETIME = timedelta(seconds=60)
-"""A claim ends by itself after this time, so that a killed task blocks nobody for longer, its own retries included."""
+"""A claim expires after this time, so that a killed task does not block others, or its own retry, for longer."""
 CLAIM_ATTEMPTS = 6
-"""How often a claim is tried before the task fails (and may be retried)."""
+"""Number of times a claim is tried before the task fails (and may be retried)."""
 
 
 class Claims:
@@ -29,12 +29,12 @@ class Claims:
 
     MLflow has no compare-and-set. A task first writes a claim as a tag of its own on the registered model, then
     reads all claims, and withdraws when it sees another valid one. Of two tasks at least one reads after both have
-    written, so two can never both go on. Claims end by themselves.
+    written, so two tasks can never both continue. Claims expire.
 
     :param mlflow: the MLflow server.
     :param model_name: registered model; must exist.
-    :param holder: who claims, for the others' messages.
-    :param log: where a claim that stays behind is logged.
+    :param holder: who claims; named in the messages of other tasks.
+    :param log: where a claim that could not be removed is logged.
     :param subject: what is claimed; empty for the aliases.
     """
 
@@ -45,9 +45,9 @@ class Claims:
 
     @contextmanager
     def held(self) -> Iterator[Claim]:
-        """Hold the claim for a while.
+        """Hold the claim inside a ``with`` block.
 
-        :raises ClaimUnavailableError: when another task kept it.
+        :raises ClaimUnavailableError: when another task holds it.
         """
         claim = self._take()
         try:
@@ -56,13 +56,13 @@ class Claims:
             self._release(claim)
 
     def require_valid(self, claim: Claim) -> None:
-        """Refuse to go on with a claim that has run out.
+        """Check that a claim has not expired.
 
         :raises ClaimUnavailableError: when it has.
         """
         if datetime.now(UTC) >= claim.expires_at:
             raise ClaimUnavailableError(
-                f"{self.model_name!r}: the claim of {self.holder} ran out before its work was done; a retry goes on"
+                f"{self.model_name!r}: the claim of {self.holder} expired before its work was done; a retry continues"
             )
 
     def _take(self) -> Claim:
@@ -82,7 +82,7 @@ class Claims:
         )
 
     def _claim_and_look(self, claim: Claim) -> tuple[Claim, ...]:
-        """Write a claim, then give the others' that are valid; whatever goes wrong leaves no claim of ours behind.
+        """Write a claim and return the other valid claims; on any error the own claim is removed.
 
         :raises MlflowNotFoundError: when there is no such registered model, and so no claim.
         """
@@ -103,4 +103,4 @@ class Claims:
         try:
             self.mlflow.delete_registered_model_tag(self.model_name, claim.tag)
         except ModelControlPlaneError as error:
-            self.log.warning("claim %s could not be removed and ends at %s: %s", claim.tag, claim.expires_at, error)
+            self.log.warning("claim %s could not be removed and expires at %s: %s", claim.tag, claim.expires_at, error)

@@ -1,4 +1,4 @@
-"""Read what evaluations, replays and gates left in an MLflow run."""
+"""Reads of the artifacts of evaluations, replays and gates in an MLflow run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from airflow_mcp.mlflow_client.operations import MlflowOperations
 def find_evidence(mlflow: MlflowOperations, run_id: str) -> EvaluationEvidence | None:
     """Read the evidence of an evaluation.
 
-    :param mlflow: the mlflow to ask.
+    :param mlflow: the MLflow server.
     :param run_id: the candidate's run.
-    :return: the evidence, or None when the run holds none.
+    :return: the evidence, or None when the run has none.
     :raises EvidenceError: when it is malformed.
     :raises MlflowError: when the server does not answer.
     """
@@ -30,7 +30,7 @@ def find_evidence(mlflow: MlflowOperations, run_id: str) -> EvaluationEvidence |
 
 
 class StoredReport(NamedTuple):
-    """The report of a gate, as it is in a run."""
+    """The report of a gate, and the hash of its text."""
 
     report: GateReport
     hash: str
@@ -53,7 +53,7 @@ def find_replay(mlflow: MlflowOperations, run_id: str) -> ReplayEvidence | None:
 def find_importance(mlflow: MlflowOperations, run_id: str) -> dict[str, float] | None:
     """Read the importance of a model's features; arguments and errors are those of :func:`find_evidence`.
 
-    :return: feature to importance, or None when the run holds none.
+    :return: feature to importance, or None when the run has none.
     """
     for place in (*PLACES, *(f"{contract.ARTIFACT_COPIED_DIR}/{place}" for place in PLACES)):
         if (text := _artifact(mlflow, run_id, place)) is not None:

@@ -1,4 +1,4 @@
-"""The one door through which a version becomes champion or changes its stage, for operators and the command line."""
+"""Promotions and stage transitions of a version, with every check, for operators and the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """Which version is to become champion, on whose behalf, and under which conditions."""
+    """A version to promote to champion, who asks for it, and the conditions."""
 
     order: MoveOrder
     model_name: str
@@ -31,32 +31,32 @@ class Promotion:
     expected_champion: str | None
     """Version that the candidate was compared with; None when there was no champion."""
     require_gate: bool = True
-    """Refuse a version that no gate let through: ``passed``, ``warned`` or ``approved``."""
+    """Refuse a version without a passed gate (``passed``, ``warned`` or ``approved``)."""
     require_load_check: bool = True
-    """Refuse a version that has not passed its load check; one that failed is refused in any case."""
+    """Refuse a version that has not passed its load check; a version that failed it is always refused."""
 
     @property
     def rule(self) -> LoadCheckRule:
-        """What the version must have shown."""
+        """What the version's load check must say."""
         return LoadCheckRule(self.require_load_check)
 
 
 def check_promotion(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> None:
-    """Check everything about the version itself; nothing is claimed, written or moved.
+    """Check the version itself; nothing is claimed, written or moved.
 
     :param mlflow: the MLflow server.
-    :param promotion: what is to be done.
-    :param log: where it is said that the version did not pass the gate by itself.
+    :param promotion: the promotion.
+    :param log: where a version that did not pass the gate by itself is logged.
     :raises EvidenceError: when it is not READY, has not passed a load check although one is required,
         or is a copy and the run of the copy was deleted.
-    :raises ModelUnusableError: when its load check failed.
-    :raises GateRejectedError: when no gate let it through.
+    :raises LoadCheckFailedError: when its load check failed.
+    :raises GateRejectedError: when it has not passed a gate.
     """
     _checked(mlflow, promotion, mlflow.get_model_version(promotion.model_name, promotion.version), log)
 
 
 def _checked(mlflow: MlflowOperations, promotion: Promotion, version: ModelVersion, log: TaskLog) -> str | None:
-    """Check a version for its promotion; give the gate verdict that counts for it."""
+    """Check a version for its promotion and return its gate verdict."""
     promotion.rule.require(version, datetime.now(UTC))
     verdict = _gate_verdict(mlflow, version)
     if promotion.require_gate:
@@ -67,9 +67,9 @@ def _checked(mlflow: MlflowOperations, promotion: Promotion, version: ModelVersi
 
 
 def _gate_verdict(mlflow: MlflowOperations, version: ModelVersion) -> str | None:
-    """Give a version's gate verdict; that of a copy's own gate is in the copy's run, and comes before another's.
+    """Return a version's gate verdict; for a copy, the verdict in the copy's run comes before the carried one.
 
-    :raises EvidenceError: when that run was deleted, so that nobody knows what its gate said.
+    :raises EvidenceError: when that run was deleted, so the verdict of the copy's own gate is not known.
     """
     carried, copy_run = version.tags.get(contract.TAG_GATE_VERDICT), version.tags.get(contract.TAG_COPY_RUN)
     if not copy_run:
@@ -84,19 +84,19 @@ def _gate_verdict(mlflow: MlflowOperations, version: ModelVersion) -> str | None
 
 
 def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> AliasPlan:
-    """Make a version the champion, or find it done.
+    """Make a version the champion; when it is champion already, change nothing.
 
     :param mlflow: the MLflow server.
-    :param promotion: what is to be done.
+    :param promotion: the promotion.
     :param log: where moves are logged.
     :return: the plan that was carried out.
-    :raises RefusedError: as :func:`check_promotion`, and when the champion is another one by now; nothing is moved.
-    :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+    :raises RefusedError: as :func:`check_promotion`, and when the champion has changed; nothing is moved.
+    :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
     version = mlflow.get_model_version(promotion.model_name, promotion.version)
     verdict = _checked(mlflow, promotion, version, log)
     if verdict and verdict != version.tags.get(contract.TAG_GATE_VERDICT):
-        # The copy's own gate spoke after the version was made: from now on the version says what it said.
+        # The copy's own gate ran after the version was created: keep its verdict with the version.
         mlflow.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
     mover = AliasMover(mlflow, promotion.model_name, actor=promotion.order.by, log=log, rule=promotion.rule)
     return mover.move(
@@ -114,24 +114,24 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class StageTransition:
-    """Which version is to go to None, Staging or Archived, and on whose behalf."""
+    """A version to move to None, Staging or Archived, and who asks for it."""
 
     order: MoveOrder
     model_name: str
     version: str
     stage: Stage
     archive_existing: bool = False
-    """For Staging: archive the other versions that are there."""
+    """For Staging: archive the other versions in Staging."""
 
 
 def check_transition(mlflow: MlflowOperations, wanted: StageTransition) -> ModelVersion:
     """Check the version itself; nothing is claimed or moved.
 
     :param mlflow: the MLflow server.
-    :param wanted: what is to be done.
+    :param wanted: the transition.
     :return: the version, as it is now.
-    :raises EvidenceError: when it is to go to Staging and is not READY.
-    :raises ModelUnusableError: when it is to go to Staging and its load check failed.
+    :raises EvidenceError: when it goes to Staging and is not READY.
+    :raises LoadCheckFailedError: when it goes to Staging and its load check failed.
     """
     version = mlflow.get_model_version(wanted.model_name, wanted.version)
     if wanted.stage == "Staging":
@@ -140,14 +140,14 @@ def check_transition(mlflow: MlflowOperations, wanted: StageTransition) -> Model
 
 
 def transition(mlflow: MlflowOperations, wanted: StageTransition, *, log: TaskLog) -> StagePlan:
-    """Move a version between stages other than Production, or find it done.
+    """Move a version between stages other than Production; when it is there already, change nothing.
 
     :param mlflow: the MLflow server.
-    :param wanted: what is to be done.
+    :param wanted: the transition.
     :param log: where moves are logged.
     :return: the plan that was carried out.
-    :raises RefusedError: as :func:`check_transition`, and for the champion, which leaves only for another one.
-    :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+    :raises RefusedError: as :func:`check_transition`, and for the champion, which only a promotion or rollback moves.
+    :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
     check_transition(mlflow, wanted)
     mover = AliasMover(mlflow, wanted.model_name, actor=wanted.order.by, log=log)

@@ -1,4 +1,4 @@
-"""Create a model version once, however many tasks try, and wait until it is READY."""
+"""Creation of one model version, however many tasks try, and the wait until it is READY."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 READY_POLLS = 30
-"""How often a new version's status is read before giving up, once a second."""
+"""Number of times a new version's status is read, once a second, before the task fails."""
 
 
 def create_once(
     claims: Claims, find: Callable[[], ModelVersion | None], create: Callable[[], ModelVersion]
 ) -> ModelVersion:
-    """Create a version while nobody else can create the same one; before it the registered model, when missing.
+    """Create a version while no other task can create the same one; create a missing registered model first.
 
-    :param claims: claims on what is to be registered.
-    :param find: looks for a version that was made before, now that nobody else can make one.
-    :param create: creates it.
+    :param claims: claims on the logged model.
+    :param find: finds the version that another task created before the claim was held.
+    :param create: creates the version.
     :return: the version found or created.
-    :raises ClaimUnavailableError: when another task is registering the same.
+    :raises ClaimUnavailableError: when another task is registering the same model.
     """
     try:
-        return _create_alone(claims, find, create)
+        return _create_under_claim(claims, find, create)
     except MlflowNotFoundError:
         log.debug("registered model %s does not exist yet", claims.model_name)
     try:
         claims.mlflow.create_registered_model(claims.model_name)
     except MlflowConflictError:
         log.debug("registered model %s was created by another task", claims.model_name)
-    return _create_alone(claims, find, create)
+    return _create_under_claim(claims, find, create)
 
 
-def _create_alone(
+def _create_under_claim(
     claims: Claims, find: Callable[[], ModelVersion | None], create: Callable[[], ModelVersion]
 ) -> ModelVersion:
     with claims.held() as claim:
@@ -57,7 +57,7 @@ def wait_until_ready(mlflow: MlflowOperations, version: ModelVersion) -> ModelVe
 
     :param mlflow: the MLflow server.
     :param version: the version.
-    :return: the version as it is then.
+    :return: the READY version.
     :raises FailedError: when it does not become READY.
     """
     for _ in range(READY_POLLS):
@@ -69,6 +69,6 @@ def wait_until_ready(mlflow: MlflowOperations, version: ModelVersion) -> ModelVe
         version = mlflow.get_model_version(version.name, version.version)
     raise FailedError(
         f"version {version.version} of {version.name!r} is {version.status} "
-        f"({version.status_message or 'no message'}) after {READY_POLLS} s at the most; it was not promoted, and a "
-        "retry looks at the same version again"
+        f"({version.status_message or 'no message'}) after at most {READY_POLLS} s. The version stays "
+        "registered; a retry looks at the same version again"
     )

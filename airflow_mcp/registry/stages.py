@@ -1,4 +1,4 @@
-"""Migrate registered models from MLflow's stages to aliases, one at a time, under the claim on their aliases."""
+"""Migration of registered models from MLflow's stages to aliases, each under the claim on its aliases."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def read_with_versions(
     mlflow: MlflowOperations, names: Sequence[str]
 ) -> Iterator[tuple[RegisteredModel, list[ModelVersion]]]:
-    """Read registered models with all their versions, by name.
+    """Yield registered models with all their versions, by name.
 
     :param mlflow: the MLflow server.
-    :param names: the models; none at all means every one, in as few requests as the server's pages allow.
-    :raises MlflowNotFoundError: when one does not exist.
+    :param names: the models; empty for every model, in as few requests as the server's pages allow.
+    :raises MlflowNotFoundError: when a model does not exist.
     """
     if names:
         for name in names:
@@ -41,34 +41,36 @@ def read_with_versions(
 def migrate(
     mlflow: MlflowOperations, planned: Migration, choices: MigrationChoices, order: MoveOrder, *, log: TaskLog
 ) -> None:
-    """Migrate one registered model; what was planned before is planned again, under the claim, on what is there then.
+    """Migrate one registered model; the plan is made again under the claim, on the registry as it is then.
 
-    The champion comes last: what is recorded of the other versions before leaves no doubt which one it is, so that
-    whoever dies in between is completed by the next call, also without the choices.
+    The champion moves last: after the other versions are recorded, only one version can become champion, so the next
+    call completes an interrupted migration even without the choices.
 
     :param mlflow: the MLflow server.
-    :param planned: what is to be done, as planned with the same choices.
-    :param choices: what a person has decided.
+    :param planned: the migration, planned with the same choices.
+    :param choices: decisions of a person.
     :param order: who migrates and why.
     :param log: where moves are logged.
-    :raises AliasConflictError: when it cannot be done without a further decision; nothing was moved.
+    :raises AliasConflictError: when another decision is needed; nothing was moved.
     :raises ClaimUnavailableError: when another task moves the model's aliases.
     """
     name, champion = _decided(planned).model_name, planned.champion
     mover = AliasMover(mlflow, name, actor=order.by, log=log, rule=NOTHING_REQUIRED)
 
-    def again(model: RegisteredModel) -> Migration:
+    def plan_now(model: RegisteredModel) -> Migration:
         return _decided(plan_migration(model, versions_of(mlflow, name), choices))
 
     if planned.moves_stages:
-        mover.shift(lambda model: again(model).stage_plan(), order)
+        mover.shift(lambda model: plan_now(model).stage_plan(), order)
     if not planned.moves_champion or champion is None:
         return
 
     def champion_plan(model: RegisteredModel) -> AliasPlan:
-        made = again(model)
+        made = plan_now(model)
         if made.champion != champion:
-            raise AliasConflictError(f"{name!r}: the stages were changed just now; nothing was moved, try again")
+            raise AliasConflictError(
+                f"{name!r}: the stages were changed meanwhile; the champion was not moved. Run the migration again"
+            )
         return plan_promotion(
             model.aliases,
             model.tags,

@@ -1,4 +1,4 @@
-"""What MLflow shows of a model's trainings: which was the latest, and what came of them."""
+"""A model's trainings in MLflow: the latest one, and how they ended."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _JUDGED: Mapping[str, TrainingOutcome] = {Verdict.FAILED.value: "rejected", Verdict.INCONCLUSIVE.value: "inconclusive"}
 _LOOKED_AT = 20
+"""Newest trainings on the same data that are read: more retries than that are not expected."""
 _NEWEST_FIRST = ["attributes.start_time DESC"]
 
 
@@ -33,12 +34,12 @@ class Trainings:
         self.mlflow, self.experiment_name, self.model_name = mlflow, experiment_name, model_name
 
     def latest(self) -> Run | None:
-        """Give the training that started last, however it ended."""
+        """Return the training that started last, however it ended."""
         found = self._search("", 1)
         return found[0] if found else None
 
     def concluded_on(self, data_hash: str) -> str:
-        """Say what came of a training on these data; empty when none has been concluded.
+        """Return how a training on these data ended, as text; empty when none has ended with a verdict.
 
         :param data_hash: hash of the data.
         """
@@ -50,11 +51,11 @@ class Trainings:
         return ""
 
     def of_dag_run(self, dag_id: str, run_id: str, data_hash: str) -> Run | None:
-        """Find the training of a Dag run: its own, or one on the same data that it took over and judged.
+        """Return the training of a Dag run: its own, or one on the same data that it reused and judged.
 
         :param dag_id: Dag that trains.
         :param run_id: its Dag run.
-        :param data_hash: hash of the data that it was asked to train on; empty looks for its own only.
+        :param data_hash: hash of the data to train on; empty looks only for the Dag run's own training.
         """
         own = self._search(
             f" and tags.`{contract.TAG_DAG_ID}` = {filter_value(dag_id)}"
@@ -66,7 +67,7 @@ class Trainings:
         return next((run for run in self._on(data_hash) if run.tags.get(contract.TAG_GATE_VERDICT)), None)
 
     def outcome_of(self, run: Run, *, ended_well: bool) -> tuple[TrainingOutcome, str]:
-        """Say what came of a training, and why.
+        """Return the outcome of a training, and why.
 
         :param run: its MLflow run.
         :param ended_well: whether the Dag run ended without a failed task.

@@ -22,7 +22,7 @@ from airflow_mcp.core.registry.events import (
     Wanted,
     look_at_model,
     read_registry_watermark,
-    seems_foreign,
+    seems_unrecorded,
     versions_to_read,
 )
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
@@ -258,7 +258,7 @@ class _Memory:
     ) -> tuple[ModelState, list[dict[str, Any]], bool] | None:
         """Compare one model; None when it cannot be judged at this look."""
         wanted, now = self._trigger.wanted, datetime.now(UTC)
-        if seems_foreign(before, model, now):
+        if seems_unrecorded(before, model, now):
             try:
                 again = await self._watch.again(look, model.name)
             except MlflowNotFoundError:

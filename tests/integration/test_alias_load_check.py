@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.registry.history import foreign_moves
+from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import LoadVerdict
 from airflow_mcp.core.registry.moves import read_last_move
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
@@ -104,7 +104,7 @@ def test_a_champion_that_does_not_load_is_not_kept_as_the_way_back(world: World)
     tag(world, "2", "failed")
     assert promote(world, "3", "2", dag_run_id="run-3").state == "success"
     assert world.aliases == {"champion": "3", "previous_champion": "1"}
-    assert foreign_moves(world.registered, datetime.now(UTC)) == ()
+    assert unrecorded_moves(world.registered, datetime.now(UTC)) == ()
     assert roll_back(world, dag_run_id="run-4").result["version"] == "1"
 
 
@@ -117,7 +117,7 @@ def test_no_way_back_is_left_when_the_way_back_itself_is_promoted_over_a_champio
     tag(world, "2", "failed")
     assert promote(world, "1", "2", dag_run_id="run-3").state == "success"
     assert world.aliases == {"champion": "1"}
-    assert foreign_moves(world.registered, datetime.now(UTC)) == ()
+    assert unrecorded_moves(world.registered, datetime.now(UTC)) == ()
 
 
 def test_a_promotion_over_a_broken_champion_that_is_killed_anywhere_is_completed_by_its_retry(world: World) -> None:
@@ -137,7 +137,7 @@ def test_a_promotion_over_a_broken_champion_that_is_killed_anywhere_is_completed
         second = promote(world, "2", "1", try_number=2)
         assert second.state == "success", second.error
         assert world.aliases == {"champion": "2"}
-        assert foreign_moves(world.registered, datetime.now(UTC)) == ()
+        assert unrecorded_moves(world.registered, datetime.now(UTC)) == ()
     assert kills >= 10
 
 
@@ -151,7 +151,7 @@ def test_a_rollback_to_a_version_that_does_not_load_names_those_that_do(world: W
         outcome = roll_back(world, dag_run_id="run-back", **options)
         assert outcome.state == "failed"
         assert "the file is torn" in str(outcome.error)
-        assert "Earlier champions that are still there, the latest first: 1." in str(outcome.error)
+        assert "Usable earlier champions, the latest first: 1" in str(outcome.error)
     assert world.aliases == {"champion": "3", "previous_champion": "2"}
     assert roll_back(world, "1", dag_run_id="run-back-1").state == "success"
 

@@ -1,4 +1,4 @@
-"""CheckModelOperator against a real MLflow server, with real models in real processes."""
+"""LoadCheckOperator against a real MLflow server, with real models in real processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.registry.load_check import LoadCheck, LoadCheckReport, read_load_check
 from airflow_mcp.exceptions import MlflowUnreachableError
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.workloads.local import LocalBackend
 from tests.support.logged_models import Logged, log_tree
 from tests.support.mlflow_world import World, kill_points, load_check_tags
@@ -39,7 +39,7 @@ def torn(mlflow_server: MlflowServer) -> Logged:
 def check(world: World, **options: Any) -> TaskOutcome:
     asked = {} if "alias" in options else {"version": "1"}
     env = {"MARKER": world.marker}
-    return world.run(CheckModelOperator, **{"model_name": world.model_name, "env": env, **asked, **options})
+    return world.run(LoadCheckOperator, **{"model_name": world.model_name, "env": env, **asked, **options})
 
 
 def version(world: World, number: str = "1") -> ModelVersion:
@@ -249,7 +249,7 @@ def test_an_alias_that_is_not_set_is_said_so_or_skipped(world: World, on_missing
     assert outcome.state == ends
     if ends == "failed":
         assert "alias 'previous_champion' is not set, so there is nothing to check" in str(outcome.error)
-        assert "No earlier champion is recorded." in str(outcome.error)
+        assert "No earlier champion is recorded" in str(outcome.error)
     assert checks(world) == []
 
 
@@ -260,7 +260,7 @@ def test_a_version_that_does_not_exist_or_is_not_ready_starts_nothing(world: Wor
     assert "version 9 does not exist, perhaps it was deleted" in str(outcome.error)
     nobody = quick_check(world, model_name="nobody-knows-it")
     assert nobody.state == "failed"
-    assert "There is no such registered model." in str(nobody.error)
+    assert "There is no such registered model" in str(nobody.error)
     assert checks(world) == []
 
 

@@ -386,7 +386,7 @@ def test_a_rollback_whose_way_back_was_deleted_names_the_earlier_champions_that_
     outcome = roll_back(world, dag_run_id="run-back")
     assert outcome.state == "failed"
     assert "has no alias 'previous_champion'" in str(outcome.error)
-    assert "Earlier champions that are still there, the latest first: 2, 1." in str(outcome.error)
+    assert "Usable earlier champions, the latest first: 2, 1" in str(outcome.error)
     assert world.aliases == {"champion": "4"}
     assert roll_back(world, "2", dag_run_id="run-back-2").state == "success"
     assert world.aliases == {"champion": "2"}
@@ -399,7 +399,7 @@ def test_an_earlier_champion_is_a_way_back_however_many_versions_came_after_it(
     delete_version(world, "2")
     monkeypatch.setattr(mlflow_registry_api.search_model_versions, "__defaults__", ((), 1))  # in place of a thousand
     outcome = roll_back(world, dag_run_id="run-back")
-    assert "Earlier champions that are still there, the latest first: 1." in str(outcome.error)
+    assert "Usable earlier champions, the latest first: 1" in str(outcome.error)
 
 
 def test_a_rollback_with_no_earlier_champion_left_says_so(world: World) -> None:
@@ -407,7 +407,7 @@ def test_a_rollback_with_no_earlier_champion_left_says_so(world: World) -> None:
     delete_version(world, "1")
     outcome = roll_back(world, dag_run_id="run-back")
     assert outcome.state == "failed"
-    assert "Of the earlier champions (1) none can be used any more." in str(outcome.error)
+    assert "None of the earlier champions (1) is usable" in str(outcome.error)
 
 
 def test_a_retry_of_a_rollback_succeeds_though_the_version_it_left_was_deleted(world: World) -> None:

@@ -80,7 +80,7 @@ def test_archiving_the_existing_in_staging_is_told(world: World) -> None:
 
 PRODUCTION: list[tuple[dict[str, Any], str]] = [
     ({"expected_champion": ""}, "expected_champion is ''; allowed: a version number or 'none'"),
-    ({"expected_champion": "1"}, "archive_existing is False, but version 1 is in Production"),
+    ({"expected_champion": "1"}, "archive_existing must be true because version 1 is in Production"),
     ({"expected_champion": "none"}, "was compared with no version, but alias 'champion' now points at version 1"),
     ({"expected_champion": "2", "archive_existing": True}, "was compared with version 2, but alias 'champion' now"),
 ]
@@ -110,8 +110,8 @@ def test_a_version_that_did_not_pass_its_gate_does_not_go_to_production(world: W
     ("stage", "options", "message"),
     [
         ("Archived", {}, "version 1 is the champion, and a champion leaves Production only"),
-        ("Archived", {"archive_existing": True}, "archive_existing is True and stage is 'Archived'"),
-        ("Live", {}, "stage is 'Live'; allowed: None, Staging, Production, Archived"),
+        ("Archived", {"archive_existing": True}, "stage must be Staging or Production when archive_existing is true; got 'Archived'"),
+        ("Live", {}, "stage must be one of None, Staging, Production, Archived; got 'Live'"),
     ],
 )
 def test_what_cannot_be_is_refused(world: World, stage: str, options: dict[str, Any], message: str) -> None:

@@ -60,7 +60,7 @@ def test_what_was_in_production_when_is_answered_from_the_registry(
     ]
     assert [change["run_id"] for change in document["changes"]] == [versions[n].run_id for n in (0, 1, 0)]
     assert {change["gate_verdict"] for change in document["changes"]} == {"passed"}
-    assert (document["champion"], document["moved_behind_our_back"]) == ("1", [])
+    assert (document["champion"], document["unrecorded_moves"]) == ("1", [])
     assert [ask(world, capsys, "at", time)["versions"] for time in (before, between, after, now())] == [
         [None],
         ["1"],
@@ -107,8 +107,8 @@ def test_a_champion_moved_in_the_ui_is_shown_as_such_by_history_and_doctor(
     MlflowClient(world.url).set_registered_model_alias(world.model_name, "champion", "3")
     document = ask(world, capsys, "history")
     assert document["changes"][-1]["action"] == "unrecorded"
-    assert document["moved_behind_our_back"] == [{"alias": "champion", "recorded": "1", "found": "3"}]
-    assert "moved behind our back: alias champion is at version 3" in ask(world, capsys, "history", form="text")
+    assert document["unrecorded_moves"] == [{"alias": "champion", "recorded": "1", "found": "3"}]
+    assert "moved outside airflow-mcp: alias champion is at version 3" in ask(world, capsys, "history", form="text")
     found = findings(world, capsys)[subject]
     assert found["level"] == "warning"
     assert f"'champion' is at 3, but the last recorded move (promote by {world.dag_id}.task run-1" in found["says"]
@@ -141,9 +141,9 @@ def test_a_champion_that_was_deleted_is_known_by_the_record_of_its_move(
 @pytest.mark.parametrize(
     ("time", "message"),
     [
-        ("yesterday", "time is 'yesterday'; allowed: ISO 8601 with an offset"),
+        ("yesterday", "time must be ISO 8601 with an offset"),
         ("2026-11-21T08:00", "without an offset"),
-        ("2999-01-01T00:00Z", "lies in the future"),
+        ("2999-01-01T00:00Z", "time must be at or before now"),
     ],
 )
 def test_a_wrong_time_is_a_wrong_call(

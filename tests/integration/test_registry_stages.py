@@ -90,7 +90,7 @@ def test_a_person_sets_stages_and_the_history_says_who_and_why(registry: Command
     assert registry("set-stage", name, "1", "Staging") == f"{name}: version 1 was in Staging already\n"
     registry("set-stage", name, "1", "Production", "--expected-champion", "none", "--reason", "go")
     arguments = ("set-stage", name, "2", "Production", "--expected-champion", "1")
-    assert "archive_existing is False, but version 1 is in Production" in registry(*arguments, code=2)
+    assert "archive_existing must be true because version 1 is in Production" in registry(*arguments, code=2)
     registry(*arguments, "--archive-existing")
     assert registry.stages == {"1": "Archived", "2": "Production"}
     document = registry.json("history", name)
@@ -140,7 +140,7 @@ def test_a_migration_is_said_then_done_then_done_already(registry: CommandLine, 
     assert (move.action, move.champion_after, move.reason) == ("migrate", "3", "off stages")
     assert move.run_id == world.hook.get_model_version(name, "3").run_id
     assert (stage_move.action, stage_move.reason) == ("migrate", "off stages")
-    assert registry.json("history", name)["moved_behind_our_back"] == []
+    assert registry.json("history", name)["unrecorded_moves"] == []
     before = world.registered
     assert "1 models: 0 migrated, 1 with nothing to do" in registry("migrate-stages", name, "--apply")
     promote(world, "4", "3")

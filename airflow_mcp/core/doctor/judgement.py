@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.history import foreign_moves
+from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.core.registry.moves import read_history, read_last_move
-from airflow_mcp.core.workload.pod import USER_ID, PodEnding
+from airflow_mcp.core.workload.pod import USER_ID
+from airflow_mcp.core.workload.pod_ending import PodEnding
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -144,7 +145,7 @@ def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagno
             "Nothing has to be done to keep it: the next promotion goes on from there",
         )
         for model in ours
-        for move in foreign_moves(model, now)
+        for move in unrecorded_moves(model, now)
     ]
     return findings or [
         Diagnosis("MLflow aliases", "ok", f"{len(ours)} models: their aliases are where the recorded moves left them")
@@ -171,7 +172,7 @@ def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelV
                     f"MLflow alias of {model.name}",
                     level,
                     f"{alias!r} is at version {version}, which is unusable: its load check {check}",
-                    f"{advice}; or restore its files, and check it again with CheckModelOperator",
+                    f"{advice}; or restore its files, and check it again with LoadCheckOperator",
                 )
             )
     return findings or [Diagnosis("MLflow load checks", "ok", "no alias is at a version that is known not to load")]

@@ -1,4 +1,4 @@
-"""Copies of model versions: what is asked and found, how bytes are compared, and what is recorded with the copy."""
+"""Copies of model versions: request and result, how files are compared, and what is recorded with the copy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_mcp.exceptions import EvidenceError
 
 COPY_SCHEMA: Literal["airflow_mcp/copy/1"] = "airflow_mcp/copy/1"
 NOT_OF_THE_MODEL = frozenset({"registered_model_meta"})
-"""Files that MLflow's client itself writes beside the model when it downloads a registered version."""
+"""Files that MLflow's client adds when it downloads a registered version."""
 CARRIED_ARTIFACTS = (
     contract.ARTIFACT_EVIDENCE,
     contract.ARTIFACT_SLICES,
@@ -30,7 +30,7 @@ CARRIED_ARTIFACTS = (
     contract.ARTIFACT_PROFILE,
     *IMPORTANCE_PLACES,
 )
-"""What a copy brings along from its source's run; never rows of data."""
+"""Artifacts of the source's run that are copied too; never rows of data."""
 _OWN_TO_EACH_REGISTRY = frozenset(
     {
         contract.TAG_GATE_VERDICT,
@@ -44,26 +44,27 @@ _OWN_TO_EACH_REGISTRY = frozenset(
         contract.TAG_MODEL_DIGEST,
     }
 )
-"""Tags that say something about a version where it is, and nothing about a copy of it."""
+"""Tags that are true of a version in its own registry only, not of a copy."""
 _OWN_PREFIXES = ("airflow_mcp.load_check", contract.TAG_GATE_APPROVAL)
 _DEEPEST_CHAIN = 5
+"""Copies of copies that a tag records: MLflow's tags hold a few thousand characters."""
 _Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class CopyRequest(Document):
-    """What ``python -m airflow_mcp.work copy-model`` is asked to do."""
+    """The request of ``python -m airflow_mcp.work copy-model``."""
 
     identity: str
     run_id: str
-    """MLflow run of the copy, on the server that is copied to."""
+    """MLflow run of the copy, on the target server."""
     experiment_id: str
     model_name: Annotated[str, Field(min_length=1)]
-    """Registered model to copy from, on the other server."""
+    """Registered model to copy from, on the source server."""
     version: Annotated[str, Field(pattern=r"^[1-9]\d*$")]
     source_run_id: str
-    """MLflow run of that version; another one means that it is not the version that was asked for."""
+    """MLflow run of that version; a different run means that it is another version."""
     expected_digest: _Sha256 | None = None
-    """Digest that the version has on record; None when it has none."""
+    """Recorded digest of the version; None when none is recorded."""
 
 
 class CopiedFile(Document):
@@ -77,21 +78,21 @@ class CopiedFile(Document):
 
 
 class CopyResult(Document):
-    """Result of a copy, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_COPY` when everything else is done."""
+    """Result of a copy, stored as :data:`~airflow_mcp.core.contract.ARTIFACT_COPY` after everything else."""
 
     schema_: Literal["airflow_mcp/copy/1"] = Field(default=COPY_SCHEMA, alias="schema")
     identity: str
     run_id: str
     model_id: str
-    """Logged model that holds the files on the server that was copied to."""
+    """Logged model that holds the files on the target server."""
     digest: _Sha256
     files: tuple[CopiedFile, ...]
 
 
 def manifest_digest(files: Iterable[CopiedFile]) -> str:
-    """Give the digest of a model: SHA-256 of its sorted manifest, one line ``<sha256>  <path>`` per file.
+    """Return the digest of a model: SHA-256 of its sorted manifest, one line ``<sha256>  <path>`` per file.
 
-    That is what ``sha256sum`` prints for the files in the order of their paths (by code point).
+    The manifest is what ``sha256sum`` prints for the files in the order of their paths (by code point).
 
     :param files: every file of the model, in any order.
     :return: ``sha256:<hex>``.
@@ -101,7 +102,7 @@ def manifest_digest(files: Iterable[CopiedFile]) -> str:
 
 
 def differences(expected: Iterable[CopiedFile], found: Iterable[CopiedFile]) -> tuple[str, ...]:
-    """Name the files that are not the same in both, sorted."""
+    """Return the paths of the files that differ, sorted."""
     before, after = ({file.path: file.sha256 for file in files} for files in (expected, found))
     return tuple(sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)))
 
@@ -111,10 +112,10 @@ def differences(expected: Iterable[CopiedFile], found: Iterable[CopiedFile]) -> 
 
 @dataclass(frozen=True)
 class CopiedFrom:
-    """Where a version was copied from, kept as a tag of the copy."""
+    """The origin of a copied version, kept as a tag of the copy."""
 
     server: str
-    """Address of the other MLflow for people."""
+    """Address of the source's MLflow for browsers."""
     model_name: str
     version: str
     run_id: str
@@ -124,21 +125,21 @@ class CopiedFrom:
     digest: str = ""
     """``sha256:<hex>`` of the model's manifest; empty when both share their files."""
     copied_from: Mapping[str, Any] = field(default_factory=dict)
-    """The same of the version that was copied, when it was a copy itself."""
+    """The origin of the source, when the source is a copy itself."""
 
     def to_tag(self) -> str:
-        """Write it as the value of a tag."""
+        """Return the value of its tag."""
         return json.dumps({name: value for name, value in asdict(self).items() if value}, sort_keys=True)
 
     def __str__(self) -> str:
-        """Write it in one line, for people."""
+        """Return it as one line of text."""
         return f"version {self.version} of {self.model_name} at {self.server}" + (
             f", {self.digest}" if self.digest else ", which has the same files"
         )
 
 
 def read_copied_from(tags: Mapping[str, str]) -> CopiedFrom | None:
-    """Read where a version was copied from; None when it is no copy, or somebody else wrote something else."""
+    """Return where a version was copied from; None when it is not a copy or the tag was not written by airflow-mcp."""
     try:
         fields = json.loads(tags.get(contract.TAG_COPIED_FROM, "null"))
         return CopiedFrom(**fields) if isinstance(fields, dict) else None
@@ -147,27 +148,27 @@ def read_copied_from(tags: Mapping[str, str]) -> CopiedFrom | None:
 
 
 def copy_of(server: str, version: ModelVersion) -> str:
-    """Name a version for those who look for copies of it: the same whoever copies it, and when.
+    """Return the name by which copies of a version are found: the same for every copy of it.
 
-    :param server: address of its MLflow for people.
+    :param server: address of its MLflow for browsers.
     :param version: the version.
     """
     return fingerprint([server, version.name, version.version, version.run_id])[:32]
 
 
 def run_of(version: ModelVersion) -> str:
-    """Give the MLflow run that holds what is known of a version: of a copy, that of the copy."""
+    """Return the MLflow run with a version's evidence; for a copy, the run of the copy."""
     return version.tags.get(contract.TAG_COPY_RUN) or version.run_id
 
 
 def copied_from(server: str, version: ModelVersion, *, at: str, by: Actor, digest: str) -> CopiedFrom:
-    """Describe where a copy comes from.
+    """Return where a copy comes from.
 
-    :param server: address of the source's MLflow for people.
+    :param server: address of the source's MLflow for browsers.
     :param version: the source.
     :param at: when, ISO 8601.
     :param by: who copied.
-    :param digest: digest of the bytes; empty when none were moved.
+    :param digest: digest of the files; empty when no file was moved.
     """
     origin = read_copied_from(version.tags)
     chain = _shortened(asdict(origin)) if origin else {}
@@ -175,7 +176,7 @@ def copied_from(server: str, version: ModelVersion, *, at: str, by: Actor, diges
 
 
 def _shortened(link: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
-    """Cut a chain of copies where it would grow beyond what a tag keeps."""
+    """Cut a chain of copies of copies at the depth that a tag can hold."""
     further = link.get("copied_from")
     kept = {name: value for name, value in link.items() if value and name != "copied_from"}
     return {**kept, "copied_from": _shortened(further, depth + 1)} if further and depth < _DEEPEST_CHAIN else kept
@@ -184,14 +185,14 @@ def _shortened(link: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
 def copy_tags(
     source: ModelVersion, origin: CopiedFrom, *, name: str, run: Run, carry_gate_verdict: bool
 ) -> dict[str, str]:
-    """Give the tags of a copy: the source's provenance, and where it comes from.
+    """Return the tags of a copy: the source's provenance, and where it comes from.
 
-    What was found out about the source where it is (its gate verdict, its load check) is not the copy's: it has to
-    earn its own, unless the verdict is carried on purpose.
+    The source's gate verdict and load check are not the copy's: the copy needs its own, unless the verdict is
+    carried on purpose.
 
     :param source: the version that was copied.
     :param origin: where it comes from.
-    :param name: what names the source for those who look for copies of it.
+    :param name: name by which copies of the source are found, see :func:`copy_of`.
     :param run: MLflow run of the copy, which will hold the evidence of its own gate.
     :param carry_gate_verdict: whether the source's gate verdict counts for the copy.
     """
@@ -216,9 +217,9 @@ def copy_tags(
 
 
 def require_same_model(request: CopyRequest, files: tuple[CopiedFile, ...]) -> None:
-    """Refuse a source whose bytes are not those that it has on record.
+    """Check that the source's files have the recorded digest.
 
-    :param request: what was asked.
+    :param request: the request.
     :param files: the files that were downloaded.
     :raises EvidenceError: naming both digests.
     """
@@ -226,12 +227,12 @@ def require_same_model(request: CopyRequest, files: tuple[CopiedFile, ...]) -> N
     if request.expected_digest is not None and digest != request.expected_digest:
         raise EvidenceError(
             f"version {request.version} of {request.model_name!r} was changed: its files have the digest {digest}, but "
-            f"{request.expected_digest} is on record. It was not copied."
+            f"{request.expected_digest} is on record. It was not copied"
         )
 
 
 def require_same_copy(sent: tuple[CopiedFile, ...], found: tuple[CopiedFile, ...]) -> None:
-    """Refuse a copy that is not the same as what was sent.
+    """Check that the copy has the files that were sent.
 
     :param sent: the files that were uploaded.
     :param found: the files that were downloaded again.
@@ -239,6 +240,6 @@ def require_same_copy(sent: tuple[CopiedFile, ...], found: tuple[CopiedFile, ...
     """
     if other := differences(sent, found):
         raise EvidenceError(
-            f"the copy differs from its source in {len(other)} file(s): {', '.join(other[:5])}. Something between here "
-            "and the server's storage changes bytes, or somebody did; no version was made of it."
+            f"the copy differs from its source in {len(other)} file(s): {', '.join(other[:5])}. The files were "
+            "changed on the way to the server's storage or in it; no version was created"
         )

@@ -1,8 +1,7 @@
-"""Changes of a model registry: what is remembered of each registered model, and which events a later look gives.
+"""Changes of a model registry: what is remembered of each registered model, and which events follow from the next look.
 
-Everything here is a function of two looks. An event is always made from the remembered state, and names itself by it:
-the same state and the same change give the same ``key``, so an event that is delivered again can be told apart from
-another one.
+An event is always made from the remembered state and the model as it is now. The same state and the same change have
+the same ``key``, so a receiver can recognise an event that is delivered twice.
 """
 
 from __future__ import annotations
@@ -28,65 +27,65 @@ from airflow_mcp.core.registry.moves import MoveRecord
 EventName = Literal["new_version", "alias_moved", "alias_removed", "model_tag_changed", "version_tag_changed"]
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 MOVED_OUTSIDE = "moved outside"
-"""Who moved an alias of ours without leaving a record, and every other alias."""
+"""The mover of an alias that was moved without a record."""
 LONGEST_VALUE = 256
-"""Longer values of tags are remembered, and told, by their beginning and their hash."""
-_NOT_TOLD = {"version": "", "run_id": "", "alias": "", "tag": "", "from": None, "to": None, "by": "", "reason": ""}
+"""Characters; a longer tag value is replaced by its beginning and its hash."""
+_EMPTY_FIELDS = {"version": "", "run_id": "", "alias": "", "tag": "", "from": None, "to": None, "by": "", "reason": ""}
 _OWN_TAGS = (TAG_CLAIM_PREFIX, TAG_MOVE_PREFIX, TAG_LAST_MOVE)
-"""Our own bookkeeping changes with every move; an alias event says it better."""
+"""Bookkeeping that changes with every move, for which there is an alias event."""
 
 
 @dataclass(frozen=True)
 class RegistryScope:
-    """Which registered models are meant."""
+    """The registered models that are watched."""
 
     names: frozenset[str] = frozenset()
     prefixes: frozenset[str] = frozenset()
-    """Every model whose name begins with one of them; the empty one means all models."""
+    """Every model whose name begins with one of them; the empty prefix means all models."""
 
     @classmethod
     def of(cls, models: Iterable[str]) -> RegistryScope:
-        """Read names, of which one that ends with ``*`` stands for all that begin like it."""
+        """Read names; a trailing ``*`` is a prefix match."""
         given = frozenset(models)
         prefixes = frozenset(name for name in given if name.endswith("*"))
         return cls(given - prefixes, frozenset(prefix[:-1] for prefix in prefixes))
 
     @classmethod
     def union(cls, scopes: Iterable[RegistryScope]) -> RegistryScope:
-        """Join some scopes."""
+        """Return the scope of all models of several scopes."""
         return cls.of(name for scope in scopes for name in scope.to_json())
 
     def has(self, name: str) -> bool:
-        """Say whether a model is meant."""
+        """Return whether a model is watched."""
         return name in self.names or any(name.startswith(prefix) for prefix in self.prefixes)
 
     def includes(self, other: RegistryScope) -> bool:
-        """Say whether every model that another scope means is meant here too."""
+        """Return whether every model of another scope is in this one."""
         return all(map(self.has, other.names)) and all(
             any(prefix.startswith(own) for own in self.prefixes) for prefix in other.prefixes
         )
 
     def to_json(self) -> list[str]:
-        """Write it as the names that :meth:`of` reads."""
+        """Return the names that :meth:`of` reads."""
         return sorted([*self.names, *(f"{prefix}*" for prefix in self.prefixes)])
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which changes are events."""
+    """The changes that are events."""
 
     events: frozenset[EventName]
     aliases: frozenset[str] | None = None
     """None: every alias."""
     tags: frozenset[str] | None = None
-    """None: every tag but those of our own bookkeeping."""
+    """None: every tag except the bookkeeping of airflow-mcp."""
 
     def is_alias(self, alias: str) -> bool:
-        """Say whether an alias is watched."""
+        """Return whether an alias is watched."""
         return self.aliases is None or alias in self.aliases
 
     def values(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Give the tags that are watched, as they are remembered."""
+        """Return the watched tags, with long values shortened."""
         return {
             name: _kept(value)
             for name, value in sorted(tags.items())
@@ -96,11 +95,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class SeenModel:
-    """A registered model at one look."""
+    """A registered model as it was read once."""
 
     model: RegisteredModel
     versions: Mapping[int, ModelVersion]
-    """Versions by number: those that were needed, or all when ``is_complete``."""
+    """Versions by number: the needed ones, or all when ``is_complete``."""
     is_complete: bool = False
 
 
@@ -109,22 +108,22 @@ class ModelState:
     """What is remembered of a registered model."""
 
     created: int = 0
-    """When it was created, milliseconds since the epoch: one of the same name that is created later is another one."""
+    """Creation time, milliseconds since the epoch: a later model of the same name is another model."""
     newest: int = 0
     waiting: tuple[int, ...] = ()
     """Versions up to the newest that were not READY."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     move: int = 0
-    """Number of the last recorded move of ``champion`` that was told."""
+    """Number of the last recorded move of ``champion`` for which there was an event."""
     generation: int = 0
-    """Counts the looks that told something which has no number of its own."""
+    """Number of looks that had an event without a number of its own."""
     tags: Mapping[str, str] | None = None
-    """None: they were not watched."""
+    """None: tags were not watched."""
     version_tags: Mapping[str, Mapping[str, str]] | None = None
-    """By version; None: they were not watched."""
+    """By version; None: tags of versions were not watched."""
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values."""
+        """Return it as plain JSON values."""
         return {
             "created": self.created,
             "newest": self.newest,
@@ -139,18 +138,18 @@ class ModelState:
 
 @dataclass(frozen=True)
 class RegistryWatermark:
-    """What a watch of the registry remembers."""
+    """What a watcher of the registry remembers."""
 
     scope: RegistryScope
-    """What it watched: a model that is not there yet is known to be missing."""
+    """What was watched: a model in it that is not in ``models`` did not exist."""
     models: Mapping[str, ModelState]
 
     def before(self, name: str) -> ModelState | None:
-        """Give what is remembered of a model; None when it was not watched: its first look is no news."""
+        """Return what is remembered of a model; None when it was not watched, so its first look makes no events."""
         return self.models.get(name) or (ModelState() if self.scope.has(name) else None)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it for a store."""
+        """Return it as the JSON value that a store keeps."""
         return {
             "watched": self.scope.to_json(),
             "models": {name: state.to_json() for name, state in sorted(self.models.items())},
@@ -158,7 +157,7 @@ class RegistryWatermark:
 
 
 def read_registry_watermark(stored: Any) -> RegistryWatermark | None:
-    """Read a watermark from a store; None when there is none, or it is not one of ours."""
+    """Read a watermark from a store; None when there is none, or the stored value is something else."""
     try:
         models = {
             str(name): replace(ModelState(**fields), waiting=tuple(map(int, fields["waiting"])))
@@ -170,11 +169,11 @@ def read_registry_watermark(stored: Any) -> RegistryWatermark | None:
 
 
 def versions_to_read(before: ModelState | None, model: RegisteredModel, wanted: Wanted) -> frozenset[int]:
-    """Say of which versions more must be known than the registered model says.
+    """Return the versions that have to be read in addition to the registered model.
 
     :param before: what is remembered; None before the first look.
     :param model: the registered model as it is now.
-    :param wanted: which changes are events.
+    :param wanted: the changes that are events.
     :return: numbers of versions.
     """
     known = {int(version.version) for version in model.latest_versions}
@@ -190,11 +189,11 @@ def versions_to_read(before: ModelState | None, model: RegisteredModel, wanted: 
     return frozenset(needed - known)
 
 
-def seems_foreign(before: ModelState | None, model: RegisteredModel, now: datetime) -> bool:
-    """Say whether an alias of ours was moved since without a record.
+def seems_unrecorded(before: ModelState | None, model: RegisteredModel, now: datetime) -> bool:
+    """Return whether ``champion`` or ``previous_champion`` seems to have moved without a record.
 
-    Aliases and tags may have been read one after the other. So before that is believed, the model is read again: a
-    move of ours writes its record first, and who sees the alias moved finds the record afterwards.
+    The caller then reads the model again before it reports that: aliases and tags may have been read one after the
+    other, and a recorded move writes its record before it moves the alias.
     """
     state = _same_model(before, model)
     if state is None:
@@ -208,12 +207,12 @@ def look_at_model(
 ) -> tuple[ModelState, list[dict[str, Any]], bool]:
     """Compare a registered model with what is remembered of it.
 
-    :param before: what is remembered; None before the first look, which is never news.
+    :param before: what is remembered; None before the first look, which never makes events.
     :param seen: the model as it is now.
-    :param wanted: which changes are events.
+    :param wanted: the changes that are events.
     :param now: present time, with a time zone.
-    :return: what to remember, the events in the order in which they happened as far as that can be known, and whether
-        the same model would give nothing new later: false while a version is not READY or a move is under way.
+    :return: what to remember; the events, as far as known in the order in which they happened; and whether the same
+        model would make no further events later (false while a version is not READY or a move is in progress).
     """
     model = seen.model
     state = _same_model(before, model)
@@ -234,9 +233,9 @@ def look_at_model(
 
 
 def describe_change(change: Mapping[str, Any]) -> str:
-    """Say in words what has changed.
+    """Return one change as a short text.
 
-    :param change: one of those that :func:`look_at_model` gives.
+    :param change: an event of :func:`look_at_model`.
     """
     model = f"model {change.get('model_name')}"
     version = f"version {change.get('version')} of {model}"
@@ -255,14 +254,14 @@ def describe_change(change: Mapping[str, Any]) -> str:
 
 
 def _same_model(before: ModelState | None, model: RegisteredModel) -> ModelState | None:
-    """Give what is remembered of this model, and nothing of an earlier one of its name."""
+    """Return what is remembered of this model, ignoring an earlier model of the same name."""
     if before is None or before.created in (0, model.creation_timestamp):
         return before
     return ModelState()
 
 
 def _first_state(seen: SeenModel, wanted: Wanted, state: ModelState | None) -> ModelState:
-    """Remember a model as it is now."""
+    """Return the state that remembers a model as it is now."""
     model = seen.model
     lowest = 1 if state is None else state.newest + 1
     candidates = {*range(lowest, model.newest + 1), *(state.waiting if state else ())}
@@ -285,7 +284,7 @@ def _first_state(seen: SeenModel, wanted: Wanted, state: ModelState | None) -> M
 
 
 def _is_moving(model: RegisteredModel, now: datetime) -> bool:
-    """Say whether a move of ours is under way; ``previous_champion`` is moved before there is a record."""
+    """Return whether a move is in progress; it sets ``previous_champion`` before it writes its record."""
     return bool(valid_claims(model.tags, now))
 
 
@@ -299,12 +298,12 @@ class _AliasChange:
     after: str | None
     move: MoveRecord | None = None
     number: int = 0
-    """Number of the recorded move of ``champion`` that this is, or that came before it."""
+    """Number of this recorded move of ``champion``, or of the recorded move before it."""
     is_numbered: bool = False
 
 
 def _champion_changes(state: ModelState, model: RegisteredModel) -> Iterator[_AliasChange]:
-    """Give every move of ``champion`` since: the records say all of ours, gaps between them that there were others."""
+    """Yield every move of ``champion`` since then: recorded moves, and moves outside airflow-mcp in the gaps."""
     position, number = state.aliases.get(ALIAS_CHAMPION), state.move
     for move in recorded_moves(model):
         if move.number <= state.move:
@@ -387,11 +386,11 @@ def _tag_event(
 def _event(
     model: RegisteredModel, name: EventName, mark: str, told: Mapping[str, Any], *, is_numbered: bool = True
 ) -> dict[str, Any]:
-    """Make an event; every one has all fields."""
+    """Return an event; every event has all fields."""
     return {
         "event": name,
         "model_name": model.name,
-        **_NOT_TOLD,
+        **_EMPTY_FIELDS,
         **told,
         "key": f"{model.name}/{model.creation_timestamp}/{mark}",
         "unnumbered": not is_numbered,

@@ -1,4 +1,4 @@
-"""What a sensor of the model registry waits for, and whether it is there."""
+"""The model version that a sensor waits for."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class ModelGoal:
 
     model_name: str
     alias: str = ""
-    """The alias must point at it; empty: any version will do."""
+    """The alias must point at it; empty: any version counts."""
     version: str = ""
     """It must be this version."""
     other_than: str = ""
-    """It must be another version than this."""
+    """It must not be this version."""
     newer_than: str = ""
     """It must have a higher number than this version."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """It must have these tags."""
 
     def is_met_by(self, found: ModelVersion) -> bool:
-        """Say whether a version meets the goal; the alias is the business of whoever found it."""
+        """Return whether a version meets the goal, apart from the alias, which the caller checks."""
         return (
             found.status == "READY"
             and self.version in ("", found.version)
@@ -36,9 +36,9 @@ class ModelGoal:
         )
 
     def may_be_met_by(self, model: RegisteredModel) -> bool:
-        """Say whether it is worth looking at versions of a model, from what the model itself tells.
+        """Return whether a version may meet the goal, as far as the registered model alone shows it.
 
-        :param model: the registered model; its tags say nothing about those of its versions.
+        :param model: the registered model as it is now.
         """
         if self.alias:
             target = model.aliases.get(self.alias)
@@ -46,11 +46,11 @@ class ModelGoal:
         return model.newest > int(self.newer_than or 0) and model.newest >= int(self.version or 0)
 
     def first_met(self, found: Iterable[ModelVersion]) -> ModelVersion | None:
-        """Give the first of some versions that meets the goal."""
+        """Return the first version that meets the goal, or None."""
         return next((version for version in found if self.is_met_by(version)), None)
 
     def describe(self) -> str:
-        """Say in words what is waited for."""
+        """Return the goal as a short text."""
         what = f"version {self.version}" if self.version else "a version"
         conditions = [
             *([f"other than {self.other_than}"] if self.other_than else []),
@@ -61,5 +61,5 @@ class ModelGoal:
         return f"{where}model {self.model_name!r}: {' '.join([what, *conditions])}, READY"
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values, as the constructor takes them."""
+        """Return it as plain JSON values, which are the arguments of the constructor."""
         return asdict(self)

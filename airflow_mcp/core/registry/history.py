@@ -1,7 +1,7 @@
 """Which version was champion when, and who moved it: read from the tags that every move leaves on the registered model.
 
-What was not recorded shows all the same: where one record ends and the next begins differently, or where the alias
-points now, somebody has moved it behind our back.
+A move outside airflow-mcp leaves no record, but it shows: the next record begins with another version than the last one
+ended with, or the alias points elsewhere now.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.registry.claims import valid_claims
-from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, read_history, read_last_move, unrecorded_move
+from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, read_history, read_last_move, unfinished_move
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
 @dataclass(frozen=True)
 class Change:
-    """The champion became another version."""
+    """One change of the champion."""
 
     before: str | None
     after: str | None
     """None: no version."""
     earliest: datetime | None
-    """When at the earliest; None: before anything was recorded."""
+    """Earliest possible time; None: before the first record."""
     latest: datetime
-    """When at the latest; the same as ``earliest`` when it was recorded."""
+    """Latest possible time; the same as ``earliest`` when the change was recorded."""
     move: MoveRecord | None
-    """The record; None when there is none: it was made behind our back."""
+    """The record; None: it was made outside airflow-mcp."""
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values."""
+        """Return it as plain JSON values."""
         move = self.move
         return {
             "action": move.action if move else "unrecorded",
@@ -51,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Every change of a model's champion, oldest first, as far as it can be known at one moment."""
+    """Every known change of a model's champion, oldest first."""
 
     changes: tuple[Change, ...]
     champion: str | None
@@ -61,18 +61,18 @@ class Timeline:
 
 @dataclass(frozen=True)
 class ChampionAt:
-    """What the champion was at one moment."""
+    """The champion at one time."""
 
     time: datetime
     versions: tuple[str | None, ...]
-    """The version; several when it is not certain which of them it was."""
+    """The version; several when it may have been any of them."""
     since: Change | None
-    """The last change that was certainly made by then."""
+    """The last change that had certainly been made by then."""
     doubtful: tuple[Change, ...]
-    """Changes that nobody recorded and that came before or after that moment."""
+    """Unrecorded changes that were made either before or after that time."""
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values."""
+        """Return it as plain JSON values."""
         return {
             "time": self.time.isoformat(),
             "versions": list(self.versions),
@@ -83,8 +83,8 @@ class ChampionAt:
 
 
 @dataclass(frozen=True)
-class ForeignMove:
-    """An alias is not where the last recorded move left it."""
+class UnrecordedMove:
+    """An alias that is not where the last recorded move left it."""
 
     alias: str
     recorded: str | None
@@ -93,10 +93,10 @@ class ForeignMove:
 
 
 def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
-    """Read every change of the champion.
+    """Return every change of the champion.
 
-    Records are ordered by their number, which is given out under the claim, not by the clocks of the workers: a
-    record that carries an earlier time than the one before it counts as made at the same moment.
+    Records are ordered by their number, which is assigned under the claim, not by the clocks of the workers. A record
+    with an earlier time than the record before it counts as made at that record's time.
 
     :param model: the registered model as it is now.
     :param now: present time, with a time zone.
@@ -117,9 +117,9 @@ def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
 
 
 def recorded_moves(model: RegisteredModel) -> tuple[MoveRecord, ...]:
-    """Give every recorded move of ``champion``, oldest first, and one whose task died before it could say so."""
-    died = unrecorded_move(model.aliases, model.tags)
-    return (*read_history(model.tags), *((died,) if died else ()))
+    """Return every move of ``champion``, oldest first, including one whose task died before it recorded it."""
+    unfinished = unfinished_move(model.aliases, model.tags)
+    return (*read_history(model.tags), *((unfinished,) if unfinished else ()))
 
 
 def _dated(moves: Sequence[MoveRecord]) -> Iterator[tuple[MoveRecord, datetime]]:
@@ -132,15 +132,15 @@ def _dated(moves: Sequence[MoveRecord]) -> Iterator[tuple[MoveRecord, datetime]]
 
 
 def champion_at(timeline: Timeline, time: datetime) -> ChampionAt:
-    """Say what the champion was at one moment.
+    """Return what the champion was at one time.
 
     :param timeline: every change.
-    :param time: the moment, with a time zone.
-    :raises InvalidArgumentError: when it lies in the future.
+    :param time: the time, with a time zone.
+    :raises InvalidArgumentError: when the time is in the future.
     """
     if time > timeline.until:
         raise InvalidArgumentError(
-            f"time {time.isoformat()} lies in the future; allowed: a moment up to now, {timeline.until.isoformat()}"
+            f"time must be at or before now ({timeline.until.isoformat()}); got {time.isoformat()}"
         )
     made = [change for change in timeline.changes if change.latest <= time]
     doubtful = tuple(
@@ -154,7 +154,7 @@ def champion_at(timeline: Timeline, time: datetime) -> ChampionAt:
 
 
 def changes_between(timeline: Timeline, first: datetime, second: datetime) -> tuple[Change, ...]:
-    """Give the changes that were, or may have been, made after one moment and up to another."""
+    """Return the changes that were, or may have been, made after one time and up to another."""
     return tuple(
         change
         for change in timeline.changes
@@ -162,12 +162,12 @@ def changes_between(timeline: Timeline, first: datetime, second: datetime) -> tu
     )
 
 
-def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, ...]:
-    """Find aliases that somebody moved behind our back since the last recorded move.
+def unrecorded_moves(model: RegisteredModel, now: datetime) -> tuple[UnrecordedMove, ...]:
+    """Return the aliases that were moved outside airflow-mcp since the last recorded move.
 
     :param model: the registered model as it is now.
-    :param now: present time: while a move is under way nothing is said about ``previous_champion``.
-    :return: nothing for a model that was never moved by us.
+    :param now: present time. While a move is in progress ``previous_champion`` is left out.
+    :return: empty for a model that airflow-mcp never moved.
     """
     moves = recorded_moves(model)
     if not moves:
@@ -176,14 +176,14 @@ def foreign_moves(model: RegisteredModel, now: datetime) -> tuple[ForeignMove, .
     started = read_last_move(model.tags)
     is_settled = (started is None or started.done_tag in model.tags) and not valid_claims(model.tags, now)
     return tuple(
-        ForeignMove(alias, recorded, model.aliases.get(alias), last)
+        UnrecordedMove(alias, recorded, model.aliases.get(alias), last)
         for alias, recorded in _left_by(last).items()
         if model.aliases.get(alias) != recorded and (is_settled or alias == ALIAS_CHAMPION)
     )
 
 
 def _left_by(move: MoveRecord) -> dict[str, str | None]:
-    """Say where a move left the aliases; one from no champion leaves ``previous_champion`` alone, so it is not told."""
+    """Return where a move left the aliases; a first promotion does not touch ``previous_champion``."""
     left: dict[str, str | None] = {ALIAS_CHAMPION: move.champion_after}
     if move.action == "rollback":
         return {**left, ALIAS_PREVIOUS_CHAMPION: None}
@@ -194,22 +194,22 @@ def _left_by(move: MoveRecord) -> dict[str, str | None]:
 
 
 def mover_of(model: RegisteredModel, alias: str, now: datetime) -> MoveRecord | None:
-    """Find the record of the move that put an alias where it is, or took it away.
+    """Return the record of the move that set or removed an alias.
 
     :param model: the registered model as it is now.
     :param alias: any alias; only ``champion`` and ``previous_champion`` are ever recorded.
     :param now: present time, with a time zone.
-    :return: None when somebody moved it behind our back, or nobody ever recorded a move of it.
+    :return: None when it was moved outside airflow-mcp, or no move of it was ever recorded.
     """
     moves = recorded_moves(model)
     if not moves or alias not in _left_by(moves[-1]):
         return None
-    is_foreign = any(foreign.alias == alias for foreign in foreign_moves(model, now))
-    return None if is_foreign else moves[-1]
+    is_unrecorded = any(move.alias == alias for move in unrecorded_moves(model, now))
+    return None if is_unrecorded else moves[-1]
 
 
 def former_champions(model: RegisteredModel) -> tuple[str, ...]:
-    """Name the versions that were champion and are not now, the latest first."""
+    """Return the versions that were champion and no longer are, the latest first."""
     moves = reversed(recorded_moves(model))
     named = [version for move in moves for version in (move.champion_after, move.champion_before)]
     present = model.aliases.get(ALIAS_CHAMPION)
@@ -221,28 +221,28 @@ def provenance_difference(
 ) -> dict[str, tuple[str | None, str | None]]:
     """Compare the provenance of two versions.
 
-    :param first: tags of one version.
-    :param second: tags of the other.
-    :return: what differs, by tag: the one value and the other, None for a tag that is not there.
+    :param first: tags of the first version.
+    :param second: tags of the second version.
+    :return: the tags that differ, each with both values; None for a tag that is missing.
     """
     names = sorted(name for name in {*first, *second} if name.startswith(TAG_PREFIX))
     return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
 
 
 def parse_time(argument: str, text: str) -> datetime:
-    """Read a moment as a person writes it.
+    """Read a time as a person writes it.
 
-    :param argument: its name, for the message.
+    :param argument: name of the argument, for the message.
     :param text: ISO 8601 with an offset, such as ``2026-11-21T08:00Z``.
-    :raises InvalidArgumentError: when it is something else, or has no offset: it would mean another moment elsewhere.
+    :raises InvalidArgumentError: when it is not ISO 8601, or has no offset and so depends on the time zone.
     """
-    allowed = "ISO 8601 with an offset, such as 2026-11-21T08:00Z or 2026-11-21T09:00+01:00"
+    expected = "ISO 8601 with an offset, such as 2026-11-21T08:00Z or 2026-11-21T09:00+01:00"
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidArgumentError(f"{argument} is {text!r}; allowed: {allowed}") from error
+        raise InvalidArgumentError(f"{argument} must be {expected}; got {text!r}") from error
     if time.tzinfo is None:
         raise InvalidArgumentError(
-            f"{argument} is {text!r}, without an offset it means another moment elsewhere; allowed: {allowed}"
+            f"{argument} must be {expected}; got {text!r}. Without an offset it depends on the reader's time zone"
         )
     return time

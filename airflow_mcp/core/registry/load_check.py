@@ -1,8 +1,8 @@
-"""Whether a registered version loads and answers: what is asked, what was found, what it means, and how it is kept.
+"""Whether a registered version loads and answers: request, findings, verdict, and how the version's tags keep it.
 
-The verdict says who is to blame. ``failed`` is the version's own fault, and only then it counts as unusable: it fails
-in surroundings that are what it was logged with. ``error`` says nothing about the version: the image lacks a module, or
-has other library versions than the model records, or something broke beside it.
+``failed`` means that the version itself is at fault: it fails in the environment that it was logged with. Only then it
+is unusable. ``error`` says nothing about the version: the image lacks a module or has other library versions than the
+model records, or something other than the model failed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pydantic import Field
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.exceptions import EvidenceError, ModelUnusableError
+from airflow_mcp.exceptions import EvidenceError, LoadCheckFailedError
 
 LOAD_CHECK_SCHEMA: Literal["airflow_mcp/load_check/1"] = "airflow_mcp/load_check/1"
 LoadVerdict = Literal["passed", "failed", "inconclusive", "error"]
 FindingName = Literal["files", "loads", "answers", "rows", "finite", "signature"]
 _REASON_LIMIT = 1500
-"""Characters of the reason that a tag of the version keeps; the report has all of it."""
+"""Characters of the reason that a tag of the version keeps; the report has the whole reason."""
 
 
 class LoadCheckRequest(Document):
-    """What ``python -m airflow_mcp.work check-model`` is asked to do."""
+    """What ``python -m airflow_mcp.work load-check`` is asked to do."""
 
     identity: str
     run_id: str
@@ -36,25 +36,26 @@ class LoadCheckRequest(Document):
     model_name: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(pattern=r"^[1-9]\d*$")]
     require_example: bool = True
-    """Whether a model that has no input example, and so is asked nothing, is inconclusive instead of passed."""
+    """Whether a model without an input example, which cannot be asked anything, is inconclusive instead of passed."""
 
     @property
     def model_uri(self) -> str:
-        """Address that serving loads the version by."""
+        """Address from which serving loads the version."""
         return f"models:/{self.model_name}/{self.version}"
 
 
 class LoadFinding(Document):
-    """One thing that was looked at."""
+    """The result of one part of the check."""
 
     name: FindingName
-    """``files``: they are there. ``loads``: MLflow loads them. ``answers``: it answers its input example. ``rows``: one
-    answer per row. ``finite``: no answer is missing, NaN or infinite. ``signature``: answers are as the model says."""
+    """``files``: the files exist. ``loads``: MLflow loads them. ``answers``: the model answers its input example.
+    ``rows``: one answer per row. ``finite``: no answer is missing, NaN or infinite. ``signature``: the answers have the
+    recorded signature."""
     holds: bool | None
-    """None: it could not be looked at; the note says why."""
+    """None: it could not be checked; the note says why."""
     note: str = ""
     is_of_surroundings: bool = False
-    """Of something that does not hold: whether the cause lies outside the version whatever its libraries."""
+    """If it does not hold: whether the cause lies outside the version, whatever the libraries."""
 
 
 class LoadCheckReport(Document):
@@ -69,38 +70,38 @@ class LoadCheckReport(Document):
     reason: str
     findings: tuple[LoadFinding, ...]
     rows: int | None = None
-    """Rows of the input example that were asked; None when it was one input as a whole, or nothing was asked."""
+    """Rows of the input example; None when the example is one input, or there was none."""
     download_seconds: float | None = None
     load_seconds: float | None = None
     answer_seconds: float | None = None
     memory_before_bytes: int | None = None
-    """Resident memory of the process before the model was loaded, its libraries but MLflow's not among it."""
+    """Resident memory of the process before the model and its libraries were loaded; MLflow is included."""
     memory_peak_bytes: int | None = None
-    """Most resident memory that the process had until it had answered."""
+    """Peak resident memory of the process until the model had answered."""
     unmet_requirements: tuple[str, ...] = ()
-    """In which the libraries here differ from what the model records that it needs."""
+    """Recorded requirements of the model that the libraries here do not meet."""
     created_at: str
     """ISO 8601, UTC."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Versions of python and of the libraries that loaded it."""
+    """Versions of Python and of the libraries that loaded the model."""
 
 
 def judge(
     findings: Sequence[LoadFinding], unmet_requirements: Sequence[str], *, require_example: bool
 ) -> tuple[LoadVerdict, str]:
-    """Decide what findings mean.
+    """Return the verdict that follows from the findings.
 
     :param findings: in the order in which they were made.
-    :param unmet_requirements: in which the surroundings differ from what the model records.
-    :param require_example: whether a model that was asked nothing is inconclusive.
-    :return: the verdict, and the reason in words.
+    :param unmet_requirements: recorded requirements that the libraries here do not meet.
+    :param require_example: whether a model without an input example is inconclusive.
+    :return: the verdict, and its reason.
     """
     broken = next((finding for finding in findings if finding.holds is False), None)
     if broken is not None:
         return _blame(broken, unmet_requirements)
     found = {finding.name: finding for finding in findings}
     if {"files", "loads", "answers"} - found.keys():
-        return "inconclusive", "the check did not come to its end"
+        return "inconclusive", "the check did not finish"
     notes = "; ".join(finding.note for finding in findings if finding.note)
     if found["answers"].holds is None:
         return ("inconclusive", notes) if require_example else ("passed", f"it loads. {notes}")
@@ -113,22 +114,22 @@ def _blame(broken: LoadFinding, unmet: Sequence[str]) -> tuple[LoadVerdict, str]
     if unmet and broken.name != "files":
         differs = "; ".join(unmet)
         return "error", (
-            f"{broken.note}. The libraries here are not those that the model records ({differs}), so this says nothing "
-            "about the version: check it in an image that has them"
+            f"{broken.note}. The libraries here are not the ones that the model records ({differs}), so this says "
+            "nothing about the version: check it in an image that has them"
         )
     return "failed", broken.note
 
 
 @dataclass(frozen=True)
 class LoadCheck:
-    """The latest check of a version, as the version's tags keep it."""
+    """The latest load check of a version, as the version's tags keep it."""
 
     verdict: LoadVerdict
     reason: str
     at: str = ""
     """ISO 8601, UTC."""
     run_id: str = ""
-    """MLflow run that has the report."""
+    """MLflow run that holds the report."""
     image: str = ""
     """Container image with its digest; empty for the local runtime."""
     libraries: Mapping[str, str] = field(default_factory=dict)
@@ -139,7 +140,7 @@ class LoadCheck:
         return self.verdict == "failed"
 
     def to_tags(self) -> dict[str, str]:
-        """Write it as tags of the version, in the order in which they are to be set."""
+        """Return its tags, in the order in which they must be set."""
         record = asdict(self) | {"reason": self.reason[:_REASON_LIMIT]}
         return {
             contract.TAG_LOAD_CHECK_RECORD: json.dumps(record, sort_keys=True, ensure_ascii=False),
@@ -147,13 +148,13 @@ class LoadCheck:
         }
 
     def __str__(self) -> str:
-        """Write it in one line, for people."""
+        """Return it as one line of text."""
         where = f" in {self.image}" if self.image else ""
         return f"{self.verdict} at {self.at}{where}: {self.reason}" if self.at else f"{self.verdict}: {self.reason}"
 
 
 def of_report(report: LoadCheckReport, run: Run) -> LoadCheck:
-    """Give what a version's tags keep of a report.
+    """Return the part of a report that the version's tags keep.
 
     :param report: the report.
     :param run: its MLflow run, whose tags name the image.
@@ -164,23 +165,25 @@ def of_report(report: LoadCheckReport, run: Run) -> LoadCheck:
 
 
 def read_load_check(tags: Mapping[str, str]) -> LoadCheck | None:
-    """Read the latest check of a version.
+    """Return the latest load check of a version.
 
-    Two tags are written one after the other, so two checks at once, or one that was killed, may leave them in
-    disagreement: then the version counts as what is worse for it, until it is checked again.
+    The check has two tags, written one after the other. If two checks ran at once or a check was killed, the tags may
+    disagree: then the worse verdict counts until the version is checked again.
 
     :param tags: tags of the version.
     :return: None when the version was never checked.
     """
-    plain, text = tags.get(contract.TAG_LOAD_CHECK), tags.get(contract.TAG_LOAD_CHECK_RECORD)
-    if plain is None and text is None:
+    verdict, text = tags.get(contract.TAG_LOAD_CHECK), tags.get(contract.TAG_LOAD_CHECK_RECORD)
+    if verdict is None and text is None:
         return None
     record = _read_record(text)
-    if record is not None and record.verdict == plain:
+    if record is not None and record.verdict == verdict:
         return record
-    verdicts = (plain, record.verdict if record else None)
-    torn = f"its tags disagree ({plain or 'none'}, {verdicts[1] or 'none'}): a check was cut off; check it again"
-    return LoadCheck("failed" if "failed" in verdicts else "inconclusive", torn)
+    verdicts = (verdict, record.verdict if record else None)
+    reason = (
+        f"its tags disagree ({verdict or 'none'}, {verdicts[1] or 'none'}): a check was interrupted; check it again"
+    )
+    return LoadCheck("failed" if "failed" in verdicts else "inconclusive", reason)
 
 
 def _read_record(text: str | None) -> LoadCheck | None:
@@ -193,10 +196,10 @@ def _read_record(text: str | None) -> LoadCheck | None:
 
 
 def supersedes(new: LoadCheck, old: LoadCheck | None) -> bool:
-    """Say whether a check is to replace what the version's tags hold: not when those are of a later one.
+    """Return whether a check replaces the one in the version's tags: not an error, and not an older check.
 
     :param new: the check that ended.
-    :param old: what the tags hold; None for nothing.
+    :param old: the check in the tags; None when there is none.
     """
     if new.verdict == "error":
         return False
@@ -205,10 +208,10 @@ def supersedes(new: LoadCheck, old: LoadCheck | None) -> bool:
 
 
 def age_limit_passed(check: LoadCheck, oldest: datetime) -> bool:
-    """Say whether a check was made before a moment, or nobody knows when.
+    """Return whether a check is older than the limit, or undated.
 
     :param check: the check.
-    :param oldest: the moment, with a time zone.
+    :param oldest: the limit, with a time zone.
     """
     at = _time(check.at)
     return at is None or at < oldest
@@ -250,13 +253,13 @@ class LoadCheckRule:
         :param version: the version as it is now.
         :param now: present time, with a time zone.
         :raises EvidenceError: when it is not READY, or has not passed a recent load check although one is required.
-        :raises ModelUnusableError: when its load check failed.
+        :raises LoadCheckFailedError: when its load check failed.
         """
         what = f"version {version.version} of {version.name!r}"
         require_ready(version)
         check = read_load_check(version.tags)
         if check is not None and check.is_unusable:
-            raise ModelUnusableError(f"{what} is unusable, its load check {check}; nothing was moved. {_CHECK_AGAIN}")
+            raise LoadCheckFailedError(f"{what} is unusable, its load check {check}; nothing was moved. {_CHECK_AGAIN}")
         if not self.is_required:
             return
         if check is None:
@@ -279,15 +282,15 @@ class LoadCheckRule:
 
 
 NOTHING_REQUIRED = LoadCheckRule(is_required=False)
-_CHECK_FIRST = "Run CheckModelOperator first, or set require_load_check=False to go without a load check"
-_CHECK_AGAIN = "Once a later CheckModelOperator passes, the version is usable again"
+_CHECK_FIRST = "Run LoadCheckOperator first, or set require_load_check=False to go without a load check"
+_CHECK_AGAIN = "Once a later LoadCheckOperator passes, the version is usable again"
 
 
 def why_unusable(version: ModelVersion) -> str:
-    """Say why a version is known to be of no use.
+    """Return why a version is known to be unusable.
 
     :param version: a version with its tags.
-    :return: the reason, or an empty text when nothing is known against it.
+    :return: the reason; empty when it may be usable.
     """
     if version.status != "READY":
         return f"it is {version.status}, not READY"

@@ -90,7 +90,7 @@ def read_history(tags: Mapping[str, str]) -> tuple[MoveRecord, ...]:
     return tuple(sorted((move for move in moves if move is not None), key=lambda move: (move.number, move.at)))
 
 
-def unrecorded_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> MoveRecord | None:
+def unfinished_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> MoveRecord | None:
     """Return the latest move if the alias moved, but the task died before it recorded that.
 
     The next mover records it before it does anything else: afterwards nobody could tell that the move happened.

@@ -1,4 +1,4 @@
-"""From MLflow's deprecated stages to aliases: what is to be done for one registered model, or why nothing is."""
+"""Plans of the migration of a registered model from MLflow's deprecated stages to aliases."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ PREFER: tuple[Prefer, ...] = get_args(Prefer)
 
 @dataclass(frozen=True)
 class MigrationChoices:
-    """How a person resolves what cannot be decided from the registry; nothing given means refuse."""
+    """Decisions of a person about conflicts; without them a conflict is refused."""
 
     prefer: Prefer | None = None
-    """Which side is right where an alias and a stage disagree."""
+    """Which one wins where an alias and a stage disagree."""
     newest: bool = False
-    """Of several versions in Production, take the one with the highest number."""
+    """Whether the highest of several versions in Production becomes champion."""
 
 
 @dataclass(frozen=True)
 class Migration:
-    """What is to be done for one registered model."""
+    """The planned migration of one registered model."""
 
     model_name: str
     champion_before: str | None
     champion: str | None
-    """Version that is to be champion; the same as before when the alias stays."""
+    """Champion afterwards; the same as before when the alias stays."""
     challenger_before: str | None
     challenger: str | None
-    """Version that is to be challenger; the same as before when the alias stays."""
+    """Challenger afterwards; the same as before when the alias stays."""
     stages: Mapping[str, Stage] = field(default_factory=dict)
-    """What is to be recorded, because the aliases alone do not say it."""
+    """Stages to record, because the aliases alone do not show them."""
     notes: tuple[str, ...] = ()
-    """What a person should know, and was decided all the same."""
+    """Decisions that a person should know about."""
     refusals: tuple[str, ...] = ()
-    """Why nothing is done; empty when something can be."""
+    """Reasons why nothing is done; empty when the migration is possible."""
 
     @property
     def moves_champion(self) -> bool:
-        """Whether the champion's alias is to be set."""
+        """Whether the alias ``champion`` is set."""
         return self.champion != self.champion_before
 
     @property
     def moves_stages(self) -> bool:
-        """Whether the challenger's alias is to be set, or something to be recorded."""
+        """Whether the alias ``challenger`` is set or a stage is recorded."""
         return bool(self.stages) or self.challenger != self.challenger_before
 
     @property
     def is_done(self) -> bool:
-        """Whether aliases and records say already what the stages say."""
+        """Whether aliases and records match the stages already."""
         return not (self.refusals or self.moves_champion or self.moves_stages)
 
     @property
@@ -63,14 +63,14 @@ class Migration:
         return "refused" if self.refusals else "done" if self.is_done else "to migrate"
 
     def stage_plan(self) -> StagePlan:
-        """Write the part that leaves the champion alone as a move between stages."""
+        """Return the part that does not move the champion, as a move between stages."""
         stages = dict(self.stages)
         if self.challenger and self.challenger != self.challenger_before:
             stages[self.challenger] = "Staging"
         return StagePlan(stages, self.challenger_before, self.challenger)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values."""
+        """Return it as plain JSON values."""
         kinds = sorted(set(self.stages.values()))
         return {
             "model_name": self.model_name,
@@ -86,20 +86,20 @@ class Migration:
 
 
 class _Undecidable(Exception):  # noqa: N818  (never leaves this module)
-    """One thing that only a person can decide."""
+    """A conflict that only a person can decide."""
 
 
 def plan_migration(
     model: RegisteredModel, versions: Sequence[ModelVersion], choices: MigrationChoices | None = None
 ) -> Migration:
-    """Plan the migration of one registered model: afterwards aliases and records say what the stages say.
+    """Return the migration of one registered model, after which aliases and records match the stages.
 
-    A version that a recorded move speaks of is decided already, so doing it twice does nothing the second time, also
-    when versions were promoted in between. Whatever is not clear is refused, with the option that decides it.
+    The stage of a version in a recorded move is decided already, so a second migration does nothing, even after
+    promotions in between. A conflict is refused, and the refusal names the option that decides it.
 
     :param model: the registered model as it is now.
     :param versions: its versions.
-    :param choices: what a person has decided; None is nothing.
+    :param choices: decisions of a person; None for no decision.
     """
     choices = choices or MigrationChoices()
     notes: list[str] = []
@@ -137,7 +137,7 @@ def _champion(alias: str | None, production: list[str], choices: MigrationChoice
     if not production or alias in production:
         if len(production) > 1:
             rest = short_list(number for number in production if number != alias)
-            notes.append(f"of several versions in Production version {alias} is champion already; {rest}: Archived")
+            notes.append(f"version {alias} is champion already; the other versions in Production ({rest}): Archived")
         return alias
     if alias is not None:
         return _preferred(ALIAS_CHAMPION, "Production", alias, _one(production, choices, notes), choices)
@@ -149,10 +149,12 @@ def _one(production: list[str], choices: MigrationChoices, notes: list[str]) -> 
         return production[0]
     if not choices.newest:
         raise _Undecidable(
-            f"versions {short_list(production)} are all in Production, and there is one champion: take the newest with "
-            "--newest, or archive all but one in MLflow"
+            f"versions {short_list(production)} are all in Production, but there can be only one champion: pass "
+            "--newest to take the newest, or archive all but one in MLflow"
         )
-    notes.append(f"of versions {short_list(production)} in Production the newest is taken; the others: Archived")
+    notes.append(
+        f"the newest of versions {short_list(production)} in Production becomes champion; the others: Archived"
+    )
     return production[-1]
 
 
@@ -161,7 +163,7 @@ def _challenger(
 ) -> str | None:
     if not staged or alias in staged:
         return alias
-    if alias == champion:  # it was in Production all along
+    if alias == champion:  # a version in Production is not a challenger
         alias = None
     newest = staged[-1]
     if len(staged) > 1:
@@ -172,8 +174,8 @@ def _challenger(
 def _preferred(alias: str, stage: str, pointed_at: str, staged: str, choices: MigrationChoices) -> str:
     if choices.prefer is None:
         raise _Undecidable(
-            f"alias {alias} is at version {pointed_at}, but version {staged} is in {stage}: decide with "
-            "--prefer aliases or --prefer stages"
+            f"alias {alias} is at version {pointed_at}, but version {staged} is in {stage}: pass --prefer aliases or "
+            "--prefer stages"
         )
     return staged if choices.prefer == "stages" else pointed_at
 
@@ -186,7 +188,7 @@ def _unfit(alias: str, version: str | None, before: str | None, ready: set[str])
 def _wanted(
     by_stage: Mapping[str, list[str]], champion: str | None, challenger: str | None
 ) -> Iterator[tuple[str, Stage]]:
-    """Give the stage of every version that has one and gets no alias for it."""
+    """Yield the stage of every version that has a stage and gets no alias for it."""
     taken = {champion, challenger}
     for number in by_stage["Staging"]:
         if number not in taken:

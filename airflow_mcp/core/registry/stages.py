@@ -1,7 +1,7 @@
-"""MLflow's stages, for teams and tools that still speak them: read from aliases and recorded moves.
+"""MLflow's stages, for teams and tools that still use them: derived from aliases and recorded moves.
 
-The aliases are the truth. A stage says nothing that aliases and records do not say, and whoever sets a stage moves
-aliases, under the same rules as everybody else.
+The aliases decide. A stage adds nothing to aliases and records, and setting a stage moves aliases under the same rules
+as any other move.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 MAX_RECORD_CHARACTERS = 5000
-"""Longest value of a tag of a registered model that MLflow's SQL stores keep."""
+"""Longest tag value of a registered model that MLflow's SQL stores keep."""
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
@@ -36,17 +36,17 @@ MAX_RECORD_CHARACTERS = 5000
 
 @dataclass(frozen=True)
 class StageMove:
-    """A move between stages other than Production, kept in tags of the registered model.
+    """The record of one move between stages other than Production, kept in tags of the registered model.
 
     As with the champion, :data:`~airflow_mcp.core.contract.TAG_LAST_STAGE_MOVE` is written before the alias moves,
-    and a tag named by the identity when it is done.
+    and a tag named by the move's identity when the move is done.
     """
 
     action: Action
     """``transition`` or ``migrate``."""
     identity: str
     stages: Mapping[str, Stage]
-    """Every version whose stage this move sets, also those that another one pushed out."""
+    """Every version whose stage this move sets, including versions that it archives."""
     challenger_before: str | None
     challenger_after: str | None
     at: str
@@ -54,7 +54,7 @@ class StageMove:
     by: str
     reason: str = ""
     number: int = 0
-    """Counts the moves of a model together with those of its champion."""
+    """Position among all moves of the model, moves of its champion included."""
 
     @property
     def done_tag(self) -> str:
@@ -62,7 +62,7 @@ class StageMove:
         return TAG_STAGE_MOVE_PREFIX + self.identity
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values; runs of versions are written short (``3-7``)."""
+        """Return it as plain JSON values; ranges of versions are short (``3-7``)."""
         written = {
             stage: short_list(version for version, its in self.stages.items() if its == stage)
             for stage in STAGES
@@ -71,9 +71,9 @@ class StageMove:
         return {**vars(self), "stages": written}
 
     def to_tag(self) -> str:
-        """Write it as the value of a tag.
+        """Return the value of its tag.
 
-        :raises InvalidArgumentError: when it is too long to be kept.
+        :raises InvalidArgumentError: when it is too long for MLflow.
         """
         text = json.dumps(self.to_json(), sort_keys=True)
         if len(text) > MAX_RECORD_CHARACTERS:
@@ -85,7 +85,7 @@ class StageMove:
 
 
 def short_list(versions: Iterable[str]) -> str:
-    """Write version numbers short: ``1-3,7``."""
+    """Return version numbers as short text: ``1-3,7``."""
     numbers = sorted(int(version) for version in versions)
     runs = (list(run) for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
     ends = ((run[0][1], run[-1][1]) for run in runs)
@@ -93,9 +93,9 @@ def short_list(versions: Iterable[str]) -> str:
 
 
 def read_short_list(text: str) -> Iterator[str]:
-    """Read what :func:`short_list` wrote.
+    """Read the text of :func:`short_list`.
 
-    :raises ValueError: when it is something else.
+    :raises ValueError: when it is another text.
     """
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
@@ -103,23 +103,23 @@ def read_short_list(text: str) -> Iterator[str]:
 
 
 def read_stage_moves(model: RegisteredModel) -> tuple[StageMove, ...]:
-    """Read every move between stages that was made, oldest first."""
+    """Return every move between stages that was made, oldest first."""
     moves = [_read(value) for name, value in model.tags.items() if name.startswith(TAG_STAGE_MOVE_PREFIX)]
-    found = [move for move in (*moves, unrecorded_stage_move(model)) if move is not None]
+    found = [move for move in (*moves, unfinished_stage_move(model)) if move is not None]
     return tuple(sorted(found, key=lambda move: (move.number, move.at)))
 
 
-def unrecorded_stage_move(model: RegisteredModel) -> StageMove | None:
-    """Find the latest move between stages if it was made, but its task died before it could record that."""
+def unfinished_stage_move(model: RegisteredModel) -> StageMove | None:
+    """Return the latest move between stages if it was made, but the task died before it recorded that."""
     last = _read(model.tags.get(TAG_LAST_STAGE_MOVE))
     if last is None or last.done_tag in model.tags or model.aliases.get(ALIAS_CHALLENGER) != last.challenger_after:
         return None
-    # Whoever moves records first what was made before: a later number means that this one was never made.
+    # Every mover first records an unfinished move: a later number means that this move was never made.
     return last if last.number == next_number(model.tags) - 1 else None
 
 
 def _read(value: str | None) -> StageMove | None:
-    """Read a record; None when there is none, or somebody else wrote something else into the tag."""
+    """Read a record; None when there is none or the tag was not written by airflow-mcp."""
     try:
         fields: Any = json.loads(value or "null")
         if not isinstance(fields, dict):
@@ -136,7 +136,7 @@ def _read(value: str | None) -> StageMove | None:
 
 @dataclass(frozen=True)
 class VersionStage:
-    """The stage of a version, and what puts it there."""
+    """The stage of a version, and why."""
 
     stage: Stage
     why: str
@@ -146,11 +146,11 @@ UNKNOWN_TO_US = VersionStage("None", "no alias and no record")
 
 
 def read_stages(model: RegisteredModel) -> dict[str, VersionStage]:
-    """Read the stage of every version that an alias or a record speaks of; all others are in :data:`UNKNOWN_TO_US`.
+    """Return the stage of every version that has an alias or a record; all others have :data:`UNKNOWN_TO_US`.
 
-    The first that applies: ``champion`` is Production; ``challenger`` is Staging; what the latest recorded move says,
-    where leaving ``champion`` means Archived; ``previous_champion`` is Archived. A version whose record says Staging
-    because of an alias that somebody took away outside is in None, as the aliases say.
+    The first rule that applies decides: ``champion`` is Production; ``challenger`` is Staging; the stage of the latest
+    recorded move, where a version that was champion is Archived; ``previous_champion`` is Archived. A recorded
+    challenger whose alias was removed outside airflow-mcp is in None.
 
     :param model: the registered model as it is now.
     """
@@ -167,7 +167,9 @@ def read_stages(model: RegisteredModel) -> dict[str, VersionStage]:
         recorded_challenger = None if recorded_challenger == move.champion_after else recorded_challenger
     challenger, champion = model.aliases.get(ALIAS_CHALLENGER), model.aliases.get(ALIAS_CHAMPION)
     if recorded_challenger != challenger and found.get(recorded_challenger or "", UNKNOWN_TO_US).stage == "Staging":
-        found[recorded_challenger or ""] = VersionStage("None", f"alias {ALIAS_CHALLENGER} was taken away outside")
+        found[recorded_challenger or ""] = VersionStage(
+            "None", f"alias {ALIAS_CHALLENGER} was removed outside airflow-mcp"
+        )
     if challenger:
         found[challenger] = VersionStage("Staging", f"alias {ALIAS_CHALLENGER}")
     if champion:
@@ -176,7 +178,7 @@ def read_stages(model: RegisteredModel) -> dict[str, VersionStage]:
 
 
 def recorded_versions(model: RegisteredModel) -> set[str]:
-    """Give the versions that a recorded move speaks of: what they are is decided, whatever MLflow's own stage says."""
+    """Return the versions in recorded moves: their stage is decided, whatever MLflow's own stage is."""
     return {version for move in _all_moves(model) for version in _versions(move)}
 
 
@@ -196,7 +198,7 @@ def _all_moves(model: RegisteredModel) -> list[MoveRecord | StageMove]:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A move between stages: what becomes of which version, and of the alias ``challenger``."""
+    """A planned move between stages: the new stages, and where the alias ``challenger`` goes."""
 
     stages: Mapping[str, Stage]
     """Empty: nothing is left to do."""
@@ -205,16 +207,16 @@ class StagePlan:
 
     @property
     def is_done(self) -> bool:
-        """Whether the registry is already as it should be."""
+        """Whether nothing is left to do."""
         return not self.stages
 
     @property
     def archived(self) -> tuple[str, ...]:
-        """The versions that are Archived now."""
+        """The versions that the move archives."""
         return tuple(version for version, stage in self.stages.items() if stage == "Archived")
 
     def record(self, order: MoveOrder, at: datetime) -> StageMove:
-        """Describe the move for the tags of the registered model.
+        """Return the record of the move; its number is filled in under the claim.
 
         :param order: who moves and why.
         :param at: when, with a time zone.
@@ -235,55 +237,53 @@ def require_stage(name: str, value: Any) -> Stage:
     """Check a stage.
 
     :param name: name of the argument, for the message.
-    :param value: one of MLflow's four, in any case, as MLflow itself takes them.
-    :raises InvalidArgumentError: for anything else.
+    :param value: one of MLflow's four stages; like MLflow, in upper or lower case.
+    :raises InvalidArgumentError: for any other value.
     """
     for stage in STAGES:
         if isinstance(value, str) and value.lower() == stage.lower():
             return stage
-    raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(STAGES)}")
+    raise InvalidArgumentError(f"{name} must be one of {', '.join(STAGES)}; got {value!r}")
 
 
 def require_archivable(stage: Stage, archive_existing: bool) -> None:
-    """Refuse to archive where MLflow does not: it archives for Staging and Production only.
+    """Check that ``archive_existing`` is used for Staging or Production only, as in MLflow.
 
     :raises InvalidArgumentError: naming both arguments.
     """
     if archive_existing and stage not in ("Staging", "Production"):
-        raise InvalidArgumentError(
-            f"archive_existing is True and stage is {stage!r}; allowed with archive_existing: Staging, Production"
-        )
+        raise InvalidArgumentError(f"stage must be Staging or Production when archive_existing is true; got {stage!r}")
 
 
 def require_one_production(version: str, expected_champion: str | None, *, archive_existing: bool) -> None:
-    """Refuse to have two versions in Production: there is one champion.
+    """Check that a promotion does not leave two versions in Production: there is one champion.
 
-    :param version: version that is to go to Production.
-    :param expected_champion: version that is there; None when there is none.
-    :param archive_existing: whether that one is to be archived.
-    :raises InvalidArgumentError: when it is not.
+    :param version: version that goes to Production.
+    :param expected_champion: version in Production now; None when there is none.
+    :param archive_existing: whether that version is archived.
+    :raises InvalidArgumentError: when it would stay in Production.
     """
     if expected_champion not in (None, version) and not archive_existing:
         raise InvalidArgumentError(
-            f"archive_existing is False, but version {expected_champion} is in Production and there is one champion; "
-            "allowed: True, which archives it and keeps it as the way back. Nothing was moved"
+            f"archive_existing must be true because version {expected_champion} is in Production and there can be only "
+            "one champion; got False. With true, that version is archived and kept as the way back. Nothing was moved"
         )
 
 
 def plan_stage(
     model: RegisteredModel, *, identity: str, version: str, stage: Stage, archive_existing: bool = False
 ) -> StagePlan:
-    """Plan to put a version into None, Staging or Archived; Production is a promotion.
+    """Return the plan that moves a version to None, Staging or Archived; Production is a promotion.
 
-    The one put into Staging last has the alias ``challenger``; with ``archive_existing`` the others in Staging are
-    archived, otherwise they stay there.
+    The latest version moved to Staging has the alias ``challenger``. The other versions in Staging stay there, or are
+    archived with ``archive_existing``.
 
     :param model: the registered model as it is now.
     :param identity: name of this move, the same on every retry.
     :param version: version to move.
-    :param stage: where to.
-    :param archive_existing: for Staging: archive the others that are there.
-    :raises AliasConflictError: for the champion: there is always one, so it leaves Production by a promotion only.
+    :param stage: stage to move it to.
+    :param archive_existing: for Staging: archive the other versions in Staging.
+    :raises AliasConflictError: for the champion, which leaves Production only by a promotion or rollback.
     """
     present = read_stages(model)
     before = present.get(version, UNKNOWN_TO_US).stage
@@ -293,21 +293,21 @@ def plan_stage(
     if before == "Production":
         raise AliasConflictError(
             f"{model.name!r}: version {version} is the champion, and a champion leaves Production only when another "
-            f"version takes its place; nothing was moved. Promote another version, or roll back."
+            "version takes its place; nothing was moved. Promote another version, or roll back"
         )
     stages: dict[str, Stage] = {version: stage}
     after = None if challenger == version else challenger
     if stage == "Staging":
         others = [other for other, its in present.items() if its.stage == "Staging" and other != version]
-        stages |= dict.fromkeys(others, "Archived") if archive_existing else _kept(challenger, version)
+        stages |= dict.fromkeys(others, "Archived") if archive_existing else _kept_in_staging(challenger, version)
         after = version
     if before == stage and challenger == after and stages.keys() == {version}:
         return StagePlan({}, challenger, challenger)
     return StagePlan(stages, challenger, after)
 
 
-def _kept(challenger: str | None, version: str) -> dict[str, Stage]:
-    """Say that the challenger so far stays in Staging, now that another version takes its alias."""
+def _kept_in_staging(challenger: str | None, version: str) -> dict[str, Stage]:
+    """Return the stage of the present challenger, which stays in Staging when another version takes the alias."""
     return {challenger: "Staging"} if challenger and challenger != version else {}
 
 
@@ -316,13 +316,13 @@ def _kept(challenger: str | None, version: str) -> dict[str, Stage]:
 
 @dataclass(frozen=True)
 class StageDrift:
-    """MLflow's own stage of a version is another one than the aliases say."""
+    """A version whose own stage in MLflow differs from its stage by the aliases."""
 
     version: str
     stage: Stage
-    """What the aliases say."""
+    """Stage by the aliases."""
     found: str
-    """What MLflow's deprecated ``current_stage`` says."""
+    """MLflow's deprecated ``current_stage``."""
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class MirrorStep:
 
 
 def stage_drift(model: RegisteredModel, versions: Iterable[ModelVersion]) -> tuple[StageDrift, ...]:
-    """Compare MLflow's own stages with those that the aliases mean, oldest version first.
+    """Return where MLflow's own stages differ from the aliases, oldest version first.
 
     :param model: the registered model as it is now.
     :param versions: its versions.
@@ -351,15 +351,15 @@ def stage_drift(model: RegisteredModel, versions: Iterable[ModelVersion]) -> tup
 
 
 def is_mirrored(model: RegisteredModel) -> bool:
-    """Whether MLflow's own stages are to follow the aliases of this model."""
+    """Return whether MLflow's own stages follow the aliases of this model."""
     return model.tags.get(TAG_MIRROR_STAGES) == "true"
 
 
 def plan_mirror(model: RegisteredModel, versions: Iterable[ModelVersion]) -> tuple[MirrorStep, ...]:
-    """Plan the calls after which MLflow's own stages say what the aliases say.
+    """Return the calls that make MLflow's own stages match the aliases.
 
-    The champion comes first, and in one transaction with the archiving of whoever is in Production: a tool that asks
-    for the version in Production gets the old one or the new one, never none or two.
+    The champion comes first, in one transaction with the archiving of the version in Production: a tool that asks for
+    the version in Production gets the old or the new one, never none or two.
 
     :param model: the registered model as it is now.
     :param versions: its versions.

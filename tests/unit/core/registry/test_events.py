@@ -24,7 +24,7 @@ from airflow_mcp.core.registry.events import (
     Wanted,
     look_at_model,
     read_registry_watermark,
-    seems_foreign,
+    seems_unrecorded,
     versions_to_read,
 )
 from airflow_mcp.core.registry.moves import MoveRecord
@@ -196,21 +196,21 @@ def test_while_a_move_is_under_way_nothing_is_said_of_the_way_back() -> None:
     )
     state, events, is_settled = look_at_model(look_at_model(None, before, MOVES, NOW)[0], under_way, MOVES, NOW)
     assert (events, is_settled, dict(state.aliases)) == ([], False, {"champion": "1"})
-    assert not seems_foreign(state, under_way.model, NOW)
+    assert not seems_unrecorded(state, under_way.model, NOW)
     later = NOW + timedelta(seconds=61)
-    assert seems_foreign(state, under_way.model, later)
+    assert seems_unrecorded(state, under_way.model, later)
     assert [each["by"] for each in look_at_model(state, under_way, MOVES, later)[1]] == [MOVED_OUTSIDE]
 
 
 def test_only_unrecorded_moves_of_our_aliases_are_worth_a_second_reading() -> None:
     state, _, _ = look_at_model(None, seen(version(3), aliases={"champion": "1", "my_champion": "1"}), ALL, NOW)
-    assert not seems_foreign(state, model(version(3), aliases={"champion": "1", "my_champion": "2"}), NOW)
-    assert seems_foreign(state, model(version(3), aliases={"champion": "2", "my_champion": "1"}), NOW)
+    assert not seems_unrecorded(state, model(version(3), aliases={"champion": "1", "my_champion": "2"}), NOW)
+    assert seems_unrecorded(state, model(version(3), aliases={"champion": "2", "my_champion": "1"}), NOW)
     told = model(version(3), aliases={"champion": "2"}, tags=records(record(1, "1", "2")))
-    assert not seems_foreign(state, told, NOW)
-    assert not seems_foreign(None, told, NOW)
+    assert not seems_unrecorded(state, told, NOW)
+    assert not seems_unrecorded(None, told, NOW)
     newer_tags = model(version(3), aliases={"champion": "1"}, tags=records(record(1, "1", "2")))
-    assert seems_foreign(state, newer_tags, NOW), "the tags were read after the alias"
+    assert seems_unrecorded(state, newer_tags, NOW), "the tags were read after the alias"
 
 
 def test_only_the_aliases_that_count_are_told_and_the_others_are_remembered() -> None:

@@ -1,4 +1,4 @@
-"""The history of a champion: recorded moves, moves behind our back, and what was in production at a moment."""
+"""The history of a champion: recorded moves, moves outside airflow-mcp, and what was in production at a moment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from airflow_mcp.core.registry.claims import Claim
 from airflow_mcp.core.registry.history import (
     champion_at,
     changes_between,
-    foreign_moves,
     former_champions,
     mover_of,
     parse_time,
     provenance_difference,
     read_timeline,
+    unrecorded_moves,
 )
 from airflow_mcp.core.registry.moves import MoveRecord
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -78,7 +78,7 @@ def test_the_champion_at_a_moment(hour: int, minute: int, version: str | None) -
 
 
 def test_a_moment_in_the_future_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="lies in the future; allowed: a moment up to now"):
+    with pytest.raises(InvalidArgumentError, match="time must be at or before now"):
         champion_at(read_timeline(model(*THREE, champion="1"), NOW), NOW + timedelta(seconds=1))
 
 
@@ -89,7 +89,7 @@ def test_the_numbers_of_moves_count_more_than_the_clocks_of_their_workers() -> N
     assert [change.latest for change in timeline.changes] == [at(9), at(9)]
 
 
-def test_a_champion_that_nobody_recorded_was_set_behind_our_back() -> None:
+def test_a_champion_that_nobody_recorded_was_set_outside_airflow_mcp() -> None:
     assert told(model(champion="4")) == [("unrecorded", None, "4")]
     answer = champion_at(read_timeline(model(champion="4"), NOW), at(3))
     assert answer.versions == (None, "4")
@@ -103,13 +103,13 @@ def test_an_alias_that_is_not_where_the_last_move_left_it_was_moved_since() -> N
     assert champion_at(timeline, at(4)).versions == ("2",)
     assert champion_at(timeline, at(6)).versions == ("1", "7")
     assert champion_at(timeline, NOW).versions == ("7",)
-    (found,) = foreign_moves(registered, NOW)
+    (found,) = unrecorded_moves(registered, NOW)
     assert (found.alias, found.recorded, found.found, found.last) == ("champion", "1", "7", THREE[2])
 
 
 def test_a_champion_that_is_gone_is_told_too() -> None:
     assert told(model(THREE[0]))[-1] == ("unrecorded", "1", None)
-    assert [(found.recorded, found.found) for found in foreign_moves(model(THREE[0]), NOW)] == [("1", None)]
+    assert [(found.recorded, found.found) for found in unrecorded_moves(model(THREE[0]), NOW)] == [("1", None)]
 
 
 def test_a_move_between_two_records_is_told_with_the_time_in_which_it_happened() -> None:
@@ -130,13 +130,13 @@ def test_a_move_whose_task_died_before_recording_it_belongs_to_the_history() -> 
     died = move(6, "1", "3")
     registered = model(*THREE, intended=died, champion="3", previous_champion="1")
     assert told(registered)[-1] == ("promote", "1", "3")
-    assert foreign_moves(registered, NOW) == ()
+    assert unrecorded_moves(registered, NOW) == ()
 
 
 def test_a_move_that_broke_off_before_the_alias_does_not() -> None:
     registered = model(*THREE, intended=move(6, "1", "3"), champion="1")
     assert told(registered)[-1] == ("rollback", "2", "1")
-    assert foreign_moves(registered, NOW) == ()
+    assert unrecorded_moves(registered, NOW) == ()
 
 
 @pytest.mark.parametrize(
@@ -148,26 +148,26 @@ def test_a_move_that_broke_off_before_the_alias_does_not() -> None:
     ],
     ids=["set-after-a-rollback", "removed", "set-to-another"],
 )
-def test_the_way_back_can_be_moved_behind_our_back_too(
+def test_the_way_back_can_be_moved_outside_airflow_mcp_too(
     moves: tuple[MoveRecord, ...], aliases: dict[str, str], alias: str, recorded: str | None, found: str | None
 ) -> None:
-    (foreign,) = foreign_moves(model(*moves, **aliases), NOW)
+    (foreign,) = unrecorded_moves(model(*moves, **aliases), NOW)
     assert (foreign.alias, foreign.recorded, foreign.found) == (alias, recorded, found)
 
 
 def test_what_is_as_recorded_is_no_foreign_move() -> None:
-    assert foreign_moves(model(*THREE, champion="1"), NOW) == ()
-    assert foreign_moves(model(*THREE[:2], champion="2", previous_champion="1"), NOW) == ()
-    assert foreign_moves(model(champion="4"), NOW) == ()
+    assert unrecorded_moves(model(*THREE, champion="1"), NOW) == ()
+    assert unrecorded_moves(model(*THREE[:2], champion="2", previous_champion="1"), NOW) == ()
+    assert unrecorded_moves(model(champion="4"), NOW) == ()
 
 
 def test_nothing_is_said_about_the_way_back_while_a_move_is_under_way() -> None:
     registered = model(*THREE, champion="1", previous_champion="1")
-    assert len(foreign_moves(registered, NOW)) == 1
+    assert len(unrecorded_moves(registered, NOW)) == 1
     claim = Claim("x", NOW + timedelta(seconds=60), "dag.task run-2")
     busy = RegisteredModel("fraud", tags={**registered.tags, claim.tag: claim.to_value()}, aliases=registered.aliases)
-    assert foreign_moves(busy, NOW) == ()
-    assert len(foreign_moves(busy, NOW + timedelta(seconds=60))) == 1
+    assert unrecorded_moves(busy, NOW) == ()
+    assert len(unrecorded_moves(busy, NOW + timedelta(seconds=60))) == 1
 
 
 @pytest.mark.parametrize(
@@ -226,13 +226,13 @@ def test_a_moment_is_read_with_its_offset(text: str, utc: datetime) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00Z", "08:00Z", "1763712000"])
 def test_a_moment_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"time is {text!r}; allowed: ISO 8601 with an offset"):
+    with pytest.raises(InvalidArgumentError, match=f"time must be ISO 8601 with an offset.*; got {text!r}"):
         parse_time("time", text)
 
 
 @pytest.mark.parametrize("text", ["2026-11-21", "2026-11-21T08:00"])
 def test_a_moment_without_an_offset_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="without an offset it means another moment elsewhere"):
+    with pytest.raises(InvalidArgumentError, match="Without an offset it depends on the reader's time zone"):
         parse_time("time", text)
 
 

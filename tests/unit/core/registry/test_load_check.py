@@ -22,7 +22,7 @@ from airflow_mcp.core.registry.load_check import (
     why_unusable,
 )
 from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, without_way_back
-from airflow_mcp.exceptions import EvidenceError, ModelUnusableError
+from airflow_mcp.exceptions import EvidenceError, LoadCheckFailedError
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 FINE = (LoadFinding(name="files", holds=True), LoadFinding(name="loads", holds=True))
@@ -137,7 +137,7 @@ def version(check: LoadCheck | None, status: str = "READY") -> ModelVersion:
 @pytest.mark.parametrize("is_required", [True, False])
 def test_a_failed_check_and_a_version_that_is_not_ready_are_always_refused(is_required: bool) -> None:
     rule = LoadCheckRule(is_required)
-    with pytest.raises(ModelUnusableError, match="version 3 of 'fraud' is unusable"):
+    with pytest.raises(LoadCheckFailedError, match="version 3 of 'fraud' is unusable"):
         rule.require(version(at("failed", -1)), NOW)
     with pytest.raises(EvidenceError, match="is PENDING_REGISTRATION, not READY"):
         rule.require(version(CHECK, "PENDING_REGISTRATION"), NOW)
@@ -145,7 +145,7 @@ def test_a_failed_check_and_a_version_that_is_not_ready_are_always_refused(is_re
 
 @pytest.mark.parametrize("check", [None, at("inconclusive", -1), LoadCheck("passed", "when?")])
 def test_what_is_not_known_is_refused_unless_nothing_is_required(check: LoadCheck | None) -> None:
-    with pytest.raises(EvidenceError, match="Run CheckModelOperator first"):
+    with pytest.raises(EvidenceError, match="Run LoadCheckOperator first"):
         LoadCheckRule(max_age=timedelta(hours=24)).require(version(check), NOW)
     LoadCheckRule(is_required=False).require(version(check), NOW)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_LAST_MOVE
-from airflow_mcp.core.registry.moves import MoveRecord, read_history, unrecorded_move
+from airflow_mcp.core.registry.moves import MoveRecord, read_history, unfinished_move
 from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, plan_promotion, plan_rollback
 from airflow_mcp.exceptions import AliasConflictError
 
@@ -56,7 +56,7 @@ class Registry:
 
     def settle(self) -> None:
         """Record what a dead task moved, as every mover does first."""
-        lost = unrecorded_move(self.aliases, self.tags)
+        lost = unfinished_move(self.aliases, self.tags)
         if lost is not None:
             self.tags[lost.done_tag] = lost.to_tag()
 

@@ -112,7 +112,7 @@ def test_several_in_production_are_refused_until_the_newest_is_asked_for() -> No
     migration = plan_migration(model(), found, MigrationChoices(newest=True))
     assert migration.champion == "5"
     assert migration.stages == {"1": "Archived", "3": "Archived", "4": "Archived"}
-    assert migration.notes == ("of versions 1,3,5 in Production the newest is taken; the others: Archived",)
+    assert migration.notes == ("the newest of versions 1,3,5 in Production becomes champion; the others: Archived",)
     assert plan_migration(carried_out(model(), migration), found).is_done
 
 

@@ -28,7 +28,7 @@ from airflow_mcp.core.registry.stages import (
     require_stage,
     short_list,
     stage_drift,
-    unrecorded_stage_move,
+    unfinished_stage_move,
 )
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
@@ -111,7 +111,7 @@ def test_a_challenger_that_was_taken_away_outside_is_in_none_as_the_aliases_say(
     registry = Registry()
     registry.shift("5", "Staging")
     registry.outside(challenger=None)
-    assert read_stages(registry.model)["5"].why == "alias challenger was taken away outside"
+    assert read_stages(registry.model)["5"].why == "alias challenger was removed outside airflow-mcp"
     registry.outside(challenger="6")
     assert registry.stages == {"5": "None", "6": "Staging"}
 
@@ -213,7 +213,7 @@ def begun(registry: Registry, version: str, stage: Stage) -> StageMove:
 def test_a_move_that_died_before_the_alias_was_not_made() -> None:
     registry = Registry(challenger="3")
     begun(registry, "4", "Staging")
-    assert unrecorded_stage_move(registry.model) is None
+    assert unfinished_stage_move(registry.model) is None
     assert registry.stages == {"3": "Staging"}
 
 
@@ -221,7 +221,7 @@ def test_a_move_that_died_after_the_alias_was_made_and_is_to_be_recorded() -> No
     registry = Registry(challenger="3")
     move = begun(registry, "4", "Staging")
     registry.outside(challenger="4")
-    assert unrecorded_stage_move(registry.model) == move
+    assert unfinished_stage_move(registry.model) == move
     assert registry.stages == {"3": "Staging", "4": "Staging"}
 
 
@@ -231,7 +231,7 @@ def test_a_move_that_died_before_the_alias_is_not_taken_for_made_when_a_promotio
     begun(registry, "4", "Archived")
     registry.promote("4")
     assert registry.model.aliases == {"champion": "4"}
-    assert unrecorded_stage_move(registry.model) is None
+    assert unfinished_stage_move(registry.model) is None
 
 
 # --- records ---------------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_a_stage_is_taken_in_any_case_as_mlflow_does() -> None:
 
 @pytest.mark.parametrize("value", ["", "Live", None, True, "prod"])
 def test_another_stage_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="allowed: None, Staging, Production, Archived"):
+    with pytest.raises(InvalidArgumentError, match="stage must be one of None, Staging, Production, Archived; got "):
         require_stage("stage", value)
 
 
@@ -285,7 +285,7 @@ def test_another_stage_is_refused(value: Any) -> None:
 def test_archiving_the_existing_is_for_staging_and_production(stage: Stage) -> None:
     require_archivable(stage, archive_existing=False)
     require_archivable("Staging", archive_existing=True)
-    with pytest.raises(InvalidArgumentError, match=f"archive_existing is True and stage is '{stage}'"):
+    with pytest.raises(InvalidArgumentError, match=f"when archive_existing is true; got '{stage}'"):
         require_archivable(stage, archive_existing=True)
 
 
@@ -293,7 +293,7 @@ def test_two_versions_in_production_are_refused() -> None:
     require_one_production("2", None, archive_existing=False)
     require_one_production("2", "2", archive_existing=False)
     require_one_production("2", "1", archive_existing=True)
-    with pytest.raises(InvalidArgumentError, match="version 1 is in Production and there is one champion"):
+    with pytest.raises(InvalidArgumentError, match="version 1 is in Production and there can be only one champion"):
         require_one_production("2", "1", archive_existing=False)
 
 
