@@ -1,1 +1,1 @@
-"""Drift: profiles of data, how two datasets are compared, and what is concluded."""
+"""Drift: profiles of data, policies of comparison, results and verdicts."""

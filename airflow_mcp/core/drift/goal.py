@@ -1,4 +1,4 @@
-"""Which drift check a sensor waits for, and whether the newest one is it."""
+"""The drift check that a sensor waits for."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ VERDICTS: tuple[str, ...] = get_args(DriftVerdict)
 
 @dataclass(frozen=True)
 class DriftGoal:
-    """The newest finished check of a model, with one of some verdicts."""
+    """Waits until the newest finished check of a model has one of the given verdicts."""
 
     model_name: str
     experiment_name: str
     verdicts: tuple[str, ...] = VERDICTS
-    """One of these will do."""
+    """Verdicts to wait for; one of them is enough."""
     since: str = ""
-    """Only a check that ended at this time or later counts; ISO 8601 with a time zone; empty: any."""
+    """Only checks that ended at this time or later count; ISO 8601 with a time zone; empty accepts any."""
     data_version: str = ""
-    """Only checks of this version of the data count; empty: of any."""
+    """Only checks of this data version count; empty accepts any."""
     _since_ms: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what can never be met."""
+        """Check that the goal can be met at all."""
         unknown = sorted(set(self.verdicts) - set(VERDICTS))
         if unknown or not self.verdicts:
             raise InvalidArgumentError(
-                f"verdicts is {list(self.verdicts)!r}; allowed: one or more of {', '.join(VERDICTS)}"
+                f"verdicts must be one or more of {', '.join(VERDICTS)}; got {list(self.verdicts)!r}"
             )
         if self.since:
             object.__setattr__(self, "_since_ms", _milliseconds(self.since))
 
     @property
     def tags(self) -> dict[str, str]:
-        """Tags that the check must have, whatever its verdict."""
+        """Tags of the runs to look at."""
         return {contract.TAG_DATA_VERSION: self.data_version} if self.data_version else {}
 
     def is_met_by(self, newest: Run) -> bool:
-        """Say whether the newest check is one that is waited for; an older one never is."""
+        """Return whether the newest check meets the goal; older ones never count."""
         ended = newest.end_time or 0
         return newest.tags.get(contract.TAG_DRIFT_VERDICT) in self.verdicts and ended >= self._since_ms
 
     def found(self, run: Run) -> dict[str, Any]:
-        """Say what was found, as plain JSON."""
+        """Return the check that was found, as plain JSON values."""
         return {
             "run_id": run.run_id,
             "verdict": run.tags[contract.TAG_DRIFT_VERDICT],
@@ -61,7 +61,7 @@ class DriftGoal:
         }
 
     def describe(self) -> str:
-        """Say in words what is waited for."""
+        """Return the goal as text."""
         which = "" if self.verdicts == VERDICTS else f" with verdict {' or '.join(self.verdicts)}"
         since = f", ended since {self.since}" if self.since else ""
         of_data = f", of data version {self.data_version}" if self.data_version else ""
@@ -71,7 +71,7 @@ class DriftGoal:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON values."""
+        """Return the goal as plain JSON values."""
         return {name: value for name, value in asdict(self).items() if not name.startswith("_")} | {
             "verdicts": list(self.verdicts)
         }
@@ -89,6 +89,6 @@ def _milliseconds(since: str) -> int:
         at = None
     if at is None or at.tzinfo is None:
         raise InvalidArgumentError(
-            f"since is {since!r}; allowed: a time with its time zone, such as 2026-11-21T03:00:00+00:00, or '' for any"
+            f"since must be a time with its time zone, such as 2026-11-21T03:00:00+00:00, or '' for any; got {since!r}"
         )
     return int(at.timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""From columns and findings to a verdict; functions of plain data."""
+"""The verdict on compared columns and findings."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, DriftVerdi
 
 
 class Judgement(NamedTuple):
-    """The verdict and what it rests on."""
+    """A verdict with its reason."""
 
     verdict: DriftVerdict
     reason: str
     drifted: int
-    """Drifted features."""
+    """Number of drifted features."""
     compared: int
-    """Compared features."""
+    """Number of compared features."""
     share: float | None
-    """Weight of the drifted over that of the compared features."""
+    """Weight of the drifted features divided by the weight of the compared features."""
 
 
 def adjust_p_values(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that a limit on them bounds the share of false alarms (Benjamini and Hochberg, 1995).
+    """Adjust p-values so that a limit on them bounds the false discovery rate (Benjamini and Hochberg, 1995).
 
-    :param p_values: one for each column.
-    :return: in the same order; never less than the p-value, never above 1.
+    :param p_values: one per column.
+    :return: adjusted p-values in the same order; never below the p-value, never above 1.
     """
     count, least = len(p_values), 1.0
     adjusted = [1.0] * count
@@ -41,10 +41,10 @@ def _by_value(values: Sequence[float]) -> list[int]:
 
 
 def correct(columns: Sequence[ColumnResult]) -> list[ColumnResult]:
-    """Judge the columns that have p-values again, by adjusted ones.
+    """Judge columns with p-values again, by adjusted p-values.
 
     :param columns: all columns of a comparison.
-    :return: the same columns; distances stay as they are.
+    :return: the same columns; those with a distance are unchanged.
     """
     tested = [column for column in columns if column.score is not None and column.is_p_value]
     adjusted = adjust_p_values([column.score for column in tested if column.score is not None])
@@ -113,7 +113,7 @@ def _without_drift(
     share: float | None,
     policy: ComparisonPolicy,
 ) -> tuple[DriftVerdict, list[str]]:
-    """Say why nothing is known, or that nothing drifted."""
+    """Return the conclusion when nothing drifted: not drifted, or inconclusive with the reason."""
     if min(rows) < policy.min_rows:
         return "inconclusive", [
             f"{rows[0]} reference rows and {rows[1]} current rows, at least {policy.min_rows} of each are needed"
@@ -136,5 +136,5 @@ def _without_drift(
 
 
 def _roles_known(columns: Sequence[ColumnResult]) -> bool:
-    """Say whether a column that is no feature was compared: a check of predictions alone has no features."""
+    """Return whether a column other than a feature was compared: a check of predictions alone has no features."""
     return any(column.drifted is not None for column in columns if column.role != "feature")

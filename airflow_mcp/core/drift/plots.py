@@ -1,4 +1,4 @@
-"""Small pictures of two distributions: the reference as an area, the current data as a line or as bars beside it."""
+"""Small plots of two distributions: the reference as an area, the current data as a line or as bars beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BASE = 44.0
 _TOP = 4.0
 _LABEL_CHARACTERS = 9
 _LABELS = 4
-"""Categories up to which their names fit below the bars."""
+"""Largest number of categories whose names fit below the bars."""
 AREA = '<rect width="16" height="12" fill="var(--champion)" fill-opacity=".35"/>'
 LINE = '<path d="M0 9 H5 V3 H11 V6 H16" fill="none" stroke="var(--candidate)" stroke-width="2"/>'
 
@@ -21,8 +21,8 @@ LINE = '<path d="M0 9 H5 V3 H11 V6 H16" fill="none" stroke="var(--candidate)" st
 def draw_distributions(column: str, histogram: ColumnHistogram | None) -> str:
     """Draw both distributions of a column in the same bins.
 
-    :param column: its name, for people who hear the page.
-    :param histogram: shares of both; nothing is drawn without any.
+    :param column: name of the column, for screen readers.
+    :param histogram: shares of both datasets; nothing is drawn when both are empty.
     """
     if histogram is None or not histogram.reference or not histogram.current:
         return ""
@@ -94,7 +94,7 @@ def _short(label: str) -> str:
 
 
 def _described(histogram: ColumnHistogram) -> str:
-    """Say in words where most of both is."""
+    """Return a description for screen readers: where most values of both datasets are."""
     said = []
     for name, shares in (("reference", histogram.reference), ("current", histogram.current)):
         place = max(range(len(shares)), key=shares.__getitem__)

@@ -1,4 +1,4 @@
-"""What a profile holds: the distribution of every column of a dataset, small enough to keep with a model version.
+"""Profiles: the distribution of every column of a dataset, small enough to store with a model version.
 
 A profile is JSON, at most :data:`BYTES_PER_COLUMN` per column, and says how far it may be from the data it was made of.
 """
@@ -16,18 +16,18 @@ from airflow_mcp.core.document import Document, parse_document
 
 PROFILE_SCHEMA: Literal["airflow_mcp/profile/1"] = "airflow_mcp/profile/1"
 BYTES_PER_COLUMN = 655
-"""What a written profile may take per column on average: 64 KiB for 100 columns."""
+"""Largest average size of a stored profile per column: 64 KiB for 100 columns."""
 
 ColumnType = Literal["numerical", "categorical"]
 ColumnKind = Literal["numerical", "categorical", "text", "time", "other", "empty"]
-"""``text`` has too many different values to be categories; ``other`` is nested or binary; ``empty`` has no value."""
+"""``text`` has too many distinct values to be categories; ``other`` is nested or binary; ``empty`` has no value."""
 ColumnRole = Literal["feature", "prediction", "target", "quality"]
-"""What a column is to the model; ``quality`` says row by row how well it predicted."""
+"""Role of a column for the model; ``quality`` is the quality of each prediction."""
 Count = Annotated[int, Field(ge=0)]
 
 
 class Distribution(Document):
-    """Cumulative distribution of the finite numbers of a column, from its least value to its greatest.
+    """Cumulative distribution of the finite numbers of a column, from its smallest to its largest value.
 
     Rows between two neighbouring values are taken as spread evenly. Where none are between, nothing is lost.
     """
@@ -40,21 +40,23 @@ class Distribution(Document):
     """Rows between each value and the next; empty when there are none anywhere."""
     mean: float
     variance: Annotated[float, Field(ge=0)]
-    """Of the population."""
+    """Variance of the population."""
     rank_error: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of rows below any value is wrong by at most this much."""
+    """Largest error of the share of rows below any value."""
     distance_error: Annotated[float, Field(ge=0)] = 0.0
-    """Wasserstein distance to the true distribution, at most, in units of the column."""
+    """Largest Wasserstein distance to the true distribution, in units of the column."""
     distinct: Count | None = None
-    """Different values, where they are more than are kept and were counted."""
+    """Number of distinct values, if more than are kept and if counted."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         values = self.values
         if not values or any(low >= high for low, high in itertools.pairwise(values)):
-            raise ValueError("values must ascend, and there must be one")
+            raise ValueError("values must be ascending and not empty; got another order or none")
         if len(self.at) != len(values) or len(self.between) not in (0, len(values) - 1):
-            raise ValueError(f"{len(values)} values need as many counts at them, and one less between them")
+            raise ValueError(
+                f"{len(values)} values need {len(values)} counts in at, and {len(values) - 1} or none in between"
+            )
         return self
 
     @property
@@ -74,11 +76,11 @@ class Categories(Document):
     counts: dict[str, Count]
     """Categories that are kept."""
     other: Count = 0
-    """Rows of all others."""
+    """Rows of all other categories."""
     error: Count = 0
-    """A category has at most this many rows above its count, and never fewer; one that is not kept counts as 0."""
+    """Largest number of rows that a count is too low; counts are never too high, and a category not kept counts 0."""
     distinct: Count | None = None
-    """How many categories there are; None when there are too many to have counted."""
+    """Number of categories; None when there are too many to count."""
 
     @property
     def rows(self) -> int:
@@ -92,7 +94,7 @@ class Categories(Document):
 
 
 class ColumnProfile(Document):
-    """One column."""
+    """The profile of one column."""
 
     name: str
     kind: ColumnKind
@@ -102,29 +104,29 @@ class ColumnProfile(Document):
     missing: Count = 0
     """Rows without a value (null)."""
     nan: Count = 0
-    """Rows with a number that is none; they count as missing in every comparison."""
+    """Rows with NaN; they count as missing in every comparison."""
     positive_infinite: Count = 0
     negative_infinite: Count = 0
     distribution: Distribution | None = None
-    """Of numbers, and of times in seconds since 1970; None without a finite one."""
+    """Distribution of numbers, or of times in seconds since 1970; None without a finite value."""
     categories: Categories | None = None
 
     @property
     def values(self) -> int:
-        """Rows that a comparison sees: with a finite number or a category."""
+        """Rows that are compared: those with a finite number or a category."""
         if self.kind in ("numerical", "time"):
             return self.distribution.rows if self.distribution else 0
         return self.categories.rows if self.categories else 0
 
 
 class DataProfile(Document):
-    """Profile of a dataset, or of several merged."""
+    """The profile of a dataset, or of several merged ones."""
 
     schema_: Literal["airflow_mcp/profile/1"] = Field(default=PROFILE_SCHEMA, alias="schema")
     rows: Count
     columns: tuple[ColumnProfile, ...]
     sources: tuple[DatasetPin, ...] = ()
-    """The data, as used; without credentials."""
+    """The data that was read, without credentials."""
     created_at: str = ""
     """ISO 8601, UTC."""
     environment: dict[str, str] = Field(default_factory=dict)
@@ -134,7 +136,7 @@ class DataProfile(Document):
     def _name_columns_once(self) -> Self:
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
-            raise ValueError("columns must have different names")
+            raise ValueError("columns must have distinct names; got a name twice")
         return self
 
 
@@ -143,12 +145,12 @@ def read_profile(text: str | bytes, source: str) -> DataProfile:
 
     :param text: JSON text.
     :param source: where it came from, for the message.
-    :raises EvidenceError: when it is no profile, or one of a version that is not known.
+    :raises EvidenceError: when it is not a profile, or one of an unknown version.
     """
     return parse_document(DataProfile, text, source)
 
 
 def write_profile(profile: DataProfile) -> str:
-    """Write a profile as compact JSON; values that nobody set are left out."""
+    """Return a profile as compact JSON, without unset values."""
     body = profile.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return json.dumps({"schema": profile.schema_, **body}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

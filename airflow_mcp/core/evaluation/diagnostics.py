@@ -1,4 +1,4 @@
-"""What a metric alone does not say about a model: confusions, calibration, residuals, and how long answers take.
+"""Diagnostics of a model beyond its metrics: confusion matrix, calibration, residuals and latency.
 
 All of it is bounded, whatever the number of rows or classes, so that evidence stays small.
 """
@@ -13,25 +13,25 @@ from airflow_mcp.core.document import Document
 
 Count = Annotated[int, Field(ge=0)]
 MAX_CLASSES = 20
-"""Rows and columns of a confusion matrix at most; the smallest classes share the last one when there are more."""
+"""Largest number of rows and columns of a confusion matrix; further, smaller classes share the last one."""
 MAX_CONFUSIONS = 20
 CALIBRATION_BINS = 10
 HISTOGRAM_BINS = 30
 
 
 class Histogram(Document):
-    """How often values fall between edges; an edge belongs to the bin on its right, the last one to its left."""
+    """A histogram. An edge belongs to the bin on its right, the last edge to the bin on its left."""
 
     edges: Annotated[tuple[float, ...], Field(min_length=2)]
-    """Ascending, in units of the values."""
+    """Bin edges, ascending, in units of the values."""
     counts: tuple[Count, ...]
-    """One per bin."""
+    """Number of values per bin."""
     below: Count = 0
-    """Values under the first edge."""
+    """Number of values below the first edge."""
     above: Count = 0
-    """Values over the last edge."""
+    """Number of values above the last edge."""
     minimum: float
-    """Of all values, also those outside the edges."""
+    """Smallest of all values, including those outside the edges."""
     maximum: float
 
     @model_validator(mode="after")
@@ -42,7 +42,7 @@ class Histogram(Document):
 
 
 class Confusion(Document):
-    """One class taken for another."""
+    """A class predicted as another class."""
 
     true: str
     predicted: str
@@ -50,16 +50,16 @@ class Confusion(Document):
 
 
 class ConfusionMatrix(Document):
-    """How often each class is predicted as each class."""
+    """A confusion matrix."""
 
     labels: tuple[str, ...]
-    """Classes in their order; the last one stands for several when ``folded`` is not 0."""
+    """Classes in order; the last one stands for several when ``folded`` is not 0."""
     counts: tuple[tuple[Count, ...], ...]
-    """Rows of the data: one line per true class, one column per predicted class."""
+    """Counts: one row per true class, one column per predicted class."""
     folded: Count = 0
-    """How many small classes the last line and column stand for."""
+    """Number of small classes in the last row and column."""
     largest: tuple[Confusion, ...] = ()
-    """The most frequent confusions of single classes, of all classes."""
+    """Most frequent confusions of two classes, over all classes."""
 
     @model_validator(mode="after")
     def _be_square(self) -> Self:
@@ -69,19 +69,19 @@ class ConfusionMatrix(Document):
 
 
 class CalibrationBin(Document):
-    """Rows whose probability lies above ``low``, up to and including ``high``; the first bin includes 0."""
+    """Rows with a probability above ``low``, up to and including ``high``; the first bin includes 0."""
 
     low: float
     high: float
     rows: Count
     positives: Count
-    """Rows among them in which the event happened."""
+    """Rows of the bin in which the event happened."""
     mean_probability: float | None
     """None without rows."""
 
 
 class Calibration(Document):
-    """Do events of which the model says 70 % happen in 70 % of the cases?
+    """Calibration of probabilities: do events predicted with 70 % happen in 70 % of the cases?
 
     With two classes the event is the positive class; with more it is "the predicted class is right".
     """
@@ -96,19 +96,19 @@ class Calibration(Document):
 
 
 class PercentileInterval(Document):
-    """Between which measured calls the true percentile lies, without any assumption about their distribution."""
+    """Interval of a percentile from order statistics, without assumptions on the distribution."""
 
     low: float | None
-    """Milliseconds; None where there are too few calls to give an end."""
+    """Milliseconds; None when there are too few calls for this end."""
     high: float | None
 
 
 class LatencyEvidence(Document):
-    """The load probe: single rows, one call after the other, in milliseconds."""
+    """Latency of calls with one row each, one after the other, in milliseconds."""
 
     calls: Annotated[int, Field(ge=1)]
     warmup: Count
     histogram: Histogram
     intervals: dict[str, PercentileInterval] = Field(default_factory=dict)
-    """By metric, such as ``latency_ms_p99``: from order statistics (Hahn and Meeker 1991, section 5.2)."""
+    """Intervals by metric, such as ``latency_ms_p99``, from order statistics (Hahn and Meeker 1991, section 5.2)."""
     confidence: float

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_mcp.core.contract import TAG_GATE_APPROVAL, TAG_GATE_VERDICT
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.gate.rules.verdicts import Decision, Verdict
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
@@ -19,10 +20,8 @@ APPROVE = "Approve"
 APPROVAL_SCHEMA: Literal["airflow_mcp/gate_approval/1"] = "airflow_mcp/gate_approval/1"
 
 
-class Approval(BaseModel):
+class Approval(Document):
     """Who accepted which report, when and why. Stored in the candidate's run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["airflow_mcp/gate_approval/1"] = Field(default=APPROVAL_SCHEMA, alias="schema")
     run_id: str

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, ModelEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.policy import GatePolicy
@@ -28,10 +29,8 @@ GATE_SCHEMA: GateSchema = "airflow_mcp/gate/4"
 """What is written. Older ones are still read: 1 knew no self-reported evidence, 2 thresholds only, 3 no modes."""
 
 
-class GateReport(BaseModel):
+class GateReport(Document):
     """The decision of a gate and what it is based on. Stored in the candidate's run before the task can fail."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: GateSchema = Field(default=GATE_SCHEMA, alias="schema")
     mode: GateMode = "enforce"

@@ -1,4 +1,4 @@
-"""Small pieces of plots as SVG: scales, ticks and strips. Every text that comes from outside is escaped."""
+"""Parts of plots as SVG: scales, ticks and strips. Text from outside is escaped."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ NOTHING = "&ndash;"
 
 
 class Scale(NamedTuple):
-    """Numbers from ``low`` to ``high``, which differ."""
+    """A scale from ``low`` to ``high``, which differ."""
 
     low: float
     high: float
 
     def share(self, value: float) -> float:
-        """Place a number between 0 (low) and 1 (high); what lies outside is put on the edge."""
+        """Return the position of a number between 0 (low) and 1 (high); numbers outside are put on the edge."""
         share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves, so that nothing overflows
         return min(1.0, max(0.0, share))
 
     def percent(self, value: float) -> str:
-        """Place a number as an SVG percentage, which needs no fixed width."""
+        """Return the position of a number as a percentage, which needs no fixed width."""
         return f"{100 * self.share(value):.2f}%"
 
     def ticks(self, count: int = 4) -> list[float]:
-        """Give round numbers on the scale, about as many as asked for."""
+        """Return round numbers on the scale, about as many as requested."""
         span = self.high - self.low
         if not math.isfinite(span):
             return [self.low, self.high]
@@ -39,10 +39,10 @@ class Scale(NamedTuple):
 
 
 def scale_over(numbers: Iterable[float | None], *, pad: float = _PAD) -> Scale | None:
-    """Make a scale that holds all numbers.
+    """Return a scale that contains all numbers.
 
-    :param numbers: those that are None or not finite are left out.
-    :param pad: room on both sides, as a share of the span.
+    :param numbers: the numbers; None and numbers that are not finite are left out.
+    :param pad: margin on both sides, as a share of the span.
     :return: None when no number is left.
     """
     known = [number for number in numbers if number is not None and math.isfinite(number)]
@@ -65,18 +65,18 @@ class Strip(NamedTuple):
     high: float | None = None
     champion: float | None = None
     allowed: str = ""
-    """``>`` when numbers at and above the bound are allowed, ``<`` for those below, empty when nobody knows."""
+    """``>`` when numbers at or above the bound are accepted, ``<`` for numbers at or below it, empty when not known."""
 
     @property
     def numbers(self) -> tuple[float | None, ...]:
-        """All numbers that must fit on its scale."""
+        """All numbers that the scale must contain."""
         return self.value, self.bound, self.low, self.high, self.champion
 
 
 def draw_strip(strip: Strip, scale: Scale | None, tone: str, *, zero: bool = False) -> str:
-    """Draw one strip: allowed side shaded, bound as a line, champion as a square, candidate as a dot with its interval.
+    """Draw a strip: accepted side shaded, bound as a line, champion as a square, candidate as a dot with its interval.
 
-    :param strip: what to draw; nothing is drawn without a value, or a bound.
+    :param strip: the strip; nothing is drawn without a value or without a bound.
     :param scale: its scale.
     :param tone: name of the CSS variable with the colour of the verdict.
     :param zero: whether to mark 0 as well, if it is on the scale.
@@ -99,7 +99,7 @@ def draw_strip(strip: Strip, scale: Scale | None, tone: str, *, zero: bool = Fal
 
 
 def square(x: str, y: float) -> str:
-    """Draw the champion's mark."""
+    """Draw the mark of the champion."""
     return (
         f'<rect x="{x}" y="{y - 4:.1f}" width="8" height="8" transform="translate(-4 0)" fill="var(--page)" '
         'stroke="var(--champion)" stroke-width="2"/>'
@@ -107,9 +107,9 @@ def square(x: str, y: float) -> str:
 
 
 def legend(*entries: tuple[str, str]) -> str:
-    """Explain marks in words.
+    """Return a legend of marks.
 
-    :param entries: SVG of a mark in a box of 16 by 12, and what it means (plain text).
+    :param entries: SVG of a mark in a box of 16 by 12, and its meaning as plain text.
     """
     items = "".join(
         f'<span><svg width="16" height="12" aria-hidden="true">{mark}</svg>{escape(text)}</span>'
@@ -127,12 +127,12 @@ ALLOWED = '<rect width="16" height="12" fill="var(--passed)" fill-opacity=".16"/
 
 
 def write(number: float | None) -> str:
-    """Write a number on an axis or in a caption, four significant digits; a dash for None."""
+    """Return a number for an axis or a caption with four significant digits; a dash for None."""
     return NOTHING if number is None else f"{number:.4g}"
 
 
 def _interval(strip: Strip, scale: Scale, tone: str) -> str:
-    """Draw the interval; towards an end that is not known, dashed to the edge."""
+    """Draw the interval; towards an unknown end, dashed to the edge."""
     if strip.low is None and strip.high is None:
         return ""
     low = scale.percent(strip.low) if strip.low is not None else "0%"
@@ -155,7 +155,7 @@ def _bound(strip: Strip, scale: Scale) -> str:
 
 
 def _described(strip: Strip) -> str:
-    """Say in words what a strip shows."""
+    """Return a description of a strip for screen readers."""
     said = [f"candidate {strip.value:.6g}" if strip.value is not None else "candidate not measured"]
     if strip.low is not None or strip.high is not None:
         ends = ("unknown" if end is None else f"{end:.6g}" for end in (strip.low, strip.high))

@@ -1,4 +1,4 @@
-"""Style of the gate report: light and dark, on paper, on a phone; no colour carries a meaning that words do not.
+"""Style of the reports: light and dark, on paper and on a phone. No meaning is carried by colour alone.
 
 The colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart, darkened or lightened
 until text in them has a contrast of 4.5 or more.

@@ -1,4 +1,4 @@
-"""Plots of what an evaluation measured beside metrics: calibration, confusions, residuals and latency."""
+"""Plots of an evaluation: calibration, confusion matrices, residuals and latency."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MAX_NAME = 40
 
 
 class Series(NamedTuple):
-    """What one model measured."""
+    """Measurements of one model."""
 
     name: str
-    """``candidate`` or ``champion``; also its colour."""
+    """``candidate`` or ``champion``, which also sets the colour."""
     histogram: Histogram
 
 
@@ -31,10 +31,10 @@ class Mark(NamedTuple):
 
 
 def draw_calibration(candidate: Calibration, champion: Calibration | None) -> str:
-    """Draw the reliability curve: how often the event happened against how probable the model said it was.
+    """Draw the reliability curve: observed frequency against predicted probability.
 
-    :param candidate: its bins.
-    :param champion: the champion's, to be drawn beside.
+    :param candidate: bins of the candidate.
+    :param champion: bins of the champion, drawn in the same plot.
     """
     event = "the positive class" if candidate.event == "positive_class" else "a right answer"
     caption = f"Calibration. ECE {write(candidate.ece)}, Brier score {write(candidate.brier)}"
@@ -66,11 +66,11 @@ def draw_calibration(candidate: Calibration, champion: Calibration | None) -> st
 
 
 def draw_histograms(title: str, unit: str, series: Sequence[Series], marks: Sequence[Mark] = ()) -> str:
-    """Draw one histogram below the other on one axis.
+    """Draw histograms below each other on a common axis.
 
     :param title: what is counted.
     :param unit: unit of the axis.
-    :param series: at least one.
+    :param series: the histograms, at least one.
     :param marks: numbers to mark; a limit far outside is marked at the edge.
     """
     scale = _histogram_scale([item.histogram for item in series], marks)
@@ -95,9 +95,9 @@ def draw_histograms(title: str, unit: str, series: Sequence[Series], marks: Sequ
 
 
 def draw_confusions(name: str, matrix: ConfusionMatrix) -> str:
-    """Write a confusion matrix as a table, darker with the share of the true class.
+    """Return a confusion matrix as a table; cells get darker with the share of the true class.
 
-    :param name: whose it is, for the caption.
+    :param name: name of the model, for the caption.
     :param matrix: rows are true, columns predicted.
     """
     head = "".join(f'<th scope="col"><span class="tall">{_short(label)}</span></th>' for label in matrix.labels)
@@ -137,7 +137,7 @@ def _cells(matrix: ConfusionMatrix, line: int) -> str:
 
 
 def _curve(calibration: Calibration, name: str, *, dashed: bool) -> str:
-    """Draw one curve over the bins that have rows; a dot is larger where more rows are."""
+    """Draw a curve over the bins that have rows; a dot is larger when its bin has more rows."""
     most = max((part.rows for part in calibration.bins), default=1) or 1
     points, marks = [], []
     for part in calibration.bins:
@@ -173,7 +173,7 @@ def _square_axes() -> str:
 
 
 def _histogram_scale(histograms: Sequence[Histogram], marks: Sequence[Mark]) -> Scale:
-    """Hold every bin, and every mark that is not so far away that the bins would vanish."""
+    """Return a scale with every bin, and with every mark that is not so far away that the bins would vanish."""
     edges = [edge for histogram in histograms for edge in (histogram.edges[0], histogram.edges[-1])]
     span = max(edges) - min(edges)
     near = [mark.at for mark in marks if min(edges) - 2 * span <= mark.at <= max(edges) + 2 * span]
@@ -247,7 +247,7 @@ def _details(summary: str, table: str) -> str:
 
 
 def _short(label: str) -> str:
-    """Write a class, the whole of it as a hint when it is too long to be shown."""
+    """Return the name of a class, shortened if it is too long, with the whole name as a hint."""
     if len(label) <= _MAX_NAME:
         return escape(label)
     return f'<span title="{escape(label, quote=True)}">{escape(label[: _MAX_NAME - 1])}\N{HORIZONTAL ELLIPSIS}</span>'

@@ -1,4 +1,4 @@
-"""The gate report as one self-contained HTML page: no script, no request to anywhere."""
+"""The gate report as one self-contained HTML page without scripts or external requests."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from airflow_mcp.core.html.page_style import STYLE
 
 _MAX_REASON = 700
 _NARROW_MATRIX = 8
-"""Classes up to which two confusion matrices fit beside each other."""
+"""Largest number of classes with which two confusion matrices fit beside each other."""
 
 
 def render_gate_report(
     report: GateReport, evidence: EvaluationEvidence | None, replay: ReplayEvidence | None = None
 ) -> str:
-    """Write the report of a gate for people.
+    """Write the HTML report of a gate.
 
-    :param report: what the gate decided.
-    :param evidence: what it decided from; None when the evidence could not be read.
-    :param replay: what a replay of logged requests found; None when there was none, or the gate does not judge it.
+    :param report: decision of the gate.
+    :param evidence: the evidence behind it; None when the evidence could not be read.
+    :param replay: result of a replay of logged requests; None without one, or when the gate does not judge it.
     :return: a complete HTML document.
     """
     title = f"Evaluation gate: {report.model_name}"
@@ -59,23 +59,23 @@ def _verdict(report: GateReport, title: str) -> str:
 
 
 def _shortened(reason: str) -> str:
-    """Cut a reason that names many rules: each has its own line below."""
+    """Shorten a reason that names many rules: the table below has one row per rule."""
     return (
         reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]} \N{HORIZONTAL ELLIPSIS} every rule is below"
     )
 
 
 def _mode(report: GateReport) -> str:
-    """Say what follows when it is not what the verdict says."""
+    """Return a note on the mode, when the decision differs from the verdict."""
     if report.dry_run:
         return (
-            '<p class="warning"><strong>Dry run.</strong> Nothing follows from this verdict: it neither stops the Dag '
-            "nor opens a registration.</p>"
+            '<p class="warning"><strong>Dry run.</strong> This verdict neither stops the Dag nor allows a '
+            "registration.</p>"
         )
     if report.decision is Decision.WARNED:
         return (
-            '<p class="warning"><strong>Warned.</strong> The candidate is let through although not everything holds, '
-            "because the gate, or the rule that does not hold, only warns.</p>"
+            '<p class="warning"><strong>Warned.</strong> The candidate is accepted although not every rule is met, '
+            "because the gate or the rule only warns.</p>"
         )
     return ""
 
@@ -99,7 +99,7 @@ def _compared(report: GateReport) -> str:
 
 
 def _with_intervals(rules: Sequence[RuleResult], evidence: EvaluationEvidence | None) -> list[RuleResult]:
-    """Show of a threshold's metric how certain it is; the verdict does not depend on it."""
+    """Return how certain the metrics of thresholds are; the verdict does not depend on it."""
     shown = []
     for rule in rules:
         found = _limits(evidence.candidate, rule.metric) if evidence and rule.kind == "threshold" else None
@@ -108,7 +108,7 @@ def _with_intervals(rules: Sequence[RuleResult], evidence: EvaluationEvidence | 
 
 
 def _limits(model: ModelEvidence, name: str) -> tuple[float | None, float | None] | None:
-    """Give the interval of a metric; of a percentile one end may not be known."""
+    """Return the interval of a metric; one end may be unknown for a percentile."""
     of_metric = model.intervals.get(name)
     if of_metric is not None:
         return of_metric.low, of_metric.high
@@ -131,7 +131,7 @@ def _metrics(evidence: EvaluationEvidence) -> str:
 
 
 def _plots(evidence: EvaluationEvidence, rules: Sequence[RuleResult]) -> str:
-    """Draw what the evaluation measured beside metrics; older evidence has none of it."""
+    """Draw the plots of an evaluation; older evidence has no data for them."""
     candidate, champion = evidence.candidate, evidence.champion
     models = [("candidate", candidate), *([("champion", champion)] if champion else [])]
     plots = []
@@ -154,7 +154,7 @@ def _plots(evidence: EvaluationEvidence, rules: Sequence[RuleResult]) -> str:
 
 
 def _latency_marks(candidate: ModelEvidence, rules: Sequence[RuleResult]) -> list[Mark]:
-    """Mark the candidate's percentiles and the limits that rules set; of several limits the lowest is named."""
+    """Return marks for the candidate's percentiles and for the limits of rules; of several limits the lowest."""
     marks = [
         Mark(candidate.metrics[name], "")
         for name in ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99")
@@ -221,7 +221,7 @@ def _difference(candidate: ModelEvidence, champion: ModelEvidence | None, name: 
 
 
 def _interval(model: ModelEvidence, name: str) -> str:
-    """Write the interval of a metric, a question mark for an end that is not known."""
+    """Return the interval of a metric as text, with a question mark for an unknown end."""
     found = _limits(model, name)
     if found is None:
         return NOTHING
@@ -233,7 +233,7 @@ def _head(first: str, *numbers: str) -> str:
 
 
 def _scrolled(name: str, head: str, rows: str) -> str:
-    """Put a table that may be wide into a region that scrolls, also by keyboard."""
+    """Return a wide table in a region that scrolls, also by keyboard."""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"

@@ -1,4 +1,4 @@
-"""What a replay of logged requests found, for the gate report."""
+"""The result of a replay of logged requests, for the gate report."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CONFIDENCE = 0.95
 
 
 def render_replay(replay: ReplayEvidence, limit: float | None) -> str:
-    """Write what was replayed, what changes, by how much and where.
+    """Return the section on a replay: what was replayed, which answers change, by how much and where.
 
-    :param replay: what was found.
-    :param limit: largest share of changes that the gate allows; None when it does not say.
+    :param replay: result of the replay.
+    :param limit: largest share of changed answers that the gate accepts; None when it has no such rule.
     """
     parts = [_summary(replay), _segments(replay, limit)]
     drawn = []
@@ -38,10 +38,10 @@ def _summary(replay: ReplayEvidence) -> str:
         f" from {escape(replay.first)} to {escape(replay.last)}" if replay.first else "",
         f" in {replay.files} files of <code>{escape(replay.source)}</code>. ",
         f"{replay.compared} were answered by both models; <strong>{replay.flips} flip</strong>",
-        f", and {replay.candidate_only_missing} that the champion answers the candidate does not"
+        f", and the candidate does not answer {replay.candidate_only_missing} that the champion answers"
         if replay.candidate_only_missing
         else "",
-        f". {replay.left_out} say nothing" if replay.left_out else "",
+        f". {replay.left_out} are unusable" if replay.left_out else "",
         ".",
     ]
     if replay.value is not None:

@@ -1,4 +1,4 @@
-"""The rules of a gate as tables: one line per rule, with what was measured drawn next to its bound."""
+"""The rules of a gate as tables: one row per rule, with the measured value drawn next to its bound."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _COMPARISON = re.compile(r"(>|<)=? ")
 
 
 def render_rules(rules: Sequence[RuleResult]) -> str:
-    """Write every rule, kind by kind in the order of the report.
+    """Return the tables of all rules, grouped by kind in the order of the report.
 
-    :param rules: what became of them.
+    :param rules: results of the rules.
     """
     if not rules:
         return ""
@@ -56,7 +56,7 @@ def render_rules(rules: Sequence[RuleResult]) -> str:
 
 
 def badge(verdict: Verdict | None) -> str:
-    """Write a verdict in a word, with a sign and a colour besides."""
+    """Return a verdict as a word with a sign and a colour."""
     if verdict is None:
         return '<span class="badge" style="--tone: var(--none)">does not apply</span>'
     sign = f'<span aria-hidden="true">{_SYMBOLS[verdict]}</span>'
@@ -73,7 +73,7 @@ def _kind(kind: str, rules: list[RuleResult]) -> str:
 
 
 def _slices(rules: list[RuleResult]) -> str:
-    """Write one floor in all slices of a column, on one scale: slices can be compared by eye."""
+    """Return the table of one floor in all slices of a column, on a common scale for comparison by eye."""
     scale = scale_over(number for rule in rules for number in _strip(rule).numbers)
     verdict = combine(rule.verdict for rule in rules if rule.verdict is not None)
     held = sum(rule.verdict is Verdict.PASSED for rule in rules)
@@ -126,7 +126,7 @@ def _name(rule: RuleResult) -> str:
 
 
 def _strip(rule: RuleResult) -> Strip:
-    """Say what to draw of a rule; a champion's value is on another scale than an improvement over it."""
+    """Return what to draw for a rule, without the champion's value if the rule is about an improvement over it."""
     champion = None if rule.kind == "significance" else rule.champion_value
     found = _COMPARISON.search(rule.rule)
     return Strip(rule.value, rule.bound, rule.low, rule.high, champion, found[1] if found else "")

@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Annotated, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.json_path import find_by_path, parse_json_path
 from airflow_mcp.core.gate.rules.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, in_mode, parse_threshold, write_compared
@@ -30,10 +31,8 @@ _SECRET_NAMES = frozenset(
 _BUSY = 429
 
 
-class BenchmarkRule(BaseModel):
+class BenchmarkRule(Document):
     """What a web service must answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str
     """Address to GET; ``http`` or ``https``, without credentials."""

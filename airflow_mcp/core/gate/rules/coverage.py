@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.changed_lines import parse_changed_lines
 from airflow_mcp.core.gate.rules.cobertura import Coverage, Share, branch_share, line_share, parse_cobertura
 from airflow_mcp.core.gate.rules.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of, once
@@ -24,10 +25,8 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 _NAMED = 5
 
 
-class CoverageRule(BaseModel):
+class CoverageRule(Document):
     """Limits on a coverage report."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     report: Report
     """Report in Cobertura's XML format."""

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.report_files import FetchedReport, Report, ReportFile, ReportProblem, content_of, once
 from airflow_mcp.core.gate.rules.rule_result import Fact, RuleResult
 from airflow_mcp.core.gate.rules.sarif import LEVELS, Findings, SarifResult, parse_sarif
@@ -20,18 +21,16 @@ Count = Annotated[int, Field(ge=0)]
 _NAMED = 5
 
 
-class FindingsRule(BaseModel):
+class FindingsRule(Document):
     """Limits on the findings of a SARIF report."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     report: Report
     """Report in the format SARIF 2.1.0."""
-    max: dict[Subject, Count] = {}
+    max: dict[Subject, Count] = Field(default_factory=dict)
     """Largest number of findings per level (``error``, ``warning``, ``note``, ``none``) and in ``total``."""
-    max_new: dict[Subject, Count] = {}
+    max_new: dict[Subject, Count] = Field(default_factory=dict)
     """The same for findings that the baseline does not have."""
-    max_by_rule: dict[str, Count] = {}
+    max_by_rule: dict[str, Count] = Field(default_factory=dict)
     """Largest number of findings per rule id of the tool."""
     baseline: Report | None = None
     """Report from before the change; None uses what the report itself marks as new (``baselineState``)."""

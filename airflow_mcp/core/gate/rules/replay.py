@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
@@ -23,10 +24,8 @@ _METRIC = "flip_rate"
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class ReplayRule(BaseModel):
+class ReplayRule(Document):
     """Limits on the changed answers of a replay."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_flip_rate: Share
     """Largest share of requests that may be answered differently, or not at all."""

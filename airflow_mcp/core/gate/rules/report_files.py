@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.exceptions import EvidenceError
 
@@ -15,10 +16,8 @@ T = TypeVar("T")
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 
-class ReportFile(BaseModel):
+class ReportFile(Document):
     """Where a report is: an artifact of an MLflow run, a file of this machine, or an object."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str | None = None
     """MLflow run that holds the report; None, from a task that pushed no XCom, means that there is no report."""

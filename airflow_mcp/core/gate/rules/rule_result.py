@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
 
 RuleKind = Literal[
@@ -22,10 +23,10 @@ RuleKind = Literal[
 Fact = str | int | float | bool | None
 
 
-class RuleResult(BaseModel):
+class RuleResult(Document):
     """One rule with what was measured and the verdict."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(allow_inf_nan=True)  # a metric may be NaN, which becomes null in JSON
 
     rule: str
     metric: str
@@ -46,5 +47,5 @@ class RuleResult(BaseModel):
     rows_needed: int | None = None
     """Estimate of the rows that would decide an inconclusive rule; None when more rows would not help."""
     reason: str
-    facts: dict[str, Fact] = {}
+    facts: dict[str, Fact] = Field(default_factory=dict)
     """Further observations, for example an HTTP status or a number of lines; never a credential."""

@@ -10,8 +10,9 @@ import math
 from statistics import NormalDist
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence, MethodChoice, MetricComparison
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.thresholds import in_mode
@@ -22,10 +23,8 @@ POWER = 0.8
 """Probability that the estimated number of rows decides, if the true difference is the measured one."""
 
 
-class SignificanceRule(BaseModel):
+class SignificanceRule(Document):
     """The smallest improvement over the champion that must be certain."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     metric: str
     min_effect: float = 0.0
@@ -133,7 +132,7 @@ def assess(rule: SignificanceRule, comparison: MetricComparison) -> Assessment:
 
 
 def _why_not(rule: SignificanceRule, comparison: MetricComparison) -> Assessment | None:
-    """Say why a comparison decides nothing, whatever its interval."""
+    """Return the assessment of a comparison that decides nothing whatever its interval; None when it may decide."""
     given, wanted = comparison.confidence, rule.confidence
     if given < wanted:
         why = f"the comparison was made with confidence {given:g}, the rule wants {wanted:g}; ask the evaluation for it"

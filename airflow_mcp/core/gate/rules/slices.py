@@ -13,8 +13,9 @@ from itertools import combinations
 from statistics import NormalDist
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence, MetricInterval, SliceEvidence
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.significance import rows_needed
@@ -27,14 +28,12 @@ Interval = tuple[float, float]
 _NORMAL = NormalDist()
 
 
-class SlicePolicy(BaseModel):
+class SlicePolicy(Document):
     """Limits for every slice, and between slices."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     floors: tuple[str, ...] = ()
     """Rules with a number, such as ``recall >= 0.8`` or ``mae <= 3``, that every slice must meet."""
-    max_gap: dict[str, Annotated[float, Field(ge=0)]] = {}
+    max_gap: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Largest difference between any two slices of one column, by metric."""
     by: tuple[str, ...] = ()
     """Slice columns to judge; empty judges every slice column of the evidence."""

@@ -13,11 +13,11 @@ def test_importance_is_read_as_it_was_logged() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"[1]", "here is not usable: the document: Input should be an object"),
-        (b'{"age": -1}', "here is not usable: age: Input should be greater than or equal to 0"),
-        (b'{"age": NaN}', "here is not usable: age: Input should be a finite number"),
-        (b'{"age": "much"}', "here is not usable: age: Input should be a valid number"),
-        (b"{", "here is not usable: the document: Invalid JSON"),
+        (b"[1]", "here is not a JSON object from feature to importance: the document must be"),
+        (b'{"age": -1}', "here is not a JSON object from feature to importance: age must be at least 0"),
+        (b'{"age": NaN}', "here is not a JSON object from feature to importance: age must be a finite number"),
+        (b'{"age": "much"}', "here is not a JSON object from feature to importance: age must be a number"),
+        (b"{", "here is not a JSON object from feature to importance: the document is not valid JSON"),
         (b"{}", "here has no feature with an importance above 0"),
         (b'{"age": 0}', "here has no feature with an importance above 0"),
     ],

@@ -137,14 +137,14 @@ def test_the_table_and_the_document_show_every_candidate() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "candidates is []; allowed: a list of mappings"),
-        ("a", "candidates is 'a'; allowed: a list"),
-        (None, "candidates is None; allowed: a list"),
-        ([3], "candidates[0] is 3; allowed: a mapping"),
-        ([{"name": ""}], "candidates[0]: name is ''"),
-        ([{"run_id": "r"}], "candidates[0]: name is None"),
-        ([{"name": "a", "score": 1}], "candidates[0] has unknown keys score"),
-        ([{"name": "a"}, {"name": "a"}], "has the name 'a' more than once"),
+        ([], "candidates must be a list of mappings"),
+        ("a", "got 'a'"),
+        (None, "got None"),
+        ([3], "candidates[0] must be a mapping"),
+        ([{"name": ""}], "candidates[0].name must be a non-empty text; got ''"),
+        ([{"run_id": "r"}], "candidates[0].name must be a non-empty text; got None"),
+        ([{"name": "a", "score": 1}], "got score"),
+        ([{"name": "a"}, {"name": "a"}], "got 'a' more than once"),
     ],
 )
 def test_wrong_candidates_are_refused(value: Any, message: str) -> None:

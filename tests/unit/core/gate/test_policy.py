@@ -48,10 +48,10 @@ def test_rows_are_gathered_when_they_would_decide_and_a_person_is_asked_otherwis
         (["approve"], "must be a mapping of extend, max_rows, ask"),
         ({}, "extend and ask are both empty"),
         ({"ask": []}, "extend and ask are both empty"),
-        ({"ask": [""]}, "escalation.ask.0"),
+        ({"ask": [""]}, "escalation.ask[0]"),
         ({"ask": "approve", "max_rows": 5}, "max_rows limits extend, which is empty"),
         ({"extend": "gather", "max_rows": 0}, "escalation.max_rows"),
-        ({"human": "approve"}, "Allowed names: extend, max_rows, ask"),
+        ({"human": "approve"}, "human is not a known name. Known names: ask, extend, max_rows"),
     ],
 )
 def test_anything_else_is_refused_with_what_is_allowed(value: Any, message: str) -> None:

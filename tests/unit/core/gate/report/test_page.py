@@ -138,7 +138,10 @@ def test_hostile_names_are_shown_and_never_run() -> None:
 
 
 def test_a_hostile_reason_of_unusable_evidence_is_only_text() -> None:
-    html = render_gate_report(error_report(HOSTILE, run_id=HOSTILE, model_name="m", created_at=HOSTILE, policy=GatePolicy.parse(["f1 > 0"])), None)
+    html = render_gate_report(
+        error_report(HOSTILE, run_id=HOSTILE, model_name="m", created_at=HOSTILE, policy=GatePolicy.parse(["f1 > 0"])),
+        None,
+    )
     page = Page(html)
     assert "script" not in page.elements
     assert page.text.count(HOSTILE) == 3
@@ -157,7 +160,11 @@ def test_the_page_asks_nobody_for_anything() -> None:
 
 def test_unusable_evidence_has_a_page_without_numbers() -> None:
     report = error_report(
-        "there is no evidence", run_id="r" * 32, model_name="churn", created_at="now", policy=GatePolicy.parse(["f1 > 0"])
+        "there is no evidence",
+        run_id="r" * 32,
+        model_name="churn",
+        created_at="now",
+        policy=GatePolicy.parse(["f1 > 0"]),
     )
     text = Page(render_gate_report(report, None)).text
     assert "there is no evidence" in text

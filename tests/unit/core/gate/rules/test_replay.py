@@ -190,7 +190,9 @@ def test_a_replay_that_only_warns_does_not_stop_the_gate() -> None:
 
 
 def test_a_mapping_that_cannot_be_read_names_what_is_allowed() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"replay\.max_flips.*Allowed names: max_flip_rate, segments"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"replay\.max_flips is not a known name\. Did you mean 'max_flip_rate'\?"
+    ):
         GatePolicy.parse([], replay={"max_flips": 0.02})
 
 
