@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
-    "airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator": ("_clean", "_killed", "_write_logs"),
+    "airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator": ("_killed", "_write_logs"),
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger": ("_fired_event", "_get_pod"),
     "airflow.providers.cncf.kubernetes.utils.pod_manager.AsyncPodManager": ("_hook",),
     "airflow.providers.cncf.kubernetes.utils.pod_manager.PodManager": ("_client",),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mcp.core.workload.pod import LABEL_MANAGED_BY, MANAGED_BY
+from airflow_mcp.core.workload.pod_ending import has_ended
 from airflow_mcp.exceptions import ClusterUnreachableError, InvalidArgumentError
 
 _TIMEOUT_SECONDS = 20
@@ -143,7 +144,7 @@ class Cluster:
             status = pod.get("status") or {}
             states = [item.get("state") or {} for item in status.get("containerStatuses") or []]
             reasons = {(state.get("waiting") or {}).get("reason") for state in states}
-            if status.get("phase") in ("Succeeded", "Failed") or reasons & settled or time.monotonic() > deadline:
+            if has_ended(pod) or reasons & settled or time.monotonic() > deadline:
                 return pod
             time.sleep(0.5)
 

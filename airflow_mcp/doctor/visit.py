@@ -29,7 +29,9 @@ from airflow_mcp.core.doctor.judgement import (
 )
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.workload.definition import Resources, Workload
-from airflow_mcp.core.workload.pod import LABEL_MANAGED_BY, PodOptions, pod_manifest, read_ending
+from airflow_mcp.core.workload.pod import LABEL_MANAGED_BY, pod_manifest
+from airflow_mcp.core.workload.pod_ending import ended_well, read_ending
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.doctor import probe
 from airflow_mcp.exceptions import ClusterUnreachableError, MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import api as mlflow_api
@@ -222,8 +224,7 @@ def check_pod(cluster: Cluster, check: PodCheck, version: str) -> Iterator[Diagn
         cluster.create_pod(_manifest(name, check))
         try:
             pod = cluster.wait_for_end(name, check.timeout, _LOST_CAUSES)
-            ended = (pod.get("status") or {}).get("phase") == "Succeeded"
-            report = read_probe(_log(cluster, name)) if ended else None
+            report = read_probe(_log(cluster, name)) if ended_well(pod) else None
         finally:
             cluster.delete_pod(name)
     except ClusterUnreachableError as error:

@@ -18,7 +18,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.ports import WorkResult
 from airflow_mcp.core.workload.connection_values import connection_values
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile, WorkloadSource, read_resources
-from airflow_mcp.core.workload.pod import pod_options
+from airflow_mcp.core.workload.pod_options import pod_options
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     EvidenceError,
@@ -62,7 +62,7 @@ class WorkloadOperator(ModelControlOperator):
         its own (``execution_timeout`` still counts).
     :param python: interpreter for Python steps; None takes the one that runs Airflow (``local``), or ``python`` of the
         image (``kubernetes``).
-    :param kubernetes: options of the pod, by the names of ``core.workload.pod.PodOptions``; they override
+    :param kubernetes: options of the pod, by the names of ``core.workload.pod_options.PodOptions``; they override
         ``[airflow_mcp] kubernetes_defaults``. Not used by the local runtime (templated).
     """
 

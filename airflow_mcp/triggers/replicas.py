@@ -12,11 +12,11 @@ from airflow.triggers.base import TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
 from airflow_mcp.core.workload.pod import LABEL_GROUP
+from airflow_mcp.core.workload.pod_ending import ended_well
 from airflow_mcp.core.workload.replicas import (
     RankFailure,
     StartLimits,
     describe_failures,
-    ended_well,
     follower_name,
     group_failures,
     rank_of,

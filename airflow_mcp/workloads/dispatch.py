@@ -10,7 +10,7 @@ from airflow_mcp.workloads.kubernetes import KubernetesBackend
 from airflow_mcp.workloads.local import LocalBackend
 
 if TYPE_CHECKING:
-    from airflow_mcp.core.workload.pod import PodOptions
+    from airflow_mcp.core.workload.pod_options import PodOptions
     from airflow_mcp.workloads.base import WorkloadBackend
 
 RUNTIMES: tuple[str, ...] = ("local", "kubernetes")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_mcp.core.contract import ENV_RUN_ID
-from airflow_mcp.core.workload.pod import PodOptions, pod_name
+from airflow_mcp.core.workload.pod import pod_name
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.core.workload.replicas import ANNOTATION_REPLICAS
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, WorkloadFailedError
 from airflow_mcp.workloads.base import WorkloadBackend
@@ -67,7 +68,8 @@ class KubernetesBackend(WorkloadBackend):
         What cannot be taken up is removed first: of a group that lost a rank, rank 0 may still be at work, and it must
         not finish a run that is closed next.
         """
-        from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, is_usable, translated_errors  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, is_usable  # noqa: PLC0415
 
         with translated_errors(lambda: "the pod of an earlier try"):
             probe = self._bare_operator(context)
@@ -79,7 +81,8 @@ class KubernetesBackend(WorkloadBackend):
 
     def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:
         """Copy the logs of the pods of finished work to the task log, and remove the pods as ``on_finish`` says."""
-        from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, translated_errors  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_pod import find_workload_pod  # noqa: PLC0415
 
         try:
             with translated_errors(lambda: "the pod of an earlier try"):
@@ -97,7 +100,7 @@ class KubernetesBackend(WorkloadBackend):
 
     def _guarded(self, workload: Workload, act: Callable[[], object]) -> None:
         """Act; hand a deferral on with our own trigger, translate what Kubernetes' clients raise."""
-        from airflow_mcp.workloads.kubernetes_pod import translated_errors  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
 
         try:
             with translated_errors(lambda: self._named(workload)):
@@ -130,7 +133,8 @@ class KubernetesBackend(WorkloadBackend):
 
     def _operator(self, workload: Workload, context: Context, *, is_group: bool = False) -> WorkloadPodOperator:
         """Build the pod operator; a group that is under way stays one, even if the option has changed since."""
-        from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator, workload_pod_operator  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_arguments import workload_pod_operator  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_replicas import ReplicatedPodOperator  # noqa: PLC0415
 
         kind = ReplicatedPodOperator if is_group or self._options.replicas > 1 else WorkloadPodOperator
@@ -141,7 +145,7 @@ class KubernetesBackend(WorkloadBackend):
         return self._pod
 
     def _bare_operator(self, context: Context) -> WorkloadPodOperator:
-        from airflow_mcp.workloads.kubernetes_pod import bare_pod_operator  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_arguments import bare_pod_operator  # noqa: PLC0415
 
         return bare_pod_operator(self._options, task=cast("BaseOperator", context["task"]))
 

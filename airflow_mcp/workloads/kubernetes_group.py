@@ -10,6 +10,7 @@ from kubernetes.client import ApiClient, CoreV1Api, models
 from kubernetes.client.exceptions import ApiException
 
 from airflow_mcp.core.workload.pod import LABEL_GROUP
+from airflow_mcp.core.workload.pod_ending import has_ended
 from airflow_mcp.core.workload.replicas import (
     RankFailure,
     StartLimits,
@@ -21,7 +22,6 @@ from airflow_mcp.core.workload.replicas import (
 )
 
 _GONE = 404
-_ENDED = ("Succeeded", "Failed")
 
 
 def group_of(pod: models.V1Pod) -> str:
@@ -90,7 +90,7 @@ def delete_followers(client: CoreV1Api, leader: models.V1Pod, *, only_at_work: b
     if not group_of(leader):
         return
     for pod in read_group(client, leader):
-        if rank_of(pod) and not (only_at_work and pod["status"].get("phase") in _ENDED):
+        if rank_of(pod) and not (only_at_work and has_ended(pod)):
             _delete(client, pod)
 
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.utils.pod_manager import OnFinishAction, OnKillAction, PodManager
 from kubernetes.client import models
 
-from airflow_mcp.core.workload.pod import LABEL_GROUP, read_ending
+from airflow_mcp.core.workload.pod import LABEL_GROUP
+from airflow_mcp.core.workload.pod_ending import ended_well, read_ending
 from airflow_mcp.core.workload.replicas import (
     RankFailure,
     StartLimits,
     describe_failures,
-    ended_well,
     group_size,
 )
 from airflow_mcp.exceptions import SourceError, WorkloadError, WorkloadFailedError
+from airflow_mcp.workloads.kubernetes_errors import API_ERRORS, pod_failure
 from airflow_mcp.workloads.kubernetes_group import (
     delete_followers,
     failures_of,
@@ -27,7 +28,7 @@ from airflow_mcp.workloads.kubernetes_group import (
     release,
     start_followers,
 )
-from airflow_mcp.workloads.kubernetes_pod import API_ERRORS, WorkloadPodManager, WorkloadPodOperator, pod_failure
+from airflow_mcp.workloads.kubernetes_pod import WorkloadPodManager, WorkloadPodOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -96,15 +97,9 @@ class ReplicatedPodOperator(WorkloadPodOperator):
             event = {**event, "status": "success"}
         return super().trigger_reentry(context, event)
 
-    def cleanup(
-        self,
-        pod: models.V1Pod,
-        remote_pod: models.V1Pod,
-        xcom_result: dict[str, Any] | None = None,
-        context: Context | None = None,
-    ) -> None:
-        """Raise what ended the group, if it did not end well; otherwise clean up as for a pod alone."""
-        if self._killed or not remote_pod:
+    def finish(self, remote_pod: models.V1Pod | None, reason: BaseException | None, context: Context) -> None:
+        """Raise what ended the group, if it failed; otherwise finish as for a single pod."""
+        if self._killed or remote_pod is None:
             return
         if self._watcher is not None:  # it may be about to remove the group
             self._stop.set()
@@ -113,7 +108,7 @@ class ReplicatedPodOperator(WorkloadPodOperator):
             self._end_group(remote_pod, failures)
         if self.group_error is not None:
             raise self.group_error
-        super().cleanup(pod, remote_pod, xcom_result, context)
+        super().finish(remote_pod, reason, context)
 
     def on_kill(self) -> None:
         """Delete every pod of the group."""

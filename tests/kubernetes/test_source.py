@@ -67,11 +67,16 @@ def url(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 @pytest.fixture(scope="module")
 def foreign_image(cluster: Cluster) -> str:
-    """An image with Python and MLflow and nothing of this package."""
+    """An image with Python and MLflow and nothing of this package, on nodes of Docker or of containerd."""
     runtimes = {node.status.node_info.container_runtime_version for node in cluster.api.list_node().items}
-    if not shutil.which("docker") or not all(version.startswith("docker://") for version in runtimes):
+    needed = {"docker", *("ctr" for version in runtimes if version.startswith("containerd://"))}
+    known = all(version.startswith(("docker://", "containerd://")) for version in runtimes)
+    if not known or not all(shutil.which(program) for program in needed):
         pytest.skip("needs Docker, and nodes that run this machine's images: one is built for the test")
     subprocess.run(["docker", "build", "--quiet", "--tag", FOREIGN_IMAGE, "-"], input=DOCKERFILE.encode(), check=True)
+    if "ctr" in needed:
+        image = subprocess.run(["docker", "save", FOREIGN_IMAGE], capture_output=True, check=True).stdout
+        subprocess.run(["ctr", "--namespace", "k8s.io", "images", "import", "-"], input=image, check=True)
     return FOREIGN_IMAGE
 
 
@@ -95,7 +100,7 @@ def train(world: PodWorld, code: dict[str, str], **options: Any) -> TaskOutcome:
         TrainModelOperator,
         experiment_name=world.experiment,
         model_name=world.model_name,
-        source=code,
+        code=code,
         script="train.py",
         runtime="kubernetes",
         workload_resources={"memory": "1Gi", "cpu": "1"},
@@ -130,7 +135,7 @@ def test_a_script_trains_in_an_image_that_has_nothing_of_ours(
 
 def test_a_command_of_a_deferred_task_runs_in_the_checkout(world: PodWorld, repository: Repository, url: str) -> None:
     commit = repository.commit("any", "jobs/train.py")
-    outcome = world.see_through(training(READS_ITS_NEIGHBOUR), deferrable=True, source=source(url, commit))
+    outcome = world.see_through(training(READS_ITS_NEIGHBOUR), deferrable=True, code=source(url, commit))
     assert trained_commit(world, outcome) == commit
 
 
@@ -138,7 +143,7 @@ def test_a_commit_that_is_not_there_fails_for_good_and_says_so(
     world: PodWorld, repository: Repository, url: str
 ) -> None:
     repository.commit("any", "jobs/train.py")
-    outcome = world.see_through(deferrable=True, source=source(url, "1" * 40))
+    outcome = world.see_through(deferrable=True, code=source(url, "1" * 40))
     assert outcome.state == "failed", outcome.error
     for text in ("in its init container 'checkout' with exit code 2", "has no commit 1111"):
         assert text in str(outcome.error)
@@ -153,7 +158,7 @@ def test_a_server_that_refuses_the_login_is_named_and_tried_again(
         "AIRFLOW_CONN_GIT_TESTS", json.dumps({"conn_type": "git", "login": "x", "password": "wrong-one"})
     )
     commit = repository.commit("any", "jobs/train.py")
-    outcome = world.see_through(deferrable=False, source=source(url, commit))
+    outcome = world.see_through(deferrable=False, code=source(url, commit))
     world.require_failure(outcome, "in its init container 'checkout' with exit code 1", "Authentication failed")
     assert "wrong-one" not in str(outcome.error)
 
@@ -182,7 +187,7 @@ def test_a_step_runs_its_command_in_a_pod(world: PodWorld, repository: Repositor
         RunStepOperator,
         experiment_name=world.experiment,
         command=["sh", "-c", "test -f train.py && cp train.py written-beside-it.py"],
-        source=source(url, commit),
+        code=source(url, commit),
         runtime="kubernetes",
         kubernetes=world.pod_options(deferrable=False),
     )

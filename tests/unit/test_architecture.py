@@ -27,7 +27,9 @@ HEAVY = (
     *("kubernetes", "airflow.providers.cncf.kubernetes"),
 )
 HEAVY_LEAVES = (
-    *("airflow_mcp.workloads.kubernetes_group", "airflow_mcp.workloads.kubernetes_log"),
+    *("airflow_mcp.workloads.kubernetes_arguments", "airflow_mcp.workloads.kubernetes_companions"),
+    *("airflow_mcp.workloads.kubernetes_errors", "airflow_mcp.workloads.kubernetes_group"),
+    "airflow_mcp.workloads.kubernetes_log",
     *("airflow_mcp.workloads.kubernetes_pod", "airflow_mcp.workloads.kubernetes_replicas"),
     *("airflow_mcp.triggers.pod", "airflow_mcp.triggers.replicas"),
 )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from airflow_mcp.core.workload.pod import PodOptions, SecretVariable, VolumeOption, pod_options
+from airflow_mcp.core.workload.pod_options import PodOptions, SecretVariable, VolumeOption, pod_options
 from tests.support.paths import DOCS
 
 PAGE = (DOCS / "kubernetes.md").read_text(encoding="utf-8")

@@ -14,14 +14,16 @@ from typing import Any
 
 from airflow_mcp.core.contract import ENV_MLFLOW_RUN_ID
 from airflow_mcp.core.workload.definition import Workload
-from airflow_mcp.core.workload.pod import (
-    CONTAINER,
-    LABEL_GROUP,
-    LABEL_RANK,
+from airflow_mcp.core.workload.pod import CONTAINER, LABEL_GROUP, LABEL_RANK
+from airflow_mcp.core.workload.pod_ending import (
     PodEnding,
-    PodOptions,
+    deletion_time,
+    ended_well,
+    moment,
     read_ending,
+    terminated,
 )
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.exceptions import InvalidArgumentError
 
 # --- environment of every replica, by the names of torch.distributed and of indexed Jobs; never renamed --------
@@ -66,8 +68,8 @@ class RankFailure:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it ran and ended, so that there is something to look at."""
-        return self.ending.phase == "Failed"
+        """Whether it ran and ended, so that there is a log to look at."""
+        return self.ending.has_ended
 
 
 def follower_name(leader: str, rank: int) -> str:
@@ -181,15 +183,6 @@ def rank_of(pod: Mapping[str, Any]) -> int:
     return int(((pod.get("metadata") or {}).get("labels") or {}).get(LABEL_RANK, "0"))
 
 
-def ended_well(pod: Mapping[str, Any]) -> bool:
-    """Whether the work in a pod is done, and was not merely stopped by a deletion."""
-    ended = _terminated(pod)
-    if ended is None:
-        return bool((pod.get("status") or {}).get("phase") == "Succeeded")
-    asked, at = _deletion(pod), _moment(ended.get("finishedAt"))
-    return ended.get("exitCode") == 0 and (asked is None or at is None or at <= asked)
-
-
 def group_failures(
     pods: Iterable[Mapping[str, Any]],
     leader: str,
@@ -219,7 +212,7 @@ def group_failures(
             failures.append(failure)
     first = by_rank.get(0)
     if first is not None and ended_well(first):
-        end = _moment((_terminated(first) or {}).get("finishedAt"))
+        end = moment((terminated(first) or {}).get("finishedAt"))
         failures = [item for item in failures if item.at is not None and end is not None and item.at < end]
     return sorted(failures, key=_order)
 
@@ -255,14 +248,13 @@ def _missing(leader: str, rank: int) -> RankFailure:
 
 
 def _failure(rank: int, pod: Mapping[str, Any], now: datetime, limits: StartLimits | None) -> RankFailure | None:
-    status = pod.get("status") or {}
     if ended_well(pod):
         return None
-    ended, asked = _terminated(pod), _deletion(pod)
-    if asked is not None or ended is not None or status.get("phase") == "Failed":
-        return RankFailure(rank, read_ending(pod), asked or _end(status))
-    if limits is not None and status.get("phase") == "Pending" and not _may_start(pod, now, limits):
-        return RankFailure(rank, read_ending(pod))
+    ending, asked = read_ending(pod), deletion_time(pod)
+    if asked is not None or ending.has_ended:
+        return RankFailure(rank, ending, asked or _end(pod.get("status") or {}))
+    if limits is not None and ending.phase == "Pending" and not _may_start(pod, now, limits):
+        return RankFailure(rank, ending)
     return None
 
 
@@ -273,38 +265,21 @@ def _may_start(pod: Mapping[str, Any], now: datetime, limits: StartLimits) -> bo
         return False
     scheduled = next(
         (
-            _moment(item.get("lastTransitionTime"))
+            moment(item.get("lastTransitionTime"))
             for item in status.get("conditions") or []
             if item.get("type") == "PodScheduled" and item.get("status") == "True"
         ),
         None,
     )
-    since = scheduled or _moment(pod["metadata"].get("creationTimestamp")) or now
+    since = scheduled or moment(pod["metadata"].get("creationTimestamp")) or now
     return now - since < timedelta(seconds=limits.schedule if scheduled is None else limits.startup)
-
-
-def _terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    state = next((item.get("state") or {} for item in statuses if item.get("name") == CONTAINER), {})
-    return state.get("terminated") or None
 
 
 def _end(status: Mapping[str, Any]) -> datetime | None:
     """When the last container of a pod ended; an init container may have been the last to run."""
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     ended = [(item.get("state") or {}).get("terminated") or {} for item in containers]
-    return max((at for item in ended if (at := _moment(item.get("finishedAt")))), default=None)
-
-
-def _deletion(pod: Mapping[str, Any]) -> datetime | None:
-    """When somebody asked for the deletion: the time stamp is when it must be over."""
-    metadata = pod.get("metadata") or {}
-    until = _moment(metadata.get("deletionTimestamp"))
-    return until and until - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    return max((at for item in ended if (at := moment(item.get("finishedAt")))), default=None)
 
 
 def _order(failure: RankFailure) -> tuple[bool, float, bool, int]:

@@ -18,11 +18,11 @@ from airflow_mcp.core.workload.pod import (
     LABEL_IDENTITY,
     LABEL_RANK,
 )
+from airflow_mcp.core.workload.pod_ending import ENDED_PHASES, has_ended
 from airflow_mcp.exceptions import InvalidArgumentError
 
 FINAL_TASK_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task instance after which nothing comes of itself."""
-ENDED_PHASES = frozenset({"Succeeded", "Failed"})
 _UNITS: Mapping[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 SweepAction = Literal["remove", "keep"]
@@ -54,6 +54,13 @@ class WorkloadPod:
     task: TaskName | None
     leader: str = ""
     """Pod of rank 0 that it trains with; empty for rank 0 itself and for a pod alone."""
+    container_ended: bool = False
+    """Whether its container has ended; the phase may follow about a second later."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the work in it is over."""
+        return self.container_ended or self.phase in ENDED_PHASES
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
         owns_run=notes.get(ANNOTATION_OWNS_RUN) == "true",
         task=TaskName(*parts) if all(parts) else None,
         leader=labels.get(LABEL_GROUP, "") if labels.get(LABEL_RANK, "0") != "0" else "",
+        container_ended=has_ended(pod),
     )
 
 
@@ -113,10 +121,9 @@ def judge_pod(
     :param grace: age that a pod, and the end of its run, must have for it to be a leftover.
     :param now: present time, with a time zone.
     """
-    ended = pod.phase in ENDED_PHASES
     if pod.is_being_deleted:
         return SweepFinding(pod.name, "keep", "is being deleted already")
-    if task_state in FINAL_TASK_STATES and not ended:
+    if task_state in FINAL_TASK_STATES and not pod.has_ended:
         return SweepFinding(pod.name, "remove", f"runs on although its task is {task_state}")
     if pod.age < grace:
         return SweepFinding(pod.name, "keep", f"is younger than {format_age(grace)}")
@@ -135,7 +142,7 @@ def _judge_by_run(pod: WorkloadPod, run: Run | None, grace: timedelta, now: date
     if run.is_live:
         return SweepFinding(pod.name, "keep", f"its MLflow run is {run.status}")
     status = run.status if run.lifecycle_stage == "active" else run.lifecycle_stage
-    if pod.phase in ENDED_PHASES:
+    if pod.has_ended:
         return SweepFinding(pod.name, "remove", f"it has ended and its MLflow run is {status}")
     if not pod.owns_run:
         return SweepFinding(pod.name, "keep", "it works on a run that had ended before it began", is_unknown=True)
@@ -157,7 +164,7 @@ def judge_run(
     """
     identity = run.tags.get(TAG_IDENTITY, "")
     for pod in pods:
-        if pod.phase not in ENDED_PHASES and (pod.run_id == run.run_id or (identity and pod.identity == identity)):
+        if not pod.has_ended and (pod.run_id == run.run_id or (identity and pod.identity == identity)):
             return SweepFinding(run.run_id, "keep", f"pod {pod.name} is at work for it")
     if run.start_time is None or now.timestamp() - run.start_time / 1000 < grace.total_seconds():
         return SweepFinding(run.run_id, "keep", f"is younger than {format_age(grace)}")

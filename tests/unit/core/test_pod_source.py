@@ -11,7 +11,9 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.code.source import CodeSource
 from airflow_mcp.core.data.dataset import RepositoryData
 from airflow_mcp.core.workload.definition import Resources, Workload, WorkloadSource
-from airflow_mcp.core.workload.pod import PodOptions, pod_manifest, read_ending
+from airflow_mcp.core.workload.pod import pod_manifest
+from airflow_mcp.core.workload.pod_ending import read_ending
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.exceptions import InvalidArgumentError
 
 CODE = CodeSource("https://example.com/team/models", "a" * 40, "jobs")

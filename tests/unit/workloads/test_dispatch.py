@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.workload.definition import Workload
-from airflow_mcp.core.workload.pod import PodOptions
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.workloads.base import WorkloadBackend
 from airflow_mcp.workloads.dispatch import RUNTIMES, backend_for

@@ -31,7 +31,7 @@ from airflow_mcp.core.doctor.judgement import (
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.load_check import LoadCheck
 from airflow_mcp.core.registry.moves import MoveRecord
-from airflow_mcp.core.workload.pod import PodEnding
+from airflow_mcp.core.workload.pod_ending import PodEnding
 from tests.support.paths import DOCS
 
 PACKAGES = {

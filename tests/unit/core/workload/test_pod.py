@@ -8,17 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.workload.definition import Resources, Workload, WorkloadFile
-from airflow_mcp.core.workload.pod import (
-    SCRATCH,
-    PodEnding,
-    PodOptions,
-    VolumeOption,
-    label_value,
-    pod_manifest,
-    pod_name,
-    pod_options,
-    read_ending,
-)
+from airflow_mcp.core.workload.pod import SCRATCH, label_value, pod_manifest, pod_name
+from airflow_mcp.core.workload.pod_ending import PodEnding, read_ending
+from airflow_mcp.core.workload.pod_options import PodOptions, VolumeOption, pod_options
 from airflow_mcp.exceptions import InvalidArgumentError
 
 LABELS = {
@@ -126,7 +118,7 @@ def test_later_options_go_before_and_every_problem_is_named() -> None:
     assert pod_options({"cpu": "2", "memory": "1Gi"}, None, {"cpu": "4"}).cpu == "4"
     with pytest.raises(InvalidArgumentError) as refused:
         pod_options({"imag": "x", "startup_timeout": 0, "on_finish": "burn"})
-    for part in ("kubernetes.imag", "kubernetes.startup_timeout", "kubernetes.on_finish", "Allowed names: image"):
+    for part in ("kubernetes.imag", "kubernetes.startup_timeout", "kubernetes.on_finish", "Did you mean 'image'?"):
         assert part in str(refused.value)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
-from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
+from airflow_mcp.core.workload.pod import pod_manifest
+from airflow_mcp.core.workload.pod_ending import ended_well
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.core.workload.replicas import (
     StartLimits,
     as_follower,
     as_leader,
     describe_failures,
-    ended_well,
     group_failures,
     group_of_one,
     group_service,

@@ -10,7 +10,8 @@ import pytest
 
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.workload.definition import Workload
-from airflow_mcp.core.workload.pod import PodOptions, pod_manifest
+from airflow_mcp.core.workload.pod import pod_manifest
+from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.core.workload.replicas import as_follower, as_leader
 from airflow_mcp.core.workload.sweep import (
     FINAL_TASK_STATES,
