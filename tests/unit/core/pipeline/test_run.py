@@ -29,8 +29,8 @@ URL = "https://git.example.com/team/fraud"
 OLD, NEW = "a" * 40, "b" * 40
 
 
-def commit_event(commit: str = NEW, url: str = URL) -> dict[str, Any]:
-    return {"kind": "commit", "url": url, "ref": "refs/heads/main", "commit": commit, "is_tag": False, "path": None}
+def commit_event(commit: str = NEW, repo_url: str = URL) -> dict[str, Any]:
+    return {"kind": "commit", "repo_url": repo_url, "ref": "refs/heads/main", "commit": commit, "is_tag": False, "path": None}
 
 
 REGISTRY_CHANGES = [
@@ -63,7 +63,7 @@ def triggered(*payloads: Any, run_type: str = "asset_triggered") -> Origin:
             "new data 0123456789 in s3://b/x.csv",
         ),
         (
-            triggered({"kind": "data", "repo": URL, "path": "d.csv", "commit": NEW, "hash": "h"}),
+            triggered({"kind": "data", "repo_url": URL, "path": "d.csv", "commit": NEW, "hash": "h"}),
             "",
             f"new data bbbbbbbbbb in d.csv of {URL}",
         ),
@@ -96,7 +96,7 @@ def test_the_newest_commit_of_several_is_the_one_to_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [commit_event(url="https://evil.example.com/x"), commit_event("main"), commit_event("")]
+    "event", [commit_event(repo_url="https://evil.example.com/x"), commit_event("main"), commit_event("")]
 )
 def test_an_event_about_another_repository_or_without_a_commit_is_refused(event: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match="but the code is in"):

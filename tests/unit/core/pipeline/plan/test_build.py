@@ -164,26 +164,26 @@ def test_data_is_pinned_once_and_both_training_and_evaluation_take_the_pin() -> 
         (
             "{dvc: {path: a.csv, rev: main, remote: store}, target: y}",
             {
-                "dvc": {"repo": "https://example.com/team/small", "rev": "main", "remote": "store"},
+                "dvc": {"repo_url": "https://example.com/team/small", "revision": "main", "remote": "store"},
                 "files": {"train": "a.csv"},
             },
-            {"dvc": {"repo": "https://example.com/team/small", "path": "a.csv", "rev": "main"}},
+            {"dvc": {"repo_url": "https://example.com/team/small", "path": "a.csv", "revision": "main"}},
         ),
         (
             "{dvc: {path: a.csv, evaluationPath: b.csv, repo: https://example.com/data, connection: c}, target: y}",
             {
-                "dvc": {"repo": "https://example.com/data", "connection": "c"},
+                "dvc": {"repo_url": "https://example.com/data", "git_conn_id": "c"},
                 "files": {"train": "a.csv", "evaluation": "b.csv"},
             },
-            {"dvc": {"repo": "https://example.com/data", "path": "a.csv", "connection": "c"}},
+            {"dvc": {"repo_url": "https://example.com/data", "path": "a.csv", "git_conn_id": "c"}},
         ),
         (
             "{lfs: {path: a.csv, evaluationPath: b.csv, rev: v1, verify: false}, target: y}",
             {
-                "lfs": {"repo": "https://example.com/team/small", "rev": "v1", "verify": False},
+                "lfs": {"repo_url": "https://example.com/team/small", "revision": "v1", "verify": False},
                 "files": {"train": "a.csv", "evaluation": "b.csv"},
             },
-            {"lfs": {"repo": "https://example.com/team/small", "path": "a.csv", "rev": "v1"}},
+            {"lfs": {"repo_url": "https://example.com/team/small", "path": "a.csv", "revision": "v1"}},
         ),
     ],
 )
@@ -197,16 +197,16 @@ def test_data_is_pinned_and_watched_where_it_is(
 
 def test_code_in_git_is_taken_at_the_commit_that_the_run_has_pinned() -> None:
     found = of_file("churn.yaml", "prod")
-    assert found.task("begin").arguments["source"] == {
-        "url": "https://github.com/team/churn",
+    assert found.task("begin").arguments["code"] == {
+        "repo_url": "https://github.com/team/churn",
         "tags": "v*",
         "path": "training",
-        "connection": "git_reader",
+        "git_conn_id": "git_reader",
     }
     assert found.task("begin").arguments["require_release_tag"] == "v*"
     assert "require_release_tag" not in of_file("churn.yaml").task("begin").arguments
     for name in ("build", "lint", "train_small"):
-        assert found.task(name).arguments["source"]["commit"] == Reference("begin", "commit")
+        assert found.task(name).arguments["code"]["revision"] == Reference("begin", "commit")
     assert found.task("train_small").arguments["script"] == "train.py"
 
 
@@ -219,8 +219,8 @@ def test_code_in_a_folder_is_an_absolute_path_and_has_no_commit(plan: Plan, tmp_
     for name in ("own", "build"):
         assert found.task(name).arguments["folder"] == str(tmp_path / "code")
     assert found.task("train").arguments["script"] == str(tmp_path / "code/train.py")
-    assert "source" not in found.task("train").arguments
-    assert found.task("begin").arguments["source"] is None
+    assert "code" not in found.task("train").arguments
+    assert found.task("begin").arguments["code"] is None
 
 
 def test_secrets_go_to_the_steps_that_they_are_named_for(plan: Plan) -> None:
@@ -261,9 +261,9 @@ def test_every_trigger_becomes_an_event_source_with_a_name_of_its_own() -> None:
     events = {source.name: source.arguments for source in of_file("churn.yaml", "prod").schedule.events}
     assert events == {
         "churn.commit": {
-            "url": "https://github.com/team/churn",
+            "repo_url": "https://github.com/team/churn",
             "tags": "v*",
-            "connection": "git_reader",
+            "git_conn_id": "git_reader",
             "path": "training",
             "poll_seconds": 120,
         },
