@@ -10,7 +10,7 @@
     │   ├── EvidenceError                    evidence is missing, malformed or about something else
     │   ├── GateRejectedError                the gate's verdict forbids the step
     │   ├── AliasConflictError               an alias does not point where the caller compared
-    │   ├── ModelUnusableError               a model version does not load, or does not answer as it should
+    │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
     └── FailedError (RuntimeError)           something went wrong on the way; a retry may succeed
         ├── MlflowError                      the MLflow server answered with an error
@@ -74,7 +74,7 @@ class AliasConflictError(RefusedError):
     """An alias no longer points at what the caller compared with; nothing was moved."""
 
 
-class ModelUnusableError(RefusedError):
+class LoadCheckFailedError(RefusedError):
     """A model version failed its load check: it gets no alias until a later check passes."""
 
 

@@ -45,7 +45,7 @@ with DAG(
     begin = BeginPipelineOperator(
         task_id="begin",
         spec_hash="choose_candidate-1",
-        source=None,
+        code=None,
         model_name=MODEL,
         experiment_name=f"{MODEL}_candidates",
         stages=["train", "evaluate", "gate"],

@@ -14,7 +14,7 @@ from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
 
 MODEL = "breast_cancer_production"
@@ -76,7 +76,7 @@ with DAG(
         model_name=MODEL,
         thresholds=["accuracy >= 0.92", "latency_ms <= 150"],
     )
-    load_check = CheckModelOperator(
+    load_check = LoadCheckOperator(
         task_id="load_check",
         model_name=MODEL,
         version=copy.output["version"],

@@ -13,7 +13,7 @@ from airflow.sdk import DAG, Param
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -111,15 +111,15 @@ with DAG(
         dry_run="{{ params.dry_run }}",
     )
     # [END howto_register_model]
-    # [START howto_check_model]
-    load_check = CheckModelOperator(
+    # [START howto_load_check]
+    load_check = LoadCheckOperator(
         task_id="load_check",
         model_name=MODEL,
         version=register.output["version"],
         workload_resources={"cpu": "1", "memory": "2Gi"},
         workload_timeout=timedelta(minutes=15),
     )
-    # [END howto_check_model]
+    # [END howto_load_check]
     # [START howto_promote_model]
     promote = PromoteModelOperator(
         task_id="promote",

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 
 with DAG(
     dag_id="recheck_champions",
@@ -27,7 +27,7 @@ with DAG(
 ) as dag:
     # [START howto_recheck_champions]
     for alias in ("champion", "previous_champion"):
-        CheckModelOperator(
+        LoadCheckOperator(
             task_id=f"check_{alias}",
             model_name="{{ params.model_name }}",
             alias=alias,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.registry import RollbackModelOperator
 
 with DAG(
@@ -46,7 +46,7 @@ with DAG(
     },
 ) as dag:
     # [START howto_check_before_rollback]
-    load_check = CheckModelOperator(
+    load_check = LoadCheckOperator(
         task_id="load_check",
         model_name="{{ params.model_name }}",
         version="{{ params.to_version or '' }}",

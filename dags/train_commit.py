@@ -12,7 +12,7 @@ from airflow.sdk import DAG, Param
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
 
-SOURCE = {"url": "{{ params.repository }}", "commit": "{{ params.commit }}"}
+CODE = {"repo_url": "{{ params.repository }}", "revision": "{{ params.commit }}"}
 
 with DAG(
     dag_id="train_commit",
@@ -37,10 +37,10 @@ with DAG(
         task_id="build",
         experiment_name="train_commit",
         command=["python", "-m", "py_compile", "train.py"],
-        source=SOURCE,
+        code=CODE,
     )
     # [END howto_run_step]
-    # [START howto_train_source]
-    train = TrainModelOperator(task_id="train", experiment_name="train_commit", source=SOURCE, script="train.py")
-    # [END howto_train_source]
+    # [START howto_train_code]
+    train = TrainModelOperator(task_id="train", experiment_name="train_commit", code=CODE, script="train.py")
+    # [END howto_train_code]
     build >> train

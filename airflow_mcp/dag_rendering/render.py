@@ -36,7 +36,7 @@ from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
@@ -59,7 +59,7 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "replay": ReplayModelOperator,
     "gate": EvaluationGateOperator,
     "register": RegisterModelOperator,
-    "load_check": CheckModelOperator,
+    "load_check": LoadCheckOperator,
     "promote": PromoteModelOperator,
     "outcome": RetrainOutcomeOperator,
     "step": RunStepOperator,

@@ -26,8 +26,8 @@ from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
     InvalidArgumentError,
-    MlflowNotFoundError,
     LoadCheckFailedError,
+    MlflowNotFoundError,
     ResultMissingError,
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink

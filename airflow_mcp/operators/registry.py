@@ -21,8 +21,8 @@ from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
     InvalidArgumentError,
+    LoadCheckFailedError,
     MlflowNotFoundError,
-    ModelUnusableError,
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, require_active
@@ -213,7 +213,7 @@ class PromoteModelOperator(ModelControlOperator):
 
         :raises AliasConflictError: when the champion is another one by now; nothing is moved.
         :raises GateRejectedError: when no gate let the version through.
-        :raises ModelUnusableError: when the version's load check failed.
+        :raises LoadCheckFailedError: when the version's load check failed.
         :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
         :raises ClaimUnavailableError: when another promotion of the model is under way.
         """
@@ -285,7 +285,7 @@ class RollbackModelOperator(ModelControlOperator):
 
         :raises AliasConflictError: when there is nothing to go back to, or it was deleted; nothing is moved, and the
             message names the earlier champions that are still there.
-        :raises ModelUnusableError: when the load check of the version to go to failed; the message names others.
+        :raises LoadCheckFailedError: when the load check of the version to go to failed; the message names others.
         :raises EvidenceError: when the version to go to is not READY, or has not passed a load check lately.
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
         """
@@ -302,7 +302,7 @@ class RollbackModelOperator(ModelControlOperator):
 
         try:
             plan = mover.check(plan_on) if is_dry_run else mover.move(plan_on, order)
-        except (AliasConflictError, ModelUnusableError) as error:
+        except (AliasConflictError, LoadCheckFailedError) as error:
             others = ways_back(self.hook, self.hook.get_registered_model(name))
             raise type(error)(f"{error}. {others}") from error
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan.champion_after)

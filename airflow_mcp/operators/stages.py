@@ -95,7 +95,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         :raises AliasConflictError: when the champion is another one by now, or would leave Production without another
             version to take its place; nothing is moved.
         :raises GateRejectedError: for Production, when no gate let the version through.
-        :raises ModelUnusableError: for Staging and Production, when the version's load check failed.
+        :raises LoadCheckFailedError: for Staging and Production, when the version's load check failed.
         :raises EvidenceError: when the version is not READY; for Production, when it has not passed a load check.
         :raises ClaimUnavailableError: when another move of the model's aliases is under way.
         """

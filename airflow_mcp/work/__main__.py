@@ -22,7 +22,7 @@ _STEPS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "evaluate"),
     "replay": ("replay", "replay"),
     "copy-model": ("copy_model", "copy_model"),
-    "check-model": ("check_model", "check_model"),
+    "load-check": ("load_check", "load_check"),
     "drift": ("drift", "check_drift"),
 }
 """Steps that take nothing but the environment: module and function."""
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_parser("replay", help="run logged requests through a candidate and a champion")
     steps.add_parser("copy-model", help="bring a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
-    steps.add_parser("check-model", help="load a registered model version and have it answer its input example")
+    steps.add_parser("load-check", help="load a registered model version and have it answer its input example")
     return parser
 
 

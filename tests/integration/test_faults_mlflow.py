@@ -11,7 +11,7 @@ from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
@@ -48,7 +48,7 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
         },
         EvaluationGateOperator: {"run_id": run_id, "model_name": name, "thresholds": ["accuracy >= 0.9"]},
         RegisterModelOperator: {"model_name": name, "source": f"models:/{model_id}"},
-        CheckModelOperator: {"model_name": name, "version": "2", "env": env},
+        LoadCheckOperator: {"model_name": name, "version": "2", "env": env},
         PromoteModelOperator: {"model_name": name, "version": "2", "expected_champion": "1"},
         RollbackModelOperator: {"model_name": name, "to_version": "2"},
         TransitionModelStageOperator: {"model_name": name, "version": "2", "stage": "Staging"},
@@ -74,7 +74,7 @@ OPERATORS = [
     EvaluateModelOperator,
     EvaluationGateOperator,
     RegisterModelOperator,
-    CheckModelOperator,
+    LoadCheckOperator,
     PromoteModelOperator,
     RollbackModelOperator,
     TransitionModelStageOperator,

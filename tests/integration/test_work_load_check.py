@@ -1,4 +1,4 @@
-"""Step ``check-model`` against a real MLflow server: models that load, models that do not, and whose fault it is."""
+"""Step ``load-check`` against a real MLflow server: models that load, models that do not, and whose fault it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.registry.load_check import LoadCheckReport
 from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError, RefusedError
-from airflow_mcp.work.steps.check_model import check_model
+from airflow_mcp.work.steps.load_check import load_check
 from tests.support.fakes.faulty_server import FaultyServer, answer
 from tests.support.logged_models import Logged, log, log_tree
 from tests.support.mlflow_world import World
@@ -39,7 +39,7 @@ def check(world: World, version: str = "1", **changes: Any) -> LoadCheckReport:
     request = {"identity": "i", "run_id": run.run_id, "model_name": world.model_name, "version": version, **changes}
     path = world.folder / "request.json"
     path.write_text(json.dumps(request))
-    report = check_model({contract.ENV_TRACKING_URI: world.url, contract.ENV_REQUEST_PATH: str(path)})
+    report = load_check({contract.ENV_TRACKING_URI: world.url, contract.ENV_REQUEST_PATH: str(path)})
     assert world.hook.get_run(run.run_id).status == "FINISHED"
     assert parse_document(LoadCheckReport, world.artifact(run, contract.ARTIFACT_LOAD_CHECK), "report") == report
     return report
@@ -189,7 +189,7 @@ def test_mlflow_that_breaks_on_the_way_is_not_held_against_the_version(
         mlflow.set_tracking_uri(server.url)
         try:
             with pytest.raises(MlflowError) as caught:
-                check_model({contract.ENV_TRACKING_URI: server.url, contract.ENV_REQUEST_PATH: str(path)})
+                load_check({contract.ENV_TRACKING_URI: server.url, contract.ENV_REQUEST_PATH: str(path)})
         finally:
             mlflow.set_tracking_uri(world.url)
         assert server.count(part) > 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.registry.load_check import read_load_check
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
 from tests.kubernetes.cluster import PodWorld
 from tests.support.logged_models import Logged, log_tree
@@ -32,7 +32,7 @@ def check(world: PodWorld, **options: Any) -> TaskOutcome:
         "kubernetes": world.pod_options(deferrable=False),
         **options,
     }
-    return world.run(CheckModelOperator, **given)
+    return world.run(LoadCheckOperator, **given)
 
 
 def known(world: PodWorld) -> Any:

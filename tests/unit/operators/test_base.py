@@ -16,7 +16,7 @@ from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
-from airflow_mcp.operators.load_check import CheckModelOperator
+from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.retrain import RetrainTriggerOperator
@@ -31,7 +31,7 @@ MODEL = {"model_name": "fraud"}
 ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     BeginPipelineOperator: {
         "spec_hash": "h",
-        "source": {"url": "https://git.example.com/team/fraud"},
+        "code": {"repo_url": "https://git.example.com/team/fraud"},
         "experiment_name": "fraud",
         "stages": ["train", "gate"],
         **MODEL,
@@ -49,7 +49,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     SelectModelOperator: {"candidates": [{"name": "a", "run_id": "r1", "model_uri": "models:/m-1"}], "metric": "f1"},
     EvaluationGateOperator: {"run_id": "r1", "thresholds": ["accuracy >= 0.9"], **MODEL},
     RegisterModelOperator: {"source": "models:/m-1", **MODEL},
-    CheckModelOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment_name": "checks", **MODEL},
+    LoadCheckOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment_name": "checks", **MODEL},
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
     RollbackModelOperator: {"to_version": "1", **MODEL},
     DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
@@ -114,7 +114,7 @@ NEEDED = [
     (EvaluationGateOperator, "run_id"),
     (RegisterModelOperator, "model_name"),
     (RegisterModelOperator, "source"),
-    (CheckModelOperator, "model_name"),
+    (LoadCheckOperator, "model_name"),
     (PromoteModelOperator, "model_name"),
     (PromoteModelOperator, "version"),
     (RollbackModelOperator, "model_name"),

@@ -18,7 +18,7 @@ def run(*arguments: str, before: str = NO_AIRFLOW, **environ: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("step", ["evaluate", "drift", "check-model"])
+@pytest.mark.parametrize("step", ["evaluate", "drift", "load-check"])
 def test_a_step_without_its_environment_is_refused_in_one_line(step: str) -> None:
     done = run(step)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Step ``check-model``: load a registered version as serving would, and have it answer its own input example."""
+"""Step ``load-check``: load a registered version as serving would, and have it answer its own input example."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.work.models.failure_cause import is_of_surroundings, required_libraries, unmet_requirements
 from airflow_mcp.work.models.output_checks import look_at_answers
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.mlflow_run import RunLog, library_versions, mlflow_errors, redacted
+from airflow_mcp.work.run.mlflow_run import RunLog, mlflow_errors, redacted
+from airflow_mcp.work.run.process import library_versions
 from airflow_mcp.work.run.process import peak_memory, present_memory
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class _Measured:
     libraries: dict[str, str] = field(default_factory=dict)
 
 
-def check_model(environ: Mapping[str, str]) -> LoadCheckReport:
+def load_check(environ: Mapping[str, str]) -> LoadCheckReport:
     """Load a version, ask it, and record what was found in the check's own MLflow run, which ends FINISHED.
 
     Whatever the verdict, the check has then done its work. Only what keeps it from finding anything out is raised.
@@ -173,4 +174,4 @@ def _record(run: RunLog, report: LoadCheckReport) -> None:
     run.set_tags({contract.TAG_LOAD_CHECK: report.verdict})
     run.log_text(dump_document(report), contract.ARTIFACT_LOAD_CHECK)
     run.end("FINISHED")
-    _log.info("check-model: %s: %s", report.verdict, report.reason)
+    _log.info("load-check: %s: %s", report.verdict, report.reason)
