@@ -50,7 +50,7 @@ def test_every_count_is_said() -> None:
         "The newest 2000 of 9000 requests from 2026-11-01 to 2026-11-02",
         "20 flip",
         "the candidate does not answer 60 that the champion answers",
-        "40 say nothing",
+        "40 are unusable",
         "worth 1,234.5 of 99,000",
         "2 requests have no value",
         "7 of 1900 requests otherwise than production did",
