@@ -278,12 +278,12 @@ class _Loading:
         spec = pipeline.spec
         if spec.source_code.is_remote:
             return
-        source = self._path.parent / spec.source_code.url
+        source = self._path.parent / spec.source_code.repo_url
         if not self._files.is_folder(source):
-            url = spec.source_code.url
+            url = spec.source_code.repo_url
             hint = f", for example https://{url}" if "." in url.partition("/")[0].strip(".") else ""
             message = f"folder {url} does not exist beside {self._path.name}; name a folder or a Git URL{hint}"
-            self._problems.append(problem_at(document, ("spec", "sourceCode", "url"), message))
+            self._problems.append(problem_at(document, ("spec", "sourceCode", "repoUrl"), message))
             return
         self._check_script(document, source, spec.training_script, ("spec", "trainingScript"))
         for index, candidate in enumerate(spec.candidates):

@@ -20,7 +20,7 @@ from airflow_mcp.hooks.object_store import astat, hash_file, is_web, local_path
 HASHED_BYTES = 8 * 1024 * 1024
 """8 MiB: a smaller file is compared by its content; reading a larger one at every look takes too long, so its size and
 modification time are compared."""
-_REPOSITORY_KEYS = ("repo", "path", "rev", "connection")
+_REPOSITORY_KEYS = ("repo_url", "path", "revision", "git_conn_id")
 
 
 class DataPlace:
@@ -28,8 +28,8 @@ class DataPlace:
 
     :param root: folder of versions, ``<root>/<version>/<file>``.
     :param uri: a path, or a ``file``, ``http`` or ``https`` URL; or an object in a store that Airflow can read.
-    :param dvc: ``repo`` (Git URL), ``path`` of the tracked file or folder, and perhaps ``rev`` (branch or tag) and
-        ``connection``.
+    :param dvc: ``repo_url``, ``path`` of the tracked file or folder, and perhaps ``revision`` (branch or tag) and
+        ``git_conn_id``.
     :param lfs: the same for a file that Git LFS keeps.
     :raises InvalidArgumentError: when not exactly one is given, or it is not usable.
     """
@@ -57,7 +57,7 @@ class DataPlace:
     def subject(self) -> str:
         """What is looked at, in words."""
         for kind, given in self.tracked.items():
-            return f"{'DVC' if kind == 'dvc' else 'LFS'} data {given['path']} of {given['repo']}"
+            return f"{'DVC' if kind == 'dvc' else 'LFS'} data {given['path']} of {given['repo_url']}"
         return f"data {public_uri(self.uri) if self.uri else self.root}"
 
     def arguments(self) -> dict[str, Any]:
@@ -85,14 +85,14 @@ class DataPlace:
         return Sighting(fingerprint, payload) if fingerprint else None
 
     async def _look_at_repository(self, kind: TrackedBy, given: Mapping[str, str]) -> Sighting | None:
-        remote = GitRemote(given["repo"], given.get("connection"))
-        found = await remote.afind(given.get("rev"))
+        remote = GitRemote(given["repo_url"], given.get("git_conn_id"))
+        found = await remote.afind(given.get("revision"))
         if found is None:
             return None
         if self._last[0] != found.sha:
             self._last = (found.sha, await _hash_in(remote, found.sha, kind, given["path"]))
         commit, content = self._last
-        payload = {"kind": "data", "repo": remote.url, "path": given["path"], "commit": commit, "hash": content}
+        payload = {"kind": "data", "repo_url": remote.url, "path": given["path"], "commit": commit, "hash": content}
         return Sighting(content, payload, once=content)
 
 
@@ -100,16 +100,16 @@ def _checked(kind: TrackedBy, given: Any) -> dict[str, str]:
     keys = _REPOSITORY_KEYS
     if (
         not isinstance(given, Mapping)
-        or not given.get("repo")
+        or not given.get("repo_url")
         or not given.get("path")
         or not given.keys() <= set(keys)
     ):
         raise InvalidArgumentError(
-            f"{kind} is {given!r}; allowed: a mapping with repo and path, and perhaps rev and connection"
+            f"{kind} is {given!r}; allowed: a mapping with repo_url and path, and perhaps revision and git_conn_id"
         )
     texts = {name: str(value) for name, value in given.items() if value}
-    check_question(texts.get("rev"), None)
-    GitRemote(texts["repo"])
+    check_question(texts.get("revision"), None)
+    GitRemote(texts["repo_url"])
     return {**texts, "path": path_inside(f"{kind}.path", texts["path"])}
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _RESERVED = ("version", "hash", "return_value")
 _REPOSITORY_KEYS = {
-    "dvc": ("repo", "rev", "remote", "connection", "verify"),
-    "lfs": ("repo", "rev", "connection", "verify"),
+    "dvc": ("repo_url", "revision", "remote", "git_conn_id", "verify"),
+    "lfs": ("repo_url", "revision", "git_conn_id", "verify"),
 }
 ON_MOVED_TAG = ("fail", "accept")
 TAGS = Asset(name="airflow_mcp.data_tags")
@@ -56,12 +56,12 @@ class PinDatasetOperator(ModelControlOperator):
     :param files: with ``root``, ``dvc`` and ``lfs``: name in XCom to file name within the version's folder, or to the
         path in the repository (templated).
     :param uris: name in XCom to path or URI of one file (templated).
-    :param dvc: ``{repo, rev, remote, connection, verify}``: Git URL; branch, tag or commit (default: the default
-        branch); name of the DVC remote (default: the repository's own); Airflow connection for the repository; and
-        ``false`` to ask nothing of the remote (templated).
+    :param dvc: ``{repo_url, revision, remote, git_conn_id, verify}``: Git URL; branch, tag or commit (default: the
+        default branch); name of the DVC remote (default: the repository's own); Airflow connection for the repository;
+        and ``false`` to pin without asking the remote for the content (templated).
     :param lfs: the same, without ``remote`` (templated).
     :param version: a version's name, or ``latest``. With ``uris`` a label that you answer for; with ``dvc`` and ``lfs``
-        a branch, tag or commit that goes before ``rev`` (templated).
+        a branch, tag or commit that goes before ``revision`` (templated).
     :param on_moved_tag: what to do when a tag leads to other data than it did: ``fail``, or ``accept`` the move.
     """
 
@@ -148,16 +148,17 @@ class PinDatasetOperator(ModelControlOperator):
         from airflow_mcp.hooks.lfs import LfsRemote  # noqa: PLC0415
 
         keys = _REPOSITORY_KEYS[kind]
-        if not isinstance(given, Mapping) or not given.get("repo") or not given.keys() <= set(keys):
+        if not isinstance(given, Mapping) or not given.get("repo_url") or not given.keys() <= set(keys):
             raise InvalidArgumentError(
-                f"{kind} is {given!r}; allowed: a mapping with repo, and perhaps {', '.join(keys[1:-1])} and {keys[-1]}"
+                f"{kind} must be a mapping with repo_url, optionally {', '.join(keys[1:])}; got {given!r}"
             )
         texts = {name: str(value) for name, value in given.items() if value and name != "verify"}
         verify = flag(f"{kind}.verify", given.get("verify", True))
-        remote = GitRemote(repository_url(f"{kind}.repo", texts["repo"]), texts.get("connection") or None)
+        remote = GitRemote(repository_url(f"{kind}.repo_url", texts["repo_url"]), texts.get("git_conn_id") or None)
         files = {name: path_inside(f"files[{name!r}]", path) for name, path in _named("files", self.files).items()}
-        rev = texts.get("rev", "") if requested == LATEST else requested
-        at = ResolvedRef(rev, rev, is_tag=False) if COMMIT.fullmatch(rev) else remote.resolve(rev or None)
+        revision = texts.get("revision", "") if requested == LATEST else requested
+        is_commit = COMMIT.fullmatch(revision)
+        at = ResolvedRef(revision, revision, is_tag=False) if is_commit else remote.resolve(revision or None)
         data = (
             LfsRemote(remote, verify=verify)
             if kind == "lfs"

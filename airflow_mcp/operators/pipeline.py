@@ -40,7 +40,7 @@ BEGIN_TASK_ID = "begin"
 _STATE = "pinned"
 _COMMIT_ONLY = "is_commit_only"
 _LEDGER = "commits"
-_SOURCE_KEYS = ("url", "ref", "tags", "path", "connection")
+_CODE_KEYS = ("repo_url", "revision", "tags", "path", "git_conn_id")
 
 
 class BeginPipelineOperator(ModelControlOperator):
@@ -54,12 +54,12 @@ class BeginPipelineOperator(ModelControlOperator):
     kept in the state store of an asset of this task, ``<Dag id>.commits``. One run at a time writes there, so the Dag
     needs ``max_active_runs=1``.
 
-    XCom: ``spec_hash``, ``source`` (``{url, commit, path, ref}``, or None for a folder), ``commit``, ``data_version``,
-    ``start_at``, ``adopt`` (stage to what it takes over, ``{run_id}`` or with candidates ``{<candidate>: run id}``;
-    None for a stage that works) and ``reason``.
+    XCom: ``spec_hash``, ``code`` (``{repo_url, revision, path, ref}``, or None for a folder), ``commit``,
+    ``data_version``, ``start_at``, ``adopt`` (stage to what it takes over, ``{run_id}`` or with candidates
+    ``{<candidate>: run id}``; None for a stage that works) and ``reason``.
 
     :param spec_hash: hash of the pipeline file.
-    :param source: Git repository, ``{url, ref or tags, path, connection}``; None for code in a folder.
+    :param code: Git repository, ``{repo_url, revision or tags, path, git_conn_id}``; None for code in a folder.
     :param model_name: registered model that the pipeline trains.
     :param experiment_name: MLflow experiment of its trainings.
     :param stages: names of all stages in their order.
@@ -67,28 +67,28 @@ class BeginPipelineOperator(ModelControlOperator):
     :param start_at: first stage that works; empty is the first (templated).
     :param from_run: training run whose results are handed on, with candidates any one of the trainings of a Dag run;
         empty takes the newest finished one (templated).
-    :param commit: commit, branch or tag to run instead of what ``source`` says (templated).
+    :param revision: commit, branch or tag to run instead of what ``code`` says (templated).
     :param data_version: version of the data, or ``latest`` (templated).
     :param reason: what a person says about the run (templated).
     :param require_release_tag: pattern such as ``v*``: only commits that a matching release tag points at may run.
         None allows every commit.
     """
 
-    template_fields: Sequence[str] = ("start_at", "from_run", "commit", "data_version", "reason")
+    template_fields: Sequence[str] = ("start_at", "from_run", "revision", "data_version", "reason")
     ui_color = "#eeeeee"
 
     def __init__(
         self,
         *,
         spec_hash: str,
-        source: Mapping[str, str] | None,
+        code: Mapping[str, str] | None,
         model_name: str,
         experiment_name: str,
         stages: Sequence[str],
         candidates: Mapping[str, str] | None = None,
         start_at: str = "",
         from_run: str = "",
-        commit: str = "",
+        revision: str = "",
         data_version: str = LATEST,
         reason: str = "",
         require_release_tag: str | None = None,
@@ -96,14 +96,14 @@ class BeginPipelineOperator(ModelControlOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.spec_hash = spec_hash
-        self.source = source
+        self.code = code
         self.model_name = model_name
         self.experiment_name = experiment_name
         self.stages = stages
         self.candidates = dict(candidates or {})
         self.start_at = start_at
         self.from_run = from_run
-        self.commit = commit
+        self.revision = revision
         self.data_version = data_version
         self.reason = reason
         self.require_release_tag = require_release_tag
@@ -111,10 +111,10 @@ class BeginPipelineOperator(ModelControlOperator):
             required_text(name, getattr(self, name))
         if not stages:
             raise InvalidArgumentError(f"stages is {stages!r}; at least one stage is needed")
-        _check_source(source, require_release_tag)
+        _check_code(code, require_release_tag)
         # An inlet, so that the task may use the asset's state store; the asset has no events.
         self._ledger = Asset(name=f"{self.dag_id}.commits")
-        if source is not None:
+        if code is not None:
             self.inlets = [*self.inlets, self._ledger]
 
     def act(self, context: Context) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class BeginPipelineOperator(ModelControlOperator):
         adopted = {name: each.run_id for name, each in trained.items()}
         return {
             "spec_hash": self.spec_hash,
-            "source": self._pinned_source(found),
+            "code": self._pinned_code(found),
             "commit": found.sha if found else "",
             "data_version": self._data_version(origin, run),
             "start_at": self.start_at or self.stages[0],
@@ -162,29 +162,29 @@ class BeginPipelineOperator(ModelControlOperator):
 
     def _resolve(self, origin: Origin, run: Run | None) -> ResolvedRef | None:
         """Find the commit: a person's, else that of the event, else that of the adopted run, else the source's."""
-        if self.source is None:
-            if self.commit:
-                raise InvalidArgumentError(f"commit is {self.commit!r}, but the code is in a folder, not in Git")
+        if self.code is None:
+            if self.revision:
+                raise InvalidArgumentError(f"revision is {self.revision!r}, but the code is in a folder, not in Git")
             return None
-        url = self.source["url"]
-        remote = GitRemote(url, self.source.get("connection"))
-        wanted = self.commit.strip() or commit_of_event(origin, remote.url) or (commit_of_run(run) if run else "")
+        url = self.code["repo_url"]
+        remote = GitRemote(url, self.code.get("git_conn_id"))
+        wanted = self.revision.strip() or commit_of_event(origin, remote.url) or (commit_of_run(run) if run else "")
         if wanted:
             found = remote.resolve(ref=wanted)
         else:
-            found = remote.resolve(ref=self.source.get("ref"), tags=self.source.get("tags"))
+            found = remote.resolve(ref=self.code.get("revision"), tags=self.code.get("tags"))
         if self.require_release_tag is None:
             return found
         newest = remote.resolve(tags=self.require_release_tag)
         return require_release(found, newest, self.require_release_tag, url)
 
-    def _pinned_source(self, found: ResolvedRef | None) -> dict[str, str] | None:
-        if self.source is None or found is None:
+    def _pinned_code(self, found: ResolvedRef | None) -> dict[str, str] | None:
+        if self.code is None or found is None:
             return None
         return {
-            "url": self.source["url"],
-            "commit": found.sha,
-            "path": self.source.get("path", ""),
+            "repo_url": self.code["repo_url"],
+            "revision": found.sha,
+            "path": self.code.get("path", ""),
             "ref": found.ref,
         }
 
@@ -287,18 +287,18 @@ def _origin(context: Context) -> Origin:
     )
 
 
-def _check_source(source: Mapping[str, str] | None, require_release_tag: str | None) -> None:
-    if source is None:
+def _check_code(code: Mapping[str, str] | None, require_release_tag: str | None) -> None:
+    if code is None:
         if require_release_tag is not None:
             raise InvalidArgumentError(
-                f"require_release_tag is {require_release_tag!r}, but there is no source: code in a folder has no "
-                "releases"
+                f"require_release_tag must be None when code is None; got {require_release_tag!r}. Code in a folder "
+                "has no releases"
             )
         return
-    unknown = sorted(source.keys() - set(_SOURCE_KEYS))
-    if unknown or not source.get("url"):
+    unknown = sorted(code.keys() - set(_CODE_KEYS))
+    if unknown or not code.get("repo_url"):
         raise InvalidArgumentError(
-            f"source is {dict(source)!r}; allowed: a mapping with url, and perhaps ref or tags, path and connection"
+            f"code must be a mapping with repo_url, maybe revision or tags, path and git_conn_id; got {dict(code)!r}"
         )
-    if source.get("ref") and source.get("tags"):
-        raise InvalidArgumentError(f"source is {dict(source)!r}; allowed: one of ref and tags, or neither")
+    if code.get("revision") and code.get("tags"):
+        raise InvalidArgumentError(f"code must have at most one of revision and tags; got {dict(code)!r}")

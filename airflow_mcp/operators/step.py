@@ -40,9 +40,9 @@ class RunStepOperator(WorkloadOperator):
 
     :param experiment_name: MLflow experiment of the step's run; created when missing (templated).
     :param command: command line: program and arguments, no shell (templated).
-    :param source: Git repository that holds the code, ``{url, commit, path, connection}``; the command runs in the
-        folder ``path`` of that commit. None starts in an empty folder (templated).
-    :param folder: instead of ``source``: folder of this machine that the command runs in; for the local runtime only
+    :param code: Git repository that holds the code, ``{repo_url, revision, path, git_conn_id}``; the command runs in
+        the folder ``path`` of ``revision``, a full commit id. None starts in an empty folder (templated).
+    :param folder: instead of ``code``: folder of this machine that the command runs in; for the local runtime only
         (templated).
     :param model_name: registered model that the step is for; recorded as a tag (templated).
     :param reports: files that the command leaves, relative to the folder it runs in, such as ``coverage.xml``; patterns
@@ -55,7 +55,7 @@ class RunStepOperator(WorkloadOperator):
     template_fields: Sequence[str] = (
         "experiment_name",
         "command",
-        "source",
+        "code",
         "folder",
         "model_name",
         "reports",
@@ -73,7 +73,7 @@ class RunStepOperator(WorkloadOperator):
         *,
         experiment_name: str,
         command: Sequence[str],
-        source: Mapping[str, str] | None = None,
+        code: Mapping[str, str] | None = None,
         folder: str = "",
         model_name: str = "",
         reports: Sequence[str] = (),
@@ -83,10 +83,10 @@ class RunStepOperator(WorkloadOperator):
         super().__init__(**kwargs)
         self.experiment_name = experiment_name
         self.command = command
-        self.source = source
+        self.code = code
         self.folder = folder
-        if source is not None and folder:
-            raise InvalidArgumentError("source and folder are both given; allowed: one of them, or neither")
+        if code is not None and folder:
+            raise InvalidArgumentError("code and folder are both given; allowed: one of them, or neither")
         self.model_name = model_name
         self.reports = reports
         self.enabled = enabled
@@ -102,7 +102,7 @@ class RunStepOperator(WorkloadOperator):
             return dict(_SKIPPED)
         experiment_name = required_text("experiment_name", self.experiment_name)
         command, files = self._keeping(self._command())
-        source = None if self.source is None else code_source("source", self.source)
+        source = None if self.code is None else code_source("code", self.code)
         inputs = WorkloadInputs(command, code_commit=source.pinned if source else "", image=self.image or "")
         work = identity(self.task_key(context), {"experiment_name": experiment_name, "inputs": inputs.fingerprint})
         folder = self._folder()
@@ -169,7 +169,7 @@ class RunStepOperator(WorkloadOperator):
     def _folder(self) -> str:
         if self.folder and self.backend.ships_files:
             raise InvalidArgumentError(
-                f"folder is {self.folder!r}, which a pod cannot see; give the code as source (a Git repository), or "
+                f"folder is {self.folder!r}, which a pod cannot see; give the code as code (a Git repository), or "
                 "take runtime='local'. Nothing was started"
             )
         if self.folder and not Path(self.folder).is_dir():

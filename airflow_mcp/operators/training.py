@@ -50,8 +50,8 @@ class TrainModelOperator(WorkloadOperator):
     :param experiment_name: MLflow experiment; created when missing (templated).
     :param model_name: registered model that the result is meant for; recorded as a tag (templated).
     :param script: Python script to train with; runs under ``python -m airflow_mcp.work train`` (templated).
-    :param source: Git repository that holds the code, ``{url, commit, path, connection}``: ``commit`` is fetched where
-        the work runs, ``script`` is relative to the folder ``path`` inside it, and the command runs in that folder.
+    :param code: Git repository that holds the code, ``{repo_url, revision, path, git_conn_id}``. The workload fetches
+        ``revision``, a full commit id, and runs in the folder ``path`` of it; ``script`` is relative to that folder.
         With an ``image`` of your own the script runs under plain ``python``, and the image needs nothing of this
         package. None takes ``script`` from this machine (templated).
     :param command: command line to run instead of ``script``, for any language (templated).
@@ -81,7 +81,7 @@ class TrainModelOperator(WorkloadOperator):
         "experiment_name",
         "model_name",
         "script",
-        "source",
+        "code",
         "command",
         "arguments",
         "config",
@@ -104,7 +104,7 @@ class TrainModelOperator(WorkloadOperator):
         experiment_name: str,
         model_name: str = "",
         script: str | None = None,
-        source: Mapping[str, str] | None = None,
+        code: Mapping[str, str] | None = None,
         command: Sequence[str] | None = None,
         arguments: Sequence[str] = (),
         config: Mapping[str, Any] | str | None = None,
@@ -122,7 +122,7 @@ class TrainModelOperator(WorkloadOperator):
         self.experiment_name = experiment_name
         self.model_name = model_name
         self.script = script
-        self.source = source
+        self.code = code
         self.command = command
         self.arguments = arguments
         self.config = config
@@ -152,7 +152,7 @@ class TrainModelOperator(WorkloadOperator):
         on_unchanged = choice("on_unchanged", self.on_unchanged, ON_UNCHANGED)
         config = self._config_file()
         pin = None if self.dataset is None else dataset_pin("dataset", self.dataset)
-        source = None if self.source is None else code_source("source", self.source)
+        source = None if self.code is None else code_source("code", self.code)
         inputs, tags = self._inputs(config, pin, source)
         work = identity(self.task_key(context), {"experiment_name": experiment_name, "inputs": inputs.fingerprint})
         experiment_id = self.hook.get_or_create_experiment(experiment_name)

@@ -17,12 +17,12 @@ class DatasetVersionSensor(WaitingSensor):
     ``deferrable`` the task looks once and then waits in the triggerer.
 
     XCom: ``version`` (what ``other_than`` of a later wait takes), and ``root``; or ``uri``, ``fingerprint``; or
-    ``repo``, ``path``, ``commit``, ``hash``.
+    ``repo_url``, ``path``, ``commit``, ``hash``.
 
     :param root: folder of versions, ``<root>/<version>/<file>``; the newest one counts (templated).
     :param uri: one file or object: a path, a ``file``, ``http`` or ``https`` URL, or an object in a store that Airflow
         can read (templated).
-    :param dvc: ``{repo, path, rev, connection}`` of what DVC tracks; its hash is the version (templated).
+    :param dvc: ``{repo_url, path, revision, git_conn_id}`` of what DVC tracks; its hash is the version (templated).
     :param lfs: the same for a file that Git LFS keeps (templated).
     :param other_than: version that does not count; empty: any counts (templated).
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.

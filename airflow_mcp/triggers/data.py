@@ -17,15 +17,15 @@ class DatasetVersionTrigger(WatchTrigger):
     A version below ``root`` gives one event, when it is the newest; a content that DVC or Git LFS keeps gives one
     event, also when a later commit goes back to it. A file or object gives an event for each change.
 
-    Payload: ``kind`` (``data``) and ``root``, ``version``; or ``uri``, ``fingerprint``; or ``repo``, ``path``,
+    Payload: ``kind`` (``data``) and ``root``, ``version``; or ``uri``, ``fingerprint``; or ``repo_url``, ``path``,
     ``commit``, ``hash``.
 
     :param root: folder of versions, ``<root>/<version>/<file>``, that the triggerer can read; a folder counts as soon
         as it is there, so move a complete one into place.
     :param uri: a path, or a ``file``, ``http`` or ``https`` URL; or an object in a store that Airflow can read, such as
         ``s3://…``.
-    :param dvc: ``repo`` (Git URL), ``path`` of the tracked file or folder, and perhaps ``rev`` (branch or tag; default:
-        the default branch) and ``connection`` (Airflow connection with login and password for the repository).
+    :param dvc: ``repo_url``, ``path`` of the tracked file or folder, and perhaps ``revision`` (branch or tag; default:
+        the default branch) and ``git_conn_id`` (Airflow connection with login and password for the repository).
     :param lfs: the same for a file that Git LFS keeps.
     :param poll_seconds: seconds between two looks, at least 1.
     """

@@ -17,12 +17,12 @@ class GitCommitTrigger(WatchTrigger):
     Of several commits between two looks the newest counts. A commit gives one event only, also when a forced push
     brings it back later (the last 200 are remembered).
 
-    Payload: ``kind`` (``commit``), ``url``, ``ref`` (full name), ``commit``, ``is_tag``, ``path``.
+    Payload: ``kind`` (``commit``), ``repo_url``, ``ref`` (full name), ``commit``, ``is_tag``, ``path``.
 
-    :param url: ``https``, ``http``, ``ssh`` or ``file`` URL, or ``user@host:path``; without a password.
-    :param ref: branch or tag; None is the default branch.
-    :param tags: instead of ``ref``: a pattern such as ``v*``, of which the newest version counts.
-    :param connection: Airflow connection with login and password for an ``https`` or ``http`` URL.
+    :param repo_url: ``https``, ``http``, ``ssh`` or ``file`` URL, or ``user@host:path``; without a password.
+    :param revision: branch or tag; None is the default branch.
+    :param tags: instead of ``revision``: a pattern such as ``v*``, of which the newest version counts.
+    :param git_conn_id: Airflow connection with login and password for an ``https`` or ``http`` URL.
     :param path: folder or file inside the repository; commits that do not change it give no event. None is everything.
     :param poll_seconds: seconds between two looks, at least 1.
     """
@@ -30,38 +30,38 @@ class GitCommitTrigger(WatchTrigger):
     def __init__(
         self,
         *,
-        url: str,
-        ref: str | None = None,
+        repo_url: str,
+        revision: str | None = None,
         tags: str | None = None,
-        connection: str | None = None,
+        git_conn_id: str | None = None,
         path: str | None = None,
         poll_seconds: float = DEFAULT_POLL_SECONDS,
     ) -> None:
         super().__init__(poll_seconds=poll_seconds)
-        check_question(ref, tags)
-        self.url, self.ref, self.tags, self.connection = url, ref, tags, connection
+        check_question(revision, tags)
+        self.repo_url, self.revision, self.tags, self.git_conn_id = repo_url, revision, tags, git_conn_id
         self.path = path_inside("path", path) if path else None
-        self._remote = GitRemote(url, connection)
+        self._remote = GitRemote(repo_url, git_conn_id)
         self._last: tuple[str, str] = ("", "")
 
     @property
     def subject(self) -> str:
         """What is watched, in words."""
-        return f"Git {self.tags or self.ref or 'default branch'} of {self._remote.url}"
+        return f"Git {self.tags or self.revision or 'default branch'} of {self._remote.url}"
 
     def arguments(self) -> dict[str, Any]:
         """Give the arguments of the constructor."""
-        return {name: getattr(self, name) for name in ("url", "ref", "tags", "connection", "path")}
+        return {name: getattr(self, name) for name in ("repo_url", "revision", "tags", "git_conn_id", "path")}
 
     async def look(self) -> Sighting | None:
         """Ask the remote."""
-        found = await self._remote.afind(self.ref, self.tags)
+        found = await self._remote.afind(self.revision, self.tags)
         if found is None:
             return None
         mark = await self._object_at(found.sha) if self.path else found.sha
         payload = {
             "kind": "commit",
-            "url": self._remote.url,
+            "repo_url": self._remote.url,
             "ref": found.ref,
             "commit": found.sha,
             "is_tag": found.is_tag,

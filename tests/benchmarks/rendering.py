@@ -47,15 +47,15 @@ def pull(task_id: str, key: str) -> str:
 
 def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
     """Give operator, arguments and needs of each task, as plain values: what the peers are given."""
-    name, source = "fraud", {"url": "https://github.com/team/ml-fraud-v3", "commit": pull("begin", "commit")}
-    step = {"experiment_name": name, "source": source, "image": "tensorflow:2.12"}
+    name, code = "fraud", {"repo_url": "https://github.com/team/ml-fraud-v3", "revision": pull("begin", "commit")}
+    step = {"experiment_name": name, "code": code, "image": "tensorflow:2.12"}
     model = {"run_id": pull("train", "run_id"), "model_name": name}
     return {
         "begin": (
             "pipeline.BeginPipelineOperator",
             {
                 "spec_hash": "0",
-                "source": {"url": source["url"]},
+                "code": {"repo_url": code["repo_url"]},
                 "model_name": name,
                 "experiment_name": name,
                 "stages": ["build", "train", "evaluate", "gate", "register", "promote"],

@@ -20,7 +20,8 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError, GitAuthError, SourceError
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.training import TrainModelOperator
-from airflow_mcp.work.reading.dataset_frame import load_dataset, verified_file
+from airflow_mcp.work.reading.dataset_frame import load_dataset
+from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.sources import data_hash
 from airflow_mcp.work.sources.data_hash import stream_hash
 from airflow_mcp.work.sources.repository_data import fetch_data
@@ -48,7 +49,7 @@ def server(made: DvcRepository, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 
 def pin(repo: str, **options: Any) -> TaskOutcome:
-    dvc = {"repo": repo, **options.pop("dvc", {})}
+    dvc = {"repo_url": repo, **options.pop("dvc", {})}
     supervisor = options.pop("supervisor", None)
     given = {"task_id": "pin", "dvc": dvc, "files": {"train": "data/train.csv"}, "retries": 1, **options}
     return run_task(PinDatasetOperator(**given), supervisor=supervisor)
@@ -60,7 +61,7 @@ def md5_of(text: str) -> str:
 
 # --- pinning -----------------------------------------------------------------------------------------------------
 def test_a_moved_branch_gives_another_pin_and_an_old_commit_the_old_one(made: DvcRepository) -> None:
-    first = pin(made.url, dvc={"rev": made.first})
+    first = pin(made.url, dvc={"revision": made.first})
     moved = made.data(SECOND)
     second = pin(made.url)
     assert (first.result["version"], second.result["version"]) == (made.first, moved)
@@ -74,7 +75,7 @@ def test_a_moved_branch_gives_another_pin_and_an_old_commit_the_old_one(made: Dv
         "ref": "refs/heads/main",
     }
     assert first.result["hash"] != second.result["hash"]
-    assert pin(made.url, version=made.first, dvc={"rev": "main"}).result == first.result
+    assert pin(made.url, version=made.first, dvc={"revision": "main"}).result == first.result
 
 
 def test_a_commit_that_leaves_the_data_alone_leaves_the_hash_alone(made: DvcRepository) -> None:
@@ -164,7 +165,7 @@ def test_a_tag_that_moved_to_other_data_is_refused_until_the_move_is_accepted(
         ({"dvc": {"remote": "nowhere"}}, "has no remote 'nowhere' with a url; there are: store"),
         ({"dvc": {"verify": "perhaps"}}, "dvc.verify is 'perhaps'"),
         ({"files": {"train": "../other.csv"}}, "relative and without '..'"),
-        ({"dvc": {"rev": "nowhere"}}, "neither a branch nor a tag"),
+        ({"dvc": {"revision": "nowhere"}}, "neither a branch nor a tag"),
         ({"dvc": {"branch": "main"}}, "allowed: a mapping with repo, and perhaps rev, remote, connection and verify"),
     ],
 )
@@ -175,7 +176,7 @@ def test_what_cannot_be_pinned_fails_for_good(made: DvcRepository, options: dict
 
 
 def test_the_connection_opens_the_repository_and_only_its_name_is_kept(made: DvcRepository, server: str) -> None:
-    outcome = pin(server, version=made.first, dvc={"connection": "git_tests"})
+    outcome = pin(server, version=made.first, dvc={"git_conn_id": "git_tests"})
     assert outcome.state == "success", outcome.error
     data = repository_data(outcome.xcom["train"]["uri"])
     assert data is not None
@@ -280,7 +281,7 @@ def test_a_repository_that_wants_a_login_is_read_with_it_and_only_with_it(
 
 # --- training ----------------------------------------------------------------------------------------------------
 def test_a_script_that_knows_nothing_of_dvc_finds_a_plain_file(world: World, made: DvcRepository, server: str) -> None:
-    pinned = pin(server, version=made.first, dvc={"connection": "git_tests"}).xcom["train"]
+    pinned = pin(server, version=made.first, dvc={"git_conn_id": "git_tests"}).xcom["train"]
     check = (
         "import os, pathlib\n"
         f"assert pathlib.Path(os.environ['AIRFLOW_MCP_DATA_PATH']).read_text() == {FIRST!r}\n"

@@ -81,7 +81,7 @@ from airflow_mcp.triggers.git import GitCommitTrigger
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 
 TRIGGERS = {
-    "on_commit": GitCommitTrigger(url=URL, poll_seconds=1),
+    "on_commit": GitCommitTrigger(repo_url=URL, poll_seconds=1),
     "on_alias": RegistryEventTrigger(models=MODEL, events=["alias_moved"], aliases=["champion"], poll_seconds=1),
 }
 for dag_id, trigger in TRIGGERS.items():

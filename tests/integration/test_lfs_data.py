@@ -37,7 +37,7 @@ spec:
   trainingScript: train.py
   runtime: local
   data:
-    lfs: {{repo: "{repo}", path: train.csv, evaluationPath: evaluation.csv}}
+    lfs: {{repoUrl: "{repo}", path: train.csv, evaluationPath: evaluation.csv}}
     target: b
   stages:
     - name: gate
@@ -65,7 +65,7 @@ def made(tmp_path: Path) -> LfsRepository:
 
 
 def pin(repo: str, *, supervisor: FakeSupervisor | None = None, **options: Any) -> TaskOutcome:
-    lfs = {"repo": repo, **options.pop("lfs", {})}
+    lfs = {"repo_url": repo, **options.pop("lfs", {})}
     given = {"task_id": "pin", "lfs": lfs, "files": {"train": "train.csv"}, "retries": 1, **options}
     return run_task(PinDatasetOperator(**given), supervisor=supervisor)
 
@@ -157,11 +157,11 @@ def test_a_store_over_http_is_asked_with_the_connection_and_only_when_it_is_on_t
     with LfsServer(made) as store, GitHttpServer(tmp_path) as git:
         commit = made.configure(store.url)
         repo = f"{git.url}/models.git"
-        refused = pin(repo, lfs={"connection": "git_tests"})
+        refused = pin(repo, lfs={"git_conn_id": "git_tests"})
         assert "answered 401 and no list of objects" in str(refused.error), "the store is another host: no login"
         assert PASSWORD not in str(refused.error)
         made.configure(store.url.replace("http://", f"http://{LOGIN}:wrong@"))
-        shown = pin(repo, lfs={"connection": "git_tests"})
+        shown = pin(repo, lfs={"git_conn_id": "git_tests"})
         assert "wrong" not in str(shown.error)
         login = {contract.ENV_DATA_GIT_USERNAME: LOGIN, contract.ENV_DATA_GIT_PASSWORD: PASSWORD}
         with pytest.raises(DatasetError, match="cannot be fetched from its LFS store"):

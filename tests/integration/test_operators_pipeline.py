@@ -41,7 +41,7 @@ class Bench:
             "stages": STAGES,
             **more,
         }
-        given.setdefault("source", {"url": self.repository.url, "path": "code"})
+        given.setdefault("code", {"repo_url": self.repository.url, "path": "code"})
         with DAG(self.world.dag_id, schedule=None):
             operator = BeginPipelineOperator(task_id="begin", spec_hash=spec_hash, retries=3, **given)
         if try_number == 1:
@@ -49,7 +49,7 @@ class Bench:
         return run_task(operator, supervisor=self.supervisor, run_id=run_id, try_number=try_number, **asked)
 
     def commit_event(self, commit: str) -> tuple[str, dict[str, Any]]:
-        said = {"kind": "commit", "url": self.repository.url, "ref": "refs/heads/main", "commit": commit}
+        said = {"kind": "commit", "repo_url": self.repository.url, "ref": "refs/heads/main", "commit": commit}
         return f"{self.world.dag_id}.commit", said
 
     def trained(self, **tags: str) -> Run:
@@ -77,7 +77,7 @@ def test_a_branch_becomes_one_commit_and_everything_is_plain_json(bench: Bench) 
     assert outcome.state == "success", outcome.error
     assert outcome.result == {
         "spec_hash": "spec-1",
-        "source": {"url": bench.repository.url, "commit": bench.first, "path": "code", "ref": "refs/heads/main"},
+        "code": {"repo_url": bench.repository.url, "revision": bench.first, "path": "code", "ref": "refs/heads/main"},
         "commit": bench.first,
         "data_version": "latest",
         "start_at": "build",
@@ -88,8 +88,8 @@ def test_a_branch_becomes_one_commit_and_everything_is_plain_json(bench: Bench) 
 
 
 def test_code_in_a_folder_has_no_commit(bench: Bench) -> None:
-    outcome = bench.begin(source=None, data_version="v3")
-    assert (outcome.result["source"], outcome.result["commit"], outcome.result["data_version"]) == (None, "", "v3")
+    outcome = bench.begin(code=None, data_version="v3")
+    assert (outcome.result["code"], outcome.result["commit"], outcome.result["data_version"]) == (None, "", "v3")
     assert bench.supervisor.asset_state == {}
 
 
@@ -146,14 +146,14 @@ def test_a_person_may_name_another_commit_or_tag(bench: Bench) -> None:
 def test_where_releases_are_required_nothing_else_runs(bench: Bench) -> None:
     bench.repository.git("tag", "v1.0")
     head = bench.repository.commit("print(2)")
-    source = {"url": bench.repository.url, "tags": "v*"}
-    released = bench.begin(source=source, require_release_tag="v*")
-    assert (released.result["commit"], released.result["source"]["ref"]) == (bench.first, "refs/tags/v1.0")
+    code = {"repo_url": bench.repository.url, "tags": "v*"}
+    released = bench.begin(code=code, require_release_tag="v*")
+    assert (released.result["commit"], released.result["code"]["ref"]) == (bench.first, "refs/tags/v1.0")
     for asked in ({"commit": head}, {"commit": "main"}, {"events": [bench.commit_event(head)]}):
-        refused = bench.begin(source=source, require_release_tag="v*", **asked)
+        refused = bench.begin(code=code, require_release_tag="v*", **asked)
         assert refused.state == "failed"
         assert "is not a release" in str(refused.error)
-    assert bench.begin(source=source, require_release_tag="v*", commit=bench.first).state == "success"
+    assert bench.begin(code=code, require_release_tag="v*", commit=bench.first).state == "success"
 
 
 def test_a_later_stage_starts_from_the_newest_training_its_commit_and_its_data(bench: Bench) -> None:
@@ -206,7 +206,7 @@ def test_nothing_to_adopt_or_a_run_that_would_not_be_adopted_is_refused(bench: B
 
 
 def test_a_remote_that_does_not_answer_is_tried_again(bench: Bench) -> None:
-    outcome = bench.begin(source={"url": "http://127.0.0.1:9/team/code"})
+    outcome = bench.begin(code={"repo_url": "http://127.0.0.1:9/team/code"})
     assert outcome.state == "up_for_retry"
     assert bench.supervisor.task_state == {}
 

@@ -31,7 +31,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def source(repository: Repository, commit: str, /, **changes: str) -> dict[str, str]:
-    return {"url": repository.url, "commit": commit, "path": "jobs"} | changes
+    return {"repo_url": repository.url, "revision": commit, "path": "jobs"} | changes
 
 
 def train(world: World, code: dict[str, str], **options: Any) -> TaskOutcome:
@@ -39,7 +39,7 @@ def train(world: World, code: dict[str, str], **options: Any) -> TaskOutcome:
     given = {
         "experiment_name": world.experiment,
         "model_name": world.model_name,
-        "source": code,
+        "code": code,
         "script": "train.py",
         "arguments": ["model"],
         "image": "example.com/own:1",
@@ -139,7 +139,7 @@ def test_code_that_is_not_there_fails_at_once_and_names_it(
 
 def test_a_repository_that_does_not_answer_is_tried_again(world: World, repository: Repository) -> None:
     commit = repository.commit(SCRIPT, "jobs/train.py")
-    outcome = train(world, source(repository, commit, url="http://127.0.0.1:1/models"))
+    outcome = train(world, source(repository, commit, repo_url="http://127.0.0.1:1/models"))
     assert outcome.state == "up_for_retry"
     assert "Step 'checkout' of workload 'task' ended with exit code 1" in str(outcome.error)
 
@@ -163,7 +163,7 @@ def test_the_login_of_the_connection_is_for_the_checkout_alone(
     script = f"import os\nassert not [name for name in os.environ if '_GIT_' in name]\n{SCRIPT}"
     commit = repository.commit(script, "jobs/train.py")
     with GitHttpServer(repository.folder.parent) as server:
-        code = source(repository, commit, url=f"{server.url}/models", connection="git_tests")
+        code = source(repository, commit, repo_url=f"{server.url}/models", git_conn_id="git_tests")
         outcome = train(world, code)
     assert outcome.state == "success", outcome.error
     assert PASSWORD not in json.dumps([run.tags for run in world.runs()])
@@ -180,7 +180,7 @@ def test_a_script_that_runs_too_long_is_stopped(world: World, repository: Reposi
 def test_a_step_runs_its_command_in_the_checkout_and_owns_a_finished_run(world: World, repository: Repository) -> None:
     commit = repository.commit("x = 1", "jobs/train.py")
     command = [sys.executable, "-m", "py_compile", "train.py"]
-    outcome = step(world, command, source=source(repository, commit), model_name=world.model_name)
+    outcome = step(world, command, code=source(repository, commit), model_name=world.model_name)
     assert outcome.state == "success", outcome.error
     (run,) = world.runs()
     assert outcome.result == {
@@ -191,7 +191,7 @@ def test_a_step_runs_its_command_in_the_checkout_and_owns_a_finished_run(world: 
     }
     assert (run.status, run.tags[contract.TAG_KIND]) == ("FINISHED", contract.KIND_STEP)
     assert run.tags[contract.TAG_CODE_COMMIT] == commit
-    again = step(world, command, source=source(repository, commit), model_name=world.model_name, try_number=2)
+    again = step(world, command, code=source(repository, commit), model_name=world.model_name, try_number=2)
     assert again.result == outcome.result
     assert len(world.runs()) == 1
 
@@ -207,13 +207,13 @@ def test_a_step_runs_in_a_folder_of_this_machine(world: World, tmp_path: Path) -
 def test_a_folder_of_this_machine_is_refused_for_a_pod_before_anything_starts(world: World, tmp_path: Path) -> None:
     refused = step(world, ["true"], folder=str(tmp_path), runtime="kubernetes")
     assert refused.state == "failed"
-    assert "which a pod cannot see; give the code as source" in str(refused.error)
+    assert "which a pod cannot see; give the code as code" in str(refused.error)
     assert world.runs() == []
 
 
 def test_a_step_that_fails_leaves_a_failed_run_with_its_last_lines(world: World, repository: Repository) -> None:
     commit = repository.commit("x = (", "jobs/train.py")
-    outcome = step(world, [sys.executable, "-m", "py_compile", "train.py"], source=source(repository, commit))
+    outcome = step(world, [sys.executable, "-m", "py_compile", "train.py"], code=source(repository, commit))
     assert outcome.state == "up_for_retry"
     (run,) = world.runs()
     assert run.status == "FAILED"

@@ -66,7 +66,7 @@ def test_the_version_that_is_known_is_waited_out(tmp_path: Path) -> None:
 def test_what_dvc_tracks_is_waited_for_by_its_hash(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "models")
     repository.commit("outs:\n- {md5: aa11, path: train.csv}\n", "train.csv.dvc")
-    place = {"repo": repository.url, "path": "train.csv"}
+    place = {"repo_url": repository.url, "path": "train.csv"}
     known = run_task(sensor(dvc=place)).result["version"]
     assert known == "aa11"
 
@@ -98,7 +98,7 @@ def test_a_place_that_cannot_be_read_yet_is_looked_at_again(tmp_path: Path) -> N
     [
         ({}, "given: nothing; allowed: exactly one of root, uri, dvc, lfs"),
         ({"root": "/data", "uri": "/data/a.csv"}, "given: root, uri; allowed: exactly one"),
-        ({"lfs": {"repo": "https://example.com/x"}}, "allowed: a mapping with repo and path"),
+        ({"lfs": {"repo_url": "https://example.com/x"}}, "allowed: a mapping with repo_url and path"),
         ({"root": "/data", "other_than": 3}, "other_than is 3; allowed: a text"),
     ],
 )

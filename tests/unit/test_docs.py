@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
 
 from airflow_mcp import exceptions
 from airflow_mcp.get_provider_info import get_provider_info
@@ -57,6 +58,52 @@ def wrong_examples(text: str, sources: Mapping[str, str]) -> list[str]:
         if block["code"] != wanted:
             problems.append(f"differs from {place[0]}")
     return problems
+
+
+def wrong_names(code: str) -> list[str]:
+    """Find imports from the package that fail, and keyword arguments that what is imported does not take."""
+    problems: list[str] = []
+    imported: dict[str, Any] = {}
+    tree = ast.parse(textwrap.dedent(code))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "airflow_mcp":
+            for alias in node.names:
+                found = _resolve(f"{node.module}.{alias.name}")
+                imported[alias.asname or alias.name] = found
+                problems += [] if found else [f"{node.module} has no {alias.name}"]
+    for node in ast.walk(tree):
+        called = imported.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+        if called is not None and isinstance(node, ast.Call):
+            problems += [f"{called.__name__} takes no {word.arg}" for word in node.keywords if not _takes(called, word)]
+    return problems
+
+
+def _resolve(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute, None) or importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _takes(called: Any, word: ast.keyword) -> bool:
+    if word.arg is None:
+        return True
+    if issubclass(called, BaseOperator) if inspect.isclass(called) else False:
+        return any(word.arg in inspect.signature(kind.__init__).parameters for kind in called.__mro__)
+    return word.arg in inspect.signature(called).parameters
+
+
+def missing_places(text: str) -> list[str]:
+    """Find modules and files of the package that a text names and that do not exist."""
+    files = re.findall(r"\bairflow_mcp/[\w./]+\.\w+", text)
+    modules = re.findall(r"(?<![\w./-])airflow_mcp(?:\.[a-z_]+)+(?:\.[A-Z]\w+)?(?![\w/-])", text)
+    rooms = {path.stem for path in (ROOT / "airflow_mcp").iterdir()}
+    named = [name for name in modules if name.split(".")[1] in rooms and not name.endswith(".py")]
+    return [
+        *(f"{file} does not exist" for file in files if not (ROOT / file).exists()),
+        *(f"{name} does not exist" for name in named if _resolve(name) is None),
+    ]
 
 
 def anchors(text: str) -> set[str]:
@@ -150,6 +197,14 @@ class TestEveryPage:
     def test_has_python_that_compiles(self, page: Path) -> None:
         for block in PYTHON_BLOCK.finditer(page.read_text(encoding="utf-8")):
             assert compile(block["code"], name_of(page), "exec") is not None
+
+    def test_has_python_with_names_that_exist(self, page: Path) -> None:
+        blocks = [block["code"] for block in PYTHON_BLOCK.finditer(page.read_text(encoding="utf-8"))]
+        assert [problem for code in blocks for problem in wrong_names(code)] == []
+
+    def test_names_modules_and_files_that_exist(self, page: Path) -> None:
+        if page.name != "CHANGELOG.md":  # it tells what things were called
+            assert missing_places(page.read_text(encoding="utf-8")) == []
 
     def test_has_one_title_and_closed_fences(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")
@@ -281,6 +336,16 @@ class TestReferencePages:
                 assert min(struct.unpack(">II", head[16:24])) >= 200, image.name
 
 
+def test_every_reference_in_a_docstring_leads_somewhere() -> None:
+    gone = [
+        f"{path.relative_to(ROOT)}: {reference} does not exist"
+        for path in sorted((ROOT / "airflow_mcp").rglob("*.py"))
+        for reference in re.findall(r":\w+:`~?(airflow_mcp\.[\w.]+?)(?:\(\))?`", path.read_text(encoding="utf-8"))
+        if _resolve(reference) is None and _resolve(reference.rpartition(".")[0]) is None
+    ]
+    assert gone == []
+
+
 class TestTheChecksCanFail:
     DAG = "x\n    # [START one]\n    a = 1\n    # [END one]\n    # [START two]\n    b = 2\n    # [END two]\n"
 
@@ -303,6 +368,18 @@ class TestTheChecksCanFail:
         assert wrong_examples(text, {}) == ["dags/d.py does not exist"]
         with pytest.raises(ValueError, match="three is not marked exactly once"):
             wrong_examples(text, {"dags/d.py": self.DAG})
+
+    def test_a_name_that_does_not_exist_is_found(self) -> None:
+        code = "from airflow_mcp.operators.training import TrainModelOperator, Nothing\n"
+        used = code.replace(", Nothing", "") + "TrainModelOperator(task_id='a', retries=1, experiment='b')\n"
+        assert wrong_names(code) == ["airflow_mcp.operators.training has no Nothing"]
+        assert wrong_names(used) == ["TrainModelOperator takes no experiment"]
+        assert wrong_names("from airflow_mcp.gone import f") == ["airflow_mcp.gone has no f"]
+
+    def test_a_module_that_does_not_exist_is_found(self) -> None:
+        text = "`airflow_mcp/core/gone.py`, `python -m airflow_mcp.work train`, airflow_mcp.core.gate.policy.GatePolicy"
+        assert missing_places(text) == ["airflow_mcp/core/gone.py does not exist"]
+        assert missing_places("airflow_mcp.core.gate.GatePolicy") != []
 
     def test_a_link_that_leads_nowhere_is_found(self, tmp_path: Path) -> None:
         page = tmp_path / "page.md"

@@ -48,10 +48,10 @@ def check_question(ref: str | None, tags: str | None) -> None:
     :raises InvalidArgumentError: for both, or for a name that no branch or tag can have.
     """
     if ref and tags:
-        raise InvalidArgumentError(f"ref {ref!r} and tags {tags!r} are both given; allowed: one of them, or neither")
-    for name, text in (("ref", ref), ("tags", tags)):
+        raise InvalidArgumentError(f"revision and tags must not both be given; got {ref!r} and {tags!r}")
+    for name, text in (("revision", ref), ("tags", tags)):
         if text and _NO_REF.search(text):
-            raise InvalidArgumentError(f"{name} is {text!r}; allowed: a name without spaces that does not begin with -")
+            raise InvalidArgumentError(f"{name} must be a name without spaces that does not begin with -; got {text!r}")
 
 
 def ls_remote_arguments(url: str, ref: str | None, tags: str | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from airflow_mcp.exceptions import InvalidArgumentError
 SCHEMES = ("https", "http", "ssh", "file")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT_SSH = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?P<path>[^/].*)")
-_KEYS = ("url", "commit", "path", "connection")
+_KEYS = ("repo_url", "revision", "path", "git_conn_id")
 _IGNORED_KEYS = ("ref",)
 """What the task that resolved the commit says beside it."""
 
@@ -42,28 +42,28 @@ def code_source(name: str, value: Any) -> CodeSource:
     """Read an argument that names code.
 
     :param name: name of the argument, for the message.
-    :param value: a mapping with ``url``, ``commit``, and perhaps ``path`` and ``connection``.
+    :param value: a mapping with ``repo_url`` and ``revision`` (full commit id), maybe ``path`` and ``git_conn_id``.
     :raises InvalidArgumentError: when it is not such a mapping.
     """
-    if not isinstance(value, Mapping) or not {"url", "commit"} <= value.keys():
+    if not isinstance(value, Mapping) or not {"repo_url", "revision"} <= value.keys():
         raise InvalidArgumentError(
-            f"{name} is {value!r}; allowed: a mapping with url and commit, and perhaps path and connection. If it "
-            "comes from another task, that task pushed nothing. Nothing was started."
+            f"{name} must be a mapping with repo_url and revision, optionally path and git_conn_id; got {value!r}. If "
+            "it comes from another task, that task pushed no XCom. Nothing was started"
         )
     unknown = sorted(value.keys() - {*_KEYS, *_IGNORED_KEYS})
     if unknown:
-        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: {', '.join(_KEYS)}")
-    commit = str(value["commit"])
+        raise InvalidArgumentError(f"{name} must have only the keys {', '.join(_KEYS)}; got {', '.join(unknown)}")
+    commit = str(value["revision"])
     if not COMMIT.fullmatch(commit):
         raise InvalidArgumentError(
-            f"{name}.commit is {commit!r}; allowed: a full commit id, 40 hexadecimal digits in lower case (branches "
-            "and tags move). Nothing was started."
+            f"{name}.revision must be a full commit id, 40 hexadecimal digits in lower case, because branches and tags "
+            f"move; got {commit!r}. Nothing was started"
         )
     return CodeSource(
-        url=repository_url(f"{name}.url", value["url"]),
+        url=repository_url(f"{name}.repo_url", value["repo_url"]),
         commit=commit,
         path=path_inside(f"{name}.path", value.get("path") or ""),
-        connection=str(value.get("connection") or ""),
+        connection=str(value.get("git_conn_id") or ""),
     )
 
 
@@ -84,7 +84,7 @@ def repository_url(name: str, url: Any) -> str:
     if password or (user and parts.scheme != "ssh"):
         raise InvalidArgumentError(
             f"{name} has a user or password in it ({parts.scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}); "
-            "put them into an Airflow connection and name it as connection. Nothing was started."
+            "put them into an Airflow connection and name it as git_conn_id. Nothing was started."
         )
     is_complete = parts.path.strip("/") and (parts.netloc or parts.scheme == "file")
     if parts.scheme not in SCHEMES or not is_complete or parts.query or parts.fragment or _has_control(text):

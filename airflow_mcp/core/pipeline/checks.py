@@ -181,10 +181,10 @@ def _data(subject: Subject) -> Found:
             place = ("spec", "stages", index, "importanceRows")
             yield place, "importance is measured on evaluation data; name it in spec.data"
     tracked = data.tracked if data is not None else None
-    if tracked is not None and tracked.repo is None and not spec.source_code.is_remote:
+    if tracked is not None and tracked.repo_url is None and not spec.source_code.is_remote:
         yield (
             ("spec", "data", tracked.kind),
-            "repo is missing: sourceCode is a folder, so name the Git URL of the repository that has the data",
+            "repoUrl is missing: sourceCode is a folder, so name the Git URL of the repository that has the data",
         )
 
 
@@ -218,8 +218,11 @@ def _triggers(subject: Subject) -> Found:
             yield path, f"{what} in triggers[{first}] already; allowed: once"
         if trigger.on_commit is not None and not spec.source_code.is_remote:
             yield (*path, "onCommit"), "sourceCode is a folder, which has no commits; allowed with a Git URL"
-        elif trigger.on_commit is not None and _COMMIT.fullmatch(spec.source_code.ref or ""):
-            yield (*path, "onCommit"), "sourceCode.ref is one commit, so nothing new would ever come; name a branch"
+        elif trigger.on_commit is not None and _COMMIT.fullmatch(spec.source_code.revision or ""):
+            yield (
+                (*path, "onCommit"),
+                "sourceCode.revision is one commit, so nothing new would ever come; name a branch",
+            )
         if trigger.on_model_change is not None and _starts_itself(subject, trigger.on_model_change):
             message = "each run would start the next, because this pipeline itself changes that model; name another one"
             yield (*path, "onModelChange"), message
@@ -288,7 +291,7 @@ def _local_code(subject: Subject) -> Found:
     for index, stage in enumerate(spec.stages):
         if isinstance(stage, BuildStage | CustomStage):
             message = (
-                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.url}; put the code "
+                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.repo_url}; put the code "
                 "into Git and name its URL in sourceCode, or take runtime: local"
             )
             yield ("spec", "stages", index), message
@@ -312,13 +315,15 @@ def _retries(subject: Subject) -> Found:
 def _release(subject: Subject) -> Found:
     source = subject.spec.source_code
     if subject.environment != "prod":
-        if not source.is_remote and (source.ref or source.tags or source.connection):
-            yield ("spec", "sourceCode"), "a folder has no ref, tags or connection; they belong to a Git URL"
+        if not source.is_remote and (source.revision or source.tags or source.git_conn_id):
+            yield ("spec", "sourceCode"), "a folder has no revision, tags or gitConnId; they belong to a Git URL"
     elif not source.is_remote:
         yield ("spec", "sourceCode"), "is a folder; allowed in prod: a release tag of a Git repository"
-    elif source.tags is None and not _RELEASE.fullmatch(source.ref or ""):
-        message = f'is {source.ref!r}; allowed in prod: a release tag such as v1.2.0, or tags: "v*" for the newest one'
-        yield ("spec", "sourceCode", "ref"), message
+    elif source.tags is None and not _RELEASE.fullmatch(source.revision or ""):
+        message = (
+            f'is {source.revision!r}; allowed in prod: a release tag such as v1.2.0, or tags: "v*" for the newest one'
+        )
+        yield ("spec", "sourceCode", "revision"), message
 
 
 RULES: tuple[Callable[[Subject], Found], ...] = (

@@ -37,9 +37,9 @@ class Event:
         """Say it in words."""
         said = self.payload
         if self.kind == "commit":
-            return f"commit {short(said.get('commit'))} on {_name(said.get('ref'))} of {said.get('url')}"
+            return f"commit {short(said.get('commit'))} on {_name(said.get('ref'))} of {said.get('repo_url')}"
         if self.kind == "data":
-            where = said.get("root") or said.get("uri") or f"{said.get('path')} of {said.get('repo')}"
+            where = said.get("root") or said.get("uri") or f"{said.get('path')} of {said.get('repo_url')}"
             what = said.get("version") or short(said.get("commit") or said.get("fingerprint"))
             return f"new data {what} in {where}"
         if self.kind == "model":
@@ -111,7 +111,7 @@ def commit_of_event(origin: Origin, url: str) -> str:
     if event is None:
         return ""
     commit = str(event.payload.get("commit", ""))
-    if event.payload.get("url") != url or not _COMMIT.fullmatch(commit):
+    if event.payload.get("repo_url") != url or not _COMMIT.fullmatch(commit):
         raise SourceError(f"the event that triggered this run says {str(event)!r}, but the code is in {url}")
     return commit
 

@@ -51,8 +51,8 @@ def checkout(environ: Mapping[str, str]) -> Path:
     source = code_source(
         "source",
         {
-            "url": environ[contract.ENV_SOURCE_URL],
-            "commit": environ[contract.ENV_SOURCE_COMMIT],
+            "repo_url": environ[contract.ENV_SOURCE_URL],
+            "revision": environ[contract.ENV_SOURCE_COMMIT],
             "path": environ.get(contract.ENV_SOURCE_FOLDER, ""),
         },
     )

@@ -19,7 +19,7 @@ class TestTheFileOfTheIssue:
         loaded = load_pipeline_file(FILES / "fraud_detection.yaml", variables={})
         spec = loaded.pipeline.spec
         assert (loaded.file, loaded.environment, loaded.text) == ("fraud_detection.yaml", "dev", FRAUD)
-        assert spec.source_code.url == "https://github.com/team/ml-fraud-v3"
+        assert spec.source_code.repo_url == "https://github.com/team/ml-fraud-v3"
         assert [stage.name for stage in spec.stages] == ["build", "evaluate"]
         assert loaded.origin("spec", "stages", 1) == "fraud_detection.yaml:14"
         image, command = (loaded.place("spec", "stages", 0, name) for name in ("image", "command"))
@@ -71,7 +71,7 @@ class TestScripts:
     def test_of_a_folder_must_exist(self, write: Write) -> None:
         path = write("pipelines/f.yaml", self.TEXT)
         assert problems(path) == [
-            "f.yaml:6:15: spec.sourceCode.url: folder src does not exist beside f.yaml; name a folder or a Git URL"
+            "f.yaml:6:15: spec.sourceCode.repoUrl: folder src does not exist beside f.yaml; name a folder or a Git URL"
         ]
         write("pipelines/src/other.py", "")
         assert problems(path) == [

@@ -136,7 +136,7 @@ def test_steps_run_in_the_folder_of_code_that_is_not_in_git(tmp_path: Path) -> N
     (tmp_path / "code/train.py").write_text("")
     text = SMALL.replace("https://example.com/team/small", "code").replace("[{", "[{name: own, command: [pwd]}, {", 1)
     own: Any = rendered(text, tmp_path).get_task("own")
-    assert (own.source, own.folder, own.command) == (None, str(tmp_path / "code"), ["pwd"])
+    assert (own.code, own.folder, own.command) == (None, str(tmp_path / "code"), ["pwd"])
 
 
 # --- when it runs -----------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_logged_requests_are_replayed_before_the_gate_that_judges_them(tmp_path:
 
 
 def test_a_no_to_an_undecided_gate_skips_everything_behind_it_but_the_outcome(tmp_path: Path) -> None:
-    asking = SMALL.replace("0.9]}", "0.9], onInconclusive: ask}")
+    asking = SMALL.replace("0.9]}", "0.9], escalation: ask}")
     dag = rendered(asking, tmp_path)
     sent: dict[str, Any] = {}
     ti = SimpleNamespace(map_index=-1, xcom_push=lambda key, value: sent.update({key: value}))
@@ -209,12 +209,12 @@ apiVersion: mcp.example.com/v1
 kind: ModelPipeline
 metadata: {{name: hostile, description: "{EVIL}", owner: "{EVIL}", tags: ["{EVIL}"]}}
 spec:
-  sourceCode: {{url: https://example.com/team/small, ref: "{EVIL}", path: "{EVIL}", connection: "{EVIL}"}}
+  sourceCode: {{repoUrl: https://example.com/team/small, revision: "{EVIL}", path: "{EVIL}", gitConnId: "{EVIL}"}}
   trainingScript: "{EVIL}.py"
   arguments: ["{EVIL}"]
   config: {{a: "{EVIL}", deep: {{list: ["{EVIL}", {{more: "{EVIL}"}}]}}, lines: "x\\r\\ny\\n"}}
   data: {{root: "/{EVIL}", version: "{EVIL}", train: "{EVIL}", evaluation: "{EVIL}", target: "{EVIL}"}}
-  model: {{name: "{EVIL}", experiment: "{EVIL}"}}
+  model: {{name: "{EVIL}", experimentName: "{EVIL}"}}
   env: {{A: "{EVIL}", B: "text\\n"}}
   kubernetes: {{namespace: "{EVIL}"}}
   triggers:

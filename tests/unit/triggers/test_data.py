@@ -158,7 +158,7 @@ async def test_data_that_dvc_tracks_is_known_by_the_hash_in_git(
 ) -> None:
     repository = Repository(tmp_path / "models")
     repository.commit("outs:\n- md5: aa11\n  path: train.csv\n", "data/train.csv.dvc")
-    trigger = DatasetVersionTrigger(dvc={"repo": repository.url, "path": "data/train.csv", "rev": "main"})
+    trigger = DatasetVersionTrigger(dvc={"repo_url": repository.url, "path": "data/train.csv", "revision": "main"})
     async with watching(trigger, StateOfAssets(), monkeypatch) as seen:
         await seen.more_looks()
         repository.commit("something else")
@@ -167,7 +167,7 @@ async def test_data_that_dvc_tracks_is_known_by_the_hash_in_git(
         commit = repository.commit("outs:\n- md5: bb22\n  path: train.csv\n", "data/train.csv.dvc")
         assert await seen.event(1) == {
             "kind": "data",
-            "repo": repository.url,
+            "repo_url": repository.url,
             "path": "data/train.csv",
             "commit": commit,
             "hash": "bb22",
@@ -189,7 +189,7 @@ async def test_a_file_of_git_lfs_is_known_by_the_hash_in_its_pointer(
 ) -> None:
     repository = Repository(tmp_path / "models")
     repository.commit(lfs_pointer("a"), "train.csv")
-    trigger = DatasetVersionTrigger(lfs={"repo": repository.url, "path": "train.csv"})
+    trigger = DatasetVersionTrigger(lfs={"repo_url": repository.url, "path": "train.csv"})
     state = StateOfAssets()
     async with watching(trigger, state, monkeypatch) as seen:
         await seen.more_looks()
@@ -204,14 +204,14 @@ async def test_a_file_of_git_lfs_is_known_by_the_hash_in_its_pointer(
     assert again.events == [], "after a restart no version is given twice"
     repository.commit("a,b\n", "train.csv")
     with pytest.raises(SourceError, match="is not a file that Git LFS keeps"):
-        await DatasetVersionTrigger(lfs={"repo": repository.url, "path": "train.csv"}).look()
+        await DatasetVersionTrigger(lfs={"repo_url": repository.url, "path": "train.csv"}).look()
 
 
 async def test_a_path_that_dvc_does_not_track_is_an_error(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "models")
     repository.commit("first")
     with pytest.raises(ValueError, match=r"has no data/train\.csv\.dvc and no dvc\.lock"):
-        await DatasetVersionTrigger(dvc={"repo": repository.url, "path": "data/train.csv"}).look()
+        await DatasetVersionTrigger(dvc={"repo_url": repository.url, "path": "data/train.csv"}).look()
 
 
 @pytest.mark.parametrize(
@@ -220,13 +220,13 @@ async def test_a_path_that_dvc_does_not_track_is_an_error(tmp_path: Path) -> Non
         {},
         {"root": "/data", "uri": "/data/x.csv"},
         {"uri": "https://bob:s3cret@example.com/x.csv"},
-        {"dvc": {"repo": "https://example.com/x"}},
-        {"lfs": {"repo": "https://example.com/x"}},
-        {"lfs": {"repo": "https://example.com/x", "path": "a"}, "root": "/data"},
-        {"dvc": {"repo": "https://example.com/x", "path": "a", "remote": "b"}},
-        {"dvc": {"repo": "https://example.com/x", "path": "/a"}},
-        {"dvc": {"repo": "https://example.com/x", "path": "a", "rev": "-x"}},
-        {"dvc": {"repo": "ext::id", "path": "a"}},
+        {"dvc": {"repo_url": "https://example.com/x"}},
+        {"lfs": {"repo_url": "https://example.com/x"}},
+        {"lfs": {"repo_url": "https://example.com/x", "path": "a"}, "root": "/data"},
+        {"dvc": {"repo_url": "https://example.com/x", "path": "a", "remote": "b"}},
+        {"dvc": {"repo_url": "https://example.com/x", "path": "/a"}},
+        {"dvc": {"repo_url": "https://example.com/x", "path": "a", "revision": "-x"}},
+        {"dvc": {"repo_url": "ext::id", "path": "a"}},
     ],
 )
 def test_what_cannot_be_watched_is_refused_when_the_dag_is_read(arguments: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def repository(tmp_path: Path) -> Repository:
 def event(repository: Repository, commit: str, ref: str = "refs/heads/main", **fields: Any) -> dict[str, Any]:
     return {
         "kind": "commit",
-        "url": repository.url,
+        "repo_url": repository.url,
         "ref": ref,
         "commit": commit,
         "is_tag": False,
@@ -36,12 +36,12 @@ async def test_a_push_gives_one_event_and_of_several_commits_the_newest_counts(
 ) -> None:
     repository.commit("first")
     state = StateOfAssets()
-    async with watching(GitCommitTrigger(url=repository.url), state, monkeypatch) as seen:
+    async with watching(GitCommitTrigger(repo_url=repository.url), state, monkeypatch) as seen:
         await seen.more_looks()
         assert seen.events == []
     repository.commit("second")
     newest = repository.commit("third")
-    async with watching(GitCommitTrigger(url=repository.url), state, monkeypatch) as seen:
+    async with watching(GitCommitTrigger(repo_url=repository.url), state, monkeypatch) as seen:
         assert await seen.event(1) == event(repository, newest)
         await seen.more_looks()
         assert len(seen.events) == 1
@@ -51,7 +51,7 @@ async def test_a_forced_push_back_to_a_known_commit_gives_no_event(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = repository.commit("first")
-    async with watching(GitCommitTrigger(url=repository.url), StateOfAssets(), monkeypatch) as seen:
+    async with watching(GitCommitTrigger(repo_url=repository.url), StateOfAssets(), monkeypatch) as seen:
         await seen.more_looks()
         second = repository.commit("second")
         await seen.event(1)
@@ -67,7 +67,7 @@ async def test_the_newest_release_among_tags_counts_also_when_there_was_none(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = repository.commit("first")
-    async with watching(GitCommitTrigger(url=repository.url, tags="v*"), StateOfAssets(), monkeypatch) as seen:
+    async with watching(GitCommitTrigger(repo_url=repository.url, tags="v*"), StateOfAssets(), monkeypatch) as seen:
         await seen.more_looks()
         repository.git("tag", "--annotate", "v1.9", "--message", "release")
         assert await seen.event(1) == event(repository, first, "refs/tags/v1.9", is_tag=True)
@@ -81,7 +81,7 @@ async def test_the_newest_release_among_tags_counts_also_when_there_was_none(
 
 async def test_only_commits_that_change_the_path_count(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     repository.commit("first", "fraud/train.py")
-    trigger = GitCommitTrigger(url=repository.url, path="fraud")
+    trigger = GitCommitTrigger(repo_url=repository.url, path="fraud")
     async with watching(trigger, StateOfAssets(), monkeypatch) as seen:
         await seen.more_looks()
         repository.commit("other", "churn/train.py")
@@ -96,7 +96,7 @@ async def test_a_branch_and_a_remote_that_go_away_and_come_back_give_no_event_of
 ) -> None:
     first = repository.commit("first")
     repository.git("branch", "release", first)
-    async with watching(GitCommitTrigger(url=repository.url, ref="release"), StateOfAssets(), monkeypatch) as seen:
+    async with watching(GitCommitTrigger(repo_url=repository.url, revision="release"), StateOfAssets(), monkeypatch) as seen:
         await seen.more_looks()
         repository.git("branch", "--delete", "--force", "release")
         await seen.more_looks()
@@ -116,11 +116,11 @@ async def test_a_branch_and_a_remote_that_go_away_and_come_back_give_no_event_of
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"url": "ext::id"},
-        {"url": "https://bob:s3cret@example.com/x"},
-        {"url": "https://example.com/x", "ref": "main", "tags": "v*"},
-        {"url": "https://example.com/x", "path": "../other"},
-        {"url": "https://example.com/x", "poll_seconds": 0},
+        {"repo_url": "ext::id"},
+        {"repo_url": "https://bob:s3cret@example.com/x"},
+        {"repo_url": "https://example.com/x", "revision": "main", "tags": "v*"},
+        {"repo_url": "https://example.com/x", "path": "../other"},
+        {"repo_url": "https://example.com/x", "poll_seconds": 0},
     ],
 )
 def test_what_cannot_be_watched_is_refused_when_the_dag_is_read(arguments: dict[str, Any]) -> None:

@@ -44,8 +44,8 @@ POD: dict[str, Any] = {
 TRIGGERS = [
     WorkloadPodTrigger(**POD),
     ReplicasTrigger(replicas=3, **POD),
-    GitCommitTrigger(url="https://example.com/x", tags="v*", connection="git", path="a/b", poll_seconds=90),
-    DatasetVersionTrigger(dvc={"repo": "https://example.com/x", "path": "a.csv", "rev": "main"}),
+    GitCommitTrigger(repo_url="https://example.com/x", tags="v*", git_conn_id="git", path="a/b", poll_seconds=90),
+    DatasetVersionTrigger(dvc={"repo_url": "https://example.com/x", "path": "a.csv", "revision": "main"}),
     DatasetGoalTrigger(place={"root": "/data"}, other_than="v1", poll_seconds=5),
     RegistryEventTrigger(
         models=["fraud", "churn-*"],

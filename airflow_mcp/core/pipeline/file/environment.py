@@ -19,7 +19,7 @@ from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 RELEASE_TAGS = "v*"
 _FILLED_TAGS = f'{FILLED_IN}in prod the code is the newest release tag (tags: "v*") unless sourceCode names another'
-_EXCLUSIVE = ("ref", "tags")
+_EXCLUSIVE = ("revision", "tags")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 _HERE = ""
 """Key of a mark that says: the value itself is expandable."""
@@ -93,7 +93,7 @@ def _released(spec: Node) -> Node:
 
 
 def _long_source(node: Node) -> Node:
-    return node._replace(content={"url": node}) if isinstance(node.content, str) else node
+    return node._replace(content={"repoUrl": node}) if isinstance(node.content, str) else node
 
 
 def _merge(below: Node, above: Node) -> Node:
@@ -116,7 +116,7 @@ def _over_file(below: Node, above: Node) -> Node:
 
 
 def _merge_sources(below: Node, above: Node) -> Node:
-    """Merge short and long forms; ``tags`` above takes the place of ``ref`` below, and the other way round."""
+    """Merge short and long forms; ``tags`` above takes the place of ``revision`` below, and the other way round."""
     below, above = _long_source(below), _long_source(above)
     if not isinstance(below.content, dict) or not isinstance(above.content, dict):
         return above

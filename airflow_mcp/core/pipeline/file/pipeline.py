@@ -72,14 +72,14 @@ class Notification(SpecModel):
 class SourceOverlay(SpecModel):
     """What may differ about the source."""
 
-    ref: ExpandableText | None = Field(None, description="Branch, tag or commit.")
+    revision: ExpandableText | None = Field(None, description="Branch, tag or commit.")
     tags: Text | None = Field(None, description="Pattern of release tags.")
 
 
 class TrackedOverlay(SpecModel):
     """What may differ about data of DVC or Git LFS."""
 
-    rev: ExpandableText | None = Field(None, description="Branch, tag or commit.")
+    revision: ExpandableText | None = Field(None, description="Branch, tag or commit.")
 
 
 class DataOverlay(SpecModel):
@@ -131,7 +131,9 @@ class Metadata(SpecModel):
 class PipelineSpec(SpecModel):
     """What the pipeline does."""
 
-    source_code: SourceField = Field(description="Git URL or folder of the code, or a mapping with url and ref.")
+    source_code: SourceField = Field(
+        description="Git URL or folder of the code, or a mapping with repoUrl and revision."
+    )
     training_script: RelativePath = Field(description="Python script that trains, inside the source.")
     arguments: tuple[Text, ...] = Field(default=(), description="Command line arguments of the script.")
     config: ConfigField = Field(Config(), description="Values for the training, or the file that holds them.")

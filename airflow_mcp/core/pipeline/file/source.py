@@ -12,36 +12,37 @@ from airflow_mcp.core.pipeline.file.fields import ConnectionId, ExpandableText, 
 
 
 def _short_source(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
+    return {"repoUrl": value} if isinstance(value, str) else value
 
 
 class SourceSpec(SpecModel):
     """Code in a Git repository, or in a folder beside the pipeline file."""
 
-    url: ExpandableText = Field(
+    repo_url: ExpandableText = Field(
         description="Git URL (https, http, ssh, git or file), or the path of a folder relative to the pipeline file."
     )
-    ref: ExpandableText | None = Field(
+    revision: ExpandableText | None = Field(
         None, description="Branch, tag or full commit id. Default: the branch that the remote calls its default."
     )
     tags: Text | None = Field(
-        None, description="Pattern of release tags, for example v*; the newest by version order is taken. Not with ref."
+        None,
+        description="Pattern of release tags, for example v*; the newest by version order is taken. Not with revision.",
     )
     path: RelativePath | None = Field(None, description="Folder inside the repository that the script is in.")
-    connection: ConnectionId | None = Field(
+    git_conn_id: ConnectionId | None = Field(
         None, description="Airflow connection whose login and password open the repository."
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> SourceSpec:
-        if self.ref and self.tags:
-            raise ValueError("ref and tags exclude each other: name one branch, tag or commit, or a pattern of tags")
+        if self.revision and self.tags:
+            raise ValueError("revision and tags exclude each other: name a branch, tag or commit, or a pattern of tags")
         return self
 
     @property
     def is_remote(self) -> bool:
         """Whether it is a Git URL, and not a folder."""
-        return "://" in self.url or self.url.startswith("git@")
+        return "://" in self.repo_url or self.repo_url.startswith("git@")
 
 
 SourceField = Annotated[SourceSpec, BeforeValidator(_short_source, json_schema_input_type=ExpandableText | SourceSpec)]
@@ -56,11 +57,11 @@ class TrackedData(SpecModel):
 
     path: RelativePath = Field(description="Tracked file of training data.")
     evaluation_path: RelativePath | None = Field(None, description="Tracked file of evaluation data.")
-    rev: ExpandableText | None = Field(
+    revision: ExpandableText | None = Field(
         None, description="Branch, tag or commit that says which version. Default: the repository's default branch."
     )
-    repo: ExpandableText | None = Field(None, description="Git URL of the repository. Default: sourceCode.")
-    connection: ConnectionId | None = Field(None, description="Airflow connection that opens the repository.")
+    repo_url: ExpandableText | None = Field(None, description="Git URL of the repository. Default: sourceCode.")
+    git_conn_id: ConnectionId | None = Field(None, description="Airflow connection that opens the repository.")
     verify: bool = Field(True, description="Whether the content must be found in the remote when it is pinned.")
 
 
@@ -116,7 +117,9 @@ class Data(SpecModel):
         if self.uri is None and self.evaluation_uri:
             raise ValueError("data.evaluationUri belongs to data.uri")
         if self.tracked is not None and self.version != "latest":
-            raise ValueError(f"data.version belongs to data.root and data.uri; write rev for data.{self.tracked.kind}")
+            raise ValueError(
+                f"data.version belongs to data.root and data.uri; write revision for data.{self.tracked.kind}"
+            )
         if self.evaluates and self.target is None:
             raise ValueError("data.target is missing: name the column of the label, or leave the evaluation data out")
         return self
@@ -136,4 +139,4 @@ class Model(SpecModel):
     """Names in MLflow."""
 
     name: Text | None = Field(None, description="Registered model. Default: the pipeline's name.")
-    experiment: Text | None = Field(None, description="MLflow experiment. Default: the pipeline's name.")
+    experiment_name: Text | None = Field(None, description="MLflow experiment. Default: the pipeline's name.")

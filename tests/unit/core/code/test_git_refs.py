@@ -25,14 +25,14 @@ REFS = "\n".join(
 
 class TestQuestion:
     def test_a_ref_and_a_pattern_together_are_refused(self) -> None:
-        with pytest.raises(InvalidArgumentError, match=r"ref 'main' and tags 'v\*' are both given"):
+        with pytest.raises(InvalidArgumentError, match=r"revision and tags must not both be given; got 'main' and 'v\*'"):
             check_question("main", "v*")
 
     @pytest.mark.parametrize("name", ["-x", "a b", "a\nb"])
     def test_what_no_ref_can_be_is_refused(self, name: str) -> None:
-        with pytest.raises(InvalidArgumentError, match="ref is"):
+        with pytest.raises(InvalidArgumentError, match="revision must be"):
             check_question(name, None)
-        with pytest.raises(InvalidArgumentError, match="tags is"):
+        with pytest.raises(InvalidArgumentError, match="tags must be"):
             check_question(None, name)
 
 

@@ -118,7 +118,7 @@ def test_fields_that_do_not_fit_together_are_named_with_line_column_and_field(
         (
             "https://github.com/team/ml-fraud-v3",
             "github.com/team/ml-fraud-v3",
-            "fraud.yaml:6:15: spec.sourceCode.url: folder github.com/team/ml-fraud-v3 does not exist beside "
+            "fraud.yaml:6:15: spec.sourceCode.repoUrl: folder github.com/team/ml-fraud-v3 does not exist beside "
             "fraud.yaml; name a folder or a Git URL, for example https://github.com/team/ml-fraud-v3",
         ),
         ("accuracy: 0.92\n        latencyMs: 150", "{}", "fraud.yaml:12:5: spec.stages: no threshold says what a good"),
@@ -162,8 +162,10 @@ def test_a_threshold_that_a_model_can_reach_is_taken(write: Write, bound: str) -
 
 
 def test_a_commit_is_no_source_of_new_commits(write: Write) -> None:
-    text = changed(FRAUD, "https://github.com/team/ml-fraud-v3", f"{{url: https://github.com/t/m, ref: {'a1' * 20}}}")
-    assert "sourceCode.ref is one commit, so nothing new would ever come" in problems(write("f.yaml", text))[0]
+    text = changed(
+        FRAUD, "https://github.com/team/ml-fraud-v3", f"{{repoUrl: https://github.com/t/m, revision: {'a1' * 20}}}"
+    )
+    assert "sourceCode.revision is one commit, so nothing new would ever come" in problems(write("f.yaml", text))[0]
 
 
 class TestProd:
@@ -173,7 +175,7 @@ class TestProd:
             (
                 'sourceCode: {tags: "v*"}',
                 "image: x",
-                "12:10: spec.sourceCode.ref: is 'main'; allowed in prod: a release",
+                "12:15: spec.sourceCode.revision: is 'main'; allowed in prod: a release",
             ),
         ],
     )
@@ -185,9 +187,9 @@ class TestProd:
 
     @pytest.mark.parametrize("ref", ["v1.2.0", "1.0", "refs/tags/spring", "v2.0.0-rc.1"])
     def test_takes_a_release_tag_by_name(self, write: Write, ref: str) -> None:
-        path = write("churn.yaml", changed(CHURN, '{tags: "v*"}', f"{{ref: {ref!r}}}"))
+        path = write("churn.yaml", changed(CHURN, '{tags: "v*"}', f"{{revision: {ref!r}}}"))
         source = load_pipeline_file(path, "prod", variables={}).pipeline.spec.source_code
-        assert (source.ref, source.tags) == (ref, None)
+        assert (source.revision, source.tags) == (ref, None)
 
     def test_refuses_a_folder(self, write: Write) -> None:
         path = write("f.yaml", changed(FRAUD, "https://github.com/team/ml-fraud-v3", "src"))

@@ -30,7 +30,14 @@ OLD, NEW = "a" * 40, "b" * 40
 
 
 def commit_event(commit: str = NEW, repo_url: str = URL) -> dict[str, Any]:
-    return {"kind": "commit", "repo_url": repo_url, "ref": "refs/heads/main", "commit": commit, "is_tag": False, "path": None}
+    return {
+        "kind": "commit",
+        "repo_url": repo_url,
+        "ref": "refs/heads/main",
+        "commit": commit,
+        "is_tag": False,
+        "path": None,
+    }
 
 
 REGISTRY_CHANGES = [

@@ -48,7 +48,7 @@ class TestEnvironments:
         assert (dev.pipeline.spec.triggers, len(prod.pipeline.spec.triggers)) == ((), 6)
         assert prod.config == {"training": {"lr": 0.001, "depth": 6}, "seed": 11}
         assert prod.pipeline.spec.kubernetes == {"namespace": "ml-prod", "priority_class": "batch"}
-        assert (prod.pipeline.spec.source_code.tags, prod.pipeline.spec.source_code.ref) == ("v*", None)
+        assert (prod.pipeline.spec.source_code.tags, prod.pipeline.spec.source_code.revision) == ("v*", None)
         assert prod.origin("spec", "config", "seed") == "churn.yaml:77"
         assert dev.origin("spec", "config", "seed") == "churn.yaml:19"
 

@@ -19,9 +19,9 @@ MISTAKES = [
         "35:3: spec.envs: is not a known name. Did you mean 'env'? Known names: arguments, candid",
     ),
     (
-        "sourceCode:\n    url",
+        "sourceCode:\n    repoUrl",
         "sourceCode:\n    uri",
-        "11:5: spec.sourceCode.uri: is not a known name. Did you mean 'url'? Known names: connect",
+        "11:5: spec.sourceCode.uri: is not a known name. Known names: gitConnId, path, ",
     ),
     (
         "name: churn\n",
@@ -45,14 +45,22 @@ MISTAKES = [
     ),
     ("  tags: [growth, weekly]", "  tags: growth", "8:9: metadata.tags: must be a list; got 'growth'. Write [growth]"),
     ("  owner: growth", "  owner: 7", "7:10: metadata.owner: must be text; got 7. Write '7' in quotes"),
-    ("  model:\n    name: churn\n    experiment: churn", "  model: x", "26:10: spec.model: must be a mapping; got 'x'"),
+    (
+        "  model:\n    name: churn\n    experimentName: churn",
+        "  model: x",
+        "26:10: spec.model: must be a mapping; got 'x'",
+    ),
     (
         "    path: training",
         "    path: ../x",
         "13:11: spec.sourceCode.path: '../x' leads outside; allowed: a path relati",
     ),
     ("trainingScript: train.py", "trainingScript: /t.py", "15:19: spec.trainingScript: '/t.py' leads outside"),
-    ("    ref: main", "    ref: main\n    tags: v*", "11:5: spec.sourceCode: ref and tags exclude each other"),
+    (
+        "    revision: main",
+        "    revision: main\n    tags: v*",
+        "11:5: spec.sourceCode: revision and tags exclude each other",
+    ),
     ("evaluation: evaluation.csv", "uri: s3://x", "21:5: spec.data: data has root and uri of root, uri, dvc and lfs"),
     ("    target: left\n", "", "21:5: spec.data: data.target is missing: name the column of the label"),
     ('cpu: "2"', "cpu: two", "31:20: spec.resources.cpu: is 'two'; allowed: a Kubernetes quantity such as \"500m\""),
