@@ -1,4 +1,4 @@
-"""The decision itself: facts and policy in, one of four answers out, explained in words."""
+"""The decision to retrain: facts and policy in, one of four verdicts out, with an explanation."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from datetime import timedelta
 from typing import Literal
 
 from airflow_mcp.core.drift.result import DriftVerdict
+from airflow_mcp.core.retrain.documents import EXPLANATION_LENGTH, RetrainDecision, RetrainVerdict, words
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 
-RetrainVerdict = Literal["retrain", "not_now", "not_needed", "inconclusive"]
-"""``not_now``: needed, but something stands against it. ``inconclusive``: something that decides is not known."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class WindowFact:
-    """What is known about one window of data."""
+    """The verdict on one window of data, and whether it counts."""
 
     verdict: DriftVerdict
     is_mature: bool = True
-    """Whether its verdict was given when its labels were in."""
+    """Whether the verdict was given after its labels had arrived."""
     is_answered: bool = False
-    """Whether a training that was judged has taken it into account."""
+    """Whether a judged training has answered it."""
 
 
 @dataclass(frozen=True)
 class DriftJudgement:
-    """What the windows say together."""
+    """The judgement on all windows together."""
 
     answer: Literal["violated", "quiet", "unknown"]
     words: str
@@ -37,16 +36,16 @@ class DriftJudgement:
 
 
 def judge_windows(windows: Sequence[WindowFact], policy: RetrainPolicy) -> DriftJudgement:
-    """Decide whether enough of the last windows drifted, the newest among them.
+    """Return whether enough of the last windows drifted, including the newest.
 
     :param windows: oldest first; windows that are not mature do not count.
-    :param policy: says how many of how many.
+    :param policy: how many of how many windows must have drifted.
     """
     mature = [position for position, window in enumerate(windows) if window.is_mature]
     if not mature:
         early = f"; {len(windows)} were judged before their labels were in" if windows else ""
         return DriftJudgement("unknown", f"no window has been judged{early}")
-    last = mature[-policy.windows :]
+    last = mature[-policy.window_count :]
     drifted = tuple(at for at in last if windows[at].verdict == "drifted" and not windows[at].is_answered)
     undecided = [at for at in last if windows[at].verdict == "inconclusive"]
     words = f"{len(drifted)} of the last {len(last)} windows drifted"
@@ -62,83 +61,77 @@ def judge_windows(windows: Sequence[WindowFact], policy: RetrainPolicy) -> Drift
 
 @dataclass(frozen=True)
 class RetrainFacts:
-    """What is known when the decision is made."""
+    """The facts that a decision depends on."""
 
     data_version: str
     drift: DriftJudgement
     pending_drift: str = ""
-    """Drift that no training has answered yet, in words."""
+    """Drift that no training has answered yet, as text."""
     has_champion: bool | None = None
     """None: not known."""
     champion_age: timedelta | None = None
-    """Since it was registered, or since a challenger lost against it; None: not known."""
+    """Time since it was registered, or since a challenger lost to it; None: not known."""
     since_training: timedelta | None = None
-    """Since the latest training started; None: there was none."""
+    """Time since the latest training started; None: there was none."""
     started_last_day: int = 0
     started_last_week: int = 0
     rejected_in_a_row: int = 0
     paused: str = ""
-    """Who paused it and why; empty when it is not paused."""
-    under_way: str = ""
-    """The training that is queued or running, in words."""
+    """Who paused retraining and why; empty when it is not paused."""
+    in_progress: str = ""
+    """The training that is queued or running, as text."""
     data_concluded: str = ""
-    """What came of the training on this very data; empty when there was none."""
+    """How a training on the same data ended; empty when there was none."""
     new_rows: int | None = None
     new_labels: int | None = None
-    """Since the last training; None: not known."""
-
-
-@dataclass(frozen=True)
-class RetrainDecision:
-    """The answer, explained in words."""
-
-    verdict: RetrainVerdict
-    reasons: tuple[str, ...] = ()
-    """What speaks for retraining."""
-    objections: tuple[str, ...] = ()
-    """What speaks against it; one is enough."""
-    unknowns: tuple[str, ...] = ()
-    """What would have to be known."""
-
-    @property
-    def retrain(self) -> bool:
-        """Whether to train now."""
-        return self.verdict == "retrain"
-
-    @property
-    def explanation(self) -> str:
-        """One sentence for logs, XCom, the ledger and the conf of the triggered Dag run."""
-        wish = f" (wanted: {'; '.join(self.reasons)})" if self.reasons else ""
-        if self.verdict == "retrain":
-            return "retrain: " + "; ".join(self.reasons)
-        if self.verdict == "not_now":
-            return f"not now, because {'; '.join(self.objections)}{wish}"
-        if self.verdict == "inconclusive":
-            return f"cannot say, because {'; '.join(self.unknowns)}{wish}"
-        return "not needed: nothing asks for it"
+    """Since the last judged training; None: not known."""
 
 
 def decide_retrain(facts: RetrainFacts, policy: RetrainPolicy) -> RetrainDecision:
-    """Decide whether to train a new model now.
+    """Return whether to train a new model now; ``action`` and ``run_id`` are filled in later.
 
     :param facts: what is known.
-    :param policy: what counts.
+    :param policy: the retrain policy.
     """
     reasons, doubts = _reasons(facts, policy)
     objections, missing = _objections(facts, policy)
     if reasons and objections:
-        return RetrainDecision("not_now", tuple(reasons), tuple(objections), tuple(missing))
+        return _decision("not_now", reasons, objections, missing)
     if reasons and not missing:
-        return RetrainDecision("retrain", tuple(reasons))
+        return _decision("retrain", reasons)
     if reasons or doubts:
-        return RetrainDecision(
-            "inconclusive", tuple(reasons), tuple(objections), tuple(missing if reasons else [*doubts, *missing])
-        )
-    return RetrainDecision("not_needed", (), tuple(objections))
+        return _decision("inconclusive", reasons, objections, missing if reasons else [*doubts, *missing])
+    return _decision("not_needed", [], objections)
+
+
+def _decision(
+    verdict: RetrainVerdict, reasons: Sequence[str], objections: Sequence[str] = (), unknowns: Sequence[str] = ()
+) -> RetrainDecision:
+    return RetrainDecision(
+        verdict=verdict,
+        reasons=tuple(map(words, reasons)),
+        objections=tuple(map(words, objections)),
+        unknowns=tuple(map(words, unknowns)),
+        explanation=words(_explanation(verdict, reasons, objections, unknowns), EXPLANATION_LENGTH),
+    )
+
+
+def _explanation(
+    verdict: RetrainVerdict, reasons: Sequence[str], objections: Sequence[str], unknowns: Sequence[str]
+) -> str:
+    """Return one sentence for logs, XCom, the ledger and the conf of the triggered Dag run."""
+    wanted = f" (wanted: {'; '.join(reasons)})" if reasons else ""
+    if verdict == "retrain":
+        return "retrain: " + "; ".join(reasons)
+    if verdict == "not_now":
+        return f"not now, because {'; '.join(objections)}{wanted}"
+    if verdict == "inconclusive":
+        return f"cannot say, because {'; '.join(unknowns)}{wanted}"
+    return "not needed: nothing asks for it"
 
 
 def _reasons(facts: RetrainFacts, policy: RetrainPolicy) -> tuple[list[str], list[str]]:
-    """Give what asks for a retrain, and what might if it were known."""
+    """Return the reasons to retrain, and the unknown facts that might be reasons."""
     reasons, doubts = [], []
     if policy.on_drift and facts.pending_drift:
         reasons.append(facts.pending_drift)
@@ -159,8 +152,8 @@ def _reasons(facts: RetrainFacts, policy: RetrainPolicy) -> tuple[list[str], lis
 
 
 def _objections(facts: RetrainFacts, policy: RetrainPolicy) -> tuple[list[str], list[str]]:
-    """Give what stands against a retrain, and what might if it were known."""
-    objections = [each for each in (facts.paused, facts.under_way) if each]
+    """Return the objections to a retrain, and the unknown facts that might be objections."""
+    objections = [each for each in (facts.paused, facts.in_progress) if each]
     if policy.max_rejections is not None and facts.rejected_in_a_row >= policy.max_rejections:
         objections.append(
             f"{facts.rejected_in_a_row} challengers in a row were rejected (limit {policy.max_rejections}); a person "
@@ -195,9 +188,9 @@ def _is_over(elapsed: timedelta | None, limit: timedelta) -> bool:
 
 
 def words_of(time: timedelta) -> str:
-    """Write a time in the unit that people would take.
+    """Return a duration as text in a suitable unit.
 
-    :param time: a time; below zero counts as zero.
+    :param time: a duration; below zero counts as zero.
     """
     seconds = max(0, int(time.total_seconds()))
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):

@@ -1,7 +1,8 @@
-"""What is kept about the retraining of one model: three JSON documents, each with one writer, all bounded in size.
+"""The three JSON documents about the retraining of one model, each with one writer and a bounded size.
 
 ``retrain_ledger`` is written by the task that decides, ``retrain_outcomes`` by the task that ends a training Dag, and
-``retrain_control`` by people. The ledger takes over what the other two say, so that it alone explains every decision.
+``retrain_control`` by people. The ledger copies what it reads from the other two, so that it alone explains every
+decision.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
-from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.document import Document, parse_document
 from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.identity import fingerprint
-from airflow_mcp.core.retrain.decision import RetrainVerdict
 from airflow_mcp.exceptions import EvidenceError
 
 LEDGER_KEY, OUTCOMES_KEY, CONTROL_KEY = "retrain_ledger", "retrain_outcomes", "retrain_control"
@@ -24,16 +24,19 @@ LEDGER_KEY, OUTCOMES_KEY, CONTROL_KEY = "retrain_ledger", "retrain_outcomes", "r
 LedgerSchema = Literal["airflow_mcp/retrain/1"]
 SCHEMA: LedgerSchema = "airflow_mcp/retrain/1"
 
+RetrainVerdict = Literal["retrain", "not_now", "not_needed", "inconclusive"]
+"""``not_now``: needed, but there is an objection. ``inconclusive``: a fact that decides is not known."""
 TrainingOutcome = Literal["promoted", "registered", "rejected", "inconclusive", "unchanged", "failed", "vanished"]
-"""How a training ended. ``registered``: it passed the gate, and promoting it is left to others. ``vanished``: its Dag
-run is gone."""
+"""How a training ended. ``registered``: it passed the gate and was not promoted. ``vanished``: its Dag run no longer
+exists."""
 CONCLUSIVE: frozenset[TrainingOutcome] = frozenset({"promoted", "registered", "rejected"})
-"""They answer what the training was needed for; after the others it is needed still."""
+"""Outcomes that answer the reason for the training; after any other outcome it is still needed."""
 RunState = Literal["missing", "queued", "running", "success", "failed"]
 RetrainAction = Literal["none", "trigger", "adopt"]
-"""``adopt``: take a Dag run into the ledger that Airflow has already."""
+"""``adopt``: add a Dag run to the ledger that Airflow already has."""
 
 LABEL_LENGTH, HASH_LENGTH, RUN_ID_LENGTH, NOTE_LENGTH, WORDS_LENGTH = 80, 100, 250, 120, 400
+EXPLANATION_LENGTH = 3000
 Label = Annotated[str, Field(max_length=LABEL_LENGTH)]
 Hash = Annotated[str, Field(max_length=HASH_LENGTH)]
 RunId = Annotated[str, Field(max_length=RUN_ID_LENGTH)]
@@ -41,28 +44,24 @@ Note = Annotated[str, Field(max_length=NOTE_LENGTH)]
 Words = Annotated[str, Field(max_length=WORDS_LENGTH)]
 KEPT_OUTCOMES, KEPT_CONTROLS = 40, 20
 TAKEN_AT_ONCE = 5
-"""Reports, and controls, that one decision takes over at most, so that no entry becomes large."""
+"""At most so many reports, and so many controls, enter one decision, so that no entry becomes large."""
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-
-class WindowVerdict(_Document):
-    """What a check says about one window of data."""
+class WindowVerdict(Document):
+    """The verdict of a drift check on one window of data."""
 
     name: Label
-    """The same window always has the same name."""
+    """Every check of the same window uses the same name."""
     verdict: DriftVerdict
     end: AwareDatetime | None = None
-    """When the data of the window ends; None: not said, so the time of its first verdict."""
+    """End of the window's data; None: the time of its first verdict."""
 
 
-class OutcomeReport(_Document):
+class OutcomeReport(Document):
     """How one training ended."""
 
     seq: int
-    """Counts the reports of a model."""
+    """Position among the reports of a model."""
     dag_id: RunId
     run_id: RunId
     outcome: TrainingOutcome
@@ -73,8 +72,8 @@ class OutcomeReport(_Document):
     at: AwareDatetime
 
 
-class Control(_Document):
-    """What a person did."""
+class Control(Document):
+    """A pause or resume by a person."""
 
     seq: int
     action: Literal["pause", "resume"]
@@ -83,18 +82,18 @@ class Control(_Document):
     reason: Words = ""
 
 
-class OpenRun(_Document):
-    """What Airflow and MLflow know about the training that the ledger holds as open."""
+class OpenRun(Document):
+    """What Airflow and MLflow know about the training that is open in the ledger."""
 
     run_id: RunId
     state: RunState
     outcome: TrainingOutcome | None = None
-    """What MLflow shows when the run is over and has not reported."""
+    """Outcome that MLflow shows when the run has ended without a report."""
     detail: Note = ""
 
 
-class Observation(_Document):
-    """Everything that one decision is made from, beside the ledger itself."""
+class Observation(Document):
+    """Everything that one decision depends on, apart from the ledger and the policy."""
 
     at: AwareDatetime
     by: Words
@@ -107,37 +106,45 @@ class Observation(_Document):
     has_champion: bool | None = None
     champion_since: AwareDatetime | None = None
     latest_training: Label = ""
-    """MLflow run of the latest training of the model; empty when there is none."""
+    """MLflow run of the model's latest training; empty when there is none."""
     latest_training_at: AwareDatetime | None = None
     data_concluded: Words = ""
-    """What MLflow shows came of a training on this very data."""
+    """How a training on the same data ended, as MLflow shows it."""
     rows: int | None = None
     labels: int | None = None
-    """Counts that only grow; None: not known."""
+    """Total counts, which only grow; None: not known."""
     reports: tuple[OutcomeReport, ...] = ()
-    """Those that the ledger has not seen yet."""
+    """Reports that the ledger has not seen yet."""
     controls: tuple[Control, ...] = ()
     open_run: OpenRun | None = None
     other_runs: int = 0
     """Further runs of the training Dag that are queued or running."""
     next_run_exists: bool = False
-    """Whether Airflow has a Dag run of the name that a new training would get."""
+    """Whether Airflow already has a Dag run with the name of the next training."""
 
 
-class RetrainDecision(_Document):
-    """A decision as it is recorded."""
+class RetrainDecision(Document):
+    """A decision, as the ledger records it."""
 
     verdict: RetrainVerdict
     action: RetrainAction = "none"
     run_id: RunId = ""
     """Dag run that is triggered or adopted."""
     reasons: tuple[Words, ...] = ()
+    """Reasons to retrain."""
     objections: tuple[Words, ...] = ()
+    """Reasons not to retrain now; one is enough."""
     unknowns: tuple[Words, ...] = ()
-    explanation: Annotated[str, Field(max_length=3000)]
+    """Facts that would have to be known."""
+    explanation: Annotated[str, Field(max_length=EXPLANATION_LENGTH)]
+
+    @property
+    def retrain(self) -> bool:
+        """Whether to train now."""
+        return self.verdict == "retrain"
 
 
-class Window(_Document):
+class Window(Document):
     """One window with its latest verdict."""
 
     name: Label
@@ -146,24 +153,24 @@ class Window(_Document):
     judged_at: AwareDatetime
     data_hash: Hash
     seq: int
-    """Entry that brought this verdict."""
+    """Entry with this verdict."""
     answered: bool = False
-    """Whether a training that was judged has taken it into account."""
+    """Whether a judged training has answered it."""
 
 
-class DriftNeed(_Document):
+class DriftNeed(Document):
     """Drift that no training has answered yet."""
 
     since: AwareDatetime
     seq: int
-    """Entry of the latest verdict behind it."""
+    """Entry of the latest verdict that asked for it."""
     times: int = 1
-    """How many verdicts asked for the same."""
+    """Number of verdicts that asked for it."""
     data_version: Label
     data_hash: Hash
 
 
-class Training(_Document):
+class Training(Document):
     """One training that this ledger started or adopted."""
 
     dag_id: RunId
@@ -180,17 +187,17 @@ class Training(_Document):
     seen: bool = False
     """Whether its Dag run has been seen in Airflow."""
     outcome: TrainingOutcome | None = None
-    """None: not over, as far as is known."""
+    """None: not known to have ended."""
     detail: Note = ""
 
 
-class LedgerState(_Document):
-    """What follows from all entries so far."""
+class LedgerState(Document):
+    """The state after all entries so far."""
 
     clock: float = 0.0
-    """Ledger time in seconds: moves with the clock on the wall, but never back."""
+    """Ledger time in seconds: moves with the wall clock, but never back."""
     clock_offset: float = 0.0
-    """Ledger time minus time on the wall."""
+    """Ledger time minus wall clock time."""
     windows: tuple[Window, ...] = ()
     """Oldest first."""
     need: DriftNeed | None = None
@@ -201,7 +208,7 @@ class LedgerState(_Document):
     reports_seen: int = 0
     controls_seen: int = 0
     noticed: Label = ""
-    """MLflow run of the latest training that was noticed, whoever started it."""
+    """MLflow run of the latest known training, whoever started it."""
     noticed_clock: float | None = None
     """Ledger time of its start."""
     concluded_clock: float | None = None
@@ -212,12 +219,12 @@ class LedgerState(_Document):
 
     @property
     def open_training(self) -> Training | None:
-        """The training that is not over."""
+        """The training that has not ended."""
         return self.trainings[-1] if self.trainings and self.trainings[-1].outcome is None else None
 
 
-class Entry(_Document):
-    """One decision: what it was made from, by which policy, and the answer."""
+class Entry(Document):
+    """One decision with its observation and policy."""
 
     seq: int
     policy: str
@@ -226,7 +233,7 @@ class Entry(_Document):
     answer: RetrainDecision
 
 
-class Ledger(_Document):
+class Ledger(Document):
     """The record of all decisions; the oldest are folded into ``base``."""
 
     schema_: LedgerSchema = Field(default=SCHEMA, alias="schema")
@@ -234,7 +241,7 @@ class Ledger(_Document):
     base: LedgerState = LedgerState()
     base_seq: int = 0
     """Number of the last entry that is folded into ``base``."""
-    policies: dict[str, dict[str, Any]] = {}
+    policies: dict[str, dict[str, Any]] = Field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
     @property
@@ -243,7 +250,7 @@ class Ledger(_Document):
         return self.entries[-1].seq if self.entries else self.base_seq
 
 
-class Outcomes(_Document):
+class Outcomes(Document):
     """Reports of trainings that have ended, oldest first; the newest are kept."""
 
     schema_: LedgerSchema = Field(default=SCHEMA, alias="schema")
@@ -252,8 +259,8 @@ class Outcomes(_Document):
     entries: tuple[OutcomeReport, ...] = ()
 
 
-class Controls(_Document):
-    """What people did, oldest first; the newest are kept."""
+class Controls(Document):
+    """Pauses and resumes, oldest first; the newest are kept."""
 
     schema_: LedgerSchema = Field(default=SCHEMA, alias="schema")
     model_name: str
@@ -265,7 +272,7 @@ _DocumentT = TypeVar("_DocumentT", Ledger, Outcomes, Controls)
 
 
 def ledger_name(model_name: str) -> str:
-    """Name the Airflow asset whose state store holds the ledger of a model.
+    """Return the name of the Airflow asset whose state store holds the ledger of a model.
 
     :param model_name: registered model.
     """
@@ -275,10 +282,10 @@ def ledger_name(model_name: str) -> str:
 def read_document(model: type[_DocumentT], value: Any, model_name: str) -> _DocumentT:
     """Read a document of the state store.
 
-    :param model: what it must be.
+    :param model: type of the document.
     :param value: the stored JSON value; None when nothing is stored.
     :param model_name: registered model that it must be about.
-    :raises EvidenceError: when it is something else; nothing is decided from it.
+    :raises EvidenceError: when it is another document or about another model; nothing is decided from it.
     """
     if value is None:
         return model(model_name=model_name)
@@ -292,7 +299,7 @@ def read_document(model: type[_DocumentT], value: Any, model_name: str) -> _Docu
 
 
 def plain_document(document: Ledger | Outcomes | Controls) -> dict[str, Any]:
-    """Write a document as plain JSON values; what has its default is left out.
+    """Return a document as plain JSON values, without fields that have their default.
 
     :param document: the document.
     """
@@ -310,7 +317,7 @@ def label(text: str, limit: int = LABEL_LENGTH) -> str:
 
 
 def words(text: str, limit: int = WORDS_LENGTH) -> str:
-    """Shorten a text for people.
+    """Shorten a text.
 
     :param text: the text.
     :param limit: characters at most.
@@ -319,10 +326,10 @@ def words(text: str, limit: int = WORDS_LENGTH) -> str:
 
 
 def add_report(outcomes: Outcomes, report: Mapping[str, Any]) -> Outcomes:
-    """Add how a training ended; reporting the same once more changes nothing, and a new outcome replaces the old one.
+    """Add a report; the same report again changes nothing, and a new outcome replaces the old one.
 
     :param outcomes: the reports so far.
-    :param report: fields of a :class:`OutcomeReport` but its ``seq``.
+    :param report: fields of an :class:`OutcomeReport` without ``seq``.
     """
     seq = outcomes.seq + 1
     added = OutcomeReport(seq=seq, **report)
@@ -336,10 +343,10 @@ def add_report(outcomes: Outcomes, report: Mapping[str, Any]) -> Outcomes:
 
 
 def add_control(controls: Controls, control: Mapping[str, Any]) -> Controls:
-    """Add what a person did.
+    """Add a pause or resume.
 
-    :param controls: what was done so far.
-    :param control: fields of a :class:`Control` but its ``seq``.
+    :param controls: the entries so far.
+    :param control: fields of a :class:`Control` without ``seq``.
     """
     seq = controls.seq + 1
     entries = (*controls.entries, Control(seq=seq, **control))[-KEPT_CONTROLS:]

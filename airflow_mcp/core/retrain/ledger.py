@@ -1,4 +1,4 @@
-"""The ledger of one model's retraining: every decision follows from its entries, and can be made again from them."""
+"""The ledger of one model's retraining: every decision follows from its entries and can be replayed from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from airflow_mcp.core.identity import canonical_json, fingerprint
 from airflow_mcp.core.retrain.decision import DAY, WEEK, RetrainFacts, decide_retrain, words_of
 from airflow_mcp.core.retrain.documents import (
     CONCLUSIVE,
+    EXPLANATION_LENGTH,
     NOTE_LENGTH,
     Entry,
     Ledger,
     LedgerState,
     Observation,
-    RetrainAction,
     RetrainDecision,
     Training,
     plain_document,
@@ -35,15 +35,8 @@ MAX_ENTRIES = 60
 _POLICY: TypeAdapter[RetrainPolicy] = TypeAdapter(RetrainPolicy)
 
 
-class Decided(NamedTuple):
-    """A decision and the ledger that records it."""
-
-    ledger: Ledger
-    answer: RetrainDecision
-
-
 class Difference(NamedTuple):
-    """A recorded decision that today's rules would make in another way."""
+    """A recorded decision that comes out differently when it is replayed."""
 
     seq: int
     recorded: RetrainDecision
@@ -53,59 +46,31 @@ class Difference(NamedTuple):
 # --- deciding --------------------------------------------------------------------------------------------------------
 
 
-def decide(ledger: Ledger, observation: Observation, policy: RetrainPolicy) -> Decided:
-    """Decide, and record what was known, by which policy, and the answer.
+def decide(state: LedgerState, observation: Observation, policy: RetrainPolicy, model_name: str) -> RetrainDecision:
+    """Return the decision; nothing is recorded.
 
-    :param ledger: the ledger so far.
+    :param state: state of the ledger with the observation taken in, see
+        :func:`~airflow_mcp.core.retrain.state.observe`.
     :param observation: what is known now.
-    :param policy: what counts.
-    """
-    before = state_of(ledger)
-    answer = answer_to(before, observation, policy, ledger.model_name, ledger.seq + 1)
-    return Decided(_append(ledger, observation, policy, answer), answer)
-
-
-def answer_to(
-    before: LedgerState, observation: Observation, policy: RetrainPolicy, model_name: str, seq: int
-) -> RetrainDecision:
-    """Answer without recording.
-
-    :param before: what follows from the entries so far.
-    :param observation: what is known now.
-    :param policy: what counts.
+    :param policy: the retrain policy.
     :param model_name: registered model.
-    :param seq: number that the entry of this decision has.
     """
-    state = observe(before, seq, observation, policy)
-    made = decide_retrain(facts_of(state, observation, policy), policy)
-    action, run_id, explanation = _act(state, observation, model_name, made.retrain, made.explanation)
-    verdict = "not_now" if made.retrain and action == "adopt" else made.verdict
-    return RetrainDecision(
-        verdict=verdict,
-        action=action,
-        run_id=run_id,
-        reasons=tuple(map(words, made.reasons)),
-        objections=tuple(map(words, made.objections)),
-        unknowns=tuple(map(words, made.unknowns)),
-        explanation=words(explanation, 3000),
-    )
-
-
-def _act(
-    state: LedgerState, observation: Observation, model_name: str, retrain: bool, explanation: str
-) -> tuple[RetrainAction, str, str]:
-    """Say what is done about an answer, with which Dag run, and in which words."""
-    if not retrain:
-        return "none", "", explanation
+    decision = decide_retrain(facts_of(state, observation, policy), policy)
+    if not decision.retrain:
+        return decision
     run_id = next_run_id(state, observation, model_name)
-    if observation.next_run_exists:
-        note = f"Airflow has Dag run {run_id}, and the ledger does not: an update was lost, or somebody triggered it"
-        return "adopt", run_id, f"not now, because {note}; it is taken into the ledger (wanted: {explanation})"
-    return "trigger", run_id, explanation
+    if not observation.next_run_exists:
+        return decision.model_copy(update={"action": "trigger", "run_id": run_id})
+    explanation = (
+        f"not now, because Airflow has Dag run {run_id}, and the ledger does not: an update was lost, or somebody "
+        f"triggered it; it is taken into the ledger (wanted: {decision.explanation})"
+    )
+    adopted = {"verdict": "not_now", "action": "adopt", "run_id": run_id}
+    return decision.model_copy(update={**adopted, "explanation": words(explanation, EXPLANATION_LENGTH)})
 
 
 def next_run_id(state: LedgerState, observation: Observation, model_name: str) -> str:
-    """Name the Dag run that a new training would get: the same data never gets a second one while the first counts.
+    """Return the name of the next training's Dag run; the same data have one name until their training ends.
 
     :param state: the state with the observation taken in.
     :param observation: what is known now.
@@ -116,12 +81,12 @@ def next_run_id(state: LedgerState, observation: Observation, model_name: str) -
 
 
 def retrain_run_id(model_name: str, data_version: str, data_hash: str, attempt: int = 1) -> str:
-    """Name the Dag run that retrains on one version of the data.
+    """Return the name of the Dag run that retrains on one version of the data.
 
     :param model_name: registered model.
-    :param data_version: version label, for people.
-    :param data_hash: hash of the data, for certainty.
-    :param attempt: counts the trainings on these data; more than one only when the earlier ones came to nothing.
+    :param data_version: version label, which makes the name readable.
+    :param data_hash: hash of the data, which makes the name unique.
+    :param attempt: number of the training on these data; above 1 only when the earlier trainings had no result.
     """
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model_name}__{data_version}")[:150]
     again = f"__{attempt}" if attempt > 1 else ""
@@ -129,11 +94,11 @@ def retrain_run_id(model_name: str, data_version: str, data_hash: str, attempt: 
 
 
 def facts_of(state: LedgerState, observation: Observation, policy: RetrainPolicy) -> RetrainFacts:
-    """Put together what the decision is made from.
+    """Return the facts that the decision depends on.
 
     :param state: the state with the observation taken in.
     :param observation: what is known now.
-    :param policy: what counts.
+    :param policy: the retrain policy.
     """
     starts = [training.clock for training in state.trainings]
     noticed = [] if state.noticed_clock is None else [state.noticed_clock]
@@ -148,7 +113,7 @@ def facts_of(state: LedgerState, observation: Observation, policy: RetrainPolicy
         started_last_week=sum(state.clock - start < WEEK.total_seconds() for start in starts),
         rejected_in_a_row=state.rejected_in_a_row,
         paused=_paused_words(state),
-        under_way=_under_way(state, observation),
+        in_progress=_in_progress(state, observation),
         data_concluded=_concluded(state, observation),
         new_rows=_new(observation.rows, state.rows),
         new_labels=_new(observation.labels, state.labels),
@@ -160,7 +125,7 @@ def _since(state: LedgerState, clock: float | None) -> timedelta | None:
 
 
 def _champion_age(state: LedgerState, observation: Observation) -> timedelta | None:
-    """Age since registration, or since a challenger lost; None when the registration is in the future."""
+    """Return the age since registration, or since a challenger lost; None when the registration is in the future."""
     if observation.champion_since is None:
         return None
     registered = observation.at - observation.champion_since
@@ -186,7 +151,7 @@ def _paused_words(state: LedgerState) -> str:
     return f"{pause.by} paused it at {pause.at.isoformat(timespec='minutes')}{why}"
 
 
-def _under_way(state: LedgerState, observation: Observation) -> str:
+def _in_progress(state: LedgerState, observation: Observation) -> str:
     training, run = state.open_training, observation.open_run
     if training is not None:
         doing = run.state if run else "not known to be over"
@@ -208,7 +173,7 @@ def _concluded(state: LedgerState, observation: Observation) -> str:
 
 
 def _new(count: int | None, before: int | None) -> int | None:
-    """How many came in since; None when it is not known, or a count that should only grow has shrunk."""
+    """Return the increase of a count; None when it is not known or the count has shrunk."""
     if count is None or (before is not None and count < before):
         return None
     return count - (before or 0)
@@ -218,7 +183,7 @@ def _new(count: int | None, before: int | None) -> int | None:
 
 
 def state_of(ledger: Ledger) -> LedgerState:
-    """Work out what follows from all entries.
+    """Return the state after all entries.
 
     :param ledger: the ledger.
     """
@@ -229,23 +194,24 @@ def state_of(ledger: Ledger) -> LedgerState:
 
 
 def replay(ledger: Ledger) -> list[Difference]:
-    """Make every recorded decision again, from what was known then.
+    """Make every recorded decision again from its observation, and return the differences.
 
     :param ledger: the ledger.
-    :return: those that come out in another way; none unless the ledger was edited or the rules changed since.
+    :return: decisions that come out differently; empty unless the ledger was edited or the rules have changed.
     """
     found, state = [], ledger.base
     for entry in ledger.entries:
         policy = _policy(ledger, entry)
-        again = answer_to(state, entry.observation, policy, ledger.model_name, entry.seq)
+        state = observe(state, entry.seq, entry.observation, policy)
+        again = decide(state, entry.observation, policy, ledger.model_name)
         if again != entry.answer:
             found.append(Difference(entry.seq, entry.answer, again))
-        state = _apply(state, entry, policy)
+        state = _carry_out(state, entry)
     return found
 
 
 def last_policy(ledger: Ledger) -> RetrainPolicy | None:
-    """Give the policy of the last decision; None when there was none.
+    """Return the policy of the last decision; None when there was none.
 
     :param ledger: the ledger.
     """
@@ -253,7 +219,7 @@ def last_policy(ledger: Ledger) -> RetrainPolicy | None:
 
 
 def size_of(ledger: Ledger) -> int:
-    """Give the size in bytes, as Airflow counts it.
+    """Return the size in bytes, as Airflow counts it.
 
     :param ledger: the ledger.
     """
@@ -265,7 +231,7 @@ def _apply(state: LedgerState, entry: Entry, policy: RetrainPolicy) -> LedgerSta
 
 
 def _carry_out(state: LedgerState, entry: Entry) -> LedgerState:
-    """Take in what was done about the answer."""
+    """Return the state after the decision was carried out."""
     answer, seen = entry.answer, entry.observation
     if answer.action not in ("trigger", "adopt"):
         return state
@@ -285,9 +251,16 @@ def _carry_out(state: LedgerState, entry: Entry) -> LedgerState:
     return state.model_copy(update={"trainings": (*state.trainings, training)[-KEPT_TRAININGS:]})
 
 
-def _append(ledger: Ledger, observation: Observation, policy: RetrainPolicy, answer: RetrainDecision) -> Ledger:
+def record(ledger: Ledger, observation: Observation, policy: RetrainPolicy, decision: RetrainDecision) -> Ledger:
+    """Return the ledger with one more decision; its oldest entries are folded into the base when it grows too large.
+
+    :param ledger: the ledger so far.
+    :param observation: what the decision was made from.
+    :param policy: the policy it was made by.
+    :param decision: the decision.
+    """
     key, values = _policy_values(policy)
-    entry = Entry(seq=ledger.seq + 1, policy=key, observation=observation, answer=answer)
+    entry = Entry(seq=ledger.seq + 1, policy=key, observation=observation, answer=decision)
     grown = ledger.model_copy(
         update={"policies": {**ledger.policies, key: values}, "entries": (*ledger.entries, entry)}
     )
@@ -299,7 +272,7 @@ def _append(ledger: Ledger, observation: Observation, policy: RetrainPolicy, ans
 
 
 def _foldings(ledger: Ledger) -> Iterator[Ledger]:
-    """Give the ledger, then with its oldest entry folded into the base, and so on until one entry is left."""
+    """Yield the ledger, then again and again with its oldest entry folded into the base, until one entry is left."""
     yield ledger
     while len(ledger.entries) > 1:
         oldest, *kept = ledger.entries

@@ -1,4 +1,4 @@
-"""What asks for a retrain, and how often there may be one."""
+"""The policy of retraining: reasons, and limits on how often."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from datetime import timedelta
 from airflow_mcp.exceptions import InvalidArgumentError
 
 MAX_WINDOWS = 20
-"""Most windows that a policy can look at; the ledger keeps a few more."""
+"""Maximum of ``window_count``; the ledger keeps a few more."""
 MAX_BUDGET = 20
-"""Greatest budget; the ledger keeps as many trainings."""
+"""Maximum of a budget; the ledger keeps as many trainings."""
 
 
 @dataclass(frozen=True)
 class RetrainPolicy:
-    """Reasons that count, and what stands against them. None switches a rule off."""
+    """Reasons to retrain, and objections to them. None switches a rule off."""
 
     on_drift: bool = True
     violations: int = 1
-    """Drift is a reason when this many of the last ``windows`` windows drifted, the newest among them."""
-    windows: int = 1
+    """Drift is a reason when this many of the last ``window_count`` windows drifted, including the newest."""
+    window_count: int = 1
     label_delay: timedelta = timedelta(0)
-    """A verdict counts only if it was given this long after the end of its window, when its labels were in."""
+    """A verdict counts only if it was given this long after the end of its window, after its labels had arrived."""
     max_model_age: timedelta | None = None
     """Retrain when the champion is older than this, counted from its registration or the last challenger it beat."""
     retrain_every: timedelta | None = None
     """Retrain when the latest training started longer ago than this."""
     cooldown: timedelta = timedelta(hours=6)
-    """Not again within this time after the latest training started."""
+    """Do not trigger within this time after the start of the latest training."""
     daily_budget: int | None = 4
-    """Most retrains that are triggered within any 24 hours."""
+    """Maximum of retrains triggered within any 24 hours."""
     weekly_budget: int | None = 14
-    """Most retrains that are triggered within any 7 days."""
+    """Maximum of retrains triggered within any 7 days."""
     max_rejections: int | None = 3
-    """After this many rejected challengers in a row nothing is triggered until a person resumes."""
+    """After this many rejected challengers in a row, nothing is triggered until a person resumes."""
     min_new_rows: int | None = None
     """Fewer new rows since the last training than this: not yet."""
     min_new_labels: int | None = None
     """Fewer new labels since the last training than this: not yet."""
 
     def __post_init__(self) -> None:
-        """Refuse a policy that could never retrain, and values that mean nothing; list every problem."""
+        """Check that the policy can retrain and every value is in range; list every problem."""
         problems = [*self._wrong_times(), *self._wrong_numbers()]
         if not (self.on_drift or self.max_model_age or self.retrain_every):
             problems.append(
@@ -55,17 +55,17 @@ class RetrainPolicy:
         for name in ("max_model_age", "retrain_every"):
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):
-                problems.append(f"{name} is {value!r}; allowed: a time above zero")
+                problems.append(f"{name} must be longer than zero; got {value!r}")
         for name in ("cooldown", "label_delay"):
             value = getattr(self, name)
             if value < timedelta(0):
-                problems.append(f"{name} is {value!r}; allowed: zero or a time above zero")
+                problems.append(f"{name} must be zero or longer; got {value!r}")
         return problems
 
     def _wrong_numbers(self) -> list[str]:
         limits = {
-            "violations": self.windows,
-            "windows": MAX_WINDOWS,
+            "violations": self.window_count,
+            "window_count": MAX_WINDOWS,
             "daily_budget": MAX_BUDGET,
             "weekly_budget": MAX_BUDGET,
             "max_rejections": None,
@@ -75,10 +75,10 @@ class RetrainPolicy:
         problems = []
         for name, most in limits.items():
             value = getattr(self, name)
-            if value is None and name not in ("violations", "windows"):
+            if value is None and name not in ("violations", "window_count"):
                 continue
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not whole or value < 1 or (most is not None and value > most):
-                allowed = "a whole number from 1" + ("" if most is None else f" to {most}")
-                problems.append(f"{name} is {value!r}; allowed: {allowed}")
+                limit = "" if most is None else f" to {most}"
+                problems.append(f"{name} must be a whole number from 1{limit}; got {value!r}")
         return problems

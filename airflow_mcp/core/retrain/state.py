@@ -23,12 +23,12 @@ KEPT_WINDOWS, KEPT_TRAININGS = MAX_WINDOWS + 5, MAX_BUDGET
 
 
 def observe(state: LedgerState, seq: int, seen: Observation, policy: RetrainPolicy) -> LedgerState:
-    """Take in what one decision is made from: the time, how trainings ended, what people did, and a window.
+    """Return the state after an observation: time, reports, controls, trainings and the window.
 
     :param state: the state before.
     :param seq: number of the entry.
     :param seen: what is known now.
-    :param policy: what counts.
+    :param policy: the retrain policy.
     """
     state = take_in(state, seen, policy)
     state = _settle(state, seen, policy)
@@ -38,22 +38,22 @@ def observe(state: LedgerState, seq: int, seen: Observation, policy: RetrainPoli
 
 
 def take_in(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
-    """Take in the time, reports and controls; what Airflow has to be asked about is known afterwards.
+    """Return the state after time, reports and controls; it shows which training to ask Airflow about.
 
     :param state: the state before.
     :param seen: what is known now.
-    :param policy: what counts.
+    :param policy: the retrain policy.
     """
     state = _tick(state, seen.at.timestamp())
     for report in seen.reports:
         state = _report(state, report, policy)
-    for control in seen.controls:  # in their own order: the clocks of people and workers need not agree
+    for control in seen.controls:  # in the order of their numbers: clocks of people and workers may differ
         state = take_control(state, control)
     return state
 
 
 def take_control(state: LedgerState, control: Control) -> LedgerState:
-    """Take in what a person did: a pause, or what ends it and the stop after rejected challengers.
+    """Return the state after a pause or resume; a resume also ends the stop after rejected challengers.
 
     :param state: the state before.
     :param control: the pause or resume.
@@ -65,10 +65,10 @@ def take_control(state: LedgerState, control: Control) -> LedgerState:
 
 
 def judged(state: LedgerState, policy: RetrainPolicy) -> DriftJudgement:
-    """Say what the windows say together.
+    """Return the judgement on all windows together.
 
     :param state: the state.
-    :param policy: says how many of how many, and when a verdict counts.
+    :param policy: how many of how many windows must have drifted, and when a verdict counts.
     """
     facts = [
         WindowFact(each.verdict, _is_mature(each.end, each.judged_at, policy), each.answered) for each in state.windows
@@ -77,12 +77,12 @@ def judged(state: LedgerState, policy: RetrainPolicy) -> DriftJudgement:
 
 
 def _is_mature(end: datetime, judged_at: datetime, policy: RetrainPolicy) -> bool:
-    """Whether a verdict was given when the labels of its window were in; without a delay it always was."""
+    """Return whether a verdict was given after the window's labels had arrived; without a delay, always true."""
     return not policy.label_delay or judged_at - end >= policy.label_delay
 
 
 def _tick(state: LedgerState, wall: float) -> LedgerState:
-    """Move ledger time on with the clock on the wall; where that was set back, go on from where we were."""
+    """Advance ledger time with the wall clock; when that was set back, continue from the present ledger time."""
     clock = wall + state.clock_offset
     if clock >= state.clock:
         return _with(state, clock=clock)
@@ -90,7 +90,7 @@ def _tick(state: LedgerState, wall: float) -> LedgerState:
 
 
 def _set_back(windows: tuple[Window, ...], wall: float) -> tuple[Window, ...]:
-    """Date windows back that were judged by a clock that was ahead; else none would ever be newer than they are."""
+    """Move windows back that were dated by a clock that was ahead; otherwise no later window could be newer."""
     moved = []
     for window in windows:
         ahead = timedelta(seconds=max(0.0, window.judged_at.timestamp() - wall))
@@ -108,7 +108,7 @@ def _report(state: LedgerState, report: OutcomeReport, policy: RetrainPolicy) ->
 
 
 def _settle(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
-    """Take in what Airflow says about the open training."""
+    """Return the state after Airflow's answer about the open training."""
     training, run = state.open_training, seen.open_run
     if training is None or run is None or run.run_id != training.run_id:
         return state
@@ -128,7 +128,7 @@ def _end(
     data_hash: str,
     policy: RetrainPolicy,
 ) -> LedgerState:
-    """Record how a training ended, and what it answers."""
+    """Return the state after a training ended, with what it answers."""
     if training is not None:
         state = _replace(state, training, outcome=outcome, detail=detail, seen=True)
     if outcome not in CONCLUSIVE:
@@ -140,7 +140,7 @@ def _end(
 
 
 def _streak(state: LedgerState, outcome: TrainingOutcome, policy: RetrainPolicy) -> int:
-    """Count rejections in a row; once they are too many, only a person starts the count again."""
+    """Return the number of rejections in a row; once the limit is reached, only a resume resets it."""
     if outcome == "rejected":
         return state.rejected_in_a_row + 1
     is_stopped = policy.max_rejections is not None and state.rejected_in_a_row >= policy.max_rejections
@@ -148,7 +148,7 @@ def _streak(state: LedgerState, outcome: TrainingOutcome, policy: RetrainPolicy)
 
 
 def _answered(state: LedgerState, seq: int, data_hash: str) -> LedgerState:
-    """Mark what a training has answered: all that was known when it was asked for, and all about the same data."""
+    """Mark the windows that a training answers: all judged before it was triggered, and all on the same data."""
     if data_hash:
         seq = max([seq, *(window.seq for window in state.windows if window.data_hash == data_hash)])
     windows = tuple(
@@ -159,7 +159,7 @@ def _answered(state: LedgerState, seq: int, data_hash: str) -> LedgerState:
 
 
 def _notice_training(state: LedgerState, seen: Observation) -> LedgerState:
-    """Place the latest training of any kind on ledger time, when it is seen for the first time."""
+    """Convert the start of a new latest training, whoever started it, to ledger time."""
     if not seen.latest_training or seen.latest_training == state.noticed:
         return state
     started = seen.latest_training_at
@@ -168,7 +168,7 @@ def _notice_training(state: LedgerState, seen: Observation) -> LedgerState:
 
 
 def _judge_window(state: LedgerState, seq: int, seen: Observation, policy: RetrainPolicy) -> LedgerState:
-    """Take in a verdict on a window; the same verdict once more changes nothing."""
+    """Add the verdict on a window; the same verdict again changes nothing."""
     given = seen.window
     if given is None:
         return state
@@ -190,7 +190,7 @@ def _in_order(windows: list[Window]) -> tuple[Window, ...]:
 
 
 def _ask(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
-    """Remember drift until a training has answered it; the same reason is asked for once, however often it comes."""
+    """Remember drift until a training has answered it; a repeated verdict does not ask again."""
     judgement = judged(state, policy)
     if not policy.on_drift or judgement.answer != "violated":
         return state

@@ -147,7 +147,7 @@ def test_a_pause_beside_another_persons_is_found(airflow: FakeAirflow, capsys: p
 
     airflow.store.set = set_and_lose  # type: ignore[method-assign]
     message = call(capsys, "pause", "churn", code=1)
-    assert "was overwritten by somebody else right after it was written" in message
+    assert "was overwritten by another task right after it was written" in message
 
 
 def test_a_ledger_that_was_edited_does_not_replay(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:

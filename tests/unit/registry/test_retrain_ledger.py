@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_mcp.core.retrain import state as states
 from airflow_mcp.core.retrain.documents import CONCLUSIVE, CONTROL_KEY, LEDGER_KEY, OUTCOMES_KEY, Observation, OpenRun
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, LedgerConflictError
+from airflow_mcp.registry import retrain_ledger
 from airflow_mcp.registry.retrain_ledger import RetrainLedger
 from tests.support.retrain_world import RetrainWorld, RuleBrokenError
 
@@ -65,7 +67,7 @@ class TestUpdatesThatCross:
                     other.decide(observation("v2"), RetrainPolicy(), NoRuns())
                 return 0
 
-        with pytest.raises(LedgerConflictError, match="was changed by somebody else while it was worked on"):
+        with pytest.raises(LedgerConflictError, match="was changed by another task meanwhile"):
             ledger.decide(observation(), RetrainPolicy(), Slow())
         assert [entry.observation.data_version for entry in ledger.ledger().entries] == ["v2"]
         assert ledger.decide(observation(), RetrainPolicy(), NoRuns()).verdict == "retrain"
@@ -74,7 +76,7 @@ class TestUpdatesThatCross:
         store = Store()
         ledger = RetrainLedger(store, "churn")
         store.after_set = lambda: store.update({LEDGER_KEY: {"written": "by somebody else"}})
-        with pytest.raises(LedgerConflictError, match="was overwritten by somebody else right after"):
+        with pytest.raises(LedgerConflictError, match="was overwritten by another task right after"):
             ledger.decide(observation(), RetrainPolicy(), NoRuns())
 
     def test_people_and_tasks_write_to_documents_of_their_own(self) -> None:
@@ -126,6 +128,26 @@ class TestDocuments:
         with pytest.raises(EvidenceError, match=message):
             RetrainLedger(store, "churn").decide(observation(), RetrainPolicy(), NoRuns())
         assert store == {LEDGER_KEY: stored}
+
+
+def test_one_decision_takes_its_observation_in_once_and_replays_the_ledger_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def count(name: str) -> Callable[..., Any]:
+        original = getattr(retrain_ledger, name)
+
+        def counted(*given: Any) -> Any:
+            calls[name] += 1
+            return original(*given)
+
+        return counted
+
+    for name in ("observe", "state_of"):
+        monkeypatch.setattr(retrain_ledger, name, count(name))
+    assert RetrainLedger(Store(), "churn").decide(observation(), RetrainPolicy(), NoRuns()).verdict == "retrain"
+    assert calls == {"observe": 1, "state_of": 1}
 
 
 class TestAMonth:
@@ -182,7 +204,7 @@ def _without_budget(patch: pytest.MonkeyPatch) -> None:
 
 def _without_looking(patch: pytest.MonkeyPatch) -> None:
     facts = ledgers.facts_of
-    patch.setattr(ledgers, "facts_of", lambda *given: _replaced(facts(*given), under_way=""))
+    patch.setattr(ledgers, "facts_of", lambda *given: _replaced(facts(*given), in_progress=""))
 
 
 def _without_sameness(patch: pytest.MonkeyPatch) -> None:

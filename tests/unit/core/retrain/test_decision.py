@@ -112,7 +112,7 @@ def test_a_cooldown_of_zero_never_objects() -> None:
 
 OBJECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"paused": "ann paused it"}, "ann paused it"),
-    ({"under_way": "training x is running"}, "training x is running"),
+    ({"in_progress": "training x is running"}, "training x is running"),
     ({"rejected_in_a_row": 3}, "3 challengers in a row were rejected (limit 3); a person has to resume"),
     ({"since_training": timedelta(minutes=90)}, "a training started 90 minutes ago (cooldown 6 hours)"),
     ({"started_last_day": 2}, "2 retrains were triggered within 24 hours (budget 2)"),
@@ -182,7 +182,7 @@ def test_an_uncounted_objection_matters_only_when_something_asks() -> None:
 
 
 class TestWindows:
-    TWO_OF_THREE = RetrainPolicy(violations=2, windows=3)
+    TWO_OF_THREE = RetrainPolicy(violations=2, window_count=3)
 
     @pytest.mark.parametrize(
         ("verdicts", "answer"),

@@ -22,8 +22,9 @@ from airflow_mcp.core.retrain.documents import (
     plain_document,
     read_document,
 )
-from airflow_mcp.core.retrain.ledger import decide, replay, retrain_run_id, size_of, state_of
+from airflow_mcp.core.retrain.ledger import decide, record, replay, retrain_run_id, size_of, state_of
 from airflow_mcp.core.retrain.policy import MAX_BUDGET, MAX_WINDOWS, RetrainPolicy
+from airflow_mcp.core.retrain.state import observe
 
 NOW = dt.datetime(2026, 11, 21, 1, tzinfo=dt.UTC)
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
@@ -60,7 +61,9 @@ class Book:
                 **given,
             }
         )
-        self.ledger, answer = decide(self.ledger, observation, self.policy)
+        state = observe(self.state, self.ledger.seq + 1, observation, self.policy)
+        answer = decide(state, observation, self.policy, "churn")
+        self.ledger = record(self.ledger, observation, self.policy, answer)
         return answer
 
     def report(self, answer: RetrainDecision | str, outcome: str, data: str = "v1") -> tuple[OutcomeReport, ...]:
@@ -212,7 +215,7 @@ class TestWindows:
         assert book.decide("drifted", **window).verdict == "retrain"
 
     def test_a_late_label_changes_the_window_that_it_belongs_to(self) -> None:
-        book = Book(violations=2, windows=2)
+        book = Book(violations=2, window_count=2)
         book.decide("not_drifted", window={"name": "monday", "end": NOW - DAY})
         assert book.decide("drifted", window={"name": "tuesday", "end": NOW}).verdict == "not_needed"
         assert book.decide("drifted", window={"name": "monday", "end": NOW - DAY}).verdict == "retrain"
@@ -337,7 +340,7 @@ class TestNewData:
 
 class TestTheRecord:
     def busy(self, decisions: int = 120) -> Book:
-        book = Book(violations=2, windows=3, cooldown=3 * HOUR)
+        book = Book(violations=2, window_count=3, cooldown=3 * HOUR)
         last: RetrainDecision | None = None
         for number in range(decisions):
             reports = book.report(last, ("rejected", "promoted")[number % 2], f"v{number - 1}") if last else ()
@@ -376,8 +379,8 @@ class TestTheRecord:
         assert "there is no champion" in found.replayed.explanation
 
     def test_fits_into_the_state_store_even_when_everything_is_as_long_as_it_may_be(self) -> None:
-        book = Book(violations=MAX_WINDOWS, windows=MAX_WINDOWS, daily_budget=None, weekly_budget=None, on_drift=True)
-        policy = RetrainPolicy(cooldown=dt.timedelta(0), daily_budget=None, weekly_budget=None, windows=MAX_WINDOWS)
+        book = Book(violations=MAX_WINDOWS, window_count=MAX_WINDOWS, daily_budget=None, weekly_budget=None, on_drift=True)
+        policy = RetrainPolicy(cooldown=dt.timedelta(0), daily_budget=None, weekly_budget=None, window_count=MAX_WINDOWS)
         book.policy = policy
         long = {"by": "b" * 400, "dag_id": "d" * 250, "data_concluded": "", "latest_training": "l" * 80}
         last: RetrainDecision | None = None

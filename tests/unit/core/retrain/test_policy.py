@@ -18,28 +18,31 @@ def test_a_policy_that_could_never_retrain_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["max_model_age", "retrain_every", "cooldown", "label_delay"])
 def test_a_negative_time_is_refused_by_name(name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"{name} is datetime.timedelta\(days=-1\); allowed"):
+    with pytest.raises(
+        InvalidArgumentError,
+        match=rf"{name} must be (zero or longer|longer than zero); got datetime.timedelta\(days=-1\)",
+    ):
         RetrainPolicy(**{name: timedelta(days=-1)})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["max_model_age", "retrain_every"])
 def test_a_limit_of_zero_is_refused_by_name(name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"{name} is datetime.timedelta\(0\); allowed: a time above zero"):
+    with pytest.raises(InvalidArgumentError, match=rf"{name} must be longer than zero; got datetime.timedelta\(0\)"):
         RetrainPolicy(**{name: timedelta(0)})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"violations": 0}, "violations is 0; allowed: a whole number from 1 to 1"),
-        ({"violations": 3, "windows": 2}, "violations is 3; allowed: a whole number from 1 to 2"),
-        ({"windows": 21}, "windows is 21; allowed: a whole number from 1 to 20"),
-        ({"windows": None}, "windows is None; allowed"),
-        ({"daily_budget": 0}, "daily_budget is 0; allowed: a whole number from 1 to 20"),
-        ({"weekly_budget": 2.5}, "weekly_budget is 2.5; allowed"),
-        ({"max_rejections": True}, "max_rejections is True; allowed: a whole number from 1"),
-        ({"min_new_rows": -1}, "min_new_rows is -1; allowed: a whole number from 1"),
-        ({"min_new_labels": "many"}, "min_new_labels is 'many'; allowed: a whole number from 1"),
+        ({"violations": 0}, "violations must be a whole number from 1 to 1; got 0"),
+        ({"violations": 3, "window_count": 2}, "violations must be a whole number from 1 to 2; got 3"),
+        ({"window_count": 21}, "window_count must be a whole number from 1 to 20; got 21"),
+        ({"window_count": None}, "window_count must be a whole number from 1 to 20; got None"),
+        ({"daily_budget": 0}, "daily_budget must be a whole number from 1 to 20; got 0"),
+        ({"weekly_budget": 2.5}, "weekly_budget must be a whole number from 1 to 20; got 2.5"),
+        ({"max_rejections": True}, "max_rejections must be a whole number from 1; got True"),
+        ({"min_new_rows": -1}, "min_new_rows must be a whole number from 1; got -1"),
+        ({"min_new_labels": "many"}, "min_new_labels must be a whole number from 1; got 'many'"),
     ],
 )
 def test_a_number_that_means_nothing_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
