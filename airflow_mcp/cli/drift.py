@@ -125,11 +125,11 @@ def _merge(parsed: argparse.Namespace) -> DataProfile:
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from airflow_mcp.work.drift.dataset_comparison import compare  # noqa: PLC0415
+    from airflow_mcp.work.drift.dataset_comparison import compare_datasets  # noqa: PLC0415
     from airflow_mcp.work.drift.profiles import read_side  # noqa: PLC0415
 
     policy = _policy(parsed)
-    result = compare(read_side(parsed.reference), read_side(parsed.current), policy).result
+    result = compare_datasets(read_side(parsed.reference), read_side(parsed.current), policy).result
     text = dump_document(result)
     if parsed.output:
         _write("output", parsed.output, text + "\n")
@@ -170,8 +170,8 @@ def _policy(parsed: argparse.Namespace) -> ComparisonPolicy:
     try:
         return ComparisonPolicy.model_validate(fields)
     except ValidationError as error:
-        problems = problems_of(error, "the policy", ComparisonPolicy)
-        raise InvalidArgumentError(f"{problems}. Nothing was compared") from None
+        problems = problems_of(error, "the policy", ComparisonPolicy, then="Nothing was compared")
+        raise InvalidArgumentError(problems) from None
 
 
 def _one_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
@@ -48,6 +48,7 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
 }
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Policy = TypeVar("_Policy")
 
 
 # --- mappings -------------------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def read_list(model: type[_Model], name: str, values: Any) -> tuple[_Model, ...]
         except InvalidArgumentError as error:
             problems.append(str(error))
     if problems:
-        raise InvalidArgumentError(". ".join(problems))
+        raise InvalidArgumentError(sentences(*problems))
     return tuple(read)
 
 
@@ -101,6 +102,39 @@ def read_metric_list(model: type[_Model], name: str, values: Any) -> tuple[_Mode
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InvalidArgumentError(f"{name} must be a list of metrics or mappings; got {values!r}")
     return read_list(model, name, [{"metric": value} if isinstance(value, str) else value for value in values])
+
+
+def read_policy(
+    kind: type[_Policy],
+    policy: _Policy | Mapping[str, Any] | None,
+    short: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    build: Callable[[Mapping[str, Any]], _Policy],
+) -> _Policy:
+    """Return a policy from an object, or from a mapping and the operator arguments that set single fields.
+
+    :param kind: class of the policy.
+    :param policy: the policy, a mapping of its fields, or None.
+    :param short: fields that are operator arguments of their own, with their values.
+    :param defaults: the defaults of these arguments; an argument at its default counts as not given.
+    :param build: makes a policy from its fields.
+    :raises InvalidArgumentError: when a field is given both ways, or the policy is neither object nor mapping.
+    """
+    given = sorted(name for name, value in short.items() if value != defaults[name] and (value or defaults[name]))
+    if isinstance(policy, kind):
+        if given:
+            raise InvalidArgumentError(
+                f"{', '.join(given)} and a {kind.__name__} are both given. Set these fields in the policy"
+            )
+        return policy
+    if policy is not None and not isinstance(policy, Mapping):
+        raise InvalidArgumentError(f"policy must be a {kind.__name__} or a mapping of its fields; got {policy!r}")
+    fields = policy or {}
+    if twice := [name for name in given if name in fields]:
+        raise InvalidArgumentError(
+            f"{', '.join(twice)} is given as an argument and in the policy. Set each field in one place only"
+        )
+    return build({**short, **fields})
 
 
 # --- single values, after templates were rendered -------------------------------------------------------------------
@@ -191,18 +225,29 @@ def version_number(name: str, value: Any, *, none_allowed: bool = False) -> str:
 # --- problems that pydantic found, in words -------------------------------------------------------------------------
 
 
-def problems_of(error: ValidationError, whole: str, model: type[BaseModel] | None = None, *, prefix: str = "") -> str:
+def problems_of(
+    error: ValidationError, whole: str, model: type[BaseModel] | None = None, *, prefix: str = "", then: str = ""
+) -> str:
     """Describe every problem, each with its place: ``rules[0].min_rows must be at least 1; got 0``.
 
     :param error: what the validation raised.
     :param whole: place of a problem with the value as a whole.
     :param model: class that was validated; its names help with an unknown one.
     :param prefix: written before every place.
+    :param then: last sentence of the message: what happens next.
     """
     found = (
         _problem(item, write_place(prefix, item["loc"]) or whole, model) for item in error.errors(include_url=False)
     )
-    return ". ".join(dict.fromkeys(found))
+    return sentences(*dict.fromkeys(found), then)
+
+
+def sentences(*parts: str) -> str:
+    """Join the sentences of a message; empty ones are left out."""
+    text = ""
+    for part in filter(None, parts):
+        text += part if not text else f" {part}" if text.endswith("?") else f". {part}"
+    return text
 
 
 def _problem(item: Any, place: str, model: type[BaseModel] | None) -> str:
@@ -211,7 +256,7 @@ def _problem(item: Any, place: str, model: type[BaseModel] | None) -> str:
         return f"{place}: {words}"
     if item["type"] == "extra_forbidden" and model is not None:
         owner = _owner(model, item["loc"][:-1])
-        return f"{place} {words}. {nearest(str(item['loc'][-1]), owner.model_fields)}"
+        return f"{place} {words}. {nearest(str(item['loc'][-1]), names_of(owner))}"
     return f"{place} {words}"
 
 
@@ -225,19 +270,25 @@ def write_place(prefix: str, steps: Sequence[str | int]) -> str:
 
 
 def _owner(model: type[BaseModel], steps: Sequence[str | int]) -> type[BaseModel]:
-    """Find the model that a path leads to; keys of mappings and positions in lists lead nowhere else."""
+    """Find the model that a path leads to; keys of mappings and positions in lists stay in the same model."""
     for step in steps:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        field = fields.get(str(step)) or model.model_fields.get(str(step))
-        model = next(_models(field.annotation), model) if field is not None else model
+        found = (field for name, field in model.model_fields.items() if step in (name, field.alias))
+        field = next(found, None)
+        model = next(models_in(field.annotation), model) if field is not None else model
     return model
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def names_of(model: type[BaseModel]) -> list[str]:
+    """Return the names of a model's fields as users write them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Return the models that a type may hold, in the order in which it names them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)
 
 
 def in_words(detail: Any, patterns: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -259,7 +310,8 @@ def in_words(detail: Any, patterns: Mapping[str, str] = MappingProxyType({})) ->
         wanted = _WANTED[kind]
     elif kind in _LIMITS:
         word, limit = _LIMITS[kind]
-        wanted = word.format(context[limit])
+        bound = context[limit]
+        wanted = word.format(f"{bound:g}" if isinstance(bound, float) else bound)
     elif kind == "literal_error":
         wanted = _choices(context["expected"])
     elif kind == "string_pattern_mismatch":
@@ -307,7 +359,11 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     """
     lowered = {each.replace("_", "").lower(): each for each in known}
     wanted = name.replace("_", "").replace("-", "").lower()
-    longer = [other for other in lowered if len(other) > 2 and len(wanted) > 2 and wanted.startswith(other)]
+    longer = [
+        other
+        for other in lowered
+        if min(len(other), len(wanted)) > 2 and (wanted.startswith(other) or other.startswith(wanted))
+    ]
     near = difflib.get_close_matches(wanted, list(lowered), n=1, cutoff=0.6) or longer[:1]
     return lowered[near[0]] if near else None
 

@@ -172,7 +172,8 @@ class ReplayModelOperator(WorkloadOperator):
                 examples=self.examples,
             )
         except ValidationError as error:
-            raise InvalidArgumentError(f"{problems_of(error, 'arguments', ReplayRequest)}. Nothing was replayed") from None
+            problems = problems_of(error, "arguments", ReplayRequest, then="Nothing was replayed")
+            raise InvalidArgumentError(problems) from None
 
     def _describe(self, context: Context, run: Run, request: ReplayRequest) -> Workload:
         return self.workload(

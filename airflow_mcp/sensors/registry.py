@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_mcp.core.argument import required_text
+from airflow_mcp.core.argument import required_text, version_number
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.core.registry.history import mover_of
@@ -15,8 +14,6 @@ from airflow_mcp.links.mlflow import MlflowModelVersionLink
 from airflow_mcp.operators.base import now
 from airflow_mcp.sensors.waiting import WaitingSensor
 from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
-
-_VERSION = re.compile(r"[1-9]\d*")
 
 
 class _RegistrySensor(WaitingSensor):
@@ -160,8 +157,5 @@ class ModelVersionSensor(_RegistrySensor):
 
 
 def _version(name: str, value: Any) -> str:
-    """Check a number of a version; empty for none."""
-    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else "?"
-    if text == "" or _VERSION.fullmatch(text):
-        return text
-    raise InvalidArgumentError(f"{name} is {value!r}; allowed: a version number, or '' for any version")
+    """Check that a value is a version number, or empty for any version."""
+    return "" if value == "" else version_number(name, value)

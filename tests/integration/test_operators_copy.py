@@ -428,9 +428,9 @@ def test_a_version_that_many_tasks_copy_at_once_is_copied_once(world: World) -> 
     ("options", "message"),
     [
         ({"target_model_name": ""}, "allowed there: another name than model_name. Nothing was copied"),
-        ({"version": "latest"}, "version is 'latest'; allowed: a version number"),
+        ({"version": "latest"}, "version must be a version number; got 'latest'"),
         ({"version": "9"}, "RESOURCE_DOES_NOT_EXIST"),
-        ({"experiment_name": ""}, "experiment_name is ''; a non-empty text is needed"),
+        ({"experiment_name": ""}, "experiment_name must be text that is not empty; got ''"),
         ({"target_model_name": 'it\'s "x"'}, "cannot be put into an MLflow filter"),
     ],
 )

@@ -138,7 +138,7 @@ def test_a_missing_or_odd_expectation_does_not_mean_that_there_is_no_champion(wo
     world.versions(1)
     outcome = promote(world, "1", expected)
     assert outcome.state == "failed"
-    assert f"expected_champion is {expected!r}; allowed: a version number or 'none'" in str(outcome.error)
+    assert f"expected_champion must be a version number or 'none'; got {expected!r}" in str(outcome.error)
     assert world.aliases == {}
 
 
@@ -423,7 +423,7 @@ def test_a_rollback_to_something_that_is_no_version_is_refused(world: World, to_
     prepare(world, 0, champion="2", previous_champion="1")
     outcome = roll_back(world, to_version)
     assert outcome.state == "failed"
-    assert f"to_version is {to_version!r}; allowed: a version number" in str(outcome.error)
+    assert f"to_version must be a version number; got {to_version!r}" in str(outcome.error)
     assert world.aliases == {"champion": "2", "previous_champion": "1"}
 
 

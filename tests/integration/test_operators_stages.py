@@ -79,7 +79,7 @@ def test_archiving_the_existing_in_staging_is_told(world: World) -> None:
 
 
 PRODUCTION: list[tuple[dict[str, Any], str]] = [
-    ({"expected_champion": ""}, "expected_champion is ''; allowed: a version number or 'none'"),
+    ({"expected_champion": ""}, "expected_champion must be a version number or 'none'; got ''"),
     ({"expected_champion": "1"}, "archive_existing must be true because version 1 is in Production"),
     ({"expected_champion": "none"}, "was compared with no version, but alias 'champion' now points at version 1"),
     ({"expected_champion": "2", "archive_existing": True}, "was compared with version 2, but alias 'champion' now"),

@@ -118,9 +118,9 @@ class TestArguments:
         [
             (ModelAliasSensor, {"model_name": ""}, "model_name is ''"),
             (ModelAliasSensor, {"alias": "latest"}, "alias 'latest'"),
-            (ModelAliasSensor, {"version": "newest"}, "version is 'newest'; allowed: a version number"),
+            (ModelAliasSensor, {"version": "newest"}, "version must be a version number; got 'newest'"),
             (ModelAliasSensor, {"version": "1", "other_than": "2"}, "allowed: one of them"),
-            (ModelVersionSensor, {"newer_than": "None"}, "newer_than is 'None'; allowed: a version number"),
+            (ModelVersionSensor, {"newer_than": "None"}, "newer_than must be a version number; got 'None'"),
             (ModelVersionSensor, {"version": "1", "newer_than": "2"}, "allowed: one of them"),
             (ModelVersionSensor, {"tags": {"a": 1}}, "allowed: a mapping of text to text"),
         ],

@@ -51,7 +51,7 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {"experiment_name": "fraud"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments belong to script"),
-    (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout is .*; allowed: a time above"),
+    (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout must be longer than zero; got"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"ram": "1Gi"}}, "allowed keys: cpu, memory, gpu"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu is -1; allowed: a whole number"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu is 0.5; allowed: a whole number"),

@@ -131,8 +131,9 @@ def test_what_another_task_did_not_push_is_refused_by_name(
     others = {"root": str(tmp_path)} if name == "version" and operator is PinDatasetOperator else {}
     outcome = run(operator, **others, **{name: value})
     assert outcome.state == "failed"
-    assert f"{name} is {value!r}" in str(outcome.error)
-    assert "that task pushed nothing" in str(outcome.error)
+    assert f"{name} must be " in str(outcome.error)
+    assert f"; got {value!r}" in str(outcome.error)
+    assert "that task pushed no XCom" in str(outcome.error)
 
 
 DATASETS = [
@@ -166,7 +167,7 @@ def test_data_that_is_not_pinned_is_refused(
 def test_a_champion_that_was_not_pushed_does_not_mean_that_there_is_none(missing: str | None) -> None:
     outcome = run(PromoteModelOperator, expected_champion=missing)
     assert outcome.state == "failed"
-    assert f"expected_champion is {missing!r}; allowed: a version number or 'none'" in str(outcome.error)
+    assert f"expected_champion must be a version number or 'none'; got {missing!r}" in str(outcome.error)
 
 
 class Raises(ModelControlOperator):
@@ -217,13 +218,13 @@ def test_flags_are_read_from_templates(value: Any, expected: bool) -> None:
 
 @pytest.mark.parametrize("value", [None, "", "yes", 1, 0, "1", "None"])
 def test_anything_else_is_no_flag(value: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"dry_run is .*; allowed: true or false"):
+    with pytest.raises(InvalidArgumentError, match="dry_run must be true or false; got "):
         flag("dry_run", value)
 
 
 def test_choices_name_what_is_allowed() -> None:
     assert choice("on_failed", "skip", ("fail", "skip")) == "skip"
-    with pytest.raises(InvalidArgumentError, match="on_failed is 'stop'; allowed: fail, skip"):
+    with pytest.raises(InvalidArgumentError, match="on_failed must be one of fail, skip; got 'stop'"):
         choice("on_failed", "stop", ("fail", "skip"))
 
 
@@ -246,5 +247,5 @@ def test_a_whole_number_may_come_from_a_template(value: Any, expected: int) -> N
 
 @pytest.mark.parametrize("value", [7.0, "7.5", "", "None", None, True, "seven"])
 def test_anything_else_is_no_whole_number(value: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="allowed: a whole number"):
+    with pytest.raises(InvalidArgumentError, match="must be a whole number; got"):
         whole_number("last", value)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from airflow_mcp.core.argument import closest, in_words, nearest
+from airflow_mcp.core.argument import closest, in_words, models_in, names_of, nearest
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, plain, write_path
 from airflow_mcp.core.pipeline.file.fields import WORDS_OF_PATTERNS
 from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGES, CustomStage
@@ -122,11 +122,6 @@ def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
     return f"is not a known name. {nearest(name, names_of(owner))}"
 
 
-def names_of(model: type[BaseModel]) -> list[str]:
-    """Give the names of a model's fields as they are written in a file."""
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
 def _description(model: type[BaseModel], alias: str) -> str:
     for name, field in model.model_fields.items():
         if (field.alias or name) == alias:
@@ -150,15 +145,8 @@ def model_at(model: type[BaseModel], document: Node, path: FieldPath) -> type[Ba
 def _models_of_field(model: type[BaseModel], alias: str) -> tuple[type[BaseModel], ...]:
     for name, field in model.model_fields.items():
         if (field.alias or name) == alias:
-            return tuple(_models_in(field.annotation))
+            return tuple(models_in(field.annotation))
     return ()
-
-
-def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
 
 
 def _by_name(owners: tuple[type[BaseModel], ...], node: Node) -> tuple[type[BaseModel], ...]:
