@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk import Asset
 
@@ -28,7 +28,7 @@ _REPOSITORY_KEYS = {
     "dvc": ("repo_url", "revision", "remote", "git_conn_id", "verify"),
     "lfs": ("repo_url", "revision", "git_conn_id", "verify"),
 }
-ON_MOVED_TAG = ("fail", "accept")
+OnMovedTag = Literal["fail", "accept"]
 TAGS = Asset(name="airflow_mcp.data_tags")
 """Its state store holds what each tag led to; it has no events."""
 
@@ -77,7 +77,7 @@ class PinDatasetOperator(ModelControlOperator):
         dvc: Mapping[str, Any] | None = None,
         lfs: Mapping[str, Any] | None = None,
         version: str = LATEST,
-        on_moved_tag: str = "fail",
+        on_moved_tag: OnMovedTag = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,7 +87,7 @@ class PinDatasetOperator(ModelControlOperator):
         self.dvc = dvc
         self.lfs = lfs
         self.version = version
-        self.on_moved_tag = choice("on_moved_tag", on_moved_tag, ON_MOVED_TAG)
+        self.on_moved_tag = choice("on_moved_tag", on_moved_tag, get_args(OnMovedTag))
         places = (("root", root), ("uris", uris), ("dvc", dvc), ("lfs", lfs))
         given = [name for name, value in places if value is not None]
         if len(given) != 1 or (files is None) != (uris is not None):

@@ -21,7 +21,7 @@ from airflow_mcp.core.evaluation.evidence import (
 )
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pipeline.adoption import require_adoptable, require_evidence
+from airflow_mcp.core.pipeline.reuse import require_evidence, require_reusable
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ResultMissingError
 from airflow_mcp.links.mlflow import MlflowRunLink
@@ -63,7 +63,7 @@ class EvaluateModelOperator(WorkloadOperator):
     :param latency_calls: how many single rows are predicted one by one to measure latency.
     :param importance_rows: by how many rows (0 to 1,000,000) the importance of the candidate's features is measured,
         for the weights of drift checks; each feature costs 5 predictions of them. 0: it is not measured.
-    :param adopt: true takes the evidence that the run holds already, and measures nothing; it is refused unless it
+    :param reuse: true takes the evidence that the run holds already, and measures nothing; it is refused unless it
         is about this model on this data (templated).
     """
 
@@ -72,7 +72,7 @@ class EvaluateModelOperator(WorkloadOperator):
         "model_uri",
         "model_name",
         "dataset",
-        "adopt",
+        "reuse",
         "image",
         "env",
         "kubernetes",
@@ -96,7 +96,7 @@ class EvaluateModelOperator(WorkloadOperator):
         comparisons: Sequence[str | Mapping[str, Any]] = (),
         latency_calls: int = 200,
         importance_rows: int = 0,
-        adopt: bool | str = False,
+        reuse: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -111,7 +111,7 @@ class EvaluateModelOperator(WorkloadOperator):
         self.comparisons = read_metric_list(ComparisonRequest, "comparisons", comparisons)
         self.latency_calls = latency_calls
         self.importance_rows = rows_to_draw("importance_rows", importance_rows)
-        self.adopt = adopt
+        self.reuse = reuse
         # Decided here: a dataset that another task did not push must not turn into self-reported metrics.
         self._self_reported = dataset is None
         if dataset is not None:
@@ -137,15 +137,15 @@ class EvaluateModelOperator(WorkloadOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Measure, or find the measurements of an earlier try.
 
-        :raises EvidenceError: when the candidate's run is deleted, or what is to be adopted is not there or does not
+        :raises EvidenceError: when the candidate's run is deleted, or what is to be reused is not there or does not
             fit.
         :raises WorkloadError: when the evaluation fails or leaves no evidence.
         """
         run = self.hook.get_run(required_text("run_id", self.run_id))
         require_active(run)
         self.show_run(run)
-        if flag("adopt", self.adopt):
-            return self._result(self._adopted(run))
+        if flag("reuse", self.reuse):
+            return self._result(self._reused(run))
         request = self._request(context, run)
         evidence = self._existing(request)
         if evidence is not None:
@@ -225,17 +225,17 @@ class EvaluateModelOperator(WorkloadOperator):
         self.log.info("The champion of %s is version %s", name, version.version)
         return ModelUnderTest(model_uri=version.uri, run_id=version.run_id, version=version.version)
 
-    def _adopted(self, run: Run) -> EvaluationEvidence:
+    def _reused(self, run: Run) -> EvaluationEvidence:
         """Take the evidence of an earlier Dag run, if it is about the same thing."""
-        require_adoptable(run, model_name=required_text("model_name", self.model_name))
+        require_reusable(run, model_name=required_text("model_name", self.model_name))
         evidence = find_evidence(self.hook, run.run_id)
         if evidence is None:
             raise EvidenceError(
-                f"there is no {contract.ARTIFACT_EVIDENCE} in MLflow run {run.run_id} to adopt; start at the evaluation"
+                f"there is no {contract.ARTIFACT_EVIDENCE} in MLflow run {run.run_id} to reuse; start at the evaluation"
             )
         pin = None if self._self_reported else dataset_pin("dataset", self.dataset)
         require_evidence(evidence, run_id=run.run_id, model_uri=required_text("model_uri", self.model_uri), pin=pin)
-        self.log.info("Adopted the evidence of %s; nothing was measured", evidence.created_at)
+        self.log.info("Reused the evidence of %s; nothing was measured", evidence.created_at)
         return evidence
 
     def _existing(self, request: EvaluationRequest) -> EvaluationEvidence | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import NO_CHAMPION, OnInconclusive, OnRefusal, choice, flag, required_text
+from airflow_mcp.core.argument import NO_CHAMPION, OnInconclusive, OnRefusal, choice, flag, read_policy, required_text
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.approval import as_decided
@@ -23,7 +24,7 @@ from airflow_mcp.core.gate.report.page import render_gate_report
 from airflow_mcp.core.gate.rules.verdicts import Decision, GateMode, Verdict
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pipeline.adoption import require_adoptable, require_passing_report
+from airflow_mcp.core.pipeline.reuse import require_passing_report, require_reusable
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError, InvalidArgumentError
 from airflow_mcp.hooks.benchmark import ask_benchmark
 from airflow_mcp.hooks.reports import fetch_report
@@ -35,7 +36,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 NO_DECISION = "none"
-"""What XCom says instead of a decision after a dry run."""
+"""Stands in XCom for the decision of a dry run."""
+_SHORT_FORM: Mapping[str, Any] = {
+    "thresholds": (),
+    "significance": (),
+    "slices": None,
+    "replay": None,
+    "mode": GatePolicy.mode,
+}
+"""Fields of the policy that are arguments of their own, with their defaults."""
 
 
 class EvaluationGateOperator(ModelControlOperator):
@@ -70,13 +79,10 @@ class EvaluationGateOperator(ModelControlOperator):
     :param replay: how many logged requests may be answered differently (templated): mapping of ``max_flip_rate``,
         ``segments`` (columns), ``max_segment_flip_rate``, ``min_requests`` (1000), ``min_segment_requests`` (100),
         ``max_left_out`` (0.01), ``confidence`` (0.95) and ``mode``. Needs a ``ReplayModelOperator`` before the gate.
-    :param benchmarks: what web services must answer (templated): a mapping, or a list of them, of ``url``, ``path`` (of
-        a field of the JSON answer), ``expect`` (its value) or ``threshold`` (such as ``<= 0.05``), ``connection``,
-        ``timeout`` (10 s), ``retries`` (2) and ``mode``.
-    :param coverage: what coverage reports must show (templated): a mapping, or a list of them, by the names of
-        :class:`~airflow_mcp.core.gate.rules.coverage.CoverageRule`. A report is ``{run_id, path}``, a path or a URI.
-    :param findings: how many findings SARIF reports may hold (templated): a mapping, or a list of them, by the names
-        of :class:`~airflow_mcp.core.gate.rules.findings.FindingsRule`.
+    :param policy: the rules as a :class:`~airflow_mcp.core.gate.policy.GatePolicy` or a mapping of its fields
+        (templated). Fields without an argument of their own are ``benchmarks`` (what web services must answer),
+        ``coverage`` (what coverage reports must show) and ``findings`` (how many findings SARIF reports may hold), each
+        a mapping or a list of them. A field that is given both ways is refused.
     :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
         takes whatever evidence the run holds (templated).
     :param replay_identity: identity of the replay that is expected (``replay.output["identity"]``); None takes
@@ -93,7 +99,7 @@ class EvaluationGateOperator(ModelControlOperator):
         :class:`~airflow_mcp.core.gate.policy.EscalationPolicy` or a mapping: ``extend`` (task ids that gather more
         rows, followed when more rows would decide, at most ``max_rows``) and ``ask`` (task ids that ask a person).
         Otherwise these tasks are skipped (templated).
-    :param adopt: true takes the report that the run holds already, and judges nothing; it is refused unless it let
+    :param reuse: true takes the report that the run holds already, and judges nothing; it is refused unless it let
         this evidence through by these rules (templated).
     """
 
@@ -104,15 +110,13 @@ class EvaluationGateOperator(ModelControlOperator):
         "significance",
         "slices",
         "replay",
-        "benchmarks",
-        "coverage",
-        "findings",
+        "policy",
         "evidence_identity",
         "replay_identity",
         "mode",
         "dry_run",
         "escalation",
-        "adopt",
+        "reuse",
     )
     operator_extra_links = (MlflowRunLink(), GateReportLink())
     ui_color = "#fde2e0"
@@ -128,17 +132,15 @@ class EvaluationGateOperator(ModelControlOperator):
         significance: Sequence[str | Mapping[str, Any]] = (),
         slices: Mapping[str, Any] | None = None,
         replay: Mapping[str, Any] | None = None,
-        benchmarks: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
-        coverage: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
-        findings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+        policy: GatePolicy | Mapping[str, Any] | None = None,
         evidence_identity: str | None = None,
         replay_identity: str | None = None,
-        mode: GateMode | str = "enforce",
+        mode: GateMode | str = GatePolicy.mode,
         dry_run: bool | str = False,
         on_failed: OnRefusal = "fail",
         on_inconclusive: OnInconclusive | None = None,
         escalation: EscalationPolicy | Mapping[str, Any] | None = None,
-        adopt: bool | str = False,
+        reuse: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -148,9 +150,7 @@ class EvaluationGateOperator(ModelControlOperator):
         self.significance = significance
         self.slices = slices
         self.replay = replay
-        self.benchmarks = benchmarks
-        self.coverage = coverage
-        self.findings = findings
+        self.policy = policy
         self.evidence_identity = evidence_identity
         self.replay_identity = replay_identity
         self.mode = mode
@@ -158,7 +158,7 @@ class EvaluationGateOperator(ModelControlOperator):
         self.on_failed = on_failed
         self.on_inconclusive = on_inconclusive
         self.escalation = escalation
-        self.adopt = adopt
+        self.reuse = reuse
         choice("on_failed", on_failed, get_args(OnRefusal))
         if (
             on_inconclusive is not None
@@ -173,18 +173,18 @@ class EvaluationGateOperator(ModelControlOperator):
         """Judge, store the report, then fail, skip, branch or go on.
 
         :raises InvalidArgumentError: when a rule cannot be read, or a task that is to take over does not follow.
-        :raises EvidenceError: when the run is deleted, so that no report can be stored, or what is to be adopted is
+        :raises EvidenceError: when the run is deleted, so that no report can be stored, or what is to be reused is
             not there or does not fit.
         :raises GateRejectedError: when the decision does not let the Dag go on, ``on_failed`` is ``fail`` and nobody
-            takes over, or the report to adopt let nobody through.
+            takes over, or the report to reuse let nobody through.
         """
         policy, branches = self._policy(), self._branches()
         run = self.hook.get_run(required_text("run_id", self.run_id))
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
         model_name = required_text("model_name", self.model_name)
-        if flag("adopt", self.adopt):
-            result = self._adopted(run, model_name, policy)
+        if flag("reuse", self.reuse):
+            result = self._reused(run, model_name, policy)
             with self.pushed_when_raising(context, result):
                 self._go_on(context, branches)
             return result
@@ -200,18 +200,9 @@ class EvaluationGateOperator(ModelControlOperator):
         return result
 
     def _policy(self) -> GatePolicy:
-        mode = cast("GateMode", choice("mode", self.mode, get_args(GateMode)))
-        return GatePolicy.parse(
-            self.thresholds,
-            self.significance,
-            self.slices,
-            replay=self.replay,
-            mode=mode,
-            dry_run=flag("dry_run", self.dry_run),
-            benchmarks=self.benchmarks,
-            coverage=self.coverage,
-            findings=self.findings,
-        )
+        short = {name: getattr(self, name) for name in _SHORT_FORM}
+        policy = read_policy(GatePolicy, self.policy, short, _SHORT_FORM, lambda fields: GatePolicy.parse(**fields))
+        return replace(policy, dry_run=policy.dry_run or flag("dry_run", self.dry_run))
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
@@ -253,21 +244,21 @@ class EvaluationGateOperator(ModelControlOperator):
 
     # --- the report -----------------------------------------------------------------------------------------------
 
-    def _adopted(self, run: Run, model_name: str, policy: GatePolicy) -> dict[str, Any]:
+    def _reused(self, run: Run, model_name: str, policy: GatePolicy) -> dict[str, Any]:
         """Take the report of an earlier Dag run, if it let this very evidence through.
 
         :return: what the task pushes.
         """
-        require_adoptable(run, model_name=model_name)
+        require_reusable(run, model_name=model_name)
         evidence, stored = self._evidence(run.run_id), find_gate_report(self.hook, run.run_id)
         if stored is None:
             raise EvidenceError(
-                f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id} to adopt; start at the "
+                f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id} to reuse; start at the "
                 "gate"
             )
         report = as_decided(stored.report, stored.hash, run.tags)
         require_passing_report(report, evidence, model_name=model_name, policy=policy)
-        self.log.info("Adopted the report of %s; nothing was judged again", report.created_at)
+        self.log.info("Reused the report of %s; nothing was judged again", report.created_at)
         self.gate_report_url = self.hook.artifact_url(run, contract.ARTIFACT_GATE_REPORT_HTML)
         self._show(report)
         return _result(report, _PAGES, stored.hash)

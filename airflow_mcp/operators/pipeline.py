@@ -15,11 +15,11 @@ from airflow_mcp.core.argument import required_text
 from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.core.data.dataset import LATEST
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pipeline.adoption import require_adoptable
+from airflow_mcp.core.pipeline.reuse import require_reusable
 from airflow_mcp.core.pipeline.run import (
     Origin,
-    choose_adopted,
     choose_candidates,
+    choose_reused,
     claim,
     commit_of_event,
     commit_of_run,
@@ -55,7 +55,7 @@ class BeginPipelineOperator(ModelControlOperator):
     needs ``max_active_runs=1``.
 
     XCom: ``spec_hash``, ``code`` (``{repo_url, revision, path, ref}``, or None for a folder), ``commit``,
-    ``data_version``, ``start_at``, ``adopt`` (stage to what it takes over, ``{run_id}`` or with candidates
+    ``data_version``, ``start_at``, ``reuse`` (stage to what it takes over, ``{run_id}`` or with candidates
     ``{<candidate>: run id}``; None for a stage that works) and ``reason``.
 
     :param spec_hash: hash of the pipeline file.
@@ -120,9 +120,9 @@ class BeginPipelineOperator(ModelControlOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Settle what the run is about, or find what an earlier try settled.
 
-        :raises InvalidArgumentError: when an argument is wrong, or nothing would be adopted from ``from_run``.
+        :raises InvalidArgumentError: when an argument is wrong, or nothing would be reused from ``from_run``.
         :raises SourceError: when there is no such branch, tag or commit, or it is not a release and must be one.
-        :raises EvidenceError: when there is no run to adopt, or the file has changed since the first try.
+        :raises EvidenceError: when there is no run to reuse, or the file has changed since the first try.
         :raises FailedError: when Git or MLflow does not answer.
         """
         state = context["task_state_store"]
@@ -142,26 +142,26 @@ class BeginPipelineOperator(ModelControlOperator):
 
     def _settle(self, context: Context) -> dict[str, Any]:
         origin = _origin(context)
-        adopted_stages = stages_before(self.start_at, self.stages)
-        trained = self._adopted(adopted_stages)
+        reused_stages = stages_before(self.start_at, self.stages)
+        trained = self._reused(reused_stages)
         run = next(iter(trained.values()), None)
         found = self._resolve(origin, run)
-        adopted = {name: each.run_id for name, each in trained.items()}
+        reused = {name: each.run_id for name, each in trained.items()}
         return {
             "spec_hash": self.spec_hash,
             "code": self._pinned_code(found),
             "commit": found.sha if found else "",
             "data_version": self._data_version(origin, run),
             "start_at": self.start_at or self.stages[0],
-            "adopt": {stage: adopted if stage in adopted_stages else None for stage in self.stages},
+            "reuse": {stage: reused if stage in reused_stages else None for stage in self.stages},
             "reason": origin.explain(self.reason.strip()),
-            _COMMIT_ONLY: origin.is_commit_only and not adopted_stages,
+            _COMMIT_ONLY: origin.is_commit_only and not reused_stages,
         }
 
     # --- what is run ----------------------------------------------------------------------------------------------
 
     def _resolve(self, origin: Origin, run: Run | None) -> ResolvedRef | None:
-        """Find the commit: a person's, else that of the event, else that of the adopted run, else the source's."""
+        """Find the commit: a person's, else that of the event, else that of the reused run, else the source's."""
         if self.code is None:
             if self.revision:
                 raise InvalidArgumentError(f"revision is {self.revision!r}, but the code is in a folder, not in Git")
@@ -199,7 +199,7 @@ class BeginPipelineOperator(ModelControlOperator):
 
     # --- what is taken over ---------------------------------------------------------------------------------------
 
-    def _adopted(self, stages: Sequence[str]) -> dict[str, Run]:
+    def _reused(self, stages: Sequence[str]) -> dict[str, Run]:
         """Find the trainings whose results are handed on, by candidate; empty when the run trains itself."""
         wanted = self.from_run.strip()
         if "train" not in stages:
@@ -214,11 +214,11 @@ class BeginPipelineOperator(ModelControlOperator):
         known = {"model_name": self.model_name, "experiment_id": experiment_id}
         named = self.hook.get_run(wanted) if wanted else None
         if named is not None:
-            require_adoptable(named, **known)
+            require_reusable(named, **known)
         if self.candidates:
             runs = choose_candidates(self._trainings(experiment_id), self.candidates, named=named, **known)
         else:
-            run = named or choose_adopted(self._trainings(experiment_id), experiment_name=self.experiment_name, **known)
+            run = named or choose_reused(self._trainings(experiment_id), experiment_name=self.experiment_name, **known)
             runs = {"run_id": run}
         for run in runs.values():
             self.log.info("Stages %s hand on the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))

@@ -34,8 +34,8 @@ from airflow_mcp.registry.registration import create_once, wait_until_ready
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_RUN_SOURCE = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>[^/].*)")
-_MODEL_SOURCE = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
+_RUN_URI = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>[^/].*)")
+_MODEL_URI = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
 
 
 class RegisterModelOperator(ModelControlOperator):
@@ -47,14 +47,14 @@ class RegisterModelOperator(ModelControlOperator):
     XCom: ``model_name``, ``version``, ``model_uri`` (``models:/<name>/<version>``), ``run_id``.
 
     :param model_name: registered model (templated).
-    :param source: ``models:/<model id>`` or ``runs:/<run id>/<name of the logged model>``; nothing else (templated).
+    :param model_uri: ``models:/<model id>`` or ``runs:/<run id>/<name of the logged model>``; nothing else (templated).
     :param require_gate: refuse unless a gate let the run through: ``passed``, ``warned`` or ``approved``.
     :param tags: further tags of the version (templated).
     :param description: text for the version's page (templated).
     :param dry_run: check everything, say what would be registered, and skip (templated).
     """
 
-    template_fields: Sequence[str] = ("model_name", "source", "tags", "description", "dry_run")
+    template_fields: Sequence[str] = ("model_name", "model_uri", "tags", "description", "dry_run")
     operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
     ui_color = "#dceefb"
 
@@ -62,7 +62,7 @@ class RegisterModelOperator(ModelControlOperator):
         self,
         *,
         model_name: str,
-        source: str,
+        model_uri: str,
         require_gate: bool = True,
         tags: Mapping[str, str] | None = None,
         description: str = "",
@@ -71,7 +71,7 @@ class RegisterModelOperator(ModelControlOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.model_name = model_name
-        self.source = source
+        self.model_uri = model_uri
         self.require_gate = require_gate
         self.tags = tags
         self.description = description
@@ -80,14 +80,14 @@ class RegisterModelOperator(ModelControlOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Find the version of this model, or create it and wait until it is READY.
 
-        :raises InvalidArgumentError: when the source is not of an accepted form.
+        :raises InvalidArgumentError: when ``model_uri`` is not of an accepted form.
         :raises EvidenceError: when the model is not READY or its run is deleted.
         :raises GateRejectedError: when no gate let the run through.
         :raises ClaimUnavailableError: when another task is registering the same model.
         :raises FailedError: when the version does not become READY.
         """
         name = required_text("model_name", self.model_name)
-        model = self._logged_model(required_text("source", self.source))
+        model = self._logged_model(required_text("model_uri", self.model_uri))
         run = self.hook.get_run(model.source_run_id)
         require_active(run)
         self.mlflow_run_url = self.hook.run_url(run)
@@ -111,21 +111,21 @@ class RegisterModelOperator(ModelControlOperator):
         if warning := require_passed_gate(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT)):
             self.log.warning(warning)
 
-    def _logged_model(self, source: str) -> LoggedModel:
-        if match := _MODEL_SOURCE.fullmatch(source):
+    def _logged_model(self, model_uri: str) -> LoggedModel:
+        if match := _MODEL_URI.fullmatch(model_uri):
             return _require_ready_model(self.hook.get_logged_model(match["model_id"]))
-        if match := _RUN_SOURCE.fullmatch(source):
+        if match := _RUN_URI.fullmatch(model_uri):
             run = self.hook.get_run(match["run_id"])
             models = [self.hook.get_logged_model(model_id) for model_id in run.model_ids]
             found = [model for model in models if model.name == match["path"]]
             if not found:
                 names = ", ".join(sorted(model.name for model in models)) or "none"
                 raise InvalidArgumentError(
-                    f"source {source!r}: the run logged no model named {match['path']!r} (logged: {names})"
+                    f"model_uri {model_uri!r}: the run logged no model named {match['path']!r} (logged: {names})"
                 )
             return _require_ready_model(found[-1])
         raise InvalidArgumentError(
-            f"source is {source!r}; allowed: models:/<model id> or runs:/<run id>/<name of the logged model>. Paths "
+            f"model_uri must be models:/<model id> or runs:/<run id>/<name of the logged model>; got {model_uri!r}. Paths "
             "and other addresses are refused, because what they point at can change"
         )
 

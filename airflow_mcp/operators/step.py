@@ -49,7 +49,7 @@ class RunStepOperator(WorkloadOperator):
         are allowed. They are kept in the step's run below ``reports/``, also when the command fails. When it ends well
         without one of them, the step fails. The image needs ``python`` 3.9 or newer, and nothing of this package
         (templated).
-    :param enabled: false ends the task well without any work; tasks behind it run (templated).
+    :param dry_run: true ends the task as a success without running anything; downstream tasks run (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -59,7 +59,7 @@ class RunStepOperator(WorkloadOperator):
         "folder",
         "model_name",
         "reports",
-        "enabled",
+        "dry_run",
         "image",
         "env",
         "kubernetes",
@@ -77,7 +77,7 @@ class RunStepOperator(WorkloadOperator):
         folder: str = "",
         model_name: str = "",
         reports: Sequence[str] = (),
-        enabled: bool | str = True,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -89,7 +89,7 @@ class RunStepOperator(WorkloadOperator):
             raise InvalidArgumentError("code and folder are both given; allowed: one of them, or neither")
         self.model_name = model_name
         self.reports = reports
-        self.enabled = enabled
+        self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
         """Run the command, or find the run of an earlier try that did.
@@ -97,8 +97,8 @@ class RunStepOperator(WorkloadOperator):
         :raises InvalidArgumentError: when an argument is wrong.
         :raises WorkloadError: when the command does not end with exit code 0.
         """
-        if not flag("enabled", self.enabled):
-            self.log.info("Step %s is not enabled in this run; nothing was done", self.task_id)
+        if flag("dry_run", self.dry_run):
+            self.log.info("dry run: the command of step %s was not run", self.task_id)
             return dict(_SKIPPED)
         experiment_name = required_text("experiment_name", self.experiment_name)
         command, files = self._keeping(self._command())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -16,7 +16,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.core.identity import WorkloadInputs, identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, Run
-from airflow_mcp.core.pipeline.adoption import require_adoptable
+from airflow_mcp.core.pipeline.reuse import require_reusable
 from airflow_mcp.core.workload.config import (
     CONFIG_SUFFIXES,
     ConfigFile,
@@ -33,7 +33,7 @@ from airflow_mcp.workloads.source import CodeVersion, code_version
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-ON_UNCHANGED = ("train", "reuse")
+OnUnchanged = Literal["train", "reuse"]
 _DEFAULT_MODEL_ARTIFACT = "model"
 
 
@@ -72,7 +72,7 @@ class TrainModelOperator(WorkloadOperator):
         ``{"optimizer.rate": "0.1"}``; a key that ``config`` does not have is refused (templated).
     :param profile_data: store the profile of ``dataset`` in the run before ``script`` starts, so that drift checks need
         no training data; False leaves it out. A ``command``, and a script in an image of your own, stores none.
-    :param adopt_run_id: finished training run of an earlier Dag run whose model is handed on instead of training; it
+    :param reuse_run_id: finished training run of an earlier Dag run whose model is handed on instead of training; it
         must be of this model and experiment; empty trains (templated).
     """
 
@@ -93,7 +93,7 @@ class TrainModelOperator(WorkloadOperator):
         "on_unchanged",
         "reason",
         "config_overrides",
-        "adopt_run_id",
+        "reuse_run_id",
     )
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#d9f2e3"
@@ -111,11 +111,11 @@ class TrainModelOperator(WorkloadOperator):
         dataset: Mapping[str, str] | None = None,
         checkpoint_root: str | None = None,
         model_artifact: str | None = None,
-        on_unchanged: str = "train",
+        on_unchanged: OnUnchanged = "train",
         reason: str = "",
         config_overrides: Mapping[str, str] | None = None,
         profile_data: bool = True,
-        adopt_run_id: str = "",
+        reuse_run_id: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -133,7 +133,7 @@ class TrainModelOperator(WorkloadOperator):
         self.reason = reason
         self.config_overrides = config_overrides
         self.profile_data = profile_data
-        self.adopt_run_id = adopt_run_id
+        self.reuse_run_id = reuse_run_id
         if (script is None) == (command is None):
             raise InvalidArgumentError("exactly one of script and command must be given: script for a Python file")
         if command is not None and arguments:
@@ -143,13 +143,13 @@ class TrainModelOperator(WorkloadOperator):
         """Find, or produce, the run that trained on these inputs.
 
         :raises InvalidArgumentError: when an argument is wrong.
-        :raises EvidenceError: when the run to adopt is not a finished training of this model and experiment.
+        :raises EvidenceError: when the run to reuse is not a finished training of this model and experiment.
         :raises WorkloadError: when the workload fails, or its run is not finished or has no model.
         """
         experiment_name = required_text("experiment_name", self.experiment_name)
-        if self.adopt_run_id:
-            return self._adopt(experiment_name, required_text("adopt_run_id", self.adopt_run_id))
-        on_unchanged = choice("on_unchanged", self.on_unchanged, ON_UNCHANGED)
+        if self.reuse_run_id:
+            return self._reuse(experiment_name, required_text("reuse_run_id", self.reuse_run_id))
+        on_unchanged = choice("on_unchanged", self.on_unchanged, get_args(OnUnchanged))
         config = self._config_file()
         pin = None if self.dataset is None else dataset_pin("dataset", self.dataset)
         source = None if self.code is None else code_source("code", self.code)
@@ -222,15 +222,15 @@ class TrainModelOperator(WorkloadOperator):
         is_sent = source is None and self.backend.ships_files
         return self.runtime_command("train", *(() if is_sent else ("--script", self.script)), "--", *self.arguments)
 
-    def _adopt(self, experiment_name: str, run_id: str) -> dict[str, Any]:
+    def _reuse(self, experiment_name: str, run_id: str) -> dict[str, Any]:
         """Hand on the model of an earlier Dag run."""
         run = self.hook.get_run(run_id)
         known = self.hook.get_experiment_by_name(experiment_name)
-        require_adoptable(
+        require_reusable(
             run, model_name=self.model_name, experiment_id=known.experiment_id if known else "(there is none)"
         )
         self.show_run(run)
-        self.log.info("Adopted; nothing was trained")
+        self.log.info("Reused; nothing was trained")
         return self._result(run, run.tags.get(contract.TAG_IDENTITY, ""), reused=True)
 
     def _config_file(self) -> ConfigFile | None:

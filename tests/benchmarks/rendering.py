@@ -103,7 +103,7 @@ def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
         ),
         "register": (
             "registry.RegisterModelOperator",
-            {"model_name": name, "source": pull("train", "model_uri"), "dry_run": "{{ params.dry_run }}"},
+            {"model_name": name, "model_uri": pull("train", "model_uri"), "dry_run": "{{ params.dry_run }}"},
             ["gate"],
         ),
         "promote": (

@@ -54,7 +54,7 @@ def judge(world: World, run: Run, **options: Any) -> TaskOutcome:
 
 
 def register(world: World, model_id: str) -> TaskOutcome:
-    return world.run(RegisterModelOperator, model_name=world.model_name, source=f"models:/{model_id}")
+    return world.run(RegisterModelOperator, model_name=world.model_name, model_uri=f"models:/{model_id}")
 
 
 def tag(world: World, run: Run, name: str = contract.TAG_GATE_VERDICT) -> str | None:
@@ -154,14 +154,14 @@ def test_a_mode_that_does_not_exist_is_refused(world: World, candidate: tuple[Ru
     ("then", "now", "state"),
     [("warn", "warn", "success"), ("warn", "enforce", "failed"), ("enforce", "enforce", "failed")],
 )
-def test_a_warned_report_is_adopted_only_where_the_gate_warns_today_too(
+def test_a_warned_report_is_reused_only_where_the_gate_warns_today_too(
     world: World, then: str, now: str, state: str
 ) -> None:
     run = world.new_run({contract.TAG_KIND: contract.KIND_TRAINING, contract.TAG_MODEL_NAME: world.model_name})
     world.logged_model(run)
     world.store_evidence(run, BAD)
     judge(world, run, mode=then)
-    assert judge(world, run, mode=now, adopt=True).state == state
+    assert judge(world, run, mode=now, reuse=True).state == state
 
 
 # --- branches ---------------------------------------------------------------------------------------------------------
@@ -400,18 +400,18 @@ def test_a_second_judgement_takes_an_earlier_yes_back(world: World, candidate: t
     assert register(world, model_id).state == "failed"
 
 
-def test_an_approved_report_is_adopted_as_long_as_it_is_the_one_that_was_approved(world: World) -> None:
+def test_an_approved_report_is_reused_as_long_as_it_is_the_one_that_was_approved(world: World) -> None:
     run = world.new_run({contract.TAG_KIND: contract.KIND_TRAINING, contract.TAG_MODEL_NAME: world.model_name})
     world.logged_model(run)
     report_hash = inconclusive(world, run)
-    assert judge(world, run, adopt=True).state == "failed"
+    assert judge(world, run, reuse=True).state == "failed"
     approve(world, run, report_hash)
-    adopted = judge(world, run, adopt=True)
-    assert (adopted.state, adopted.result["decision"]) == ("success", "approved")
+    reused = judge(world, run, reuse=True)
+    assert (reused.state, reused.result["decision"]) == ("success", "approved")
     report = json.loads(world.artifact(run, contract.ARTIFACT_GATE_REPORT_JSON))
     changed = json.dumps({**report, "rows": report["rows"] + 1}).encode()
     world.hook.upload_artifact(run.run_id, contract.ARTIFACT_GATE_REPORT_JSON, changed)
-    assert judge(world, run, adopt=True).state == "failed"
+    assert judge(world, run, reuse=True).state == "failed"
 
 
 def test_an_approval_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:

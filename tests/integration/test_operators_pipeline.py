@@ -81,7 +81,7 @@ def test_a_branch_becomes_one_commit_and_everything_is_plain_json(bench: Bench) 
         "commit": bench.first,
         "data_version": "latest",
         "start_at": "build",
-        "adopt": dict.fromkeys(STAGES),
+        "reuse": dict.fromkeys(STAGES),
         "reason": "new labels (started by alice)",
     }
     assert outcome.xcom["commit"] == bench.first
@@ -162,18 +162,18 @@ def test_a_later_stage_starts_from_the_newest_training_its_commit_and_its_data(b
     bench.repository.commit("print(2)")
     outcome = bench.begin(start_at="evaluate")
     assert outcome.state == "success", outcome.error
-    adopted = {"run_id": run.run_id}
-    assert outcome.result["adopt"] == {**dict.fromkeys(STAGES), "build": adopted, "train": adopted}
+    reused = {"run_id": run.run_id}
+    assert outcome.result["reuse"] == {**dict.fromkeys(STAGES), "build": reused, "train": reused}
     assert (outcome.result["data_version"], outcome.result["commit"]) == ("v5", bench.first)
 
 
-def test_a_named_run_is_adopted_if_it_is_one_of_this_pipeline(bench: Bench) -> None:
+def test_a_named_run_is_reused_if_it_is_one_of_this_pipeline(bench: Bench) -> None:
     older = bench.trained()
     bench.trained()
-    assert bench.begin(start_at="gate", from_run=older.run_id).result["adopt"]["train"] == {"run_id": older.run_id}
+    assert bench.begin(start_at="gate", from_run=older.run_id).result["reuse"]["train"] == {"run_id": older.run_id}
     refused = bench.begin(start_at="gate", from_run=bench.world.new_run().run_id)
     assert refused.state == "failed"
-    assert "cannot be adopted: it is no training run" in str(refused.error)
+    assert "cannot be reused: it is no training run" in str(refused.error)
 
 
 def test_each_candidate_hands_on_its_own_training_of_one_dag_run(bench: Bench) -> None:
@@ -185,9 +185,9 @@ def test_each_candidate_hands_on_its_own_training_of_one_dag_run(bench: Bench) -
     begun = bench.begin(start_at="evaluate", candidates=tasks)
     assert begun.state == "success", begun.error
     assert begun.result["data_version"] == "newer"
-    adopted = begun.result["adopt"]["train"]
-    assert begun.result["adopt"] == {**dict.fromkeys(STAGES), "build": adopted, "train": adopted}
-    trained = {name: bench.world.hook.get_run(run_id).tags for name, run_id in adopted.items()}
+    reused = begun.result["reuse"]["train"]
+    assert begun.result["reuse"] == {**dict.fromkeys(STAGES), "build": reused, "train": reused}
+    trained = {name: bench.world.hook.get_run(run_id).tags for name, run_id in reused.items()}
     assert {name: tags[contract.TAG_TASK_ID] for name, tags in trained.items()} == tasks
     assert {tags[contract.TAG_DAG_RUN_ID] for tags in trained.values()} == {"newer"}
     refused = bench.begin(start_at="gate", candidates=tasks, from_run=alone.run_id)
@@ -195,14 +195,14 @@ def test_each_candidate_hands_on_its_own_training_of_one_dag_run(bench: Bench) -
     assert "has no finished training of candidate 'small'" in str(refused.error)
 
 
-def test_nothing_to_adopt_or_a_run_that_would_not_be_adopted_is_refused(bench: Bench) -> None:
+def test_nothing_to_reuse_or_a_run_that_would_not_be_reused_is_refused(bench: Bench) -> None:
     nothing = bench.begin(start_at="gate")
     assert nothing.state == "failed"
     assert "no finished training run of model" in str(nothing.error)
     useless = bench.begin(from_run="r1")
     assert useless.state == "failed"
     assert "the run starts at 'build' and trains itself" in str(useless.error)
-    assert bench.begin(start_at="train").result["adopt"]["build"] == {}
+    assert bench.begin(start_at="train").result["reuse"]["build"] == {}
 
 
 def test_a_remote_that_does_not_answer_is_tried_again(bench: Bench) -> None:

@@ -220,9 +220,9 @@ def test_a_step_that_fails_leaves_a_failed_run_with_its_last_lines(world: World,
     assert "SyntaxError" in run.tags[contract.TAG_ERROR]
 
 
-@pytest.mark.parametrize("enabled", [False, "false"])
-def test_a_step_that_is_not_enabled_does_nothing_and_ends_well(world: World, enabled: Any) -> None:
-    outcome = step(world, ["false"], enabled=enabled)
+@pytest.mark.parametrize("dry_run", [True, "true"])
+def test_a_dry_run_does_nothing_and_succeeds(world: World, dry_run: bool | str) -> None:
+    outcome = step(world, ["false"], dry_run=dry_run)
     assert outcome.state == "success"
     assert outcome.result == {"run_id": "", "identity": "", "image_digest": "", "skipped": True}
     assert world.runs() == []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import Annotated, Any, Protocol, TypeVar, TypedDict, Unpack, cast, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from airflow_mcp.core.argument import read_argument, read_list, read_metric_list
+from airflow_mcp.core.argument import choice, flag, nearest, read_argument, read_list, read_metric_list
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.benchmark import BenchmarkRule
 from airflow_mcp.core.gate.rules.coverage import CoverageRule
@@ -69,8 +69,8 @@ class GatePolicy:
         slices: Any = None,
         *,
         replay: Any = None,
-        mode: GateMode = "enforce",
-        dry_run: bool = False,
+        mode: GateMode | str = "enforce",
+        dry_run: bool | str = False,
         **others: Unpack[OtherRules],
     ) -> GatePolicy:
         """Read a policy from its rules.
@@ -85,7 +85,12 @@ class GatePolicy:
         :param others: ``benchmarks``, ``coverage`` and ``findings``: a mapping of the rule's class, or a list of them.
         :raises InvalidArgumentError: with every rule that cannot be read.
         """
-        problems: list[str] = []
+        problems = [
+            f"policy.{name} is not a known name. {nearest(name, [field.name for field in fields(cls)])}"
+            for name in sorted(others.keys() - OtherRules.__annotations__.keys())
+        ]
+        in_mode = _readable(problems, lambda: choice("mode", mode, get_args(GateMode)))
+        reports_only = _readable(problems, lambda: flag("dry_run", dry_run))
         parsed = _readable(problems, lambda: _parse_thresholds(thresholds))
         certain = _readable(problems, lambda: read_metric_list(SignificanceRule, "significance", significance))
         policy = None if slices is None else _readable(problems, lambda: read_argument(SlicePolicy, "slices", slices))
@@ -102,8 +107,8 @@ class GatePolicy:
             benchmarks=benchmarks or (),
             coverage=coverage or (),
             findings=findings or (),
-            mode=mode,
-            dry_run=dry_run,
+            mode=cast("GateMode", in_mode),
+            dry_run=bool(reports_only),
             replay=replayed,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_mcp.core import contract
 from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pipeline.adoption import why_not_adoptable
+from airflow_mcp.core.pipeline.reuse import why_not_reusable
 from airflow_mcp.core.registry.events import describe_change
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, SourceError
 
@@ -174,7 +174,7 @@ def stages_before(start_at: str, stages: Sequence[str]) -> tuple[str, ...]:
     return tuple(stages[: stages.index(start_at)])
 
 
-def choose_adopted(runs: Sequence[Run], *, model_name: str, experiment_id: str, experiment_name: str) -> Run:
+def choose_reused(runs: Sequence[Run], *, model_name: str, experiment_id: str, experiment_name: str) -> Run:
     """Choose the training run whose results are handed on.
 
     The newest finished one of the model; of several candidates of one Dag run the one that was selected.
@@ -185,10 +185,10 @@ def choose_adopted(runs: Sequence[Run], *, model_name: str, experiment_id: str, 
     :param experiment_name: its name, for the message.
     :raises EvidenceError: when there is none.
     """
-    usable = [run for run in runs if not why_not_adoptable(run, model_name=model_name, experiment_id=experiment_id)]
+    usable = [run for run in runs if not why_not_reusable(run, model_name=model_name, experiment_id=experiment_id)]
     if not usable:
         raise EvidenceError(
-            f"there is no finished training run of model {model_name!r} in experiment {experiment_name!r} to adopt. "
+            f"there is no finished training run of model {model_name!r} in experiment {experiment_name!r} to reuse. "
             "Start at the first stage, or name a run with from_run"
         )
     newest = usable[0]
@@ -211,13 +211,13 @@ def choose_candidates(
     :return: candidate to its training.
     :raises EvidenceError: when there is no such Dag run, or its candidates had different code or data.
     """
-    usable = [run for run in runs if not why_not_adoptable(run, model_name=model_name, experiment_id=experiment_id)]
+    usable = [run for run in runs if not why_not_reusable(run, model_name=model_name, experiment_id=experiment_id)]
     if named is not None:
         task = named.tags.get(contract.TAG_TASK_ID, "?")
         if task not in tasks.values():
             raise EvidenceError(
                 f"MLflow run {named.run_id} was trained by task {task!r}; allowed: one of {', '.join(tasks.values())}. "
-                "Nothing was adopted"
+                "Nothing was reused"
             )
         usable = [named, *(run for run in usable if _dag_run(run) == _dag_run(named))]
     trained: dict[tuple[str, str], dict[str, Run]] = {}
@@ -237,12 +237,12 @@ def _incomplete(
     if named is not None:
         return (
             f"Dag run {dag_run!r}, which trained MLflow run {named.run_id}, has no finished training of candidate "
-            f"{missing}. Nothing was adopted; start at the first stage, or name a training of another Dag run"
+            f"{missing}. Nothing was reused; start at the first stage, or name a training of another Dag run"
         )
     newest = f"; the newest, {dag_run!r}, has none of {missing}" if trained else ""
     return (
         f"there is no Dag run with a finished training of every candidate of model {model_name!r} "
-        f"({', '.join(tasks)}) to adopt{newest}. Start at the first stage"
+        f"({', '.join(tasks)}) to reuse{newest}. Start at the first stage"
     )
 
 
@@ -252,8 +252,8 @@ def _of_same_inputs(found: dict[str, Run]) -> dict[str, Run]:
         if len(set(values.values())) > 1:
             shown = ", ".join(f"{name}: {value or 'unknown'}" for name, value in values.items())
             raise EvidenceError(
-                f"the trainings of the candidates to adopt had different {what} ({shown}), so their results cannot be "
-                "compared. Nothing was adopted; start at the first stage, or name a training of another Dag run"
+                f"the trainings of the candidates to reuse had different {what} ({shown}), so their results cannot be "
+                "compared. Nothing was reused; start at the first stage, or name a training of another Dag run"
             )
     return found
 

@@ -232,7 +232,7 @@ class PulledValues:
     """Stands for the task instance: every pulled value is an evil text too."""
 
     def xcom_pull(self, task_ids: Any = None, key: str = "return_value", **_: Any) -> Any:
-        if key == "adopt":
+        if key == "reuse":
             return dict.fromkeys(["build", "own", "train", "evaluate", "gate", "register", "promote"])
         return EVIL
 

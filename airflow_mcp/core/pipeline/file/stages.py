@@ -12,6 +12,7 @@ from airflow_mcp.core.pipeline.file.fields import (
     ConfigValues,
     Duration,
     ExpandableText,
+    Flag,
     MetricName,
     Quantity,
     RelativePath,
@@ -26,7 +27,6 @@ from airflow_mcp.core.pipeline.file.gate import (
     Benchmark,
     CoverageLimits,
     FindingsLimits,
-    Mode,
     ReportPlace,
     Significance,
     SliceRules,
@@ -132,10 +132,16 @@ class GateStage(_Stage):
     benchmarks: tuple[Benchmark, ...] = Field(default=(), description="What web services must answer.")
     coverage: tuple[CoverageLimits, ...] = Field(default=(), description="What coverage reports must show.")
     findings: tuple[FindingsLimits, ...] = Field(default=(), description="How many findings reports may hold.")
-    mode: Mode = Field("enforce", description="enforce, warn (register all the same, marked) or dryRun (only report).")
+    mode: Literal["enforce", "warn"] = Field(
+        "enforce", description="enforce, or warn: register a model that fails as well, with a mark."
+    )
+    dry_run: Flag = Field(False, description="Whether the gate only reports. Needs stopAfter: gate.")
     on_failed: Literal["fail", "skip"] = Field("fail", description="fail the run, or skip what comes after.")
-    on_inconclusive: Literal["fail", "ask"] = Field(
-        "fail", description="fail: as onFailed says. ask: a person decides under Required actions, which is recorded."
+    on_inconclusive: Literal["fail", "skip"] | None = Field(
+        None, description="The same when the gate cannot decide. Default: as onFailed says."
+    )
+    escalation: Literal["ask"] | None = Field(
+        None, description="ask: when the gate cannot decide, a person does, under Required actions; it is recorded."
     )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_mcp.core.metrics import metric_direction, metric_name
 from airflow_mcp.core.pipeline.file.replay import Replay
 from airflow_mcp.core.pipeline.file.source import Data
-from airflow_mcp.core.pipeline.file.stages import CandidateSpec, SelectionSpec
+from airflow_mcp.core.pipeline.file.stages import CandidateSpec, GateStage, SelectionSpec
 from airflow_mcp.core.pipeline.file.thresholds import threshold_rule
 from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, Template
 from airflow_mcp.core.pipeline.plan.gate import comparisons, gate_mode, gate_rules, slice_columns
@@ -24,7 +24,7 @@ from airflow_mcp.core.pipeline.plan.layout import (
 )
 from airflow_mcp.core.pipeline.plan.replay import replay_arguments, replay_rule
 from airflow_mcp.core.pipeline.plan.rules import filled_in
-from airflow_mcp.core.pipeline.plan.values import adopts, seconds
+from airflow_mcp.core.pipeline.plan.values import reuses, seconds
 
 
 def evaluate_tasks(layout: Layout) -> Iterator[PlannedTask]:
@@ -71,7 +71,7 @@ def _evaluate(layout: Layout, candidate: CandidateSpec | None) -> PlannedTask:
         "model_uri": Reference(train, "model_uri"),
         "model_name": layout.model_name,
         "latency_calls": stage.latency_calls,
-        "adopt": adopts("evaluate"),
+        "reuse": reuses("evaluate"),
         **layout.workload(stage, stage.image, stage.resources),
     }
     if data is not None and data.evaluates:
@@ -142,9 +142,9 @@ def _gate(layout: Layout) -> PlannedTask:
         "thresholds": _thresholds(layout),
         "evidence_identity": measured,
         "on_failed": stage.on_failed,
-        "adopt": adopts("gate"),
-        **gate_rules(stage),
-        **gate_mode(stage.mode),
+        "reuse": reuses("gate"),
+        **_gate_arguments(stage),
+        **gate_mode(stage),
     }
     if layout.asks_a_person:
         arguments["escalation"] = {"ask": APPROVE}
@@ -154,6 +154,13 @@ def _gate(layout: Layout) -> PlannedTask:
         replayed = (REPLAY,)
     needs = layout.needs("gate", *layout.before("gate"), *replayed)
     return PlannedTask("gate", "gate", "gate", arguments, needs, layout.origin("gate"))
+
+
+def _gate_arguments(stage: GateStage) -> dict[str, Any]:
+    """Return the rules of a gate as its arguments: those without an argument of their own are in ``policy``."""
+    rules = gate_rules(stage)
+    policy = {name: rules.pop(name) for name in ("benchmarks", "coverage", "findings") if name in rules}
+    return {**rules, **({"policy": policy} if policy else {})}
 
 
 def _thresholds(layout: Layout) -> list[str]:

@@ -38,28 +38,20 @@ def references(value: Any) -> Iterator[Reference]:
             yield from references(each)
 
 
-def adopted(key: str) -> Template:
+def reused(key: str) -> Template:
     """Read which training of an earlier run is handed on; an empty text when this run trains itself.
 
     :param key: ``run_id``, or the name of a candidate.
     """
-    return Template(f"{{{{ (ti.xcom_pull(task_ids='begin', key='adopt')['train'] or {{}}).get('{key}', '') }}}}")
+    return Template(f"{{{{ (ti.xcom_pull(task_ids='begin', key='reuse')['train'] or {{}}).get('{key}', '') }}}}")
 
 
-def adopts(stage: str) -> Template:
+def reuses(stage: str) -> Template:
     """Say whether a stage hands on the result of an earlier run.
 
     :param stage: the stage.
     """
-    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is not none }}}}")
-
-
-def runs(stage: str) -> Template:
-    """Say whether a stage works in this run.
-
-    :param stage: the stage.
-    """
-    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='adopt')['{stage}'] is none }}}}")
+    return Template(f"{{{{ ti.xcom_pull(task_ids='begin', key='reuse')['{stage}'] is not none }}}}")
 
 
 def present(**values: str | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, Task
 from airflow_mcp.core.pipeline.plan.layout import BEGIN, PIN_DATA, Layout, task_id
 from airflow_mcp.core.pipeline.plan.params import config_overrides
 from airflow_mcp.core.pipeline.plan.rules import filled_in
-from airflow_mcp.core.pipeline.plan.values import adopted, merge, present, runs, seconds
+from airflow_mcp.core.pipeline.plan.values import merge, present, reused, reuses, seconds
 
 _FORCE = Template("{{ 'train' if params.force else 'reuse' }}")
 
@@ -22,20 +22,20 @@ def begin_task(layout: Layout) -> PlannedTask:
     :param layout: the pipeline.
     """
     arguments: dict[str, Any] = {
-        "source": dict(layout.source) if layout.source else None,
+        "code": dict(layout.source) if layout.source else None,
         "model_name": layout.model_name,
         "experiment_name": layout.experiment_name,
         "stages": list(layout.stages),
         "start_at": Template("{{ params.start_at }}"),
         "from_run": Template("{{ params.from_run or '' }}"),
-        "commit": Template("{{ params.commit or '' }}"),
+        "revision": Template("{{ params.commit or '' }}"),
         "data_version": Template("{{ params.data_version }}"),
         "reason": Template("{{ params.reason or '' }}"),
     }
     if layout.spec.candidates:
         arguments["candidates"] = {each.name: task_id("train", each) for each in layout.spec.candidates}
     if layout.environment == "prod" and layout.source is not None:
-        arguments["require_release_tag"] = layout.source.get("tags") or layout.source.get("ref")
+        arguments["require_release_tag"] = layout.source.get("tags") or layout.source.get("revision")
     return PlannedTask(BEGIN, "begin", BEGIN, arguments, (), filled_in("begin"))
 
 
@@ -82,7 +82,7 @@ def _place_of_data(layout: Layout, data: Data) -> dict[str, Any]:
     if tracked is None:
         return {"root": data.root, "files": present(train=data.train, evaluation=data.evaluation)}
     files = present(train=tracked.path, evaluation=tracked.evaluation_path)
-    given = present(rev=tracked.rev, remote=data.dvc.remote if data.dvc else None)
+    given = present(revision=tracked.revision, remote=data.dvc.remote if data.dvc else None)
     unchecked = {} if tracked.verify else {"verify": False}
     return {tracked.kind: {**layout.repository_of(tracked), **given, **unchecked}, "files": files}
 
@@ -95,7 +95,7 @@ def _step(
     arguments = {
         "experiment_name": layout.experiment_name,
         "command": list(command),
-        "enabled": runs(runs_with),
+        "dry_run": reuses(runs_with),
         **({"reports": list(stage.reports)} if stage.reports else {}),
         **(layout.checkout or {"folder": layout.folder}),
         **layout.workload(stage, image, stage.resources),
@@ -122,7 +122,7 @@ def _train(layout: Layout, candidate: CandidateSpec | None) -> PlannedTask:
         "checkpoint_root": stage.checkpoints if stage else None,
         "on_unchanged": _on_unchanged(layout, stage),
         "reason": Reference(BEGIN, "reason"),
-        "adopt_run_id": adopted(candidate.name if candidate else "run_id"),
+        "reuse_run_id": reused(candidate.name if candidate else "run_id"),
         **layout.checkout,
         **layout.workload(stage, image, resources),
     }

@@ -1,4 +1,4 @@
-"""What a run of a pipeline is about: reasons in words, commits, releases, the ledger, and what is adopted."""
+"""What a run of a pipeline is about: reasons in words, commits, releases, the ledger, and what is reused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pipeline.run import (
     MAX_CLAIMS,
     Origin,
-    choose_adopted,
     choose_candidates,
+    choose_reused,
     claim,
     commit_of_event,
     commit_of_run,
@@ -188,22 +188,22 @@ def training(run_id: str, dag_run: str, **changes: Any) -> Run:
     return Run(run_id, "7", **{"status": "FINISHED", "model_ids": ("m",), **changes}, tags=tags)
 
 
-def adopt(*runs: Run) -> str:
-    return choose_adopted(runs, model_name="fraud", experiment_id="7", experiment_name="fraud").run_id
+def reuse(*runs: Run) -> str:
+    return choose_reused(runs, model_name="fraud", experiment_id="7", experiment_name="fraud").run_id
 
 
-def test_the_newest_usable_training_is_adopted() -> None:
-    assert adopt(training("c", "r3", model_ids=()), training("b", "r2"), training("a", "r1")) == "b"
+def test_the_newest_usable_training_is_reused() -> None:
+    assert reuse(training("c", "r3", model_ids=()), training("b", "r2"), training("a", "r1")) == "b"
 
 
-def test_of_several_candidates_of_one_run_the_selected_one_is_adopted() -> None:
+def test_of_several_candidates_of_one_run_the_selected_one_is_reused() -> None:
     selected = {contract.TAG_SELECTED: "x"}
-    assert adopt(training("b2", "r2"), training("b1", "r2", tags=selected), training("a", "r1", tags=selected)) == "b1"
+    assert reuse(training("b2", "r2"), training("b1", "r2", tags=selected), training("a", "r1", tags=selected)) == "b1"
 
 
-def test_nothing_to_adopt_is_refused_in_words() -> None:
-    with pytest.raises(EvidenceError, match="no finished training run of model 'fraud' in experiment 'fraud' to adopt"):
-        adopt(training("a", "r1", status="FAILED"))
+def test_nothing_to_reuse_is_refused_in_words() -> None:
+    with pytest.raises(EvidenceError, match="no finished training run of model 'fraud' in experiment 'fraud' to reuse"):
+        reuse(training("a", "r1", status="FAILED"))
 
 
 TASKS = {"small": "train_small", "deep": "train_deep"}
@@ -214,46 +214,46 @@ def trained_by(name: str, dag_run: str, **changes: Any) -> Run:
     return training(f"{name}-{dag_run}", dag_run, tags=tags, **changes)
 
 
-def adopt_all(*runs: Run, named: Run | None = None) -> dict[str, str]:
+def reuse_all(*runs: Run, named: Run | None = None) -> dict[str, str]:
     found = choose_candidates(runs, TASKS, model_name="fraud", experiment_id="7", named=named)
     return {name: run.run_id for name, run in found.items()}
 
 
-def test_each_candidate_is_adopted_from_the_newest_dag_run_that_trained_them_all() -> None:
+def test_each_candidate_is_reused_from_the_newest_dag_run_that_trained_them_all() -> None:
     older = (trained_by("deep", "r1"), trained_by("small", "r1"))
     broken = (trained_by("deep", "r3"), trained_by("small", "r3", status="FAILED"))
     both = (trained_by("small", "r2"), trained_by("deep", "r2"))
-    assert adopt_all(*broken, *both, *older) == {"small": "small-r2", "deep": "deep-r2"}
+    assert reuse_all(*broken, *both, *older) == {"small": "small-r2", "deep": "deep-r2"}
     for named in older:
-        assert adopt_all(*broken, *both, *older, named=named) == {"small": "small-r1", "deep": "deep-r1"}
+        assert reuse_all(*broken, *both, *older, named=named) == {"small": "small-r1", "deep": "deep-r1"}
 
 
-def test_of_two_finished_tries_the_newest_is_adopted_unless_the_other_is_named() -> None:
+def test_of_two_finished_tries_the_newest_is_reused_unless_the_other_is_named() -> None:
     first = replace(trained_by("deep", "r1"), run_id="first")
     runs = (trained_by("deep", "r1"), first, trained_by("small", "r1"))
-    assert adopt_all(*runs)["deep"] == "deep-r1"
-    assert adopt_all(*runs, named=first) == {"small": "small-r1", "deep": "first"}
+    assert reuse_all(*runs)["deep"] == "deep-r1"
+    assert reuse_all(*runs, named=first) == {"small": "small-r1", "deep": "first"}
 
 
 def test_a_candidate_without_a_finished_training_is_refused_by_its_name() -> None:
     alone = trained_by("deep", "r9")
     with pytest.raises(EvidenceError, match=r"'r9', which trained MLflow run deep-r9, has no finished .* 'small'"):
-        adopt_all(alone, trained_by("small", "r1"), named=alone)
+        reuse_all(alone, trained_by("small", "r1"), named=alone)
     with pytest.raises(
-        EvidenceError, match=r"model 'fraud' \(small, deep\) to adopt; the newest, 'r9', has none of 's"
+        EvidenceError, match=r"model 'fraud' \(small, deep\) to reuse; the newest, 'r9', has none of 's"
     ):
-        adopt_all(alone, trained_by("small", "r1"))
-    with pytest.raises(EvidenceError, match=r"\(small, deep\) to adopt. Start at the first stage"):
-        adopt_all()
+        reuse_all(alone, trained_by("small", "r1"))
+    with pytest.raises(EvidenceError, match=r"\(small, deep\) to reuse. Start at the first stage"):
+        reuse_all()
 
 
 def test_a_training_of_no_candidate_or_candidates_of_different_inputs_are_refused() -> None:
     other = trained_by("old", "r1")
     with pytest.raises(EvidenceError, match="by task 'train_old'; allowed: one of train_small, train_deep"):
-        adopt_all(other, named=other)
+        reuse_all(other, named=other)
     changed = trained_by("deep", "r1", tags={contract.TAG_DATA_VERSION: "v2"})
     with pytest.raises(EvidenceError, match=r"different data \(small: unknown, deep: v2\)"):
-        adopt_all(trained_by("small", "r1"), changed)
+        reuse_all(trained_by("small", "r1"), changed)
 
 
 @pytest.mark.parametrize(("tag", "commit"), [(NEW, NEW), (f"{NEW}+changes", ""), ("", "")])

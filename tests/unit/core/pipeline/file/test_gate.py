@@ -84,7 +84,8 @@ def without_references(value: Any) -> Any:
 def test_what_the_file_says_is_what_the_gate_judges_by(tmp_path: Path, gate: str, rules: list[str]) -> None:
     arguments = plan(tmp_path, gate).task("gate").arguments
     kinds = ("thresholds", "significance", "slices", "benchmarks", "coverage", "findings")
-    given: dict[str, Any] = {name: without_references(arguments[name]) for name in kinds if name in arguments}
+    found = {**arguments, **arguments.get("policy", {})}
+    given: dict[str, Any] = {name: without_references(found[name]) for name in kinds if name in found}
     assert list(GatePolicy.parse(**given).rules()) == rules
 
 
@@ -105,15 +106,15 @@ def test_a_gate_waits_for_the_steps_whose_reports_it_judges_and_they_run_wheneve
     found = plan(tmp_path, f"thresholds: [f1 > 0]\n      {coverage}")
     assert "tests" in found.task("gate").needs
     assert found.stages.index("tests") < found.stages.index("gate")
-    assert found.task("gate").arguments["coverage"][0]["report"]["run_id"] == Reference("tests", "run_id")
-    assert "['gate'] is none" in str(found.task("tests").arguments["enabled"])
+    assert found.task("gate").arguments["policy"]["coverage"][0]["report"]["run_id"] == Reference("tests", "run_id")
+    assert "['gate'] is not none" in str(found.task("tests").arguments["dry_run"])
     assert found.task("tests").arguments["reports"] == ["coverage.xml", "lint/*.sarif"]
     alone = plan(tmp_path, "thresholds: [f1 > 0]")
-    assert "['tests'] is none" in str(alone.task("tests").arguments["enabled"])
+    assert "['tests'] is not none" in str(alone.task("tests").arguments["dry_run"])
 
 
 def test_a_person_is_asked_only_where_the_file_says_so(tmp_path: Path) -> None:
-    found = plan(tmp_path, "thresholds: [f1 > 0]\n      onInconclusive: ask\n      mode: warn")
+    found = plan(tmp_path, "thresholds: [f1 > 0]\n      escalation: ask\n      mode: warn")
     gate = found.task("gate").arguments
     assert (gate["escalation"], gate["mode"]) == ({"ask": "approve"}, "warn")
     assert found.task("record_approval").arguments["answer"] == Reference("approve", "return_value")
@@ -129,7 +130,7 @@ def test_a_person_is_asked_only_where_the_file_says_so(tmp_path: Path) -> None:
 )
 def test_the_outcome_of_a_run_waits_for_what_a_person_says(tmp_path: Path, last: str, needs: set[str]) -> None:
     head = HEAD.replace("spec:\n", f"spec:\n  stopAfter: {last}\n")
-    asking = plan(tmp_path, "thresholds: [f1 > 0]\n      onInconclusive: ask", head)
+    asking = plan(tmp_path, "thresholds: [f1 > 0]\n      escalation: ask", head)
     assert set(asking.task("outcome").needs) == needs
     assert "record_approval" not in plan(tmp_path, "thresholds: [f1 > 0]", head).task("outcome").needs
 
@@ -146,7 +147,7 @@ GATE = "10:7: spec.stages[1]"
             "significance: [{metric: f1, minEfect: 1}]",
             "significance[0].minEfect: is not a known name. Did you mean 'minEffect'?",
         ),
-        ("significance: [{metric: f1, confidence: 95}]", "significance[0].confidence: must be less than 1.0; got 95"),
+        ("significance: [{metric: f1, confidence: 95}]", "significance[0].confidence: must be less than 1; got 95"),
         ("slices: {floors: [f1 > 0]}", "11:15: spec.stages[1].slices: no column is named"),
         ("slices: {by: [a]}", "11:15: spec.stages[1].slices: floors and max_gap are both empty"),
         ("slices: {floors: [f1 > champion], by: [a]}", "floors compare with numbers, not with the champion"),
@@ -169,15 +170,18 @@ GATE = "10:7: spec.stages[1]"
         ),
         ("findings: [{report: /a, max: {fatal: 0}}]", "findings[0].max.fatal"),
         ("thresholds: ['warn: f1 > 0']", "spec.stages[1]: at least one rule must be enforced; got only warn"),
-        ("thresholds: [f1 > 0]\n      mode: dryRun", "12:13: spec.stages[1].mode: a dry run opens no registration"),
+        (
+            "thresholds: [f1 > 0]\n      dryRun: true",
+            "12:15: spec.stages[1].dryRun: after a dry run nothing is registered",
+        ),
         (
             "thresholds: [f1 > 0]\n      mode: dry_run",
-            "spec.stages[1].mode: must be one of enforce, warn, dryRun; got 'dry_run'. Did you mean 'dryRun'?",
+            "spec.stages[1].mode: must be one of enforce, warn; got 'dry_run'",
         ),
         ("coverage: [{report: /a, minLineRate: 0.5}]", "no threshold says what a good model is"),
         (
             "thresholds: [f1 > 0]\n      onInconclusive: extend",
-            "spec.stages[1].onInconclusive: must be one of fail, ask; got 'extend'",
+            "spec.stages[1].onInconclusive: must be one of fail, skip; got 'extend'",
         ),
     ],
 )
@@ -193,7 +197,7 @@ def test_rules_about_rows_need_evaluation_data(tmp_path: Path, gate: str) -> Non
 
 def test_a_dry_run_is_allowed_where_nothing_follows(tmp_path: Path) -> None:
     head = HEAD.replace("  stages:\n", "  stopAfter: gate\n  stages:\n")
-    assert plan(tmp_path, "thresholds: [f1 > 0]\n      mode: dryRun", head).task("gate").arguments["dry_run"] is True
+    assert plan(tmp_path, "thresholds: [f1 > 0]\n      dryRun: true", head).task("gate").arguments["dry_run"] is True
 
 
 def test_a_step_that_the_gate_waits_for_cannot_wait_for_the_gate(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ PIN = DatasetPin(uri="/data/v1/test.csv", version="v1", hash="sha256:aa")
 
 @pytest.fixture(autouse=True)
 def _no_workload(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test when a workload is started: adopting is no work."""
+    """Fail the test when a workload is started: reusing is no work."""
 
     def refuse(self: LocalBackend, workload: Any, **_: Any) -> None:
         raise AssertionError(f"workload {workload.name} was started")
@@ -47,7 +47,7 @@ def trained(world: World) -> tuple[Run, str]:
 
 def train(world: World, run_id: str, **options: Any) -> TaskOutcome:
     given = {"experiment_name": world.experiment, "model_name": world.model_name, "command": ["true"], **options}
-    return world.run(TrainModelOperator, adopt_run_id=run_id, **given)
+    return world.run(TrainModelOperator, reuse_run_id=run_id, **given)
 
 
 def evaluate(world: World, run: Run, uri: str, **options: Any) -> TaskOutcome:
@@ -55,14 +55,14 @@ def evaluate(world: World, run: Run, uri: str, **options: Any) -> TaskOutcome:
         "dataset": PIN.model_dump(),
         "target": "y",
         "model_type": "classifier",
-        "adopt": "true",
+        "reuse": "true",
         **options,
     }
     return world.run(EvaluateModelOperator, run_id=run.run_id, model_uri=uri, model_name=world.model_name, **given)
 
 
-def judge(world: World, run: Run, *rules: str, adopt: str = "true") -> TaskOutcome:
-    given = {"model_name": world.model_name, "thresholds": list(rules), "adopt": adopt}
+def judge(world: World, run: Run, *rules: str, reuse: str = "true") -> TaskOutcome:
+    given = {"model_name": world.model_name, "thresholds": list(rules), "reuse": reuse}
     return world.run(EvaluationGateOperator, run_id=run.run_id, **given)
 
 
@@ -84,7 +84,7 @@ def test_a_training_hands_on_the_run_of_an_earlier_one(world: World, trained: tu
     assert len(world.runs()) == 1
 
 
-def test_a_training_of_another_model_or_experiment_is_not_adopted(world: World, trained: tuple[Run, str]) -> None:
+def test_a_training_of_another_model_or_experiment_is_not_reused(world: World, trained: tuple[Run, str]) -> None:
     run_id = trained[0].run_id
     other = train(world, run_id, model_name="churn")
     assert other.state == "failed"
@@ -94,7 +94,7 @@ def test_a_training_of_another_model_or_experiment_is_not_adopted(world: World, 
     assert "it is in another experiment" in str(elsewhere.error)
 
 
-def test_a_training_that_did_not_finish_is_not_adopted(world: World) -> None:
+def test_a_training_that_did_not_finish_is_not_reused(world: World) -> None:
     tags = {contract.TAG_KIND: contract.KIND_TRAINING, contract.TAG_MODEL_NAME: world.model_name}
     outcome = train(world, world.new_run(tags, status="FAILED").run_id)
     assert outcome.state == "failed"
@@ -108,17 +108,17 @@ def test_an_evaluation_hands_on_the_evidence_of_an_earlier_one(world: World, tra
     assert (outcome.result["identity"], outcome.result["metrics"]) == ("evaluation-1", {"accuracy": 0.95})
 
 
-def test_evidence_that_is_missing_or_of_other_data_is_not_adopted(world: World, trained: tuple[Run, str]) -> None:
+def test_evidence_that_is_missing_or_of_other_data_is_not_reused(world: World, trained: tuple[Run, str]) -> None:
     missing = evaluate(world, *trained)
     assert missing.state == "failed"
-    assert "to adopt; start at the evaluation" in str(missing.error)
+    assert "to reuse; start at the evaluation" in str(missing.error)
     store(world, *trained)
     other = evaluate(world, *trained, dataset={**PIN.model_dump(), "hash": "sha256:bb"})
     assert other.state == "failed"
     assert "measured on sha256:aa, but sha256:bb is asked for" in str(other.error)
 
 
-def test_evidence_that_cannot_be_read_is_not_adopted(world: World, trained: tuple[Run, str]) -> None:
+def test_evidence_that_cannot_be_read_is_not_reused(world: World, trained: tuple[Run, str]) -> None:
     world.hook.upload_artifact(trained[0].run_id, contract.ARTIFACT_EVIDENCE, b"{}")
     outcome = evaluate(world, *trained)
     assert outcome.state == "failed"
@@ -128,31 +128,31 @@ def test_evidence_that_cannot_be_read_is_not_adopted(world: World, trained: tupl
 def test_a_gate_hands_on_the_pass_of_an_earlier_one_and_writes_nothing(world: World, trained: tuple[Run, str]) -> None:
     run, uri = trained
     store(world, run, uri)
-    first = judge(world, run, "accuracy >= 0.9", adopt="false")
+    first = judge(world, run, "accuracy >= 0.9", reuse="false")
     before = world.artifact(run, contract.ARTIFACT_GATE_REPORT_JSON)
     outcome = judge(world, run, "accuracy >= 0.9")
     assert (outcome.state, outcome.result) == ("success", first.result)
     assert world.artifact(run, contract.ARTIFACT_GATE_REPORT_JSON) == before
 
 
-def test_a_gate_without_a_report_or_with_a_rejection_is_not_adopted(world: World, trained: tuple[Run, str]) -> None:
+def test_a_gate_without_a_report_or_with_a_rejection_is_not_reused(world: World, trained: tuple[Run, str]) -> None:
     run, uri = trained
     store(world, run, uri, accuracy=0.5)
     missing = judge(world, run, "accuracy >= 0.9")
     assert missing.state == "failed"
-    assert "to adopt; start at the gate" in str(missing.error)
-    judge(world, run, "accuracy >= 0.9", adopt="false")
+    assert "to reuse; start at the gate" in str(missing.error)
+    judge(world, run, "accuracy >= 0.9", reuse="false")
     rejected = judge(world, run, "accuracy >= 0.9")
     assert rejected.state == "failed"
     assert "says failed: accuracy >= 0.9" in str(rejected.error)
 
 
-def test_a_gate_that_judged_other_evidence_or_by_other_rules_is_not_adopted(
+def test_a_gate_that_judged_other_evidence_or_by_other_rules_is_not_reused(
     world: World, trained: tuple[Run, str]
 ) -> None:
     run, uri = trained
     store(world, run, uri)
-    judge(world, run, "accuracy >= 0.9", adopt="false")
+    judge(world, run, "accuracy >= 0.9", reuse="false")
     stricter = judge(world, run, "accuracy >= 0.94")
     assert stricter.state == "failed"
     assert "was not made by the rule accuracy >= 0.94" in str(stricter.error)

@@ -12,10 +12,10 @@ from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError
 
-_NOTHING_DONE = "Nothing was adopted; start at an earlier stage, or name another run"
+_NOTHING_DONE = "Nothing was reused; start at an earlier stage, or name another run"
 
 
-def why_not_adoptable(run: Run, *, model_name: str, experiment_id: str | None = None) -> str:
+def why_not_reusable(run: Run, *, model_name: str, experiment_id: str | None = None) -> str:
     """Say why the model of a run cannot be taken over.
 
     :param run: a training run.
@@ -35,14 +35,14 @@ def why_not_adoptable(run: Run, *, model_name: str, experiment_id: str | None = 
     return "; ".join(problem for problem, holds in problems.items() if holds)
 
 
-def require_adoptable(run: Run, *, model_name: str, experiment_id: str | None = None) -> None:
-    """Refuse a run whose model cannot be taken over; the parameters are those of :func:`why_not_adoptable`.
+def require_reusable(run: Run, *, model_name: str, experiment_id: str | None = None) -> None:
+    """Refuse a run whose model cannot be taken over; the parameters are those of :func:`why_not_reusable`.
 
     :raises EvidenceError: with every reason.
     """
-    problem = why_not_adoptable(run, model_name=model_name, experiment_id=experiment_id)
+    problem = why_not_reusable(run, model_name=model_name, experiment_id=experiment_id)
     if problem:
-        raise EvidenceError(f"MLflow run {run.run_id} cannot be adopted: {problem}. {_NOTHING_DONE}")
+        raise EvidenceError(f"MLflow run {run.run_id} cannot be reused: {problem}. {_NOTHING_DONE}")
 
 
 def require_evidence(evidence: EvaluationEvidence, *, run_id: str, model_uri: str, pin: DatasetPin | None) -> None:

@@ -14,11 +14,11 @@ from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, MetricInter
 from airflow_mcp.core.gate.judgement import evaluate_gate
 from airflow_mcp.core.gate.policy import GatePolicy
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.core.pipeline.adoption import (
-    require_adoptable,
+from airflow_mcp.core.pipeline.reuse import (
     require_evidence,
     require_passing_report,
-    why_not_adoptable,
+    require_reusable,
+    why_not_reusable,
 )
 from airflow_mcp.exceptions import EvidenceError, GateRejectedError
 
@@ -27,9 +27,9 @@ RUN = Run("r1", "7", "FINISHED", tags=TAGS, model_ids=("m-1",))
 PIN = DatasetPin(uri="/data/v1/test.csv", version="v1", hash="sha256:aa")
 
 
-def test_a_finished_training_of_the_model_can_be_adopted() -> None:
-    require_adoptable(RUN, model_name="fraud", experiment_id="7")
-    assert why_not_adoptable(RUN, model_name="fraud") == ""
+def test_a_finished_training_of_the_model_can_be_reused() -> None:
+    require_reusable(RUN, model_name="fraud", experiment_id="7")
+    assert why_not_reusable(RUN, model_name="fraud") == ""
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_a_finished_training_of_the_model_can_be_adopted() -> None:
 )
 def test_any_other_run_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(EvidenceError) as caught:
-        require_adoptable(replace(RUN, **changes), model_name="fraud", experiment_id="7")
-    assert f"MLflow run r1 cannot be adopted: {reason}" in str(caught.value)
-    assert "Nothing was adopted" in str(caught.value)
+        require_reusable(replace(RUN, **changes), model_name="fraud", experiment_id="7")
+    assert f"MLflow run r1 cannot be reused: {reason}" in str(caught.value)
+    assert "Nothing was reused" in str(caught.value)
 
 
 def evidence(**changes: Any) -> EvaluationEvidence:
@@ -71,10 +71,10 @@ def evidence(**changes: Any) -> EvaluationEvidence:
 SELF_REPORTED = evidence(self_reported=True, dataset=None, model_type=None, target="", rows=0)
 
 
-def refusal(adopt: Callable[[], None]) -> str:
-    """Give what an adoption is refused with; empty when it is taken."""
+def refusal(reuse: Callable[[], None]) -> str:
+    """Give what an reuse is refused with; empty when it is taken."""
     try:
-        adopt()
+        reuse()
     except EvidenceError as error:
         return str(error)
     return ""
@@ -112,28 +112,28 @@ def test_evidence_about_anything_else_is_refused(
     assert message in str(caught.value)
 
 
-def adopt_report(judged: EvaluationEvidence, now: EvaluationEvidence, by: list[str], asked: list[str]) -> None:
+def reuse_report(judged: EvaluationEvidence, now: EvaluationEvidence, by: list[str], asked: list[str]) -> None:
     report = evaluate_gate(judged, GatePolicy.parse(by), model_name="fraud", created_at="2026-11-21T02:00:00+00:00")
     require_passing_report(report, now, model_name="fraud", policy=GatePolicy.parse(asked))
 
 
 def test_a_pass_of_this_evidence_by_these_rules_is_taken() -> None:
-    assert refusal(lambda: adopt_report(evidence(), evidence(), ["f1 >= 0.9", "f1 > champion"], ["f1>=0.90"])) == ""
+    assert refusal(lambda: reuse_report(evidence(), evidence(), ["f1 >= 0.9", "f1 > champion"], ["f1>=0.90"])) == ""
 
 
 def test_a_report_of_other_evidence_is_refused() -> None:
     with pytest.raises(EvidenceError, match="is about run, evaluation and model"):
-        adopt_report(evidence(identity="e0"), evidence(), ["f1 >= 0.9"], ["f1 >= 0.9"])
+        reuse_report(evidence(identity="e0"), evidence(), ["f1 >= 0.9"], ["f1 >= 0.9"])
 
 
 def test_a_pass_by_weaker_rules_is_refused() -> None:
     with pytest.raises(EvidenceError, match=r"was not made by the rule f1 >= 0\.9\b"):
-        adopt_report(evidence(), evidence(), ["f1 >= 0.8"], ["f1 >= 0.9"])
+        reuse_report(evidence(), evidence(), ["f1 >= 0.8"], ["f1 >= 0.9"])
 
 
 def test_a_report_that_is_no_pass_is_refused() -> None:
     with pytest.raises(GateRejectedError, match=r"says failed: f1 >= 0.95: 0.9 is not >= 0.95"):
-        adopt_report(evidence(), evidence(), ["f1 >= 0.95"], ["f1 >= 0.95"])
+        reuse_report(evidence(), evidence(), ["f1 >= 0.95"], ["f1 >= 0.95"])
 
 
 @pytest.mark.parametrize(
