@@ -1,10 +1,10 @@
-"""What Airflow's provider manager is told about this package."""
+"""Metadata of this package for Airflow's provider manager."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_SUBJECTS = (
+_OPERATORS = (
     "pipeline",
     "dataset",
     "training",
@@ -22,8 +22,9 @@ _SUBJECTS = (
     "step",
     "maintenance",
 )
-_WAITED = ("registry", "dataset", "drift")
-_WATCHED = ("git", "data", "model", "drift")
+_SENSORS = ("registry", "dataset", "drift")
+_TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas")
+_HOOKS = ("mlflow", "git")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -43,25 +44,25 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": integration,
-                "python-modules": [f"airflow_mcp.operators.{subject}" for subject in _SUBJECTS],
+                "python-modules": [f"airflow_mcp.operators.{name}" for name in _OPERATORS],
             }
         ],
         "sensors": [
             {
                 "integration-name": integration,
-                "python-modules": [f"airflow_mcp.sensors.{subject}" for subject in _WAITED],
+                "python-modules": [f"airflow_mcp.sensors.{name}" for name in _SENSORS],
             }
         ],
         "hooks": [
             {
                 "integration-name": integration,
-                "python-modules": ["airflow_mcp.hooks.mlflow", "airflow_mcp.hooks.git"],
+                "python-modules": [f"airflow_mcp.hooks.{name}" for name in _HOOKS],
             }
         ],
         "triggers": [
             {
                 "integration-name": integration,
-                "python-modules": [f"airflow_mcp.triggers.{subject}" for subject in _WATCHED],
+                "python-modules": [f"airflow_mcp.triggers.{name}" for name in _TRIGGERS],
             }
         ],
         "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
@@ -94,7 +95,7 @@ def _mlflow_extras() -> dict[str, Any]:
         "token": {
             "label": "Bearer token",
             "schema": {"type": ["string", "null"], "format": "password"},
-            "description": "Instead of login and password.",
+            "description": "Used instead of login and password.",
         },
         "verify": {
             "label": "Verify TLS certificates",
@@ -103,7 +104,7 @@ def _mlflow_extras() -> dict[str, Any]:
         "ca_bundle": {
             "label": "CA bundle",
             "schema": {"type": ["string", "null"]},
-            "description": "Path of a PEM file, on every Airflow component and in workloads.",
+            "description": "Path of a PEM file that exists on every Airflow component and in workloads.",
         },
         "timeout": {
             "label": "Timeout (s)",
@@ -116,12 +117,12 @@ def _mlflow_extras() -> dict[str, Any]:
         "ui_url": {
             "label": "URL for links",
             "schema": {"type": ["string", "null"], "format": "url"},
-            "description": "Address of MLflow in people's browsers, when it is not the server URL.",
+            "description": "Address of MLflow for browsers, if it differs from the server URL.",
         },
         "workload_url": {
             "label": "URL for workloads",
             "schema": {"type": ["string", "null"], "format": "url"},
-            "description": "Address that pods reach the server by, when it is another one than Airflow's.",
+            "description": "Address of MLflow for pods, if it differs from the server URL.",
         },
     }
 
@@ -131,13 +132,13 @@ def _config_section() -> dict[str, Any]:
         "description": "Defaults of the Model Control Plane.",
         "options": {
             "runtime": _option(
-                "string", "local", "Where workloads run when an operator does not say: local or kubernetes."
+                "string", "local", "Where workloads of operators without the argument runtime run: local or kubernetes."
             ),
             "environment": _option(
                 "string", "dev", "Environment that ModelPipeline files are rendered for: dev, test or prod."
             ),
             "mlflow_conn_id": _option(
-                "string", "mlflow_default", "Connection to MLflow when an operator does not say."
+                "string", "mlflow_default", "Connection to MLflow for operators without the argument mlflow_conn_id."
             ),
             "workload_log_limit_mib": _option(
                 "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."

@@ -19,7 +19,7 @@ from airflow.sdk import DAG, BaseOperator
 
 from airflow_mcp import exceptions
 from airflow_mcp.get_provider_info import get_provider_info
-from airflow_mcp.mlflow_client.operations import HookOperation, MlflowOperations
+from airflow_mcp.mlflow_client.operations import MlflowOperations, OperationMethod
 from airflow_mcp.operators.base import ModelControlOperator
 from tests.support.paths import ROOT
 
@@ -222,6 +222,13 @@ class TestEveryPage:
         assert page in reached, "link it from docs/index.md"
 
 
+@pytest.mark.parametrize(("page", "folder"), [("README.md", "docs/operators"), ("docs/index.md", "operators")])
+def test_every_operator_is_listed_exactly_once(page: str, folder: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(rf"\[(\w+Operator)\]\({folder}/(\w+\.md)\)", text)
+    assert sorted(links) == [(operator.__name__, page_of(operator).name) for operator in OPERATORS]
+
+
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
 class TestEveryOperator:
     def test_has_every_parameter_on_its_page_with_default_and_templating(
@@ -278,7 +285,7 @@ class TestReferencePages:
     def test_every_operation_of_the_hook_is_documented(self) -> None:
         documented = set(re.findall(r"^\| `(\w+)\(", (ROOT / "docs" / "hook.md").read_text(encoding="utf-8"), re.M))
         assert documented == {
-            name for name, value in vars(MlflowOperations).items() if isinstance(value, HookOperation)
+            name for name, value in vars(MlflowOperations).items() if isinstance(value, OperationMethod)
         }
 
     def test_every_target_of_the_makefile_is_documented(self) -> None:

@@ -1,11 +1,13 @@
-"""Airflow sees the provider as it is meant: strict schema, hook, connection form, links, options."""
+"""The provider's metadata: strict schema, complete lists of modules, hook, connection form, links, options."""
 
 from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import airflow
 import jsonschema
 import pytest
 from airflow.providers_manager import ProvidersManager
+from airflow.sdk import BaseOperator
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+from airflow.triggers.base import BaseTrigger
 
 from airflow_mcp import __version__
 from airflow_mcp.get_provider_info import get_provider_info
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.mlflow_client.settings import EXTRA_FIELDS
+from tests.support.paths import DOCS, ROOT
 
 
 def problems(info: dict[str, Any]) -> list[str]:
@@ -81,3 +86,33 @@ def test_every_named_class_exists_and_the_links_are_listed() -> None:
 def test_nothing_secret_is_shown_in_the_form() -> None:
     form = get_provider_info()["connection-types"][0]["conn-fields"]
     assert form["token"]["schema"]["format"] == "password"
+
+
+def listed(kind: str) -> list[str]:
+    """Return the modules that the metadata lists for a kind, such as ``operators``."""
+    return [module for group in get_provider_info()[kind] for module in group["python-modules"]]
+
+
+def classes(folder: str, base: type) -> Iterator[type]:
+    """Find every class in a folder of the package that inherits from a class of Airflow."""
+    for path in sorted((ROOT / "airflow_mcp" / folder).glob("[!_]*.py")):
+        module = importlib.import_module(f"airflow_mcp.{folder}.{path.stem}")
+        for value in vars(module).values():
+            if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__:
+                yield value
+
+
+@pytest.mark.parametrize(
+    ("folder", "base"), [("operators", BaseOperator), ("sensors", BaseOperator), ("triggers", BaseTrigger)]
+)
+def test_every_module_with_a_class_for_users_is_listed(folder: str, base: type) -> None:
+    found = list(classes(folder, base))
+    # A class that another one of the package inherits from is a base and not for users.
+    bases = {parent for each in found for parent in each.__mro__[1:]}
+    assert sorted(listed(folder)) == sorted({each.__module__ for each in found if each not in bases})
+
+
+def test_every_hook_that_the_docs_name_is_listed() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS.rglob("*.md")]]
+    named = {name for text in texts for name in re.findall(r"airflow_mcp\.hooks\.\w+(?=\.[A-Z]| import )", text)}
+    assert sorted(listed("hooks")) == sorted(named)
