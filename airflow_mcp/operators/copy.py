@@ -67,14 +67,12 @@ class CopyModelVersionOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "model_name",
         "version",
         "target_model_name",
         "experiment_name",
         "dry_run",
-        "image",
-        "env",
-        "kubernetes",
     )
     operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
     refusal_exit_code = contract.EXIT_REFUSED

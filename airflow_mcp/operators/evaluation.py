@@ -68,14 +68,12 @@ class EvaluateModelOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "run_id",
         "model_uri",
         "model_name",
         "dataset",
         "reuse",
-        "image",
-        "env",
-        "kubernetes",
     )
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED

@@ -65,14 +65,12 @@ class LoadCheckOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "model_name",
         "version",
         "alias",
         "experiment_name",
         "dry_run",
-        "image",
-        "env",
-        "kubernetes",
     )
     operator_extra_links = (MlflowRunLink(), MlflowModelVersionLink())
     refusal_exit_code = contract.EXIT_REFUSED

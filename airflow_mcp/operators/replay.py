@@ -56,14 +56,12 @@ class ReplayModelOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "run_id",
         "model_uri",
         "model_name",
         "requests",
         "last",
-        "image",
-        "env",
-        "kubernetes",
     )
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED

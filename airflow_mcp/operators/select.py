@@ -67,7 +67,7 @@ class SelectModelOperator(ModelControlOperator):
         filter: str = "",
         max_runs: int = 10_000,
         leaderboard_size: int = 20,
-        direction: str | None = None,
+        direction: Direction | None = None,
         allow_missing: bool = False,
         **kwargs: Any,
     ) -> None:

@@ -53,6 +53,7 @@ class RunStepOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "experiment_name",
         "command",
         "code",
@@ -60,9 +61,6 @@ class RunStepOperator(WorkloadOperator):
         "model_name",
         "reports",
         "dry_run",
-        "image",
-        "env",
-        "kubernetes",
     )
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#eceff1"

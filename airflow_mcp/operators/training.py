@@ -78,6 +78,7 @@ class TrainModelOperator(WorkloadOperator):
 
     is_replicable = True
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "experiment_name",
         "model_name",
         "script",
@@ -87,9 +88,6 @@ class TrainModelOperator(WorkloadOperator):
         "config",
         "dataset",
         "checkpoint_root",
-        "image",
-        "env",
-        "kubernetes",
         "on_unchanged",
         "reason",
         "config_overrides",

@@ -57,6 +57,8 @@ class WorkloadOperator(TrackedOperator):
         ``[airflow_mcp] kubernetes_defaults``. Not used by the local runtime (templated).
     """
 
+    template_fields: Sequence[str] = ("image", "env", "kubernetes")
+    """Subclasses add their own to these."""
     refusal_exit_code: int | None = None
     """Exit code of a workload that a retry cannot help; None when it has no such code."""
 
@@ -69,7 +71,7 @@ class WorkloadOperator(TrackedOperator):
     def __init__(
         self,
         *,
-        runtime: str | None = None,
+        runtime: settings.Runtime | None = None,
         image: str | None = None,
         workload_resources: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,

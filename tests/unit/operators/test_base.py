@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 from typing import Any
@@ -9,18 +12,25 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+import airflow_mcp.operators
 from airflow_mcp.core.argument import choice, flag, required_text, whole_number
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, RefusedError
 from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.load_check import LoadCheckOperator
+from airflow_mcp.operators.maintenance import SweepPodsOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
-from airflow_mcp.operators.retrain import RetrainTriggerOperator
+from airflow_mcp.operators.replay import ReplayModelOperator
+from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
 from airflow_mcp.operators.select import SelectModelOperator
+from airflow_mcp.operators.stages import TransitionModelStageOperator
+from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.support.task_harness import TaskOutcome, run_task
 
@@ -48,12 +58,30 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     },
     SelectModelOperator: {"candidates": [{"name": "a", "run_id": "r1", "model_uri": "models:/m-1"}], "metric": "f1"},
     EvaluationGateOperator: {"run_id": "r1", "thresholds": ["accuracy >= 0.9"], **MODEL},
-    RegisterModelOperator: {"source": "models:/m-1", **MODEL},
+    RegisterModelOperator: {"model_uri": "models:/m-1", **MODEL},
     LoadCheckOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment_name": "checks", **MODEL},
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
     RollbackModelOperator: {"to_version": "1", **MODEL},
     DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
     RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment_name": "fraud", "dataset": DATA, **MODEL},
+    RetrainOutcomeOperator: {"run_id": "r1", **MODEL},
+    RunStepOperator: {"experiment_name": "fraud", "command": ["pytest", "-q"], "folder": "/code", **MODEL},
+    ReplayModelOperator: {
+        "run_id": "r1",
+        "model_uri": "models:/m-1",
+        "requests": "/log/*.parquet",
+        "model_type": "classifier",
+        **MODEL,
+    },
+    TransitionModelStageOperator: {"version": "2", "stage": "Production", **MODEL},
+    CopyModelVersionOperator: {
+        "version": "2",
+        "experiment_name": "copies",
+        "target_model_name": "fraud_production",
+        **MODEL,
+    },
+    RecordApprovalOperator: {"run_id": "r1", "report_hash": "sha256:00", "answer": {}, **MODEL},
+    SweepPodsOperator: {"experiments": ["fraud"]},
 }
 every_operator = pytest.mark.parametrize("operator", ARGUMENTS, ids=lambda operator: operator.__name__)
 
@@ -63,6 +91,16 @@ def run(operator: type[ModelControlOperator], **changes: Any) -> TaskOutcome:
     arguments = {"task_id": "task", "retries": 3, **ARGUMENTS[operator], **changes}
     connection = {"host": NOWHERE, "extra": {"retries": 0, "timeout": 1}}
     return run_task(operator(**arguments), connections={"mlflow_default": connection})
+
+
+def test_every_operator_of_the_package_is_covered_by_these_tests() -> None:
+    found: set[type] = set()
+    for module in pkgutil.iter_modules(airflow_mcp.operators.__path__, "airflow_mcp.operators."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(value) and issubclass(value, ModelControlOperator) and value.__module__ == module.name:
+                found.add(value)
+    bases = {base for operator in found for base in operator.__mro__[1:]}
+    assert found - bases == ARGUMENTS.keys()
 
 
 @every_operator
@@ -113,7 +151,7 @@ NEEDED = [
     (EvaluateModelOperator, "run_id"),
     (EvaluationGateOperator, "run_id"),
     (RegisterModelOperator, "model_name"),
-    (RegisterModelOperator, "source"),
+    (RegisterModelOperator, "model_uri"),
     (LoadCheckOperator, "model_name"),
     (PromoteModelOperator, "model_name"),
     (PromoteModelOperator, "version"),
