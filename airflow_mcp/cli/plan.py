@@ -48,7 +48,7 @@ def plan_lines(plan: PipelinePlan) -> Iterator[str]:
     :param plan: the plan.
     """
     yield f"{plan.dag_id} ({plan.environment}), from {plan.source_file}"
-    yield f"  model        {plan.model_name}, experiment {plan.experiment}"
+    yield f"  model        {plan.model_name}, experiment {plan.experiment_name}"
     yield f"  owner        {plan.owner}" + (f", tags {', '.join(plan.tags)}" if plan.tags else "")
     yield f"  spec hash    {plan.spec_hash}"
     yield f"  started by   {'; '.join(_triggers(plan))}"

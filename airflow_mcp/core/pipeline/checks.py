@@ -291,8 +291,8 @@ def _local_code(subject: Subject) -> Found:
     for index, stage in enumerate(spec.stages):
         if isinstance(stage, BuildStage | CustomStage):
             message = (
-                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.repo_url}; put the code "
-                "into Git and name its URL in sourceCode, or take runtime: local"
+                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.repo_url}; put the "
+                "code into Git and name its URL in sourceCode, or take runtime: local"
             )
             yield ("spec", "stages", index), message
 

@@ -46,8 +46,8 @@ def gate_problems(spec: PipelineSpec, stage: GateStage, path: FieldPath, *, stop
         *_refused_by_the_gate(stage, path),
     ]
     yield from problems
-    if stage.mode == "dryRun" and not stops_at_gate:
-        yield (*path, "mode"), "a dry run opens no registration; write stopAfter: gate, or take enforce or warn"
+    if stage.dry_run and not stops_at_gate:
+        yield (*path, "dryRun"), "after a dry run nothing is registered. Add stopAfter: gate, or take dryRun out"
     elif not problems:
         yield from _undecided(spec, stage, path)
 

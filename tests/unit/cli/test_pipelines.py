@@ -54,7 +54,7 @@ class TestValidate:
         assert lines[-1] == "3 files, 2 not valid"
 
     def test_checks_the_environments_that_a_file_speaks_of(self, capsys: Captured) -> None:
-        write("a.yaml", FRAUD + "  environments: {prod: {sourceCode: {ref: main}}}\n")
+        write("a.yaml", FRAUD + "  environments: {prod: {sourceCode: {revision: main}}}\n")
         assert main(["validate", "a.yaml"]) == 1
         assert "allowed in prod: a release tag" in (told := capsys.readouterr().out)
         assert "[prod]\n" in told
@@ -93,7 +93,7 @@ class TestPlan:
         assert main(["plan", str(FILES / "fraud_detection.yaml")]) == 0
         told = capsys.readouterr().out
         for part in (
-            "cron 0 2 * * * (UTC, no catch-up); commit (url https://github.com/team/ml-fraud-v3",
+            "cron 0 2 * * * (UTC, no catch-up); commit (repo_url https://github.com/team/ml-fraud-v3",
             "build after begin\n    from                 fraud_detection.yaml:12",
             "image                tensorflow:2.12",
             'thresholds           ["accuracy >= 0.92","latency_ms <= 150"]',

@@ -50,7 +50,9 @@ class OnDrift(SpecModel):
     """A drift check that found drift."""
 
     model: Text | None = Field(None, description="Registered model whose checks count. Default: the pipeline's own.")
-    experiment: Text | None = Field(None, description="Experiment of the drift checks. Default: <experiment>-drift.")
+    experiment_name: Text | None = Field(
+        None, description="MLflow experiment of the drift checks. Default: <experimentName>-drift."
+    )
     poll: Duration = Field("60s", description="Time between two looks at MLflow.")
 
 

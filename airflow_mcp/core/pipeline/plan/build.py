@@ -35,7 +35,7 @@ def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) ->
         owner=metadata.owner,
         tags=metadata.tags,
         model_name=layout.model_name,
-        experiment=layout.experiment_name,
+        experiment_name=layout.experiment_name,
         stages=layout.stages,
         schedule=planned_schedule(pipeline, layout),
         params=planned_params(spec, layout.stages),

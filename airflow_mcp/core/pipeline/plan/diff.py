@@ -15,7 +15,7 @@ from airflow_mcp.core.pipeline.plan.entities import (
     Template,
 )
 
-_GENERAL = ("dag_id", "environment", "description", "owner", "tags", "model_name", "experiment", "stages")
+_GENERAL = ("dag_id", "environment", "description", "owner", "tags", "model_name", "experiment_name", "stages")
 _MISSING = object()
 
 

@@ -160,7 +160,7 @@ class PipelinePlan:
     owner: str
     tags: tuple[str, ...]
     model_name: str
-    experiment: str
+    experiment_name: str
     stages: tuple[str, ...]
     """Stages in the order in which a run may start at them."""
     schedule: Schedule

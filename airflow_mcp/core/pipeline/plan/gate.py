@@ -15,14 +15,13 @@ from airflow_mcp.core.pipeline.plan.entities import Reference
 _MODES: Mapping[str, RuleMode] = {"enforce": "enforce", "warn": "warn", "dryRun": "dry_run"}
 
 
-def gate_mode(mode: str) -> dict[str, Any]:
-    """Return the arguments of the gate for its mode, without what is a default.
+def gate_mode(stage: GateStage) -> dict[str, Any]:
+    """Return how the gate reacts, by the names of its arguments, without what is a default.
 
-    :param mode: as the file writes it.
+    :param stage: the stage.
     """
-    if mode == "dryRun":
-        return {"dry_run": True}
-    return {} if mode == "enforce" else {"mode": mode}
+    given = {"mode": stage.mode, "dry_run": stage.dry_run, "on_inconclusive": stage.on_inconclusive}
+    return {name: value for name, value in given.items() if value not in ("enforce", False, None)}
 
 
 def gate_rules(stage: GateStage) -> dict[str, Any]:

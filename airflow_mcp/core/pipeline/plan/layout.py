@@ -45,7 +45,7 @@ class Layout:
         self.environment = environment
         self.file = file
         self.model_name = self.spec.model.name or pipeline.metadata.name
-        self.experiment_name = self.spec.model.experiment or pipeline.metadata.name
+        self.experiment_name = self.spec.model.experiment_name or pipeline.metadata.name
         self._named = {stage.name: (stage, index) for index, stage in enumerate(self.spec.stages)}
 
     # --- stages ----------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Layout:
     @property
     def asks_a_person(self) -> bool:
         """Whether a person decides when the gate is inconclusive."""
-        return self.gate.on_inconclusive == "ask"
+        return self.gate.escalation == "ask"
 
     # --- edges and origins -----------------------------------------------------------------------------------------
 
@@ -167,21 +167,23 @@ class Layout:
         code = self.spec.source_code
         if not code.is_remote:
             return None
-        return present(url=code.url, ref=code.ref, tags=code.tags, path=code.path, connection=code.connection)
+        return present(
+            repo_url=code.repo_url, revision=code.revision, tags=code.tags, path=code.path, git_conn_id=code.git_conn_id
+        )
 
     @property
     def checkout(self) -> dict[str, Any]:
         """The source as workloads get it: at the commit that ``begin`` has pinned."""
         if self.source is None:
             return {}
-        kept = {name: self.source[name] for name in ("url", "path", "connection") if name in self.source}
-        return {"source": {**kept, "commit": Reference(BEGIN, "commit")}}
+        kept = {name: self.source[name] for name in ("repo_url", "path", "git_conn_id") if name in self.source}
+        return {"code": {**kept, "revision": Reference(BEGIN, "commit")}}
 
     @property
     def folder(self) -> str:
         """Absolute folder of the code, when it is not in Git."""
         code = self.spec.source_code
-        return os.path.normpath(os.path.join(self.file.folder, code.url, code.path or ""))  # noqa: PTH118
+        return os.path.normpath(os.path.join(self.file.folder, code.repo_url, code.path or ""))  # noqa: PTH118
 
     def script(self, candidate: CandidateSpec | None) -> str:
         """Return the training script: a path inside the repository, or an absolute path.
@@ -202,9 +204,9 @@ class Layout:
 
         :param data: the data.
         """
-        if data.repo is not None or self.source is None:
-            return present(repo=data.repo, connection=data.connection)
-        return present(repo=self.source["url"], connection=data.connection or self.source.get("connection"))
+        if data.repo_url is not None or self.source is None:
+            return present(repo_url=data.repo_url, git_conn_id=data.git_conn_id)
+        return present(repo_url=self.source["repo_url"], git_conn_id=data.git_conn_id or self.source.get("git_conn_id"))
 
     def workload(
         self,

@@ -19,7 +19,7 @@ def register_tasks(layout: Layout) -> Iterator[PlannedTask]:
     :param layout: the pipeline.
     """
     uri = Reference(layout.chosen, "model_uri")
-    arguments: dict[str, Any] = {"model_name": layout.model_name, "source": uri, "dry_run": DRY_RUN}
+    arguments: dict[str, Any] = {"model_name": layout.model_name, "model_uri": uri, "dry_run": DRY_RUN}
     asked: tuple[str, ...] = ()
     if layout.asks_a_person:  # after a conclusive gate the approval is skipped, which must not skip the registration
         asked, arguments["trigger_rule"] = (RECORD_APPROVAL,), "none_failed_min_one_success"

@@ -33,7 +33,7 @@ FILL_IN_RULES: Mapping[FilledStage, str] = {
     "register": "a model that passes the gate becomes a version, unless spec.stopAfter says otherwise",
     "load_check": "no version becomes the champion unless it loads and answers its own input example",
     "promote": "a version that passed the gate becomes the champion, unless spec.stopAfter says otherwise",
-    "approve": "gate.onInconclusive is ask, so a person is asked when the gate cannot decide",
+    "approve": "gate.escalation is ask, so a person is asked when the gate cannot decide",
     "record_approval": "who said yes, when and why is written down before anything is registered",
     "outcome": "a model that was judged, or could not be, counts in the retrain ledger, however the run ends",
     "on_unchanged": "with candidates every run trains all of them: the pick needs all of them",

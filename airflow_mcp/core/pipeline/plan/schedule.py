@@ -43,7 +43,7 @@ def _events(trigger: Trigger, pipeline: ModelPipeline, layout: Layout) -> Iterat
         yield "model", {"models": [name], "events": events, **watched, "poll_seconds": seconds_of(model.poll)}
     if (drift := trigger.on_drift) is not None:
         name = drift.model or layout.model_name
-        experiment = drift.experiment or f"{layout.experiment_name}-drift"
+        experiment = drift.experiment_name or f"{layout.experiment_name}-drift"
         yield "drift", _given(model_name=name, experiment_name=experiment, poll_seconds=seconds_of(drift.poll))
 
 
@@ -62,5 +62,5 @@ def _data(pipeline: ModelPipeline, layout: Layout) -> dict[str, Any]:
     if data is None:
         raise InvalidArgumentError("onDataChange needs data; the pipeline names none")
     if (tracked := data.tracked) is not None:
-        return {tracked.kind: _given(**layout.repository_of(tracked), path=tracked.path, rev=tracked.rev)}
+        return {tracked.kind: _given(**layout.repository_of(tracked), path=tracked.path, revision=tracked.revision)}
     return _given(root=data.root, uri=data.uri)

@@ -8,7 +8,11 @@ from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from tests.support.pipeline_files import CHURN, Write, changed, problems
 
 MISTAKES = [
-    ("https://github", "https://me:hunter2@github", "11:10: spec.sourceCode.url: a URL with a password in it; keep"),
+    (
+        "https://github",
+        "https://me:hunter2@github",
+        "11:14: spec.sourceCode.repoUrl: a URL with a password in it; keep",
+    ),
 ]
 
 

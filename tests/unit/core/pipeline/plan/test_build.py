@@ -92,7 +92,7 @@ def test_candidates_are_trained_and_evaluated_side_by_side_and_the_picked_one_go
     assert found.task("train_small").arguments["on_unchanged"] == "train"
     assert found.task("gate").arguments["run_id"] == Reference("select", "run_id")
     assert found.task("gate").arguments["evidence_identity"] == Reference("select", "evidence_identity")
-    assert found.task("register").arguments["source"] == Reference("select", "model_uri")
+    assert found.task("register").arguments["model_uri"] == Reference("select", "model_uri")
     assert found.task("select").arguments["direction"] == "maximize"
 
 
@@ -162,7 +162,7 @@ def test_data_is_pinned_once_and_both_training_and_evaluation_take_the_pin() -> 
             {"uri": "s3://b/a.csv"},
         ),
         (
-            "{dvc: {path: a.csv, rev: main, remote: store}, target: y}",
+            "{dvc: {path: a.csv, revision: main, remote: store}, target: y}",
             {
                 "dvc": {"repo_url": "https://example.com/team/small", "revision": "main", "remote": "store"},
                 "files": {"train": "a.csv"},
@@ -170,7 +170,7 @@ def test_data_is_pinned_once_and_both_training_and_evaluation_take_the_pin() -> 
             {"dvc": {"repo_url": "https://example.com/team/small", "path": "a.csv", "revision": "main"}},
         ),
         (
-            "{dvc: {path: a.csv, evaluationPath: b.csv, repo: https://example.com/data, connection: c}, target: y}",
+            "{dvc: {path: a.csv, evaluationPath: b.csv, repoUrl: https://example.com/data, gitConnId: c}, target: y}",
             {
                 "dvc": {"repo_url": "https://example.com/data", "git_conn_id": "c"},
                 "files": {"train": "a.csv", "evaluation": "b.csv"},
@@ -178,7 +178,7 @@ def test_data_is_pinned_once_and_both_training_and_evaluation_take_the_pin() -> 
             {"dvc": {"repo_url": "https://example.com/data", "path": "a.csv", "git_conn_id": "c"}},
         ),
         (
-            "{lfs: {path: a.csv, evaluationPath: b.csv, rev: v1, verify: false}, target: y}",
+            "{lfs: {path: a.csv, evaluationPath: b.csv, revision: v1, verify: false}, target: y}",
             {
                 "lfs": {"repo_url": "https://example.com/team/small", "revision": "v1", "verify": False},
                 "files": {"train": "a.csv", "evaluation": "b.csv"},
