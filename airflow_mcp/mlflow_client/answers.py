@@ -1,4 +1,4 @@
-"""MLflow's JSON answers as entities; an answer that lacks what MLflow always sends is a protocol error."""
+"""MLflow's JSON answers as entities; an answer without a field that MLflow always sends is a protocol error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fields:
     """Typed access to a JSON object of an answer.
 
     :param data: the object.
-    :param asked: what was asked of whom, for messages.
+    :param asked: short text of the request and the server, for messages.
     """
 
     def __init__(self, data: Mapping[str, Any], asked: str) -> None:
@@ -38,7 +38,7 @@ class Fields:
         return MlflowProtocolError(f"{self._asked}: the answer's field {name!r} {what}; {NOT_MLFLOW}")
 
     def text(self, name: str) -> str:
-        """Return a text that must be there and not be empty."""
+        """Return a text that must exist and not be empty."""
         value = self.optional_text(name)
         if not value:
             raise self.problem(name, "is missing")
@@ -71,7 +71,7 @@ class Fields:
         return value
 
     def child(self, name: str) -> Fields:
-        """Return an object that must be there."""
+        """Return an object that must exist."""
         value = self._data.get(name)
         if not isinstance(value, dict):
             raise self.problem(name, "is missing")
@@ -118,7 +118,7 @@ def not_mlflow(response: MlflowResponse, problem: str) -> MlflowProtocolError:
 
 
 def read(response: MlflowResponse, name: str, make: Callable[[Fields], T]) -> T:
-    """Return the entity under a field of the answer that must be there."""
+    """Return the entity in a field of the answer, which must exist."""
     return make(Fields(response.data, response.asked).child(name))
 
 

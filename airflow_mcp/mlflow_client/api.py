@@ -1,8 +1,8 @@
 """MLflow's REST API for experiments, runs, logged models and artifacts, as descriptions without any I/O.
 
 Every function returns an operation (see :mod:`airflow_mcp.mlflow_client.wire`) that a driver performs; on
-:class:`~airflow_mcp.hooks.mlflow.MlflowHook` each is a method with the same arguments. Beside the errors named
-here, every operation may raise the errors under :class:`~airflow_mcp.exceptions.MlflowError`.
+:class:`~airflow_mcp.hooks.mlflow.MlflowHook` each is a method with the same arguments. In addition to the
+errors named here, every operation may raise the errors under :class:`~airflow_mcp.exceptions.MlflowError`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def get_or_create_experiment(name: str) -> Operation[str]:
     """Return the id of an experiment, creating it when there is none.
 
     :param name: name of the experiment.
-    :return: its id. When somebody else creates it at the same moment, theirs.
+    :return: its id, also when another client creates it at the same time.
     :raises InvalidArgumentError: for an empty name, or when the experiment is deleted.
     """
     found = yield from get_experiment_by_name(name)
@@ -88,7 +88,7 @@ def search_experiments() -> Operation[list[Experiment]]:
 
 
 def create_run(experiment_id: str, run_name: str, tags: Mapping[str, str], start_time_ms: int) -> Operation[Run]:
-    """Create a run in state RUNNING. Never repeated by itself: a lost answer may have left a run behind.
+    """Create a run in state RUNNING. It is never repeated automatically: a lost answer may have created a run.
 
     :param experiment_id: experiment to create it in.
     :param run_name: name for people; need not be unique.
@@ -131,7 +131,9 @@ def update_run(run_id: str, status: RunStatus, end_time_ms: int | None) -> Opera
     require("run_id", run_id)
     if status not in get_args(RunStatus):
         allowed = ", ".join(get_args(RunStatus))
-        raise InvalidArgumentError(f"status {status!r} of run {run_id!r}: allowed are {allowed}. Nothing was sent")
+        raise InvalidArgumentError(
+            f"status of run {run_id!r} must be one of {allowed}; got {status!r}. Nothing was sent"
+        )
     body: dict[str, Any] = {"run_id": run_id, "status": status}
     if end_time_ms is not None:
         body["end_time"] = end_time_ms
@@ -143,7 +145,7 @@ def set_tag(run_id: str, key: str, value: str) -> Operation[None]:
 
     :param run_id: id of the run.
     :param key: name of the tag.
-    :param value: its value; beyond 8000 characters the server cuts it off.
+    :param value: its value; the server truncates it after 8000 characters.
     """
     require("run_id", run_id)
     require("tag key", key)
@@ -169,20 +171,22 @@ def log_batch(
 ) -> Operation[None]:
     """Log metrics, params and tags, in as few requests as MLflow's limits allow (1000 metrics, 100 params, 100 tags).
 
-    Values are sent whole; the server cuts params beyond 6000 characters and tags beyond 8000 (or refuses them, when
-    it runs with ``MLFLOW_TRUNCATE_LONG_VALUES=false``). What several requests carry is not logged atomically, and
-    may be sent again: logging the same values twice changes nothing.
+    Values are sent whole; the server truncates params after 6000 characters and tags after 8000 (or refuses them, when
+    it runs with ``MLFLOW_TRUNCATE_LONG_VALUES=false``). Several requests are not atomic, and may be sent again:
+    logging the same values twice changes nothing.
 
     :param run_id: id of the run.
     :param metrics: metric values at step 0; NaN and infinities are allowed.
-    :param params: params; one that was logged with another value is refused by the server.
+    :param params: params; the server refuses to change the value of a param.
     :param tags: tags, replaced when they exist.
     :param timestamp_ms: time of the metrics, milliseconds since the epoch.
     :raises InvalidArgumentError: when metrics come without a timestamp.
     """
     require("run_id", run_id)
     if metrics and timestamp_ms is None:
-        raise InvalidArgumentError(f"timestamp_ms is None for {len(metrics)} metrics of run {run_id!r}; nothing sent")
+        raise InvalidArgumentError(
+            f"timestamp_ms must be set for {len(metrics)} metrics of run {run_id!r}; got None. Nothing was sent"
+        )
     points = [
         {"key": key, "value": wire_number(value), "timestamp": timestamp_ms, "step": 0}
         for key, value in metrics.items()
@@ -215,7 +219,9 @@ def search_runs(
     :raises InvalidArgumentError: without an experiment, or for ``max_results`` below 1.
     """
     if isinstance(experiment_ids, str) or not experiment_ids:
-        raise InvalidArgumentError(f"experiment_ids is {experiment_ids!r}; allowed is a list of at least one id")
+        raise InvalidArgumentError(
+            f"experiment_ids must be a list of at least one id; got {experiment_ids!r}. Nothing was searched"
+        )
 
     def page(size: int, token: str) -> MlflowRequest:
         body: dict[str, Any] = {"experiment_ids": list(experiment_ids), "max_results": size}
@@ -255,7 +261,7 @@ def list_artifacts(run_id: str, path: str = "") -> Operation[list[FileInfo]]:
 
     :param run_id: id of the run.
     :param path: folder relative to the run's artifact root; empty is the root.
-    :return: files and folders; empty too when there is no such folder, as the server does not tell them apart.
+    :return: files and folders; empty too when there is no such folder, because the server does not distinguish the two.
     :raises InvalidArgumentError: for a path that leaves the artifact root.
     """
     require("run_id", run_id)
@@ -346,7 +352,7 @@ def upload_artifact(
 
 
 def server_version() -> Operation[str]:
-    """Return the version of the MLflow server, or an empty text when it does not tell (before 2.0, some proxies)."""
+    """Return the version of the MLflow server, or an empty text when it reports none (before 2.0, some proxies)."""
     try:
         response = yield MlflowRequest("get the version", "GET", "version", expects="bytes", max_bytes=1000)
     except MlflowError:
@@ -356,9 +362,9 @@ def server_version() -> Operation[str]:
 
 
 def check_server() -> Operation[str]:
-    """Check that MLflow answers and lets us read.
+    """Check that MLflow answers and permits reading.
 
-    :return: its version, or an empty text when it does not tell.
+    :return: its version, or an empty text when it does not report one.
     """
     yield MlflowRequest("check the health", "GET", "health", expects="bytes", max_bytes=100_000)
     params = (("max_results", "1"),)
@@ -378,8 +384,8 @@ def filter_value(value: str) -> str:
     """
     if "\\" in value or ("'" in value and '"' in value):
         raise InvalidArgumentError(
-            f"{value!r} cannot be put into an MLflow filter: it has a backslash or both kinds of quotes, "
-            "and the filter language has no escapes. Nothing was searched"
+            f"{value!r} cannot be used in an MLflow filter: it has a backslash or both kinds of quotes, and the filter "
+            "language has no escapes. Nothing was searched"
         )
     return f'"{value}"' if "'" in value else f"'{value}'"
 
@@ -396,19 +402,19 @@ def artifact_path(path: str) -> str:
     unsafe = any(character in "%#\\" or not character.isprintable() for character in path)
     if unsafe or any(part in ("", ".", "..") for part in parts):
         raise InvalidArgumentError(
-            f"artifact path {path!r}: allowed is a relative path such as 'gate/report.json', "
-            "without empty parts, '.', '..', '%', '#' and backslashes. Nothing was sent"
+            "artifact path must be a relative path such as 'gate/report.json', without empty parts, '.', '..', '%', "
+            f"'#' and backslashes; got {path!r}. Nothing was sent"
         )
     return path
 
 
 def require(name: str, value: str) -> None:
-    """Refuse an empty or non-text argument.
+    """Check that an argument is a non-empty text.
 
     :raises InvalidArgumentError: naming the argument.
     """
     if not isinstance(value, str) or not value.strip():
-        raise InvalidArgumentError(f"{name} is {value!r}; a non-empty text is needed. Nothing was sent")
+        raise InvalidArgumentError(f"{name} must be a non-empty text; got {value!r}. Nothing was sent")
 
 
 def key_values(values: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -429,7 +435,7 @@ def paged(
     max_results: int | None,
     enough: Callable[[list[T]], bool] | None = None,
 ) -> Operation[list[T]]:
-    """Ask for page after page.
+    """Request page after page and return the items of all of them.
 
     :param page: makes the request for a page from its size and token.
     :param read: reads the items of an answer.
@@ -439,7 +445,7 @@ def paged(
     :raises InvalidArgumentError: for ``max_results`` below 1.
     """
     if max_results is not None and max_results < 1:
-        raise InvalidArgumentError(f"max_results is {max_results}; allowed is 1 or more. Nothing was searched")
+        raise InvalidArgumentError(f"max_results must be 1 or more; got {max_results}. Nothing was searched")
     items: list[T] = []
     token, seen = "", {""}
     while True:

@@ -1,4 +1,4 @@
-"""Every operation of MLflow's API as a method, for whoever can perform one: the hook, or a command without Airflow."""
+"""Every operation of MLflow's API as a method, for the hook and for commands without Airflow."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ T = TypeVar("T")
 
 
 class BoundOperation(Generic[P, T]):
-    """An operation of one hook: call it to block, await ``aio`` to wait."""
+    """An operation on one MLflow server: call it to block, or await ``aio``."""
 
-    def __init__(self, hook: MlflowOperations, describe: Callable[P, Operation[T]]) -> None:
-        self._hook = hook
+    def __init__(self, mlflow: MlflowOperations, describe: Callable[P, Operation[T]]) -> None:
+        self._mlflow = mlflow
         self._describe = describe
         functools.update_wrapper(self, describe)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Perform the operation and return its result."""
-        return self._hook.perform(self._describe(*args, **kwargs))
+        return self._mlflow.perform(self._describe(*args, **kwargs))
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Perform the operation without blocking the event loop and return its result."""
-        return await self._hook.aperform(self._describe(*args, **kwargs))
+        return await self._mlflow.aperform(self._describe(*args, **kwargs))
 
 
-class HookOperation(Generic[P, T]):
-    """Makes a description of an operation a method of the hook with the same arguments.
+class OperationMethod(Generic[P, T]):
+    """The method that performs an operation, with the arguments of the operation's description.
 
     :param describe: function that returns the description.
     """
@@ -45,53 +45,53 @@ class HookOperation(Generic[P, T]):
         self.__doc__ = describe.__doc__
 
     @overload
-    def __get__(self, hook: None, owner: type[MlflowOperations]) -> Self: ...
+    def __get__(self, mlflow: None, owner: type[MlflowOperations]) -> Self: ...
     @overload
-    def __get__(self, hook: MlflowOperations, owner: type[MlflowOperations]) -> BoundOperation[P, T]: ...
-    def __get__(self, hook: MlflowOperations | None, owner: type[MlflowOperations]) -> Self | BoundOperation[P, T]:
-        """Return the operation bound to the hook."""
-        return self if hook is None else BoundOperation(hook, self._describe)
+    def __get__(self, mlflow: MlflowOperations, owner: type[MlflowOperations]) -> BoundOperation[P, T]: ...
+    def __get__(self, mlflow: MlflowOperations | None, owner: type[MlflowOperations]) -> Self | BoundOperation[P, T]:
+        """Return the operation bound to a server."""
+        return self if mlflow is None else BoundOperation(mlflow, self._describe)
 
 
 class MlflowOperations(ABC):
-    """Every operation has two faces: ``get_run(run_id)`` blocks, ``await get_run.aio(run_id)`` does not.
+    """The operations on an MLflow server: ``get_run(run_id)`` blocks, ``await get_run.aio(run_id)`` does not.
 
-    What each does, takes and raises is written at the function of the same name in
+    Arguments, results and errors are documented at the functions of the same names in
     :mod:`airflow_mcp.mlflow_client.api` and :mod:`airflow_mcp.mlflow_client.registry_api`.
     """
 
-    get_or_create_experiment = HookOperation(mlflow_api.get_or_create_experiment)
-    get_experiment_by_name = HookOperation(mlflow_api.get_experiment_by_name)
-    search_experiments = HookOperation(mlflow_api.search_experiments)
-    create_run = HookOperation(mlflow_api.create_run)
-    get_run = HookOperation(mlflow_api.get_run)
-    update_run = HookOperation(mlflow_api.update_run)
-    set_tag = HookOperation(mlflow_api.set_tag)
-    set_tags = HookOperation(mlflow_api.set_tags)
-    log_batch = HookOperation(mlflow_api.log_batch)
-    search_runs = HookOperation(mlflow_api.search_runs)
-    delete_run = HookOperation(mlflow_api.delete_run)
-    get_logged_model = HookOperation(mlflow_api.get_logged_model)
-    list_artifacts = HookOperation(mlflow_api.list_artifacts)
-    list_model_artifacts = HookOperation(mlflow_api.list_model_artifacts)
-    download_artifact = HookOperation(mlflow_api.download_artifact)
-    upload_artifact = HookOperation(mlflow_api.upload_artifact)
+    get_or_create_experiment = OperationMethod(mlflow_api.get_or_create_experiment)
+    get_experiment_by_name = OperationMethod(mlflow_api.get_experiment_by_name)
+    search_experiments = OperationMethod(mlflow_api.search_experiments)
+    create_run = OperationMethod(mlflow_api.create_run)
+    get_run = OperationMethod(mlflow_api.get_run)
+    update_run = OperationMethod(mlflow_api.update_run)
+    set_tag = OperationMethod(mlflow_api.set_tag)
+    set_tags = OperationMethod(mlflow_api.set_tags)
+    log_batch = OperationMethod(mlflow_api.log_batch)
+    search_runs = OperationMethod(mlflow_api.search_runs)
+    delete_run = OperationMethod(mlflow_api.delete_run)
+    get_logged_model = OperationMethod(mlflow_api.get_logged_model)
+    list_artifacts = OperationMethod(mlflow_api.list_artifacts)
+    list_model_artifacts = OperationMethod(mlflow_api.list_model_artifacts)
+    download_artifact = OperationMethod(mlflow_api.download_artifact)
+    upload_artifact = OperationMethod(mlflow_api.upload_artifact)
 
-    create_registered_model = HookOperation(mlflow_registry_api.create_registered_model)
-    get_registered_model = HookOperation(mlflow_registry_api.get_registered_model)
-    search_registered_models = HookOperation(mlflow_registry_api.search_registered_models)
-    set_registered_model_tag = HookOperation(mlflow_registry_api.set_registered_model_tag)
-    delete_registered_model_tag = HookOperation(mlflow_registry_api.delete_registered_model_tag)
-    create_model_version = HookOperation(mlflow_registry_api.create_model_version)
-    get_model_version = HookOperation(mlflow_registry_api.get_model_version)
-    search_model_versions = HookOperation(mlflow_registry_api.search_model_versions)
-    set_model_version_tag = HookOperation(mlflow_registry_api.set_model_version_tag)
-    get_model_version_by_alias = HookOperation(mlflow_registry_api.get_model_version_by_alias)
-    find_model_versions = HookOperation(mlflow_registry_api.find_model_versions)
-    transition_stage = HookOperation(mlflow_registry_api.transition_stage)
-    read_model_versions = HookOperation(mlflow_registry_api.read_model_versions)
-    set_alias = HookOperation(mlflow_registry_api.set_alias)
-    delete_alias = HookOperation(mlflow_registry_api.delete_alias)
+    create_registered_model = OperationMethod(mlflow_registry_api.create_registered_model)
+    get_registered_model = OperationMethod(mlflow_registry_api.get_registered_model)
+    search_registered_models = OperationMethod(mlflow_registry_api.search_registered_models)
+    set_registered_model_tag = OperationMethod(mlflow_registry_api.set_registered_model_tag)
+    delete_registered_model_tag = OperationMethod(mlflow_registry_api.delete_registered_model_tag)
+    create_model_version = OperationMethod(mlflow_registry_api.create_model_version)
+    get_model_version = OperationMethod(mlflow_registry_api.get_model_version)
+    search_model_versions = OperationMethod(mlflow_registry_api.search_model_versions)
+    set_model_version_tag = OperationMethod(mlflow_registry_api.set_model_version_tag)
+    get_model_version_by_alias = OperationMethod(mlflow_registry_api.get_model_version_by_alias)
+    find_model_versions = OperationMethod(mlflow_registry_api.find_model_versions)
+    transition_stage = OperationMethod(mlflow_registry_api.transition_stage)
+    read_model_versions = OperationMethod(mlflow_registry_api.read_model_versions)
+    set_alias = OperationMethod(mlflow_registry_api.set_alias)
+    delete_alias = OperationMethod(mlflow_registry_api.delete_alias)
 
     @property
     @abstractmethod
@@ -108,7 +108,7 @@ class MlflowOperations(ABC):
 
 
 class DirectMlflow(MlflowOperations):
-    """Talks to an MLflow server without Airflow.
+    """An MLflow server that is reached without Airflow.
 
     :param settings: address and credentials.
     """

@@ -1,6 +1,6 @@
-"""What one attempt to talk to MLflow means: repeat it, hand the answer on, or fail with which error. No I/O.
+"""What one attempt at a request means: repeat it, return the answer, or raise an error. No I/O.
 
-Both drivers of :mod:`airflow_mcp.mlflow_client.transport` ask :class:`Judge`, so they cannot drift apart.
+Both drivers of :mod:`airflow_mcp.mlflow_client.transport` use :class:`Judge`, so they always agree.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse
 
 MAX_BACKOFF = 30.0
-"""Longest wait that doubling leads to; seconds."""
+"""Longest wait before a repetition; seconds."""
 MAX_RETRY_AFTER = 60.0
 """Longest wait that a server may ask for; seconds."""
 MAX_MESSAGE = 500
-"""Longest part of a server's message that is repeated; characters."""
+"""Longest part of a server's message in an error; characters."""
 HTTP_TOO_MANY_REQUESTS = 429
 
 
@@ -40,7 +40,7 @@ class AttemptOutcome:
     """How one attempt went, as far as repeating it is concerned."""
 
     kind: Literal["answered", "not_sent", "lost"]
-    """``not_sent``: no connection, so nothing can have happened. ``lost``: sent, but no answer came."""
+    """``not_sent``: no connection, so the server cannot have done anything. ``lost``: sent, but no answer came."""
     status: int = 0
     retry_after: float | None = None
     """Seconds the server asked to wait."""
@@ -51,8 +51,8 @@ def retry_delay(
 ) -> float | None:
     """Decide whether an attempt is repeated.
 
-    The wait is ``backoff * 2**(attempt - 1)`` seconds, at most :data:`MAX_BACKOFF`, of which the jitter takes away
-    up to half; or what the server asked for in ``Retry-After``, at most :data:`MAX_RETRY_AFTER`.
+    The wait is ``backoff * 2**(attempt - 1)`` seconds, at most :data:`MAX_BACKOFF`, which
+    the jitter shortens by up to half; or the ``Retry-After`` of the server, at most :data:`MAX_RETRY_AFTER`.
 
     :param attempt: number of the attempt that failed, from 1.
     :param outcome: how it went.
@@ -101,7 +101,7 @@ class Received:
     """The body was longer than the request allows and was not read to its end."""
 
     def json(self) -> dict[str, Any] | None:
-        """Return the JSON object of the body, or None when it is none."""
+        """Return the JSON object of the body, or None when it is not one."""
         try:
             data = json.loads(self.body)
         except ValueError:
@@ -114,7 +114,7 @@ class NoAnswer:
     """An attempt that ended without an answer."""
 
     kind: Literal["not_sent", "lost", "hopeless"]
-    """``hopeless``: a repetition cannot help, as with a certificate that does not verify."""
+    """``hopeless``: a repetition cannot help, for example when the certificate cannot be verified."""
     reason: str
 
 
@@ -123,10 +123,10 @@ NextStep = float | MlflowResponse | MlflowError | InvalidArgumentError
 
 
 class Judge:
-    """Judges the attempts at one request.
+    """Judge of the attempts at one request.
 
     :param request: the request.
-    :param settings: whom it goes to and how often it is repeated.
+    :param settings: the server, and how often requests are repeated.
     """
 
     def __init__(self, request: MlflowRequest, settings: MlflowSettings) -> None:
@@ -152,7 +152,7 @@ class Judge:
         return self._success(result) if 200 <= result.status < 300 else self._failure(result)
 
     def describe(self, result: Received | NoAnswer) -> str:
-        """Return what was asked and how the attempt went, for the log."""
+        """Return the request and how the attempt went, for the log."""
         if isinstance(result, Received):
             return f"{self._asked}: HTTP {result.status}"
         return f"{self._asked}: no answer: {self._clean(result.reason)}"

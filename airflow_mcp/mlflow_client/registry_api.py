@@ -1,6 +1,6 @@
 """MLflow's REST API for the model registry, as descriptions without any I/O.
 
-See :mod:`airflow_mcp.mlflow_client.api`, which has the rest of the API.
+The rest of the API is in :mod:`airflow_mcp.mlflow_client.api`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from airflow_mcp.mlflow_client.api import API, NOTHING, filter_value, key_values
 from airflow_mcp.mlflow_client.wire import MlflowRequest, Operation
 
 FEW_VERSIONS = 3
-"""Up to so many versions are read one by one."""
+"""Up to this many versions are read one by one."""
 NEWEST_VERSIONS = 100
-"""Among so many of the newest versions one that is ready is looked for."""
+"""Number of newest versions that are searched for one that is ready."""
 MAX_NAMES_IN_FILTER = 50
-"""A filter travels in the URL, which servers let grow to some thousand characters."""
+"""A filter is part of the URL, which servers limit to a few thousand characters."""
 _ALIAS = re.compile(r"[\w-]{1,255}\Z")
 _RESERVED_ALIAS = re.compile(r"(latest|v\d+)\Z", re.IGNORECASE)
 
@@ -28,7 +28,7 @@ _RESERVED_ALIAS = re.compile(r"(latest|v\d+)\Z", re.IGNORECASE)
 def create_registered_model(
     name: str, tags: Mapping[str, str] = NOTHING, description: str = ""
 ) -> Operation[RegisteredModel]:
-    """Create a name in the registry. Never repeated by itself: a lost answer would look like a conflict.
+    """Create a registered model. It is never repeated automatically: a lost answer would look like a conflict.
 
     :param name: name of the model, without ``/`` and ``:``.
     :param tags: tags to create it with.
@@ -95,7 +95,7 @@ def set_registered_model_tag(name: str, key: str, value: str) -> Operation[None]
 
 
 def delete_registered_model_tag(name: str, key: str) -> Operation[None]:
-    """Delete one tag of a registered model; a tag that is not there is fine.
+    """Delete one tag of a registered model; a missing tag is not an error.
 
     :param name: name of the model.
     :param key: name of the tag.
@@ -115,7 +115,7 @@ def create_model_version(
     tags: Mapping[str, str] = NOTHING,
     description: str = "",
 ) -> Operation[ModelVersion]:
-    """Create the next version of a registered model. Never repeated by itself: that would make a second version.
+    """Create the next version of a registered model. It is never repeated automatically: that might create two.
 
     :param name: name of the model, which must exist.
     :param source: where its files are: ``models:/<model_id>``, or an artifact URI inside ``run_id``'s artifacts.
@@ -222,12 +222,12 @@ def get_model_version_by_alias(name: str, alias: str) -> Operation[ModelVersion 
 def find_model_versions(
     name: str, alias: str = "", version: str = "", *, every: bool = False
 ) -> Operation[list[ModelVersion]]:
-    """Return what somebody who waits for a version has to look at, whether or not the model exists yet.
+    """Return the versions that a wait for a version has to check; the model need not exist yet.
 
     :param name: name of the model.
     :param alias: the version that this alias points at; empty for none.
-    :param version: without an alias: this version; empty for the newest :data:`NEWEST_VERSIONS`.
-    :param every: all instead of the newest ones: for whoever waits for more than that a version is there.
+    :param version: without an alias, this version; empty for the newest :data:`NEWEST_VERSIONS`.
+    :param every: all versions instead of the newest ones, for a wait with conditions that an old version may meet.
     :return: versions, the newest first; empty when there is no such model, alias or version.
     """
     try:
@@ -259,7 +259,7 @@ def transition_stage(name: str, version: str, stage: Stage, archive_existing: bo
     _require_version(name, version)
     if stage not in get_args(Stage):
         raise InvalidArgumentError(
-            f"stage {stage!r} of model {name!r}: allowed are {', '.join(get_args(Stage))}. Nothing was sent"
+            f"stage of model {name!r} must be one of {', '.join(get_args(Stage))}; got {stage!r}. Nothing was sent"
         )
     body = {"name": name, "version": version, "stage": stage, "archive_existing_versions": archive_existing}
     what = f"move version {version} of model {name!r} to stage {stage}"
@@ -268,11 +268,11 @@ def transition_stage(name: str, version: str, stage: Stage, archive_existing: bo
 
 
 def read_model_versions(name: str, numbers: Collection[int]) -> Operation[list[ModelVersion]]:
-    """Return some versions of a model.
+    """Return versions of a model by number.
 
     :param name: name of the model.
-    :param numbers: their numbers.
-    :return: those that are there, the newest first.
+    :param numbers: numbers of the versions.
+    :return: those that exist, the newest first.
     """
     if len(numbers) > FEW_VERSIONS:
         where = f"name = {filter_value(name)}"
@@ -290,11 +290,11 @@ def read_model_versions(name: str, numbers: Collection[int]) -> Operation[list[M
 
 
 def names_filter(names: Collection[str], prefixes: Collection[str]) -> str:
-    """Make a filter that lets some names through, and perhaps more.
+    """Return a filter that matches some names, and perhaps more.
 
     :param names: names of registered models.
     :param prefixes: beginnings of names.
-    :return: MLflow's filter for models or versions; empty for everything, when a short filter cannot say it.
+    :return: MLflow's filter for models or versions; empty (everything) when a short filter is not possible.
     """
     texts = [*names, *prefixes]
     if (
@@ -327,7 +327,7 @@ def set_alias(name: str, alias: str, version: str) -> Operation[None]:
 
 
 def delete_alias(name: str, alias: str) -> Operation[None]:
-    """Delete an alias of a registered model; an alias that is not there is fine.
+    """Delete an alias of a registered model; a missing alias is not an error.
 
     :param name: name of the model.
     :param alias: the alias.
@@ -350,7 +350,7 @@ def _require_version(name: str, version: str) -> None:
     require("model name", name)
     if not (isinstance(version, str) and version.isascii() and version.isdigit()):
         raise InvalidArgumentError(
-            f"version {version!r} of model {name!r}: allowed are digits as text, such as '3'. Nothing was sent"
+            f"version of model {name!r} must be digits as text, such as '3'; got {version!r}. Nothing was sent"
         )
 
 
@@ -358,6 +358,6 @@ def _require_alias(name: str, alias: str) -> None:
     require("model name", name)
     if not isinstance(alias, str) or not _ALIAS.match(alias) or _RESERVED_ALIAS.match(alias):
         raise InvalidArgumentError(
-            f"alias {alias!r} of model {name!r}: allowed are letters, digits, '_' and '-', "
-            "but neither 'latest' nor 'v<digits>'. Nothing was sent"
+            f"alias of model {name!r} must be letters, digits, '_' and '-', but neither 'latest' nor 'v<digits>'; got "
+            f"{alias!r}. Nothing was sent"
         )

@@ -1,4 +1,4 @@
-"""How to reach an MLflow server: an Airflow connection of type ``mlflow``, checked and turned into plain values."""
+"""Address and credentials of an MLflow server, read and checked from an Airflow connection of type ``mlflow``."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class MlflowSettings:
     verify: bool | str = True
     """Whether certificates are checked, or the path of the CA bundle to check them with."""
     timeout: float = DEFAULT_TIMEOUT
-    """Seconds without a sign of life from the server before a request is given up."""
+    """Seconds without any data from the server before a request is given up."""
     retries: int = DEFAULT_RETRIES
     """How often a repeatable request is repeated."""
     backoff: float = 0.5
-    """Seconds before the first repetition; doubles with each further one."""
+    """Seconds before the first repetition; doubles with every repetition."""
     workload_url: str = ""
-    """Address that workloads use: pods may see the server under another one. Empty: the server's."""
+    """Address that workloads use, because pods may need another one. Empty: the server's address."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -75,19 +75,19 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
         ``token`` (bearer), ``verify`` (bool), ``ca_bundle`` (path), ``timeout`` (seconds), ``retries``, ``ui_url``,
         ``workload_url``.
     :return: the settings.
-    :raises InvalidArgumentError: naming the field, its value unless it may be secret, and what is allowed.
+    :raises InvalidArgumentError: naming the field, its value unless it may be secret, and the allowed values.
     """
     reader = _Reader(connection.conn_id, _read_extra(connection))
     base_url = _base_url(connection, reader)
     token = reader.text("token")
     username, password = connection.login or "", connection.password or ""
     if token and (username or password):
-        reader.refuse("extra 'token' and login/password are both set", "give one of them")
+        reader.refuse("extra 'token' and login/password are both set", "set only one of them")
     if bool(username) != bool(password):
         missing = "password" if username else "login"
         reader.refuse(f"{missing} is missing", "basic authentication needs login and password, or leave both empty")
     if any(character in token for character in "\r\n \t"):
-        reader.refuse("extra 'token' contains white space", "give the bare token, without 'Bearer '")
+        reader.refuse("extra 'token' contains white space", "set the bare token, without 'Bearer '")
     return MlflowSettings(
         conn_id=connection.conn_id,
         base_url=base_url,
@@ -107,12 +107,16 @@ def _read_extra(connection: ConnectionFields) -> Mapping[str, Any]:
     try:
         extra = json.loads(connection.extra or "{}")
     except ValueError:
-        raise InvalidArgumentError(f"{where}: extra is not JSON; give an object with {EXTRA_FIELDS}") from None
+        raise InvalidArgumentError(
+            f"{where}: extra must be a JSON object with {', '.join(EXTRA_FIELDS)}; got text that is not JSON"
+        ) from None
     if not isinstance(extra, dict):
-        raise InvalidArgumentError(f"{where}: extra is not a JSON object; give an object with {EXTRA_FIELDS}")
+        raise InvalidArgumentError(
+            f"{where}: extra must be a JSON object with {', '.join(EXTRA_FIELDS)}; got another JSON value"
+        )
     if unknown := sorted(set(extra) - set(EXTRA_FIELDS)):
         raise InvalidArgumentError(
-            f"{where}: unknown extra {', '.join(map(repr, unknown))}; allowed are {', '.join(EXTRA_FIELDS)}"
+            f"{where}: every extra must be one of {', '.join(EXTRA_FIELDS)}; got {', '.join(map(repr, unknown))}"
         )
     return extra
 
@@ -120,7 +124,7 @@ def _read_extra(connection: ConnectionFields) -> Mapping[str, Any]:
 def _base_url(connection: ConnectionFields, reader: _Reader) -> str:
     host = (connection.host or "").strip()
     if not host:
-        reader.refuse("host is missing", "give the URL of the MLflow server, for example http://mlflow:5000")
+        reader.refuse("host is missing", "set it to the URL of the MLflow server, for example http://mlflow:5000")
     scheme = (connection.schema or "").strip().lower()
     if "://" not in host:
         bare = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
@@ -136,19 +140,26 @@ def _base_url(connection: ConnectionFields, reader: _Reader) -> str:
 
 
 class _Reader:
-    """Reads extras by name and refuses in one voice."""
+    """Reader of the extras of one connection; its errors name the connection and the field."""
 
     def __init__(self, conn_id: str, extra: Mapping[str, Any]) -> None:
         self._conn_id = conn_id
         self._extra = extra
 
-    def refuse(self, problem: str, allowed: str) -> None:
-        raise InvalidArgumentError(f"connection {self._conn_id!r}: {problem}; {allowed}. No request was sent")
+    def refuse(self, problem: str, advice: str) -> None:
+        raise InvalidArgumentError(f"connection {self._conn_id!r}: {problem}; {advice}. No request was sent")
+
+    def refuse_value(self, name: str, expected: str, value: object) -> None:
+        raise InvalidArgumentError(
+            f"connection {self._conn_id!r}: {name} must be {expected}; got {value!r}. No request was sent"
+        )
 
     def text(self, name: str) -> str:
         value = self._extra.get(name)
         if value is not None and not isinstance(value, str):
-            self.refuse(f"extra {name!r} is a {type(value).__name__}", "give a string")
+            self.refuse(
+                f"extra {name!r} must be a string; got a value of type {type(value).__name__}", "it is not shown"
+            )
         return str(value or "").strip()
 
     def url(self, name: str) -> str:
@@ -156,17 +167,19 @@ class _Reader:
         return urlunsplit(self.split_url(f"extra {name!r}", value)).rstrip("/") if value else ""
 
     def split_url(self, name: str, value: str) -> SplitResult:
-        allowed = "give a URL like https://mlflow.example.com/base; user and password belong in login and password"
+        expected = "a URL like https://mlflow.example.com/base"
         try:
             url = urlsplit(value)
             port_is_fine = url.port is None or url.port > 0
         except ValueError:
             url, port_is_fine = SplitResult("", "", "", "", ""), False
         if url.username is not None or "@" in value:
-            self.refuse(f"{name} contains a user or a password (not shown)", allowed)
+            self.refuse(
+                f"{name} contains a user or a password (not shown)", "set login and password of the connection instead"
+            )
         is_fine = port_is_fine and url.scheme in ("http", "https") and bool(url.hostname)
         if not is_fine or url.query or url.fragment or any(character.isspace() for character in value):
-            self.refuse(f"{name} is {value!r}", allowed)
+            self.refuse_value(name, expected, value)
         return url
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
@@ -178,13 +191,13 @@ class _Reader:
         except (TypeError, ValueError):
             number = math.nan
         if not low <= number <= high:
-            self.refuse(f"extra {name!r} is {value!r}", f"allowed is a number from {low:g} to {high:g}")
+            self.refuse_value(f"extra {name!r}", f"a number from {low:g} to {high:g}", value)
         return number
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         number = self.number(name, default, low, high)
         if number != int(number):
-            self.refuse(f"extra {name!r} is {number!r}", f"allowed is a whole number from {low} to {high}")
+            self.refuse_value(f"extra {name!r}", f"a whole number from {low} to {high}", number)
         return int(number)
 
     def verify(self) -> bool | str:
@@ -192,12 +205,12 @@ class _Reader:
         known = {"true": True, "false": False, "none": True, "": True}
         word = str(value).strip().lower()
         if word not in known or not isinstance(value, bool | str | None):
-            self.refuse(f"extra 'verify' is {value!r}", "allowed are true and false; a path belongs in 'ca_bundle'")
+            self.refuse_value("extra 'verify'", "true or false (a path belongs in 'ca_bundle')", value)
         bundle = self.text("ca_bundle")
         if not bundle:
             return known[word]
         if not known[word]:
-            self.refuse("extra 'ca_bundle' is set but 'verify' is false", "give one of them")
+            self.refuse("extra 'ca_bundle' is set but 'verify' is false", "set only one of them")
         if not Path(bundle).is_file():
-            self.refuse(f"extra 'ca_bundle' is {bundle!r}, not a readable file here", "give the path of a PEM file")
+            self.refuse_value("extra 'ca_bundle'", "the path of a readable PEM file", bundle)
         return bundle

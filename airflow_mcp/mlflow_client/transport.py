@@ -1,6 +1,6 @@
-"""Performing MLflow operations over HTTP: a blocking and an awaiting driver.
+"""Drivers that perform MLflow operations over HTTP, a blocking and an asynchronous one.
 
-What an attempt means is decided in :mod:`airflow_mcp.mlflow_client.outcome`; here is only the sending and waiting.
+They only send and wait; :mod:`airflow_mcp.mlflow_client.outcome` decides what an attempt means.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operat
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-"""Longest wait for a connection, when the connection's timeout is not shorter; seconds."""
+"""Longest wait for a connection, unless the timeout of the Airflow connection is shorter; seconds."""
 MAX_ERROR_BYTES = 64 * 1024
-"""What is read of an answer that reports an error."""
+"""Longest part of an error answer that is read."""
 
 _Result = MlflowResponse | MlflowError | InvalidArgumentError
 
 
 class SyncDriver:
-    """Performs operations with one blocking client, which is created at the first request and kept.
+    """Driver with one blocking client, which is created at the first request and kept.
 
-    :param settings: whom to ask and how.
+    :param settings: address and credentials of the server.
     :param transport: replaces the network, for tests.
     :param sleep: waits a number of seconds.
     """
@@ -54,7 +54,7 @@ class SyncDriver:
     def perform(self, operation: Operation[T]) -> T:
         """Perform an operation.
 
-        :param operation: description from :mod:`airflow_mcp.mlflow_client.api` or its registry twin.
+        :param operation: description from :mod:`airflow_mcp.mlflow_client.api` or registry_api.
         :return: what the operation returns.
         """
         result: _Result | None = None
@@ -76,10 +76,10 @@ class SyncDriver:
     def _ask(self, request: MlflowRequest) -> _Result:
         judge = Judge(request, self._settings)
         while True:
-            verdict = _judge(judge, self._attempt(request))
-            if not isinstance(verdict, float):
-                return verdict
-            self._sleep(verdict)
+            next_step = _judge(judge, self._attempt(request))
+            if not isinstance(next_step, float):
+                return next_step
+            self._sleep(next_step)
 
     def _attempt(self, request: MlflowRequest) -> Received | NoAnswer:
         if self._client is None:
@@ -96,11 +96,11 @@ class SyncDriver:
 
 
 class AsyncDriver:
-    """Performs operations with one awaiting client per operation, so it belongs to no event loop.
+    """Driver with one asynchronous client per operation, so it does not belong to an event loop.
 
-    The TLS context, the costly part of a client, is made once.
+    The TLS context, the costly part of a client, is created once.
 
-    :param settings: whom to ask and how.
+    :param settings: address and credentials of the server.
     :param transport: replaces the network, for tests.
     :param sleep: waits a number of seconds.
     """
@@ -120,7 +120,7 @@ class AsyncDriver:
     async def perform(self, operation: Operation[T]) -> T:
         """Perform an operation.
 
-        :param operation: description from :mod:`airflow_mcp.mlflow_client.api` or its registry twin.
+        :param operation: description from :mod:`airflow_mcp.mlflow_client.api` or registry_api.
         :return: what the operation returns.
         """
         self._options = self._options or _client_options(self._settings)
@@ -138,10 +138,10 @@ class AsyncDriver:
     async def _ask(self, client: httpx.AsyncClient, request: MlflowRequest) -> _Result:
         judge = Judge(request, self._settings)
         while True:
-            verdict = _judge(judge, await self._attempt(client, request))
-            if not isinstance(verdict, float):
-                return verdict
-            await self._sleep(verdict)
+            next_step = _judge(judge, await self._attempt(client, request))
+            if not isinstance(next_step, float):
+                return next_step
+            await self._sleep(next_step)
 
     async def _attempt(self, client: httpx.AsyncClient, request: MlflowRequest) -> Received | NoAnswer:
         try:
@@ -162,7 +162,7 @@ class _Finished(Exception):  # noqa: N818  (not an error: an operation has retur
 
 
 def _advance(operation: Operation[T], result: _Result | None) -> MlflowRequest:
-    """Hand the last result to the operation and return its next request.
+    """Send the last result to the operation and return its next request.
 
     :raises _Finished: with the operation's result.
     """
@@ -175,14 +175,14 @@ def _advance(operation: Operation[T], result: _Result | None) -> MlflowRequest:
 
 
 def _judge(judge: Judge, result: Received | NoAnswer) -> NextStep:
-    verdict = judge.judge(result, now=datetime.now(UTC), jitter=random.random())  # noqa: S311  (not cryptography)
-    if isinstance(verdict, float):
-        log.warning("%s; asking again in %.1f s", judge.describe(result), verdict)
-    return verdict
+    next_step = judge.judge(result, now=datetime.now(UTC), jitter=random.random())  # noqa: S311  (not cryptography)
+    if isinstance(next_step, float):
+        log.warning("%s; asking again in %.1f s", judge.describe(result), next_step)
+    return next_step
 
 
 class _Body:
-    """Collects the body of an answer up to the limit of its request."""
+    """The body of an answer, collected up to the limit of its request."""
 
     def __init__(self, request: MlflowRequest, response: httpx.Response) -> None:
         self._response = response

@@ -1,8 +1,8 @@
-"""What travels between a description of an MLflow operation and the driver that performs it.
+"""Requests and answers, exchanged by the description of an MLflow operation and the driver that performs it.
 
 An operation is a generator: it yields :class:`MlflowRequest`, is sent :class:`MlflowResponse`, and returns its
 result. A failed request is thrown into it as one of the errors of :mod:`airflow_mcp.exceptions`. So every
-operation is written once and performed by two drivers, a blocking and an awaiting one.
+operation is written once and performed by two drivers, a blocking and an asynchronous one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MlflowRequest:
     """One HTTP request to MLflow."""
 
     what: str
-    """What is asked, in words, for messages: ``get run 'abc'``."""
+    """Short text of the request for messages: ``get run 'abc'``."""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     """Path below the server's base URL, without a leading slash, already percent-encoded."""
@@ -46,7 +46,7 @@ class MlflowResponse:
     """A successful answer."""
 
     asked: str
-    """What was asked of whom, in words, for messages."""
+    """Short text of the request and the server, for messages."""
     data: Mapping[str, Any]
     """The JSON object; empty when bytes were expected."""
     content: bytes = b""

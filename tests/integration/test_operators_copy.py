@@ -431,7 +431,7 @@ def test_a_version_that_many_tasks_copy_at_once_is_copied_once(world: World) -> 
         ({"version": "latest"}, "version must be a version number; got 'latest'"),
         ({"version": "9"}, "RESOURCE_DOES_NOT_EXIST"),
         ({"experiment_name": ""}, "experiment_name must be text that is not empty; got ''"),
-        ({"target_model_name": 'it\'s "x"'}, "cannot be put into an MLflow filter"),
+        ({"target_model_name": 'it\'s "x"'}, "cannot be used in an MLflow filter"),
     ],
 )
 def test_what_cannot_be_copied_is_refused(world: World, options: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from airflow_mcp.exceptions import InvalidArgumentError, MlflowProtocolError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
-from airflow_mcp.mlflow_client.operations import HookOperation, MlflowOperations
+from airflow_mcp.mlflow_client.operations import MlflowOperations, OperationMethod
 from tests.support.fakes.faulty_server import FaultyServer, answer, html
 
 RUN = '{"run": {"info": {"run_id": "r1", "experiment_id": "1", "status": "RUNNING"}}}'
@@ -61,7 +61,7 @@ def test_every_operation_of_the_api_is_a_method_with_its_docstring() -> None:
         for name, value in vars(module).items()
         if inspect.isgeneratorfunction(value) and not name.startswith("_")
     }
-    methods = {name: value for name, value in vars(MlflowOperations).items() if isinstance(value, HookOperation)}
+    methods = {name: value for name, value in vars(MlflowOperations).items() if isinstance(value, OperationMethod)}
     assert set(methods) == described - helpers - internal
     for name in methods:
         bound = getattr(MlflowHook(), name)
@@ -142,8 +142,8 @@ class TestTestConnection:
         connect(monkeypatch, "ftp://x")
         assert MlflowHook().test_connection() == (
             False,
-            "connection 'mlflow_default': host is 'ftp://x'; give a URL like https://mlflow.example.com/base; "
-            "user and password belong in login and password. No request was sent",
+            "connection 'mlflow_default': host must be a URL like https://mlflow.example.com/base; got 'ftp://x'. "
+            "No request was sent",
         )
 
 
