@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.operators.base import ModelControlOperator
@@ -50,15 +51,23 @@ REPLAY = {
 WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {"experiment_name": "fraud"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
-    (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments belong to script"),
+    (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments must be empty with command"),
     (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout must be longer than zero; got"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"ram": "1Gi"}}, "allowed keys: cpu, memory, gpu"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu is -1; allowed: a whole number"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu is 0.5; allowed: a whole number"),
     (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target must be text that is not empty; got ''"),
-    (EvaluateModelOperator, {**EVALUATE, "model_type": "ranking"}, "model_type must be one of classifier, regressor; got 'ranking'"),
+    (
+        EvaluateModelOperator,
+        {**EVALUATE, "model_type": "ranking"},
+        "model_type must be one of classifier, regressor; got 'ranking'",
+    ),
     (EvaluateModelOperator, {**EVALUATE, "latency_calls": 0}, "latency_calls is 0; allowed: 1 or more"),
-    (EvaluateModelOperator, {**EVALUATE, "importance_rows": True}, "importance_rows must be a whole number from 0 to 1000000; got True"),
+    (
+        EvaluateModelOperator,
+        {**EVALUATE, "importance_rows": True},
+        "importance_rows must be a whole number from 0 to 1000000; got True",
+    ),
     (EvaluateModelOperator, {**EVALUATE, "dataset": None}, "dataset is None, .* model_type, .* mean nothing then"),
     (
         EvaluateModelOperator,
@@ -89,17 +98,27 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     ),
     (
         DriftCheckOperator,
-        {**DRIFT, "numerical_method": "magic"},
+        {**DRIFT, "policy": {"numerical_method": "magic"}},
         "numerical_method must be one of auto, wasserstein",
     ),
     (DriftCheckOperator, {**DRIFT, "drift_share": 0}, "drift_share must be more than 0; got 0"),
     (DriftCheckOperator, {**DRIFT, "precision": "fast"}, "precision must be one of profile, exact; got 'fast'"),
     (DriftCheckOperator, {**DRIFT, "policy": {"colums": "a"}}, "colums is not a known name. Did you mean 'columns'?"),
-    (DriftCheckOperator, {**DRIFT, "policy": {"min_rows": 3}}, "policy names min_rows, which are arguments of their"),
-    (DriftCheckOperator, {**DRIFT, "evidently_rows": -1}, "evidently_rows must be a whole number from 0 to 1000000; got -1"),
     (
         DriftCheckOperator,
-        {**DRIFT, "numerical_method": "auto", "numerical_threshold": 0.2},
+        {**DRIFT, "min_rows": 4, "policy": {"min_rows": 3}},
+        "min_rows is given as an argument and in",
+    ),
+    (DriftCheckOperator, {**DRIFT, "min_rows": 4, "policy": ComparisonPolicy()}, "Set these fields in the policy"),
+    (DriftCheckOperator, {**DRIFT, "policy": "strict"}, "policy must be a ComparisonPolicy or a mapping of its fields"),
+    (
+        DriftCheckOperator,
+        {**DRIFT, "evidently_rows": -1},
+        "evidently_rows must be a whole number from 0 to 1000000; got -1",
+    ),
+    (
+        DriftCheckOperator,
+        {**DRIFT, "policy": {"numerical_method": "auto", "numerical_threshold": 0.2}},
         "numerical_method must name a method when a threshold is given",
     ),
     (DriftCheckOperator, {**DRIFT, "min_rows": 0}, "min_rows must be at least 1; got 0"),
@@ -124,20 +143,32 @@ def run(operator: type[ModelControlOperator], **arguments: Any) -> TaskOutcome:
     ("operator", "arguments", "message"),
     [
         (TrainModelOperator, {**TRAIN, "on_unchanged": "skip"}, "on_unchanged must be one of train, reuse; got 'skip'"),
-        (TrainModelOperator, {**TRAIN, "on_unchanged": "{{ none }}"}, "on_unchanged must be one of train, reuse; got 'None'"),
-        (TrainModelOperator, {**TRAIN, "config": "settings.toml"}, "allowed: a mapping or a file .yaml, .yml, .json"),
+        (
+            TrainModelOperator,
+            {**TRAIN, "on_unchanged": "{{ none }}"},
+            "on_unchanged must be one of train, reuse; got 'None'",
+        ),
+        (TrainModelOperator, {**TRAIN, "config": "settings.toml"}, "config must be a mapping or a file .yaml, .yml, .json"),
         (TrainModelOperator, {**TRAIN, "config": "/no/such.yaml"}, "config file /no/such.yaml cannot be read"),
         (TrainModelOperator, {**TRAIN, "config": {"depth": float("nan")}}, "config cannot be written as JSON"),
         (EvaluationGateOperator, {**GATE, "thresholds": []}, "thresholds must have at least one rule"),
         (EvaluationGateOperator, {**GATE, "thresholds": "f1 > 0"}, "thresholds must be a list of rules; got 'f1 > 0'"),
-        (EvaluationGateOperator, {**GATE, "thresholds": ["f1 = 1", "x"]}, "threshold must be a rule such as 'accuracy >= 0.92'; got 'x'"),
+        (
+            EvaluationGateOperator,
+            {**GATE, "thresholds": ["f1 = 1", "x"]},
+            "threshold must be a rule such as 'accuracy >= 0.92'; got 'x'",
+        ),
         (
             EvaluationGateOperator,
             {**GATE, "significance": [{"metric": "f1", "x": 1}]},
             "significance[0].x is not a known name",
         ),
         (EvaluationGateOperator, {**GATE, "slices": {}}, "slices: floors and max_gap are both empty"),
-        (RegisterModelOperator, {"model_name": "fraud", "source": "/tmp/model"}, "source is '/tmp/model'; allowed"),
+        (
+            RegisterModelOperator,
+            {"model_name": "fraud", "model_uri": "/tmp/model"},
+            "got '/tmp/model'. Paths and other addresses are refused",
+        ),
     ],
 )
 def test_a_wrong_templated_argument_is_refused_before_mlflow_is_asked(
@@ -156,7 +187,9 @@ def test_a_runtime_that_does_not_exist_is_refused() -> None:
 
 def test_a_pod_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
     operator = TrainModelOperator(task_id="task", runtime="kubernetes", kubernetes={"imag": "x"}, **TRAIN)
-    with pytest.raises(InvalidArgumentError, match=r"kubernetes\.imag is not a known name\. Did you mean 'image'\? Known names: "):
+    with pytest.raises(
+        InvalidArgumentError, match=r"kubernetes\.imag is not a known name\. Did you mean 'image'\? Known names: "
+    ):
         _ = operator.backend
 
 
