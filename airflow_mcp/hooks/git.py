@@ -91,7 +91,8 @@ class GitRemote:
         :raises GitAuthError: when the remote refuses the credentials, or wants some.
         :raises GitRemoteError: when the remote does not answer in time.
         """
-        return asyncio.run(self._resolve(ref, tags, self.credentials()))
+        answer = asyncio.run(self._ask(ref, tags, self.credentials()))
+        return choose_ref(answer, url=self.url, ref=ref, tags=tags)
 
     def credentials(self) -> tuple[str, str]:
         """Read login and password of the connection, which logs hide from now on; blocks.
@@ -104,15 +105,13 @@ class GitRemote:
             mask_secret(secret)
         return secrets
 
-    async def aresolve(self, ref: str | None = None, tags: str | None = None) -> ResolvedRef:
-        """Find the commit as :meth:`resolve` does, without blocking the event loop."""
-        return await self._resolve(ref, tags, await self._asecrets())
-
     async def afind(self, ref: str | None = None, tags: str | None = None) -> ResolvedRef | None:
-        """Find the commit as :meth:`aresolve` does; None when there is no such branch or tag (yet)."""
-        check_question(ref, tags)
-        answer = await self._git(ls_remote_arguments(self.url, ref, tags), await self._asecrets())
-        return find_ref(answer.decode(errors="replace"), url=self.url, ref=ref, tags=tags)
+        """Find the commit as :meth:`resolve` does, without blocking the event loop.
+
+        :return: None when there is no such branch or tag (yet).
+        """
+        answer = await self._ask(ref, tags, await self._asecrets())
+        return find_ref(answer, url=self.url, ref=ref, tags=tags)
 
     @asynccontextmanager
     async def commit(self, commit: str) -> AsyncIterator[CommitContent]:
@@ -149,10 +148,10 @@ class GitRemote:
             await amask_secret(secret)
         return secrets
 
-    async def _resolve(self, ref: str | None, tags: str | None, secrets: tuple[str, str]) -> ResolvedRef:
+    async def _ask(self, ref: str | None, tags: str | None, secrets: tuple[str, str]) -> str:
         check_question(ref, tags)
         answer = await self._git(ls_remote_arguments(self.url, ref, tags), secrets)
-        return choose_ref(answer.decode(errors="replace"), url=self.url, ref=ref, tags=tags)
+        return answer.decode(errors="replace")
 
     def _secrets(self, connection: Connection) -> tuple[str, str]:
         """Read login and password, and make sure that they are for this URL."""

@@ -50,7 +50,7 @@ def test_both_faces_find_branches_tags_commits_and_the_default_branch(repository
     remote = GitRemote(repository.url)
     for (ref, tags), resolved in expected.items():
         assert remote.resolve(ref, tags) == resolved
-        assert asyncio.run(remote.aresolve(ref, tags)) == resolved
+        assert asyncio.run(remote.afind(ref, tags)) == resolved
 
 
 def test_a_branch_that_was_deleted_is_refused_with_what_there_is(repository: Repository) -> None:
@@ -103,7 +103,7 @@ def test_a_remote_that_stays_silent_is_given_up_and_leaves_no_process() -> None:
 async def test_a_cancelled_question_leaves_no_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/cancelled"
-        asking = asyncio.create_task(GitRemote(url).aresolve())
+        asking = asyncio.create_task(GitRemote(url).afind())
         await started(url, 1)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -177,7 +177,9 @@ class TestCredentials:
         set_connection(monkeypatch, login=LOGIN, password=PASSWORD, host=server.url)
         remote = GitRemote(f"{server.url}/models/.git", "git_tests")
         assert remote.resolve("main").sha == first
-        assert asyncio.run(remote.aresolve("main")).sha == first
+        found = asyncio.run(remote.afind("main"))
+        assert found is not None
+        assert found.sha == first
 
     def test_a_protected_repository_without_a_connection_is_refused_at_once(
         self, repository: Repository, server: GitHttpServer
@@ -235,7 +237,7 @@ class TestCredentials:
         set_connection(monkeypatch, login=LOGIN, password=PASSWORD)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}/visible"
-            asking = asyncio.create_task(GitRemote(url, "git_tests").aresolve())
+            asking = asyncio.create_task(GitRemote(url, "git_tests").afind())
             lines = await started(url, 2)
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
