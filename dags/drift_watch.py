@@ -53,10 +53,9 @@ with DAG(
         current=pin_data.output["recent"],
         reference="champion",  # the profile that its training stored
         ignored_columns=["target"],
-        numerical_method="ks",
-        numerical_threshold=0.05,
         drift_share=0.25,  # a quarter of the columns, where chance alone would give one in twenty
         min_rows=100,
+        policy={"numerical_method": "ks", "numerical_threshold": 0.05},
         evidently_rows=1000,  # Evidently's report beside our own
         workload_timeout=timedelta(minutes=15),
     )

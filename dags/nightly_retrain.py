@@ -107,7 +107,7 @@ with DAG(
     register = RegisterModelOperator(
         task_id="register",
         model_name=MODEL,
-        source=train.output["model_uri"],
+        model_uri=train.output["model_uri"],
         dry_run="{{ params.dry_run }}",
     )
     # [END howto_register_model]

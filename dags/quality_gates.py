@@ -97,13 +97,15 @@ with DAG(
         model_name=MODEL,
         thresholds=["accuracy >= 0.92", "warn: latency_ms <= 50"],
         significance=[{"metric": "accuracy", "min_effect": -0.01}],
-        coverage={
-            "report": {"run_id": tests.output["run_id"], "path": "reports/coverage.xml"},
-            "min_line_rate": 0.6,
-        },
-        findings={
-            "report": {"run_id": lint.output["run_id"], "path": "reports/ruff.sarif"},
-            "max_by_rule": {"F401": 0, "S602": 0},  # unused imports, shells with input from outside
+        policy={
+            "coverage": {
+                "report": {"run_id": tests.output["run_id"], "path": "reports/coverage.xml"},
+                "min_line_rate": 0.6,
+            },
+            "findings": {
+                "report": {"run_id": lint.output["run_id"], "path": "reports/ruff.sarif"},
+                "max_by_rule": {"F401": 0, "S602": 0},  # unused imports, shells with input from outside
+            },
         },
         mode="{{ params.gate_mode }}",
         escalation={"ask": "approve"},
@@ -130,7 +132,7 @@ with DAG(
     register = RegisterModelOperator(
         task_id="register",
         model_name=MODEL,
-        source=train.output["model_uri"],
+        model_uri=train.output["model_uri"],
         trigger_rule="none_failed_min_one_success",
     )
     # [END howto_register_after_approval]

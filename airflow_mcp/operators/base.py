@@ -1,4 +1,4 @@
-"""What every operator of the package shares: its MLflow connection, its errors and its results."""
+"""The base of every operator: its MLflow connection, its errors and its results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class ModelControlOperator(BaseOperator, SkipMixin):
-    """Base of all operators: subclasses implement :meth:`act`.
+    """Base class of all operators; subclasses implement :meth:`act`.
 
-    A refusal (:class:`~airflow_mcp.exceptions.RefusedError`) fails the task at once, because a retry would be
-    refused again; every other error leaves the retries to Airflow.
+    A :class:`~airflow_mcp.exceptions.RefusedError` fails the task without a retry, because a retry would be refused
+    again. After any other error Airflow retries as usual.
 
     :param mlflow_conn_id: Airflow connection of type ``mlflow``; None takes ``[airflow_mcp] mlflow_conn_id``.
     """
 
     inherits_from_skipmixin = True
-    """Tells Airflow that tasks which were skipped by this one stay skipped when they are cleared."""
+    """Makes Airflow keep tasks skipped that this task skipped, also when they are cleared."""
     dry_run: bool | str = False  # type: ignore[assignment]
     """Argument of the operators that change something. It hides Airflow's method of this name, which nothing calls."""
     mlflow_run_url: str = ""
@@ -47,20 +47,20 @@ class ModelControlOperator(BaseOperator, SkipMixin):
 
     @cached_property
     def hook(self) -> MlflowHook:
-        """The hook of this task's connection."""
+        """The hook for this task's MLflow connection."""
         return MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do the work; a refusal is final.
+        """Run :meth:`act`; a refusal fails the task without a retry.
 
-        :return: plain JSON values; each one is an XCom of its own too.
+        :return: plain JSON values, each of which is also pushed as an XCom of its own.
         """
         with self.at_the_edge():
             return self.act(context)
 
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:
-        """Make refusals final for Airflow, and close the connection at the end."""
+        """Turn refusals into failures without a retry, and close the connection at the end."""
         try:
             yield
         except RefusedError as error:
@@ -70,14 +70,14 @@ class ModelControlOperator(BaseOperator, SkipMixin):
                 self.hook.close()
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Do what the operator is for.
+        """Do the operator's work.
 
         :return: plain JSON values for XCom: ids, verdicts and addresses only.
         """
         raise TypeError(f"{type(self).__name__} does not implement act()")
 
     def task_key(self, context: Context) -> TaskKey:
-        """Name the task instance without its try number."""
+        """Identify the task instance, without its try number."""
         instance = context["ti"]
         return TaskKey(
             instance.dag_id, instance.run_id, instance.task_id, -1 if instance.map_index is None else instance.map_index
@@ -88,14 +88,14 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         return Actor.of_task(self.task_key(context))
 
     def push(self, context: Context, result: Mapping[str, Any]) -> None:
-        """Push a result before an exception ends the task, as returning it would have."""
+        """Push a result as returning it would, before an exception ends the task."""
         for key, value in result.items():
             context["ti"].xcom_push(key, value)
         context["ti"].xcom_push("return_value", dict(result))
 
     @contextmanager
     def pushed_when_raising(self, context: Context, result: Mapping[str, Any]) -> Iterator[None]:
-        """Push a result if an exception ends the task, as skipping others does; returning it pushes it otherwise."""
+        """Push the result even when the task raises; without an exception, returning it pushes it."""
         try:
             yield
         except Exception:
@@ -103,32 +103,41 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             raise
 
     def skip_downstream(self, context: Context) -> None:
-        """End this task as a success and skip the tasks that follow it directly; a teardown is never skipped."""
+        """Skip the tasks directly downstream of this one, except teardowns."""
         followers = [task for task in self.get_direct_relatives(upstream=False) if not task.is_teardown]
         self.skip(context["ti"], followers)
 
     def follow_only(self, context: Context, task_ids: Set[str]) -> None:
-        """End this task as a success and skip the tasks that follow it directly, but these and what they lead to.
+        """Skip the tasks directly downstream of this one, except the named ones, what they lead to, and teardowns.
 
-        :param task_ids: tasks to follow; a teardown is followed in any case.
+        :param task_ids: tasks that must run.
         """
         teardowns = {task.task_id for task in self.get_direct_relatives(upstream=False) if task.is_teardown}
         self.skip_all_except(context["ti"], sorted(task_ids | teardowns))
 
 
+def has_template(value: Any) -> bool:
+    """Return whether a value is known only when the task runs: it holds a template or an XCom."""
+    if isinstance(value, Mapping):
+        return any(map(has_template, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(has_template, value))
+    return isinstance(value, XComArg) or (isinstance(value, str) and ("{{" in value or "{%" in value))
+
+
 def now() -> datetime:
-    """Give the present time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def require_active(run: Run) -> None:
-    """Refuse a run that has been deleted: MLflow would take files for it, but no tags and metrics.
+    """Check that a run is not deleted: MLflow accepts files for a deleted run, but neither tags nor metrics.
 
     :param run: the candidate's run.
     :raises EvidenceError: when it is deleted.
     """
     if run.lifecycle_stage != "active":
         raise EvidenceError(
-            f"MLflow run {run.run_id} of the candidate is {run.lifecycle_stage}; nothing was decided or changed. "
-            "Restore it, or train again"
+            f"the candidate's MLflow run {run.run_id} is {run.lifecycle_stage}. Nothing was decided or changed. "
+            "Restore the run, or train again"
         )

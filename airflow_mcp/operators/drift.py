@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import OnInconclusive, choice, problems_of, required_text, rows_to_draw
+from airflow_mcp.core.argument import OnInconclusive, choice, problems_of, read_policy, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
@@ -22,6 +22,7 @@ from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.operators.base import has_template
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.evidence import find_importance
@@ -33,6 +34,10 @@ CHAMPION = "champion"
 _GIVE = {"reference": "pin data", "weights": "name them in the policy"}
 _SHOWN_COLUMNS = 50
 _DEFAULT = ComparisonPolicy()
+_SHORT_FORM: Mapping[str, Any] = {
+    name: getattr(_DEFAULT, name) for name in ("columns", "ignored_columns", "drift_share", "min_rows", "precision")
+}
+"""Fields of the policy that are arguments of their own, with their defaults."""
 
 
 class DriftCheckOperator(WorkloadOperator):
@@ -53,30 +58,25 @@ class DriftCheckOperator(WorkloadOperator):
         or else the data that its version records (templated).
     :param columns: columns to compare; empty compares every column that is not ignored.
     :param ignored_columns: columns to leave out, for example the label.
-    :param categorical_columns: columns to treat as categories whatever their type.
-    :param numerical_method: method for numbers: wasserstein, ks, psi, jensenshannon, kl_div, or auto.
-    :param numerical_threshold: a p-value drifts below it, a distance at or above it; None takes the method's own.
-    :param categorical_method: method for categories: jensenshannon, chisquare, z, psi, kl_div, TVD, or auto.
-    :param categorical_threshold: as ``numerical_threshold``.
     :param drift_share: share of drifted columns (above 0, up to 1) from which on the data counts as drifted.
     :param min_rows: fewer values than this on either side: a column is not compared.
     :param precision: ``profile``: bounded memory, scores within a stated error; ``exact``: from every value.
-    :param policy: further settings by their names in :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy`, such as
-        ``weights`` (feature to importance; or ``champion``, what is known of the champion's features), ``correction``,
-        ``rules``, ``prediction``, ``target``, ``drift_on`` and ``outliers``.
+    :param policy: how to compare, as a :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy` or a mapping of its
+        fields, such as ``numerical_method``, ``weights`` (feature to importance; or ``champion``, the importance
+        recorded for the champion's features), ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and
+        ``outliers``. A field that is given both here and as an argument of its own is refused (templated).
     :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.
     :param on_inconclusive: ``fail`` or ``skip`` the task, or ``continue`` with that verdict in XCom. The report is kept
         and XCom is pushed in any case.
     """
 
     template_fields: Sequence[str] = (
+        *WorkloadOperator.template_fields,
         "experiment_name",
         "model_name",
         "current",
         "reference",
-        "image",
-        "env",
-        "kubernetes",
+        "policy",
     )
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
@@ -89,17 +89,12 @@ class DriftCheckOperator(WorkloadOperator):
         model_name: str,
         current: Any,
         reference: Any = CHAMPION,
-        columns: Sequence[str] = (),
-        ignored_columns: Sequence[str] = (),
-        categorical_columns: Sequence[str] = (),
-        numerical_method: str = "wasserstein",
-        numerical_threshold: float | None = None,
-        categorical_method: str = "jensenshannon",
-        categorical_threshold: float | None = None,
-        drift_share: float = 0.5,
-        min_rows: int = 100,
+        columns: Sequence[str] = _DEFAULT.columns,
+        ignored_columns: Sequence[str] = _DEFAULT.ignored_columns,
+        drift_share: float = _DEFAULT.drift_share,
+        min_rows: int = _DEFAULT.min_rows,
         precision: DriftPrecision = _DEFAULT.precision,
-        policy: Mapping[str, Any] | None = None,
+        policy: ComparisonPolicy | Mapping[str, Any] | None = None,
         evidently_rows: int = 0,
         on_inconclusive: OnInconclusive = "fail",
         **kwargs: Any,
@@ -111,23 +106,12 @@ class DriftCheckOperator(WorkloadOperator):
         self.reference = reference
         self.evidently_rows = rows_to_draw("evidently_rows", evidently_rows)
         self.on_inconclusive = choice("on_inconclusive", on_inconclusive, get_args(OnInconclusive))
-        own = {
-            "columns": columns,
-            "ignored_columns": ignored_columns,
-            "categorical_columns": categorical_columns,
-            "numerical_method": numerical_method,
-            "numerical_threshold": numerical_threshold,
-            "categorical_method": categorical_method,
-            "categorical_threshold": categorical_threshold,
-            "drift_share": drift_share,
-            "min_rows": min_rows,
-            "precision": precision,
-        }
-        further = dict(policy or {})
-        self._weighs_as_champion = further.get("weights") == CHAMPION
-        if self._weighs_as_champion:
-            del further["weights"]
-        self.policy = _policy(own, further)
+        self.columns, self.ignored_columns = columns, ignored_columns
+        self.drift_share, self.min_rows = drift_share, min_rows
+        self.precision = precision
+        self.policy = policy
+        if not has_template(policy):
+            self._comparison_policy()  # a wrong field is refused when the Dag is parsed
 
     def act(self, context: Context) -> dict[str, Any]:
         """Compare, or find the comparison of an earlier try.
@@ -195,8 +179,21 @@ class DriftCheckOperator(WorkloadOperator):
             )
 
     @property
+    def _weighs_as_champion(self) -> bool:
+        return isinstance(self.policy, Mapping) and self.policy.get("weights") == CHAMPION
+
+    def _comparison_policy(self) -> ComparisonPolicy:
+        """Return the policy, without the weights of the champion where it asks for them."""
+        given = self.policy
+        if isinstance(given, Mapping) and self._weighs_as_champion:
+            given = {name: value for name, value in given.items() if name != "weights"}
+        short = {name: getattr(self, name) for name in _SHORT_FORM}
+        return read_policy(ComparisonPolicy, given, short, _SHORT_FORM, _policy)
+
+    @property
     def _needs_rows(self) -> bool:
-        return self.policy.precision == "exact" or self.policy.outliers is not None
+        policy = self._comparison_policy()
+        return policy.precision == "exact" or policy.outliers is not None
 
     def _champion(self, asked: str) -> ModelVersion:
         name = required_text("model_name", self.model_name)
@@ -209,8 +206,9 @@ class DriftCheckOperator(WorkloadOperator):
 
     def _weighted_policy(self) -> ComparisonPolicy:
         """Give the policy, with the importance of the champion's features where it is asked for."""
+        policy = self._comparison_policy()
         if not self._weighs_as_champion:
-            return self.policy
+            return policy
         champion = self._champion("weights")
         run_id = run_of(champion)
         found = find_importance(self.hook, run_id) if run_id else None
@@ -220,14 +218,14 @@ class DriftCheckOperator(WorkloadOperator):
                 f"nothing of how much its features matter; evaluate with importance_rows, log {PLACES[1]} in training, "
                 f"or {_GIVE['weights']}. Nothing was compared"
             )
-        asked, ignored = self.policy.columns or found, self.policy.ignored_columns
+        asked, ignored = policy.columns or found, policy.ignored_columns
         weights = {name: weight for name, weight in found.items() if weight and name in asked and name not in ignored}
         if not weights:
             raise EvidenceError(
                 f"weights is {CHAMPION!r}, but no column that is compared matters to version {champion.version} of "
                 f"{self.model_name!r}; look at columns and ignored_columns. Nothing was compared"
             )
-        return self.policy.model_copy(update={"weights": weights})
+        return policy.model_copy(update={"weights": weights})
 
     def _reference(self) -> DriftSide:
         if self.reference != CHAMPION:
@@ -344,13 +342,9 @@ def _recorded_data(champion: ModelVersion) -> tuple[DatasetPin, ...]:
     return (DatasetPin(uri=uri, version=champion.tags.get(contract.TAG_DATA_VERSION, ""), hash=digest),)
 
 
-def _policy(own: Mapping[str, Any], further: Mapping[str, Any]) -> ComparisonPolicy:
-    """Build the policy; every problem is listed."""
-    if twice := sorted(own.keys() & further.keys()):
-        raise InvalidArgumentError(f"policy names {', '.join(twice)}, which are arguments of their own")
-    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in {**own, **further}.items()}
+def _policy(fields: Mapping[str, Any]) -> ComparisonPolicy:
     try:
-        return ComparisonPolicy(**lists)
+        return ComparisonPolicy(**fields)
     except ValidationError as error:
         raise InvalidArgumentError(problems_of(error, "the drift policy", ComparisonPolicy)) from None
 

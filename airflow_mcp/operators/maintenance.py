@@ -88,11 +88,9 @@ class SweepPodsOperator(ModelControlOperator):
 
     def _cluster(self) -> Cluster:
         """Connect as the workloads do."""
-        from airflow_mcp.workloads.kubernetes_pod import (  # noqa: PLC0415
-            bare_pod_operator,
-            namespace_of,
-            translated_errors,
-        )
+        from airflow_mcp.workloads.kubernetes_arguments import bare_pod_operator  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
+        from airflow_mcp.workloads.kubernetes_pod import namespace_of  # noqa: PLC0415
 
         options = pod_options(settings.kubernetes_defaults(), self.kubernetes)
         with translated_errors(lambda: "the connection to Kubernetes"):

@@ -125,8 +125,8 @@ class RegisterModelOperator(ModelControlOperator):
                 )
             return _require_ready_model(found[-1])
         raise InvalidArgumentError(
-            f"model_uri must be models:/<model id> or runs:/<run id>/<name of the logged model>; got {model_uri!r}. Paths "
-            "and other addresses are refused, because what they point at can change"
+            f"model_uri must be models:/<model id> or runs:/<run id>/<name of the logged model>; got {model_uri!r}. "
+            "Paths and other addresses are refused, because what they point at can change"
         )
 
     def _existing(self, name: str, model: LoggedModel) -> ModelVersion | None:

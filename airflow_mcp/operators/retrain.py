@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
@@ -10,14 +11,21 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import OnInconclusive, choice, required_text
+from airflow_mcp.core.argument import (
+    OnInconclusive,
+    choice,
+    flag,
+    nearest,
+    read_policy,
+    required_text,
+    whole_number,
+)
 from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,
     Observation,
-    OpenRun,
     RetrainDecision,
     TrainingOutcome,
     WindowVerdict,
@@ -26,6 +34,7 @@ from airflow_mcp.core.retrain.documents import (
 )
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from airflow_mcp.hooks.training_dag import AirflowTrainingDag
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.ledger import LedgerOperator
@@ -36,7 +45,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _OWN_CONF = ("reason", "data_version")
-_ACTIVE = ["queued", "running"]
+_DURATIONS = ("label_delay", "max_model_age", "retrain_every", "cooldown")
+_SHORT_FORM: Mapping[str, Any] = {
+    name: getattr(RetrainPolicy, name)
+    for name in ("max_model_age", "retrain_every", "cooldown", "daily_budget", "max_rejections")
+}
+"""Fields of the policy that are arguments of their own, with their defaults."""
 
 
 class RetrainTriggerOperator(LedgerOperator):
@@ -56,24 +70,20 @@ class RetrainTriggerOperator(LedgerOperator):
     :param dataset: pinned data that the training would use, ``{uri, version, hash}``; the hash is needed (templated).
     :param drift_verdict: verdict of the drift check, ``drifted``, ``not_drifted`` or ``inconclusive``; None when
         there was no check (templated).
-    :param window: name of the window of data that the verdict is about; the same window judged again replaces its
+    :param window_id: name of the window of data that the verdict is about; the same window judged again replaces its
         verdict. None names it after ``dataset`` (templated).
-    :param window_end: when the data of the window ends, ISO 8601 with an offset; None takes the time of its first
-        verdict (templated).
-    :param on_drift: whether drift is a reason to retrain.
-    :param violations: drift is a reason when this many of the last ``windows`` windows drifted, the newest among them.
-    :param windows: how many windows are looked at.
-    :param label_delay: a verdict counts only if it was given this long after its window ended: a time, or an ISO 8601
-        duration such as ``P7D`` (templated).
-    :param max_model_age: retrain when the champion is older than this (as above, templated).
+    :param window_end: end of the window's data, ISO 8601 with an offset; None takes the time of its first verdict
+        (templated).
+    :param policy: when to retrain, as a :class:`~airflow_mcp.core.retrain.policy.RetrainPolicy` or a mapping of its
+        fields; durations in a mapping may be ISO 8601, such as ``P7D``. A field that is given both here and as an
+        argument of its own is refused (templated).
+    :param max_model_age: retrain when the champion is older than this: a timedelta, or an ISO 8601 duration such as
+        ``P30D`` (templated).
     :param retrain_every: retrain when the latest training started longer ago than this (as above, templated).
-    :param cooldown: not again within this time after the latest training started (as above, templated).
-    :param daily_budget: most retrains that are triggered within any 24 hours; None: no limit.
-    :param weekly_budget: most retrains that are triggered within any 7 days; None: no limit.
-    :param max_rejections: after so many rejected challengers in a row nothing is triggered until a person resumes;
+    :param cooldown: do not retrain within this time after the start of the latest training (as above, templated).
+    :param daily_budget: maximum of retrains triggered within any 24 hours; None: no limit.
+    :param max_rejections: after this many rejected challengers in a row nothing is triggered until a person resumes;
         None: no limit.
-    :param min_new_rows: fewer new rows than this since the last training: not yet; needs ``rows``.
-    :param min_new_labels: fewer new labels than this since the last training: not yet; needs ``labels``.
     :param rows: rows received so far, a count that only grows (templated).
     :param labels: labels received so far, a count that only grows (templated).
     :param on_inconclusive: what happens when something that decides is not known: ``skip`` or ``fail`` this task, or
@@ -88,9 +98,9 @@ class RetrainTriggerOperator(LedgerOperator):
         "experiment_name",
         "dataset",
         "drift_verdict",
-        "window",
+        "window_id",
         "window_end",
-        "label_delay",
+        "policy",
         "max_model_age",
         "retrain_every",
         "cooldown",
@@ -109,20 +119,14 @@ class RetrainTriggerOperator(LedgerOperator):
         experiment_name: str,
         dataset: Any,
         drift_verdict: str | None = None,
-        window: str | None = None,
+        window_id: str | None = None,
         window_end: datetime | str | None = None,
-        on_drift: bool = True,
-        violations: int = RetrainPolicy.violations,
-        windows: int = RetrainPolicy.windows,
-        label_delay: timedelta | str = RetrainPolicy.label_delay,
-        max_model_age: timedelta | str | None = None,
-        retrain_every: timedelta | str | None = None,
+        policy: RetrainPolicy | Mapping[str, Any] | None = None,
+        max_model_age: timedelta | str | None = RetrainPolicy.max_model_age,
+        retrain_every: timedelta | str | None = RetrainPolicy.retrain_every,
         cooldown: timedelta | str = RetrainPolicy.cooldown,
         daily_budget: int | None = RetrainPolicy.daily_budget,
-        weekly_budget: int | None = RetrainPolicy.weekly_budget,
         max_rejections: int | None = RetrainPolicy.max_rejections,
-        min_new_rows: int | None = None,
-        min_new_labels: int | None = None,
         rows: int | str | None = None,
         labels: int | str | None = None,
         on_inconclusive: OnInconclusive = "skip",
@@ -134,19 +138,14 @@ class RetrainTriggerOperator(LedgerOperator):
         self.experiment_name = experiment_name
         self.dataset = dataset
         self.drift_verdict = drift_verdict
-        self.window = window
+        self.window_id = window_id
         self.window_end = window_end
-        self.on_drift = on_drift
-        self.violations, self.windows = violations, windows
-        self.label_delay = label_delay
+        self.policy = policy
         self.max_model_age = max_model_age
         self.retrain_every = retrain_every
         self.cooldown = cooldown
         self.daily_budget = daily_budget
-        self.weekly_budget = weekly_budget
         self.max_rejections = max_rejections
-        self.min_new_rows = min_new_rows
-        self.min_new_labels = min_new_labels
         self.rows = rows
         self.labels = labels
         self.on_inconclusive = choice("on_inconclusive", on_inconclusive, get_args(OnInconclusive))
@@ -196,20 +195,8 @@ class RetrainTriggerOperator(LedgerOperator):
         )
 
     def _policy(self) -> RetrainPolicy:
-        return RetrainPolicy(
-            on_drift=self.on_drift,
-            violations=self.violations,
-            windows=self.windows,
-            label_delay=_duration("label_delay", self.label_delay) or timedelta(0),
-            max_model_age=_duration("max_model_age", self.max_model_age),
-            retrain_every=_duration("retrain_every", self.retrain_every),
-            cooldown=_duration("cooldown", self.cooldown) or timedelta(0),
-            daily_budget=self.daily_budget,
-            weekly_budget=self.weekly_budget,
-            max_rejections=self.max_rejections,
-            min_new_rows=self.min_new_rows,
-            min_new_labels=self.min_new_labels,
-        )
+        short = {name: getattr(self, name) for name in _SHORT_FORM}
+        return read_policy(RetrainPolicy, self.policy, short, _SHORT_FORM, _retrain_policy)
 
     def _further_conf(self) -> dict[str, Any]:
         further = dict(self.conf or {})
@@ -246,7 +233,7 @@ class RetrainTriggerOperator(LedgerOperator):
         if self.drift_verdict is None:
             return None
         verdict = choice("drift_verdict", self.drift_verdict, get_args(DriftVerdict))
-        name = f"{pin.version}@{pin.hash}" if self.window is None else required_text("window", self.window)
+        name = f"{pin.version}@{pin.hash}" if self.window_id is None else required_text("window_id", self.window_id)
         end = _moment("window_end", self.window_end)
         return WindowVerdict(name=label(name), verdict=cast("DriftVerdict", verdict), end=end)
 
@@ -332,40 +319,6 @@ class _Ended(NamedTuple):
     detail: str
 
 
-class AirflowTrainingDag:
-    """Asks Airflow, and MLflow where a run has not reported, about the Dag that trains.
-
-    :param instance: the task instance that asks.
-    :param dag_id: Dag that trains.
-    :param trainings: trainings of the model.
-    """
-
-    def __init__(self, instance: Any, dag_id: str, trainings: Trainings) -> None:
-        self._instance, self._dag_id, self._trainings = instance, dag_id, trainings
-
-    def has_run(self, run_id: str) -> bool:
-        """Say whether there is a Dag run of this name."""
-        return bool(self._instance.get_dr_count(self._dag_id, run_ids=[run_id]))
-
-    def active_runs(self) -> int:
-        """Count the runs that are queued or running."""
-        return int(self._instance.get_dr_count(self._dag_id, states=_ACTIVE))
-
-    def open_run(self, run_id: str, data_hash: str) -> OpenRun:
-        """Say how far a Dag run is; and when it is over and has not reported, what MLflow shows of it."""
-        state: Any = self._instance.get_dagrun_state(self._dag_id, run_id) if self.has_run(run_id) else "missing"
-        state = str(getattr(state, "value", state))
-        if state in _ACTIVE:
-            return OpenRun(run_id=run_id, state=state)
-        run = self._trainings.of_dag_run(self._dag_id, run_id, "" if state == "missing" else data_hash)
-        outcome, detail = None, "its Dag run is gone" if state == "missing" else f"its Dag run ended as {state}"
-        if run is not None:
-            outcome, detail = self._trainings.outcome_of(run, ended_well=state != "failed")
-        elif state == "success":
-            outcome, detail = "unchanged", f"{detail} without a training"
-        return OpenRun(run_id=run_id, state=state, outcome=outcome, detail=words(detail, NOTE_LENGTH))
-
-
 def _result(answer: RetrainDecision) -> dict[str, Any]:
     return {
         "retrain": answer.action == "trigger",
@@ -376,6 +329,27 @@ def _result(answer: RetrainDecision) -> dict[str, Any]:
         "unknowns": list(answer.unknowns),
         "triggered_run_id": answer.run_id if answer.action == "trigger" else "",
     }
+
+
+def _retrain_policy(given: Mapping[str, Any]) -> RetrainPolicy:
+    """Return the policy with these fields, as arguments and templates give them."""
+    known = {field.name: field.default for field in fields(RetrainPolicy)}
+    if unknown := [name for name in given if name not in known]:
+        raise InvalidArgumentError(f"policy.{unknown[0]} is not a known name. {nearest(unknown[0], known)}")
+    read = {name: _field(name, value, known[name]) for name, value in given.items()}
+    return RetrainPolicy(**read)
+
+
+def _field(name: str, value: Any, default: Any) -> Any:
+    """Return the value of a field of the policy; text, which a template renders to, is read."""
+    if name in _DURATIONS:
+        duration = _duration(name, value)
+        return timedelta(0) if duration is None and default is not None else duration
+    if not isinstance(value, str):
+        return value
+    if value == "None":
+        return None
+    return flag(name, value) if isinstance(default, bool) else whole_number(name, value)
 
 
 def _count(name: str, value: int | str | None) -> int | None:

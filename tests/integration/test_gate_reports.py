@@ -47,7 +47,8 @@ def step(world: World, **arguments: Any) -> TaskOutcome:
 
 
 def judge(world: World, run_id: str, **rules: Any) -> TaskOutcome:
-    return world.run(EvaluationGateOperator, run_id=run_id, model_name=world.model_name, **rules)
+    policy = {name: rules.pop(name) for name in ("benchmarks", "coverage", "findings") if name in rules}
+    return world.run(EvaluationGateOperator, run_id=run_id, model_name=world.model_name, policy=policy, **rules)
 
 
 def stored(world: World, run_id: str) -> dict[str, Any]:

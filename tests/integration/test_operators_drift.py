@@ -222,7 +222,7 @@ def test_the_champion_is_compared_by_the_profile_that_its_training_stored_also_w
     trained = train(world, reference)
     assert trained.state == "success", trained.error
     registered = world.run(
-        RegisterModelOperator, model_name=world.model_name, source=trained.result["model_uri"], require_gate=False
+        RegisterModelOperator, model_name=world.model_name, model_uri=trained.result["model_uri"], require_gate=False
     )
     world.hook.set_alias(world.model_name, "champion", registered.result["version"])
     (world.folder / "train.csv").unlink()

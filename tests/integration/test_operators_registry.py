@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def register(world: World, source: str, **options: Any) -> TaskOutcome:
-    return world.run(RegisterModelOperator, **{"model_name": world.model_name, "source": source, **options})
+    return world.run(RegisterModelOperator, **{"model_name": world.model_name, "model_uri": source, **options})
 
 
 def test_a_judged_model_becomes_a_version_with_its_provenance(world: World) -> None:
@@ -180,7 +180,7 @@ def test_a_source_that_can_change_its_meaning_is_refused(world: World, source: s
     outcome = register(world, source)
     assert outcome.state == "failed"
     message = str(outcome.error)
-    assert f"source is {source!r}" in message
+    assert f"got {source!r}" in message
     assert "allowed: models:/<model id> or runs:/<run id>/<name of the logged model>" in message
     assert world.all_versions() == []
 
@@ -241,7 +241,7 @@ def test_the_model_of_a_deleted_run_is_refused(world: World) -> None:
     world.hook.delete_run(run.run_id)
     outcome = register(world, f"models:/{model_id}")
     assert outcome.state == "failed"
-    assert f"MLflow run {run.run_id} of the candidate is deleted" in str(outcome.error)
+    assert f"the candidate's MLflow run {run.run_id} is deleted" in str(outcome.error)
     assert world.all_versions() == []
 
 

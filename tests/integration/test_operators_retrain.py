@@ -23,6 +23,9 @@ NEWER = {"uri": "/data/v3/train.csv", "version": "v3", "hash": "sha256:33"}
 DAG_ID = "nightly_retrain"
 
 
+POLICY_ONLY = ("on_drift", "label_delay", "min_new_rows", "violations", "window_count")
+
+
 def decide(world: World, **options: Any) -> TaskOutcome:
     given: dict[str, Any] = {
         "trigger_dag_id": DAG_ID,
@@ -32,7 +35,8 @@ def decide(world: World, **options: Any) -> TaskOutcome:
         "cooldown": "PT1H",
         **options,
     }
-    return world.run(RetrainTriggerOperator, **given)
+    policy = {name: given.pop(name) for name in POLICY_ONLY if name in given}
+    return world.run(RetrainTriggerOperator, policy=policy, **given)
 
 
 def report(world: World, supervisor: FakeSupervisor, run_id: str = "", **options: Any) -> TaskOutcome:
@@ -249,7 +253,7 @@ def test_new_rows_are_asked_for_and_counted(world: World) -> None:
 def test_a_window_is_judged_when_its_labels_are_in(world: World) -> None:
     with_champion(world)
     now = dt.datetime.now(dt.UTC)
-    early = {"window": "monday", "window_end": now.isoformat(), "label_delay": "P7D"}
+    early = {"window_id": "monday", "window_end": now.isoformat(), "label_delay": "P7D"}
     assert decide(world, drift_verdict="drifted", **early).xcom["verdict"] == "inconclusive"
     late = {**early, "window_end": (now - dt.timedelta(days=8)).isoformat()}
     assert decide(world, drift_verdict="drifted", **late).state == "success"

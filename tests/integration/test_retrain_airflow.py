@@ -43,7 +43,7 @@ with DAG(
         experiment_name="churn",
         dataset={"uri": "/data/train.csv", "version": "{{ params.version }}", "hash": "sha256:{{ params.version }}"},
         drift_verdict="{{ params.verdict }}",
-        window="{{ run_id }}",
+        window_id="{{ run_id }}",
         cooldown="PT0S",
         daily_budget=None,
         max_rejections=2,
@@ -193,7 +193,7 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine) 
     assert api.wait_for_run("train", again, DEADLINE_SECONDS) == "success"
 
     # Every one of these decisions can be made again from the ledger.
-    assert cli("replay", MODEL) == "churn: 9 decisions made again, all as recorded\n"
+    assert cli("replay", MODEL) == "churn: 9 decisions replayed, all with the recorded result\n"
 
 
 def mark(api: AirflowClient, run_id: str, state: str) -> None:

@@ -204,7 +204,7 @@ def test_the_digest_of_the_image_that_ran_goes_from_the_run_to_the_model_version
     assert digest.startswith("sha256:")
     assert ran.status.container_statuses[0].image_id.endswith(digest)
     source = resumed.result["model_uri"]
-    registered = world.run(RegisterModelOperator, model_name=world.model_name, source=source, require_gate=False)
+    registered = world.run(RegisterModelOperator, model_name=world.model_name, model_uri=source, require_gate=False)
     assert registered.state == "success", registered.error
     (version,) = world.all_versions()
     assert version.tags[contract.TAG_IMAGE_DIGEST] == digest

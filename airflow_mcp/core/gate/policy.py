@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any, Protocol, TypeVar, TypedDict, Unpack, cast, get_args
+from typing import Annotated, Any, Protocol, TypedDict, TypeVar, Unpack, cast, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -213,7 +213,7 @@ class EscalationPolicy(Document):
         return self.extend if self.extend and is_gathered else self.ask
 
 
-def read_escalation(value: EscalationPolicy | Mapping[str, Any] | None) -> EscalationPolicy | None:
+def read_escalation(value: Any) -> EscalationPolicy | None:
     """Read the argument ``escalation``.
 
     :param value: the policy, or a mapping of its fields.
@@ -223,6 +223,6 @@ def read_escalation(value: EscalationPolicy | Mapping[str, Any] | None) -> Escal
     if value is None or isinstance(value, EscalationPolicy):
         return value
     if not isinstance(value, Mapping):
-        fields = ", ".join(EscalationPolicy.model_fields)
-        raise InvalidArgumentError(f"escalation must be a mapping of {fields}; got {value!r}")
+        known = ", ".join(EscalationPolicy.model_fields)
+        raise InvalidArgumentError(f"escalation must be a mapping of {known}; got {value!r}")
     return read_argument(EscalationPolicy, "escalation", value)
