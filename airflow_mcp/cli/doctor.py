@@ -6,9 +6,11 @@ import argparse
 
 from airflow_mcp.cli.options import add_cluster, add_tracking_uri, mlflow_settings
 from airflow_mcp.cluster.client import connect
-from airflow_mcp.core.doctor import judgement
+from airflow_mcp.core.doctor.diagnosis import as_json, as_text, worst
 from airflow_mcp.core.workload.sweep import parse_age
-from airflow_mcp.doctor.visit import PodCheck, check_cluster, check_mlflow, check_pod, server_version
+from airflow_mcp.doctor.check_cluster import check_cluster
+from airflow_mcp.doctor.check_mlflow import check_mlflow, server_version
+from airflow_mcp.doctor.check_pod import PodCheck, check_pod
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -44,5 +46,5 @@ def run(parsed: argparse.Namespace) -> int:
             secrets = tuple(parsed.image_pull_secret)
             check = PodCheck(parsed.image, url, timeout.total_seconds(), parsed.service_account, secrets)
             findings += check_pod(cluster, check, server_version(settings) if mlflow_answers else "")
-    print(judgement.as_json(findings) if parsed.format == "json" else judgement.as_text(findings))
-    return 1 if judgement.worst(findings) == "problem" else 0
+    print(as_json(findings) if parsed.format == "json" else as_text(findings))
+    return 1 if worst(findings) == "problem" else 0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mcp.core.doctor.judgement import ProbeReport, read_probe
-from airflow_mcp.doctor import probe
+from airflow_mcp.core.doctor.workload_image import ProbeReport, read_probe
+from airflow_mcp.doctor import pod_probe
 
 
 def look_around(**environ: str) -> ProbeReport:
-    source = Path(probe.__file__).read_text(encoding="utf-8")
+    source = Path(pod_probe.__file__).read_text(encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", source], env=environ, capture_output=True, text=True, timeout=60, check=True
     )
@@ -52,14 +52,14 @@ def test_it_tells_versions_and_what_is_missing() -> None:
     report = look_around()
     assert report.python == ".".join(map(str, sys.version_info[:3]))
     assert report.packages["mlflow"]
-    assert probe.version_of("a-package-that-nobody-has") is None
+    assert pod_probe.version_of("a-package-that-nobody-has") is None
     assert (report.mlflow_status, report.mlflow_error) == (None, "")
 
 
 def test_it_tells_what_can_be_written(tmp_path: Path) -> None:
-    assert probe.is_writable(str(tmp_path))
+    assert pod_probe.is_writable(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
-    assert not probe.is_writable(str(tmp_path / "gone"))
+    assert not pod_probe.is_writable(str(tmp_path / "gone"))
 
 
 def test_it_tells_that_mlflow_answers_and_its_version(server: str) -> None:

@@ -1,0 +1,149 @@
+"""What the doctor concludes about an MLflow server: version, storage, aliases, and its address for pods."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION
+from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level, version_numbers
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.registry.history import unrecorded_moves
+from airflow_mcp.core.registry.load_check import read_load_check
+from airflow_mcp.core.registry.moves import read_history, read_last_move
+
+OLDEST_MLFLOW = (3, 10)
+_LOOPBACK = re.compile(r"(.+\.)?localhost|127\.[\d.]+|::1?|0\.0\.0\.0")
+
+
+def judge_mlflow_version(version: str) -> Diagnosis:
+    """Judge the version of the MLflow server; empty when it does not tell."""
+    numbers = version_numbers(version)
+    wanted = ".".join(map(str, OLDEST_MLFLOW))
+    if not numbers:
+        return Diagnosis(
+            "MLflow version",
+            "warning",
+            "the server does not tell its version",
+            f"make sure that it is {wanted} or newer",
+        )
+    if numbers[:2] < OLDEST_MLFLOW:
+        return Diagnosis(
+            "MLflow version", "problem", f"{version} is too old", f"upgrade the server to {wanted} or newer"
+        )
+    return Diagnosis("MLflow version", "ok", version)
+
+
+def judge_store(store_type: str | None) -> Diagnosis:
+    """Judge where MLflow keeps runs.
+
+    :param store_type: what the server says, for example ``SqlStore``; None when it does not tell.
+    """
+    if store_type == "SqlStore":
+        return Diagnosis("MLflow store", "ok", "runs and registry are in a database")
+    if store_type == "FileStore":
+        return Diagnosis(
+            "MLflow store",
+            "problem",
+            "runs are in a folder of files: slow, and not safe when several write",
+            "start the server with --backend-store-uri postgresql://… (or mysql://…, sqlite:///… for one machine)",
+        )
+    return Diagnosis(
+        "MLflow store",
+        "warning",
+        f"the server does not tell where it keeps runs (answer: {store_type})",
+        "make sure that --backend-store-uri names a database, not a folder",
+    )
+
+
+def judge_artifacts(location: str) -> Diagnosis:
+    """Judge where artifacts of new runs go.
+
+    :param location: artifact location of the default experiment.
+    """
+    scheme = location.partition(":")[0] if "://" in location or location.startswith("mlflow-artifacts:") else ""
+    if scheme == "mlflow-artifacts":
+        return Diagnosis("MLflow artifacts", "ok", "go through the server")
+    if scheme in ("", "file"):
+        return Diagnosis(
+            "MLflow artifacts",
+            "problem",
+            f"new experiments write to {location!r}, a folder of whatever machine the workload runs on: a pod would "
+            "write models to its own disk (PermissionError, or files that nobody finds)",
+            "start the server with --serve-artifacts --artifacts-destination …; present experiments keep theirs",
+        )
+    return Diagnosis(
+        "MLflow artifacts",
+        "warning",
+        f"new experiments write to {scheme}:// directly: every pod and every worker needs credentials for it",
+        "start the server with --serve-artifacts --artifacts-destination …, or give pods the credentials (secrets)",
+    )
+
+
+def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagnosis]:
+    """Judge whether aliases are where the last recorded moves left them.
+
+    :param models: registered models; those that were never moved by us are left out.
+    :param now: present time, with a time zone.
+    """
+    ours = [model for model in models if read_history(model.tags) or read_last_move(model.tags)]
+    findings = [
+        Diagnosis(
+            f"MLflow alias of {model.name}",
+            "warning",
+            f"{move.alias!r} is at {move.found or 'no version'}, but the last recorded move ({move.last.action} by "
+            f"{move.last.by} at {move.last.at}) left it at {move.recorded or 'no version'}: it was moved outside "
+            "airflow-mcp, or its version was deleted",
+            f"look: airflow-mcp registry history {model.name}; undo: trigger the Dag rollback_model with to_version. "
+            "Nothing has to be done to keep it: the next promotion goes on from there",
+        )
+        for model in ours
+        for move in unrecorded_moves(model, now)
+    ]
+    return findings or [
+        Diagnosis("MLflow aliases", "ok", f"{len(ours)} models: their aliases are where the recorded moves left them")
+    ]
+
+
+def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelVersion]) -> list[Diagnosis]:
+    """Judge whether aliases point at versions that are known not to load.
+
+    :param models: registered models with their aliases.
+    :param failed: versions whose load check failed, of all models.
+    """
+    unusable = {(version.name, version.version): read_load_check(version.tags) for version in failed}
+    findings = []
+    for model in models:
+        for alias, version in sorted(model.aliases.items()):
+            check = unusable.get((model.name, version))
+            if check is None:
+                continue
+            level: Level = "problem" if alias == ALIAS_CHAMPION else "warning"
+            advice = "go back: trigger the Dag rollback_model" if alias == ALIAS_CHAMPION else "do not count on it"
+            findings.append(
+                Diagnosis(
+                    f"MLflow alias of {model.name}",
+                    level,
+                    f"{alias!r} is at version {version}, which is unusable: its load check {check}",
+                    f"{advice}; or restore its files, and check it again with LoadCheckOperator",
+                )
+            )
+    return findings or [Diagnosis("MLflow load checks", "ok", "no alias is at a version that is known not to load")]
+
+
+def judge_address(url: str) -> Diagnosis | None:
+    """Say so when pods are told an address that means themselves.
+
+    :param url: address of MLflow as pods get it.
+    """
+    host = urlsplit(url).hostname or ""
+    if not _LOOPBACK.fullmatch(host):
+        return None
+    return Diagnosis(
+        "MLflow address",
+        "problem",
+        f"{url} is the pod itself when a pod reads it",
+        "give pods an address they can reach: extra workload_url of the connection; here: --pod-tracking-uri",
+    )
