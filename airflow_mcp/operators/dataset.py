@@ -1,4 +1,4 @@
-"""Pin a version of the data for a whole Dag run."""
+"""Pin a version of the data for a Dag run."""
 
 from __future__ import annotations
 
@@ -30,27 +30,26 @@ _REPOSITORY_KEYS = {
 }
 OnMovedTag = Literal["fail", "accept"]
 TAGS = Asset(name="airflow_mcp.data_tags")
-"""Its state store holds what each tag led to; it has no events."""
+"""Its state store holds the data that each tag pointed to; it has no events."""
 
 
 class PinDatasetOperator(ModelControlOperator):
     """Choose a version of a dataset and pin each of its files, once for all later tasks.
 
-    Exactly one of ``root``, ``uris``, ``dvc`` and ``lfs`` says where the data is:
+    Exactly one of ``root``, ``uris``, ``dvc`` and ``lfs`` names the place of the data:
 
     - ``root``: versions are folders, ``<root>/<version>/<file>``, on a disk that the worker can read; pinned by hash;
-    - ``uris``: files and objects anywhere. Files of this machine are pinned by hash; what is on a web server, or in a
-      store that the worker can read, by version id or ``ETag``; anything else by ``version``, which must then be given;
-    - ``dvc``: files and folders that DVC tracks in a Git repository, pinned by commit and by the hash that DVC
-      recorded. They are fetched where the work runs;
-    - ``lfs``: files that Git LFS keeps, pinned by commit and SHA-256, fetched likewise.
+    - ``uris``: files and objects anywhere. Files on the worker's disk are pinned by hash; files on a web server or in a
+      store that the worker can read, by version id or ``ETag``; all others by ``version``, which is then required;
+    - ``dvc``: files and folders that DVC tracks in a Git repository, pinned by commit and the hash that DVC recorded.
+      The workload fetches them;
+    - ``lfs``: files that Git LFS stores, pinned by commit and SHA-256. The workload fetches them.
 
-    With ``dvc`` and ``lfs`` the remote must hold the content. A tag must lead to the data that it led to when it was
-    first used; what it led to is kept in Airflow's state of the asset ``airflow_mcp.data_tags``.
+    With ``dvc`` and ``lfs`` the remote must have the content. A tag must keep pointing to the data that it pointed to
+    at its first use, which is recorded in Airflow's state store of the asset ``airflow_mcp.data_tags``.
 
-    XCom: ``version``; ``hash`` of the whole version; and one mapping ``{uri, version, hash}`` for each name, perhaps
-    with ``size`` (bytes), ``remote`` and ``ref``, ready to be handed to the other operators
-    (``pin.output["train"]``).
+    XCom: ``version``; ``hash`` of the whole version; and one mapping ``{uri, version, hash}`` for each name, if
+    known with ``size`` (bytes), ``remote`` and ``ref``, to pass to the other operators (``pin.output["train"]``).
 
     :param root: folder of the versions (templated).
     :param files: with ``root``, ``dvc`` and ``lfs``: name in XCom to file name within the version's folder, or to the
@@ -60,9 +59,9 @@ class PinDatasetOperator(ModelControlOperator):
         default branch); name of the DVC remote (default: the repository's own); Airflow connection for the repository;
         and ``false`` to pin without asking the remote for the content (templated).
     :param lfs: the same, without ``remote`` (templated).
-    :param version: a version's name, or ``latest``. With ``uris`` a label that you answer for; with ``dvc`` and ``lfs``
-        a branch, tag or commit that goes before ``revision`` (templated).
-    :param on_moved_tag: what to do when a tag leads to other data than it did: ``fail``, or ``accept`` the move.
+    :param version: name of a version, or ``latest``. With ``uris``, a label that must always mean the same bytes; with
+        ``dvc`` and ``lfs``, a branch, tag or commit that overrides ``revision`` (templated).
+    :param on_moved_tag: what to do when a tag points to other data than at its first use: ``fail``, or ``accept``.
     """
 
     template_fields: Sequence[str] = ("root", "files", "uris", "dvc", "lfs", "version")
@@ -92,18 +91,18 @@ class PinDatasetOperator(ModelControlOperator):
         given = [name for name, value in places if value is not None]
         if len(given) != 1 or (files is None) != (uris is not None):
             raise InvalidArgumentError(
-                f"given: {', '.join([*given, *(['files'] if files is not None else [])]) or 'nothing'}; allowed: root "
-                "with files, dvc with files, lfs with files, or uris"
+                "the place of data must be root with files, dvc with files, lfs with files, or uris; got "
+                + (", ".join([*given, *(["files"] if files is not None else [])]) or "nothing")
             )
         if dvc is not None or lfs is not None:
-            # An inlet, so that the task may use the asset's state store.
+            # Airflow gives a task the state store of its inlets only.
             self.inlets = [*self.inlets, TAGS]
 
     def act(self, context: Context) -> dict[str, Any]:
         """Choose the version and pin its files.
 
         :raises InvalidArgumentError: when an argument is wrong.
-        :raises DatasetError: when version or file is missing, empty or unreadable, or a tag leads to other data now.
+        :raises DatasetError: when a version or file is missing, empty or unreadable, or a tag points to other data.
         """
         requested = required_text("version", self.version)
         if self.dvc is not None:
@@ -124,7 +123,9 @@ class PinDatasetOperator(ModelControlOperator):
     def _pin_folder(self, requested: str) -> tuple[str, dict[str, DatasetPin]]:
         root = Path(required_text("root", self.root))
         if not root.is_dir():
-            raise DatasetError(f"root {str(root)!r} is not a folder that this worker can read")
+            raise DatasetError(
+                f"root must be a folder that this worker can read; got {str(root)!r}. Nothing was pinned"
+            )
         files = _named("files", self.files)
         version = choose_version(requested, (path.name for path in root.iterdir() if path.is_dir()), root=str(root))
         return version, {name: _hashed(root / version / file, version) for name, file in files.items()}
@@ -170,7 +171,7 @@ class PinDatasetOperator(ModelControlOperator):
         return at.sha, {name: pins[path] for name, path in files.items()}
 
     def _keep_tag(self, context: Context, repo: str, at: ResolvedRef, pins: Mapping[str, DatasetPin]) -> None:
-        """Compare what a tag leads to with what it led to, and remember what is accepted."""
+        """Compare a tag's data with that of its first use, and record what is accepted."""
         store = context["asset_state_store"][TAGS]
         changed, news = [], {}
         for path, pin in pins.items():
@@ -193,7 +194,7 @@ class PinDatasetOperator(ModelControlOperator):
 
 
 def _plain(pin: DatasetPin) -> dict[str, Any]:
-    """Give a pin as other operators take it; what is not known is left out, apart from the hash."""
+    """Return a pin as other operators take it, without unknown values except the hash."""
     known = pin.model_dump(mode="json")
     return {name: value for name, value in known.items() if value or name in ("uri", "version", "hash")}
 
@@ -210,18 +211,17 @@ def _named(argument: str, given: Any) -> Mapping[str, str]:
     reserved = sorted(given.keys() & set(_RESERVED)) if isinstance(given, Mapping) else []
     if not isinstance(given, Mapping) or not given or reserved:
         raise InvalidArgumentError(
-            f"{argument} is {given!r}; allowed: at least one name, and none of {', '.join(_RESERVED)}"
-            + (f" (found {', '.join(reserved)})" if reserved else "")
+            f"{argument} must be a mapping with at least one name, and none of {', '.join(_RESERVED)}; got {given!r}"
         )
     return {name: required_text(f"{argument}[{name!r}]", value) for name, value in given.items()}
 
 
 def _pin_uri(name: str, uri: str, label: str) -> DatasetPin:
-    """Pin one file; without a label the version is left empty where the hash says enough."""
+    """Pin one file; without a label the version stays empty if there is a hash."""
     dataset_pin(name, {"uri": uri}, hash_or_version=False)
     path = local_path(uri)
     if path is not None:
-        # With a label the file may be one that only the work plane sees.
+        # With a label the file may exist only where the workload runs.
         is_elsewhere = bool(label) and not path.exists()
         return DatasetPin(uri=uri, version=label) if is_elsewhere else _hashed(path, label, uri)
     if label:

@@ -1,4 +1,4 @@
-"""Measure a candidate, and the champion beside it, on the same pinned data."""
+"""Evaluate a candidate and the champion on the same pinned data."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ if TYPE_CHECKING:
 class EvaluateModelOperator(WorkloadOperator):
     """Evaluate a candidate, and the champion if there is one, on one pinned dataset.
 
-    Everything is written into the candidate's MLflow run: metrics, single-row latency, metrics per slice, and
-    every row's prediction as Parquet. A retry finds complete evidence of the same evaluation and does not
-    measure again.
+    All results are stored in the candidate's MLflow run: metrics, single-row latency, metrics per slice, and the
+    prediction of every row as Parquet. A retry that finds complete evidence of the same evaluation does not measure
+    again.
 
-    Without a dataset the evidence is *self-reported*: the metrics are those that the training script logged to the
-    run, and latency is measured on the model's input example (there is none without an example). The evidence and
-    the gate's report say so, and rules against the champion are refused.
+    Without a dataset the evidence is *self-reported*: its metrics are those that the training script logged to the run,
+    and latency is measured on the model's input example, if it has one. Evidence and gate report are marked as
+    self-reported, and the gate refuses rules that compare with the champion.
 
     XCom: ``run_id``, ``model_uri``, ``identity``, ``champion_version`` (``none`` when there is no champion),
     ``rows`` and ``metrics`` of the candidate, ``self_reported``.
 
     :param run_id: the candidate's MLflow run (templated).
     :param model_uri: the candidate, for example ``models:/<model id>`` (templated).
-    :param model_name: registered model whose champion is the one to compare with (templated).
-    :param dataset: pinned data, ``{uri, version, hash}``, that neither model was trained on (templated); None takes
-        what the training script reported.
-    :param target: name of the label column; needed with a dataset.
-    :param model_type: ``classifier`` or ``regressor``; needed with a dataset.
-    :param positive_label: class that counts as positive; None takes the greater of two classes.
-    :param slices: columns by whose values the metrics are repeated.
+    :param model_name: registered model whose champion is evaluated too (templated).
+    :param dataset: pinned data, ``{uri, version, hash}``, that neither model was trained on (templated). None takes
+        the metrics that the training script logged.
+    :param target: name of the label column; required with a dataset.
+    :param model_type: ``classifier`` or ``regressor``; required with a dataset.
+    :param positive_label: the positive class; None takes the greater of two classes.
+    :param slices: columns; the metrics are also computed for each of their values.
     :param comparisons: metrics in which candidate and champion are compared row by row, for the gate's
-        ``significance``: names, or mappings of ``metric``, ``method`` (``auto``, ``bootstrap``, ``mcnemar``,
+        ``significance`` rules: names, or mappings of ``metric``, ``method`` (``auto``, ``bootstrap``, ``mcnemar``,
         ``delong``), ``confidence`` (0.95), ``resamples`` (10,000) and ``seed`` (0).
-    :param latency_calls: how many single rows are predicted one by one to measure latency.
-    :param importance_rows: by how many rows (0 to 1,000,000) the importance of the candidate's features is measured,
-        for the weights of drift checks; each feature costs 5 predictions of them. 0: it is not measured.
-    :param reuse: true takes the evidence that the run holds already, and measures nothing; it is refused unless it
-        is about this model on this data (templated).
+    :param latency_calls: how many rows are predicted one by one to measure latency.
+    :param importance_rows: rows (0 to 1,000,000) to measure the importance of the candidate's features with, for the
+        weights of drift checks; each feature takes 5 predictions of all of them. 0 measures no importance.
+    :param reuse: true returns the evidence that the run already has and measures nothing; evidence about another
+        model or other data is refused (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -78,7 +78,7 @@ class EvaluateModelOperator(WorkloadOperator):
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#fff4d6"
-    owns_run = False  # it writes into the candidate's
+    owns_run = False  # results go to the candidate's run
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class EvaluateModelOperator(WorkloadOperator):
         self.latency_calls = latency_calls
         self.importance_rows = rows_to_draw("importance_rows", importance_rows)
         self.reuse = reuse
-        # Decided here: a dataset that another task did not push must not turn into self-reported metrics.
+        # Decided here, before templates are rendered: a missing XCom must not turn into self-reported metrics.
         self._self_reported = dataset is None
         if dataset is not None:
             required_text("target", target)
@@ -118,11 +118,11 @@ class EvaluateModelOperator(WorkloadOperator):
             self._check_comparisons()
         elif target or model_type or slices or comparisons or importance_rows or positive_label is not None:
             raise InvalidArgumentError(
-                "dataset is None, so the metrics are the training script's own: target, model_type, positive_label, "
-                "slices, comparisons and importance_rows mean nothing then. Give a dataset, or leave them out"
+                "target, model_type, positive_label, slices, comparisons and importance_rows have no effect without a "
+                "dataset. Pass a dataset, or leave them out"
             )
         if latency_calls < 1:
-            raise InvalidArgumentError(f"latency_calls is {latency_calls!r}; allowed: 1 or more")
+            raise InvalidArgumentError(f"latency_calls must be at least 1; got {latency_calls!r}")
 
     def _check_comparisons(self) -> None:
         known = METRICS[self.model_type] if self.model_type else ()
@@ -133,10 +133,10 @@ class EvaluateModelOperator(WorkloadOperator):
             )
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Measure, or find the measurements of an earlier try.
+        """Find the evidence of an earlier try, or evaluate.
 
-        :raises EvidenceError: when the candidate's run is deleted, or what is to be reused is not there or does not
-            fit.
+        :raises EvidenceError: when the candidate's run is deleted, or the evidence to reuse is missing or about
+            something else.
         :raises WorkloadError: when the evaluation fails or leaves no evidence.
         """
         run = self.hook.get_run(required_text("run_id", self.run_id))
@@ -154,7 +154,7 @@ class EvaluateModelOperator(WorkloadOperator):
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
         """Read the evidence back from the run.
 
-        :raises ResultMissingError: when it is not there, or is about another evaluation.
+        :raises ResultMissingError: when it is missing, or about another evaluation.
         """
         require_active(run)
         return self._result(self._collect(run.run_id, identity))
@@ -214,26 +214,27 @@ class EvaluateModelOperator(WorkloadOperator):
         )
 
     def _champion(self) -> ModelUnderTest | None:
-        """Pin the champion's version now: the gate and the promotion will speak of this one."""
+        """Pin the champion's version, which gate and promotion are then held to."""
         name = required_text("model_name", self.model_name)
         version = champion_of(self.hook, name)
         if version is None:
-            self.log.info("%s has no champion yet; the candidate is measured alone", name)
+            self.log.info("%s has no champion yet; only the candidate is evaluated", name)
             return None
         self.log.info("The champion of %s is version %s", name, version.version)
         return ModelUnderTest(model_uri=version.uri, run_id=version.run_id, version=version.version)
 
     def _reused(self, run: Run) -> EvaluationEvidence:
-        """Take the evidence of an earlier Dag run, if it is about the same thing."""
+        """Return the evidence of an earlier Dag run if it is about this model and data."""
         require_reusable(run, model_name=required_text("model_name", self.model_name))
         evidence = find_evidence(self.hook, run.run_id)
         if evidence is None:
             raise EvidenceError(
-                f"there is no {contract.ARTIFACT_EVIDENCE} in MLflow run {run.run_id} to reuse; start at the evaluation"
+                f"MLflow run {run.run_id} has no {contract.ARTIFACT_EVIDENCE} to reuse. Nothing was measured; start at "
+                "the stage evaluate"
             )
         pin = None if self._self_reported else dataset_pin("dataset", self.dataset)
         require_evidence(evidence, run_id=run.run_id, model_uri=required_text("model_uri", self.model_uri), pin=pin)
-        self.log.info("Reused the evidence of %s; nothing was measured", evidence.created_at)
+        self.log.info("The evidence of %s is reused; nothing was measured", evidence.created_at)
         return evidence
 
     def _existing(self, request: EvaluationRequest) -> EvaluationEvidence | None:
@@ -241,7 +242,7 @@ class EvaluateModelOperator(WorkloadOperator):
             evidence = self._collect(request.run_id, request.identity)
         except (ResultMissingError, EvidenceError):
             return None
-        self.log.info("An earlier try of this task measured already; its evidence is used")
+        self.log.info("An earlier try of this task already measured; its evidence is used")
         return evidence
 
     def _collect(self, run_id: str, expected: str) -> EvaluationEvidence:

@@ -1,4 +1,4 @@
-"""The first task of a pipeline's run: pin the file, the commit, the data and what is taken from earlier runs."""
+"""The first task of a pipeline run: pin file, commit, data version and the earlier runs to reuse."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ _CODE_KEYS = ("repo_url", "revision", "tags", "path", "git_conn_id")
 
 
 class BeginPipelineOperator(ModelControlOperator):
-    """Settle once what a run of a pipeline is about, so that every later task and every retry sees the same.
+    """Decide once what a pipeline run works on, so that every later task and every retry uses the same.
 
-    A name of a branch or tag becomes one full commit id. What triggered the run is put into words. When the run
-    starts at a later stage, the earlier training run whose results are handed on is found and checked. A retry gives
-    what the first try settled, whatever has happened outside since.
+    A branch or tag becomes a full commit id. What triggered the run is described in words. When the run starts at a
+    later stage, the earlier training run to reuse is found and checked. A retry returns what the first try decided,
+    whatever has changed since.
 
-    A run that only a new commit triggered is skipped when another run has run that commit already; the commits are
-    kept in the state store of an asset of this task, ``<Dag id>.commits``. One run at a time writes there, so the Dag
+    A run that was triggered only by a new commit is skipped if another run has already run that commit. The commits
+    are recorded in the state store of the asset ``<Dag id>.commits``, which must have one writer at a time, so the Dag
     needs ``max_active_runs=1``.
 
     XCom: ``spec_hash``, ``code`` (``{repo_url, revision, path, ref}``, or None for a folder), ``commit``,
-    ``data_version``, ``start_at``, ``reuse`` (stage to what it takes over, ``{run_id}`` or with candidates
-    ``{<candidate>: run id}``; None for a stage that works) and ``reason``.
+    ``data_version``, ``start_at``, ``reuse`` (stage to the run that it reuses, ``{run_id}``, or with candidates
+    ``{<candidate>: run id}``; None for a stage that runs) and ``reason``.
 
     :param spec_hash: hash of the pipeline file.
     :param code: Git repository, ``{repo_url, revision or tags, path, git_conn_id}``; None for code in a folder.
     :param model_name: registered model that the pipeline trains.
     :param experiment_name: MLflow experiment of its trainings.
-    :param stages: names of all stages in their order.
-    :param candidates: where several trainings run side by side: candidate to the id of the task that trains it.
-    :param start_at: first stage that works; empty is the first (templated).
-    :param from_run: training run whose results are handed on, with candidates any one of the trainings of a Dag run;
-        empty takes the newest finished one (templated).
-    :param revision: commit, branch or tag to run instead of what ``code`` says (templated).
+    :param stages: all stages in order.
+    :param candidates: with several trainings side by side: candidate to the id of the task that trains it.
+    :param start_at: first stage to run; empty runs all (templated).
+    :param from_run: training run to reuse; with candidates, any one of the trainings of a Dag run. Empty takes the
+        newest finished one (templated).
+    :param revision: commit, branch or tag to run instead of the one in ``code`` (templated).
     :param data_version: version of the data, or ``latest`` (templated).
-    :param reason: what a person says about the run (templated).
+    :param reason: why a person started the run (templated).
     :param require_release_tag: pattern such as ``v*``: only commits that a matching release tag points at may run.
         None allows every commit.
     """
@@ -110,19 +110,19 @@ class BeginPipelineOperator(ModelControlOperator):
         for name in ("spec_hash", "model_name", "experiment_name"):
             required_text(name, getattr(self, name))
         if not stages:
-            raise InvalidArgumentError(f"stages is {stages!r}; at least one stage is needed")
+            raise InvalidArgumentError(f"stages must have at least one stage; got {stages!r}")
         _check_code(code, require_release_tag)
-        # An inlet, so that the task may use the asset's state store; the asset has no events.
+        # Airflow gives a task the state store of its inlets only; the asset has no events.
         self._ledger = Asset(name=f"{self.dag_id}.commits")
         if code is not None:
             self.inlets = [*self.inlets, self._ledger]
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Settle what the run is about, or find what an earlier try settled.
+        """Return what an earlier try decided, or decide.
 
-        :raises InvalidArgumentError: when an argument is wrong, or nothing would be reused from ``from_run``.
-        :raises SourceError: when there is no such branch, tag or commit, or it is not a release and must be one.
-        :raises EvidenceError: when there is no run to reuse, or the file has changed since the first try.
+        :raises InvalidArgumentError: when an argument is wrong, or ``from_run`` would not be used.
+        :raises SourceError: when there is no such branch, tag or commit, or it is not a release but must be one.
+        :raises EvidenceError: when there is no run to reuse, or the pipeline file changed since the first try.
         :raises FailedError: when Git or MLflow does not answer.
         """
         state = context["task_state_store"]
@@ -161,10 +161,10 @@ class BeginPipelineOperator(ModelControlOperator):
     # --- what is run ----------------------------------------------------------------------------------------------
 
     def _resolve(self, origin: Origin, run: Run | None) -> ResolvedRef | None:
-        """Find the commit: a person's, else that of the event, else that of the reused run, else the source's."""
+        """Find the commit: of the argument, else of the event, else of the reused run, else of ``code``."""
         if self.code is None:
             if self.revision:
-                raise InvalidArgumentError(f"revision is {self.revision!r}, but the code is in a folder, not in Git")
+                raise InvalidArgumentError(f"revision must be empty for code in a folder; got {self.revision!r}")
             return None
         url = self.code["repo_url"]
         remote = GitRemote(url, self.code.get("git_conn_id"))
@@ -200,13 +200,13 @@ class BeginPipelineOperator(ModelControlOperator):
     # --- what is taken over ---------------------------------------------------------------------------------------
 
     def _reused(self, stages: Sequence[str]) -> dict[str, Run]:
-        """Find the trainings whose results are handed on, by candidate; empty when the run trains itself."""
+        """Find the trainings to reuse, by candidate; empty when this run trains."""
         wanted = self.from_run.strip()
         if "train" not in stages:
             if wanted:
                 raise InvalidArgumentError(
-                    f"from_run is {wanted!r}, but the run starts at {self.start_at or self.stages[0]!r} and trains "
-                    "itself; name a later stage with start_at"
+                    f"from_run must be empty when the run trains itself; got {wanted!r}. It starts at "
+                    f"{self.start_at or self.stages[0]!r}; set start_at to a later stage"
                 )
             return {}
         experiment = self.hook.get_experiment_by_name(self.experiment_name)
@@ -221,7 +221,7 @@ class BeginPipelineOperator(ModelControlOperator):
             run = named or choose_reused(self._trainings(experiment_id), experiment_name=self.experiment_name, **known)
             runs = {"run_id": run}
         for run in runs.values():
-            self.log.info("Stages %s hand on the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))
+            self.log.info("Stages %s reuse the results of MLflow run %s", ", ".join(stages), self.hook.run_url(run))
         return runs
 
     def _trainings(self, experiment_id: str) -> list[Run]:
@@ -236,28 +236,28 @@ class BeginPipelineOperator(ModelControlOperator):
     # --- each commit once -----------------------------------------------------------------------------------------
 
     def _claim(self, context: Context, commit: str, *, may_skip: bool) -> None:
-        """Write down that this run runs the commit; skip it when another run has, and only the commit asks for it."""
+        """Record that this run runs the commit; skip the run if another has, and only the commit triggered it."""
         store = context["asset_state_store"][self._ledger]
         run_id = self.task_key(context).dag_run_id
         before = store.get(_LEDGER, [])
         ledger, other = claim(before, commit, run_id)
         if other and may_skip:
             raise AirflowSkipException(
-                f"commit {commit} has been run already by {other}; the same commit is not run twice. Trigger the Dag "
-                "by hand to run it again"
+                f"commit {commit} was already run by {other}. A commit is not run twice; trigger the Dag by hand to "
+                "run it again"
             )
         if ledger != before:
             store.set(_LEDGER, ledger)
 
 
 def require_pinned_spec(spec_hash: str) -> Callable[[Context], None]:
-    """Give a ``pre_execute`` hook that refuses a task when the pipeline file changed since its run began.
+    """Return a ``pre_execute`` hook that fails a task when the pipeline file changed since its run began.
 
-    A task that resumes after a deferral is not asked: its work was started under the pinned file, and its result is
-    to be written down. The tasks behind it are.
+    A task that resumes after a deferral is not checked, because its work started under the pinned file and its result
+    must be recorded. Its downstream tasks are checked.
 
-    :param spec_hash: hash of the pipeline file, as the Dag was rendered from it.
-    :return: the hook; it raises ``AirflowFailException``, so the task is not retried.
+    :param spec_hash: hash of the pipeline file that the Dag was rendered from.
+    :return: the hook; it raises ``AirflowFailException``, so that the task is not retried.
     """
 
     def check(context: Context) -> None:

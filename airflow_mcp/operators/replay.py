@@ -1,4 +1,4 @@
-"""Run the newest logged requests of production through a candidate and the champion."""
+"""Replay the newest logged production requests through a candidate and the champion."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 
 class ReplayModelOperator(WorkloadOperator):
-    """Replay logged requests: what would the candidate have answered, and what does the champion answer?
+    """Replay logged requests and compare the candidate's answers with the champion's.
 
-    Counted are flips (another class, or a number that changed by more than a tolerance), overall and by segment,
-    by how much answers change, what the flipped requests are worth, and requests that a model does not answer.
-    Everything is written into the candidate's MLflow run; the gate's ``replay`` judges it. A retry finds a complete
-    replay of the same request and does not ask again. While there is no champion, nothing is replayed.
+    The evidence counts flips (another class, or a number that changed by more than a tolerance), overall and per
+    segment, how much answers change, what the flipped requests are worth, and requests that a model cannot answer. It
+    is stored in the candidate's MLflow run and judged by the gate's ``replay`` rule. A retry that finds a complete
+    replay does not repeat it. Without a champion nothing is replayed.
 
     XCom: ``run_id``, ``model_uri``, ``identity``, ``champion_version`` (``none`` when there is no champion),
     ``requests``, ``compared``, ``flips``, ``changed_share`` (None when nothing was compared).
 
     :param run_id: the candidate's MLflow run (templated).
     :param model_uri: the candidate, for example ``models:/<model id>`` (templated).
-    :param model_name: registered model whose champion is the one to compare with (templated).
+    :param model_name: registered model whose champion is compared with (templated).
     :param requests: logged requests: file, folder or glob of Parquet or JSON Lines, a path or a URL (templated).
     :param model_type: ``classifier`` or ``regressor``.
     :param last: how many of the newest requests are replayed (templated).
-    :param timestamp_column: column with the time of a request; None: files by name and their rows are the order.
-    :param request_id_column: column with the name of a request, for the examples.
-    :param prediction_column: column with what production answered, to be compared with what the champion answers now.
-    :param value_column: column with what a request is worth, for example an amount of money.
-    :param segments: columns by whose values everything is counted again.
-    :param positive_label: of two classes, the one whose probability is compared; None takes the greater one.
-    :param tolerance: of a regression: a change up to this, in units of the prediction, is no flip.
-    :param relative_tolerance: of a regression: a change up to this share of the champion's prediction is no flip.
-    :param examples: how many flips are kept as examples, at most 100.
+    :param timestamp_column: column with the time of a request; None orders by file name and row.
+    :param request_id_column: column with the id of a request, shown in the examples.
+    :param prediction_column: column with production's answer, which is compared with the champion's answer now.
+    :param value_column: column with the value of a request, for example an amount of money.
+    :param segments: columns; everything is also counted for each of their values.
+    :param positive_label: of two classes, the one whose probability is compared; None takes the greater.
+    :param tolerance: for a regressor, the largest change that does not count as a flip, in units of the prediction.
+    :param relative_tolerance: the same, as a share of the champion's prediction.
+    :param examples: how many flips to keep as examples, at most 100.
     """
 
     template_fields: Sequence[str] = (
@@ -66,7 +66,7 @@ class ReplayModelOperator(WorkloadOperator):
     operator_extra_links = (MlflowRunLink(),)
     refusal_exit_code = contract.EXIT_REFUSED
     ui_color = "#fff4d6"
-    owns_run = False  # it writes into the candidate's
+    owns_run = False  # results go to the candidate's run
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ReplayModelOperator(WorkloadOperator):
         self._request_of("", nobody, nobody, "requests", last=1)
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Replay, or find the replay of an earlier try.
+        """Find the replay of an earlier try, or replay.
 
         :raises EvidenceError: when the candidate's run is deleted.
         :raises WorkloadError: when the replay fails or leaves no evidence.
@@ -141,7 +141,7 @@ class ReplayModelOperator(WorkloadOperator):
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
         """Read the evidence back from the run.
 
-        :raises ResultMissingError: when it is not there, or is about another replay.
+        :raises ResultMissingError: when it is missing, or about another replay.
         """
         require_active(run)
         return self._result(self._collect(run.run_id, identity))
@@ -149,7 +149,7 @@ class ReplayModelOperator(WorkloadOperator):
     def _request_of(
         self, run_id: str, candidate: ModelUnderTest, champion: ModelUnderTest, source: str, *, last: int
     ) -> ReplayRequest:
-        """Describe the replay, without its name; what does not fit is refused when the Dag is parsed already."""
+        """Build the request, still without its identity; also run at parse time, to refuse wrong arguments early."""
         try:
             return ReplayRequest(
                 identity="",
@@ -188,7 +188,7 @@ class ReplayModelOperator(WorkloadOperator):
             evidence = self._collect(request.run_id, request.identity)
         except (ResultMissingError, EvidenceError):
             return None
-        self.log.info("An earlier try of this task replayed already; its evidence is used")
+        self.log.info("An earlier try of this task already replayed; its evidence is used")
         return evidence
 
     def _collect(self, run_id: str, expected: str) -> ReplayEvidence:
@@ -220,7 +220,9 @@ class ReplayModelOperator(WorkloadOperator):
         )
         for who, troubles in (("candidate", evidence.candidate_troubles), ("champion", evidence.champion_troubles)):
             if troubles.unfit or troubles.failed:
-                self.log.warning("No answer of the %s: %d unfit, %d failed", who, troubles.unfit, troubles.failed)
+                self.log.warning(
+                    "The %s did not answer %d unfit and %d failed requests", who, troubles.unfit, troubles.failed
+                )
                 for item in troubles.reasons:
                     self.log.warning("  %d times: %s", item.requests, item.reason)
         for part in sorted(evidence.segments, key=lambda item: -item.flips):

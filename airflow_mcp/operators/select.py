@@ -1,4 +1,4 @@
-"""Pick the best of several trained candidates by the evidence of their evaluations."""
+"""Select the best of several trained candidates."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _SOME_CAME_THROUGH = "all_done_min_one_success"
 
 
 class SelectModelOperator(ModelControlOperator):
-    """Hand on the best of several candidates, or of an experiment, and store the leaderboard in the winner's run.
+    """Select the best of several candidates, or of an experiment, and store the leaderboard in the winner's run.
 
-    With ``candidates`` the value of ``metric`` comes from each one's evaluation evidence; all must have been evaluated
-    on the same data. The same evidence always gives the same pick: equal values are ranked in the order given. A value
-    that is missing, undefined or not finite never wins, but is listed; when no candidate has one, the task is refused.
+    With ``candidates`` the value of ``metric`` comes from their evaluation evidence; all must have been evaluated on
+    the same data. The same evidence always selects the same candidate: equal values rank in the order given. A
+    candidate whose value is missing, undefined or not finite is listed but cannot win; if none can, the task fails.
 
     With ``experiment_name`` the runs of an MLflow experiment are ranked by the metrics that they logged. Only
     FINISHED runs with a model can win; among equal values the run that started first wins.
@@ -42,16 +42,16 @@ class SelectModelOperator(ModelControlOperator):
     XCom: ``run_id``, ``model_uri``, ``identity``, ``evidence_identity`` and ``name`` of the winner, and
     ``leaderboard`` (a row per candidate).
 
-    :param candidates: mappings ``{name, run_id, model_uri}``, perhaps with ``identity`` (of the training) and
-        ``evidence_identity`` (of the evaluation that is expected), in the order that breaks ties (templated).
-    :param experiment_name: instead of ``candidates``: MLflow experiment whose best run is picked (templated).
-    :param filter: which runs of it, in MLflow's filter language (templated).
-    :param max_runs: of an experiment: how many runs are read at the most; the server gives the best first.
-    :param leaderboard_size: of an experiment: how many runs the leaderboard lists, of those that can win and of others.
+    :param candidates: mappings ``{name, run_id, model_uri}``, optionally with ``identity`` (of the training) and
+        ``evidence_identity`` (of the expected evaluation), in the order that breaks ties (templated).
+    :param experiment_name: instead of ``candidates``: MLflow experiment to select from (templated).
+    :param filter: with ``experiment_name``: which runs to rank, in MLflow's filter language (templated).
+    :param max_runs: with ``experiment_name``: how many runs to read at most; the server returns the best first.
+    :param leaderboard_size: with ``experiment_name``: how many runs to list, both of those that can win and of others.
     :param metric: metric to compare, of the evidence or of the runs, for example ``roc_auc`` (templated).
-    :param direction: ``maximize`` or ``minimize``; None takes what is known of the metric (templated).
-    :param allow_missing: whether candidates whose training or evaluation failed or was skipped are left out, instead
-        of refusing. The trigger rule is then ``all_done_min_one_success`` unless another one is given.
+    :param direction: ``maximize`` or ``minimize``; None takes the known direction of the metric (templated).
+    :param allow_missing: leave out candidates whose training or evaluation failed or was skipped, instead of failing.
+        The trigger rule is then ``all_done_min_one_success`` unless another one is given.
     """
 
     template_fields: Sequence[str] = ("candidates", "experiment_name", "filter", "metric", "direction")
@@ -82,7 +82,7 @@ class SelectModelOperator(ModelControlOperator):
         self.metric = metric
         if min(max_runs, leaderboard_size) < 1:
             raise InvalidArgumentError(
-                f"max_runs is {max_runs} and leaderboard_size {leaderboard_size}; allowed: 1 or more"
+                f"max_runs and leaderboard_size must be at least 1; got {max_runs} and {leaderboard_size}"
             )
         self.direction = direction
         self.allow_missing = allow_missing
@@ -90,14 +90,15 @@ class SelectModelOperator(ModelControlOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Rank the candidates and store the leaderboard.
 
-        :raises InvalidArgumentError: when an argument is wrong, or it is not known which direction is better.
-        :raises EvidenceError: when evidence is missing or malformed, was measured on different data, or no candidate
-            has a usable value.
+        :raises InvalidArgumentError: when an argument is wrong, or the metric has no known direction.
+        :raises EvidenceError: when evidence is missing or malformed or was measured on different data, or no
+            candidate has a usable value.
         """
         metric = required_text("metric", self.metric)
         direction = self._direction(metric)
         if bool(self.experiment_name) == (self.candidates is not None):
-            raise InvalidArgumentError("candidates and experiment_name: one of them is needed, and only one")
+            got = "both" if self.experiment_name else "neither"
+            raise InvalidArgumentError(f"exactly one of candidates and experiment_name must be given; got {got}")
         if self.experiment_name:
             return self._of_experiment(RunRanking(metric, direction, self.leaderboard_size))
         candidates = read_candidates(self.candidates)
@@ -110,12 +111,15 @@ class SelectModelOperator(ModelControlOperator):
         return _result(leaderboard, winner)
 
     def _of_experiment(self, ranking: RunRanking) -> dict[str, Any]:
-        """Pick the best run of the experiment whose model can be used."""
+        """Select the best run of the experiment whose model is READY."""
         if "`" in ranking.metric:
-            raise InvalidArgumentError(f"metric is {ranking.metric!r}; backquotes are not allowed in it")
+            raise InvalidArgumentError(f"metric must be a name without backquotes; got {ranking.metric!r}")
         found = self.hook.get_experiment_by_name(self.experiment_name)
         if found is None or found.lifecycle_stage != "active":
-            raise InvalidArgumentError(f"experiment {self.experiment_name!r} does not exist, or is deleted")
+            raise InvalidArgumentError(
+                f"experiment_name must be an active experiment; got {self.experiment_name!r}. It does not exist, or is "
+                "deleted"
+            )
         wanted = f"attributes.status = 'FINISHED'{f' and {self.filter}' if self.filter else ''}"
         runs = self.hook.search_runs([found.experiment_id], wanted, ranking.order_by, self.max_runs, ranking.is_enough)
         unusable: dict[str, str] = {}
@@ -140,7 +144,7 @@ class SelectModelOperator(ModelControlOperator):
 
     def _judge(self, candidate: SelectionCandidate) -> Judged:
         if candidate.is_missing:
-            return Judged(candidate, None, "its training or evaluation pushed nothing")
+            return Judged(candidate, None, "its training or evaluation pushed no XCom")
         run = self.hook.get_run(candidate.run_id)
         require_active(run)
         source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run.run_id}"
@@ -166,7 +170,7 @@ class SelectModelOperator(ModelControlOperator):
         )
         self.log.info("Leaderboard:\n%s", leaderboard)
         if leaderboard.self_reported:
-            self.log.warning("Self-reported: the training scripts logged these values; nobody measured them again")
+            self.log.warning("Self-reported: the training scripts logged these values; they were not measured again")
 
 
 def _result(leaderboard: Leaderboard, winner: Judged) -> dict[str, Any]:
@@ -186,10 +190,10 @@ def _require_about(evidence: EvaluationEvidence, candidate: SelectionCandidate, 
     if about != (candidate.run_id, candidate.model_uri):
         raise EvidenceError(
             f"candidate {candidate.name!r}: {source} is about model {about[1]} of run {about[0]}, not "
-            f"{candidate.model_uri}"
+            f"{candidate.model_uri}. Nothing was selected"
         )
     if candidate.evidence_identity and evidence.identity != candidate.evidence_identity:
         raise EvidenceError(
             f"candidate {candidate.name!r}: {source} is from evaluation {evidence.identity}, expected "
-            f"{candidate.evidence_identity}; it was evaluated again in the meantime"
+            f"{candidate.evidence_identity}: it was evaluated again meanwhile. Nothing was selected"
         )

@@ -1,4 +1,4 @@
-"""Run any command of a pipeline: a build, a test, a conversion of data."""
+"""Run any command as a pipeline step: a build, a test, a data conversion."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ _SKIPPED: Mapping[str, Any] = {"run_id": "", "identity": "", "image_digest": "",
 class RunStepOperator(WorkloadOperator):
     """Run a command in an image, with code from Git, and require exit code 0.
 
-    The step owns an MLflow run: FINISHED after exit code 0, FAILED or KILLED otherwise, with the reason as a tag. The
-    command may log to that run and needs nothing of MLflow. A retry finds what earlier tries left, as with
-    :class:`~airflow_mcp.operators.training.TrainModelOperator`.
+    The step has an MLflow run: FINISHED after exit code 0, otherwise FAILED or KILLED with the reason as a tag. The
+    command may log to that run, but need not use MLflow. A retry takes up the runs of earlier tries, as
+    :class:`~airflow_mcp.operators.training.TrainModelOperator` does.
 
-    XCom: ``run_id``, ``identity``, ``image_digest`` (digest of the image that ran, as far as it is known) and
-    ``skipped``.
+    XCom: ``run_id``, ``identity``, ``image_digest`` (of the image that ran; empty if unknown) and ``skipped``.
 
-    :param experiment_name: MLflow experiment of the step's run; created when missing (templated).
-    :param command: command line: program and arguments, no shell (templated).
+    :param experiment_name: MLflow experiment of the step's run; created if it does not exist (templated).
+    :param command: program and arguments; no shell interprets them (templated).
     :param code: Git repository that holds the code, ``{repo_url, revision, path, git_conn_id}``; the command runs in
         the folder ``path`` of ``revision``, a full commit id. None starts in an empty folder (templated).
-    :param folder: instead of ``code``: folder of this machine that the command runs in; for the local runtime only
+    :param folder: instead of ``code``: folder on the worker that the command runs in; local runtime only
         (templated).
     :param model_name: registered model that the step is for; recorded as a tag (templated).
-    :param reports: files that the command leaves, relative to the folder it runs in, such as ``coverage.xml``; patterns
-        are allowed. They are kept in the step's run below ``reports/``, also when the command fails. When it ends well
-        without one of them, the step fails. The image needs ``python`` 3.9 or newer, and nothing of this package
+    :param reports: files that the command writes, such as ``coverage.xml``, relative to its folder; patterns are
+        allowed. They are stored in the step's run below ``reports/``, also when the command fails. If the command
+        succeeds without one of them, the step fails. The image needs ``python`` 3.9 or newer, but not this package
         (templated).
     :param dry_run: true ends the task as a success without running anything; downstream tasks run (templated).
     """
@@ -64,7 +63,7 @@ class RunStepOperator(WorkloadOperator):
     )
     operator_extra_links = (MlflowRunLink(),)
     ui_color = "#eceff1"
-    run_tells_end = False  # the command need not know of it
+    run_tells_end = False  # the command need not use MLflow, so its run may still be RUNNING when it ends
 
     def __init__(
         self,
@@ -84,13 +83,13 @@ class RunStepOperator(WorkloadOperator):
         self.code = code
         self.folder = folder
         if code is not None and folder:
-            raise InvalidArgumentError("code and folder are both given; allowed: one of them, or neither")
+            raise InvalidArgumentError(f"code and folder must not both be given; got {code!r} and {folder!r}")
         self.model_name = model_name
         self.reports = reports
         self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Run the command, or find the run of an earlier try that did.
+        """Find the run of an earlier try, or run the command.
 
         :raises InvalidArgumentError: when an argument is wrong.
         :raises WorkloadError: when the command does not end with exit code 0.
@@ -125,7 +124,7 @@ class RunStepOperator(WorkloadOperator):
         )
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """End the step's run, now that its command has ended well.
+        """Close the step's run as FINISHED after exit code 0.
 
         :raises ResultMissingError: when the run was deleted, or the command itself ended it as failed.
         """
@@ -135,7 +134,8 @@ class RunStepOperator(WorkloadOperator):
         if run.status != "FINISHED" or run.lifecycle_stage != "active":
             raise ResultMissingError(
                 f"the command of step {self.task_id!r} ended with exit code 0, but its MLflow run {run.run_id} is "
-                f"{run.status} ({run.lifecycle_stage}), not FINISHED: somebody ended or deleted it meanwhile"
+                f"{run.status} ({run.lifecycle_stage}), not FINISHED: it was ended or deleted meanwhile. A retry runs "
+                "the command again"
             )
         return self._result(run, identity)
 
@@ -143,19 +143,19 @@ class RunStepOperator(WorkloadOperator):
         command = self.command
         if isinstance(command, str) or not command or not all(isinstance(word, str) for word in command):
             raise InvalidArgumentError(
-                f"command is {command!r}; allowed: a list of texts, the program first, for example ['pytest', '-q']. "
-                "For a shell line write ['sh', '-c', '…']. Nothing was started."
+                f"command must be a list of strings, the program first, for example ['pytest', '-q']; got {command!r}. "
+                "For a shell line write ['sh', '-c', '…']. Nothing was started"
             )
         return tuple(command)
 
     def _keeping(self, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[WorkloadFile, ...]]:
-        """Wrap the command into the program that keeps its reports, which travels with it."""
+        """Wrap the command in the program that stores its reports, and ship that program with it."""
         patterns = self.reports
         is_list = isinstance(patterns, Sequence) and not isinstance(patterns, str)
         if not is_list or not all(isinstance(pattern, str) and _is_inside(pattern) for pattern in patterns):
             raise InvalidArgumentError(
-                f"reports is {patterns!r}; allowed: a list of files, or patterns, relative to the folder of the "
-                "command and inside it, for example ['coverage.xml', 'lint/*.sarif']. Nothing was started."
+                "reports must be a list of files or patterns inside the command's folder, for example ['coverage.xml', "
+                f"'lint/*.sarif']; got {patterns!r}. Nothing was started"
             )
         if not patterns:
             return command, ()
@@ -167,11 +167,13 @@ class RunStepOperator(WorkloadOperator):
     def _folder(self) -> str:
         if self.folder and self.backend.ships_files:
             raise InvalidArgumentError(
-                f"folder is {self.folder!r}, which a pod cannot see; give the code as code (a Git repository), or "
-                "take runtime='local'. Nothing was started"
+                f"folder must be empty with runtime='kubernetes', because a pod cannot see it; got {self.folder!r}. "
+                "Pass code (a Git repository), or use runtime='local'. Nothing was started"
             )
         if self.folder and not Path(self.folder).is_dir():
-            raise InvalidArgumentError(f"folder is {self.folder!r}, which is no folder here; nothing was started")
+            raise InvalidArgumentError(
+                f"folder must be an existing folder on this worker; got {self.folder!r}. Nothing was started"
+            )
         return self.folder
 
     def _tags(self, source: CodeSource | None, work: str, fingerprint: str) -> dict[str, str]:

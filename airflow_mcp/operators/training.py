@@ -1,4 +1,4 @@
-"""Run a training workload whose result is an MLflow run with a model."""
+"""Train a model in a workload; the result is an MLflow run with a model."""
 
 from __future__ import annotations
 
@@ -38,42 +38,42 @@ _DEFAULT_MODEL_ARTIFACT = "model"
 
 
 class TrainModelOperator(WorkloadOperator):
-    """Train a model against pinned code, data and config; the result is an MLflow run.
+    """Train a model on pinned code, data and config; the result is an MLflow run.
 
-    The run is created before the work starts and carries its provenance as tags. The task succeeds only if the
-    run is FINISHED and a model was logged to it. A retry finds what earlier tries left: a finished run is taken
-    as the result, a run left open by a dead try is closed as KILLED before a new one is created.
+    The run is created before the work starts and records code, config and data as tags. The task succeeds only if the
+    run is FINISHED and has a model. A retry looks for runs of earlier tries: it takes a finished run as its result,
+    and closes a run that a dead try left open as KILLED before it creates a new one.
 
     XCom: ``run_id``, ``experiment_id``, ``model_uri`` (``models:/<model id>``), ``model_id``, ``identity``,
     ``inputs`` (fingerprint of code, config, data and image) and ``reused``.
 
-    :param experiment_name: MLflow experiment; created when missing (templated).
-    :param model_name: registered model that the result is meant for; recorded as a tag (templated).
-    :param script: Python script to train with; runs under ``python -m airflow_mcp.work train`` (templated).
+    :param experiment_name: MLflow experiment; created if it does not exist (templated).
+    :param model_name: registered model that the training is for; recorded as a tag (templated).
+    :param script: Python training script; runs under ``python -m airflow_mcp.work train`` (templated).
     :param code: Git repository that holds the code, ``{repo_url, revision, path, git_conn_id}``. The workload fetches
         ``revision``, a full commit id, and runs in the folder ``path`` of it; ``script`` is relative to that folder.
-        With an ``image`` of your own the script runs under plain ``python``, and the image needs nothing of this
-        package. None takes ``script`` from this machine (templated).
+        With an ``image`` of your own the script runs under plain ``python``, and the image need not contain this
+        package. None takes ``script`` from the worker's disk (templated).
     :param command: command line to run instead of ``script``, for any language (templated).
     :param arguments: arguments of ``script`` (templated).
-    :param config: mapping, or path of a YAML or JSON file; the workload finds it at ``AIRFLOW_MCP_CONFIG_PATH``
-        (templated; a file's text is passed on as it is).
-    :param dataset: pinned data, ``{uri, version, hash}``; the workload finds it at ``AIRFLOW_MCP_DATA_PATH``
+    :param config: mapping, or path of a YAML or JSON file; the workload reads it from ``AIRFLOW_MCP_CONFIG_PATH``
+        (templated; the text of a file is not).
+    :param dataset: pinned data, ``{uri, version, hash}``; the workload reads it from ``AIRFLOW_MCP_DATA_PATH``
         (templated).
-    :param checkpoint_root: folder or URI below which trainings keep checkpoints; the workload finds its own place,
-        ``<root>/<identity>``, at ``AIRFLOW_MCP_CHECKPOINT_URI``, the same on every retry (templated).
-    :param model_artifact: name of the logged model to take when the workload logs more than one; None takes the
-        only one, or the one named ``model``.
-    :param on_unchanged: what to do when a finished run with the very same inputs exists in the experiment:
-        ``train`` again; or ``reuse``: hand that run on if nobody has concluded on it yet, and skip this task (and
-        with it the tasks behind it) if its model has been registered or rejected by a gate (templated).
-    :param reason: why this training happens; recorded as a tag (templated).
+    :param checkpoint_root: folder or URI for checkpoints. ``AIRFLOW_MCP_CHECKPOINT_URI`` holds the workload's own place
+        below it, ``<root>/<identity>``, which is the same on every retry (templated).
+    :param model_artifact: name of the logged model to take when the workload logs several; None takes the only one,
+        or the one named ``model``.
+    :param on_unchanged: what to do when the experiment has a finished run with exactly the same inputs. ``train``
+        trains again. ``reuse`` returns that run if no gate has decided on it yet, and skips this task and its
+        downstream tasks if its model was registered or rejected (templated).
+    :param reason: why the training runs; recorded as a tag (templated).
     :param config_overrides: values that replace those of ``config``: dotted key to JSON text, for example
         ``{"optimizer.rate": "0.1"}``; a key that ``config`` does not have is refused (templated).
-    :param profile_data: store the profile of ``dataset`` in the run before ``script`` starts, so that drift checks need
-        no training data; False leaves it out. A ``command``, and a script in an image of your own, stores none.
-    :param reuse_run_id: finished training run of an earlier Dag run whose model is handed on instead of training; it
-        must be of this model and experiment; empty trains (templated).
+    :param profile_data: whether to store the profile of ``dataset`` in the run before ``script`` starts, so that drift
+        checks need no training data. A ``command``, or a script in an image of your own, stores no profile.
+    :param reuse_run_id: finished training run of an earlier Dag run to return instead of training; it must belong to
+        this model and experiment. Empty trains (templated).
     """
 
     is_replicable = True
@@ -133,15 +133,18 @@ class TrainModelOperator(WorkloadOperator):
         self.profile_data = profile_data
         self.reuse_run_id = reuse_run_id
         if (script is None) == (command is None):
-            raise InvalidArgumentError("exactly one of script and command must be given: script for a Python file")
+            got = "neither" if script is None else "both"
+            raise InvalidArgumentError(f"exactly one of script and command must be given; got {got}")
         if command is not None and arguments:
-            raise InvalidArgumentError("arguments belong to script; write them into command itself")
+            raise InvalidArgumentError(
+                f"arguments must be empty with command; got {arguments!r}. Write them into command"
+            )
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Find, or produce, the run that trained on these inputs.
+        """Find the run of an earlier try or Dag run, or train.
 
         :raises InvalidArgumentError: when an argument is wrong.
-        :raises EvidenceError: when the run to reuse is not a finished training of this model and experiment.
+        :raises EvidenceError: when ``reuse_run_id`` is not a finished training of this model and experiment.
         :raises WorkloadError: when the workload fails, or its run is not finished or has no model.
         """
         experiment_name = required_text("experiment_name", self.experiment_name)
@@ -165,9 +168,9 @@ class TrainModelOperator(WorkloadOperator):
         return self.run_workload(context, run, work, lambda: self._describe(context, run, work, config, pin, source))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """Require a finished run with a model.
+        """Check that the run is finished and has a model.
 
-        :raises ResultMissingError: when the run is not finished, or has no model to take.
+        :raises ResultMissingError: when the run is not finished, or has no usable model.
         """
         self.require_finished(run)
         return self._result(run, identity, reused=False)
@@ -181,7 +184,7 @@ class TrainModelOperator(WorkloadOperator):
         pin: DatasetPin | None,
         source: CodeSource | None,
     ) -> Workload:
-        """Write the config into the run and describe the workload."""
+        """Store the config in the run and describe the workload."""
         files: tuple[WorkloadFile, ...] = ()
         if config is not None:
             path = f"{contract.ARTIFACT_CONFIG_DIR}/{config.name}"
@@ -202,7 +205,7 @@ class TrainModelOperator(WorkloadOperator):
         )
 
     def _checkpoint(self, work: str) -> dict[str, str]:
-        """Name the place of this work's checkpoints; it does not depend on the try."""
+        """Return the variable with the place of the checkpoints, which is the same for every try."""
         if self.checkpoint_root is None:
             return {}
         root = required_text("checkpoint_root", self.checkpoint_root)
@@ -216,19 +219,19 @@ class TrainModelOperator(WorkloadOperator):
             return tuple(self.command or ())
         if source is not None and self.image:
             return (self.python or self.backend.python, self.script, *self.arguments)
-        # A script that travels with the workload is found by its environment variable.
+        # The runtime finds a script that is shipped with the workload by its environment variable.
         is_sent = source is None and self.backend.ships_files
         return self.runtime_command("train", *(() if is_sent else ("--script", self.script)), "--", *self.arguments)
 
     def _reuse(self, experiment_name: str, run_id: str) -> dict[str, Any]:
-        """Hand on the model of an earlier Dag run."""
+        """Return the model of an earlier Dag run."""
         run = self.hook.get_run(run_id)
         known = self.hook.get_experiment_by_name(experiment_name)
         require_reusable(
             run, model_name=self.model_name, experiment_id=known.experiment_id if known else "(there is none)"
         )
         self.show_run(run)
-        self.log.info("Reused; nothing was trained")
+        self.log.info("The earlier training is reused; nothing was trained")
         return self._result(run, run.tags.get(contract.TAG_IDENTITY, ""), reused=True)
 
     def _config_file(self) -> ConfigFile | None:
@@ -242,17 +245,17 @@ class TrainModelOperator(WorkloadOperator):
         path = Path(required_text("config", self.config))
         if path.suffix not in CONFIG_SUFFIXES:
             raise InvalidArgumentError(
-                f"config is {str(path)!r}; allowed: a mapping or a file {', '.join(CONFIG_SUFFIXES)}"
+                f"config must be a mapping or a file {', '.join(CONFIG_SUFFIXES)}; got {str(path)!r}"
             )
         try:
             return config_from_text(path.name, path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidArgumentError(f"config file {path} cannot be read: {error}") from None
+            raise InvalidArgumentError(f"config file {path} cannot be read: {error}. Nothing was started") from None
 
     def _inputs(
         self, config: ConfigFile | None, pin: DatasetPin | None, source: CodeSource | None
     ) -> tuple[WorkloadInputs, dict[str, str]]:
-        """Collect what decides the result, and the tags that record it."""
+        """Collect the inputs that determine the result, and the tags that record them."""
         code = None if self.script is None or source else code_version(Path(self.script))
         command = tuple(self.command or ()) if self.script is None else (self._script_name(source), *self.arguments)
         inputs = WorkloadInputs(
@@ -277,14 +280,14 @@ class TrainModelOperator(WorkloadOperator):
         return inputs, {name: value for name, value in tags.items() if value}
 
     def _script_name(self, source: CodeSource | None) -> str:
-        """Name the script for its identity: in a repository by its path."""
+        """Return the script's name for the identity: its path in a repository, else its file name."""
         script = required_text("script", self.script)
         return Path(script).name if source is None else path_inside("script", script)
 
     def _unchanged(self, experiment_id: str, fingerprint: str) -> Run | None:
-        """Take up a finished run with the same inputs.
+        """Find a finished run with the same inputs.
 
-        :raises AirflowSkipException: when that run's model has been registered, or rejected by a gate.
+        :raises AirflowSkipException: when its model was registered, or rejected by a gate.
         """
         runs = self.hook.search_runs(
             [experiment_id],
@@ -298,28 +301,30 @@ class TrainModelOperator(WorkloadOperator):
             verdict = run.tags.get(contract.TAG_GATE_VERDICT)
             if registered:
                 raise AirflowSkipException(
-                    f"nothing has changed: run {run.run_id} trained on the same code, config and data and is "
-                    f"registered as {registered}"
+                    f"inputs unchanged: run {run.run_id} trained on the same code, config and data and is registered "
+                    f"as {registered}"
                 )
             if verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE):
                 raise AirflowSkipException(
-                    f"nothing has changed: run {run.run_id} trained on the same code, config and data, and the gate's "
+                    f"inputs unchanged: run {run.run_id} trained on the same code, config and data, and the gate's "
                     f"verdict on it is {verdict}"
                 )
-            self.log.info("Run %s trained on the same inputs and is not concluded yet; handing it on", run.run_id)
+            self.log.info(
+                "Run %s trained on the same inputs and no gate has decided on it yet; it is reused", run.run_id
+            )
             self.show_run(run)
             return run
         return None
 
     def _model_of(self, run: Run) -> LoggedModel:
-        """Find the model that the run promised.
+        """Return the run's model.
 
-        :raises ResultMissingError: when there is none, or several and none was named.
+        :raises ResultMissingError: when it has none, has several and none was named, or the model is not READY.
         """
         if not run.model_ids:
             raise ResultMissingError(
-                f"the training of task {self.task_id!r} ended well, but logged no model to MLflow run {run.run_id}. "
-                "Log one with mlflow.<flavor>.log_model(..., name='model') or autologging, without starting another run"
+                f"the training of task {self.task_id!r} succeeded, but logged no model to MLflow run {run.run_id}. Log "
+                "one with mlflow.<flavor>.log_model(..., name='model') or autologging, without starting another run"
             )
         models = [self.hook.get_logged_model(model_id) for model_id in run.model_ids]
         wanted = self.model_artifact or (models[0].name if len(models) == 1 else _DEFAULT_MODEL_ARTIFACT)
@@ -327,9 +332,9 @@ class TrainModelOperator(WorkloadOperator):
         if not found:
             raise ResultMissingError(
                 f"MLflow run {run.run_id} logged {', '.join(sorted(model.name for model in models))}, but no model "
-                f"named {wanted!r}; name the one to take with model_artifact"
+                f"named {wanted!r}. Set model_artifact to the name of the model to take"
             )
-        model = found[-1]
+        model = found[-1]  # the newest, if the script logged several under one name
         if model.status != "READY":
             raise ResultMissingError(f"model {model.model_id} of MLflow run {run.run_id} is {model.status}, not READY")
         return model
@@ -349,15 +354,15 @@ class TrainModelOperator(WorkloadOperator):
 
 
 def _commit_tag(code: CodeVersion | None) -> str:
-    """Write a commit, marked when the script differs from what it holds."""
+    """Return the commit, marked when the script has uncommitted changes."""
     if code is None or code.commit is None:
         return ""
     return f"{code.commit}{'+changes' if code.dirty else ''}"
 
 
 def _script_text(script: str) -> tuple[str, str]:
-    """Read a script that travels with its workload."""
+    """Read a script that is shipped with its workload."""
     try:
         return Path(script).name, Path(script).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"script {script!r} cannot be read: {error}; nothing was started") from None
+        raise InvalidArgumentError(f"script {script!r} cannot be read: {error}. Nothing was started") from None

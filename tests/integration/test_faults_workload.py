@@ -73,7 +73,7 @@ def test_a_script_that_finishes_its_run_without_a_model(world: World) -> None:
     outcome = train(world, REST_TRAINING.replace("sys.argv[1:]", "[]"))
     assert outcome.state == "up_for_retry"
     (run,) = world.runs()
-    assert f"ended well, but logged no model to MLflow run {run.run_id}" in str(outcome.error)
+    assert f"succeeded, but logged no model to MLflow run {run.run_id}" in str(outcome.error)
     require_one_dead_run(world, "FAILED", "logged no model")
 
 

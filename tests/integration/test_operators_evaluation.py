@@ -192,7 +192,7 @@ def test_a_deleted_run_is_refused_before_anything_is_measured(
     world.hook.delete_run(run.run_id)
     outcome = evaluate(world, run, f"models:/m-{'0' * 32}")
     assert outcome.state == "failed"
-    assert f"MLflow run {run.run_id} of the candidate is deleted" in str(outcome.error)
+    assert f"the candidate's MLflow run {run.run_id} is deleted" in str(outcome.error)
 
 
 def test_a_run_deleted_while_it_is_evaluated_fails_and_stores_no_evidence(
@@ -215,10 +215,10 @@ def test_a_run_deleted_while_it_is_evaluated_fails_and_stores_no_evidence(
     ("text", "message"),
     [
         ("", "evaluation.csv is empty (0 bytes)"),
-        ("x1,x2,y\n", "has 0 rows and 3 columns"),
+        ("x1,x2,y\n", "got 0 rows and 3 columns"),
         ("x1,x2,label\n" + ROWS, "no column 'y', needed as the label (target); it has 'x1', 'x2', 'label'"),
         ("x1,z,y\n" + ROWS, "'x2' is missing"),
-        ("x1,x2,y\n" + ROWS.replace("0,0,0\n", "zero,0,0\n", 1), "'x1' is object and cannot be given as long"),
+        ("x1,x2,y\n" + ROWS.replace("0,0,0\n", "zero,0,0\n", 1), "'x1' is object and cannot be converted to long"),
     ],
     ids=["empty", "header-only", "no-label", "column-missing", "column-of-text"],
 )
@@ -252,7 +252,7 @@ def test_data_that_is_gone_is_described(world: World, run: Run, candidate: Train
 def test_a_model_without_a_signature_is_refused(world: World, run: Run, unsigned: Trained) -> None:
     outcome = evaluate(world, run, unsigned.uri)
     assert outcome.state == "failed"
-    assert f"Model {unsigned.uri} has no signature" in str(outcome.error)
+    assert f"model {unsigned.uri} has no signature" in str(outcome.error)
     assert world.hook.list_artifacts(run.run_id, "evaluation") == []
     assert world.processes() == []
 

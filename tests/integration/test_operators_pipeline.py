@@ -201,7 +201,7 @@ def test_nothing_to_reuse_or_a_run_that_would_not_be_reused_is_refused(bench: Be
     assert "no finished training run of model" in str(nothing.error)
     useless = bench.begin(from_run="r1")
     assert useless.state == "failed"
-    assert "the run starts at 'build' and trains itself" in str(useless.error)
+    assert "from_run must be empty when the run trains itself" in str(useless.error)
     assert bench.begin(start_at="train").result["reuse"]["build"] == {}
 
 

@@ -111,7 +111,7 @@ def test_an_evaluation_hands_on_the_evidence_of_an_earlier_one(world: World, tra
 def test_evidence_that_is_missing_or_of_other_data_is_not_reused(world: World, trained: tuple[Run, str]) -> None:
     missing = evaluate(world, *trained)
     assert missing.state == "failed"
-    assert "to reuse; start at the evaluation" in str(missing.error)
+    assert "to reuse. Nothing was measured; start at the stage evaluate" in str(missing.error)
     store(world, *trained)
     other = evaluate(world, *trained, dataset={**PIN.model_dump(), "hash": "sha256:bb"})
     assert other.state == "failed"

@@ -63,7 +63,7 @@ def test_a_candidate_whose_training_pushed_nothing_is_refused_unless_it_may_be_m
     pair = [candidate(world, "good", 0.7)[1], {"name": "broken", "run_id": None, "model_uri": None}]
     refused = select(world, pair)
     assert refused.state == "failed"
-    assert "broken: its training or evaluation pushed nothing" in str(refused.error)
+    assert "broken: its training or evaluation pushed no XCom" in str(refused.error)
     allowed = select(world, pair, allow_missing=True)
     assert allowed.result["name"] == "good"
     assert [row["rank"] for row in allowed.result["leaderboard"]] == [1, None]
@@ -209,9 +209,9 @@ def test_no_run_with_a_usable_value_is_refused_with_the_reasons(world: World) ->
     ("options", "message"),
     [
         ({"candidates": []}, "only one"),
-        ({"experiment_name": ""}, "one of them is needed"),
+        ({"experiment_name": ""}, "exactly one of candidates and experiment_name must be given"),
         ({"experiment_name": "nobody made it"}, "'nobody made it' does not exist"),
-        ({"metric": "a`b"}, "backquotes are not allowed"),
+        ({"metric": "a`b"}, "metric must be a name without backquotes"),
         ({"metric": "profit", "direction": None}, "'profit'"),
     ],
 )

@@ -207,7 +207,7 @@ def test_a_step_runs_in_a_folder_of_this_machine(world: World, tmp_path: Path) -
 def test_a_folder_of_this_machine_is_refused_for_a_pod_before_anything_starts(world: World, tmp_path: Path) -> None:
     refused = step(world, ["true"], folder=str(tmp_path), runtime="kubernetes")
     assert refused.state == "failed"
-    assert "which a pod cannot see; give the code as code" in str(refused.error)
+    assert "folder must be empty with runtime='kubernetes', because a pod cannot see it" in str(refused.error)
     assert world.runs() == []
 
 

@@ -188,8 +188,8 @@ DATASETS = [
         ("", "is ''; allowed: a mapping with uri and version or hash"),
         ("/data/train.csv", "is '/data/train.csv'; allowed: a mapping"),
         ({}, "is {}; allowed: a mapping"),
-        ({"uri": "/data/train.csv"}, "'/data/train.csv' is not pinned: give its version, its hash"),
-        ({**DATA, "sha": "x"}, "has unknown keys sha; allowed: uri, version, hash"),
+        ({"uri": "/data/train.csv"}, "'/data/train.csv' is not pinned. Set its version, its hash"),
+        ({**DATA, "sha": "x"}, "must have only the keys uri, version, hash"),
     ],
 )
 @pytest.mark.parametrize(("operator", "name", "more"), DATASETS)
