@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from airflow_mcp.core.doctor.cluster_rights import judge_rights
+from airflow_mcp.core.doctor.cluster_rights import RIGHTS, judge_rights
 from airflow_mcp.core.doctor.diagnosis import worst
 from tests.support.paths import DOCS
 
