@@ -1,4 +1,4 @@
-"""``airflow-mcp registry``: what was in production when, who moved it there, and the stages of those who speak them."""
+"""``airflow-mcp registry``: which version was champion when, who moved it, and MLflow's stages."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the actions: ``history``, ``at``, ``diff``, and those on stages."""
+    """Add the actions ``history``, ``at`` and ``diff``, and the actions on stages."""
     actions = command.add_subparsers(dest="action", required=True)
     for name, times, what in (
         ("history", (), "every change of the champion, oldest first"),
-        ("at", ("time",), "what the champion was at a moment"),
-        ("diff", ("first_time", "second_time"), "what changed between two moments"),
+        ("at", ("time",), "the champion at one time"),
+        ("diff", ("first_time", "second_time"), "what changed between two times"),
     ):
         action = actions.add_parser(name, help=what, description=what)
         action.add_argument("model_name", help="registered model")
@@ -43,12 +43,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Do what the action says."""
+    """Run the action."""
     return int(parsed.answer(parsed))
 
 
 def _answer(parsed: argparse.Namespace) -> int:
-    """Answer from the tags of the registered model and its versions."""
+    """Print the answer, read from the tags of the registered model and its versions."""
     times = [
         history.parse_time(name, getattr(parsed, name))
         for name in ("time", "first_time", "second_time")
@@ -64,7 +64,7 @@ def _answer(parsed: argparse.Namespace) -> int:
     return 0
 
 
-# --- what is answered, as plain JSON values --------------------------------------------------------------------------
+# --- the answers, as plain JSON values --------------------------------------------------------------------------
 
 
 def _history(mlflow: DirectMlflow, model: RegisteredModel) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _version(mlflow: DirectMlflow, model: RegisteredModel, number: str | None) -
 
 
 def _provenance(version: ModelVersion | None) -> dict[str, str] | None:
-    """Give the run and the tags of a version; None when it was deleted."""
+    """Return the run and the tags of a version; None when the version was deleted."""
     return None if version is None else {f"{TAG_PREFIX}mlflow_run": version.run_id, **version.tags}
 
 
@@ -138,17 +138,20 @@ def _provenance(version: ModelVersion | None) -> dict[str, str] | None:
 
 
 def _history_text(document: Mapping[str, Any]) -> list[str]:
-    lines = [f"{document['model_name']}: champion is {_named(document['champion'])}", ""]
-    lines += [line for change in document["changes"] for line in _change_text(change)] or ["no change is recorded"]
+    lines = [
+        f"{document['model_name']}: champion is {_named(document['champion']) if document['champion'] else 'not set'}",
+        "",
+    ]
+    lines += [line for change in document["changes"] for line in _change_text(change)] or ["no move is recorded"]
     for one in document["unusable"]:
         lines.append(f"\nUNUSABLE: alias {one['alias']} is at version {one['version']}: {one['reason']}")
     for move in document["unrecorded_moves"]:
         lines.append(
-            f"\nmoved outside airflow-mcp: alias {move['alias']} is at {_named(move['found'])}, the last recorded move "
-            f"left it at {_named(move['recorded'])}"
+            f"\nWARNING: alias {move['alias']} was moved outside airflow-mcp: it is at {_named(move['found'])}, but "
+            f"the last recorded move left it at {_named(move['recorded'])}"
         )
     if document["stage_moves"]:
-        lines += ["", "between stages, beside Production:"]
+        lines += ["", "moves between stages other than Production:"]
         lines += [line for move in document["stage_moves"] for line in _stage_move_text(move)]
     if document["copies"]:
         lines += ["", "copies:"]
@@ -167,12 +170,12 @@ def _at_text(document: Mapping[str, Any]) -> list[str]:
     versions = " or ".join(map(_named, document["versions"]))
     lines = [f"{document['model_name']} at {document['time']}: {versions}"]
     if document["since"]:
-        lines += ["", "the last change that is certain:", *_change_text(document["since"])]
+        lines += ["", "last certain change:", *_change_text(document["since"])]
     if document["doubtful"]:
-        lines += ["", "nobody recorded when this was done:"]
+        lines += ["", "unrecorded, so made at an unknown time:"]
         lines += [line for change in document["doubtful"] for line in _change_text(change)]
     for version, tags in document["provenance"].items():
-        lines += ["", f"version {version}" + (":" if tags else " was deleted; the record of its move is what is left")]
+        lines += ["", f"version {version}" + (":" if tags else " was deleted; only the record of its move is left")]
         ours = sorted((name, value) for name, value in (tags or {}).items() if name.startswith(TAG_PREFIX))
         lines += [f"  {_short(name):<16} {_shown(name, value)}" for name, value in ours]
     return lines
@@ -184,11 +187,14 @@ def _diff_text(document: Mapping[str, Any]) -> list[str]:
         f"  at {end['time']}: {' or '.join(map(_named, end['versions']))}"
         for end in (document["first"], document["second"])
     ]
-    lines += ["", "changes:" if document["changes"] else "no change in between"]
+    lines += ["", "changes:" if document["changes"] else "no changes"]
     lines += [line for change in document["changes"] for line in _change_text(change)]
     first, second = document["compared"]
     if document["provenance"] is None:
-        lines += ["", "provenance cannot be compared: one of the two is no version, or was deleted"]
+        lines += [
+            "",
+            "provenance cannot be compared: there was no champion at one of the times, or the version was deleted",
+        ]
     elif first != second:
         lines += ["", f"version {first} -> version {second}:"]
         for name, (old, new) in document["provenance"].items():
@@ -203,7 +209,7 @@ def _change_text(change: Mapping[str, Any]) -> list[str]:
         before = "" if change["earliest"] else "before "
         return [
             f"{before}{when}  UNRECORDED  {fromto}",
-            "  moved outside airflow-mcp (MLflow's UI, a script), or the version was deleted",
+            "  moved outside airflow-mcp (MLflow's UI or a script), or the version was deleted",
         ]
     judged = f"gate {change['gate_verdict']}, " if change["gate_verdict"] else ""
     run = f"{judged}MLflow run {change['run_id']}" if change["run_id"] else ""

@@ -1,4 +1,4 @@
-"""``airflow-mcp registry stages`` and what belongs to it: see stages, set them, leave them, let MLflow's own follow."""
+"""``airflow-mcp registry stages``, ``set-stage``, ``migrate-stages`` and ``mirror-stages``."""
 
 from __future__ import annotations
 
@@ -40,25 +40,36 @@ _log = logging.getLogger("airflow_mcp.cli")
 
 def add_actions(actions: Any) -> None:
     """Add ``stages``, ``set-stage``, ``migrate-stages`` and ``mirror-stages`` to the actions of ``registry``."""
-    stages = _add(actions, "stages", _stages, "the stage of every version, and where MLflow's own says something else")
+    stages = _add(actions, "stages", _stages, "the stage of every version, and where MLflow's own stage differs")
     stages.add_argument("model_name", help="registered model")
     set_stage = _add(actions, "set-stage", _set_stage, "move a version between stages, by moving aliases")
     set_stage.add_argument("model_name", help="registered model")
     set_stage.add_argument("version", help="number of the version")
     set_stage.add_argument("stage", help=", ".join(STAGES))
-    set_stage.add_argument("--archive-existing", action="store_true", help="archive the others of that stage")
-    set_stage.add_argument("--expected-champion", default="", metavar="VERSION", help="for Production; or 'none'")
-    set_stage.add_argument("--no-gate", action="store_true", help="for Production: though no gate let it through")
-    set_stage.add_argument("--no-load-check", action="store_true", help="for Production: though it was never loaded")
+    set_stage.add_argument("--archive-existing", action="store_true", help="archive the other versions in that stage")
+    set_stage.add_argument(
+        "--expected-champion", default="", metavar="VERSION", help="for Production: the champion now, or 'none'"
+    )
+    set_stage.add_argument("--no-gate", action="store_true", help="for Production: do not require a passed gate")
+    set_stage.add_argument(
+        "--no-load-check", action="store_true", help="for Production: do not require a passed load check"
+    )
     set_stage.add_argument("--reason", default="", help="recorded with the move")
-    migration = _add(actions, "migrate-stages", _migrate, "from MLflow's stages to aliases; a dry run unless --apply")
+    migration = _add(
+        actions,
+        "migrate-stages",
+        _migrate,
+        "migrate from MLflow's stages to aliases; a dry run unless --apply is given",
+    )
     migration.add_argument("model_names", nargs="*", metavar="NAME", help="registered models")
     migration.add_argument("--all", action="store_true", help="every registered model")
-    migration.add_argument("--apply", action="store_true", help="do it; otherwise it is only said")
-    migration.add_argument("--prefer", choices=PREFER, help="what is right where an alias and a stage disagree")
-    migration.add_argument("--newest", action="store_true", help="of several versions in Production take the newest")
+    migration.add_argument("--apply", action="store_true", help="migrate; without it only the plan is printed")
+    migration.add_argument("--prefer", choices=PREFER, help="which one wins where an alias and a stage disagree")
+    migration.add_argument(
+        "--newest", action="store_true", help="make the newest of several versions in Production champion"
+    )
     migration.add_argument("--reason", default="", help="recorded with the moves")
-    mirror = _add(actions, "mirror-stages", _mirror, "let MLflow's own stages follow the aliases, or no longer")
+    mirror = _add(actions, "mirror-stages", _mirror, "make MLflow's own stages follow the aliases, or stop that")
     mirror.add_argument("model_name", help="registered model")
     mirror.add_argument("switch", choices=("on", "off"))
 
@@ -76,7 +87,7 @@ def _add(actions: Any, name: str, answer: Any, what: str) -> argparse.ArgumentPa
 
 
 def _stages(parsed: argparse.Namespace) -> int:
-    """Say the stage of every version."""
+    """Print the stage of every version."""
     with _server(parsed) as mlflow:
         model = mlflow.get_registered_model(parsed.model_name)
         versions = versions_of(mlflow, model.name)
@@ -102,17 +113,14 @@ def _stages(parsed: argparse.Namespace) -> int:
 
 
 def _stages_text(document: Mapping[str, Any]) -> Iterator[str]:
-    follow = "follow the aliases" if document["mirrored"] else "are left alone"
+    follow = "follow the aliases" if document["mirrored"] else "do not follow the aliases"
     yield f"{document['model_name']}: MLflow's own stages {follow}\n"
     yield f"{'version':>7}  {'stage':<10}  {'MLflow says':<11}  why"
     for row in document["versions"]:
         differs = " " if row["mlflow_stage"] == row["stage"] else "!"
         yield f"{row['version']:>7}  {row['stage']:<10} {differs}{row['mlflow_stage']:<11}  {row['why']}"
     if document["drift"]:
-        yield (
-            f"\n! MLflow's own, deprecated stage of {len(document['drift'])} version(s) says something else; the "
-            "aliases are the truth"
-        )
+        yield (f"\n! MLflow's own, deprecated stage of {len(document['drift'])} version(s) differs; the aliases decide")
 
 
 # --- set-stage -------------------------------------------------------------------------------------------------------
@@ -145,15 +153,15 @@ def _set_stage(parsed: argparse.Namespace) -> int:
                 archive_existing=parsed.archive_existing,
             )
             is_done = transition(mlflow, wanted, log=_log).is_done
-    print(f"{name}: version {version} {'was in' if is_done else 'is in'} {stage}{' already' if is_done else ''}")
+    print(f"{name}: version {version} is {'already' if is_done else 'now'} in {stage}")
     return 0
 
 
 def _expected_champion(given: str) -> str | None:
     if given != _NO_CHAMPION and not given.isdecimal():
         raise InvalidArgumentError(
-            f"--expected-champion is {given!r}; allowed: the version that is champion now, or {_NO_CHAMPION!r}. "
-            "Production is a promotion: it goes on only if nobody has changed the champion meanwhile"
+            f"--expected-champion must be the version that is champion now, or {_NO_CHAMPION!r}; got {given!r}. "
+            "Production is a promotion, which is refused if somebody has changed the champion meanwhile"
         )
     return None if given == _NO_CHAMPION else given
 
@@ -162,9 +170,11 @@ def _expected_champion(given: str) -> str | None:
 
 
 def _migrate(parsed: argparse.Namespace) -> int:
-    """Migrate registered models from stages to aliases, or say what that would do."""
+    """Migrate registered models from stages to aliases, or print the plan."""
     if bool(parsed.model_names) == parsed.all:
-        raise InvalidArgumentError("give names of registered models, or --all for every one; not both, not neither")
+        raise InvalidArgumentError(
+            "exactly one of NAME and --all must be given; got " + ("both" if parsed.all else "neither")
+        )
     choices = MigrationChoices(parsed.prefer, parsed.newest)
     with _server(parsed) as mlflow:
         planned = [
@@ -183,7 +193,7 @@ def _migrate(parsed: argparse.Namespace) -> int:
 def _apply(
     mlflow: DirectMlflow, planned: list[Migration], choices: MigrationChoices, parsed: argparse.Namespace
 ) -> Iterator[tuple[str, str]]:
-    """Migrate what can be; give what went wrong, by model. One that fails does not keep the others from it."""
+    """Migrate every model that can be migrated; yield the model and error of every failure."""
     for one in planned:
         if one.status == "to migrate":
             try:
@@ -213,29 +223,29 @@ def _migration_text(planned: list[Migration], failed: Mapping[str, str], *, is_a
         + (f", {len(failed)} failed" if failed else "")
     )
     if not is_applied:
-        yield "Nothing was changed. --apply does it."
+        yield "Nothing was changed. Pass --apply to migrate."
 
 
 # --- mirror-stages ---------------------------------------------------------------------------------------------------
 
 
 def _mirror(parsed: argparse.Namespace) -> int:
-    """Let MLflow's own stages follow the aliases, or no longer."""
+    """Make MLflow's own stages follow the aliases, or stop that."""
     name = parsed.model_name
     with _server(parsed) as mlflow:
         if parsed.switch == "off":
             mlflow.delete_registered_model_tag(name, TAG_MIRROR_STAGES)
-            print(f"{name}: MLflow's own stages are left as they are from now on")
+            print(f"{name}: MLflow's own stages no longer follow the aliases; no stage was changed")
             return 0
         waiting = plan_migration(mlflow.get_registered_model(name), versions_of(mlflow, name))
         if not waiting.is_done:
             raise InvalidArgumentError(
-                f"{name!r}: MLflow's own stages say something that the aliases do not, and would be overwritten; "
-                f"see it with 'airflow-mcp registry migrate-stages {name}' and migrate it first. Nothing was changed"
+                f"{name!r}: MLflow's own stages differ from the aliases and would be overwritten. Nothing was changed; "
+                f"run 'airflow-mcp registry migrate-stages {name}' first"
             )
         mlflow.set_registered_model_tag(name, TAG_MIRROR_STAGES, "true")
         moved = AliasMover(mlflow, name, actor=_actor(), log=_log).mirror()
-    print(f"{name}: MLflow's own stages follow the aliases from now on; {moved} version(s) were moved")
+    print(f"{name}: MLflow's own stages follow the aliases from now on; the stage of {moved} version(s) was changed")
     return 0
 
 
@@ -252,7 +262,7 @@ def _actor() -> Actor:
 
 @contextmanager
 def _server(parsed: argparse.Namespace) -> Iterator[DirectMlflow]:
-    """Give the server; what is done to it is said on stderr."""
+    """Yield the server; log its changes to stderr."""
     mlflow = DirectMlflow(mlflow_settings(parsed.tracking_uri))
     handler = logging.StreamHandler(sys.stderr)
     _log.addHandler(handler)

@@ -1,4 +1,4 @@
-"""``airflow-mcp retrain``: why a model is, or is not, retrained; pause and resume it."""
+"""``airflow-mcp retrain``: show why a model is or is not retrained; pause and resume retraining."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _USER, _PASSWORD = "AIRFLOW_MCP_AIRFLOW_USER", "AIRFLOW_MCP_AIRFLOW_PASSWORD"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the actions: ``status``, ``pause``, ``resume`` and ``replay``."""
+    """Add the actions ``status``, ``pause``, ``resume`` and ``replay``."""
     actions = command.add_subparsers(dest="action", required=True)
     for name, what in (
-        ("status", "what is needed, what stands against it, and the latest trainings"),
+        ("status", "the last decision, what is needed, and the latest trainings"),
         ("pause", "trigger no training until somebody resumes"),
-        ("resume", "end a pause, and the stop after rejected challengers"),
-        ("replay", "make every decision of the ledger again, and compare"),
+        ("resume", "end a pause, or the stop after rejected challengers"),
+        ("replay", "make every decision of the ledger again and compare"),
     ):
         action = actions.add_parser(name, help=what, description=what)
         action.add_argument("model_name", help="registered model")
@@ -53,12 +53,12 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _connect(parsed: argparse.Namespace) -> AirflowApi:
-    """Find address and credentials; a password is never an argument."""
+    """Connect with address and credentials; a password is never a command line argument."""
     url = (parsed.airflow_url or os.environ.get(_URL, "")).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise InvalidArgumentError(
-            f"--airflow-url is {url!r}; allowed: the http:// or https:// address of Airflow's API server, here "
-            f"or in {_URL}"
+            f"--airflow-url must be the http:// or https:// address of Airflow's API server; got {url!r}. It can "
+            f"also be set in {_URL}"
         )
     token, user = os.environ.get(_TOKEN, ""), parsed.user or os.environ.get(_USER, "")
     if token:
@@ -90,19 +90,19 @@ def _who(parsed: argparse.Namespace) -> str:
     return label(parsed.user or os.environ.get(_USER, "") or getpass.getuser())
 
 
-# --- what is done and answered, as plain JSON values -----------------------------------------------------------------
+# --- actions and answers, as plain JSON values ----------------------------------------------------------------------
 
 
 def _do(ledger: RetrainLedger, parsed: argparse.Namespace) -> dict[str, Any]:
-    """Pause or resume, unless it is so already."""
+    """Pause or resume, unless that is the state already."""
     before = _status(ledger, parsed)
     if parsed.action == "pause":
-        is_so = before["paused"] is not None
+        is_done = before["paused"] is not None
     else:
-        is_so = before["paused"] is None and not before["stopped"]
-    if not is_so:
+        is_done = before["paused"] is None and not before["stopped"]
+    if not is_done:
         ledger.control(parsed.action, _who(parsed), datetime.now(UTC), words(parsed.reason))
-    return {"action": parsed.action, "changed": not is_so, **(before if is_so else _status(ledger, parsed))}
+    return {"action": parsed.action, "changed": not is_done, **(before if is_done else _status(ledger, parsed))}
 
 
 def _status(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _last_decision(book: Ledger) -> dict[str, Any] | None:
 
 
 def _training(training: Training, reports: Sequence[OutcomeReport]) -> dict[str, Any]:
-    """Describe a training, with what it has reported since the last decision."""
+    """Return a training, with the outcome that it has reported since the last decision."""
     reported = [each for each in reports if (each.dag_id, each.run_id) == (training.dag_id, training.run_id)]
     given = _plain(training)
     if reported:
@@ -186,13 +186,18 @@ def _standing_text(document: Mapping[str, Any]) -> list[str]:
     paused, needed = document["paused"], document["needed"]
     rejected = f"{document['rejected_in_a_row']} in a row (limit {document['max_rejections'] or 'none'})"
     why = f": {paused['reason']}" if paused and paused["reason"] else ""
-    drift = "nothing is waiting for a training"
+    drift = "no"
     if needed:
-        drift = f"drift of version {needed['data_version']}, asked for {needed['times']} times since {needed['since']}"
+        times = f", asked for {needed['times']} times" if needed["times"] > 1 else ""
+        drift = f"yes, data version {needed['data_version']} drifted{times} since {needed['since']}"
     return [
         f"  {'paused':<10} " + (f"by {paused['by']} at {paused['at']}{why}" if paused else "no"),
         f"  {'stopped':<10} "
-        + (f"yes, {rejected} were rejected" if document["stopped"] else f"no, rejected {rejected}"),
+        + (
+            f"yes, challengers rejected: {rejected}; look at their gate reports, then resume"
+            if document["stopped"]
+            else f"no, challengers rejected: {rejected}"
+        ),
         f"  {'needed':<10} {drift}",
         f"  {'windows':<10} " + (", ".join(f"{each['verdict']}" for each in document["windows"][-5:]) or "none"),
     ]
@@ -201,7 +206,7 @@ def _standing_text(document: Mapping[str, Any]) -> list[str]:
 def _training_text(training: Mapping[str, Any]) -> list[str]:
     detail = f": {training['detail']}" if training["detail"] else ""
     return [
-        f"  {training['at']}  {training['outcome'] or 'under way'}{detail}",
+        f"  {training['at']}  {training['outcome'] or 'in progress'}{detail}",
         f"    {training['dag_id']} {training['run_id']}",
         f"    {training['reason']}",
     ]
@@ -213,19 +218,21 @@ def _control_text(document: Mapping[str, Any]) -> list[str]:
         state = "paused already" if action == "pause" else "neither paused nor stopped"
         return [f"{name} is {state}; nothing was changed", *_standing_text(document)]
     if action == "pause":
-        return [f"{name} is paused: no training is triggered until somebody resumes it. One that is under way goes on"]
-    return [f"{name} is resumed: the next decision may trigger a training"]
+        return [
+            f"{name} is paused: no training is triggered until somebody resumes it; a training in progress continues"
+        ]
+    return [f"{name} is resumed: the next decision may trigger a training again"]
 
 
 def _replay_text(document: Mapping[str, Any]) -> list[str]:
-    lines = [f"{document['model_name']}: {document['decisions']} decisions made again"]
+    lines = [f"{document['model_name']}: {document['decisions']} decisions replayed"]
     for each in document["differs"]:
         lines += [
             f"  decision {each['seq']} differs",
             f"    recorded  {each['recorded']}",
-            f"    again     {each['replayed']}",
+            f"    replayed  {each['replayed']}",
         ]
-    return lines if document["differs"] else [f"{lines[0]}, all as recorded"]
+    return lines if document["differs"] else [f"{lines[0]}, all with the recorded result"]
 
 
 _DOCUMENTS: Mapping[str, Callable[[RetrainLedger, argparse.Namespace], dict[str, Any]]] = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.copies import read_copied_from
+from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
 from airflow_mcp.core.registry.moves import read_history, read_last_move
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
@@ -16,8 +18,8 @@ from airflow_mcp.mlflow_client.transport import SyncDriver
 
 _SHOWN_TAGS: Mapping[str, str] = {
     "gate verdict": contract.TAG_GATE_VERDICT,
-    "verdict there": contract.TAG_COPIED_GATE_VERDICT,
-    "run of copy": contract.TAG_COPY_RUN,
+    "source verdict": contract.TAG_COPIED_GATE_VERDICT,
+    "copy run": contract.TAG_COPY_RUN,
     "reason": contract.TAG_REASON,
     "data version": contract.TAG_DATA_VERSION,
     "data hash": contract.TAG_DATA_HASH,
@@ -28,20 +30,20 @@ _SHOWN_TAGS: Mapping[str, str] = {
     "rolled back": contract.TAG_ROLLED_BACK,
 }
 
-_WHAT_THAT_MEANS: Mapping[str, str] = {
-    contract.ALIAS_CHAMPION: "a server that restarts cannot load it: go back, or restore its files and check it again",
-    contract.ALIAS_PREVIOUS_CHAMPION: "it is no way back: name another version when you roll back",
+_CONSEQUENCES: Mapping[str, str] = {
+    contract.ALIAS_CHAMPION: "a model server cannot load it: roll back, or restore its files and run a load check",
+    contract.ALIAS_PREVIOUS_CHAMPION: "you cannot roll back to it: set to_version to another version",
 }
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add which model, and where."""
+    """Add the model and the MLflow server."""
     command.add_argument("model_name", help="registered model")
     add_tracking_uri(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print champion, previous champion and the last move of a model."""
+    """Print the champion, the previous champion and the last move of a model."""
     name, settings = parsed.model_name, mlflow_settings(parsed.tracking_uri)
     driver = SyncDriver(settings)
     try:
@@ -55,9 +57,12 @@ def run(parsed: argparse.Namespace) -> int:
     finally:
         driver.close()
     print(f"{name} on {settings.base_url}")
+    is_unrecorded = any(move.alias == contract.ALIAS_CHAMPION for move in unrecorded_moves(model, datetime.now(UTC)))
+    if is_unrecorded:
+        print(f"WARNING: champion was moved outside airflow-mcp; see airflow-mcp registry history {name}")
     for alias in wanted:
         _print_version(alias, versions.get(alias), model)
-    _print_last_move(model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION))
+    _print_last_move(model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION), is_unrecorded=is_unrecorded)
     return 0
 
 
@@ -69,12 +74,13 @@ def _print_version(alias: str, version: ModelVersion | None, model: RegisteredMo
     print(f"  {'MLflow run':<14} {version.run_id}")
     for move in read_history(model.tags)[::-1]:
         if move.champion_after == version.version:
-            print(f"  {'champion since':<14} {move.at}\n  {'moved there by':<14} {move.by}")
+            since = "champion since" if alias == contract.ALIAS_CHAMPION else "champion from"
+            print(f"  {since:<14} {move.at}\n  {'set by':<14} {move.by}")
             break
     check = read_load_check(version.tags)
     print(f"  {'load check':<14} {check or 'never checked'}")
     if check is not None and check.is_unusable:
-        print(f"  {'UNUSABLE':<14} {_WHAT_THAT_MEANS[alias]}")
+        print(f"  {'UNUSABLE':<14} {_CONSEQUENCES[alias]}")
     if origin := read_copied_from(version.tags):
         print(f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}")
     for label, tag in _SHOWN_TAGS.items():
@@ -82,12 +88,14 @@ def _print_version(alias: str, version: ModelVersion | None, model: RegisteredMo
             print(f"  {label:<14} {version.tags[tag]}")
 
 
-def _print_last_move(model: RegisteredModel, previous: ModelVersion | None) -> None:
+def _print_last_move(model: RegisteredModel, previous: ModelVersion | None, *, is_unrecorded: bool) -> None:
     move = read_last_move(model.tags)
     if move is not None:
         print(f"\nlast move: {move.action} {move.champion_before or 'none'} -> {move.champion_after}")
         print(f"  {'at':<14} {move.at}\n  {'by':<14} {move.by}\n  {'reason':<14} {move.reason or 'none given'}")
-        if move.champion_after != model.aliases.get(contract.ALIAS_CHAMPION):
-            print("  the champion is another version now: it was moved outside airflow-mcp, or a move broke off")
+        if move.champion_after != model.aliases.get(contract.ALIAS_CHAMPION) and not is_unrecorded:
+            print(f"  {'NOT DONE':<14} in progress, or interrupted before the alias moved; a retry completes it")
     if previous is not None and not why_unusable(previous):
-        print(f"\nto go back: trigger the Dag rollback_model with model_name={model.name}")
+        print(
+            f"\nto roll back to version {previous.version}: trigger the Dag rollback_model with model_name={model.name}"
+        )

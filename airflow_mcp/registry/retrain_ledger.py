@@ -40,10 +40,10 @@ _DocumentT = TypeVar("_DocumentT", Ledger, Outcomes, Controls)
 
 
 class StateStore(Protocol):
-    """Values by key, as Airflow's state store of an asset has them."""
+    """Values by key, such as Airflow's state store of an asset."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Give the value, or the default."""
+        """Return the value, or the default."""
 
     def set(self, key: str, value: Any) -> None:
         """Write or overwrite the value."""

@@ -38,15 +38,15 @@ def test_status_marks_what_does_not_load(two: World, capsys: pytest.CaptureFixtu
     fine = told(capsys, *call)
     assert fine.count("load check     passed at") == 2
     assert "UNUSABLE" not in fine
-    assert "to go back: trigger the Dag rollback_model" in fine
+    assert ": trigger the Dag rollback_model" in fine
     tag(two, "2", "failed")
     champion = told(capsys, *call)
-    assert "the file is torn\n  UNUSABLE       a server that restarts cannot load it" in champion
-    assert "to go back: trigger the Dag rollback_model" in champion
+    assert "the file is torn\n  UNUSABLE       a model server cannot load it" in champion
+    assert ": trigger the Dag rollback_model" in champion
     tag(two, "1", "failed")
     both = told(capsys, *call)
-    assert "UNUSABLE       it is no way back" in both
-    assert "to go back" not in both
+    assert "UNUSABLE       you cannot roll back to it" in both
+    assert "to roll back to version" not in both
 
 
 def test_history_says_what_was_known_of_each_champion_and_which_alias_is_unusable(

@@ -79,15 +79,16 @@ def test_the_stage_of_every_version_is_told_with_what_puts_it_there(registry: Co
     told = registry("stages", world.model_name)
     assert "      1  Archived   !Production   was champion" in told
     assert "      2  Production  Production   alias champion" in told
-    assert "deprecated stage of 2 version(s) says something else; the aliases are the truth" in told
+    assert "deprecated stage of 2 version(s) differs; the aliases decide" in told
 
 
 # --- set-stage -------------------------------------------------------------------------------------------------------
 def test_a_person_sets_stages_and_the_history_says_who_and_why(registry: CommandLine, world: World) -> None:
     world.versions(2)
     name = world.model_name
-    assert registry("set-stage", name, "1", "staging", "--reason", "looks good") == f"{name}: version 1 is in Staging\n"
-    assert registry("set-stage", name, "1", "Staging") == f"{name}: version 1 was in Staging already\n"
+    told = registry("set-stage", name, "1", "staging", "--reason", "looks good")
+    assert told == f"{name}: version 1 is now in Staging\n"
+    assert registry("set-stage", name, "1", "Staging") == f"{name}: version 1 is already in Staging\n"
     registry("set-stage", name, "1", "Production", "--expected-champion", "none", "--reason", "go")
     arguments = ("set-stage", name, "2", "Production", "--expected-champion", "1")
     assert "archive_existing must be true because version 1 is in Production" in registry(*arguments, code=2)
@@ -107,7 +108,7 @@ def test_a_person_sets_stages_and_the_history_says_who_and_why(registry: Command
 def test_production_needs_what_a_promotion_needs(registry: CommandLine, world: World) -> None:
     world.versions(1, None)
     arguments = ("set-stage", world.model_name, "1", "Production")
-    assert "--expected-champion is ''; allowed: the version that is champion now" in registry(*arguments, code=2)
+    assert "--expected-champion must be the version that is champion now" in registry(*arguments, code=2)
     registry(*arguments, "--expected-champion", "none", code=1)
     assert world.aliases == {}
     registry(*arguments, "--expected-champion", "none", "--no-gate")
@@ -129,7 +130,7 @@ def test_a_migration_is_said_then_done_then_done_already(registry: CommandLine, 
     assert "alias champion: none -> 3 (Production)" in said
     assert "alias challenger: none -> 4 (Staging)" in said
     assert "recorded as Archived: 1-2" in said
-    assert "Nothing was changed. --apply does it." in said
+    assert "Nothing was changed. Pass --apply to migrate." in said
     assert (world.aliases, world.registered.tags) == ({}, {})
     registry("migrate-stages", name, "--apply", "--reason", "off stages")
     assert world.aliases == {"champion": "3", "challenger": "4"}
@@ -230,11 +231,11 @@ def test_mlflows_own_stages_follow_once_they_are_told_to_and_not_before_a_migrat
     name = world.model_name
     assert "would be overwritten; see it with" in registry("mirror-stages", name, "on", code=2)
     registry("migrate-stages", name, "--apply")
-    assert registry("mirror-stages", name, "on").endswith("from now on; 0 version(s) were moved\n")
+    assert registry("mirror-stages", name, "on").endswith("from now on; the stage of 0 version(s) was changed\n")
     promote(world, "2", "1")
     assert registry.json("stages", name)["drift"] == []
     registry("mirror-stages", name, "off")
     world.run(RollbackModelOperator, model_name=name, dag_run_id="back")
     assert [one["version"] for one in registry.json("stages", name)["drift"]] == ["1", "2"]
-    assert registry("mirror-stages", name, "on").endswith("2 version(s) were moved\n")
+    assert registry("mirror-stages", name, "on").endswith("the stage of 2 version(s) was changed\n")
     assert registry.json("stages", name)["drift"] == []

@@ -282,7 +282,9 @@ class LoadCheckRule:
 
 
 NOTHING_REQUIRED = LoadCheckRule(is_required=False)
-_CHECK_FIRST = "Run LoadCheckOperator first, or set require_load_check=False to go without a load check"
+_CHECK_FIRST = (
+    "Run LoadCheckOperator first, or set require_load_check=False (--no-load-check) to go without a load check"
+)
 _CHECK_AGAIN = "Once a later LoadCheckOperator passes, the version is usable again"
 
 

@@ -93,7 +93,7 @@ def test_an_empty_ledger_says_that_nothing_was_decided(
 ) -> None:
     assert call(capsys, "status", "churn").startswith("churn: no decision has been made yet\n")
     assert status(capsys)["last_decision"] is None
-    assert call(capsys, "replay", "churn") == "churn: 0 decisions made again, all as recorded\n"
+    assert call(capsys, "replay", "churn") == "churn: 0 decisions replayed, all with the recorded result\n"
 
 
 def test_the_status_says_what_was_decided_what_is_needed_and_what_came_of_it(
@@ -104,8 +104,8 @@ def test_the_status_says_what_was_decided_what_is_needed_and_what_came_of_it(
     assert text.startswith(
         "churn: retrain: the data drifted (version v1)\n  decision 1 at 2026-11-21T00:00:00+00:00 by"
     )
-    assert "needed     drift of version v1, asked for 1 times" in text
-    assert f"under way\n    train {run_id}\n" in text
+    assert "needed     yes, data version v1 drifted since" in text
+    assert f"in progress\n    train {run_id}\n" in text
     airflow.report(run_id, "rejected")
     assert "rejected: the gate's verdict" in call(capsys, "status", "churn")
     found = status(capsys)
@@ -133,7 +133,7 @@ def test_the_stop_after_rejections_is_shown_and_ended_by_resume(
     airflow.report(run_id, "rejected")
     airflow.decide(max_rejections=1)
     assert status(capsys)["stopped"]
-    assert "stopped    yes, 1 in a row (limit 1) were rejected" in call(capsys, "status", "churn")
+    assert "stopped    yes, challengers rejected: 1 in a row (limit 1); look at" in call(capsys, "status", "churn")
     document = json.loads(call(capsys, "resume", "churn", "--format", "json"))
     assert (document["action"], document["changed"], document["stopped"]) == ("resume", True, False)
 
@@ -153,11 +153,11 @@ def test_a_pause_beside_another_persons_is_found(airflow: FakeAirflow, capsys: p
 def test_a_ledger_that_was_edited_does_not_replay(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
     airflow.decide()
     airflow.store[LEDGER_KEY]["entries"][0]["observation"]["champion_since"] = "2020-01-01T00:00:00Z"
-    assert call(capsys, "replay", "churn").endswith("all as recorded\n")
+    assert call(capsys, "replay", "churn").endswith("all with the recorded result\n")
     airflow.store[LEDGER_KEY]["entries"][0]["answer"]["explanation"] = "retrain: because I say so"
     assert main(["retrain", "replay", "churn"]) == 1
     shown = capsys.readouterr().out
-    assert "decision 1 differs\n    recorded  retrain: because I say so\n    again     retrain: the data" in shown
+    assert "decision 1 differs\n    recorded  retrain: because I say so\n    replayed  retrain: the data" in shown
 
 
 def test_another_asset_can_hold_the_ledger(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,8 +170,8 @@ def test_another_asset_can_hold_the_ledger(airflow: FakeAirflow, capsys: pytest.
 @pytest.mark.parametrize(
     ("env", "arguments", "message"),
     [
-        ({"URL": ""}, [], "--airflow-url is ''; allowed: the http:// or https:// address"),
-        ({"URL": "airflow:8080"}, [], "--airflow-url is 'airflow:8080'; allowed"),
+        ({"URL": ""}, [], "--airflow-url must be the http:// or https:// address of Airflow's API server; got ''"),
+        ({"URL": "airflow:8080"}, [], "got 'airflow:8080'"),
         ({"USER": ""}, [], "no credentials: set AIRFLOW_MCP_AIRFLOW_TOKEN, or"),
         ({"PASSWORD": ""}, [], "no password for ann: set AIRFLOW_MCP_AIRFLOW_PASSWORD"),
         ({"PASSWORD": ""}, ["--user", "bob"], "no password for bob"),
