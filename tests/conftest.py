@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,30 +26,48 @@ os.environ.update(
     }
 )
 
-from tests.support.postgresql import PostgresServer, programs  # noqa: E402
-from tests.support.services import MlflowServer  # noqa: E402  (the environment above comes first)
+from tests.support.postgresql import programs  # noqa: E402  (the environment above comes first)
+from tests.support.services import MlflowServer  # noqa: E402
+from tests.support.shared import SharedServers, shared, shared_mlflow  # noqa: E402
+
+pytest_plugins = ("tests.support.longest_first",)
+_servers = pytest.StashKey[SharedServers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold the servers of the run here, unless this is a worker of pytest-xdist: it asks its controller for them."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_servers] = SharedServers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers, and remove what Airflow wrote."""
+    if _servers in config.stash:
+        config.stash[_servers].stop()
+    shutil.rmtree(_home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A real MLflow server (SQLite, proxied artifacts) shared by the whole session."""
-    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
-        yield server
+def mlflow_server() -> MlflowServer:
+    """A real MLflow server (SQLite, proxied artifacts) shared by the whole run."""
+    return shared_mlflow("mlflow")
 
 
 @pytest.fixture(scope="session")
-def second_mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+def second_mlflow_server() -> MlflowServer:
     """Another real MLflow server, as of another environment."""
-    with MlflowServer(tmp_path_factory.mktemp("second-mlflow")) as server:
-        yield server
+    return shared_mlflow("second-mlflow")
 
 
 @pytest.fixture(scope="session")
-def mlflow_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A real MLflow server with a real PostgreSQL of its own, shared by the whole session."""
-    where = programs()
-    if where is None:
+def mlflow_on_postgresql() -> MlflowServer:
+    """A real MLflow server with a real PostgreSQL of its own, shared by the whole run."""
+    if programs() is None:
         pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("mlflow-on-postgresql")
-    with PostgresServer(folder, where) as postgresql, MlflowServer(folder, database=postgresql.uri) as server:
-        yield server
+    return shared_mlflow("mlflow-on-postgresql")
+
+
+@pytest.fixture(scope="session")
+def warm_server() -> str:
+    """The server that forks processes of Python with MLflow, scikit-learn and pandas already imported."""
+    return str(shared("warm")["address"])

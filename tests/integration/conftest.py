@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from airflow_mcp.workloads import process
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
+from tests.support.warm import ENV_ADDRESS, SUBPROCESS
+
+
+@pytest.fixture(autouse=True)
+def warm_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork local workloads from the warm server; those of tests marked ``cold`` start an interpreter of their own."""
+    if not request.node.get_closest_marker("cold"):
+        monkeypatch.setenv(ENV_ADDRESS, request.getfixturevalue("warm_server"))
+        monkeypatch.setattr(process, "subprocess", SUBPROCESS)
 
 
 @pytest.fixture

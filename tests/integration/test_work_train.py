@@ -17,7 +17,8 @@ from mlflow.entities import Run
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import read_profile
-from airflow_mcp.work.reading.dataset_frame import verified_file
+from airflow_mcp.work.reading.pinned_file import verified_file
+from tests.support import warm
 from tests.support.paths import DOCS
 from tests.support.services import MlflowServer
 
@@ -93,14 +94,7 @@ class Training:
         return [*COMMAND, "train", "--script", str(path), *(["--", *arguments] if arguments else [])]
 
     def start(self, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(script, *arguments),
-            env=self.environ | environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return warm.run(self.command(script, *arguments), env=self.environ | environ, text=True, timeout=120)
 
     @property
     def run(self) -> Run:
@@ -126,6 +120,7 @@ def models_of(run: Run) -> list[str]:
     return [item.model_id for item in run.outputs.model_outputs]
 
 
+@pytest.mark.cold
 def test_the_example_of_the_documentation_runs_as_it_is_printed(training: Training) -> None:
     page = (DOCS / "training-scripts.md").read_text()
     example = page.split("<!-- example: start -->")[1].split("<!-- example: end -->")[0]
@@ -259,7 +254,7 @@ def test_a_script_that_logs_no_model_to_its_run_is_an_error(training: Training, 
     done = training.start(f"print('all well')\n{more}")
     assert done.returncode == 1
     assert "all well" in done.stdout
-    assert f"error: The script ended well but logged no model to run {training.run_id}" in done.stderr
+    assert f"error: the script succeeded but logged no model to run {training.run_id}" in done.stderr
     assert "within mlflow.start_run()" in done.stderr
     assert "Traceback" not in done.stderr
     assert training.run.info.status == "RUNNING"
@@ -284,7 +279,7 @@ def test_data_that_has_no_profile_does_not_stop_a_training(training: Training) -
     picture.write_bytes(b"\x89PNG")
     done = training.start("print('started')", AIRFLOW_MCP_DATA_PATH=str(picture))
     assert "started" in done.stdout
-    assert "no profile of the dataset is kept: " in done.stderr + done.stdout
+    assert "the dataset was not profiled: " in done.stderr + done.stdout
     assert "airflow_mcp.data_profile" not in training.run.data.tags
 
 
@@ -314,9 +309,9 @@ def test_an_unknown_run_is_a_failure_with_the_servers_answer(training: Training)
 @pytest.mark.parametrize("make", [lambda folder: folder / "none.py", lambda folder: folder / "data.csv"])
 def test_what_is_not_a_script_is_refused(training: Training, make: Callable[[Path], Path]) -> None:
     command = [*COMMAND, "train", "--script", str(make(training.folder))]
-    done = subprocess.run(command, env=training.environ, capture_output=True, text=True, check=False)
+    done = warm.run(command, env=training.environ, text=True)
     assert done.returncode == 2
-    assert "is not an existing .py file" in done.stderr
+    assert "--script must be an existing .py file" in done.stderr
 
 
 def test_an_unreachable_server_is_a_failure_without_the_password(training: Training) -> None:

@@ -37,6 +37,7 @@ class Service:
     :param start_timeout: seconds to wait for it.
     :param health_check: what to ask instead of a URL.
     :param user: user to run it as; None is this process's own.
+    :param is_tied: whether its standard input stays open exactly as long as this process lives.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Service:
         start_timeout: float = 120,
         health_check: Callable[[], bool] | None = None,
         user: str | None = None,
+        is_tied: bool = False,
     ) -> None:
         self.name, self.command, self.health_url = name, list(command), health_url
         self.start_timeout = start_timeout
         self.log_path = folder / f"{name}.log"
         self._env = {**os.environ, **(env or {})}
         self._user = user
+        self._stdin = subprocess.PIPE if is_tied else None
         self._is_healthy = health_check or (None if health_url is None else lambda: _answers(health_url))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,6 +71,7 @@ class Service:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
+                stdin=self._stdin,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._env,
@@ -94,6 +98,8 @@ class Service:
                 break
             except subprocess.TimeoutExpired:
                 continue
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._process = None
 
     @property
