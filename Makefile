@@ -7,12 +7,13 @@ READY := $(VENV)/.ready
 IMAGE ?= airflow-mcp/runtime:dev
 DOCKER_BUILD_FLAGS ?=
 # Tests wait for servers and child processes: three at a time keep two cores busy; pods are work enough for a small
-# cluster with two. A file's tests share fixtures and stay together.
+# cluster with two. A file's tests share fixtures and stay together; tests/conftest.py puts the longest files first.
 DISTRIBUTE := --dist loadfile --no-loadscope-reorder
 PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
+SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test lint types unit integration test-kubernetes image benchmark clean distclean
+.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes image benchmark clean distclean
 
 demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -20,8 +21,14 @@ demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo
 	$(BIN)/python -m demo ui
 
-test: lint types  ## everything that must hold before a commit lands
-	$(BIN)/pytest $(PARALLEL) -m "not benchmark and not kubernetes"
+# Lint and types run beside the tests, and print what they found after them.
+test: $(READY)  ## everything that must hold before a commit lands
+	@found=$$(mktemp); $(MAKE) --no-print-directory --keep-going checks >$$found 2>&1 & checks=$$!; \
+	  $(BIN)/pytest $(PARALLEL) $(SLOWEST) -m "not benchmark and not kubernetes"; tests=$$?; \
+	  wait $$checks; checks=$$?; cat $$found; rm -f $$found; \
+	  echo "make test: tests ended with $$tests, lint and types with $$checks"; test "$$tests$$checks" = 00
+
+checks: lint types
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,11 +37,21 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+format: $(READY)  ## what `make lint` asks for, as far as ruff can do it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 unit: $(READY)
 	$(BIN)/pytest $(PARALLEL) tests/unit
 
 integration: $(READY)
-	$(BIN)/pytest $(PARALLEL) -m integration
+	$(BIN)/pytest $(PARALLEL) $(SLOWEST) -m integration
+
+coverage: $(READY)  ## branch coverage of the package over the same tests, with the floor of pyproject.toml
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not benchmark and not kubernetes"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
@@ -56,7 +73,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:  ## remove what demo and tests wrote
-	rm -rf .demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .demo .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
 
 distclean: clean  ## remove the environment too
 	rm -rf $(VENV)

@@ -51,7 +51,7 @@ class DvcRepository(Repository):
     def kept(self, commit: str, path: str) -> Path:
         """Give the object in the remote that holds the data of a path."""
         pointer = yaml.safe_load(self.git("show", f"{commit}:{path}.dvc"))
-        digest = pointer["outs"][0]["md5"]
+        digest = str(pointer["outs"][0]["md5"])
         return self.remote / "files/md5" / digest[:2] / digest[2:]
 
     def move_remote(self, url: str) -> str:

@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from airflow_mcp.core.identity import content_hash
@@ -141,7 +142,7 @@ class RetrainWorld:
             newest = [*newest[-20:], given]
             self.at(time, self._deciding(given))
         for day in range(self.days):
-            self.at(day * DAY + 2 * HOUR, lambda day=day: self._queue_run(f"scheduled__{day}"))
+            self.at(day * DAY + 2 * HOUR, partial(self._queue_run, f"scheduled__{day}"))
         if self.jumps:
             for _ in range(12):
                 self.at(self.random.uniform(0, busy), self._jump)
@@ -208,7 +209,7 @@ class RetrainWorld:
         latest = max(started, key=lambda run: run.started or 0.0, default=None)
         name, end, verdict = given or ("", 0.0, "not_drifted")
         ended = dt.datetime.fromtimestamp(START + end, dt.UTC)  # data know when they are from; workers' clocks may not
-        window = WindowVerdict(name=name, verdict=verdict, end=ended) if given else None  # type: ignore[arg-type]
+        window = WindowVerdict(name=name, verdict=verdict, end=ended) if given else None
         return Observation(
             at=self.wall(),
             by="watch.retrain run",

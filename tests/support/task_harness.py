@@ -190,7 +190,7 @@ def run_task(
 
     known = {"mlflow_default": {"host": mlflow_url}} if mlflow_url else {}
     supervisor = supervisor or FakeSupervisor(connections={**known, **(connections or {})})
-    if not operator.has_dag():
+    if not operator.has_dag():  # type: ignore[no-untyped-call]
         operator.dag = DAG(f"dag_{next(_numbers)}", schedule=None, params=dict(params or {}))
     instance = _task_instance(operator, run_id, try_number, dict(params or {}))
     given = instance._ti_context_from_server.dag_run
@@ -199,15 +199,16 @@ def run_task(
     )
     if resume_with is not None:
         _resume(instance, supervisor.messages("DeferTask")[-1], resume_with)
-    before = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    task_runner.SUPERVISOR_COMMS = supervisor
+    comms = vars(task_runner)  # Airflow's own type of what is replaced here allows nothing else
+    before = comms.get("SUPERVISOR_COMMS")
+    comms["SUPERVISOR_COMMS"] = supervisor
     try:
         context = instance.get_template_context()
         state, _, error = task_runner.run(instance, context, structlog.get_logger())
         context["exception"] = error
         task_runner.finalize(instance, state, context, structlog.get_logger(), error)
     finally:
-        task_runner.SUPERVISOR_COMMS = before
+        comms["SUPERVISOR_COMMS"] = before
     pushed = {key: value for (task_id, key), value in supervisor.xcoms.items() if task_id == operator.task_id}
     return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator)
 
@@ -225,7 +226,7 @@ def run_dag(
     """
     supervisor = FakeSupervisor(connections={"mlflow_default": {"host": mlflow_url}})
     outcomes: dict[str, TaskOutcome] = {}
-    for operator in dag.topological_sort():
+    for operator in dag.topological_sort():  # type: ignore[no-untyped-call]
         supervisor.task_state.clear()
         given = {**dag.params.dump(), **(params or {})}
         outcome = run_task(operator, supervisor=supervisor, run_id=run_id, params=given)
@@ -276,7 +277,7 @@ def _task_instance(operator: BaseOperator, run_id: str, try_number: int, params:
         }
     )
     retries = operator.retries or 0
-    return RuntimeTaskInstance.model_construct(
+    return RuntimeTaskInstance.model_construct(  # type: ignore[call-arg]
         id=uuid7(),
         task_id=operator.task_id,
         dag_id=operator.dag_id,
