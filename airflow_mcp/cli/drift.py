@@ -1,4 +1,4 @@
-"""``airflow-mcp drift``: profiles of data, and what has changed between two datasets, as the drift check finds it."""
+"""``airflow-mcp drift``: profile data and compare two datasets, as the drift check does."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 EXIT_DRIFTED, EXIT_INCONCLUSIVE = 3, 4
 _LISTS = {
-    "--column": ("columns", "column to read; all when not given"),
+    "--column": ("columns", "column to read; default: all"),
     "--ignore": ("ignored_columns", "column to leave out"),
-    "--categorical": ("categorical_columns", "column that holds categories whatever its type"),
-    "--quality": ("quality_columns", "column that says how good each prediction was"),
+    "--categorical": ("categorical_columns", "column to treat as categories whatever its type"),
+    "--quality": ("quality_columns", "column with the quality of each prediction"),
 }
 _NAMES = {
     "--prediction": ("prediction", "column with the model's prediction"),
-    "--target": ("target", "column with the label; with a prediction, the error of each row is a column too"),
+    "--target": ("target", "column with the label; with --prediction, the error of each row is compared too"),
 }
 _MAX_COLUMNS_SHOWN = 50
 
@@ -41,30 +41,38 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the actions: ``profile``, ``merge`` and ``compare``."""
     actions = command.add_subparsers(dest="action", required=True)
     profile = actions.add_parser("profile", help="profile data")
-    profile.add_argument("paths", metavar="PATH", nargs="+", help="file, folder, glob or URL; several are one dataset")
+    profile.add_argument(
+        "paths", metavar="PATH", nargs="+", help="file, folder, glob or URL; several are read as one dataset"
+    )
     _add_columns(profile)
-    merge = actions.add_parser("merge", help="merge profiles of parts, such as hours, into that of the whole")
+    merge = actions.add_parser("merge", help="merge profiles of parts, such as hours, into one profile")
     merge.add_argument("paths", metavar="PROFILE", nargs="+", help="profile (.json)")
     for action in (profile, merge):
         action.add_argument("-o", "--output", metavar="FILE", required=True, help="profile to write (.json)")
     compare = actions.add_parser("compare", help="compare two datasets, or their profiles")
     compare.add_argument("reference", metavar="REFERENCE", help="data, or a profile (.json)")
     compare.add_argument("current", metavar="CURRENT", help="data, or a profile (.json)")
-    compare.add_argument("--policy", metavar="FILE", help="policy (YAML or JSON); the options below go before it")
+    compare.add_argument("--policy", metavar="FILE", help="policy (YAML or JSON); the options below override it")
     _add_columns(compare)
     _add_policy(compare)
     compare.add_argument("-o", "--output", metavar="FILE", help="file for the result as JSON")
-    compare.add_argument("--html", metavar="FILE", help="file for the report with both distributions of each column")
+    compare.add_argument(
+        "--html", metavar="FILE", help="file for the HTML report with both distributions of each column"
+    )
     compare.add_argument("--format", choices=("text", "json"), default="text")
     compare.add_argument(
         "--exit-code",
         action="store_true",
-        help=f"end with {EXIT_DRIFTED} for drifted and {EXIT_INCONCLUSIVE} for inconclusive data",
+        help=f"exit with {EXIT_DRIFTED} if the data drifted, {EXIT_INCONCLUSIVE} if the comparison is inconclusive",
     )
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Profile, merge or compare."""
+    """Run one of the actions.
+
+    :param parsed: the parsed command line.
+    :return: the exit code.
+    """
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError:
@@ -91,20 +99,29 @@ def _add_policy(command: argparse.ArgumentParser) -> None:
     command.add_argument("--precision", choices=get_args(DriftPrecision), help="default: profile")
     for kind in ("numerical", "categorical"):
         names = (AUTO, *methods_for("numerical" if kind == "numerical" else "categorical"))
-        command.add_argument(f"--{kind}-method", choices=names, help="default: auto, as Evidently chooses")
-        command.add_argument(f"--{kind}-threshold", type=float, metavar="X", help="default: that of the method")
+        command.add_argument(f"--{kind}-method", choices=names, help="default: auto, chosen as Evidently does")
+        command.add_argument(
+            f"--{kind}-threshold", type=float, metavar="X", help="default: the threshold of the method"
+        )
     command.add_argument(
-        "--correction", choices=get_args(DriftCorrection), help="of p-values over columns; default: none"
+        "--correction", choices=get_args(DriftCorrection), help="correction of p-values for many columns; default: none"
     )
-    command.add_argument("--drift-share", type=float, metavar="X", help="share of drifted features; default: 0.5")
-    command.add_argument("--min-rows", type=int, metavar="N", help="values needed on both sides; default: 100")
+    command.add_argument(
+        "--drift-share",
+        type=float,
+        metavar="X",
+        help="share of drifted features from which the data drifted; default: 0.5",
+    )
+    command.add_argument(
+        "--min-rows", type=int, metavar="N", help="values that a column needs on both sides; default: 100"
+    )
 
 
 def _given(parsed: argparse.Namespace, names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in vars(parsed).items() if name in names and value is not None}
 
 
-# --- actions: what reads data is imported here ------------------------------------------------------------------------
+# --- actions: the work plane is imported only here --------------------------------------------------------------------
 
 
 def _profile(parsed: argparse.Namespace) -> DataProfile:
@@ -116,10 +133,7 @@ def _profile(parsed: argparse.Namespace) -> DataProfile:
 
 
 def _merge(parsed: argparse.Namespace) -> DataProfile:
-    from airflow_mcp.work.drift.profiles import (
-        merge_profiles,
-        stored_profile,
-    )
+    from airflow_mcp.work.drift.profiles import merge_profiles, stored_profile  # noqa: PLC0415
 
     return merge_profiles([stored_profile(path) for path in parsed.paths])
 
@@ -142,7 +156,7 @@ def _compare(parsed: argparse.Namespace) -> int:
 
 
 def _write(argument: str, path: str, text: str) -> None:
-    """Write a file whole or not at all: whoever reads it meanwhile finds the old one.
+    """Write a file as a whole: a reader sees the old or the new one.
 
     :raises InvalidArgumentError: when it cannot be written.
     """
@@ -152,7 +166,7 @@ def _write(argument: str, path: str, text: str) -> None:
         unfinished.replace(path)
     except OSError as error:
         raise InvalidArgumentError(
-            f"{argument} is {path!r} and cannot be written: {error.strerror}. Nothing was written"
+            f"--{argument} must be a file that can be written; got {path!r}: {error.strerror}. Nothing was written"
         ) from None
 
 
@@ -162,9 +176,14 @@ def _policy(parsed: argparse.Namespace) -> ComparisonPolicy:
         try:
             read = yaml.safe_load(Path(parsed.policy).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InvalidArgumentError(f"--policy {parsed.policy} cannot be read: {_one_line(error)}") from None
+            raise InvalidArgumentError(
+                f"--policy {parsed.policy} cannot be read: {' '.join(str(error).split())}. Nothing was compared"
+            ) from None
         if not isinstance(read, dict):
-            raise InvalidArgumentError(f"--policy {parsed.policy} holds no mapping; allowed: fields of the policy")
+            raise InvalidArgumentError(
+                f"--policy must be a file with a mapping of fields; got {parsed.policy}, a {type(read).__name__}. "
+                "Nothing was compared"
+            )
         fields = read
     fields |= _given(parsed, set(ComparisonPolicy.model_fields))
     try:
@@ -178,11 +197,15 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-# --- the answer in words ----------------------------------------------------------------------------------------------
+# --- the result as text --------------------------------------------------------------------------------------------
 
 
 def describe(result: DriftResult) -> Iterator[str]:
-    """Write a result for a person: the verdict, then the columns, the most severe first, then the findings."""
+    """Describe a result as text: the verdict, then the columns, worst first, then the findings.
+
+    :param result: result of a comparison.
+    :return: the lines.
+    """
     yield f"{result.verdict}: {result.reason}"
     sides = ("profile of " * result.reference_is_profile, "profile of " * result.current_is_profile)
     yield f"reference: {sides[0]}{_names(result.reference)}, {result.reference_rows} rows"
@@ -193,7 +216,7 @@ def describe(result: DriftResult) -> Iterator[str]:
     for column in columns[:_MAX_COLUMNS_SHOWN]:
         yield f"  {_state(column):<8} {column.column:<{width}} {_score(column)}".rstrip()
     if len(columns) > _MAX_COLUMNS_SHOWN:
-        yield f"  and {len(columns) - _MAX_COLUMNS_SHOWN} columns more; --format json has them all"
+        yield f"  and {len(columns) - _MAX_COLUMNS_SHOWN} more columns; --format json has them all"
     if result.findings:
         yield ""
     for finding in result.findings:

@@ -1,7 +1,8 @@
 """Command line of the work plane: ``python -m airflow_mcp.work STEP``; ``--help`` lists the steps.
 
-Exit codes: 0 done; 2 refused, the same input will be refused again; 1 failed, a retry may succeed. ``train`` passes
-on the exit code of the script. Our own errors are one line on stderr; a traceback means a defect or a library's error.
+Exit codes: 0 done; 1 failed, a retry may succeed; 2 refused, a retry with the same input will be refused again. Step
+``train`` passes on the exit code of the script. Errors of this package are one line on stderr; a traceback means a
+defect or an error of a library.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _STEPS: Mapping[str, tuple[str, str]] = {
     "load-check": ("load_check", "load_check"),
     "drift": ("drift", "check_drift"),
 }
-"""Steps that take nothing but the environment: module and function."""
+"""Module and function of the steps whose only input is the environment."""
 _log = logging.getLogger("airflow_mcp.work")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step.
 
-    :param arguments: command line without the program's name; None takes this process's own.
+    :param arguments: command line without the program name; None uses that of this process.
     :return: the exit code.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
@@ -42,34 +43,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
-    except RefusedError as error:
-        _log.error("error: %s", _one_line(error))
-        return EXIT_REFUSED
     except ModelControlPlaneError as error:
-        _log.error("error: %s", _one_line(error))
-        return EXIT_FAILED
+        _log.error("error: %s", " ".join(str(error).split()))
+        return EXIT_REFUSED if isinstance(error, RefusedError) else EXIT_FAILED
     except Exception:
         _log.exception("error: unexpected failure in step %r", options.step)
         return EXIT_FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Import the step when it is asked for: a plain script does not pay for Evidently."""
+    """Import only the step that runs: a training script should not wait for the imports of others."""
     if options.step == "train":
         from airflow_mcp.work.steps.train import train  # noqa: PLC0415
 
         if options.script is None:
-            raise InvalidArgumentError(f"no script: give --script PATH or set {ENV_SCRIPT_PATH}; nothing was started")
+            raise InvalidArgumentError(
+                f"there is no script: pass --script PATH or set {ENV_SCRIPT_PATH}. Nothing was started"
+            )
         return train(options.script, options.script_arguments, os.environ)
     if options.step == "checkout":
-        return _fetch()
+        return _checkout()
     module, function = _STEPS[options.step]
     getattr(importlib.import_module(f"airflow_mcp.work.steps.{module}"), function)(os.environ)
     return 0
 
 
-def _fetch() -> int:
-    """Fetch code, data beside a repository, or both."""
+def _checkout() -> int:
+    """Fetch code, data of DVC or Git LFS, or both."""
     from airflow_mcp.work.sources.git_checkout import checkout  # noqa: PLC0415
 
     if os.environ.get(ENV_SOURCE_URL) or not os.environ.get(ENV_DATA_SOURCE):
@@ -84,10 +84,10 @@ def _fetch() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_mcp.work",
-        description="Steps of a model pipeline; everything else they need comes from environment variables.",
+        description="Steps of a model pipeline. All other input comes from environment variables (docs/work-plane.md).",
     )
     steps = parser.add_subparsers(dest="step", required=True)
-    train = steps.add_parser("train", help="run a training script into the MLflow run given by the environment")
+    train = steps.add_parser("train", help="run a training script in the MLflow run that the environment names")
     train.add_argument(
         "--script",
         type=Path,
@@ -96,16 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("script_arguments", nargs="*", metavar="-- ARGUMENT", help="arguments of the script, after '--'")
     steps.add_parser("checkout", help="fetch the code and the data of DVC or Git LFS that the environment names")
-    steps.add_parser("evaluate", help="measure a candidate, and a champion, on a pinned dataset")
-    steps.add_parser("replay", help="run logged requests through a candidate and a champion")
-    steps.add_parser("copy-model", help="bring a registered version from one MLflow server to another")
+    steps.add_parser("evaluate", help="measure a candidate, and the champion, on a pinned dataset")
+    steps.add_parser("replay", help="let a candidate and a champion predict logged requests")
+    steps.add_parser("copy-model", help="copy a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
-    steps.add_parser("load-check", help="load a registered model version and have it answer its input example")
+    steps.add_parser("load-check", help="load a registered model version and let it answer its input example")
     return parser
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

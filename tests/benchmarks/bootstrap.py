@@ -16,7 +16,7 @@ import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 from airflow_mcp.core.evaluation.evidence import ComparisonRequest
-from airflow_mcp.work.measures.metrics import Classes
+from airflow_mcp.work.measures.classes import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 from airflow_mcp.work.measures.significance import paired_bootstrap
 

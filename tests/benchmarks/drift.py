@@ -51,11 +51,11 @@ def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
 def ours(precision: str, reference: str, current: str) -> dict[str, Any]:
     """Compare as ``airflow-mcp drift compare`` does."""
     from airflow_mcp.core.drift.policy import ComparisonPolicy
-    from airflow_mcp.work.drift.dataset_comparison import compare
+    from airflow_mcp.work.drift.dataset_comparison import compare_datasets
     from airflow_mcp.work.drift.profiles import read_side
 
     policy = ComparisonPolicy.model_validate({"precision": precision})
-    result = compare(read_side(reference), read_side(current), policy).result
+    result = compare_datasets(read_side(reference), read_side(current), policy).result
     return {"drifted": {column.column: column.drifted for column in result.columns}, "rows": result.current_rows}
 
 
@@ -128,7 +128,7 @@ def generated(rows: str, columns: str, reference: str) -> dict[str, Any]:
         return {}
     read = read_data(Generated(int(rows), int(columns), 2), ProfileOptions())
     current = small_profile(read)
-    result = dataset_comparison.compare(
+    result = dataset_comparison.compare_datasets(
         read_profile(stored.read_bytes(), reference), current, ComparisonPolicy()
     ).result
     return {"drifted": {column.column: column.drifted for column in result.columns}, "rows": result.current_rows}

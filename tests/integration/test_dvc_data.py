@@ -162,7 +162,7 @@ def test_a_tag_that_moved_to_other_data_is_refused_until_the_move_is_accepted(
     [
         ({"files": {"train": "other.csv"}}, "DVC does not track it there"),
         ({"files": {"train": "more/other.csv"}}, "the tracked folder has no file 'other.csv'"),
-        ({"dvc": {"remote": "nowhere"}}, "has no remote 'nowhere' with a url; there are: store"),
+        ({"dvc": {"remote": "nowhere"}}, "has no remote 'nowhere' with a url. Known remotes: store"),
         ({"dvc": {"verify": "perhaps"}}, "dvc.verify is 'perhaps'"),
         ({"files": {"train": "../other.csv"}}, "relative and without '..'"),
         ({"dvc": {"revision": "nowhere"}}, "neither a branch nor a tag"),
@@ -273,8 +273,8 @@ def test_a_repository_that_wants_a_login_is_read_with_it_and_only_with_it(
 ) -> None:
     login = {contract.ENV_DATA_GIT_USERNAME: LOGIN, contract.ENV_DATA_GIT_PASSWORD: PASSWORD}
     environ = {"PATH": "/usr/bin:/bin"}
-    found = fetch_data(uri(made, repo=server), tmp_path / "data", {**environ, **login})
-    assert found.read_text() == FIRST
+    fetch_data(uri(made, repo=server), tmp_path / "data", {**environ, **login})
+    assert (tmp_path / "data").read_text() == FIRST
     with pytest.raises(GitAuthError):
         fetch_data(uri(made, repo=server), tmp_path / "other", environ)
 

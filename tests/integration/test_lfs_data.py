@@ -123,7 +123,7 @@ def test_a_file_that_is_kept_in_git_itself_is_refused(made: LfsRepository, tmp_p
     commit = made.commit("plain", "plain.txt")
     made.git("push", "--quiet", "origin", "main")
     assert "is not a file that Git LFS keeps" in str(pin(made.url, files={"train": "plain.txt"}).error)
-    with pytest.raises(DatasetError, match="is not a file that Git LFS keeps"):
+    with pytest.raises(DatasetError, match="is not a file in Git LFS"):
         fetch_data(f"lfs+{made.url}#path=plain.txt&rev={commit}", tmp_path / "data", ENVIRON)
 
 

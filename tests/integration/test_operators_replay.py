@@ -263,8 +263,8 @@ def test_without_a_champion_nothing_is_replayed(world: World, tumours: Rivals, m
     [
         ({"segments": ["region"]}, "the logged requests lack 'region' (segments)"),
         ({"timestamp_column": "when"}, "no column 'when', needed as timestamp_column"),
-        ({"positive_label": "yes"}, "positive_label 'yes' is not a class of the models: 0, 1"),
-        ({"requests": "/nowhere"}, "/nowhere has no file"),
+        ({"positive_label": "yes"}, "positive_label must be one of the models' classes 0, 1; got 'yes'"),
+        ({"requests": "/nowhere"}, "/nowhere must be a file, folder or glob of .parquet"),
     ],
     ids=["segment", "time", "label", "nothing-there"],
 )

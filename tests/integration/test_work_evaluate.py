@@ -220,7 +220,7 @@ def test_a_model_logged_with_arrays_and_one_that_returns_probabilities(bench: Be
     expected = {"accuracy": model.score(inputs, y), "log_loss": sk.log_loss(y, model.predict_proba(inputs))}
     for measured in (evidence.candidate, evidence.champion):
         assert {name: measured.metrics[name] for name in expected} == pytest.approx(expected)
-    with pytest.raises(DatasetError, match="array of 4 unnamed columns; the dataset has 5"):
+    with pytest.raises(DatasetError, match="array of 4 unnamed columns, but the dataset has 5"):
         evaluate(bench.environ(plain, frame.assign(extra=1), "target"))
 
 
@@ -247,17 +247,17 @@ def test_whole_numbers_in_the_file_fit_a_model_of_fractions(bench: Bench, cancer
             lambda f: f.assign(**{"mean radius": "x"}),
             {},
             DatasetError,
-            "'mean radius' is object and cannot be given as",
+            "'mean radius' is object and cannot be converted to",
         ),
         (lambda f: f, {"target": "y"}, DatasetError, "no column 'y', needed as the label"),
         (lambda f: f, {"slices": ["region"]}, DatasetError, "no column 'region', needed as slices"),
-        (lambda f: f, {"slices": ["mean area"]}, InvalidArgumentError, "'mean area' has 539; allowed: 50"),
-        (lambda f: f, {"positive_label": "yes"}, InvalidArgumentError, "positive_label 'yes' is not a class"),
+        (lambda f: f, {"slices": ["mean area"]}, InvalidArgumentError, "at most 50 values; got 'mean area' with 539"),
+        (lambda f: f, {"positive_label": "yes"}, InvalidArgumentError, "positive_label must be one of the classes"),
         (lambda f: f.assign(target=f["target"].where(f.index > 1)), {}, DatasetError, "no value in 2 of 569 rows"),
-        (lambda f: f.assign(target=f["target"] + 0.5), {}, DatasetError, "has fractions, so it holds no classes"),
-        (lambda f: f.assign(target="a"), {}, RefusedError, "not one class in common"),
+        (lambda f: f.assign(target=f["target"] + 0.5), {}, DatasetError, "has fractions, which cannot be classes"),
+        (lambda f: f.assign(target="a"), {}, RefusedError, "no class in common"),
         (lambda f: f, {"target": "size", "model_type": "regressor"}, DatasetError, "needs finite numbers"),
-        (lambda f: f.head(0), {}, DatasetError, "has 0 rows"),
+        (lambda f: f.head(0), {}, DatasetError, "got 0 rows"),
         (lambda f: f, {"candidate": {"model_uri": "models:/nobody/1"}}, MlflowError, "could not load model"),
         (lambda f: f, {"run_id": "f" * 32}, MlflowError, "not found"),
     ],

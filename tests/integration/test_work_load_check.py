@@ -61,7 +61,7 @@ def test_a_model_without_an_example_is_asked_nothing(world: World, mlflow_server
     assert check(world).verdict == "inconclusive"
     allowed = check(world, require_example=False)
     assert allowed.verdict == "passed"
-    assert "it was asked nothing, because it has no input example" in allowed.reason
+    assert "it was not asked, because it has no input example" in allowed.reason
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_files_that_are_gone_or_torn_make_a_version_unusable_until_they_are_rest
     assert (torn.verdict, torn.reason.partition(":")[0]) == ("failed", "it does not load")
     copy.lose()
     lost = check(world)
-    assert (lost.verdict, lost.reason.partition(":")[0]) == ("failed", "its files are not there")
+    assert (lost.verdict, lost.reason.partition(":")[0]) == ("failed", "its files are missing")
     shutil.copytree(tree.files, copy.files)
     assert check(world).verdict == "passed"
 
@@ -152,9 +152,9 @@ def test_what_a_models_code_does_decides_the_verdict(world: World, mlflow_server
         ("raise ConnectionError('hub is down')", "return [1.0] * 2", "error", "hub is down. This says nothing"),
         ("raise SystemExit(3)", "return [1.0] * 2", "failed", "it does not load: SystemExit: 3"),
         ("pass", "raise KeyError('b')", "failed", "it does not answer its own input example: KeyError: 'b'"),
-        ("pass", "return [1.0]", "failed", "it gave 1 answers to 2 rows"),
+        ("pass", "return [1.0]", "failed", "it returned 1 answers for 2 rows"),
         ("pass", "return [1.0, float('nan')]", "failed", "1 of its answers are missing, NaN or infinite"),
-        ("pass", "return ['yes', 'no']", "failed", "its answers are not what its signature says"),
+        ("pass", "return ['yes', 'no']", "failed", "its answers do not match its signature"),
     ):
         (files / "model.py").write_text(CODE.format(loads=loads, answers=answers))
         report = check(world)

@@ -1,4 +1,4 @@
-"""Counts of categories in bounded memory, which can be merged."""
+"""Counts of categories in bounded memory, mergeable."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ import numpy as np
 from airflow_mcp.core.drift.profile import Categories
 
 CAPACITY = 4096
-"""Categories that are counted while data are read; with no more, all counts are exact."""
+"""Categories counted while data are read. Up to this many, all counts are exact; beyond, the rare ones are dropped."""
 MAX_NAME = 64
-"""A longer category is named by its beginning and a hash."""
+"""Characters of a name. A longer name is replaced by its beginning and a hash."""
 MOSTLY_DISTINCT = 0.5
-"""Text with more different values than this share of its values is no category (as in Evidently 0.7.23)."""
+"""Texts are not categories when more than this share of them are different (as in Evidently 0.7.23)."""
 
 
 @dataclass
 class CategoryCounts:
-    """Counts of categories. Beyond the capacity the rare ones are dropped, by the rule of Misra and Gries (1982) as
-    Agarwal et al. (2012) merge it: no category has more than :attr:`error` rows above its count, none fewer."""
+    """Counts of categories.
+
+    Beyond the capacity rare categories are dropped by the rule of Misra and Gries (1982), in the mergeable form of
+    Agarwal et al. (2012): the true number of rows of a category is at least its count, and at most its count plus
+    :attr:`error`.
+    """
 
     capacity: float = CAPACITY
-    """Infinite keeps all."""
+    """Largest number of categories to keep; infinite keeps all."""
     counts: dict[str, int] = field(default_factory=dict)
     rows: int = 0
     error: int = 0
     distinct: int | None = 0
-    """Categories; None when some were dropped."""
+    """Number of categories; None when some were dropped."""
 
     def add(self, counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> None:
         """Add rows.
 
-        :param counts: rows of each category; one may come several times.
+        :param counts: rows of each category; a category may occur several times.
         """
         held, added = self.counts, 0
         for name, count in counts.items() if isinstance(counts, Mapping) else counts:
@@ -67,15 +71,15 @@ class CategoryCounts:
 
     @property
     def is_mostly_distinct(self) -> bool:
-        """Whether these are texts rather than categories."""
+        """Whether most values are different, so that they are free text rather than categories."""
         if self.distinct is not None:
             return self.distinct > MOSTLY_DISTINCT * self.rows
         return sum(self.counts.values()) + self.error < MOSTLY_DISTINCT * self.rows
 
     def kept(self, limit: int) -> Categories:
-        """Give the most frequent categories as a document.
+        """Return the most frequent categories as they are stored in a profile.
 
-        :param limit: how many at most.
+        :param limit: largest number of categories.
         """
         ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
         if len(ordered) > limit and self.is_mostly_distinct:
@@ -90,6 +94,7 @@ class CategoryCounts:
         )
 
     def _drop(self, capacity: int) -> None:
+        """Subtract the count of the most frequent category that does not fit from all; drop what reaches 0."""
         values = np.fromiter(self.counts.values(), dtype=np.int64, count=len(self.counts))
         least = int(np.partition(values, len(values) - capacity - 1)[len(values) - capacity - 1])
         self.counts = {name: count - least for name, count in self.counts.items() if count > least}
@@ -98,7 +103,7 @@ class CategoryCounts:
 
 
 def from_document(categories: Categories) -> CategoryCounts:
-    """Read counts."""
+    """Return the counts of a stored column."""
     return CategoryCounts(
         counts=dict(categories.counts), rows=categories.rows, error=categories.error, distinct=categories.distinct
     )

@@ -1,11 +1,11 @@
-"""One column of a dataset while it is read, and when it is compared."""
+"""What is known of one column: how it is collected while data are read, and what a comparison asks of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,18 +18,20 @@ from airflow_mcp.work.drift.category_counts import CategoryCounts
 from airflow_mcp.work.drift.distribution import Array, Curve, curve_of_sorted, merge_curves
 
 LARGEST = 1e140
-"""A number farther from 0 counts as infinite: its square would be."""
+"""A number farther from 0 counts as infinite, because its square would be."""
 _CHUNK_ROWS = 65_536
+"""Numbers that are collected before they are sorted into a curve: 512 KiB per column."""
 _FAN_IN = 8
+"""Curves that are merged at a time. Merging in levels, like a tree, keeps the error small: it grows with the levels."""
 _INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
 
 
 @dataclass
 class Numbers:
-    """Numbers as they come, held as few curves; each level has those that were merged as often."""
+    """Collects numbers as a few curves; the curves of one level were merged equally often."""
 
     is_exact: bool = False
-    """Whether all values are held."""
+    """Whether every value is kept."""
     nan: int = 0
     positive_infinite: int = 0
     negative_infinite: int = 0
@@ -43,7 +45,7 @@ class Numbers:
             self._digest()
 
     def curve(self) -> Curve | None:
-        """Give the distribution of the finite values; None when there are none."""
+        """Return the distribution of the finite values; None when there are none."""
         self._digest()
         curves = [curve for level in self._levels for curve in level]
         return merge_curves(curves) if curves else None
@@ -74,14 +76,14 @@ class Numbers:
 
 @dataclass
 class ColumnData:
-    """What is known of a column: as read so far, or of a stored profile."""
+    """What is known of a column: as far as it was read, or from a stored profile."""
 
     name: str
     role: ColumnRole = "feature"
     rows: int = 0
     missing: int = 0
     types: dict[str, None] = field(default_factory=dict)
-    """Types read, in order; those without a value are not among them."""
+    """Types of the batches that have a value, in the order in which they were read."""
     kinds: set[ColumnKind] = field(default_factory=set)
     curve: Curve | None = None
     counts: CategoryCounts | None = None
@@ -89,20 +91,20 @@ class ColumnData:
     positive_infinite: int = 0
     negative_infinite: int = 0
     is_text: bool | None = None
-    """Whether its categories are texts of their own; None when their counts say so."""
+    """Whether its values are free text rather than categories; None when the counts decide."""
     was_declared: bool = False
-    """Whether somebody said that these are categories."""
+    """Whether the caller declared the column as categories."""
     _order: list[int] = field(default_factory=list, repr=False, compare=False)
-    """Knots of the curve as they matter: written smaller, it keeps the first of them."""
+    """Knots of the curve by importance, computed once: a smaller document keeps the first of them."""
 
     @property
     def type(self) -> str:
-        """Type as text."""
+        """Arrow types of the values, joined by ``|``."""
         return "|".join(self.types) or "null"
 
     @property
     def kind(self) -> ColumnKind:
-        """Kind of its values; different kinds in one column are ``other``."""
+        """Kind of the values; a column that mixes kinds is ``other``."""
         if not self.kinds:
             return "empty"
         if len(self.kinds) > 1:
@@ -123,12 +125,12 @@ class ColumnData:
 
     @property
     def is_integer(self) -> bool:
-        """Whether pandas, and so Evidently, would hold it as whole numbers."""
+        """Whether pandas, and so Evidently, would read it as whole numbers."""
         return bool(self.types) and self.types.keys() <= _INTEGERS and not self.missing and not self.nan
 
     @property
     def is_single_precision(self) -> bool:
-        """Whether its numbers are 32-bit floats only."""
+        """Whether all its numbers are 32-bit floats."""
         return self.types.keys() == {"float"}
 
     @property
@@ -141,11 +143,31 @@ class ColumnData:
         """Share of rows without a value that can be compared."""
         return (self.missing + self.nan + self.infinite) / self.rows if self.rows else 0.0
 
-    def document(self, knots: int, categories: int) -> ColumnProfile:
-        """Write the column.
+    @property
+    def values(self) -> int:
+        """Number of values that can be compared."""
+        held = self.counts or self.curve
+        return int(held.rows) if held else 0
 
-        :param knots: values that are kept of its distribution, at most.
-        :param categories: categories that are kept, at most.
+    @property
+    def distinct(self) -> float:
+        """Number of different values; infinite when there are too many to have been counted."""
+        known = self.curve or self.counts
+        if known is None:
+            return 0
+        return math.inf if known.distinct is None else known.distinct
+
+    def as_counts(self) -> CategoryCounts:
+        """Return its values as categories, also when they are numbers."""
+        if self.counts is not None:
+            return self.counts
+        return as_categories(self.curve) if self.curve is not None else CategoryCounts()
+
+    def document(self, knots: int, categories: int) -> ColumnProfile:
+        """Return the column as it is stored in a profile.
+
+        :param knots: largest number of values to keep of its distribution.
+        :param categories: largest number of categories to keep.
         """
         kind = self.kind
         has_numbers = kind in ("numerical", "time") and self.curve is not None
@@ -159,20 +181,24 @@ class ColumnData:
             nan=self.nan,
             positive_infinite=self.positive_infinite,
             negative_infinite=self.negative_infinite,
-            distribution=distributions.to_document(self._simple(self.curve, knots))
+            distribution=distributions.to_document(self._simplified(self.curve, knots))
             if has_numbers and self.curve is not None
             else None,
             categories=self.counts.kept(categories) if has_categories and self.counts is not None else None,
         )
 
-    def _simple(self, curve: Curve, knots: int) -> Curve:
+    def _simplified(self, curve: Curve, knots: int) -> Curve:
         if len(self._order) < knots < len(curve.values):
-            self._order = distributions.knots_that_matter(curve, knots)
+            self._order = distributions.knots_by_importance(curve, knots)
         return distributions.simplify(curve, knots, self._order)
 
 
 def of_profile(column: ColumnProfile, rows: int) -> ColumnData:
-    """Read a column of a profile with so many rows."""
+    """Return a column of a stored profile.
+
+    :param column: the stored column.
+    :param rows: rows of the profile.
+    """
     kinds: dict[ColumnKind, set[ColumnKind]] = {
         "empty": set(),
         "text": {"categorical"},
@@ -194,13 +220,20 @@ def of_profile(column: ColumnProfile, rows: int) -> ColumnData:
     )
 
 
+class ColumnPair(NamedTuple):
+    """A column of the reference and of the current data; None where it does not exist."""
+
+    reference: ColumnData | None
+    current: ColumnData | None
+
+
 class ColumnReader:
-    """Reads a column batch by batch.
+    """Collects a column batch by batch.
 
     :param name: name of the column.
-    :param role: what it is to the model.
+    :param role: role of the column for the model.
     :param as_categories: whether its values are categories whatever their type.
-    :param is_exact: whether every value is held.
+    :param is_exact: whether to keep every value instead of a sketch.
     """
 
     def __init__(self, name: str, role: ColumnRole, *, as_categories: bool, is_exact: bool) -> None:
@@ -210,12 +243,12 @@ class ColumnReader:
         self._counts = CategoryCounts(capacity=math.inf if is_exact else category_counts.CAPACITY)
 
     def absent(self, rows: int) -> None:
-        """Count rows of a part of the data that does not have the column."""
+        """Count the rows of a part of the data that lacks the column as missing values."""
         self.data.rows += rows
         self.data.missing += rows
 
     def add(self, values: pa.Array) -> None:
-        """Add values of one type; another batch may have another type."""
+        """Add values of one type; the next batch may have another type."""
         data = self.data
         data.rows += len(values)
         data.missing += values.null_count
@@ -236,7 +269,7 @@ class ColumnReader:
             self._counts.add(_counted(values))
 
     def finish(self) -> ColumnData:
-        """Give the column when all was read."""
+        """Return the column when all batches were added."""
         data, numbers = self.data, self._numbers
         data.curve = numbers.curve()
         data.nan, data.positive_infinite = numbers.nan, numbers.positive_infinite
@@ -246,7 +279,7 @@ class ColumnReader:
 
 
 def kind_of(arrow_type: pa.DataType) -> ColumnKind:
-    """Give the kind of values of a type; text may turn out not to be categories."""
+    """Return the kind of an Arrow type; whether texts are categories is decided later, by their number."""
     types = pa.types
     if types.is_integer(arrow_type) or types.is_floating(arrow_type) or types.is_decimal(arrow_type):
         return "numerical"
@@ -258,12 +291,12 @@ def kind_of(arrow_type: pa.DataType) -> ColumnKind:
 
 
 def category_names(values: Iterable[Any]) -> list[str]:
-    """Name values so that a category has one name whatever type it is kept as, such as ``1`` and ``1.0``."""
+    """Return one name per value, the same for equal values of different types, such as ``1`` and ``1.0``."""
     return [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
 
 
 def as_categories(curve: Curve) -> CategoryCounts:
-    """Count the values of a curve in full as categories."""
+    """Return the values of a curve as categories; meaningful for an exact curve."""
     counts = CategoryCounts(capacity=math.inf)
     counts.add(zip(category_names(curve.values.tolist()), map(int, curve.at.tolist()), strict=True))
     return counts

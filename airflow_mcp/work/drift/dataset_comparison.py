@@ -1,4 +1,4 @@
-"""The comparison of two datasets, of data or of profiles in any mix."""
+"""The comparison of two datasets, each of which may be data or a profile."""
 
 from __future__ import annotations
 
@@ -9,48 +9,44 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.judgement import correct, judge
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import DataProfile
 from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, DriftResult
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.work.drift.column_comparison import ColumnPair, compare_column
-from airflow_mcp.work.drift.column_data import ColumnData, of_profile
-from airflow_mcp.work.drift.profiles import (
+from airflow_mcp.work.drift.column_comparison import compare_column
+from airflow_mcp.work.drift.column_data import ColumnData, ColumnPair, of_profile
+from airflow_mcp.work.drift.column_reading import (
     ProfileOptions,
     ReadData,
     column_groups,
-    cpu_count,
     read_columns,
     read_data,
     require_read,
-    small_profile,
 )
+from airflow_mcp.work.drift.profiles import Side, small_profile
 from airflow_mcp.work.drift.row_outliers import find_outliers, outlier_finding
 from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
-from airflow_mcp.work.run.mlflow_run import library_versions
+from airflow_mcp.work.run.process import cpu_count, library_versions
 
 _log = logging.getLogger(__name__)
-Side: TypeAlias = Sequence[DatasetPin] | DataProfile
-"""Data, or their profile."""
 _GROUP = 2
-"""Columns per CPU that are held at once in exact mode."""
+"""Columns per CPU in memory at a time with precision ``exact``, which keeps all their values."""
 
 
 @dataclass(frozen=True)
 class DatasetComparison:
-    """What a comparison found, and what it read of the current data."""
+    """The result of a comparison, and what it read of the current data."""
 
     result: DriftResult
     read: ReadData | DataProfile | None
-    """None in exact mode, which keeps no values."""
+    """None with precision ``exact``, which drops the values of a column after comparing it."""
 
     @cached_property
     def current(self) -> DataProfile | None:
-        """Profile of the current data; None in exact mode. It is made when it is asked for."""
+        """Profile of the current data, made on first use; None with precision ``exact``."""
         return small_profile(self.read) if isinstance(self.read, ReadData) else self.read
 
 
@@ -60,14 +56,14 @@ class _Compared(NamedTuple):
     findings: list[DriftFinding]
 
 
-def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> DatasetComparison:
+def compare_datasets(reference: Side, current: Side, policy: ComparisonPolicy) -> DatasetComparison:
     """Compare current data with reference data.
 
     :param reference: data (files, folders, globs, URLs, read as one dataset) or a profile.
-    :param current: the same; any mix is possible in the mode ``profile``.
+    :param current: likewise. Profiles need precision ``profile``.
     :param policy: methods, thresholds, roles and limits.
-    :return: the result, also when nothing could be compared: then its verdict is ``inconclusive``.
-    :raises DatasetError: when data cannot be read, or a column that the policy names is not in the reference.
+    :return: the result; its verdict is ``inconclusive`` when nothing could be compared.
+    :raises DatasetError: when data cannot be read, or the reference lacks a column that the policy names.
     :raises InvalidArgumentError: when the policy needs data and a profile is given.
     """
     _require_data(reference, current, policy)
@@ -76,7 +72,7 @@ def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> Dataset
             side if isinstance(side, DataProfile) else kept.enter_context(open_data(side))
             for side in (reference, current)
         ]
-        found = _compare_profiles(opened, policy) if policy.mode == "profile" else _compare_exactly(opened, policy)
+        found = _compare_profiles(opened, policy) if policy.precision == "profile" else _compare_exactly(opened, policy)
         outliers = find_outliers(opened, found.columns, policy.outliers) if policy.outliers else None
     findings = [*found.findings, *outlier_finding(outliers, policy)]
     columns = correct(found.columns) if policy.correction == "benjamini_hochberg" else found.columns
@@ -86,7 +82,7 @@ def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> Dataset
     result = DriftResult(
         verdict=judgement.verdict,
         reason=judgement.reason,
-        mode=policy.mode,
+        precision=policy.precision,
         policy=policy,
         reference=found.sides[0].pins,
         current=found.sides[1].pins,
@@ -105,16 +101,16 @@ def compare(reference: Side, current: Side, policy: ComparisonPolicy) -> Dataset
     )
     if isinstance(current, DataProfile):
         return DatasetComparison(result, current)
-    return DatasetComparison(result, found.sides[1] if policy.mode == "profile" else None)
+    return DatasetComparison(result, found.sides[1] if policy.precision == "profile" else None)
 
 
 def _require_data(reference: Side, current: Side, policy: ComparisonPolicy) -> None:
     given = [name for name, side in (("reference", reference), ("current", current)) if isinstance(side, DataProfile)]
-    needs = [f"mode {policy.mode!r}"] * (policy.mode == "exact") + ["outliers"] * (policy.outliers is not None)
+    needs = ["precision 'exact'"] * (policy.precision == "exact") + ["outliers"] * (policy.outliers is not None)
     if given and needs:
         raise InvalidArgumentError(
-            f"{' and '.join(needs)} needs the rows of both datasets, but {' and '.join(given)} is a profile. Give the "
-            "data, or compare profiles without. Nothing was compared."
+            f"{' and '.join(needs)} needs the rows of both datasets, but {' and '.join(given)} is a profile. Pass the "
+            "data, or leave this out of the policy. Nothing was compared"
         )
 
 
@@ -131,7 +127,7 @@ def _content(profile: DataProfile) -> ReadData:
 
 
 def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: ComparisonPolicy) -> _Compared:
-    """Hold every value of a few columns at a time, where single columns can be read."""
+    """Compare a few columns at a time, so that only their values are in memory."""
     first, second = (side for side in opened if isinstance(side, FileScan))
     options = ProfileOptions.of_policy(policy)
     whole = _Compared(
@@ -143,7 +139,8 @@ def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: Compariso
         whole.columns.extend(part.columns)
         whole.findings.extend(part.findings)
         for kept, read in zip(whole.sides, sides, strict=True):
-            kept.add(ReadData(read.pins, read.rows, {name: ColumnData(name) for name in read.columns}))  # no values
+            # Remember which columns were read, but not their values.
+            kept.add(ReadData(read.pins, read.rows, {name: ColumnData(name) for name in read.columns}))
     require_read(whole.sides[0], policy.named_columns)
     return whole
 

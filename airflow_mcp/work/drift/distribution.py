@@ -1,8 +1,9 @@
-"""The distribution of a column of numbers as a curve that can be merged, thinned out and measured.
+"""The distribution of a column of numbers as a curve that can be merged, thinned out and compared.
 
-A curve is the cumulative count of rows over ascending values (knots): it jumps by the rows *at* a knot, and climbs
-evenly by the rows *between* two knots. Held in full it is the empirical distribution. Thinned out, it carries bounds of
-the error that this has made, measured whenever it is made, so that every number computed from it has a known error.
+A curve is the cumulative count of rows over ascending values (knots): it jumps by the rows *at* a knot and rises
+linearly by the rows *between* two knots. With all values as knots it is the empirical distribution. Thinning it out
+makes an error; the error is measured each time and kept with the curve, so every number computed from a curve has a
+known bound of its error.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from airflow_mcp.core.drift.profile import Distribution
 
 Array: TypeAlias = npt.NDArray[np.float64]
 LOSSLESS = 1024
-"""Up to so many different values a curve is kept in full while data are read."""
+"""Different values up to which a curve stays exact while data are read: 24 KiB per column."""
 GRID = 512
-"""Knots of a curve of more values while data are read, without those of its ends."""
+"""Knots of a curve with more values while data are read; some at both ends come on top."""
 _REFINED = 4
-"""How many times finer the grid is on which a part of the data is measured, before it is thinned out."""
+"""How many times finer the first grid of a chunk is. The finer curve is then thinned out, and that error measured:
+a chunk's own error can only be bounded, and the bound shrinks with the grid."""
 ROUNDING = 1e-4
-"""Knots are written rounded to this part of a standard deviation."""
-HEAVY = 1e-3
-"""A value with more than this share of the rows is written as it is."""
+"""Knots are stored rounded to this part of a standard deviation: shorter in JSON, and far below any threshold."""
+FREQUENT = 1e-3
+"""A value with more than this share of the rows is stored unrounded, because it may be compared as a category."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Moments:
 
     @classmethod
     def of(cls, values: Array) -> Moments:
-        """Compute them of finite values, at least one."""
+        """Compute the moments of at least one finite value."""
         mean = float(values.mean())
         rest = values - mean
         return cls(len(values), mean, float(np.square(rest, out=rest).sum()))
 
     def __add__(self, other: Moments) -> Moments:
-        """Merge by the formula of Chan, Golub and LeVeque (1979)."""
+        """Merge with the formula of Chan, Golub and LeVeque (1979), which unlike a sum of squares loses no digits."""
         count, apart = self.count + other.count, other.mean - self.mean
         mean = self.mean + apart * other.count / count
         return Moments(count, mean, self.squares + other.squares + apart**2 * self.count * other.count / count)
@@ -59,21 +61,21 @@ class Moments:
 
 @dataclass(frozen=True)
 class Curve:
-    """Cumulative distribution of finite numbers, at least one."""
+    """Cumulative distribution of at least one finite number."""
 
     values: Array
     """Knots, ascending; the first and last are minimum and maximum."""
     at: Array
     """Rows at each knot."""
     between: Array
-    """Rows between each knot and the next; one less than knots."""
+    """Rows between each knot and the next; one element fewer than knots."""
     moments: Moments
     rank_error: float = 0.0
-    """Largest error of the cumulative share, anywhere."""
+    """Largest error of the cumulative share at any value."""
     distance_error: float = 0.0
-    """Wasserstein distance to the true distribution, at most."""
+    """Upper bound of the Wasserstein distance to the true distribution, in units of the values."""
     distinct: int | None = None
-    """Different values; None when there are too many to have counted."""
+    """Number of different values; None when there are too many to have been counted."""
 
     @property
     def rows(self) -> float:
@@ -95,14 +97,14 @@ class Curve:
         return np.repeat(self.values, 2), np.cumsum(steps)
 
     def below(self, points: Array, *, inclusive: bool = False) -> Array:
-        """Give the share of rows below each point.
+        """Return the share of rows below each point.
 
-        :param points: any finite numbers.
+        :param points: finite numbers.
         :param inclusive: whether rows at the point count.
         """
         corners, counts = self.knots_and_counts
         side = np.searchsorted(self.values, points, side="right" if inclusive else "left")
-        # The corner just before the point: that after the jump of the last knot passed.
+        # The corner just before the point is the one after the jump of the last knot passed.
         start = np.clip(2 * side - 1, 0, len(corners) - 1)
         end = np.clip(start + 1, 0, len(corners) - 1)
         width = corners[end] - corners[start]
@@ -113,7 +115,7 @@ class Curve:
         return shares
 
     def sample(self, size: int) -> Array:
-        """Give evenly ranked values; of a curve in full, with its number of rows, these are the values themselves."""
+        """Return values at even ranks: for an exact curve, and a size equal to its rows, the values themselves."""
         corners, counts = self.knots_and_counts
         ranks = (np.arange(size) + 0.5) * (counts[-1] / size)
         values: Array = np.interp(ranks, counts, corners)
@@ -121,10 +123,10 @@ class Curve:
 
 
 def curve_of_sorted(values: Array, *, lossless: float = LOSSLESS) -> Curve:
-    """Make a curve of ascending finite values.
+    """Return the curve of ascending finite values.
 
     :param values: shape (rows,), at least one.
-    :param lossless: how many different values are kept in full; infinite keeps all.
+    :param lossless: number of different values up to which the curve is exact; infinite keeps all.
     """
     rows, moments = len(values), Moments.of(values)
     differs = values[1:] != values[:-1]
@@ -136,20 +138,23 @@ def curve_of_sorted(values: Array, *, lossless: float = LOSSLESS) -> Curve:
     knots = np.unique(values[_grid(rows, _REFINED * GRID)])
     low, high = np.searchsorted(values, knots, "left"), np.searchsorted(values, knots, "right")
     at, between = (high - low).astype(float), (low[1:] - high[:-1]).astype(float)
-    # Between two knots the true curve climbs somehow: at the worst at once, a rectangle that the chord halves.
+    # Between two knots the true curve may rise anywhere. In the worst case it jumps, and the straight line between the
+    # knots then cuts a rectangle in half.
     rank_error, area = float(between.max()) / rows, float(between @ np.diff(knots)) / (2 * rows)
     return _thin(Curve(knots, at, between, moments, rank_error, area, distinct))
 
 
 def _grid(rows: int, points: int = GRID) -> npt.NDArray[np.int64]:
-    """Choose ranks: evenly, and closer and closer towards both ends, where a few rows reach far."""
+    """Choose ranks: evenly, and denser towards both ends, where few rows cover a wide range of values."""
     steps = 2 ** np.arange(int(np.log2(max(rows // points, 1))) + 1)
     even = np.linspace(0, rows - 1, points).astype(np.int64)
     return np.unique(np.concatenate([even, steps - 1, rows - steps]))
 
 
 def merge_curves(curves: Sequence[Curve]) -> Curve:
-    """Add curves up; the error of the sum is the mean of theirs, and what thinning it out adds.
+    """Return the curve of all rows of several curves.
+
+    Its error is the mean error of the parts, weighted by rows, plus the error of thinning the sum out.
 
     :param curves: at least one.
     """
@@ -181,7 +186,7 @@ def merge_curves(curves: Sequence[Curve]) -> Curve:
 
 
 def _thin(curve: Curve) -> Curve:
-    """Keep a grid of knots, by rank."""
+    """Keep knots at a grid of ranks."""
     _, counts = curve.knots_and_counts
     ranks = _grid(int(counts[-1]))
     kept = np.unique(np.r_[0, np.searchsorted(counts[1::2], ranks, "right"), len(curve.values) - 1])
@@ -189,10 +194,10 @@ def _thin(curve: Curve) -> Curve:
 
 
 def with_knots(curve: Curve, kept: npt.NDArray[np.int64], values: Array | None = None) -> Curve:
-    """Keep some knots and measure the error that this makes.
+    """Return the curve with some of its knots, and with the error that this makes added to its bounds.
 
-    :param kept: positions of knots, ascending; the first and the last knot must be among them.
-    :param values: what the kept knots are called from now on, ascending; None leaves them as they are.
+    :param kept: ascending positions of knots; must include the first and the last.
+    :param values: new, ascending values of the kept knots, for example rounded ones; None leaves them unchanged.
     """
     if len(kept) == len(curve.values) and values is None:
         return curve
@@ -223,7 +228,7 @@ def differences(first: Curve, second: Curve) -> tuple[float, float]:
 
 
 def _differences_of_steps(first: Curve, second: Curve) -> tuple[float, float]:
-    """Compare two curves in full: level between their values, so one pass over both in order does it."""
+    """Compare two exact curves: they are constant between their values, so one pass over both in order is enough."""
     values = np.concatenate([first.values, second.values])
     order = np.argsort(values, kind="stable")
     steps = np.concatenate([first.at / first.rows, -second.at / second.rows])[order]
@@ -232,28 +237,28 @@ def _differences_of_steps(first: Curve, second: Curve) -> tuple[float, float]:
     return float(apart[real].max(initial=0.0)), float(apart @ width)
 
 
-# --- small enough to keep ---------------------------------------------------------------------------------------------
+# --- small enough to store --------------------------------------------------------------------------------------------
 
 
 def simplify(curve: Curve, knots: int, order: Sequence[int] = ()) -> Curve:
-    """Keep the knots that matter most.
+    """Return the curve with its most important knots, rounded.
 
-    :param knots: how many may stay, at least 2.
-    :param order: what :func:`knots_that_matter` gave of this curve for as many knots or more, where that is known.
+    :param knots: largest number of knots, at least 2.
+    :param order: result of :func:`knots_by_importance` for this curve and at least as many knots; empty computes it.
     """
     if len(curve.values) <= knots:
         return curve
-    positions = np.sort((order or knots_that_matter(curve, knots))[:knots])
+    positions = np.sort((order or knots_by_importance(curve, knots))[:knots])
     return with_knots(curve, positions, _rounded(curve, positions))
 
 
-def knots_that_matter(curve: Curve, knots: int) -> list[int]:
-    """Give the positions of knots in the order in which they matter: the first few are those of any smaller number.
+def knots_by_importance(curve: Curve, knots: int) -> list[int]:
+    """Return positions of knots by importance; the first n of them are the result for n knots.
 
-    Starting from the two ends, the stretch on which the chord is worst is split where it is worst, again and again
-    (Ramer, 1972; Douglas and Peucker, 1973). Worst counts the error in rank and the area in standard deviations.
+    Starting from the two ends, the segment with the largest error is split at its worst knot, again and again (Ramer,
+    1972; Douglas and Peucker, 1973). The error is the largest error in rank plus the area in standard deviations.
 
-    :param knots: how many, at least 2.
+    :param knots: number of positions, at least 2.
     """
     corners, counts = curve.knots_and_counts
     shares, spread = counts / counts[-1], curve.moments.deviation or 1.0
@@ -275,7 +280,7 @@ def knots_that_matter(curve: Curve, knots: int) -> list[int]:
 
 
 def _worst(corners: Array, shares: Array, start: int, end: int, spread: float) -> tuple[float, int]:
-    """Error of the chord between two knots, and the knot between them at which it is greatest."""
+    """Return the error of a straight line between two knots, and the knot between them at which it is largest."""
     inner = slice(2 * start + 1, 2 * end + 1)
     x, y = corners[inner], shares[inner]
     off = np.abs(y - (y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])))
@@ -285,20 +290,20 @@ def _worst(corners: Array, shares: Array, start: int, end: int, spread: float) -
 
 
 def _rounded(curve: Curve, positions: npt.NDArray[np.int64]) -> Array:
-    """Round the kept knots to what their column needs; ends and heavy values stay what they are."""
+    """Round the kept knots to the precision that their column needs; ends and frequent values stay unrounded."""
     values = curve.values[positions]
     step = curve.moments.deviation * ROUNDING
     if not 1e-300 < step < 1e300:
         return values
     rounded = np.round(values, int(np.ceil(-np.log10(step))))
     rounded[[0, -1]] = values[[0, -1]]
-    heavy = curve.at[positions] > HEAVY * curve.rows
-    rounded = np.where(heavy, values, rounded)
+    frequent = curve.at[positions] > FREQUENT * curve.rows
+    rounded = np.where(frequent, values, rounded)
     return rounded if (np.diff(rounded) > 0).all() else values
 
 
 def to_document(curve: Curve) -> Distribution:
-    """Write a curve; counts become whole numbers again."""
+    """Return a curve as it is stored; counts become whole numbers again, and the error of that is added."""
     _, counts = curve.knots_and_counts
     whole = np.diff(np.rint(counts), prepend=0.0).astype(np.int64)
     between = whole[2::2]
@@ -316,12 +321,12 @@ def to_document(curve: Curve) -> Distribution:
 
 
 def _upwards(error: float) -> float:
-    """Shorten a bound without making it smaller."""
+    """Round a bound to three digits without making it smaller."""
     return float(f"{error * 1.005:.3g}") if error else 0.0
 
 
 def from_document(document: Distribution) -> Curve:
-    """Read a curve."""
+    """Return the curve of a stored column."""
     values = np.array(document.values)
     between = np.array(document.between, dtype=float) if document.between else np.zeros(len(values) - 1)
     rows = document.rows

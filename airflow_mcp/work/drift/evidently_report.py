@@ -14,61 +14,56 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import EvidentlySample, by_severity
 from airflow_mcp.exceptions import ModelControlPlaneError
-from airflow_mcp.work.drift.profiles import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS
-from airflow_mcp.work.drift.row_sampling import Reservoir
-from airflow_mcp.work.reading.dataset_batches import open_data
+from airflow_mcp.work.drift.column_reading import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS
+from airflow_mcp.work.drift.row_sampling import sample_table
 
 _log = logging.getLogger(__name__)
 MOST_COLUMNS = 100
-"""Columns that the report shows: its cost and size grow with them."""
+"""Columns that the report shows at most: its running time and its size grow with them."""
 _SEED = 0
+"""Fixed, so that a repeated check reports on the same rows."""
 
 
 class EvidentlyReport(NamedTuple):
-    """What Evidently made of a sample."""
+    """Evidently's report on a sample."""
 
     sample: EvidentlySample
     html: str
     """Empty when there is no report; the sample's note says why."""
 
 
-class _Drawn(NamedTuple):
-    rows: pa.Table
-    is_complete: bool
-
-
 def evidently_report(
     reference: Sequence[DatasetPin], current: Sequence[DatasetPin], result: DriftResult, rows: int
 ) -> EvidentlyReport:
-    """Draw rows of both datasets and let Evidently report on them, with the methods and thresholds that were used.
+    """Draw rows of both datasets and let Evidently report on them, with the methods and thresholds of the check.
 
-    The check does not depend on it: whatever goes wrong here is the report's note.
+    The check does not depend on the report: whatever goes wrong here becomes the note of the sample.
 
-    :param reference: data; empty when only a profile is known.
-    :param current: data; likewise.
-    :param result: what the check found: the columns that could be compared are shown.
-    :param rows: rows to draw of each, at most.
+    :param reference: data; empty when only its profile is available.
+    :param current: data; empty when only its profile is available.
+    :param result: result of the check; the columns that could be compared are shown.
+    :param rows: largest number of rows to draw from each dataset.
     """
     derived = (QUALITY_OF_LABELS, QUALITY_OF_NUMBERS)
     columns = [
         column for column in by_severity(result.columns) if column.drifted is not None and column.column not in derived
     ]
     if not (reference and current):
-        return _none("Evidently's report needs rows, and a profile has none")
+        return _no_report("Evidently's report needs rows, and a profile has none")
     if not columns:
-        return _none("there is no Evidently report: no column could be compared")
+        return _no_report("there is no Evidently report: no column could be compared")
     shown = columns[:MOST_COLUMNS]
     names = [column.column for column in shown]
     try:
-        drawn = [_draw(pins, names, rows) for pins in (reference, current)]
-        html = _report([_frame(each.rows, shown) for each in drawn], shown, result.policy.drift_share)
+        drawn = [sample_table(pins, names, rows, _SEED) for pins in (reference, current)]
+        html = _html([_frame(each.rows, shown) for each in drawn], shown, result.policy.drift_share)
     except ModuleNotFoundError as error:
-        return _none(f"there is no Evidently report: {error.name} is not installed")
+        return _no_report(f"there is no Evidently report: {error.name} is not installed")
     except ModelControlPlaneError as error:
-        return _none(f"there is no Evidently report: {error}")
-    except Exception as error:  # Evidently raises what its statistics raise
-        _log.warning("Evidently could not report", exc_info=True)
-        return _none(f"there is no Evidently report: {type(error).__name__}: {str(error)[:300]}")
+        return _no_report(f"there is no Evidently report: {error}")
+    except Exception as error:  # Evidently raises whatever its statistics raise
+        _log.warning("Evidently's report failed", exc_info=True)
+        return _no_report(f"there is no Evidently report: {type(error).__name__}: {str(error)[:300]}")
     note = f"It shows the {len(shown)} worst of {len(columns)} columns." if len(shown) < len(columns) else ""
     sample = EvidentlySample(
         reference_rows=drawn[0].rows.num_rows,
@@ -79,26 +74,12 @@ def evidently_report(
     return EvidentlyReport(sample, html)
 
 
-def _none(note: str) -> EvidentlyReport:
+def _no_report(note: str) -> EvidentlyReport:
     return EvidentlyReport(EvidentlySample(reference_rows=0, current_rows=0, is_complete=False, note=note), "")
 
 
-def _draw(pins: Sequence[DatasetPin], names: Sequence[str], size: int) -> _Drawn:
-    """Draw rows evenly from data of any size."""
-    reservoir = Reservoir(size, _SEED)
-    rows: pa.Table | None = None
-    with open_data(pins) as scan:
-        for batch in scan.batches(names):
-            taken, kept = reservoir.offer(batch.num_rows)
-            table = pa.table(batch.take(pa.array(taken)))
-            rows = table if rows is None else pa.concat_tables([rows, table], promote_options="permissive")
-            if kept is not None:
-                rows = rows.take(pa.array(kept))
-    return _Drawn(rows if rows is not None else pa.table({}), reservoir.seen <= size)
-
-
 def _frame(rows: pa.Table, columns: Sequence[ColumnResult]) -> pd.DataFrame:
-    """Give numbers as numbers and everything else as text, as it was compared."""
+    """Return numerical columns as numbers and all others as text, as the check compared them."""
     frame = rows.to_pandas()
     made: dict[str, Any] = {}
     for column in columns:
@@ -110,8 +91,8 @@ def _frame(rows: pa.Table, columns: Sequence[ColumnResult]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def _report(frames: Sequence[pd.DataFrame], columns: Sequence[ColumnResult], drift_share: float) -> str:
-    """Let Evidently report; it chooses neither method nor threshold."""
+def _html(frames: Sequence[pd.DataFrame], columns: Sequence[ColumnResult], drift_share: float) -> str:
+    """Run Evidently with our methods and thresholds, so that it chooses neither."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations of Evidently's dependencies, divisions by zero of new categories
         from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415

@@ -1,20 +1,30 @@
-"""Rows drawn evenly from data of any size."""
+"""Random samples of rows, drawn evenly from data of any size in one pass and bounded memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.work.drift.column_data import LARGEST
+from airflow_mcp.work.drift.distribution import Array
+from airflow_mcp.work.reading.dataset_batches import COLUMNS_AT_ONCE, FileScan, open_data
 
 Positions = npt.NDArray[np.int64]
 
 
 class Reservoir:
-    """Draws the rows with the least of random tickets (Vitter, 1985; by keys as Efraimidis and Spirakis, 2006).
+    """A sample of rows: every row gets a random ticket, and the rows with the lowest tickets are kept.
 
-    Which rows are drawn depends on seed and position only, not on how they come in batches.
+    Algorithm: Vitter (1985), with keys as in Efraimidis and Spirakis (2006). Which rows are kept depends only on the
+    seed and on the positions of the rows, not on how they are divided into batches.
 
-    :param size: rows to draw, at most.
-    :param seed: of the tickets.
+    :param size: largest number of rows to keep.
+    :param seed: seed of the tickets.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -22,13 +32,14 @@ class Reservoir:
         self._random = np.random.default_rng(seed)
         self._tickets = np.empty(0)
         self.seen = 0
-        """Rows that were offered."""
+        """Rows offered so far."""
 
     def offer(self, rows: int) -> tuple[Positions, Positions | None]:
-        """Offer so many further rows.
+        """Offer a batch of rows.
 
-        :return: positions of those to take, and then, among all that were taken so far in their order, the positions
-            of those to keep; None: all.
+        :param rows: number of rows in the batch.
+        :return: positions in the batch of the rows to take; and positions of the rows to keep, counted over all rows
+            taken so far, in the order in which they were taken. None in place of the latter means: keep all.
         """
         self.seen += rows
         tickets = self._random.random(rows)
@@ -42,5 +53,69 @@ class Reservoir:
         return taken, kept
 
     def order(self) -> Positions:
-        """Give a random order of the rows that were kept."""
+        """Return a random order of the rows that were kept."""
         return np.argsort(self._tickets, kind="stable")
+
+
+class TableSample(NamedTuple):
+    """Rows drawn from a dataset."""
+
+    rows: pa.Table
+    is_complete: bool
+    """Whether these are all rows of the dataset."""
+
+
+def sample_table(pins: Sequence[DatasetPin], names: Sequence[str], size: int, seed: int) -> TableSample:
+    """Draw rows of columns of any type.
+
+    :param pins: the dataset.
+    :param names: columns to read.
+    :param size: largest number of rows to draw.
+    :param seed: seed of the sample.
+    :raises DatasetError: when the data cannot be read.
+    """
+    reservoir = Reservoir(size, seed)
+    rows: pa.Table | None = None
+    with open_data(pins) as scan:
+        for batch in scan.batches(names):
+            taken, kept = reservoir.offer(batch.num_rows)
+            table = pa.table(batch.take(pa.array(taken)))
+            rows = table if rows is None else pa.concat_tables([rows, table], promote_options="permissive")
+            if kept is not None:
+                rows = rows.take(pa.array(kept))
+    return TableSample(rows if rows is not None else pa.table({}), reservoir.seen <= size)
+
+
+def sample_numbers(scan: FileScan, names: Sequence[str], size: int, seed: int) -> Array:
+    """Draw rows of numerical columns. Wide data take several passes, all of which draw the same rows.
+
+    :param scan: the dataset.
+    :param names: numerical columns, at least one.
+    :param size: largest number of rows to draw.
+    :param seed: seed of the sample.
+    :return: shape (rows, columns), in random order; missing and infinite numbers are NaN.
+    :raises DatasetError: when the data cannot be read.
+    """
+    step = COLUMNS_AT_ONCE if scan.is_columnar else len(names)
+    groups = [names[start : start + step] for start in range(0, len(names), step)]
+    # Each pass starts from the same seed, so that its rows are those of the other passes.
+    return np.hstack([_one_pass(scan, group, Reservoir(size, seed)) for group in groups])
+
+
+def _one_pass(scan: FileScan, names: Sequence[str], reservoir: Reservoir) -> Array:
+    rows = np.empty((0, len(names)))
+    for batch in scan.batches(names):
+        taken, kept = reservoir.offer(batch.num_rows)
+        rows = np.concatenate([rows, _as_array(batch.take(pa.array(taken)), names)])
+        if kept is not None:
+            rows = rows[kept]
+    return rows[reservoir.order()]
+
+
+def _as_array(batch: pa.RecordBatch, names: Sequence[str]) -> Array:
+    table = np.full((batch.num_rows, len(names)), np.nan)
+    for position, name in enumerate(names):
+        if name in batch.schema.names:
+            table[:, position] = batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    table[~(np.abs(table) < LARGEST)] = np.nan
+    return table

@@ -1,6 +1,7 @@
-"""Scores of two distributions, the same from data in full and from profiles, each with a bound of its error.
+"""Drift statistics: scores of two distributions, each with a bound of its error.
 
-On data in full the scores are those of Evidently 0.7.23 (``evidently.legacy.calculations.stattests``).
+On exact data the scores equal those of Evidently 0.7.23 (``evidently.legacy.calculations.stattests``). To add a method,
+compute it in :func:`compare_numbers` or :func:`compare_counts`, and describe it in ``core.drift.policy.METHODS``.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from airflow_mcp.work.drift.column_data import as_categories
 from airflow_mcp.work.drift.distribution import Array, Curve, differences
 
 LEAST_NORM = 0.001
-"""Least standard deviation by which a distance is divided."""
+"""Smallest standard deviation by which a distance is divided (as in Evidently)."""
 FEW_DISTINCT = 20
-"""Up to so many different numbers in the reference are compared value by value instead of in bins."""
+"""Different numbers of the reference up to which columns are compared value by value instead of in bins."""
 EXACT_KS_ROWS = 10_000
-"""Up to so many rows on both sides the p-value of KS is exact, above it is that of the limit."""
+"""Rows of the larger side up to which the p-value of KS is exact; above, it is the asymptotic one (as in SciPy)."""
 _ZERO_SHARE, _SMALL_PART = 0.0001, 10**6
+"""Evidently's replacement for empty bins; see :func:`_without_zeros`."""
 _TVD_DRAWS, _TVD_SEED = 1000, 0
+"""Fixed, so that a repeated check gives the same p-value."""
 
 
 class Score(NamedTuple):
-    """What a method gave."""
+    """The result of a method."""
 
     value: float
     error: float | None = 0.0
-    """The exact score differs by at most this much; None when no useful bound is known."""
+    """Upper bound of the distance to the exact score; None when no useful bound is known."""
 
 
 class Bins(NamedTuple):
@@ -42,12 +45,12 @@ class Bins(NamedTuple):
     """Shares of all values, shape (bins,)."""
     current: Array
     reference_error: float
-    """Largest error of a share; infinite when it is not known."""
+    """Upper bound of the error of each share; infinite when it is not known."""
     current_error: float
 
     @property
     def are_exact(self) -> bool:
-        """Whether both are free of error."""
+        """Whether neither side has an error."""
         return not (self.reference_error or self.current_error)
 
 
@@ -57,16 +60,17 @@ class NumberPair(NamedTuple):
     reference: Curve
     current: Curve
     is_integer: bool = False
-    """Whether both hold whole numbers without missing ones, which makes no bin narrower than 1."""
+    """Whether both hold whole numbers and no missing ones: NumPy then makes no bin narrower than 1."""
     is_single_precision: bool = False
-    """Whether both hold 32-bit floats, in which bins have their edges."""
+    """Whether both hold 32-bit floats: the edges of bins are then 32-bit floats too."""
 
 
 def compare_numbers(method: str, pair: NumberPair) -> Score:
     """Compare numbers.
 
-    :param method: wasserstein, ks, jensenshannon, psi or kl_div; with few different values chisquare and z too.
-    :return: not a number when the method gives no answer.
+    :param method: wasserstein, ks, jensenshannon, psi or kl_div; with few different values also chisquare, z or TVD.
+    :param pair: the numbers of both sides.
+    :return: NaN when the method is not defined on them.
     """
     if method == "wasserstein":
         return _wasserstein(pair.reference, pair.current)
@@ -83,7 +87,7 @@ def compare_counts(method: str, reference: CategoryCounts, current: CategoryCoun
     """Compare categories.
 
     :param method: jensenshannon, psi, kl_div, chisquare, z or TVD.
-    :return: not a number when the method gives no answer.
+    :return: NaN when the method is not defined on them.
     """
     rows = aligned(reference, current)
     first, second = (np.array(side, dtype=float) for side in zip(*rows.values(), strict=True))
@@ -99,14 +103,14 @@ def compare_counts(method: str, reference: CategoryCounts, current: CategoryCoun
 
 
 def is_compared_by_value(reference: Curve) -> bool:
-    """Whether a column of numbers has so few values that each is a bin of its own."""
+    """Return whether a column of numbers has so few different values that each is a bin of its own."""
     return reference.is_exact and len(reference.values) <= FEW_DISTINCT
 
 
 def aligned(reference: CategoryCounts, current: CategoryCounts) -> dict[str, tuple[int, int]]:
-    """Give the rows of each category on both sides.
+    """Return the rows of each category on both sides.
 
-    A category of which one side cannot say how many rows it has there goes to ``(other)``, on both sides.
+    A category whose count one side does not know is counted in ``(other)`` on both sides.
     """
     names = [
         name
@@ -122,15 +126,18 @@ def aligned(reference: CategoryCounts, current: CategoryCounts) -> dict[str, tup
 
 
 def _wasserstein(reference: Curve, current: Curve) -> Score:
-    """First Wasserstein distance in standard deviations of the reference; the errors add by the triangle inequality."""
+    """Return the first Wasserstein distance in standard deviations of the reference.
+
+    The errors of both sides add up, by the triangle inequality.
+    """
     norm = max(reference.moments.deviation, LEAST_NORM)
     _, area = differences(reference, current)
     return Score(area / norm, (reference.distance_error + current.distance_error) / norm)
 
 
 def _kolmogorov_smirnov(reference: Curve, current: Curve) -> Score:
-    """p-value of the two-sample test of Kolmogorov and Smirnov, two-sided."""
-    from scipy import stats  # noqa: PLC0415  (it takes a while, and few columns need it)
+    """Return the p-value of the two-sample, two-sided test of Kolmogorov and Smirnov."""
+    from scipy import stats  # noqa: PLC0415  (slow to import, and few columns need it)
 
     rows = int(reference.rows), int(current.rows)
     statistic, _ = differences(reference, current)
@@ -140,12 +147,12 @@ def _kolmogorov_smirnov(reference: Curve, current: Curve) -> Score:
     if max(rows) > EXACT_KS_ROWS:
         return Score(limit, max(most - limit, limit - least))
     value = float(stats.ks_2samp(reference.sample(rows[0]), current.sample(rows[1])).pvalue)
-    # Bounds of the limit, widened by what the exact p-value differs from it.
+    # The bounds are those of the asymptotic p-value, widened by its distance to the exact one.
     return Score(value, max(most - value, value - least) + 2 * abs(limit - value) if error else 0.0)
 
 
 def sturges_edges(pair: NumberPair) -> Array:
-    """Give the edges of the bins of Sturges (1926) over both sides together, as ``numpy.histogram_bin_edges`` does."""
+    """Return the edges of Sturges' bins (1926) over both sides together, as ``numpy.histogram_bin_edges`` does."""
     number = np.float32 if pair.is_single_precision else np.float64
     first = number(min(pair.reference.values[0], pair.current.values[0]))
     last = number(max(pair.reference.values[-1], pair.current.values[-1]))
@@ -160,7 +167,7 @@ def sturges_edges(pair: NumberPair) -> Array:
 
 
 def bins_of_numbers(pair: NumberPair, edges: Array) -> Bins:
-    """Give the shares between edges; each bin has its lower edge, the last its upper one too."""
+    """Return the shares between edges; a bin includes its lower edge, and the last one its upper edge too."""
     shares = []
     for curve in (pair.reference, pair.current):
         heights = curve.below(edges)
@@ -170,7 +177,7 @@ def bins_of_numbers(pair: NumberPair, edges: Array) -> Bins:
 
 
 def _compared_by_value(method: str, pair: NumberPair) -> Score:
-    """Compare with few values of the reference where the current side has more than are kept: those are one bin."""
+    """Compare at the few values of the reference; all other values of the current side are one more bin."""
     values = pair.reference.values
     found = pair.current.below(values, inclusive=True) - pair.current.below(values)
     reference = np.append(pair.reference.at / pair.reference.rows, 0.0)
@@ -194,7 +201,7 @@ def _binned(method: str, bins: Bins) -> Score:
 
 
 def jensen_shannon(first: Array, second: Array) -> float:
-    """Jensen-Shannon distance with natural logarithms (Lin, 1991; Endres and Schindelin, 2003)."""
+    """Return the Jensen-Shannon distance with natural logarithms (Lin, 1991; Endres and Schindelin, 2003)."""
     p, q = first / first.sum(), second / second.sum()
     middle = (p + q) / 2
     divergence = (special.rel_entr(p, middle).sum() + special.rel_entr(q, middle).sum()) / 2
@@ -202,16 +209,18 @@ def jensen_shannon(first: Array, second: Array) -> float:
 
 
 def _jensen_shannon_error(bins: Bins) -> float | None:
-    """Bound it: the distance is a metric, so it is off by no more than each side is from its true shares."""
+    """Bound the error: the distance is a metric, so it is off by at most the distances of both sides to their truth."""
     if not (math.isfinite(bins.reference_error) and math.isfinite(bins.current_error)):
         return None
     return _off(bins.reference, bins.reference_error) + _off(bins.current, bins.current_error)
 
 
 def _off(shares: Array, error: Array | float) -> float:
-    """Bound the distance of shares from the true ones: its square is at most ``ln 2 / 2`` triangles (Topsøe, 2000).
+    """Bound the Jensen-Shannon distance of shares to the true ones.
 
-    :param error: of each share, at most.
+    Its square is at most ``ln 2 / 2`` times the triangular discrimination (Topsøe, 2000).
+
+    :param error: upper bound of the error of each share.
     """
     errors = np.broadcast_to(np.asarray(error, dtype=float), shares.shape)
     least = 2 * shares - errors
@@ -220,7 +229,7 @@ def _off(shares: Array, error: Array | float) -> float:
 
 
 def _error_of_counts(value: float, bins: Bins, names: list[str], sides: tuple[CategoryCounts, CategoryCounts]) -> float:
-    """Bound it where some categories are counted together: at the worst they have nothing in common."""
+    """Bound the error when rare categories are counted together: in the worst case both sides share none of them."""
     off, together = 0.0, 0.0
     for shares, side in zip((bins.reference, bins.current), sides, strict=True):
         errors = np.full(len(shares), side.error / side.rows)
@@ -232,12 +241,12 @@ def _error_of_counts(value: float, bins: Bins, names: list[str], sides: tuple[Ca
 
 
 def _psi(reference: Array, current: Array) -> float:
-    """Population stability index."""
+    """Return the population stability index."""
     return float(((reference - current) * np.log(reference / current)).sum())
 
 
 def _kullback_leibler(reference: Array, current: Array) -> float:
-    """Kullback-Leibler divergence of the current shares from the reference's."""
+    """Return the Kullback-Leibler divergence of the reference from the current shares, KL(reference || current)."""
     return float(special.rel_entr(reference / reference.sum(), current / current.sum()).sum())
 
 
@@ -245,7 +254,7 @@ _DIVERGENCES: Mapping[str, Callable[[Array, Array], float]] = {"psi": _psi, "kl_
 
 
 def _psi_error(bins: Bins, value: float) -> float | None:
-    """Bound it bin by bin: a term grows as the two shares move apart, and is 0 where they can be equal."""
+    """Bound the error bin by bin: a term grows as the two shares move apart, and is 0 where they may be equal."""
     if not (math.isfinite(bins.reference_error) and math.isfinite(bins.current_error)):
         return None
     ends = []
@@ -260,7 +269,7 @@ def _psi_error(bins: Bins, value: float) -> float | None:
 
 
 def _without_zeros(shares: Array) -> Array:
-    """Put a small share where there is none, by Evidently's rule."""
+    """Replace empty shares by a small one, by Evidently's rule, so that logarithms are finite."""
     least = float(shares[shares > 0].min())
     return np.where(shares > 0, shares, least / _SMALL_PART if least <= _ZERO_SHARE else _ZERO_SHARE)
 
@@ -269,7 +278,7 @@ def _without_zeros(shares: Array) -> Array:
 
 
 def _chi_square(reference: Array, current: Array) -> float:
-    """p-value of Pearson's test of the current counts against those that the reference makes expect."""
+    """Return the p-value of Pearson's test of the current counts against those expected from the reference."""
     if len(reference) == 1:
         return 1.0
     expected = reference * (current.sum() / reference.sum())
@@ -279,7 +288,7 @@ def _chi_square(reference: Array, current: Array) -> float:
 
 
 def _z(reference: Array, current: Array) -> float:
-    """p-value of the z-test of two proportions, two-sided; not a number for more than two categories."""
+    """Return the two-sided p-value of the z-test of two proportions; NaN for more than two categories."""
     if len(reference) > 2:
         return math.nan
     if len(reference) == 1:
@@ -292,7 +301,7 @@ def _z(reference: Array, current: Array) -> float:
 
 
 def _total_variation(reference: Array, current: Array) -> float:
-    """p-value of the total variation distance by permutations, of which 1000 are drawn with a fixed seed."""
+    """Return the p-value of the total variation distance, by 1000 permutations drawn with a fixed seed."""
     rows = reference.sum(), current.sum()
     observed = 0.5 * float(np.abs(reference / rows[0] - current / rows[1]).sum())
     both = (reference + current).astype(np.int64)

@@ -1,64 +1,65 @@
-"""The bootstrap (Efron 1979): draw the rows again with replacement, thousands of times, and measure on each draw.
+"""The bootstrap (Efron 1979): draw the rows with replacement, thousands of times, and measure each resample.
 
-Every model is measured on the same draws, so what is luck of the rows strikes all of them alike. What is drawn is how
-many times each row is in a resample, which is as exact as drawing row by row:
+All models are measured on the same resamples, so that chance affects them equally. Instead of rows, the number of times
+each row is in a resample is drawn, which has the same distribution:
 
-* metrics of predicted classes depend on how many rows there are of each (label, predictions): these counts are
-  multinomial, and are drawn without drawing any row;
-* metrics that are functions of means (log loss, errors): columns are averaged, weighted by the counts;
-* ROC AUC: rows were sorted by score once, so an AUC is two passes over the counts.
+* metrics of predicted classes depend only on the number of rows per (label, predictions); these counts are multinomial,
+  and are drawn directly;
+* metrics that are functions of means (log loss, errors) are means of columns, weighted by the counts;
+* for ROC AUC the rows are sorted by score once, so that each AUC takes two passes over the counts.
 
-Draws are made in chunks, each with a random generator of its own, on every CPU this process may use. Neither the number
-of CPUs nor the order of the chunks changes the result.
+Resamples are drawn in chunks, each with its own random generator, on the CPUs of this process. Neither the number of
+CPUs nor the order of the chunks changes the result.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
-from airflow_mcp.work.measures.metrics import Classes
+from airflow_mcp.work.measures.classes import Array, Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
+from airflow_mcp.work.run.process import cpu_count
 
-Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, int], Array]
-"""Measures that many draws: an array of shape (draws, models), NaN where the metric is undefined."""
+"""Draws so many resamples and measures them: shape (draws, models), NaN where the metric is undefined."""
 
 _CELLS_AT_A_TIME = 1_000_000
-"""Counts drawn at a time; it bounds the memory of a chunk to some tens of MiB."""
+"""Counts per chunk: bounds the memory of a chunk to some tens of MiB."""
 _DRAWS_AT_A_TIME = 100
-"""Where rows are drawn one draw after the other."""
+"""Draws per chunk, for metrics whose draws are made one by one."""
 _FEW_ROWS = 256
-"""With fewer rows the counts are drawn as what they are: multinomial."""
+"""Rows below which the counts are drawn from the multinomial distribution itself."""
 _HIGHEST_COUNT = 25
-"""A count of mean 1 is higher with a chance of 1e-27, which is nothing in 53 bits."""
+"""A Poisson count of mean 1 is higher with probability 1e-27, far below the 53 bits of a random double."""
 _MANY_ROWS = 2**32 // (_HIGHEST_COUNT + 1)
-"""Up to here 32 bits hold the sum of all counts, and summing is twice as fast."""
+"""Rows up to which 32 bits hold the sum of all counts; summing is then twice as fast."""
 _CELLS = 2**16
+"""Cells of the table of counts, one for each value of 16 random bits."""
 _NO_ANSWER = 0xFFFF
+"""Marks a cell with more than one possible pair of counts."""
 _MAX_THREADS = 8
+"""More threads gain little, because memory bandwidth is the limit."""
 _MIN_ROWS_FOR_THREADS = 10_000
-"""With fewer rows threads wait for each other more than they work."""
+"""Rows below which threads wait for each other more than they work."""
 
 
 def resample(models: Sequence[ScoredModel], metric: str, resamples: int, seed: int) -> Array:
     """Measure a metric on resamples of the rows.
 
-    :param models: with answers to the same rows.
-    :param metric: one that is defined on all rows for every model.
-    :param resamples: how many times the rows are drawn.
-    :param seed: the same seed gives the same numbers.
-    :return: shape (resamples, models); NaN where a draw leaves the metric undefined.
+    :param models: models with predictions for the same rows.
+    :param metric: metric that is defined on all rows for every model.
+    :param resamples: number of resamples.
+    :param seed: the same seed gives the same result.
+    :return: shape (resamples, models); NaN where the metric is undefined on a resample.
     """
     chunk, threads = _DRAWS_AT_A_TIME, 1
-    if len(models[0].true) >= _MIN_ROWS_FOR_THREADS and metric != "roc_auc":  # two threads of areas are slower than one
-        threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+    if len(models[0].true) >= _MIN_ROWS_FOR_THREADS and metric != "roc_auc":  # for AUC two threads are slower than one
+        threads = min(_MAX_THREADS, cpu_count())
     if metric == "roc_auc":
         draw = _draw_areas(models)
     elif metric in ("accuracy", "precision", "recall", "f1"):
@@ -82,9 +83,9 @@ def _in_chunks(draw: Draw, resamples: int, chunk: int, seed: int, threads: int) 
 
 
 def _drawn_counts(random: np.random.Generator, rows: int, draws: int) -> Iterator[Array]:
-    """Give for each draw how many times each row is in it, in one buffer: new memory would cost more than the draw.
+    """Yield, per draw, how often each row is in it. The buffer is reused: new memory would cost more than the draw.
 
-    :return: arrays of shape (rows,), 8-bit integers when there are many rows and 64-bit ones when there are few.
+    :return: arrays of shape (rows,); 8-bit integers for many rows, 64-bit integers for few.
     """
     if rows < _FEW_ROWS:
         yield from random.multinomial(rows, np.full(rows, 1 / rows), size=draws)
@@ -95,27 +96,29 @@ def _drawn_counts(random: np.random.Generator, rows: int, draws: int) -> Iterato
         missing = -1
         while missing < 0:
             missing = rows - table.draw(random, counts, rows)
-        np.add.at(counts, random.integers(0, rows, missing), np.uint8(1))  # another type takes 20 times as long
+        np.add.at(
+            counts, random.integers(0, rows, missing), np.uint8(1)
+        )  # a Python int as the addend takes 20 times as long
         yield counts[:rows]
 
 
 class _CountTable:
-    """Independent Poisson counts, two rows at a time, from 16 random bits by a table (inverse transform).
+    """Independent Poisson counts for two rows at a time, looked up with 16 random bits (inverse transform sampling).
 
-    Given their sum, independent Poisson counts are multinomial: they say how often each row was drawn in that many
-    draws (Devroye 1986, chapter XI.1.4). The mean is a little below 1, so that hardly ever more than ``rows`` were
-    drawn; then all are drawn anew, which depends on the sum only. The few missing draws are made one by one.
+    Given their sum, independent Poisson counts are multinomial: they are how often each row was drawn in that many
+    draws (Devroye 1986, chapter XI.1.4). Their mean is a little below 1, so that the sum hardly ever exceeds the rows;
+    if it does, all are drawn anew, which depends only on the sum. The few missing draws are then made one by one.
 
-    A cell of the table in which one pair of counts ends and the next begins has no answer. Who falls into one (1 in
-    500) draws 53 bits more and is looked up in the distribution itself, so the table costs no exactness.
+    A cell of the table on the border between two pairs of counts has no answer. Bits that hit one (1 in 500) are
+    extended by 53 more and looked up in the distribution itself, so that the result is exact.
     """
 
     def __init__(self, mean: float) -> None:
-        """Make the table for counts of this mean, which is at most 1."""
+        """Make the table for counts of a mean of at most 1."""
         counts = np.arange(_HIGHEST_COUNT + 1)
         one = np.exp(counts * np.log(mean) - mean - np.array([math.lgamma(count + 1) for count in counts]))
         both = np.outer(one, one).ravel()
-        order = np.argsort(-both, kind="stable")  # the rare ones together: fewer cells without an answer
+        order = np.argsort(-both, kind="stable")  # rare pairs next to each other leave fewer cells without an answer
         self._pairs = (order // len(counts) + order % len(counts) * 256).astype(np.uint16)
         self._upper = np.cumsum(both[order])
         self._upper[-1] = 1.0
@@ -127,14 +130,16 @@ class _CountTable:
     @classmethod
     @functools.lru_cache(maxsize=4)
     def of(cls, rows: int) -> _CountTable:
-        """Give the table for so many rows; 3 standard deviations below them on average."""
+        """Return the table for so many rows; its sum is 3 standard deviations below the rows on average."""
         return cls(1 - 3 / math.sqrt(rows))
 
     def draw(self, random: np.random.Generator, counts: Array, rows: int) -> int:
         """Draw counts.
 
-        :param counts: overwritten; of even length, ``rows`` or one more.
-        :return: their sum over the rows.
+        :param random: random generator.
+        :param counts: array of even length, ``rows`` or one more; overwritten.
+        :param rows: number of rows.
+        :return: sum of the counts over the rows.
         """
         words = len(counts) // 2
         bits = random.integers(0, 2**64 - 1, (words + 3) // 4, dtype=np.uint64, endpoint=True).view(np.uint16)[:words]
@@ -152,7 +157,7 @@ class _CountTable:
 
 
 def _draw_cells(models: Sequence[ScoredModel], metric: str) -> tuple[Draw, int]:
-    """Draw how many rows fall into each cell of (label, prediction of each model)."""
+    """Draw the number of rows in each cell of (label, prediction of each model)."""
     answers = np.stack([models[0].true, *(model.predicted for model in models)])
     cells, counts = np.unique(answers, axis=1, return_counts=True)
     rows = int(counts.sum())
@@ -171,7 +176,7 @@ def _draw_cells(models: Sequence[ScoredModel], metric: str) -> tuple[Draw, int]:
 
 
 def _of_classes(metric: str, drawn: Array, true: Array, predicted: Array, positions: Sequence[int]) -> Array:
-    """Give precision, recall or F1 of one class, or its mean over several, as :mod:`.classification` defines them."""
+    """Return precision, recall or F1 of one class, or their mean over several, as :mod:`.metrics` defines them."""
     labelled = np.stack([true == position for position in positions], axis=1)
     answered = np.stack([predicted == position for position in positions], axis=1)
     hits = drawn @ (labelled & answered).astype(float)
@@ -193,7 +198,7 @@ def _of_classes(metric: str, drawn: Array, true: Array, predicted: Array, positi
 
 
 def _draw_means(models: Sequence[ScoredModel], metric: str) -> Draw:
-    """Average the columns that the metric is made of, weighted by how many times each row was drawn."""
+    """Average the columns of which the metric is a function, weighted by how often each row was drawn."""
     true, rows = models[0].true, len(models[0].true)
     columns = [_row_losses(model, metric) for model in models]
     if metric == "r2":
@@ -230,7 +235,7 @@ def _row_losses(model: ScoredModel, metric: str) -> Array:
 
 
 class Ranking:
-    """One model's scores for one class, sorted once, so that any draw of the rows is measured in linear time."""
+    """One model's scores for one class, sorted once, so that each resample is measured in linear time."""
 
     def __init__(self, positive: Array, scores: Array) -> None:
         """Sort.
@@ -245,17 +250,17 @@ class Ranking:
         self.positives, self.negatives = own, others
         self.taking_positives, self._taking_negatives = _as_slice(own), _as_slice(others)
         self.below = np.searchsorted(ordered, scores[own], side="left")
-        """Per positive row: how many negative rows have a lower score."""
+        """Number of negative rows with a lower score, per positive row."""
         up_to = np.searchsorted(ordered, scores[own], side="right")
         self.up_to = None if np.array_equal(up_to, self.below) else up_to
-        """Or an equal one; None when no score is shared by a positive and a negative row."""
+        """Number of negative rows with a lower or equal score; None when no positive and negative row share a score."""
 
     def wins(self, counts: Array, positives: Array, scratch: Scratch) -> float:
-        """Count pairs of a positive and a negative row in which the positive one has the higher score; ties are half.
+        """Count pairs of a positive and a negative row in which the positive one has the higher score; ties count half.
 
-        :param counts: how many times each row was drawn; shape (rows,).
-        :param positives: of these the positive rows', 64-bit integers.
-        :param scratch: overwritten.
+        :param counts: how often each row was drawn; shape (rows,).
+        :param positives: the counts of the positive rows, as 64-bit integers.
+        :param scratch: memory; overwritten.
         """
         negatives = counts[self._taking_negatives]
         up_to = scratch.summed[: len(negatives) + 1]
@@ -268,26 +273,26 @@ class Ranking:
 
 
 def _as_slice(rows: Array) -> Array | slice:
-    """Give rows that follow one another as a slice, which costs nothing to take."""
+    """Return consecutive rows as a slice, with which NumPy copies nothing."""
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return slice(int(rows[0]), int(rows[0]) + len(rows))
     return rows
 
 
 class Scratch:
-    """Memory that one thread uses again and again."""
+    """Memory that one thread reuses."""
 
     def __init__(self, rows: int) -> None:
-        """Make room for so many rows."""
+        """Allocate memory for so many rows."""
         self.taken = np.empty(rows, dtype=np.int64)
         self.summed = np.zeros(rows + 1, dtype=np.int64)
 
 
 def rankings(model: ScoredModel, order: Array | None = None) -> list[Ranking]:
-    """Sort a classifier's probabilities: of the positive class, or of each one when there are more than two.
+    """Sort a classifier's probabilities of the positive class, or of each class when there are more than two.
 
-    :param model: with answers.
-    :param order: in which to take the rows; None as they are.
+    :param model: the model.
+    :param order: order in which to take the rows; None leaves them unchanged.
     """
     classes, probabilities = model.classes, model.probabilities
     if classes is None or probabilities is None:
@@ -302,7 +307,7 @@ def _measured(classes: Classes) -> Sequence[int]:
 
 
 def _draw_areas(models: Sequence[ScoredModel]) -> Draw:
-    """Measure areas. Rows are alike to who draws them, so they are put into the first model's order beforehand."""
+    """Measure areas. The rows are sorted for the first model beforehand: the draw does not depend on their order."""
     first, rows = models[0], len(models[0].true)
     position = _measured(first.classes)[0] if first.classes else 0
     scores = np.zeros(rows) if first.probabilities is None else first.probabilities[:, position]

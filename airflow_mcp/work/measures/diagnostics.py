@@ -1,8 +1,8 @@
-"""Diagnostics of one model on the rows that it was asked: confusions, calibration, residuals, histograms."""
+"""Diagnostics of one model: confusion matrix, calibration, histogram of residuals."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,30 +17,30 @@ from airflow_mcp.core.evaluation.diagnostics import (
     ConfusionMatrix,
     Histogram,
 )
-from airflow_mcp.work.measures.metrics import Classes
+from airflow_mcp.work.measures.classes import Array, Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
-Array = np.ndarray[Any, Any]
 _RESIDUAL_RANGE = (0.005, 0.995)
+"""Quantiles between which residuals are shown; values outside are counted."""
 OTHER = "(other)"
-"""Name of the classes that a confusion matrix puts together."""
+"""Name of the last line of a large confusion matrix, which stands for its smallest classes."""
 
 
 class ModelDiagnostics(NamedTuple):
-    """What is known of one model besides its metrics."""
+    """Diagnostics of one model."""
 
     confusion: ConfusionMatrix | None
     calibration: Calibration | None
     residuals: Histogram | None
     metrics: dict[str, float]
-    """``brier`` and ``ece``, where there are probabilities."""
+    """``brier`` and ``ece``, if there are probabilities."""
     undefined: dict[str, str]
 
 
 def diagnose(scored: ScoredModel) -> ModelDiagnostics:
     """Diagnose one model.
 
-    :param scored: its answers for every row.
+    :param scored: its predictions for every row.
     """
     if scored.classes is None:
         return ModelDiagnostics(None, None, _residuals(scored), {}, {})
@@ -53,7 +53,7 @@ def diagnose(scored: ScoredModel) -> ModelDiagnostics:
 
 
 def confusion_matrix(classes: Classes, true: Array, predicted: Array) -> ConfusionMatrix:
-    """Count how often each class is predicted as each class, in memory that does not grow with the classes squared.
+    """Count how often each class is predicted as each class; memory does not grow with the square of the classes.
 
     :param classes: all classes; beyond :data:`MAX_CLASSES` the smallest share the last line and column.
     :param true: positions of the true classes, shape (rows,).
@@ -80,7 +80,7 @@ def confusion_matrix(classes: Classes, true: Array, predicted: Array) -> Confusi
 
 
 def calibrate(classes: Classes, true: Array, predicted: Array, probabilities: Array) -> Calibration:
-    """Compare probabilities with what happened, in the bins of scikit-learn's ``calibration_curve``.
+    """Compare probabilities with outcomes, in the bins of scikit-learn's ``calibration_curve``.
 
     :param classes: two or more.
     :param true: positions of the true classes, shape (rows,).
@@ -89,17 +89,17 @@ def calibrate(classes: Classes, true: Array, predicted: Array, probabilities: Ar
     """
     rows = np.arange(len(true))
     if classes.positive is not None:
-        said, happened = probabilities[:, classes.positive], true == classes.positive
-        brier = float(((said - happened) ** 2).mean())
+        stated, occurred = probabilities[:, classes.positive], true == classes.positive
+        brier = float(((stated - occurred) ** 2).mean())
     else:
-        said, happened = probabilities[rows, predicted], true == predicted
+        stated, occurred = probabilities[rows, predicted], true == predicted
         squares = (probabilities**2).sum(axis=1) - 2 * probabilities[rows, true] + 1
         brier = float(squares.mean())
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    place = np.searchsorted(edges[1:-1], said)
+    place = np.searchsorted(edges[1:-1], stated)
     counts = np.bincount(place, minlength=CALIBRATION_BINS)
-    positives = np.bincount(place, weights=happened, minlength=CALIBRATION_BINS)
-    sums = np.bincount(place, weights=said, minlength=CALIBRATION_BINS)
+    positives = np.bincount(place, weights=occurred, minlength=CALIBRATION_BINS)
+    sums = np.bincount(place, weights=stated, minlength=CALIBRATION_BINS)
     bins = tuple(
         CalibrationBin(
             low=float(edges[number]),
@@ -116,16 +116,16 @@ def calibrate(classes: Classes, true: Array, predicted: Array, probabilities: Ar
 
 
 def histogram(values: Array, between: tuple[float, float]) -> Histogram:
-    """Count values in bins of equal width between two quantiles; what lies outside is counted too.
+    """Count values in bins of equal width between two quantiles, and the values outside.
 
-    :param values: finite numbers, shape (n,) with n of 1 or more.
-    :param between: shares of the values at which the first bin begins and the last one ends.
+    :param values: at least one finite number, shape (n,).
+    :param between: quantiles at which the first bin begins and the last one ends.
     """
     low, high = (float(edge) for edge in np.quantile(values, between))
     if not low < high:
         low, high = float(values.min()), float(values.max())
     if not low < high:
-        half = max(abs(low) * 1e-6, 1e-9)  # all values are equal
+        half = max(abs(low) * 1e-6, 1e-9)  # all values are equal: make narrow bins around them
         low, high = low - half, high + half
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
     counts, _ = np.histogram(values, bins=edges)
@@ -140,14 +140,14 @@ def histogram(values: Array, between: tuple[float, float]) -> Histogram:
 
 
 def _residuals(scored: ScoredModel) -> Histogram | None:
-    """Give the histogram of label minus prediction; None where the numbers are too large for a double."""
+    """Return the histogram of label minus prediction; None when the numbers are too large for a double."""
     with np.errstate(over="ignore"):
         residuals = scored.true - scored.predicted
         return histogram(residuals, _RESIDUAL_RANGE) if np.isfinite(np.ptp(residuals)) else None
 
 
 def _places(names: list[str], sizes: Array) -> tuple[Array, list[str], int]:
-    """Give every class its line of the matrix, the names of the lines, and how many classes the last one stands for."""
+    """Return the line of each class, the names of the lines, and how many classes the last line combines."""
     total = len(names)
     if total <= MAX_CLASSES:
         return np.arange(total), names, 0

@@ -1,4 +1,4 @@
-"""How much a model leans on each feature, whatever kind of model it is."""
+"""The importance of each feature, for any kind of model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn import inspection
 from sklearn import metrics as sk
 
 from airflow_mcp.exceptions import FailedError
-from airflow_mcp.work.measures.metrics import align_probabilities
+from airflow_mcp.work.measures.classes import align_probabilities
 from airflow_mcp.work.measures.scoring import ScoredModel, classes_and_probabilities, predicted_numbers
 
 if TYPE_CHECKING:
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 REPEATS = 5
+"""Shuffles per feature, as scikit-learn's default; each costs one prediction of all rows."""
 SEED = 0
+"""Fixed, so that a repeated step gives the same importance."""
 
 
 def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
-    """Measure by how much the loss grows when a feature's values are shuffled among the rows.
+    """Measure how much the loss grows when the values of a feature are shuffled among the rows.
 
-    Permutation importance (Breiman, 2001, for forests; Fisher, Rudin and Dominici, 2019, for any model), by
-    scikit-learn, the mean of 5 shufflings. The loss is the log loss, the share of errors of a classifier without
-    probabilities, or the squared error. Features that say the same share their importance or hide it.
+    This is permutation importance (Breiman, 2001; Fisher, Rudin and Dominici, 2019), computed with scikit-learn as the
+    mean of 5 shuffles. The loss is the log loss, the error rate of a classifier without probabilities, or the squared
+    error of a regressor. Correlated features share their importance, or hide it from each other.
 
-    :param scored: a model's answers to labelled rows that it was not trained on.
-    :param rows: at most this many rows are drawn; each feature costs 5 predictions of them.
-    :return: feature to its share of all growth, from 0 to 1; all 0 when no feature matters. Empty for a model that
-        takes an array, whose features have no names.
-    :raises RefusedError: when the model breaks on the rows.
+    :param scored: a model's predictions for labelled rows that it was not trained on.
+    :param rows: largest number of rows to draw; each feature costs 5 predictions of them.
+    :return: feature to its share of the total growth, from 0 to 1; all 0 when no feature matters. Empty for a model
+        that takes an array, whose features have no names.
+    :raises RefusedError: when the model fails on the rows.
     """
     if not hasattr(scored.inputs, "columns"):
         _log.info("importance: %s takes an array, so its features have no names", scored.model.uri)
@@ -40,7 +42,7 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
     random = np.random.RandomState(SEED)
     chosen = random.permutation(len(scored.true))[:rows]
     found = inspection.permutation_importance(
-        _Asked(),
+        _Placeholder(),
         scored.inputs.iloc[chosen].reset_index(drop=True),
         scored.true[chosen],
         scoring=lambda _, asked, true: -_loss(scored, asked, true),
@@ -52,8 +54,8 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
     return {str(name): float(share) for name, share in zip(scored.inputs.columns, shares, strict=True)}
 
 
-class _Asked:
-    """Stands for the model, which the loss asks by itself: scikit-learn wants something that could be fitted."""
+class _Placeholder:
+    """Stands in for the model: scikit-learn requires an object with ``fit``, and the loss calls the model itself."""
 
     def fit(self, features: Any, labels: Any) -> None:
         raise FailedError("a model that is being measured is not fitted")

@@ -28,29 +28,29 @@ PERCENTILES = {
 
 
 class Probe(NamedTuple):
-    """What a load probe found."""
+    """The result of measuring latency."""
 
     metrics: dict[str, float]
     """Milliseconds: the percentiles, ``latency_ms_mean`` and ``latency_ms_max``."""
     undefined: dict[str, str]
-    """Percentiles that these few calls do not give, with the reason."""
+    """Percentiles that need more calls, with the reason."""
     evidence: LatencyEvidence
 
 
-def measure(predict: Callable[[Any], Any], inputs: Any, calls: int, warmup: int) -> Probe:
+def measure_latency(predict: Callable[[Any], Any], inputs: Any, calls: int, warmup: int) -> Probe:
     """Time single-row predictions.
 
-    The rows are taken in turn. Selecting a row is not timed; the model's own input checks are, as in serving.
-    There is no network in it. Python's garbage collector stays on, for what the calls themselves leave behind, but
-    does not go through what this process had loaded before: a model server would not hold the evaluation's data.
+    The rows are taken in turn. Selecting a row is not timed; the model's own input checks are, as in serving. No
+    network is involved. Python's garbage collector stays on, but skips objects that existed before: a model server
+    would not have the evaluation's data in memory.
 
-    A percentile needs so many calls that at least one is expected beyond it (p99: 100), and is undefined otherwise.
-    Percentiles are numpy's ``linear`` (Hyndman and Fan 1996, type 7).
+    A percentile is defined if at least one call is expected beyond it; p99 needs 100 calls. Percentiles are NumPy's
+    ``linear`` (Hyndman and Fan 1996, type 7).
 
-    :param predict: the model.
-    :param inputs: prepared rows (DataFrame or array); at least one.
+    :param predict: function that predicts one row.
+    :param inputs: at least one prepared row (DataFrame, array or list).
     :param calls: number of timed calls.
-    :param warmup: number of calls before them that are not timed.
+    :param warmup: number of untimed calls before them.
     """
     spans = _spans(predict, inputs, calls, warmup)
     metrics = {"latency_ms_mean": float(spans.mean()), "latency_ms_max": float(spans.max())}
@@ -58,7 +58,7 @@ def measure(predict: Callable[[Any], Any], inputs: Any, calls: int, warmup: int)
     for name, share in PERCENTILES.items():
         needed = math.ceil(round(1 / (1 - share), 6))
         if calls < needed:
-            undefined[name] = f"the {share:.0%} percentile needs {needed} calls or more, {calls} were made"
+            undefined[name] = f"the {share:.0%} percentile needs at least {needed} calls; {calls} were made"
             continue
         metrics[name] = float(np.quantile(spans, share, method="linear"))
         intervals[name] = percentile_interval(np.sort(spans), share, _CONFIDENCE)
@@ -73,12 +73,12 @@ def measure(predict: Callable[[Any], Any], inputs: Any, calls: int, warmup: int)
 
 
 def percentile_interval(ordered: np.ndarray[Any, Any], share: float, confidence: float) -> PercentileInterval:
-    """Give the order statistics between which a percentile lies (Hahn and Meeker 1991, section 5.2).
+    """Return the order statistics between which a percentile lies (Hahn and Meeker 1991, section 5.2).
 
     :param ordered: independent measurements, ascending.
-    :param share: of the percentile, between 0 and 1.
+    :param share: the percentile, between 0 and 1.
     :param confidence: two-sided; the interval holds the percentile with at least this probability.
-    :return: ends in units of the measurements, None for an end that lies outside of them.
+    :return: ends in units of the measurements; None for an end outside of them.
     """
     count = len(ordered)
     tail = (1 - confidence) / 2
@@ -90,11 +90,11 @@ def percentile_interval(ordered: np.ndarray[Any, Any], share: float, confidence:
 
 
 def _spans(predict: Callable[[Any], Any], inputs: Any, calls: int, warmup: int) -> np.ndarray[Any, Any]:
-    """Give the milliseconds of each timed call."""
+    """Return the milliseconds of each timed call."""
     rows = len(inputs)
     select = inputs.iloc if hasattr(inputs, "iloc") else inputs
     spans = np.empty(calls)
-    with _old_objects_left_alone():
+    with _existing_objects_frozen():
         for number in range(-warmup, calls):
             position = number % rows
             row = select[position : position + 1]
@@ -107,7 +107,8 @@ def _spans(predict: Callable[[Any], Any], inputs: Any, calls: int, warmup: int) 
 
 
 @contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
+def _existing_objects_frozen() -> Iterator[None]:
+    """Exclude objects that exist now from garbage collection."""
     gc.collect()
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""Evidence without a dataset: the metrics that the training script logged, and a latency that is really measured."""
+"""Evidence without a dataset: the metrics that the training script logged, and a measured latency."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import numpy as np
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationRequest, ModelEvidence
 from airflow_mcp.work.measures import latency
 from airflow_mcp.work.models.loaded_model import load_pyfunc, predict
-from airflow_mcp.work.run.mlflow_run import library_versions
+from airflow_mcp.work.run.process import library_versions
 
 _log = logging.getLogger(__name__)
 _LATENCY = "latency_ms"
 _NO_EXAMPLE = (
-    "it is measured on the model's input example, and the model has none; log it with "
+    "it is measured on the model's input example, and the model has none; log one with "
     "mlflow.<flavor>.log_model(..., input_example=...)"
 )
 
 
-def self_report(
+def evidence_of_logged_metrics(
     request: EvaluationRequest, logged: Mapping[str, float], own_prefixes: tuple[str, ...]
 ) -> EvaluationEvidence:
-    """Collect what the training script says, and measure latency on the model's input example.
+    """Collect the metrics that the training script logged, and measure latency on the model's input example.
 
     :param request: a request without a dataset.
     :param logged: latest value of every metric of the candidate's run.
-    :param own_prefixes: beginnings of names that the step ``evaluate`` itself logs; these are left out.
-    :raises RefusedError: when the code that the model needs is missing, or it fails on its own example.
+    :param own_prefixes: prefixes of the metrics that step ``evaluate`` itself logs; these are left out.
+    :raises RefusedError: when a module that the model needs is missing, or it fails on its own example.
     :raises FailedError: when MLflow does not answer or the model cannot be loaded.
     """
     metrics, undefined = _reported({name: logged[name] for name in logged if not name.startswith(own_prefixes)})
@@ -61,11 +61,11 @@ def self_report(
 
 
 def _reported(logged: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
-    """Part what a script logged into usable numbers and others; a latency is measured here or not at all."""
+    """Separate finite metrics from others; logged latencies are ignored, because they are measured here."""
     metrics, undefined = {}, {}
     for name, value in logged.items():
         if name == _LATENCY or name.startswith(f"{_LATENCY}_"):
-            _log.info("%s of the training script (%g) is not used: latency is measured here", name, value)
+            _log.info("%s of the training script (%g) is ignored: latency is measured here", name, value)
         elif math.isfinite(value):
             metrics[name] = value
         else:
@@ -74,7 +74,7 @@ def _reported(logged: Mapping[str, float]) -> tuple[dict[str, float], dict[str, 
 
 
 def _probe(request: EvaluationRequest) -> latency.Probe | None:
-    """Time single-row predictions of the loaded model; nothing without an input example."""
+    """Measure the latency of the loaded model; None without an input example."""
     uri = request.candidate.model_uri
     pyfunc = load_pyfunc(uri)
     if pyfunc.input_example is None:
@@ -85,13 +85,13 @@ def _probe(request: EvaluationRequest) -> latency.Probe | None:
     def call(row: Any) -> Any:
         return predict(pyfunc, unpack(row), uri, "its own input example")
 
-    return latency.measure(call, rows, request.latency_calls, request.latency_warmup)
+    return latency.measure_latency(call, rows, request.latency_calls, request.latency_warmup)
 
 
 def _single_rows(example: Any) -> tuple[Any, Any]:
-    """Give an example as something to take rows of, and what makes one such row an input again.
+    """Return an example as a sequence of rows, and a function that turns one such row into an input of the model.
 
-    Tables, matrices and lists have rows; anything else (a mapping, one text, one vector) is one input as a whole.
+    Tables, matrices and lists have rows; anything else (a mapping, a text, a vector) is a single input.
     """
     is_table = not isinstance(example, list) and np.ndim(example) > 1
     if (isinstance(example, list) and example) or (is_table and example.shape[0] > 0):

@@ -1,37 +1,33 @@
-"""Metrics of classifiers. Definitions are scikit-learn's; what is 0/0 there is undefined here, never a number."""
+"""Metrics of classifiers and regressors, as scikit-learn defines them; 0/0 is undefined, never a number.
+
+To add a metric, compute it here, resample it in :mod:`.bootstrap`, and name it in ``core.evaluation.evidence.METRICS``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn import metrics as sk
 
 from airflow_mcp.core.evaluation.evidence import METRICS
 from airflow_mcp.work.measures.classes import Array, Classes
-from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
 
 
-
-
-
-
-
-
-
-def classifier_metrics(classes: Classes, true: Array, predicted: Array, probabilities: Array | None, why_not: str) -> Measured:
+def classifier_metrics(
+    classes: Classes, true: Array, predicted: Array, probabilities: Array | None, why_not: str
+) -> Measured:
     """Measure one classifier.
 
-    Two classes: precision, recall and F1 of the positive class. More: their unweighted means over the classes
-    (macro), where a class that is never predicted counts 0; ROC AUC is the mean of one class against the rest.
-    Log loss is the natural logarithm's, with probabilities clipped to the machine's epsilon.
+    With two classes, precision, recall and F1 are those of the positive class. With more, they are unweighted means
+    over the classes (macro), where a class that is never predicted counts 0, and ROC AUC is the mean over each class
+    against the rest. Log loss uses the natural logarithm and probabilities clipped to the machine epsilon.
 
+    :param classes: the classes of the evaluation.
     :param true: positions of the true classes, shape (rows,).
     :param predicted: positions of the predicted classes, shape (rows,).
     :param probabilities: shape (rows, classes) in the order of ``classes``; None when there are none.
-    :param why_not: the reason for None.
+    :param why_not: the reason why there are no probabilities.
     """
     result = Measured({"accuracy": float((true == predicted).mean())}, {})
     if len(classes.labels) < 2:
@@ -48,12 +44,10 @@ def classifier_metrics(classes: Classes, true: Array, predicted: Array, probabil
 
 @dataclass(frozen=True)
 class Measured:
-    """Finite metrics, and the reasons why others have no value."""
+    """The metrics that have a finite value, and for the others the reason why they have none."""
 
     metrics: dict[str, float]
     undefined: dict[str, str]
-
-
 
 
 def _measure_binary(result: Measured, true: Array, predicted: Array) -> None:
@@ -91,24 +85,15 @@ def _measure_probabilities(
     result.metrics["roc_auc"] = float(np.mean(areas))
 
 
-
-
-
-
-
-
-
-
-
-def regressor_metrics(true: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Measured:
-    """Measure one regressor: mean absolute error, root of the mean squared error, coefficient of determination.
+def regressor_metrics(true: Array, predicted: Array) -> Measured:
+    """Measure one regressor: mean absolute error and root mean squared error, in units of the label, and R².
 
     :param true: labels, shape (rows,).
     :param predicted: predictions, shape (rows,).
-    :return: R² is ``1 - Σ(y-ŷ)²/Σ(y-ȳ)²`` and undefined when all labels are equal.
+    :return: R² is ``1 - Σ(y-ŷ)²/Σ(y-ȳ)²``, undefined when all labels are equal.
     """
     errors = true - predicted
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # an overflow is reported as undefined below
         squares = float((errors**2).sum())
         spread = float(((true - true.mean()) ** 2).sum())
     values = {"mae": float(np.abs(errors).mean()), "rmse": float(np.sqrt(squares / len(true)))}

@@ -1,4 +1,4 @@
-"""What is counted while requests are replayed: nothing is kept per request but one number."""
+"""Comparison of both models' predictions for logged requests; only one number per request is kept in memory."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ from airflow_mcp.core.evaluation.replay import (
     ValueAtStake,
 )
 from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.work.measures.classes import Array, plain_label
 from airflow_mcp.work.measures.diagnostics import histogram
-from airflow_mcp.work.measures.metrics import plain_label
 from airflow_mcp.work.measures.replay_predictions import ANSWERED, Answers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = np.ndarray[Any, Any]
 MAX_SEGMENTS = 50
-"""Values of a segment column that are reported; beyond, the ones with the fewest requests share a line."""
+"""Values of a segment column that are reported; beyond, the values with the fewest requests are combined."""
 MAX_SEGMENT_VALUES = 10_000
+"""Values of a segment column that are counted; more would be an identifier, and need too much memory."""
 OTHER, MISSING = "<other>", "<missing>"
 _MAX_TRANSITIONS = 20
 _DELTA_RANGE = (0.005, 0.995)
+"""Quantiles between which the histogram shows changes; values outside are counted."""
 
 
 class Compared(NamedTuple):
-    """Candidate and champion on the requests of one chunk; every array has the shape (rows,)."""
+    """The predictions of both models for one chunk, compared; every array has the shape (rows,)."""
 
     both: Array
-    """Whether both answered."""
+    """Whether both models have a prediction."""
     candidate_only_missing: Array
-    """Whether the champion answered and the candidate did not."""
+    """Whether the champion has a prediction and the candidate has none."""
     flips: Array
     deltas: Array
-    """Candidate minus champion; NaN where it is not known."""
+    """Candidate minus champion; NaN where unknown."""
 
 
-def compare(
+def compare_predictions(
     request: ReplayRequest, candidate: Answers, champion: Answers, classes: tuple[list[Any] | None, list[Any] | None]
 ) -> Compared:
-    """Compare the answers of a chunk.
+    """Compare the predictions for a chunk.
 
-    :param request: says what a flip is.
-    :param candidate: its answers.
-    :param champion: its answers to the same requests.
+    :param request: request of the replay; its tolerances define a flip of a regressor.
+    :param candidate: its predictions.
+    :param champion: its predictions for the same requests.
     :param classes: classes of both models, in the order of their probabilities.
     """
     answered = champion.state == ANSWERED
@@ -71,9 +72,9 @@ def compare(
 
 @dataclass
 class Tally:
-    """Counts of everything that was compared so far.
+    """Running totals of a replay.
 
-    :param request: names the columns.
+    :param request: request of the replay; names the columns.
     """
 
     request: ReplayRequest
@@ -83,7 +84,7 @@ class Tally:
     transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
     transition_values: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     segments: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """Compared, flips, missing answers and value of flips."""
+    """Column and value to four numbers: compared, flips, candidate only missing, value of flips."""
     deltas: list[Array] = field(default_factory=list)
     unknown_deltas: int = 0
     recorded: list[int] = field(default_factory=lambda: [0, 0])
@@ -91,12 +92,12 @@ class Tally:
     examples: list[FlipExample] = field(default_factory=list)
 
     def add(self, frame: pd.DataFrame, names: list[str], answers: tuple[Answers, Answers], found: Compared) -> None:
-        """Count one chunk.
+        """Add one chunk.
 
         :param frame: its requests.
         :param names: names of the requests.
-        :param answers: of candidate and champion.
-        :param found: the comparison of both.
+        :param answers: predictions of candidate and champion.
+        :param found: their comparison.
         """
         self.compared += int(found.both.sum())
         self.flips += int(found.flips.sum())
@@ -113,7 +114,7 @@ class Tally:
         self._add_examples(frame, names, answers, found)
 
     def summed_transitions(self) -> tuple[Transition, ...]:
-        """Give the most frequent changes of class."""
+        """Return the most frequent changes of class."""
         return tuple(
             Transition(
                 champion=pair[0],
@@ -125,7 +126,7 @@ class Tally:
         )
 
     def summed_deltas(self) -> Deltas | None:
-        """Sum up by how much answers change; None unless it is known of every request compared."""
+        """Return by how much predictions change; None unless that is known for every compared request."""
         deltas = np.concatenate(self.deltas) if self.deltas else np.empty(0)
         if not len(deltas) or self.unknown_deltas:
             return None
@@ -143,7 +144,7 @@ class Tally:
         )
 
     def summed_segments(self) -> tuple[ReplaySegment, ...]:
-        """Give the segments of each column by value; those with the fewest requests together when there are many."""
+        """Return the segments of each column by value; beyond 50, those with the fewest requests are combined."""
         found = []
         for column in self.request.segments:
             counts = {value: counted for (name, value), counted in self.segments.items() if name == column}
@@ -156,13 +157,13 @@ class Tally:
         return tuple(found)
 
     def summed_recorded(self) -> Recorded | None:
-        """Give how often the champion answers now what production answered then."""
+        """Return how often the champion now predicts something else than was recorded in production."""
         if not self.request.prediction_column:
             return None
         return Recorded(requests=self.recorded[0], different=self.recorded[1])
 
     def summed_value(self) -> ValueAtStake | None:
-        """Give what the requests are worth."""
+        """Return the value of the requests."""
         if not self.request.value_column:
             return None
         return ValueAtStake(compared=self.value[0], flipped=self.value[1], missing=int(self.value[2]))
@@ -178,7 +179,7 @@ class Tally:
         )
 
     def _values(self, frame: pd.DataFrame, found: Compared) -> Array:
-        """Give what each request is worth, 0 where it is not known, and sum it up."""
+        """Return the value of each request, 0 where unknown, and add it to the totals."""
         import pandas as pd  # noqa: PLC0415
 
         if not self.request.value_column:
@@ -209,12 +210,12 @@ class Tally:
             counted[3] += float(values[rows & found.flips].sum())
         if sum(name == column for name, _ in self.segments) > MAX_SEGMENT_VALUES:
             raise InvalidArgumentError(
-                f"segments names {column!r}, which has more than {MAX_SEGMENT_VALUES} values. Take a column of groups. "
-                "Nothing was recorded."
+                f"columns in segments must have at most {MAX_SEGMENT_VALUES} values; got {column!r} with more. Use a "
+                "column of groups instead. Nothing was recorded"
             )
 
     def _compare_recorded(self, frame: pd.DataFrame, champion: Answers) -> None:
-        """Count where the champion answers something else than production did."""
+        """Count where the champion predicts something else than was recorded in production."""
         if not self.request.prediction_column:
             return
         column = frame[self.request.prediction_column]
@@ -234,7 +235,7 @@ class Tally:
     def _add_examples(
         self, frame: pd.DataFrame, names: list[str], answers: tuple[Answers, Answers], found: Compared
     ) -> None:
-        """Keep the flips with the largest changes; without known changes the newest ones."""
+        """Keep the flips with the largest changes; if changes are unknown, the newest flips."""
         times = self.request.timestamp_column
         fresh = [
             FlipExample(
@@ -259,7 +260,7 @@ def _largest(found: Compared, count: int) -> Array:
 def _probability_deltas(
     request: ReplayRequest, candidate: Answers, champion: Answers, classes: tuple[list[Any] | None, list[Any] | None]
 ) -> Array:
-    """Compare the probability of the positive class; of more than two, of the class that the champion predicts."""
+    """Return the change of the probability of the positive class, or with more classes of the champion's prediction."""
     rows = len(champion.state)
     if candidate.probabilities is None or champion.probabilities is None or classes[0] is None or classes[1] is None:
         return np.full(rows, np.nan)
@@ -280,7 +281,7 @@ def _order(label: Any) -> tuple[str, Any]:
 
 
 def _of_labels(probabilities: Array, classes: list[Any], labels: list[Any]) -> Array:
-    """Give the probability of one class per row; 0 of a class that the model does not know."""
+    """Return the probability of one class per row; 0 for a class that the model does not know."""
     places = {label: place for place, label in enumerate(classes)}
     columns = np.array([places.get(label, -1) for label in labels], dtype=int)
     picked = probabilities[np.arange(len(labels)), columns]

@@ -1,4 +1,4 @@
-"""One model's answers to logged requests: also those to which it has none, each with the reason."""
+"""One model's predictions for logged requests, with the reasons why some have none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from airflow_mcp.core.evaluation.evidence import ModelType
 from airflow_mcp.core.evaluation.replay import ModelTroubles, Reason
 from airflow_mcp.exceptions import DatasetError, RefusedError
-from airflow_mcp.work.measures.metrics import plain_label
+from airflow_mcp.work.measures.classes import Array, plain_label
 from airflow_mcp.work.measures.scoring import classes_and_probabilities, predicted_numbers
 from airflow_mcp.work.models.input_columns import cast_columns
 from airflow_mcp.work.models.loaded_model import LoadedModel
@@ -19,30 +19,30 @@ from airflow_mcp.work.models.loaded_model import LoadedModel
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = np.ndarray[Any, Any]
 MAX_ISOLATING_CALLS = 1_000
-"""Calls per chunk to find the very requests that a model breaks on, or the very values of one kind that do not fit a
-column; what is left then counts as failed, or unfit, altogether."""
+"""Calls per chunk to isolate, by halving, the requests on which a model fails, or the values that do not fit a column.
+What is not isolated by then counts as failed, or unfit, as a whole: a model that always fails must not take hours."""
 _MAX_REASONS = 10
 _REASON_LENGTH = 200
 ANSWERED, UNFIT, FAILED = 0, 1, 2
+"""State of a request: predicted; not fitting the signature; or the model failed."""
 
 
 @dataclass
 class Answers:
-    """Answers to the requests of one chunk."""
+    """Predictions for the requests of one chunk."""
 
     predictions: Array
-    """Class labels as plain values, or numbers; shape (rows,). None or NaN where there is none."""
+    """Class labels as plain values (None where there is none), or numbers (NaN where there is none); shape (rows,)."""
     probabilities: Array | None
-    """Shape (rows, classes) in the order of the model's classes; None when the model gives none."""
+    """Shape (rows, classes) in the order of the model's classes; None when the model has none."""
     state: Array
     """``ANSWERED``, ``UNFIT`` or ``FAILED``; shape (rows,)."""
 
 
 @dataclass
 class Replayed:
-    """A model under replay; it keeps count of its troubles.
+    """A model under replay, with counts of the requests that it could not predict.
 
     :param model: the model; its signature names columns.
     :param model_type: ``classifier`` or ``regressor``.
@@ -55,18 +55,18 @@ class Replayed:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        """Refuse a model that takes an array: nobody can tell which columns of a log those are."""
+        """Refuse a model that takes an array: it does not name the columns that it takes from the log."""
         if not self.model.columns:
             raise RefusedError(
-                f"Model {self.model.uri} was logged with an unnamed array, so nobody can tell which columns of the "
-                "logged requests it takes. Log the model with a DataFrame. Nothing was replayed."
+                f"model {self.model.uri} was logged with an unnamed array, so it is unknown which columns of the "
+                "logged requests it takes. Log the model with a DataFrame. Nothing was replayed"
             )
 
     def answer(self, frame: pd.DataFrame, readable: Array) -> Answers:
-        """Ask for all requests of a chunk.
+        """Predict all requests of a chunk.
 
         :param frame: requests, one per row.
-        :param readable: which rows are requests at all, shape (rows,).
+        :param readable: whether each row is a readable request, shape (rows,).
         """
         rows = len(frame)
         is_number = self.model_type == "regressor"
@@ -78,13 +78,13 @@ class Replayed:
         positions = np.flatnonzero(fits)
         if len(positions):
             inputs = cast_columns(_inferred(frame.iloc[positions], self._names), self.model.columns, self.model.uri)
-            self._ask(inputs, positions, answers, [MAX_ISOLATING_CALLS])
+            self._predict(inputs, positions, answers, [MAX_ISOLATING_CALLS])
         self.unfit += int((answers.state[readable] == UNFIT).sum())
         self.failed += int((answers.state[readable] == FAILED).sum())
         return answers
 
     def troubles(self) -> ModelTroubles:
-        """Sum up what went wrong."""
+        """Return the counts of requests without a prediction, and the most frequent reasons."""
         reasons = tuple(Reason(reason=text, requests=count) for text, count in self.reasons.most_common(_MAX_REASONS))
         return ModelTroubles(unfit=self.unfit, failed=self.failed, reasons=reasons)
 
@@ -104,13 +104,13 @@ class Replayed:
                 continue
             wrong = self._wrong_cells(frame[[name]], column, np.flatnonzero(fits))
             if len(wrong):
-                self._count(f"{name!r} cannot be given as {kind}", len(wrong))
+                self._count(f"{name!r} cannot be converted to {kind}", len(wrong))
                 fits[wrong] = False
         return fits
 
     def _wrong_cells(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> list[int]:
-        """Find the rows whose value cannot be given in the type needed; a value that many rows have is judged once."""
-        if not len(positions) or self._can_be_given(frame, column, positions):
+        """Find the rows whose value cannot be converted; equal values are tested once."""
+        if not len(positions) or self._can_be_converted(frame, column, positions):
             return []
         rows_of: dict[tuple[str, str], list[int]] = {}
         values = frame[column[0]].tolist()
@@ -128,9 +128,9 @@ class Replayed:
     def _wrong_values(
         self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array, calls_left: list[int]
     ) -> list[int]:
-        """Find what cannot be given among values of one kind, halving what does not fit."""
+        """Find, by halving, the rows among values of one kind that cannot be converted."""
         calls_left[0] -= 1
-        if self._can_be_given(frame, column, positions):
+        if self._can_be_converted(frame, column, positions):
             return []
         if len(positions) == 1 or calls_left[0] <= 0:
             return [int(position) for position in positions]
@@ -140,15 +140,15 @@ class Replayed:
             *self._wrong_values(frame, column, positions[half:], calls_left),
         ]
 
-    def _can_be_given(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> bool:
+    def _can_be_converted(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> bool:
         try:
             cast_columns(_inferred(frame.iloc[positions], [column[0]]), [column], self.model.uri)
         except DatasetError:
             return False
         return True
 
-    def _ask(self, inputs: pd.DataFrame, positions: Array, answers: Answers, calls_left: list[int]) -> None:
-        """Ask for rows at once; when the model breaks, ask for either half."""
+    def _predict(self, inputs: pd.DataFrame, positions: Array, answers: Answers, calls_left: list[int]) -> None:
+        """Predict rows together; when the model fails, predict each half."""
         calls_left[0] -= 1
         try:
             if self.model_type == "regressor":
@@ -166,11 +166,11 @@ class Replayed:
                 self._count(_reason(error), len(positions))
                 return
             half = len(positions) // 2
-            self._ask(inputs.iloc[:half], positions[:half], answers, calls_left)
-            self._ask(inputs.iloc[half:], positions[half:], answers, calls_left)
+            self._predict(inputs.iloc[:half], positions[:half], answers, calls_left)
+            self._predict(inputs.iloc[half:], positions[half:], answers, calls_left)
 
     def _count(self, reason: str, requests: int) -> None:
-        """Count a reason; no more than a bounded number of different ones."""
+        """Count a reason; beyond 100 different ones, further reasons are counted together."""
         if reason not in self.reasons and len(self.reasons) >= 10 * _MAX_REASONS:
             reason = "other reasons"
         if requests:
@@ -178,13 +178,13 @@ class Replayed:
 
 
 def _kind(value: Any) -> str:
-    """Name what goes into a column together: numbers, and what is missing among them."""
+    """Return the kind of a value; values of one kind can share a column: numbers go with missing values."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return "number" if value is None or is_number else type(value).__name__
 
 
 def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Give columns with the types that their own values have: a neighbour of another kind leaves no trace."""
+    """Return columns with the types that these rows' values imply, without the influence of rows that were left out."""
     import pandas as pd  # noqa: PLC0415
 
     return pd.DataFrame(
@@ -198,7 +198,7 @@ def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def _reason(error: RefusedError) -> str:
-    """Say why, without the address of the model and the number of rows."""
-    text = str(error).removesuffix(" Nothing was recorded.")
+    """Return the reason without the address of the model and the number of rows, so that equal reasons add up."""
+    text = str(error).removesuffix(". Nothing was recorded")
     marker = " rows: "
     return (text.partition(marker)[2] or text)[:_REASON_LENGTH]

@@ -1,4 +1,4 @@
-"""Candidate and champion on the same rows: predictions, and how to measure them on all rows or on some."""
+"""Predictions of candidate and champion for the same rows, and their metrics on all rows or a part."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ import numpy as np
 
 from airflow_mcp.core.evaluation.evidence import EvaluationRequest
 from airflow_mcp.exceptions import DatasetError, RefusedError
-from airflow_mcp.work.measures import metrics, regression
-from airflow_mcp.work.measures.metrics import Classes, Measured
+from airflow_mcp.work.measures.classes import Array, Classes, align_probabilities, find_classes
+from airflow_mcp.work.measures.metrics import Measured, classifier_metrics, regressor_metrics
 from airflow_mcp.work.models.loaded_model import LoadedModel, one_prediction_per_row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = np.ndarray[Any, Any]
-
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """One model's answers for every row of the dataset."""
+    """One model's predictions for every row of the dataset."""
 
     model: LoadedModel
     inputs: Any
-    """Rows as the model takes them."""
+    """Rows in the form that the model takes."""
     true: Array
-    """Labels, or positions of the classes; shape (rows,)."""
+    """Labels, or for a classifier their positions in the classes; shape (rows,)."""
     predicted: Array
-    """In the same terms as ``true``."""
+    """Predictions, in the form of ``true``."""
     classes: Classes | None = None
-    """None for a regression."""
+    """None for a regressor."""
     probabilities: Array | None = None
     """Shape (rows, classes)."""
     why_not: str = ""
     """Why there are no probabilities."""
 
     def measure(self) -> Measured:
-        """Measure on all rows."""
+        """Compute the metrics on all rows."""
         if self.classes is None:
-            return regression.measure(self.true, self.predicted)
-        return metrics.measure(self.classes, self.true, self.predicted, self.probabilities, self.why_not)
+            return regressor_metrics(self.true, self.predicted)
+        return classifier_metrics(self.classes, self.true, self.predicted, self.probabilities, self.why_not)
 
     def part(self, rows: Array) -> ScoredModel:
-        """Give the answers for some rows only, to measure.
+        """Return the predictions for some of the rows.
 
         :param rows: boolean mask of shape (rows,).
         """
@@ -55,13 +53,13 @@ class ScoredModel:
         )
 
     def predictions(self) -> list[Any]:
-        """Predictions in the terms of the label column."""
+        """Return the predictions in the form of the label column."""
         if self.classes is None:
             return list(self.predicted.tolist())
         return [self.classes.labels[position] for position in self.predicted]
 
     def scores(self) -> Array | None:
-        """Probability of the positive class, or of the predicted one when there are more than two; None without any."""
+        """Return the probability of the positive class, or of the predicted one of more than two; None if unknown."""
         if self.classes is None or self.probabilities is None:
             return None
         if self.classes.positive is not None:
@@ -70,7 +68,7 @@ class ScoredModel:
 
 
 def score_models(models: Sequence[LoadedModel], frame: pd.DataFrame, request: EvaluationRequest) -> list[ScoredModel]:
-    """Ask every model for every row.
+    """Predict every row with every model.
 
     :param models: models to compare.
     :param frame: dataset with the label column.
@@ -91,17 +89,17 @@ def _score_regressor(model: LoadedModel, inputs: Any, labels: Array) -> ScoredMo
 
 
 def predicted_numbers(model: LoadedModel, inputs: Any) -> Array:
-    """Ask a regressor.
+    """Predict with a regressor.
 
     :param model: the model.
-    :param inputs: rows as it takes them.
-    :raises RefusedError: when it breaks on the rows, or does not give one finite number per row.
+    :param inputs: rows in the form that it takes.
+    :raises RefusedError: when it fails, or does not return one finite number per row.
     """
     values = one_prediction_per_row(model.predict(inputs), len(inputs), model.uri)
     if values.dtype.kind not in "iufb":
         raise RefusedError(
-            f"Model {model.uri} predicts {values.dtype} values, not numbers; model_type='regressor' needs numbers. "
-            "Nothing was recorded."
+            f"model {model.uri} predicts values of type {values.dtype}, but model_type='regressor' needs numbers. "
+            "Nothing was recorded"
         )
     return values.astype(float)
 
@@ -110,30 +108,30 @@ def _score_classifiers(
     models: Sequence[LoadedModel], inputs: Sequence[Any], labels: Array, request: EvaluationRequest
 ) -> list[ScoredModel]:
     answers = [classes_and_probabilities(model, rows) for model, rows in zip(models, inputs, strict=True)]
-    classes = metrics.find_classes(
+    classes = find_classes(
         labels, [predicted for predicted, _, _ in answers], [model.classes for model in models], request.positive_label
     )
     true = classes.encode(labels)
     scored = []
     for model, rows, (predicted, raw, why_not) in zip(models, inputs, answers, strict=True):
-        aligned = None if raw is None else metrics.align_probabilities(raw, model.classes or (), classes)
+        aligned = None if raw is None else align_probabilities(raw, model.classes or (), classes)
         scored.append(ScoredModel(model, rows, true, classes.encode(predicted), classes, aligned, why_not))
     return scored
 
 
 def classes_and_probabilities(model: LoadedModel, inputs: Any) -> tuple[Array, Array | None, str]:
-    """Ask a classifier.
+    """Predict with a classifier.
 
     :param model: the model.
-    :param inputs: rows as it takes them.
-    :return: predicted classes, and probabilities or the reason why there are none.
-    :raises RefusedError: when it breaks on the rows, or does not give one finite value per row.
+    :param inputs: rows in the form that it takes.
+    :return: predicted classes, probabilities or None, and the reason for None.
+    :raises RefusedError: when it fails, or does not return one finite value per row.
     """
     output = model.predict(inputs)
     probabilities, why_not = model.probabilities(inputs)
     shape = np.shape(output)
     if len(shape) == 2 and shape[1] > 1 and probabilities is not None and shape == probabilities.shape:
-        # logged with pyfunc_predict_fn="predict_proba": the class is the most probable one
+        # Logged with pyfunc_predict_fn="predict_proba": the predicted class is the most probable one.
         best = np.asarray(model.classes, dtype=object)[np.asarray(output).argmax(axis=1)]
         return best, probabilities, why_not
     return one_prediction_per_row(output, len(inputs), model.uri), probabilities, why_not
@@ -143,20 +141,20 @@ def _checked_labels(labels: pd.Series[Any], request: EvaluationRequest) -> Array
     missing = int(labels.isna().sum())
     if missing:
         raise DatasetError(
-            f"Label column {request.target!r} has no value in {missing} of {len(labels)} rows. Rows are never left "
-            "out; pin a dataset that is labelled completely. Nothing was measured."
+            f"label column {request.target!r} has no value in {missing} of {len(labels)} rows. Rows are never left "
+            "out; pin a dataset in which every row has a label. Nothing was measured"
         )
     values = labels.to_numpy()
     if request.model_type == "classifier":
         if values.dtype.kind == "f" and (values != np.floor(values)).any():
             raise DatasetError(
-                f"Label column {request.target!r} has fractions, so it holds no classes; use model_type='regressor'. "
-                "Nothing was measured."
+                f"label column {request.target!r} has fractions, which cannot be classes: use model_type='regressor'. "
+                "Nothing was measured"
             )
         return np.asarray(values)
     if values.dtype.kind not in "iufb" or not np.isfinite(values.astype(float)).all():
         raise DatasetError(
-            f"Label column {request.target!r} is {labels.dtype}; model_type='regressor' needs finite numbers. "
-            "Nothing was measured."
+            f"label column {request.target!r} is of type {labels.dtype}; model_type='regressor' needs finite numbers. "
+            "Nothing was measured"
         )
     return np.asarray(values.astype(float))

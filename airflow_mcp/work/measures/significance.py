@@ -1,4 +1,4 @@
-"""How certain is a difference between candidate and champion, or a metric of one slice? Gates decide, not this."""
+"""The significance of differences between candidate and champion, and intervals of metrics. Gates decide about them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from airflow_mcp.core.evaluation.evidence import (
     MetricInterval,
 )
 from airflow_mcp.core.gate.rules.slices import wilson_interval
-from airflow_mcp.work.measures.bootstrap import Array, Ranking, rankings, resample
+from airflow_mcp.work.measures.bootstrap import Ranking, rankings, resample
+from airflow_mcp.work.measures.classes import Array
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 SLICE_RESAMPLES = 1_000
+"""Fewer than for a comparison: there may be hundreds of slices and metrics."""
 EXACT_BELOW = 25
-"""With fewer rows on which exactly one model is right, McNemar's test is the exact binomial one."""
+"""Rows on which exactly one model is right, below which McNemar's test is the exact binomial one."""
 MAX_UNDEFINED = 0.01
-"""Largest share of resamples in which the metric may be undefined; such resamples are left out."""
+"""Largest share of resamples in which the metric may be undefined. Such resamples are left out."""
 _NORMAL = NormalDist()
 
 
 class Estimate(NamedTuple):
-    """A number, how certain it is, and what to know about it."""
+    """A number with its interval, standard error, p-value and a note."""
 
     value: float | None = None
     low: float | None = None
@@ -39,15 +41,15 @@ class Estimate(NamedTuple):
     note: str = ""
 
 
-def compare(
+def compare_models(
     candidate: ScoredModel, champion: ScoredModel, requests: Sequence[ComparisonRequest]
 ) -> tuple[MetricComparison, ...]:
-    """Compare two models on the rows that both were asked.
+    """Compare two models on the same rows.
 
-    :param candidate: its answers.
-    :param champion: its answers to the same rows.
+    :param candidate: its predictions.
+    :param champion: its predictions for the same rows.
     :param requests: metrics and methods.
-    :return: one comparison per request, in their order.
+    :return: one comparison per request, in the same order.
     """
     return tuple(_compare(candidate, champion, request) for request in requests)
 
@@ -62,7 +64,7 @@ def _compare(candidate: ScoredModel, champion: ScoredModel, request: ComparisonR
         only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
         estimate = mcnemar(*only, len(candidate.true), request.confidence)
     elif method == "delong" and len(rankings(candidate)) > 1:
-        estimate = Estimate(note="DeLong's test is for two classes; use method bootstrap")
+        estimate = Estimate(note="DeLong's test needs exactly two classes; use method bootstrap")
     elif method == "delong":
         estimate = delong(rankings(candidate)[0], rankings(champion)[0], request.confidence)
     else:
@@ -94,9 +96,9 @@ def _method(model: ScoredModel, request: ComparisonRequest) -> ComparisonMethod:
 
 
 def paired_bootstrap(models: Sequence[ScoredModel], request: ComparisonRequest) -> Estimate:
-    """Give the percentile interval of a metric of one model, or of the difference of two (Efron and Tibshirani 1993).
+    """Return the percentile interval of a metric, or of the difference of two models (Efron and Tibshirani 1993).
 
-    :param models: one, or candidate and champion with answers to the same rows.
+    :param models: one model, or candidate and champion with predictions for the same rows.
     :param request: metric, confidence, resamples and seed.
     """
     drawn = resample(models, request.metric, request.resamples, request.seed)
@@ -109,7 +111,7 @@ def paired_bootstrap(models: Sequence[ScoredModel], request: ComparisonRequest) 
         return Estimate(value, note=f"the metric is undefined in {undefined} of {len(drawn)} resamples")
     low, high = np.quantile(numbers, [(1 - request.confidence) / 2, (1 + request.confidence) / 2])
     note = f"{undefined} resamples in which the metric is undefined are left out" if undefined else ""
-    # All resamples alike give 0 exactly, not what rounding makes of it.
+    # Equal numbers have standard error 0, which rounding would spoil.
     error = float(numbers.std(ddof=1)) if np.ptp(numbers) > 0 else 0.0
     return Estimate(value, float(low), float(high), error, note=note)
 
@@ -150,10 +152,10 @@ def mcnemar(only_candidate: int, only_champion: int, rows: int, confidence: floa
 def delong(candidate: Ranking, champion: Ranking, confidence: float) -> Estimate:
     """Compare two areas under ROC curves on the same rows (DeLong, DeLong and Clarke-Pearson 1988).
 
-    The structural components come from sorted scores, not from all pairs, as Sun and Xu (2014) show.
+    The structural components are computed from sorted scores instead of all pairs, as Sun and Xu (2014) show.
 
-    :param candidate: its scores.
-    :param champion: its scores for the same rows.
+    :param candidate: ranking by its scores.
+    :param champion: ranking of the same rows by its scores.
     :param confidence: two-sided.
     """
     of_positives, of_negatives = zip(_components(candidate), _components(champion), strict=True)
@@ -169,25 +171,25 @@ def delong(candidate: Ranking, champion: Ranking, confidence: float) -> Estimate
 
 
 def _components(ranking: Ranking) -> tuple[Array, Array]:
-    """Give, in the order of the rows, the share of the other class that each row is on the right side of."""
+    """Return, per row, the share of rows of the other class that it is ranked correctly against."""
     below, up_to = ranking.below, ranking.below if ranking.up_to is None else ranking.up_to
     positives, negatives = len(ranking.positives), len(ranking.negatives)
     of_positives = (below + up_to) / (2 * negatives)
-    # The negative row at place k of the sorted ones is below the positives with below > k, and at most those with
-    # up_to > k.
+    # The negative row at place k in sorted order is below the positive rows with below > k, and below or equal to
+    # those with up_to > k.
     above = positives - np.cumsum(np.bincount(below, minlength=negatives + 1))[:negatives]
     at_least = positives - np.cumsum(np.bincount(up_to, minlength=negatives + 1))[:negatives]
     return of_positives, ((above + at_least) / (2 * positives))[np.argsort(ranking.negatives)]
 
 
 def metric_intervals(model: ScoredModel, metrics: Sequence[str]) -> dict[str, MetricInterval]:
-    """Say how certain the metrics of one model are, of one slice or of all rows.
+    """Return the interval of each metric of one model, on a slice or on all rows.
 
-    Proportions have Wilson's interval: accuracy, and for two classes precision and recall. Other metrics are
-    resampled.
+    Proportions have Wilson's interval: accuracy, and with two classes precision and recall. Other metrics are
+    bootstrapped.
 
-    :param model: its answers to these rows.
-    :param metrics: those that are defined on these rows.
+    :param model: its predictions for these rows.
+    :param metrics: metrics that are defined on these rows.
     """
     counts = _proportions(model)
     intervals = {}

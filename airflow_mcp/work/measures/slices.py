@@ -1,4 +1,4 @@
-"""The same metrics on parts of the data: where a model that is better on the whole may be worse."""
+"""Metrics on parts of the data, where a model that is better overall may be worse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_VALUES = 50
-"""A slice column has at most this many values."""
+"""Largest number of values of a slice column: each is measured and bootstrapped on its own."""
 MISSING = "<missing>"
 """Name of the slice of rows without a value."""
 
@@ -24,17 +24,19 @@ def measure_slices(
 ) -> tuple[SliceEvidence, ...]:
     """Measure both models for every value of every slice column.
 
-    :param frame: dataset, row for row what the models were asked.
-    :param columns: columns to slice by; all exist.
-    :return: by column, then by value as text; only metrics that are defined.
-    :raises InvalidArgumentError: naming every column that has too many values.
+    :param frame: dataset, with the rows of the predictions in the same order.
+    :param columns: columns to slice by; all must exist.
+    :param candidate: its predictions.
+    :param champion: its predictions, if there is a champion.
+    :return: slices by column, then by value as text, with the metrics that are defined on them.
+    :raises InvalidArgumentError: when columns have too many values; names them all.
     """
     values = {column: _texts(frame[column]) for column in columns}
-    excessive = [f"{column!r} has {text.nunique()}" for column, text in values.items() if text.nunique() > MAX_VALUES]
+    excessive = [f"{column!r} with {text.nunique()}" for column, text in values.items() if text.nunique() > MAX_VALUES]
     if excessive:
         raise InvalidArgumentError(
-            f"Too many values to slice by: {', '.join(excessive)}; allowed: {MAX_VALUES}. Slice by a column of groups. "
-            "Nothing was recorded."
+            f"columns in slices must have at most {MAX_VALUES} values; got {', '.join(excessive)}. Slice by a "
+            "column of groups instead. Nothing was recorded"
         )
     slices = []
     for column, texts in values.items():

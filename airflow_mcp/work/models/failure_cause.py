@@ -1,7 +1,7 @@
-"""Whose fault it is when a model does not load: its own, or that of the image, the machine, the network.
+"""Why a model failed to load or answer: the model itself, or the image, the machine or the network.
 
-A model records what it needs (``requirements.txt``, and the version of Python). Where that is not what is here, or the
-error is of a kind that no model can help, its failure says nothing about it.
+A model records what it requires (``requirements.txt`` and the version of Python). If the environment does not meet
+that, or the error is of a kind that no model can cause, the failure says nothing about the model.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_NOT_THE_FILES = (
+_ERRORS_OF_THE_MACHINE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE),
 )
-"""Errors of the system that come from the machine: no room, no right, a broken disk, too many open files."""
-_OF_THE_MACHINE = re.compile(r"\bCUDA\b|cannot open shared object file|out of memory|cannot allocate memory", re.I)
+"""System errors that the machine causes: no permission, no space, a broken disk, too many open files."""
+_TEXTS_OF_THE_MACHINE = re.compile(
+    r"\bCUDA\b|cannot open shared object file|out of memory|cannot allocate memory", re.I
+)
 
 
-def is_of_surroundings(error: BaseException) -> bool:
-    """Say whether an error, or one that led to it, comes from outside the model whatever its libraries.
+def is_environment_failure(error: BaseException) -> bool:
+    """Return whether an error, or one of its causes, comes from outside the model, whatever the libraries.
 
-    :param error: what loading or asking the model raised.
+    :param error: error of loading the model or of predicting with it.
     """
     return any(_is_outside(each) for each in _chain(error))
 
@@ -51,13 +53,13 @@ def _is_outside(error: BaseException) -> bool:
         return _is_not_installed(error.name)
     if isinstance(error, MemoryError | ConnectionError | TimeoutError | URLError | RequestException):
         return True
-    if isinstance(error, OSError) and error.errno in _NOT_THE_FILES:
+    if isinstance(error, OSError) and error.errno in _ERRORS_OF_THE_MACHINE:
         return True
-    return isinstance(error, ImportError | OSError | RuntimeError) and bool(_OF_THE_MACHINE.search(str(error)))
+    return isinstance(error, ImportError | OSError | RuntimeError) and bool(_TEXTS_OF_THE_MACHINE.search(str(error)))
 
 
 def _is_not_installed(module: str | None) -> bool:
-    """Say whether the package of a module is missing altogether; a part that is missing is another version's."""
+    """Return whether a whole package is missing; a missing part of a package belongs to another version of it."""
     package = (module or "").partition(".")[0]
     try:
         return not package or importlib.util.find_spec(package) is None
@@ -66,21 +68,21 @@ def _is_not_installed(module: str | None) -> bool:
 
 
 def unmet_requirements(folder: Path) -> tuple[str, ...]:
-    """Compare what a model records that it needs with what is here.
+    """Compare the recorded requirements of a model with this environment.
 
     :param folder: the model's files.
-    :return: a sentence for each library, and for Python, that is another one or is missing. Lines of the model's
-        ``requirements.txt`` that name no distribution (URLs, options, files) are left out: nobody knows.
+    :return: one text per library, and for Python, that is missing or has another version. Lines of
+        ``requirements.txt`` that do not name a distribution (URLs, options, files) are ignored.
     """
     found = [_unmet(requirement) for requirement in _requirements(folder)]
     needed, here = _recorded_python(folder), platform.python_version()
     if needed and needed.split(".")[:2] != here.split(".")[:2]:
-        found.append(f"python {needed} is needed, {here} is here")
+        found.append(f"python {needed} is required, {here} is installed")
     return tuple(each for each in found if each)
 
 
 def required_libraries(folder: Path) -> tuple[str, ...]:
-    """Name the distributions that a model records that it needs.
+    """Return the distributions in the recorded requirements of a model.
 
     :param folder: the model's files.
     """
@@ -108,10 +110,10 @@ def _unmet(requirement: Any) -> str:
     try:
         here = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return f"{requirement} is needed and not installed"
+        return f"{requirement} is required and not installed"
     if requirement.specifier.contains(here, prereleases=True):
         return ""
-    return f"{requirement.name}{requirement.specifier} is needed, {here} is here"
+    return f"{requirement.name}{requirement.specifier} is required, {here} is installed"
 
 
 def _recorded_python(folder: Path) -> str:
@@ -119,6 +121,6 @@ def _recorded_python(folder: Path) -> str:
 
     try:
         flavors = Model.load(str(folder)).flavors
-    except Exception:  # an MLmodel that cannot be read: loading the model will say so
+    except Exception:  # an MLmodel file that cannot be read: loading the model will report it
         return ""
     return str(flavors.get("python_function", {}).get("python_version") or "")

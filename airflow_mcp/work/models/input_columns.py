@@ -1,4 +1,4 @@
-"""Columns of a dataset in the types that a model's signature asks for, without losing anything on the way."""
+"""Columns of a dataset in the types of a model's signature, converted only where nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from airflow_mcp.exceptions import DatasetError
 if TYPE_CHECKING:
     import pandas as pd
 
-_LARGEST_EXACT_INTEGER = 2**53  # of a double
+_LARGEST_EXACT_INTEGER = 2**53  # above, a double skips integers
 _INTEGERS: dict[str, np.dtype[Any]] = {"integer": np.dtype(np.int32), "long": np.dtype(np.int64)}
 _FLOATS = {"float": np.float32, "double": np.float64}
 
 
 def cast_columns(frame: pd.DataFrame, columns: Sequence[tuple[str, str, bool]], model: str) -> pd.DataFrame:
-    """Select and cast a model's input columns.
+    """Select and convert a model's input columns.
 
-    A file's column of whole numbers becomes ``double`` when the model was trained with fractions, and a ``double`` of
-    whole numbers becomes ``long``: MLflow itself refuses both. Nothing is rounded, cut or guessed.
+    Whole numbers become ``double`` where the model was trained with fractions, and a ``double`` column of whole numbers
+    becomes ``long``; MLflow itself refuses both. Nothing is rounded, truncated or guessed.
 
     :param frame: dataset, one row per example.
-    :param columns: name, MLflow type and whether it is required, in the model's order.
-    :param model: the model's address, for the message.
+    :param columns: name, MLflow type and whether the column is required, in the model's order.
+    :param model: address of the model, for the message.
     :return: a new DataFrame with these columns only.
-    :raises DatasetError: listing every column that is missing or does not fit.
+    :raises DatasetError: when columns are missing or do not fit; lists them all.
     """
     problems: list[str] = []
     cast: dict[str, pd.Series[Any]] = {}
@@ -39,10 +39,10 @@ def cast_columns(frame: pd.DataFrame, columns: Sequence[tuple[str, str, bool]], 
         try:
             cast[name] = _caster(kind)(frame[name], kind)
         except (TypeError, ValueError, OverflowError) as error:
-            problems.append(f"{name!r} is {frame[name].dtype} and cannot be given as {kind}: {error}")
+            problems.append(f"{name!r} is {frame[name].dtype} and cannot be converted to {kind}: {error}")
     if problems:
         raise DatasetError(
-            f"The dataset does not fit the signature of model {model}: {'; '.join(problems)}. Nothing was measured."
+            f"the dataset does not fit the signature of model {model}: {'; '.join(problems)}. Nothing was measured"
         )
     import pandas as pd  # noqa: PLC0415
 
@@ -54,7 +54,7 @@ def _caster(kind: str) -> Callable[[pd.Series[Any], str], pd.Series[Any]]:
         return _as_integer
     if kind in _FLOATS:
         return _as_float
-    return {"boolean": _as_boolean, "string": _as_text, "datetime": _as_datetime}.get(kind, _as_it_is)
+    return {"boolean": _as_boolean, "string": _as_text, "datetime": _as_datetime}.get(kind, _unchanged)
 
 
 def _as_integer(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
@@ -62,7 +62,7 @@ def _as_integer(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
         raise TypeError("it is not numeric")
     missing = int(column.isna().sum())
     if missing:
-        raise ValueError(f"{missing} values are missing and integers cannot be")
+        raise ValueError(f"{missing} values are missing, and an integer column cannot have missing values")
     if column.dtype.kind == "f" and not (column == np.floor(column)).all():
         raise ValueError("it has fractions")
     limits = np.iinfo(_INTEGERS[kind])
@@ -75,7 +75,7 @@ def _as_float(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
     if column.dtype.kind not in "iuf":
         raise TypeError("it is not numeric")
     if column.dtype.kind in "iu" and (column.abs() > _LARGEST_EXACT_INTEGER).any():
-        raise ValueError("whole numbers above 2**53 are not exact as a double")
+        raise ValueError("a double does not represent whole numbers above 2**53 exactly")
     return column.astype(_FLOATS[kind])
 
 
@@ -84,7 +84,7 @@ def _as_boolean(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
         return column.astype(bool)
     if column.isin([0, 1]).all():
         return column.astype(bool)
-    raise TypeError("values other than true and false")
+    raise TypeError("it has values other than true and false")
 
 
 def _as_text(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
@@ -108,6 +108,6 @@ def _as_datetime(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
     return times
 
 
-def _as_it_is(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
-    """Binary, arrays and objects: MLflow checks these itself."""
+def _unchanged(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    """Leave binary data, arrays and objects to MLflow, which checks them itself."""
     return column

@@ -1,4 +1,4 @@
-"""What a model answered to its own input example: one answer per row, nothing missing, and as its signature says."""
+"""Checks of a model's output for its input example: one answer per row, no missing values, the recorded signature."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from airflow_mcp.core.registry.load_check import LoadFinding
 
 _FITS: Mapping[str, str] = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "c": "cfiub", "M": "M", "m": "m"}
-"""Kind of a recorded NumPy type to the kinds of answers that it takes, whatever their width; 1 may stand for 1.0."""
+"""Kind of a recorded NumPy type to the kinds of output that satisfy it, of any width; ``1`` may stand for ``1.0``."""
 _TEXT = "OSU"
 
 
-def look_at_answers(example: Any, output: Any, schema: Any) -> tuple[int | None, list[LoadFinding]]:
-    """Compare answers with what was asked and with what the model says of its answers.
+def check_output(example: Any, output: Any, schema: Any) -> tuple[int | None, list[LoadFinding]]:
+    """Check the output of a model.
 
-    :param example: the input example, as MLflow gives it.
-    :param output: what the model answered.
+    :param example: the input example, as MLflow loads it.
+    :param output: output of the model for it.
     :param schema: MLflow's output schema of the model, or None.
-    :return: number of rows asked, None when the example is one input as a whole; and the findings ``rows``,
-        ``finite`` and ``signature``.
+    :return: number of rows of the example, None when it is a single input; and the findings ``rows``, ``finite`` and
+        ``signature``.
     """
     asked = rows_of_example(example)
     return asked, [_rows(asked, output), _finite(output), _signature(output, schema)]
@@ -31,9 +31,10 @@ def look_at_answers(example: Any, output: Any, schema: Any) -> tuple[int | None,
 def rows_of_example(example: Any) -> int | None:
     """Count the rows of an input example.
 
-    Tables, matrices, and lists of anything but plain numbers have rows; a mapping, a text, a vector is one input.
+    Tables, matrices, and lists of anything but plain numbers have rows.
 
     :param example: the input example.
+    :return: None for a single input: a mapping, a text or a vector.
     """
     if isinstance(example, list | tuple):
         return None if not example or all(isinstance(each, int | float) for each in example) else len(example)
@@ -47,19 +48,21 @@ def rows_of_example(example: Any) -> int | None:
 def _rows(asked: int | None, output: Any) -> LoadFinding:
     given = _count(output)
     if output is None or given == 0:
-        return LoadFinding(name="rows", holds=False, note=f"it gave no answer ({type(output).__name__})")
+        return LoadFinding(name="rows", holds=False, note=f"it returned no answer ({type(output).__name__})")
     if asked is None:
-        return LoadFinding(name="rows", holds=None, note="its example is one input, so answers were not counted")
+        return LoadFinding(
+            name="rows", holds=None, note="its example is a single input, so the answers were not counted"
+        )
     if given != asked:
         got = f"one {type(output).__name__}" if given is None else f"{given} answers"
         return LoadFinding(
-            name="rows", holds=False, note=f"it gave {got} to {asked} rows; one answer per row is needed"
+            name="rows", holds=False, note=f"it returned {got} for {asked} rows; one answer per row is required"
         )
     return LoadFinding(name="rows", holds=True)
 
 
 def _count(output: Any) -> int | None:
-    """Count answers; None for something that is no row of answers."""
+    """Count answers; None for an output without rows."""
     if isinstance(output, Mapping):
         counts = {_count(value) for value in output.values()}
         return counts.pop() if len(counts) == 1 else None
@@ -69,7 +72,7 @@ def _count(output: Any) -> int | None:
     return int(shape[0]) if len(shape) else None
 
 
-# --- nothing missing -------------------------------------------------------------------------------------------------
+# --- no missing values ------------------------------------------------------------------------------------------------
 
 
 def _finite(output: Any) -> LoadFinding:
@@ -80,7 +83,7 @@ def _finite(output: Any) -> LoadFinding:
 
 
 def _missing(value: Any) -> int:
-    """Count what is missing or not finite, at any depth."""
+    """Count values that are missing or not finite, at any depth."""
     import pandas as pd  # noqa: PLC0415
 
     if isinstance(value, pd.DataFrame):
@@ -89,7 +92,7 @@ def _missing(value: Any) -> int:
         value = list(value.values())
     elif isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         value = np.asarray(value)
-    elif hasattr(value, "toarray"):  # a sparse matrix: what it does not hold is zero
+    elif hasattr(value, "toarray"):  # a sparse matrix: values that it does not store are zero
         value = value.data
     if isinstance(value, list | tuple | set):
         return sum(map(_missing, value))
@@ -108,21 +111,21 @@ def _missing_in(array: np.ndarray[Any, Any]) -> int:
     return sum(map(_missing, array.flat)) if array.dtype.kind == "O" else 0
 
 
-# --- as the signature says -------------------------------------------------------------------------------------------
+# --- the recorded signature -------------------------------------------------------------------------------------------
 
 
 def _signature(output: Any, schema: Any) -> LoadFinding:
     if schema is None:
-        note = "the model says nothing of its answers (it has no output signature)"
+        note = "the model has no output signature to compare its answers with"
         return LoadFinding(name="signature", holds=None, note=note)
     try:
         problem, note = (
             _against_tensors(output, schema) if schema.is_tensor_spec() else _against_columns(output, schema)
         )
-    except (TypeError, ValueError) as error:  # answers that NumPy cannot take as an array
-        problem, note = f"they cannot be read as an array: {error}", ""
+    except (TypeError, ValueError) as error:  # output that NumPy cannot convert to an array
+        problem, note = f"they cannot be converted to an array: {error}", ""
     if problem:
-        note = f"its answers are not what its signature says ({schema}): {problem}"
+        note = f"its answers do not match its signature ({schema}): {problem}"
         return LoadFinding(name="signature", holds=False, note=note)
     return LoadFinding(name="signature", holds=None if note else True, note=note)
 
@@ -132,7 +135,7 @@ def _against_tensors(output: Any, schema: Any) -> tuple[str, str]:
     if len(specs) == 1:
         return _array_problem(output.get(specs[0].name) if isinstance(output, Mapping) else output, specs[0]), ""
     if not isinstance(output, Mapping):
-        return f"{len(specs)} named arrays are needed, it gave one {type(output).__name__}", ""
+        return f"{len(specs)} named arrays are required, it returned one {type(output).__name__}", ""
     problems = (
         f"{spec.name} is missing" if spec.name not in output else _array_problem(output[spec.name], spec)
         for spec in specs
@@ -158,7 +161,7 @@ def _against_columns(output: Any, schema: Any) -> tuple[str, str]:
     names = [spec.name for spec in specs]
     if by_name and None not in names:
         wrong = [f"{name} is missing" for name in schema.required_input_names() if name not in by_name]
-        wrong += [f"{name} is not in it" for name in by_name if name not in names]
+        wrong += [f"{name} is not in the signature" for name in by_name if name not in names]
         pairs = [(spec, by_name[spec.name]) for spec in specs if spec.name in by_name]
     else:
         wrong = [] if len(columns) == len(specs) else [f"{len(columns)} columns instead of {len(specs)}"]
@@ -174,7 +177,7 @@ def _against_columns(output: Any, schema: Any) -> tuple[str, str]:
 
 
 def _columns(output: Any) -> list[tuple[str | None, np.ndarray[Any, Any]]]:
-    """Take answers apart into columns; those of an array have no names."""
+    """Return output as columns with their names; columns of an array have no names."""
     import pandas as pd  # noqa: PLC0415
 
     if isinstance(output, pd.DataFrame):

@@ -1,4 +1,4 @@
-"""CSV and JSON Lines in blocks of whole lines, each with types of its own: a column may change its type half-way."""
+"""CSV and JSON Lines in blocks of whole lines. Each block has its own types, so a column may change its type midway."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ import pyarrow.json
 from airflow_mcp.exceptions import DatasetError
 
 BLOCK_BYTES = 16 << 20
+"""16 MiB: large enough that parsing dominates, and small enough to keep several in memory."""
 _MAX_RECORD_BYTES = 256 << 20
+"""A longer record is an unclosed quotation mark rather than data; without a limit it would fill the memory."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MISSING = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "-nan", "-NaN")
-"""Texts that mean a missing value in CSV, as pandas reads them."""
+"""Texts that mean a missing value in CSV, as in pandas."""
 
 
 def csv_header(stream: IO[bytes]) -> list[str]:
-    """Read the first record of a CSV file; the stream stands after it."""
+    """Read the first record of a CSV file and leave the stream after it."""
     record = stream.readline()
     while record.count(b'"') % 2 and (line := stream.readline()):
         record += line
@@ -31,16 +33,16 @@ def csv_header(stream: IO[bytes]) -> list[str]:
 
 
 def csv_blocks(stream: IO[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Cut CSV into blocks of whole records; a line break within quotes ends none.
+    """Divide CSV into blocks of whole records; a line break within quotes does not end a record.
 
-    :param stream: standing after the header.
-    :param size: bytes of a block, about.
+    :param stream: positioned after the header.
+    :param size: approximate bytes per block.
     """
     return _blocks(stream, size, _end_of_records, "is a quotation mark left open?")
 
 
 def _blocks(stream: IO[bytes], size: int, end_of: Callable[[bytes], int], question: str) -> Iterator[bytes]:
-    """Cut a stream where records end; refuse a record that does not."""
+    """Divide a stream at the ends of records; refuse a record that does not end."""
     rest = b""
     while chunk := stream.read(size):
         rest += chunk
@@ -55,6 +57,7 @@ def _blocks(stream: IO[bytes], size: int, end_of: Callable[[bytes], int], questi
 
 
 def _end_of_records(data: bytes) -> int:
+    """Return the position after the last line break that is outside quotes; 0 if there is none."""
     end = data.rfind(b"\n") + 1
     quotes = data.count(b'"', 0, end)
     while end and quotes % 2:
@@ -67,8 +70,9 @@ def _end_of_records(data: bytes) -> int:
 def parse_csv(block: IO[bytes], names: list[str], columns: Collection[str] | None) -> pa.Table:
     """Read a block of CSV without a header.
 
-    :param names: names of its columns.
-    :param columns: columns that are needed; None means all.
+    :param block: the block.
+    :param names: names of all its columns.
+    :param columns: columns to read; None reads all.
     """
     wanted = [name for name in names if columns is None or name in columns] or names[:1]
     return pyarrow.csv.read_csv(
@@ -84,9 +88,10 @@ def parse_csv(block: IO[bytes], names: list[str], columns: Collection[str] | Non
 def json_tables(stream: IO[bytes], shown: str, size: int = BLOCK_BYTES) -> Iterator[pa.Table]:
     """Read JSON Lines in blocks.
 
+    :param stream: the file.
     :param shown: address of the file, for messages.
-    :param size: bytes of a block, about.
-    :raises DatasetError: for a line that is no JSON object, with its number.
+    :param size: approximate bytes per block.
+    :raises DatasetError: when a line is not a JSON object; names its number.
     """
     lines = 0
     for block in _blocks(stream, size, lambda read: read.rfind(b"\n") + 1, "is it one JSON object per line?"):
@@ -101,7 +106,7 @@ def _json_block(block: bytes, lines: int, shown: str) -> Iterator[pa.Table]:
             io.BytesIO(block), read_options=pyarrow.json.ReadOptions(block_size=max(len(block) + 1, 1 << 20))
         )
     except pa.ArrowInvalid:
-        # A line is broken, or a column has several types: rows with the same types are read together.
+        # A line is broken, or a column has several types. Rows with the same types are then read together.
         groups: dict[tuple[tuple[str, str], ...], list[dict[str, Any]]] = defaultdict(list)
         for number, line in enumerate(block.split(b"\n"), start=lines + 1):
             if line.strip():
@@ -115,11 +120,11 @@ def _json_object(line: bytes, number: int, shown: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DatasetError(
-            f"Data {shown} is not readable as jsonl: line {number}: {error}. Nothing was read."
-        ) from None
+        raise DatasetError(f"data {shown} is not readable as jsonl: line {number}: {error}. Nothing was read") from None
     if not isinstance(row, dict):
-        raise DatasetError(f"Data {shown} is not readable as jsonl: line {number} is no JSON object. Nothing was read.")
+        raise DatasetError(
+            f"data {shown} is not readable as jsonl: line {number} is not a JSON object. Nothing was read"
+        )
     return row
 
 

@@ -1,4 +1,4 @@
-"""Logged requests: the newest of them, streamed from many files in bounded memory."""
+"""Logged requests: finds the newest ones and streams them from many files in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,48 +10,51 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
-from airflow_mcp.work.reading.dataset_frame import is_gzip
+from airflow_mcp.work.reading.file_formats import REQUEST_LOG_FORMATS, ending_of, is_gzip
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _log = logging.getLogger(__name__)
 CHUNK_ROWS = 10_000
-_PARQUET, _JSON_LINES = (".parquet", ".pq"), (".jsonl", ".ndjson")
-Array = np.ndarray[Any, Any]
+"""Requests in memory at a time; also how many a model predicts per call."""
 
 
 class Chunk(NamedTuple):
-    """Some consecutive requests."""
+    """Consecutive requests."""
 
     frame: pd.DataFrame
-    """One line per request; empty where it is not readable."""
-    readable: Array
-    """Boolean, shape (rows,)."""
+    """One row per request; without values where the request is not readable."""
+    readable: NDArray[np.bool_]
+    """Whether each request is readable; shape (rows,)."""
 
 
 class RequestSelection(NamedTuple):
-    """Which requests are the newest ones."""
+    """The newest requests, as a first pass over the files found them."""
 
     available: int
+    """Requests in all files."""
     taken: int
+    """Requests selected."""
     undated: int
+    """Requests without a time; never selected if there is a column of times."""
     by_file: tuple[int, ...]
-    """Requests in each file, to notice a file that changes while it is read."""
+    """Requests in each file, to notice a file that changes between the passes."""
     skipped: int = 0
-    """In the order of files: requests that are too old. Of requests of one time: how many of the earlier ones."""
+    """Requests to skip from the start: of all requests, or with a column of times, of those at the very cutoff."""
     cutoff: float | None = None
-    """Time of the oldest one taken; None when the order of files counts."""
+    """Time of the oldest selected request; None without a column of times, when the order of files counts."""
 
 
 class RequestLog:
     """Files of logged requests.
 
-    :param uri: file, folder or glob; a path or a URL of fsspec.
-    :param timestamp_column: column with the time of each request; empty for the order of files and rows.
+    :param uri: file, folder or glob, as a path or a URL of fsspec.
+    :param timestamp_column: column with the time of each request; empty uses the order of files and rows.
     :raises DatasetError: when there is no readable file.
     """
 
@@ -65,13 +68,13 @@ class RequestLog:
         return len(self._paths)
 
     def select(self, last: int) -> RequestSelection:
-        """Find the newest requests: a first pass, which reads only the times and keeps no more than ``last`` of them.
+        """Find the newest requests in a first pass, which reads only times and keeps at most ``last`` of them.
 
-        :param last: how many.
-        :raises DatasetError: when a file is not readable, the column of times is missing, or holds no times.
+        :param last: number of requests.
+        :raises DatasetError: when a file is not readable, or the column of times is missing.
         """
         counts, undated = [], 0
-        newest: Array = np.empty(0)
+        newest: NDArray[Any] = np.empty(0)
         ties = 0
         for path in self._paths:
             counts.append(0)
@@ -92,10 +95,10 @@ class RequestLog:
         return RequestSelection(total, taken, undated, tuple(counts), skipped=skipped, cutoff=cutoff)
 
     def read(self, selection: RequestSelection) -> Iterator[Chunk]:
-        """Give the selected requests in the order of files: a second pass.
+        """Yield the selected requests in the order of files, in a second pass.
 
-        :param selection: from :meth:`select`.
-        :raises FailedError: when a file has changed since.
+        :param selection: result of :meth:`select`.
+        :raises FailedError: when a file has changed since then.
         """
         to_skip = selection.skipped
         for path, expected in zip(self._paths, selection.by_file, strict=True):
@@ -111,35 +114,38 @@ class RequestLog:
                     yield Chunk(chunk.frame[wanted].reset_index(drop=True), chunk.readable[wanted])
             if seen != expected:
                 raise FailedError(
-                    f"{public_uri(path)} had {expected} requests and has {seen} now: it changed while it was read. "
-                    "Nothing was recorded; a retry reads it again."
+                    f"{public_uri(path)} changed while it was read: it had {expected} requests and now has {seen}. "
+                    "Nothing was recorded; a retry reads it again"
                 )
 
-    def times(self, frame: pd.DataFrame) -> Array:
-        """Give the times as seconds, NaN where there is none.
+    def times(self, frame: pd.DataFrame) -> NDArray[Any]:
+        """Return the times of requests in seconds; NaN where there is none.
 
         :param frame: requests.
         :raises DatasetError: when the column is missing.
         """
         if not len(frame.columns):
-            return np.full(len(frame), np.nan)  # not one line is readable
+            return np.full(len(frame), np.nan)  # no line of the chunk is readable
         if self._timestamp_column not in frame.columns:
             raise DatasetError(
                 f"the logged requests in {public_uri(self.uri)} have no column {self._timestamp_column!r}, needed as "
-                f"timestamp_column; they have {', '.join(map(repr, frame.columns[:30]))}. Nothing was replayed."
+                f"timestamp_column; they have {', '.join(map(repr, frame.columns[:30]))}. Nothing was replayed"
             )
         return self.seconds(frame[self._timestamp_column])
 
     @staticmethod
-    def seconds(column: pd.Series[Any]) -> Array:
-        """Give times as seconds, and numbers as they are; NaN where there is neither."""
+    def seconds(column: pd.Series[Any]) -> NDArray[Any]:
+        """Return times in seconds, and numbers unchanged; NaN for anything else.
+
+        :param column: times, ISO 8601 texts or numbers.
+        """
         import pandas as pd  # noqa: PLC0415
 
         if column.dtype.kind in "iuf":
             return np.asarray(column.to_numpy(dtype=float))
         text_format = None if column.dtype.kind == "M" else "ISO8601"
         parsed = pd.to_datetime(column, utc=True, errors="coerce", format=text_format)
-        seconds: Array = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=float)
+        seconds: NDArray[Any] = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=float)
         return seconds
 
     def _find(self) -> tuple[Any, list[str]]:
@@ -154,35 +160,32 @@ class RequestLog:
         except (OSError, ValueError, ImportError) as error:
             raise DatasetError(
                 f"the logged requests in {public_uri(self.uri)} cannot be listed: {type(error).__name__}: "
-                f"{str(error).replace(self.uri, public_uri(self.uri))}. Nothing was replayed."
+                f"{str(error).replace(self.uri, public_uri(self.uri))}. Nothing was replayed"
             ) from None
         paths = sorted(str(name) for name in found if not PurePosixPath(str(name)).name.startswith((".", "_")))
-        strange = [name for name in paths if _ending(name) not in _PARQUET + _JSON_LINES]
-        if strange or not paths:
-            what = f"files that are not read: {', '.join(map(public_uri, strange[:5]))}" if strange else "no file"
+        unknown = [name for name in paths if ending_of(name) not in REQUEST_LOG_FORMATS]
+        if unknown or not paths:
+            what = f"files of other formats: {', '.join(map(public_uri, unknown[:5]))}" if unknown else "no file"
             raise DatasetError(
-                f"{public_uri(self.uri)} has {what}; logged requests are files, folders or globs of "
-                f"{', '.join(_PARQUET + _JSON_LINES)} (the latter also with .gz). Nothing was replayed."
+                f"{public_uri(self.uri)} must be a file, folder or glob of {', '.join(REQUEST_LOG_FORMATS)}; "
+                f"got {what}. Nothing was replayed"
             )
         return fs, paths
 
     def _chunks(self, path: str, only: str | None = None) -> Iterator[Chunk]:
         """Read a file.
 
-        :param only: the only column needed, empty when only the number of requests is: Parquet spares the others.
+        :param only: the only column needed, or empty to count requests; Parquet then reads no other. None reads all.
         """
         try:
             with self._fs.open(path, "rb", compression="gzip" if is_gzip(path) else None) as stream:
-                yield from _read_parquet(stream, only) if _ending(path) in _PARQUET else _read_json_lines(stream)
+                is_parquet = REQUEST_LOG_FORMATS[ending_of(path)] == "parquet"
+                yield from _read_parquet(stream, only) if is_parquet else _read_json_lines(stream)
         except (OSError, ValueError, EOFError) as error:  # pyarrow's errors are ValueErrors
             reason = str(error).splitlines()[0] if str(error) else ""
             raise DatasetError(
-                f"{public_uri(path)} is not readable: {type(error).__name__}: {reason}. Nothing was recorded."
+                f"{public_uri(path)} is not readable: {type(error).__name__}: {reason}. Nothing was recorded"
             ) from None
-
-
-def _ending(path: str) -> str:
-    return PurePosixPath(path.lower().removesuffix(".gz")).suffix
 
 
 def _read_parquet(stream: IO[bytes], only: str | None) -> Iterator[Chunk]:
@@ -191,8 +194,8 @@ def _read_parquet(stream: IO[bytes], only: str | None) -> Iterator[Chunk]:
     file = pq.ParquetFile(stream)
     columns = None
     if only is not None:
-        there = file.schema_arrow.empty_table().to_pandas().columns  # a column that is the index is none of them
-        columns = [] if not only else [only] if only in there else None  # to refuse a missing one, name all
+        present = file.schema_arrow.empty_table().to_pandas().columns  # without columns that pandas makes its index
+        columns = [] if not only else [only] if only in present else None  # all, for the message about a missing one
     for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
         frame = batch.to_pandas()
         yield Chunk(frame, np.ones(len(frame), dtype=bool))
@@ -216,12 +219,12 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _newest(newest: Array, ties: int, times: Array, last: int) -> tuple[Array, int]:
-    """Keep the ``last`` greatest times; count how many requests have the least of them, kept or not.
+def _newest(newest: NDArray[Any], ties: int, times: NDArray[Any], last: int) -> tuple[NDArray[Any], int]:
+    """Keep the ``last`` latest times, and count all requests that have the earliest of these times, kept or not.
 
     :param newest: times kept so far.
-    :param ties: how many requests had the least of these.
-    :param times: times of more requests.
+    :param ties: requests seen so far that have the earliest of these.
+    :param times: times of further requests.
     """
     before = newest.min() if len(newest) >= last else -np.inf
     merged = np.concatenate([newest, times])
@@ -233,8 +236,8 @@ def _newest(newest: Array, ties: int, times: Array, last: int) -> tuple[Array, i
     return merged, int((newest == cutoff).sum() + (times == cutoff).sum())
 
 
-def _not_older(times: Array, cutoff: float, to_skip: int) -> tuple[Array, int]:
-    """Say which requests are at or after the cutoff, and leave out the first ones of the very cutoff."""
+def _not_older(times: NDArray[Any], cutoff: float, to_skip: int) -> tuple[NDArray[Any], int]:
+    """Return which requests are at or after the cutoff, without the first ``to_skip`` at the cutoff itself."""
     wanted = times >= cutoff
     tied = np.flatnonzero(times == cutoff)
     wanted[tied[:to_skip]] = False

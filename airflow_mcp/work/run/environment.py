@@ -1,4 +1,4 @@
-"""What a workload reads from its environment, as frozen values; every missing name is reported at once."""
+"""Reads the environment variables of a step, and its request; all missing variables are reported at once."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _RequestT = TypeVar("_RequestT", EvaluationRequest, DriftRequest, ReplayRequest,
 
 @dataclass(frozen=True)
 class TrainingEnvironment:
-    """The contract as a training step sees it."""
+    """The environment of a training step."""
 
     run_id: str
     config_path: Path | None
-    """Config file; None when the pipeline gives none."""
+    """Config file, if the pipeline has one."""
     dataset: DatasetPin | None
-    """Pinned dataset; None when the pipeline gives none."""
+    """Pinned dataset, if the pipeline has one."""
     rank: int = 0
-    """Number of this replica where several train together; rank 0 concludes the run."""
+    """Number of this replica, when several train together; rank 0 ends the run."""
     profiles_data: bool = True
     """Whether the dataset is profiled before the script starts."""
     data_source: str = ""
-    """Address that the dataset was fetched from; empty when it was not fetched."""
+    """Address from which the dataset was fetched; empty when it was not fetched."""
 
 
 def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment:
-    """Read the contract of a training step.
+    """Read the environment of a training step.
 
     :param environ: environment variables.
-    :raises InvalidArgumentError: when names are missing, when the two run ids differ, when the config file does
-        not exist, when a hash is given without a dataset, or when rank and number of replicas make no sense.
+    :raises InvalidArgumentError: when variables are missing, the two run ids differ, the config file does not exist,
+        there is a hash without a dataset, or rank and number of replicas are wrong.
     """
     require(environ, (contract.ENV_TRACKING_URI, contract.ENV_RUN_ID))
     run_id = environ[contract.ENV_RUN_ID]
@@ -51,11 +51,13 @@ def read_training_environment(environ: Mapping[str, str]) -> TrainingEnvironment
     if mlflow_run_id != run_id:
         raise InvalidArgumentError(
             f"{contract.ENV_MLFLOW_RUN_ID}={mlflow_run_id!r} and {contract.ENV_RUN_ID}={run_id!r} name different "
-            "runs; they must be equal. The script was not started."
+            "runs; they must be equal. The script was not started"
         )
     config = environ.get(contract.ENV_CONFIG_PATH)
     if config and not Path(config).is_file():
-        raise InvalidArgumentError(f"{contract.ENV_CONFIG_PATH}={config!r} is not a file. The script was not started.")
+        raise InvalidArgumentError(
+            f"{contract.ENV_CONFIG_PATH} must be the path of a file; got {config!r}. The script was not started"
+        )
     is_profiled = environ.get(contract.ENV_PROFILE_DATA, "true") != "false"
     return TrainingEnvironment(
         run_id,
@@ -71,9 +73,9 @@ def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _Request
     """Read the JSON request of a built-in step.
 
     :param environ: environment variables.
-    :param model: the class of request expected.
-    :raises InvalidArgumentError: when names are missing or the file cannot be read.
-    :raises EvidenceError: when the file is not such a request.
+    :param model: class of the request.
+    :raises InvalidArgumentError: when variables are missing or the file cannot be read.
+    :raises EvidenceError: when the file does not contain such a request.
     """
     require(environ, (contract.ENV_TRACKING_URI, contract.ENV_REQUEST_PATH))
     path = environ[contract.ENV_REQUEST_PATH]
@@ -81,20 +83,20 @@ def read_request(environ: Mapping[str, str], model: type[_RequestT]) -> _Request
         text = Path(path).read_bytes()
     except OSError as error:
         raise InvalidArgumentError(
-            f"{contract.ENV_REQUEST_PATH}={path!r} cannot be read: {error.strerror}. Nothing was measured."
+            f"{contract.ENV_REQUEST_PATH}={path!r} cannot be read: {error.strerror}. Nothing was measured"
         ) from None
     return parse_document(model, text, f"the request in {path}")
 
 
 def _rank(environ: Mapping[str, str]) -> int:
-    """Read the rank; one without a number of replicas is somebody else's variable."""
+    """Read the rank; without a number of replicas the variable belongs to other software."""
     rank, size = environ.get(ENV_RANK, ""), environ.get(ENV_WORLD_SIZE, "")
     if not rank or not size:
         return 0
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
         raise InvalidArgumentError(
-            f"{ENV_RANK}={rank!r} and {ENV_WORLD_SIZE}={size!r} are no rank and number of replicas; allowed: whole "
-            "numbers, the rank from 0 and below the other. The script was not started."
+            f"{ENV_RANK} must be a whole number from 0 to below {ENV_WORLD_SIZE}; got {rank!r} with "
+            f"{ENV_WORLD_SIZE}={size!r}. The script was not started"
         )
     return int(rank)
 
@@ -108,21 +110,21 @@ def _dataset_pin(environ: Mapping[str, str]) -> DatasetPin | None:
     if digest:
         raise InvalidArgumentError(
             f"{contract.ENV_DATA_HASH} is set but {contract.ENV_DATA_PATH} is not: there is nothing to verify. "
-            "The script was not started."
+            "The script was not started"
         )
     return None
 
 
 def require(environ: Mapping[str, str], names: Sequence[str]) -> None:
-    """Refuse an environment that lacks variables.
+    """Check that environment variables are set.
 
     :param environ: environment variables.
-    :param names: those that must be there with something in them.
-    :raises InvalidArgumentError: naming all that are missing.
+    :param names: variables that must not be empty.
+    :raises InvalidArgumentError: when some are missing or empty; names them all.
     """
     missing = [name for name in names if not environ.get(name)]
     if missing:
         raise InvalidArgumentError(
-            f"Environment variables missing or empty: {', '.join(missing)}. They are set by the operator that "
-            "starts this step; see docs/work-plane.md to run it by hand. Nothing was done."
+            f"environment variables are missing or empty: {', '.join(missing)}. The operator that starts this step "
+            "sets them; see docs/work-plane.md to run it by hand. Nothing was done"
         )

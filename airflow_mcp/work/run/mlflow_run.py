@@ -1,18 +1,21 @@
-"""The MLflow run of a step: written through ``MlflowClient`` only, so that its status changes when we say so."""
+"""The MLflow run of a step, and the errors of MLflow's client.
+
+Runs are written through ``MlflowClient`` only: unlike the fluent functions, it changes the status of a run only on
+request.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import platform
 import re
 import time
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import (
     MlflowAuthError,
     MlflowError,
@@ -25,15 +28,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _log = logging.getLogger(__name__)
-_METRICS_PER_CALL = 500  # the server takes at most 1000
-_LIBRARIES = ("mlflow", "scikit-learn", "pandas", "numpy")
+_METRICS_PER_CALL = 500  # the server accepts at most 1000
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 
 
 class RunLog:
     """One MLflow run to write into.
 
-    :param run_id: id of the run; nothing is asked from the server before the first method.
+    :param run_id: id of the run; no request is made before a method is called.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -44,7 +46,7 @@ class RunLog:
             self._client = MlflowClient()
 
     def require_active(self) -> Any:
-        """Give MLflow's run.
+        """Return MLflow's run.
 
         :raises RefusedError: when it has been deleted.
         :raises MlflowError: when it does not exist or the server does not answer.
@@ -54,20 +56,22 @@ class RunLog:
         if run.info.lifecycle_stage != "active":
             raise RefusedError(
                 f"MLflow run {self.run_id} is {run.info.lifecycle_stage}: nothing can be recorded in it. "
-                "Restore it, or run the training again."
+                "Restore it, or run the training again"
             )
         return run
 
     def require_version(self, model_name: str, version: str) -> None:
-        """Make sure that a version is in the registry.
+        """Check that a version is in the registry.
 
+        :param model_name: registered model.
+        :param version: its version.
         :raises MlflowError: when it is not, or the server does not answer.
         """
         with mlflow_errors(f"read version {version} of model {model_name!r}"):
             self._client.get_model_version(model_name, version)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log metrics at step 0; all of them must be finite."""
+        """Log finite metrics at step 0."""
         from mlflow.entities import Metric  # noqa: PLC0415
 
         now = int(time.time() * 1000)
@@ -100,8 +104,8 @@ class RunLog:
     def log_file(self, file: Path, artifact: str) -> None:
         """Store a file as an artifact of the same name.
 
-        :param file: file of this machine.
-        :param artifact: path relative to the run's artifact root; ends in the name of the file.
+        :param file: local file.
+        :param artifact: path relative to the run's artifact root; its last part is the name of the file.
         """
         with mlflow_errors(f"store {artifact} in run {self.run_id}"):
             self._client.log_artifact(self.run_id, str(file), str(Path(artifact).parent))
@@ -109,7 +113,8 @@ class RunLog:
     def log_dataset(self, dataset: Any, context: str) -> None:
         """Record an ``mlflow.data`` dataset as an input of the run.
 
-        :param context: what it was used for, for example ``evaluation``.
+        :param dataset: the dataset.
+        :param context: purpose of the dataset, for example ``evaluation``.
         """
         from mlflow.entities import DatasetInput, InputTag  # noqa: PLC0415
         from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT  # noqa: PLC0415
@@ -119,14 +124,17 @@ class RunLog:
             self._client.log_inputs(self.run_id, [item])
 
     def end(self, status: str) -> None:
-        """Give the run its last status (``FINISHED``, ``FAILED`` or ``KILLED``)."""
+        """End the run.
+
+        :param status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+        """
         with mlflow_errors(f"set run {self.run_id} to {status}"):
             self._client.set_terminated(self.run_id, status)
 
     def link_models(self) -> list[str]:
-        """Give the ids of the run's ready models; a model that only names the run as its source is linked to it.
+        """Return the ids of the run's ready models, and link those to the run that only name it as their source.
 
-        ``mlflow.<flavor>.log_model`` makes the link by itself, ``MlflowClient.create_logged_model`` does not.
+        ``mlflow.<flavor>.log_model`` makes this link, ``MlflowClient.create_logged_model`` does not.
         """
         from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
 
@@ -159,9 +167,10 @@ def read_run_artifact(run_id: str, path: str) -> bytes:
 
 @contextlib.contextmanager
 def mlflow_errors(doing: str) -> Iterator[None]:
-    """Turn what MLflow raises into this package's errors, without credentials.
+    """Turn errors of MLflow into this package's errors, without credentials.
 
-    :param doing: what was asked, in the infinitive, for the message.
+    :param doing: the attempted action, in the infinitive, for the message: ``MLflow could not {doing}``.
+    :raises MlflowError: or a subclass, in place of MLflow's error.
     """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from requests.exceptions import RequestException  # noqa: PLC0415
@@ -174,24 +183,15 @@ def mlflow_errors(doing: str) -> Iterator[None]:
         raise MlflowUnreachableError(f"MLflow could not {doing}: {redacted(error)}") from None
 
 
-def library_versions(*more: str) -> dict[str, str]:
-    """Give the versions of python and of the libraries that matter for a result.
+def redacted(error: object, limit: int = 600, uri: str = "") -> str:
+    """Return an error as one short line, without credentials.
 
-    :param more: further distribution names. Those not installed are left out.
+    :param error: any error; user and password of URLs are removed from its text.
+    :param limit: largest number of characters.
+    :param uri: address that may have credentials in its query as well; its public form is shown instead.
     """
-    versions = {"python": platform.python_version()}
-    for name in (*_LIBRARIES, *more):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def redacted(error: object, limit: int = 600) -> str:
-    """Give an error as one short line without user and password of URLs.
-
-    :param limit: characters kept.
-    """
-    text = _CREDENTIALS.sub("//***@", " ".join(str(error).split()))
+    text = str(error).replace(uri, public_uri(uri)) if uri else str(error)
+    text = _CREDENTIALS.sub("//***@", " ".join(text.split()))
     return text if len(text) <= limit else text[:limit] + " …"
 
 

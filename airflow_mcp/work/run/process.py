@@ -1,27 +1,51 @@
-"""Resident memory of this process, now and at most, as Linux counts it."""
+"""This process: its CPUs, its memory and the versions of its libraries."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
+from importlib import metadata
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_LIBRARIES = ("mlflow", "scikit-learn", "pandas", "numpy")
+"""Distributions on which the result of any step can depend."""
+
+
+def cpu_count() -> int:
+    """Return the number of CPUs that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def present_memory() -> int | None:
-    """Give the resident memory of this process in bytes; None where the system does not tell."""
-    return _read("VmRSS")
+    """Return the resident memory in bytes; None where the system is not Linux."""
+    return _memory("VmRSS")
 
 
 def peak_memory() -> int | None:
-    """Give the most resident memory that this process has had, in bytes; None where the system does not tell.
+    """Return the largest resident memory so far, in bytes; None where the system is not Linux.
 
-    ``getrusage`` would give that of whoever started the process when it was more: the kernel hands it on over ``exec``.
+    ``getrusage`` would return the peak of the parent process if that was larger, because it survives ``exec``.
     """
-    read = [size for size in (_read("VmHWM"), _read("VmRSS")) if size is not None]
-    return max(read, default=None)  # the kernel counts by thread and adds up late: the peak may lag behind
+    # The kernel adds up the counters of threads late, so the recorded peak may be below the present size.
+    read = [size for size in (_memory("VmHWM"), _memory("VmRSS")) if size is not None]
+    return max(read, default=None)
 
 
-def _read(name: str) -> int | None:
+def library_versions(*more: str) -> dict[str, str]:
+    """Return the versions of Python and of the libraries on which a result depends.
+
+    :param more: further distribution names. Distributions that are not installed are left out.
+    """
+    versions = {"python": platform.python_version()}
+    for name in (*_LIBRARIES, *more):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def _memory(name: str) -> int | None:
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Data that DVC tracks: a file or folder of one commit, downloaded from the repository's DVC remote."""
+"""Data that DVC tracks: a file or folder of one commit, from the repository's DVC remote."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from airflow_mcp.core.data.dataset import RepositoryData
 from airflow_mcp.exceptions import DatasetError
 
 
-def download(data: RepositoryData, repository: Path, target: Path) -> str:
-    """Download with DVC.
+def download_from_dvc(data: RepositoryData, repository: Path, target: Path) -> str:
+    """Download a file or folder with DVC.
 
-    :param data: what to download.
+    :param data: the data.
     :param repository: checkout of its commit.
     :param target: file or folder to write.
-    :return: hash that DVC recorded, ``md5:<hex>``; that of a folder ends in ``.dir``. Empty when it recorded none.
-    :raises DatasetError: when the commit does not track the path, its remote lacks it, or DVC is not installed.
+    :return: hash that DVC recorded: ``md5:<hex>`` for a file, ``md5:<hex>.dir`` for a folder, or empty.
+    :raises DatasetError: when the commit does not track the path, the remote lacks it, or DVC is not installed.
     """
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-    os.environ.setdefault("DVC_SITE_CACHE_DIR", f"{repository.parent}/site")  # its own default may not be writable
+    os.environ.setdefault(
+        "DVC_SITE_CACHE_DIR", f"{repository.parent}/site"
+    )  # the default is a system folder, which pods may not write
     try:
         from dvc.api import DVCFileSystem  # noqa: PLC0415
     except ModuleNotFoundError:
         raise DatasetError(
-            f"Dataset {data.uri} needs DVC, which is not installed: pip install airflow-mcp[runtime]. The data was not "
-            "used."
+            f"dataset {data.uri} needs DVC, which is not installed: pip install airflow-mcp[runtime]. The data was not "
+            "used"
         ) from None
     try:
         files = DVCFileSystem(url=str(repository), **({"remote": data.remote} if data.remote else {}))
@@ -35,12 +37,12 @@ def download(data: RepositoryData, repository: Path, target: Path) -> str:
             files.get_file(data.path, str(target))
         else:
             files.get(data.path, str(target), recursive=True)
-    except Exception as error:  # DVC, its file systems and their clients each raise their own kinds
+    except Exception as error:  # DVC, its file systems and their clients each raise their own errors
         where = str(repository)
         said = " ".join(str(error).replace(f"{where}/", "").replace(where, data.repo).split())
         raise DatasetError(
-            f"Dataset {data.uri} cannot be fetched from its DVC remote: {type(error).__name__}: {said}. Is it pushed "
-            "(dvc push), and is the remote reachable from where the work runs? The data was not used."
+            f"dataset {data.uri} cannot be fetched from its DVC remote: {type(error).__name__}: {said}. The data was "
+            "not used; check that it was pushed (dvc push) and that the workload can reach the remote"
         ) from None
     return _recorded(info)
 

@@ -1,7 +1,7 @@
 """Step ``checkout``: fetch exactly one commit of a Git repository into a folder.
 
 Credentials come from two environment variables and reach Git through a credential helper that reads them from there:
-they are in no command line, file, address or log. No hook of the repository runs; submodules are not fetched.
+they are in no command line, file, URL or log. Hooks of the repository do not run; submodules are not fetched.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ _SETTINGS = (
     "http.lowSpeedLimit=1000",
     "http.lowSpeedTime=60",
 )
-"""No program of a repository runs, its bytes stay as they are, and a stalled transfer ends."""
+"""No program of the repository runs, bytes are not converted, and a transfer below 1000 bytes/s for 60 s ends."""
 _SETTING_WORDS = [word for setting in _SETTINGS for word in ("-c", setting)]
 _ERROR_LINES = 8
+"""Last lines of Git's output in an error message."""
 _REFUSED = re.compile(r"Authentication failed|could not read (Username|Password)|Permission denied|error: 403")
 
 
 def checkout(environ: Mapping[str, str]) -> Path:
     """Fetch the code that the environment names.
 
-    :param environ: environment variables, the contract among them.
+    :param environ: environment variables.
     :return: folder of the checkout.
     :raises InvalidArgumentError: when a variable is missing or wrong.
-    :raises SourceError: when the repository has no such commit, or the commit no such folder or script.
+    :raises SourceError: when the repository lacks the commit, or the commit lacks the folder or script.
     :raises GitRemoteError: when the repository cannot be reached or refuses the credentials, or Git is not installed.
     """
     require(environ, (contract.ENV_SOURCE_URL, contract.ENV_SOURCE_COMMIT, contract.ENV_SOURCE_PATH))
@@ -65,15 +66,17 @@ def fetch_commit(source: CodeSource, folder: Path, environ: Mapping[str, str]) -
     """Fetch one commit into a new folder.
 
     :param source: repository and commit.
-    :param folder: where to; created, and removed again when the commit cannot be had.
-    :param environ: environment variables; may hold credentials.
+    :param folder: folder to create; removed again when the commit cannot be fetched.
+    :param environ: environment variables, which may include credentials.
     :return: the folder.
     :raises InvalidArgumentError: when the folder exists already.
-    :raises SourceError: when the repository has no such commit.
+    :raises SourceError: when the repository lacks the commit.
     :raises GitRemoteError: when the repository cannot be reached or refuses the credentials, or Git is not installed.
     """
     if folder.exists():
-        raise InvalidArgumentError(f"the folder {folder} for the checkout exists already. Nothing was fetched.")
+        raise InvalidArgumentError(
+            f"the folder for the checkout must not exist; got {folder}, which exists. Nothing was fetched"
+        )
     git = _Git(source, folder, environ)
     try:
         git.run("init", "--quiet", "--template=", str(folder))
@@ -93,11 +96,11 @@ def fetch_commit(source: CodeSource, folder: Path, environ: Mapping[str, str]) -
 
 
 class _GitFailedError(Exception):
-    """Git ended with an error; its text is what it said."""
+    """Git failed; the text is the end of its output."""
 
 
 class _Git:
-    """Git for one repository, deaf to hooks and to settings that would run a program."""
+    """Git for one repository, with hooks and settings that would run a program switched off."""
 
     def __init__(self, source: CodeSource, folder: Path, environ: Mapping[str, str]) -> None:
         self._source, self._folder = source, folder
@@ -112,7 +115,7 @@ class _Git:
         return self.run("-C", str(self._folder), *arguments)
 
     def run(self, *arguments: str) -> str:
-        """Run Git and give its output.
+        """Run Git and return its output.
 
         :raises GitRemoteError: when it fails.
         """
@@ -122,11 +125,11 @@ class _Git:
             kind = GitAuthError if _REFUSED.search(str(error)) else GitRemoteError
             raise kind(
                 f"code of {self._source.url} (commit {self._source.commit}) cannot be fetched: {error}. Nothing was "
-                "run; a retry may succeed."
+                "run; a retry may succeed"
             ) from None
 
     def attempt(self, *arguments: str) -> str:
-        """Run Git and give its output.
+        """Run Git and return its output.
 
         :raises _GitFailedError: when it fails.
         """
@@ -141,7 +144,7 @@ class _Git:
         except FileNotFoundError:
             raise GitRemoteError(
                 "git is not installed where the code is fetched: add it to the image (kubernetes.source_image) or to "
-                "this machine. Nothing was run."
+                "this machine. Nothing was run"
             ) from None
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").split("\n")
@@ -151,39 +154,39 @@ class _Git:
 
 
 def _fetch(git: _Git, source: CodeSource) -> None:
-    """Fetch the commit alone, or everything from a server that gives no single commits."""
+    """Fetch the commit alone, or all branches and tags from a server that does not serve single commits."""
     where = ("-C", str(git._folder), "fetch", "--quiet")
     try:
         git.attempt(*where, "--depth", "1", "--no-tags", "origin", source.commit)
     except _GitFailedError as error:
-        _log.info("the commit cannot be fetched by itself (%s); fetching all branches and tags", error)
+        _log.info("the server does not serve the single commit (%s); fetching all branches and tags", error)
         git.run(*where, "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
     try:
         git.attempt("-C", str(git._folder), "cat-file", "-e", f"{source.commit}^{{commit}}")
     except _GitFailedError:
         raise SourceError(
-            f"the repository {source.url} has no commit {source.commit}: not on a branch or tag, or removed by a "
-            "forced push. Nothing was run."
+            f"the repository {source.url} has no commit {source.commit}: it is on no branch or tag, or a force push "
+            "removed it. Nothing was run"
         ) from None
 
 
 def _require_inside(folder: Path, source: CodeSource, script: str) -> None:
-    """Require the folder to work in, and the script, to be in the checkout, also after symbolic links."""
+    """Check that the working folder and the script exist in the checkout, also after following symbolic links."""
     root = folder.resolve()
     where = folder / source.path
     if not where.is_dir():
-        raise SourceError(f"commit {source.commit} of {source.url} has no folder {source.path!r}. Nothing was run.")
+        raise SourceError(f"commit {source.commit} of {source.url} has no folder {source.path!r}. Nothing was run")
     wanted = [where]
     if script:
         wanted.append(where / path_inside("script", script))
         if not wanted[-1].is_file():
             raise SourceError(
                 f"commit {source.commit} of {source.url} has no file {os.path.join(source.path, script)!r}. "  # noqa: PTH118
-                "Nothing was run."
+                "Nothing was run"
             )
     for path in wanted:
         if not path.resolve().is_relative_to(root):
             raise SourceError(
                 f"{path.relative_to(folder)} in commit {source.commit} of {source.url} is a symbolic link that leads "
-                "out of the repository. Nothing was run."
+                "out of the repository. Nothing was run"
             )

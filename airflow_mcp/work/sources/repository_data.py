@@ -1,4 +1,4 @@
-"""Data beside a Git repository: fetched by DVC or Git LFS as one commit has it, and checked against its hash."""
+"""Data that a Git repository tracks with DVC or Git LFS: fetched for one commit and checked against its hash."""
 
 from __future__ import annotations
 
@@ -21,38 +21,36 @@ _log = logging.getLogger(__name__)
 
 
 def fetch_pinned_data(environ: Mapping[str, str]) -> Path:
-    """Fetch the data that the environment names to the path that it names.
+    """Fetch the data that the environment names.
 
-    :param environ: environment variables, the contract among them.
+    :param environ: environment variables.
     :return: the file or folder.
-    :raises DatasetError: when the commit does not track it, its remote does not hold it, or the tool is not installed.
+    :raises DatasetError: as :func:`fetch_data`.
     """
     require(environ, (contract.ENV_DATA_SOURCE, contract.ENV_DATA_PATH))
     target = Path(environ[contract.ENV_DATA_PATH])
     target.parent.mkdir(parents=True, exist_ok=True)
-    return fetch_data(environ[contract.ENV_DATA_SOURCE], target, environ)
-
-
-def fetch_data(uri: str, target: Path, environ: Mapping[str, str]) -> Path:
-    """Fetch data as :func:`fetch_checked_data` does, and give the file or folder."""
-    fetch_checked_data(uri, target, environ)
+    fetch_data(environ[contract.ENV_DATA_SOURCE], target, environ)
     return target
 
 
-def fetch_checked_data(uri: str, target: Path, environ: Mapping[str, str]) -> str:
-    """Fetch data, and check its bytes against the hash that DVC or Git LFS recorded.
+def fetch_data(uri: str, target: Path, environ: Mapping[str, str]) -> str:
+    """Fetch data and check it against the hash that DVC or Git LFS recorded.
 
     :param uri: address of the data, ``dvc+<repository>#path=<path>&rev=<commit>`` or ``lfs+…``.
     :param target: file or folder to write.
-    :param environ: environment variables; may hold the credentials of the repository.
-    :return: the hash that was recorded, and that the data have; empty when none was recorded.
-    :raises DatasetError: when the commit does not track it, its remote does not hold it, or the tool is not installed.
-    :raises SourceError: when the repository has no such commit.
+    :param environ: environment variables, which may include the credentials of the repository.
+    :return: the recorded hash, which the data have; empty when none was recorded.
+    :raises DatasetError: when the commit does not track the data, the remote lacks them or has others, or the tool is
+        not installed.
+    :raises SourceError: when the repository lacks the commit.
     :raises GitRemoteError: when the repository cannot be reached or refuses the credentials.
     """
     data = repository_data(uri)
     if data is None:
-        raise InvalidArgumentError(f"{contract.ENV_DATA_SOURCE}={uri!r} is not the address of data beside a repository")
+        raise InvalidArgumentError(
+            f"{contract.ENV_DATA_SOURCE} must be an address of DVC or Git LFS data; got {uri!r}. Nothing was fetched"
+        )
     login = {
         contract.ENV_GIT_USERNAME: environ.get(contract.ENV_DATA_GIT_USERNAME, ""),
         contract.ENV_GIT_PASSWORD: environ.get(contract.ENV_DATA_GIT_PASSWORD, ""),
@@ -64,10 +62,10 @@ def fetch_checked_data(uri: str, target: Path, environ: Mapping[str, str]) -> st
         target.unlink(missing_ok=True)
         tool, push = ("DVC", "dvc push") if data.kind == "dvc" else ("Git LFS", "git lfs push --all")
         raise DatasetError(
-            f"Dataset {data.uri} is not what {tool} recorded: expected {recorded}, its remote holds {found}. The data "
-            f"was not used; push it again with {push}."
+            f"dataset {data.uri} is not what {tool} recorded: expected {recorded}, its remote has {found}. The data "
+            f"was not used; push it again with {push}"
         )
-    _log.info("dataset %s: %s", data.uri, recorded or "no hash is recorded")
+    _log.info("dataset %s: %s", data.uri, recorded or "no hash was recorded")
     return recorded
 
 
@@ -75,9 +73,9 @@ def _download(data: RepositoryData, target: Path, environ: Mapping[str, str]) ->
     with tempfile.TemporaryDirectory(prefix="airflow-mcp-data-") as folder:
         repository = fetch_commit(CodeSource(data.repo, data.rev), Path(folder) / "repository", environ)
         if data.kind == "lfs":
-            from airflow_mcp.work.sources import lfs_data  # noqa: PLC0415  (each needs its own tool)
+            from airflow_mcp.work.sources.lfs_data import download_from_lfs  # noqa: PLC0415  (each needs its own tool)
 
-            return lfs_data.download(data, repository, target, environ)
-        from airflow_mcp.work.sources import dvc_data  # noqa: PLC0415
+            return download_from_lfs(data, repository, target, environ)
+        from airflow_mcp.work.sources.dvc_data import download_from_dvc  # noqa: PLC0415
 
-        return dvc_data.download(data, repository, target)
+        return download_from_dvc(data, repository, target)

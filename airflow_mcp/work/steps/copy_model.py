@@ -1,4 +1,4 @@
-"""Step ``copy-model``: bring the files of a registered version from one MLflow server to another, byte for byte."""
+"""Step ``copy-model``: copy the files of a registered version from one MLflow server to another, byte for byte."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _LOGGED_MODEL = re.compile(r"models:/(m-[^/@]+)")
 
 
 def copy_model(environ: Mapping[str, str]) -> CopyResult:
-    """Download, upload, download again and compare; the result is stored last, and then the run is ended.
+    """Download the version, upload it as a logged model of the run, download that again and compare.
 
-    The files become a logged model of the run; nothing is registered here.
+    The result is stored last, before the run is ended. Nothing is registered here.
 
-    :param environ: environment variables with the path of a ``CopyRequest``, and both servers.
+    :param environ: environment variables with the path of a ``CopyRequest`` and the addresses of both servers.
     :return: the result as it was stored.
-    :raises RefusedError: when the source is not what was asked for or has on record, or the copy is not the same.
+    :raises RefusedError: when the source is not the requested model or differs from its record, or the copy differs.
     :raises FailedError: when a server does not answer.
     """
     request = read_request(environ, CopyRequest)
@@ -68,12 +68,12 @@ def copy_model(environ: Mapping[str, str]) -> CopyResult:
     )
     run.log_text(result.model_dump_json(by_alias=True, indent=2), contract.ARTIFACT_COPY)
     run.end("FINISHED")
-    _log.info("copied to models:/%s, which has the same bytes", model_id)
+    _log.info("copied to models:/%s; every file is identical", model_id)
     return result
 
 
 def source_server(environ: Mapping[str, str]) -> dict[str, str]:
-    """Read the variables that lead MLflow's client to the server to copy from.
+    """Return the environment variables of MLflow's client for the server to copy from.
 
     :param environ: environment variables.
     """
@@ -86,12 +86,12 @@ def manifest(folder: Path) -> tuple[CopiedFile, ...]:
 
     :param folder: the model's folder.
     :return: the files, by path.
-    :raises EvidenceError: when there is none.
+    :raises EvidenceError: when there is no file MLmodel.
     """
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple(_file(path, folder) for path in found if str(path.relative_to(folder)) not in NOT_OF_THE_MODEL)
     if not any(file.path == "MLmodel" for file in files):
-        raise EvidenceError("the version has no file MLmodel, so it is no model of MLflow; nothing was copied")
+        raise EvidenceError("the version has no file MLmodel, so it is not an MLflow model. Nothing was copied")
     return files
 
 
@@ -102,7 +102,7 @@ def _file(path: Path, folder: Path) -> CopiedFile:
 
 
 def _download_source(request: CopyRequest, folder: Path) -> tuple[str, Path]:
-    """Download the version; give the name of its logged model and the folder."""
+    """Download the version; return the name of its logged model and the folder."""
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.artifacts import download_artifacts  # noqa: PLC0415
 
@@ -114,8 +114,8 @@ def _download_source(request: CopyRequest, folder: Path) -> tuple[str, Path]:
         name = client.get_logged_model(model_id[1]).name if model_id else ""
     if (version.run_id or "") != request.source_run_id:
         raise InvalidArgumentError(
-            f"{uri} is of MLflow run {version.run_id or 'none'}, not of {request.source_run_id or 'none'}: the server "
-            "that the workload sees is not the one that Airflow asked. Nothing was copied"
+            f"{uri} belongs to MLflow run {version.run_id or 'none'}, not to {request.source_run_id or 'none'}: the "
+            "workload reaches another MLflow server than Airflow does. Nothing was copied"
         )
     folder.mkdir()
     _log.info("download %s", uri)
@@ -124,7 +124,7 @@ def _download_source(request: CopyRequest, folder: Path) -> tuple[str, Path]:
 
 
 def _upload(request: CopyRequest, name: str, folder: Path) -> str:
-    """Make a logged model of the run from the files; give its id."""
+    """Upload the files as a logged model of the run; return its id."""
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus  # noqa: PLC0415
 
@@ -149,7 +149,7 @@ def _downloaded_again(model_id: str, folder: Path) -> tuple[CopiedFile, ...]:
 
 @contextlib.contextmanager
 def _server(variables: Mapping[str, str]) -> Iterator[None]:
-    """Lead MLflow's client to another server for a while: it reads address and credentials at every request."""
+    """Point MLflow's client to another server for a while; it reads address and credentials at every request."""
     import mlflow  # noqa: PLC0415
 
     before = {name: os.environ.get(name) for name in _CLIENT_VARIABLES}

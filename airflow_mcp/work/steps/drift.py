@@ -1,4 +1,4 @@
-"""Step ``drift``: compare current data with reference data or its stored profile, and keep the evidence."""
+"""Step ``drift``: compare current data with reference data or its stored profile, and record the result."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
-from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_profile
+from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary
-from airflow_mcp.work.drift.dataset_comparison import DatasetComparison, compare
+from airflow_mcp.work.drift.dataset_comparison import DatasetComparison, compare_datasets
 from airflow_mcp.work.drift.evidently_report import EvidentlyReport, evidently_report
-from airflow_mcp.work.drift.profiles import merge_profiles
-from airflow_mcp.work.reading.dataset_frame import verified_file
+from airflow_mcp.work.drift.profiles import merge_profiles, stored_profile
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.mlflow_run import RunLog, read_run_artifact
+from airflow_mcp.work.run.mlflow_run import RunLog
 
 _log = logging.getLogger(__name__)
 _NOT_IN_METRIC_NAMES = re.compile(r"[^\w\-. :]")
 _MAX_METRIC_NAME = 240
+"""Characters: MLflow accepts 250, and the prefix and a number need some."""
 
 
 def check_drift(environ: Mapping[str, str]) -> DriftSummary:
     """Compare and record in the drift check's own MLflow run, which ends FINISHED.
 
-    Profile, reports, metrics and tag are written first and the summary last: where it is, everything is.
+    The summary is written last, so that a run with a summary is complete.
 
     :param environ: environment variables with the path of a ``DriftRequest``.
     :return: the summary as it was stored.
-    :raises RefusedError: for a request, dataset or profile that cannot be compared, or a deleted run. The run's status
-        is left for the caller to end.
+    :raises RefusedError: when the request, data or profile cannot be compared, or the run was deleted. The run is not
+        ended then; the caller does that.
     :raises MlflowError: when MLflow does not answer.
     """
     request = read_request(environ, DriftRequest)
     run = RunLog(request.run_id)
     run.require_active()
-    comparison = compare(_side(request.reference), _side(request.current), request.policy)
+    comparison = compare_datasets(_side(request.reference), _side(request.current), request.policy)
     report = None
     if request.evidently_rows:
         data = request.reference.data, request.current.data
@@ -57,7 +57,10 @@ def check_drift(environ: Mapping[str, str]) -> DriftSummary:
 
 
 def metric_names(columns: Sequence[str]) -> dict[str, str]:
-    """Give each column its metric's name ``drift/<column>``, with what MLflow does not allow replaced by ``_``."""
+    """Return the metric of each column: ``drift/<column>``, with characters that MLflow refuses replaced by ``_``.
+
+    :param columns: names of the columns; metrics that would be equal get a number.
+    """
     names: dict[str, str] = {}
     taken: set[str] = set()
     for column in columns:
@@ -73,19 +76,11 @@ def metric_names(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _side(asked: DriftSide) -> Sequence[DatasetPin] | DataProfile:
-    """Give what is compared: stored profiles, merged, where there are any."""
+    """Return the stored profiles, merged, or the data if there are none."""
     if not asked.profiles:
         return asked.data
-    profiles = [_stored_profile(uri) for uri in asked.profiles]
+    profiles = [stored_profile(uri) for uri in asked.profiles]
     return profiles[0] if len(profiles) == 1 else merge_profiles(profiles)
-
-
-def _stored_profile(uri: str) -> DataProfile:
-    if uri.startswith("runs:/"):
-        run_id, _, artifact = uri.removeprefix("runs:/").partition("/")
-        return read_profile(read_run_artifact(run_id, artifact), uri)
-    with verified_file(DatasetPin(uri=uri)) as (path, used):
-        return read_profile(path.read_bytes(), used.uri)
 
 
 def _record(run: RunLog, summary: DriftSummary, comparison: DatasetComparison, report: EvidentlyReport | None) -> None:

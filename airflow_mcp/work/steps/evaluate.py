@@ -1,6 +1,6 @@
 """Step ``evaluate``: measure a candidate, and the champion, on the same rows of one pinned dataset.
 
-Without a dataset the training script's own metrics are taken, and marked as such in the evidence.
+Without a dataset it takes the metrics that the training script logged, and marks the evidence as self-reported.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationR
 from airflow_mcp.work.measures import latency
 from airflow_mcp.work.measures.diagnostics import diagnose
 from airflow_mcp.work.measures.feature_importance import measure_importance
-from airflow_mcp.work.measures.logged_metrics import self_report
+from airflow_mcp.work.measures.logged_metrics import evidence_of_logged_metrics
 from airflow_mcp.work.measures.scoring import ScoredModel, score_models
-from airflow_mcp.work.measures.significance import compare, metric_intervals
+from airflow_mcp.work.measures.significance import compare_models, metric_intervals
 from airflow_mcp.work.measures.slices import measure_slices
 from airflow_mcp.work.models.loaded_model import LoadedModel, load_model
 from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.mlflow_run import RunLog, library_versions
+from airflow_mcp.work.run.mlflow_run import RunLog
+from airflow_mcp.work.run.process import library_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,18 +40,18 @@ METRIC_PREFIX_CHAMPION = "champion/"
 def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     """Measure and record in the candidate's MLflow run, whose status is not changed.
 
-    Per-row predictions, slices and metrics are written first and the evidence last: where it is, everything is.
+    The evidence is written last, so that a run with evidence is complete.
 
     :param environ: environment variables with the path of an ``EvaluationRequest``.
     :return: the evidence as it was stored.
-    :raises RefusedError: for a request, dataset or model that cannot be measured, or a deleted run.
+    :raises RefusedError: when the request, dataset or a model cannot be measured, or the run was deleted.
     :raises FailedError: when MLflow does not answer or a model cannot be loaded.
     """
     request = read_request(environ, EvaluationRequest)
     run = RunLog(request.run_id)
     logged = run.require_active().data.metrics
     if request.dataset is None:
-        evidence = self_report(request, logged, (METRIC_PREFIX_CANDIDATE, METRIC_PREFIX_CHAMPION))
+        evidence = evidence_of_logged_metrics(request, logged, (METRIC_PREFIX_CANDIDATE, METRIC_PREFIX_CHAMPION))
         _record_evidence(run, evidence)
         return evidence
     tested = [request.candidate, *([request.champion] if request.champion else [])]
@@ -75,7 +76,7 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
         candidate=measured[0],
         champion=measured[1] if len(measured) > 1 else None,
         slices=slices,
-        comparisons=compare(scored[0], champion, request.comparisons) if champion else (),
+        comparisons=compare_models(scored[0], champion, request.comparisons) if champion else (),
         created_at=datetime.now(UTC).isoformat(),
         environment=library_versions(),
     )
@@ -87,7 +88,10 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
 
 
 def text_columns(models: Sequence[LoadedModel]) -> set[str]:
-    """Give the columns that are text for every model that takes them."""
+    """Return the columns that are text for every model that takes them.
+
+    :param models: the models.
+    """
     types = [model.column_types for model in models]
     names = {name for of_model in types for name in of_model}
     return {name for name in names if {of_model[name] for of_model in types if name in of_model} == {"string"}}
@@ -97,7 +101,7 @@ def _model_evidence(
     model: ModelUnderTest, scored: ScoredModel, request: EvaluationRequest, *, with_intervals: bool
 ) -> ModelEvidence:
     measured, diagnosis = scored.measure(), diagnose(scored)
-    probe = latency.measure(scored.model.predict, scored.inputs, request.latency_calls, request.latency_warmup)
+    probe = latency.measure_latency(scored.model.predict, scored.inputs, request.latency_calls, request.latency_warmup)
     metrics = {**measured.metrics, **diagnosis.metrics, **probe.metrics}
     undefined = {**measured.undefined, **diagnosis.undefined, **probe.undefined}
     shown = ", ".join(f"{name}={value:.4g}" for name, value in metrics.items())
@@ -119,7 +123,7 @@ def _model_evidence(
 
 
 def _predictions(labels: pd.Series[Any], scored: list[ScoredModel]) -> pd.DataFrame:
-    """One line per row of the dataset: row number from 0, label, and each model's prediction and score."""
+    """Return a table with the number of each row from 0, its label, and each model's prediction and score."""
     import pandas as pd  # noqa: PLC0415
 
     columns: dict[str, Any] = {"row": range(len(labels)), "label": labels.to_numpy()}
@@ -140,10 +144,10 @@ def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:
     address = public_uri(pin.uri)
     try:
         source = resolve_dataset_source(address)
-    except MlflowException:  # MLflow knows no such addresses: data of DVC or Git LFS, stores without a plugin
+    except MlflowException:  # MLflow does not know the address: DVC, Git LFS, or a store without a plugin
         source = CodeDatasetSource({"mlflow.source.name": address})
     name = data_file_name(pin.uri) + (f"@{pin.version}" if pin.version else "")
-    digest = pin.hash.partition(":")[2][:32]  # MLflow keeps at most 36 characters
+    digest = pin.hash.partition(":")[2][:32]  # MLflow accepts at most 36 characters
     return mlflow.data.from_pandas(frame, source=source, targets=target, name=name, digest=digest)
 
 
@@ -160,6 +164,6 @@ def _record(run: RunLog, evidence: EvaluationEvidence, predictions: pd.DataFrame
 
 
 def _record_evidence(run: RunLog, evidence: EvaluationEvidence) -> None:
-    run.require_active()  # the artifact store itself would accept files for a deleted run
+    run.require_active()  # the artifact store would accept files of a deleted run
     run.log_text(dump_document(evidence), contract.ARTIFACT_EVIDENCE)
     _log.info("evidence stored in run %s", run.run_id)

@@ -1,4 +1,4 @@
-"""Step ``load-check``: load a registered version as serving would, and have it answer its own input example."""
+"""Step ``load-check``: load a registered version as serving would, and let it answer its input example."""
 
 from __future__ import annotations
 
@@ -15,23 +15,21 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
 from airflow_mcp.exceptions import MlflowNotFoundError
-from airflow_mcp.work.models.failure_cause import is_of_surroundings, required_libraries, unmet_requirements
-from airflow_mcp.work.models.output_checks import look_at_answers
+from airflow_mcp.work.models.failure_cause import is_environment_failure, required_libraries, unmet_requirements
+from airflow_mcp.work.models.output_checks import check_output
 from airflow_mcp.work.run.environment import read_request
 from airflow_mcp.work.run.mlflow_run import RunLog, mlflow_errors, redacted
-from airflow_mcp.work.run.process import library_versions
-from airflow_mcp.work.run.process import peak_memory, present_memory
+from airflow_mcp.work.run.process import library_versions, peak_memory, present_memory
 
 _log = logging.getLogger(__name__)
 _NO_EXAMPLE = (
-    "it was asked nothing, because it has no input example; log it with "
-    "mlflow.<flavor>.log_model(..., input_example=...)"
+    "it was not asked, because it has no input example; log one with mlflow.<flavor>.log_model(..., input_example=...)"
 )
 
 
 @dataclass
-class _Measured:
-    """What was measured on the way; None where the check did not come so far."""
+class _Measurements:
+    """Measurements of the check; None where it did not get so far."""
 
     rows: int | None = None
     download_seconds: float | None = None
@@ -43,9 +41,9 @@ class _Measured:
 
 
 def load_check(environ: Mapping[str, str]) -> LoadCheckReport:
-    """Load a version, ask it, and record what was found in the check's own MLflow run, which ends FINISHED.
+    """Check a version and record the report in the check's own MLflow run, which ends FINISHED whatever the verdict.
 
-    Whatever the verdict, the check has then done its work. Only what keeps it from finding anything out is raised.
+    Errors of the model become findings. An error is raised only when the check could not be made.
 
     :param environ: environment variables with the path of a ``LoadCheckRequest``.
     :return: the report as it was stored.
@@ -56,9 +54,9 @@ def load_check(environ: Mapping[str, str]) -> LoadCheckReport:
     run = RunLog(request.run_id)
     run.require_active()
     run.require_version(request.model_name, request.version)
-    measured = _Measured()
+    measured = _Measurements()
     with TemporaryDirectory(prefix="airflow-mcp-") as folder:
-        findings = tuple(_look(request.model_uri, Path(folder), measured))
+        findings = tuple(_findings(request.model_uri, Path(folder), measured))
     verdict, reason = judge(findings, measured.unmet, require_example=request.require_example)
     report = LoadCheckReport(
         identity=request.identity,
@@ -82,8 +80,8 @@ def load_check(environ: Mapping[str, str]) -> LoadCheckReport:
     return report
 
 
-def _look(uri: str, folder: Path, measured: _Measured) -> Iterator[LoadFinding]:
-    """Look at one thing after the other; what follows from a failure is not looked at."""
+def _findings(uri: str, folder: Path, measured: _Measurements) -> Iterator[LoadFinding]:
+    """Make one part of the check after the other, and stop at the first that fails."""
     model_folder, finding = _download(uri, folder, measured)
     yield finding
     if model_folder is None:
@@ -96,8 +94,8 @@ def _look(uri: str, folder: Path, measured: _Measured) -> Iterator[LoadFinding]:
         yield from _ask(pyfunc, model_folder, measured)
 
 
-def _download(uri: str, folder: Path, measured: _Measured) -> tuple[Path | None, LoadFinding]:
-    """Get the files as serving does; that MLflow does not answer is not the version's fault and is raised."""
+def _download(uri: str, folder: Path, measured: _Measurements) -> tuple[Path | None, LoadFinding]:
+    """Download the files as serving does. Only missing files are the version's fault; other errors are raised."""
     import mlflow.artifacts  # noqa: PLC0415
 
     _log.info("download %s", uri)
@@ -106,14 +104,16 @@ def _download(uri: str, folder: Path, measured: _Measured) -> tuple[Path | None,
         with mlflow_errors(f"download {uri}"):
             found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except MlflowNotFoundError as error:
-        return None, _broken("files", f"its files are not there: {redacted(error)}")
+        return None, _broken("files", f"its files are missing: {redacted(error)}")
     measured.download_seconds = time.perf_counter() - started
     if not (found / "MLmodel").is_file():
-        return None, _broken("files", "its files are not there: what MLflow gives for it has no MLmodel")
+        return None, _broken(
+            "files", "its files are missing: there is no MLmodel file among those that MLflow returned"
+        )
     return found, LoadFinding(name="files", holds=True)
 
 
-def _load(folder: Path, measured: _Measured) -> tuple[Any, LoadFinding]:
+def _load(folder: Path, measured: _Measurements) -> tuple[Any, LoadFinding]:
     import mlflow.pyfunc  # noqa: PLC0415
 
     measured.memory_before_bytes = present_memory()
@@ -127,12 +127,12 @@ def _load(folder: Path, measured: _Measured) -> tuple[Any, LoadFinding]:
     return pyfunc, LoadFinding(name="loads", holds=True)
 
 
-def _ask(pyfunc: Any, folder: Path, measured: _Measured) -> Iterator[LoadFinding]:
+def _ask(pyfunc: Any, folder: Path, measured: _Measurements) -> Iterator[LoadFinding]:
     metadata = pyfunc.metadata
     try:
         example = metadata.load_input_example(str(folder))
         params = None if example is None else metadata.load_input_example_params(str(folder))
-    except Exception as error:  # files that are gone, or not what MLflow wrote
+    except Exception as error:  # files that are missing, or that MLflow did not write
         yield _failure("answers", "its input example cannot be read", error)
         return
     if example is None:
@@ -146,7 +146,7 @@ def _ask(pyfunc: Any, folder: Path, measured: _Measured) -> Iterator[LoadFinding
         return
     measured.answer_seconds = time.perf_counter() - started
     yield LoadFinding(name="answers", holds=True)
-    measured.rows, findings = look_at_answers(example, output, metadata.get_output_schema())
+    measured.rows, findings = check_output(example, output, metadata.get_output_schema())
     yield from findings
 
 
@@ -157,11 +157,11 @@ def _broken(name: Any, note: str) -> LoadFinding:
 def _failure(name: Any, what: str, error: BaseException) -> LoadFinding:
     _log.warning("%s", what, exc_info=error)
     note = f"{what}: {type(error).__name__}: {redacted(error)}"
-    return LoadFinding(name=name, holds=False, note=note, is_of_surroundings=is_of_surroundings(error))
+    return LoadFinding(name=name, holds=False, note=note, is_of_surroundings=is_environment_failure(error))
 
 
 def _record(run: RunLog, report: LoadCheckReport) -> None:
-    """The report goes first and the status last: where the run is FINISHED, everything is."""
+    """Record everything before the status, so that a FINISHED run is complete."""
     run.require_active()
     measured = {
         "download_seconds": report.download_seconds,

@@ -1,4 +1,4 @@
-"""Step ``replay``: run the newest logged requests of production through a candidate and the champion."""
+"""Step ``replay``: let a candidate and the champion predict the newest logged requests of production."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
-from airflow_mcp.work.measures.metrics import plain_label
-from airflow_mcp.work.measures.replay_comparison import Compared, Tally, compare
+from airflow_mcp.work.measures.classes import Array, plain_label
+from airflow_mcp.work.measures.replay_comparison import Compared, Tally, compare_predictions
 from airflow_mcp.work.measures.replay_predictions import ANSWERED, UNFIT, Answers, Replayed
 from airflow_mcp.work.models.loaded_model import load_model
 from airflow_mcp.work.reading.request_log import Chunk, RequestLog
 from airflow_mcp.work.run.environment import read_request
-from airflow_mcp.work.run.mlflow_run import RunLog, library_versions
+from airflow_mcp.work.run.mlflow_run import RunLog
+from airflow_mcp.work.run.process import library_versions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _log = logging.getLogger(__name__)
-Array = np.ndarray[Any, Any]
 
 
 def replay(environ: Mapping[str, str]) -> ReplayEvidence:
     """Replay and record in the candidate's MLflow run, whose status is not changed.
 
-    The answers to every request and the metrics are written first and the evidence last: where it is, everything is.
-    Memory holds one chunk of requests, and one number per request.
+    The evidence is written last, so that a run with evidence is complete. One chunk of requests is in memory at a time,
+    and one number per request.
 
     :param environ: environment variables with the path of a ``ReplayRequest``.
     :return: the evidence as it was stored.
-    :raises RefusedError: for a request, log or model that cannot be replayed, or a deleted run.
-    :raises FailedError: when MLflow does not answer, a model cannot be loaded, or the log changes meanwhile.
+    :raises RefusedError: when the request, log or a model cannot be replayed, or the run was deleted.
+    :raises FailedError: when MLflow does not answer, a model cannot be loaded, or the log changed while it was read.
     """
     request = read_request(environ, ReplayRequest)
     run = RunLog(request.run_id)
@@ -52,7 +52,7 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
         Replayed(load_model(model.model_uri), request.model_type) for model in (request.candidate, request.champion)
     ]
     _require_positive_label(request, models)
-    seen = _Seen()
+    seen = _Requests()
     tally = Tally(request)
     with TemporaryDirectory(prefix="airflow-mcp-replay-") as folder:
         table = Path(folder) / Path(contract.ARTIFACT_REPLAY_REQUESTS).name
@@ -91,8 +91,8 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
     return evidence
 
 
-class _Seen:
-    """What was seen of the requests themselves."""
+class _Requests:
+    """Running totals of the requests themselves: number, first and last time."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -116,14 +116,14 @@ class _Seen:
 
 
 def _replay_chunk(
-    request: ReplayRequest, models: list[Replayed], chunk: Chunk, tally: Tally, seen: _Seen
+    request: ReplayRequest, models: list[Replayed], chunk: Chunk, tally: Tally, seen: _Requests
 ) -> pd.DataFrame:
-    """Replay one chunk; give one line per request for the table."""
+    """Replay one chunk; return its part of the table."""
     _require_columns(request, chunk)
     names = _names(request, chunk.frame, seen.rows)
     seen.add(chunk, request.timestamp_column)
     answers = (models[0].answer(chunk.frame, chunk.readable), models[1].answer(chunk.frame, chunk.readable))
-    found = compare(request, *answers, (models[0].model.classes, models[1].model.classes))
+    found = compare_predictions(request, *answers, (models[0].model.classes, models[1].model.classes))
     tally.add(chunk.frame, names, answers, found)
     _log.info("replayed %d requests, %d flips so far", seen.rows, tally.flips)
     return _lines(request, chunk, names, answers, found)
@@ -132,7 +132,7 @@ def _replay_chunk(
 def _lines(
     request: ReplayRequest, chunk: Chunk, names: list[str], answers: tuple[Answers, Answers], found: Compared
 ) -> pd.DataFrame:
-    """Write one line per request: its name, what became of it, both answers, whether they differ and by how much."""
+    """Return one row per request: name, time, both states and predictions, whether they differ and by how much."""
     import pandas as pd  # noqa: PLC0415
 
     times = request.timestamp_column
@@ -160,7 +160,7 @@ def _states(answers: Answers, readable: Array) -> list[str]:
 
 @contextmanager
 def _writer(path: Path, request: ReplayRequest) -> Iterator[Any]:
-    """Open the table of answers; it is written chunk by chunk, and there without any request too."""
+    """Open the table of predictions, which is written chunk by chunk, and exists even without requests."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -188,7 +188,7 @@ def _names(request: ReplayRequest, frame: pd.DataFrame, before: int) -> list[str
 
 
 def _require_columns(request: ReplayRequest, chunk: Chunk) -> None:
-    """Refuse requests that lack a column that was asked for; a chunk in which nothing is readable has none."""
+    """Refuse requests that lack a column that the request names; a chunk without a readable request has no columns."""
     named = {
         "timestamp_column": request.timestamp_column,
         "request_id_column": request.request_id_column,
@@ -203,7 +203,7 @@ def _require_columns(request: ReplayRequest, chunk: Chunk) -> None:
     if absent and chunk.readable.any():
         raise DatasetError(
             f"the logged requests lack {', '.join(absent)}; they have "
-            f"{', '.join(map(repr, chunk.frame.columns[:30]))}. Nothing was recorded."
+            f"{', '.join(map(repr, chunk.frame.columns[:30]))}. Nothing was recorded"
         )
     for _, column in wanted:
         if column not in chunk.frame.columns:
@@ -214,8 +214,8 @@ def _require_positive_label(request: ReplayRequest, models: list[Replayed]) -> N
     known = {plain_label(label) for replayed in models for label in replayed.model.classes or ()}
     if request.positive_label is not None and known and plain_label(request.positive_label) not in known:
         raise InvalidArgumentError(
-            f"positive_label {request.positive_label!r} is not a class of the models: "
-            f"{', '.join(sorted(map(repr, known)))}. Nothing was replayed."
+            f"positive_label must be one of the models' classes {', '.join(sorted(map(repr, known)))}; got "
+            f"{request.positive_label!r}. Nothing was replayed"
         )
 
 
@@ -226,7 +226,7 @@ def _record(run: RunLog, evidence: ReplayEvidence, table: Path) -> None:
     if evidence.judged:
         metrics["replay/changed_share"] = evidence.changed / evidence.judged
     run.log_metrics(metrics)
-    run.require_active()  # the artifact store itself would accept files for a deleted run
+    run.require_active()  # the artifact store would accept files of a deleted run
     run.log_text(dump_document(evidence), contract.ARTIFACT_REPLAY)
     _log.info(
         "replay: %d of %d requests compared, %d flips; evidence stored in run %s",

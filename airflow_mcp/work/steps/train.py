@@ -1,4 +1,4 @@
-"""Step ``train``: run a training script into the MLflow run that was created for it, and check what came out."""
+"""Step ``train``: run a training script in the MLflow run that was created for it, and check the result."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import write_profile
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError, ResultMissingError
-from airflow_mcp.work.reading.dataset_frame import verified_file
+from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.environment import TrainingEnvironment, read_training_environment
-from airflow_mcp.work.run.mlflow_run import RunLog, library_versions
+from airflow_mcp.work.run.mlflow_run import RunLog
+from airflow_mcp.work.run.process import library_versions
 
 _log = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a script as ``__main__`` of a child process and bring its MLflow run to an honest end.
+    """Run a script in a child process and set the final status of its MLflow run.
 
-    The child inherits working folder, output and environment. SIGTERM and SIGINT are passed on to it. The run ends
-    FINISHED after exit code 0 with a logged model, KILLED after such a signal, FAILED after any other exit code.
+    The child inherits working folder, output and environment; SIGTERM and SIGINT are passed on to it. The run ends
+    FINISHED after exit code 0 with a logged model, KILLED after such a signal, and FAILED after another exit code.
 
-    Where several replicas train together, rank 0 does this. The others verify the data and run the script, without
-    the variable by which MLflow would continue, and end, the run; they write nothing to it.
+    When several replicas train together, rank 0 does this. The others verify the data and run the script without
+    ``MLFLOW_RUN_ID``, with which MLflow would resume and end the run; they do not write to it.
 
     :param script: path of a ``.py`` file.
     :param arguments: its arguments.
-    :param environ: environment variables, the contract among them.
-    :return: 0, or the script's exit code; ``128 + n`` when signal ``n`` ended it, as shells and Kubernetes count.
-    :raises RefusedError: before the script starts, for a wrong script, environment, dataset or run.
-    :raises ResultMissingError: when the script ended well and logged no model; the run's status is not changed.
+    :param environ: environment variables.
+    :return: 0, or the exit code of the script; ``128 + n`` when signal ``n`` ended it, as in shells and Kubernetes.
+    :raises RefusedError: before the script starts, when script, environment, dataset or run are wrong.
+    :raises ResultMissingError: when the script succeeded but logged no model; the run's status is not changed.
     """
     if script.suffix != ".py" or not script.is_file():
         raise InvalidArgumentError(
-            f"--script {str(script)!r} is not an existing .py file (working folder {str(Path.cwd())!r}). "
-            "Nothing was run."
+            f"--script must be an existing .py file; got {str(script)!r} in working folder {str(Path.cwd())!r}. "
+            "Nothing was run"
         )
     settings = read_training_environment(environ)
     if settings.rank:
@@ -62,7 +63,7 @@ def train(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) ->
 def _train_along(
     script: Path, arguments: Sequence[str], environ: Mapping[str, str], settings: TrainingEnvironment
 ) -> int:
-    """Run the script as a rank above 0: the MLflow run is the business of rank 0."""
+    """Run the script as a rank above 0, which leaves the MLflow run to rank 0."""
     _verified_data_tags(settings)
     without_run = {name: value for name, value in environ.items() if name != contract.ENV_MLFLOW_RUN_ID}
     code, stopped_by = _run_script(script, arguments, without_run)
@@ -79,19 +80,19 @@ def _verified_data_tags(settings: TrainingEnvironment, profiled: RunLog | None =
         tags = {} if settings.dataset.hash else {contract.TAG_DATA_HASH: used.hash}
         if profiled is None:
             return tags
-        # The address by which later readers know the data, not the place to which it was fetched.
+        # The address of the data, not the path to which it was fetched.
         known = used.model_copy(update={"uri": settings.data_source or used.uri})
         return {**tags, **_profile(profiled, path, known)}
 
 
 def _profile(run: RunLog, path: Path, used: DatasetPin) -> dict[str, str]:
-    """Store the profile of the data, against which later data are compared. Data that has none is no error."""
+    """Store the profile of the data, for later comparisons. Data that cannot be profiled are not an error."""
     from airflow_mcp.work.drift.profiles import profile_dataset  # noqa: PLC0415  (imports pyarrow and numpy)
 
     try:
         profile = profile_dataset([DatasetPin(uri=str(path))])
     except RefusedError as error:
-        _log.info("no profile of the dataset is kept: %s", error)
+        _log.info("the dataset was not profiled: %s", error)
         return {}
     kept = profile.model_copy(update={"sources": (used,)})
     run.log_text(write_profile(kept), contract.ARTIFACT_PROFILE)
@@ -113,10 +114,11 @@ def _run_variables(settings: TrainingEnvironment) -> dict[str, str]:
 
 
 def _run_script(script: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[int, int]:
-    """Run the child to its end; give its exit code and the number of the signal that we passed on, or 0."""
+    """Run the child to its end; return its exit code and the number of the signal that was passed on, or 0."""
     received: list[int] = []
     command = [sys.executable, str(script), *arguments]
     _log.info("run %s", " ".join(command))
+    # The child writes to the same streams: flush first, so that lines stay in order.
     sys.stdout.flush()
     sys.stderr.flush()
     pending: list[subprocess.Popen[bytes]] = []
@@ -130,7 +132,7 @@ def _run_script(script: Path, arguments: Sequence[str], environ: Mapping[str, st
     try:
         child = subprocess.Popen(command, env=dict(environ))
         pending.append(child)
-        if received:  # it arrived while the child was being started
+        if received:  # it arrived while the child was starting
             child.send_signal(received[0])
         code = child.wait()
     finally:
@@ -144,7 +146,10 @@ def _run_script(script: Path, arguments: Sequence[str], environ: Mapping[str, st
 
 
 def _end_unsuccessful(run: RunLog, status: str) -> None:
-    """Autologging ends the run FINISHED even when the script failed: correct that, and never hide the exit code."""
+    """Correct the status, which autologging sets to FINISHED even when the script failed.
+
+    An error is only logged, because it must not hide the exit code of the script.
+    """
     try:
         if run.require_active().info.status != "KILLED":
             run.end(status)
@@ -157,9 +162,9 @@ def _finish(run: RunLog) -> None:
     models = run.link_models()
     if not models:
         raise ResultMissingError(
-            f"The script ended well but logged no model to run {run.run_id}. Log one within mlflow.start_run(), by "
-            "mlflow.<flavor>.log_model(…, name='model'): outside a run MLflow ties a model to none. Or use "
-            f"MlflowClient and the run id in {contract.ENV_RUN_ID}."
+            f"the script succeeded but logged no model to run {run.run_id}. Log one within mlflow.start_run() with "
+            "mlflow.<flavor>.log_model(…, name='model'), because outside a run MLflow links a model to none; or use "
+            f"MlflowClient with the run id in {contract.ENV_RUN_ID}"
         )
     if run.require_active().info.status != "FINISHED":
         run.end("FINISHED")

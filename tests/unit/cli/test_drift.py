@@ -19,7 +19,7 @@ from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import read_profile
 from airflow_mcp.core.drift.result import DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
-from airflow_mcp.work.drift.dataset_comparison import compare
+from airflow_mcp.work.drift.dataset_comparison import compare_datasets
 from airflow_mcp.work.drift.profiles import merge_profiles, profile_dataset
 
 
@@ -58,14 +58,14 @@ def test_an_output_that_cannot_be_written_is_named_and_leaves_nothing(
     (data / "taken").mkdir()
     for output in (data / "nowhere" / "p.json", data / "taken"):
         assert main(["drift", "profile", str(data / "reference.parquet"), "-o", str(output)]) == 2
-        assert f"output is {str(output)!r} and cannot be written: " in capsys.readouterr().err
+        assert f"--output must be a file that can be written; got {str(output)!r}: " in capsys.readouterr().err
     assert not list(data.rglob("*.json"))
 
 
 def test_the_numbers_are_those_of_the_functions(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [[DatasetPin(uri=f"{data}/{name}.parquet")] for name in ("reference", "moved")]
     for precision in ("exact", "profile"):
-        expected = compare(*sides, ComparisonPolicy(precision=precision, numerical_method="ks")).result  # type: ignore[arg-type]
+        expected = compare_datasets(*sides, ComparisonPolicy(precision=precision, numerical_method="ks")).result  # type: ignore[arg-type]
         command = ["drift", "compare", f"{data}/reference.parquet", f"{data}/moved.parquet"]
         assert main([*command, "--precision", precision, "--numerical-method", "ks", "--format", "json"]) == 0
         found = parse_document(DriftResult, capsys.readouterr().out, "output")
@@ -83,7 +83,7 @@ def test_the_report_for_people_is_that_of_a_check_without_a_run(data: Path, caps
     assert page.count("<svg") >= 2
     assert "MLflow run" not in page
     assert main([*command, "--html", str(data)]) == 2
-    assert f"html is {str(data)!r} and cannot be written: " in capsys.readouterr().err
+    assert f"--html must be a file that can be written; got {str(data)!r}: " in capsys.readouterr().err
 
 
 def test_profiles_of_parts_are_merged(data: Path) -> None:
@@ -118,21 +118,29 @@ def test_a_policy_comes_from_a_file_and_options_go_before_it(data: Path) -> None
     ("arguments", "code", "message"),
     [
         (["compare", "none.parquet", "reference.parquet"], 1, "does not exist"),
-        (["compare", "none.json", "reference.parquet"], 1, "Profile none.json cannot be read: FileNotFoundError"),
+        (
+            ["compare", "none.json", "reference.parquet"],
+            1,
+            "dataset none.json cannot be read: No such file or directory",
+        ),
         (["compare", "p.json", "reference.parquet"], 1, "p.json is not a valid DataProfile"),
         (["compare", "reference.parquet", "calm.parquet", "--policy", "none.yaml"], 2, "none.yaml cannot be read"),
-        (["compare", "reference.parquet", "calm.parquet", "--policy", "list.yaml"], 2, "holds no mapping"),
+        (
+            ["compare", "reference.parquet", "calm.parquet", "--policy", "list.yaml"],
+            2,
+            "--policy must be a file with a mapping of fields; got list.yaml, a list",
+        ),
         (
             ["compare", "reference.parquet", "calm.parquet", "--numerical-threshold", "3"],
             2,
-            "the policy is not usable: numerical_method must name a method when a threshold is given",
+            "numerical_method must name a method when a threshold is given",
         ),
         (
             ["compare", "reference.parquet", "calm.parquet", "--column", "x"],
             1,
             "no column 'x'; it has 'amount', 'kind'",
         ),
-        (["profile", "p.json", "-o", "x.json"], 1, "ends in '.json'"),
+        (["profile", "p.json", "-o", "x.json"], 1, "; got '.json'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

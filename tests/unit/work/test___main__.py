@@ -22,7 +22,7 @@ def run(*arguments: str, before: str = NO_AIRFLOW, **environ: str) -> subprocess
 def test_a_step_without_its_environment_is_refused_in_one_line(step: str) -> None:
     done = run(step)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Environment variables missing or empty: MLFLOW_TRACKING_URI, ")
+    assert done.stderr.startswith("error: environment variables are missing or empty: MLFLOW_TRACKING_URI, ")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -18,8 +18,9 @@ from airflow_mcp.core.drift.profile import DataProfile, read_profile, write_prof
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.work.drift import dataset_comparison
-from airflow_mcp.work.drift.dataset_comparison import Side, compare
-from airflow_mcp.work.drift.profiles import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS, ProfileOptions, profile_dataset
+from airflow_mcp.work.drift.column_reading import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS, ProfileOptions
+from airflow_mcp.work.drift.dataset_comparison import compare_datasets
+from airflow_mcp.work.drift.profiles import Side, profile_dataset
 from airflow_mcp.work.reading.dataset_batches import FileScan
 
 
@@ -38,7 +39,7 @@ def profiled(pins: list[DatasetPin], **options: Any) -> DataProfile:
 
 
 def compared(reference: Side, current: Side, **policy: Any) -> DriftResult:
-    result = compare(reference, current, ComparisonPolicy.model_validate(policy)).result
+    result = compare_datasets(reference, current, ComparisonPolicy.model_validate(policy)).result
     assert parse_document(DriftResult, result.model_dump_json(by_alias=True), "stored") == result
     return result
 
@@ -103,8 +104,8 @@ def test_auto_is_evidentlys_preset_column_by_column(tmp_path: Path, rows: tuple[
     sides = frame(rows[0], 1), frame(rows[1], 2, 0.5)
     theirs = preset(*sides)
     pins = [stored(tmp_path, name, side, ending) for name, side in zip(("r", "c"), sides, strict=True)]
-    for mode in ("exact", "profile"):
-        result = compared(*pins, mode=mode)
+    for precision in ("exact", "profile"):
+        result = compared(*pins, precision=precision)
         assert [column.column for column in result.columns] == list(sides[0].columns)
         for column in result.columns:
             method, score, drifted = theirs[column.column]
@@ -112,14 +113,14 @@ def test_auto_is_evidentlys_preset_column_by_column(tmp_path: Path, rows: tuple[
             assert column.chosen
             assert column.error is not None
             assert abs((column.score or 0) - score) <= max(column.error, 1e-6)
-            assert mode == "profile" or column.error == 0
+            assert precision == "profile" or column.error == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_profiles_and_data_in_any_mix_give_one_verdict(tmp_path: Path, seed: int) -> None:
     reference = stored(tmp_path, "r", frame(12_000, seed))
     current = stored(tmp_path, "c", frame(9000, seed + 50, 0.5))
-    exact = compared(reference, current, mode="exact")
+    exact = compared(reference, current, precision="exact")
     sides: list[tuple[Side, Side]] = [
         (reference, current),
         (profiled(reference), current),
@@ -168,17 +169,17 @@ def odd(rows: int = 400) -> pd.DataFrame:
     )
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_what_cannot_be_compared_is_unknown_and_says_why(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_what_cannot_be_compared_is_unknown_and_says_why(tmp_path: Path, precision: str) -> None:
     pins = stored(tmp_path, "r", odd()), stored(tmp_path, "c", odd())
-    result = compared(*pins, mode=mode)
+    result = compared(*pins, precision=precision)
     notes = {column.column: column.note for column in result.columns if column.drifted is None}
     assert notes == {
         "null": "no value in the reference data",
-        "infinite": "no finite number in the reference data, its type there is double",
-        "text": "texts of their own rather than categories; ignore the column, or name it in categorical_columns",
+        "infinite": "no finite number in the reference data, where its type is double",
+        "text": "most texts differ, so they are not categories; ignore the column, or name it in categorical_columns",
         "when": notes["when"],
-        "rare": "1 values in the reference data, at least 100 are needed",
+        "rare": "1 values in the reference data; at least 100 are needed",
     }
     assert "times are not compared" in notes["when"]
     assert {column.column for column in result.columns if column.drifted is False} == {
@@ -188,19 +189,19 @@ def test_what_cannot_be_compared_is_unknown_and_says_why(tmp_path: Path, mode: s
     assert result.verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
+@pytest.mark.parametrize("precision", ["exact", "profile"])
 @pytest.mark.parametrize("rows", [0, 1, 99])
-def test_a_window_with_too_few_rows_is_inconclusive(tmp_path: Path, rows: int, mode: str) -> None:
+def test_a_window_with_too_few_rows_is_inconclusive(tmp_path: Path, rows: int, precision: str) -> None:
     current = stored(tmp_path, "c", frame(200, 1, 3.0).head(rows))
-    result = compared(stored(tmp_path, "r", frame(500, 2)), current, mode=mode)
+    result = compared(stored(tmp_path, "r", frame(500, 2)), current, precision=precision)
     assert result.verdict == "inconclusive"
     assert f"500 reference rows and {rows} current rows, at least 100 of each are needed" in result.reason
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_columns_that_are_removed_added_or_retyped_are_findings(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_columns_that_are_removed_added_or_retyped_are_findings(tmp_path: Path, precision: str) -> None:
     current = frame(500, 2).drop(columns="normal").assign(new=1.0, skewed="a", level=0.5, label=2.0)
-    result = compared(stored(tmp_path, "r", frame(500, 1)), stored(tmp_path, "c", current), mode=mode)
+    result = compared(stored(tmp_path, "r", frame(500, 1)), stored(tmp_path, "c", current), precision=precision)
     kinds = {(found.kind, found.column) for found in result.findings if found.kind.endswith("_column")}
     assert kinds == {
         ("removed_column", "normal"),
@@ -217,14 +218,14 @@ def test_columns_that_are_removed_added_or_retyped_are_findings(tmp_path: Path, 
         assert f"'{name}'" in result.reason
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_missing_values_new_categories_and_values_out_of_range_are_findings(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_missing_values_new_categories_and_values_out_of_range_are_findings(tmp_path: Path, precision: str) -> None:
     reference, current = frame(2000, 1), frame(2000, 3)
     current.loc[:599, "holes"] = np.nan
     current.loc[:99, "label"] = "e"
     current.loc[0, "moved label"] = "z"
     current.loc[:49, "skewed"] = 999.0
-    result = compared(stored(tmp_path, "r", reference), stored(tmp_path, "c", current), mode=mode)
+    result = compared(stored(tmp_path, "r", reference), stored(tmp_path, "c", current), precision=precision)
     found = {(item.kind, item.column): item for item in result.findings}
     assert set(found) == {
         ("missing_rate", "holes"),
@@ -243,23 +244,23 @@ def test_missing_values_new_categories_and_values_out_of_range_are_findings(tmp_
     assert found["out_of_range", "skewed"].current == pytest.approx(beyond.mean(), abs=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_times_that_move_on_are_no_new_categories(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_times_that_move_on_are_no_new_categories(tmp_path: Path, precision: str) -> None:
     days = [pd.DataFrame({"day": pd.date_range(start, periods=200)}) for start in ("2026-01-01", "2026-09-01")]
-    result = compared(stored(tmp_path, "r", days[0]), stored(tmp_path, "c", days[1]), mode=mode)
+    result = compared(stored(tmp_path, "r", days[0]), stored(tmp_path, "c", days[1]), precision=precision)
     assert result.findings == ()
     assert "times are not compared" in of(result, "day").note
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_prediction_label_and_quality_have_roles(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_prediction_label_and_quality_have_roles(tmp_path: Path, precision: str) -> None:
     def predicted(rows: int, seed: int, error: float) -> pd.DataFrame:
         random = np.random.default_rng(seed)
         truth = random.normal(size=rows)
         return pd.DataFrame({"x": random.normal(size=rows), "y": truth, "p": truth + random.normal(0, error, rows)})
 
     pins = stored(tmp_path, "r", predicted(3000, 1, 0.1)), stored(tmp_path, "c", predicted(3000, 2, 0.5))
-    result = compared(*pins, mode=mode, prediction="p", target="y")
+    result = compared(*pins, precision=precision, prediction="p", target="y")
     assert {column.column: column.role for column in result.columns} == {
         "x": "feature",
         "y": "target",
@@ -284,7 +285,7 @@ def test_an_exact_pass_reads_prediction_and_label_only_where_it_needs_them(
 
     monkeypatch.setattr(FileScan, "batches", watched)
     monkeypatch.setattr(dataset_comparison, "cpu_count", lambda: 1)  # so that two columns are held at once
-    result = compared(pins, pins, mode="exact", prediction="p", target="y")
+    result = compared(pins, pins, precision="exact", prediction="p", target="y")
     assert [column.column for column in result.columns] == [*data.columns, "(prediction error)"]
     quality = [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS, "p", "y"]
     assert passes == [names for names in (["p", "y"], ["a", "b"], ["c", "d"], quality) for _ in range(2)]
@@ -313,10 +314,10 @@ def test_weights_of_features_decide_the_share(tmp_path: Path) -> None:
     assert compared(*pins, weights={"moved": 1, "normal": 9}).verdict == "not_drifted"
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_numbers_that_are_declared_are_compared_as_categories(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_numbers_that_are_declared_are_compared_as_categories(tmp_path: Path, precision: str) -> None:
     pins = stored(tmp_path, "r", frame(2000, 1)), stored(tmp_path, "c", frame(2000, 2))
-    result = compared(*pins, mode=mode, categorical_columns=["whole"])
+    result = compared(*pins, precision=precision, categorical_columns=["whole"])
     assert (of(result, "whole").type, of(result, "whole").method) == ("categorical", "jensenshannon")
     assert of(result, "whole").drifted is not None
 
@@ -326,7 +327,7 @@ def test_a_profile_of_numbers_is_no_profile_of_categories(tmp_path: Path) -> Non
     pins = [stored(tmp_path, name, pd.DataFrame({"code": random.integers(0, 9999, 3000)})) for name in "rc"]
     for current in (pins[1], profiled(pins[1])):
         result = compared(profiled(pins[0]), current, categorical_columns=["code"])
-        assert of(result, "code").note == "the reference data was not profiled with the column as categories"
+        assert of(result, "code").note == "the profile of the reference data does not have the column as categories"
         assert of(result, "code").drifted is None
 
 
@@ -334,7 +335,7 @@ def test_more_categories_than_are_kept_are_counted_together(tmp_path: Path) -> N
     random = np.random.default_rng(4)
     data = [pd.DataFrame({f"c{n}": random.zipf(1.3, 40_000).astype(str) for n in range(2)}) for _ in range(2)]
     pins = stored(tmp_path, "r", data[0]), stored(tmp_path, "c", data[1])
-    exact, found = compared(*pins, mode="exact"), compared(profiled(pins[0]), profiled(pins[1]))
+    exact, found = compared(*pins, precision="exact"), compared(profiled(pins[0]), profiled(pins[1]))
     for ours, true in zip(found.columns, exact.columns, strict=True):
         assert ours.drifted == true.drifted or ours.close
         assert ours.error is not None
@@ -382,16 +383,16 @@ def test_rows_cannot_be_judged_from_a_profile(tmp_path: Path) -> None:
         InvalidArgumentError, match="outliers needs the rows of both datasets, but reference is a profile"
     ):
         compared(profiled(pins[0]), pins[1], outliers={})
-    with pytest.raises(InvalidArgumentError, match="mode 'exact' needs the rows"):
-        compared(pins[0], profiled(pins[1]), mode="exact")
+    with pytest.raises(InvalidArgumentError, match="precision 'exact' needs the rows"):
+        compared(pins[0], profiled(pins[1]), precision="exact")
 
 
-@pytest.mark.parametrize("mode", ["exact", "profile"])
-def test_a_column_that_the_policy_names_must_be_in_the_reference(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_a_column_that_the_policy_names_must_be_in_the_reference(tmp_path: Path, precision: str) -> None:
     pins = stored(tmp_path, "r", frame(300, 1)), stored(tmp_path, "c", frame(300, 2))
     with pytest.raises(DatasetError, match=r"r\.parquet has no column 'salary'"):
-        compared(*pins, mode=mode, weights={"salary": 1.0, "normal": 1.0})
-    assert [column.column for column in compared(*pins, mode=mode, columns=["normal", "label"]).columns] == [
+        compared(*pins, precision=precision, weights={"salary": 1.0, "normal": 1.0})
+    assert [column.column for column in compared(*pins, precision=precision, columns=["normal", "label"]).columns] == [
         "normal",
         "label",
     ]
@@ -403,11 +404,11 @@ def test_the_profile_of_the_current_data_is_made_when_it_is_asked_for(
     pins = stored(tmp_path, "r", frame(300, 1)), stored(tmp_path, "c", frame(300, 2))
     profiles, make = [], dataset_comparison.small_profile
     monkeypatch.setattr(dataset_comparison, "small_profile", lambda read: profiles.append(make(read)) or profiles[-1])
-    made = compare(*pins, ComparisonPolicy())
+    made = compare_datasets(*pins, ComparisonPolicy())
     assert not profiles
     assert made.current is not None
     assert made.current.columns == profile_dataset(pins[1]).columns
     assert [made.current] == profiles
     given = profiled(pins[1])
-    assert compare(pins[0], given, ComparisonPolicy()).current is given
-    assert compare(*pins, ComparisonPolicy(mode="exact")).current is None
+    assert compare_datasets(pins[0], given, ComparisonPolicy()).current is given
+    assert compare_datasets(*pins, ComparisonPolicy(precision="exact")).current is None

@@ -22,16 +22,12 @@ import pytest
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, read_profile, write_profile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
+from airflow_mcp.work.drift.column_reading import QUALITY_OF_LABELS, QUALITY_OF_NUMBERS, ProfileOptions
 from airflow_mcp.work.drift.distribution import differences, from_document
-from airflow_mcp.work.drift.profiles import (
-    QUALITY_OF_LABELS,
-    QUALITY_OF_NUMBERS,
-    ProfileOptions,
-    merge_profiles,
-    profile_dataset,
-)
+from airflow_mcp.work.drift.profiles import merge_profiles, profile_dataset
 from airflow_mcp.work.reading import csv_and_jsonl
-from airflow_mcp.work.reading.dataset_batches import DataFile, FileScan
+from airflow_mcp.work.reading.batch_readers import DataFile
+from airflow_mcp.work.reading.dataset_batches import FileScan
 
 KIB_64 = 65_536
 COUNTED = pa.proxy_memory_pool(pa.default_memory_pool())
@@ -411,11 +407,11 @@ def test_wide_data_that_change_between_two_passes_are_refused(tmp_path: Path, mo
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv is not readable as csv"),
         ("a.csv", b"a,a\n1,2\n", "more than one column named 'a'"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
-        ("a.jsonl", b"[1]\n", "line 1 is no JSON object"),
+        ("a.jsonl", b"[1]\n", "line 1 is not a JSON object"),
         ("a.csv.gz", b"a,b\n1,2\n", "a.csv.gz is not readable as csv: BadGzipFile"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "ended before the end-of-stream marker was reached"),
-        ("a.parquet.gz", b"", "ends in '.parquet.gz'"),
-        ("a.xlsx", b"", "ends in '.xlsx'"),
+        ("a.parquet.gz", b"", "; got '.parquet.gz'"),
+        ("a.xlsx", b"", "; got '.xlsx'"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:

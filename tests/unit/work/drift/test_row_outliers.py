@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_mcp.core.data.pin import DatasetPin
-from airflow_mcp.work.drift.row_outliers import sample_rows
+from airflow_mcp.work.drift.row_sampling import sample_numbers
 from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
 
 
@@ -32,13 +32,13 @@ def test_the_numbers_of_a_drawn_row_stay_together(tmp_path: Path, ending: str) -
     data = numbered(150, 1000)
     names = list(data.columns)
     with open_data(stored(tmp_path / f"d.{ending}", data)) as scan:
-        rows = sample_rows(scan, names, 200, seed=3)
+        rows = sample_numbers(scan, names, 200, seed=3)
     assert rows.shape == (200, 150)
     assert np.array_equal(rows - rows[:, :1], np.tile(np.arange(150.0), (200, 1)))
     assert len(np.unique(rows[:, 0])) == 200
     with open_data(stored(tmp_path / "again.parquet", data)) as scan:
-        assert np.array_equal(rows, sample_rows(scan, names, 200, seed=3))
-        assert not np.array_equal(rows, sample_rows(scan, names, 200, seed=4))
+        assert np.array_equal(rows, sample_numbers(scan, names, 200, seed=3))
+        assert not np.array_equal(rows, sample_numbers(scan, names, 200, seed=4))
 
 
 @pytest.mark.parametrize(("ending", "most"), [("parquet", 64), ("csv", 150)])
@@ -54,6 +54,6 @@ def test_few_columns_of_wide_data_are_read_at_once_where_that_is_cheap(
     monkeypatch.setattr(FileScan, "batches", watched)
     data = numbered(150, 10)
     with open_data(stored(tmp_path / f"d.{ending}", data)) as scan:
-        sample_rows(scan, list(data.columns), 5, seed=0)
+        sample_numbers(scan, list(data.columns), 5, seed=0)
     assert max(passes) == most
     assert sum(passes) == 150

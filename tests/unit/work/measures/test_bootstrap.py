@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from airflow_mcp.work.measures import bootstrap
 from airflow_mcp.work.measures.bootstrap import Ranking, Scratch, resample
-from airflow_mcp.work.measures.metrics import Classes
+from airflow_mcp.work.measures.classes import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 NOTHING: Any = None  # resampling asks a scored model for its answers only

@@ -11,8 +11,8 @@ from sklearn.calibration import calibration_curve
 
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.evaluation.diagnostics import CALIBRATION_BINS, MAX_CLASSES, MAX_CONFUSIONS
+from airflow_mcp.work.measures.classes import Classes
 from airflow_mcp.work.measures.diagnostics import OTHER, calibrate, confusion_matrix, diagnose, histogram
-from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 RANDOM = np.random.default_rng(3)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mcp.work.measures.classes import Classes
 from airflow_mcp.work.measures.feature_importance import REPEATS, measure_importance
-from airflow_mcp.work.measures.metrics import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 ROWS = 4000

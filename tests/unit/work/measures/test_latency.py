@@ -20,7 +20,7 @@ def test_calls_are_single_rows_taken_in_turn(monkeypatch: pytest.MonkeyPatch) ->
     clock(monkeypatch, *[1] * 6)
     seen: list[tuple[int, int]] = []
     frame = pd.DataFrame({"x": [10, 11, 12]})
-    result = latency.measure(lambda row: seen.append((len(row), row["x"].iloc[0])), frame, calls=4, warmup=2)
+    result = latency.measure_latency(lambda row: seen.append((len(row), row["x"].iloc[0])), frame, calls=4, warmup=2)
     assert seen == [(1, 11), (1, 12), (1, 10), (1, 11), (1, 12), (1, 10)]
     assert set(result.metrics.values()) == {1.0}
     assert (result.evidence.calls, result.evidence.warmup) == (4, 2)
@@ -28,14 +28,14 @@ def test_calls_are_single_rows_taken_in_turn(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_warm_up_calls_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock(monkeypatch, 900, 800, *range(1, 11))
-    result = latency.measure(lambda row: None, np.zeros((2, 1)), calls=10, warmup=2)
+    result = latency.measure_latency(lambda row: None, np.zeros((2, 1)), calls=10, warmup=2)
     assert result.metrics["latency_ms_max"] == 10
     assert result.evidence.histogram.maximum == 10
 
 
 def test_percentiles_are_linear_and_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock(monkeypatch, *range(1, 101))
-    result = latency.measure(lambda row: None, np.zeros((2, 1)), calls=100, warmup=0)
+    result = latency.measure_latency(lambda row: None, np.zeros((2, 1)), calls=100, warmup=0)
     assert result.metrics == pytest.approx(
         {
             "latency_ms": 95.05,
@@ -54,7 +54,7 @@ def test_percentiles_are_linear_and_in_milliseconds(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("calls", "undefined"), [(100, set()), (99, {"_p99"}), (19, {"", "_p95", "_p99"})])
 def test_a_percentile_without_a_call_beyond_it_is_undefined_not_a_number(calls: int, undefined: set[str]) -> None:
-    result = latency.measure(lambda row: None, np.zeros((2, 1)), calls=calls, warmup=0)
+    result = latency.measure_latency(lambda row: None, np.zeros((2, 1)), calls=calls, warmup=0)
     assert result.undefined.keys() == {f"latency_ms{name}" for name in undefined}
     assert not result.undefined.keys() & result.metrics.keys()
     assert all(f"{calls} were made" in reason for reason in result.undefined.values())
@@ -81,7 +81,9 @@ def test_an_end_beyond_the_measurements_is_not_known() -> None:
 
 def test_garbage_collection_is_on_and_leaves_the_evaluations_own_data_alone() -> None:
     seen: list[tuple[bool, bool]] = []
-    latency.measure(lambda row: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)), np.zeros((2, 1)), 3, 1)
+    latency.measure_latency(
+        lambda row: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)), np.zeros((2, 1)), 3, 1
+    )
     assert seen == [(True, True)] * 4
     assert gc.get_freeze_count() == 0
 
@@ -91,5 +93,5 @@ def test_a_model_that_breaks_leaves_garbage_collection_as_it_was() -> None:
         raise KeyError("inside the model")
 
     with pytest.raises(KeyError):
-        latency.measure(fail, np.zeros((2, 1)), 3, 1)
+        latency.measure_latency(fail, np.zeros((2, 1)), 3, 1)
     assert gc.get_freeze_count() == 0

@@ -7,7 +7,8 @@ import pytest
 from sklearn import metrics as sk
 
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
-from airflow_mcp.work.measures.metrics import Classes, align_probabilities, find_classes, measure, plain_label
+from airflow_mcp.work.measures.classes import Classes, align_probabilities, find_classes, plain_label
+from airflow_mcp.work.measures.metrics import classifier_metrics, regressor_metrics
 
 BINARY = Classes(("no", "yes"), 1)
 
@@ -16,7 +17,7 @@ def test_binary_metrics_match_numbers_counted_by_hand() -> None:
     # yes-yes 2, yes-no 1, no-yes 1, no-no 1
     true, predicted = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])
     positive = np.array([0.9, 0.8, 0.4, 0.6, 0.1])
-    result = measure(BINARY, true, predicted, np.column_stack([1 - positive, positive]), "")
+    result = classifier_metrics(BINARY, true, predicted, np.column_stack([1 - positive, positive]), "")
     assert result.undefined == {}
     assert result.metrics["accuracy"] == 3 / 5
     assert result.metrics["precision"] == 2 / 3
@@ -29,7 +30,7 @@ def test_binary_metrics_match_numbers_counted_by_hand() -> None:
 
 def test_the_positive_class_may_be_the_lesser_one() -> None:
     true, predicted = np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1])
-    result = measure(Classes(("no", "yes"), 0), true, predicted, None, "none")
+    result = classifier_metrics(Classes(("no", "yes"), 0), true, predicted, None, "none")
     assert (result.metrics["precision"], result.metrics["recall"]) == (1.0, 1 / 3)
 
 
@@ -39,7 +40,7 @@ def test_macro_metrics_agree_with_scikit_learn() -> None:
     raw = generator.random((300, 3)) + np.eye(3)[true]
     probabilities = raw / raw.sum(axis=1, keepdims=True)
     predicted = probabilities.argmax(axis=1)
-    result = measure(Classes(("a", "b", "c"), None), true, predicted, probabilities, "")
+    result = classifier_metrics(Classes(("a", "b", "c"), None), true, predicted, probabilities, "")
     assert result.metrics == pytest.approx(
         {
             "accuracy": sk.accuracy_score(true, predicted),
@@ -53,7 +54,7 @@ def test_macro_metrics_agree_with_scikit_learn() -> None:
 
 
 def test_precision_is_undefined_when_nothing_is_predicted_positive() -> None:
-    result = measure(BINARY, np.array([1, 0, 0]), np.array([0, 0, 0]), None, "no probabilities")
+    result = classifier_metrics(BINARY, np.array([1, 0, 0]), np.array([0, 0, 0]), None, "no probabilities")
     assert "precision" not in result.metrics
     assert "for no row" in result.undefined["precision"]
     assert (result.metrics["recall"], result.metrics["f1"]) == (0, 0)
@@ -62,7 +63,7 @@ def test_precision_is_undefined_when_nothing_is_predicted_positive() -> None:
 
 def test_one_class_in_the_labels_leaves_roc_auc_undefined_and_log_loss_defined() -> None:
     probabilities = np.array([[0.8, 0.2], [0.5, 0.5]])
-    result = measure(BINARY, np.array([0, 0]), np.array([0, 1]), probabilities, "")
+    result = classifier_metrics(BINARY, np.array([0, 0]), np.array([0, 1]), probabilities, "")
     assert "roc_auc" not in result.metrics
     assert "'yes'" in result.undefined["roc_auc"]
     assert result.metrics["log_loss"] == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
@@ -71,13 +72,13 @@ def test_one_class_in_the_labels_leaves_roc_auc_undefined_and_log_loss_defined()
 
 def test_a_missing_class_leaves_the_macro_roc_auc_undefined() -> None:
     probabilities = np.full((4, 3), 1 / 3)
-    result = measure(Classes((0, 1, 2), None), np.array([0, 1, 0, 1]), np.zeros(4, int), probabilities, "")
+    result = classifier_metrics(Classes((0, 1, 2), None), np.array([0, 1, 0, 1]), np.zeros(4, int), probabilities, "")
     assert "roc_auc" not in result.metrics
     assert "2" in result.undefined["roc_auc"]
 
 
 def test_with_one_known_class_only_accuracy_is_defined() -> None:
-    result = measure(Classes((0,), None), np.zeros(3, int), np.zeros(3, int), None, "")
+    result = classifier_metrics(Classes((0,), None), np.zeros(3, int), np.zeros(3, int), None, "")
     assert result.metrics == {"accuracy": 1.0}
     assert set(result.undefined) == {"precision", "recall", "f1", "roc_auc", "log_loss"}
 
@@ -95,17 +96,17 @@ def test_classes_that_only_a_model_knows_count() -> None:
 
 @pytest.mark.parametrize("positive", ["1", 2, "yes"])
 def test_a_positive_label_that_is_no_class_is_refused(positive: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="is not a class of this evaluation: 0, 1"):
+    with pytest.raises(InvalidArgumentError, match="must be one of the classes 0, 1; got"):
         find_classes([0, 1], [[0, 1]], [None], positive)
 
 
 def test_a_positive_label_among_three_classes_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="there are 3 classes"):
+    with pytest.raises(InvalidArgumentError, match="unless there are two classes; got 1 with 3 classes"):
         find_classes([0, 1, 2], [[0]], [None], 1)
 
 
 def test_predictions_that_share_no_class_with_the_labels_are_refused() -> None:
-    with pytest.raises(RefusedError, match="not one class in common"):
+    with pytest.raises(RefusedError, match="no class in common"):
         find_classes(["malignant", "benign"], [[0, 1]], [[0, 1]], None)
 
 
@@ -125,3 +126,34 @@ def test_probabilities_follow_the_order_of_the_evaluation() -> None:
 def test_labels_become_plain_values(value: object, plain: object) -> None:
     assert plain_label(value) == plain
     assert type(plain_label(value)) is type(plain)
+
+
+def test_metrics_of_a_regressor_match_numbers_counted_by_hand() -> None:
+    result = regressor_metrics(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 6.0]))
+    assert result.metrics == pytest.approx({"mae": 1.0, "rmse": 3**0.5, "r2": 1 - 9 / 2})
+
+
+def test_metrics_of_a_regressor_agree_with_scikit_learn() -> None:
+    generator = np.random.default_rng(2)
+    true = generator.normal(size=100)
+    predicted = true + generator.normal(size=100)
+    assert regressor_metrics(true, predicted).metrics == pytest.approx(
+        {
+            "mae": sk.mean_absolute_error(true, predicted),
+            "rmse": sk.root_mean_squared_error(true, predicted),
+            "r2": sk.r2_score(true, predicted),
+        }
+    )
+
+
+@pytest.mark.parametrize("labels", [[2.0], [2.0, 2.0], [0.1, 0.1, 0.1]])
+def test_r2_is_undefined_when_all_labels_are_equal(labels: list[float]) -> None:
+    result = regressor_metrics(np.array(labels), np.zeros(len(labels)))
+    assert result.undefined == {"r2": "all labels are equal"}
+    assert set(result.metrics) == {"mae", "rmse"}
+
+
+def test_a_number_too_large_is_undefined_instead_of_infinite() -> None:
+    result = regressor_metrics(np.array([1e300, -1e300]), np.array([-1e300, 1e300]))
+    assert "rmse" in result.undefined
+    assert np.isfinite(list(result.metrics.values())).all()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.exceptions import RefusedError
+from airflow_mcp.work.measures import replay_predictions
 from airflow_mcp.work.measures.replay_predictions import ANSWERED, FAILED, UNFIT, Replayed
 from airflow_mcp.work.models.input_columns import cast_columns
 from airflow_mcp.work.models.loaded_model import LoadedModel
@@ -33,9 +34,7 @@ class Model:
         try:
             return self._answer(inputs)
         except Exception as error:
-            raise RefusedError(
-                f"Model m failed to predict {len(inputs)} rows: {error}. Nothing was recorded."
-            ) from None
+            raise RefusedError(f"model m failed to predict {len(inputs)} rows: {error}. Nothing was recorded") from None
 
     def probabilities(self, inputs: pd.DataFrame) -> tuple[None, str]:
         return None, "none"
@@ -75,9 +74,9 @@ def test_requests_that_do_not_fit_are_found_by_cell_and_the_others_are_answered(
     assert [answers.predictions[row] for row in (2, 13, 63)] == [2, 13, 63]
     assert np.isnan(answers.predictions[3])
     assert {(item.reason, item.requests) for item in model.troubles().reasons} == {
-        ("'x' cannot be given as double", 1),
-        ("'n' cannot be given as long", 2),
-        ("'name' cannot be given as string", 1),
+        ("'x' cannot be converted to double", 1),
+        ("'n' cannot be converted to long", 2),
+        ("'name' cannot be converted to string", 1),
     }
 
 
@@ -114,7 +113,7 @@ def test_wrong_values_are_found_with_few_casts(monkeypatch: pytest.MonkeyPatch, 
     answers = model.answer(frame, everything(frame))
     assert set(np.flatnonzero(answers.state == UNFIT)) == wrong
     assert [(item.reason, item.requests) for item in model.troubles().reasons] == [
-        ("'x' cannot be given as double", len(wrong))
+        ("'x' cannot be converted to double", len(wrong))
     ]
     assert len(casts) < 40
 
@@ -156,7 +155,7 @@ def test_the_very_requests_that_a_model_breaks_on_are_found() -> None:
     answers = model.answer(frame, everything(frame))
     assert np.flatnonzero(answers.state == FAILED).tolist() == [5, 40]
     assert model.troubles().failed == 2
-    assert [(item.reason, item.requests) for item in model.troubles().reasons] == [("'five or forty'.", 2)]
+    assert [(item.reason, item.requests) for item in model.troubles().reasons] == [("'five or forty'", 2)]
 
 
 def test_an_answer_that_is_not_finite_is_no_answer() -> None:

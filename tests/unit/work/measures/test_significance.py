@@ -12,9 +12,9 @@ import scipy.stats
 from airflow_mcp.core.evaluation.evidence import ComparisonRequest
 from airflow_mcp.core.gate.rules.slices import wilson_interval
 from airflow_mcp.work.measures.bootstrap import Ranking
-from airflow_mcp.work.measures.metrics import Classes
+from airflow_mcp.work.measures.classes import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
-from airflow_mcp.work.measures.significance import compare, delong, mcnemar, metric_intervals
+from airflow_mcp.work.measures.significance import compare_models, delong, mcnemar, metric_intervals
 
 NOTHING: Any = None
 BINARY = Classes((0, 1), 1)
@@ -135,7 +135,7 @@ def test_scores_that_rank_alike_differ_by_nothing_and_have_no_error() -> None:
 def test_one_row_of_a_class_is_too_few_for_a_variance() -> None:
     true = np.array([1, 0, 0, 0])
     request = ComparisonRequest(metric="roc_auc")
-    (found,) = compare(scored(true, [0.9, 0.1, 0.2, 0.3]), scored(true, [0.2, 0.1, 0.9, 0.3]), [request])
+    (found,) = compare_models(scored(true, [0.9, 0.1, 0.2, 0.3]), scored(true, [0.2, 0.1, 0.9, 0.3]), [request])
     assert found.difference == pytest.approx(2 / 3)
     assert (found.low, found.standard_error) == (None, None)
     assert "two rows of each class" in found.note
@@ -163,7 +163,7 @@ def test_the_percentile_interval_is_scipys(metric: str) -> None:
         return measured(candidate, metric, chosen) - measured(champion, metric, chosen)
 
     request = ComparisonRequest(metric=metric, method="bootstrap", resamples=20_000, seed=2)
-    (found,) = compare(candidate, champion, [request])
+    (found,) = compare_models(candidate, champion, [request])
     reference = scipy.stats.bootstrap(
         (np.arange(200),), difference, n_resamples=1500, method="percentile", vectorized=False, rng=1
     )
@@ -182,7 +182,7 @@ def test_the_bootstrap_agrees_with_delong_and_with_mcnemars_interval() -> None:
             ComparisonRequest(metric=metric, method=formula),  # type: ignore[arg-type]
             ComparisonRequest(metric=metric, method="bootstrap", resamples=3000),
         ]
-        exact, drawn = compare(candidate, champion, requests)
+        exact, drawn = compare_models(candidate, champion, requests)
         assert drawn.difference == pytest.approx(exact.difference)
         assert drawn.standard_error == pytest.approx(exact.standard_error, rel=0.06)
 
@@ -190,7 +190,7 @@ def test_the_bootstrap_agrees_with_delong_and_with_mcnemars_interval() -> None:
 def test_more_confidence_gives_a_wider_interval_from_the_same_resamples() -> None:
     candidate, champion = two_models()
     requests = [ComparisonRequest(metric="f1", resamples=500, confidence=level) for level in (0.8, 0.95, 0.99)]
-    found = compare(candidate, champion, requests)
+    found = compare_models(candidate, champion, requests)
     for narrow, wide in pairwise(found):
         assert narrow.low is not None
         assert narrow.high is not None
@@ -203,7 +203,9 @@ def test_more_confidence_gives_a_wider_interval_from_the_same_resamples() -> Non
 def test_a_metric_that_too_many_resamples_leave_undefined_has_no_interval() -> None:
     true = [1, 0, 0, 0, 0, 0, 0, 0]
     model = scored(true, predicted=true)
-    (found,) = compare(model, scored(true, predicted=[0] * 8), [ComparisonRequest(metric="recall", resamples=500)])
+    (found,) = compare_models(
+        model, scored(true, predicted=[0] * 8), [ComparisonRequest(metric="recall", resamples=500)]
+    )
     assert (found.difference, found.low, found.standard_error) == (1.0, None, None)
     assert "undefined in " in found.note
 
@@ -214,7 +216,7 @@ def test_a_metric_that_too_many_resamples_leave_undefined_has_no_interval() -> N
 def test_the_method_is_chosen_by_metric_and_classes() -> None:
     candidate, champion = two_models()
     requests = [ComparisonRequest(metric=metric, resamples=100) for metric in ("accuracy", "roc_auc", "f1", "log_loss")]
-    found = compare(candidate, champion, requests)
+    found = compare_models(candidate, champion, requests)
     assert [(item.method, item.resamples) for item in found] == [
         ("mcnemar", 0),
         ("delong", 0),
@@ -242,7 +244,7 @@ def test_the_area_of_more_than_two_classes_is_resampled_and_delong_refused() -> 
         ComparisonRequest(metric="roc_auc", resamples=100),
         ComparisonRequest(metric="roc_auc", method="delong"),
     ]
-    drawn, refused = compare(*three_classes(), requests)
+    drawn, refused = compare_models(*three_classes(), requests)
     assert drawn.method == "bootstrap"
     assert drawn.low is not None
     assert (refused.difference, refused.low) == (None, None)
@@ -252,7 +254,7 @@ def test_the_area_of_more_than_two_classes_is_resampled_and_delong_refused() -> 
 def test_a_metric_that_one_model_does_not_define_is_not_compared_and_says_why() -> None:
     candidate, champion = two_models()
     without = scored(champion.true, predicted=champion.predicted)
-    (found,) = compare(candidate, without, [ComparisonRequest(metric="roc_auc")])
+    (found,) = compare_models(candidate, without, [ComparisonRequest(metric="roc_auc")])
     assert (found.difference, found.p_value) == (None, None)
     assert found.note == "roc_auc is undefined: it gives no probabilities"
 
@@ -261,10 +263,12 @@ def test_errors_of_regressors_are_compared_with_the_sign_of_candidate_minus_cham
     random = np.random.default_rng(2)
     true = random.normal(size=300)
     good, bad = (scored(true, predicted=true + size * random.normal(size=300), classes=None) for size in (0.5, 1.0))
-    for found in compare(good, bad, [ComparisonRequest(metric=metric, resamples=300) for metric in ("mae", "rmse")]):
+    for found in compare_models(
+        good, bad, [ComparisonRequest(metric=metric, resamples=300) for metric in ("mae", "rmse")]
+    ):
         assert found.high is not None
         assert found.high < 0
-    (r2,) = compare(good, bad, [ComparisonRequest(metric="r2", resamples=300)])
+    (r2,) = compare_models(good, bad, [ComparisonRequest(metric="r2", resamples=300)])
     assert r2.low is not None
     assert r2.low > 0
 

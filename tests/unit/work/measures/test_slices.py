@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.work.measures.metrics import Classes
+from airflow_mcp.work.measures.classes import Classes
 from airflow_mcp.work.measures.scoring import ScoredModel
 from airflow_mcp.work.measures.slices import MAX_VALUES, MISSING, measure_slices
 
@@ -41,5 +41,5 @@ def test_columns_with_too_many_values_are_all_named() -> None:
     frame = pd.DataFrame(
         {"id": range(rows), "name": [f"n{n}" for n in range(rows)], "fine": [n % 50 for n in range(rows)]}
     )
-    with pytest.raises(InvalidArgumentError, match="'id' has 51, 'name' has 51; allowed: 50"):
+    with pytest.raises(InvalidArgumentError, match="at most 50 values; got 'id' with 51, 'name' with 51"):
         measure_slices(frame, ["id", "name", "fine"], scored([0] * rows, [0] * rows), None)

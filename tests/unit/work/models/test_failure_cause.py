@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_mcp.work.models.failure_cause import is_of_surroundings, required_libraries, unmet_requirements
+from airflow_mcp.work.models.failure_cause import is_environment_failure, required_libraries, unmet_requirements
 from airflow_mcp.work.run.process import peak_memory, present_memory
 
 NUMPY = metadata.version("numpy")
@@ -40,7 +40,7 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
     ids=str,
 )
 def test_errors_of_the_machine_the_network_and_the_image_are_not_the_models(error: BaseException) -> None:
-    assert is_of_surroundings(error)
+    assert is_environment_failure(error)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_errors_of_the_machine_the_network_and_the_image_are_not_the_models(erro
     ids=str,
 )
 def test_errors_of_a_models_files_and_code_are_its_own(error: BaseException) -> None:
-    assert not is_of_surroundings(error)
+    assert not is_environment_failure(error)
 
 
 def test_an_error_that_leads_back_to_itself_ends() -> None:
     error = ValueError("round")
     error.__context__ = caused(KeyError("and round"), error)
-    assert not is_of_surroundings(error)
+    assert not is_environment_failure(error)
 
 
 def model(folder: Path, requirements: str, python: str | None = None) -> Path:
@@ -80,8 +80,8 @@ def model(folder: Path, requirements: str, python: str | None = None) -> Path:
         ("", ()),
         (f"numpy=={NUMPY}\n", ()),
         ("numpy>=1\n# a comment\n\n", ()),
-        ("numpy==0.1\n", (f"numpy==0.1 is needed, {NUMPY} is here",)),
-        ("nobody-has-it>=1\n", ("nobody-has-it>=1 is needed and not installed",)),
+        ("numpy==0.1\n", (f"numpy==0.1 is required, {NUMPY} is installed",)),
+        ("nobody-has-it>=1\n", ("nobody-has-it>=1 is required and not installed",)),
         ("nobody-has-it==1; python_version < '3'\n", ()),
         ("-r other.txt\n./a/path\nthing @ https://example.com/thing.whl\n--hash=sha256:00\n", ()),
     ],
@@ -95,7 +95,7 @@ def test_requirements_are_compared_with_what_is_installed(
 def test_another_python_is_another_surrounding_and_a_patch_release_is_not(tmp_path: Path) -> None:
     here = platform.python_version()
     assert unmet_requirements(model(tmp_path, "", f"{here.rpartition('.')[0]}.99")) == ()
-    assert unmet_requirements(model(tmp_path, "", "3.4.1")) == (f"python 3.4.1 is needed, {here} is here",)
+    assert unmet_requirements(model(tmp_path, "", "3.4.1")) == (f"python 3.4.1 is required, {here} is installed",)
 
 
 def test_a_model_that_records_nothing_or_rubbish_lacks_nothing(tmp_path: Path) -> None:

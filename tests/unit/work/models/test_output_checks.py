@@ -11,14 +11,14 @@ from mlflow.models import infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import Array, DataType
 
-from airflow_mcp.work.models.output_checks import look_at_answers, rows_of_example
+from airflow_mcp.work.models.output_checks import check_output, rows_of_example
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TABLE = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.0, 1.0, 0.0]})
 
 
 def findings(example: Any, output: Any, schema: Any = None) -> dict[str, Any]:
-    return {finding.name: finding for finding in look_at_answers(example, output, schema)[1]}
+    return {finding.name: finding for finding in check_output(example, output, schema)[1]}
 
 
 def schema_of(output: Any) -> Any:
@@ -66,10 +66,10 @@ def test_one_answer_per_row_in_any_container_is_fine(output: Any) -> None:
 @pytest.mark.parametrize(
     ("output", "says"),
     [
-        (np.array([0, 1]), "2 answers to 3 rows"),
-        (np.array(7), "one ndarray to 3 rows"),
-        ("a text", "one str to 3 rows"),
-        ({"p": [1, 2, 3], "q": [1]}, "one dict to 3 rows"),
+        (np.array([0, 1]), "2 answers for 3 rows"),
+        (np.array(7), "one ndarray for 3 rows"),
+        ("a text", "one str for 3 rows"),
+        ({"p": [1, 2, 3], "q": [1]}, "one dict for 3 rows"),
         (None, "no answer (NoneType)"),
         ([], "no answer (list)"),
         (pd.DataFrame(), "no answer (DataFrame)"),
@@ -122,7 +122,7 @@ TWO = Schema([ColSpec(DataType.double, "p"), ColSpec(DataType.string, "label")])
         (Schema([ColSpec(DataType.string)]), np.array(["a", "b", "c"]), ""),
         (TWO, pd.DataFrame({"p": [1.0] * 3, "label": ["x"] * 3}), ""),
         (TWO, pd.DataFrame({"p": [1.0] * 3}), "label is missing"),
-        (TWO, pd.DataFrame({"p": [1.0] * 3, "label": ["x"] * 3, "more": 1}), "more is not in it"),
+        (TWO, pd.DataFrame({"p": [1.0] * 3, "label": ["x"] * 3, "more": 1}), "more is not in the signature"),
         (TWO, pd.DataFrame({"p": ["x"] * 3, "label": ["x"] * 3}), "p: the type is object, not float64"),
         (TWO, [{"p": 1.0, "label": "x"}] * 3, ""),
         (Schema([TensorSpec(np.dtype("float64"), (-1, 2))]), np.ones((3, 2)), ""),

@@ -14,7 +14,8 @@ import pytest
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.reading.dataset_batches import DataFile, open_data
+from airflow_mcp.work.reading.batch_readers import DataFile
+from airflow_mcp.work.reading.dataset_batches import open_data
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
@@ -94,5 +95,5 @@ def test_an_address_with_a_signature_is_read_and_never_shown(tmp_path: Path, nam
         with pytest.raises(DatasetError) as caught, open_data([DatasetPin(uri=f"{address}/none.csv?sig=secret")]):
             pass
         server.shutdown()
-    assert str(caught.value).startswith(f"Dataset {address}/none.csv cannot be fetched: FileNotFoundError")
+    assert str(caught.value).startswith(f"dataset {address}/none.csv cannot be fetched: FileNotFoundError")
     assert "secret" not in str(caught.value)

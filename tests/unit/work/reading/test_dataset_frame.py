@@ -11,7 +11,8 @@ import pytest
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns, verified_file
+from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns
+from airflow_mcp.work.reading.pinned_file import verified_file
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 
@@ -63,7 +64,7 @@ def test_the_pinned_bytes_are_accepted_and_others_are_refused(csv_file: Path) ->
 
 @pytest.mark.parametrize("digest", ["md5:00", "sha256:xyz", "00" * 32])
 def test_a_hash_of_another_form_is_refused(csv_file: Path, digest: str) -> None:
-    with pytest.raises(DatasetError, match="is not of the form"):
+    with pytest.raises(DatasetError, match="must be 'sha256:<64 hex digits>'"):
         load_dataset(DatasetPin(uri=str(csv_file), hash=digest))
 
 
@@ -71,13 +72,13 @@ def test_a_hash_of_another_form_is_refused(csv_file: Path, digest: str) -> None:
     ("name", "content", "message"),
     [
         ("empty.csv", b"", r"is empty \(0 bytes\)"),
-        ("header.csv", b"a,b\n", "has 0 rows and 2 columns"),
+        ("header.csv", b"a,b\n", "got 0 rows and 2 columns"),
         ("twice.csv", b"a,b,a\n1,2,3\n", "more than one column named 'a'"),
         ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "not readable as csv"),
         ("latin.csv", b"a,b\n\xff\xfe,2\n", "not readable as csv"),
         ("broken.parquet", b"PAR1 no", "not readable as parquet"),
         ("broken.jsonl", b'{"a": 1}\n{"a"', "not readable as jsonl"),
-        ("data.xlsx", b"x", "ends in '.xlsx'; readable are .csv"),
+        ("data.xlsx", b"x", "must end in one of .csv, .*; got '.xlsx'"),
     ],
 )
 def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -167,6 +168,6 @@ def test_what_a_stores_client_raises_is_an_error_of_the_dataset_without_credenti
         with pytest.raises(DatasetError) as caught, verified_file(DatasetPin(uri=address + query)):
             pass
         server.shutdown()
-    assert str(caught.value).startswith(f"Dataset {address} cannot be fetched: ClientResponseError")
+    assert str(caught.value).startswith(f"dataset {address} cannot be fetched: ClientResponseError")
     assert "403" in str(caught.value)
     assert "secret" not in str(caught.value)

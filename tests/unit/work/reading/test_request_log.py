@@ -128,7 +128,7 @@ def test_the_ending_of_a_packed_log_counts_in_either_case(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("log.csv", b"n\n1\n", r"files that are not read: .*log\.csv; .*\.parquet"),
+        ("log.csv", b"n\n1\n", r"glob of \.parquet, .*; got files of other formats: .*log\.csv"),
         ("log.parquet", b"PAR1 broken", r"log\.parquet is not readable"),
         ("log.jsonl.gz", b"not compressed", r"log\.jsonl\.gz is not readable"),
     ],
@@ -140,7 +140,7 @@ def test_files_that_are_not_read_are_refused_by_name(tmp_path: Path, name: str, 
 
 
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="has no file"):
+    with pytest.raises(DatasetError, match=r"must be a file, folder or glob of .*; got no file"):
         RequestLog(str(tmp_path / "nowhere"))
 
 
@@ -186,5 +186,5 @@ def test_a_log_that_grows_while_it_is_read_is_not_used(tmp_path: Path) -> None:
     selection = log.select(5)
     with path.open("a") as stream:
         stream.write('{"n": 3}\n')
-    with pytest.raises(FailedError, match="had 2 requests and has 3 now"):
+    with pytest.raises(FailedError, match="had 2 requests and now has 3"):
         list(log.read(selection))

@@ -61,11 +61,14 @@ def test_a_rank_counts_only_with_the_number_of_replicas(more: dict[str, str], ra
     ("more", "message"),
     [
         ({"MLFLOW_RUN_ID": "other"}, "name different runs"),
-        ({"AIRFLOW_MCP_CONFIG_PATH": "no/such.yaml"}, "AIRFLOW_MCP_CONFIG_PATH='no/such.yaml' is not a file"),
+        (
+            {"AIRFLOW_MCP_CONFIG_PATH": "no/such.yaml"},
+            "AIRFLOW_MCP_CONFIG_PATH must be the path of a file; got 'no/such.yaml'",
+        ),
         ({"AIRFLOW_MCP_DATA_HASH": "sha256:00"}, "nothing to verify"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK='2' and WORLD_SIZE='2' are no rank"),
-        ({"RANK": "-1", "WORLD_SIZE": "2"}, "whole numbers"),
-        ({"RANK": "0", "WORLD_SIZE": "two"}, "whole numbers"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK must be a whole number from 0 to below WORLD_SIZE; got '2'"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "must be a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "must be a whole number"),
     ],
 )
 def test_a_contradictory_environment_is_refused(more: dict[str, str], message: str) -> None:

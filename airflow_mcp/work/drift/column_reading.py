@@ -1,0 +1,231 @@
+"""Reads columns of a dataset in bounded memory: which ones, in how many passes, and the derived columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.profile import ColumnRole
+from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.work.drift.column_data import ColumnData, ColumnReader, kind_of
+from airflow_mcp.work.reading.dataset_batches import COLUMNS_AT_ONCE, Scan
+from airflow_mcp.work.run.process import cpu_count
+
+QUALITY_OF_NUMBERS, QUALITY_OF_LABELS = "(prediction error)", "(prediction correct)"
+"""Derived columns: absolute difference of prediction and label, and whether they are equal."""
+_DERIVED = frozenset({QUALITY_OF_NUMBERS, QUALITY_OF_LABELS})
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """Which columns of a dataset are read, and in which role and type."""
+
+    columns: Collection[str] = ()
+    """Empty: all that are not ignored. Columns that other options name are read as well."""
+    ignored_columns: Collection[str] = ()
+    categorical_columns: Collection[str] = ()
+    """Columns that hold categories whatever their type."""
+    prediction: str = ""
+    target: str = ""
+    """Label. Together with a prediction, a quality column is derived."""
+    quality_columns: Collection[str] = ()
+
+    @classmethod
+    def of_policy(cls, policy: ComparisonPolicy) -> ProfileOptions:
+        """Return what a comparison needs to read."""
+        categorical = {name for name, rule in policy.rules.items() if rule.type == "categorical"}
+        return cls(
+            columns=policy.named_columns if policy.columns else (),
+            ignored_columns=policy.ignored_columns,
+            categorical_columns=frozenset(policy.categorical_columns) | categorical,
+            prediction=policy.prediction,
+            target=policy.target,
+            quality_columns=policy.quality_columns,
+        )
+
+    @cached_property
+    def named_columns(self) -> tuple[str, ...]:
+        """Columns that the data must have, each once."""
+        roles = filter(None, (self.prediction, self.target))
+        return tuple(dict.fromkeys([*self.columns, *self.categorical_columns, *self.quality_columns, *roles]))
+
+    @cached_property
+    def _chosen(self) -> frozenset[str]:
+        return frozenset(self.named_columns) | _DERIVED if self.columns else frozenset()
+
+    def asks_for(self, column: str) -> bool:
+        """Return whether a column, which may be a derived one, is read if the data have it."""
+        return (not self._chosen or column in self._chosen) and column not in self.ignored_columns
+
+    def role_of(self, column: str) -> ColumnRole:
+        """Return the role of a column for the model."""
+        if column == self.prediction:
+            return "prediction"
+        if column == self.target:
+            return "target"
+        is_quality = column in self.quality_columns or column in _DERIVED
+        return "quality" if is_quality else "feature"
+
+
+@dataclass
+class ReadData:
+    """The columns of a dataset as they were read, or from a profile."""
+
+    pins: tuple[DatasetPin, ...]
+    rows: int = 0
+    columns: dict[str, ColumnData] = field(default_factory=dict)
+    present: Collection[str] = ()
+    """Columns of the data, read or not; for messages."""
+
+    def add(self, part: ReadData) -> None:
+        """Add the columns of another pass.
+
+        :raises DatasetError: when that pass read a different number of rows.
+        """
+        if self.columns and part.rows != self.rows:
+            raise DatasetError(
+                f"data {', '.join(pin.uri for pin in self.pins)} changed while it was read: it had {self.rows} rows "
+                f"and now has {part.rows}. Nothing was compared; a retry reads it again"
+            )
+        self.rows = part.rows
+        self.columns |= part.columns
+
+
+def require_read(read: ReadData, names: Collection[str]) -> None:
+    """Check that columns were read.
+
+    :raises DatasetError: when some are absent; names them, and the columns that are present.
+    """
+    absent = [name for name in dict.fromkeys(names) if name not in read.columns]
+    if absent:
+        present = ", ".join(map(repr, list(read.present or read.columns)[:30])) or "none"
+        raise DatasetError(
+            f"data {', '.join(pin.uri for pin in read.pins)} has no column {', '.join(map(repr, absent))}; it has "
+            f"{present}. Nothing was compared"
+        )
+
+
+def read_data(scan: Scan, options: ProfileOptions) -> ReadData:
+    """Read the columns that the options ask for; wide columnar data take several passes."""
+    whole = ReadData(scan.pins, present=scan.columns)
+    for names in column_groups([scan], options, COLUMNS_AT_ONCE):
+        whole.add(read_columns(scan, options, names))
+    pa.default_memory_pool().release_unused()  # the process may live long: in step train, as long as the script
+    return whole
+
+
+def column_groups(scans: Sequence[Scan], options: ProfileOptions, size: int) -> Iterator[list[str] | None]:
+    """Divide the columns that the options ask for, derived ones included, into passes over the datasets.
+
+    :param size: largest number of columns per pass.
+    :return: the names of each pass, at least one pass; None stands for a single pass over all columns, for formats of
+        which single columns cannot be read cheaply.
+    """
+    if not all(scan.is_columnar for scan in scans):
+        yield None
+        return
+    names = list(dict.fromkeys(name for scan in scans for name in scan.columns))
+    if options.prediction in names and options.target in names:
+        names += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
+    wanted = [name for name in names if options.asks_for(name)]
+    yield from (wanted[start : start + size] for start in range(0, max(len(wanted), 1), size))
+
+
+def read_columns(
+    scan: Scan, options: ProfileOptions, names: Collection[str] | None = None, *, is_exact: bool = False
+) -> ReadData:
+    """Read columns of a dataset in one pass.
+
+    :param names: columns to read, derived ones included; None reads all that the options ask for.
+    :param is_exact: whether to keep every value instead of a sketch.
+    """
+    read = ReadData(scan.pins, present=scan.columns)
+    readers: dict[str, ColumnReader] = {}
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:
+        for read_batch in scan.batches(_sources(options, names)):
+            batch = _with_quality(read_batch, options) if _derives(names) else read_batch
+            _wait(pending)  # one batch is counted while the next is read, so at most two are in memory
+            for name in batch.schema.names:
+                if name not in readers and _is_wanted(name, options, names):
+                    readers[name] = _reader(name, options, read.rows, is_exact=is_exact)
+            read.rows += batch.num_rows
+            pending = [pool.submit(_feed, part, batch) for part in _parts(list(readers.values()))]
+        _wait(pending)
+        for name in read.present:  # a dataset without rows has columns too
+            if name not in readers and _is_wanted(name, options, names):
+                readers[name] = _reader(name, options, read.rows, is_exact=is_exact)
+        read.columns = dict(zip(readers, pool.map(ColumnReader.finish, readers.values()), strict=True))
+    return read
+
+
+def _sources(options: ProfileOptions, names: Collection[str] | None) -> list[str] | None:
+    """Return the columns to read from the files; None for all."""
+    if names is None:
+        return list(options.named_columns) if options.columns else None
+    return [*names, *filter(None, (options.prediction, options.target))] if _derives(names) else list(names)
+
+
+def _derives(names: Collection[str] | None) -> bool:
+    """Return whether a pass has a derived column, for which it reads prediction and label."""
+    return names is None or not _DERIVED.isdisjoint(names)
+
+
+def _is_wanted(name: str, options: ProfileOptions, names: Collection[str] | None) -> bool:
+    return options.asks_for(name) if names is None else name in names
+
+
+def _reader(name: str, options: ProfileOptions, rows: int, *, is_exact: bool) -> ColumnReader:
+    as_categories = name in options.categorical_columns
+    reader = ColumnReader(name, options.role_of(name), as_categories=as_categories, is_exact=is_exact)
+    if rows:
+        reader.absent(rows)
+    return reader
+
+
+def _with_quality(batch: pa.RecordBatch, options: ProfileOptions) -> pa.RecordBatch:
+    """Add the quality of each prediction, if the batch has prediction and label."""
+    names = batch.schema.names
+    if not (options.prediction in names and options.target in names):
+        return batch
+    predicted, actual = (batch.column(name) for name in (options.prediction, options.target))
+    kinds = {kind_of(predicted.type), kind_of(actual.type)}
+    if kinds == {"numerical"}:
+        apart = pc.subtract(predicted.cast(pa.float64(), safe=False), actual.cast(pa.float64(), safe=False))
+        return batch.append_column(QUALITY_OF_NUMBERS, pc.abs(apart))
+    if kinds == {"categorical"}:
+        equal = pc.equal(predicted.cast(pa.string()), actual.cast(pa.string()))
+        return batch.append_column(QUALITY_OF_LABELS, equal)
+    return batch
+
+
+def _parts(readers: list[ColumnReader]) -> list[list[ColumnReader]]:
+    """Divide columns into about four parts per CPU, so that no CPU waits long for a slow part."""
+    size = max(1, -(-len(readers) // (4 * cpu_count())))
+    return [readers[start : start + size] for start in range(0, len(readers), size)]
+
+
+def _feed(readers: Sequence[ColumnReader], batch: pa.RecordBatch) -> None:
+    names = set(batch.schema.names)
+    for reader in readers:
+        if reader.data.name in names:
+            try:
+                reader.add(batch.column(reader.data.name))
+            except (pa.ArrowException, ArithmeticError) as error:
+                raise DatasetError(
+                    f"column {reader.data.name!r} cannot be read: {type(error).__name__}: {error}. Nothing was compared"
+                ) from None
+        else:
+            reader.absent(batch.num_rows)
+
+
+def _wait(pending: Sequence[Future[None]]) -> None:
+    for future in pending:
+        future.result()

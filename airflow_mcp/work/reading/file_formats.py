@@ -1,0 +1,34 @@
+"""Which file formats are read, by the ending of a file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+FORMATS: Mapping[str, str] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv.gz": "csv",
+    ".jsonl.gz": "jsonl",
+    ".ndjson.gz": "jsonl",
+}
+"""Ending of a file name to its format, for datasets that are read whole. To read another format, add its ending here,
+read it in :mod:`.dataset_frame`, and in ``BATCH_READERS`` of :mod:`.batch_readers`."""
+BATCH_FORMATS: Mapping[str, str] = {**FORMATS, ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
+"""The same for datasets that are read batch by batch."""
+REQUEST_LOG_FORMATS: Mapping[str, str] = {ending: name for ending, name in FORMATS.items() if name != "csv"}
+"""The same for logged requests; CSV does not keep the types of values."""
+
+
+def ending_of(name: str) -> str:
+    """Return the ending of a file name in lower case; ``.gz`` includes the ending before it, as in ``.csv.gz``."""
+    endings = [ending.lower() for ending in PurePosixPath(name).suffixes[-2:]]
+    return "".join(endings if is_gzip(name) else endings[-1:])
+
+
+def is_gzip(name: str) -> bool:
+    """Return whether a file of this name is compressed with gzip."""
+    return name.lower().endswith(".gz")
