@@ -1,7 +1,7 @@
-"""Buttons on a task that lead to MLflow.
+"""Extra links of operators that lead to MLflow.
 
-Airflow asks for them on the worker when the task ends and stores the answer, so they only read what the operator
-has noted by then.
+Airflow resolves them on the worker when the task ends and stores the addresses, so a link only reads an attribute that
+the operator has set by then.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ if TYPE_CHECKING:
 
 
 class MlflowRunLink(BaseOperatorLink):
-    """Leads to the run that the operator noted in its attribute ``mlflow_run_url``."""
+    """Link to the MLflow run in the operator's attribute ``mlflow_run_url``."""
 
     name = "MLflow run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address, or an empty text when there is none.
+        """Return the address, or empty text when there is none.
 
         :param operator: operator that ran.
         :param ti_key: its task instance.
         """
-        return _noted(operator, "mlflow_run_url")
+        return _address(operator, "mlflow_run_url")
 
 
 class MlflowModelVersionLink(BaseOperatorLink):
-    """Leads to the model version that the operator noted in its attribute ``mlflow_model_version_url``."""
+    """Link to the model version in the operator's attribute ``mlflow_model_version_url``."""
 
     name = "MLflow model version"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address, or an empty text when there is none.
+        """Return the address, or empty text when there is none.
 
         :param operator: operator that ran.
         :param ti_key: its task instance.
         """
-        return _noted(operator, "mlflow_model_version_url")
+        return _address(operator, "mlflow_model_version_url")
 
 
 class GateReportLink(BaseOperatorLink):
-    """Leads straight to the gate's report, which the operator noted in its attribute ``gate_report_url``."""
+    """Link to the gate report in the operator's attribute ``gate_report_url``."""
 
     name = "Gate report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address, or an empty text when there is none.
+        """Return the address, or empty text when there is none.
 
         :param operator: operator that ran.
         :param ti_key: its task instance.
         """
-        return _noted(operator, "gate_report_url")
+        return _address(operator, "gate_report_url")
 
 
-def _noted(operator: BaseOperator, attribute: str) -> str:
+def _address(operator: BaseOperator, attribute: str) -> str:
     try:
         value = getattr(operator, attribute, None)
     except Exception:

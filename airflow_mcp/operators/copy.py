@@ -46,24 +46,24 @@ _USABLE = ("RUNNING", "FINISHED")
 class CopyModelVersionOperator(WorkloadOperator):
     """Copy a version of a registered model to another registered model: from dev to test, from test to production.
 
-    It runs where the copy is to be: ``mlflow_conn_id`` is the server that is copied *to*. From another server a
-    workload brings the files, byte for byte, and compares them afterwards; on one server the copy is a version whose
-    source is the version copied. The copy has an MLflow run of its own, which holds what came along and, later, the
-    evidence of the gate of its own environment. No alias is moved.
+    ``mlflow_conn_id`` is the server to copy *to*. From another server, a workload copies the files byte for byte and
+    compares them afterwards; on the same server, the copy is a version whose source is the copied version. The copy
+    has an MLflow run of its own, which holds the source run's artifacts and, later, the evidence of the gate in its
+    own environment. No alias is moved.
 
     XCom: ``model_name``, ``version``, ``model_uri`` (``models:/<name>/<version>``), ``run_id`` (of the copy),
-    ``digest`` (empty when the files are shared), ``copied`` (false when the copy was there already).
+    ``digest`` (empty when the files are shared), ``copied`` (false when the copy existed already).
 
     :param model_name: registered model to copy from (templated).
     :param version: version to copy (templated).
-    :param target_model_name: registered model to copy to; created when missing. Empty takes the same name, which is for
-        two servers only (templated).
+    :param target_model_name: registered model to copy to; created when it does not exist. Empty takes the same name,
+        which needs two servers (templated).
     :param experiment_name: MLflow experiment of the copy's run; created when missing (templated).
-    :param source_mlflow_conn_id: connection of the server to copy from; None is the same server.
-    :param require_gate: refuse a version that no gate let through where it is.
-    :param carry_gate_verdict: let the source's gate verdict count for the copy too. Otherwise the copy needs one of its
-        own before it can be promoted.
-    :param dry_run: check everything, say what would be copied, and skip (templated).
+    :param source_mlflow_conn_id: connection of the server to copy from; None: the same server.
+    :param require_gate: refuse a version that no gate accepted on its own server.
+    :param carry_gate_verdict: whether the source's gate verdict counts for the copy. Otherwise the copy needs a gate
+        verdict of its own before it can be promoted.
+    :param dry_run: check the source, log what would be copied, and skip (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -119,13 +119,13 @@ class CopyModelVersionOperator(WorkloadOperator):
         return self.target_model_name or self.model_name
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Copy, or find the copy of an earlier try, task or Dag.
+        """Copy the version, unless an earlier try, task or Dag has copied it.
 
         :raises InvalidArgumentError: when an argument is wrong.
-        :raises GateRejectedError: when no gate let the source through.
-        :raises EvidenceError: when the source is not READY or not what it has on record, or the copy is not the same.
-        :raises ClaimUnavailableError: when another task is making the same copy a version.
-        :raises WorkloadError: when the files could not be brought.
+        :raises GateRejectedError: when no gate accepted the source.
+        :raises EvidenceError: when the source is not READY, does not match its recorded digest, or the copy differs.
+        :raises ClaimUnavailableError: when another task is registering the same copy; a retry helps.
+        :raises WorkloadError: when the files could not be copied.
         """
         source = self._source()
         name = copy_of(self.source_hook.settings.ui_url, source)
@@ -147,9 +147,9 @@ class CopyModelVersionOperator(WorkloadOperator):
         return self.run_workload(context, run, work, lambda: self._describe(context, run, source, work))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """Make the files that were brought a version, once.
+        """Register the copied files as a version, once.
 
-        :raises ResultMissingError: when the run did not end well, or does not hold what it promised.
+        :raises ResultMissingError: when the run is not finished, or its result is missing.
         """
         self.require_finished(run)
         source = self._source()
@@ -170,7 +170,7 @@ class CopyModelVersionOperator(WorkloadOperator):
 
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:
-        """Make refusals final for Airflow, and close both connections at the end."""
+        """Turn refusals into final failures for Airflow, and close both connections at the end."""
         try:
             with super().at_the_edge():
                 yield
@@ -179,7 +179,7 @@ class CopyModelVersionOperator(WorkloadOperator):
                 self.source_hook.close()
 
     def _finished_run(self, context: Context, experiment_id: str, tags: Mapping[str, str]) -> Run:
-        """Give the run of a copy whose files stay where they are: that of an earlier try, or a new one."""
+        """Return the run of a copy that shares its files: the run of an earlier try, or a new one."""
         usable = (run for run in self.attempts(experiment_id, tags[contract.TAG_IDENTITY]) if run.status in _USABLE)
         run = next(usable, None) or self.open_run(context, experiment_id, tags)
         self.show_run(run)
@@ -188,13 +188,13 @@ class CopyModelVersionOperator(WorkloadOperator):
         return self.hook.get_run(run.run_id)
 
     def _source(self) -> ModelVersion:
-        """Read the version to copy, and refuse one that is not fit for it."""
+        """Return the version to copy, after checking that it may be copied."""
         name = required_text("model_name", self.model_name)
         filter_value(self.target)
         if self.shares_files and self.target == name:
             raise InvalidArgumentError(
-                f"target_model_name is {self.target_model_name!r} and source and target are one MLflow server "
-                f"({self.hook.settings.base_url}); allowed there: another name than model_name. Nothing was copied"
+                f"target_model_name must differ from model_name on the same MLflow server "
+                f"({self.hook.settings.base_url}); got {self.target_model_name!r}. Nothing was copied"
             )
         source = self.source_hook.get_model_version(name, version_number("version", self.version))
         require_ready(source)
@@ -205,7 +205,7 @@ class CopyModelVersionOperator(WorkloadOperator):
         return source
 
     def _existing(self, name: str) -> ModelVersion | None:
-        """Find the copy that was made before; the oldest, should there be two."""
+        """Return the existing copy: the oldest, if there are two."""
         where = f"name = {filter_value(self.target)} and tags.`{contract.TAG_COPY_OF}` = '{name}'"
         found = self.hook.search_model_versions(where)
         return min(found, key=lambda version: int(version.version), default=None)
@@ -233,13 +233,13 @@ class CopyModelVersionOperator(WorkloadOperator):
         return replace(workload, secret_env={**workload.secret_env, **_prefixed(secret)})
 
     def _brought(self, run: Run, expected: str) -> CopyResult:
-        """Read what the workload says that it has brought."""
+        """Return the workload's result."""
         return self.read_result(
             run.run_id, expected, contract.ARTIFACT_COPY, partial(parse_document, CopyResult), "copy"
         )
 
     def _carry_artifacts(self, source: ModelVersion, run: Run) -> None:
-        """Bring what the source's run tells of it; a copy of a copy brings what that one brought."""
+        """Copy the source run's artifacts; for a copy of a copy, those of the original."""
         place = run_of(source)
         for artifact in CARRIED_ARTIFACTS if place else ():
             for path in (artifact, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}"):

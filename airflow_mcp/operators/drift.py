@@ -1,4 +1,4 @@
-"""Compare current data with reference data; the result is an MLflow run with the report."""
+"""Compare current data with reference data; the report is stored in an MLflow run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 CHAMPION = "champion"
-_GIVE = {"reference": "pin data", "weights": "name them in the policy"}
+_INSTEAD = {"reference": "pin the reference", "weights": "write them into the policy"}
 _SHOWN_COLUMNS = 50
 _DEFAULT = ComparisonPolicy()
 _SHORT_FORM: Mapping[str, Any] = {
@@ -41,31 +41,31 @@ _SHORT_FORM: Mapping[str, Any] = {
 
 
 class DriftCheckOperator(WorkloadOperator):
-    """Check whether current data has drifted from reference data, or from the stored profile of reference data.
+    """Check whether current data has drifted from reference data, or from a stored profile of reference data.
 
-    Methods and thresholds are pinned and recorded. The check has an MLflow run of its own, which holds an HTML report,
-    the summary as JSON and the profile of the current data.
+    Methods and thresholds are recorded in the result. The check has an MLflow run of its own, which holds an HTML
+    report, the summary as JSON and the profile of the current data.
 
     XCom, also when the task fails: ``verdict`` (``drifted``, ``not_drifted`` or ``inconclusive``), ``reason``,
-    ``drift_share``, ``drifted_columns`` (worst first), ``findings`` (those beyond their limit), ``run_id`` and
+    ``drift_share``, ``drifted_columns`` (worst first), ``findings`` (beyond their limit), ``run_id`` and
     ``report`` (artifact path of the HTML report).
 
-    :param experiment_name: MLflow experiment of the checks; created when missing (templated).
-    :param model_name: registered model the data belongs to (templated).
+    :param experiment_name: MLflow experiment of the checks; created when it does not exist (templated).
+    :param model_name: registered model of the data (templated).
     :param current: data to check: pinned data ``{uri, version, hash}`` (also a folder or glob), ``{profile: <uri>}``,
         or a list of either (templated).
-    :param reference: data to compare with, likewise; or ``champion``: the profile that the champion's training stored,
-        or else the data that its version records (templated).
+    :param reference: data to compare with, in the same form; or ``champion``: the profile that the champion's training
+        stored or, if there is none, the data recorded on its version (templated).
     :param columns: columns to compare; empty compares every column that is not ignored.
     :param ignored_columns: columns to leave out, for example the label.
-    :param drift_share: share of drifted columns (above 0, up to 1) from which on the data counts as drifted.
-    :param min_rows: fewer values than this on either side: a column is not compared.
+    :param drift_share: share of drifted columns, more than 0 and up to 1, at which the data counts as drifted.
+    :param min_rows: minimum number of values on each side; a column with fewer is not compared.
     :param precision: ``profile``: bounded memory, scores within a stated error; ``exact``: from every value.
     :param policy: how to compare, as a :class:`~airflow_mcp.core.drift.policy.ComparisonPolicy` or a mapping of its
         fields, such as ``numerical_method``, ``weights`` (feature to importance; or ``champion``, the importance
         recorded for the champion's features), ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and
         ``outliers``. A field that is given both here and as an argument of its own is refused (templated).
-    :param evidently_rows: rows drawn of each dataset for Evidently's HTML report; 0: no such report.
+    :param evidently_rows: rows drawn from each dataset for Evidently's HTML report; 0: no such report.
     :param on_inconclusive: ``fail`` or ``skip`` the task, or ``continue`` with that verdict in XCom. The report is kept
         and XCom is pushed in any case.
     """
@@ -114,11 +114,11 @@ class DriftCheckOperator(WorkloadOperator):
             self._comparison_policy()  # a wrong field is refused when the Dag is parsed
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Compare, or find the comparison of an earlier try.
+        """Compare, or use the comparison of an earlier try.
 
-        :raises DatasetError: when the reference is not known.
-        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``, or nothing is known
-            of the champion's features where the weights are its.
+        :raises DatasetError: when there is no reference.
+        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``, or the champion has
+            no feature importance although ``weights`` is ``champion``.
         :raises WorkloadError: when the check fails or leaves no result.
         """
         request = self._request(context)
@@ -130,9 +130,9 @@ class DriftCheckOperator(WorkloadOperator):
         return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """Read the summary back from the finished run, and publish its numbers as metrics of Airflow.
+        """Read the summary from the finished run, and publish its numbers as Airflow metrics.
 
-        :raises ResultMissingError: when the run is not finished, or its summary is not there.
+        :raises ResultMissingError: when the run is not finished, or its summary is missing.
         :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``.
         """
         self.require_finished(run)
@@ -148,14 +148,14 @@ class DriftCheckOperator(WorkloadOperator):
         self.push(context, result)
         message = (
             f"the drift check of {self.model_name!r} is inconclusive: {summary.result.reason}. Its report is in "
-            f"MLflow run {summary.run_id}; nothing was concluded about the data"
+            f"MLflow run {summary.run_id}. Nothing was concluded about the data"
         )
         if self.on_inconclusive == "skip":
             raise AirflowSkipException(message)
         raise EvidenceError(message)
 
     def _request(self, context: Context) -> DriftRequest:
-        """Describe the comparison; its identity does not depend on the run that it will get."""
+        """Describe the comparison; its identity does not depend on its MLflow run."""
         asked = DriftRequest(
             identity="",
             run_id="",
@@ -170,7 +170,7 @@ class DriftCheckOperator(WorkloadOperator):
         return asked.model_copy(update={"identity": key})
 
     def _require_rows(self, asked: DriftRequest) -> None:
-        """Refuse profiles where rows are needed, before anything is started."""
+        """Refuse profiles where rows are needed, before a workload is started."""
         given = [name for name in ("reference", "current") if getattr(asked, name).profiles]
         if given and self._needs_rows:
             raise InvalidArgumentError(
@@ -200,12 +200,12 @@ class DriftCheckOperator(WorkloadOperator):
         champion = champion_of(self.hook, name)
         if champion is None:
             raise DatasetError(
-                f"{asked} is {CHAMPION!r}, but {name!r} has no champion; train one first, or {_GIVE[asked]}"
+                f"{asked} is {CHAMPION!r}, but {name!r} has no champion. Train one first, or {_INSTEAD[asked]}"
             )
         return champion
 
     def _weighted_policy(self) -> ComparisonPolicy:
-        """Give the policy, with the importance of the champion's features where it is asked for."""
+        """Return the policy, with the importance of the champion's features as weights if it asks for them."""
         policy = self._comparison_policy()
         if not self._weighs_as_champion:
             return policy
@@ -214,16 +214,16 @@ class DriftCheckOperator(WorkloadOperator):
         found = find_importance(self.hook, run_id) if run_id else None
         if found is None:
             raise EvidenceError(
-                f"weights is {CHAMPION!r}, but the run of version {champion.version} of {self.model_name!r} says "
-                f"nothing of how much its features matter; evaluate with importance_rows, log {PLACES[1]} in training, "
-                f"or {_GIVE['weights']}. Nothing was compared"
+                f"weights is {CHAMPION!r}, but the run of version {champion.version} of {self.model_name!r} has "
+                f"no feature importance logged. Evaluate with importance_rows, log {PLACES[1]} in training, or "
+                f"{_INSTEAD['weights']}. Nothing was compared"
             )
         asked, ignored = policy.columns or found, policy.ignored_columns
         weights = {name: weight for name, weight in found.items() if weight and name in asked and name not in ignored}
         if not weights:
             raise EvidenceError(
-                f"weights is {CHAMPION!r}, but no column that is compared matters to version {champion.version} of "
-                f"{self.model_name!r}; look at columns and ignored_columns. Nothing was compared"
+                f"weights is {CHAMPION!r}, but no compared column is important to version {champion.version} of "
+                f"{self.model_name!r}. Check columns and ignored_columns. Nothing was compared"
             )
         return policy.model_copy(update={"weights": weights})
 
@@ -239,7 +239,7 @@ class DriftCheckOperator(WorkloadOperator):
         if not data:
             raise DatasetError(
                 f"reference is {CHAMPION!r}, but version {champion.version} of {name!r} does not record the data it "
-                f"was trained on (tags {contract.TAG_DATA_URI}, {contract.TAG_DATA_HASH}); pin the reference instead"
+                f"was trained on (tags {contract.TAG_DATA_URI}, {contract.TAG_DATA_HASH}). Pin the reference instead"
             )
         return DriftSide(data=data)
 
@@ -281,18 +281,18 @@ class DriftCheckOperator(WorkloadOperator):
             state = {True: "drifted", False: "stable", None: "unknown"}[column.drifted]
             self.log.info("  %-9s %-32s %s %s %s", state, column.column, column.method, score, column.note)
         if len(result.columns) > _SHOWN_COLUMNS:
-            self.log.info("  and %d more columns, see the report", len(result.columns) - _SHOWN_COLUMNS)
+            self.log.info("  and %d more columns; see the report", len(result.columns) - _SHOWN_COLUMNS)
         for finding in result.findings:
             if finding.exceeded:
                 self.log.info("  %s %s: %s", finding.kind, finding.column, finding.message)
 
 
 def publish(model_name: str, summary: DriftSummary) -> None:
-    """Publish the numbers of a check as metrics of Airflow, by StatsD or OpenTelemetry as it is configured.
+    """Publish the numbers of a check as Airflow metrics, by StatsD or OpenTelemetry as configured.
 
-    :param model_name: registered model, as a tag of every metric and as the last part of a second name, for StatsD
-        without tags.
-    :param summary: the check.
+    :param model_name: registered model: a tag of every metric, and the last part of a second name for StatsD without
+        tags.
+    :param summary: summary of the check.
     """
     from airflow.sdk.observability.stats import Stats, normalize_name_for_stats  # noqa: PLC0415
 
@@ -318,7 +318,7 @@ def drift_side(name: str, value: Any) -> DriftSide:
     """Read an argument that names data to compare.
 
     :param name: name of the argument, for the message.
-    :param value: pinned data, ``{profile: <uri>}``, or a list of one kind of them.
+    :param value: pinned data, ``{profile: <uri>}``, or a list of one of these kinds.
     :raises InvalidArgumentError: when it is none of these.
     """
     items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
@@ -329,13 +329,13 @@ def drift_side(name: str, value: Any) -> DriftSide:
             return DriftSide(profiles=tuple(str(item["profile"]) for item in profiles))
     if profiles or not items:
         raise InvalidArgumentError(
-            f"{name} is {value!r}; allowed: pinned data, {{'profile': <uri>}}, or a list of one kind of them"
+            f"{name} must be pinned data, {{'profile': <uri>}}, or a list of one of these kinds; got {value!r}"
         )
     return DriftSide(data=tuple(dataset_pin(name, item) for item in items))
 
 
 def _recorded_data(champion: ModelVersion) -> tuple[DatasetPin, ...]:
-    """Give the data that a version records; empty when it does not say which bytes."""
+    """Return the data recorded on a version; empty when the record has no hash."""
     uri, digest = champion.tags.get(contract.TAG_DATA_URI, ""), champion.tags.get(contract.TAG_DATA_HASH, "")
     if not uri or not digest:
         return ()

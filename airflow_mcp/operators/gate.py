@@ -1,4 +1,4 @@
-"""Judge a candidate by its evidence, and write the report before anything fails."""
+"""Judge a candidate by its evidence; the report is stored before the task can fail."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ _SHORT_FORM: Mapping[str, Any] = {
 
 
 class EvaluationGateOperator(ModelControlOperator):
-    """Let a candidate pass only if every rule holds; the report is stored in its MLflow run first.
+    """Judge a candidate by rules; the report is stored in its MLflow run first.
 
-    Verdicts: ``passed``; ``failed`` (a rule does not hold); ``inconclusive`` (a metric is missing or not finite, or
-    no rule applies, or an interval does not decide); ``error`` (the evidence cannot be used, or is self-reported and
-    a rule compares with the champion or asks for slices).
+    Verdicts: ``passed``; ``failed`` (a rule is not met); ``inconclusive`` (a metric is missing or not finite, no rule
+    applies, or an interval does not decide); ``error`` (the evidence cannot be used, or is self-reported while a rule
+    compares with the champion or needs slices).
 
-    What follows is the ``decision``: the verdict itself, or ``warned`` when the gate, or the rule that does not hold,
-    only warns. ``passed`` and ``warned`` let the Dag go on and open the registry. A dry run decides nothing: it
-    always lets the Dag go on and opens nothing.
+    The ``decision`` follows from the verdict: it is the verdict itself, or ``warned`` when the gate, or the rule that
+    is not met, only warns. After ``passed`` and ``warned`` the Dag continues and the model may be registered. A dry run
+    decides nothing: the Dag always continues, and registration is neither allowed nor forbidden by it.
 
-    Rules in ``benchmarks``, ``coverage`` and ``findings`` need no evaluation. A gate that has no others judges a run
-    without evidence, for example that of a step that tests code.
+    Rules in ``benchmarks``, ``coverage`` and ``findings`` need no evaluation. A gate with no other rules judges a run
+    without evidence, for example the run of a step that tests code.
 
     XCom, also when the task fails: ``verdict``, ``mode``, ``dry_run``, ``decision`` (``none`` for a dry run),
     ``reason``, ``run_id``, ``champion_version`` (the version compared with, or ``none``), ``self_reported`` (whether
@@ -67,13 +67,13 @@ class EvaluationGateOperator(ModelControlOperator):
     decide, where more rows would), ``report`` (artifact path of the HTML report), ``report_hash`` and ``rules``.
 
     :param run_id: the candidate's MLflow run, which holds the evidence (templated).
-    :param model_name: registered model that the candidate is meant for (templated).
+    :param model_name: registered model of the candidate (templated).
     :param thresholds: rules such as ``accuracy >= 0.92``, ``latency_ms <= 150`` or ``f1 >= champion - 0.01``
-        (templated). A rule against the champion does not apply while there is none.
+        (templated). A rule against the champion does not apply while there is no champion.
     :param significance: improvements over the champion that must be certain (templated): metrics, or mappings of
         ``metric``, ``min_effect`` (in units of the metric, 0), ``confidence`` (0.95), ``min_rows`` (100), ``method``
-        (``auto``) and ``mode``. The evaluation must have made these ``comparisons``.
-    :param slices: what must hold in every slice (templated): mapping of ``floors`` (rules), ``max_gap`` (metric to
+        (``auto``) and ``mode``. The evaluation must have computed these ``comparisons``.
+    :param slices: rules for every slice of the data (templated): mapping of ``floors`` (rules), ``max_gap`` (metric to
         largest gap), ``by`` (columns), ``min_rows`` (30), ``confidence`` (0.95), ``correction`` (``holm``) and
         ``mode``.
     :param replay: how many logged requests may be answered differently (templated): mapping of ``max_flip_rate``,
@@ -83,24 +83,24 @@ class EvaluationGateOperator(ModelControlOperator):
         (templated). Fields without an argument of their own are ``benchmarks`` (what web services must answer),
         ``coverage`` (what coverage reports must show) and ``findings`` (how many findings SARIF reports may hold), each
         a mapping or a list of them. A field that is given both ways is refused.
-    :param evidence_identity: identity of the evaluation that is expected (``evaluate.output["identity"]``); None
-        takes whatever evidence the run holds (templated).
-    :param replay_identity: identity of the replay that is expected (``replay.output["identity"]``); None takes
-        whatever replay of these models the run holds (templated).
-    :param mode: ``enforce``; ``warn`` lets failed and inconclusive candidates through, marked as warned (templated).
-        Rules may be weaker than the gate, not stronger.
-    :param dry_run: judge and store a report of its own, and decide nothing: the Dag goes on, and no tag that others
-        read is written (templated).
-    :param on_failed: what happens when the decision does not let the Dag go on: ``fail`` this task without a retry,
-        or ``skip`` the tasks behind it. An error fails in any case.
+    :param evidence_identity: identity of the expected evaluation (``evaluate.output["identity"]``); None accepts any
+        evidence in the run (templated).
+    :param replay_identity: identity of the expected replay (``replay.output["identity"]``); None accepts any replay of
+        these models in the run (templated).
+    :param mode: ``enforce``; or ``warn``, which accepts failed and inconclusive candidates and marks them as warned
+        (templated). A rule may be weaker than the gate, not stronger.
+    :param dry_run: judge and store a separate report, but decide nothing: the Dag continues, and no tag that other
+        tasks read is written (templated).
+    :param on_failed: what happens when the candidate is not accepted: ``fail`` this task without a retry, or ``skip``
+        the downstream tasks. An error fails the task in any case.
     :param on_inconclusive: what happens when the enforced gate is inconclusive and no task takes over: ``fail`` or
         ``skip``, as for ``on_failed``; None takes ``on_failed``.
     :param escalation: which directly downstream tasks take over when the enforced gate is inconclusive, as an
         :class:`~airflow_mcp.core.gate.policy.EscalationPolicy` or a mapping: ``extend`` (task ids that gather more
         rows, followed when more rows would decide, at most ``max_rows``) and ``ask`` (task ids that ask a person).
         Otherwise these tasks are skipped (templated).
-    :param reuse: true takes the report that the run holds already, and judges nothing; it is refused unless it let
-        this evidence through by these rules (templated).
+    :param reuse: true uses the report that the run holds already, and judges nothing. The report is refused unless it
+        accepted this evidence by these rules (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -170,13 +170,13 @@ class EvaluationGateOperator(ModelControlOperator):
             )
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Judge, store the report, then fail, skip, branch or go on.
+        """Judge, store the report, then fail, skip, branch or continue.
 
-        :raises InvalidArgumentError: when a rule cannot be read, or a task that is to take over does not follow.
-        :raises EvidenceError: when the run is deleted, so that no report can be stored, or what is to be reused is
-            not there or does not fit.
-        :raises GateRejectedError: when the decision does not let the Dag go on, ``on_failed`` is ``fail`` and nobody
-            takes over, or the report to reuse let nobody through.
+        :raises InvalidArgumentError: when a rule cannot be read, or a task in ``escalation`` is not downstream.
+        :raises EvidenceError: when the run is deleted, so that no report can be stored, or the report to reuse is
+            missing or does not match.
+        :raises GateRejectedError: when the candidate is not accepted, the task is to fail and no other task takes
+            over, or the report to reuse did not accept the candidate.
         """
         policy, branches = self._policy(), self._branches()
         run = self.hook.get_run(required_text("run_id", self.run_id))
@@ -204,10 +204,10 @@ class EvaluationGateOperator(ModelControlOperator):
         policy = read_policy(GatePolicy, self.policy, short, _SHORT_FORM, lambda fields: GatePolicy.parse(**fields))
         return replace(policy, dry_run=policy.dry_run or flag("dry_run", self.dry_run))
 
-    # --- what follows ---------------------------------------------------------------------------------------------
+    # --- consequences ---------------------------------------------------------------------------------------------
 
     def _branches(self) -> EscalationPolicy | None:
-        """Read who takes over; a task that does not follow would wait for ever, or never be asked."""
+        """Return which tasks take over. A task that is not directly downstream would never run, so it is refused."""
         policy = read_escalation(self.escalation)
         strangers = sorted(set(policy.tasks) - self.downstream_task_ids) if policy else ()
         if strangers:
@@ -219,7 +219,7 @@ class EvaluationGateOperator(ModelControlOperator):
         return policy
 
     def _go_on(self, context: Context, branches: EscalationPolicy | None) -> None:
-        """End well; tasks that would have taken over are skipped."""
+        """Continue the Dag; tasks that would have taken over are skipped."""
         if branches is not None:
             self.follow_only(context, self.downstream_task_ids - set(branches.tasks))
 
@@ -234,12 +234,12 @@ class EvaluationGateOperator(ModelControlOperator):
         if report.verdict is Verdict.INCONCLUSIVE and self.on_inconclusive is not None:
             ending = cast("OnRefusal", self.on_inconclusive)
         if ending == "skip" and report.verdict is not Verdict.ERROR:
-            self.log.info("The gate's verdict is %s; the tasks behind it are skipped", report.verdict)
+            self.log.info("The gate's verdict is %s; its downstream tasks are skipped", report.verdict)
             self.skip_downstream(context)
             return
         raise GateRejectedError(
             f"evaluation gate of {report.model_name}: {report.verdict}: {report.reason}. The report is "
-            f"{contract.ARTIFACT_GATE_REPORT_HTML} in MLflow run {report.run_id}; nothing was registered"
+            f"{contract.ARTIFACT_GATE_REPORT_HTML} in MLflow run {report.run_id}. Nothing was registered"
         )
 
     # --- the report -----------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ class EvaluationGateOperator(ModelControlOperator):
         return _Judged(evaluate_gate(evidence, policy, replay=replay, others=others, **about), evidence, replay)
 
     def _gather(self, run: Run, policy: GatePolicy) -> Gathered:
-        """Ask whom the rules name; what cannot be had is no pass."""
+        """Fetch what the rules ask for: answers of services, and reports. What is missing never counts as passed."""
         return Gathered(
             answers=tuple(ask_benchmark(rule) for rule in policy.benchmarks),
             reports={file: fetch_report(self.hook, file) for file in policy.files},
@@ -287,32 +287,32 @@ class EvaluationGateOperator(ModelControlOperator):
         source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
         evidence = find_evidence(self.hook, run_id)
         if evidence is None:
-            raise EvidenceError(f"there is no {source}; evaluate the candidate first")
+            raise EvidenceError(f"there is no {source}. Evaluate the candidate first")
         if evidence.run_id != run_id:
-            raise EvidenceError(f"{source} is about run {evidence.run_id}")
+            raise EvidenceError(f"{source} belongs to run {evidence.run_id}. Evaluate the candidate again")
         if self.evidence_identity is not None and evidence.identity != self.evidence_identity:
             raise EvidenceError(
-                f"{source} is from evaluation {evidence.identity}, expected {self.evidence_identity}; "
-                "the candidate was evaluated again in the meantime"
+                f"{source} is from evaluation {evidence.identity}, not from {self.evidence_identity}: the candidate "
+                "was evaluated again in the meantime. Judge it with the newer evaluation"
             )
         return evidence
 
     def _replay(self, run_id: str) -> ReplayEvidence | None:
-        """Read the replay, if it is the one that is expected."""
+        """Return the replay, if it is the expected one."""
         if self.replay_identity == "":  # there was no champion to replay against, and so no replay
             return None
         replay = find_replay(self.hook, run_id)
         if replay is not None and self.replay_identity is not None and replay.identity != self.replay_identity:
             raise EvidenceError(
-                f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id} is from replay {replay.identity}, expected "
-                f"{self.replay_identity}; the requests were replayed again in the meantime"
+                f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id} is from replay {replay.identity}, not from "
+                f"{self.replay_identity}: the requests were replayed again in the meantime. Judge the newer replay"
             )
         return replay
 
     def _store(self, judged: _Judged, run: Run) -> dict[str, Any]:
-        """Store the report, then the decision as a tag; a dry run leaves alone what others read.
+        """Store the report, then the decision as a tag. A dry run does not change what other tasks read.
 
-        :return: what the task pushes.
+        :return: the XCom of the task.
         """
         report = judged.report
         pages = _DRY_RUN_PAGES if report.dry_run else _PAGES
@@ -333,16 +333,16 @@ class EvaluationGateOperator(ModelControlOperator):
 
     def _show(self, report: GateReport) -> None:
         if report.self_reported:
-            self.log.warning("Self-reported: these metrics are the training script's own; nobody measured them again")
+            self.log.warning("Self-reported: the training script's own metrics, not measured again")
         if report.dry_run:
-            self.log.info("Dry run: nothing follows from the verdict, and no registration is opened by it")
+            self.log.info("Dry run: the verdict decides nothing")
         elif report.decision is Decision.WARNED:
-            self.log.warning("Let through with a warning: run, report, version and history say so")
+            self.log.warning("Accepted with a warning, which is recorded in run, report, version and history")
         self.log.info("Verdict: %s (%s)\n%s", report.verdict.value, report.reason, report.table())
 
 
 class _Judged(NamedTuple):
-    """A report, and what it was decided from."""
+    """A report, and the evidence behind it."""
 
     report: GateReport
     evidence: EvaluationEvidence | None = None

@@ -1,4 +1,4 @@
-"""Write down that a person accepts an inconclusive gate; that alone opens the registration."""
+"""Record that a person approved an inconclusive gate; only then may the candidate be registered."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class RecordApprovalOperator(ModelControlOperator):
-    """Record a person's yes to an inconclusive gate: the candidate is ``approved`` and may be registered.
+    """Record a person's approval of an inconclusive gate: the candidate is ``approved`` and may be registered.
 
-    The answer comes from Airflow's ``ApprovalOperator``, and is about one report: if the candidate was judged again
-    since, it does not count. Failed candidates and unusable evidence cannot be approved. Who, when and why is kept as
-    an artifact and a tag of the run, and goes with the model version into the registry.
+    The answer comes from Airflow's ``ApprovalOperator`` and is about one report: if the candidate was judged again
+    since, the answer does not count. Failed candidates and unusable evidence cannot be approved. Who approved, when and
+    why is stored as an artifact and a tag of the run, and is copied to the model version.
 
     XCom: ``run_id``, ``decision`` (``approved``), ``by``, ``at``.
 
     :param run_id: the candidate's MLflow run (templated).
-    :param model_name: registered model that the candidate is meant for (templated).
+    :param model_name: registered model of the candidate (templated).
     :param report_hash: hash of the report that the person was asked about, ``gate.output["report_hash"]`` (templated).
-    :param answer: what the person answered: output of the ``ApprovalOperator`` (templated).
-    :param reason: why; empty takes the field ``reason`` of the form, if it has one (templated).
+    :param answer: the person's answer: the output of the ``ApprovalOperator`` (templated).
+    :param reason: why it is approved; empty takes the field ``reason`` of the form, if it has one (templated).
     """
 
     template_fields: Sequence[str] = ("run_id", "model_name", "report_hash", "answer", "reason")
@@ -58,11 +58,12 @@ class RecordApprovalOperator(ModelControlOperator):
         self.reason = reason
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Check the answer and what it is about, then write it down and open the registration.
+        """Check the answer and its report, then record the approval.
 
-        :raises InvalidArgumentError: when an argument is missing, or the answer is none.
+        :raises InvalidArgumentError: when an argument is missing, or ``answer`` is not an answer.
         :raises EvidenceError: when the run is deleted or has no report, or the candidate was judged again since.
-        :raises GateRejectedError: when the answer is no yes, nobody gave it, or the report is not inconclusive.
+        :raises GateRejectedError: when the answer is not an approval, came from a timeout, or the report is not
+            inconclusive.
         """
         model_name = required_text("model_name", self.model_name)
         asked = required_text("report_hash", self.report_hash)
@@ -74,7 +75,9 @@ class RecordApprovalOperator(ModelControlOperator):
         self.gate_report_url = self.hook.artifact_url(run, contract.ARTIFACT_GATE_REPORT_HTML)
         stored = find_gate_report(self.hook, run.run_id)
         if stored is None:
-            raise EvidenceError(f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id}")
+            raise EvidenceError(
+                f"there is no {contract.ARTIFACT_GATE_REPORT_JSON} in MLflow run {run.run_id}. Run the gate first"
+            )
         require_approvable(stored.report, stored.hash, asked, model_name=model_name)
         approval = Approval(
             run_id=run.run_id,
@@ -86,11 +89,11 @@ class RecordApprovalOperator(ModelControlOperator):
             recorded_by=str(self.actor(context)),
         )
         self._record(approval)
-        self.log.info("%s accepted the inconclusive verdict at %s: %s", by, at, approval.reason or "no reason given")
+        self.log.info("%s approved the inconclusive verdict at %s: %s", by, at, approval.reason or "no reason given")
         return {"run_id": run.run_id, "decision": Decision.APPROVED.value, "by": by, "at": at}
 
     def _record(self, approval: Approval) -> None:
-        """Write the whole story first, and the word that opens the registration last."""
+        """Store the approval first and the gate verdict last: only the verdict allows the registration."""
         document = approval.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(
             approval.run_id, contract.ARTIFACT_GATE_APPROVAL, document, content_type="application/json"

@@ -1,4 +1,4 @@
-"""What the operators share that write to the ledger of a model's retraining."""
+"""Base of the operators that write to a model's retrain ledger."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class LedgerOperator(ModelControlOperator):
-    """Base of the operators that write to a ledger; its asset is an inlet of the task, as Airflow asks for.
+    """Base of the operators that write to a ledger. The ledger's asset is an inlet of the task, as Airflow requires.
 
     :param model_name: registered model.
-    :param ledger: asset whose state store holds the ledger; None names it after the model.
+    :param ledger: asset whose state store holds the ledger; None takes the asset ``retrain/<model>``.
     """
 
     def __init__(self, *, model_name: str, ledger: Asset | None = None, **kwargs: Any) -> None:
@@ -29,21 +29,21 @@ class LedgerOperator(ModelControlOperator):
         self.model_name = model_name
 
     def open_ledger(self, context: Context) -> RetrainLedger:
-        """Give the ledger in Airflow's state store."""
+        """Return the ledger in Airflow's state store."""
         store = context["asset_state_store"][self.ledger]
         return RetrainLedger(store, required_text("model_name", self.model_name))
 
     def who(self, context: Context) -> str:
-        """Name Dag, task and Dag run for the ledger."""
+        """Return Dag, task and Dag run as text for the ledger."""
         return words(str(self.actor(context)))
 
 
 def _ledger_of(model_name: Any) -> Asset:
-    """Name the ledger after the model; Airflow wants to know its assets when it parses the Dag.
+    """Return the asset named after the model. Airflow must know assets when it parses the Dag.
 
-    :raises InvalidArgumentError: when the name is only known when the task runs.
+    :raises InvalidArgumentError: when the name is known only when the task runs.
     """
-    text = getattr(model_name, "value", None)  # airflow.sdk.literal: a text that is no template
+    text = getattr(model_name, "value", None)  # airflow.sdk.literal: text that is not a template
     if text is None:
         text = model_name
         is_known = model_name is None or (isinstance(model_name, str) and "{{" not in model_name)
@@ -51,7 +51,7 @@ def _ledger_of(model_name: Any) -> Asset:
         is_known = isinstance(text, str)
     if not is_known:
         raise InvalidArgumentError(
-            f"model_name is the template {str(model_name)!r}, and the ledger is named after the model when the Dag is "
-            "parsed; say ledger=Asset('retrain/<model>')"
+            f"ledger must be given when model_name is a template; got model_name {str(model_name)!r}. The ledger is "
+            "named when the Dag is parsed: pass ledger=Asset('retrain/<model>')"
         )
     return Asset(ledger_name(str(text)))

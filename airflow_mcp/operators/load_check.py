@@ -1,10 +1,10 @@
-"""Check that a registered version loads and answers, before an alias points at it and as long as one does."""
+"""Check that a registered version loads and predicts: before an alias points at it, and repeatedly afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -37,29 +37,29 @@ from airflow_mcp.registry.aliases import ways_back
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-ON_MISSING_ALIAS = ("fail", "skip")
+OnMissingAlias = Literal["fail", "skip"]
 
 
 class LoadCheckOperator(WorkloadOperator):
-    """Load a registered version as serving would, have it answer its own input example, and tag it with the verdict.
+    """Load a registered version as a server would, let it predict its own input example, and tag it with the verdict.
 
-    The version is loaded by ``models:/<name>/<version>`` in the workload image. It passes when it answers, with one
-    answer per row, none missing, NaN or infinite, of the types of its output signature. A version that fails is tagged
-    unusable: no alias is ever pointed at it, until a later check passes. What is not the version's fault (MLflow or
-    the pod is away, the image lacks a library that the model records) is not held against it.
+    The workload loads ``models:/<name>/<version>`` in its image. The version passes when it returns one prediction per
+    row, none of them missing, NaN or infinite, with the types of its output signature. A version that fails is tagged
+    as unusable: it gets no alias until a later check passes. A problem that is not the version's fault (MLflow or the
+    pod is not available, the image lacks a library that the model records) does not change its tags.
 
-    The check has an MLflow run of its own, which holds the report. A retry finds the result.
+    The check has an MLflow run of its own, which holds the report. A retry finds the result of a finished check.
 
     XCom, also when the task fails: ``model_name``, ``version``, ``verdict`` (``passed``, ``failed``, ``inconclusive``
     or ``error``), ``reason``, ``run_id``, ``rows``, ``load_seconds``, ``memory_peak_bytes``, ``dry_run``.
 
     :param model_name: registered model (templated).
     :param version: version to check; empty takes ``alias`` (templated).
-    :param alias: the version that this alias points at, when the work begins (templated).
-    :param on_missing_alias: ``fail`` when the alias is not set, or ``skip`` this task and those behind it.
-    :param require_example: whether a model without an input example, which is asked nothing, is refused; False lets it
-        pass with a note.
-    :param experiment_name: MLflow experiment of the check's run, created when missing; empty takes
+    :param alias: check the version that this alias points at when the task starts (templated).
+    :param on_missing_alias: when the alias is not set, ``fail`` this task, or ``skip`` it and its downstream tasks.
+    :param require_example: whether a model without an input example, which cannot be tested with a prediction, is
+        refused; False accepts it with a note.
+    :param experiment_name: MLflow experiment of the check's run, created when it does not exist; empty takes
         ``<model_name>-load-checks`` (templated).
     :param dry_run: find the version and check nothing; downstream tasks run (templated).
     """
@@ -82,7 +82,7 @@ class LoadCheckOperator(WorkloadOperator):
         model_name: str,
         version: str = "",
         alias: str = "",
-        on_missing_alias: str = "fail",
+        on_missing_alias: OnMissingAlias = "fail",
         require_example: bool = True,
         experiment_name: str = "",
         dry_run: bool | str = False,
@@ -92,19 +92,19 @@ class LoadCheckOperator(WorkloadOperator):
         self.model_name = model_name
         self.version = version
         self.alias = alias
-        self.on_missing_alias = choice("on_missing_alias", on_missing_alias, ON_MISSING_ALIAS)
+        self.on_missing_alias = choice("on_missing_alias", on_missing_alias, get_args(OnMissingAlias))
         self.require_example = require_example
         self.experiment_name = experiment_name
         self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Check the version, or find the check of an earlier try.
+        """Check the version, or use the check of an earlier try.
 
         :raises AliasConflictError: when alias or version does not exist; the message names the earlier champions.
-        :raises LoadCheckFailedError: when the version does not load or does not answer as it should.
-        :raises EvidenceError: when nothing is known about the version: it is not READY, has no input example, or the
-            image is not what it needs.
-        :raises WorkloadError: when the check itself breaks or leaves no result; the version is not tagged.
+        :raises LoadCheckFailedError: when the version does not load, or its predictions are wrong.
+        :raises EvidenceError: when the check shows nothing about the version: it is not READY, has no input example, or
+            does not match the image.
+        :raises WorkloadError: when the check itself fails or leaves no result; the version is not tagged.
         """
         name = required_text("model_name", self.model_name)
         if flag("dry_run", self.dry_run):
@@ -112,45 +112,45 @@ class LoadCheckOperator(WorkloadOperator):
         key = identity(self.task_key(context), {"load_check": self._question(name)})
         experiment_id = self.hook.get_or_create_experiment(self.experiment_name or f"{name}-load-checks")
         attempts = self.attempts(experiment_id, key)
-        untold = (earlier for earlier in attempts if contract.TAG_TOLD not in earlier.tags)
-        if done := self.finished_attempt(context, key, untold):
+        unrecorded = (earlier for earlier in attempts if contract.TAG_TOLD not in earlier.tags)
+        if done := self.finished_attempt(context, key, unrecorded):
             return self.conclude(context, done, key)
         live = next((earlier.tags.get(contract.TAG_MODEL_VERSION) for earlier in attempts if earlier.is_live), None)
         run = self.open_run(context, experiment_id, self._tags(key, live or self._ready_version(name)))
         return self.run_workload(context, run, key, lambda: self._describe(context, run, key))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """Read the report back, tag the version, and say what became of it.
+        """Read the report, tag the version, and fail the task unless the check passed.
 
-        :raises ResultMissingError: when the run is not finished, or its report is not there.
+        :raises ResultMissingError: when the run is not finished, or its report is missing.
         :raises LoadCheckFailedError: when the verdict is ``failed``.
-        :raises EvidenceError: when it is ``inconclusive`` or ``error``.
+        :raises EvidenceError: when the verdict is ``inconclusive`` or ``error``.
         """
         self.require_finished(run)
         report = self._report(run, identity)
-        self._tell(report, run)
+        self._tag_version(report, run)
         result = _plain(report)
         self.push(context, result)
         self.hook.set_tag(run.run_id, contract.TAG_TOLD, "true")
         what = f"version {report.version} of {report.model_name!r}"
         where = f"The report is {contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id}"
         if report.verdict == "failed":
-            raise LoadCheckFailedError(f"{what} is unusable: {report.reason}. It can get no alias. {where}")
+            raise LoadCheckFailedError(f"{what} is unusable: {report.reason}. It must not be given an alias. {where}")
         if report.verdict != "passed":
-            raise EvidenceError(f"{what} was not found to be usable ({report.verdict}): {report.reason}. {where}")
+            raise EvidenceError(f"{what} could not be verified ({report.verdict}): {report.reason}. {where}")
         return result
 
-    # --- what is asked -------------------------------------------------------------------------------------------
+    # --- inputs -------------------------------------------------------------------------------------------------
 
     def _question(self, name: str) -> dict[str, Any]:
-        """Say what is asked: an alias, not where it points, so that a retry answers the question of the first try."""
+        """Return the inputs: an alias, not its version, so that a retry checks the version of the first try."""
         asked = {"version": version_number("version", self.version)} if self.version else {"alias": self.alias}
         if not self.version and not self.alias:
-            raise InvalidArgumentError("neither version nor alias is given; allowed: one of them. Nothing was started")
+            raise InvalidArgumentError("version or alias must be given; got neither. Nothing was started")
         return {**asked, "model_name": name, "image": self.image or "", "require_example": self.require_example}
 
     def _find(self, name: str) -> ModelVersion:
-        """Find the version that is to be checked."""
+        """Return the version to check."""
         self._question(name)
         try:
             if self.version:
@@ -187,7 +187,7 @@ class LoadCheckOperator(WorkloadOperator):
         }
 
     def _describe(self, context: Context, run: Run, key: str) -> Workload:
-        """Describe the check of the version that the run names: with a run that was taken up, that of the first try."""
+        """Describe the check of the run's version; when resuming, the first attempt's version."""
         name, _, version = run.tags[contract.TAG_MODEL_VERSION].rpartition("/")
         self.mlflow_model_version_url = self.hook.model_version_url(name, version)
         request = LoadCheckRequest(
@@ -202,7 +202,7 @@ class LoadCheckOperator(WorkloadOperator):
             files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", dump_document(request)),),
         )
 
-    # --- what was found ------------------------------------------------------------------------------------------
+    # --- result --------------------------------------------------------------------------------------------------
 
     def _report(self, run: Run, key: str) -> LoadCheckReport:
         report = self.read_result(
@@ -211,12 +211,12 @@ class LoadCheckOperator(WorkloadOperator):
         named = f"{report.model_name}/{report.version}"
         if named != run.tags.get(contract.TAG_MODEL_VERSION):
             raise ResultMissingError(
-                f"{contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id} is about another check (of {named})"
+                f"{contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id} belongs to another check (of {named})"
             )
         return report
 
-    def _tell(self, report: LoadCheckReport, run: Run) -> None:
-        """Tag the version, unless nothing is known about it or a later check was told before."""
+    def _tag_version(self, report: LoadCheckReport, run: Run) -> None:
+        """Tag the version, unless the check showed nothing about it or a later check was recorded before."""
         name, number = report.model_name, report.version
         self.mlflow_model_version_url = self.hook.model_version_url(name, number)
         self.log.info("Version %s of %s: %s: %s", number, name, report.verdict, report.reason)

@@ -1,4 +1,4 @@
-"""Remove what workloads have left behind: pods without work, and runs that nobody works on."""
+"""Remove leftovers of workloads: pods whose work has ended, and MLflow runs without a workload."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ _LIVE_RUNS = f"attributes.status = 'RUNNING' and tags.`{contract.TAG_IDENTITY}` 
 
 
 class SweepPodsOperator(ModelControlOperator):
-    """Find pods and MLflow runs whose work is over, and remove or close them.
+    """Find pods and MLflow runs whose work has ended, and remove or close them.
 
-    A pod is a leftover when its task has ended, or, where the task is not known, when its MLflow run has. A live run
-    is abandoned when its task has ended and no pod works for it; it is closed as KILLED. Unknown means keep.
+    A pod is a leftover when its task has ended, or, if the task is unknown, when its MLflow run has ended. A live run
+    is abandoned when its task has ended and no pod works for it; it is closed as KILLED. In doubt, pods and runs are
+    kept.
 
-    XCom: ``dry_run``, ``removed`` and ``closed`` (names; in a dry run those that would be), ``removed_count``,
-    ``closed_count``, ``kept_count``, ``unknown`` (names kept because something is not known).
+    XCom: ``dry_run``, ``removed`` and ``closed`` (names; in a dry run the names that would be removed and closed),
+    ``removed_count``, ``closed_count``, ``kept_count``, ``unknown`` (names kept because of missing information).
 
     :param dry_run: report what would be removed and closed, and change nothing. True by default, unlike other
         operators: what is removed cannot be restored, so removal must be asked for (templated).
-    :param older_than: age that pods which have ended, and runs, must have.
-    :param experiments: experiments whose runs may be closed; None takes all. Name yours where several Airflows share
-        one MLflow server (templated).
-    :param kubernetes: options that say which cluster and namespace, as for workloads (templated).
+    :param older_than: minimum age of ended pods, and of runs.
+    :param experiments: experiments whose runs may be closed; None: all. Name your own where several Airflow
+        installations share one MLflow server (templated).
+    :param kubernetes: options for cluster and namespace, as for workloads (templated).
     """
 
     template_fields: Sequence[str] = ("dry_run", "experiments", "kubernetes")
@@ -59,13 +60,13 @@ class SweepPodsOperator(ModelControlOperator):
         self.experiments = experiments
         self.kubernetes = kubernetes
         if older_than < timedelta(0):
-            raise InvalidArgumentError(f"older_than is {older_than!r}; allowed: a time of zero or more")
+            raise InvalidArgumentError(f"older_than must not be negative; got {older_than!r}")
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Look, decide, and, unless it is a dry run, remove and close.
+        """Find leftovers and, unless it is a dry run, remove and close them.
 
         :raises ClusterUnreachableError: when Kubernetes does not answer.
-        :raises MlflowError: when MLflow does not; nothing was removed.
+        :raises MlflowError: when MLflow does not answer; nothing was removed.
         """
         dry_run, moment = flag("dry_run", self.dry_run), now()
         cluster = self._cluster()
@@ -87,7 +88,7 @@ class SweepPodsOperator(ModelControlOperator):
         return _result(dry_run, removed, closed, [*(item.finding for item in judged), *runs])
 
     def _cluster(self) -> Cluster:
-        """Connect as the workloads do."""
+        """Return the cluster, connected as for workloads."""
         from airflow_mcp.workloads.kubernetes_arguments import bare_pod_operator  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_pod import namespace_of  # noqa: PLC0415
@@ -114,7 +115,7 @@ class SweepPodsOperator(ModelControlOperator):
         return self.hook.search_runs(ids, _LIVE_RUNS) if ids else []
 
     def _close(self, finding: SweepFinding) -> bool:
-        """Close an abandoned run, unless it ended meanwhile."""
+        """Close an abandoned run, unless it has ended in the meantime."""
         try:
             if not self.hook.get_run(finding.name).is_live:
                 return False
@@ -127,7 +128,7 @@ class SweepPodsOperator(ModelControlOperator):
 
 
 def _state_of(instance: Any, known: dict[tuple[str, str], Any], task: TaskName) -> str | None:
-    """Ask Airflow for the state of a task; each Dag run is asked for once."""
+    """Return the state of a task from Airflow; each Dag run is queried once."""
     key = (task.dag_id, task.dag_run_id)
     if key not in known:
         known[key] = instance.get_task_states(dag_id=task.dag_id, run_ids=[task.dag_run_id])

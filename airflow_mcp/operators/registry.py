@@ -1,4 +1,4 @@
-"""Register a model version, move the champion alias forward, move it back."""
+"""Register a model version, promote it to champion, and roll back to an earlier champion."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ _MODEL_URI = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
 
 
 class RegisterModelOperator(ModelControlOperator):
-    """Register a logged model as a version of a registered model: one version per model, however often it runs.
+    """Register a logged model as a version of a registered model. Each logged model gets one version.
 
-    The registered model is created when missing. The version carries the run's provenance and gate verdict as
-    tags. A logged model that no gate let through (``passed``, ``warned`` or ``approved``) is refused.
+    The registered model is created when it does not exist. The version carries the run's provenance and gate verdict
+    as tags. A logged model whose gate decision is not ``passed``, ``warned`` or ``approved`` is refused.
 
     XCom: ``model_name``, ``version``, ``model_uri`` (``models:/<name>/<version>``), ``run_id``.
 
     :param model_name: registered model (templated).
     :param model_uri: ``models:/<model id>`` or ``runs:/<run id>/<name of the logged model>``; nothing else (templated).
-    :param require_gate: refuse unless a gate let the run through: ``passed``, ``warned`` or ``approved``.
-    :param tags: further tags of the version (templated).
+    :param require_gate: refuse unless the run's gate decision is ``passed``, ``warned`` or ``approved``.
+    :param tags: additional tags of the version (templated).
     :param description: text for the version's page (templated).
-    :param dry_run: check everything, say what would be registered, and skip (templated).
+    :param dry_run: check everything, log what would be registered, and skip (templated).
     """
 
     template_fields: Sequence[str] = ("model_name", "model_uri", "tags", "description", "dry_run")
@@ -78,12 +78,12 @@ class RegisterModelOperator(ModelControlOperator):
         self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Find the version of this model, or create it and wait until it is READY.
+        """Return the version of this model; create it if needed and wait until it is READY.
 
         :raises InvalidArgumentError: when ``model_uri`` is not of an accepted form.
         :raises EvidenceError: when the model is not READY or its run is deleted.
-        :raises GateRejectedError: when no gate let the run through.
-        :raises ClaimUnavailableError: when another task is registering the same model.
+        :raises GateRejectedError: when no gate accepted the run.
+        :raises ClaimUnavailableError: when another task is registering the same model; a retry helps.
         :raises FailedError: when the version does not become READY.
         """
         name = required_text("model_name", self.model_name)
@@ -121,7 +121,7 @@ class RegisterModelOperator(ModelControlOperator):
             if not found:
                 names = ", ".join(sorted(model.name for model in models)) or "none"
                 raise InvalidArgumentError(
-                    f"model_uri {model_uri!r}: the run logged no model named {match['path']!r} (logged: {names})"
+                    f"model_uri {model_uri!r}: the run has logged no model named {match['path']!r} (logged: {names})"
                 )
             return _require_ready_model(found[-1])
         raise InvalidArgumentError(
@@ -130,7 +130,7 @@ class RegisterModelOperator(ModelControlOperator):
         )
 
     def _existing(self, name: str, model: LoggedModel) -> ModelVersion | None:
-        """Find the version an earlier try made of this logged model; the oldest, should there be two."""
+        """Return the version that an earlier try created from this logged model: the oldest, if there are two."""
         found = [
             version
             for version in self.hook.search_model_versions(
@@ -141,7 +141,7 @@ class RegisterModelOperator(ModelControlOperator):
         return min(found, key=lambda version: int(version.version), default=None)
 
     def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
-        """Create the version, unless another task does so at the same moment."""
+        """Create the version, unless another task has created it at the same moment."""
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
         return create_once(
             Claims(self.hook, name, holder=self.actor(context), log=self.log, subject=model.uri),
@@ -158,22 +158,24 @@ class RegisterModelOperator(ModelControlOperator):
 
 
 class PromoteModelOperator(ModelControlOperator):
-    """Make a version the champion, only if the champion is still the one it was compared with.
+    """Promote a version to champion, if the champion is still the version that it was compared with.
 
-    ``previous_champion`` keeps the way back. One promotion of a model at a time: another one under way makes this
-    task wait shortly and then fail (a retry goes on). A retry after success changes nothing.
+    ``previous_champion`` then points at the champion before it, for a rollback. Promotions of one model run one at a
+    time: while another is in progress this task waits briefly and then fails, and a retry continues. A retry after
+    success changes nothing.
 
     XCom: ``model_name``, ``version``, ``previous_version`` (``none`` when there was no champion), ``moved``.
 
     :param model_name: registered model (templated).
     :param version: version to promote (templated).
     :param expected_champion: version that the gate compared with, or ``none`` (``gate.output["champion_version"]``;
-        templated). A missing value is refused: it does not mean that there is no champion.
-    :param require_gate: refuse a version that no gate let through: ``passed``, ``warned`` or ``approved``.
-    :param require_load_check: refuse a version that has not passed its load check. False lets one through that was
-        never checked, and is recorded with the move; one that failed is refused all the same (templated).
-    :param reason: why; recorded with the move (templated).
-    :param dry_run: check everything, say what would be moved, and skip (templated).
+        templated). A missing value is refused, because it does not mean that there is no champion.
+    :param require_gate: refuse a version whose gate decision is not ``passed``, ``warned`` or ``approved``.
+    :param require_load_check: refuse a version that has not passed its load check. False accepts a version that was
+        never checked, which is recorded with the move; a version that failed its check is refused in any case
+        (templated).
+    :param reason: why it is promoted; recorded with the move (templated).
+    :param dry_run: check the version, log what would be moved, and skip (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -209,13 +211,13 @@ class PromoteModelOperator(ModelControlOperator):
         self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Move the aliases, or find them moved.
+        """Move the aliases, unless an earlier try has moved them.
 
-        :raises AliasConflictError: when the champion is another one by now; nothing is moved.
-        :raises GateRejectedError: when no gate let the version through.
+        :raises AliasConflictError: when the champion is a different version by now; nothing is moved.
+        :raises GateRejectedError: when no gate accepted the version.
         :raises LoadCheckFailedError: when the version's load check failed.
         :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
-        :raises ClaimUnavailableError: when another promotion of the model is under way.
+        :raises ClaimUnavailableError: when another promotion of the model is in progress.
         """
         name = required_text("model_name", self.model_name)
         wanted = version_number("version", self.version)
@@ -240,18 +242,19 @@ class PromoteModelOperator(ModelControlOperator):
 class RollbackModelOperator(ModelControlOperator):
     """Make the previous champion, or a named version, the champion again, if it still loads.
 
-    The version that is left behind is tagged with the reason, and ``previous_champion`` is removed: rolling back
+    The version that was champion is tagged with the reason, and ``previous_champion`` is removed, so that rolling back
     twice never rolls forward. A retry after success changes nothing.
 
     XCom: ``model_name``, ``version``, ``previous_version`` (the version that was rolled back), ``moved``.
 
     :param model_name: registered model (templated).
-    :param to_version: version to go to; empty takes ``previous_champion`` (templated).
-    :param require_load_check: refuse a version that has not passed a load check lately. False is for the night when
-        nothing can be checked, and is recorded with the move; a version whose check failed is refused all the same
+    :param to_version: version to roll back to; empty takes ``previous_champion`` (templated).
+    :param require_load_check: refuse a version that has not passed a recent load check. False is for an emergency in
+        which nothing can be checked, and is recorded with the move; a version that failed its check is refused in any
+        case (templated).
+    :param max_load_check_age: maximum age of the load check that passed; None: any age.
+    :param reason: why the model is rolled back; recorded with the move and on the version that was champion
         (templated).
-    :param max_load_check_age: how long ago it may have passed; None: at any time.
-    :param reason: why; recorded with the move (templated).
     :param dry_run: check everything, push what would be moved to XCom, and skip (templated).
     """
 
@@ -278,16 +281,16 @@ class RollbackModelOperator(ModelControlOperator):
         self.reason = reason
         self.dry_run = dry_run
         if max_load_check_age is not None and max_load_check_age <= timedelta(0):
-            raise InvalidArgumentError(f"max_load_check_age is {max_load_check_age!r}; allowed: a time above zero")
+            raise InvalidArgumentError(f"max_load_check_age must be longer than zero; got {max_load_check_age!r}")
 
     def act(self, context: Context) -> dict[str, Any]:
         """Move the champion alias back.
 
-        :raises AliasConflictError: when there is nothing to go back to, or it was deleted; nothing is moved, and the
-            message names the earlier champions that are still there.
-        :raises LoadCheckFailedError: when the load check of the version to go to failed; the message names others.
-        :raises EvidenceError: when the version to go to is not READY, or has not passed a load check lately.
-        :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+        :raises AliasConflictError: when there is no version to roll back to, or it was deleted; nothing is moved, and
+            the message names the earlier champions that still exist.
+        :raises LoadCheckFailedError: when the version failed its load check; the message names others.
+        :raises EvidenceError: when the version is not READY, or has not passed a recent load check.
+        :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
         """
         name = required_text("model_name", self.model_name)
         wanted = version_number("to_version", self.to_version) if self.to_version else None
@@ -333,11 +336,11 @@ def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:
 
 def _require_ready_model(model: LoggedModel) -> LoggedModel:
     if model.status != "READY":
-        raise EvidenceError(f"logged model {model.uri} is {model.status}, not READY; nothing was registered")
+        raise EvidenceError(f"logged model {model.uri} is {model.status}, not READY. Nothing was registered")
     return model
 
 
 def _quotable(name: str) -> str:
     if "'" in name or "`" in name:
-        raise InvalidArgumentError(f"model_name is {name!r}; quotes are not allowed in it")
+        raise InvalidArgumentError(f"model_name must not contain quotes; got {name!r}")
     return name

@@ -1,4 +1,4 @@
-"""Decide whether to retrain, trigger the training Dag, and record what came of it."""
+"""Decide whether to retrain, trigger the training Dag, and record its outcome."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ _SHORT_FORM: Mapping[str, Any] = {
 
 
 class RetrainTriggerOperator(LedgerOperator):
-    """Decide whether to retrain, write the decision into the model's ledger, and trigger the training Dag if it is due.
+    """Decide whether to retrain, record the decision in the model's ledger, and trigger the training Dag if needed.
 
-    One training of a model at a time. What is needed stays needed until a training has answered it. The triggered Dag
-    run is named after model and data, so that Airflow refuses it a second time. Unless a training is triggered the
-    task is skipped; the decision is in the ledger, in XCom and in the log either way.
+    Only one training of a model runs at a time. A reason to retrain stays until a training has answered it. The
+    triggered Dag run is named after model and data, so that Airflow refuses to trigger it twice. The task is skipped
+    unless it triggers a training; the decision is in the ledger, in XCom and in the log in any case.
 
     XCom: ``retrain``, ``verdict`` (``retrain``, ``not_now``, ``not_needed`` or ``inconclusive``), ``explanation``,
     ``reasons``, ``objections``, ``unknowns``, ``triggered_run_id`` (empty when not triggered).
 
-    :param trigger_dag_id: Dag that trains (templated). It receives ``reason`` and ``data_version`` in its conf, and
+    :param trigger_dag_id: training Dag (templated). It receives ``reason`` and ``data_version`` in its conf, and
         should end with a :class:`RetrainOutcomeOperator`.
     :param model_name: registered model (templated).
-    :param experiment_name: MLflow experiment of its trainings (templated).
-    :param dataset: pinned data that the training would use, ``{uri, version, hash}``; the hash is needed (templated).
+    :param experiment_name: MLflow experiment of the model's trainings (templated).
+    :param dataset: pinned data for the training, ``{uri, version, hash}``; the hash is required (templated).
     :param drift_verdict: verdict of the drift check, ``drifted``, ``not_drifted`` or ``inconclusive``; None when
         there was no check (templated).
     :param window_id: name of the window of data that the verdict is about; the same window judged again replaces its
@@ -152,19 +152,19 @@ class RetrainTriggerOperator(LedgerOperator):
         self.conf = conf
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Decide and record; then trigger by raising, or skip.
+        """Decide and record the decision; then trigger the training Dag, or skip.
 
         :raises InvalidArgumentError: when an argument is wrong.
         :raises EvidenceError: when the ledger cannot be read, or the answer is inconclusive and ``on_inconclusive`` is
             ``fail``.
         :raises LedgerConflictError: when another task writes to the ledger at the same time.
         :raises AirflowSkipException: when no training is triggered.
-        :raises DagRunTriggerException: to have Airflow trigger the training Dag.
+        :raises DagRunTriggerException: so that Airflow triggers the training Dag.
         """
         pin = dataset_pin("dataset", self.dataset)
         if not pin.hash:
             raise InvalidArgumentError(
-                f"dataset {pin.uri!r} has no hash; without it the same data could be trained twice"
+                f"dataset {pin.uri!r} has no hash. Pin the data: without a hash it could be trained on twice"
             )
         policy, ledger, further = self._policy(), self.open_ledger(context), self._further_conf()
         dag_id = required_text("trigger_dag_id", self.trigger_dag_id)
@@ -174,7 +174,7 @@ class RetrainTriggerOperator(LedgerOperator):
         self.log.info("%s", answer.explanation)
         self.push(context, _result(answer))
         if answer.verdict == "inconclusive" and self.on_inconclusive == "fail":
-            raise EvidenceError(f"{answer.explanation}; nothing was triggered")
+            raise EvidenceError(f"{answer.explanation}. Nothing was triggered")
         if answer.verdict == "inconclusive" and self.on_inconclusive == "continue":
             return _result(answer)
         if answer.action != "trigger":
@@ -202,11 +202,13 @@ class RetrainTriggerOperator(LedgerOperator):
         further = dict(self.conf or {})
         taken = sorted(further.keys() & set(_OWN_CONF))
         if taken:
-            raise InvalidArgumentError(f"conf sets {', '.join(taken)}, which the operator sets itself; remove them")
+            raise InvalidArgumentError(
+                f"conf must not set {', '.join(_OWN_CONF)}, which the operator sets; got {', '.join(taken)}"
+            )
         return further
 
     def _observation(self, context: Context, pin: DatasetPin, trainings: Trainings, dag_id: str) -> Observation:
-        """Put together what MLflow and the arguments say."""
+        """Collect the facts from MLflow and the arguments."""
         window = self._window(pin)
         rows, labels = _count("rows", self.rows), _count("labels", self.labels)
         champion = champion_of(self.hook, trainings.model_name)
@@ -239,18 +241,18 @@ class RetrainTriggerOperator(LedgerOperator):
 
 
 class RetrainOutcomeOperator(LedgerOperator):
-    """End a training Dag: write into the model's ledger what came of the training.
+    """Record the outcome of a training in the model's ledger, at the end of the training Dag.
 
-    It is a teardown task: it runs however the tasks before it ended, also when somebody marks the Dag run as failed. It
-    fails when one of them failed, after it has recorded the outcome: the Dag run ends as it does. Put it behind the
-    last task.
+    It is a teardown task: it runs whatever the state of its upstream tasks, also when somebody marks the Dag run as
+    failed. When another task failed it records the outcome and then fails too, so that the Dag run fails. Make it
+    downstream of the last task.
 
     XCom: ``outcome`` (``promoted``, ``registered``, ``rejected``, ``inconclusive``, ``unchanged`` or ``failed``),
     ``detail``, ``run_id``.
 
     :param model_name: registered model (templated).
     :param run_id: MLflow run of the training; empty when the training was skipped or failed (templated). Read it with
-        ``ti.xcom_pull``, not with ``output``: the latter would make this task depend on the training directly.
+        ``ti.xcom_pull``, not with ``output``, which would make this task directly downstream of the training.
     :param ledger: asset whose state store holds the ledger; None names it ``retrain/<model>``.
     """
 
@@ -264,7 +266,7 @@ class RetrainOutcomeOperator(LedgerOperator):
         self.as_teardown(on_failure_fail_dagrun=True)
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Read the outcome from MLflow, and from the states of the other tasks; then record it.
+        """Read the outcome from MLflow and from the states of the other tasks, and record it.
 
         :raises EvidenceError: when the ledger cannot be read.
         :raises LedgerConflictError: when another task writes at the same time.
@@ -296,10 +298,10 @@ class RetrainOutcomeOperator(LedgerOperator):
         if ended.outcome != "failed":
             return result
         self.push(context, result)
-        raise AirflowFailException(f"{ended.detail}; the outcome is recorded: {outcome} ({detail})")
+        raise AirflowFailException(f"{ended.detail}. The outcome was recorded: {outcome} ({detail})")
 
     def _ended(self, context: Context) -> _Ended:
-        """Say how the Dag run ended, from the states of its other tasks."""
+        """Return how the Dag run ended, from the states of its other tasks."""
         key = self.task_key(context)
         states = context["ti"].get_task_states(key.dag_id, run_ids=[key.dag_run_id]).get(key.dag_run_id, {})
         named = {task_id: str(getattr(state, "value", state)) for task_id, state in states.items()}
@@ -313,7 +315,7 @@ class RetrainOutcomeOperator(LedgerOperator):
 
 
 class _Ended(NamedTuple):
-    """How a Dag run ended, as far as the states of its tasks show it."""
+    """The end of a Dag run, as far as the states of its tasks show it."""
 
     outcome: TrainingOutcome
     detail: str
@@ -360,7 +362,7 @@ def _count(name: str, value: int | str | None) -> int | None:
     except ValueError:
         count = -1
     if count < 0 or isinstance(value, bool):
-        raise InvalidArgumentError(f"{name} is {value!r}; allowed: a whole number from 0, or None when it is not known")
+        raise InvalidArgumentError(f"{name} must be a whole number from 0, or None when it is not known; got {value!r}")
     return count
 
 
@@ -372,7 +374,7 @@ def _moment(name: str, value: datetime | str | None) -> datetime | None:
     except ValidationError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise InvalidArgumentError(f"{name} is {value!r}; allowed: ISO 8601 with an offset, such as 2026-11-21T08:00Z")
+        raise InvalidArgumentError(f"{name} must be ISO 8601 with an offset, such as 2026-11-21T08:00Z; got {value!r}")
     return moment
 
 
@@ -383,7 +385,7 @@ def _duration(name: str, value: timedelta | str | None) -> timedelta | None:
         return TypeAdapter(timedelta).validate_python(value)
     except ValidationError:
         raise InvalidArgumentError(
-            f"{name} is {value!r}; allowed: a timedelta, or an ISO 8601 duration such as PT12H or P30D"
+            f"{name} must be a timedelta, or an ISO 8601 duration such as PT12H or P30D; got {value!r}"
         ) from None
 
 

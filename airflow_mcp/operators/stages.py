@@ -1,4 +1,4 @@
-"""Move a model version between stages, for teams that still speak of Staging and Production."""
+"""Move a model version between stages, for teams that still use Staging and Production."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ if TYPE_CHECKING:
 
 
 class TransitionModelStageOperator(ModelControlOperator):
-    """Put a version into ``Staging``, ``Production``, ``Archived`` or ``None``, by moving aliases.
+    """Move a version to ``Staging``, ``Production``, ``Archived`` or ``None``, by moving aliases.
 
-    Production is a promotion, with everything that :class:`~airflow_mcp.operators.registry.PromoteModelOperator`
-    asks for; Staging is the alias ``challenger``. A retry after success changes nothing.
+    A move to Production is a promotion, with all conditions of
+    :class:`~airflow_mcp.operators.registry.PromoteModelOperator`; Staging is the alias ``challenger``. A retry after
+    success changes nothing.
 
-    XCom: ``model_name``, ``version``, ``stage``, ``archived`` (versions that were archived by it), ``moved``.
+    XCom: ``model_name``, ``version``, ``stage``, ``archived`` (versions that were archived), ``moved``.
 
     :param model_name: registered model (templated).
     :param version: version to move (templated).
     :param stage: ``None``, ``Staging``, ``Production`` or ``Archived`` (templated).
-    :param archive_existing: archive the other versions of that stage, as MLflow's ``archive_existing_versions``; for
-        Staging and Production only. Production has one version, so there it must be true when there is a champion
+    :param archive_existing: archive the other versions of that stage, as MLflow's ``archive_existing_versions`` does;
+        for Staging and Production only. Production has one version, so it must be true when there is a champion
         (templated).
-    :param expected_champion: for Production: version that the gate compared with, or ``none``; needed (templated).
-    :param require_gate: for Production: refuse a version that no gate let through: ``passed``, ``warned`` or
+    :param expected_champion: for Production, required: version that the gate compared with, or ``none`` (templated).
+    :param require_gate: for Production: refuse a version whose gate decision is not ``passed``, ``warned`` or
         ``approved``.
-    :param require_load_check: for Production: refuse a version that has not passed its load check; one that failed is
-        refused in any case (templated).
-    :param reason: why; recorded with the move (templated).
-    :param dry_run: check everything, say what would be moved, and skip (templated).
+    :param require_load_check: for Production: refuse a version that has not passed its load check; a version that
+        failed it is refused in any case (templated).
+    :param reason: why it is moved; recorded with the move (templated).
+    :param dry_run: check the version, log what would be moved, and skip (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -89,15 +90,15 @@ class TransitionModelStageOperator(ModelControlOperator):
         self.dry_run = dry_run
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Move the aliases, or find them moved.
+        """Move the aliases, unless an earlier try has moved them.
 
         :raises InvalidArgumentError: when an argument is wrong.
-        :raises AliasConflictError: when the champion is another one by now, or would leave Production without another
-            version to take its place; nothing is moved.
-        :raises GateRejectedError: for Production, when no gate let the version through.
+        :raises AliasConflictError: when the champion is a different version by now, or would leave Production without
+            a version in its place; nothing is moved.
+        :raises GateRejectedError: for Production, when no gate accepted the version.
         :raises LoadCheckFailedError: for Staging and Production, when the version's load check failed.
         :raises EvidenceError: when the version is not READY; for Production, when it has not passed a load check.
-        :raises ClaimUnavailableError: when another move of the model's aliases is under way.
+        :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
         """
         name = required_text("model_name", self.model_name)
         version = version_number("version", self.version)
@@ -118,7 +119,7 @@ class TransitionModelStageOperator(ModelControlOperator):
     def _to_production(
         self, context: Context, name: str, version: str, stage: Stage, archive: bool
     ) -> list[str] | None:
-        """Promote; give the versions that were archived by it, None when nothing was left to do."""
+        """Promote; return the versions that were archived, or None when it had been done before."""
         given = version_number("expected_champion", self.expected_champion, none_allowed=True)
         expected = None if given == NO_CHAMPION else given
         require_one_production(version, expected, archive_existing=archive)

@@ -1,4 +1,4 @@
-"""Wait until there is a new version of data."""
+"""Wait for a new version of data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from airflow_mcp.triggers.data import DatasetGoalTrigger
 
 
 class DatasetVersionSensor(WaitingSensor):
-    """Wait until a place of data has a version, or another one than a version that is known.
+    """Wait until a data location has a version, or a version other than a known one.
 
-    Exactly one of ``root``, ``uri``, ``dvc`` and ``lfs`` says where the data is. It need not be there yet. With
+    Exactly one of ``root``, ``uri``, ``dvc`` and ``lfs`` must be given. The data need not exist yet. With
     ``deferrable`` the task looks once and then waits in the triggerer.
 
-    XCom: ``version`` (what ``other_than`` of a later wait takes), and ``root``; or ``uri``, ``fingerprint``; or
+    XCom: ``version`` (for ``other_than`` of a later wait), and ``root``; or ``uri``, ``fingerprint``; or
     ``repo_url``, ``path``, ``commit``, ``hash``.
 
-    :param root: folder of versions, ``<root>/<version>/<file>``; the newest one counts (templated).
+    :param root: folder of versions, ``<root>/<version>/<file>``; the newest version counts (templated).
     :param uri: one file or object: a path, a ``file``, ``http`` or ``https`` URL, or an object in a store that Airflow
         can read (templated).
-    :param dvc: ``{repo_url, path, revision, git_conn_id}`` of what DVC tracks; its hash is the version (templated).
-    :param lfs: the same for a file that Git LFS keeps (templated).
-    :param other_than: version that does not count; empty: any counts (templated).
+    :param dvc: ``{repo_url, path, revision, git_conn_id}`` of data tracked by DVC; its hash is the version (templated).
+    :param lfs: the same for a file in Git LFS (templated).
+    :param other_than: known version, which does not count; empty: any version counts (templated).
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
     """
 
@@ -50,11 +50,11 @@ class DatasetVersionSensor(WaitingSensor):
         self.other_than = other_than
 
     def goal_trigger(self) -> DatasetGoalTrigger:
-        """Read the rendered arguments.
+        """Return the trigger for the rendered arguments.
 
-        :raises InvalidArgumentError: when one of them is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         if not isinstance(self.other_than, str):
-            raise InvalidArgumentError(f"other_than is {self.other_than!r}; allowed: a text, or '' for any version")
+            raise InvalidArgumentError(f"other_than must be text, or '' for any version; got {self.other_than!r}")
         place = {"root": self.root, "uri": self.uri, "dvc": self.dvc, "lfs": self.lfs}
         return DatasetGoalTrigger(place=place, other_than=self.other_than, poll_seconds=self.poll_seconds)

@@ -14,18 +14,18 @@ from airflow_mcp.triggers.drift import DriftGoalTrigger
 
 
 class DriftSensor(WaitingSensor):
-    """Wait until the newest finished drift check of a model has a verdict, any or one of some.
+    """Wait until the newest finished drift check of a model has one of the given verdicts.
 
-    Only the newest check counts: an older one that found drift does not, once a newer one found none.
+    Only the newest check counts: once it found no drift, an older check that found drift does not count.
 
     XCom: ``run_id`` of the check, ``verdict``, ``drift_share``, ``data_uri``, ``data_version``, ``data_hash``.
 
-    :param model_name: registered model that the checked data belongs to (templated).
+    :param model_name: registered model of the checked data (templated).
     :param experiment_name: MLflow experiment of the checks; it need not exist yet (templated).
     :param verdicts: verdicts that end the wait: ``drifted``, ``not_drifted``, ``inconclusive`` (templated).
     :param since: only a check that ended at this time or later counts, such as ``{{ dag_run.run_after }}``; ISO 8601
-        with a time zone; empty: any (templated).
-    :param data_version: only checks of this version of the data count; empty: of any (templated).
+        with a time zone; empty: any time (templated).
+    :param data_version: only checks of this version of the data count; empty: any version (templated).
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
     """
 
@@ -52,12 +52,12 @@ class DriftSensor(WaitingSensor):
         self.data_version = data_version
 
     def goal_trigger(self) -> DriftGoalTrigger:
-        """Read the rendered arguments.
+        """Return the trigger for the rendered arguments.
 
-        :raises InvalidArgumentError: when one of them is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         if isinstance(self.verdicts, str) or not isinstance(self.verdicts, Sequence):
-            raise InvalidArgumentError(f"verdicts is {self.verdicts!r}; allowed: a list of {', '.join(VERDICTS)}")
+            raise InvalidArgumentError(f"verdicts must be a list of {', '.join(VERDICTS)}; got {self.verdicts!r}")
         goal = DriftGoal(
             required_text("model_name", self.model_name),
             required_text("experiment_name", self.experiment_name),
@@ -69,7 +69,7 @@ class DriftSensor(WaitingSensor):
         return DriftGoalTrigger(goal=goal.to_json(), mlflow_conn_id=conn_id, poll_seconds=self.poll_seconds)
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Say what was found, and show its run."""
+        """Return the check that was found, and link to its run."""
         self.mlflow_run_url = self.hook.run_url(self.hook.get_run(str(found["run_id"])))
         self.log.info("drift check %s: %s", found["run_id"], found["verdict"])
         return dict(found)

@@ -1,4 +1,4 @@
-"""Wait until an alias of a registered model points where it should, or until there is a new version."""
+"""Wait until an alias of a registered model points at the right version, or a new version exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 
 
 class _RegistrySensor(WaitingSensor):
-    """What both sensors share: a version of a registered model is waited for."""
+    """Base of both sensors: they wait for a version of a registered model."""
 
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#e8e3f5"
@@ -27,26 +27,26 @@ class _RegistrySensor(WaitingSensor):
         self.model_name = model_name
 
     def goal(self) -> ModelGoal:
-        """Read the rendered arguments.
+        """Return the goal of the rendered arguments.
 
-        :raises InvalidArgumentError: when one of them is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         raise TypeError(f"{type(self).__name__} does not implement goal()")
 
     def goal_trigger(self) -> ModelGoalTrigger:
-        """Read the rendered arguments; errors are those of :meth:`goal`."""
+        """Return the trigger for the goal; errors are those of :meth:`goal`."""
         conn_id = self.hook.mlflow_conn_id
         return ModelGoalTrigger(goal=self.goal().to_json(), mlflow_conn_id=conn_id, poll_seconds=self.poll_seconds)
 
     def look(self) -> dict[str, Any] | None:
-        """Look once."""
+        """Search the registry once."""
         goal = self.goal()
         versions = self.hook.find_model_versions(goal.model_name, goal.alias, goal.version, every=bool(goal.tags))
         found = goal.first_met(versions)
         return None if found is None else found_version(found)
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Say which version was found."""
+        """Return the version that was found, and link to it."""
         name = self.goal().model_name
         self.mlflow_model_version_url = self.hook.model_version_url(name, found["version"])
         self.log.info("found version %s of %s", found["version"], name)
@@ -58,13 +58,13 @@ class ModelAliasSensor(_RegistrySensor):
 
     Model and alias need not exist yet. With ``deferrable`` the task looks once and then waits in the triggerer.
 
-    XCom: ``model_name``, ``alias``, ``version``, ``model_uri``, ``run_id``, ``moved_by`` (who moved the alias there;
-    empty when that is not recorded: it was moved outside airflow-mcp, or is not one of our aliases).
+    XCom: ``model_name``, ``alias``, ``version``, ``model_uri``, ``run_id``, ``moved_by`` (who moved the alias;
+    empty when no move is recorded: the alias was moved outside airflow-mcp, or airflow-mcp does not manage it).
 
     :param model_name: registered model (templated).
     :param alias: alias (templated).
-    :param version: wait until it points at this version; empty: at any (templated).
-    :param other_than: wait until it points at another version than this; empty: at any (templated).
+    :param version: wait until it points at this version; empty: any version (templated).
+    :param other_than: wait until it points at a version other than this; empty: any version (templated).
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
     """
 
@@ -86,18 +86,20 @@ class ModelAliasSensor(_RegistrySensor):
         self.other_than = other_than
 
     def goal(self) -> ModelGoal:
-        """Read the rendered arguments.
+        """Return the goal of the rendered arguments.
 
-        :raises InvalidArgumentError: when one of them is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         version, other = _version("version", self.version), _version("other_than", self.other_than)
         if version and other:
-            raise InvalidArgumentError(f"version is {version!r} and other_than is {other!r}; allowed: one of them")
+            raise InvalidArgumentError(
+                f"only one of version and other_than must be given; got {version!r} and {other!r}"
+            )
         name, alias = required_text("model_name", self.model_name), required_text("alias", self.alias)
         return ModelGoal(name, alias=alias, version=version, other_than=other)
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Say which version was found, and who moved the alias there."""
+        """Return the version that was found, and who moved the alias to it."""
         goal, version = self.goal(), found["version"]
         model = self.hook.get_registered_model(goal.model_name)
         is_there_still = model.aliases.get(goal.alias) == version
@@ -111,15 +113,15 @@ class ModelAliasSensor(_RegistrySensor):
 
 
 class ModelVersionSensor(_RegistrySensor):
-    """Wait until a registered model has a version that is ``READY``; of several the newest is given.
+    """Wait until a registered model has a version that is ``READY``; of several, the newest is returned.
 
     The model need not exist yet. With ``deferrable`` the task looks once and then waits in the triggerer.
 
     XCom: ``model_name``, ``version``, ``model_uri``, ``run_id``.
 
     :param model_name: registered model (templated).
-    :param version: wait for this version; empty: for any (templated).
-    :param newer_than: wait for a version with a higher number than this; empty: for any (templated).
+    :param version: wait for this version; empty: any version (templated).
+    :param newer_than: wait for a version with a higher number than this; empty: any version (templated).
     :param tags: tags that the version must have, such as ``{"airflow_mcp.gate_verdict": "passed"}`` (templated).
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
     """
@@ -142,16 +144,18 @@ class ModelVersionSensor(_RegistrySensor):
         self.tags = tags
 
     def goal(self) -> ModelGoal:
-        """Read the rendered arguments.
+        """Return the goal of the rendered arguments.
 
-        :raises InvalidArgumentError: when one of them is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         version, newer = _version("version", self.version), _version("newer_than", self.newer_than)
         if version and newer:
-            raise InvalidArgumentError(f"version is {version!r} and newer_than is {newer!r}; allowed: one of them")
+            raise InvalidArgumentError(
+                f"only one of version and newer_than must be given; got {version!r} and {newer!r}"
+            )
         tags = self.tags or {}
         if not isinstance(tags, Mapping) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
-            raise InvalidArgumentError(f"tags is {tags!r}; allowed: a mapping of text to text")
+            raise InvalidArgumentError(f"tags must be a mapping of text to text; got {tags!r}")
         name = required_text("model_name", self.model_name)
         return ModelGoal(name, version=version, newer_than=newer, tags=dict(tags))
 

@@ -1,4 +1,4 @@
-"""What sensors share that wait in the triggerer: look once, defer, and go on with what the trigger found."""
+"""Base of the sensors: look once, wait in the triggerer, and return what the trigger found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORTEST_POLL_SECONDS = 1.0
 
 
 class WaitingSensor(ModelControlOperator, BaseSensorOperator):
-    """Base of sensors that look once and then wait, in the triggerer or by Airflow's own way of a sensor.
+    """Base of sensors that look once and then wait, in the triggerer or as Airflow's sensors do.
 
     :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
     """
@@ -40,27 +40,27 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
         )
 
     def goal_trigger(self) -> PollingTrigger:
-        """Read the rendered arguments into the trigger that waits for the goal.
+        """Return the trigger for the rendered arguments.
 
-        :raises InvalidArgumentError: when one of them is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         raise TypeError(f"{type(self).__name__} does not implement goal_trigger()")
 
     def look(self) -> dict[str, Any] | None:
-        """Look once, as the trigger does; None when it is not there yet."""
+        """Look once, as the trigger does; return None when the goal is not reached yet."""
         trigger = self.goal_trigger()
         if not isinstance(trigger, GoalTrigger):
             raise TypeError(f"{type(self).__name__} does not implement look()")
         return asyncio.run(trigger.find())
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Say what was found; this is what the task returns."""
+        """Return the XCom of the task for what was found."""
         return dict(found)
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Look once; when it is not there yet, wait.
+        """Look once, and wait if the goal is not reached yet.
 
-        :raises InvalidArgumentError: when an argument is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
         if not self.deferrable:
             found: dict[str, Any] = BaseSensorOperator.execute(self, context)
@@ -71,11 +71,11 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
         return dict(poked.xcom_value)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; that the place cannot be looked at now is not the end, and the sensor looks again.
+        """Look once. If a server does not answer, the sensor logs a warning and looks again later.
 
-        :raises InvalidArgumentError: when an argument is not usable.
+        :raises InvalidArgumentError: when an argument is wrong.
         :raises MlflowAuthError: when MLflow refuses the credentials.
-        :raises GitAuthError: when the repository refuses them.
+        :raises GitAuthError: when the Git repository refuses the credentials.
         """
         subject = self.goal_trigger().subject
         try:
@@ -83,24 +83,24 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
         except (InvalidArgumentError, MlflowAuthError, GitAuthError):
             raise
         except ModelControlPlaneError as error:
-            self.log.warning("%s cannot be looked at now: %s", subject, error)
+            self.log.warning("%s cannot be checked now, and is checked again later: %s", subject, error)
             return PokeReturnValue(False)
         return PokeReturnValue(found is not None, None if found is None else self.result(found))
 
     def resume(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Go on with what the trigger found.
+        """Continue with what the trigger found.
 
         :raises InvalidArgumentError: when the trigger was refused.
-        :raises FailedError: when it could not go on, or gave no event.
+        :raises FailedError: when the trigger failed or ended without an event.
         """
         with self.at_the_edge():
             if event is None or event.get("status") not in ("found", "refused"):
-                raise FailedError(str((event or {}).get("message") or f"the trigger ended with {event!r}"))
+                raise FailedError(str((event or {}).get("message") or f"the trigger ended without a result: {event!r}"))
             if event["status"] == "refused":
                 raise InvalidArgumentError(str(event["message"]))
             return self.result(event["found"])
 
     @property
     def poll_seconds(self) -> float:
-        """Seconds between two looks of the trigger."""
+        """Seconds between two checks of the trigger."""
         return max(SHORTEST_POLL_SECONDS, self.poke_interval)

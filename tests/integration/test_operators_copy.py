@@ -427,7 +427,7 @@ def test_a_version_that_many_tasks_copy_at_once_is_copied_once(world: World) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_model_name": ""}, "allowed there: another name than model_name. Nothing was copied"),
+        ({"target_model_name": ""}, "target_model_name must differ from model_name on the same MLflow server"),
         ({"version": "latest"}, "version must be a version number; got 'latest'"),
         ({"version": "9"}, "RESOURCE_DOES_NOT_EXIST"),
         ({"experiment_name": ""}, "experiment_name must be text that is not empty; got ''"),

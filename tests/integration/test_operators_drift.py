@@ -117,7 +117,7 @@ def test_columns_weigh_as_much_as_they_matter_to_the_champion(world: World, plac
     (version,) = world.all_versions()
     unknown = check(world, **pins, **weigh)
     assert unknown.state == "failed"
-    assert "says nothing of how much its features matter; evaluate with importance_rows" in str(unknown.error)
+    assert "has no feature importance logged. Evaluate with importance_rows" in str(unknown.error)
     assert not world.hook.search_runs([world.experiment_id], f"tags.`{contract.TAG_KIND}` = 'drift_check'")
 
     importance = {"x1": 0.1, "x2": 0.9, "y": 0.0}

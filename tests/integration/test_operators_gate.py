@@ -72,7 +72,7 @@ def test_a_broken_rule_fails_the_task_at_once_after_the_report_is_stored(world: 
     outcome = judge(world, run, "accuracy >= 0.9", "f1 >= 0.9")
     assert outcome.state == "failed"
     assert f"evaluation gate of {world.model_name}: failed: accuracy >= 0.9: 0.8 is not >= 0.9" in str(outcome.error)
-    assert "nothing was registered" in str(outcome.error)
+    assert "Nothing was registered" in str(outcome.error)
     assert outcome.xcom["verdict"] == "failed"
     assert outcome.xcom["return_value"]["champion_version"] == "none"
     assert [rule["verdict"] for rule in require_stored(world, run, "failed")["rules"]] == ["failed", "passed"]
@@ -140,7 +140,7 @@ def test_evidence_about_another_run_is_an_error(world: World, run: Run) -> None:
     world.store_evidence(run, {"accuracy": 0.99}, run_id="f" * 32)
     outcome = judge(world, run)
     assert outcome.xcom["verdict"] == "error"
-    assert f"is about run {'f' * 32}" in str(outcome.error)
+    assert f"belongs to run {'f' * 32}" in str(outcome.error)
 
 
 def test_evidence_of_another_evaluation_is_an_error(world: World, run: Run) -> None:
@@ -148,7 +148,7 @@ def test_evidence_of_another_evaluation_is_an_error(world: World, run: Run) -> N
     assert judge(world, run, evidence_identity="evaluation-1").state == "success"
     outcome = judge(world, run, evidence_identity="evaluation-2")
     assert outcome.state == "failed"
-    assert "is from evaluation evaluation-1, expected evaluation-2" in str(outcome.error)
+    assert "is from evaluation evaluation-1, not from evaluation-2" in str(outcome.error)
     require_stored(world, run, "error")
 
 

@@ -201,7 +201,7 @@ def test_what_is_not_the_versions_fault_leaves_its_tags_alone(world: World) -> N
     before = version(world).tags
     outcome = quick_check(world, "error")
     assert outcome.state == "failed"
-    assert "was not found to be usable (error): told to" in str(outcome.error)
+    assert "could not be verified (error): told to" in str(outcome.error)
     assert outcome.result["verdict"] == "error"
     assert version(world).tags == before
 
@@ -282,6 +282,6 @@ def test_a_report_about_another_version_is_not_believed(world: World) -> None:
 
     outcome = check(world, before=shortcut)
     assert outcome.state == "up_for_retry"
-    assert "is about another check" in str(outcome.error)
+    assert "belongs to another check" in str(outcome.error)
     assert known(world) is None
     assert known(world, "2") is None

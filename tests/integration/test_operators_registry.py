@@ -189,7 +189,7 @@ def test_a_run_without_a_model_of_that_name_is_refused(world: World) -> None:
     run, _ = world.judged_model()
     outcome = register(world, f"runs:/{run.run_id}/forest")
     assert outcome.state == "failed"
-    assert "the run logged no model named 'forest' (logged: model)" in str(outcome.error)
+    assert "the run has logged no model named 'forest' (logged: model)" in str(outcome.error)
     assert world.all_versions() == []
 
 
@@ -208,7 +208,7 @@ def test_a_model_that_is_not_ready_is_refused(world: World, status: str) -> None
     model_id = world.logged_model(run, status=status)
     outcome = register(world, f"models:/{model_id}")
     assert outcome.state == "failed"
-    assert f"logged model models:/{model_id} is {status}, not READY; nothing was registered" in str(outcome.error)
+    assert f"logged model models:/{model_id} is {status}, not READY. Nothing was registered" in str(outcome.error)
     assert world.all_versions() == []
 
 
@@ -249,4 +249,4 @@ def test_quotes_in_a_model_name_are_refused_before_anything_is_registered(world:
     _, model_id = world.judged_model()
     outcome = register(world, f"models:/{model_id}", model_name="it's")
     assert outcome.state == "failed"
-    assert 'model_name is "it\'s"; quotes are not allowed in it' in str(outcome.error)
+    assert 'model_name must not contain quotes; got "it\'s"' in str(outcome.error)

@@ -393,18 +393,24 @@ def test_the_link_leads_to_the_champion(world: World) -> None:
     [
         ({"dataset": None}, "dataset is None"),
         ({"dataset": {"uri": "/x", "version": "v1"}}, "dataset '/x' has no hash"),
-        ({"drift_verdict": "maybe"}, "drift_verdict is 'maybe'; allowed: drifted, not_drifted, inconclusive"),
-        ({"cooldown": "soon"}, "cooldown is 'soon'; allowed: a timedelta, or an ISO 8601 duration"),
+        ({"drift_verdict": "maybe"}, "drift_verdict must be one of drifted, not_drifted, inconclusive; got 'maybe'"),
+        (
+            {"cooldown": "soon"},
+            "cooldown must be a timedelta, or an ISO 8601 duration such as PT12H or P30D; got 'soon'",
+        ),
         ({"max_model_age": "-PT1H"}, "max_model_age is"),
         ({"on_drift": False}, "the retrain policy has no reason to retrain"),
         ({"violations": 2}, "violations is 2; allowed: a whole number from 1 to 1"),
-        ({"rows": "many"}, "rows is 'many'; allowed: a whole number from 0"),
-        ({"labels": -1}, "labels is -1; allowed"),
+        ({"rows": "many"}, "rows must be a whole number from 0, or None when it is not known; got 'many'"),
+        ({"labels": -1}, "labels must be a whole number from 0"),
         (
             {"drift_verdict": "drifted", "window_end": "2026-11-21"},
-            "window_end is '2026-11-21'; allowed: ISO 8601 with",
+            "window_end must be ISO 8601 with an offset",
         ),
-        ({"drift_verdict": "drifted", "conf": {"reason": "x"}}, "conf sets reason, which the operator sets itself"),
+        (
+            {"drift_verdict": "drifted", "conf": {"reason": "x"}},
+            "conf must not set reason, data_version, which the operator sets; got reason",
+        ),
     ],
 )
 def test_an_argument_that_is_wrong_is_refused_and_triggers_nothing(

@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_read_yet_is_looked_at_again(tmp_path: Path) -> N
         ({}, "given: nothing; allowed: exactly one of root, uri, dvc, lfs"),
         ({"root": "/data", "uri": "/data/a.csv"}, "given: root, uri; allowed: exactly one"),
         ({"lfs": {"repo_url": "https://example.com/x"}}, "allowed: a mapping with repo_url and path"),
-        ({"root": "/data", "other_than": 3}, "other_than is 3; allowed: a text"),
+        ({"root": "/data", "other_than": 3}, "other_than must be text, or '' for any version; got 3"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_once(options: dict[str, Any], message: str, deferrable: bool) -> None:

@@ -119,10 +119,10 @@ class TestArguments:
             (ModelAliasSensor, {"model_name": ""}, "model_name is ''"),
             (ModelAliasSensor, {"alias": "latest"}, "alias 'latest'"),
             (ModelAliasSensor, {"version": "newest"}, "version must be a version number; got 'newest'"),
-            (ModelAliasSensor, {"version": "1", "other_than": "2"}, "allowed: one of them"),
+            (ModelAliasSensor, {"version": "1", "other_than": "2"}, "only one of version and other_than must be given"),
             (ModelVersionSensor, {"newer_than": "None"}, "newer_than must be a version number; got 'None'"),
-            (ModelVersionSensor, {"version": "1", "newer_than": "2"}, "allowed: one of them"),
-            (ModelVersionSensor, {"tags": {"a": 1}}, "allowed: a mapping of text to text"),
+            (ModelVersionSensor, {"version": "1", "newer_than": "2"}, "only one of version and newer_than must be given"),
+            (ModelVersionSensor, {"tags": {"a": 1}}, "tags must be a mapping of text to text"),
         ],
     )
     def test_a_wrong_argument_is_refused_at_once(
