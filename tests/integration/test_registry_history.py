@@ -135,7 +135,7 @@ def test_a_champion_that_was_deleted_is_known_by_the_record_of_its_move(
     assert document["since"]["run_id"] == version.run_id
     told = ask(world, capsys, "at", then, form="text")
     assert f"{world.model_name} at {then}: version 1 or no version" in told
-    assert "version 1 was deleted; the record of its move is what is left" in told
+    assert "version 1 was deleted; only the record of its move is left" in told
     assert "provenance cannot be compared" in ask(world, capsys, "diff", then, now(), form="text")
 
 
@@ -143,7 +143,7 @@ def test_a_champion_that_was_deleted_is_known_by_the_record_of_its_move(
     ("time", "message"),
     [
         ("yesterday", "time must be ISO 8601 with an offset"),
-        ("2026-11-21T08:00", "without an offset"),
+        ("2026-11-21T08:00", "Without an offset"),
         ("2999-01-01T00:00Z", "time must be at or before now"),
     ],
 )
