@@ -111,6 +111,7 @@ def copy(target: World, source: World, version: str = "1", **options: Any) -> Ta
     )
 
 
+@pytest.mark.cold
 def test_a_copy_is_the_same_model_and_tells_where_it_comes_from(
     world: World, second_world: World, source: ModelVersion
 ) -> None:
@@ -205,6 +206,7 @@ def _count_workloads(operator: Any, started: list[str]) -> None:
     operator.backend.run = counted
 
 
+@pytest.mark.cold
 def test_a_workload_that_is_killed_leaves_no_version_and_its_retry_makes_one(
     world: World, second_world: World, source: ModelVersion
 ) -> None:

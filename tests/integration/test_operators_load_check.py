@@ -56,6 +56,7 @@ def checks(world: World, *statuses: str) -> list[Any]:
 
 
 # --- in a process of its own, as it runs for users ---------------------------------------------------------------
+@pytest.mark.cold
 def test_a_version_that_loads_and_answers_is_tagged_with_who_found_that_where(world: World, tree: Logged) -> None:
     tree.register(world)
     outcome = check(world, image="registry.example.com/model:1")

@@ -294,6 +294,7 @@ def judge(world: World, run: Run, rivals: Rivals, replay_identity: str | None = 
     )
 
 
+@pytest.mark.cold
 def test_the_gate_judges_the_replay_and_shows_it(world: World, tumours: Rivals) -> None:
     crown(world, tumours.champion)
     run = world.new_run()

@@ -131,7 +131,7 @@ def test_code_that_is_not_there_fails_at_once_and_names_it(
     commit = repository.commit(SCRIPT, "jobs/train.py")
     outcome = train(world, source(repository, commit, **changes), script=script)
     assert outcome.state == "failed"
-    assert "Step 'checkout'" in str(outcome.error)
+    assert "step 'checkout'" in str(outcome.error)
     assert message in str(outcome.error)
     (run,) = world.runs()
     assert run.status == "FAILED"
@@ -141,7 +141,7 @@ def test_a_repository_that_does_not_answer_is_tried_again(world: World, reposito
     commit = repository.commit(SCRIPT, "jobs/train.py")
     outcome = train(world, source(repository, commit, repo_url="http://127.0.0.1:1/models"))
     assert outcome.state == "up_for_retry"
-    assert "Step 'checkout' of workload 'task' ended with exit code 1" in str(outcome.error)
+    assert "step 'checkout' of workload 'task' ended with exit code 1" in str(outcome.error)
 
 
 @pytest.mark.parametrize("script", ["/etc/train.py", "../train.py", ""])
@@ -169,6 +169,7 @@ def test_the_login_of_the_connection_is_for_the_checkout_alone(
     assert PASSWORD not in json.dumps([run.tags for run in world.runs()])
 
 
+@pytest.mark.cold
 def test_a_script_that_runs_too_long_is_stopped(world: World, repository: Repository) -> None:
     commit = repository.commit("import time\nprint('started')\ntime.sleep(600)", "jobs/train.py")
     outcome = train(world, source(repository, commit), workload_timeout=timedelta(seconds=6))

@@ -69,6 +69,7 @@ def test_the_link_leads_to_the_run(world: World) -> None:
     assert links == [f"{world.url}/#/experiments/{outcome.result['experiment_id']}/runs/{outcome.result['run_id']}"]
 
 
+@pytest.mark.cold
 def test_a_script_of_scikit_learn_trains_through_the_runtime(world: World) -> None:
     script = world.folder / "fit.py"
     script.write_text(

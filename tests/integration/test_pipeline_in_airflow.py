@@ -14,7 +14,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.hooks.mlflow import MlflowHook
-from tests.support import processes
+from tests.support import processes, warm
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import AirflowStack
 from tests.support.git_server import Repository
@@ -81,7 +81,7 @@ def hook(mlflow_server: MlflowServer) -> Iterator[MlflowHook]:
 
 @pytest.fixture(scope="module")
 def api(
-    deployment: Deployment, mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
+    deployment: Deployment, mlflow_server: MlflowServer, warm_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowClient]:
     settings = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
@@ -89,6 +89,7 @@ def api(
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
     }
     home = tmp_path_factory.mktemp("airflow")
+    settings |= warm.in_airflow(home, warm_server)
     with AirflowStack(home, deployment.dags, env=settings) as stack, stack.api() as client:
         client.wait_for_dag(DAG)
         client.unpause(DAG)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.support.paths import ROOT
 from tests.support.services import Service
 from tests.support.warm_server import GUARD, HEADER_BYTES, program_of
 
@@ -125,6 +126,21 @@ SUBPROCESS = SimpleNamespace(
     Popen=WarmPopen, DEVNULL=subprocess.DEVNULL, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT
 )
 """Put in place of the name ``subprocess`` in the module that starts local workloads."""
+
+
+def in_airflow(home: Path, address: str) -> dict[str, str]:
+    """Let the tasks of a real Airflow fork their workloads; returns what to add to its environment.
+
+    :param home: Airflow's home folder, which need not exist yet.
+    :param address: where the warm server listens.
+    """
+    settings = home / "config" / "airflow_local_settings.py"  # which every component of Airflow imports first
+    settings.parent.mkdir(parents=True)
+    settings.write_text(
+        "from airflow_mcp.workloads import process\nfrom tests.support.warm import SUBPROCESS\n\n"
+        "process.subprocess = SUBPROCESS\n"
+    )
+    return {ENV_ADDRESS: address, "PYTHONPATH": str(ROOT)}
 
 
 def run(command: Sequence[str], *, timeout: float | None = None, **options: Any) -> subprocess.CompletedProcess[Any]:
