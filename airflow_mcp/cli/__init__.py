@@ -1,4 +1,4 @@
-"""``airflow-mcp``: pipeline files before they are merged, and answers for the on-call person; without Airflow."""
+"""The command ``airflow-mcp``: checks pipeline files, and reports on models and the cluster. Works without Airflow."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 
 COMMANDS: Mapping[str, str] = {
     "version": "print the version",
-    "status": "which version is the champion, why, and how to go back",
-    "registry": "history of a model's champion, who moved it and when; stages, and the way from them to aliases",
-    "retrain": "why a model is, or is not, retrained; pause and resume it",
-    "doctor": "what is wrong with MLflow, cluster and image, and what to do",
+    "status": "show which version is the champion, why, and how to roll back",
+    "registry": "show the history of a model's champion; migrate from stages to aliases",
+    "retrain": "show why a model is or is not retrained; pause and resume retraining",
+    "doctor": "check MLflow, the cluster and the image, and say what to fix",
     "drift": "profile data, and compare two datasets or their profiles",
-    "pods": "pods of workloads, and which of them are left over",
-    "init": "begin a project: pipeline file, training script and test",
-    "validate": "every problem of every pipeline file, at once",
-    "plan": "what a pipeline file will do, and what an edit changes about it",
-    "graph": "the Dag of a pipeline file as a picture",
-    "render": "write the Dag files of a folder of pipeline files",
-    "schema": "JSON Schema of pipeline files, for editors",
+    "pods": "list workload pods, and which of them are orphaned",
+    "init": "create a project: pipeline file, training script and test",
+    "validate": "check pipeline files and list every problem",
+    "plan": "show what a pipeline file will do, or what an edit changes",
+    "graph": "draw the Dag of a pipeline file",
+    "render": "write the Dag files for a folder of pipeline files",
+    "schema": "print the JSON Schema of pipeline files, for editors",
 }
-"""Every command and its line of help. The module of that name here has ``add_arguments(parser)`` and ``run(parsed)``,
-which returns the exit code; it is imported only when its command is called."""
+"""Every command with its help. Each has a module of its name in this package, with ``add_arguments(parser)`` and
+``run(parsed)``, which returns the exit code; the module is imported only when its command is called."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     :param arguments: arguments; None takes those of the process.
-    :return: exit code: 0 done, 1 MLflow, Airflow or the cluster could not be asked, or a file is not valid, 2 the call
-        is wrong.
+    :return: exit code: 0 for success; 1 when a file is not valid, or MLflow, Airflow or the cluster did not answer; 2
+        when the call is wrong.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser(given[0] if given else "").parse_args(given)
@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelControlPlaneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidArgumentError) else 1
-    except BrokenPipeError:  # the reader, for example head, has seen enough
+    except BrokenPipeError:  # the reader, for example head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _parser(called: str) -> argparse.ArgumentParser:
-    """Make a parser that knows every command, and the arguments of the one that is called."""
+    """Return a parser with every command, and the arguments of the called one."""
     parser = argparse.ArgumentParser(prog="airflow-mcp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help_line in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""``python -m airflow_mcp.cli``, where the script ``airflow-mcp`` is not on the path."""
+"""``python -m airflow_mcp.cli``, for when the script ``airflow-mcp`` is not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A pipeline file as it was at a Git revision, with everything beside it as it was then."""
+"""A pipeline file at a Git revision, with all files beside it at that revision."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 
 def plan_at_revision(path: str, revision: str, environment: str, root: str | None) -> PipelinePlan:
-    """Plan a file as a Git revision has it; the working tree is not touched.
+    """Plan a file as it is at a Git revision; the working tree is not touched.
 
-    :param path: the file as it is now.
-    :param revision: branch, tag or commit of the repository that the file is in.
+    :param path: the present file.
+    :param revision: branch, tag or commit of the file's repository.
     :param environment: dev, test or prod.
     :param root: folder of all pipelines; None takes that of the file.
-    :raises InvalidArgumentError: when there is no such revision, or the file is not in it.
+    :raises InvalidArgumentError: when there is no such revision, or it does not have the file.
     """
     file = Path(path).resolve()
     folder = (Path(root) if root else file.parent).resolve()
@@ -36,7 +36,9 @@ def plan_at_revision(path: str, revision: str, environment: str, root: str | Non
         then = Path(temporary).resolve()
         old = then / file.relative_to(top)
         if not old.is_file():
-            raise InvalidArgumentError(f"{path} is not in revision {revision}; name one that has it, or another file")
+            raise InvalidArgumentError(
+                f"revision {revision} does not have {path}. Name another revision, or another file"
+            )
         loaded = load_pipeline_file(old, environment, root=then / folder.relative_to(top))
         return build_plan(loaded.pipeline, environment, replace(loaded.source, folder=str(file.parent)))
 
@@ -45,8 +47,12 @@ def _git(folder: Path, *arguments: str) -> bytes:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)  # noqa: S607
     except OSError as error:
-        raise InvalidArgumentError(f"--against needs git: {error}; or name another file") from None
+        raise InvalidArgumentError(
+            f"--against requires git for a revision: {error}. Install git, or name a file"
+        ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or "there is no such revision"
-        raise InvalidArgumentError(f"--against: {said}; allowed: a file, or a branch, tag or commit of this repository")
+        raise InvalidArgumentError(
+            f"--against must be a file, or a branch, tag or commit of this repository; got none of them: {said}"
+        )
     return done.stdout

@@ -1,4 +1,4 @@
-"""``airflow-mcp graph``: the Dag of a pipeline file as a picture."""
+"""``airflow-mcp graph``: draws the Dag of a pipeline file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print the picture, or write it."""
+    """Print the picture, or write it to a file."""
     draw = {"text": text_picture, "svg": svg, "mermaid": mermaid}[parsed.format]
     picture = draw(plan_of(parsed.file, parsed.env, parsed.root))
     if parsed.output:

@@ -1,4 +1,4 @@
-"""``airflow-mcp init``: a working project to begin with."""
+"""``airflow-mcp init``: creates a working project to start from."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ FILES = ("pipeline.yaml", "train.py", "test_train.py", "README.md")
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the folder and the name."""
-    command.add_argument("folder", metavar="DIR", help="folder to make; it may exist, its files are not overwritten")
-    command.add_argument("--name", help="name of the pipeline; default: that of the folder")
+    command.add_argument(
+        "folder", metavar="DIR", help="folder to create; it may exist, existing files are never overwritten"
+    )
+    command.add_argument("--name", help="name of the pipeline; default: the name of the folder")
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Write the files of a new project.
 
-    :raises InvalidArgumentError: when one of them is there already; nothing is written then.
+    :raises InvalidArgumentError: when one of them exists already; nothing is written then.
     """
     folder = Path(parsed.folder).absolute()
     name = parsed.name or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "my-model"
     if not re.fullmatch(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?", name):
-        raise InvalidArgumentError(f"--name is {name!r}; allowed: lower-case letters, digits, '-', '_' and '.'")
+        raise InvalidArgumentError(f"--name must be lower-case letters, digits, '-', '_' and '.'; got {name!r}")
     there = [file for file in FILES if (folder / file).exists()]
     if there:
-        raise InvalidArgumentError(f"{', '.join(there)} is in {folder} already; name another folder")
+        raise InvalidArgumentError(
+            f"{folder} already contains {', '.join(there)}. Nothing was written; name another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for file in FILES:
         (folder / file).write_text(_text(file).safe_substitute(name=name), encoding="utf-8")

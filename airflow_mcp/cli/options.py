@@ -1,4 +1,4 @@
-"""Options that several commands have: which MLflow and which cluster they ask."""
+"""Options shared by several commands: which MLflow server and which cluster."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from airflow_mcp.mlflow_client.settings import MlflowSettings
 
 
 def add_cluster(command: argparse.ArgumentParser) -> None:
-    """Add what says which cluster and namespace, for ``diagnosis.cluster.connect``."""
-    command.add_argument("--namespace", default="", help="default: that of the context, or of this pod")
+    """Add ``--namespace`` and ``--context``, for ``airflow_mcp.cluster.client.connect``."""
+    command.add_argument("--namespace", default="", help="namespace; default: that of the context, or of this pod")
     command.add_argument("--context", default="", help="context of the kubeconfig; default: the current one")
 
 
 def add_tracking_uri(command: argparse.ArgumentParser) -> None:
-    """Add what says which MLflow, for ``mlflow_settings``."""
+    """Add ``--tracking-uri``, for :func:`mlflow_settings`."""
     command.add_argument("--tracking-uri", default="", help="MLflow server; default: MLFLOW_TRACKING_URI")
 
 
 def mlflow_settings(tracking_uri: str) -> MlflowSettings:
-    """Read address and credentials the way MLflow's own tools do.
+    """Read address and credentials from the same environment variables as MLflow's own tools.
 
     :param tracking_uri: value of ``--tracking-uri``; empty takes ``MLFLOW_TRACKING_URI``.
-    :raises InvalidArgumentError: when that is no HTTP address.
+    :raises InvalidArgumentError: when it is not an HTTP address.
     """
     url = (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise InvalidArgumentError(
-            f"--tracking-uri is {url!r}; allowed: the http:// or https:// address of an MLflow server, here or in "
-            "MLFLOW_TRACKING_URI"
+            f"--tracking-uri must be the http:// or https:// address of an MLflow server; got {url!r}. Pass the option "
+            "or set MLFLOW_TRACKING_URI"
         )
     return MlflowSettings(
         "command line",

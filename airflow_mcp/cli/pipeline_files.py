@@ -1,4 +1,4 @@
-"""Pipeline files as the commands take them: found, read and planned without Airflow, cluster or network."""
+"""Pipeline files for the commands: found, read and planned without Airflow, cluster or network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, Spec
 
 
 class FoundProblem(NamedTuple):
-    """A problem, its file as seen from the working folder, and the environments that have it."""
+    """A problem, with its file relative to the working folder, and the environments that have it."""
 
     problem: SpecProblem
     environments: tuple[str, ...]
@@ -31,9 +31,9 @@ class FoundProblem(NamedTuple):
 def add_environment(command: argparse.ArgumentParser, default: str | None = "dev") -> None:
     """Add ``--env``.
 
-    :param default: environment when none is given; None means every one that a file speaks of.
+    :param default: environment when none is given; None for every environment that the file mentions.
     """
-    what = "dev" if default else "dev, and those that the file has an overlay for"
+    what = "dev" if default else "dev, and every environment that the file has an overlay for"
     command.add_argument("--env", "--environment", choices=ENVIRONMENTS, default=default, help=f"default: {what}")
 
 
@@ -48,10 +48,10 @@ def plan_of(path: str, environment: str, root: str | None) -> PipelinePlan:
     :param path: the file.
     :param environment: dev, test or prod.
     :param root: folder of all pipelines; None takes that of the file.
-    :raises PipelineSpecError: with every problem of the file, named as seen from the working folder.
+    :raises PipelineSpecError: with every problem of the file, whose path is relative to the working folder.
     """
     if not Path(path).is_file():
-        raise InvalidArgumentError(f"{path} is no file; name a pipeline file")
+        raise InvalidArgumentError(f"there is no file {path}. Name a pipeline file")
     try:
         return plan_pipeline(load_pipeline_file(path, environment, root=root))
     except PipelineSpecError as error:
@@ -60,7 +60,7 @@ def plan_of(path: str, environment: str, root: str | None) -> PipelinePlan:
 
 
 def seen_from_here(problem: SpecProblem, root: Path) -> SpecProblem:
-    """Name the file of a problem as seen from the working folder.
+    """Return a problem with its file relative to the working folder.
 
     :param problem: a problem whose file is relative to ``root``.
     """
@@ -90,7 +90,9 @@ def check_paths(
                 for problem in error.problems if error else ():
                     found.setdefault(seen_from_here(problem, folder), []).append(name)
     if not files:
-        raise InvalidArgumentError(f"there is no ModelPipeline in {', '.join(paths)}; name files or folders with some")
+        raise InvalidArgumentError(
+            f"there is no ModelPipeline in {', '.join(paths)}. Name files, or folders with pipeline files"
+        )
     problems = [FoundProblem(problem, tuple(dict.fromkeys(names))) for problem, names in found.items()]
     return dict(sorted(files.items())), sorted(problems)
 
@@ -103,7 +105,7 @@ def _results(path: str, environment: str, root: str | None) -> Iterable[tuple[Pa
             yield found.path, error, found.root
         return
     if not here.exists():
-        raise InvalidArgumentError(f"{path} does not exist; name pipeline files or folders of them")
+        raise InvalidArgumentError(f"{path} does not exist. Name pipeline files, or folders with pipeline files")
     folder = Path(root) if root else here.parent
     try:
         loaded = load_pipeline_file(here, environment, root=folder)
@@ -121,7 +123,7 @@ def _plan_error(loaded: LoadedPipeline) -> PipelineSpecError | None:
 
 
 def _speaks_of(file: Path, environment: str) -> bool:
-    """Whether a file has an overlay for an environment; one that cannot be read has none."""
+    """Whether a file has an overlay for an environment; a file that cannot be read has none."""
     try:
         document = read_document(file.read_bytes(), file.name, [])
     except OSError:
@@ -131,7 +133,7 @@ def _speaks_of(file: Path, environment: str) -> bool:
 
 
 def summary(files: Mapping[str, bool]) -> str:
-    """Say how many files are valid: ``3 files, 1 of them is wrong``."""
+    """Return how many files are valid: ``3 files, 1 not valid``."""
     wrong = sum(not is_valid for is_valid in files.values())
     count = f"{len(files)} file{'' if len(files) == 1 else 's'}"
     return f"{count}, all valid" if not wrong else f"{count}, {wrong} not valid"

@@ -1,4 +1,4 @@
-"""``airflow-mcp plan``: what a pipeline file will do, and what an edit changes about it."""
+"""``airflow-mcp plan``: shows what a pipeline file will do, and what an edit changes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="pipeline file")
     add_environment(command)
     add_root(command)
-    command.add_argument("--against", metavar="REV_OR_FILE", help="another file, or a Git revision of this one")
+    command.add_argument(
+        "--against",
+        metavar="REV_OR_FILE",
+        help="show what differs from another file, or from a Git revision of this one",
+    )
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print the plan, or the difference to another."""
+    """Print the plan, or its difference from another."""
     plan = plan_of(parsed.file, parsed.env, parsed.root)
     if parsed.against is None:
         print("\n".join(plan_lines(plan)))
@@ -39,11 +43,11 @@ def run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-_SAME = "both do the same"
+_SAME = "no difference: both do the same"
 
 
 def plan_lines(plan: PipelinePlan) -> Iterator[str]:
-    """Write a plan for people: what starts it, its tasks in their order, and where each comes from.
+    """Describe a plan: what starts it, its tasks in their order, and where each comes from.
 
     :param plan: the plan.
     """
@@ -53,11 +57,11 @@ def plan_lines(plan: PipelinePlan) -> Iterator[str]:
     yield f"  spec hash    {plan.spec_hash}"
     yield f"  started by   {'; '.join(_triggers(plan))}"
     retries = plan.retries
-    yield f"  retries      {retries.attempts}, the first after {retries.delay} s, at most {retries.max_delay} s apart"
+    yield f"  retries      {retries.attempts}, first after {retries.delay} s, then up to {retries.max_delay} s"
     if plan.run_timeout:
-        yield f"  limit        {plan.run_timeout} s for a run"
+        yield f"  time limit   {plan.run_timeout} s for a run"
     for each in plan.notifications:
-        yield f"  tells        {each.webhook} ({each.format}) of {', '.join(each.on)}"
+        yield f"  notifies     {each.webhook} ({each.format}) of {', '.join(each.on)}"
     own = [f"{param.name} sets {param.sets}" for param in plan.params if param.sets]
     if own:
         yield f"  form         {'; '.join(own)}"
@@ -80,7 +84,7 @@ def _task_lines(task: PlannedTask) -> Iterator[str]:
     yield f"{task.task_id}{after}"
     yield f"    from                 {task.origin}"
     if task.timeout:
-        yield f"    limit                {task.timeout} s"
+        yield f"    time limit           {task.timeout} s"
     for name, value in sorted(task.arguments.items()):
         if value not in (None, [], {}) and not isinstance(value, Template):
             yield f"    {name:<20} {_text(value)}"

@@ -1,4 +1,4 @@
-"""``airflow-mcp render``: one small Dag file per pipeline file, for Airflow's folder of Dags."""
+"""``airflow-mcp render``: writes one small Dag file per pipeline file into Airflow's Dags folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_mcp.dag_rendering.stubs import compare_stubs, write_stubs
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add both folders and ``--check``."""
-    command.add_argument("folder", metavar="FOLDER", help="folder of pipeline files")
-    command.add_argument("--dags-folder", required=True, metavar="DIR", help="Airflow's folder of Dags, or one in it")
-    command.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a file would change")
+    command.add_argument("folder", metavar="FOLDER", help="folder with pipeline files")
+    command.add_argument("--dags-folder", required=True, metavar="DIR", help="Airflow's Dags folder, or a folder in it")
+    command.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
     add_environment(command, default=None)
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Write what differs. Files that are not valid are reported, and keep nothing back of the others."""
+    """Write what differs. Files that are not valid are reported and do not affect the others."""
     _, problems = check_paths([parsed.folder], parsed.env, None)
     for found in problems:
         print(found.problem, file=sys.stderr)
@@ -32,5 +32,5 @@ def run(parsed: argparse.Namespace) -> int:
     for path in changes.removed:
         print(f"{'would remove' if parsed.check else 'removed'} {path}")
     to = "to be " if parsed.check else ""
-    print(f"stubs: {len(changes.written)} {to}written, {len(changes.removed)} {to}removed, {changes.kept} in step")
-    return 1 if problems or (parsed.check and not changes.is_in_step) else 0
+    print(f"stubs: {len(changes.written)} {to}written, {len(changes.removed)} {to}removed, {changes.kept} up to date")
+    return 1 if problems or (parsed.check and not changes.is_up_to_date) else 0

@@ -1,4 +1,4 @@
-"""``airflow-mcp schema``: JSON Schema of pipeline files, for editors."""
+"""``airflow-mcp schema``: prints the JSON Schema of pipeline files, for editors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add where the schema goes."""
+    """Add ``--output``."""
     command.add_argument("--output", metavar="FILE", help="file to write; default: standard output")
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print the schema, or write it."""
+    """Print the schema, or write it to a file."""
     text = json.dumps(schema(), indent=2) + "\n"
     if parsed.output:
         Path(parsed.output).write_text(text, encoding="utf-8")
@@ -28,5 +28,5 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def schema() -> dict[str, Any]:
-    """Give the JSON Schema of a pipeline file, short forms included."""
+    """Return the JSON Schema of a pipeline file, short forms included."""
     return {"$schema": DIALECT, **ModelPipeline.model_json_schema(by_alias=True)}

@@ -1,4 +1,4 @@
-"""``airflow-mcp validate``: every problem of every pipeline file, at once."""
+"""``airflow-mcp validate``: lists every problem of pipeline files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, add_ro
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the paths, the environment and the format."""
-    command.add_argument("paths", nargs="+", metavar="PATH", help="pipeline file, or folder of them")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="pipeline file, or folder with pipeline files")
     add_environment(command, default=None)
     add_root(command)
     command.add_argument("--format", choices=("text", "json", "github"), default="text", help="default: text")
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print all problems; exit code 1 when there are some."""
+    """Print all problems; the exit code is 1 when there are any."""
     files, problems = check_paths(parsed.paths, parsed.env, parsed.root)
     write = {"text": _text, "json": _json, "github": _github}[parsed.format]
     print(write(files, problems))

@@ -1,4 +1,4 @@
-"""``airflow-mcp version``."""
+"""``airflow-mcp version``: prints the version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_mcp import __version__
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Take none."""
+    """Add nothing: the command has no arguments."""
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -385,6 +385,6 @@ def shown(value: Any) -> str:
 def kind_of(value: object) -> str:
     """Describe the type of a JSON value in a word or two."""
     if value is None:
-        return "empty"
+        return "nothing"
     names = {bool: "a boolean", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     return names.get(type(value), "a list")

@@ -1,4 +1,4 @@
-"""ModelPipeline files as Dags: files are read, stubs written and plans rendered here."""
+"""ModelPipeline files as Dags: reads files, writes stubs and renders plans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["load_model_pipeline", "load_model_pipelines"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Airflow when it is asked for: the command line works without it."""
+    """Import the functions that need Airflow on first use: the command line works without Airflow."""
     if name in __all__:
         return getattr(import_module("airflow_mcp.dag_rendering.dags"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

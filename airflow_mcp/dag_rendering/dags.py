@@ -1,4 +1,4 @@
-"""Dags of pipeline files for the Dag processor and the workers; a broken file stays alone with its error."""
+"""Dags of pipeline files for the Dag processor and the workers; a broken file does not affect the others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
 
 
 class BrokenPipelineDag(DAG):
-    """Stands for a file that cannot be used, so that Airflow shows an import error of that file alone.
+    """A Dag in place of a broken file, so that Airflow shows an import error of that file alone.
 
     A Dag that cannot be serialized becomes an import error under its own file name; Dags of other files are kept. An
-    exception instead would take down every Dag of the Python file that asked for them.
+    exception instead would remove every Dag of the Python file that loads them.
 
     :param path: the file.
     :param error: what is wrong with it.
@@ -40,15 +40,15 @@ class BrokenPipelineDag(DAG):
         super().__init__(dag_id=f"broken-{fingerprint(str(path))[:32]}", schedule=None)
 
     def get_serialized_fields(self) -> Any:  # type: ignore[override]
-        """Refuse to be stored.
+        """Refuse to be serialized.
 
-        :raises SerializationError: with what is wrong with the file.
+        :raises SerializationError: always, with what is wrong with the file.
         """
         raise SerializationError(str(self._error)) from None
 
     @property
     def fileloc(self) -> str:
-        """The file; what Airflow sets, the Python file that asked for it, is not taken."""
+        """The pipeline file. Airflow sets the Python file that loads it, which is ignored."""
         return str(self._path)
 
     @fileloc.setter
@@ -57,11 +57,11 @@ class BrokenPipelineDag(DAG):
 
 
 def load_model_pipeline(path: str | Path, environment: str | None = None, *, root: str | Path | None = None) -> DAG:
-    """Render the Dag of one pipeline file; a file that cannot be used is an import error of the Python file.
+    """Render the Dag of one pipeline file; a broken file becomes an import error of the Python file.
 
-    :param path: the YAML file; relative paths begin at the Python file that calls.
+    :param path: the YAML file; a relative path starts at the folder of the calling Python file.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
-    :param root: folder of all pipelines, up to which ``defaults.yaml`` is looked for. Default: the file's folder.
+    :param root: folder of all pipelines, where the search for ``defaults.yaml`` ends. Default: the file's folder.
     :raises PipelineSpecError: with every problem of the file.
     """
     here = calling_folder()
@@ -71,15 +71,15 @@ def load_model_pipeline(path: str | Path, environment: str | None = None, *, roo
 
 
 def load_model_pipelines(folder: str | Path, environment: str | None = None) -> dict[str, DAG]:
-    """Render the Dags of every pipeline file in a folder; Airflow finds them without further ado.
+    """Render the Dags of all pipeline files in a folder; Airflow discovers them automatically.
 
-    A file that cannot be used becomes an import error of its own and does nothing to the others. In a worker only the
-    Dag that is to run is rendered.
+    A broken file becomes an import error of its own and does not affect the others. A worker renders only the Dag that
+    it runs.
 
-    :param folder: folder of YAML files; relative paths begin at the Python file that calls.
+    :param folder: folder of YAML files; a relative path starts at the folder of the calling Python file.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
     :return: the usable Dags by their ids.
-    :raises PipelineSpecError: in a worker, when the file of its Dag cannot be used.
+    :raises PipelineSpecError: in a worker, when the file of its Dag is broken.
     :raises InvalidArgumentError: when there is no such folder or environment.
     """
     root = calling_folder() / folder
@@ -90,7 +90,7 @@ def load_model_pipelines(folder: str | Path, environment: str | None = None) -> 
     else:
         dags = [_dag_of(found) for found in load_pipeline_folder(root, name)]
     for dag in dags:
-        with dag:  # this is how Airflow takes notice of a Dag
+        with dag:  # Airflow registers a Dag when its context is left
             pass
     return {dag.dag_id: dag for dag in dags if not isinstance(dag, BrokenPipelineDag)}
 
@@ -100,7 +100,7 @@ def _dag_of(found: LoadedPipeline | BrokenPipeline) -> DAG:
         return BrokenPipelineDag(found.path, found.error)
     try:
         return render(plan_pipeline(found))
-    except Exception as error:  # whatever it is, it must not reach the other Dags
+    except Exception as error:  # any error: it must not affect the other Dags
         return BrokenPipelineDag(found.path, _placed(found, error))
 
 
@@ -108,11 +108,11 @@ def _placed(loaded: LoadedPipeline, error: Exception) -> Exception:
     if isinstance(error, PipelineSpecError):
         return error
     place = loaded.place()
-    return PipelineSpecError([SpecProblem(*place, "", f"no Dag can be made of it: {error}")])
+    return PipelineSpecError([SpecProblem(*place, "", f"the Dag could not be built: {error}")])
 
 
 def _named(dag_id: str, root: Path, environment: str) -> Iterator[LoadedPipeline]:
-    """Find the pipeline of a name, reading no more files than those that hold the name."""
+    """Find the pipeline of a Dag id; files that do not contain the id are not parsed."""
     broken: PipelineSpecError | None = None
     for path in pipeline_files(root):
         if dag_id.encode() not in path.read_bytes():

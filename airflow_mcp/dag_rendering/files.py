@@ -1,4 +1,4 @@
-"""Files as the loader reads them: bounded, inside one folder, and remembered so that a change is noticed."""
+"""Files for the loader: limited in size, inside one folder, and remembered so that a change is noticed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Stamp = tuple[int, int, int] | None
 class Files:
     """The files that one pipeline depends on.
 
-    :param root: folder that every file must be in, also after symbolic links.
+    :param root: folder that must contain every file, after symbolic links are followed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -25,20 +25,20 @@ class Files:
         self._stamps: dict[Path, Stamp] = {}
 
     def read(self, path: Path, here: SpecProblem) -> bytes:
-        """Read a file, one byte more than allowed at most.
+        """Read a file, up to one byte more than allowed.
 
         :param path: the file.
-        :param here: place and field to complain about when it cannot be read.
-        :raises PipelineSpecError: when it cannot be read, is no file or leads out of the folder.
+        :param here: place and field to report when it cannot be read.
+        :raises PipelineSpecError: when it cannot be read, is not a regular file, or is outside the folder.
         """
         self._stamps[path] = _stamp(path)
         try:
             if not path.resolve(strict=True).is_relative_to(self._root.resolve()):
                 raise PipelineSpecError(
-                    [here._replace(message=f"{path.name} leads out of {self._root.name}/; not followed")]
+                    [here._replace(message=f"{path.name} leads out of {self._root.name}/. It was not read")]
                 )
             if not stat.S_ISREG(path.stat().st_mode):
-                raise PipelineSpecError([here._replace(message=f"{path.name} is no file; allowed: a YAML file")])
+                raise PipelineSpecError([here._replace(message=f"{path.name} is not a regular file")])
             with path.open("rb") as opened:
                 return opened.read(MAX_BYTES + 1)
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of symbolic links
@@ -59,7 +59,7 @@ class Files:
         return is_there
 
     def unchanged(self) -> bool:
-        """Whether every file is as it was, and what was not there is still not there."""
+        """Whether every file is unchanged, and every missing file is still missing."""
         return all(_unchanged(path, stamp) for path, stamp in self._stamps.items())
 
 
@@ -70,7 +70,7 @@ def _unchanged(path: Path, stamp: Stamp) -> bool:
 def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
-    except (OSError, ValueError):  # a name that is too long, or that no file can have
+    except (OSError, ValueError):  # the name is too long, or no file can have it
         return False
 
 
@@ -83,9 +83,9 @@ def _stamp(path: Path) -> Stamp:
 
 
 def looks_like_a_pipeline(document: Node | None, data: bytes) -> bool:
-    """Tell a pipeline, also one with a mistake in its kind, from the other YAML files of a folder.
+    """Whether a YAML file is a pipeline, possibly with a mistake in its kind.
 
-    :param document: what the file holds; None when it cannot be read.
+    :param document: its document; None when it cannot be parsed.
     :param data: bytes of the file.
     """
     if document is None:

@@ -1,7 +1,7 @@
-"""ModelPipeline files of a folder, read and checked without Airflow. Nothing in a file is executed.
+"""Reads and checks ModelPipeline files, without Airflow. Nothing in a file is executed.
 
-A file is a pipeline by its ``kind``; other YAML files beside it (config of trainings, ``defaults.yaml``) are none. An
-empty file is an error: it may have been a pipeline, whose Dag must not vanish silently.
+The ``kind`` makes a file a pipeline; other YAML files beside it (config of trainings, ``defaults.yaml``) are ignored.
+An empty file is an error: it may have been a pipeline, whose Dag must not vanish silently.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class LoadedPipeline:
-    """A pipeline for one environment, with where everything in it is written."""
+    """A pipeline for one environment, with the place of everything in it."""
 
     pipeline: ModelPipeline
-    """Defaults, overlay and variables are in; ``spec.environments`` is empty."""
+    """Merged with defaults and overlay, variables replaced; ``spec.environments`` is empty."""
     environment: str
     path: Path
     """The file, absolute."""
     root: Path
-    """Folder of all pipelines, absolute; files are named relative to it."""
+    """Folder of all pipelines, absolute; messages name files relative to it."""
     text: str
-    """The file as it is written."""
+    """Text of the file."""
     config: Mapping[str, Any] | None = field(compare=False)
-    """Config of the training: that of the file that ``spec.config`` names, and the values over it; None without."""
+    """Config of the training: the config file, with the values merged over it; None without config."""
     document: Node = field(repr=False, compare=False)
-    """The values that the pipeline was made of, with their places."""
+    """The merged document behind the pipeline, with places."""
 
     @property
     def file(self) -> str:
@@ -65,7 +65,7 @@ class LoadedPipeline:
 
     @property
     def source(self) -> PipelineFile:
-        """The file as the plan needs it."""
+        """The file, for the plan."""
         return PipelineFile(self.file, str(self.path.parent), self.text, self.origin, self.config)
 
     def place(self, *path: str | int) -> Place:
@@ -96,10 +96,10 @@ class BrokenPipeline:
 
 @dataclass(frozen=True)
 class _Read:
-    """What one reading of a file gave, and what it depends on."""
+    """The result of reading a file, and what it depends on."""
 
     result: LoadedPipeline | PipelineSpecError | None
-    """None: the file is no pipeline."""
+    """None when the file is not a pipeline."""
     files: Files
     variables: Mapping[str, str | None]
 
@@ -118,16 +118,16 @@ def load_pipeline_file(
 
     :param path: the YAML file.
     :param environment: dev, test or prod.
-    :param root: folder of all pipelines, in which ``defaults.yaml`` is looked for from the file upwards. Default: the
-        folder of the file.
+    :param root: folder of all pipelines; ``defaults.yaml`` is searched from the file's folder up to it. Default: the
+        file's folder.
     :param variables: values of ``${NAME}``; None takes the environment of the process.
     :raises PipelineSpecError: with every problem of the file.
-    :raises InvalidArgumentError: when the environment is none, or the file is not below ``root``.
+    :raises InvalidArgumentError: when there is no such environment, or the file is not inside ``root``.
     """
     file = _absolute(path)
     folder = _absolute(root) if root is not None else file.parent
     if not file.is_relative_to(folder):
-        raise InvalidArgumentError(f"path {path} is not below root {root}; name a file of that folder")
+        raise InvalidArgumentError(f"path must be inside root {root}; got {path}")
     result = _load(file, folder, check_environment(environment), variables, must_be_one=True)
     if isinstance(result, LoadedPipeline):
         return result
@@ -137,18 +137,18 @@ def load_pipeline_file(
 def load_pipeline_folder(
     folder: str | Path, environment: str = "dev", *, variables: Mapping[str, str] | None = None
 ) -> list[LoadedPipeline | BrokenPipeline]:
-    """Read and check every pipeline of a folder and the folders in it; a broken one changes nothing about the others.
+    """Read and check all pipelines in a folder and its subfolders; a broken one does not affect the others.
 
     :param folder: folder of YAML files.
     :param environment: dev, test or prod.
     :param variables: values of ``${NAME}``; None takes the environment of the process.
-    :return: by path; two pipelines of one name are both broken.
-    :raises InvalidArgumentError: when the environment is none, or the folder does not exist.
+    :return: sorted by path; two pipelines with the same name are both broken.
+    :raises InvalidArgumentError: when there is no such environment or folder.
     """
     check_environment(environment)
     root = _absolute(folder)
     if not root.is_dir():
-        raise InvalidArgumentError(f"folder {folder} does not exist; name the folder of the pipeline files")
+        raise InvalidArgumentError(f"folder {folder} does not exist. Name the folder of the pipeline files")
     found: list[LoadedPipeline | BrokenPipeline] = []
     for file in pipeline_files(root):
         result = _load(file, root, environment, variables, must_be_one=False)
@@ -164,7 +164,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def pipeline_files(root: Path) -> Iterator[Path]:
-    """Give the YAML files of a folder and the folders in it, by name; hidden ones and defaults are left out.
+    """Return the YAML files in a folder and its subfolders, sorted by name, without hidden files and defaults.
 
     :param root: the folder, absolute.
     """
@@ -199,7 +199,7 @@ def _load(
         ).load(must_be_one=must_be_one)
     except PipelineSpecError as error:
         result = error.with_traceback(None)
-    except (OSError, RuntimeError) as error:  # the disk fails, or a file changes while it is read
+    except (OSError, RuntimeError) as error:  # the disk fails, or a file changes during the read
         name = path.relative_to(root).as_posix()
         return PipelineSpecError([SpecProblem(name, 1, 1, "", f"the file cannot be read: {error}")])
     _CACHE[key] = _Read(result, files, expansion.used)
@@ -211,12 +211,12 @@ def _same(used: Mapping[str, str | None], values: Mapping[str, str]) -> bool:
 
 
 def _no_pipeline(path: Path, root: Path) -> PipelineSpecError:
-    what = "this is no ModelPipeline: kind is missing; allowed: kind: ModelPipeline"
+    what = "the file is not a ModelPipeline: kind is missing. Add kind: ModelPipeline"
     return PipelineSpecError([SpecProblem(path.relative_to(root).as_posix(), 1, 1, "kind", what)])
 
 
 class _Loading:
-    """One reading of one file."""
+    """One read of one file."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class _Loading:
         name = self._path.relative_to(self._root).as_posix()
         data = self._files.read(self._path, SpecProblem(name, 1, 1, "", ""))
         document = read_document(data, name, self._problems)
-        is_empty = any(problem.message == EMPTY for problem in self._problems)  # it may have been a pipeline before
+        is_empty = any(problem.message == EMPTY for problem in self._problems)  # it may have been a pipeline
         if not must_be_one and not is_empty and not looks_like_a_pipeline(document, data):
             return None
         if document is None:
@@ -242,7 +242,7 @@ class _Loading:
         merged = with_defaults(document, self._defaults(), self._problems)
         overlaid = with_overlay(merged, self._environment)
         if find(merged, ("spec", "environments", self._environment))[1][2:]:
-            validate(ModelPipeline, merged, self._problems)  # what the overlay hides must be right too
+            validate(ModelPipeline, merged, self._problems)  # values that the overlay replaces must be valid as well
         resolved = self._expansion.expand(overlaid)
         pipeline = validate(ModelPipeline, resolved, self._problems)
         self._problems.extend(credential_problems(resolved, self._environment))
@@ -282,7 +282,7 @@ class _Loading:
         if not self._files.is_folder(source):
             url = spec.source_code.repo_url
             hint = f", for example https://{url}" if "." in url.partition("/")[0].strip(".") else ""
-            message = f"folder {url} does not exist beside {self._path.name}; name a folder or a Git URL{hint}"
+            message = f"there is no folder {url} next to {self._path.name}. Name a folder or a Git URL{hint}"
             self._problems.append(problem_at(document, ("spec", "sourceCode", "repoUrl"), message))
             return
         self._check_script(document, source, spec.training_script, ("spec", "trainingScript"))
@@ -294,9 +294,9 @@ class _Loading:
     def _check_script(self, document: Node, source: Path, script: str, field_path: FieldPath) -> None:
         path = source / script
         if not self._files.exists(path):
-            message = f"{script} is not in {source.name}; name a script of the source"
+            message = f"{script} is not in {source.name}. Name a script in the source"
         elif not path.resolve().is_relative_to(source.resolve()):
-            message = f"{script} leads out of {source.name}; allowed: a script inside the source"
+            message = f"{script} leads out of {source.name}. Name a script in the source"
         else:
             return
         self._problems.append(problem_at(document, field_path, message))
@@ -318,7 +318,7 @@ class _Loading:
 
     def _config_file(self, name: str, document: Node) -> Mapping[str, Any]:
         if not name.endswith(CONFIG_SUFFIXES):
-            raise InvalidArgumentError(f"is {name!r}; allowed: a file that ends with {', '.join(CONFIG_SUFFIXES)}")
+            raise InvalidArgumentError(f"config file must end with {' or '.join(CONFIG_SUFFIXES)}; got {name!r}")
         named_in = find(document, ("spec", "config", CONFIG_FILE))[0].place.file
         file = (self._root / named_in).parent / name
         data = self._files.read(file, problem_at(document, ("spec", "config"), ""))
@@ -331,12 +331,12 @@ class _Loading:
                 raise PipelineSpecError(problems)
             values = plain(node)
         if not isinstance(values, dict):
-            raise InvalidArgumentError(f"{name} holds {kind_of(values)}; allowed: a mapping of names to values")
+            raise InvalidArgumentError(f"{name} must contain a mapping of names to values; got {kind_of(values)}")
         return values
 
 
 def _once(problems: list[SpecProblem]) -> list[SpecProblem]:
-    """Sort problems, and keep one of those that say the same about the same place (a value and its overlay)."""
+    """Sort problems, and drop duplicates at the same place, which come from a value and its overlay."""
     kept: dict[tuple[str, int, int, str], SpecProblem] = {}
     for problem in sorted(problems):
         kept.setdefault((problem.file, problem.line, problem.column, problem.message), problem)
@@ -345,7 +345,7 @@ def _once(problems: list[SpecProblem]) -> list[SpecProblem]:
 
 def _json(data: bytes, name: str) -> Any:
     if len(data) > MAX_BYTES:
-        raise InvalidArgumentError(f"{name} has more than {MAX_BYTES} bytes; allowed: at most that many")
+        raise InvalidArgumentError(f"{name} must have at most {MAX_BYTES} bytes; got more")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -365,6 +365,6 @@ def _double(loaded: LoadedPipeline, by_name: Mapping[str, list[LoadedPipeline]])
     others = [other.file for other in by_name[name] if other is not loaded]
     if not others:
         return loaded
-    message = f"{name!r} is the name of {', '.join(others)} too; each pipeline has a name of its own"
+    message = f"{name!r} is also the name of {', '.join(others)}. Give each pipeline its own name"
     problem = problem_at(loaded.document, ("metadata", "name"), message)
     return BrokenPipeline(loaded.path, loaded.root, PipelineSpecError([problem]))

@@ -1,4 +1,4 @@
-"""Plans of pipelines that the loader has read; Airflow is not needed."""
+"""Plans of loaded pipelines; works without Airflow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, Spec
 
 
 def plan_pipeline(loaded: LoadedPipeline) -> PipelinePlan:
-    """Work out what a pipeline will do.
+    """Plan what a pipeline will do.
 
     :param loaded: the pipeline for one environment.
-    :raises PipelineSpecError: when it cannot be planned after all.
+    :raises PipelineSpecError: when the pipeline turns out not to be valid.
     """
     try:
         return build_plan(loaded.pipeline, loaded.environment, loaded.source)

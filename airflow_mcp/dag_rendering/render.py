@@ -1,4 +1,4 @@
-"""From a plan to an Airflow Dag. Everything is decided in the plan; nothing is decided here."""
+"""The Airflow Dag of a plan. The plan decides everything; this module only translates."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ _TRIGGERS: Mapping[str, Callable[..., Any]] = {
 _JINJA_MARKS = ("{{", "{%", "{#")
 _FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _AT_THE_NEXT_TICK = timedelta(0)
-"""A Dag that is switched on waits for the next time of its table, and does not make up for the last one."""
+"""A Dag that is unpaused waits for its next cron time, and does not run for the last one."""
 TAG = "airflow-mcp"
 
 
 def render(plan: PipelinePlan) -> DAG:
     """Build the Dag of a plan; the same plan gives the same Dag.
 
-    :param plan: what to build.
+    :param plan: the plan.
     """
     dag = DAG(
         dag_id=plan.dag_id,
@@ -103,14 +103,14 @@ def render(plan: PipelinePlan) -> DAG:
         operator = _task(plan, task, tasks, {**shared, "dag": dag})
         operator.set_upstream([tasks[need] for need in task.needs if need not in operator.upstream_task_ids])
         tasks[task.task_id] = operator
-    # At the end: Airflow copies fields and default arguments of a Dag for each class of each of its operators.
+    # Last, because Airflow copies the params of a Dag for each class in the hierarchy of each of its operators.
     for param in plan.params:
         dag.params[param.name] = _param(param)
     return dag
 
 
 def documentation(plan: PipelinePlan) -> str:
-    """Write the Dag's page: description, source, and where it is.
+    """Return the documentation of the Dag: description, and the source with its location.
 
     :param plan: the plan.
     """
@@ -125,7 +125,7 @@ def documentation(plan: PipelinePlan) -> str:
 
 
 def _shared(plan: PipelinePlan) -> dict[str, Any]:
-    """Give the arguments that all tasks have."""
+    """Return the arguments that all tasks share."""
     return {
         "owner": plan.owner,
         "retries": plan.retries.attempts,
@@ -147,7 +147,7 @@ def _task(
         arguments["workload_timeout"] = timedelta(seconds=task.timeout)
     if task.kind == "begin":
         arguments["spec_hash"] = plan.spec_hash
-    elif task.kind != "outcome":  # it runs also when nothing was pinned, and does nothing by the spec
+    elif task.kind != "outcome":  # outcome runs even when nothing was pinned, and does not depend on the spec
         arguments["pre_execute"] = require_pinned_spec(plan.spec_hash)
     if task.kind == "gate":
         arguments["on_failure_callback"] = _notifiers(plan, "gateRejected")
@@ -155,7 +155,7 @@ def _task(
 
 
 def _argument(value: Any, before: Mapping[str, BaseOperator], *, is_templated: bool) -> Any:
-    """Give an argument as the operator gets it: what the file says stays as it is written, at any depth."""
+    """Return an argument for the operator; text of the file is never rendered as a template, at any depth."""
     if isinstance(value, Reference):
         output: Any = before[value.task_id].output
         return output[value.key]
@@ -171,7 +171,7 @@ def _argument(value: Any, before: Mapping[str, BaseOperator], *, is_templated: b
 
 
 def would_change(text: str) -> bool:
-    """Whether rendering a text as a template could give another one.
+    """Whether rendering a text as a template could change it.
 
     :param text: text that is data.
     """

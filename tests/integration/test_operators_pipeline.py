@@ -223,7 +223,7 @@ class Step(BaseOperator):
     [
         ("spec-1", "success", ""),
         ("spec-0", "failed", "the pipeline file changed since this run began"),
-        (None, "failed", "has pushed no spec hash"),
+        (None, "failed", "pushed no spec hash"),
     ],
 )
 def test_every_other_task_refuses_a_file_that_changed(pinned: str | None, state: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What must fit together across the fields of a pipeline."""
+"""Checks across the fields of a pipeline: what must fit together."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MOVED = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
 _ONCE = ("on_commit", "on_data_change", "manual")
-"""Triggers of which a pipeline has one at most."""
+"""Triggers that a pipeline may have only once."""
 _NAMES = {"on_commit": "onCommit", "on_data_change": "onDataChange", "manual": "manual"}
 Found = Iterator[tuple[FieldPath, str]]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A pipeline that is to be checked."""
+    """The pipeline to check."""
 
     pipeline: ModelPipeline
     environment: str
     config: Mapping[str, Any]
-    """Config of the training: the file's values and those over them."""
+    """Config of the training: the values of the config file, and those merged over them."""
 
     @property
     def spec(self) -> PipelineSpec:
@@ -51,7 +51,7 @@ class Subject:
 
     @property
     def present(self) -> tuple[str, ...]:
-        """Built-in stages that it has."""
+        """The built-in stages of the pipeline, in their order."""
         named = {stage.name for stage in self.spec.stages}
         wanted = STAGES[: STAGES.index(self.spec.stop_after) + 1]
         return tuple(name for name in wanted if name != "build" or "build" in named)
@@ -61,8 +61,8 @@ def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None
     """Check a pipeline as a whole.
 
     :param subject: the pipeline for one environment.
-    :param document: what it was made of, for the places.
-    :param problems: where everything that is wrong is added.
+    :param document: its document, for the places.
+    :param problems: every problem is added here.
     """
     for rule in RULES:
         problems.extend(problem_at(document, path, message) for path, message in rule(subject))
@@ -77,12 +77,12 @@ def _stage_names(subject: Subject) -> Found:
     for index, stage in enumerate(subject.spec.stages):
         path = ("spec", "stages", index, "name")
         if stage.name in taken:
-            yield path, f"{stage.name!r} is the name of stages[{taken[stage.name]}] too; each stage is listed once"
+            yield path, f"{stage.name!r} is also the name of stages[{taken[stage.name]}]. List each stage once"
         taken.setdefault(stage.name, index)
         if stage.name in TASK_NAMES or stage.name in candidates:
-            yield path, f"{stage.name!r} is a task that is filled in; call the step otherwise"
+            yield path, f"{stage.name!r} is the name of a task that is filled in. Choose another name"
         if stage.name in STAGES and stage.name not in subject.present:
-            yield path, f"comes after stopAfter: {subject.spec.stop_after}; take the stage out, or change stopAfter"
+            yield path, f"comes after stopAfter: {subject.spec.stop_after}. Remove the stage, or change stopAfter"
 
 
 def _needs(subject: Subject) -> Found:
@@ -113,14 +113,20 @@ def _candidates(subject: Subject) -> Found:
     seen: set[str] = set()
     for index, candidate in enumerate(spec.candidates):
         if candidate.name in seen:
-            yield ("spec", "candidates", index, "name"), f"{candidate.name!r} is here twice; each has its own name"
+            yield (
+                ("spec", "candidates", index, "name"),
+                f"two candidates are called {candidate.name!r}. Give each its own name",
+            )
         seen.add(candidate.name)
     if spec.candidates and spec.select is None and spec.stop_after != "train":
-        yield ("spec", "candidates"), "there is no select; say by which metric the best is picked: select: {metric: f1}"
+        yield (
+            ("spec", "candidates"),
+            "select is missing: name the metric that decides, for example select: {metric: f1}",
+        )
     if spec.select is not None and not spec.candidates:
-        yield ("spec", "select"), "there are no candidates to pick from; list them, or take select out"
+        yield ("spec", "select"), "there are no candidates to select from. List candidates, or remove select"
     elif spec.select is not None and spec.stop_after == "train":
-        yield ("spec", "select"), "stopAfter: train ends before anything is measured; take select out"
+        yield ("spec", "select"), "stopAfter: train ends before anything is measured. Remove select"
     elif spec.select is not None and spec.select.direction is None:
         try:
             metric_direction(spec.select.metric)
@@ -142,15 +148,15 @@ def _thresholds(subject: Subject) -> Found:
                 if problem:
                     yield (*path, "metricsThreshold", name), problem
             if found and "gate" not in subject.present:
-                message = f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge by them"
-                yield (*path, "metricsThreshold"), f"{message}; take them out, or change stopAfter"
+                message = f"stopAfter: {subject.spec.stop_after} ends before the gate, which would judge by them"
+                yield (*path, "metricsThreshold"), f"{message}. Remove them, or change stopAfter"
         elif isinstance(stage, GateStage):
             found = found or bool(stage.thresholds or stage.significance or stage.slices or stage.benchmarks)
             yield from _gate_rules(subject, stage, path)
             yield from gate_problems(subject.spec, stage, path, stops_at_gate=subject.spec.stop_after == "gate")
     if not found and "gate" in subject.present:
         message = (
-            "no threshold says what a good model is; add metricsThreshold to the stage evaluate, or thresholds to the "
+            "no threshold says what a good model is. Add metricsThreshold to the stage evaluate, or thresholds to the "
             "stage gate, or stop before the gate with stopAfter: evaluate"
         )
         yield ("spec", "stages"), message
@@ -164,8 +170,8 @@ def _gate_rules(subject: Subject, stage: GateStage, path: FieldPath) -> Found:
             yield (*path, "thresholds", position), problem
         if rule.against_champion and not (data is not None and data.evaluates):
             message = (
-                f"{text!r} compares with the champion, which needs evaluation data that both are measured on; name it "
-                "in spec.data, or write a number"
+                f"{text!r} compares with the champion, which requires evaluation data to measure both on. Name it in "
+                "spec.data, or write a number"
             )
             yield (*path, "thresholds", position), message
 
@@ -176,34 +182,37 @@ def _data(subject: Subject) -> Found:
         if not isinstance(stage, EvaluateStage) or (data is not None and data.evaluates):
             continue
         if stage.slices:
-            yield ("spec", "stages", index, "slices"), "slices need evaluation data; name it in spec.data"
+            yield ("spec", "stages", index, "slices"), "slices require evaluation data. Name it in spec.data"
         if stage.importance_rows:
             place = ("spec", "stages", index, "importanceRows")
-            yield place, "importance is measured on evaluation data; name it in spec.data"
+            yield place, "feature importance requires evaluation data. Name it in spec.data"
     tracked = data.tracked if data is not None else None
     if tracked is not None and tracked.repo_url is None and not spec.source_code.is_remote:
         yield (
             ("spec", "data", tracked.kind),
-            "repoUrl is missing: sourceCode is a folder, so name the Git URL of the repository that has the data",
+            "repoUrl is missing: sourceCode is a folder, so name the Git URL of the repository with the data",
         )
 
 
 def _replay(subject: Subject) -> Found:
-    """A replay needs a gate that judges it, and data that say what kind of answer is right."""
+    """Check that a gate judges the replay, and that its tolerances fit the kind of model."""
     replay, data = subject.spec.replay, subject.spec.data
     if replay is None:
         return
     path: FieldPath = ("spec", "replay")
     if "gate" not in subject.present:
-        yield path, f"stopAfter: {subject.spec.stop_after} ends before the gate that would judge it; take replay out"
+        yield path, f"stopAfter: {subject.spec.stop_after} ends before the gate, which would judge it. Remove replay"
     if data is None or not data.evaluates:
         yield path, "a replay needs evaluation data, for the model type and for the champion; name it in spec.data"
         return
     tolerates = replay.tolerance is not None or replay.relative_tolerance is not None
     if data.model_type == "regressor" and not tolerates:
-        yield path, "numbers always change a little; say how much is no flip: tolerance or relativeTolerance"
+        yield (
+            path,
+            "a regressor's predictions always differ a little. Set the tolerance or relativeTolerance of a flip",
+        )
     elif data.model_type == "classifier" and tolerates:
-        yield path, "another class is always a flip; tolerance and relativeTolerance are for regressions"
+        yield path, "tolerance and relativeTolerance are for regressors; another class is always a flip"
 
 
 def _triggers(subject: Subject) -> Found:
@@ -214,26 +223,34 @@ def _triggers(subject: Subject) -> Found:
         kind = next((_NAMES[name] for name in _ONCE if getattr(trigger, name) is not None), None)
         first = seen.setdefault(kind or trigger.model_dump_json(exclude={"timezone"}), index)
         if first != index:
-            what = f"{kind} is" if kind else "the same trigger is"
-            yield path, f"{what} in triggers[{first}] already; allowed: once"
+            what = kind or "the same trigger"
+            yield path, f"{what} is in triggers[{first}] already. List it once"
         if trigger.on_commit is not None and not spec.source_code.is_remote:
-            yield (*path, "onCommit"), "sourceCode is a folder, which has no commits; allowed with a Git URL"
+            yield (
+                (*path, "onCommit"),
+                "sourceCode is a folder, which has no commits. Name a Git URL, or remove onCommit",
+            )
         elif trigger.on_commit is not None and _COMMIT.fullmatch(spec.source_code.revision or ""):
             yield (
                 (*path, "onCommit"),
-                "sourceCode.revision is one commit, so nothing new would ever come; name a branch",
+                "sourceCode.revision is a single commit, so there would never be a new one. Name a branch",
             )
         if trigger.on_model_change is not None and _starts_itself(subject, trigger.on_model_change):
-            message = "each run would start the next, because this pipeline itself changes that model; name another one"
+            message = (
+                "each run would start the next, because this pipeline itself changes that model. Name another model"
+            )
             yield (*path, "onModelChange"), message
         if trigger.on_data_change is not None and spec.data is None:
-            yield (*path, "onDataChange"), "there is no spec.data whose change could start a run; add it"
+            yield (
+                (*path, "onDataChange"),
+                "spec.data is missing, so no change of data can start a run. Add it, or remove onDataChange",
+            )
         if trigger.cron is not None:
             zone = next(each.timezone for each in spec.triggers if each.cron is not None)
             if trigger.timezone != zone:
-                yield (*path, "timezone"), f"another cron has {zone}; allowed: one time zone for all of them"
+                yield (*path, "timezone"), f"must be the same for every cron; got {trigger.timezone} and {zone}"
     if spec.catchup and not any(trigger.cron for trigger in spec.triggers):
-        yield ("spec", "catchup"), "there is no cron whose missed times could be made up for; take it out"
+        yield ("spec", "catchup"), "there is no cron whose missed times could be run later. Add cron, or remove catchup"
 
 
 def _starts_itself(subject: Subject, trigger: OnModelChange) -> bool:
@@ -251,10 +268,10 @@ def _params(subject: Subject) -> Found:
         for name, param in (trigger.manual.params if trigger.manual else {}).items():
             path: FieldPath = ("spec", "triggers", index, "manual", "params", name)
             if name in BUILT_IN:
-                yield path, f"{name!r} is a field of every form; call it otherwise"
+                yield path, f"{name!r} is a field of every form. Choose another name"
             other = setters.setdefault(param.sets, name)
             if other != name:
-                yield (*path, "sets"), f"{param.sets!r} is set by {other!r} already"
+                yield (*path, "sets"), f"{param.sets!r} is set by the field {other!r} already"
             if not any(_has(config, param.sets) for config in configs):
                 known = sorted({key for config in configs for key in _keys(config)})
                 hint = nearest(param.sets, known) if known else "spec.config has no values"
@@ -276,12 +293,12 @@ def _keys(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
 def _secrets(subject: Subject) -> Found:
     spec = subject.spec
     if both := sorted(spec.env.keys() & spec.secret_env.keys()):
-        yield ("spec", "secretEnv", both[0]), f"{both[0]} is in env too; name each variable in one of them"
+        yield ("spec", "secretEnv", both[0]), f"{both[0]} is in env as well. Keep it in one of them"
     for index, stage in enumerate(spec.stages):
         own_env, own_secrets = (getattr(stage, name, {}) for name in ("env", "secret_env"))
         both = sorted((own_env.keys() & {*spec.secret_env, *own_secrets}) | (own_secrets.keys() & spec.env.keys()))
         if both:
-            yield ("spec", "stages", index), f"{both[0]} is both in env and in secretEnv; name it in one of them"
+            yield ("spec", "stages", index), f"{both[0]} is in env and in secretEnv. Keep it in one of them"
 
 
 def _local_code(subject: Subject) -> Found:
@@ -291,8 +308,8 @@ def _local_code(subject: Subject) -> Found:
     for index, stage in enumerate(spec.stages):
         if isinstance(stage, BuildStage | CustomStage):
             message = (
-                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.repo_url}; put the "
-                "code into Git and name its URL in sourceCode, or take runtime: local"
+                f"{stage.name!r} would run in a pod, which cannot see the folder {spec.source_code.repo_url}. Put the "
+                "code into Git and name its URL in sourceCode, or use runtime: local"
             )
             yield ("spec", "stages", index), message
 
@@ -309,19 +326,22 @@ def _kubernetes(subject: Subject) -> Found:
 def _retries(subject: Subject) -> Found:
     retries = subject.spec.retries
     if seconds_of(retries.max_delay) < seconds_of(retries.delay):
-        yield ("spec", "retries"), f"maxDelay {retries.max_delay} is shorter than delay {retries.delay}"
+        yield ("spec", "retries"), f"maxDelay must not be shorter than delay {retries.delay}; got {retries.max_delay}"
 
 
 def _release(subject: Subject) -> Found:
     source = subject.spec.source_code
     if subject.environment != "prod":
         if not source.is_remote and (source.revision or source.tags or source.git_conn_id):
-            yield ("spec", "sourceCode"), "a folder has no revision, tags or gitConnId; they belong to a Git URL"
+            yield (
+                ("spec", "sourceCode"),
+                "revision, tags and gitConnId are for a Git URL, and this is a folder. Remove them",
+            )
     elif not source.is_remote:
-        yield ("spec", "sourceCode"), "is a folder; allowed in prod: a release tag of a Git repository"
+        yield ("spec", "sourceCode"), "must be a Git URL in prod, which runs release tags only; got a folder"
     elif source.tags is None and not _RELEASE.fullmatch(source.revision or ""):
         message = (
-            f'is {source.revision!r}; allowed in prod: a release tag such as v1.2.0, or tags: "v*" for the newest one'
+            f'must be a release tag in prod, such as v1.2.0; got {source.revision!r}. Or use tags: "v*" for the newest'
         )
         yield ("spec", "sourceCode", "revision"), message
 
@@ -341,4 +361,4 @@ RULES: tuple[Callable[[Subject], Found], ...] = (
     _retries,
     _release,
 )
-"""Every rule gives the path of the field that is wrong, and what is wrong."""
+"""Each check yields the path of a wrong field, and what is wrong with it."""

@@ -1,4 +1,4 @@
-"""What the models alone cannot see in the stage ``gate``: rules that nothing measures, reports that nobody makes."""
+"""Checks of the stage ``gate`` across fields: rules that nothing measures, reports that no step writes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 
 
 def gate_problems(spec: PipelineSpec, stage: GateStage, path: FieldPath, *, stops_at_gate: bool) -> Found:
-    """Give what is wrong with a gate's rules, each with the path of its field.
+    """Return what is wrong with a gate's rules, each with the path of its field.
 
     :param spec: the pipeline's spec.
     :param stage: the stage.
-    :param path: where the stage is.
-    :param stops_at_gate: whether nothing comes after the gate.
+    :param path: path of the stage.
+    :param stops_at_gate: whether the gate is the last stage.
     """
     problems = [
         *_unmeasured(spec, stage, path),
@@ -47,7 +47,7 @@ def gate_problems(spec: PipelineSpec, stage: GateStage, path: FieldPath, *, stop
     ]
     yield from problems
     if stage.dry_run and not stops_at_gate:
-        yield (*path, "dryRun"), "after a dry run nothing is registered. Add stopAfter: gate, or take dryRun out"
+        yield (*path, "dryRun"), "after a dry run nothing is registered. Add stopAfter: gate, or remove dryRun"
     elif not problems:
         yield from _undecided(spec, stage, path)
 
@@ -58,13 +58,16 @@ def _unmeasured(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
     for position, rule in enumerate(stage.significance):
         where = (*path, "significance", position)
         if not has_data or data is None:
-            yield where, "compares with the champion, which needs evaluation data that both are measured on"
+            yield (
+                where,
+                "compares with the champion, which requires evaluation data to measure both on. Name it in spec.data",
+            )
             continue
         name = rule.metric
         metric = metric_name(name)
         allowed = METRICS[data.model_type]
         if metric not in allowed:
-            yield where, f"{name!r} cannot be compared; allowed with {data.model_type}: {', '.join(allowed)}"
+            yield where, f"metric of a {data.model_type} must be one of {', '.join(allowed)}; got {name!r}"
             continue
         try:
             ComparisonRequest(metric=metric, method=rule.method)
@@ -73,9 +76,9 @@ def _unmeasured(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
     if stage.slices is not None:
         columns = [each for own in spec.stages if isinstance(own, EvaluateStage) for each in own.slices]
         if not has_data:
-            yield (*path, "slices"), "slices need evaluation data; name it in spec.data"
+            yield (*path, "slices"), "slices require evaluation data. Name it in spec.data"
         elif not columns and not stage.slices.by:
-            yield (*path, "slices"), "no column is named; write by: [column], or slices in the stage evaluate"
+            yield (*path, "slices"), "no column is named. Add by: [column] here, or slices to the stage evaluate"
 
 
 def _unmade_reports(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
@@ -88,14 +91,14 @@ def _unmade_reports(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Fo
                 if place is None or place.stage is None:
                     continue
                 if place.stage not in steps:
-                    known = ", ".join(sorted(steps)) or "there are none"
-                    yield where, f"there is no step {place.stage!r} that could leave it; steps with a command: {known}"
+                    known = ", ".join(sorted(steps)) or "none"
+                    yield where, f"there is no step {place.stage!r} to write the report. Steps with a command: {known}"
                 elif not any(fnmatchcase(place.path or "", pattern) for pattern in steps[place.stage]):
-                    yield where, f"{place.path!r} is none of the reports of {place.stage!r}; list it there"
+                    yield where, f"{place.path!r} is not among the reports of {place.stage!r}. Add it there"
 
 
 def _refused_by_the_gate(stage: GateStage, path: FieldPath) -> Found:
-    """Read the rules as the gate will."""
+    """Parse the rules as the gate will."""
     for kind, given in gate_rules(stage).items():
         model = _MODELS.get(kind)
         if model is None:
@@ -110,7 +113,7 @@ def _refused_by_the_gate(stage: GateStage, path: FieldPath) -> Found:
 
 
 def _undecided(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
-    """Find a gate of which every rule only warns; thresholds of ``evaluate``, and a replay, are rules too."""
+    """Find a gate whose rules all only warn; thresholds of ``evaluate`` and a replay are rules as well."""
     if spec.replay is not None or any(isinstance(own, EvaluateStage) and own.metrics_threshold for own in spec.stages):
         return
     rules = {name: _without_references(given) for name, given in gate_rules(stage).items()}

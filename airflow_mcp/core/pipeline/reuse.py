@@ -1,4 +1,4 @@
-"""What must hold before a run that starts at a later stage takes over the results of an earlier one."""
+"""What must hold before a run that starts at a later stage reuses the results of an earlier run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _NOTHING_DONE = "Nothing was reused; start at an earlier stage, or name another 
 
 
 def why_not_reusable(run: Run, *, model_name: str, experiment_id: str | None = None) -> str:
-    """Say why the model of a run cannot be taken over.
+    """Return why the model of a run cannot be reused.
 
     :param run: a training run.
-    :param model_name: registered model that it must have been meant for.
-    :param experiment_id: experiment that it must be in; None does not ask.
-    :return: the reason, or an empty text when it can.
+    :param model_name: registered model that it must have been trained for.
+    :param experiment_id: experiment that it must be in; None accepts any.
+    :return: every reason; an empty text when it can be reused.
     """
     meant_for = run.tags.get(contract.TAG_MODEL_NAME, "")
     problems = {
         f"it is {run.lifecycle_stage}": run.lifecycle_stage != "active",
         f"it is {run.status}, not FINISHED": run.status != "FINISHED",
-        "it is no training run of this package": run.tags.get(contract.TAG_KIND) != contract.KIND_TRAINING,
+        "it is not a training run of airflow-mcp": run.tags.get(contract.TAG_KIND) != contract.KIND_TRAINING,
         f"it was trained for model {meant_for!r}, not {model_name!r}": meant_for != model_name,
         "it is in another experiment": experiment_id is not None and run.experiment_id != experiment_id,
         "it logged no model": not run.model_ids,
@@ -36,9 +36,9 @@ def why_not_reusable(run: Run, *, model_name: str, experiment_id: str | None = N
 
 
 def require_reusable(run: Run, *, model_name: str, experiment_id: str | None = None) -> None:
-    """Refuse a run whose model cannot be taken over; the parameters are those of :func:`why_not_reusable`.
+    """Refuse a run whose model cannot be reused; the parameters are those of :func:`why_not_reusable`.
 
-    :raises EvidenceError: with every reason.
+    :raises EvidenceError: when it cannot be reused, with every reason.
     """
     problem = why_not_reusable(run, model_name=model_name, experiment_id=experiment_id)
     if problem:
@@ -48,11 +48,11 @@ def require_reusable(run: Run, *, model_name: str, experiment_id: str | None = N
 def require_evidence(evidence: EvaluationEvidence, *, run_id: str, model_uri: str, pin: DatasetPin | None) -> None:
     """Refuse evidence that is not about this model on this data.
 
-    :param evidence: what an earlier evaluation left in the run.
+    :param evidence: evidence of an earlier evaluation.
     :param run_id: the candidate's run.
     :param model_uri: the candidate.
-    :param pin: data that it must have been measured on; None when it is to be self-reported.
-    :raises EvidenceError: naming what differs.
+    :param pin: data that it must have been measured on; None for self-reported evidence.
+    :raises EvidenceError: when it is about something else, naming what differs.
     """
     about = (evidence.run_id, evidence.candidate.model_uri)
     if about != (run_id, model_uri):
@@ -64,7 +64,7 @@ def require_evidence(evidence: EvaluationEvidence, *, run_id: str, model_uri: st
     same = pin is used if pin is None or used is None else _same_data(pin, used)
     if not same:
         raise EvidenceError(
-            f"the evidence in MLflow run {run_id} was measured on {_words(used)}, but {_words(pin)} is asked for. "
+            f"the evidence in MLflow run {run_id} was measured on {_words(used)}, and this run uses {_words(pin)}. "
             f"{_NOTHING_DONE}"
         )
 
@@ -72,14 +72,14 @@ def require_evidence(evidence: EvaluationEvidence, *, run_id: str, model_uri: st
 def require_passing_report(
     report: GateReport, evidence: EvaluationEvidence, *, model_name: str, policy: GatePolicy
 ) -> None:
-    """Refuse a gate report that did not let this very candidate through by these very rules.
+    """Refuse a gate report that did not accept exactly this candidate by exactly these rules.
 
-    :param report: what an earlier gate left in the run.
-    :param evidence: the evidence that is in the run now.
-    :param model_name: registered model that the candidate is meant for.
-    :param policy: the rules of today.
+    :param report: report of an earlier gate.
+    :param evidence: the run's present evidence.
+    :param model_name: registered model that the candidate was trained for.
+    :param policy: the present rules.
     :raises EvidenceError: when the report is about something else, or was made by other rules.
-    :raises GateRejectedError: when it let nobody through, or did so by a weaker mode.
+    :raises GateRejectedError: when it did not accept the candidate, or did so in another mode.
     """
     judged = (report.run_id, report.evidence_identity, report.model_name)
     asked = (evidence.run_id, evidence.identity, model_name)
@@ -92,7 +92,7 @@ def require_passing_report(
     new = [rule for rule in policy.rules() if rule not in rules]
     if new:
         raise EvidenceError(
-            f"the gate report in MLflow run {report.run_id} was not made by the rule {'; '.join(new)}. {_NOTHING_DONE}"
+            f"the gate report in MLflow run {report.run_id} does not have the rule {'; '.join(new)}. {_NOTHING_DONE}"
         )
     if not report.opens:
         raise GateRejectedError(
@@ -100,8 +100,8 @@ def require_passing_report(
         )
     if report.verdict is not Verdict.PASSED and report.mode != policy.mode:
         raise GateRejectedError(
-            f"the gate report in MLflow run {report.run_id} says {report.verdict} and let the candidate through in "
-            f"mode {report.mode}; today's mode is {policy.mode}. {_NOTHING_DONE}"
+            f"the gate report in MLflow run {report.run_id} says {report.verdict} and accepted the candidate in "
+            f"mode {report.mode}; the mode is {policy.mode} now. {_NOTHING_DONE}"
         )
 
 

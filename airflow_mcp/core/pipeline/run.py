@@ -1,4 +1,4 @@
-"""What one run of a pipeline is about: what triggered it, which commit it runs, and what it takes from earlier runs."""
+"""One run of a pipeline: what triggered it, which commit it runs, and which earlier results it reuses."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from airflow_mcp.core.registry.events import describe_change
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, SourceError
 
 MAX_CLAIMS = 200
-"""How many commits the ledger remembers; older ones are forgotten."""
+"""How many commits the ledger keeps; older ones are dropped."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT = 10
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event that triggered a run, oldest first when there are several."""
+    """One event that triggered a run."""
 
     asset: str
     payload: Mapping[str, Any]
-    """What our triggers say; empty for an event of anybody else."""
+    """Payload of airflow-mcp's triggers; empty for other events."""
 
     @property
     def kind(self) -> str:
@@ -34,7 +34,7 @@ class Event:
         return str(self.payload.get("kind", ""))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the event in words."""
         said = self.payload
         if self.kind == "commit":
             return f"commit {short(said.get('commit'))} on {_name(said.get('ref'))} of {said.get('repo_url')}"
@@ -56,16 +56,16 @@ class Origin:
     """Who or what started a run of a Dag."""
 
     run_type: str
-    """Airflow's word: ``manual``, ``scheduled``, ``asset_triggered``…"""
+    """Airflow's run type: ``manual``, ``scheduled``, ``asset_triggered``…"""
     at: str = ""
-    """Time that the run is for, in words; empty when it has none."""
+    """Logical date of the run, in words; empty when it has none."""
     user: str = ""
     events: tuple[Event, ...] = ()
 
     def explain(self, reason: str) -> str:
-        """Say in words why a run happens.
+        """Describe why a run happens.
 
-        :param reason: what a person wrote; may be empty.
+        :param reason: reason that a person wrote; may be empty.
         """
         if self.events:
             text = "; ".join(dict.fromkeys(map(str, self.events)))
@@ -78,12 +78,12 @@ class Origin:
         return f"{reason} ({text})" if reason else text
 
     def newest(self, kind: str) -> Event | None:
-        """Give the newest event of a kind, if there is one."""
+        """Return the newest event of a kind, if there is one."""
         return next((event for event in reversed(self.events) if event.kind == kind), None)
 
     @property
     def is_commit_only(self) -> bool:
-        """Whether nothing but commits triggered the run."""
+        """Whether only commits triggered the run."""
         return bool(self.events) and all(event.kind == "commit" for event in self.events)
 
 
@@ -91,7 +91,7 @@ def read_events(found: Iterable[tuple[str, Any, Any]]) -> tuple[Event, ...]:
     """Read the events that triggered a run.
 
     :param found: name of the asset, time and extra of each.
-    :return: oldest first; what somebody else put into the extra is not read.
+    :return: oldest first; extras of other origin are ignored.
     """
     events = []
     for asset, _, extra in sorted(found, key=lambda item: (item[1], item[0])):
@@ -101,11 +101,11 @@ def read_events(found: Iterable[tuple[str, Any, Any]]) -> tuple[Event, ...]:
 
 
 def commit_of_event(origin: Origin, url: str) -> str:
-    """Give the commit that an event asks for; empty when none does.
+    """Return the commit of the newest commit event; empty when there is none.
 
     :param origin: what triggered the run.
     :param url: repository of the pipeline.
-    :raises SourceError: when the event is about another repository, or names no full commit id.
+    :raises SourceError: when the event is about another repository, or has no full commit id.
     """
     event = origin.newest("commit")
     if event is None:
@@ -117,21 +117,21 @@ def commit_of_event(origin: Origin, url: str) -> str:
 
 
 def require_release(found: ResolvedRef, newest: ResolvedRef, pattern: str, url: str) -> ResolvedRef:
-    """Refuse a commit that is not a release; give it by the tag's name.
+    """Refuse a commit that is not a release; return it with the name of its tag.
 
-    :param found: the commit that is to run.
+    :param found: the commit to run.
     :param newest: the newest release that matches the pattern.
     :param pattern: pattern of release tags, for example ``v*``.
     :param url: the repository, for the message.
-    :raises SourceError: when no matching release tag points at the commit.
+    :raises SourceError: when no matching release tag points to the commit.
     """
     if newest.sha == found.sha and newest.is_release(pattern):
         return newest
     if found.is_release(pattern):
         return found
     raise SourceError(
-        f"commit {found.sha} ({found.name}) of {url} is not a release: no tag that matches {pattern!r} and is no "
-        f"pre-release points at it. This environment runs releases only; the newest is {newest.name}. Nothing was run"
+        f"commit {found.sha} ({found.name}) of {url} is not a release: no tag that matches {pattern!r}, pre-releases "
+        f"excluded, points to it. Nothing was run: this environment runs only releases, and the newest is {newest.name}"
     )
 
 
@@ -141,10 +141,10 @@ def require_release(found: ResolvedRef, newest: ResolvedRef, pattern: str, url: 
 def claim(ledger: Any, commit: str, run_id: str) -> tuple[list[Any], str]:
     """Claim a commit for a run.
 
-    :param ledger: what the store holds; anything that is not ours counts as empty.
+    :param ledger: the stored ledger; anything else counts as empty.
     :param commit: the commit.
-    :param run_id: the Dag run that is to run it.
-    :return: the ledger to store, and the other Dag run that has run the commit, or an empty text.
+    :param run_id: the Dag run that claims it.
+    :return: the ledger to store, and the other Dag run that has claimed the commit, or an empty text.
     """
     entries = [list(item) for item in ledger if _is_entry(item)] if isinstance(ledger, list) else []
     for known, by in entries:
@@ -161,29 +161,29 @@ def _is_entry(item: Any) -> bool:
 
 
 def stages_before(start_at: str, stages: Sequence[str]) -> tuple[str, ...]:
-    """Name the stages that hand on earlier results instead of working.
+    """Return the stages that reuse earlier results instead of running.
 
-    :param start_at: first stage that works; empty is the first of all.
+    :param start_at: first stage that runs; empty for the first of all.
     :param stages: all stages in their order.
     :raises InvalidArgumentError: when there is no such stage.
     """
     if not start_at:
         return ()
     if start_at not in stages:
-        raise InvalidArgumentError(f"start_at is {start_at!r}; allowed: {', '.join(stages)}")
+        raise InvalidArgumentError(f"start_at must be one of {', '.join(stages)}; got {start_at!r}")
     return tuple(stages[: stages.index(start_at)])
 
 
 def choose_reused(runs: Sequence[Run], *, model_name: str, experiment_id: str, experiment_name: str) -> Run:
-    """Choose the training run whose results are handed on.
+    """Choose the training run whose results are reused.
 
-    The newest finished one of the model; of several candidates of one Dag run the one that was selected.
+    The newest finished run of the model; of several candidates of a Dag run, the selected one.
 
     :param runs: training runs of the experiment, newest first.
     :param model_name: registered model.
     :param experiment_id: id of the experiment.
     :param experiment_name: its name, for the message.
-    :raises EvidenceError: when there is none.
+    :raises EvidenceError: when there is no such run.
     """
     usable = [run for run in runs if not why_not_reusable(run, model_name=model_name, experiment_id=experiment_id)]
     if not usable:
@@ -199,16 +199,16 @@ def choose_reused(runs: Sequence[Run], *, model_name: str, experiment_id: str, e
 def choose_candidates(
     runs: Sequence[Run], tasks: Mapping[str, str], *, model_name: str, experiment_id: str, named: Run | None = None
 ) -> dict[str, Run]:
-    """Choose the trainings of all candidates whose results are handed on: those of one Dag run.
+    """Choose the trainings of all candidates whose results are reused; all are of one Dag run.
 
-    The newest Dag run in which every candidate's training finished, or the Dag run of a training that a person named.
+    The newest Dag run in which every candidate finished, or the Dag run of the training that a person named.
 
     :param runs: training runs of the experiment, newest first.
-    :param tasks: candidate to the id of the task that trained it.
+    :param tasks: candidate to the id of its training task.
     :param model_name: registered model.
     :param experiment_id: id of the experiment.
     :param named: training of one of the candidates; None takes the newest complete Dag run.
-    :return: candidate to its training.
+    :return: candidate to its training run.
     :raises EvidenceError: when there is no such Dag run, or its candidates had different code or data.
     """
     usable = [run for run in runs if not why_not_reusable(run, model_name=model_name, experiment_id=experiment_id)]
@@ -216,7 +216,7 @@ def choose_candidates(
         task = named.tags.get(contract.TAG_TASK_ID, "?")
         if task not in tasks.values():
             raise EvidenceError(
-                f"MLflow run {named.run_id} was trained by task {task!r}; allowed: one of {', '.join(tasks.values())}. "
+                f"the task of MLflow run {named.run_id} must be one of {', '.join(tasks.values())}; got {task!r}. "
                 "Nothing was reused"
             )
         usable = [named, *(run for run in usable if _dag_run(run) == _dag_run(named))]
@@ -239,7 +239,7 @@ def _incomplete(
             f"Dag run {dag_run!r}, which trained MLflow run {named.run_id}, has no finished training of candidate "
             f"{missing}. Nothing was reused; start at the first stage, or name a training of another Dag run"
         )
-    newest = f"; the newest, {dag_run!r}, has none of {missing}" if trained else ""
+    newest = f". The newest, {dag_run!r}, lacks {missing}" if trained else ""
     return (
         f"there is no Dag run with a finished training of every candidate of model {model_name!r} "
         f"({', '.join(tasks)}) to reuse{newest}. Start at the first stage"
@@ -263,7 +263,7 @@ def _dag_run(run: Run) -> tuple[str, str]:
 
 
 def commit_of_run(run: Run) -> str:
-    """Give the commit that a training run was made from; empty when it is not known exactly."""
+    """Return the commit that a training run used; empty when it is not known exactly."""
     commit = run.tags.get(contract.TAG_CODE_COMMIT, "")
     return commit if _COMMIT.fullmatch(commit) else ""
 
@@ -272,24 +272,24 @@ def commit_of_run(run: Run) -> str:
 
 
 def why_not_pinned(pinned: Any, spec_hash: str) -> str:
-    """Say why a task may not run: the pipeline is not the one that its run began with.
+    """Return why a task may not run: its pipeline file has changed since its run began.
 
-    :param pinned: hash that the run began with; None when its first task pushed nothing.
-    :param spec_hash: hash of the pipeline file as this task sees it.
+    :param pinned: hash at the start of the run; None when its first task pushed no XCom.
+    :param spec_hash: hash of the pipeline file now.
     :return: the reason, or an empty text when it is the same.
     """
     if pinned == spec_hash:
         return ""
     if not pinned:
-        return "the task that begins the run has pushed no spec hash; run it first. Nothing was done"
+        return "the first task of the run pushed no spec hash. Nothing was done; run that task first"
     return (
         f"the pipeline file changed since this run began (spec hash {short(pinned)} then, {short(spec_hash)} now). "
-        "A run never mixes two versions of its file, so nothing was done; start a new run"
+        "A run never mixes two versions of its file. Nothing was done; start a new run"
     )
 
 
 def short(value: Any) -> str:
-    """Shorten a hash or a commit for people."""
+    """Shorten a hash or a commit for display."""
     return str(value or "?").removeprefix("sha256:")[:_SHORT]
 
 

@@ -50,7 +50,11 @@ class TestConfigFiles:
         ("name", "text", "problem"),
         [
             ("conf/a.yaml", "a: 1\na: 2\n", "conf/a.yaml:2:1: a: the key is here twice"),
-            ("conf/a.yaml", "- a\n", "f.yaml:7:11: spec.config: conf/a.yaml holds a list; allowed: a mapping"),
+            (
+                "conf/a.yaml",
+                "- a\n",
+                "f.yaml:7:11: spec.config: conf/a.yaml must contain a mapping of names to values; got a list",
+            ),
             ("conf/b.yaml", "a: 1\n", "f.yaml:7:11: spec.config: a.yaml cannot be read: No such file or directory"),
         ],
     )
@@ -71,11 +75,11 @@ class TestScripts:
     def test_of_a_folder_must_exist(self, write: Write) -> None:
         path = write("pipelines/f.yaml", self.TEXT)
         assert problems(path) == [
-            "f.yaml:6:15: spec.sourceCode.repoUrl: folder src does not exist beside f.yaml; name a folder or a Git URL"
+            "f.yaml:6:15: spec.sourceCode.repoUrl: there is no folder src next to f.yaml. Name a folder or a Git URL"
         ]
         write("pipelines/src/other.py", "")
         assert problems(path) == [
-            "f.yaml:7:19: spec.trainingScript: train.py is not in src; name a script of the source"
+            "f.yaml:7:19: spec.trainingScript: train.py is not in src. Name a script in the source"
         ]
         write("pipelines/src/train.py", "")
         assert not load_pipeline_file(path).pipeline.spec.source_code.is_remote
@@ -91,9 +95,7 @@ class TestScripts:
         (tmp_path / "p" / "src").mkdir(parents=True)
         (tmp_path / "p" / "src" / "train.py").symlink_to(outside)
         found = problems(write("p/f.yaml", self.TEXT))
-        assert found == [
-            "f.yaml:7:19: spec.trainingScript: train.py leads out of src; allowed: a script inside the source"
-        ]
+        assert found == ["f.yaml:7:19: spec.trainingScript: train.py leads out of src. Name a script in the source"]
 
 
 class TestFolders:
@@ -151,11 +153,11 @@ class TestFolders:
         write("d.yaml", changed(FRAUD, "name: fraud-detection-pipeline", "name: d"))
         found = load_pipeline_folder(tmp_path)
         assert [str(each.error) if isinstance(each, BrokenPipeline) else each.file for each in found] == [
-            "a.yaml:4:9: metadata.name: 'fraud-detection-pipeline' is the name of b/c.yaml too; each pipeline has a "
-            "name of its own",
+            "a.yaml:4:9: metadata.name: 'fraud-detection-pipeline' is also the name of b/c.yaml. Give each "
+            "pipeline its own name",
             "d.yaml",
-            "b/c.yaml:4:9: metadata.name: 'fraud-detection-pipeline' is the name of a.yaml too; each pipeline has a "
-            "name of its own",
+            "b/c.yaml:4:9: metadata.name: 'fraud-detection-pipeline' is also the name of a.yaml. Give each "
+            "pipeline its own name",
         ]
 
     def test_links_out_of_the_folder_are_refused_and_links_inside_are_followed(
@@ -169,20 +171,20 @@ class TestFolders:
         (tmp_path / "in" / "loop.yaml").symlink_to("loop.yaml")
         found = load_pipeline_folder(tmp_path / "in")
         told = [str(each.error) if isinstance(each, BrokenPipeline) else each.file for each in found]
-        assert told[0] == "a.yaml:1:1: a.yaml leads out of in/; not followed"
+        assert told[0] == "a.yaml:1:1: a.yaml leads out of in/. It was not read"
         assert told[1] == "b.yaml"
         assert told[2].startswith("loop.yaml:1:1: loop.yaml cannot be read")
-        assert told[3] == "more:1:1: more leads out of in/; not followed"
+        assert told[3] == "more:1:1: more leads out of in/. It was not read"
 
     def test_what_is_no_file_is_not_opened(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "a.yaml")
         (tmp_path / "b.yaml").mkdir()
         (broken,) = load_pipeline_folder(tmp_path)
         assert isinstance(broken, BrokenPipeline)
-        assert str(broken.error) == "a.yaml:1:1: a.yaml is no file; allowed: a YAML file"
+        assert str(broken.error) == "a.yaml:1:1: a.yaml is not a regular file"
 
     def test_a_folder_that_is_none_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidArgumentError, match="does not exist; name the folder"):
+        with pytest.raises(InvalidArgumentError, match=r"does not exist\. Name the folder"):
             load_pipeline_folder(tmp_path / "none")
 
 

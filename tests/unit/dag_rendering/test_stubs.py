@@ -1,4 +1,4 @@
-"""Stubs: one Python file per pipeline, kept in step."""
+"""Stubs: one Python file per pipeline, kept up to date."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_second_time_touches_nothing(dags: Path) -> None:
     before = (dags / "mcp_fraud.py").stat()
     path.write_text(path.read_text() + "  env: {A: b}\n")  # what the file says is of no matter
     changes = write(dags)
-    assert changes.is_in_step
+    assert changes.is_up_to_date
     assert changes.kept == 1
     assert (dags / "mcp_fraud.py").stat().st_mtime_ns == before.st_mtime_ns
 
@@ -80,10 +80,10 @@ def test_stubs_of_pipelines_that_are_gone_are_removed_and_other_files_are_not(da
 def test_comparing_says_what_would_change_and_changes_nothing(dags: Path) -> None:
     pipeline(dags, "fraud.yaml")
     found = load_pipeline_folder(dags / "pipelines")
-    assert not compare_stubs(found, dags).is_in_step
+    assert not compare_stubs(found, dags).is_up_to_date
     assert stubs(dags) == {}
     write(dags)
-    assert compare_stubs(found, dags).is_in_step
+    assert compare_stubs(found, dags).is_up_to_date
     (dags / "mcp_fraud.py").write_text(f"{MARK}\nprint('edited')\n")
     assert [stub.path.name for stub in compare_stubs(found, dags).written] == ["mcp_fraud.py"]
 
@@ -94,7 +94,7 @@ def test_a_broken_file_keeps_its_stub_and_gets_no_new_one(dags: Path, broken: st
     write(dags)
     path.write_text(broken)
     pipeline(dags, "new.yaml", text="kind: ModelPipeline\nspec: [")
-    assert write(dags).is_in_step
+    assert write(dags).is_up_to_date
     assert list(stubs(dags)) == ["mcp_fraud.py"]
 
 
@@ -102,7 +102,7 @@ def test_a_file_that_was_not_generated_is_never_overwritten(dags: Path) -> None:
     pipeline(dags, "aaa.yaml")
     pipeline(dags, "fraud.yaml")
     (dags / "mcp_fraud.py").write_text("print('mine')\n")
-    with pytest.raises(InvalidArgumentError, match=r"mcp_fraud\.py is there and was not generated"):
+    with pytest.raises(InvalidArgumentError, match=r"mcp_fraud\.py exists and was not generated"):
         write(dags)
     assert stubs(dags) == {"mcp_fraud.py": "print('mine')\n"}
 

@@ -1,4 +1,4 @@
-"""Credentials written into a pipeline file: found by their names and shapes, and never repeated in a message."""
+"""Credentials written into a pipeline file, found by their names and shapes; no message repeats them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _OPTION = re.compile(r"--?([A-Za-z][\w-]*)=(.+)")
 _PLACES = ("config", "env", "arguments", "command", "pod_kwargs")
 """Fields below which names and values are the user's own."""
 _IN_PROD = (
-    "looks like a credential in plain text, which prod refuses; keep it in an Airflow connection and name that in "
+    "looks like a credential in plain text, which prod refuses. Keep it in an Airflow connection, and name that in "
     "secretEnv"
 )
 
 
 def credential_problems(document: Node, environment: str) -> Iterator[SpecProblem]:
-    """Find credentials in plain text: URLs with a password always, everything else that looks like one in prod.
+    """Find credentials in plain text: URLs with a password always; in prod everything that looks like a credential.
 
-    :param document: the file with defaults and overlay.
+    :param document: the file, merged with its defaults and overlay.
     :param environment: dev, test or prod.
     """
     for path, node in walk(document):
@@ -39,7 +39,7 @@ def credential_problems(document: Node, environment: str) -> Iterator[SpecProble
         if not isinstance(node.content, str):
             continue
         if _URL_WITH_PASSWORD.search(node.content):
-            message = "a URL with a password in it; keep the password in an Airflow connection and name that"
+            message = "the URL contains a password. Keep the password in an Airflow connection, and name that"
             yield problem_at(document, path, message)
         elif environment == "prod" and path[:1] == ("spec",) and _is_credential(path, node.content):
             yield problem_at(document, path, _IN_PROD)

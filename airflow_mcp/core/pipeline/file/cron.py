@@ -29,23 +29,23 @@ _FIELDS = (
 
 
 def check_cron(text: str) -> str:
-    """Check a time table and give it back as it was written.
+    """Check a cron schedule and return it as it was written.
 
     :param text: minute, hour, day of month, month and day of week, or one of :data:`PRESETS`.
-    :raises ValueError: naming the field that is wrong and what is allowed.
+    :raises ValueError: when it is wrong, naming the field and what is allowed.
     """
     if text in PRESETS:
         return text
     parts = text.split()
     if len(parts) != len(_FIELDS):
         raise ValueError(
-            f"{text!r} has {len(parts)} fields; allowed: five (minute, hour, day of month, month, day of week), for "
-            f"example '0 2 * * *', or one of {', '.join(PRESETS)}"
+            "must have five fields (minute, hour, day of month, month, day of week), for example '0 2 * * *', or be "
+            f"one of {', '.join(PRESETS)}; got {text!r} with {len(parts)}"
         )
     values = [_values(part, field, text) for part, field in zip(parts, _FIELDS, strict=True)]
     days, months = values[2], values[3]
     if parts[4] == "*" and all(min(days) > _LONGEST[month - 1] for month in months):
-        raise ValueError(f"{text!r} names a day that no such month has: it would never start")
+        raise ValueError(f"{text!r} would never start: no such month has that day")
     return text
 
 
@@ -75,6 +75,6 @@ def _number(text: str, field: _Field) -> int | None:
 def _wrong(part: str, field: _Field, text: str) -> ValueError:
     names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
     return ValueError(
-        f"{part!r} in {text!r} is no {field.name}; allowed: *, {field.lowest} to {field.highest}{names}, ranges such "
-        "as 1-5, lists such as 1,3 and steps such as */2"
+        f"the {field.name} must be *, {field.lowest} to {field.highest}{names}, a range (1-5), a list (1,3) "
+        f"or a step (*/2); got {part!r} in {text!r}"
     )

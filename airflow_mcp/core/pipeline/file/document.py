@@ -1,7 +1,7 @@
-"""Text of a YAML file as plain values that know their line and column. Nothing in a file is ever executed.
+"""A YAML file as plain values that know their line and column. Nothing in a file is ever executed.
 
-A strict part of YAML 1.2: one document, text keys, each key once, no anchors, aliases, tags or merge keys, no tabs.
-Words that versions of YAML read differently (``yes``, ``on``, ``0123``) are refused where they are values.
+A strict subset of YAML 1.2: one document, text keys, each key once, no anchors, aliases, tags or merge keys, no tabs.
+Values that versions of YAML read differently (``yes``, ``on``, ``0123``) are refused.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from airflow_mcp.core.argument import kind_of
 from airflow_mcp.exceptions import SpecProblem
 
 FILLED_IN = "filled in: "
-"""Prefix of the note on a value that the file leaves out; the rule that filled it in follows."""
+"""Prefix of the note on a value that is not in the file; the rule that filled it in follows."""
 MAX_BYTES = 1024 * 1024
 EMPTY = "the file is empty"
-"""The problem of a file that holds nothing, or comments only."""
+"""The problem with a file that contains nothing, or only comments."""
 MAX_DEPTH = 50
 _MAX_DIGITS = 100
 _MAX_SHOWN = 500
@@ -63,11 +63,11 @@ class Node(NamedTuple):
     place: Place
     key_place: Place
     note: str = ""
-    """How the value came about when it is not as it is written."""
+    """Where the value comes from when it is not in the file as such."""
 
 
-class _Unusable(Exception):  # noqa: N818 -- not an error for callers: it ends the reading of one file
-    """The rest of the file cannot be read; the problem is noted."""
+class _Unusable(Exception):  # noqa: N818 -- never leaves this module
+    """Ends the reading of a file; the problem is noted already."""
 
 
 def write_path(path: Sequence[str | int]) -> str:
@@ -76,7 +76,7 @@ def write_path(path: Sequence[str | int]) -> str:
 
 
 def plain(node: Node) -> Any:
-    """Give the values of a node without their places."""
+    """Return the values of a node without their places."""
     content = node.content
     if isinstance(content, dict):
         return {name: plain(child) for name, child in content.items()}
@@ -86,10 +86,11 @@ def plain(node: Node) -> Any:
 
 
 def find(node: Node, path: Sequence[str | int]) -> tuple[Node, FieldPath]:
-    """Walk down as far as the path leads.
+    """Find the node at a path, as far down as the path exists.
 
-    :param path: names and indexes; what is not there (tags of alternatives, missing fields) is stepped over.
-    :return: the deepest node that was found, and the steps that led there.
+    :param path: names and indexes; a step that is not in the file is skipped: a missing field, or pydantic's name of an
+        alternative.
+    :return: the deepest node found, and the steps that lead to it.
     """
     walked: list[str | int] = []
     for part in path:
@@ -102,7 +103,7 @@ def find(node: Node, path: Sequence[str | int]) -> tuple[Node, FieldPath]:
 
 
 def walk(node: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Node]]:
-    """Give a node and everything below it, each with its path."""
+    """Return a node and everything below it, each with its path."""
     yield path, node
     if isinstance(node.content, dict):
         for name, child in node.content.items():
@@ -117,8 +118,8 @@ def read_document(data: bytes, file: str, problems: list[SpecProblem]) -> Node |
 
     :param data: bytes of the file.
     :param file: name of the file for the places.
-    :param problems: where everything that is wrong is added.
-    :return: the document; None when it cannot be read at all. Use it only for further messages once there are problems.
+    :param problems: every problem is added here.
+    :return: the document; None when it cannot be read at all. Once there are problems, use it only to find more.
     """
     try:
         return _Reader(file, problems).read(_text(data, file, problems))
@@ -128,7 +129,7 @@ def read_document(data: bytes, file: str, problems: list[SpecProblem]) -> Node |
 
 def _text(data: bytes, file: str, problems: list[SpecProblem]) -> str:
     if len(data) > MAX_BYTES:
-        problems.append(SpecProblem(file, 1, 1, "", f"the file has {len(data)} bytes; allowed: at most {MAX_BYTES}"))
+        problems.append(SpecProblem(file, 1, 1, "", f"the file must have at most {MAX_BYTES} bytes; got {len(data)}"))
         raise _Unusable
     try:
         text = data.decode("utf-8-sig")
@@ -136,18 +137,18 @@ def _text(data: bytes, file: str, problems: list[SpecProblem]) -> str:
         before = data[: error.start].decode("utf-8", "replace")
         place = _place_after(before.removeprefix("\ufeff"))
         problems.append(
-            SpecProblem(file, *place, "", f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
+            SpecProblem(file, *place, "", f"byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8")
         )
         raise _Unusable from None
     bad = _NO_TEXT.search(text)
     if bad is not None:
-        what = f"character U+{ord(bad[0]):04X} cannot be printed; take it out"
+        what = f"character U+{ord(bad[0]):04X} cannot be printed. Remove it"
         problems.append(SpecProblem(file, *_place_after(text[: bad.start()]), "", what))
         raise _Unusable
     if "\t" in text:
         for number, line in enumerate(text.split("\n"), 1):
             if "\t" in line:
-                what = 'a tab; allowed: spaces (in text write "\\t" between double quotes)'
+                what = 'there is a tab. Use spaces (in text write "\\t" between double quotes)'
                 problems.append(SpecProblem(file, number, line.index("\t") + 1, "", what))
         raise _Unusable
     return text
@@ -158,7 +159,7 @@ def _place_after(text: str) -> tuple[int, int]:
 
 
 class _Frame:
-    """A mapping or list that is being read."""
+    """A mapping or list while it is read."""
 
     __slots__ = ("content", "is_repeated", "key", "key_place", "own_key_place", "place")
 
@@ -172,7 +173,7 @@ class _Frame:
 
 
 class _Reader:
-    """Turns the events of a YAML parser into nodes without recursion, so that no nesting exhausts the stack."""
+    """Turns the events of a YAML parser into nodes, without recursion: deep nesting must not exhaust the stack."""
 
     def __init__(self, file: str, problems: list[SpecProblem]) -> None:
         self._file = file
@@ -187,7 +188,7 @@ class _Reader:
                 if isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents == 2:
-                        self._stop(event, "a second document begins; allowed: one document in a file")
+                        self._stop(event, "a second document begins here. Keep one document in a file")
                 else:
                     self._take(event)
         except yaml.MarkedYAMLError as error:
@@ -235,15 +236,15 @@ class _Reader:
 
     def _check(self, event: Any) -> None:
         if event.tag is not None:
-            self._add(self._place(event), f"tag {event.tag} is not allowed; write plain values")
+            self._add(self._place(event), f"tag {event.tag} is refused. Write plain values")
         if event.anchor is not None:
-            what = f"anchor &{event.anchor} is not allowed; repeat the value, or put it into defaults.yaml"
+            what = f"anchor &{event.anchor} is refused. Repeat the value, or put it into defaults.yaml"
             self._add(self._place(event), what)
         if isinstance(event, yaml.ScalarEvent) and _HALF_CHARACTER.search(event.value):
-            self._stop(event, "an escape that is half a character; write the character itself")
+            self._stop(event, "the escape is half a character. Write the character itself")
 
     def _alias(self, event: Any) -> None:
-        what = f"alias *{event.anchor} is not allowed; repeat the value, or put text that begins with * in quotes"
+        what = f"alias *{event.anchor} is refused. Repeat the value, or put text that begins with * in quotes"
         self._add(self._place(event), what)
         if self._awaits_key():
             raise _Unusable
@@ -256,7 +257,7 @@ class _Reader:
     def _open(self, event: Any, content: Any) -> None:
         self._check(event)
         if self._awaits_key():
-            self._stop(event, f"a key is {kind_of(content)}; allowed: text")
+            self._stop(event, f"a key must be text; got {kind_of(content)}")
         if len(self._frames) == MAX_DEPTH:
             self._stop(event, f"values are nested deeper than {MAX_DEPTH} levels")
         self._frames.append(_Frame(content, self._place(event), self._key_place(event)))
@@ -276,11 +277,11 @@ class _Reader:
     def _resolve(self, event: Any, text: str) -> Any:
         if text in _SWITCHES:
             word = "true" if text.lower() in ("yes", "on") else "false"
-            self._add(self._place(event), f"{text} means different things; allowed: {word}, or '{text}' for the text")
+            self._add(self._place(event), f"{text} is ambiguous in YAML. Write {word}, or '{text}' for the text")
             return text
         if _TWO_MEANINGS.fullmatch(text):
             number = text.replace("_", "").lstrip("+0") or "0"
-            what = f"{text} means different things; allowed: {number} for the number, or '{text}' for the text"
+            what = f"{text} is ambiguous in YAML. Write {number} for the number, or '{text}' for the text"
             self._add(self._place(event), what)
             return text
         try:
@@ -295,19 +296,19 @@ class _Reader:
             self._check_plain_key(key, place)
         if key in frame.content:
             first = frame.content[key].key_place.line
-            self._add(place, f"the key is here twice, first in line {first}; each key is given once", key)
+            self._add(place, f"the key is here twice, first in line {first}. Give each key once", key)
         frame.key, frame.key_place, frame.is_repeated = key, place, key in frame.content
 
     def _check_plain_key(self, key: str, place: Place) -> None:
         if key == "<<":
-            self._add(place, "merge keys (<<) are not allowed; write the fields out, or put them into defaults.yaml")
+            self._add(place, "merge keys (<<) are refused. Repeat the fields, or put them into defaults.yaml")
             return
         try:
             value = resolve_scalar(key) if key else None
         except ValueError:
             value = 0
         if not isinstance(value, str):
-            self._add(place, f"key {key!r} is {kind_of(value)}; allowed: text, write '{key}' in quotes")
+            self._add(place, f"a key must be text; got {kind_of(value)}. Write '{key}' in quotes")
 
     def _put(self, node: Node) -> None:
         if not self._frames:
@@ -330,27 +331,27 @@ def resolve_scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _NOT_FINITE.fullmatch(text):
-        raise ValueError(f"{text} is no finite number; allowed: finite numbers")
+        raise ValueError(f"must be a finite number; got {text}")
     is_whole = _WHOLE.fullmatch(text) or _OTHER_BASE.fullmatch(text)
     if not is_whole and not _DECIMAL.fullmatch(text):
         return text
     if len(text) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits; allowed: at most {_MAX_DIGITS}, or text in quotes")
+        raise ValueError(f"must have at most {_MAX_DIGITS} digits; got {len(text)}. Put it in quotes if it is text")
     if is_whole:
         return int(text, 0) if text.startswith("0") and len(text) > 1 else int(text)
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number; allowed: finite numbers")
+        raise ValueError(f"must be a finite number; got {text}")
     return number
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "it cannot be read"
     if "mapping values are not allowed" in problem:
-        return "a colon where none may be; check the indentation, and put text that holds ': ' in quotes"
+        return "there is a colon where none may be. Check the indentation, and put text that contains ': ' in quotes"
     if "cannot start any token" in problem:
-        return f"{problem}; put text that begins with it in quotes"
+        return f"{problem}. Put text that begins with it in quotes"
     if "did not find expected" in problem or "expected <block end>" in problem:
-        hint = "check indentation, quotes and brackets of this line and the one before"
-        return f"{problem}; {hint} (between {{ and }}, text such as ${{NAME}} stands in quotes)"
+        hint = "Check indentation, quotes and brackets of this line and the one before"
+        return f"{problem}. {hint} (between {{ and }}, put text such as ${{NAME}} in quotes)"
     return problem

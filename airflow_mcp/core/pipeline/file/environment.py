@@ -1,4 +1,4 @@
-"""One file for one environment: defaults below it, the environment's overlay above it, ``${NAME}`` replaced."""
+"""One file for one environment: merged with its defaults and the overlay, with ``${NAME}`` replaced."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _FILLED_TAGS = f'{FILLED_IN}in prod the code is the newest release tag (tags: "v
 _EXCLUSIVE = ("revision", "tags")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 _HERE = ""
-"""Key of a mark that says: the value itself is expandable."""
+"""Key of the mark that the value itself is expandable."""
 Marks = Mapping[str, Any]
-"""Steps that lead to expandable values; ``*`` is any name or index."""
+"""Paths of expandable values as nested mappings; ``*`` is any name or index."""
 
 
 def check_environment(environment: str) -> str:
     """Check the name of an environment.
 
-    :raises InvalidArgumentError: when it is none.
+    :raises InvalidArgumentError: when there is no such environment.
     """
     if environment not in ENVIRONMENTS:
-        raise InvalidArgumentError(f"environment is {environment!r}; allowed: {', '.join(ENVIRONMENTS)}")
+        raise InvalidArgumentError(f"environment must be one of {', '.join(ENVIRONMENTS)}; got {environment!r}")
     return environment
 
 
 def with_defaults(document: Node, defaults: Node | None, problems: list[SpecProblem]) -> Node:
-    """Put a document over the defaults: mappings merge, lists and single values replace.
+    """Merge a document over the defaults: mappings merge, lists and single values replace.
 
     :param document: the pipeline file.
     :param defaults: ``defaults.yaml``; None when there is none.
-    :param problems: where wrong names at the top of the defaults are added.
+    :param problems: problems with the defaults are added here.
     """
     if defaults is None or not isinstance(document.content, dict):
         return document
     if not isinstance(defaults.content, dict):
-        problems.append(problem_at(defaults, (), "the defaults are no mapping; allowed: metadata and spec"))
+        problems.append(problem_at(defaults, (), "the defaults must be a mapping with metadata and spec"))
         return document
     usable = {}
     for name, node in defaults.content.items():
@@ -55,18 +55,25 @@ def with_defaults(document: Node, defaults: Node | None, problems: list[SpecProb
             usable[name] = node
         else:
             problems.append(
-                problem_at(defaults, (name,), "is nothing that has a default; allowed: metadata, spec", at_key=True)
+                problem_at(defaults, (name,), "cannot have defaults; only metadata and spec can", at_key=True)
             )
     name = find(defaults, ("metadata", "name"))
     if len(name[1]) == 2:
-        problems.append(problem_at(defaults, name[1], "each pipeline has a name of its own; take it out", at_key=True))
+        problems.append(
+            problem_at(
+                defaults,
+                name[1],
+                "cannot have a default, because each pipeline has its own name. Remove it",
+                at_key=True,
+            )
+        )
     return _merge(defaults._replace(content=usable), document)
 
 
 def with_overlay(document: Node, environment: str) -> Node:
-    """Put the overlay of one environment over ``spec``, and release tags where prod says nothing about the source.
+    """Merge the overlay of an environment over ``spec``; in prod, fill in release tags if no revision is named.
 
-    :param document: the pipeline file with its defaults.
+    :param document: the pipeline file, merged with its defaults.
     :param environment: dev, test or prod.
     """
     spec = find(document, ("spec",))
@@ -116,7 +123,7 @@ def _over_file(below: Node, above: Node) -> Node:
 
 
 def _merge_sources(below: Node, above: Node) -> Node:
-    """Merge short and long forms; ``tags`` above takes the place of ``revision`` below, and the other way round."""
+    """Merge short and long forms; ``tags`` replaces ``revision`` and vice versa: they exclude each other."""
     below, above = _long_source(below), _long_source(above)
     if not isinstance(below.content, dict) or not isinstance(above.content, dict):
         return above
@@ -132,10 +139,10 @@ class Expansion:
         self._values = values
         self._problems = problems
         self.used: dict[str, str | None] = {}
-        """Variables that were looked up, with what was found: a second look can tell whether anything changed."""
+        """Variables that were looked up, with their values, to notice later that one has changed."""
 
     def expand(self, document: Node) -> Node:
-        """Give the document with every marked field replaced; what other environments say stays as it is written.
+        """Return the document with every expandable field replaced, except in the overlays of other environments.
 
         :param document: the merged document.
         """
@@ -176,10 +183,10 @@ class Expansion:
         if missing:
             names = ", ".join(dict.fromkeys(missing))
             self._note(
-                node, path, f"{names} is not set in the environment; set it, or write ${{{missing[0]}:-a default}}"
+                node, path, f"{names} is not set in the environment. Set it, or write ${{{missing[0]}:-a default}}"
             )
         elif "${" in _VARIABLE.sub("", text):
-            self._note(node, path, f"{text!r} cannot be expanded; allowed: ${{NAME}} and ${{NAME:-default}}")
+            self._note(node, path, f"must use only ${{NAME}} and ${{NAME:-default}}; got {text!r}")
         return node._replace(content=new, note=f"from {text}")
 
     def _note(self, node: Node, path: FieldPath, message: str) -> None:
@@ -188,7 +195,7 @@ class Expansion:
 
 @cache
 def expandable(model: type[BaseModel]) -> Marks:
-    """Give the steps that lead to the expandable fields of a model."""
+    """Return the paths of the expandable fields of a model."""
     marks: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         found = _marks_of_field(field)

@@ -38,7 +38,7 @@ ENVIRONMENTS = ("dev", "test", "prod")
 
 
 CONFIG_FILE = "\0file"
-"""Name, impossible in a file, under which a config file is kept when values are merged over it."""
+"""Key of the config file when values are merged over it; no YAML key can have this name."""
 
 
 def _short_config(value: Any) -> Any:
@@ -49,7 +49,7 @@ def _short_config(value: Any) -> Any:
 
 
 class Config(SpecModel):
-    """The config of the training: values, or the file that holds them."""
+    """Config of the training: values, or a file with values."""
 
     values: ConfigValues | None = Field(None, description="Values by name, merged over those of the file.")
     file: RelativePath | None = Field(None, description="YAML or JSON file beside the pipeline file.")
@@ -60,55 +60,55 @@ ConfigField = Annotated[Config, BeforeValidator(_short_config, json_schema_input
 
 
 class Notification(SpecModel):
-    """Who hears of what."""
+    """A webhook, and the events that it is sent."""
 
     on: tuple[Literal["failure", "success", "gateRejected"], ...] = Field(
-        min_length=1, description="failure, success and gateRejected."
+        min_length=1, description="Events to send: failure, success, gateRejected."
     )
-    webhook: ConnectionId = Field(description="Airflow connection that holds the address.")
-    format: Literal["json", "slack", "wecom"] = Field("json", description="Shape of the message.")
+    webhook: ConnectionId = Field(description="Airflow connection with the address.")
+    format: Literal["json", "slack", "wecom"] = Field("json", description="Format of the message.")
 
 
 class SourceOverlay(SpecModel):
-    """What may differ about the source."""
+    """What an environment may change about the source."""
 
     revision: ExpandableText | None = Field(None, description="Branch, tag or commit.")
     tags: Text | None = Field(None, description="Pattern of release tags.")
 
 
 class TrackedOverlay(SpecModel):
-    """What may differ about data of DVC or Git LFS."""
+    """What an environment may change about data in DVC or Git LFS."""
 
     revision: ExpandableText | None = Field(None, description="Branch, tag or commit.")
 
 
 class DataOverlay(SpecModel):
-    """What may differ about the data."""
+    """What an environment may change about the data."""
 
-    root: ExpandableText | None = Field(None, description="Folder of versions.")
+    root: ExpandableText | None = Field(None, description="Folder with one folder per version.")
     version: ExpandableText | None = Field(None, description="Version.")
     uri: ExpandableText | None = Field(None, description="Training data.")
     evaluation_uri: ExpandableText | None = Field(None, description="Evaluation data.")
-    dvc: TrackedOverlay | None = Field(None, description="Version of DVC data.")
-    lfs: TrackedOverlay | None = Field(None, description="Version of Git LFS data.")
+    dvc: TrackedOverlay | None = Field(None, description="Revision of DVC data.")
+    lfs: TrackedOverlay | None = Field(None, description="Revision of Git LFS data.")
 
 
 class Overlay(SpecModel):
-    """What one environment sets differently; nothing else may differ."""
+    """What one environment changes; it can change nothing else."""
 
     source_code: SourceOverlay | None = Field(None, description="Branch, tag or commit of the source.")
     config: ConfigField | None = Field(None, description="Values merged over spec.config, or another file.")
-    data: DataOverlay | None = Field(None, description="Place and version of the data.")
+    data: DataOverlay | None = Field(None, description="Location and version of the data.")
     image: ExpandableText | None = Field(None, description="Container image.")
     runtime: Runtime | None = Field(None, description="local or kubernetes.")
-    resources: WorkloadResources | None = Field(None, description="What steps may use.")
+    resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs of a step.")
     kubernetes: PodSettings | None = Field(None, description="Pod options, merged over spec.kubernetes.")
     env: dict[VariableName, str] | None = Field(None, description="Variables, merged over spec.env.")
     secret_env: SecretVariables | None = Field(None, description="Secret variables, merged over spec.secretEnv.")
-    triggers: tuple[Trigger, ...] | None = Field(None, description="Triggers, in place of spec.triggers.")
-    retries: Retries | None = Field(None, description="Retries, in place of spec.retries.")
-    timeouts: Timeouts | None = Field(None, description="Time limits, in place of spec.timeouts.")
-    notifications: tuple[Notification, ...] | None = Field(None, description="In place of spec.notifications.")
+    triggers: tuple[Trigger, ...] | None = Field(None, description="Replaces spec.triggers.")
+    retries: Retries | None = Field(None, description="Replaces spec.retries.")
+    timeouts: Timeouts | None = Field(None, description="Replaces spec.timeouts.")
+    notifications: tuple[Notification, ...] | None = Field(None, description="Replaces spec.notifications.")
 
 
 class Environments(SpecModel):
@@ -116,50 +116,60 @@ class Environments(SpecModel):
 
     dev: Overlay = Field(Overlay(), description="Development: a branch.")
     test: Overlay = Field(Overlay(), description="Test: a branch.")
-    prod: Overlay = Field(Overlay(), description="Production: a release tag, no plaintext secret.")
+    prod: Overlay = Field(Overlay(), description="Production: a release tag, and no secrets in plain text.")
 
 
 class Metadata(SpecModel):
-    """What the pipeline is called, and whose it is."""
+    """Name and owner of the pipeline."""
 
-    name: Name = Field(description="Name of the Dag and, unless model says otherwise, of model and experiment.")
+    name: Name = Field(description="Name of the Dag. Also of the model and the experiment, unless model names them.")
     description: str | None = Field(None, max_length=2000, description="What the model is for.")
-    owner: Text = Field("airflow", description="Who answers for it.")
-    tags: tuple[Text, ...] = Field(default=(), description="Tags in Airflow's list of Dags.")
+    owner: Text = Field("airflow", description="Person or team responsible.")
+    tags: tuple[Text, ...] = Field(default=(), description="Tags of the Dag in Airflow.")
 
 
 class PipelineSpec(SpecModel):
-    """What the pipeline does."""
+    """The steps of the pipeline, and their settings."""
 
-    source_code: SourceField = Field(
-        description="Git URL or folder of the code, or a mapping with repoUrl and revision."
+    source_code: SourceField = Field(description="Code: a Git URL, a folder, or a mapping with repoUrl and revision.")
+    training_script: RelativePath = Field(
+        description="Python script that trains the model, as a path inside the source."
     )
-    training_script: RelativePath = Field(description="Python script that trains, inside the source.")
-    arguments: tuple[Text, ...] = Field(default=(), description="Command line arguments of the script.")
-    config: ConfigField = Field(Config(), description="Values for the training, or the file that holds them.")
-    data: Data | None = Field(None, description="Data. Default: the script finds its own.")
-    model: Model = Field(Model(), description="What model and experiment are called in MLflow.")
-    image: ExpandableText | None = Field(None, description="Container image of steps. Default: the project's.")
-    runtime: Runtime | None = Field(None, description="local or kubernetes. Default: [airflow_mcp] runtime.")
-    resources: WorkloadResources = Field(WorkloadResources(), description="What steps may use.")
-    kubernetes: PodSettings = Field(default={}, description="Pod options, by their names in docs/kubernetes.md.")
-    env: dict[VariableName, str] = Field(default={}, description="Variables of every step; no credentials.")
+    arguments: tuple[Text, ...] = Field(default=(), description="Command-line arguments of the script.")
+    config: ConfigField = Field(Config(), description="Values for the training, or a file with values.")
+    data: Data | None = Field(
+        None, description="Data of the training and the evaluation. Default: the script loads its own."
+    )
+    model: Model = Field(Model(), description="Names of model and experiment in MLflow.")
+    image: ExpandableText | None = Field(None, description="Container image of the steps. Default: the project's.")
+    runtime: Runtime | None = Field(
+        None, description="Where steps run: local or kubernetes. Default: [airflow_mcp] runtime."
+    )
+    resources: WorkloadResources = Field(WorkloadResources(), description="CPU, memory and GPUs of a step.")
+    kubernetes: PodSettings = Field(default={}, description="Pod options, see docs/kubernetes.md.")
+    env: dict[VariableName, str] = Field(default={}, description="Environment variables of every step; no credentials.")
     secret_env: SecretVariables = Field(
-        default={}, description='Secret variables of every step: name to "<connection>.<field>".'
+        default={}, description='Environment variables with secrets, of every step: name to "<connection>.<field>".'
     )
-    triggers: tuple[Trigger, ...] = Field(default=(), description="What starts it. Default: a person only.")
-    catchup: Flag = Field(False, description="Whether missed times of cron are made up for.")
-    candidates: tuple[CandidateSpec, ...] = Field(default=(), description="Trainings of which the best goes on.")
-    select: SelectionSpec | None = Field(None, description="How the best is picked; needed with candidates.")
-    replay: Replay | None = Field(None, description="Logged requests that the gate judges too.")
-    stages: tuple[Stage, ...] = Field(default=(), description="Stages; those left out are filled in.")
+    triggers: tuple[Trigger, ...] = Field(default=(), description="What starts a run. Default: only a person.")
+    catchup: Flag = Field(False, description="Whether missed cron times are run later.")
+    candidates: tuple[CandidateSpec, ...] = Field(
+        default=(), description="Alternative trainings; only the best model goes on."
+    )
+    select: SelectionSpec | None = Field(
+        None, description="How the best candidate is selected; required with candidates."
+    )
+    replay: Replay | None = Field(None, description="Logged requests to replay before the gate.")
+    stages: tuple[Stage, ...] = Field(
+        default=(), description="Stages with settings of their own; the others are filled in."
+    )
     stop_after: Literal["train", "evaluate", "gate", "register", "promote"] = Field(
-        "promote", description="Last built-in stage."
+        "promote", description="Last built-in stage that runs."
     )
-    retries: Retries = Field(Retries(), description="How failed tasks are tried again.")
+    retries: Retries = Field(Retries(), description="How failed tasks are retried.")
     timeouts: Timeouts = Field(Timeouts(), description="Time limits.")
-    notifications: tuple[Notification, ...] = Field(default=(), description="Who hears of what.")
-    environments: Environments = Field(Environments(), description="What dev, test and prod set differently.")
+    notifications: tuple[Notification, ...] = Field(default=(), description="Webhooks to notify.")
+    environments: Environments = Field(Environments(), description="What dev, test and prod change.")
 
 
 class ModelPipeline(SpecModel):
@@ -167,5 +177,5 @@ class ModelPipeline(SpecModel):
 
     api_version: Literal["mcp.example.com/v1"] = Field(description="mcp.example.com/v1")
     kind: Literal["ModelPipeline"] = Field(description="ModelPipeline")
-    metadata: Metadata = Field(description="Name and owner.")
-    spec: PipelineSpec = Field(description="What it does.")
+    metadata: Metadata = Field(description="Name, owner and tags.")
+    spec: PipelineSpec = Field(description="What the pipeline does.")

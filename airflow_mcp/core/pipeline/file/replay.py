@@ -1,4 +1,4 @@
-"""Fields of a pipeline file about logged requests."""
+"""The replay of logged requests in a pipeline file."""
 
 from __future__ import annotations
 
@@ -13,24 +13,31 @@ Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Replay(SpecModel):
-    """How many logged requests may be answered differently."""
+    """Which logged requests are replayed, and for how many the prediction may change."""
 
-    requests: ExpandableText = Field(description="File, folder or glob of logged requests, Parquet or JSON Lines.")
-    max_flip_rate: Share = Field(description="Largest share of requests that may be answered differently; above 0.")
+    requests: ExpandableText = Field(description="File, folder or glob of logged requests; Parquet or JSON Lines.")
+    max_flip_rate: Share = Field(description="Largest share of requests whose prediction may change (flip); above 0.")
     last: Annotated[Whole, Field(ge=1, le=MAX_LAST)] = Field(
-        10_000, description="How many of the newest requests are replayed."
+        10_000, description="How many of the newest requests to replay."
     )
-    timestamp_column: Text | None = Field(None, description="Time of a request. Default: the order of the files.")
-    request_id_column: Text | None = Field(None, description="Name of a request. Default: its number.")
-    prediction_column: Text | None = Field(None, description="What production answered. Default: not compared.")
-    value_column: Text | None = Field(None, description="What a request is worth. Default: not summed.")
-    segments: tuple[Text, ...] = Field(default=(), description="Columns in each of whose segments the share is judged.")
-    max_segment_flip_rate: Share | None = Field(None, description="Largest share there. Default: maxFlipRate.")
+    timestamp_column: Text | None = Field(
+        None, description="Column with the time of a request. Default: the order of the files."
+    )
+    request_id_column: Text | None = Field(None, description="Column with the id of a request. Default: its position.")
+    prediction_column: Text | None = Field(
+        None, description="Column with production's prediction. Default: not compared."
+    )
+    value_column: Text | None = Field(None, description="Column with the value of a request. Default: not summed.")
+    segments: tuple[Text, ...] = Field(
+        default=(), description="Columns; the share is judged for each of their values as well."
+    )
+    max_segment_flip_rate: Share | None = Field(None, description="Largest share per segment. Default: maxFlipRate.")
     tolerance: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="Regression only: a change up to this, in units of the prediction, is no flip."
+        None, description="Regressors only: a change up to this, in units of the prediction, does not count as a flip."
     )
     relative_tolerance: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="Regression only: a change up to this share of the champion's prediction is no flip."
+        None,
+        description="Regressors only: a change up to this share of the champion's prediction does not count as a flip.",
     )
     min_requests: Annotated[Whole, Field(ge=1)] = Field(
         1_000, description="With fewer requests the gate is inconclusive."
@@ -38,4 +45,6 @@ class Replay(SpecModel):
     min_segment_requests: Annotated[Whole, Field(ge=1)] = Field(
         100, description="With fewer requests in a segment the gate is inconclusive."
     )
-    confidence: Annotated[Number, Field(gt=0, lt=1)] = Field(0.95, description="Of the interval of the share.")
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        0.95, description="Confidence of the interval of the share."
+    )

@@ -1,4 +1,4 @@
-"""Where code, config and data come from."""
+"""The code, the data and the names in MLflow."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class SourceSpec(SpecModel):
     """Code in a Git repository, or in a folder beside the pipeline file."""
 
     repo_url: ExpandableText = Field(
-        description="Git URL (https, http, ssh, git or file), or the path of a folder relative to the pipeline file."
+        description="Git URL (https, http, ssh, git or file), or path of a folder, relative to the pipeline file."
     )
     revision: ExpandableText | None = Field(
-        None, description="Branch, tag or full commit id. Default: the branch that the remote calls its default."
+        None, description="Branch, tag or full commit id. Default: the remote's default branch."
     )
     tags: Text | None = Field(
         None,
-        description="Pattern of release tags, for example v*; the newest by version order is taken. Not with revision.",
+        description="Pattern of release tags, for example v*; the highest version is used. Not together with revision.",
     )
-    path: RelativePath | None = Field(None, description="Folder inside the repository that the script is in.")
+    path: RelativePath | None = Field(None, description="Folder of the code inside the repository.")
     git_conn_id: ConnectionId | None = Field(
-        None, description="Airflow connection whose login and password open the repository."
+        None, description="Airflow connection with login and password for the repository."
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> SourceSpec:
         if self.revision and self.tags:
-            raise ValueError("revision and tags exclude each other: name a branch, tag or commit, or a pattern of tags")
+            raise ValueError("revision and tags exclude each other. Name a branch, tag or commit, or a pattern of tags")
         return self
 
     @property
@@ -46,23 +46,25 @@ class SourceSpec(SpecModel):
 
 
 SourceField = Annotated[SourceSpec, BeforeValidator(_short_source, json_schema_input_type=ExpandableText | SourceSpec)]
-"""A source, or its URL alone."""
+"""A source, or only its URL."""
 
 
 class TrackedData(SpecModel):
-    """Files beside a Git repository, whose commits say which version of each there is."""
+    """Files that a Git repository tracks: each commit says which version of a file belongs to it."""
 
     kind: ClassVar[TrackedBy]
-    """Argument of the operator that pins the files, and of the trigger that watches them."""
+    """Name of the argument for these files, of PinDatasetOperator and DatasetVersionTrigger."""
 
     path: RelativePath = Field(description="Tracked file of training data.")
     evaluation_path: RelativePath | None = Field(None, description="Tracked file of evaluation data.")
     revision: ExpandableText | None = Field(
-        None, description="Branch, tag or commit that says which version. Default: the repository's default branch."
+        None, description="Branch, tag or commit whose version of the files is used. Default: the default branch."
     )
-    repo_url: ExpandableText | None = Field(None, description="Git URL of the repository. Default: sourceCode.")
-    git_conn_id: ConnectionId | None = Field(None, description="Airflow connection that opens the repository.")
-    verify: bool = Field(True, description="Whether the content must be found in the remote when it is pinned.")
+    repo_url: ExpandableText | None = Field(
+        None, description="Git URL of the repository. Default: the one of sourceCode."
+    )
+    git_conn_id: ConnectionId | None = Field(None, description="Airflow connection with access to the repository.")
+    verify: bool = Field(True, description="Whether pinning checks that the remote has the content.")
 
 
 class DvcData(TrackedData):
@@ -70,31 +72,32 @@ class DvcData(TrackedData):
 
     kind = "dvc"
 
-    remote: Text | None = Field(None, description="Name of the DVC remote. Default: the repository's own default.")
+    remote: Text | None = Field(None, description="Name of the DVC remote. Default: the repository's default remote.")
 
 
 class LfsData(TrackedData):
-    """Files of a Git repository that Git LFS keeps."""
+    """Files of a Git repository stored in Git LFS."""
 
     kind = "lfs"
 
 
 class Data(SpecModel):
-    """The data a model is trained and judged on; exactly one of root, uri, dvc and lfs says where it is."""
+    """The data for training and evaluation; exactly one of root, uri, dvc and lfs says where they are."""
 
     root: ExpandableText | None = Field(
-        None, description="Folder of versions, <root>/<version>/<file>, on a disk that Airflow's workers can read."
+        None,
+        description="Folder of versions, <root>/<version>/<file>, on a disk that Airflow's workers can read.",
     )
-    version: ExpandableText = Field("latest", description="Version below root or of uri; latest is the newest.")
-    train: RelativePath | None = Field(None, description="File of training data below <root>/<version>.")
-    evaluation: RelativePath | None = Field(None, description="File of evaluation data below <root>/<version>.")
+    version: ExpandableText = Field("latest", description="Version of root or uri; latest is the newest.")
+    train: RelativePath | None = Field(None, description="File with training data in <root>/<version>.")
+    evaluation: RelativePath | None = Field(None, description="File with evaluation data in <root>/<version>.")
     uri: ExpandableText | None = Field(
-        None, description="File or object of training data, for example s3://bucket/a.csv."
+        None, description="File or object with training data, for example s3://bucket/a.csv."
     )
-    evaluation_uri: ExpandableText | None = Field(None, description="File or object of evaluation data.")
+    evaluation_uri: ExpandableText | None = Field(None, description="File or object with evaluation data.")
     dvc: DvcData | None = Field(None, description="Files tracked by DVC.")
-    lfs: LfsData | None = Field(None, description="Files that Git LFS keeps.")
-    target: Text | None = Field(None, description="Column of the label; needed to evaluate on data.")
+    lfs: LfsData | None = Field(None, description="Files stored in Git LFS.")
+    target: Text | None = Field(None, description="Column with the label; required for evaluation data.")
     model_type: ModelType = Field(
         "classifier",
         description="Whether the model predicts classes or numbers, in the words of mlflow.evaluate.",
@@ -108,25 +111,25 @@ class Data(SpecModel):
         given = [name for name in ("root", "uri", "dvc", "lfs") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"data has {' and '.join(given) or 'none'} of root, uri, dvc and lfs; allowed: exactly one"
+                f"data must have exactly one of root, uri, dvc and lfs; got {' and '.join(given) or 'none of them'}"
             )
         if self.root is not None and self.train is None:
-            raise ValueError("data.train is missing: name the file of training data below <root>/<version>")
+            raise ValueError("data.train is missing: name the file with training data in <root>/<version>")
         if self.root is None and (self.train or self.evaluation):
-            raise ValueError("data.train and data.evaluation belong to data.root; write uri and evaluationUri here")
+            raise ValueError("data.train and data.evaluation belong to data.root. Use uri and evaluationUri here")
         if self.uri is None and self.evaluation_uri:
             raise ValueError("data.evaluationUri belongs to data.uri")
         if self.tracked is not None and self.version != "latest":
             raise ValueError(
-                f"data.version belongs to data.root and data.uri; write revision for data.{self.tracked.kind}"
+                f"data.version belongs to data.root and data.uri. Use revision for data.{self.tracked.kind}"
             )
         if self.evaluates and self.target is None:
-            raise ValueError("data.target is missing: name the column of the label, or leave the evaluation data out")
+            raise ValueError("data.target is missing: name the column with the label, or leave the evaluation data out")
         return self
 
     @property
     def tracked(self) -> TrackedData | None:
-        """The files that DVC or Git LFS keeps; None for data of root and uri."""
+        """The files in DVC or Git LFS; None for data of root and uri."""
         return self.dvc or self.lfs
 
     @property
@@ -136,7 +139,7 @@ class Data(SpecModel):
 
 
 class Model(SpecModel):
-    """Names in MLflow."""
+    """The registered model and the experiment."""
 
     name: Text | None = Field(None, description="Registered model. Default: the pipeline's name.")
     experiment_name: Text | None = Field(None, description="MLflow experiment. Default: the pipeline's name.")

@@ -1,4 +1,4 @@
-"""The stages of a pipeline, and several candidates for its training."""
+"""The stages of a pipeline, and the candidates for its training."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from airflow_mcp.core.pipeline.file.gate import (
 STAGES = ("build", "train", "evaluate", "gate", "register", "promote")
 """The built-in stages in their order."""
 RESERVED = ("approval", "deploy", "rollback", "trafficPolicy")
-"""Names kept for later versions: fields of spec, fields of a stage, and stages."""
+"""Names reserved for later versions: fields of spec, fields of a stage, and stages."""
 TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval", "load_check", "outcome")
-"""Tasks that every pipeline may have: no step is called so."""
+"""Tasks that any pipeline may have: no step may have such a name."""
 
 
 class WorkloadResources(SpecModel):
-    """What a step may use. Kubernetes enforces it; the local runtime records it only."""
+    """CPU, memory and GPUs of a step. Kubernetes enforces them; the local runtime only records them."""
 
     cpu: Quantity | None = Field(None, description='CPUs as a Kubernetes quantity, for example "2" or "500m".')
     memory: Quantity | None = Field(None, description='Memory as a Kubernetes quantity, for example "4Gi".')
@@ -52,70 +52,75 @@ class WorkloadResources(SpecModel):
 
 class _Stage(SpecModel):
     needs: tuple[StageName, ...] = Field(
-        default=(), description="Further stages that must have ended well before. The built-in order always holds."
+        default=(), description="Stages that must succeed first, in addition to the built-in order."
     )
 
 
 class BuildStage(_Stage):
-    """Prove that the image can run the source: compile the script, or run a command such as pytest."""
+    """A check that the image can run the source: compiles the script, or runs a command such as pytest."""
 
     name: Literal["build"] = Field(description="build")
     image: ExpandableText | None = Field(
-        None, description="Container image; training uses it too unless it names its own. Default: spec.image."
+        None, description="Container image; the training uses it too, unless it names its own. Default: spec.image."
     )
     command: tuple[Text, ...] | None = Field(
         None, min_length=1, description="Command to run in the source. Default: compile the training script."
     )
     reports: tuple[RelativePath, ...] = Field(
-        default=(), description="Files, or patterns, that the command leaves and that are kept in its MLflow run."
+        default=(), description="Files or patterns that the command writes; they are stored in its MLflow run."
     )
-    resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
+    resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
     secret_env: SecretVariables = Field(
-        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
+        default={}, description='Environment variables with secrets, of this stage: name to "<connection>.<field>".'
     )
 
 
 class TrainStage(_Stage):
-    """Train a model."""
+    """The training."""
 
     name: Literal["train"] = Field(description="train")
-    image: ExpandableText | None = Field(None, description="Container image. Default: that of build, then spec.image.")
-    resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
+    image: ExpandableText | None = Field(
+        None, description="Container image. Default: the one of build, then spec.image."
+    )
+    resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
     checkpoints: ExpandableText | None = Field(
-        None, description="Folder or URI below which the training keeps checkpoints for its retries."
+        None, description="Folder or URI for checkpoints, so that a retry can resume."
     )
     on_unchanged: Literal["train", "reuse"] = Field(
-        "reuse", description="reuse: skip a training whose code, config, data and image have been concluded on before."
+        "reuse",
+        description="If code, config, data and image are those of a finished training: reuse its model, or train.",
     )
     secret_env: SecretVariables = Field(
-        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
+        default={}, description='Environment variables with secrets, of this stage: name to "<connection>.<field>".'
     )
 
 
 class EvaluateStage(_Stage):
-    """Measure the model."""
+    """The evaluation: measures the model."""
 
     name: Literal["evaluate"] = Field(description="evaluate")
     metrics_threshold: dict[MetricName, Bound] = Field(
-        default={}, description='Bounds by metric: a number, or a direction and a number such as ">= 0.92".'
+        default={}, description='Bounds by metric: a number, or a comparison and a number such as ">= 0.92".'
     )
     image: ExpandableText | None = Field(None, description="Container image with airflow_mcp. Default: the project's.")
-    resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
-    slices: tuple[Text, ...] = Field(default=(), description="Columns by whose values the metrics are repeated.")
+    resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
+    slices: tuple[Text, ...] = Field(
+        default=(), description="Columns; the metrics are measured for each of their values as well."
+    )
     latency_calls: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
-        200, description="How many single rows are predicted one by one to measure latency."
+        200, description="How many rows to predict one by one for the latency."
     )
     importance_rows: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = Field(
         None,
-        description="By how many rows the importance of features is measured, for drift checks. Default: not at all.",
+        description="How many rows to measure feature importance on, for drift checks. Default: not measured.",
     )
     secret_env: SecretVariables = Field(
-        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
+        default={}, description='Environment variables with secrets, of this stage: name to "<connection>.<field>".'
     )
 
 
 class GateStage(_Stage):
-    """Judge the model, and the code it comes from."""
+    """The gate: judges the model and the code that made it."""
 
     name: Literal["gate"] = Field(description="gate")
     thresholds: tuple[ThresholdText, ...] = Field(
@@ -127,42 +132,44 @@ class GateStage(_Stage):
             BeforeValidator(short_metric, json_schema_input_type=MetricName | Significance),
         ],
         ...,
-    ] = Field(default=(), description="Improvements over the champion that must be certain.")
-    slices: SliceRules | None = Field(None, description="What must hold in every slice.")
-    benchmarks: tuple[Benchmark, ...] = Field(default=(), description="What web services must answer.")
+    ] = Field(default=(), description="Improvements over the champion that must be statistically significant.")
+    slices: SliceRules | None = Field(None, description="What must hold in every slice of the data.")
+    benchmarks: tuple[Benchmark, ...] = Field(default=(), description="What web services must return.")
     coverage: tuple[CoverageLimits, ...] = Field(default=(), description="What coverage reports must show.")
-    findings: tuple[FindingsLimits, ...] = Field(default=(), description="How many findings reports may hold.")
+    findings: tuple[FindingsLimits, ...] = Field(default=(), description="How many findings SARIF reports may have.")
     mode: Literal["enforce", "warn"] = Field(
-        "enforce", description="enforce, or warn: register a model that fails as well, with a mark."
+        "enforce", description="enforce; warn registers a failed model as well, marked as warned."
     )
-    dry_run: Flag = Field(False, description="Whether the gate only reports. Needs stopAfter: gate.")
-    on_failed: Literal["fail", "skip"] = Field("fail", description="fail the run, or skip what comes after.")
+    dry_run: Flag = Field(False, description="Whether the gate only reports. Requires stopAfter: gate.")
+    on_failed: Literal["fail", "skip"] = Field(
+        "fail", description="When the gate fails: fail the run, or skip everything downstream."
+    )
     on_inconclusive: Literal["fail", "skip"] | None = Field(
-        None, description="The same when the gate cannot decide. Default: as onFailed says."
+        None, description="When the gate is inconclusive: fail or skip. Default: onFailed."
     )
     escalation: Literal["ask"] | None = Field(
-        None, description="ask: when the gate cannot decide, a person does, under Required actions; it is recorded."
+        None, description="ask: when the gate is inconclusive, a person decides under Required Actions."
     )
 
     @property
     def report_places(self) -> tuple[ReportPlace, ...]:
-        """Every report that is judged."""
+        """Every report that the gate judges."""
         of_coverage = [place for rule in self.coverage for place in (rule.report, rule.baseline, rule.changed_lines)]
         of_findings = [place for rule in self.findings for place in (rule.report, rule.baseline)]
         return tuple(place for place in (*of_coverage, *of_findings) if place is not None)
 
     @property
     def report_stages(self) -> tuple[str, ...]:
-        """Steps whose reports are judged."""
+        """Steps whose reports the gate judges."""
         return tuple(dict.fromkeys(place.stage for place in self.report_places if place.stage is not None))
 
 
 class RegisterStage(_Stage):
-    """Register the model, and check that the version loads and answers."""
+    """The registration, and the check that the version loads and predicts."""
 
     name: Literal["register"] = Field(description="register")
     require_example: bool = Field(
-        True, description="false: a model without an input example passes the load check, though it was asked nothing."
+        True, description="Whether the load check requires an input example. false: without one, loading is enough."
     )
     image: ExpandableText | None = Field(
         None,
@@ -170,15 +177,15 @@ class RegisterStage(_Stage):
         "project's.",
     )
     resources: WorkloadResources | None = Field(
-        None, description="What the load check may use. Default: spec.resources."
+        None, description="CPU, memory and GPUs of the load check. Default: spec.resources."
     )
     secret_env: SecretVariables = Field(
-        default={}, description='Secret variables of the load check: name to "<connection>.<field>".'
+        default={}, description='Environment variables with secrets, of the load check: name to "<connection>.<field>".'
     )
 
 
 class PromoteStage(_Stage):
-    """Make the model the champion."""
+    """The promotion: makes the version the champion."""
 
     name: Literal["promote"] = Field(description="promote")
 
@@ -187,19 +194,19 @@ class CustomStage(_Stage):
     """A step of your own."""
 
     name: StageName = Field(
-        description="Any other name; it becomes the task id.",
+        description="Name of the step, different from every built-in stage and task; it becomes the task id.",
         json_schema_extra={"not": {"enum": [*STAGES, *TASK_NAMES, *RESERVED]}},
     )
     command: tuple[Text, ...] = Field(min_length=1, description="Command to run in the source.")
     reports: tuple[RelativePath, ...] = Field(
-        default=(), description="Files, or patterns, that the command leaves and that are kept in its MLflow run."
+        default=(), description="Files or patterns that the command writes; they are stored in its MLflow run."
     )
     image: ExpandableText | None = Field(None, description="Container image. Default: spec.image.")
     env: dict[VariableName, str] = Field(default={}, description="Environment variables; no credentials.")
     secret_env: SecretVariables = Field(
-        default={}, description='Secret variables of this stage: name to "<connection>.<field>".'
+        default={}, description='Environment variables with secrets, of this stage: name to "<connection>.<field>".'
     )
-    resources: WorkloadResources | None = Field(None, description="What it may use. Default: spec.resources.")
+    resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
 
 
 def _kind(value: Any) -> str:
@@ -217,43 +224,47 @@ Stage = Annotated[
     | Annotated[CustomStage, Tag("custom")],
     Discriminator(_kind),
 ]
-"""One stage, told apart by its name."""
+"""One stage; its name decides which kind."""
 
 
 class CandidateSpec(SpecModel):
-    """One of several trainings of which the best goes on."""
+    """One of several trainings; only the best model goes on."""
 
     name: StageName = Field(description="Name of the candidate; its tasks are train_<name> and evaluate_<name>.")
-    config: ConfigValues = Field(default={}, description="Values that are merged over spec.config.")
+    config: ConfigValues = Field(default={}, description="Values merged over spec.config.")
     training_script: RelativePath | None = Field(None, description="Script. Default: spec.trainingScript.")
     arguments: tuple[Text, ...] | None = Field(None, description="Arguments. Default: spec.arguments.")
-    image: ExpandableText | None = Field(None, description="Container image. Default: that of the train stage.")
-    resources: WorkloadResources | None = Field(None, description="What it may use. Default: that of the train stage.")
+    image: ExpandableText | None = Field(None, description="Container image. Default: the one of the stage train.")
+    resources: WorkloadResources | None = Field(
+        None, description="CPU, memory and GPUs. Default: those of the stage train."
+    )
 
 
 class SelectionSpec(SpecModel):
-    """How the best candidate is picked."""
+    """The choice of the best candidate."""
 
-    metric: MetricName = Field(description="Metric of the evaluation.")
+    metric: MetricName = Field(description="Metric of the evaluation that decides.")
     direction: Direction | None = Field(
-        None, description="maximize or minimize. Default: the known direction of the metric."
+        None, description="maximize or minimize. Default: the better direction of a known metric."
     )
 
 
 class Timeouts(SpecModel):
-    """Times after which a step is stopped and fails."""
+    """Time limits after which a step is stopped and fails."""
 
-    build: Duration | None = Field(None, description="Limit of build. Default: none.")
-    train: Duration | None = Field(None, description="Limit of each training. Default: none.")
-    evaluate: Duration | None = Field(None, description="Limit of each evaluation. Default: none.")
-    load_check: Duration | None = Field(None, description="Limit of the load check. Default: none.")
-    step: Duration | None = Field(None, description="Limit of each step of your own. Default: none.")
-    run: Duration | None = Field(None, description="Limit of the whole run. Default: none.")
+    build: Duration | None = Field(None, description="Time limit of build. Default: none.")
+    train: Duration | None = Field(None, description="Time limit of each training. Default: none.")
+    evaluate: Duration | None = Field(
+        None, description="Time limit of each evaluation and of the replay. Default: none."
+    )
+    load_check: Duration | None = Field(None, description="Time limit of the load check. Default: none.")
+    step: Duration | None = Field(None, description="Time limit of each step of your own. Default: none.")
+    run: Duration | None = Field(None, description="Time limit of the whole run. Default: none.")
 
 
 class Retries(SpecModel):
-    """How a failed task is tried again."""
+    """Retries of failed tasks."""
 
-    attempts: Annotated[Whole, Field(ge=0, le=20)] = Field(2, description="Further tries of a task after the first.")
-    delay: Duration = Field("30s", description="Time before the first of them; each further one waits twice as long.")
-    max_delay: Duration = Field("10m", description="Longest time between two tries.")
+    attempts: Annotated[Whole, Field(ge=0, le=20)] = Field(2, description="Retries of a task after its first attempt.")
+    delay: Duration = Field("30s", description="Delay before the first retry; it doubles with each further one.")
+    max_delay: Duration = Field("10m", description="Longest delay between two attempts.")

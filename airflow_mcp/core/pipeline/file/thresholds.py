@@ -1,4 +1,4 @@
-"""The gate's rules from what the file says about metrics."""
+"""Thresholds of a pipeline file as rules of the gate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")
 
 
 def why_unreachable(rule: MetricThreshold) -> str:
-    """Say why no model can ever keep a rule; an empty text when one could.
+    """Return why no model can ever meet a rule; an empty text when one can.
 
     :param rule: a rule of the gate.
     """
@@ -21,17 +21,17 @@ def why_unreachable(rule: MetricThreshold) -> str:
     is_strict = rule.comparison in (">", "<")
     if lowest < highest or (lowest == highest and not is_strict):
         return ""
-    percent = f"; for {rule.threshold:g} % write {rule.threshold / 100:g}" if 1 < rule.threshold <= 100 else ""
-    return f"no model reaches {rule}, because {rule.metric} lies between 0 and 1{percent}"
+    percent = f". For {rule.threshold:g} % write {rule.threshold / 100:g}" if 1 < rule.threshold <= 100 else ""
+    return f"no model can reach {rule}, because {rule.metric} is between 0 and 1{percent}"
 
 
 def threshold_rule(name: str, bound: float | str) -> MetricThreshold:
-    """Write the gate's rule for one entry of ``metricsThreshold``.
+    """Return the gate's rule for one entry of ``metricsThreshold``.
 
     :param name: the metric.
-    :param bound: a number, which known metrics must reach or not exceed; or a direction and a number: ``>= 0.92``.
-    :raises InvalidArgumentError: for a number without a direction where the metric is not known, and for a bound
-        that cannot be read.
+    :param bound: a number, which is a lower or an upper bound by the metric's better direction; or a comparison with a
+        number: ``>= 0.92``.
+    :raises InvalidArgumentError: when an unknown metric has a bare number, or the bound cannot be read.
     """
     if isinstance(bound, str):
         return parse_threshold(f"{metric_name(name)} {bound}")

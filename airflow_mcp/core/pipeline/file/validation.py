@@ -1,4 +1,4 @@
-"""Nodes of a document checked by the models; every problem at its place, in words that say what is allowed."""
+"""A document checked against the models; every problem has its place and says what is allowed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def problem_at(node: Node, path: FieldPath, message: str, *, at_key: bool = False) -> SpecProblem:
-    """Make a problem of the place that a path leads to.
+    """Create a problem at the place that a path leads to.
 
     :param node: the document.
-    :param path: names and indexes from its top; a last step that is not there stands for its parent's place.
+    :param path: names and indexes from the top; when the last step is not in the file, its parent's place is used.
     :param message: what is wrong and what is allowed.
-    :param at_key: point at the key, not at the value.
+    :param at_key: whether to point at the key instead of the value.
     """
     found, walked = find(node, path)
     is_there = len(walked) == len(path) or not isinstance(found.content, dict | list)  # a short form has no such field
@@ -33,12 +33,12 @@ def problem_at(node: Node, path: FieldPath, message: str, *, at_key: bool = Fals
 
 
 def validate(model: type[M], document: Node, problems: list[SpecProblem]) -> M | None:
-    """Check a document by a model.
+    """Check a document against a model.
 
-    :param model: what it must be.
+    :param model: the model.
     :param document: the document.
-    :param problems: where everything that is wrong is added, once for each place.
-    :return: the model; None when there is a problem.
+    :param problems: every problem is added here, one for each place.
+    :return: the validated document; None when there is a problem.
     """
     before = len(problems)
     done = _wrong_stages(document, problems)
@@ -51,7 +51,7 @@ def validate(model: type[M], document: Node, problems: list[SpecProblem]) -> M |
 
 
 def _wrong_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath]:
-    """Report stages with a reserved or misspelt name; what else is wrong with them does not matter."""
+    """Report stages with a reserved or misspelled name; return them, so that nothing else is reported about them."""
     found: list[FieldPath] = []
     stages, walked = find(document, ("spec", "stages"))
     if len(walked) < 2 or not isinstance(stages.content, list):
@@ -73,12 +73,12 @@ def _wrong_stage(stage: Mapping[str, Node]) -> str:
         return _not_yet(name)
     near = closest(name, STAGES)
     if near and stage.keys() - set(names_of(CustomStage)):
-        return f"there is no stage {name!r}. Did you mean {near!r}? A step of your own has a command"
+        return f"there is no stage {name!r}. Did you mean {near!r}? A step of your own needs a command"
     return ""
 
 
 def _not_yet(name: str) -> str:
-    return f"{name!r} is not available in this version; take it out"
+    return f"{name!r} is not available in this version. Remove it"
 
 
 def _add_all(
@@ -95,7 +95,7 @@ def _add_all(
             continue
         problem = _problem(model, document, walked, detail)
         place = (problem.file, problem.line, problem.column)
-        if detail["type"] == "missing":  # it stands at the place of what it is missing from
+        if detail["type"] == "missing":  # its place is that of the mapping which lacks it
             problems.append(problem)
         elif place not in taken:
             taken.add(place)
@@ -130,7 +130,7 @@ def _description(model: type[BaseModel], alias: str) -> str:
 
 
 def model_at(model: type[BaseModel], document: Node, path: FieldPath) -> type[BaseModel]:
-    """Give the model of the mapping that a path leads to."""
+    """Return the model of the mapping that a path leads to."""
     node = document
     owners: tuple[type[BaseModel], ...] = (model,)
     for step in path:
@@ -150,7 +150,7 @@ def _models_of_field(model: type[BaseModel], alias: str) -> tuple[type[BaseModel
 
 
 def _by_name(owners: tuple[type[BaseModel], ...], node: Node) -> tuple[type[BaseModel], ...]:
-    """Tell apart the kinds of stages by the name that the node gives."""
+    """Choose the kind of a stage by the name in the file."""
     if len(owners) == 1 or not isinstance(node.content, dict) or "name" not in node.content:
         return owners
     name = node.content["name"].content

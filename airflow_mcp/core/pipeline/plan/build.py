@@ -1,4 +1,4 @@
-"""From a pipeline file to the plan of its Dag. The same file gives the same plan, wherever and whenever."""
+"""The plan of a pipeline file; the same file gives the same plan, anywhere and at any time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from airflow_mcp.core.pipeline.plan.tasks import planned_tasks
 from airflow_mcp.core.pipeline.plan.values import seconds
 
 _NOT_PINNED = {"config", "triggers", "catchup", "notifications", "retries", "environments", "timeouts"}
-"""Fields of the spec that do not change what a run does; the config counts by what it holds, wherever it is."""
+"""Fields of spec that the hash leaves out: they do not change what a run does. The config is hashed by its values."""
 
 
 def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) -> PipelinePlan:
-    """Work out what a pipeline will do.
+    """Plan what a pipeline will do.
 
-    :param pipeline: a valid pipeline with its environment merged in.
+    :param pipeline: a valid pipeline, merged with its environment.
     :param environment: ``dev``, ``test`` or ``prod``.
     :param file: the file it was read from.
-    :raises InvalidArgumentError: when the pipeline is not valid after all.
+    :raises InvalidArgumentError: when the pipeline turns out not to be valid.
     """
     metadata, spec = pipeline.metadata, pipeline.spec
     layout = Layout(pipeline, environment, file)
@@ -54,13 +54,12 @@ def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) ->
 def spec_hash(pipeline: ModelPipeline, environment: str, file: PipelineFile) -> str:
     """Hash what a run of the pipeline does.
 
-    What only a reader sees (comments, layout, descriptions, owner, tags), what starts runs, who hears of them, and
-    how long and how often tasks are tried, do not count. Nor do fields that are not given: a version of this package
-    that knows one more makes no hash another.
+    Comments, layout, descriptions, owner, tags, triggers, notifications, retries and time limits do not count. Nor do
+    fields that are not given, so that a new optional field in a later version changes no hash.
 
-    :param pipeline: the pipeline with its environment merged in.
+    :param pipeline: the pipeline, merged with its environment.
     :param environment: its name.
-    :param file: the file it was read from; a config file beside it counts.
+    :param file: the file it was read from, with the config beside it.
     """
     values: dict[str, Any] = pipeline.spec.model_dump(mode="json", exclude=_NOT_PINNED, exclude_none=True)
     overrides = {

@@ -1,4 +1,4 @@
-"""The difference between two plans, as people read it."""
+"""The difference between two plans, in words."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MISSING = object()
 
 
 def plan_diff(before: PipelinePlan, after: PipelinePlan) -> tuple[str, ...]:
-    """Say what is different in a plan, a line for each difference.
+    """Return the differences between two plans, one per line.
 
-    Lines begin with ``+`` (new), ``-`` (gone) or ``~`` (changed). Where a task comes from in the file, and the text of
-    the file, are not compared.
+    Lines begin with ``+`` (new), ``-`` (removed) or ``~`` (changed). The text of the file, and the line of each task in
+    it, are not compared.
 
-    :param before: the plan to compare with.
-    :param after: the plan as it is now.
-    :return: empty when both do the same.
+    :param before: the old plan.
+    :param after: the new plan.
+    :return: empty when both plans do the same.
     """
     return (
         *_changes("pipeline", _general(before), _general(after)),
@@ -48,8 +48,8 @@ def _limits(plan: PipelinePlan) -> dict[str, Any]:
     return {
         "attempts": retries.attempts,
         "delay (s)": retries.delay,
-        "longest delay (s)": retries.max_delay,
-        "limit of a run (s)": plan.run_timeout,
+        "max delay (s)": retries.max_delay,
+        "time limit of a run (s)": plan.run_timeout,
         "catchup": plan.schedule.catchup,
     }
 
@@ -81,7 +81,7 @@ def _tasks(plan: PipelinePlan) -> dict[str, Mapping[str, Any]]:
 
 
 def _task(task: PlannedTask) -> dict[str, Any]:
-    return {"kind": task.kind, "needs": task.needs, "limit (s)": task.timeout, **task.arguments}
+    return {"kind": task.kind, "needs": task.needs, "time limit (s)": task.timeout, **task.arguments}
 
 
 def _named(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _changes(owner: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
 
 
 def _items(before: Sequence[Any], after: Sequence[Any]) -> Iterator[str]:
-    """Say what is gone from a list and what is new; nothing when only the order is another."""
+    """Return what is gone from a list and what is new; nothing when only the order changed."""
     old, new = list(map(_text, before)), list(map(_text, after))
     yield from (f"- {each}" for each in old if each not in new)
     yield from (f"+ {each}" for each in new if each not in old)

@@ -1,4 +1,4 @@
-"""What a pipeline will do, as plain data: the tasks, edges and schedule that a Dag is rendered from."""
+"""A pipeline's plan as plain data: the tasks, edges and schedule that a Dag is rendered from."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Reference:
     key: str
 
     def __str__(self) -> str:
-        """Write it as people read it: ``train.run_id``."""
+        """Return the form for display: ``train.run_id``."""
         return f"{self.task_id}.{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A Jinja template of our own. Every other text in a plan is data and is never rendered."""
+    """A Jinja template of airflow-mcp's own. Every other text in a plan is data and is never rendered."""
 
     text: str
 
     def __str__(self) -> str:
-        """Write the template's text."""
+        """Return the text of the template."""
         return self.text
 
 
@@ -59,50 +59,50 @@ class PlannedTask:
     task_id: str
     kind: TaskKind
     stage: str
-    """Stage of the pipeline that it belongs to."""
+    """Stage that the task belongs to."""
     arguments: Mapping[str, Any]
-    """Arguments of the operator by their names: JSON values, :class:`Reference` and :class:`Template`."""
+    """Arguments of the operator: JSON values, :class:`Reference` and :class:`Template`."""
     needs: tuple[str, ...]
-    """Tasks that must have ended well before."""
+    """Tasks that must succeed first."""
     origin: str
     """``<file>:<line>`` of the stage, or ``filled in: <rule>``."""
     timeout: int | None = None
-    """Seconds after which its workload is stopped; None: no limit."""
+    """Seconds after which its workload is stopped; None for no limit."""
 
     @property
     def is_filled_in(self) -> bool:
-        """Whether the file does not name it."""
+        """Whether the task is not named in the file."""
         return self.origin.startswith(FILLED_IN)
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """Something outside that starts the pipeline when it changes."""
+    """An external change that starts the pipeline."""
 
     kind: EventKind
     name: str
     """Name of the asset, unique among all pipelines."""
     arguments: Mapping[str, Any]
-    """Arguments of the event trigger by their names."""
+    """Arguments of the event trigger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What starts the pipeline beside a person."""
+    """What starts the pipeline, apart from a person."""
 
     crons: tuple[tuple[str, str], ...] = ()
-    """Time tables: five cron fields and the time zone."""
+    """Cron expressions, each with its time zone."""
     catchup: bool = False
     events: tuple[EventSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedParam:
-    """One field of the form that "Trigger" opens."""
+    """One field of the form behind Airflow's "Trigger"."""
 
     name: str
     types: tuple[str, ...]
-    """JSON types, ``null`` among them where nothing may be given."""
+    """JSON types; with ``null`` when the field may be empty."""
     default: Any
     title: str
     description: str
@@ -110,12 +110,12 @@ class PlannedParam:
     minimum: float | None = None
     maximum: float | None = None
     sets: str | None = None
-    """Dotted key of the config that it replaces."""
+    """Dotted key of the config value that it replaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedNotification:
-    """Who hears of what."""
+    """A webhook, and the events that it is sent."""
 
     on: tuple[str, ...]
     """``failure``, ``success`` and ``gateRejected``."""
@@ -126,33 +126,33 @@ class PlannedNotification:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRetries:
-    """How a failed task is tried again: the delay doubles with each try."""
+    """How failed tasks are retried; the delay doubles with each retry."""
 
     attempts: int
     delay: int
-    """Seconds before the first further try."""
+    """Seconds before the first retry."""
     max_delay: int
-    """Most seconds between two tries."""
+    """Most seconds between two attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineFile:
-    """The file that a plan is built from, as far as the spec does not hold it."""
+    """What a plan needs to know about its file, apart from the spec."""
 
     path: str
-    """As it is shown in origins and messages."""
+    """Path for display, in origins and messages."""
     folder: str
-    """Absolute folder of the file: relative paths of the spec begin there."""
+    """Absolute folder of the file; relative paths in the spec start there."""
     text: str
     origin: Callable[..., str]
-    """Says where a field comes from (``<file>:<line>``), by its path: names and indexes."""
+    """Returns where a field comes from (``<file>:<line>``), by its path: names and indexes."""
     config: Mapping[str, Any] | None = None
-    """What ``spec.config``, or the file that it names, holds; None when there is none."""
+    """Values of ``spec.config`` and of the file that it names; None when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlan:
-    """The whole Dag."""
+    """The plan of a whole Dag."""
 
     dag_id: str
     environment: str
@@ -162,7 +162,7 @@ class PipelinePlan:
     model_name: str
     experiment_name: str
     stages: tuple[str, ...]
-    """Stages in the order in which a run may start at them."""
+    """Stages in their order; a run may start at any of them."""
     schedule: Schedule
     params: tuple[PlannedParam, ...]
     tasks: tuple[PlannedTask, ...]
@@ -170,17 +170,17 @@ class PipelinePlan:
     notifications: tuple[PlannedNotification, ...]
     retries: PlannedRetries
     run_timeout: int | None
-    """Seconds after which a run fails; None: no limit."""
+    """Seconds after which a run fails; None for no limit."""
     spec_hash: str
-    """Hash of what the pipeline does; comments, descriptions and the layout of the file do not count."""
+    """Hash of what a run does; see :func:`~airflow_mcp.core.pipeline.plan.build.spec_hash`."""
     source_file: str
     source_text: str
 
     def task(self, task_id: str) -> PlannedTask:
-        """Give a task by its id.
+        """Return a task by its id.
 
         :param task_id: its id.
-        :raises KeyError: when there is none.
+        :raises KeyError: when there is no such task.
         """
         for task in self.tasks:
             if task.task_id == task_id:

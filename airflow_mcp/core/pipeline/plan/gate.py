@@ -1,4 +1,4 @@
-"""The arguments of the gate from what the file says: rules in the gate's own words, reports of steps by reference."""
+"""The arguments of the gate: the file's rules in the names of EvaluationGateOperator, reports of steps by reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODES: Mapping[str, RuleMode] = {"enforce": "enforce", "warn": "warn", "dryRun"
 
 
 def gate_mode(stage: GateStage) -> dict[str, Any]:
-    """Return how the gate reacts, by the names of its arguments, without what is a default.
+    """Return how the gate reacts, as its arguments, without defaults.
 
     :param stage: the stage.
     """
@@ -25,7 +25,7 @@ def gate_mode(stage: GateStage) -> dict[str, Any]:
 
 
 def gate_rules(stage: GateStage) -> dict[str, Any]:
-    """Return the rules of a gate except its thresholds, by the names of its arguments.
+    """Return the rules of a gate except its thresholds, as its arguments.
 
     :param stage: the stage.
     """
@@ -55,7 +55,7 @@ def comparisons(stage: GateStage) -> list[dict[str, Any]]:
 
 
 def slice_columns(own: tuple[str, ...], stage: GateStage) -> list[str]:
-    """Return the columns by which the evaluation repeats its metrics: its own, and those that the gate judges.
+    """Return the columns by which the evaluation slices its metrics: its own, and those that the gate judges.
 
     :param own: columns of the stage ``evaluate``.
     :param stage: the stage ``gate``.
@@ -85,7 +85,7 @@ def _of_report(rule: CoverageLimits | FindingsLimits) -> dict[str, Any]:
 
 
 def _given(rule: Any, **changes: Any) -> dict[str, Any]:
-    """Write a rule by the names of the gate, without what is a default."""
+    """Return a rule in the names of the gate, without defaults."""
     values: dict[str, Any] = rule.model_dump(mode="json", exclude_defaults=True)
     if "mode" in values:
         values["mode"] = _MODES[values["mode"]]

@@ -35,7 +35,7 @@ _S = TypeVar("_S", bound=SpecModel)
 class Layout:
     """What all tasks of one pipeline need to know about it.
 
-    :param pipeline: the pipeline with its environment merged in.
+    :param pipeline: the pipeline, merged with its environment.
     :param environment: ``dev``, ``test`` or ``prod``; prod runs releases only.
     :param file: the file it was read from.
     """

@@ -1,4 +1,4 @@
-"""The form that "Trigger" opens: fields of every pipeline, then those of the file."""
+"""The form behind Airflow's "Trigger": the fields of every pipeline, then those of the file."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from airflow_mcp.core.pipeline.file.triggers import ManualParam
 from airflow_mcp.core.pipeline.plan.entities import PlannedParam, Template
 
 BUILT_IN = ("data_version", "commit", "start_at", "from_run", "dry_run", "force", "reason")
-"""Names of the fields that every form has: no field of the file is called so."""
+"""Names of the fields that every form has; no field of the file may have such a name."""
 
 
 def planned_params(spec: PipelineSpec, stages: tuple[str, ...]) -> tuple[PlannedParam, ...]:
-    """Describe all fields of the form.
+    """Return all fields of the form.
 
     :param spec: the spec.
-    :param stages: stages that a run may start at, in their order.
+    :param stages: all stages in their order; a run may start at any of them.
     """
     version = spec.data.version if spec.data else "latest"
     text_or_none = ("null", "string")
     return (
-        PlannedParam("data_version", ("string",), version, "Data version", "A version's name, or latest."),
-        PlannedParam(
-            "commit", text_or_none, None, "Commit", "Commit of the code; empty takes what the pipeline file says."
-        ),
+        PlannedParam("data_version", ("string",), version, "Data version", "Name of a version, or latest."),
+        PlannedParam("commit", text_or_none, None, "Commit", "Commit of the code. Empty: as the pipeline file says."),
         PlannedParam(
             "start_at",
             ("string",),
             stages[0],
             "Start at",
-            "First stage that works; the stages before it hand on the results of an earlier run.",
+            "First stage to run. The stages before it reuse the results of an earlier run.",
             enum=stages,
         ),
         PlannedParam(
@@ -38,19 +36,23 @@ def planned_params(spec: PipelineSpec, stages: tuple[str, ...]) -> tuple[Planned
             text_or_none,
             None,
             "From MLflow run",
-            "Training whose results are handed on, of several candidates any one; empty takes the newest.",
+            "Training to reuse; with candidates, any one of its Dag run. Empty: the newest.",
         ),
-        PlannedParam("dry_run", ("boolean",), False, "Dry run", "Train and judge, but register and promote nothing."),
+        PlannedParam(
+            "dry_run", ("boolean",), False, "Dry run", "Train, evaluate and judge, but register and promote nothing."
+        ),
         PlannedParam(
             "force", ("boolean",), False, "Train anyway", "Train even if nothing has changed since the last training."
         ),
-        PlannedParam("reason", text_or_none, None, "Reason", "Why; recorded with the run and the promotion."),
+        PlannedParam(
+            "reason", text_or_none, None, "Reason", "Why you start this run; recorded with the run and the promotion."
+        ),
         *(_own(name, param) for name, param in _manual_params(spec)),
     )
 
 
 def config_overrides(spec: PipelineSpec) -> dict[str, Template]:
-    """Say which values of the config the form replaces: dotted key to the JSON of the field's value.
+    """Return which config values the form replaces: dotted key to a template with the field's value as JSON.
 
     :param spec: the spec.
     """
@@ -69,7 +71,7 @@ def _own(name: str, param: ManualParam) -> PlannedParam:
         (param.type,),
         param.default,
         param.title or name,
-        param.description or f"Replaces {param.sets} of the config.",
+        param.description or f"Replaces {param.sets} in the config.",
         param.enum,
         param.minimum,
         param.maximum,

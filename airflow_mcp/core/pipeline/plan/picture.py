@@ -1,4 +1,4 @@
-"""A plan as a picture: text, SVG or Mermaid. Tasks stand in layers, each below what it needs."""
+"""A plan as a picture: text, SVG or Mermaid. Tasks are drawn in layers, each below what it needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 
 _BOX_HEIGHT, _LETTER, _GAP, _LAYER_GAP, _MARGIN = 34, 8, 28, 46, 16
 _LANE = "@"
-"""In the name of a lane, and in no name of a task."""
+"""Marks the name of a lane; no task id can contain it."""
 _STYLE = (
     "text{font:14px sans-serif;text-anchor:middle;dominant-baseline:central}"
     "rect{fill:#e8f0fe;stroke:#3b5b92}.filled rect{stroke-dasharray:5 3;fill:#f6f6f6}"
@@ -19,7 +19,7 @@ _STYLE = (
 
 
 def direct_needs(plan: PipelinePlan) -> dict[str, tuple[str, ...]]:
-    """Give what each task waits for, without what follows from the rest.
+    """Return what each task waits for, without needs that follow from its other needs.
 
     :param plan: the plan.
     """
@@ -35,9 +35,9 @@ def direct_needs(plan: PipelinePlan) -> dict[str, tuple[str, ...]]:
 
 
 def layers(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Put tasks into layers: each below everything that it needs.
+    """Sort tasks into layers, each below everything that it needs.
 
-    :param needs: what each task waits for; tasks come after what they need.
+    :param needs: what each task waits for; every task comes after what it needs.
     """
     depth: dict[str, int] = {}
     for task_id, before in needs.items():
@@ -49,7 +49,7 @@ def layers(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def text_picture(plan: PipelinePlan) -> str:
-    """Draw a plan with letters: a line per task, indented by its layer; ``*`` marks what the file does not name.
+    """Draw a plan as text: a line per task, indented by its layer; ``*`` marks tasks that are not in the file.
 
     :param plan: the plan.
     """
@@ -61,12 +61,12 @@ def text_picture(plan: PipelinePlan) -> str:
             before = f"  ({', '.join(needs[task_id])})" if len(needs[task_id]) > 1 else ""
             lines.append(f"{'   ' * level}└─ {task_id}{mark}{before}")
     return "\n".join(
-        [*lines, "", "* filled in; in brackets: the tasks that are waited for, where there are several", ""]
+        [*lines, "", "* filled in, not named in the file; (…) the tasks it waits for, if there are several", ""]
     )
 
 
 def mermaid(plan: PipelinePlan) -> str:
-    """Write a plan as a Mermaid flow chart, for Markdown pages.
+    """Return a plan as a Mermaid flowchart, for Markdown pages.
 
     :param plan: the plan.
     """
@@ -78,7 +78,7 @@ def mermaid(plan: PipelinePlan) -> str:
 
 
 def svg(plan: PipelinePlan) -> str:
-    """Draw a plan as an SVG document; dashed boxes are tasks that the file does not name.
+    """Draw a plan as an SVG document; dashed boxes are tasks that are not in the file.
 
     :param plan: the plan.
     """
@@ -108,9 +108,9 @@ def svg(plan: PipelinePlan) -> str:
 
 
 def _routed(needs: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Keep a lane free where an edge passes a layer, so that no edge runs behind a box.
+    """Reserve a lane where an edge passes a layer, so that no edge runs behind a box.
 
-    :return: the layers with their lanes, and for each edge what it leads through from its start to its end.
+    :return: the layers with their lanes, and for each edge the boxes and lanes that it passes.
     """
     rows = layers(needs)
     level = {task_id: number for number, row in enumerate(rows) for task_id in row}

@@ -1,4 +1,4 @@
-"""What a pipeline file says about logged requests, as arguments of the replay and as a rule of the gate."""
+"""``spec.replay`` as arguments of the replay and as a rule of the gate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _JUDGED = ("max_flip_rate", "max_segment_flip_rate", "min_requests", "min_segmen
 
 
 def replay_arguments(asked: Replay, data: Data) -> dict[str, Any]:
-    """Give the arguments of the replay that do not depend on other tasks.
+    """Return the arguments of the replay that do not depend on other tasks.
 
-    :param asked: what the file says.
+    :param asked: ``spec.replay``.
     :param data: the data of the pipeline, for the model type.
     """
     given = {name: getattr(asked, name) for name in (*_READ, *_TOLERATED)}
@@ -29,9 +29,9 @@ def replay_arguments(asked: Replay, data: Data) -> dict[str, Any]:
 
 
 def replay_rule(asked: Replay) -> dict[str, Any]:
-    """Give the gate's argument ``replay``.
+    """Return the gate's argument ``replay``.
 
-    :param asked: what the file says.
+    :param asked: ``spec.replay``.
     """
     rule = {name: getattr(asked, name) for name in _JUDGED if getattr(asked, name) is not None}
     return {**rule, **({"segments": list(asked.segments)} if asked.segments else {})}

@@ -1,4 +1,4 @@
-"""What is filled in when a pipeline file does not say it; the docs and ``airflow-mcp plan`` show these words."""
+"""Why a task is filled in that a pipeline file does not name; ``airflow-mcp plan`` and the docs show these words."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ FilledStage = Literal[
 ]
 
 FILL_IN_RULES: Mapping[FilledStage, str] = {
-    "begin": "every run first settles what it is about: hash of the spec, commit, version of the data and the reason",
-    "pin_data": "spec.data is given, so one version of it is chosen and hashed once for all later steps",
+    "begin": "every run first pins what it uses: hash of the spec, commit, data version and reason",
+    "pin_data": "spec.data is given, so one version of it is pinned and hashed for all later steps",
     "train": "every pipeline trains",
-    "evaluate": "a model is measured before it is judged",
-    "select": "spec.candidates are given, so one of them is picked before the gate",
-    "gate": "no model is registered unless its thresholds hold; evaluate.metricsThreshold are the gate's rules too",
+    "evaluate": "a model is measured before the gate judges it",
+    "select": "spec.candidates are given, so the best of them is selected before the gate",
+    "gate": "no model is registered unless it meets its thresholds; evaluate.metricsThreshold are rules of the gate",
     "register": "a model that passes the gate becomes a version, unless spec.stopAfter says otherwise",
-    "load_check": "no version becomes the champion unless it loads and answers its own input example",
+    "load_check": "no version becomes the champion unless it loads and predicts its own input example",
     "promote": "a version that passed the gate becomes the champion, unless spec.stopAfter says otherwise",
-    "approve": "gate.escalation is ask, so a person is asked when the gate cannot decide",
-    "record_approval": "who said yes, when and why is written down before anything is registered",
-    "outcome": "a model that was judged, or could not be, counts in the retrain ledger, however the run ends",
-    "on_unchanged": "with candidates every run trains all of them: the pick needs all of them",
+    "approve": "gate.escalation is ask, so a person decides when the gate is inconclusive",
+    "record_approval": "an approval is recorded, with person, time and reason, before anything is registered",
+    "outcome": "the retrain ledger records how every training ended, even when the run fails",
+    "on_unchanged": "with candidates, every run trains all of them, so that they can be compared",
 }
 """Stage or subject to the rule in words."""
 
 
 def filled_in(subject: FilledStage) -> str:
-    """Write the origin of something that the file does not name.
+    """Return the origin of something that is not in the file.
 
     :param subject: key of :data:`FILL_IN_RULES`.
     """

@@ -1,4 +1,4 @@
-"""What starts a pipeline: time tables, and changes outside that event triggers watch."""
+"""What starts a pipeline: cron schedules, and external changes that event triggers watch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 
 def planned_schedule(pipeline: ModelPipeline, layout: Layout) -> Schedule:
-    """Describe what starts a pipeline beside a person.
+    """Return what starts a pipeline, apart from a person.
 
-    :param pipeline: the pipeline with its environment merged in.
+    :param pipeline: the pipeline, merged with its environment.
     :param layout: the same pipeline, with source, model and experiment.
-    :raises InvalidArgumentError: when a trigger watches what the pipeline does not have.
+    :raises InvalidArgumentError: when a trigger watches something that the pipeline does not have.
     """
     spec = pipeline.spec
     crons = tuple((each.cron, each.timezone) for each in spec.triggers if each.cron is not None)
@@ -53,14 +53,14 @@ def _given(**arguments: Any) -> dict[str, Any]:
 
 def _source(layout: Layout) -> Mapping[str, str]:
     if layout.source is None:
-        raise InvalidArgumentError("onCommit needs a Git URL in sourceCode; it is a folder here")
+        raise InvalidArgumentError("onCommit requires a Git URL in sourceCode, which is a folder")
     return {name: value for name, value in layout.source.items() if name != "path"}
 
 
 def _data(pipeline: ModelPipeline, layout: Layout) -> dict[str, Any]:
     data = pipeline.spec.data
     if data is None:
-        raise InvalidArgumentError("onDataChange needs data; the pipeline names none")
+        raise InvalidArgumentError("onDataChange requires spec.data, which is missing")
     if (tracked := data.tracked) is not None:
         return {tracked.kind: _given(**layout.repository_of(tracked), path=tracked.path, revision=tracked.revision)}
     return _given(root=data.root, uri=data.uri)

@@ -1,4 +1,4 @@
-"""Values of a plan: mappings merged, references found, and templates that say what a run hands on."""
+"""Helpers for the values of a plan: merged mappings, references, and templates for reused results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from airflow_mcp.core.pipeline.plan.entities import Reference, Template
 
 
 def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings: maps merge, everything else is replaced.
+    """Merge two mappings at any depth; values that are not mappings are replaced.
 
     :param values: the values.
-    :param over: values that go before them.
+    :param over: values that take precedence.
     """
     merged = dict(values)
     for name, value in over.items():
@@ -24,9 +24,9 @@ def merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def references(value: Any) -> Iterator[Reference]:
-    """Find the values of other tasks in arguments, at any depth.
+    """Find the references to other tasks in arguments, at any depth.
 
-    :param value: an argument, or all of them.
+    :param value: one argument, or all of them.
     """
     if isinstance(value, Reference):
         yield value
@@ -39,7 +39,7 @@ def references(value: Any) -> Iterator[Reference]:
 
 
 def reused(key: str) -> Template:
-    """Read which training of an earlier run is handed on; an empty text when this run trains itself.
+    """Return a template for the earlier training run to reuse; it renders empty when this run trains itself.
 
     :param key: ``run_id``, or the name of a candidate.
     """
@@ -47,7 +47,7 @@ def reused(key: str) -> Template:
 
 
 def reuses(stage: str) -> Template:
-    """Say whether a stage hands on the result of an earlier run.
+    """Return a template for whether a stage reuses the result of an earlier run.
 
     :param stage: the stage.
     """
@@ -55,7 +55,7 @@ def reuses(stage: str) -> Template:
 
 
 def present(**values: str | None) -> dict[str, str]:
-    """Give the values that there are, by their names."""
+    """Return the values that are given, by name."""
     return {name: value for name, value in values.items() if value}
 
 

@@ -14,8 +14,16 @@ MISTAKES = [
         "33:5: spec.kubernetes.namespac: is not a known name. Did you mean 'namespace'? Known nam",
     ),
     ("priority_class: batch", "priority_class: [x]", "34:21: spec.kubernetes.priority_class: must be text; got a list"),
-    ("- onDataChange: true", "- onCommit: true", "41:7: spec.triggers[2]: onCommit is in triggers[1] already; allowe"),
-    ("- onDataChange: true", "- cron: '@daily'", "41:7: spec.triggers[2].timezone: another cron has Europe/Berlin; a"),
+    (
+        "- onDataChange: true",
+        "- onCommit: true",
+        "41:7: spec.triggers[2]: onCommit is in triggers[1] already. List it once",
+    ),
+    (
+        "- onDataChange: true",
+        "- cron: '@daily'",
+        "41:7: spec.triggers[2].timezone: must be the same for every cron; got UTC and Europe/Ber",
+    ),
     ("- onDataChange: true", "- onDrift: true", "42:7: spec.triggers[3]: the same trigger is in triggers[2] already"),
     (
         "sets: training.lr",
@@ -30,24 +38,28 @@ MISTAKES = [
     (
         "    - name: deep",
         "    - name: small",
-        "49:13: spec.candidates[1].name: 'small' is here twice; each has its own",
+        "49:13: spec.candidates[1].name: two candidates are called 'small'. Give each its own nam",
     ),
-    ("  select: {metric: f1}\n", "", "48:5: spec.candidates: there is no select; say by which metric the best is"),
+    (
+        "  select: {metric: f1}\n",
+        "",
+        "48:5: spec.candidates: select is missing: name the metric that decides, for example sele",
+    ),
     ("{metric: f1}", "{metric: hits}", "52:20: spec.select.metric: whether more or less of 'hits' is better is not kn"),
     (
         "- name: lint",
         "- name: select",
-        "56:13: spec.stages[1].name: 'select' is a task that is filled in; call the step",
+        "56:13: spec.stages[1].name: 'select' is the name of a task that is filled in. Choose ano",
     ),
     (
         "- name: lint",
         "- name: train_deep",
-        "56:13: spec.stages[1].name: 'train_deep' is a task that is filled in; call",
+        "56:13: spec.stages[1].name: 'train_deep' is the name of a task that is filled in. Choose",
     ),
     (
         "- name: lint",
         "- name: build",
-        "56:13: spec.stages[1].name: 'build' is the name of stages[0] too; each stage is",
+        "56:13: spec.stages[1].name: 'build' is also the name of stages[0]. List each stage once",
     ),
     (
         "needs: [build]",
@@ -64,14 +76,14 @@ MISTAKES = [
     (
         "  env:\n",
         "  secretEnv: {OMP_NUM_THREADS: a.login}\n  env:\n",
-        "35:32: spec.secretEnv.OMP_NUM_THREADS: OMP_NUM_THREADS is in env too; name each variable in one of them",
+        "35:32: spec.secretEnv.OMP_NUM_THREADS: OMP_NUM_THREADS is in env as well. Keep it in one",
     ),
     (
         "      needs: [build]",
         "      secretEnv: {OMP_NUM_THREADS: a.login}",
-        "56:7: spec.stages[1]: OMP_NUM_THREADS is both in env and in secretEnv; name it in one of them",
+        "56:7: spec.stages[1]: OMP_NUM_THREADS is in env and in secretEnv. Keep it in one of them",
     ),
-    ("delay: 30s", "delay: 30m", "67:12: spec.retries: maxDelay 5m is shorter than delay 30m"),
+    ("delay: 30s", "delay: 30m", "67:12: spec.retries: maxDelay must not be shorter than delay 30m; got 5m"),
 ]
 
 
@@ -107,28 +119,30 @@ def test_fields_that_do_not_fit_together_are_named_with_line_column_and_field(
         (
             "accuracy: 0.92",
             "accuracy: 92",
-            "fraud.yaml:16:19: spec.stages[1].metricsThreshold.accuracy: no model reaches accuracy >= 92, because "
-            "accuracy lies between 0 and 1; for 92 % write 0.92",
+            "fraud.yaml:16:19: spec.stages[1].metricsThreshold.accuracy: no model can reach accuracy ",
         ),
         (
             "    - name: evaluate\n",
             "    - name: gate\n      thresholds: [f1 > 1]\n    - name: evaluate\n",
-            "fraud.yaml:15:20: spec.stages[1].thresholds[0]: no model reaches f1 > 1, because f1 lies between 0 and 1",
+            "fraud.yaml:15:20: spec.stages[1].thresholds[0]: no model can reach f1 > 1, because f1 is",
         ),
         (
             "https://github.com/team/ml-fraud-v3",
             "github.com/team/ml-fraud-v3",
-            "fraud.yaml:6:15: spec.sourceCode.repoUrl: folder github.com/team/ml-fraud-v3 does not exist beside "
-            "fraud.yaml; name a folder or a Git URL, for example https://github.com/team/ml-fraud-v3",
+            "fraud.yaml:6:15: spec.sourceCode.repoUrl: there is no folder github.com/team/ml-fraud-v3",
         ),
         ("accuracy: 0.92\n        latencyMs: 150", "{}", "fraud.yaml:12:5: spec.stages: no threshold says what a good"),
         ("ml-fraud-v3", "ml-fraud-v3\n  select: {metric: f1}", "fraud.yaml:7:11: spec.select: there are no candidates"),
         (
             "    - onCommit: true",
             "    - onDataChange: true",
-            "fraud.yaml:9:21: spec.triggers[0].onDataChange: there is no",
+            "fraud.yaml:9:21: spec.triggers[0].onDataChange: spec.data is missing, so no change of da",
         ),
-        ("ml-fraud-v3", "x\n  catchup: yes", "fraud.yaml:7:12: spec.catchup: yes means different things"),
+        (
+            "ml-fraud-v3",
+            "x\n  catchup: yes",
+            "fraud.yaml:7:12: spec.catchup: yes is ambiguous in YAML. Write true, or 'yes' for the te",
+        ),
         ('    - cron: "0 2 * * *"', "  catchup: true", "fraud.yaml:10:12: spec.catchup: there is no cron whose missed"),
     ],
 )
@@ -144,7 +158,7 @@ def test_a_pod_cannot_run_the_code_of_a_folder(write: Write, stage: str) -> None
     text = changed(text, "    - name: build\n      image: tensorflow:2.12", f"    - {stage}")
     (found,) = problems(write("f.yaml", text.replace("  stages:", "  runtime: kubernetes\n  stages:")))
     assert found.startswith("f.yaml:12:7: spec.stages[0]: '")
-    assert "would run in a pod, which cannot see the folder code; put the code into Git" in found
+    assert "would run in a pod, which cannot see the folder code. Put the code into Git" in found
     assert load_pipeline_file(write("f.yaml", text), "test", variables={})
 
 
@@ -165,7 +179,10 @@ def test_a_commit_is_no_source_of_new_commits(write: Write) -> None:
     text = changed(
         FRAUD, "https://github.com/team/ml-fraud-v3", f"{{repoUrl: https://github.com/t/m, revision: {'a1' * 20}}}"
     )
-    assert "sourceCode.revision is one commit, so nothing new would ever come" in problems(write("f.yaml", text))[0]
+    assert (
+        "sourceCode.revision is a single commit, so there would never be a new one"
+        in problems(write("f.yaml", text))[0]
+    )
 
 
 class TestProd:
@@ -175,7 +192,7 @@ class TestProd:
             (
                 'sourceCode: {tags: "v*"}',
                 "image: x",
-                "12:15: spec.sourceCode.revision: is 'main'; allowed in prod: a release",
+                "12:15: spec.sourceCode.revision: must be a release tag in prod, such as v1.2.0; got 'mai",
             ),
         ],
     )
@@ -194,6 +211,7 @@ class TestProd:
     def test_refuses_a_folder(self, write: Write) -> None:
         path = write("f.yaml", changed(FRAUD, "https://github.com/team/ml-fraud-v3", "src"))
         write("src/train.py", "")
-        assert "f.yaml:6:15: spec.sourceCode: is a folder; allowed in prod: a release tag" in "".join(
-            problems(path, "prod")
+        assert (
+            "f.yaml:6:15: spec.sourceCode: must be a Git URL in prod, which runs release tags only; got a folder"
+            in "".join(problems(path, "prod"))
         )

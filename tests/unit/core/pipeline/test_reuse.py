@@ -41,8 +41,8 @@ def test_a_finished_training_of_the_model_can_be_reused() -> None:
         ({"model_ids": ()}, "it logged no model"),
         ({"experiment_id": "8"}, "it is in another experiment"),
         ({"tags": {**TAGS, contract.TAG_MODEL_NAME: "churn"}}, "it was trained for model 'churn', not 'fraud'"),
-        ({"tags": {**TAGS, contract.TAG_KIND: "drift_check"}}, "it is no training run"),
-        ({"tags": {}}, "it is no training run"),
+        ({"tags": {**TAGS, contract.TAG_KIND: "drift_check"}}, "it is not a training run"),
+        ({"tags": {}}, "it is not a training run"),
     ],
 )
 def test_any_other_run_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
@@ -98,9 +98,13 @@ def test_evidence_about_the_same_model_and_data_is_taken(found: EvaluationEviden
     [
         (evidence(run_id="r2"), PIN, "is about models:/m-1 of run r2"),
         (evidence(candidate=ModelEvidence(model_uri="models:/m-2", metrics={})), PIN, "is about models:/m-2"),
-        (evidence(), PIN.model_copy(update={"hash": "sha256:bb"}), "measured on sha256:aa, but sha256:bb is asked for"),
-        (evidence(), DatasetPin(uri=PIN.uri, version="v2"), "but version:v2:"),
-        (evidence(), None, "but no data (self-reported) is asked for"),
+        (
+            evidence(),
+            PIN.model_copy(update={"hash": "sha256:bb"}),
+            "measured on sha256:aa, and this run uses sha256:bb",
+        ),
+        (evidence(), DatasetPin(uri=PIN.uri, version="v2"), "and this run uses version:v2:"),
+        (evidence(), None, "and this run uses no data (self-reported)"),
         (SELF_REPORTED, PIN, "measured on no data (self-reported)"),
     ],
 )
@@ -127,7 +131,7 @@ def test_a_report_of_other_evidence_is_refused() -> None:
 
 
 def test_a_pass_by_weaker_rules_is_refused() -> None:
-    with pytest.raises(EvidenceError, match=r"was not made by the rule f1 >= 0\.9\b"):
+    with pytest.raises(EvidenceError, match=r"does not have the rule f1 >= 0\.9\b"):
         reuse_report(evidence(), evidence(), ["f1 >= 0.8"], ["f1 >= 0.9"])
 
 
@@ -152,5 +156,5 @@ def test_a_pass_that_knew_less_of_significance_or_slices_is_refused(stricter: Ga
     policy = GatePolicy.parse(["f1 >= 0.9"], [], {"floors": ["f1 >= 0.5"]})
     report = evaluate_gate(found, policy, model_name="fraud", created_at="2026-11-21T02:01:00+00:00")
     require_passing_report(report, found, model_name="fraud", policy=policy)
-    with pytest.raises(EvidenceError, match="was not made by the rule f1 "):
+    with pytest.raises(EvidenceError, match="does not have the rule f1 "):
         require_passing_report(report, found, model_name="fraud", policy=stricter)

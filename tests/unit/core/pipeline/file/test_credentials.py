@@ -11,7 +11,7 @@ MISTAKES = [
     (
         "https://github",
         "https://me:hunter2@github",
-        "11:14: spec.sourceCode.repoUrl: a URL with a password in it; keep",
+        "11:14: spec.sourceCode.repoUrl: the URL contains a password. Keep the password in an Air",
     ),
 ]
 

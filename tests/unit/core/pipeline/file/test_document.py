@@ -73,28 +73,28 @@ class TestWhatIsRefused:
         [
             ("a: 1\na: 2\n", "f:2:1: a: the key is here twice, first in line 1"),
             ("a:\n  b: 1\n  b: 2\n", "f:3:3: a.b: the key is here twice, first in line 2"),
-            ("a: yes\n", "f:1:4: a: yes means different things; allowed: true, or 'yes' for the text"),
-            ("a: [Off]\n", "f:1:5: a[0]: Off means different things; allowed: false, or 'Off' for the text"),
-            ("a: 0123\n", "f:1:4: a: 0123 means different things; allowed: 123 for the number"),
-            ("a: 1_000\n", "f:1:4: a: 1_000 means different things; allowed: 1000 for the number"),
-            ("a: .nan\n", "f:1:4: a: .nan is no finite number"),
-            ("a: -.inf\n", "f:1:4: a: -.inf is no finite number"),
-            ("a: 1e999\n", "f:1:4: a: 1e999 is no finite number"),
-            (f"a: {'9' * 5000}\n", "f:1:4: a: a number of 5000 digits; allowed: at most 100"),
-            ("a: &x 1\n", "f:1:4: a: anchor &x is not allowed"),
+            ("a: yes\n", "f:1:4: a: yes is ambiguous in YAML. Write true, or 'yes' for the text"),
+            ("a: [Off]\n", "f:1:5: a[0]: Off is ambiguous in YAML. Write false, or 'Off' for the text"),
+            ("a: 0123\n", "f:1:4: a: 0123 is ambiguous in YAML. Write 123 for the number"),
+            ("a: 1_000\n", "f:1:4: a: 1_000 is ambiguous in YAML. Write 1000 for the number"),
+            ("a: .nan\n", "f:1:4: a: must be a finite number; got .nan"),
+            ("a: -.inf\n", "f:1:4: a: must be a finite number; got -.inf"),
+            ("a: 1e999\n", "f:1:4: a: must be a finite number; got 1e999"),
+            (f"a: {'9' * 5000}\n", "f:1:4: a: must have at most 100 digits; got 5000"),
+            ("a: &x 1\n", "f:1:4: a: anchor &x is refused"),
             ("a: !!python/object/apply:os.getcwd []\n", "f:1:4: a: tag tag:yaml.org,2002:python/object/apply:os.getc"),
-            ("a: !env HOME\n", "f:1:4: a: tag !env is not allowed"),
-            ("a:\n  <<: {b: 1}\n", "f:2:3: a: merge keys (<<) are not allowed"),
-            ("1: a\n", "f:1:1: key '1' is a whole number; allowed: text, write '1' in quotes"),
-            ("true: a\n", "f:1:1: key 'true' is a boolean; allowed: text"),
-            ("null: a\n", "f:1:1: key 'null' is empty; allowed: text"),
-            ("? [a]\n: b\n", "f:1:3: a key is a list; allowed: text"),
-            ("? {a: 1}\n: b\n", "f:1:3: a key is a mapping; allowed: text"),
-            ("\ta: 1\n", "f:1:1: a tab; allowed: spaces"),
-            ("a:\n  - b\n \t- c\n", "f:3:2: a tab; allowed: spaces"),
-            ("a: 'x\ty'\n", "f:1:6: a tab; allowed: spaces"),
-            ("a: 1\n---\nb: 2\n", "f:2:1: a second document begins; allowed: one document in a file"),
-            ("a: 1\n b: 2\n", "f:2:3: this is not YAML: a colon where none may be"),
+            ("a: !env HOME\n", "f:1:4: a: tag !env is refused"),
+            ("a:\n  <<: {b: 1}\n", "f:2:3: a: merge keys (<<) are refused"),
+            ("1: a\n", "f:1:1: a key must be text; got a whole number. Write '1' in quotes"),
+            ("true: a\n", "f:1:1: a key must be text; got a boolean"),
+            ("null: a\n", "f:1:1: a key must be text; got nothing"),
+            ("? [a]\n: b\n", "f:1:3: a key must be text; got a list"),
+            ("? {a: 1}\n: b\n", "f:1:3: a key must be text; got a mapping"),
+            ("\ta: 1\n", "f:1:1: there is a tab. Use spaces"),
+            ("a:\n  - b\n \t- c\n", "f:3:2: there is a tab. Use spaces"),
+            ("a: 'x\ty'\n", "f:1:6: there is a tab. Use spaces"),
+            ("a: 1\n---\nb: 2\n", "f:2:1: a second document begins here. Keep one document in a file"),
+            ("a: 1\n b: 2\n", "f:2:3: this is not YAML: there is a colon where none may be"),
             ("a: {b: 1\n", "f:2:1: a: this is not YAML: "),
             ("a: %x\n", "f:1:4: a: this is not YAML: found character"),
             ("", "f:1:1: the file is empty"),
@@ -111,13 +111,13 @@ class TestWhatIsRefused:
     def test_bytes_that_are_not_utf_8(self) -> None:
         assert read("a: 1\nb: ü\n".encode("latin-1")) == (
             None,
-            ["f:2:4: byte 0xfc is not UTF-8; save the file as UTF-8"],
+            ["f:2:4: byte 0xfc is not UTF-8. Save the file as UTF-8"],
         )
-        assert read("a: 1".encode("utf-16"))[1] == ["f:1:1: byte 0xff is not UTF-8; save the file as UTF-8"]
+        assert read("a: 1".encode("utf-16"))[1] == ["f:1:1: byte 0xff is not UTF-8. Save the file as UTF-8"]
 
     def test_a_file_that_is_too_big_is_not_parsed(self) -> None:
         data = b"a: 1\n" * (2 * MAX_BYTES)
-        assert read(data) == (None, [f"f:1:1: the file has {len(data)} bytes; allowed: at most {MAX_BYTES}"])
+        assert read(data) == (None, [f"f:1:1: the file must have at most {MAX_BYTES} bytes; got {len(data)}"])
 
     @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
     def test_nesting_ends_at_fifty_levels(self, opening: str) -> None:
@@ -132,7 +132,7 @@ class TestWhatIsRefused:
         bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
         problems = read(bomb)[1]
         assert len(problems) == 30 + 29 * 9
-        assert problems[1] == "f:2:5: a1: anchor &a1 is not allowed; repeat the value, or put it into defaults.yaml"
+        assert problems[1] == "f:2:5: a1: anchor &a1 is refused. Repeat the value, or put it into defaults.yaml"
 
     def test_all_problems_are_reported_together(self) -> None:
         problems = read("a: yes\na: 1\nb: !x 1\n2: c\n")[1]

@@ -141,7 +141,7 @@ GATE = "10:7: spec.stages[1]"
 @pytest.mark.parametrize(
     ("gate", "message"),
     [
-        ("significance: [latency]", "11:22: spec.stages[1].significance[0]: 'latency' cannot be compared"),
+        ("significance: [latency]", "11:22: spec.stages[1].significance[0]: metric of a classifier must be one of"),
         ("significance: [{metric: f1, method: delong}]", "significance[0]: method delong compares roc_auc, not f1"),
         (
             "significance: [{metric: f1, minEfect: 1}]",
@@ -158,15 +158,15 @@ GATE = "10:7: spec.stages[1]"
             "benchmarks[0]: path must be a path such as results[0].score; got 'a b'",
         ),
         ("coverage: [{report: {stage: tests, path: coverage.xml}}]", "coverage[0]: give at least one of min_line_rate"),
-        ("coverage: [{report: coverage.xml, minLineRate: 0.5}]", "uri is 'coverage.xml'; allowed: an absolute path"),
-        ("coverage: [{report: {stage: tests}, minLineRate: 0.5}]", "give stage and path of a step's report"),
+        ("coverage: [{report: coverage.xml, minLineRate: 0.5}]", "uri must be an absolute path"),
+        ("coverage: [{report: {stage: tests}, minLineRate: 0.5}]", "name the report by stage and path, or by uri"),
         (
             "coverage: [{report: {stage: tests, path: x.xml}, minLineRate: 1}]",
-            "'x.xml' is none of the reports of 'tests'",
+            "'x.xml' is not among the reports of 'tests'",
         ),
         (
             "findings: [{report: {stage: lint, path: a}, max: {error: 0}}]",
-            "there is no step 'lint' that could leave it",
+            "there is no step 'lint' to write the report",
         ),
         ("findings: [{report: /a, max: {fatal: 0}}]", "findings[0].max.fatal"),
         ("thresholds: ['warn: f1 > 0']", "spec.stages[1]: at least one rule must be enforced; got only warn"),
@@ -209,4 +209,7 @@ def test_a_step_that_the_gate_waits_for_cannot_wait_for_the_gate(tmp_path: Path)
 @pytest.mark.parametrize("name", ["approve", "record_approval"])
 def test_a_step_cannot_take_the_name_of_a_task_that_is_filled_in(tmp_path: Path, name: str) -> None:
     head = HEAD.replace("name: tests", f"name: {name}")
-    assert any("is a task that is filled in" in problem for problem in problems(tmp_path, "thresholds: [f1 > 0]", head))
+    assert any(
+        "is the name of a task that is filled in" in problem
+        for problem in problems(tmp_path, "thresholds: [f1 > 0]", head)
+    )

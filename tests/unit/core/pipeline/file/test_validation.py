@@ -53,29 +53,57 @@ MISTAKES = [
     (
         "    path: training",
         "    path: ../x",
-        "13:11: spec.sourceCode.path: '../x' leads outside; allowed: a path relati",
+        "13:11: spec.sourceCode.path: must be a relative path with / and without ..; got '../x'",
     ),
-    ("trainingScript: train.py", "trainingScript: /t.py", "15:19: spec.trainingScript: '/t.py' leads outside"),
+    (
+        "trainingScript: train.py",
+        "trainingScript: /t.py",
+        "15:19: spec.trainingScript: must be a relative path with / and without ..; got '/t.py'",
+    ),
     (
         "    revision: main",
         "    revision: main\n    tags: v*",
         "11:5: spec.sourceCode: revision and tags exclude each other",
     ),
-    ("evaluation: evaluation.csv", "uri: s3://x", "21:5: spec.data: data has root and uri of root, uri, dvc and lfs"),
-    ("    target: left\n", "", "21:5: spec.data: data.target is missing: name the column of the label"),
-    ('cpu: "2"', "cpu: two", "31:20: spec.resources.cpu: is 'two'; allowed: a Kubernetes quantity such as \"500m\""),
+    (
+        "evaluation: evaluation.csv",
+        "uri: s3://x",
+        "21:5: spec.data: data must have exactly one of root, uri, dvc and lfs; got root and uri",
+    ),
+    (
+        "    target: left\n",
+        "",
+        "21:5: spec.data: data.target is missing: name the column with the label, or leave the ev",
+    ),
+    (
+        'cpu: "2"',
+        "cpu: two",
+        '31:20: spec.resources.cpu: must be a Kubernetes quantity such as "500m", "2" or "4Gi"; g',
+    ),
     ("gpu: 0", "gpu: 0.5", "31:43: spec.resources.gpu: must be a whole number; got 0.5"),
     ("gpu: 0", "gpu: -1", "31:43: spec.resources.gpu: must be at least 0; got -1"),
-    ("runtime: kubernetes", "runtime: k8s", "30:12: spec.runtime: is 'k8s'; allowed: local, kubernetes"),
+    ("runtime: kubernetes", "runtime: k8s", "30:12: spec.runtime: must be one of local, kubernetes; got 'k8s'"),
     (
         "    OMP_NUM",
         "    2OMP_NUM",
         "36:5: spec.env.2OMP_NUM_THREADS: must be letters, digits and '_', not beginning with a d",
     ),
     ('THREADS: "2"', "THREADS: 2", "36:22: spec.env.OMP_NUM_THREADS: must be text; got 2. Write '2' in quotes"),
-    ('"0 2 * * 1-5"', "99 * * * *", "38:13: spec.triggers[0].cron: '99' in '99 * * * *' is no minute; allowed: *, 0"),
-    ("Europe/Berlin", "Europe/Berln", "39:17: spec.triggers[0].timezone: is 'Europe/Berln'; allowed: a time zone"),
-    ("- onDataChange: true", "- onDataChange: false", "41:21: spec.triggers[2].onDataChange: false starts nothing; le"),
+    (
+        '"0 2 * * 1-5"',
+        "99 * * * *",
+        "38:13: spec.triggers[0].cron: the minute must be *, 0 to 59, a range (1-5), a list (1,3)",
+    ),
+    (
+        "Europe/Berlin",
+        "Europe/Berln",
+        "39:17: spec.triggers[0].timezone: must be a time zone such as UTC or Europe/Berlin; got ",
+    ),
+    (
+        "- onDataChange: true",
+        "- onDataChange: false",
+        "41:21: spec.triggers[2].onDataChange: must be true or a mapping; got false. Remove the t",
+    ),
     (
         "- onDataChange: true",
         "- onDataChnge: true",
@@ -84,20 +112,24 @@ MISTAKES = [
     (
         "- onDataChange: true",
         "- {onDrift: true, cron: '@daily'}",
-        "41:7: spec.triggers[2]: a trigger has exactly one of",
+        "41:7: spec.triggers[2]: a trigger must have exactly one of cron, onCommit, onDataChange,",
     ),
     (
         "poll: 2m",
         "poll: 2",
-        "40:40: spec.triggers[1].onCommit.poll: 2 has no unit; allowed: a whole number and s, m, h or d",
+        "40:40: spec.triggers[1].onCommit.poll: must have a unit: s, m, h or d, for example 30m; ",
     ),
-    ("poll: 2m", "poll: 0s", "40:40: spec.triggers[1].onCommit.poll: '0s' is no time at all; allowed: more than zero"),
-    ("default: 0.001", "default: fast", "46:15: spec.triggers[5].manual.params.lr: 'fast' is not of type number"),
-    ("default: 0.001", "default: -1", "46:15: spec.triggers[5].manual.params.lr: default -1 is below minimum 0"),
+    ("poll: 2m", "poll: 0s", "40:40: spec.triggers[1].onCommit.poll: must be longer than zero; got '0s'"),
+    ("default: 0.001", "default: fast", "46:15: spec.triggers[5].manual.params.lr: must be of type number; got 'fast'"),
+    (
+        "default: 0.001",
+        "default: -1",
+        "46:15: spec.triggers[5].manual.params.lr: default must be at least the minimum 0; got -1",
+    ),
     (
         "- name: lint",
         "- name: deploy",
-        "56:13: spec.stages[1].name: 'deploy' is not available in this version; take it",
+        "56:13: spec.stages[1].name: 'deploy' is not available in this version. Remove it",
     ),
     (
         "- name: lint",
@@ -118,7 +150,7 @@ MISTAKES = [
     (
         "  retries:",
         "  approval: {}\n  retries:",
-        "67:3: spec.approval: 'approval' is not available in this version; tak",
+        "67:3: spec.approval: 'approval' is not available in this version. Remove it",
     ),
     (
         "  retries:",
@@ -133,12 +165,12 @@ MISTAKES = [
     (
         "f1: 0.8",
         "f1: .nan",
-        "63:30: spec.stages[3].metricsThreshold.f1: .nan is no finite number; allowed: finite numbers",
+        "63:30: spec.stages[3].metricsThreshold.f1: must be a finite number; got .nan",
     ),
     (
         "f1: 0.8",
         "f1: high",
-        "63:30: spec.stages[3].metricsThreshold.f1: is 'high'; allowed: a number, or >=, <=, > or < an",
+        "63:30: spec.stages[3].metricsThreshold.f1: must be a number, or >=, <=, > or < and a num",
     ),
     (
         "slices: [country]",
@@ -150,16 +182,20 @@ MISTAKES = [
         "f1 is good",
         "66:20: spec.stages[4].thresholds[0]: threshold must be a rule such as 'accuracy >= 0.92'",
     ),
-    ("  env:\n", "  secretEnv: {KEY: hunter2}\n  env:\n", "35:20: spec.secretEnv.KEY: does not say where the value is"),
+    (
+        "  env:\n",
+        "  secretEnv: {KEY: hunter2}\n  env:\n",
+        "35:20: spec.secretEnv.KEY: must be '<connection>.<field>' with a field of login, passwor",
+    ),
     (
         "  env:\n",
         "  secretEnv: {KEY: 12345}\n  env:\n",
-        "35:20: spec.secretEnv.KEY: does not say where the value is kept",
+        "35:20: spec.secretEnv.KEY: must be '<connection>.<field>' with a field of login, passwor",
     ),
     (
         "webhook: team_chat",
         "webhook: https://hooks.example.com/T0/x",
-        "70:46: spec.notifications[0].webhook: is an addr",
+        "70:46: spec.notifications[0].webhook: must be the id of an Airflow connection that holds",
     ),
     (
         "on: [failure, gateRejected]",
@@ -175,9 +211,9 @@ MISTAKES = [
     (
         "    seed: 7",
         "    seed: 7\n    seed: 8",
-        "20:5: spec.config.seed: the key is here twice, first in line 19; each ke",
+        "20:5: spec.config.seed: the key is here twice, first in line 19. Give each key once",
     ),
-    ("lr: 1e-3", "lr: .inf", "18:20: spec.config.training.lr: .inf is no finite number; allowed: finite numbers"),
+    ("lr: 1e-3", "lr: .inf", "18:20: spec.config.training.lr: must be a finite number; got .inf"),
 ]
 
 

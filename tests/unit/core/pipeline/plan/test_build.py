@@ -370,7 +370,7 @@ def test_a_pipeline_without_a_replay_has_no_such_task_and_rule(plan: Plan) -> No
         (REPLAY.replace("target: y", "target: y, modelType: regressor"), "tolerance or relativeTolerance"),
         (REPLAY.partition("\n")[2], "a replay needs evaluation data"),
         (REPLAY.replace("0.02", "0"), "maxFlipRate"),
-        (REPLAY + "  stopAfter: evaluate\n", "ends before the gate that would judge it"),
+        (REPLAY + "  stopAfter: evaluate\n", "ends before the gate, which would judge it"),
     ],
     ids=["tolerance", "no-tolerance", "no-data", "zero", "no-gate"],
 )
@@ -387,4 +387,4 @@ def test_the_importance_of_features_is_measured_on_evaluation_data_only(plan: Pl
     assert "importance_rows" not in plan(SMALL + GATE + data).task("evaluate").arguments
     with pytest.raises(PipelineSpecError) as caught:
         plan(SMALL + stages)
-    assert "spec.stages[0].importanceRows: importance is measured on evaluation data" in str(caught.value)
+    assert "spec.stages[0].importanceRows: feature importance requires evaluation data" in str(caught.value)

@@ -43,7 +43,11 @@ def test_plans_that_do_the_same_do_not_differ(plan: Plan) -> None:
         ("depth: 12", "depth: 13", ["~ task train_deep: config.training.depth: 12 -> 13"]),
         ("- onDrift: true\n    ", "", ["- trigger churn.drift"]),
         ("attempts: 3", "attempts: 4", ["~ retries and limits: attempts: 3 -> 4"]),
-        ("train: 4h", "train: 5h", [f"~ task train_{name}: limit (s): 14400 -> 18000" for name in ("small", "deep")]),
+        (
+            "train: 4h",
+            "train: 5h",
+            [f"~ task train_{name}: time limit (s): 14400 -> 18000" for name in ("small", "deep")],
+        ),
         ("owner: growth", "owner: core", ["~ pipeline: owner: growth -> core"]),
         ("minimum: 0", "minimum: 1e-6", ["~ form field lr: minimum: 0.0 -> 1e-06"]),
         ("format: slack", "format: json", ["- notification team_chat (slack)", "+ notification team_chat (json)"]),
