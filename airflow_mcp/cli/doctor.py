@@ -1,4 +1,4 @@
-"""``airflow-mcp doctor``: what is wrong with MLflow, cluster and image, and what to do."""
+"""``airflow-mcp doctor``: problems of MLflow, cluster and image, and what to do about them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add what to check, and how to say it."""
+    """Add the arguments: what to check, and the format of the findings."""
     add_tracking_uri(command)
     add_cluster(command)
-    command.add_argument("--image", default="", help="start a pod with this image and look into it")
-    command.add_argument("--from-pod", action="store_true", help="ask MLflow from that pod too; needs --image")
-    command.add_argument("--pod-tracking-uri", default="", help="MLflow as pods see it; default: --tracking-uri")
+    command.add_argument("--image", default="", help="start a pod with this image and check it inside")
+    command.add_argument("--from-pod", action="store_true", help="connect to MLflow from that pod too; needs --image")
+    command.add_argument("--pod-tracking-uri", default="", help="address of MLflow for pods; default: --tracking-uri")
     command.add_argument("--image-pull-secret", action="append", default=[], help="Secret to pull the image with")
     command.add_argument("--service-account", help="service account of the pod")
-    command.add_argument("--timeout", default="120s", help="time until the pod must have reported; default: 120s")
+    command.add_argument("--timeout", default="120s", help="time within which the pod must report; default: 120s")
     command.add_argument("--no-cluster", action="store_true", help="check MLflow only")
     command.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Check MLflow, then the cluster, then a pod; the exit code is 1 when anything is a problem."""
+    """Check MLflow, then the cluster, then a pod; return 1 if there is a problem, otherwise 0."""
     settings, timeout = mlflow_settings(parsed.tracking_uri), parse_age("--timeout", parsed.timeout)
     if parsed.from_pod and not parsed.image:
-        raise InvalidArgumentError("--from-pod needs --image: the image to start the pod with")
+        raise InvalidArgumentError("--from-pod needs --image, the image to start the pod with")
     findings = list(check_mlflow(settings))
     mlflow_answers = findings[0].level == "ok"
     if not parsed.no_cluster:

@@ -1,4 +1,4 @@
-"""``airflow-mcp pods``: the pods of workloads, and which of them are left over."""
+"""``airflow-mcp pods``: the pods of workloads, and which of them are leftovers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from airflow_mcp.mlflow_client.transport import SyncDriver
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the two actions, ``list`` and ``clean``."""
     actions = command.add_subparsers(dest="action", required=True)
-    for name, what in (("list", "show every pod, and whether it is left over"), ("clean", "remove what is left over")):
+    for name, what in (("list", "list pods and show leftovers"), ("clean", "remove leftovers")):
         action = actions.add_parser(name, help=what)
         add_cluster(action)
         add_tracking_uri(action)
-        action.add_argument("--older-than", default="1h", help="age that a leftover must have (90s, 30m, 1h, 2d)")
+        action.add_argument("--older-than", default="1h", help="minimum age of a leftover (90s, 30m, 1h, 2d)")
         if name == "clean":
             choice = action.add_mutually_exclusive_group()
-            choice.add_argument("--dry-run", action="store_true", help="only say what would be removed (the default)")
-            choice.add_argument("--yes", action="store_true", help="remove it")
+            choice.add_argument("--dry-run", action="store_true", help="only show what would be removed (the default)")
+            choice.add_argument("--yes", action="store_true", help="remove leftovers")
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Judge every pod by what MLflow knows of its run; remove leftovers only with ``--yes``."""
+    """Judge every pod by its MLflow run; remove leftovers only with ``--yes``."""
     grace, now = parse_age("--older-than", parsed.older_than), datetime.now(UTC)
     driver = SyncDriver(mlflow_settings(parsed.tracking_uri))
     try:
@@ -37,7 +37,7 @@ def run(parsed: argparse.Namespace) -> int:
         judged = judge_pods(
             workload_pods(cluster, now),
             run_of=lambda run_id: driver.perform(mlflow_api.get_run(run_id)),
-            task_state_of=lambda task: None,  # only Airflow knows
+            task_state_of=lambda task: None,  # only Airflow knows it
             grace=grace,
             now=now,
         )

@@ -1,1 +1,1 @@
-"""A Kubernetes cluster and the pods of workloads, seen without Airflow."""
+"""A Kubernetes cluster and the pods of workloads, without Airflow."""

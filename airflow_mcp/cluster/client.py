@@ -1,4 +1,4 @@
-"""A Kubernetes cluster as plain JSON values: the few calls that the doctor and the sweeper make."""
+"""The calls to a Kubernetes cluster that the doctor and the sweeper need, with JSON as values."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class Cluster:
-    """One namespace of a cluster. The Kubernetes client is imported when the object is made.
+    """One namespace of a cluster; creating an object imports the Kubernetes client.
 
     :param api_client: a client of the library ``kubernetes``.
-    :param namespace: namespace that every call is about.
+    :param namespace: namespace of all calls.
     """
 
     def __init__(self, api_client: Any, namespace: str) -> None:
@@ -51,7 +51,7 @@ class Cluster:
             return str(answer.git_version)
 
     def namespace_exists(self) -> bool | None:
-        """Whether the namespace exists; None when these credentials may not see it."""
+        """Return whether the namespace exists; None when these credentials may not read it."""
         try:
             with self._translated("read the namespace"):
                 self._core.read_namespace(self.namespace, _request_timeout=_TIMEOUT_SECONDS)
@@ -65,7 +65,7 @@ class Cluster:
         return True
 
     def may(self, verb: str, resource: str) -> bool:
-        """Whether these credentials may do something in the namespace.
+        """Return whether these credentials have a right in the namespace.
 
         :param verb: for example ``create``.
         :param resource: for example ``pods`` or ``pods/log``.
@@ -85,7 +85,7 @@ class Cluster:
             return bool(answer.status.allowed)
 
     def workload_pods(self) -> list[dict[str, Any]]:
-        """Return every pod of the namespace that this package made, as JSON."""
+        """Return all pods of the namespace that this package created, as JSON."""
         with self._translated("list pods"):
             answer = self._core.list_namespaced_pod(
                 self.namespace, label_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}", _request_timeout=_TIMEOUT_SECONDS
@@ -103,7 +103,7 @@ class Cluster:
             return self._plain(self._core.read_namespaced_pod(name, self.namespace, _request_timeout=_TIMEOUT_SECONDS))
 
     def log(self, name: str) -> str:
-        """Return what a pod has written."""
+        """Return the log of a pod."""
         with self._translated(f"read the log of pod {name}"):
             answer = self._core.read_namespaced_pod_log(
                 name,
@@ -117,8 +117,8 @@ class Cluster:
         """Delete a pod.
 
         :param name: its name.
-        :param uid: delete it only if it still is this very object.
-        :return: whether it was there.
+        :param uid: delete it only if it has this UID.
+        :return: whether it existed.
         """
         body = {"preconditions": {"uid": uid}} if uid else {}
         try:
@@ -131,11 +131,11 @@ class Cluster:
         return True
 
     def wait_for_end(self, name: str, timeout: float, settled: frozenset[str]) -> dict[str, Any]:
-        """Wait until a pod has ended, or its container waits for one of some reasons.
+        """Wait until a pod has ended, or its container waits for a reason that does not pass.
 
         :param name: its name.
-        :param timeout: seconds to wait.
-        :param settled: reasons of waiting that will not change, for example ``ErrImageNeverPull``.
+        :param timeout: seconds to wait at most.
+        :param settled: such reasons, for example ``ErrImageNeverPull``.
         :return: the pod as it was last seen.
         """
         deadline = time.monotonic() + timeout
@@ -171,7 +171,7 @@ class Cluster:
 def connect(namespace: str = "", context: str = "") -> Cluster:
     """Connect as ``kubectl`` would: by ``KUBECONFIG``, ``~/.kube/config``, or the service account of this pod.
 
-    :param namespace: namespace; empty takes the context's, or that of this pod, or ``default``.
+    :param namespace: empty takes that of the context or of this pod, or ``default``.
     :param context: context of the kubeconfig; empty takes the current one.
     :raises InvalidArgumentError: when the client is not installed, or no configuration is found.
     """

@@ -1,4 +1,4 @@
-"""Look at the pods of a namespace, with what MLflow and Airflow know about their work."""
+"""Judges the pods of a namespace by what MLflow and Airflow know about their work."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from airflow_mcp.exceptions import MlflowNotFoundError
 
 @dataclass(frozen=True)
 class JudgedPod:
-    """A pod and what is to be done about it."""
+    """A pod and the decision about it."""
 
     pod: WorkloadPod
     finding: SweepFinding
 
 
 def workload_pods(cluster: Cluster, now: datetime) -> list[WorkloadPod]:
-    """Read the pods of ours, oldest first.
+    """Return the workload pods of a namespace, oldest first.
 
-    :param cluster: where to look.
+    :param cluster: the namespace.
     :param now: present time, with a time zone.
     """
     return sorted((read_workload_pod(pod, now) for pod in cluster.workload_pods()), key=lambda pod: -pod.age)
@@ -44,14 +44,14 @@ def judge_pods(
     grace: timedelta,
     now: datetime,
 ) -> list[JudgedPod]:
-    """Decide about pods; those that train together stay or go together.
+    """Decide about pods; those of one group share a decision.
 
     :param pods: the pods.
-    :param run_of: reads an MLflow run; a run that does not exist is not known.
-    :param task_state_of: reads the state of a task; None when it is not known.
-    :param grace: age below which a pod that has ended is kept.
+    :param run_of: returns an MLflow run, or raises that it does not exist.
+    :param task_state_of: returns the state of a task; None when unknown.
+    :param grace: minimum age of a leftover.
     :param now: present time, with a time zone.
-    :raises MlflowError: when MLflow cannot be asked; nothing was decided.
+    :raises MlflowError: when MLflow does not answer; nothing was decided.
     """
     found: dict[str, SweepFinding] = {}
     for pod in sorted(pods, key=lambda pod: bool(pod.leader)):
@@ -73,9 +73,9 @@ def _run_of(pod: WorkloadPod, run_of: Callable[[str], Run]) -> Run | None:
 
 
 def remove_leftovers(cluster: Cluster, judged: Iterable[JudgedPod]) -> list[str]:
-    """Delete the pods that are to be removed.
+    """Delete the leftovers.
 
-    :return: names of those that were still there.
+    :return: names of those that still existed.
     """
     leftovers = [item.pod for item in judged if item.finding.action == "remove"]
     return [pod.name for pod in leftovers if cluster.delete_pod(pod.name, pod.uid)]

@@ -1,4 +1,4 @@
-"""The doctor's checks of a Kubernetes cluster: it answers, the namespace exists, the rights are there."""
+"""The doctor's checks of a Kubernetes cluster: connection, namespace and rights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_cluster(cluster: Cluster) -> Iterator[Diagnosis]:
     """Check a cluster and the rights in one namespace.
 
     :param cluster: the cluster.
-    :return: findings as they come; the first one says whether it answers at all.
+    :return: findings as they arise; the first one is whether the cluster answers.
     """
     try:
         yield Diagnosis("cluster", "ok", f"{cluster.server} answers, Kubernetes {cluster.version()}")
@@ -27,7 +27,7 @@ def check_cluster(cluster: Cluster) -> Iterator[Diagnosis]:
                 f"kubectl create namespace {cluster.namespace}",
             )
             return
-        says = "exists" if exists else "these credentials may not look at it, and need not"
+        says = "exists" if exists else "these credentials may not read it, and need not"
         yield Diagnosis("namespace", "ok", f"{cluster.namespace!r} {says}")
         allowed = {
             (resource, verb): cluster.may(verb, resource) for resource, verbs in RIGHTS.items() for verb in verbs

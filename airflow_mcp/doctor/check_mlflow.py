@@ -28,10 +28,10 @@ _NO_SUCH_MODEL = "airflow-mcp-doctor-asks-for-a-model-that-does-not-exist"
 
 
 def check_mlflow(settings: MlflowSettings) -> Iterator[Diagnosis]:
-    """Check an MLflow server, from here.
+    """Check an MLflow server from this machine.
 
-    :param settings: where it is.
-    :return: findings as they come; the first one says whether it answers at all.
+    :param settings: address and login of the server.
+    :return: findings as they arise; the first one is whether the server answers.
     """
     driver = SyncDriver(settings)
     try:
@@ -53,7 +53,7 @@ def check_mlflow(settings: MlflowSettings) -> Iterator[Diagnosis]:
 
 
 def server_version(settings: MlflowSettings) -> str:
-    """Return the version of the MLflow server; empty when it cannot be had."""
+    """Return the version of the MLflow server; empty when it is not available."""
     driver = SyncDriver(settings)
     try:
         return driver.perform(mlflow_api.server_version())
@@ -65,12 +65,12 @@ def _advice_for(error: MlflowError) -> str:
     if isinstance(error, MlflowAuthError):
         return "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or _TOKEN), and what that account may do"
     if error.status is not None:
-        return "something else than MLflow answers there, or MLflow is ill: look at its log"
-    return "is it running, and is this its address? check --tracking-uri, network, and certificates"
+        return "another server answers there, or MLflow has a problem: look at its log"
+    return "check --tracking-uri, the network and certificates, and whether the server runs"
 
 
 def _store_type() -> Operation[str | None]:
-    """Ask where the server keeps runs; it tells from MLflow 3.9 or so on."""
+    """Request where the server keeps runs; None before MLflow 3.9 or so, which do not report it."""
     try:
         response = yield MlflowRequest("get the server's setup", "GET", "api/3.0/mlflow/server-info")
     except MlflowError:
@@ -88,12 +88,12 @@ def _check_moves(driver: SyncDriver) -> list[Diagnosis]:
 
 
 def _check_load_checks(driver: SyncDriver, models: list[RegisteredModel]) -> list[Diagnosis]:
-    """Ask for all versions that failed in one search, however many models there are."""
+    """Check the aliases with one search for all failed versions, however many models there are."""
     failed = f"tags.`{TAG_LOAD_CHECK}` = 'failed'"
     try:
         return judge_load_checks(models, driver.perform(mlflow_registry_api.search_model_versions(failed)))
     except MlflowError as error:
-        return [Diagnosis("MLflow load checks", "warning", f"cannot be looked at: {error}")]
+        return [Diagnosis("MLflow load checks", "warning", f"cannot be read: {error}")]
 
 
 def _check_registry(driver: SyncDriver) -> Diagnosis:
@@ -118,7 +118,7 @@ def _check_artifacts(driver: SyncDriver) -> Iterator[Diagnosis]:
         return
     if default is None:
         yield Diagnosis(
-            subject, "warning", "there is no experiment 'Default' to read the location from", "look by hand"
+            subject, "warning", "there is no experiment 'Default' to read the location from", "check it by hand"
         )
         return
     finding = judge_artifacts(default.artifact_location)
@@ -128,13 +128,13 @@ def _check_artifacts(driver: SyncDriver) -> Iterator[Diagnosis]:
 
 
 def _try_to_write(driver: SyncDriver) -> Diagnosis:
-    """Store a small file through the server, and delete it."""
+    """Store a small file through the server, and delete it again."""
     subject = "MLflow artifacts: write"
     name = f"{_ARTIFACT}-{uuid.uuid4().hex[:8]}.txt"
     try:
         driver.perform(_put_and_delete(name))
     except MlflowAuthError as error:
-        return Diagnosis(subject, "warning", str(error), "this account may not; that of Airflow has to")
+        return Diagnosis(subject, "warning", str(error), "this account may not write; that of Airflow must")
     except MlflowError as error:
         return Diagnosis(
             subject,

@@ -1,4 +1,4 @@
-"""The doctor's check of an image: start a pod with it, and look around inside."""
+"""The doctor's check of an image: starts a pod with it, and runs the probe inside."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from airflow_mcp.doctor import pod_probe
 from airflow_mcp.exceptions import ClusterUnreachableError
 
 _LOST_CAUSES = frozenset({"ErrImageNeverPull", "InvalidImageName", "ImagePullBackOff", "CreateContainerConfigError"})
-"""Reasons of waiting after which the probe pod is given up."""
+"""Reasons for waiting after which the probe pod is given up."""
 
 
 @dataclass(frozen=True)
 class PodCheck:
-    """What to check with a pod."""
+    """What to check in a pod."""
 
     image: str
     mlflow_url: str
-    """Address that the pod is to ask; empty: none."""
+    """Address of MLflow for the pod; empty to leave it out."""
     timeout: float
-    """Seconds until the pod must have reported."""
+    """Seconds within which the pod must report."""
     service_account: str | None = None
     pull_secrets: tuple[str, ...] = ()
 
 
 def check_pod(cluster: Cluster, check: PodCheck, version: str) -> Iterator[Diagnosis]:
-    """Start a pod as workloads do, and look around in it.
+    """Start a pod as workloads do, and judge the findings of the probe in it.
 
-    :param cluster: where.
+    :param cluster: the cluster.
     :param check: what to check.
-    :param version: version of the MLflow server as seen from here; may be empty.
+    :param version: version of the MLflow server, read from this machine; may be empty.
     """
     if check.mlflow_url and (finding := judge_address(check.mlflow_url)):
         yield finding
@@ -57,7 +57,7 @@ def check_pod(cluster: Cluster, check: PodCheck, version: str) -> Iterator[Diagn
         finally:
             cluster.delete_pod(name)
     except ClusterUnreachableError as error:
-        yield Diagnosis("image", "problem", str(error), "no pod could be started and read: see the rights above")
+        yield Diagnosis("image", "problem", str(error), "the pod could not be started or read: see the rights above")
         return
     if report is None:
         yield judge_ending(read_ending(pod))
@@ -73,7 +73,7 @@ def check_pod(cluster: Cluster, check: PodCheck, version: str) -> Iterator[Diagn
 
 
 def _log(cluster: Cluster, name: str) -> str:
-    """Read the log; it may lag behind the pod's end."""
+    """Return the log, which may be late after the end of the pod."""
     for _ in range(5):
         text = cluster.log(name)
         if text.strip():
@@ -83,7 +83,7 @@ def _log(cluster: Cluster, name: str) -> str:
 
 
 def _manifest(name: str, check: PodCheck) -> dict[str, object]:
-    """Write the manifest with the defaults of every workload; only the probe's size is its own."""
+    """Return the manifest with the defaults of every workload, except for its small size."""
     options = PodOptions(
         image=check.image, service_account=check.service_account, image_pull_secrets=check.pull_secrets
     )
@@ -96,5 +96,5 @@ def _manifest(name: str, check: PodCheck) -> dict[str, object]:
         labels={"identity": name},
     )
     manifest = pod_manifest(workload, options, name=name, run_id="", companion=name)
-    manifest["metadata"]["labels"][LABEL_MANAGED_BY] = "airflow-mcp-doctor"  # no business of the sweeper
+    manifest["metadata"]["labels"][LABEL_MANAGED_BY] = "airflow-mcp-doctor"  # so that the sweeper leaves it alone
     return manifest

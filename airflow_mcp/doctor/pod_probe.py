@@ -1,4 +1,4 @@
-"""Runs inside a pod, as ``python -c``: looks around and prints one line of JSON. Standard library only."""
+"""Runs inside a pod, as ``python -c``, and prints its findings as one line of JSON. Standard library only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def version_of(name: str) -> str | None:
-    """Give the version of an installed package; None when it is not installed."""
+    """Return the version of an installed package; None when it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -39,7 +39,7 @@ def version_of(name: str) -> str | None:
 
 
 def is_writable(folder: str) -> bool:
-    """Whether a file can be made in a folder."""
+    """Return whether a file can be created in a folder."""
     path = Path(folder) / f".airflow-mcp-probe-{os.getpid()}"
     try:
         path.touch()
@@ -50,7 +50,7 @@ def is_writable(folder: str) -> bool:
 
 
 def ask(url: str) -> dict[str, Any]:
-    """Ask MLflow whether it is well, and for its version."""
+    """Request the health and the version of MLflow."""
     try:
         with fetch(f"{url}/health") as answer:
             status = answer.status
@@ -64,7 +64,7 @@ def ask(url: str) -> dict[str, Any]:
 
 
 def fetch(url: str) -> Any:
-    """Open a URL as MLflow's own client would: with the same CA bundle."""
+    """Open a URL with the CA bundle that MLflow's client would use."""
     context = ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None)
     return urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS, context=context)  # noqa: S310  (the operator's own URL)
 

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from kubernetes.client import V1Pod
 
 OUTAGE_TOLERANCE_SECONDS = 300
-"""How long Kubernetes may stay silent before the wait ends with an error."""
+"""How long Kubernetes may fail to answer before the wait ends with an error."""
 _OUTAGE_POLL_SECONDS = 5
 LOOK_BYTES = 256 * 1024
-"""Most that is read from a log at once, so that many pods fit into one triggerer."""
+"""Most bytes of a log that are read at once, so that one triggerer can watch many pods."""
 _LAST_LINES = 20
 _LAST_LINE_CHARACTERS = 1000
 
 
 class _LogCopier(AsyncPodManager):
-    """Copies what is new in a pod's log to the task log.
+    """Copies new lines of a pod's log to the task log.
 
-    The position goes to the pod before the lines go to the log: a triggerer that dies never makes another one write
-    a line twice.
+    The position is stored on the pod before the lines are logged, so that no line is logged twice when a triggerer
+    dies.
     """
 
     def __init__(self, hook: Any) -> None:
@@ -46,19 +46,19 @@ class _LogCopier(AsyncPodManager):
     async def fetch_container_logs_before_current_sec(
         self, pod: V1Pod, container_name: str, since_time: object = None
     ) -> None:
-        """Copy the new lines; where that fails they are copied next time, or when the pod has ended."""
+        """Copy the new lines; after a failure they are copied next time or when the pod has ended."""
         if self._is_flooded:
             return
         try:
             lines = await self._new_lines(pod, container_name)
-        except Exception as error:  # the log is not worth the wait for the pod
+        except Exception as error:  # a missing line must not end the wait for the pod
             self.log.warning("The log of pod %s cannot be read now (%s)", pod.metadata.name, type(error).__name__)
             return
         self.last_lines.extend(line[:_LAST_LINE_CHARACTERS] for line in lines[-_LAST_LINES:])
         await asyncio.to_thread(self._write, lines)
 
     async def _new_lines(self, pod: V1Pod, container_name: str) -> list[str]:
-        """Read the new lines and note on the pod that they are taken."""
+        """Return the new lines, after storing on the pod that they were read."""
         start, now = LogPosition.of(pod.metadata.annotations), time.time()
         where = (pod.metadata.name, pod.metadata.namespace)
         asked: dict[str, Any] = {"container": container_name, "timestamps": True, "limit_bytes": LOOK_BYTES}
@@ -81,14 +81,14 @@ class _LogCopier(AsyncPodManager):
         for line in lines:
             self.log.info("%s", line)
         if self._is_flooded:
-            self.log.warning("The pod writes more than is copied while it runs; the rest follows when it has ended")
+            self.log.warning("The pod writes more than is copied while it runs; the rest is copied when it has ended")
 
 
 class WorkloadPodTrigger(KubernetesPodTrigger):
     """Waits for a pod and copies its log; when a person ends the task, deletes the pod and closes its MLflow run.
 
     :param mlflow_conn_id: connection to close the run with.
-    :param mlflow_run_id: run to close; empty when the workload has none of its own.
+    :param mlflow_run_id: run to close; empty when the workload does not own one.
     """
 
     def __init__(self, *, mlflow_conn_id: str, mlflow_run_id: str, **kwargs: Any) -> None:
@@ -97,7 +97,7 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
         self.mlflow_run_id = mlflow_run_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
+        """Return class path and arguments for the database."""
         _, arguments = super().serialize()
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
@@ -106,11 +106,11 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
 
     @cached_property
     def pod_manager(self) -> _LogCopier:
-        """Follows the pod and its log."""
+        """The client that follows the pod and its log."""
         return _LogCopier(self.hook)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for the end of the pod; its event has the last lines, because the pod may be gone when they are needed.
+        """Wait for the end of the pod; the event has the last lines, because the pod may be gone by then.
 
         :return: one event of :class:`KubernetesPodTrigger`.
         """
@@ -119,7 +119,7 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
             yield event
 
     async def _get_pod(self) -> V1Pod:  # type: ignore[override]  # the parent's is wrapped in a retry of its own
-        """Read the pod; an outage of the API server is waited out, a missing pod is reported at once."""
+        """Read the pod; wait during an outage of the API server, but report a missing pod at once."""
         deadline = time.monotonic() + OUTAGE_TOLERANCE_SECONDS
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Wait for several pods that train together without a worker slot."""
+"""Wait for a group of pods that train together without a worker slot."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from airflow_mcp.triggers.pod import WorkloadPodTrigger
 
 
 class ReplicasTrigger(WorkloadPodTrigger):
-    """Waits for rank 0 as for a pod alone, and reports at once when another rank fails, vanishes or does not start.
+    """Waits for rank 0 as for a single pod, and reports at once when another rank fails, vanishes or does not start.
 
-    :param replicas: how many pods there are, rank 0 included.
+    :param replicas: number of pods, including rank 0.
     """
 
     def __init__(self, *, replicas: int, **kwargs: Any) -> None:
@@ -35,12 +35,12 @@ class ReplicasTrigger(WorkloadPodTrigger):
         self.replicas = replicas
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
+        """Return class path and arguments for the database."""
         path, arguments = super().serialize()
         return path, {**arguments, "replicas": self.replicas}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Give one event: that of rank 0, or that of the rank that failed before it."""
+        """Yield one event: that of rank 0, or that of a rank that failed before it."""
         events = super().run()
         leader = asyncio.ensure_future(anext(events))
         others = asyncio.create_task(self._failure())
@@ -59,18 +59,18 @@ class ReplicasTrigger(WorkloadPodTrigger):
                 for rank in range(1, self.replicas):
                     await self.hook.delete_pod(follower_name(self.pod_name, rank), self.pod_namespace)
             except Exception as error:
-                self.log.warning("Kubernetes deletes the ranks beside %s after it (%s)", self.pod_name, error)
+                self.log.warning("Kubernetes deletes the other ranks of %s after it (%s)", self.pod_name, error)
         await super().on_kill()
 
     async def _failure(self) -> list[RankFailure]:
-        """Wait until one of the other ranks has failed; trouble with Kubernetes is the business of rank 0's wait."""
+        """Wait until one of the other ranks has failed; the wait for rank 0 handles an outage of Kubernetes."""
         limits = StartLimits(schedule=self.schedule_timeout, startup=self.startup_timeout)
         done: set[int] = set()
         while True:
             try:
                 pods = await self._group()
             except Exception as error:
-                self.log.warning("The ranks beside %s cannot be seen now (%s)", self.pod_name, type(error).__name__)
+                self.log.warning("The other ranks of %s cannot be read now (%s)", self.pod_name, type(error).__name__)
             else:
                 done |= {rank_of(pod) for pod in pods if ended_well(pod)}
                 now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What every workload backend offers to the operators."""
+"""The interface of workload backends."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ class WorkloadBackend(ABC):
     """Runs one workload to its end. One object serves one task try."""
 
     python: str
-    """The Python interpreter, as a workload calls it."""
+    """The Python interpreter, as commands of workloads name it."""
     ships_files: bool
-    """Whether a script has to travel with the workload because it runs where this machine's files are not."""
+    """Whether scripts are sent along with the workload, because it does not see the files of this machine."""
     image_digest: str = ""
-    """Digest of the image that the workload ran in, ``sha256:<hex>``; empty while, or where, there is none."""
+    """Digest of the image that the workload ran in, ``sha256:<hex>``; empty when none has run."""
 
     def holds(self, identity: str, *, context: Context) -> bool:
-        """Whether the work of an earlier try is still under way, or has ended well, and :meth:`run` would take it up.
+        """Return whether an earlier try left work that is running or ended well, so that :meth:`run` attaches to it.
 
-        :param identity: name of the piece of work.
+        :param identity: fingerprint of the work.
         :param context: context of the task.
         """
         return False
 
     def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:  # noqa: B027  (most keep nothing)
-        """Remove what an earlier try left behind of work that is done; its result stays.
+        """Remove what an earlier try left of work that is done; its result stays.
 
-        :param identity: name of the piece of work.
+        :param identity: fingerprint of the work.
         :param context: context of the task.
-        :param log: receives what is left of its output.
+        :param log: receives the rest of its output.
         """
 
     @abstractmethod
     def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
         """Run the workload and return when it ended well.
 
-        A backend that waits without a worker slot may raise Airflow's ``TaskDeferred`` instead;
-        :meth:`resume` then takes over in another process.
+        A backend that waits without a worker slot may raise Airflow's ``TaskDeferred`` instead; :meth:`resume` then
+        continues in another process.
 
         :param workload: what to run.
         :param log: receives the workload's output, line by line.
-        :param context: context of the task; backends that reach beyond this machine need it.
-        :raises InvalidArgumentError: when the workload cannot be started at all; nothing has run.
+        :param context: context of the task; required by the Kubernetes backend.
+        :raises InvalidArgumentError: when the workload cannot be started; nothing has run.
         :raises WorkloadFailedError: when it ended with a non-zero exit code, by a signal or by :meth:`cancel`.
         :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
         """
 
     @abstractmethod
     def cancel(self) -> None:
-        """Stop what :meth:`run` started, and whatever it still would start.
+        """Stop what :meth:`run` started, and prevent it from starting anything else.
 
         Returns at once; may be called any number of times, from a signal handler or another thread.
         """
@@ -65,7 +65,7 @@ class WorkloadBackend(ABC):
     def resume(
         self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
     ) -> None:
-        """Go on after a deferral; ends like :meth:`run`.
+        """Continue after a deferral; ends like :meth:`run`.
 
         :param workload: the workload that :meth:`run` was given.
         :param event: the trigger's event.

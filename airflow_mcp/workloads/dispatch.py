@@ -1,4 +1,4 @@
-"""From the name of a runtime to its backend."""
+"""Backends by the name of their runtime."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def backend_for(
     """Return a new backend for one task try.
 
     :param runtime: one of :data:`RUNTIMES`.
-    :param log_limit_bytes: bytes of a local workload's output that are copied into the log, at most.
+    :param log_limit_bytes: most bytes of a local workload's output that are copied to the log.
     :param kill_grace_seconds: seconds between asking a local workload to end and killing it.
-    :param pod: how pods look and where they run.
-    :param mlflow_conn_id: connection that closes the run of a pod whose task a person ends.
-    :raises InvalidArgumentError: when the runtime is unknown, or a limit is not usable.
+    :param pod: options of pods.
+    :param mlflow_conn_id: connection to close the run of a pod with, when a person ends its task.
+    :raises InvalidArgumentError: when the runtime is unknown, or a limit is negative or not a number.
     """
     if runtime == "local":
         return LocalBackend(
@@ -35,5 +35,4 @@ def backend_for(
         )
     if runtime == "kubernetes":
         return KubernetesBackend(pod, mlflow_conn_id=mlflow_conn_id)
-    allowed = ", ".join(repr(name) for name in RUNTIMES)
-    raise InvalidArgumentError(f"runtime={runtime!r} is unknown; allowed: {allowed}. Nothing was started.")
+    raise InvalidArgumentError(f"runtime must be one of {', '.join(RUNTIMES)}; got {runtime!r}. Nothing was started")

@@ -1,16 +1,16 @@
-"""Supervisor of one local workload: a tiny program of its own, so that nothing a workload starts outlives the task.
+"""Supervisor of one local workload: a small program, so that nothing that a workload starts outlives the task.
 
 Started by :mod:`airflow_mcp.workloads.process` as ``python -I -S guard.py LIFELINE STATUS GRACE FOLDER COMMAND …``
-in a session of its own. It imports the standard library only and starts the command as leader of a process group.
+in its own session. It imports only the standard library and starts the command as leader of a process group.
 
-- The task process holds the only write end of the pipe ``LIFELINE`` (a file descriptor). When the task process ends,
-  however that happens, the pipe reads end-of-file and the guard ends the workload and removes ``FOLDER``.
+- The task process holds the only write end of the pipe ``LIFELINE`` (a file descriptor). When the task process ends
+  for any reason, the pipe reads end-of-file and the guard ends the workload and removes ``FOLDER``.
 - SIGTERM ends the workload as well: SIGTERM to all, ``GRACE`` seconds, then SIGKILL.
-- When the command ends by itself, what it left running is ended too.
-- On Linux the guard is the subreaper of everything below it, so a process that left the group (a daemon) comes back
-  to it as a child and is ended like the others. Elsewhere only the process group is reached.
+- When the command ends by itself, the processes that it left running are ended too.
+- On Linux the guard is the subreaper of all its descendants, so a process that left the group (a daemon) becomes its
+  child and is ended like the others. On other systems only the process group is ended.
 
-It tells the task process what happened in lines on the file descriptor ``STATUS``: ``started <pid>``,
+It reports to the task process in lines on the file descriptor ``STATUS``: ``started <pid>``,
 ``error <errno>`` when the command could not be started, ``exit <code>`` (negative: number of a signal),
 ``left <number>`` of processes that outlived the command.
 """
@@ -26,11 +26,11 @@ import time
 
 TICK_SECONDS = 0.05
 SETTLE_SECONDS = 0.5
-"""Time that helpers of the command (multiprocessing's trackers) get to notice its end by themselves."""
+"""Time for helpers of the command (multiprocessing's trackers) to notice its end and exit by themselves."""
 LEFTOVER_GRACE_SECONDS = 2.0
 ORPHAN_GRACE_SECONDS = 5.0
 KILL_SECONDS = 5.0
-"""Time that the kernel gets to end what was killed."""
+"""Time for the kernel to end killed processes."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _DEFAULT_SIGNALS = (
@@ -40,7 +40,7 @@ _DEFAULT_SIGNALS = (
 
 
 class Guard:
-    """One command and everything below it.
+    """One command and all its descendants.
 
     :param lifeline: read end of the pipe that the task process holds open.
     :param status: file descriptor for the status lines.
@@ -119,7 +119,7 @@ class Guard:
             self._wait(TICK_SECONDS)
 
     def _ask_to_end(self) -> None:
-        """Send SIGTERM once to the group, and once to each child outside it, as such children turn up."""
+        """Send SIGTERM once to the group, and once to each child outside it as it appears."""
         if not self._asked:
             self._asked.add(self._leader)
             self._signal_group(signal.SIGTERM)
@@ -133,7 +133,7 @@ class Guard:
             os.killpg(self._leader, number)
 
     def _reap(self) -> bool:
-        """Collect what has ended and return whether anything is left."""
+        """Collect ended processes and return whether any are left."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -160,7 +160,7 @@ def _become_subreaper() -> bool:
 
 
 def _children() -> list[int]:
-    """Return the process ids of this process's children; empty where there is no ``/proc``."""
+    """Return the process ids of this process's children; empty without ``/proc``."""
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):  # noqa: PTH208  (pathlib costs more than the rest of this program)

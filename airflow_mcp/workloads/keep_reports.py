@@ -1,10 +1,10 @@
-"""Runs a step's command and keeps the reports that it leaves: a program of its own, for any image with Python 3.
+"""A program that runs a step's command and stores the reports that it writes, in any image with Python 3.
 
-It travels with the workload as a text, and needs the standard library only. Started as ``keep_reports.py PATTERN … --
-COMMAND …`` in the folder of the command, it runs the command with the same environment, passes signals on, and stores
-what the patterns match in the MLflow run that the environment names, below ``reports/``, through the server's artifact
-proxy. Reports are kept whether or not the command ends well: those of failed tests are wanted most. It ends as the
-command did; when the command ends well but a pattern matches nothing, or a report cannot be stored, it ends with 1.
+It is sent along with the workload as text and needs only the standard library. Started as ``keep_reports.py PATTERN …
+-- COMMAND …`` in the folder of the command, it runs the command with the same environment, forwards signals, and stores
+the files that the patterns match below ``reports/`` in the MLflow run of the environment, through the server's artifact
+proxy. Reports are stored even if the command fails, since those of failed tests matter most. The exit code is that of
+the command; 1 if the command succeeded but a pattern matched nothing or a report could not be stored.
 """
 
 import base64
@@ -27,11 +27,11 @@ TRIES = 4
 
 
 class CannotKeepError(Exception):
-    """A report is not there, or cannot be stored."""
+    """A report is missing or cannot be stored."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command and keep its reports.
+    """Run the command and store its reports.
 
     :param arguments: patterns, ``--``, command.
     :return: the exit code.
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(command: list[str]) -> int:
-    """Run a command to its end and give its exit code, as a shell counts it; signals are passed on to it."""
+    """Run a command to its end, forward signals to it, and return its exit code as a shell would."""
     children: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
 
@@ -74,7 +74,7 @@ def run(command: list[str]) -> int:
 def keep(patterns: list[str]) -> None:
     """Store every file that a pattern matches.
 
-    :raises CannotKeepError: when a pattern matches nothing, or something cannot be stored; what can be, is.
+    :raises CannotKeepError: when a pattern matches nothing, or a file cannot be stored; the others are stored.
     """
     found = {pattern: matches(pattern) for pattern in patterns}
     files = sorted({file for matched in found.values() for file in matched})
@@ -90,13 +90,13 @@ def keep(patterns: list[str]) -> None:
 
 
 def matches(pattern: str) -> list[str]:
-    """Give the files that a pattern matches, below this folder."""
+    """Return the files below this folder that a pattern matches."""
     here = Path().resolve()
     return [path.as_posix() for path in Path().glob(pattern) if path.is_file() and here in path.resolve().parents]
 
 
 class Store:
-    """The artifacts of the MLflow run that an environment names.
+    """The artifacts of the MLflow run of an environment.
 
     :param environ: environment variables, as MLflow's own client reads them.
     """
@@ -111,7 +111,7 @@ class Store:
         self._root = ""
 
     def put(self, file: str) -> None:
-        """Store one file; one that is there already is replaced."""
+        """Store one file, or replace it."""
         if Path(file).stat().st_size > MAX_BYTES:
             raise CannotKeepError(f"{file} is larger than {MAX_BYTES} bytes")
         self._root = self._root or self._find_root()

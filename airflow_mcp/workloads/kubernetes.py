@@ -1,4 +1,4 @@
-"""Runs a workload as a pod. Kubernetes libraries are imported only when a pod starts, resumes or ends."""
+"""Runs a workload as a pod; imports the Kubernetes libraries only when a pod starts, resumes or ends."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class KubernetesBackend(WorkloadBackend):
     """Runs ``workload.command`` in a pod and, by default, waits for it without a worker slot.
 
-    The pod carries the identity of its work as a label. A retry that finds the pod of an earlier try still at work,
-    or ended well, attaches to it; only otherwise a pod is created.
+    The pod has the identity of its work as a label. A retry attaches to the pod of an earlier try that is running or
+    ended well, and otherwise creates one.
 
-    :param options: how pods look and where they run.
-    :param mlflow_conn_id: connection that the triggerer closes the MLflow run with, should a person end the task.
+    :param options: options of pods.
+    :param mlflow_conn_id: connection for the triggerer to close the MLflow run with, when a person ends the task.
     """
 
     python = "python"
@@ -42,10 +42,10 @@ class KubernetesBackend(WorkloadBackend):
         self._is_cancelled = False
 
     def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
-        """Start the pod, or attach to the one that an earlier try started.
+        """Start a pod, or attach to that of an earlier try.
 
-        :raises TaskDeferred: when the pod is under way and ``deferrable`` is set.
-        :raises WorkloadFailedError: when the pod failed; names pod, exit code, reason and last lines.
+        :raises TaskDeferred: when the pod runs and ``deferrable`` is set.
+        :raises WorkloadFailedError: when the pod failed; with pod, exit code, reason and last lines.
         :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
         :raises WorkloadLostError: when it vanished.
         :raises ClusterUnreachableError: when Kubernetes does not answer.
@@ -57,16 +57,16 @@ class KubernetesBackend(WorkloadBackend):
     def resume(
         self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
     ) -> None:
-        """Take over from the triggerer: read the rest of the log, judge how the pod ended, remove it."""
+        """Continue after the triggerer: read the rest of the log and how the pod ended, and remove it."""
         known = _required(context)
         pod = self._operator(workload, known, is_group="failed_rank" in event)
         self._guarded(workload, lambda: pod.trigger_reentry(known, dict(event)))
 
     def holds(self, identity: str, *, context: Context) -> bool:
-        """Whether a pod of an earlier try at the same work is under way or has ended well.
+        """Return whether a pod of an earlier try at the same work is running or ended well.
 
-        What cannot be taken up is removed first: of a group that lost a rank, rank 0 may still be at work, and it must
-        not finish a run that is closed next.
+        Other pods are removed first: in a group that lost a rank, rank 0 may still run, and it must not finish a run
+        that is closed next.
         """
         from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_pod import find_workload_pod, is_usable  # noqa: PLC0415
@@ -80,7 +80,7 @@ class KubernetesBackend(WorkloadBackend):
         return False
 
     def forget(self, identity: str, *, context: Context, log: TaskLog) -> None:
-        """Copy the logs of the pods of finished work to the task log, and remove the pods as ``on_finish`` says."""
+        """Copy the logs of finished pods to the task log, and remove the pods as ``on_finish`` says."""
         from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_pod import find_workload_pod  # noqa: PLC0415
 
@@ -90,7 +90,7 @@ class KubernetesBackend(WorkloadBackend):
                 for pod in find_workload_pod(probe, identity):
                     probe.forget(pod)
         except FailedError as error:
-            log.warning("The work is done, but its pod may be left: %s", error)
+            log.warning("The work is done, but its pod may be left over: %s", error)
 
     def cancel(self) -> None:
         """Delete the pod."""
@@ -99,7 +99,7 @@ class KubernetesBackend(WorkloadBackend):
             self._pod.on_kill()
 
     def _guarded(self, workload: Workload, act: Callable[[], object]) -> None:
-        """Act; hand a deferral on with our own trigger, translate what Kubernetes' clients raise."""
+        """Act; replace the trigger of a deferral by our own, and translate errors of the Kubernetes clients."""
         from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
 
         try:
@@ -111,7 +111,7 @@ class KubernetesBackend(WorkloadBackend):
             self.image_digest = self._pod.image_digest if self._pod is not None else ""
             self._pod = None
         if self._is_cancelled:
-            raise WorkloadFailedError(f"Workload {workload.name!r} was cancelled and its pod deleted", -15)
+            raise WorkloadFailedError(f"workload {workload.name!r} was cancelled and its pod deleted", -15)
 
     def _named(self, workload: Workload) -> str:
         started = self._pod.pod if self._pod is not None else None
@@ -132,7 +132,7 @@ class KubernetesBackend(WorkloadBackend):
         return TaskDeferred(trigger=trigger, method_name=deferred.method_name, timeout=deferred.timeout)
 
     def _operator(self, workload: Workload, context: Context, *, is_group: bool = False) -> WorkloadPodOperator:
-        """Build the pod operator; a group that is under way stays one, even if the option has changed since."""
+        """Build the pod operator; a running group stays a group, even if the option has changed since."""
         from airflow_mcp.workloads.kubernetes_arguments import workload_pod_operator  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_pod import WorkloadPodOperator  # noqa: PLC0415
         from airflow_mcp.workloads.kubernetes_replicas import ReplicatedPodOperator  # noqa: PLC0415
@@ -152,5 +152,5 @@ class KubernetesBackend(WorkloadBackend):
 
 def _required(context: Context | None) -> Context:
     if context is None:
-        raise InvalidArgumentError("runtime='kubernetes' needs the context of a task; nothing was started")
+        raise InvalidArgumentError("runtime='kubernetes' needs the context of a task: nothing was started")
     return context

@@ -1,4 +1,4 @@
-"""Pod operators with the arguments that follow from a workload and its options."""
+"""Builds pod operators from a workload and the options of its pod."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def workload_pod_operator(
 ) -> WorkloadPodOperator:
     """Build the pod operator of one workload.
 
-    :param workload: what runs.
-    :param options: how it runs.
-    :param name: name of a new pod; also that of its ConfigMap and Secret.
-    :param task: the task it runs for.
+    :param workload: the workload.
+    :param options: options of its pod.
+    :param name: name of a new pod, its ConfigMap and its Secret.
+    :param task: the task that runs it.
     :param kind: class of the operator.
     """
     run_id = workload.env.get(ENV_RUN_ID, "")
@@ -59,7 +59,7 @@ def workload_pod_operator(
 
 
 def bare_pod_operator(options: PodOptions, *, task: BaseOperator) -> WorkloadPodOperator:
-    """Build a pod operator that only looks."""
+    """Build a pod operator that only looks for pods."""
     return _build(WorkloadPodOperator, options, task, name="probe")
 
 

@@ -1,4 +1,4 @@
-"""What went wrong with a pod, as errors of this package."""
+"""Errors of this package for pods that fail and for clusters that do not answer."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def refused_pod(pod: Any, error: Exception) -> Exception:
 
 
 def pod_failure(ending: PodEnding, lines: tuple[str, ...], says: str = "") -> WorkloadError | SourceError:
-    """Make the error of a pod that did not end well.
+    """Return the error of a pod that failed.
 
     :param ending: how it ended.
     :param lines: the last lines of its output.
-    :param says: what to say; empty describes the ending.
+    :param says: the message; empty describes the ending.
     """
     message = with_output(says or ending.describe(), lines)
     if ending.is_timeout:
@@ -66,9 +66,9 @@ def with_output(message: str, lines: tuple[str, ...]) -> str:
 
 @contextmanager
 def translated_errors(what: Callable[[], str]) -> Iterator[None]:
-    """Turn what the clients of Kubernetes raise into our own errors.
+    """Translate errors of the Kubernetes clients into those of this package.
 
-    :param what: says what this is about, for the message.
+    :param what: returns what the call is about, for the message.
     """
     try:
         yield
@@ -78,6 +78,6 @@ def translated_errors(what: Callable[[], str]) -> Iterator[None]:
         if getattr(error, "status", None) == _GONE:
             raise WorkloadLostError(f"{what()} is gone: deleted, or lost with its node") from error
         how = f"answered {error}" if getattr(error, "status", None) else f"does not answer ({type(error).__name__})"
-        raise ClusterUnreachableError(f"{what()}: Kubernetes {how}; a retry attaches to it again") from error
+        raise ClusterUnreachableError(f"{what()}: Kubernetes {how}. A retry attaches to it again") from error
     except AirflowException as error:
         raise WorkloadFailedError(f"{what()} failed: {error}", -1) from error

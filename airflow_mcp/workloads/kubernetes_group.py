@@ -1,4 +1,4 @@
-"""The calls to Kubernetes about a group of pods that train together; core/workload/replicas.py says how they look."""
+"""Calls to Kubernetes about a group of pods that train together; see core/workload/replicas.py for their form."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _GONE = 404
 
 
 def group_of(pod: models.V1Pod) -> str:
-    """Name the group of a pod; empty when it is alone."""
+    """Return the group of a pod; empty for a single pod."""
     return str((pod.metadata.labels or {}).get(LABEL_GROUP, ""))
 
 
 def plain(value: Any) -> Any:
-    """Give an object of the client as JSON."""
+    """Return an object of the client as JSON."""
     return ApiClient().sanitize_for_serialization(value)
 
 
 def read_pod(client: CoreV1Api, name: str, namespace: str) -> models.V1Pod | None:
-    """Read a pod; None when it is gone."""
+    """Return a pod; None when it is gone."""
     try:
         return client.read_namespaced_pod(name, namespace)
     except ApiException as error:
@@ -45,18 +45,18 @@ def read_pod(client: CoreV1Api, name: str, namespace: str) -> models.V1Pod | Non
 
 
 def read_group(client: CoreV1Api, pod: models.V1Pod) -> list[dict[str, Any]]:
-    """Read the pods of a group, rank 0 among them, as JSON."""
+    """Return the pods of a group as JSON, including rank 0."""
     found = client.list_namespaced_pod(pod.metadata.namespace, label_selector=f"{LABEL_GROUP}={group_of(pod)}")
     return [plain(item) for item in found.items]
 
 
 def failures_of(client: CoreV1Api, pod: models.V1Pod, limits: StartLimits | None = None) -> list[RankFailure]:
-    """Find what has failed in the group of a pod.
+    """Return the failures in the group of a pod.
 
     :param client: client of the cluster.
     :param pod: rank 0.
-    :param limits: how long a pod may take to start; None does not ask.
-    :return: the first failure first; nothing for a pod alone.
+    :param limits: time limits for the start; None sets none.
+    :return: in the order in which they failed; none for a single pod.
     """
     if not group_of(pod):
         return []
@@ -65,10 +65,10 @@ def failures_of(client: CoreV1Api, pod: models.V1Pod, limits: StartLimits | None
 
 
 def start_followers(client: CoreV1Api, request: models.V1Pod, leader: models.V1Pod) -> None:
-    """Create the Service and the pods of the further ranks, all owned by rank 0 from their first moment.
+    """Create the Service and the pods of the other ranks, owned by rank 0 from the start.
 
     :param client: client of the cluster.
-    :param request: what rank 0 was created from.
+    :param request: the pod that rank 0 was created from.
     :param leader: rank 0, as Kubernetes created it.
     """
     manifest, namespace, uid = plain(request), leader.metadata.namespace, leader.metadata.uid
@@ -79,13 +79,13 @@ def start_followers(client: CoreV1Api, request: models.V1Pod, leader: models.V1P
 
 
 def delete_followers(client: CoreV1Api, leader: models.V1Pod, *, only_at_work: bool = False) -> None:
-    """Delete the pods of the further ranks; those of a pod alone are none.
+    """Delete the pods of the other ranks; a single pod has none.
 
-    Kubernetes would do it once rank 0 has vanished, which takes as long as rank 0 takes to stop.
+    Kubernetes would delete them too, but only when rank 0 has stopped.
 
     :param client: client of the cluster.
     :param leader: rank 0; it may be gone.
-    :param only_at_work: leave those that have ended.
+    :param only_at_work: keep those that have ended.
     """
     if not group_of(leader):
         return
@@ -95,7 +95,7 @@ def delete_followers(client: CoreV1Api, leader: models.V1Pod, *, only_at_work: b
 
 
 def release(client: CoreV1Api, leader: models.V1Pod, ranks: Collection[int]) -> None:
-    """Let pods of further ranks stay when the group goes."""
+    """Detach pods of some ranks from the group, so that they stay when it is deleted."""
     for pod in read_group(client, leader):
         if rank_of(pod) in ranks:
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]

@@ -1,4 +1,4 @@
-"""Read the log of a pod, except what the triggerer has copied (see core/workload/container_log.py)."""
+"""Reads the part of a pod's log that the triggerer has not copied (see core/workload/container_log.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PART_BYTES = 64 * 1024
 
 
 class LastLines(KubernetesPodOperatorCallback):
-    """Keeps the last lines that were copied to the task log, for a pod whose log cannot be read at the end."""
+    """Keeps the last lines that were copied to the task log, in case the log cannot be read at the end."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -32,17 +32,17 @@ class LastLines(KubernetesPodOperatorCallback):
 
 
 class FreshLines:
-    """Lines of a container's log that were not read before: following it again repeats those of the last seconds.
+    """New lines of a container's log; following a log again repeats the lines of the last seconds.
 
     :param log: raw lines, each after its time in nanoseconds.
-    :param seen: lines that were read before, oldest first; goes on to be filled.
+    :param seen: lines that were read before, oldest first; new lines are added.
     """
 
     def __init__(self, log: Iterable[bytes], seen: dict[bytes, None]) -> None:
         self._log, self._seen = log, seen
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give each line once; a line without a time goes on with the one before and is not looked up."""
+        """Yield each line once; a line without a time continues the one before it and is not compared."""
         for line in self._log:
             if line[10:11] != b"T":
                 yield line
@@ -54,7 +54,7 @@ class FreshLines:
 
 
 def new_lines(client: CoreV1Api, pod: models.V1Pod) -> Iterator[str]:
-    """Read what nobody has copied yet, as far as the log goes by now.
+    """Yield the lines so far that nobody has copied.
 
     :param client: client of the cluster.
     :param pod: the pod, as it is now.
@@ -70,12 +70,12 @@ def new_lines(client: CoreV1Api, pod: models.V1Pod) -> Iterator[str]:
 
 
 def last_lines(client: CoreV1Api, name: str, namespace: str, container: str) -> tuple[str, ...]:
-    """Read the last lines of a pod's log; none when it cannot be read.
+    """Return the last lines of a pod's log; none when it cannot be read.
 
     :param client: client of the cluster.
     :param name: name of the pod.
-    :param namespace: where it is.
-    :param container: whose output to read.
+    :param namespace: its namespace.
+    :param container: the container that wrote them.
     """
     try:
         answer = _open(client, name, namespace, container=container, tail_lines=_LAST_LINES)
@@ -86,5 +86,5 @@ def last_lines(client: CoreV1Api, name: str, namespace: str, container: str) -> 
 
 @generic_api_retry  # type: ignore[untyped-decorator]  # Airflow's
 def _open(client: CoreV1Api, name: str, namespace: str, **asked: Any) -> Any:
-    """Ask for the log as bytes: without that, the client returns their repr."""
+    """Open the log as bytes; otherwise the client returns their repr."""
     return client.read_namespaced_pod_log(name, namespace, _preload_content=False, **asked)

@@ -1,4 +1,4 @@
-"""The pod operator that the Kubernetes backend composes. Importing this module costs seconds: see kubernetes.py."""
+"""The pod operator of the Kubernetes backend. Importing this module takes seconds: see kubernetes.py."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class WorkloadPodOperator(KubernetesPodOperator):
 
 
 def find_workload_pod(operator: WorkloadPodOperator, identity: str) -> list[models.V1Pod]:
-    """Find the pods of a piece of work that are not being deleted, newest first; of several ranks only rank 0."""
+    """Return the pods of a piece of work that are not being deleted, newest first; of a group only rank 0."""
     namespace = namespace_of(operator)
     found = operator.client.list_namespaced_pod(namespace, label_selector=f"{LABEL_IDENTITY}={identity}").items
     leaders = [pod for pod in found if pod.metadata.labels.get(LABEL_RANK, "0") == "0"]

@@ -1,4 +1,4 @@
-"""The pod operator of a training on several pods: it starts, watches and ends them together."""
+"""The pod operator of a training on several pods, which starts, watches and ends them together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _JOIN_SECONDS = 60
 
 
 class _GroupPodManager(WorkloadPodManager):
-    """Creates the further ranks with the pod of rank 0; what cannot be created as a whole is not created."""
+    """Creates the other ranks with the pod of rank 0: all of them or none."""
 
     def create_pod(self, pod: models.V1Pod) -> models.V1Pod:
         """Create rank 0, the Service, and the other ranks."""
@@ -51,10 +51,10 @@ class _GroupPodManager(WorkloadPodManager):
 
 
 class ReplicatedPodOperator(WorkloadPodOperator):
-    """Runs rank 0 as any pod, and the other ranks beside it: when one of them fails, all end.
+    """Runs rank 0 like a single pod, and the other ranks beside it: when one of them fails, all are stopped.
 
-    Rank 0 is followed as a pod alone would be. The others are looked at every ``poll_interval`` seconds: by a thread
-    here, by the trigger where the task is deferred.
+    Rank 0 is followed like a single pod. The others are checked every ``poll_interval`` seconds: by a thread here, by
+    the trigger if the task is deferred.
     """
 
     group_error: WorkloadError | SourceError | None = None
@@ -62,11 +62,11 @@ class ReplicatedPodOperator(WorkloadPodOperator):
 
     @cached_property
     def pod_manager(self) -> PodManager:
-        """Follows rank 0 and its log."""
+        """The client that follows rank 0 and its log."""
         return _GroupPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def get_or_create_pod(self, pod_request_obj: models.V1Pod, context: Context) -> models.V1Pod:
-        """Take up the whole group of an earlier try, or start one."""
+        """Attach to the group of an earlier try, or start one."""
         pod = super().get_or_create_pod(pod_request_obj, context)
         self.log.info(
             "Output of all ranks: kubectl --namespace %s logs --prefix --selector %s=%s",
@@ -77,7 +77,7 @@ class ReplicatedPodOperator(WorkloadPodOperator):
         return pod
 
     def execute_sync(self, context: Context) -> Any:
-        """Follow rank 0 to its end, with an eye on the others."""
+        """Follow rank 0 to its end, and watch the others."""
         self._stop = threading.Event()
         try:
             return super().execute_sync(context)
@@ -85,13 +85,13 @@ class ReplicatedPodOperator(WorkloadPodOperator):
             self._stop.set()
 
     def await_pod_start(self, pod: models.V1Pod) -> None:
-        """Wait for rank 0, and begin to look at the others."""
+        """Wait for rank 0, and start to watch the others."""
         self._watcher = threading.Thread(target=self._watch, args=(pod,), name="ranks", daemon=True)
         self._watcher.start()
         super().await_pod_start(pod)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on after the trigger; where another rank has failed, end the group."""
+        """Resume after a deferral; end the group if another rank failed."""
         if "failed_rank" in event:
             self._end_after(event)
             event = {**event, "status": "success"}
@@ -117,10 +117,10 @@ class ReplicatedPodOperator(WorkloadPodOperator):
             try:
                 delete_followers(self.client, self.pod)
             except API_ERRORS as error:
-                self.log.warning("Kubernetes deletes the ranks beside %s after it: %s", self.pod.metadata.name, error)
+                self.log.warning("Kubernetes deletes the other ranks of %s after it: %s", self.pod.metadata.name, error)
 
     def _watch(self, leader: models.V1Pod) -> None:
-        """Look at the other ranks until rank 0 has ended; stop rank 0 when one of them fails."""
+        """Watch the other ranks until rank 0 has ended; end the group when one of them fails."""
         while not self._stop.wait(self.poll_interval):
             try:
                 failures = failures_of(self.client, leader, self._limits())
@@ -128,10 +128,10 @@ class ReplicatedPodOperator(WorkloadPodOperator):
                     self._end_group(leader, failures)
                     return
             except API_ERRORS as error:
-                self.log.warning("The ranks beside %s cannot be seen now: %s", leader.metadata.name, error)
+                self.log.warning("The other ranks of %s cannot be read now: %s", leader.metadata.name, error)
 
     def _end_after(self, event: dict[str, Any]) -> None:
-        """End the group because the trigger saw a rank fail; return if rank 0 has ended well before that."""
+        """End the group after the trigger saw a rank fail; return if rank 0 ended well before that."""
         leader = read_pod(self.client, event["name"], event["namespace"])
         if leader is None:
             raise WorkloadFailedError(event["message"], -1)
@@ -145,7 +145,7 @@ class ReplicatedPodOperator(WorkloadPodOperator):
             raise WorkloadFailedError(event["message"], -1)
 
     def _end_group(self, leader: models.V1Pod, failures: Sequence[RankFailure]) -> WorkloadError | SourceError:
-        """Read why the group failed and remove it; what failed stays if finished pods are to stay."""
+        """Read why the group failed and remove it; failed pods stay if ``on_finish`` keeps them."""
         first, size = failures[0], group_size(plain(leader))
         lines = self.last_lines(first.ending.name, leader.metadata.namespace, first.ending.container)
         if first.rank == 0:

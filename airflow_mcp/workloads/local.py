@@ -1,4 +1,4 @@
-"""Runs a workload as a child process of the task: the embedded default, for a laptop, a demo and tests."""
+"""Runs a workload as a child process of the task: the default, for laptops, demos and tests."""
 
 from __future__ import annotations
 
@@ -39,23 +39,22 @@ if TYPE_CHECKING:
 _WITHHELD_PREFIXES = ("AIRFLOW", "MLFLOW_")
 _MESSAGE_LINES = 20
 _MESSAGE_LINE_CHARACTERS = 500
-_OUT_OF_MEMORY_HINT = "; a kill like this mostly means that the machine ran out of memory"
+_OUT_OF_MEMORY_HINT = "; this usually means that the machine ran out of memory"
 _PASSING_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ETXTBSY})
 
 
 class LocalBackend(WorkloadBackend):
     """Runs ``workload.command`` as a child process and ends everything it started when the task ends.
 
-    The child's working directory is a private folder that is removed afterwards, empty or, with a ``source``, holding
-    the code that was fetched before: a script that wants to keep something logs it to MLflow. Its environment is this
-    process's without anything of Airflow's or MLflow's (variables that start with ``AIRFLOW``, ``_AIRFLOW`` or
-    ``MLFLOW_``: connections, keys and settings of the control plane are not for user code), then
-    ``PYTHONUNBUFFERED=1`` and this interpreter first in ``PATH``, then what the workload states. ``image`` and
-    ``resources`` are not used.
+    The child's working directory is a private folder, which is removed afterwards: empty or, with a ``source``, with
+    the fetched code. Scripts log what they want to keep to MLflow. The environment is that of this process without
+    variables that start with ``AIRFLOW``, ``_AIRFLOW`` or ``MLFLOW_`` (connections, keys and settings of the control
+    plane are not for user code), with ``PYTHONUNBUFFERED=1`` and this interpreter first in ``PATH``, and with the
+    variables of the workload. ``image`` and ``resources`` are not used.
 
-    :param log_limit_bytes: bytes of output that are copied into the log, at most.
+    :param log_limit_bytes: most bytes of output that are copied to the log.
     :param kill_grace_seconds: seconds between SIGTERM and SIGKILL when the workload has to be stopped.
-    :param alone: environment of a training that would run on several pods, and here runs alone; may be empty.
+    :param alone: environment of a training that on Kubernetes would run on several pods; may be empty.
     :raises InvalidArgumentError: when one of the limits is negative or not a number.
     """
 
@@ -67,7 +66,7 @@ class LocalBackend(WorkloadBackend):
     ) -> None:
         for name, value in (("log_limit_bytes", log_limit_bytes), ("kill_grace_seconds", kill_grace_seconds)):
             if not (math.isfinite(value) and value >= 0):
-                raise InvalidArgumentError(f"{name}={value!r} is not usable; allowed: a number that is 0 or more.")
+                raise InvalidArgumentError(f"{name} must be a number that is 0 or more; got {value!r}")
         self._log_limit_bytes = log_limit_bytes
         self._kill_grace_seconds = kill_grace_seconds
         self._alone = alone
@@ -77,14 +76,14 @@ class LocalBackend(WorkloadBackend):
     def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
         """Run the workload and return when it ended with exit code 0.
 
-        Whatever ends this method (a time-out of Airflow, an interrupt, any exception), everything the workload
-        started has been stopped before.
+        However this method ends (by a timeout of Airflow, an interrupt or any exception), everything that the workload
+        started has been stopped.
 
         :param workload: what to run.
         :param log: receives the output, line by line; values of ``secret_env`` are masked.
         :param context: not used.
-        :raises InvalidArgumentError: when the workload is not usable or its command cannot be started.
-        :raises SourceError: when its code is not in the repository.
+        :raises InvalidArgumentError: when the workload is invalid or its command cannot be started.
+        :raises SourceError: when the repository does not have its code.
         :raises WorkloadFailedError: when it ended with another exit code, by a signal or by :meth:`cancel`.
         :raises WorkloadTimeoutError: when it ran longer than ``workload.timeout`` seconds.
         :raises WorkloadError: when this machine could not start or supervise it.
@@ -120,12 +119,12 @@ class LocalBackend(WorkloadBackend):
         if not has_ended:
             raise WorkloadTimeoutError(
                 f"{step.name} ran longer than its timeout of {step.workload.timeout:g} s and was stopped "
-                f"with everything it had started.{_tail_text(output)}"
+                f"with everything it had started{_tail_text(output)}"
             )
         return process
 
     def cancel(self) -> None:
-        """Stop the workload with everything it started, now or as soon as it starts; returns at once."""
+        """Stop the workload and everything it started, now or as soon as it starts; returns at once."""
         self._is_cancelled = True
         process = self._process
         if process is not None:
@@ -134,13 +133,13 @@ class LocalBackend(WorkloadBackend):
     def resume(
         self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
     ) -> NoReturn:
-        """Refuse: this backend never defers, so there is nothing to go on with.
+        """Refuse: this backend never defers, so there is nothing to continue.
 
         :raises InvalidArgumentError: always.
         """
         raise InvalidArgumentError(
-            f"Workload {workload.name!r}: runtime='local' never defers, so it cannot go on after a deferral; "
-            "the task was deferred with another runtime. Clear the task to run it from its start."
+            f"workload {workload.name!r} was deferred with another runtime, and runtime='local' cannot resume it. "
+            "Clear the task to run it from its start"
         )
 
     def _start(self, step: _Step, folder: Path) -> GuardedProcess:
@@ -150,7 +149,7 @@ class LocalBackend(WorkloadBackend):
             )
         except ValueError as error:
             raise InvalidArgumentError(
-                f"{step.name}: its command or environment is not usable: {error}. Nothing was started."
+                f"{step.name}: its command or environment is invalid: {error}. Nothing was started"
             ) from error
         except OSError as error:
             raise _start_error(step, error.errno or 0) from error
@@ -158,7 +157,7 @@ class LocalBackend(WorkloadBackend):
     def _judge(self, step: _Step, process: GuardedProcess, output: OutputLog, log: TaskLog) -> None:
         start_error, exit_code = process.report("error"), process.report("exit")
         if self._is_cancelled:
-            message = f"{step.name} was cancelled and stopped with everything it had started."
+            message = f"{step.name} was cancelled and stopped with everything it had started"
             code = -signal.SIGTERM if exit_code is None else exit_code
             raise WorkloadFailedError(message + _tail_text(output), code, output.tail)
         if start_error is not None:
@@ -166,18 +165,18 @@ class LocalBackend(WorkloadBackend):
         if exit_code is None:
             process.kill_group()
             raise WorkloadError(
-                f"{step.name}: its supervisor ended without a word (was it killed?), so how the "
-                f"workload ended is unknown; its process group was killed. A retry starts it anew.{_tail_text(output)}"
+                f"{step.name}: its supervisor exited without reporting a result (was it killed?), so it is not known "
+                f"how the workload ended; its process group was killed. A retry starts it again{_tail_text(output)}"
             )
         if exit_code != 0:
-            message = f"{step.name} {_ending(exit_code)}.{_tail_text(output)}"
+            message = f"{step.name} {_ending(exit_code)}{_tail_text(output)}"
             if step.is_checkout and exit_code == EXIT_REFUSED:
                 raise SourceError(message)
             raise WorkloadFailedError(message, exit_code, output.tail)
         left = process.report("left")
         if left is not None:
             log.warning(
-                "%s ended, but %d process(es) that it had started were still running; they were stopped.",
+                "%s ended, but %d process(es) that it had started were still running; they were stopped",
                 *(step.name, left),
             )
 
@@ -195,8 +194,8 @@ class _Step:
 
 
 def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterator[_Step]:
-    """Give the processes of a workload, in their order."""
-    env, name, cwd = {**child_environment(os.environ), **workload.env}, f"Workload {workload.name!r}", folder / "work"
+    """Yield the processes of a workload in their order."""
+    env, name, cwd = {**child_environment(os.environ), **workload.env}, f"workload {workload.name!r}", folder / "work"
     if workload.folder:
         cwd = Path(workload.folder)
     if workload.source is not None:
@@ -205,7 +204,7 @@ def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterat
         env |= workload.source.environment(str(place))
         fetch = (sys.executable, *CHECKOUT_ARGUMENTS)
         yield _Step(
-            f"Step 'checkout' of workload {workload.name!r}",
+            f"step 'checkout' of workload {workload.name!r}",
             fetch,
             {**env, **workload.source.secret_env},
             cwd,
@@ -220,8 +219,8 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a workload inherits from the environment of the task process.
 
     :param environ: environment of the task process.
-    :return: the same without Airflow's and MLflow's variables, with ``PYTHONUNBUFFERED=1``, and with the folder of this
-        interpreter first in ``PATH``: ``python`` in a command means the one that has mlflow.
+    :return: the same without the variables of Airflow and MLflow, with ``PYTHONUNBUFFERED=1``, and with the folder of
+        this interpreter first in ``PATH``, so that ``python`` is the one with MLflow.
     """
     kept = {name: value for name, value in environ.items() if not name.lstrip("_").startswith(_WITHHELD_PREFIXES)}
     path = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), kept.get("PATH", os.defpath))))
@@ -251,20 +250,18 @@ def _write(file: WorkloadFile, folder: Path) -> str:
 def _check(workload: Workload) -> None:
     problems = []
     if not workload.command or not workload.command[0]:
-        problems.append(f"command={workload.command!r} names no program")
+        problems.append(f"command must name a program; got {workload.command!r}")
     if workload.timeout is not None and not (math.isfinite(workload.timeout) and workload.timeout > 0):
-        problems.append(f"timeout={workload.timeout!r} is not a number of seconds above 0")
+        problems.append(f"timeout must be a number of seconds above 0; got {workload.timeout!r}")
     names = [file.name for file in workload.files]
-    problems += [f"files: {name!r} is not a file name without a folder" for name in names if not _is_file_name(name)]
+    problems += [f"files must have names without a folder; got {name!r}" for name in names if not _is_file_name(name)]
     problems += [f"files: {name!r} appears twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if problems:
-        raise InvalidArgumentError(
-            f"Workload {workload.name!r} is not usable: {'; '.join(problems)}. Nothing was started."
-        )
+        raise InvalidArgumentError(f"workload {workload.name!r} cannot run: {'; '.join(problems)}. Nothing was started")
 
 
 def _discard(_data: bytes) -> None:
-    """Take output that nobody can receive any more."""
+    """Drop output that can no longer be logged."""
 
 
 def _is_file_name(name: str) -> bool:
@@ -274,10 +271,10 @@ def _is_file_name(name: str) -> bool:
 def _start_error(step: _Step, number: int) -> InvalidArgumentError | WorkloadError:
     reason = os.strerror(number)
     if number in _PASSING_ERRORS:
-        return WorkloadError(f"{step.name} could not be started: {reason}. A retry may succeed.")
+        return WorkloadError(f"{step.name} could not be started: {reason}. A retry may succeed")
     return InvalidArgumentError(
-        f"{step.name}: its command {step.command[0]!r} cannot be started: {reason}. Allowed: a "
-        "program in PATH or an absolute path (it runs in a folder of its own). Nothing has run."
+        f"{step.name}: its command {step.command[0]!r} cannot be started: {reason}. Nothing has run. Name a program in "
+        "PATH or an absolute path; the command runs in its own folder"
     )
 
 
@@ -294,4 +291,4 @@ def _ending(exit_code: int) -> str:
 
 def _tail_text(output: OutputLog) -> str:
     lines = [line[:_MESSAGE_LINE_CHARACTERS] for line in output.tail[-_MESSAGE_LINES:]]
-    return "\nIts last lines:\n" + "\n".join(lines) if lines else " It printed nothing."
+    return "\nIts last lines:\n" + "\n".join(lines) if lines else ". It printed nothing"

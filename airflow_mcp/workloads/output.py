@@ -1,4 +1,4 @@
-"""Copies a workload's output into the log: whole lines, no secrets, bounded in size and in memory."""
+"""Copies a workload's output to the log: whole lines, secrets masked, bounded in size and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LINE_LIMIT = 8192
 """Characters of one line that are kept."""
 TAIL_LINES = 50
-"""Lines that are kept for an error message, whatever the log limit is."""
+"""Lines that are kept for an error message, regardless of the log limit."""
 MASK = "***"
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -22,11 +22,11 @@ _SHORTEST_MASKED_PART = 4
 
 
 class OutputLog:
-    """Takes bytes as they come and logs each finished line.
+    """Takes bytes as they arrive and logs each finished line.
 
-    :param log: where the lines go.
+    :param log: receives the lines.
     :param limit_bytes: bytes after which one notice is logged and nothing more.
-    :param secrets: values that are replaced by ``***`` wherever they appear, also URL-quoted and line by line.
+    :param secrets: values that are replaced by ``***`` wherever they appear, URL-quoted and line by line too.
     """
 
     def __init__(self, log: TaskLog, *, limit_bytes: int, secrets: Iterable[str] = ()) -> None:
@@ -61,7 +61,7 @@ class OutputLog:
         self._extend(rest)
 
     def close(self) -> None:
-        """Log what came after the last line end, if anything did."""
+        """Log the last line if it has no line end."""
         if self._pending:
             self._finish_line()
 
@@ -78,7 +78,7 @@ class OutputLog:
         text = self.mask(self._pending.decode(errors="replace"))
         dropped, self._dropped = self._dropped, 0
         self._pending.clear()
-        if dropped:  # the end may hold the first part of a secret whose rest was dropped, so that much goes too
+        if dropped:  # the end may be the first part of a secret whose rest was dropped: drop it too
             text = text[: len(text) - self._longest]
         if dropped or len(text) > LINE_LIMIT:
             text = f"{text[:LINE_LIMIT]} [line cut: only its first {LINE_LIMIT} characters are kept]"
@@ -94,8 +94,8 @@ class OutputLog:
             return
         self._is_full = True
         self._log.warning(
-            "The output is longer than log_limit_bytes=%d; the rest is not copied into this log. "
-            "The workload goes on; its last %d lines are shown if it fails.",
+            "The output is longer than log_limit_bytes=%d; the rest is not copied to this log. "
+            "The workload continues; its last %d lines are shown if it fails",
             *(self._limit_bytes, TAIL_LINES),
         )
 

@@ -16,11 +16,11 @@ GUARD = Path(__file__).with_name("guard.py")
 _CHUNK = 65536
 _MAX_WAIT_SECONDS = 3600.0
 _STOP_MARGIN_SECONDS = 10.0
-"""What the guard may need beyond the grace: its own start, and the kernel ending what was killed."""
+"""Time beyond the grace period for the guard to start, and for the kernel to end killed processes."""
 
 
 class GuardedProcess:
-    """A command that ends with this process at the latest, together with everything it started.
+    """A command that ends no later than this process, together with everything it started.
 
     :param command: command line; the program is looked up in the PATH of ``env``.
     :param env: the whole environment.
@@ -28,7 +28,7 @@ class GuardedProcess:
     :param cwd: working directory.
     :param grace: seconds between SIGTERM and SIGKILL.
     :raises OSError: when the guard cannot be started.
-    :raises ValueError: when command or environment hold what no process can be given (a NUL byte).
+    :raises ValueError: when command or environment contain a NUL byte.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class GuardedProcess:
         self._has_ended = False
 
     def pump(self, on_output: Callable[[bytes], None], seconds: float | None) -> bool:
-        """Pass the output on until everything has ended.
+        """Forward the output until everything has ended.
 
         :param on_output: receives standard output and standard error, merged, as they come.
-        :param seconds: how long at most; None means without limit.
-        :return: whether everything has ended; False means that the time is over.
+        :param seconds: time limit; None sets none.
+        :return: whether everything has ended; False when the time is over.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         output = self._output
@@ -106,13 +106,13 @@ class GuardedProcess:
                 os.killpg(leader, signal.SIGKILL)
 
     def close(self) -> None:
-        """Give everything back; a guard that still runs ends the workload by itself now."""
+        """Close all pipes; a guard that still runs now ends the workload by itself."""
         self._open.close()
         if self._guard.stdout is not None:
             self._guard.stdout.close()
 
     def report(self, word: str) -> int | None:
-        """Return the number the guard reported for ``word`` (see its module), or None."""
+        """Return the number that the guard reported for ``word`` (see its module); None when it reported none."""
         for line in self._reports.decode().splitlines():
             name, _, number = line.partition(" ")
             if name == word:
@@ -131,7 +131,7 @@ class GuardedProcess:
         self._has_ended = not data
 
     def _drain(self, on_output: Callable[[bytes], None]) -> None:
-        """Read what is left in the pipe, without waiting for whoever may still hold its other end."""
+        """Read the rest of the pipe, without waiting for processes that still hold its other end."""
         os.set_blocking(self._output, False)
         with contextlib.suppress(BlockingIOError):
             for _ in range(64):

@@ -1,4 +1,4 @@
-"""Which code runs: the commit and the bytes of a script."""
+"""The version of a local script: its Git commit and the hash of its bytes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ _GIT_TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """What is known about a script at the moment it was looked at."""
+    """The version of a script at one moment."""
 
     commit: str | None
-    """Commit id of the Git repository that holds the script; None when there is none or it cannot be asked."""
+    """Commit of the script's Git repository; None when there is none or Git fails."""
     dirty: bool
-    """Whether the script differs from that commit; True as well when nobody can tell (``commit`` is None)."""
+    """Whether the script differs from that commit; True if ``commit`` is None."""
     content_hash: str
     """``sha256:<hex>`` of the script's bytes."""
     folder_commit: str | None = None
-    """Latest commit that changed anything in the script's folder; None when ``commit`` is. It stays the same while
-    the rest of the repository moves on."""
+    """Latest commit that changed the script's folder; None when ``commit`` is. Other folders do not affect it."""
 
 
 def code_version(path: Path) -> CodeVersion:
-    """Look at a script and the Git repository that holds it.
+    """Read the version of a script.
 
-    :param path: path of the script; a symbolic link stands for what it points at.
+    :param path: path of the script; symbolic links are followed.
     :return: commit, difference from it, and hash of the bytes.
     :raises InvalidArgumentError: when the script is missing or cannot be read.
     """
@@ -43,7 +42,7 @@ def code_version(path: Path) -> CodeVersion:
         content = script.read_bytes()
     except OSError as error:
         raise InvalidArgumentError(
-            f"script={str(path)!r} cannot be read: {error.strerror}. Allowed: a readable file. Nothing was started."
+            f"script must be a readable file; got {str(path)!r}: {error.strerror}. Nothing was started"
         ) from error
     commit, dirty = _commit_of(script)
     content_hash = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -54,7 +53,7 @@ def code_version(path: Path) -> CodeVersion:
 
 
 def _commit_of(script: Path) -> tuple[str | None, bool]:
-    """Ask Git for the commit and whether the script is exactly what it holds; no answer is (None, True)."""
+    """Return the commit and whether the script differs from it; (None, True) when Git fails."""
     status = ("status", "--porcelain=v2", "--branch", "--ignored", "--untracked-files=all", "--", script.name)
     lines = _git(script, *status)
     if lines is None:
@@ -66,8 +65,8 @@ def _commit_of(script: Path) -> tuple[str | None, bool]:
 
 
 def _git(script: Path, *command: str) -> list[str] | None:
-    """Ask Git in the script's folder; None when it does not answer."""
-    # A Dag folder is not this user's own: no program of its configuration is run, no index is rewritten.
+    """Run Git in the script's folder and return its lines; None when it fails."""
+    # The Dag folder may belong to another user: run no program that its configuration names, rewrite no index.
     safe = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:

@@ -175,7 +175,7 @@ def test_a_triggerer_that_is_killed_and_comes_back_loses_no_pod(
         assert pod_of(cluster, hook, "triggerer_outage", task_id).endswith("-1")
     written = Counter(re.findall(r"epoch \d+$", logs["goes_on"], re.M))
     assert written == dict.fromkeys((f"epoch {number}" for number in range(1, 21)), 1), logs["goes_on"]
-    assert "looking whether its work was done before" in logs["vanishes_meanwhile"]
+    assert "checking whether its work was done before" in logs["vanishes_meanwhile"]
     assert cluster.pods("triggerer_outage") == []
 
 

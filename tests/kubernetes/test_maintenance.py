@@ -87,7 +87,7 @@ def test_the_sweeper_removes_what_nobody_works_on_and_nothing_else(lonely_world:
     assert at_work(world) == {kept}
     closed = world.hook.get_run(alone.run_id)
     assert closed.status == "KILLED"
-    assert "its task is failed and no pod works for it" in closed.tags[contract.TAG_ERROR]
+    assert "its task is failed and no pod runs for it" in closed.tags[contract.TAG_ERROR]
     assert world.hook.get_run(busy.run_id).is_live
     assert world.hook.get_run(waiting.run_id).is_live
 

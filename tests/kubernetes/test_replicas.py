@@ -171,5 +171,5 @@ def test_an_evaluation_is_not_replicated(world: PodWorld) -> None:
         kubernetes=world.pod_options(**GROUP),
     )
     assert outcome.state == "failed"
-    assert "kubernetes.replicas is 3 for 'task', which runs once" in str(outcome.error)
+    assert "kubernetes.replicas must be 1 for 'task'; got 3" in str(outcome.error)
     assert names(world) == set()

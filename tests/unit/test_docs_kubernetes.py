@@ -33,7 +33,8 @@ def documented(page: str, heading: str) -> dict[str, Any]:
 
 def defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {
-        name: REQUIRED if field.is_required() else field.get_default() for name, field in model.model_fields.items()
+        name: REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in model.model_fields.items()
     }
 
 

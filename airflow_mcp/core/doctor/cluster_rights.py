@@ -15,9 +15,9 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "events": ("list", "watch"),
     "services": ("create",),
 }
-"""What workers and triggerer do in the namespace of the pods, by resource."""
+"""Verbs that workers and triggerer need in the namespace of the pods, by resource."""
 _CONVENIENT = {("events", "watch"): "", ("services", "create"): "; only for trainings on several pods (replicas)"}
-"""Rights without which everything else still works, and what they are for."""
+"""Rights that are optional, and what they are for."""
 
 
 def judge_rights(allowed: Mapping[tuple[str, str], bool], namespace: str) -> list[Diagnosis]:

@@ -23,13 +23,13 @@ class Diagnosis:
 
 
 def worst(findings: Iterable[Diagnosis]) -> Level:
-    """Give the worst level of some findings."""
+    """Return the worst level of some findings."""
     order: tuple[Level, ...] = ("ok", "warning", "problem")
     return max((finding.level for finding in findings), key=order.index, default="ok")
 
 
 def as_text(findings: Sequence[Diagnosis]) -> str:
-    """Write findings for people."""
+    """Return findings as text for people."""
     marks = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM"}
     width = max((len(finding.subject) for finding in findings), default=0)
     lines = []
@@ -43,7 +43,7 @@ def as_text(findings: Sequence[Diagnosis]) -> str:
 
 
 def as_json(findings: Sequence[Diagnosis]) -> str:
-    """Write findings for programs: ``{"worst": level, "findings": [{subject, level, says, advice}]}``."""
+    """Return findings as JSON for programs: ``{"worst": level, "findings": [{subject, level, says, advice}]}``."""
     document: dict[str, Any] = {"worst": worst(findings), "findings": [asdict(finding) for finding in findings]}
     return json.dumps(document, indent=2, ensure_ascii=False)
 

@@ -19,14 +19,17 @@ _LOOPBACK = re.compile(r"(.+\.)?localhost|127\.[\d.]+|::1?|0\.0\.0\.0")
 
 
 def judge_mlflow_version(version: str) -> Diagnosis:
-    """Judge the version of the MLflow server; empty when it does not tell."""
+    """Judge the version of an MLflow server.
+
+    :param version: empty when the server does not report it.
+    """
     numbers = version_numbers(version)
     wanted = ".".join(map(str, OLDEST_MLFLOW))
     if not numbers:
         return Diagnosis(
             "MLflow version",
             "warning",
-            "the server does not tell its version",
+            "the server does not report its version",
             f"make sure that it is {wanted} or newer",
         )
     if numbers[:2] < OLDEST_MLFLOW:
@@ -39,7 +42,7 @@ def judge_mlflow_version(version: str) -> Diagnosis:
 def judge_store(store_type: str | None) -> Diagnosis:
     """Judge where MLflow keeps runs.
 
-    :param store_type: what the server says, for example ``SqlStore``; None when it does not tell.
+    :param store_type: what the server reports, for example ``SqlStore``; None when it does not.
     """
     if store_type == "SqlStore":
         return Diagnosis("MLflow store", "ok", "runs and registry are in a database")
@@ -47,13 +50,13 @@ def judge_store(store_type: str | None) -> Diagnosis:
         return Diagnosis(
             "MLflow store",
             "problem",
-            "runs are in a folder of files: slow, and not safe when several write",
+            "runs are in a folder of files, which is slow and not safe for several writers",
             "start the server with --backend-store-uri postgresql://… (or mysql://…, sqlite:///… for one machine)",
         )
     return Diagnosis(
         "MLflow store",
         "warning",
-        f"the server does not tell where it keeps runs (answer: {store_type})",
+        f"the server does not report where it keeps runs (answer: {store_type})",
         "make sure that --backend-store-uri names a database, not a folder",
     )
 
@@ -71,8 +74,8 @@ def judge_artifacts(location: str) -> Diagnosis:
             "MLflow artifacts",
             "problem",
             f"new experiments write to {location!r}, a folder of whatever machine the workload runs on: a pod would "
-            "write models to its own disk (PermissionError, or files that nobody finds)",
-            "start the server with --serve-artifacts --artifacts-destination …; present experiments keep theirs",
+            "write models to its own disk (PermissionError, or lost files)",
+            "start the server with --serve-artifacts --artifacts-destination …; existing experiments keep theirs",
         )
     return Diagnosis(
         "MLflow artifacts",
@@ -85,7 +88,7 @@ def judge_artifacts(location: str) -> Diagnosis:
 def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagnosis]:
     """Judge whether aliases are where the last recorded moves left them.
 
-    :param models: registered models; those that were never moved by us are left out.
+    :param models: registered models; those without recorded moves are left out.
     :param now: present time, with a time zone.
     """
     ours = [model for model in models if read_history(model.tags) or read_last_move(model.tags)]
@@ -96,8 +99,8 @@ def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagno
             f"{move.alias!r} is at {move.found or 'no version'}, but the last recorded move ({move.last.action} by "
             f"{move.last.by} at {move.last.at}) left it at {move.recorded or 'no version'}: it was moved outside "
             "airflow-mcp, or its version was deleted",
-            f"look: airflow-mcp registry history {model.name}; undo: trigger the Dag rollback_model with to_version. "
-            "Nothing has to be done to keep it: the next promotion goes on from there",
+            f"see: airflow-mcp registry history {model.name}; to undo, trigger the Dag rollback_model with to_version. "
+            "To keep it, do nothing: the next promotion starts from there",
         )
         for model in ours
         for move in unrecorded_moves(model, now)
@@ -108,7 +111,7 @@ def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagno
 
 
 def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelVersion]) -> list[Diagnosis]:
-    """Judge whether aliases point at versions that are known not to load.
+    """Judge whether aliases point to versions that are known not to load.
 
     :param models: registered models with their aliases.
     :param failed: versions whose load check failed, of all models.
@@ -121,7 +124,7 @@ def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelV
             if check is None:
                 continue
             level: Level = "problem" if alias == ALIAS_CHAMPION else "warning"
-            advice = "go back: trigger the Dag rollback_model" if alias == ALIAS_CHAMPION else "do not count on it"
+            advice = "roll back: trigger the Dag rollback_model" if alias == ALIAS_CHAMPION else "do not rely on it"
             findings.append(
                 Diagnosis(
                     f"MLflow alias of {model.name}",
@@ -130,13 +133,13 @@ def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelV
                     f"{advice}; or restore its files, and check it again with LoadCheckOperator",
                 )
             )
-    return findings or [Diagnosis("MLflow load checks", "ok", "no alias is at a version that is known not to load")]
+    return findings or [Diagnosis("MLflow load checks", "ok", "no alias points to a version that is known not to load")]
 
 
 def judge_address(url: str) -> Diagnosis | None:
-    """Say so when pods are told an address that means themselves.
+    """Return a finding if the address of MLflow that pods get would be the pod itself; otherwise None.
 
-    :param url: address of MLflow as pods get it.
+    :param url: the address.
     """
     host = urlsplit(url).hostname or ""
     if not _LOOPBACK.fullmatch(host):
@@ -144,6 +147,6 @@ def judge_address(url: str) -> Diagnosis | None:
     return Diagnosis(
         "MLflow address",
         "problem",
-        f"{url} is the pod itself when a pod reads it",
+        f"{url} would be the pod itself when a pod uses it",
         "give pods an address they can reach: extra workload_url of the connection; here: --pod-tracking-uri",
     )

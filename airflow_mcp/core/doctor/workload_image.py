@@ -14,23 +14,23 @@ from airflow_mcp.core.workload.pod_ending import PodEnding
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What the probe found inside a pod."""
+    """The findings of the probe inside a pod."""
 
     python: str
     packages: Mapping[str, str | None]
-    """Installed versions; None: not installed."""
+    """Installed versions; None when not installed."""
     user_id: int
     root_is_writable: bool
     scratch_is_writable: bool
     has_token: bool
     mlflow_status: int | None = None
-    """HTTP status of MLflow's ``/health``; None when it was not asked or did not answer."""
+    """HTTP status of MLflow's ``/health``; None when it was not requested or did not answer."""
     mlflow_error: str = ""
     mlflow_version: str = ""
 
 
 def judge_ending(ending: PodEnding) -> Diagnosis:
-    """Judge a probe pod that did not report."""
+    """Judge a probe pod that did not write a report."""
     no_python = ending.reason in ("ContainerCannotRun", "StartError") or ending.exit_code in (126, 127)
     if no_python:
         return Diagnosis(
@@ -39,22 +39,20 @@ def judge_ending(ending: PodEnding) -> Diagnosis:
             f"{ending.image} has no `python`: {ending.message.strip() or ending.reason}",
             "scripts and built-in steps need an image with Python and airflow-mcp; only `command` can run in this one",
         )
-    return Diagnosis(
-        "image", "problem", ending.describe(), "see docs/kubernetes.md; nothing of ours has run in the pod"
-    )
+    return Diagnosis("image", "problem", ending.describe(), "see docs/kubernetes.md; the probe did not run")
 
 
 def judge_probe(
     report: ProbeReport, *, image: str, own_python: str, own_version: str, server_version: str, asked_mlflow: bool
 ) -> list[Diagnosis]:
-    """Judge what was found inside a pod.
+    """Judge the findings of the probe.
 
-    :param report: what the probe wrote.
+    :param report: the findings.
     :param image: name of the image.
     :param own_python: Python version here.
     :param own_version: version of this package here.
-    :param server_version: version of the MLflow server; empty when it is not known.
-    :param asked_mlflow: whether the pod was to ask MLflow.
+    :param server_version: version of the MLflow server; empty when unknown.
+    :param asked_mlflow: whether the pod had to connect to MLflow.
     """
     findings = [
         Diagnosis("image", "ok", f"{image} was pulled and started"),
@@ -98,13 +96,13 @@ def _judge_client(client: str | None, server: str) -> Diagnosis:
         return Diagnosis(subject, "problem", "is not installed: ModuleNotFoundError in every training", advice)
     mine, theirs = version_numbers(client), version_numbers(server)
     if not theirs:
-        return Diagnosis(subject, "warning", f"{client}; the server's version is not known", "compare them by hand")
+        return Diagnosis(subject, "warning", f"{client}; the server's version is unknown", "compare them by hand")
     if mine[:1] != theirs[:1] or mine[:2] > theirs[:2]:
         level: Level = "problem" if mine[:1] != theirs[:1] else "warning"
         return Diagnosis(
             subject,
             level,
-            f"client {client}, server {server}: a newer client asks for what the server does not know "
+            f"client {client}, server {server}: a newer client uses what the server does not have "
             "(INVALID_PARAMETER_VALUE, 404)",
             f"upgrade the server to {client}, or install mlflow=={server} in the image",
         )
@@ -129,11 +127,13 @@ def _judge_sandbox(report: ProbeReport) -> list[Diagnosis]:
     findings = []
     if report.user_id == 0:
         findings.append(
-            Diagnosis("pod: user", "problem", "is root", "a webhook of the cluster changes pods: find out which")
+            Diagnosis("pod: user", "problem", "is root", "a webhook of the cluster changes pods: find out which one")
         )
     else:
         level: Level = "ok" if report.user_id == USER_ID else "warning"
-        advice = "" if level == "ok" else "something in the cluster changed it; files of volumes may belong to another"
+        advice = (
+            "" if level == "ok" else "something in the cluster changed it; files in volumes may belong to another user"
+        )
         findings.append(Diagnosis("pod: user", level, f"runs as user {report.user_id}", advice))
     if report.root_is_writable:
         findings.append(
@@ -165,13 +165,13 @@ _WAYS: Mapping[str, str] = {
         "the certificate does not verify in the pod: mount the CA bundle, and name it in ca_bundle of the connection"
     ),
 }
-"""What an error of the network mostly means, by a pattern in its text."""
+"""The most likely cause of a network error, by a pattern in its text."""
 
 
 def _judge_way_to_mlflow(report: ProbeReport) -> Diagnosis:
     subject = "MLflow from a pod"
     if report.mlflow_status == 200:
-        return Diagnosis(subject, "ok", f"reachable, version {report.mlflow_version or 'not told'}")
+        return Diagnosis(subject, "ok", f"reachable, version {report.mlflow_version or 'unknown'}")
     if report.mlflow_status in (401, 407):
         return Diagnosis(subject, "ok", "reachable; it asks for credentials, which the connection gives to pods")
     if report.mlflow_status == 403:
@@ -183,7 +183,7 @@ def _judge_way_to_mlflow(report: ProbeReport) -> Diagnosis:
     if report.mlflow_status is not None:
         says = f"answers {report.mlflow_status}: {report.mlflow_error}"
         return Diagnosis(
-            subject, "problem", says, "something else than MLflow answers there: check the address, and proxies"
+            subject, "problem", says, "something else than MLflow answers there: check the address and proxies"
         )
     advice = next(
         (advice for pattern, advice in _WAYS.items() if re.search(pattern, report.mlflow_error, re.I)),
@@ -193,7 +193,7 @@ def _judge_way_to_mlflow(report: ProbeReport) -> Diagnosis:
 
 
 def read_probe(log: str) -> ProbeReport | None:
-    """Find the probe's report in the log of its pod; None when there is none."""
+    """Return the probe's report from the log of its pod; None when there is none."""
     for line in reversed(log.splitlines()):
         try:
             return ProbeReport(**json.loads(line))

@@ -1,4 +1,4 @@
-"""The config file of a workload: one versioned document, injected by path."""
+"""The config file of a workload, whose path is passed in an environment variable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConfigFile:
 
 
 def inline_config(values: Mapping[str, Any]) -> ConfigFile:
-    """Make a config file of plain values.
+    """Write plain values as a config file.
 
     :param values: JSON values; keys are sorted so that equal values give the same hash.
     :raises InvalidArgumentError: when a value is not plain JSON.
@@ -38,16 +38,15 @@ def inline_config(values: Mapping[str, Any]) -> ConfigFile:
         text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
-            f"config cannot be written as JSON: {error}; "
-            "allowed: text, finite numbers, true, false, null, lists and maps"
+            f"config must contain only text, finite numbers, true, false, null, lists and mappings; got {error}"
         ) from None
     return ConfigFile("config.json", text + "\n")
 
 
 def config_from_text(name: str, text: str) -> ConfigFile:
-    """Check that a config file holds a mapping, and keep its text as it is.
+    """Check that a config file contains a mapping, and keep its text unchanged.
 
-    :param name: file name; its suffix says the format (.yaml, .yml or .json).
+    :param name: file name; its suffix is the format (.yaml, .yml or .json).
     :param text: the file's text.
     :raises InvalidArgumentError: naming file and line, when it cannot be read or is not a mapping.
     """
@@ -60,14 +59,14 @@ def override_config(config: ConfigFile | None, overrides: Mapping[str, str]) -> 
 
     :param config: the config; None has no keys.
     :param overrides: dotted key (``optimizer.rate``) to the new value as JSON text.
-    :return: a config of the same name; the very same text when no value changes.
-    :raises InvalidArgumentError: naming the key that the config does not have, or whose value is not JSON.
+    :return: a config of the same name, with the same text if no value changes.
+    :raises InvalidArgumentError: when the config does not have a key, or a value is not JSON.
     """
     values = {} if config is None else _values(config.name, config.text)
     merged = values
     for key, text in overrides.items():
         merged = _replaced(merged, key.split("."), _json_value(key, text), key)
-    if config is None or repr(merged) == repr(values):  # == would not tell true from 1
+    if config is None or repr(merged) == repr(values):  # == does not distinguish true from 1
         return config
     if config.name.endswith(".json"):
         return ConfigFile(config.name, inline_config(merged).text)
@@ -89,10 +88,10 @@ def _replaced(values: Mapping[str, Any], path: list[str], value: Any, key: str) 
 def _json_value(key: str, text: Any) -> Any:
     try:
         value = json.loads(text)
-        json.dumps(value, allow_nan=False)  # NaN and 1e999 are read without complaint
+        json.dumps(value, allow_nan=False)  # loads() accepts NaN and 1e999
     except (TypeError, ValueError):
         raise InvalidArgumentError(
-            f'config_overrides: the value of {key!r} is {text!r}; allowed: JSON text, for example 0.1, true or "text"'
+            f'config_overrides: the value of {key!r} must be JSON text, for example 0.1, true or "text"; got {text!r}'
         ) from None
     return value
 
@@ -104,6 +103,6 @@ def _values(name: str, text: str) -> dict[str, Any]:
         raise InvalidArgumentError(f"config file {name} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise InvalidArgumentError(
-            f"config file {name} holds a {type(values).__name__}; allowed: a mapping of names to values at the top"
+            f"config file {name} must be a mapping of names to values; got a {type(values).__name__}"
         )
     return values

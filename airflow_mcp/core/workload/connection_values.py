@@ -1,4 +1,4 @@
-"""Where single values of Airflow connections are kept, for the environment of a workload."""
+"""References to single values of Airflow connections, for the environment of a workload."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class ConnectionValue:
-    """Where one value is kept."""
+    """A reference to one value of a connection."""
 
     variable: str
-    """Environment variable that it is for."""
+    """Environment variable that receives it."""
     conn_id: str
     field: str
     """One of ``FIELDS``; empty for a key of the extra."""
@@ -33,33 +33,32 @@ class ConnectionValue:
 
 
 def connection_values(given: Mapping[str, str] | None) -> tuple[ConnectionValue, ...]:
-    """Read references to values of connections, without looking at any connection.
+    """Parse references to values of connections; no connection is read.
 
     :param given: environment variable to ``<connection>.<field>``: one of :data:`FIELDS`, or ``extra.<key>``.
-    :raises InvalidArgumentError: naming the variable, the reference and what is allowed.
+    :raises InvalidArgumentError: when a variable or a reference is not valid.
     """
     return tuple(_reference(variable, text) for variable, text in (given or {}).items())
 
 
 def is_reference(text: Any) -> bool:
-    """Whether something says where a value is: ``<connection>.<field>``."""
+    """Return whether something is a reference: ``<connection>.<field>``."""
     return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
 
 
 REFERENCE_WORDS = f"'<connection>.<field>' with a field of {', '.join(FIELDS)}, or '<connection>.extra.<key>'"
-"""What is allowed as a reference, in words."""
+"""The form of a reference, in words."""
 
 
 def _reference(variable: Any, text: Any) -> ConnectionValue:
     if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
         raise InvalidArgumentError(
-            f"connection_env: {variable!r} is no name for a variable; allowed: letters, digits and _, no digit first"
+            f"connection_env must map names of variables (letters, digits and _, no digit first); got {variable!r}"
         )
     match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        # What was given may be the secret itself, so it is not repeated.
+        # The value may be the secret itself, so the message must not show it.
         raise InvalidArgumentError(
-            f"connection_env: {variable} does not say where its value is (what was given is not shown); allowed: "
-            f"{REFERENCE_WORDS}"
+            f"connection_env: {variable} must be {REFERENCE_WORDS}; got a value that is not shown"
         )
     return ConnectionValue(variable, match["conn_id"], match["field"] or "", match["key"] or "")

@@ -1,4 +1,4 @@
-"""Copying a container's log to the task log in parts, by several processes, each line once: plain text, no client."""
+"""Copies a container's log to the task log in parts, by several processes, each line once; without a client."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from airflow_mcp.core.workload.pod import ANNOTATION_PREFIX
 
 ANNOTATION_LOG_POSITION = f"{ANNOTATION_PREFIX}log-position"
 _CLOCK_DIFFERENCE_SECONDS = 10
-"""How far the clocks of two machines of Airflow may differ."""
+"""How far the clocks of two Airflow machines may differ."""
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True)
 class LogPosition:
-    """How far a log has been copied; written on the pod itself, so that whoever goes on finds it.
+    """How far a log has been copied; stored on the pod, where the next process finds it.
 
     :param read_at: when it was read, in seconds since 1970 by the clock of Airflow.
     :param time: time of the newest copied line, by the clock of the node and as Kubernetes writes it.
-    :param count: copied lines of that very time.
+    :param count: number of copied lines with that time.
     """
 
     read_at: float = 0.0
@@ -32,7 +32,7 @@ class LogPosition:
 
     @classmethod
     def of(cls, annotations: Mapping[str, str] | None) -> Self:
-        """Read the annotation of a pod; without a usable one nothing has been copied."""
+        """Read the annotation of a pod; without a valid one, nothing has been copied."""
         try:
             read_at, time, count = (annotations or {}).get(ANNOTATION_LOG_POSITION, "").split(" ")
             datetime.fromisoformat(time)
@@ -41,11 +41,11 @@ class LogPosition:
             return cls()
 
     def annotation(self) -> dict[str, str]:
-        """Write it as an annotation."""
+        """Return it as an annotation."""
         return {ANNOTATION_LOG_POSITION: f"{self.read_at:.0f} {self.time} {self.count}"}
 
     def since_seconds(self, now: float) -> int | None:
-        """How far back to read on from here; None: from the start of the log.
+        """Return how far back to read to continue from here; None means from the start of the log.
 
         :param now: seconds since 1970.
         """
@@ -55,7 +55,7 @@ class LogPosition:
 
 
 class FreshLog:
-    """Gives the lines after a position from the text of a log, each of which begins with its time.
+    """The lines of a log after a position; each line of its text begins with a time.
 
     :param start: what was copied before.
     """
@@ -68,20 +68,20 @@ class FreshLog:
         self._rest = b""
 
     def position(self, read_at: float) -> LogPosition:
-        """Give the position after the lines given so far.
+        """Return the position after the lines so far.
 
         :param read_at: when the log was read, in seconds since 1970.
         """
         return LogPosition(read_at, self._time, self._count)
 
     def take(self, text: bytes) -> Iterator[str]:
-        """Give the new lines of the next part of the log; a line without its end waits for the part that has it."""
+        """Yield the new lines of the next part of the log; an unfinished line waits for the next part."""
         *lines, self._rest = (self._rest + text).split(b"\n")
         for line in lines:
             yield from self._message(line)
 
     def end(self) -> Iterator[str]:
-        """Give the last line, should it never have been ended."""
+        """Yield the last line if it has no line end."""
         if self._rest:
             yield from self._message(self._rest)
 
@@ -95,7 +95,7 @@ class FreshLog:
             yield message.decode(errors="backslashreplace")
 
     def _is_fresh(self, time: str) -> bool:
-        """Whether a line was not copied before: those before it may come again, from the last seconds."""
+        """Return whether a line was not copied before; lines of the last seconds may appear again."""
         if not self._is_past:
             if _order(time) < _order(self._start.time):
                 return False
@@ -111,5 +111,5 @@ class FreshLog:
 
 
 def _order(time: str) -> tuple[datetime, str]:
-    """Order times across time zones; Python keeps microseconds, Kubernetes nanoseconds."""
+    """Return a sort key for times of any zone; Python keeps microseconds, Kubernetes nanoseconds."""
     return datetime.fromisoformat(time), time

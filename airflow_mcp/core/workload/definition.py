@@ -1,4 +1,4 @@
-"""What runs in the work plane, described so that a child process or a pod can run the same thing."""
+"""A workload as data, which a child process and a pod run alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 @dataclass(frozen=True)
 class Resources:
-    """What a workload may use. Kubernetes enforces it; the local runtime records it only."""
+    """Resources of a workload. Kubernetes enforces them; the local runtime only records them."""
 
     cpu: str | None = None
     """Kubernetes quantity of CPUs, for example ``"2"`` or ``"500m"``."""
@@ -27,21 +27,23 @@ class Resources:
 def read_resources(given: Mapping[str, Any] | None) -> Resources:
     """Read the argument ``workload_resources``.
 
-    :param given: ``cpu``, ``memory`` and ``gpu``, each if wanted; None for none.
-    :raises InvalidArgumentError: when it has something else.
+    :param given: ``cpu``, ``memory`` and ``gpu``, each optional; None for none.
+    :raises InvalidArgumentError: when it has another key, or ``gpu`` is not a whole number.
     """
     try:
         resources = Resources(**(given or {}))
     except TypeError:
-        raise InvalidArgumentError(f"workload_resources is {given!r}; allowed keys: cpu, memory, gpu") from None
+        raise InvalidArgumentError(
+            f"workload_resources must have only the keys cpu, memory and gpu; got {given!r}"
+        ) from None
     if not isinstance(resources.gpu, int) or resources.gpu < 0:
-        raise InvalidArgumentError(f"workload_resources: gpu is {resources.gpu!r}; allowed: a whole number, 0 or more")
+        raise InvalidArgumentError(f"workload_resources: gpu must be a whole number, 0 or more; got {resources.gpu!r}")
     return resources
 
 
 @dataclass(frozen=True)
 class WorkloadFile:
-    """A small text file that the backend puts where the workload can read it."""
+    """A small text file that the backend makes readable for the workload."""
 
     env: str
     """Environment variable that receives the file's path."""
@@ -52,19 +54,19 @@ class WorkloadFile:
 
 @dataclass(frozen=True)
 class WorkloadSource:
-    """What is fetched before the command starts: code, in whose folder it runs, data beside a repository, or both."""
+    """Code or data, or both, fetched before the command starts; the command runs in the folder of the code."""
 
     code: CodeSource | None = None
     script: str = ""
-    """Script, relative to that folder, that must be there; empty when the command needs none."""
+    """Script that must exist, relative to that folder; empty when the command needs none."""
     data: RepositoryData | None = None
     secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Credentials of the repositories: for the fetch alone, not for the command."""
+    """Credentials of the repositories, for the fetch only and not for the command."""
 
     def environment(self, folder: str) -> dict[str, str]:
-        """Give the variables that tell the fetch, and the command, what there is and where.
+        """Return the variables that tell the fetch and the command what is fetched and where.
 
-        :param folder: folder that is there for what is fetched.
+        :param folder: folder for everything that is fetched.
         """
         if self.data is None:
             return self._code_environment(folder)
@@ -73,7 +75,7 @@ class WorkloadSource:
         return {**self._code_environment(folder), **found}
 
     def working_folder(self, folder: str) -> str | None:
-        """Give the folder that the command runs in; None when no code is fetched.
+        """Return the folder that the command runs in; None when no code is fetched.
 
         :param folder: as for :meth:`environment`.
         """
@@ -92,7 +94,7 @@ class WorkloadSource:
 
 
 CHECKOUT_ARGUMENTS = ("-P", "-m", "airflow_mcp.work", "checkout")
-"""Arguments of Python that fetch code and data."""
+"""Arguments for Python that fetch code and data."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +111,20 @@ class Workload:
     source: WorkloadSource | None = None
     """What to fetch before the command starts; None when there is nothing."""
     folder: str = ""
-    """Folder of this machine that the command runs in, for the local runtime; empty takes one of the workload's own."""
+    """Working folder on this machine, for the local runtime; empty takes a private one."""
     image: str | None = None
     """Container image; the local runtime does not use it."""
     resources: Resources = Resources()
     timeout: float | None = None
-    """Seconds after which it is stopped; None means no limit of its own."""
+    """Seconds after which it is stopped; None sets no limit."""
     owns_run: bool = True
-    """Whether the MLflow run is this workload's own, to be closed with it."""
+    """Whether the MLflow run belongs to this workload and is closed with it."""
     is_replicable: bool = False
-    """Whether several copies of it may run at once, as the ranks of one training."""
+    """Whether several copies may run at once, as the ranks of one training."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Who this work is for: Dag, task, run, try, model, identity."""
+    """Dag, task, run, try, model and identity of the work."""
 
     @property
     def all_secrets(self) -> dict[str, str]:
-        """All credentials, the command's and those of the fetch, by the names of their variables."""
+        """All credentials, of the command and of the fetch, by the names of their variables."""
         return {**self.secret_env, **(self.source.secret_env if self.source else {})}

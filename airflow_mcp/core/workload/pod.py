@@ -1,6 +1,6 @@
-"""What a user may say about the pod of a workload, and the manifest that follows: plain data, no Kubernetes client.
+"""The manifest of a workload's pod, as plain data, without a Kubernetes client.
 
-The defaults are safe: not root, no privilege escalation, read-only root file system with a writable scratch folder,
+Its defaults are safe: not root, no privilege escalation, read-only root file system with a writable scratch folder,
 no service account token, requests and limits always set.
 """
 
@@ -30,18 +30,18 @@ LABEL_MODEL = "airflow-mcp.io/model"
 ANNOTATION_PREFIX = "airflow-mcp.io/"
 ANNOTATION_RUN = "airflow-mcp.io/mlflow-run-id"
 ANNOTATION_OWNS_RUN = "airflow-mcp.io/owns-run"
-"""Whether the MLflow run ends with the pod, ``true`` or ``false``: the sweeper must know."""
+"""Whether the MLflow run ends with the pod, ``true`` or ``false``; the sweeper asks."""
 LABEL_GROUP = "airflow-mcp.io/group"
-"""Name of rank 0's pod, on every pod of a training on several."""
+"""Name of rank 0's pod, on every pod of a training with several."""
 LABEL_RANK = "airflow-mcp.io/rank"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 def pod_name(workload_name: str, identity: str, try_number: int) -> str:
-    """Name a pod so that creating it twice is refused by Kubernetes.
+    """Return the name of a pod; the same for the same try, so that Kubernetes refuses to create it twice.
 
-    :param workload_name: task id; anything Kubernetes does not allow becomes a dash.
-    :param identity: name of the piece of work.
+    :param workload_name: task id; characters that Kubernetes does not allow become dashes.
+    :param identity: fingerprint of the work.
     :param try_number: which try creates the pod.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", workload_name.lower()).strip("-")[:40].strip("-") or "workload"
@@ -49,15 +49,15 @@ def pod_name(workload_name: str, identity: str, try_number: int) -> str:
 
 
 def label_value(text: str) -> str:
-    """Make a label value: at most 63 of the characters that Kubernetes allows."""
+    """Return a text as a label value: at most 63 of the characters that Kubernetes allows."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")
 
 
 def resource_requirements(resources: Resources, options: PodOptions) -> dict[str, dict[str, str]]:
-    """Give requests and limits, which are always set.
+    """Return requests and limits, which are always set.
 
-    :param resources: what the operator asked for.
-    :param options: defaults for what it did not name.
+    :param resources: resources that the operator asked for.
+    :param options: defaults for the others.
     """
     amounts = {"cpu": resources.cpu or options.cpu, "memory": resources.memory or options.memory}
     if resources.gpu:
@@ -66,7 +66,7 @@ def resource_requirements(resources: Resources, options: PodOptions) -> dict[str
 
 
 def pod_labels(workload: Workload, options: PodOptions) -> dict[str, str]:
-    """Give the labels by which pods are found, by people and by a retry."""
+    """Return the labels by which people and retries find pods."""
     labels = {
         **options.labels,
         LABEL_MANAGED_BY: MANAGED_BY,
@@ -79,7 +79,7 @@ def pod_labels(workload: Workload, options: PodOptions) -> dict[str, str]:
 
 
 def pod_annotations(workload: Workload, run_id: str, options: PodOptions) -> dict[str, str]:
-    """Give the annotations: labels cannot hold every name in full."""
+    """Return the annotations, which hold names that are too long for labels."""
     full = {f"{ANNOTATION_PREFIX}{name.replace('_', '-')}": value for name, value in workload.labels.items()}
     owns_run = str(workload.owns_run).lower()
     return {**options.annotations, **full, ANNOTATION_RUN: run_id, ANNOTATION_OWNS_RUN: owns_run}
@@ -100,10 +100,10 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
 
 
 def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: str, companion: str) -> dict[str, Any]:
-    """Write the pod of a workload.
+    """Return the manifest of a workload's pod.
 
-    Files come from a ConfigMap and credentials from a Secret, both named ``companion`` and owned by the pod;
-    nothing secret is in the manifest.
+    Files come from a ConfigMap and credentials from a Secret, both named ``companion`` and owned by the pod; the
+    manifest contains no secret.
 
     :param workload: what runs.
     :param options: how it runs.
@@ -116,13 +116,13 @@ def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: 
     image = workload.image or options.image
     if not image:
         raise InvalidArgumentError(
-            "no image for the pod: give the operator an image, or set kubernetes.image; build the default one with "
-            "'make image'"
+            "no image for the pod: nothing was started. Give the operator an image or set kubernetes.image; "
+            "'make image' builds the default one"
         )
     if workload.folder:
         raise InvalidArgumentError(
-            f"folder {workload.folder!r} is on the machine of the Airflow worker, where no pod sees it; take the code "
-            "from Git with source. Nothing was started."
+            f"folder {workload.folder!r} is on the Airflow worker, where no pod sees it: nothing was started. Take the "
+            "code from Git"
         )
     gpu = bool(workload.resources.gpu)
     spec = {
@@ -154,15 +154,15 @@ def pod_manifest(workload: Workload, options: PodOptions, *, name: str, run_id: 
 
 
 def _init_containers(workload: Workload, options: PodOptions, companion: str) -> list[dict[str, Any]]:
-    """Write the container that fetches code and data; it alone is given the logins of their repositories."""
+    """Return the init container that fetches code and data; only it gets the logins of their repositories."""
     source = workload.source
     if source is None:
         return []
     image = options.source_image or options.image
     if not image:
         raise InvalidArgumentError(
-            "no image to fetch code or data with: set kubernetes.source_image, or kubernetes.image, to an image with "
-            "airflow-mcp and git; 'make image' builds one. Nothing was started."
+            "no image to fetch code or data with: nothing was started. Set kubernetes.source_image or kubernetes.image "
+            "to an image with airflow-mcp and git; 'make image' builds one"
         )
     fetch = _container_of(workload, options, image, sorted(workload.env.items()))
     return [
@@ -195,7 +195,7 @@ def _container(workload: Workload, options: PodOptions, image: str, companion: s
 def _container_of(
     workload: Workload, options: PodOptions, image: str, env: Iterable[tuple[str, str]]
 ) -> dict[str, Any]:
-    """Write what the containers of a workload share: everything but the command and the credentials."""
+    """Return what the containers of a workload share: everything except command and credentials."""
     about_source = workload.source.environment(SOURCE) if workload.source else {}
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": SCRATCH}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     mounts += [{"name": _SOURCE_VOLUME, "mountPath": SOURCE}] if workload.source else []

@@ -23,7 +23,7 @@ class SecretVariable(Document):
 
 
 class VolumeOption(Document):
-    """A volume and where it is mounted; exactly one source."""
+    """A volume with exactly one source, and where it is mounted."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     mount_path: Annotated[str, Field(pattern=r"^/.+")]
@@ -38,7 +38,7 @@ class VolumeOption(Document):
     empty_dir: bool = False
 
     def source(self) -> dict[str, Any]:
-        """Give the volume's source as Kubernetes writes it."""
+        """Return the source of the volume in the form of Kubernetes."""
         sources: list[dict[str, Any]] = []
         if self.claim:
             sources.append({"persistentVolumeClaim": {"claimName": self.claim, "readOnly": self.read_only}})
@@ -52,19 +52,19 @@ class VolumeOption(Document):
             sources.append({"emptyDir": {}})
         if len(sources) != 1:
             raise InvalidArgumentError(
-                f"kubernetes.volumes: {self.name!r} has {len(sources)} sources; allowed: exactly one of claim, "
-                "host_path, config_map, secret and empty_dir"
+                f"kubernetes.volumes: {self.name!r} must have exactly one of claim, host_path, config_map, secret and "
+                f"empty_dir; got {len(sources)}"
             )
         return sources[0]
 
 
 class PodOptions(Document):
-    """Options of one pod. Every field may be given by an operator, or as a default in a file."""
+    """Options of one pod; operators and the file of defaults may set each of them."""
 
     image: str | None = None
-    """Container image of built-in steps and scripts; an operator's ``image`` goes first."""
+    """Container image of built-in steps and scripts; an operator's ``image`` takes precedence."""
     source_image: str | None = None
-    """Container image that fetches code and DVC data before the workload starts; None takes ``image`` above."""
+    """Container image that fetches code and DVC data before the workload starts; None takes ``image``."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     namespace: str | None = None
@@ -72,17 +72,17 @@ class PodOptions(Document):
     kubernetes_conn_id: str | None = "kubernetes_default"
     in_cluster: bool | None = None
     config_file: str | None = None
-    """Path of a kubeconfig on the Airflow side; None takes the connection's."""
+    """Path of a kubeconfig on the Airflow worker; None takes the connection's."""
     cluster_context: str | None = None
     deferrable: bool = True
     """Wait without a worker slot."""
     cpu: str = "1"
     memory: str = "2Gi"
-    """Request and limit where the operator names none (Kubernetes quantities)."""
+    """Request and limit unless the operator sets them (Kubernetes quantities)."""
     replicas: Annotated[int, Field(ge=1)] = 1
-    """Pods that train together; each gets its rank by environment."""
+    """Number of pods that train together; each gets its rank in environment variables."""
     rendezvous_port: Annotated[int, Field(ge=1024, le=65535)] = 29500
-    """Port by which the other ranks find rank 0."""
+    """Port of rank 0 for the other ranks."""
     gpu_resource: str = "nvidia.com/gpu"
     gpu_tolerations: tuple[dict[str, Any], ...] = (
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
@@ -99,18 +99,18 @@ class PodOptions(Document):
     volumes: tuple[VolumeOption, ...] = ()
     service_account: str | None = None
     service_account_token: bool = False
-    """Mount a token of the service account; off unless asked for."""
+    """Whether to mount a token of the service account."""
     queue: str | None = None
     """Kueue local queue; written as a label."""
     priority_class: str | None = None
     pod_template_file: str | None = None
-    """Pod template on the Airflow side; what it adds stays, scalars are overridden."""
+    """Pod template on the Airflow worker; its additions are kept, its scalars are overridden."""
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     startup_timeout: Annotated[int, Field(ge=1)] = 300
-    """Seconds until the container must have started after it was scheduled."""
+    """Seconds from scheduling within which the container must start."""
     schedule_timeout: Annotated[int, Field(ge=1)] = 600
-    """Seconds until the pod must have been scheduled."""
+    """Seconds within which the pod must be scheduled."""
     poll_interval: Annotated[float, Field(gt=0)] = 5
     """Seconds between two looks at the pod."""
     log_interval: Annotated[int, Field(ge=1)] | None = 30
@@ -124,7 +124,7 @@ class PodOptions(Document):
 
 
 def pod_options(*layers: Mapping[str, Any] | None) -> PodOptions:
-    """Merge layers of options, later ones first in rank, and check them.
+    """Merge layers of options, of which later ones take precedence, and check them.
 
     :param layers: mappings of :class:`PodOptions` fields; None is skipped.
     :raises InvalidArgumentError: listing every problem.

@@ -1,7 +1,7 @@
-"""Training on several pods at once: the pod of rank 0 is the one Airflow watches, the others belong to it. Plain data.
+"""Training on several pods, as plain data: Airflow watches the pod of rank 0, and the others belong to it.
 
-A group is rank 0 (the leader), a Service by which the others find it, and the pods of ranks 1 and up (followers). The
-leader owns all of them, so Kubernetes removes them with it.
+A group consists of rank 0 (the leader), a Service through which the others find it, and the pods of ranks 1 and up
+(followers). The leader owns all of them, so Kubernetes removes them with it.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 # --- environment of every replica, by the names of torch.distributed and of indexed Jobs; never renamed --------
 ENV_RANK = "RANK"
-"""Number of this replica, from 0; the one of rank 0 concludes the MLflow run."""
+"""Number of this replica, from 0; rank 0 ends the MLflow run."""
 ENV_WORLD_SIZE = "WORLD_SIZE"
-"""How many replicas there are."""
+"""Number of replicas."""
 ENV_LOCAL_RANK = "LOCAL_RANK"
-"""Number of the process in its replica: 0."""
+"""Number of the process within its replica: 0."""
 ENV_MASTER_ADDR = "MASTER_ADDR"
 """IP address of rank 0."""
 ENV_MASTER_PORT = "MASTER_PORT"
-"""Port that rank 0 is to listen on."""
+"""Port for rank 0 to listen on."""
 ENV_COMPLETION_INDEX = "JOB_COMPLETION_INDEX"
 """The same as ``RANK``."""
 
 ANNOTATION_REPLICAS = "airflow-mcp.io/replicas"
-"""How many pods the group has, rank 0 included."""
+"""Number of pods of the group, including rank 0."""
 NEVER_STARTS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
-"""Reasons of waiting that do not change."""
+"""Reasons for waiting that never pass."""
 OWN_ADDRESS: Mapping[str, Any] = {"fieldRef": {"fieldPath": "status.podIP"}}
 
 
 @dataclass(frozen=True)
 class StartLimits:
-    """How long a pod may take to start."""
+    """Time limits for the start of a pod."""
 
     schedule: float
-    """Seconds until a node is found."""
+    """Seconds until it must be scheduled."""
     startup: float
-    """Seconds from then on until its container runs."""
+    """Seconds from then until its container must run."""
 
 
 @dataclass(frozen=True)
 class RankFailure:
-    """One replica that does not do its part any more."""
+    """A replica that failed, vanished or did not start."""
 
     rank: int
     ending: PodEnding
     at: datetime | None = None
-    """When it failed; None when that is not known, or when it has not started."""
+    """When it failed; None when that is unknown or it has not started."""
 
     @property
     def has_ended(self) -> bool:
@@ -73,19 +73,19 @@ class RankFailure:
 
 
 def follower_name(leader: str, rank: int) -> str:
-    """Name the pod of a further rank."""
+    """Return the name of a follower's pod."""
     return f"{leader}-r{rank}"
 
 
 def service_name(leader: str) -> str:
-    """Name the Service of a group; unlike a pod's, its name must begin with a letter."""
+    """Return the name of a group's Service; unlike a pod's, it must begin with a letter."""
     return f"r0-{leader}"
 
 
 def group_of_one(options: PodOptions) -> dict[str, str]:
-    """Give the environment of a training that runs alone where pods would be a group; empty where they would not.
+    """Return the rank variables of a training that runs alone although it is for several pods; otherwise none.
 
-    :param options: what pods would be like.
+    :param options: options of its pods.
     """
     if options.replicas == 1:
         return {}
@@ -93,26 +93,26 @@ def group_of_one(options: PodOptions) -> dict[str, str]:
 
 
 def as_leader(manifest: Mapping[str, Any], workload: Workload, options: PodOptions) -> dict[str, Any]:
-    """Make the manifest of a pod that of rank 0, where there are several.
+    """Return the manifest of rank 0; that of a single pod stays unchanged.
 
-    :param manifest: the pod as it would be alone.
+    :param manifest: manifest of a single pod.
     :param workload: what runs.
-    :param options: how many pods, and the port of the rendezvous.
-    :raises InvalidArgumentError: when copies of this work make no sense, or its environment names ranks itself.
+    :param options: number of pods, and port of the rendezvous.
+    :raises InvalidArgumentError: when the work cannot run on several pods, or ``env`` sets a variable of the ranks.
     """
     pod = copy.deepcopy(dict(manifest))
     if options.replicas == 1:
         return pod
     if not workload.is_replicable:
         raise InvalidArgumentError(
-            f"kubernetes.replicas is {options.replicas} for {workload.name!r}, which runs once; allowed: 1. Only a "
-            "training runs on several pods: give the option to its operator, not as a default. Nothing was started."
+            f"kubernetes.replicas must be 1 for {workload.name!r}; got {options.replicas}. Only trainings run on "
+            "several pods: set the option on their operator, not as a default. Nothing was started"
         )
     ranks = _ranks(0, options.replicas, options.rendezvous_port)
     taken = sorted({*ranks, ENV_MASTER_ADDR} & workload.env.keys())
     if taken:
         raise InvalidArgumentError(
-            f"env sets {', '.join(taken)}, which kubernetes.replicas={options.replicas} sets itself; remove them"
+            f"env sets {', '.join(taken)}, which kubernetes.replicas={options.replicas} sets itself. Remove them"
         )
     name = pod["metadata"]["name"]
     pod["metadata"].setdefault("labels", {}).update({LABEL_GROUP: name, LABEL_RANK: "0"})
@@ -123,12 +123,12 @@ def as_leader(manifest: Mapping[str, Any], workload: Workload, options: PodOptio
 
 
 def as_follower(leader: Mapping[str, Any], rank: int, *, uid: str, address: str) -> dict[str, Any]:
-    """Write the pod of a further rank: like rank 0, but without a way to end the MLflow run by accident.
+    """Return the manifest of a follower: like rank 0, but unable to end the MLflow run by accident.
 
     :param leader: manifest that rank 0 was created from.
     :param rank: 1 or above.
-    :param uid: identifies rank 0's pod, the owner.
-    :param address: where rank 0 is found.
+    :param uid: UID of rank 0's pod, the owner.
+    :param address: address of rank 0.
     """
     pod = copy.deepcopy(dict(leader))
     name = pod["metadata"]["name"]
@@ -146,10 +146,10 @@ def as_follower(leader: Mapping[str, Any], rank: int, *, uid: str, address: str)
 
 
 def group_service(leader: Mapping[str, Any], *, uid: str) -> dict[str, Any]:
-    """Write the Service by which the other ranks find rank 0; its address needs no DNS.
+    """Return the Service through which the other ranks find rank 0; its address needs no DNS.
 
     :param leader: manifest of rank 0.
-    :param uid: identifies rank 0's pod, the owner.
+    :param uid: UID of rank 0's pod, the owner.
     """
     name, labels = leader["metadata"]["name"], leader["metadata"]["labels"]
     port = next(int(item["value"]) for item in _base(leader)["env"] if item["name"] == ENV_MASTER_PORT)
@@ -169,17 +169,17 @@ def group_service(leader: Mapping[str, Any], *, uid: str) -> dict[str, Any]:
 
 
 def owner_reference(name: str, uid: str) -> dict[str, Any]:
-    """Name a pod as the owner: what it owns goes with it."""
+    """Return a reference to a pod as owner; Kubernetes removes what it owns with it."""
     return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
 
 
 def group_size(pod: Mapping[str, Any]) -> int:
-    """Give the number of pods in the group of a pod; 1 when it is alone."""
+    """Return the number of pods in the group of a pod; 1 for a single pod."""
     return int(((pod.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION_REPLICAS, "1"))
 
 
 def rank_of(pod: Mapping[str, Any]) -> int:
-    """Give the rank of a pod; that of a pod alone is 0."""
+    """Return the rank of a pod; 0 for a single pod."""
     return int(((pod.get("metadata") or {}).get("labels") or {}).get(LABEL_RANK, "0"))
 
 
@@ -192,15 +192,15 @@ def group_failures(
     limits: StartLimits | None = None,
     done: Collection[int] = (),
 ) -> list[RankFailure]:
-    """Find the replicas of a group that have failed, were deleted or do not start; the one that failed first is first.
+    """Return the replicas of a group that failed, were deleted or did not start, in the order in which they failed.
 
-    When rank 0 has ended well, only what failed before it counts: whoever waits for it then may fail.
+    Once rank 0 has ended well, only earlier failures count: ranks that still wait for it may fail.
 
     :param pods: pods of the group as the API returns them in JSON.
     :param leader: name of rank 0's pod.
-    :param size: how many pods there must be.
+    :param size: number of pods of the group.
     :param now: present time, with a time zone.
-    :param limits: how long a pod may take to start; None does not ask.
+    :param limits: time limits for the start; None sets none.
     :param done: ranks that are known to have ended well; their pods may be gone.
     """
     by_rank = {rank_of(pod): pod for pod in pods}
@@ -218,10 +218,10 @@ def group_failures(
 
 
 def describe_failures(failures: Sequence[RankFailure], size: int) -> str:
-    """Say what ended a group.
+    """Describe what ended a group.
 
-    :param failures: the one that failed first is first.
-    :param size: how many pods there were.
+    :param failures: in the order in which they failed.
+    :param size: number of pods.
     """
     first, *others = failures
     also = "".join(f"; rank {item.rank} too: {item.ending.describe()}" for item in others)
@@ -276,16 +276,16 @@ def _may_start(pod: Mapping[str, Any], now: datetime, limits: StartLimits) -> bo
 
 
 def _end(status: Mapping[str, Any]) -> datetime | None:
-    """When the last container of a pod ended; an init container may have been the last to run."""
+    """Return when the last container of a pod ended, which may be an init container."""
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     ended = [(item.get("state") or {}).get("terminated") or {} for item in containers]
     return max((at for item in ended if (at := moment(item.get("finishedAt")))), default=None)
 
 
 def _order(failure: RankFailure) -> tuple[bool, float, bool, int]:
-    """Sort by time, which Kubernetes gives in seconds; in the same second rank 0 fails because another did.
+    """Return a sort key by time, which Kubernetes reports in seconds; in the same second rank 0 comes last.
 
-    A pod that is gone altogether was deleted before; one that has not started comes last.
+    Rank 0 then failed because another did. A pod that is gone was deleted earlier; one that has not started comes last.
     """
     waits = failure.at is None and not failure.ending.deleted
     return waits, failure.at.timestamp() if failure.at else 0, failure.rank == 0, failure.rank

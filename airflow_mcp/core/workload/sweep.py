@@ -1,4 +1,4 @@
-"""Which pods and MLflow runs nobody works on any more: decided from plain data. Unknown means keep."""
+"""Which pods and MLflow runs are left over, decided from plain data. When in doubt they are kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_mcp.core.workload.pod_ending import ENDED_PHASES, has_ended
 from airflow_mcp.exceptions import InvalidArgumentError
 
 FINAL_TASK_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""States of a task instance after which nothing comes of itself."""
+"""States of a task instance that do not change without somebody's doing."""
 _UNITS: Mapping[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 SweepAction = Literal["remove", "keep"]
@@ -30,7 +30,7 @@ SweepAction = Literal["remove", "keep"]
 
 @dataclass(frozen=True)
 class TaskName:
-    """Names one task of one Dag run."""
+    """The name of one task of one Dag run."""
 
     dag_id: str
     dag_run_id: str
@@ -39,7 +39,7 @@ class TaskName:
 
 @dataclass(frozen=True)
 class WorkloadPod:
-    """What the decision has to know about a pod."""
+    """The facts about a pod that the decision needs."""
 
     name: str
     uid: str
@@ -48,12 +48,12 @@ class WorkloadPod:
     is_being_deleted: bool
     identity: str
     run_id: str
-    """MLflow run it logs to; empty when it does not say."""
+    """MLflow run that it logs to; empty when unknown."""
     owns_run: bool
-    """Whether that run ends with this pod; an evaluation writes into a run that has ended before."""
+    """Whether that run ends with this pod; an evaluation logs to a run that ended before."""
     task: TaskName | None
     leader: str = ""
-    """Pod of rank 0 that it trains with; empty for rank 0 itself and for a pod alone."""
+    """Pod of rank 0 that it trains with; empty for rank 0 itself and for a single pod."""
     container_ended: bool = False
     """Whether its container has ended; the phase may follow about a second later."""
 
@@ -65,13 +65,13 @@ class WorkloadPod:
 
 @dataclass(frozen=True)
 class SweepFinding:
-    """What is to be done about a pod or a run, and why."""
+    """The decision about a pod or a run, and its reason."""
 
     name: str
     action: SweepAction
     reason: str
     is_unknown: bool = False
-    """Kept because something is not known, not because somebody works on it."""
+    """Whether it is kept because something is unknown, and not because it is in use."""
 
 
 def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
@@ -100,10 +100,10 @@ def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
 
 
 def judge_with_leader(pod: WorkloadPod, leader: SweepFinding) -> SweepFinding:
-    """Decide about a pod that trains with others: what becomes of rank 0 becomes of it.
+    """Decide about a follower: it shares the decision about rank 0.
 
     :param pod: the pod.
-    :param leader: what is to be done about rank 0.
+    :param leader: the decision about rank 0.
     """
     if pod.is_being_deleted:
         return SweepFinding(pod.name, "keep", "is being deleted already")
@@ -116,15 +116,15 @@ def judge_pod(
     """Decide about one pod.
 
     :param pod: the pod.
-    :param run: its MLflow run; None when it is not known.
-    :param task_state: state of its task; None when it is not known, or not asked for.
-    :param grace: age that a pod, and the end of its run, must have for it to be a leftover.
+    :param run: its MLflow run; None when unknown.
+    :param task_state: state of its task; None when unknown.
+    :param grace: minimum age of a leftover pod, and minimum time since the end of its run.
     :param now: present time, with a time zone.
     """
     if pod.is_being_deleted:
         return SweepFinding(pod.name, "keep", "is being deleted already")
     if task_state in FINAL_TASK_STATES and not pod.has_ended:
-        return SweepFinding(pod.name, "remove", f"runs on although its task is {task_state}")
+        return SweepFinding(pod.name, "remove", f"still runs although its task is {task_state}")
     if pod.age < grace:
         return SweepFinding(pod.name, "keep", f"is younger than {format_age(grace)}")
     if task_state in FINAL_TASK_STATES:
@@ -145,49 +145,49 @@ def _judge_by_run(pod: WorkloadPod, run: Run | None, grace: timedelta, now: date
     if pod.has_ended:
         return SweepFinding(pod.name, "remove", f"it has ended and its MLflow run is {status}")
     if not pod.owns_run:
-        return SweepFinding(pod.name, "keep", "it works on a run that had ended before it began", is_unknown=True)
+        return SweepFinding(pod.name, "keep", "it logs to a run that ended before it began", is_unknown=True)
     if run.end_time is not None and now.timestamp() - run.end_time / 1000 < grace.total_seconds():
-        return SweepFinding(pod.name, "keep", f"its MLflow run is {status} since less than {format_age(grace)}")
+        return SweepFinding(pod.name, "keep", f"its MLflow run has been {status} for less than {format_age(grace)}")
     return SweepFinding(pod.name, "remove", f"its MLflow run is {status}")
 
 
 def judge_run(
     run: Run, pods: Iterable[WorkloadPod], task_state: str | None, *, grace: timedelta, now: datetime
 ) -> SweepFinding:
-    """Decide about a live MLflow run: it is abandoned when its task has ended and it has no pod at work.
+    """Decide about a live MLflow run: it is abandoned if its task has ended and no pod of it runs.
 
     :param run: the run.
-    :param pods: every pod of ours in the namespace.
-    :param task_state: state of its task; None when it is not known.
-    :param grace: age that the run must have.
+    :param pods: all workload pods of the namespace.
+    :param task_state: state of its task; None when unknown.
+    :param grace: minimum age of an abandoned run.
     :param now: present time, with a time zone.
     """
     identity = run.tags.get(TAG_IDENTITY, "")
     for pod in pods:
         if not pod.has_ended and (pod.run_id == run.run_id or (identity and pod.identity == identity)):
-            return SweepFinding(run.run_id, "keep", f"pod {pod.name} is at work for it")
+            return SweepFinding(run.run_id, "keep", f"pod {pod.name} still runs for it")
     if run.start_time is None or now.timestamp() - run.start_time / 1000 < grace.total_seconds():
         return SweepFinding(run.run_id, "keep", f"is younger than {format_age(grace)}")
     if task_state is None:
         return SweepFinding(run.run_id, "keep", "the state of its task is not known", is_unknown=True)
     if task_state not in FINAL_TASK_STATES:
         return SweepFinding(run.run_id, "keep", f"its task is {task_state}")
-    return SweepFinding(run.run_id, "remove", f"its task is {task_state} and no pod works for it")
+    return SweepFinding(run.run_id, "remove", f"its task is {task_state} and no pod runs for it")
 
 
 def task_of(run: Run) -> TaskName | None:
-    """Name the task that created a run, as far as its tags say."""
+    """Return the task that created a run; None when its tags do not name one."""
     parts = [run.tags.get(tag, "") for tag in (TAG_DAG_ID, TAG_DAG_RUN_ID, TAG_TASK_ID)]
     return TaskName(*parts) if all(parts) else None
 
 
 def task_state(task: TaskName, states: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Find the state of a task in Airflow's answer about task states.
+    """Return the state of a task from Airflow's answer about task states.
 
     :param task: the task.
     :param states: Dag run id to a mapping of task id to state; mapped tasks are ``<task id>_<map index>``.
-    :return: its state, or None when it is not known. Of a mapped task: the first that is not final, because
-        which index a pod belongs to is not recorded.
+    :return: its state; None when unknown. For a mapped task the first state that is not final, because pods do not
+        record their map index.
     """
     mapped = re.compile(rf"{re.escape(task.task_id)}(_\d+)?")
     found = [
@@ -197,7 +197,7 @@ def task_state(task: TaskName, states: Mapping[str, Mapping[str, Any]]) -> str |
 
 
 def parse_age(name: str, text: str) -> timedelta:
-    """Read an age such as ``90s``, ``30m``, ``1h`` or ``2d``.
+    """Parse an age such as ``90s``, ``30m``, ``1h`` or ``2d``.
 
     :param name: name of the argument, for the message.
     :param text: the age.
@@ -205,12 +205,12 @@ def parse_age(name: str, text: str) -> timedelta:
     """
     match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd])", text.strip())
     if match is None:
-        raise InvalidArgumentError(f"{name} is {text!r}; allowed: a number and one of s, m, h, d, for example 1h")
+        raise InvalidArgumentError(f"{name} must be a number and one of s, m, h, d, for example 1h; got {text!r}")
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
 def format_age(age: timedelta) -> str:
-    """Write an age in its largest whole unit, for example ``90s``, ``3h``."""
+    """Return an age in its largest whole unit, for example ``90s``, ``3h``."""
     seconds = int(age.total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size or (seconds >= size and seconds % size == 0):

@@ -165,9 +165,12 @@ def test_an_image_that_cannot_be_pulled_is_named_and_its_pod_removed(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--from-pod"], "--from-pod needs --image: the image to start the pod with"),
-        (["--timeout", "soon"], "--timeout is 'soon'; allowed: a number and one of s, m, h, d"),
-        (["--tracking-uri", "mlflow.db"], "--tracking-uri is 'mlflow.db'; allowed: the http:// or https:// address"),
+        (["--from-pod"], "--from-pod needs --image, the image to start the pod with"),
+        (["--timeout", "soon"], "--timeout must be a number and one of s, m, h, d"),
+        (
+            ["--tracking-uri", "mlflow.db"],
+            "--tracking-uri must be the http:// or https:// address of an MLflow server; got 'mlflow.db'",
+        ),
         (["--format", "yaml"], "invalid choice: 'yaml'"),
         (["--context", "missing"], "no usable Kubernetes configuration: "),
     ],

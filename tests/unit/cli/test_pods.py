@@ -114,9 +114,12 @@ def test_the_context_names_the_namespace(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--older-than", "soon"], "--older-than is 'soon'; allowed: a number and one of s, m, h, d, for example 1h"),
+        (["--older-than", "soon"], "--older-than must be a number and one of s, m, h, d, for example 1h; got 'soon'"),
         (["--older-than", "-1h"], "expected one argument"),
-        (["--tracking-uri", "sqlite:///x.db"], "--tracking-uri is 'sqlite:///x.db'; allowed: the http:// or https://"),
+        (
+            ["--tracking-uri", "sqlite:///x.db"],
+            "--tracking-uri must be the http:// or https:// address of an MLflow server; got 'sqlite:///x.db'",
+        ),
         (["--context", "missing"], "no usable Kubernetes configuration: "),
         (["--dry-run"], "argument --dry-run: not allowed with argument --yes"),
     ],

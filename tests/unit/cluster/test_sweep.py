@@ -28,9 +28,9 @@ def judged(*pods: WorkloadPod, state: str | None) -> dict[str, str]:
 def test_the_ranks_of_one_training_stay_and_go_with_rank_0() -> None:
     group = (pod("t-1-r1", "Succeeded", "t-1"), pod("t-1"), pod("t-1-r2", leader="t-1"))
     assert judged(*group, state="failed") == {
-        "t-1": "remove: runs on although its task is failed",
-        "t-1-r1": "remove: belongs to t-1: runs on although its task is failed",
-        "t-1-r2": "remove: belongs to t-1: runs on although its task is failed",
+        "t-1": "remove: still runs although its task is failed",
+        "t-1-r1": "remove: belongs to t-1: still runs although its task is failed",
+        "t-1-r2": "remove: belongs to t-1: still runs although its task is failed",
     }
     assert {text.split(":")[0] for text in judged(*group, state="deferred").values()} == {"keep"}
 

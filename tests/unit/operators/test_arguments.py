@@ -54,8 +54,8 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments must be empty with command"),
     (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout must be longer than zero; got"),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"ram": "1Gi"}}, "allowed keys: cpu, memory, gpu"),
-    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu is -1; allowed: a whole number"),
-    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu is 0.5; allowed: a whole number"),
+    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu must be a whole number, 0 or more; got -1"),
+    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu must be a whole number, 0 or more; got 0.5"),
     (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target must be text that is not empty; got ''"),
     (
         EvaluateModelOperator,

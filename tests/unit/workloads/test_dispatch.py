@@ -52,13 +52,13 @@ def test_the_local_runtime_runs_one_replica_and_says_so(is_replicable: bool, ran
 
 
 def test_an_unknown_runtime_is_refused_with_what_is_allowed() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"runtime='docker' is unknown; allowed: 'local', 'kubernetes'"):
+    with pytest.raises(InvalidArgumentError, match="runtime must be one of local, kubernetes; got 'docker'"):
         backend("docker")
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
 def test_a_limit_that_is_no_usable_number_is_refused(value: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="kill_grace_seconds="):
+    with pytest.raises(InvalidArgumentError, match="kill_grace_seconds must be a number that is 0 or more; got"):
         backend("local", kill_grace_seconds=value)
-    with pytest.raises(InvalidArgumentError, match="log_limit_bytes="):
+    with pytest.raises(InvalidArgumentError, match="log_limit_bytes must be a number that is 0 or more; got"):
         backend("local", log_limit_bytes=value)

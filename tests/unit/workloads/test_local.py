@@ -104,7 +104,7 @@ def test_output_of_a_python_script_is_not_held_back_by_its_buffer(tmp_path: Path
 
 
 def test_an_exit_code_fails_with_code_name_and_last_lines() -> None:
-    with pytest.raises(WorkloadFailedError, match=r"(?s)'train' ended with exit code 3\..*line 60$") as caught:
+    with pytest.raises(WorkloadFailedError, match=r"(?s)'train' ended with exit code 3\n.*line 60$") as caught:
         run(shell("for i in $(seq 60); do echo line $i; done; exit 3"))
     assert caught.value.exit_code == 3
     assert caught.value.last_lines == tuple(f"line {number}" for number in range(11, 61))
@@ -138,10 +138,13 @@ def test_a_program_without_the_right_to_execute_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("workload", "message"),
     [
-        (Workload("w", ()), "names no program"),
-        (Workload("w", ("true",), timeout=0), "timeout=0"),
-        (Workload("w", ("true",), timeout=float("nan")), "timeout=nan"),
-        (Workload("w", ("true",), files=(WorkloadFile("A", "../a", ""),)), "'../a' is not a file name"),
+        (Workload("w", ()), "command must name a program"),
+        (Workload("w", ("true",), timeout=0), "timeout must be .*; got 0"),
+        (Workload("w", ("true",), timeout=float("nan")), "timeout must be .*; got nan"),
+        (
+            Workload("w", ("true",), files=(WorkloadFile("A", "../a", ""),)),
+            "files must have names without a folder; got '../a'",
+        ),
         (Workload("w", ("true",), files=(WorkloadFile("A", "a", ""), WorkloadFile("B", "a", ""))), "appears twice"),
         (Workload("w", ("tr\0ue",)), "null byte"),
         (Workload("w", ("true",), env={"A=B": "c"}), "environment"),
@@ -314,7 +317,7 @@ def test_processes_left_behind_are_ended_with_a_warning(pids: Path) -> None:
     code = f"{left} while [ $(ls {pids} | wc -l) -lt 2 ]; do sleep 0.02; done"
     log = run(shell(code, timeout=DEADLINE_SECONDS))
     assert log.warnings == [
-        "Workload 'train' ended, but 2 process(es) that it had started were still running; they were stopped."
+        "workload 'train' ended, but 2 process(es) that it had started were still running; they were stopped"
     ]
     assert len(pids_in(pids)) == 2
     assert not [pid for pid in pids_in(pids) if is_running(pid)]
@@ -327,7 +330,7 @@ def test_a_helper_that_ends_a_moment_later_is_no_reason_for_a_warning() -> None:
 
 def test_a_guard_that_was_killed_fails_the_workload_and_kills_its_group(pids: Path) -> None:
     code = f"touch {pids}/$$; kill -KILL $PPID; while :; do sleep 0.1; done"
-    with pytest.raises(WorkloadError, match="its supervisor ended without a word"):
+    with pytest.raises(WorkloadError, match="its supervisor exited without reporting a result"):
         run(shell(code, timeout=DEADLINE_SECONDS))
     (pid,) = pids_in(pids)
     assert wait_until(lambda: not is_running(pid))
@@ -350,5 +353,5 @@ def test_a_hundred_megabytes_of_output_fill_neither_log_nor_memory() -> None:
 
 
 def test_resume_is_refused_because_the_local_backend_never_defers() -> None:
-    with pytest.raises(InvalidArgumentError, match="never defers"):
+    with pytest.raises(InvalidArgumentError, match="was deferred with another runtime"):
         backend().resume(shell("true"), {"status": "success"}, log=Lines())

@@ -118,7 +118,7 @@ def test_a_program_in_the_repositorys_configuration_is_not_run(repository: Path,
 
 @pytest.mark.parametrize("name", ["missing.py", "."])
 def test_what_is_not_a_readable_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"script='.*' cannot be read: "):
+    with pytest.raises(InvalidArgumentError, match=r"script must be a readable file; got '.*': "):
         code_version(tmp_path / name)
 
 

@@ -105,7 +105,7 @@ def test_the_sweeper_does_not_take_a_pod_that_has_ended_for_one_at_work(states: 
     for state in states:
         finding = judge_pod(read_workload_pod(state, NOW), None, "failed", grace=timedelta(hours=1), now=NOW)
         assert finding.action == "remove"
-        assert ("runs on" in finding.reason) is not has_ended(state)
+        assert ("still runs" in finding.reason) is not has_ended(state)
 
 
 def test_a_pod_with_a_sidecar_has_ended_with_its_own_container() -> None:

@@ -130,7 +130,7 @@ def test_nothing_secret_is_in_any_manifest() -> None:
 
 def test_work_that_is_done_once_is_not_replicated() -> None:
     once = Workload("evaluate", ("python",), image="image:1", labels={"identity": "abc"})
-    with pytest.raises(InvalidArgumentError, match=r"kubernetes.replicas is 3 for 'evaluate'.*allowed: 1"):
+    with pytest.raises(InvalidArgumentError, match=r"kubernetes.replicas must be 1 for 'evaluate'; got 3"):
         leader(once)
 
 

@@ -49,9 +49,9 @@ DELETED = replace(LIVE, lifecycle_stage="deleted")
     ("changes", "run", "state", "action", "reason"),
     [
         # at work
-        ({}, LIVE, "failed", "remove", "runs on although its task is failed"),
-        ({"age": timedelta(seconds=1)}, LIVE, "removed", "remove", "runs on although its task is removed"),
-        ({"phase": "Pending"}, None, "success", "remove", "runs on although"),
+        ({}, LIVE, "failed", "remove", "still runs although its task is failed"),
+        ({"age": timedelta(seconds=1)}, LIVE, "removed", "remove", "still runs although its task is removed"),
+        ({"phase": "Pending"}, None, "success", "remove", "still runs although"),
         ({}, ENDED, "running", "keep", "its task is running"),
         ({}, ENDED, "deferred", "keep", "its task is deferred"),
         ({}, ENDED, "up_for_retry", "keep", "its task is up_for_retry"),
@@ -59,8 +59,8 @@ DELETED = replace(LIVE, lifecycle_stage="deleted")
         ({}, LIVE, None, "keep", "its MLflow run is RUNNING"),
         ({}, ENDED, None, "remove", "its MLflow run is KILLED"),
         ({}, DELETED, None, "remove", "its MLflow run is deleted"),
-        ({}, JUST_ENDED, None, "keep", "its MLflow run is FINISHED since less than 1h"),
-        ({"owns_run": False}, ENDED, None, "keep", "a run that had ended before"),
+        ({}, JUST_ENDED, None, "keep", "its MLflow run has been FINISHED for less than 1h"),
+        ({"owns_run": False}, ENDED, None, "keep", "a run that ended before"),
         ({"age": timedelta(minutes=59)}, ENDED, None, "keep", "is younger than"),
         ({"is_being_deleted": True}, ENDED, "failed", "keep", "is being deleted already"),
         # ended
@@ -101,12 +101,12 @@ def test_what_is_kept_for_want_of_knowledge_is_marked(changes: dict[str, Any], r
 @pytest.mark.parametrize(
     ("run", "pods", "state", "action", "reason"),
     [
-        (LIVE, [], "failed", "remove", "its task is failed and no pod works for it"),
-        (LIVE, [replace(POD, phase="Failed")], "failed", "remove", "no pod works"),
-        (LIVE, [replace(POD, run_id="other", identity="other")], "failed", "remove", "no pod works"),
-        (LIVE, [POD], "failed", "keep", "pod train-abc-1 is at work"),
-        (LIVE, [replace(POD, run_id="other")], "failed", "keep", "pod train-abc-1 is at work"),
-        (replace(LIVE, tags={}), [replace(POD, run_id="other", identity="")], "failed", "remove", "no pod works"),
+        (LIVE, [], "failed", "remove", "its task is failed and no pod runs for it"),
+        (LIVE, [replace(POD, phase="Failed")], "failed", "remove", "no pod runs"),
+        (LIVE, [replace(POD, run_id="other", identity="other")], "failed", "remove", "no pod runs"),
+        (LIVE, [POD], "failed", "keep", "pod train-abc-1 still runs"),
+        (LIVE, [replace(POD, run_id="other")], "failed", "keep", "pod train-abc-1 still runs"),
+        (replace(LIVE, tags={}), [replace(POD, run_id="other", identity="")], "failed", "remove", "no pod runs"),
         (LIVE, [], "deferred", "keep", "its task is deferred"),
         (LIVE, [], "up_for_retry", "keep", "its task is up_for_retry"),
         (LIVE, [], None, "keep", "the state of its task is not known"),
@@ -204,7 +204,7 @@ def test_an_age_is_read(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1w", "1h30m", "nan", "9999999d"])
 def test_what_is_no_age_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"--older-than is .*allowed: a number and one of s, m, h, d"):
+    with pytest.raises(InvalidArgumentError, match=r"--older-than must be a number and one of s, m, h, d"):
         parse_age("--older-than", text)
 
 
