@@ -92,7 +92,7 @@ class ReadData:
         if self.columns and part.rows != self.rows:
             raise DatasetError(
                 f"data {', '.join(pin.uri for pin in self.pins)} changed while it was read: it had {self.rows} rows "
-                f"and now has {part.rows}. Nothing was compared; a retry reads it again"
+                f"and now has {part.rows}. Nothing was compared"
             )
         self.rows = part.rows
         self.columns |= part.columns

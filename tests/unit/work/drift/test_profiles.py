@@ -197,7 +197,7 @@ def test_a_part_that_lacks_a_column_has_it_missing(tmp_path: Path) -> None:
 
 
 def test_nothing_cannot_be_merged() -> None:
-    with pytest.raises(InvalidArgumentError, match="profiles is empty"):
+    with pytest.raises(InvalidArgumentError, match="profiles must contain at least one profile"):
         merge_profiles([])
 
 
@@ -396,7 +396,7 @@ def test_wide_data_that_change_between_two_passes_are_refused(tmp_path: Path, mo
         numbers(100, 31).to_parquet(path)
 
     monkeypatch.setattr(FileScan, "batches", replaced)
-    with pytest.raises(DatasetError, match=r"d\.parquet changed while it was read: it had 30 rows and has 31\."):
+    with pytest.raises(DatasetError, match=r"d\.parquet changed while it was read: it had 30 rows and now has 31\."):
         profile(path)
 
 
@@ -422,7 +422,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
     for uri in (f"{tmp_path}/none.parquet", f"{tmp_path}/*.csv", str(tmp_path)):
-        with pytest.raises(DatasetError, match="does not exist, or holds no file"):
+        with pytest.raises(DatasetError, match="does not exist, or has no file"):
             profile(uri)
     with pytest.raises(DatasetError, match="cannot be found: ValueError") as refused:
         profile("gopher://somebody:secret@host/data.csv")
@@ -446,7 +446,7 @@ def test_an_empty_window_has_a_profile_without_values(tmp_path: Path, kind: str)
         ({"extra": 1}, "extra"),
         ({"rows": "12"}, "rows"),
         ({"columns": [{"name": "a", "kind": "odd", "type": "x"}]}, "kind"),
-        ({"columns": [{"name": "a", "kind": "other", "type": "x"}] * 2}, "different names"),
+        ({"columns": [{"name": "a", "kind": "other", "type": "x"}] * 2}, "distinct names"),
         (
             {
                 "columns": [
