@@ -1,4 +1,4 @@
-"""The environment that Git is run with: no prompts, no settings of the machine, no secret shown."""
+"""The environment of Git: no prompts, no settings of the machine, no visible secrets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ANSWER = (
 
 
 def git_environment(url: str, inherited: Mapping[str, str], login: str = "", password: str = "") -> dict[str, str]:
-    """Give the environment for Git, which then uses only allowed transports and speaks English.
+    """Return an environment in which Git uses only allowed transports and writes its messages in English.
 
-    Credentials are handed over by variables that a credential helper reads, and only for the host of ``url``: another
-    one that it redirects to gets none.
+    A credential helper reads the credentials from variables, and only for the host of ``url``: a host that it redirects
+    to gets none.
 
     :param url: checked address of the repository.
-    :param inherited: environment to start from; Git's own variables are dropped, except those about SSH and TLS.
-    :param login: user name; empty without credentials.
-    :param password: password or token.
+    :param inherited: environment to start from; Git's own variables are dropped, except those for SSH and TLS.
+    :param login: user name; may be empty.
+    :param password: password or token; may be empty.
     """
     env = {name: text for name, text in inherited.items() if not name.startswith("GIT_") or name in _KEPT}
     settings = {"credential.helper": ""}

@@ -1,4 +1,4 @@
-"""Which commit of a Git repository is meant: what ``git ls-remote`` answers, and the choice among it."""
+"""Find the commit that a branch, a tag or a pattern of tags means, in the answer of ``git ls-remote``."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _SHOWN_NAMES = 8
 
 @dataclass(frozen=True)
 class ResolvedRef:
-    """A commit, and the name it was found by."""
+    """A commit, and the branch or tag that led to it."""
 
     sha: str
-    """Full id of the commit; an annotated tag stands for the commit that it points at."""
+    """Full id of the commit; for an annotated tag the commit that it points at."""
     ref: str
-    """Full name, for example ``refs/heads/main`` or ``refs/tags/v1.2``; the commit's id when it was asked for by id
-    and no branch or tag points at it: then nothing proves that the repository has it, and the checkout finds out."""
+    """Full name, for example ``refs/heads/main`` or ``refs/tags/v1.2``. The commit id itself when the commit was named
+    by its id and no branch or tag points at it: only a checkout shows whether the repository has it."""
     is_tag: bool
     """Whether ``ref`` is a tag."""
 
     @property
     def name(self) -> str:
-        """The name as people write it: ``main``, ``v1.2``."""
+        """The short name: ``main``, ``v1.2``."""
         return _short(self.ref)
 
     def is_release(self, tags: str = "*") -> bool:
-        """Tell whether this is a release: a tag that matches, has a version number and is no pre-release.
+        """Return whether this is a release: a tag that matches, has a version number and is not a pre-release.
 
         :param tags: pattern of the tags' names, for example ``v*``.
         """
@@ -43,8 +43,10 @@ class ResolvedRef:
 
 
 def check_question(ref: str | None, tags: str | None) -> None:
-    """Check what to resolve: one of the two, or neither for the default branch.
+    """Check that at most one of the two is given; neither means the default branch.
 
+    :param ref: branch, tag or full commit id.
+    :param tags: pattern of tags.
     :raises InvalidArgumentError: for both, or for a name that no branch or tag can have.
     """
     if ref and tags:
@@ -55,9 +57,11 @@ def check_question(ref: str | None, tags: str | None) -> None:
 
 
 def ls_remote_arguments(url: str, ref: str | None, tags: str | None) -> tuple[str, ...]:
-    """Give the command line of ``git`` that asks for what is needed and no more.
+    """Return the arguments of ``git`` that ask for the refs that are needed and no more.
 
     :param url: checked address of the repository.
+    :param ref: branch, tag or full commit id.
+    :param tags: pattern of tags.
     """
     if asks_for_name(ref, tags):
         return ("ls-remote", "--quiet", "--heads", "--tags", "--", url)
@@ -65,16 +69,16 @@ def ls_remote_arguments(url: str, ref: str | None, tags: str | None) -> tuple[st
 
 
 def asks_for_name(ref: str | None, tags: str | None) -> bool:
-    """Tell whether branches and tags must be looked at; the default branch needs ``HEAD`` only."""
+    """Return whether branches and tags are needed; the default branch needs ``HEAD`` only."""
     return bool(tags) or ref not in (None, "", "HEAD")
 
 
 def parse_refs(answer: str) -> tuple[dict[str, str], str]:
     """Read an answer of ``git ls-remote``.
 
-    :param answer: its lines: an id, a tab, a name.
-    :return: full name to commit id, with the commits of annotated tags in place of the tags' own ids; and the branch
-        that ``HEAD`` stands for, or an empty text.
+    :param answer: lines of an id, a tab and a name.
+    :return: the commit id of each full name (for an annotated tag the id of its commit, not of the tag), and the branch
+        that ``HEAD`` points at, or empty text.
     """
     refs: dict[str, str] = {}
     peeled: dict[str, str] = {}
@@ -106,7 +110,7 @@ def find_ref(answer: str, *, url: str, ref: str | None = None, tags: str | None 
     full = (name,) if name.startswith("refs/") else (_HEADS + name, _TAGS + name)
     found = [candidate for candidate in full if candidate in refs]
     if len(found) > 1:
-        raise SourceError(f"ref {name!r} is both a branch and a tag of {url}; write {found[0]!r} or {found[1]!r}")
+        raise SourceError(f"{name!r} is both a branch and a tag of {url}. Write {found[0]!r} or {found[1]!r}")
     return ResolvedRef(refs[found[0]], found[0], is_tag=found[0].startswith(_TAGS)) if found else None
 
 
@@ -114,9 +118,9 @@ def choose_ref(answer: str, *, url: str, ref: str | None = None, tags: str | Non
     """Choose a commit from an answer of ``git ls-remote``.
 
     :param answer: the answer to :func:`ls_remote_arguments`.
-    :param url: the repository, for messages.
-    :param ref: branch, tag (also by its full name ``refs/…``), or full commit id; empty is the default branch.
-    :param tags: pattern; the newest release among the matching tags is meant.
+    :param url: address of the repository, for messages.
+    :param ref: branch, tag (also by its full name ``refs/…``), or full commit id; empty means the default branch.
+    :param tags: pattern; chooses the newest release among the matching tags.
     :raises SourceError: when there is no such name, or it is both a branch and a tag.
     """
     found = find_ref(answer, url=url, ref=ref, tags=tags)
@@ -125,10 +129,12 @@ def choose_ref(answer: str, *, url: str, ref: str | None = None, tags: str | Non
     refs, _ = parse_refs(answer)
     if tags:
         near = _near(tags, (name for name in refs if name.startswith(_TAGS)))
-        raise SourceError(f"no tag of {url} matches {tags!r} and has a version number, such as v1.2. {near}")
+        raise SourceError(f"no tag of {url} matches {tags!r} and has a version number such as v1.2. {near}")
     if not asks_for_name(ref, tags):
-        raise SourceError(f"{url} has no default branch: it is empty, or its HEAD names no branch; name a ref")
-    raise SourceError(f"ref {ref!r} is neither a branch nor a tag of {url}. {_near(ref or '', refs)}")
+        raise SourceError(
+            f"{url} has no default branch: it is empty, or its HEAD names no branch. Name a branch or tag"
+        )
+    raise SourceError(f"{ref!r} is neither a branch nor a tag of {url}. {_near(ref or '', refs)}")
 
 
 def _by_commit(refs: Mapping[str, str], commit: str) -> ResolvedRef:
@@ -151,11 +157,11 @@ def _short(name: str) -> str:
 def _near(name: str, refs: Iterable[str]) -> str:
     names = sorted({_short(full) for full in refs})
     near = difflib.get_close_matches(_short(name), names, n=_SHOWN_NAMES, cutoff=0.5)
-    hint = " A commit is given by its full id." if re.fullmatch(r"[0-9a-f]{7,39}", name) else ""
+    hint = ". Name a commit by its full id" if re.fullmatch(r"[0-9a-f]{7,39}", name) else ""
     if near:
-        return f"Near names: {', '.join(near)}.{hint}"
+        return f"Similar names: {', '.join(near)}{hint}"
     more = ", …" if len(names) > _SHOWN_NAMES else ""
-    return f"There are: {', '.join(names[:_SHOWN_NAMES]) or 'none'}{more}.{hint}"
+    return f"Known names: {', '.join(names[:_SHOWN_NAMES]) or 'none'}{more}{hint}"
 
 
 # --- versions ----------------------------------------------------------------------------------------------------
@@ -170,13 +176,13 @@ def _newest(refs: Mapping[str, str], tags: str) -> ResolvedRef | None:
 def newest_tag(names: Iterable[str], pattern: str = "*") -> str | None:
     """Choose the newest version among tags.
 
-    Numbers count by value, so that ``v1.10`` is newer than ``v1.9``. A word behind the number makes a pre-release,
-    which is older than the release: ``v2.0-rc1`` before ``v2.0``; only words such as ``hotfix`` and ``post`` do not.
+    Numbers are compared by value, so ``v1.10`` is newer than ``v1.9``. A word after the number marks a pre-release,
+    which is older than the release: ``v2.0-rc1`` comes before ``v2.0``. Words such as ``hotfix`` and ``post`` do not.
     A pre-release is chosen only when no release matches.
 
-    :param names: names of tags; those without a number do not count.
-    :param pattern: pattern with ``*``, ``?`` and ``[…]`` that the whole name must match, for example ``v*``.
-    :return: the name, or None when no version matches.
+    :param names: names of tags; those without a number are ignored.
+    :param pattern: pattern with ``*``, ``?`` and ``[…]`` that must match the whole name, for example ``v*``.
+    :return: the name; None when no version matches.
     """
     versions = [name for name in names if fnmatch.fnmatchcase(name, pattern) and _parts(name, pattern)]
     return max(versions, key=lambda name: (_is_release(name, pattern), _version_order(name, pattern)), default=None)
@@ -188,7 +194,7 @@ def _is_release(name: str, pattern: str) -> bool:
 
 
 def _parts(name: str, pattern: str) -> list[str]:
-    """Split a version into numbers and words, from the first number on; build metadata (``+…``) does not count."""
+    """Split a version into numbers and words, from the first number on, without build metadata (``+…``)."""
     prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rstrip("0123456789.")
     version = name.removeprefix(prefix).partition("+")[0].lower()
     first = re.search(r"[0-9]", version)
@@ -200,5 +206,5 @@ def _version_order(name: str, pattern: str) -> tuple[list[tuple[int, int, str]],
         (3, int(part), "") if part.isdigit() else (2 if part in _AFTER_RELEASE else 0, 0, part)
         for part in _parts(name, pattern)
     ]
-    # The end counts more than a pre-release's word and less than a further number. The name makes the order total.
+    # The end of a version ranks above a pre-release's word and below a further number. The name makes the order total.
     return [*order, (1, 0, "")], name

@@ -1,4 +1,4 @@
-"""Where code comes from: the address of a Git repository, one commit of it, and a folder inside."""
+"""The code that a workload runs: a Git repository, one commit, and a folder inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT_SSH = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?P<path>[^/].*)")
 _KEYS = ("repo_url", "revision", "path", "git_conn_id")
 _IGNORED_KEYS = ("ref",)
-"""What the task that resolved the commit says beside it."""
+"""Accepted because the task that resolves the commit pushes it together with the commit."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CodeSource:
 
     @property
     def pinned(self) -> str:
-        """What decides the content: commit and folder."""
+        """Commit and folder, which together decide the content."""
         return f"{self.commit}:{self.path}" if self.path else self.commit
 
 
@@ -68,12 +68,11 @@ def code_source(name: str, value: Any) -> CodeSource:
 
 
 def repository_url(name: str, url: Any) -> str:
-    """Check the address of a Git repository; ``git@host:path`` is written as ``ssh://git@host/path``.
+    """Check the address of a Git repository and return it as a URL.
 
     :param name: name of the argument, for the message.
-    :param url: the address.
-    :return: the address in the form of a URL.
-    :raises InvalidArgumentError: when it is no such address, or has a password in it.
+    :param url: the address; ``git@host:path`` becomes ``ssh://git@host/path``.
+    :raises InvalidArgumentError: when it is not such an address, or has a password in it.
     """
     text = str(url)
     short = _SHORT_SSH.fullmatch(text)
@@ -83,32 +82,32 @@ def repository_url(name: str, url: Any) -> str:
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     if password or (user and parts.scheme != "ssh"):
         raise InvalidArgumentError(
-            f"{name} has a user or password in it ({parts.scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}); "
-            "put them into an Airflow connection and name it as git_conn_id. Nothing was started."
+            f"{name} must not have a user or password in it; got "
+            f"{parts.scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}. Put them into an Airflow connection "
+            "and name it as git_conn_id. Nothing was started"
         )
     is_complete = parts.path.strip("/") and (parts.netloc or parts.scheme == "file")
     if parts.scheme not in SCHEMES or not is_complete or parts.query or parts.fragment or _has_control(text):
         raise InvalidArgumentError(
-            f"{name} is {text!r}; allowed: the address of a Git repository ({', '.join(SCHEMES)}), for example "
-            "https://example.com/team/models. Nothing was started."
+            f"{name} must be the {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]} URL of a Git repository, for example "
+            f"https://example.com/team/models; got {text!r}. Nothing was started"
         )
     return text
 
 
 def path_inside(name: str, path: Any) -> str:
-    """Check a path that must stay inside a repository.
+    """Check that a path stays inside a repository, and return it without ``.`` and double slashes.
 
     :param name: name of the argument, for the message.
-    :param path: path with forward slashes, relative to the repository or to the folder that was named.
-    :return: the path without ``.`` and double slashes; empty for the folder itself.
+    :param path: path with forward slashes, relative to the repository or to a folder in it.
+    :return: the path; empty for the folder itself.
     :raises InvalidArgumentError: when it is absolute or goes up.
     """
     text = str(path)
     parts = PurePosixPath(text).parts
     if text.startswith("/") or ".." in parts or ".git" in parts or "\\" in text or _has_control(text):
         raise InvalidArgumentError(
-            f"{name} is {text!r}; allowed: a path inside the repository, relative and without '..'. Nothing was "
-            "started."
+            f"{name} must be a path inside the repository, relative and without '..'; got {text!r}. Nothing was started"
         )
     return "/".join(parts)
 

@@ -1,4 +1,4 @@
-"""Which version of a dataset is meant: folders of versions, and data that is kept beside a Git repository."""
+"""Versions of a dataset: in folders, or tracked by DVC or Git LFS in a Git repository."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 def choose_version(requested: str, available: Iterable[str], *, root: str) -> str:
     """Choose a version by name, or the latest one.
 
-    Versions are ordered the way people read them: numbers by value, the rest by letter, so that ``v10`` comes
-    after ``v9`` and ``2026-11-02`` after ``2026-11-01``.
+    Numbers in names are compared by value and the rest by letter, so ``v10`` comes after ``v9``, and ``2026-11-02``
+    after ``2026-11-01``.
 
-    :param requested: a version's name, or ``latest``.
-    :param available: names of the versions there are; one named ``latest`` does not count, since what it means changes.
-    :param root: where they are, for the message.
+    :param requested: name of a version, or ``latest``.
+    :param available: names of the existing versions; one named ``latest`` is ignored, because its content changes.
+    :param root: folder of the versions, for the message.
     :raises InvalidArgumentError: when the name cannot be a version (for example a path).
     :raises DatasetError: when there is no such version.
     """
     versions = sorted((name for name in available if name != LATEST and _VERSION.fullmatch(name)), key=_order)
     if requested == LATEST:
         if not versions:
-            raise DatasetError(f"{root} has no data version; expected folders like {root}/<version>/<file>")
+            raise DatasetError(f"{root} has no data version. Expected folders like {root}/<version>/<file>")
         return versions[-1]
     if not _VERSION.fullmatch(requested):
         raise InvalidArgumentError(
-            f"data version {requested!r} is not a version's name; allowed: letters, digits and _ . + -, or {LATEST!r}"
+            f"version must be made of letters, digits and _ . + -, or be {LATEST!r}; got {requested!r}"
         )
     if requested not in versions:
-        raise DatasetError(f"{root} has no data version {requested!r}; available: {', '.join(versions) or 'none'}")
+        raise DatasetError(f"{root} has no data version {requested!r}. Available: {', '.join(versions) or 'none'}")
     return requested
 
 
 def _order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.findall(r"\d+|\D+", name)
-    # The name itself comes second: v1 and v01 are equal by value, and the order must not depend on the folder's.
+    # The name decides between v1 and v01, which are equal by value: the order of a folder's listing must not matter.
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], name
 
 
 @dataclass(frozen=True)
 class RepositoryData:
-    """A file or folder that DVC or Git LFS keeps beside a Git repository, as one commit has it."""
+    """A file or folder that DVC or Git LFS tracks, as it is in one commit of a Git repository."""
 
     kind: TrackedBy
     repo: str
@@ -71,23 +71,23 @@ class RepositoryData:
 
     @property
     def uri(self) -> str:
-        """Address of the data, as it stands in pins."""
+        """Address of the data, as pins record it."""
         given = {"path": self.path, "rev": self.rev, "remote": self.remote, "connection": self.connection}
         named = urlencode({name: value for name, value in given.items() if value}, safe="/", quote_via=quote)
         return f"{self.kind}+{self.repo}#{named}"
 
     @property
     def name(self) -> str:
-        """Name of the file or folder, without those above it."""
+        """Name of the file or folder, without its parent folders."""
         return self.path.rpartition("/")[2]
 
 
 def repository_data(uri: str) -> RepositoryData | None:
-    """Read the address of data beside a repository, ``dvc+<repository>#path=<file>&rev=<commit>`` or ``lfs+…``.
+    """Read the address of tracked data: ``dvc+<repository>#path=<file>&rev=<commit>``, or ``lfs+…``.
 
     :param uri: any address of data.
-    :return: None when it is none of such data.
-    :raises InvalidArgumentError: when it is one and not complete.
+    :return: None for any other kind of address.
+    :raises InvalidArgumentError: when such an address is incomplete.
     """
     kind = _tracker(uri)
     if kind is None:
@@ -97,8 +97,9 @@ def repository_data(uri: str) -> RepositoryData | None:
     unknown = sorted(given.keys() - {"path", "rev", "connection", *(["remote"] if kind == "dvc" else [])})
     if unknown or not given.get("path") or not COMMIT.fullmatch(given.get("rev", "")):
         raise InvalidArgumentError(
-            f"data {public_uri(uri)!r} is not usable; allowed: {kind}+<repository>#path=<file>&rev=<full commit id>, "
-            f"and perhaps {'&remote=<name> and ' if kind == 'dvc' else ''}&connection=<id>. Nothing was fetched."
+            f"the URI of {kind} data must be {kind}+<repository>#path=<file>&rev=<full commit id>, optionally with "
+            f"{'&remote=<name> and ' if kind == 'dvc' else ''}&connection=<id>; got {public_uri(uri)!r}. Nothing was "
+            "fetched"
         )
     given["path"] = path_inside("path", given["path"])
     return RepositoryData(kind, repo=repository_url(f"repository of {kind} data", repo), **given)
@@ -109,7 +110,7 @@ def _tracker(uri: str) -> TrackedBy | None:
 
 
 def data_file_name(uri: str) -> str:
-    """Give the name of the file that an address of data leads to."""
+    """Return the name of the file that an address of data leads to."""
     data = repository_data(uri)
     if data is not None:
         return data.name
@@ -126,37 +127,36 @@ def dataset_pin(name: str, value: Any, *, hash_or_version: bool = True) -> Datas
     """
     if not isinstance(value, Mapping) or not value.get("uri"):
         raise InvalidArgumentError(
-            f"{name} is {value!r}; allowed: a mapping with uri and version or hash, for example "
-            "{'uri': '/data/v1/train.csv', 'version': 'v1'}. If it comes from another task, that task pushed nothing."
+            f"{name} must be a mapping with uri and version or hash; got {value!r}. For example: "
+            "{'uri': '/data/v1/train.csv', 'version': 'v1'}. If it comes from another task, that task pushed no XCom"
         )
-    unknown = sorted(value.keys() - DatasetPin.model_fields.keys())
-    if unknown:
-        allowed = ", ".join(DatasetPin.model_fields)
-        raise InvalidArgumentError(f"{name} has unknown keys {', '.join(unknown)}; allowed: {allowed}")
+    if unknown := sorted(value.keys() - DatasetPin.model_fields.keys()):
+        known = ", ".join(DatasetPin.model_fields)
+        raise InvalidArgumentError(f"{name} must have only the keys {known}; got {', '.join(unknown)}")
     size = value.get("size") or None
     if size is not None and not str(size).isdecimal():
-        raise InvalidArgumentError(f"{name}.size is {size!r}; allowed: a number of bytes")
+        raise InvalidArgumentError(f"{name}.size must be a number of bytes; got {size!r}")
     texts = {key: str(item) for key, item in value.items() if key != "size"}
     pin = DatasetPin(**texts, size=None if size is None else int(size))
     if repository_data(pin.uri) is None and "@" in urlsplit(pin.uri).netloc:
         raise InvalidArgumentError(
-            f"{name} {public_uri(pin.uri)!r} was given with a user or password in its uri; they would be stored with "
-            "the run. Give the workload its credentials by its environment instead"
+            f"the uri of {name} must not have a user or password in it; got one for {public_uri(pin.uri)!r}. It would "
+            "be stored with the run. Pass credentials to the workload by its environment"
         )
     if hash_or_version and not (pin.hash or pin.version):
-        raise InvalidArgumentError(f"{name} {pin.uri!r} is not pinned: give its version, its hash (sha256:…), or both")
+        raise InvalidArgumentError(f"{name} {pin.uri!r} is not pinned. Set its version, its hash (sha256:…), or both")
     return pin
 
 
 def data_name(pin: DatasetPin | None) -> str:
-    """Name data for an identity: by hash, or by version when the hash is not known yet."""
+    """Return the name of data in an identity: its hash, or its version when the hash is not known yet."""
     if pin is None:
         return ""
     return pin.hash or f"version:{pin.version}:{pin.uri}"
 
 
 def data_tags(pin: DatasetPin) -> dict[str, str]:
-    """Give the tags that record pinned data on a run; those of what is not known are empty."""
+    """Return the tags that record pinned data on a run; an unknown value is empty."""
     return {
         contract.TAG_DATA_URI: public_uri(pin.uri),
         contract.TAG_DATA_VERSION: pin.version,
@@ -168,7 +168,7 @@ def data_tags(pin: DatasetPin) -> dict[str, str]:
 
 
 def public_uri(uri: str) -> str:
-    """Give a URI without user, password and query, which may hold credentials; a repository's data stays named."""
+    """Return a URI without user, password and query, which may hold credentials; tracked data keeps its fragment."""
     parts = urlsplit(uri)
     if not parts.scheme or not parts.netloc:
         return uri

@@ -1,4 +1,4 @@
-"""What DVC writes into Git about a file or folder that it tracks, and where its remote keeps the content."""
+"""Read the files that DVC writes into Git, and find the content in a DVC remote."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrackedOutput:
     size: int | None = None
     """Bytes of all its files."""
     is_legacy: bool = False
-    """Whether DVC before 3.0 recorded it: line ends of text do not count, and its remote is laid out otherwise."""
+    """Whether DVC before 3.0 recorded it: it ignores line ends of text, and its remote has another layout."""
 
     @property
     def is_folder(self) -> bool:
@@ -39,11 +39,11 @@ class TrackedOutput:
 
     @property
     def pinned_hash(self) -> str:
-        """The hash as a pin has it; empty for one that is not that of the bytes."""
+        """The hash as a pin records it; empty when it is not a hash of the bytes."""
         return f"md5:{self.hash}" if _MD5.fullmatch(self.hash) and not self.is_legacy else ""
 
     def object_path(self, md5: str = "") -> str:
-        """Give the path below the remote at which the content is kept; empty when it is not kept by its MD5.
+        """Return the path of the content in the remote; empty when it is not stored by its MD5.
 
         :param md5: hash of one file of the folder; empty for this output itself.
         """
@@ -55,7 +55,7 @@ class TrackedOutput:
 
 
 def pointer_files(path: str) -> Iterator[str]:
-    """Name the files that may say which version of a path is meant, nearest first.
+    """Return the files that may record the version of a path, nearest first.
 
     :param path: tracked file or folder, relative to the repository.
     """
@@ -70,15 +70,17 @@ def tracked_output(text: bytes, pointer: str, path: str) -> TrackedOutput | None
     :param text: content of the pointer file.
     :param pointer: its path, relative to the repository.
     :param path: tracked file or folder, relative to the repository.
-    :return: None when the pointer says nothing about the path.
-    :raises SourceError: when the pointer is not what DVC writes.
+    :return: None when the pointer does not mention the path.
+    :raises SourceError: when DVC did not write the pointer.
     """
     try:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise SourceError(f"{pointer} is no YAML that DVC wrote: {type(error).__name__}") from None
+        raise SourceError(
+            f"{pointer} is not a file that DVC wrote: it is not valid YAML ({type(error).__name__})"
+        ) from None
     if not isinstance(document, Mapping):
-        raise SourceError(f"{pointer} is not what DVC writes: it holds no mapping")
+        raise SourceError(f"{pointer} is not a file that DVC wrote: it does not hold a mapping")
     folder = PurePosixPath(pointer).parent
     for out in _outputs(document):
         found = str(out.get("md5") or out.get("etag") or out.get("checksum") or "")
@@ -101,9 +103,9 @@ def remote_url(config: bytes, name: str = "") -> str:
 
     :param config: text of the file.
     :param name: name of the remote; empty for the repository's default.
-    :return: a URL, or an absolute path; one that is relative is meant from the folder of the file.
-    :raises SourceError: when there is no such remote, or its address is relative: nobody has that folder but the
-        machine on which it was written.
+    :return: a URL or an absolute path.
+    :raises SourceError: when there is no such remote, or its address is relative: that folder exists only on the
+        machine that wrote the file.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -116,35 +118,35 @@ def remote_url(config: bytes, name: str = "") -> str:
     if not url:
         known = ", ".join(sorted(remotes.keys() - {"core"})) or "none"
         raise SourceError(
-            f"{DVC_CONFIG} has no remote {wanted or '(no default is set)'!r} with a url; there are: {known}"
+            f"{DVC_CONFIG} has no remote {wanted or '(no default is set)'!r} with a url. Known remotes: {known}"
         )
     if not urlsplit(url).scheme and not posixpath.isabs(url):
         raise SourceError(
-            f"the DVC remote {wanted!r} has the relative address {url!r}, which only the machine knows that wrote it; "
-            "give the remote a URL or an absolute path (dvc remote modify), or look it up where the work runs"
+            f"the DVC remote {wanted!r} has the relative address {url!r}, which exists only on the machine that wrote "
+            "it. Set a URL or an absolute path with dvc remote modify"
         )
     return url
 
 
 def read_folder(text: bytes, where: str) -> dict[str, str]:
-    """Read the list that DVC keeps of a folder.
+    """Read the list of files that DVC stores for a folder.
 
     :param text: content of the object ``….dir``.
-    :param where: where it was read, for the message.
-    :return: path of each file, relative to the folder, to its MD5.
+    :param where: address of the object, for the message.
+    :return: MD5 of each file, by its path relative to the folder.
     :raises SourceError: when it is not such a list.
     """
     try:
         entries = json.loads(text)
         return {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
     except (ValueError, TypeError, KeyError):
-        raise SourceError(f"{where} is not the list of a folder that DVC writes") from None
+        raise SourceError(f"{where} is not the list of a folder that DVC wrote") from None
 
 
 def folder_hash(files: Mapping[str, str]) -> str:
     """Hash a folder as DVC does: the MD5 of the sorted list of its files and their MD5s.
 
-    :param files: path of each file, relative to the folder, to its MD5.
+    :param files: MD5 of each file, by its path relative to the folder.
     :return: ``<hex>.dir``.
     """
     entries = [{"md5": files[path], "relpath": path} for path in sorted(files)]

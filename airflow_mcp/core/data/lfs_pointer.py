@@ -1,6 +1,6 @@
-"""What Git LFS writes into Git in place of a file, and where its content is kept.
+"""Read the pointers that Git LFS writes into Git in place of files, and find the server with their content.
 
-The format of pointers and the batch API are those of the Git LFS specification, version 1.
+The format of pointers and the batch API follow the Git LFS specification, version 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from airflow_mcp.exceptions import SourceError
 
 LFS_CONFIG = ".lfsconfig"
 MAX_POINTER_BYTES = 1024
-"""A pointer is smaller than this, by the specification."""
+"""Limit of the specification: a larger file is not a pointer."""
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*oid sha256:([0-9a-f]{64})\nsize (\d+)\n?"
 )
@@ -22,7 +22,7 @@ _POINTER = re.compile(
 
 @dataclass(frozen=True)
 class LfsPointer:
-    """A file whose content Git LFS keeps."""
+    """The pointer to a file whose content Git LFS keeps."""
 
     oid: str
     """SHA-256 of the content, in hexadecimal."""
@@ -31,7 +31,7 @@ class LfsPointer:
 
     @property
     def pinned_hash(self) -> str:
-        """The hash as a pin has it."""
+        """The hash as a pin records it."""
         return f"sha256:{self.oid}"
 
     @property
@@ -41,7 +41,7 @@ class LfsPointer:
 
 
 def read_pointer(text: bytes) -> LfsPointer | None:
-    """Read a file of a commit; None when it is not a pointer of Git LFS."""
+    """Read a pointer; None when the text is not a pointer of Git LFS."""
     found = _POINTER.fullmatch(text) if len(text) < MAX_POINTER_BYTES else None
     return LfsPointer(found[1].decode(), int(found[2])) if found else None
 
@@ -51,8 +51,8 @@ def lfs_url(repo: str, config: bytes | None) -> str:
 
     :param repo: address of the repository.
     :param config: text of its ``.lfsconfig``; None when there is none.
-    :return: the address that ``lfs.url`` gives, or the usual one, ``<repository>.git/info/lfs``. For a repository on
-        a disk it is that of the repository: its objects are beside it.
+    :return: ``lfs.url`` of the file, or the default ``<repository>.git/info/lfs``. For a repository on a disk the
+        address of the repository, which holds the objects.
     :raises SourceError: when ``.lfsconfig`` cannot be read.
     """
     parser = configparser.ConfigParser(interpolation=None, strict=False)

@@ -1,4 +1,4 @@
-"""What a store or web server calls the present content of one object."""
+"""The version that a store or web server reports for an object."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ ETAG, NUMBERED = "etag-", "version-"
 
 
 def object_version(info: Mapping[str, Any]) -> str:
-    """Name the content by what a store says about an object.
+    """Return the version of an object, from its metadata.
 
-    :param info: what the store says, by the names that file systems of fsspec and HTTP headers use.
-    :return: ``version-<id>`` where the store numbers versions, else ``etag-<ETag>``; empty when it names neither.
+    :param info: metadata, with the names of HTTP headers or of fsspec's file systems.
+    :return: ``version-<id>`` where the store numbers versions, else ``etag-<ETag>``; empty without either.
     """
     named = {str(name).lower(): value for name, value in info.items() if value}
     version = named.get("versionid") or named.get("version_id") or named.get("generation")
@@ -23,5 +23,5 @@ def object_version(info: Mapping[str, Any]) -> str:
 
 
 def is_object_version(version: str) -> bool:
-    """Tell whether a version label is what a store calls a content, so that it can be compared."""
+    """Return whether a version label comes from a store, and can be compared with the present one."""
     return version.startswith((ETAG, NUMBERED))

@@ -1,4 +1,4 @@
-"""What a tag of a repository led to when data was first pinned by it: a tag that has moved is not a version."""
+"""The data that a tag of a repository led to when it was first used, to notice when the tag moves."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from airflow_mcp.core.identity import fingerprint
 
 @dataclass(frozen=True)
 class TagRecord:
-    """What a tag meant for one path."""
+    """The commit and data that a tag led to, for one path."""
 
     commit: str
     hash: str
-    """Hash of the data at the path; empty when it is not known."""
+    """Hash of the data at the path; may be empty."""
 
     def is_same_data(self, found: TagRecord) -> bool:
-        """Tell whether the data are the same for certain; a tag may move to a commit that leaves them alone."""
+        """Return whether the data is certainly the same; a tag may move to a commit that does not change it."""
         return self.commit == found.commit or bool(self.hash and self.hash == found.hash)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it for a store."""
+        """Return the record as plain JSON."""
         return asdict(self)
 
 
 def record_key(repo: str, ref: str, path: str) -> str:
-    """Name the record of a tag in a store.
+    """Return the key of a tag's record in a store.
 
     :param repo: address of the repository.
     :param ref: full name of the tag.
@@ -37,7 +37,7 @@ def record_key(repo: str, ref: str, path: str) -> str:
 
 
 def read_record(stored: Any) -> TagRecord | None:
-    """Read a record from a store; None when there is none, or it is not one of ours."""
+    """Read a stored record; None when there is none, or another program wrote it."""
     if not isinstance(stored, Mapping) or not isinstance(stored.get("commit"), str):
         return None
     return TagRecord(stored["commit"], str(stored.get("hash") or ""))

@@ -58,7 +58,7 @@ def test_a_branch_that_was_deleted_is_refused_with_what_there_is(repository: Rep
     repository.git("branch", "feature")
     assert GitRemote(repository.url).resolve("feature").name == "feature"
     repository.git("branch", "--delete", "--force", "feature")
-    with pytest.raises(SourceError, match=r"'feature' is neither a branch nor a tag of .*There are: main"):
+    with pytest.raises(SourceError, match=r"'feature' is neither a branch nor a tag of .*Known names: main"):
         GitRemote(repository.url).resolve("feature")
 
 

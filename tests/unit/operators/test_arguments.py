@@ -367,7 +367,7 @@ def test_the_hash_of_a_version_follows_its_content(root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"version": "v3"}, "has no data version 'v3'; available: v2, v9, v10"),
+        ({"version": "v3"}, "has no data version 'v3'. Available: v2, v9, v10"),
         ({"version": "../v2"}, "version must be made of letters, digits and _ . + -, or be 'latest'; got '../v2'"),
         ({"root": "/no/such/folder"}, "root must be a folder that this worker can read; got '/no/such/folder'"),
         ({"files": {}}, "files must be a mapping with at least one name"),

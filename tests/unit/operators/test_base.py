@@ -185,9 +185,9 @@ DATASETS = [
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "is ''; allowed: a mapping with uri and version or hash"),
-        ("/data/train.csv", "is '/data/train.csv'; allowed: a mapping"),
-        ({}, "is {}; allowed: a mapping"),
+        ("", "must be a mapping with uri and version or hash; got ''"),
+        ("/data/train.csv", "must be a mapping with uri and version or hash; got '/data/train.csv'"),
+        ({}, "must be a mapping with uri and version or hash; got {}"),
         ({"uri": "/data/train.csv"}, "'/data/train.csv' is not pinned. Set its version, its hash"),
         ({**DATA, "sha": "x"}, "must have only the keys uri, version, hash"),
     ],

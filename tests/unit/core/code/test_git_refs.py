@@ -25,7 +25,9 @@ REFS = "\n".join(
 
 class TestQuestion:
     def test_a_ref_and_a_pattern_together_are_refused(self) -> None:
-        with pytest.raises(InvalidArgumentError, match=r"revision and tags must not both be given; got 'main' and 'v\*'"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"revision and tags must not both be given; got 'main' and 'v\*'"
+        ):
             check_question("main", "v*")
 
     @pytest.mark.parametrize("name", ["-x", "a b", "a\nb"])
@@ -65,16 +67,16 @@ class TestChoice:
             choose_ref("", url=URL)
 
     def test_a_name_of_both_a_branch_and_a_tag_is_refused(self) -> None:
-        with pytest.raises(SourceError, match="write 'refs/heads/both' or 'refs/tags/both'"):
+        with pytest.raises(SourceError, match="Write 'refs/heads/both' or 'refs/tags/both'"):
             choose_ref(REFS, url=URL, ref="both")
 
     @pytest.mark.parametrize(
         ("ref", "hint"),
         [
-            ("mian", "Near names: main"),
-            ("zzzzzz", "There are: both, feature/x, main"),
+            ("mian", "Similar names: main"),
+            ("zzzzzz", "Known names: both, feature/x, main"),
             ("abcdef1", "by its full id"),
-            ("refs/heads/v1.9", r"Near names: v1\.9"),
+            ("refs/heads/v1.9", r"Similar names: v1\.9"),
         ],
     )
     def test_an_unknown_name_gets_a_hint(self, ref: str, hint: str) -> None:

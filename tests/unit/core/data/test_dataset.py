@@ -34,7 +34,7 @@ def test_a_version_is_chosen_by_name() -> None:
 
 
 def test_an_unknown_version_is_refused_with_what_there_is_in_order() -> None:
-    with pytest.raises(DatasetError, match="data has no data version 'v3'; available: v1, v2, v10"):
+    with pytest.raises(DatasetError, match=r"data has no data version 'v3'\. Available: v1, v2, v10"):
         choose_version("v3", ["v10", "v2", "v1"], root="data")
     with pytest.raises(DatasetError, match="available: none"):
         choose_version("v3", [], root="data")
@@ -42,7 +42,7 @@ def test_an_unknown_version_is_refused_with_what_there_is_in_order() -> None:
 
 @pytest.mark.parametrize("available", [[], [".tmp"], ["latest"]])
 def test_latest_of_nothing_is_refused(available: list[str]) -> None:
-    with pytest.raises(DatasetError, match="data has no data version; expected folders like data/<version>/<file>"):
+    with pytest.raises(DatasetError, match=r"data has no data version\. Expected folders like data/<version>/<file>"):
         choose_version("latest", available, root="data")
 
 
@@ -50,12 +50,14 @@ def test_latest_of_nothing_is_refused(available: list[str]) -> None:
 def test_what_is_not_a_name_is_refused_even_if_it_exists(requested: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         choose_version(requested, [requested, "v1"], root="data")
-    assert f"data version {requested!r} is not a version's name; allowed: letters" in str(caught.value)
+    assert f"; got {requested!r}" in str(caught.value)
 
 
 class TestCredentialsInAnAddress:
     def test_user_and_password_are_refused_and_not_repeated(self) -> None:
-        with pytest.raises(InvalidArgumentError, match="user or password in its uri") as refused:
+        with pytest.raises(
+            InvalidArgumentError, match="the uri of dataset must not have a user or password in it"
+        ) as refused:
             dataset_pin("dataset", {"uri": "s3://key:hush@bucket/train.csv", "version": "v1"})
         assert "hush" not in str(refused.value)
 
@@ -79,13 +81,13 @@ class TestDataBesideARepository:
         "fragment", ["path=a", f"rev={'c' * 40}", f"path=a&rev={'c' * 40}&remote=b", "path=a&rev=main"]
     )
     def test_an_address_that_is_not_complete_is_refused(self, fragment: str) -> None:
-        with pytest.raises(InvalidArgumentError, match=r"allowed: lfs\+<repository>#path=<file>&rev=<full commit id>"):
+        with pytest.raises(InvalidArgumentError, match=r"must be lfs\+<repository>#path=<file>&rev=<full commit id>"):
             repository_data(f"lfs+https://h/x#{fragment}")
 
 
 @pytest.mark.parametrize("size", ["many", "-1", 1.5])
 def test_a_size_that_is_no_number_of_bytes_is_refused(size: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="allowed: a number of bytes"):
+    with pytest.raises(InvalidArgumentError, match="must be a number of bytes; got"):
         dataset_pin("data", {"uri": "/a.csv", "version": "1", "size": size})
 
 

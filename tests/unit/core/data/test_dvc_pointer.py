@@ -81,8 +81,8 @@ def test_a_remote_is_found_by_name_or_as_the_default() -> None:
 @pytest.mark.parametrize(
     ("config", "name", "message"),
     [
-        (CONFIG, "gone", "has no remote 'gone' with a url; there are: disk, near, store"),
-        (b"", "", "has no remote '\\(no default is set\\)' with a url; there are: none"),
+        (CONFIG, "gone", "has no remote 'gone' with a url. Known remotes: disk, near, store"),
+        (b"", "", "has no remote '\\(no default is set\\)' with a url. Known remotes: none"),
         (CONFIG, "near", "relative address"),
         (CONFIG, "core", "has no remote 'core'"),
         (b"url = x", "", "cannot be read"),
