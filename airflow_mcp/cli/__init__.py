@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(called: str) -> argparse.ArgumentParser:
     """Return a parser with every command, and the arguments of the called one."""
-    parser = argparse.ArgumentParser(prog="airflow-mcp", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="airflow-mcp", description="Check pipeline files, and report on models and the cluster, without Airflow."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help_line in COMMANDS.items():
         command = commands.add_parser(name, help=help_line)

@@ -12,7 +12,7 @@ from pathlib import Path
 from airflow_mcp.core.pipeline.plan.build import build_plan
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
-from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError
 
 
 def plan_at_revision(path: str, revision: str, environment: str, root: str | None) -> PipelinePlan:
@@ -23,6 +23,7 @@ def plan_at_revision(path: str, revision: str, environment: str, root: str | Non
     :param environment: dev, test or prod.
     :param root: folder of all pipelines; None takes that of the file.
     :raises InvalidArgumentError: when there is no such revision, or it does not have the file.
+    :raises PipelineSpecError: when the file is not valid at that revision; problems name it ``<revision>:<file>``.
     """
     file = Path(path).resolve()
     folder = (Path(root) if root else file.parent).resolve()
@@ -39,7 +40,11 @@ def plan_at_revision(path: str, revision: str, environment: str, root: str | Non
             raise InvalidArgumentError(
                 f"revision {revision} does not have {path}. Name another revision, or another file"
             )
-        loaded = load_pipeline_file(old, environment, root=then / folder.relative_to(top))
+        try:
+            loaded = load_pipeline_file(old, environment, root=then / folder.relative_to(top))
+        except PipelineSpecError as error:
+            found = [problem._replace(file=f"{revision}:{problem.file}") for problem in error.problems]
+            raise PipelineSpecError(found) from None
         return build_plan(loaded.pipeline, environment, replace(loaded.source, folder=str(file.parent)))
 
 

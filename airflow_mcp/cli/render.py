@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def run(parsed: argparse.Namespace) -> int:
     for found in problems:
         print(found.problem, file=sys.stderr)
     pipelines = load_pipeline_folder(parsed.folder, parsed.env or "dev")
-    dags_folder = Path(parsed.dags_folder).absolute()
+    dags_folder = Path(os.path.abspath(parsed.dags_folder))  # noqa: PTH100 -- resolve() would follow links
     changes = compare_stubs(pipelines, dags_folder) if parsed.check else write_stubs(pipelines, dags_folder)
     for stub in changes.written:
         print(f"{'would write' if parsed.check else 'wrote'} {stub.path}")

@@ -125,6 +125,15 @@ class TestPlan:
         assert main(["plan", "repo/pipelines/a.yaml", "--against", "v9"]) == 2
         assert "got none of them: there is no such revision" in capsys.readouterr().err
 
+    def test_a_revision_that_is_not_valid_is_named_with_its_problems(self, capsys: Captured) -> None:
+        write("repo/a.yaml", BROKEN)
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        for call in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "one")):
+            subprocess.run(["git", "-C", "repo", *call], check=True)
+        write("repo/a.yaml", FRAUD)
+        assert main(["plan", "repo/a.yaml", "--against", "HEAD"]) == 1
+        assert "HEAD:a.yaml:16:19: spec.stages[1]" in capsys.readouterr().err
+
     def test_a_wrong_file_gives_its_problems(self, capsys: Captured) -> None:
         write("p/a.yaml", BROKEN)
         assert main(["plan", "p/a.yaml"]) == 1
