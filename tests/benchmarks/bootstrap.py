@@ -25,7 +25,7 @@ BATCH = 20
 
 
 def two_models(rows: int) -> tuple[ScoredModel, ScoredModel]:
-    """Make two classifiers whose scores resemble each other, as those of two versions do."""
+    """Make two classifiers with similar scores, as two versions of a model have."""
     random = np.random.default_rng(0)
     true = random.integers(0, 2, rows)
     base = random.normal(size=rows) + 1.4 * true - 0.7
@@ -71,7 +71,7 @@ def main(side: str, metric: str, rows: int, resamples: int) -> None:
     models = two_models(rows)
     compute = {"ours": ours, "scipy": scipys}[side]
     before = peak()
-    compute(metric, models, 100)  # what is done once, such as imports on first use
+    compute(metric, models, 100)  # warm up: imports on first use
     wall, cpu = time.perf_counter(), time.process_time()
     interval = compute(metric, models, resamples)
     figures = {

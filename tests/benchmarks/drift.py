@@ -22,7 +22,7 @@ LETTERS = list("abcdefgh")
 
 
 def make(folder: Path, rows: int, numeric: int, categorical: int) -> None:
-    """Write two datasets: every third number and every second category of the second one has moved."""
+    """Write two datasets; every third column of numbers and every second of categories drifts."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -71,7 +71,7 @@ def profile(path: str, output: str) -> dict[str, Any]:
 
 
 def evidently(reference: str, current: str) -> dict[str, Any]:
-    """Compare with Evidently's preset as it comes; its report is computed, not rendered."""
+    """Compare with Evidently's preset and its defaults; the report is computed but not rendered."""
     import warnings
 
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Plots of cost against rows as one small SVG, both axes logarithmic, readable in light and dark."""
+"""Plots of cost against rows as one small SVG with logarithmic axes, readable in light and dark mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fresh interpreters for measurements: no module loaded, byte code compiled as in an installed package."""
+"""Fresh interpreters for measurements: no modules loaded, byte code compiled as in an installed package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 
 def run_fresh(cache: Path, *arguments: str, timeout: int = 900) -> Any:
-    """Run Python with these arguments and give the JSON on the last line that it prints.
+    """Run Python with these arguments and return the JSON on the last line of its output.
 
     :param cache: folder for compiled byte code; the first run with it is a warm-up and not to be measured.
     :param timeout: seconds after which it is stopped.
@@ -34,13 +34,13 @@ def run_fresh(cache: Path, *arguments: str, timeout: int = 900) -> Any:
 
 
 def median(values: Sequence[float]) -> float:
-    """Give the median; refuse to make one of nothing."""
+    """Return the median; raise an error if there are no numbers."""
     assert values
     return statistics.median(values)
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table as Markdown, fit for docs/benchmarks.md."""
+    """Print a table in Markdown, for docs/benchmarks.md."""
     print(f"\n\n{title} ({os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f})\n")
     for row in (head, ["---"] * len(head), *rows):
         print("| " + " | ".join(row) + " |")

@@ -22,7 +22,7 @@ REQUESTS = {"count": 0}
 
 
 class OneModelTrigger(BaseEventTrigger):
-    """The straightforward way: each watcher asks for its own model, with the same client."""
+    """The straightforward way: each watcher requests its own model, with the same client."""
 
     def __init__(self, model: str, poll_seconds: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -45,7 +45,7 @@ class OneModelTrigger(BaseEventTrigger):
 
 
 def watchers(side: str, count: int, poll_seconds: float) -> list[BaseEventTrigger]:
-    """Make a watcher for each model."""
+    """Make one watcher per model."""
     names = [f"watched-{number}" for number in range(count)]
     if side == "ours":
         return [
@@ -55,7 +55,7 @@ def watchers(side: str, count: int, poll_seconds: float) -> list[BaseEventTrigge
 
 
 async def run(number: int, trigger: BaseEventTrigger, manager: SharedStreamManager, seen: list[float]) -> None:
-    """Run one as the triggerer does, and keep when it gave events."""
+    """Run one watcher as the triggerer does, and record the times of its events."""
     key = trigger.shared_stream_key()
     if key is None:
         events = trigger.run()
@@ -69,7 +69,7 @@ async def run(number: int, trigger: BaseEventTrigger, manager: SharedStreamManag
 
 
 async def measure(side: str, count: int, poll_seconds: float, seconds: float) -> dict[str, float]:
-    """Watch, measure when all are under way, then move an alias of every tenth model and wait for all events.
+    """Measure once all watchers run, then move an alias of every tenth model and wait for all events.
 
     :param side: ``ours`` or ``peer``.
     :param count: number of models, and of watchers.

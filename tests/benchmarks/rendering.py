@@ -1,4 +1,4 @@
-"""Render many pipelines in this process, one way of several, and print what it cost as JSON.
+"""Render many pipelines in this process in one of several ways, and print the cost as JSON.
 
 Run as ``python -m tests.benchmarks.rendering WAY FOLDER COUNT``; every way builds Dags of the same eight tasks.
 """
@@ -46,7 +46,7 @@ def pull(task_id: str, key: str) -> str:
 
 
 def arguments() -> dict[str, tuple[str, dict[str, Any], list[str]]]:
-    """Give operator, arguments and needs of each task, as plain values: what the peers are given."""
+    """Return operator, arguments and upstream tasks of each task as plain values, for the peers."""
     name, code = "fraud", {"repo_url": "https://github.com/team/ml-fraud-v3", "revision": pull("begin", "commit")}
     step = {"experiment_name": name, "code": code, "image": "tensorflow:2.12"}
     model = {"run_id": pull("train", "run_id"), "model_name": name}
@@ -159,14 +159,14 @@ def ours(folder: Path, count: int) -> list[Any]:
 
 
 def ours_cached(folder: Path, count: int) -> list[Any]:
-    """Read and check files that have been read before; nothing is rendered."""
+    """Read and check files again that were read before, without rendering."""
     from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 
     return list(load_pipeline_folder(folder))
 
 
 def factory(folder: Path, count: int) -> list[Any]:
-    """Build with dag-factory, a call per file, as its robust use is."""
+    """Build with dag-factory, one call per file, so that a broken file does not affect others."""
     from dagfactory import load_yaml_dags
 
     found: dict[str, Any] = {}
@@ -176,7 +176,7 @@ def factory(folder: Path, count: int) -> list[Any]:
 
 
 def by_hand(folder: Path, count: int) -> list[Any]:
-    """Build with plain Python: no file is read and nothing is checked."""
+    """Build with plain Python, without reading files or checking anything."""
     from datetime import datetime, timedelta
     from importlib import import_module
 
@@ -207,12 +207,12 @@ WAYS: dict[str, Callable[[Path, int], list[Any]]] = {"ours": ours, "dag-factory"
 
 
 def resident() -> float:
-    """Give this process's memory in MiB."""
+    """Return the memory of this process in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measured(way: Callable[[Path, int], list[Any]], folder: Path, count: int) -> dict[str, float]:
-    """Run one way and say what it cost."""
+    """Run one way and return its cost."""
     memory, wall, cpu = resident(), time.perf_counter(), time.process_time()
     dags = way(folder, count)
     cost = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "memory": resident() - memory}
@@ -221,7 +221,7 @@ def measured(way: Callable[[Path, int], list[Any]], folder: Path, count: int) ->
 
 
 def main(way: str, folder: Path, count: int) -> dict[str, Any]:
-    """Warm up with one Dag, measure all, and for ours the second reading."""
+    """Warm up with one Dag, then measure all; for ours also the second reading."""
     warm = folder.parent / f"{folder.name}-warm"
     for where, how_many in ((warm, 1), (folder, count)):
         prepare(way, where, how_many)

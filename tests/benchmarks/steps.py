@@ -1,4 +1,4 @@
-"""The steps that are compared: ours as they are, and the same steps written with MLflow's own client in a task.
+"""The compared steps: our operators, and the same steps written with MLflow's own client in a task.
 
 The peers decide and render with the same pure functions as ours: what differs is how they reach MLflow.
 """
@@ -17,7 +17,7 @@ THRESHOLDS = ["accuracy >= 0.92", "latency_ms <= 150", "f1 >= champion - 0.01"]
 
 
 class EmptyOperator(BaseOperator):
-    """A task that does nothing: what Airflow's task runner costs by itself."""
+    """A task that does nothing, for the cost of Airflow's task runner itself."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         return {}
@@ -95,7 +95,7 @@ class PeerRegisterOperator(BaseOperator):
 
 
 class PeerPromoteOperator(BaseOperator):
-    """Compare the champion, keep the way back, move the alias, read it back, tag the version. It takes no claim."""
+    """Compare the champion, keep the previous one, move the alias, read it back, tag the version; without a claim."""
 
     template_fields = ("model_name", "version", "expected_champion")
 
@@ -126,13 +126,13 @@ class PeerPromoteOperator(BaseOperator):
 
 
 def make_operator(side: str, step: str, uri: str, arguments: dict[str, Any]) -> BaseOperator:
-    """Make the operator of a step; ours is imported here, so that a fresh process pays for it as a task does."""
+    """Make the operator of a step. Ours is imported here, so that a fresh process pays for it, as a task does."""
     if side == "ours":
         from airflow_mcp.operators.gate import EvaluationGateOperator
         from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 
         ours = {"gate": EvaluationGateOperator, "register": RegisterModelOperator, "promote": PromoteModelOperator}
-        waived = {"require_load_check": False} if step == "promote" else {}  # the peer asks for none
+        waived = {"require_load_check": False} if step == "promote" else {}  # the peer makes none
         return ours[step](task_id=step, **arguments, **waived)
     peers: dict[str, Any] = {
         "gate": PeerGateOperator,
@@ -143,7 +143,7 @@ def make_operator(side: str, step: str, uri: str, arguments: dict[str, Any]) -> 
 
 
 def main(side: str, step: str, uri: str, arguments: str) -> None:
-    """Time one step in this fresh process, beyond an empty task; Airflow's own modules are loaded before."""
+    """Time one step in this fresh process, minus an empty task; Airflow's own modules are loaded before."""
     from tests.support.task_harness import run_task
 
     run_task(EmptyOperator(task_id="warm_up"))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.benchmark
 
 HEAD = ["", "wall s", "CPU s", "peak MiB"]
 LONG = "AIRFLOW_MCP_TEST_LONG"
-"""Set to 1 for what takes more than a few minutes: 10 million rows, and 3 million rows of 1,000 columns."""
+"""Set to 1 for measurements that take many minutes: 10 million rows, and 3 million rows of 1,000 columns."""
 
 
 def run(cache: Path, *arguments: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rendering pipeline files next to dag-factory and to Dags written by hand; and what a stub costs the Dag processor."""
+"""Rendering pipeline files next to dag-factory and to Dags written by hand; and a stub in the Dag processor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(json.dumps(times))
 
 
 def measure(way: str, count: int, tmp_path: Path, repeats: int = REPEATS) -> dict[str, Any]:
-    """Measure one way in fresh processes; medians."""
+    """Return the medians of one way, measured in fresh processes."""
     runs: list[Any] = []
     for number in range(repeats):
         folder = tmp_path / f"{way.replace(' ', '-')}-{count}-{number}"

@@ -1,4 +1,4 @@
-"""What a pod of ours costs beyond ``kubectl run`` with the same image, and how long it holds a worker slot."""
+"""The cost of our pods beyond ``kubectl run`` with the same image, and how long they hold a worker slot."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ REPEATS = 5
 POD_SECONDS = 60
 RUN_TIMEOUT_SECONDS = 300
 DEFAULTS = {"poll_interval": 5}
-"""Small pods, but with the interval that users get."""
+"""Small pods, but with the default interval."""
 
 
 # --- a no-op training step against kubectl ----------------------------------------------------------------------
 
 
 def run_with_kubectl(world: PodWorld, number: int) -> float:  # noqa: F811
-    """Run the same command with the same image, and give the seconds until the pod has succeeded."""
+    """Run the same command with the same image, and return the seconds until the pod has succeeded."""
     run, name = world.new_run(status="RUNNING"), f"peer-{number}"
     variables = {
         "MLFLOW_TRACKING_URI": world.url,
@@ -53,7 +53,7 @@ def run_with_kubectl(world: PodWorld, number: int) -> float:  # noqa: F811
 
 
 def run_as_task(world: PodWorld, number: int, *, deferrable: bool) -> float:  # noqa: F811
-    """Run a training task with a pod of ours and give its seconds; every one has work of its own to do."""
+    """Run a training task in a pod and return its seconds; every task has its own inputs."""
     started = time.perf_counter()
     outcome = world.see_through(deferrable=deferrable, dag_run_id=f"run-{number}", kubernetes=DEFAULTS)
     taken = time.perf_counter() - started
@@ -86,7 +86,7 @@ def test_a_training_that_does_nothing_takes_little_longer_than_kubectl_run(world
 
 
 def slot_seconds(api: AirflowClient, dag_id: str) -> tuple[float, float]:
-    """Run a Dag of one task; give how long the task held a worker slot, and how long it took from first to last."""
+    """Run a Dag of one task; return the seconds that it held a worker slot, and the seconds from start to end."""
     run_id = api.trigger(dag_id)
     seen: list[tuple[float, str | None]] = []
     deadline = time.monotonic() + RUN_TIMEOUT_SECONDS

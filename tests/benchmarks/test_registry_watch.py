@@ -1,4 +1,4 @@
-"""What it costs to watch 500 models of one real MLflow server, next to one polling trigger for each model."""
+"""The cost of watching 500 models of one real MLflow server, next to one polling trigger per model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODELS, POLL_SECONDS, SECONDS = 500, 30, 60
 
 
 def fill(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register models as this package leaves them: with a version, an alias, and records of moves."""
+    """Register models as this package does: with a version, an alias, and records of moves."""
     monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_BENCHMARK", json.dumps({"conn_type": "mlflow", "host": url}))
     with MlflowHook("mlflow_benchmark") as hook:
         run = hook.create_run(hook.get_or_create_experiment("watched"), "a run", {}, 1)

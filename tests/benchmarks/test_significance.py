@@ -1,4 +1,4 @@
-"""The paired bootstrap of accuracy and ROC AUC, next to ``scipy.stats.bootstrap`` on the same answers of two models."""
+"""The paired bootstrap of accuracy and ROC AUC, next to ``scipy.stats.bootstrap`` on the same predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEASURED = (
     ("ours", "roc_auc", RESAMPLES),
     ("scipy", "roc_auc", RESAMPLES // 100),
 )
-"""Side, metric, resamples. scipy's AUC is measured with a hundredth of the resamples and its time multiplied."""
+"""Side, metric, resamples. SciPy's AUC gets a hundredth of the resamples; its time is multiplied by 100."""
 
 
 def test_time_and_memory_of_the_paired_bootstrap(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a light step costs beyond an empty task, next to the same step written with MLflow's own client."""
+"""The cost of a light step beyond an empty task, next to the same step written with MLflow's own client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def world(mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 class Inputs:
-    """Makes new inputs for each repetition, so that each one does all of its work."""
+    """New inputs for each repetition, so that each does all of its work."""
 
     def __init__(self, world: World) -> None:
         self.world = world

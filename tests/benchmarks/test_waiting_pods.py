@@ -1,4 +1,4 @@
-"""What 200 deferred pods cost the triggerer, next to 200 of Airflow's own ``KubernetesPodTrigger``."""
+"""The cost of 200 deferred pods in the triggerer, next to 200 of Airflow's own ``KubernetesPodTrigger``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.benchmark
 
 PODS, SECONDS = 200, 30
 ROWS = (("ours", 5, 30), ("ours", 5, 0), ("peer", 5, 0), ("peer", 2, 0))
-"""Side, seconds between two looks at a pod, and at its log (0: none): our defaults are 5 and 30, the peer's 2 and 0."""
+"""Side, poll interval of the pod and of its log in seconds (0: none); our defaults are 5 and 30, the peer's 2 and 0."""
 LOG = "".join(f"2026-11-21T10:00:0{number}.000000000Z epoch {number}\n" for number in range(10))
 
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Iterator[tuple[KubeApi, Path]]:
-    """A cluster that speaks TLS, as clusters do, where every pod runs and none ends."""
+    """A cluster with TLS in which every pod runs and none ends."""
     certificate = write_certificate(tmp_path)
     with KubeApi(tls=server_context(certificate)) as kube:
         workload = Workload("train", ("sleep", "600"), image="i", labels={"identity": "a" * 40, "dag_id": "d"})

@@ -16,7 +16,7 @@ import yaml
 
 
 def resident_kib() -> float:
-    """Give the resident set of this process."""
+    """Return the resident set of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
@@ -33,7 +33,7 @@ def make_trigger(side: str, number: int, arguments: dict[str, Any]) -> Any:
 
 
 async def wait_for_event(trigger: Any) -> None:
-    """Wait until a trigger has something to say, which none has here."""
+    """Wait for an event of a trigger, which never comes here."""
     async for event in trigger.run():
         raise RuntimeError(f"{trigger.pod_name}: {event}")
 
@@ -41,7 +41,7 @@ async def wait_for_event(trigger: Any) -> None:
 async def measure(
     side: str, kubeconfig: Any, count: int, poll_interval: float, log_interval: int, seconds: float
 ) -> dict[str, float]:
-    """Let triggers wait, and measure when all of them are under way.
+    """Let triggers wait, and measure once all of them run.
 
     :param side: ``ours`` or ``peer``.
     :param kubeconfig: content of a file that leads to a cluster where every pod runs.
@@ -58,13 +58,13 @@ async def measure(
         "logging_interval": log_interval or None,
     }
     first = asyncio.create_task(wait_for_event(make_trigger(side, count, arguments)))
-    await asyncio.sleep(2)  # everything that is imported when it is needed, is by now
+    await asyncio.sleep(2)  # by now everything is imported
     gc.collect()
     memory = resident_kib()
     tasks = [first]
     for number in range(count):
         tasks.append(asyncio.create_task(wait_for_event(make_trigger(side, number, arguments))))
-        await asyncio.sleep(poll_interval / count)  # as tasks come: not all at once
+        await asyncio.sleep(poll_interval / count)  # tasks do not start all at once either
     await asyncio.sleep(2 * poll_interval)
     started, cpu, late = time.perf_counter(), time.process_time(), 0.0
     while (left := started + seconds - time.perf_counter()) > 0:

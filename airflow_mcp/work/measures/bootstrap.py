@@ -43,7 +43,7 @@ _CELLS = 2**16
 _NO_ANSWER = 0xFFFF
 """Marks a cell with more than one possible pair of counts."""
 _MAX_THREADS = 8
-"""More threads gain little, because memory bandwidth is the limit."""
+"""Largest number of threads."""
 _MIN_ROWS_FOR_THREADS = 10_000
 """Rows below which threads wait for each other more than they work."""
 
@@ -98,7 +98,7 @@ def _drawn_counts(random: np.random.Generator, rows: int, draws: int) -> Iterato
             missing = rows - table.draw(random, counts, rows)
         np.add.at(
             counts, random.integers(0, rows, missing), np.uint8(1)
-        )  # a Python int as the addend takes 20 times as long
+        )  # an addend of another type takes 20 times as long
         yield counts[:rows]
 
 

@@ -23,7 +23,7 @@ from airflow_mcp.work.run.mlflow_run import redacted
 _BATCH_BYTES = 64 << 20
 """64 MiB: two batches are in memory at a time, one that is read and one that is counted."""
 _MAX_BATCH_ROWS, _MIN_BATCH_ROWS = 131_072, 4096
-"""Rows of a batch: enough to keep every CPU busy with one column, and never so few that overhead counts."""
+"""Bounds of the rows of a batch, whatever the number of columns."""
 
 
 @dataclass(frozen=True)

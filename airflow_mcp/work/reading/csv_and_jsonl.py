@@ -16,7 +16,7 @@ import pyarrow.json
 from airflow_mcp.exceptions import DatasetError
 
 BLOCK_BYTES = 16 << 20
-"""16 MiB: large enough that parsing dominates, and small enough to keep several in memory."""
+"""16 MiB: a block and its parsed columns are in memory together."""
 _MAX_RECORD_BYTES = 256 << 20
 """A longer record is an unclosed quotation mark rather than data; without a limit it would fill the memory."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
