@@ -348,9 +348,9 @@ def test_a_persons_yes_opens_the_registration_and_goes_with_the_version(
         ({"chosen_options": ["Reject"]}, "the answer is Reject, not Approve"),
         ({"chosen_options": []}, "the answer is empty, not Approve"),
         ({"chosen_options": ["Approve", "Reject"]}, "the answer is Approve, Reject, not Approve"),
-        ({"timedout": True}, "nobody answered"),
-        ({"responded_by_user": None}, "nobody answered"),
-        ({"responded_at": None}, "nobody answered"),
+        ({"timedout": True}, "no person answered"),
+        ({"responded_by_user": None}, "no person answered"),
+        ({"responded_at": None}, "no person answered"),
     ],
 )
 def test_anything_but_a_persons_yes_opens_nothing(world: World, change: dict[str, Any], message: str) -> None:

@@ -106,7 +106,7 @@ def test_reports_of_a_step_that_fails_are_kept_but_do_not_count(world: World) ->
 def test_reports_outside_the_folder_are_refused(world: World, reports: Any) -> None:
     outcome = step(world, command=["true"], reports=reports)
     assert outcome.state == "failed"
-    assert "allowed: a list of files, or patterns" in str(outcome.error)
+    assert "must be a list of files or patterns" in str(outcome.error)
 
 
 def test_a_step_that_vanished_is_not_taken_for_done(world: World) -> None:

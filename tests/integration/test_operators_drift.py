@@ -131,7 +131,7 @@ def test_columns_weigh_as_much_as_they_matter_to_the_champion(world: World, plac
     only = check(world, **pins, **weigh, columns=["x1"])
     assert (only.result["verdict"], only.result["drift_share"]) == ("drifted", 1.0)
     ignored = check(world, **pins, **weigh, ignored_columns=["y", "x1", "x2"])
-    assert "no column that is compared matters to version 1" in str(ignored.error)
+    assert "no compared column is important to version 1" in str(ignored.error)
 
 
 def test_too_few_rows_are_inconclusive_which_fails_but_keeps_the_report(
@@ -262,7 +262,7 @@ def test_an_hour_and_the_next_are_checked_as_one_window(world: World) -> None:
 def test_what_names_no_data_is_refused(world: World, wrong: Any) -> None:
     outcome = check(world, current=wrong, reference=write(world, "train.csv"))
     assert outcome.state == "failed"
-    assert "current is " in str(outcome.error)
+    assert "current must be " in str(outcome.error)
     assert world.runs() == []
 
 

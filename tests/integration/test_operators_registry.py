@@ -181,7 +181,7 @@ def test_a_source_that_can_change_its_meaning_is_refused(world: World, source: s
     assert outcome.state == "failed"
     message = str(outcome.error)
     assert f"got {source!r}" in message
-    assert "allowed: models:/<model id> or runs:/<run id>/<name of the logged model>" in message
+    assert "model_uri must be models:/<model id> or runs:/<run id>/<name of the logged model>" in message
     assert world.all_versions() == []
 
 

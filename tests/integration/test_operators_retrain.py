@@ -300,7 +300,7 @@ class TestOutcome:
         mlflow_run = trained(world, data_hash=DATA["hash"], gate_verdict="failed")
         outcome = self.outcome_of(world, supervisor, run_id, mlflow_run)
         assert (outcome.state, outcome.xcom["outcome"]) == ("failed", "rejected")  # the Dag run ends as this task does
-        assert "task gate failed; the outcome is recorded: rejected" in str(outcome.error)
+        assert "task gate failed. The outcome was recorded: rejected" in str(outcome.error)
         after = self.decided(world, supervisor, drift_verdict="drifted", max_rejections=1)
         assert "1 challengers in a row were rejected (limit 1); a person has to resume" in after.xcom["explanation"]
 
@@ -375,7 +375,7 @@ def test_two_models_that_share_a_ledger_are_refused(world: World) -> None:
 def test_a_templated_model_needs_a_ledger_that_is_named() -> None:
     from airflow_mcp.exceptions import InvalidArgumentError
 
-    with pytest.raises(InvalidArgumentError, match="say ledger=Asset"):
+    with pytest.raises(InvalidArgumentError, match="pass ledger=Asset"):
         RetrainOutcomeOperator(task_id="outcome", model_name="{{ params.model }}", run_id="")
     named = RetrainOutcomeOperator(task_id="o", model_name="{{ params.model }}", run_id="", ledger=Asset("retrain/x"))
     assert named.inlets == [Asset("retrain/x")]
@@ -391,16 +391,16 @@ def test_the_link_leads_to_the_champion(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataset": None}, "dataset is None"),
+        ({"dataset": None}, "dataset must be a mapping with uri and version or hash; got None"),
         ({"dataset": {"uri": "/x", "version": "v1"}}, "dataset '/x' has no hash"),
         ({"drift_verdict": "maybe"}, "drift_verdict must be one of drifted, not_drifted, inconclusive; got 'maybe'"),
         (
             {"cooldown": "soon"},
             "cooldown must be a timedelta, or an ISO 8601 duration such as PT12H or P30D; got 'soon'",
         ),
-        ({"max_model_age": "-PT1H"}, "max_model_age is"),
+        ({"max_model_age": "-PT1H"}, "max_model_age must be longer than zero"),
         ({"on_drift": False}, "the retrain policy has no reason to retrain"),
-        ({"violations": 2}, "violations is 2; allowed: a whole number from 1 to 1"),
+        ({"violations": 2}, "violations must be a whole number from 1 to 1; got 2"),
         ({"rows": "many"}, "rows must be a whole number from 0, or None when it is not known; got 'many'"),
         ({"labels": -1}, "labels must be a whole number from 0"),
         (
