@@ -5,14 +5,14 @@
     ModelControlPlaneError
     ├── RefusedError (ValueError)            nothing was done; a retry gives the same answer
     │   ├── InvalidArgumentError             an argument, a config file or a policy is wrong
-    │   ├── SourceError                      the source code asked for is not in the Git repository
+    │   ├── SourceError                      the requested code is not in the Git repository
     │   ├── DatasetError                     data is missing, unreadable, empty or not what was pinned
     │   ├── EvidenceError                    evidence is missing, malformed or about something else
     │   ├── GateRejectedError                the gate's verdict forbids the step
     │   ├── AliasConflictError               an alias does not point where the caller compared
     │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
-    └── FailedError (RuntimeError)           something went wrong on the way; a retry may succeed
+    └── FailedError (RuntimeError)           something failed on the way; a retry may succeed
         ├── MlflowError                      the MLflow server answered with an error
         │   ├── MlflowUnreachableError       no answer: refused, timed out, TLS, name resolution
         │   ├── MlflowAuthError              401 or 403
@@ -21,16 +21,16 @@
         │   └── MlflowProtocolError          the answer is not MLflow's (HTML, broken JSON, missing field)
         ├── DataUnreachableError             a server that holds data does not answer
         ├── GitRemoteError                   a Git remote does not answer
-        │   └── GitAuthError                 it refuses the credentials, or wants some
-        ├── ClaimUnavailableError            another move, or registration, of the same model is under way
+        │   └── GitAuthError                 it refuses the credentials, or requires some
+        ├── ClaimUnavailableError            another task moves or registers the same model
         ├── LedgerConflictError              somebody else wrote to a retrain ledger at the same time
         ├── AirflowApiError                  Airflow's REST API does not answer, or refuses
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
-        └── WorkloadError                    a workload did not do what it was started for
+        └── WorkloadError                    a workload failed
             ├── WorkloadFailedError          it ended with a non-zero exit code or by a signal
             ├── WorkloadTimeoutError         it ran longer than allowed and was stopped
-            ├── WorkloadLostError            it vanished: how it ended is not known
-            └── ResultMissingError           it ended well but what it promised is not there
+            ├── WorkloadLostError            it disappeared: how it ended is unknown
+            └── ResultMissingError           it succeeded without the promised result
 
 Nothing here imports Airflow: the work plane uses the same errors. Operators turn every ``RefusedError`` into
 Airflow's ``AirflowFailException``, because a retry cannot change the answer.
@@ -47,7 +47,7 @@ class ModelControlPlaneError(Exception):
 
 
 class RefusedError(ModelControlPlaneError, ValueError):
-    """Refused before anything was changed; the same input will be refused again."""
+    """The input was refused before anything was changed; a retry gives the same answer."""
 
 
 class InvalidArgumentError(RefusedError):
@@ -55,7 +55,7 @@ class InvalidArgumentError(RefusedError):
 
 
 class SourceError(RefusedError):
-    """A Git repository, or the branch, tag, commit or file asked for in it, does not exist or is not one thing."""
+    """A Git repository, or a branch, tag, commit or file in it, does not exist or is ambiguous."""
 
 
 class DatasetError(RefusedError):
@@ -63,7 +63,7 @@ class DatasetError(RefusedError):
 
 
 class EvidenceError(RefusedError):
-    """Evidence a decision needs is missing, malformed, or belongs to another run, model or dataset."""
+    """The evidence for a decision is missing, malformed, or belongs to another run, model or dataset."""
 
 
 class GateRejectedError(RefusedError):
@@ -71,7 +71,7 @@ class GateRejectedError(RefusedError):
 
 
 class AliasConflictError(RefusedError):
-    """An alias no longer points at what the caller compared with; nothing was moved."""
+    """An alias no longer points at the version that the caller compared with; nothing was moved."""
 
 
 class LoadCheckFailedError(RefusedError):
@@ -79,26 +79,26 @@ class LoadCheckFailedError(RefusedError):
 
 
 class SpecProblem(NamedTuple):
-    """One thing that is wrong in a ModelPipeline file; line and column count from 1."""
+    """One problem in a ModelPipeline file; line and column count from 1."""
 
     file: str
     line: int
     column: int
     field: str
-    """Path of the field, for example ``spec.stages[1].image``; empty when the whole file is meant."""
+    """Path of the field, for example ``spec.stages[1].image``; empty for the whole file."""
     message: str
-    """What is wrong, and what is allowed."""
+    """The problem, and what is allowed."""
 
     def __str__(self) -> str:
-        """Write ``file:line:column: field: what is wrong``."""
+        """Return ``file:line:column: field: problem``."""
         field = f"{self.field}: " if self.field else ""
         return f"{self.file}:{self.line}:{self.column}: {field}{self.message}"
 
 
 class PipelineSpecError(RefusedError):
-    """A ModelPipeline file cannot be used; correct what it lists.
+    """A ModelPipeline file cannot be used.
 
-    :param problems: everything that is wrong, in the order of the file.
+    :param problems: every problem, in the order of the file.
     """
 
     def __init__(self, problems: Sequence[SpecProblem]) -> None:
@@ -111,7 +111,7 @@ class PipelineSpecError(RefusedError):
 
 
 class FailedError(ModelControlPlaneError, RuntimeError):
-    """Something failed while doing; a retry may succeed."""
+    """Something failed on the way; a retry may succeed."""
 
 
 class MlflowError(FailedError):
@@ -145,7 +145,7 @@ class MlflowNotFoundError(MlflowError):
 
 
 class MlflowConflictError(MlflowError):
-    """The thing to be created exists already."""
+    """The object to create exists already."""
 
 
 class MlflowProtocolError(MlflowError):
@@ -153,7 +153,7 @@ class MlflowProtocolError(MlflowError):
 
 
 class DataUnreachableError(FailedError):
-    """A server that holds data does not answer, or not well; nothing was pinned and a retry may succeed."""
+    """A server that holds data gives no usable answer; nothing was changed and a retry may succeed."""
 
 
 class GitRemoteError(FailedError):
@@ -161,7 +161,7 @@ class GitRemoteError(FailedError):
 
 
 class GitAuthError(GitRemoteError):
-    """A Git remote refuses the credentials of the connection, or wants some and none were given."""
+    """A Git remote refuses the credentials of the connection, or requires some and none were given."""
 
 
 class ClaimUnavailableError(FailedError):
@@ -169,7 +169,7 @@ class ClaimUnavailableError(FailedError):
 
 
 class LedgerConflictError(FailedError):
-    """Somebody else wrote to the ledger of a model's retraining at the same time; a retry reads it anew."""
+    """Another task wrote to the retrain ledger of a model at the same time; a retry reads it again."""
 
 
 class AirflowApiError(FailedError):
@@ -189,11 +189,11 @@ class AirflowApiError(FailedError):
 
 
 class ClusterUnreachableError(FailedError):
-    """Kubernetes does not answer. The pod goes on running and a retry attaches to it again."""
+    """Kubernetes does not answer. The pod continues, and a retry attaches to it again."""
 
 
 class WorkloadError(FailedError):
-    """A workload did not do what it was started for."""
+    """A workload failed."""
 
 
 class WorkloadFailedError(WorkloadError):
@@ -219,8 +219,8 @@ class WorkloadTimeoutError(WorkloadError):
 
 
 class WorkloadLostError(WorkloadError):
-    """A workload vanished (its pod is gone), so how it ended is known only from its MLflow run."""
+    """A workload disappeared with its pod, so only its MLflow run shows how it ended."""
 
 
 class ResultMissingError(WorkloadError):
-    """A workload ended without an error, but the result it promised is not in its MLflow run."""
+    """A workload ended without an error, but its MLflow run does not hold the promised result."""

@@ -1,4 +1,4 @@
-"""The options of the ``[airflow_mcp]`` section, read when asked for and never at import."""
+"""The options of the ``[airflow_mcp]`` section, read when they are used and never at import."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ DEFAULT_KILL_GRACE_SECONDS = 10
 
 
 def default_runtime() -> Runtime:
-    """Return where workloads run when an operator does not say: option ``runtime``.
+    """Return the default of the argument ``runtime`` of operators: option ``runtime``.
 
     :raises InvalidArgumentError: for a value that is neither ``local`` nor ``kubernetes``.
     """
     value = _text("runtime", DEFAULT_RUNTIME)
     if value not in get_args(Runtime):
-        raise _invalid("runtime", value, " or ".join(get_args(Runtime)))
+        raise _invalid("runtime", value, f"one of {', '.join(get_args(Runtime))}")
     return cast(Runtime, value)
 
 
 def environment() -> Environment:
-    """Return the environment that pipelines are rendered for when nothing else is said: option ``environment``.
+    """Return the default environment of pipelines: option ``environment``.
 
-    :raises InvalidArgumentError: for a value that is none of ``dev``, ``test`` and ``prod``.
+    :raises InvalidArgumentError: for a value other than ``dev``, ``test`` and ``prod``.
     """
     value = _text("environment", DEFAULT_ENVIRONMENT)
     if value not in get_args(Environment):
-        raise _invalid("environment", value, ", ".join(get_args(Environment)))
+        raise _invalid("environment", value, f"one of {', '.join(get_args(Environment))}")
     return cast(Environment, value)
 
 
 def default_mlflow_conn_id() -> str:
-    """Return the connection to MLflow when an operator does not say: option ``mlflow_conn_id``."""
+    """Return the default connection to MLflow: option ``mlflow_conn_id``."""
     return _text("mlflow_conn_id", DEFAULT_MLFLOW_CONN_ID)
 
 
@@ -56,7 +56,7 @@ def workload_log_limit_bytes() -> int:
 
 
 def kill_grace_seconds() -> int:
-    """Return how many seconds a workload has between the polite and the final signal: option ``kill_grace_seconds``.
+    """Return the seconds between SIGTERM and SIGKILL for a local workload: option ``kill_grace_seconds``.
 
     :raises InvalidArgumentError: for anything but a whole number from 0 to 3600.
     """
@@ -74,7 +74,7 @@ def kubernetes_defaults() -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _invalid("kubernetes_defaults", path, f"the path of a readable YAML file ({error})") from None
+        raise _invalid("kubernetes_defaults", path, "the path of a readable YAML file", f". {error}") from None
     if not isinstance(values, dict):
         raise _invalid("kubernetes_defaults", path, "the path of a YAML file that holds a mapping of pod options")
     return values
@@ -97,5 +97,5 @@ def _whole(option: str, default: int, low: int, high: int) -> int:
     return number
 
 
-def _invalid(option: str, value: str, allowed: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"configuration [{SECTION}] {option} is {value!r}; allowed is {allowed}")
+def _invalid(option: str, value: str, allowed: str, more: str = "") -> InvalidArgumentError:
+    return InvalidArgumentError(f"configuration [{SECTION}] {option} must be {allowed}; got {value!r}{more}")

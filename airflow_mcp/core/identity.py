@@ -1,4 +1,4 @@
-"""Names for pieces of work: same inputs, same name. Retries find what exists by these names."""
+"""Names of pieces of work: equal inputs give equal names, by which retries find existing results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _IDENTITY_LENGTH = 32
 
 
 def canonical_json(value: Any) -> str:
-    """Write plain JSON values so that equal values give equal text.
+    """Return JSON text with sorted keys and no spaces, so that equal values give equal text.
 
     :param value: JSON values only.
-    :return: JSON with sorted keys and no spaces.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -30,13 +29,13 @@ def fingerprint(value: Any) -> str:
 
 
 def content_hash(data: bytes) -> str:
-    """Hash bytes the way datasets, configs and scripts are recorded: ``sha256:<hex>``."""
+    """Hash bytes as datasets, configs and scripts are recorded: ``sha256:<hex>``."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @dataclass(frozen=True)
 class WorkloadInputs:
-    """Everything that decides what a workload produces. An empty string means that the part is not used."""
+    """Everything that decides the result of a workload; empty text stands for a part that is not used."""
 
     command: tuple[str, ...]
     code_commit: str = ""
@@ -55,7 +54,7 @@ class WorkloadInputs:
 
 @dataclass(frozen=True)
 class TaskKey:
-    """Which Airflow task is asking; the try number is left out on purpose."""
+    """The Airflow task that needs the work; without the try number, so that a retry finds it."""
 
     dag_id: str
     dag_run_id: str
@@ -64,7 +63,7 @@ class TaskKey:
 
 
 def identity(task: TaskKey, inputs: Mapping[str, Any]) -> str:
-    """Name one piece of work of one task: the same on every retry, different when any input differs.
+    """Return the name of a piece of work of one task: equal on every retry, different when any input differs.
 
     :param task: the task that needs the work done.
     :param inputs: plain JSON values that decide the result.

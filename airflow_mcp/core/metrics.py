@@ -1,4 +1,4 @@
-"""The metrics that are known by name: how they are written, and whether more or less is better."""
+"""The known metrics: their names, and whether higher or lower is better."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ KNOWN_METRICS: Mapping[str, tuple[str, Direction]] = {
     "rmse": ("rmse", "minimize"),
     "mae": ("mae", "minimize"),
 }
-"""Name in the file to the metric's name in MLflow and its better direction."""
+"""The name in MLflow and the better direction of each metric, by its name in a pipeline file."""
 
 
 def metric_name(name: str) -> str:
-    """Give the name in MLflow of a metric as the file writes it.
+    """Return the name of a metric in MLflow.
 
-    :param name: known metrics may be written in camelCase; any other name is taken as it is.
+    :param name: name in a pipeline file: camelCase for known metrics; any other name is used as it is.
     """
     return KNOWN_METRICS[name][0] if name in KNOWN_METRICS else name
 
 
 def metric_direction(name: str) -> Direction:
-    """Say whether more or less of a metric is better.
+    """Return whether higher or lower is better.
 
-    :param name: the metric as the file or MLflow writes it.
+    :param name: name of the metric in the pipeline file or in MLflow.
     :raises InvalidArgumentError: when the metric is not known.
     """
     for written, (metric, direction) in KNOWN_METRICS.items():

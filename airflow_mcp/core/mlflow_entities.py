@@ -1,4 +1,4 @@
-"""What MLflow's REST API returns, as frozen values: only the fields this package uses.
+"""Entities of MLflow's REST API as frozen values, with the fields that this package uses.
 
 Field names are MLflow's own. Times are milliseconds since the epoch, as MLflow sends them.
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 Stage = Literal["None", "Staging", "Production", "Archived"]
-"""MLflow's stages of a model version; what they mean here is in :mod:`airflow_mcp.core.registry.stages`."""
+"""MLflow's stages of a model version; :mod:`airflow_mcp.core.registry.stages` maps them to aliases."""
 LIVE_STATUSES: tuple[RunStatus, ...] = ("RUNNING", "SCHEDULED")
 
 
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether the run is still under way and not deleted."""
+        """Whether the run is in progress and not deleted."""
         return self.status in LIVE_STATUSES and self.lifecycle_stage == "active"
 
 
@@ -64,7 +64,7 @@ class LoggedModel:
 
     @property
     def uri(self) -> str:
-        """The address that MLflow loads and registers it by."""
+        """The URI with which MLflow loads and registers it."""
         return f"models:/{self.model_id}"
 
 
@@ -98,7 +98,7 @@ class ModelVersion:
 
     @property
     def uri(self) -> str:
-        """The address that MLflow loads this very version by."""
+        """The URI with which MLflow loads exactly this version."""
         return f"models:/{self.name}/{self.version}"
 
 
@@ -113,7 +113,7 @@ class RegisteredModel:
     """Alias to version."""
     creation_timestamp: int = 0
     latest_versions: tuple[ModelVersion, ...] = ()
-    """The newest version of each stage, so the newest of all is among them; the server leaves their aliases out."""
+    """The newest version of each stage, and so the newest of all; the server omits their aliases."""
 
     @property
     def newest(self) -> int:

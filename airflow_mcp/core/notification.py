@@ -1,4 +1,4 @@
-"""What a message about a task or a run says, in the shapes that receivers want."""
+"""The text of a message about a task or a run, in the formats of the receivers."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ class Notice:
     state: str = ""
     reason: str = ""
     url: str = ""
-    """Where the log, or the run, is in Airflow."""
+    """Address of the log, or of the run, in Airflow."""
 
     @property
     def default_text(self) -> str:
-        """What is said when nobody wrote a text."""
+        """The text of a message without its own."""
         what = f"{self.dag_id}.{self.task_id}" if self.task_id else self.dag_id
         lines = [f"{_HEADLINES[self.event]}: {what} ({self.run_id})", _shortened(self.reason), self.url]
         return "\n".join(line for line in lines if line)
 
 
 def state_of(event: NoticeEvent) -> str:
-    """Give Airflow's word for how what an event is about has ended.
+    """Return the Airflow state that an event stands for.
 
-    :param event: the event.
+    :param event: kind of the message.
     """
     return _STATES[event]
 
 
 def body_of(notice: Notice, text: str, shape: NoticeFormat) -> dict[str, Any]:
-    """Write a message.
+    """Return the body of a message.
 
-    :param notice: its facts.
-    :param text: what it says; empty takes :attr:`Notice.default_text`.
-    :param shape: ``json`` holds every fact; ``slack`` is a Slack incoming webhook's, ``wecom`` an Enterprise WeChat
-        group robot's message, with the text only.
+    :param notice: facts of the message.
+    :param text: text of the message; empty uses :attr:`Notice.default_text`.
+    :param shape: ``json`` has every fact; ``slack`` (incoming webhook) and ``wecom`` (group robot of Enterprise WeChat)
+        have the text only.
     """
     said = text or notice.default_text
     if shape == "slack":
@@ -72,26 +72,24 @@ def body_of(notice: Notice, text: str, shape: NoticeFormat) -> dict[str, Any]:
 
 
 def address(host: str, scheme: str, port: int | None, secret: str, shape: NoticeFormat) -> str:
-    """Put the address of a webhook together.
+    """Return the address of a webhook.
 
     :param host: full URL, or a bare host.
     :param scheme: ``https`` or ``http``, when the host is bare; empty is ``https``.
     :param port: port, when the host does not hold one.
-    :param secret: password of the connection; it is the end of the path for Slack, the parameter ``key`` for
-        Enterprise WeChat, and no part of the address otherwise.
-    :param shape: the format.
-    :raises InvalidArgumentError: without repeating the address, which may be secret.
+    :param secret: password of the connection: end of the path for Slack, parameter ``key`` for Enterprise WeChat,
+        not part of the address otherwise.
+    :param shape: format of the message.
+    :raises InvalidArgumentError: when it is not usable; the address is not shown, because it may be secret.
     """
     given = host.strip()
     try:
         url = urlsplit(given if "://" in given else f"{scheme or 'https'}://{given}")
         place = url.netloc if port is None or url.port else f"{url.netloc}:{port}"
     except ValueError:
-        raise InvalidArgumentError("its host is not a URL (it is not shown, as it may be secret)") from None
+        raise InvalidArgumentError("host must be a URL; got a value that is not shown") from None
     if url.scheme not in ("https", "http") or not url.hostname or "@" in url.netloc:
-        raise InvalidArgumentError(
-            "its host is not usable (it is not shown, as it may be secret); allowed: an https or http URL without login"
-        )
+        raise InvalidArgumentError("host must be an https or http URL without login; got a value that is not shown")
     path, query = url.path, url.query
     if secret and shape == "slack":
         path = f"{path.rstrip('/')}/{secret.lstrip('/')}"
@@ -101,7 +99,7 @@ def address(host: str, scheme: str, port: int | None, secret: str, shape: Notice
 
 
 def secrets_of(url: str) -> tuple[str, ...]:
-    """Name the parts of an address that logs must hide: path and query are what lets one post.
+    """Return the parts of an address that logs must hide: path and query are the credentials.
 
     :param url: the address.
     """

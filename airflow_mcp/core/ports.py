@@ -1,4 +1,4 @@
-"""What the layers ask of each other, as protocols."""
+"""Protocols between the layers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class TaskLog(Protocol):
 
 
 class WorkResult(Protocol):
-    """A document that a workload leaves in an MLflow run."""
+    """A document that a workload stores in an MLflow run."""
 
     @property
     def identity(self) -> str:
-        """Name of the piece of work."""
+        """Identity of the piece of work."""
 
     @property
     def run_id(self) -> str:
-        """The run that it is in."""
+        """The run that holds it."""

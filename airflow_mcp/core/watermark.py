@@ -1,4 +1,4 @@
-"""What a watch of something outside remembers, and when what it sees is news."""
+"""The watermark of a watch: what was seen, and which sightings are news."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_SEEN = 200
-"""How many sightings are remembered; older ones are forgotten."""
+"""Number of sightings that are remembered."""
 MAX_BACKOFF_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What is there at this moment."""
+    """What is there now."""
 
     mark: str
-    """What differs when something has changed, for example the id of a commit."""
+    """Changes whenever the watched thing changes, for example the id of a commit."""
     payload: Mapping[str, Any] = field(default_factory=dict)
-    """What an event says about it: plain JSON without secrets."""
+    """Payload of the event: plain JSON without secrets."""
     once: str = ""
-    """Name of what may be news only once, also when it comes back later; empty when coming back is news."""
+    """Key of a sighting that is news only once, even if it comes back; empty when coming back is news."""
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """What was there at the last look; ``mark`` is empty when nothing was."""
+    """What was there at the last look; ``mark`` is empty for nothing."""
 
     mark: str = ""
     seen: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Write it for a store."""
+        """Return the watermark as plain JSON."""
         return {"mark": self.mark, "seen": list(self.seen)}
 
 
 def read_watermark(stored: Any) -> Watermark | None:
-    """Read a watermark from a store.
+    """Read a stored watermark.
 
-    :param stored: what the store has, None included.
-    :return: None when there is none, or it is not one of ours.
+    :param stored: the stored value; may be None.
+    :return: None when there is none, or another program wrote it.
     """
     if not isinstance(stored, Mapping) or not isinstance(stored.get("mark"), str):
         return None
@@ -52,8 +52,8 @@ def look_at(before: Watermark | None, found: Sighting | None) -> tuple[Watermark
 
     :param before: the last look; None before the first.
     :param found: what is there; None for nothing.
-    :return: what to remember, and whether it is news. The first look is never news: it is what later ones compare
-        with. That something is gone is no news either, and what was there before stays remembered.
+    :return: the new watermark, and whether there is news. The first look is never news, it is the basis of comparison.
+        Something that is gone is not news either, and stays remembered.
     """
     if found is None:
         return before or Watermark(), False
@@ -69,12 +69,12 @@ def look_at(before: Watermark | None, found: Sighting | None) -> tuple[Watermark
 
 
 def backoff_seconds(failures: int, poll_seconds: float, jitter: float) -> float:
-    """Give the wait after failures in a row.
+    """Return the wait after failures in a row, in seconds.
 
-    :param failures: how many, at least 1.
+    :param failures: number of failures, at least 1.
     :param poll_seconds: the wait without failures.
-    :param jitter: a random number from 0 to 1, so that many watches do not ask at the same moment.
-    :return: the poll time, doubled with each further failure up to 15 minutes, with a quarter more or less.
+    :param jitter: a random number from 0 to 1, so that watches do not all look at the same moment.
+    :return: the poll time, doubled with each further failure up to 15 minutes, plus or minus a quarter.
     """
     longest = max(MAX_BACKOFF_SECONDS, poll_seconds)
     wait = min(longest, poll_seconds * 2.0 ** min(failures - 1, 20))

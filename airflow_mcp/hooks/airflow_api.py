@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as people need it who are not in a task: the state stores of assets."""
+"""A client of Airflow's REST API for the state stores of assets, for use outside tasks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from airflow_mcp.exceptions import AirflowApiError
 _TIMEOUT_SECONDS = 30
 _PAGE = 100
 _MEANING = {
-    httpx.codes.UNAUTHORIZED: "the credentials are wrong or have expired; check user and password, or take a new token",
-    httpx.codes.FORBIDDEN: "the user may not do this (Airflow's role Op may), or the token is not valid",
-    httpx.codes.NOT_FOUND: "there is no such thing; is this the address of Airflow 3.3 or newer?",
-    httpx.codes.CONFLICT: "somebody else changed it at the same time; look again, then repeat",
+    httpx.codes.UNAUTHORIZED: "the credentials are wrong or have expired. Check user and password, or get a new token",
+    httpx.codes.FORBIDDEN: "the user may not do this (role Op may), or the token is not valid",
+    httpx.codes.NOT_FOUND: "it does not exist. Is this the address of Airflow 3.3 or newer?",
+    httpx.codes.CONFLICT: "somebody else changed it at the same time. Look at it again, then repeat",
 }
 
 
 class AirflowApi:
-    """A connection to the API server; use it in a ``with`` block.
+    """A connection to the API server, for a ``with`` block.
 
-    :param url: address, ``http://`` or ``https://``.
-    :param token: bearer token; empty gets one for user and password.
+    :param url: ``http`` or ``https`` URL.
+    :param token: bearer token; when it is empty, user and password are exchanged for one.
     :param user: user name.
-    :param password: password; sent once, for a token.
-    :param transport: what carries the requests; None takes the network.
+    :param password: password; sent once, to get a token.
+    :param transport: transport of httpx; None uses the network.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AirflowApi:
     def __enter__(self) -> Self:
         """Get a token if none was given.
 
-        :raises AirflowApiError: when Airflow does not answer, or refuses.
+        :raises AirflowApiError: when Airflow does not answer, or refuses the credentials.
         """
         try:
             self._log_in()
@@ -62,10 +62,9 @@ class AirflowApi:
         self._client.close()
 
     def asset_names(self, part: str) -> dict[str, int]:
-        """Find assets.
+        """Return the ids of assets by their names.
 
-        :param part: what their names contain.
-        :return: ids by names.
+        :param part: text that the names contain.
         """
         found: dict[str, int] = {}
         while True:
@@ -76,9 +75,9 @@ class AirflowApi:
                 return found
 
     def state_store(self, asset_id: int) -> AssetStateStore:
-        """Give the state store of an asset.
+        """Return the state store of an asset.
 
-        :param asset_id: its id.
+        :param asset_id: id of the asset.
         """
         return AssetStateStore(self, asset_id)
 
@@ -105,7 +104,7 @@ class AirflowApi:
             return self._client.request(method, path, **given)
         except httpx.HTTPError as error:
             raise AirflowApiError(
-                f"Airflow at {self.url} does not answer {method} {path}: {error}; nothing was changed"
+                f"Airflow at {self.url} does not answer {method} {path}: {error}. Nothing was changed"
             ) from None
 
     def _checked(self, answer: httpx.Response) -> Any:
@@ -117,12 +116,12 @@ class AirflowApi:
                 return answer.json()
             except ValueError:
                 raise AirflowApiError(
-                    f"{self.url} answers {asked} with something that is not JSON; is it Airflow's address?",
+                    f"{self.url} answered {asked} with something that is not JSON. Is it the address of Airflow?",
                     answer.status_code,
                 ) from None
-        meaning = _MEANING.get(httpx.codes(answer.status_code), "look into the log of Airflow's API server")
+        meaning = _MEANING.get(httpx.codes(answer.status_code), "see the log of Airflow's API server")
         raise AirflowApiError(
-            f"Airflow at {self.url} answers {asked} with {answer.status_code}: {meaning}. {_detail(answer)}".rstrip(),
+            f"Airflow at {self.url} answered {asked} with {answer.status_code}: {meaning}{_detail(answer)}",
             answer.status_code,
         )
 
@@ -130,7 +129,7 @@ class AirflowApi:
 class AssetStateStore:
     """The state store of one asset, over the REST API.
 
-    :param api: the connection.
+    :param api: connection to the API server.
     :param asset_id: id of the asset.
     """
 
@@ -156,4 +155,4 @@ def _detail(answer: httpx.Response) -> str:
         detail = answer.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return f"It says: {str(detail)[:300]}"
+    return f". Details: {str(detail)[:300]}"

@@ -1,4 +1,4 @@
-"""Ask a web service for a JSON answer: no redirects, one deadline for all of it, a bounded size, no cookies."""
+"""Request the JSON result of a benchmark from a web service: one deadline, a size limit, no redirects or cookies."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, BenchmarkAns
 from airflow_mcp.exceptions import InvalidArgumentError
 
 _RETRY_SECONDS = 1.0
-"""Wait before the first further try; doubles with each one."""
+"""Wait before the first retry; doubles with each further one."""
 
 
 @dataclass(frozen=True)
 class _Access:
-    """Credentials and trust of a connection."""
+    """Credentials and trusted certificates of a connection."""
 
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     login: tuple[str, str] | None = field(default=None, repr=False)
@@ -40,12 +40,12 @@ class _Access:
 
 
 def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.sleep) -> BenchmarkAnswer:
-    """Ask, and again while nobody answers.
+    """Request the result of a benchmark, with retries while the service does not answer.
 
-    :param rule: whom to ask and how.
-    :param sleep: waits a number of seconds.
-    :return: what came back; a problem on the way is in it, and is not raised.
-    :raises InvalidArgumentError: when the address is none, or the connection is missing, not usable, or for another
+    :param rule: the service and how to ask it.
+    :param sleep: function that waits a number of seconds.
+    :return: the answer; a problem with the request is recorded in it and not raised.
+    :raises InvalidArgumentError: when the URL is not valid, or the connection is missing, not usable, or for another
         host.
     """
     access = _access(rule)
@@ -63,19 +63,19 @@ def ask_benchmark(rule: BenchmarkRule, *, sleep: Callable[[float], None] = time.
 
 
 def _options(rule: BenchmarkRule, access: _Access) -> dict[str, Any]:
-    """Give the options of the client, the same for every try."""
+    """Return the options of the HTTP client."""
     try:
         httpx.Request("GET", rule.url)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise InvalidArgumentError(
-            f"benchmarks: url is {rule.url!r}, which is no address ({error}); nothing was asked"
+            f"benchmarks.url must be a valid URL; got {rule.url!r} ({error}). Nothing was requested"
         ) from None
     try:
         verify = _tls(rule.url, access)
     except (OSError, ValueError) as error:
         raise InvalidArgumentError(
-            f"benchmarks: the certificates to trust, {access.verify!r}, cannot be read ({error}); allowed: a file of "
-            "certificates (PEM) as the extra ca_bundle of the connection. Nothing was asked"
+            f"the extra ca_bundle of connection {rule.connection!r} must be a readable PEM file; got {access.verify!r} "
+            f"({error}). Nothing was requested"
         ) from None
     return {
         "headers": {"User-Agent": "airflow-mcp", "Accept": "application/json", **access.headers},
@@ -91,7 +91,7 @@ async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> BenchmarkAnsw
     status, body, problem = None, bytearray(), ""
     try:
         async with (
-            asyncio.timeout(rule.timeout),  # of all of it: a server may send a byte a second
+            asyncio.timeout(rule.timeout),  # for the whole answer: a server may send a byte a second
             httpx.AsyncClient(**options) as client,
             client.stream("GET", rule.url) as response,
         ):
@@ -110,20 +110,20 @@ async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> BenchmarkAnsw
 
 
 def _access(rule: BenchmarkRule) -> _Access:
-    """Read the credentials, and make sure that they are for this host."""
+    """Read the credentials, and check that they are for this host."""
     if rule.connection is None:
         return _Access()
     where = f"connection {rule.connection!r}"
     try:
         connection = Connection.get(rule.connection)
     except AirflowNotFoundException:
-        raise InvalidArgumentError(f"benchmarks: there is no {where}; nothing was asked") from None
+        raise InvalidArgumentError(f"benchmarks: there is no {where}. Nothing was requested") from None
     parts = urlsplit(rule.url)
     host = (connection.host or "").rpartition("://")[2].partition("/")[0].partition(":")[0].lower()
     if not host or host != parts.hostname:
         raise InvalidArgumentError(
-            f"benchmarks: {where} is for the host {host!r}, the benchmark is at {parts.hostname!r}; nothing was asked. "
-            "Set the connection's host to the one that its credentials are for"
+            f"benchmarks: {where} is for the host {host!r}, but the benchmark is at {parts.hostname!r}. Nothing was "
+            "requested. Set the connection's host to the one that its credentials are for"
         )
     extra = connection.extra_dejson
     token, verify = extra.get("token") or "", extra.get("ca_bundle") or extra.get("verify", True)
@@ -131,8 +131,8 @@ def _access(rule: BenchmarkRule) -> _Access:
     is_token = isinstance(token, str) and token.isascii() and token.isprintable()
     if not is_token or not isinstance(verify, bool | str) or (token and any(login)):
         raise InvalidArgumentError(
-            f"benchmarks: {where} is not usable; allowed: login and password, or the extra token (printable ASCII), "
-            "and the extras verify (true or false) and ca_bundle (a path). Nothing was asked"
+            f"benchmarks: {where} is not usable. Set login and password, or the extra token (printable ASCII); the "
+            "extra verify may be true or false, and ca_bundle a path. Nothing was requested"
         )
     return _Access({"Authorization": f"Bearer {token}"} if token else {}, login if any(login) else None, verify)
 

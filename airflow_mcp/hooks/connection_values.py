@@ -1,4 +1,4 @@
-"""Single values of Airflow connections, read for the environment of a workload."""
+"""Read single values of Airflow connections for the environment of a workload."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 
 def read_connection_values(references: Iterable[ConnectionValue]) -> dict[str, str]:
-    """Read values from Airflow's connections; they are masked in the task's log from then on.
+    """Read values from Airflow connections, and mask them in the task's log from then on.
 
-    :param references: what to read.
-    :return: environment variable to value.
+    :param references: the values to read.
+    :return: values by the names of environment variables.
     :raises InvalidArgumentError: naming connection and field, when one of them is missing or empty.
     """
     known: dict[str, Connection] = {}
@@ -36,7 +36,7 @@ def _connection(reference: ConnectionValue) -> Connection:
         connection: Connection = Connection.get(reference.conn_id)
     except AirflowNotFoundException:
         raise InvalidArgumentError(
-            f"connection_env: {reference.variable} is to come from {reference.place}, but there is no connection "
+            f"connection_env: {reference.variable} needs {reference.place}, but there is no connection "
             f"{reference.conn_id!r}. Nothing was started"
         ) from None
     return connection
@@ -54,7 +54,7 @@ def _value(connection: Connection, reference: ConnectionValue) -> str:
     if found in (None, "") or isinstance(found, (dict, list)):
         problem = "is empty or missing" if found in (None, "") else "is an object or a list, not a single value"
         raise InvalidArgumentError(
-            f"connection_env: {reference.variable} is to come from {reference.place}, but "
+            f"connection_env: {reference.variable} needs {reference.place}, but "
             f"{f'extra key {reference.key!r}' if reference.key else f'field {reference.field!r}'} of connection "
             f"{reference.conn_id!r} {problem}. Nothing was started"
         )

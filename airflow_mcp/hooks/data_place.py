@@ -24,14 +24,14 @@ _REPOSITORY_KEYS = ("repo_url", "path", "revision", "git_conn_id")
 
 
 class DataPlace:
-    """Where data is; exactly one of ``root``, ``uri``, ``dvc`` and ``lfs`` is given.
+    """The place of data; exactly one of ``root``, ``uri``, ``dvc`` and ``lfs`` is given.
 
     :param root: folder of versions, ``<root>/<version>/<file>``.
     :param uri: a path, or a ``file``, ``http`` or ``https`` URL; or an object in a store that Airflow can read.
-    :param dvc: ``repo_url``, ``path`` of the tracked file or folder, and perhaps ``revision`` (branch or tag) and
+    :param dvc: ``repo_url``, ``path`` of the tracked file or folder, and optionally ``revision`` (branch or tag) and
         ``git_conn_id``.
     :param lfs: the same for a file that Git LFS keeps.
-    :raises InvalidArgumentError: when not exactly one is given, or it is not usable.
+    :raises InvalidArgumentError: when not exactly one is given, or one is not usable.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DataPlace:
         given = {name: value for name, value in (("root", root), ("uri", uri), ("dvc", dvc), ("lfs", lfs)) if value}
         if len(given) != 1:
             raise InvalidArgumentError(
-                f"given: {', '.join(given) or 'nothing'}; allowed: exactly one of root, uri, dvc, lfs"
+                f"exactly one of root, uri, dvc, lfs must be given; got {', '.join(given) or 'none'}"
             )
         if uri:
             dataset_pin("data", {"uri": uri}, hash_or_version=False)
@@ -55,19 +55,18 @@ class DataPlace:
 
     @property
     def subject(self) -> str:
-        """What is looked at, in words."""
+        """The place in words, for messages."""
         for kind, given in self.tracked.items():
             return f"{'DVC' if kind == 'dvc' else 'LFS'} data {given['path']} of {given['repo_url']}"
         return f"data {public_uri(self.uri) if self.uri else self.root}"
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {"root": self.root, "uri": self.uri, **{kind: self.tracked.get(kind) for kind in TRACKERS}}
 
     async def look(self) -> Sighting | None:
-        """Look at the data.
+        """Return the present version, with a payload of plain JSON; None when there is none (yet).
 
-        :return: the version that is there, with a payload of plain JSON; None when there is nothing (yet).
         :raises DatasetError: when the place may not be read.
         :raises DataUnreachableError: when there is no usable answer.
         :raises SourceError: when DVC or Git LFS does not track the path.
@@ -105,7 +104,7 @@ def _checked(kind: TrackedBy, given: Any) -> dict[str, str]:
         or not given.keys() <= set(keys)
     ):
         raise InvalidArgumentError(
-            f"{kind} is {given!r}; allowed: a mapping with repo_url and path, and perhaps revision and git_conn_id"
+            f"{kind} must be a mapping with repo_url and path, optionally revision and git_conn_id; got {given!r}"
         )
     texts = {name: str(value) for name, value in given.items() if value}
     check_question(texts.get("revision"), None)
@@ -114,7 +113,7 @@ def _checked(kind: TrackedBy, given: Any) -> dict[str, str]:
 
 
 async def _hash_in(remote: GitRemote, commit: str, kind: TrackedBy, path: str) -> str:
-    """Read which content of a path a commit means.
+    """Return the hash of the content of a path in a commit.
 
     :raises SourceError: when it is not tracked there.
     """
@@ -126,7 +125,7 @@ async def _hash_in(remote: GitRemote, commit: str, kind: TrackedBy, path: str) -
         if output := await output_at(content, path):
             return output.hash
     raise SourceError(
-        f"commit {commit} of {remote.url} has no {path}.dvc and no dvc.lock with the hash of {path!r}; add it with DVC"
+        f"commit {commit} of {remote.url} has no {path}.dvc and no dvc.lock with the hash of {path!r}. Add it with DVC"
     )
 
 

@@ -1,4 +1,4 @@
-"""Ask a Git remote which commit a branch, a tag or a pattern of tags means, without a checkout."""
+"""Find the commit of a branch, a tag or a pattern of tags on a Git remote, and read files of it, without a checkout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _DEFAULT_USER = "git"
-"""Sent with a token when the connection has no login; the large hosts take any."""
+"""Sent with a token when the connection has no login; the large Git hosts accept any."""
 _CHUNK = 64 * 1024
 _MESSAGE_LIMIT = 500
 _AUTH = re.compile(
@@ -40,22 +40,22 @@ _NOT_A_REPOSITORY = re.compile(
 
 
 class CommitContent:
-    """Looks into a commit of a remote; see :meth:`GitRemote.commit`."""
+    """The files of a commit on a remote; see :meth:`GitRemote.commit`."""
 
     def __init__(self, git: Callable[..., Awaitable[bytes | None]], commit: str) -> None:
         self._git, self._commit = git, commit
 
     async def object_id(self, path: str) -> str:
-        """Name what a path holds; the same content has the same name in every commit.
+        """Return the id of the object at a path; the same content has the same id in every commit.
 
         :param path: file or folder, relative to the repository.
-        :return: the id of the object; empty when there is none.
+        :return: empty when the path does not exist.
         """
         found = await self._git("rev-parse", "--verify", "--quiet", f"{self._commit}:{path}")
         return (found or b"").decode().strip()
 
     async def read(self, path: str) -> bytes | None:
-        """Read a file; None when there is none.
+        """Return the content of a file; None when it does not exist.
 
         :param path: file, relative to the repository.
         """
@@ -64,12 +64,12 @@ class CommitContent:
 
 
 class GitRemote:
-    """A Git repository that is only asked, never checked out.
+    """A Git repository on a server, which is never checked out.
 
     :param url: ``https``, ``http``, ``ssh`` or ``file`` URL, or ``user@host:path``; without a password.
-    :param conn_id: Airflow connection whose login and password are for an ``https`` or ``http`` URL; when it has a
-        host, the URL must be on that host. None gives none.
-    :param timeout: seconds for one command of Git, after which it is ended.
+    :param conn_id: Airflow connection with login and password for an ``https`` or ``http`` URL; if it has a host, the
+        URL must be on that host. None uses no credentials.
+    :param timeout: seconds after which a Git command is killed.
     :raises InvalidArgumentError: for another kind of URL.
     """
 
@@ -79,25 +79,24 @@ class GitRemote:
         self.timeout = timeout
 
     def resolve(self, ref: str | None = None, tags: str | None = None) -> ResolvedRef:
-        """Find the commit that a name means at this moment; blocks.
+        """Find the commit that a name leads to now; blocks.
 
-        :param ref: branch, tag, full name (``refs/heads/…``, ``refs/tags/…``) or full commit id; None or empty is the
-            default branch. A commit id is named by the tag or branch that points at it, if one does; otherwise it is
-            given back as it is, and only a checkout finds out whether the repository has it.
-        :param tags: instead of ``ref``: a pattern such as ``v*``, of which the newest version is meant.
-        :return: the commit and its name.
-        :raises InvalidArgumentError: when arguments or connection are not usable.
+        :param ref: branch, tag, full name (``refs/heads/…``, ``refs/tags/…``) or full commit id; None or empty means
+            the default branch. A commit id gets the name of a tag or branch that points at it. Without one it is
+            returned as it is: only a checkout shows whether the repository has it.
+        :param tags: instead of ``ref``: a pattern such as ``v*``, which chooses the newest version.
+        :raises InvalidArgumentError: when an argument or the connection is not usable.
         :raises SourceError: when there is no such repository or name, or it is both a branch and a tag.
-        :raises GitAuthError: when the remote refuses the credentials, or wants some.
+        :raises GitAuthError: when the remote refuses the credentials, or requires some.
         :raises GitRemoteError: when the remote does not answer in time.
         """
         answer = asyncio.run(self._ask(ref, tags, self.credentials()))
         return choose_ref(answer, url=self.url, ref=ref, tags=tags)
 
     def credentials(self) -> tuple[str, str]:
-        """Read login and password of the connection, which logs hide from now on; blocks.
+        """Read login and password of the connection, and mask them in logs from then on; blocks.
 
-        :return: login and password; empty texts where there is none.
+        :return: login and password; empty without a connection.
         :raises InvalidArgumentError: when the connection is not usable for this URL.
         """
         secrets = self._secrets(BaseHook.get_connection(self.conn_id)) if self.conn_id else ("", "")
@@ -115,9 +114,9 @@ class GitRemote:
 
     @asynccontextmanager
     async def commit(self, commit: str) -> AsyncIterator[CommitContent]:
-        """Fetch a commit without its files into a temporary folder; single files are fetched when they are read.
+        """Fetch a commit without its files into a temporary folder; each file is fetched when it is read.
 
-        A remote that cannot leave files out sends all files of this one commit.
+        A remote that does not support this sends all files of the commit.
 
         :param commit: full commit id.
         :raises GitRemoteError: when it cannot be fetched.
@@ -133,7 +132,7 @@ class GitRemote:
 
             async def git(*arguments: str) -> bytes | None:
                 code, output, complaint = await self._run((*inside, *arguments), secrets)
-                # A path that is not there ends with 1; so does one that could not be fetched, with an error.
+                # Exit code 1: the path does not exist or, with an error message, it could not be fetched.
                 if code not in (0, 1) or (code == 1 and _ERROR.search(complaint)):
                     raise self._failure(complaint, secrets)
                 return output if code == 0 else None
@@ -154,22 +153,22 @@ class GitRemote:
         return answer.decode(errors="replace")
 
     def _secrets(self, connection: Connection) -> tuple[str, str]:
-        """Read login and password, and make sure that they are for this URL."""
+        """Read login and password, and check that they are for this URL."""
         login, password = connection.login or "", connection.password or ""
         if any(character in login + password for character in "\r\n\0"):
             raise InvalidArgumentError(
-                f"connection {self.conn_id!r}: login or password contains a line break; nothing was sent"
+                f"connection {self.conn_id!r}: login or password contains a line break. Nothing was sent"
             )
         scheme, _, rest = self.url.partition("://")
         if (login or password) and scheme not in ("https", "http"):
             raise InvalidArgumentError(
-                f"connection {self.conn_id!r} has login or password, but {self.url!r} is not an https or http URL; for "
+                f"connection {self.conn_id!r} has login or password, but {self.url!r} is not an https or http URL. For "
                 "ssh leave the connection out and give the machine an SSH key"
             )
         host = (connection.host or "").rpartition("://")[2].partition("/")[0].rpartition("@")[2]
         if host and host.lower() not in _names_of_host(rest):
             raise InvalidArgumentError(
-                f"connection {self.conn_id!r} is for the host {host!r}, but the repository is {self.url!r}; nothing "
+                f"connection {self.conn_id!r} is for the host {host!r}, but the repository is {self.url!r}. Nothing "
                 "was sent to it"
             )
         return login or (_DEFAULT_USER if password else ""), password
@@ -182,7 +181,7 @@ class GitRemote:
         return output
 
     async def _run(self, arguments: tuple[str, ...], secrets: tuple[str, str]) -> tuple[int, bytes, bytes]:
-        """Run Git and return its exit code and what it said; whatever happens, no process of it stays behind."""
+        """Run Git and return exit code, output and error output; no process is left behind, whatever happens."""
         try:
             process = await asyncio.create_subprocess_exec(
                 "git",
@@ -194,13 +193,15 @@ class GitRemote:
                 start_new_session=True,
             )
         except OSError as error:
-            raise GitRemoteError(f"git cannot be started ({error.strerror}); is it installed and in PATH?") from None
+            raise GitRemoteError(f"git cannot be started: {error.strerror}. Is it installed and in PATH?") from None
         try:
             async with asyncio.timeout(self.timeout):
                 output, complaint = await asyncio.gather(_read(process.stdout), _read(process.stderr))
                 code = await process.wait()
         except TimeoutError:
-            raise GitRemoteError(f"{self.url} gave no complete answer in {self.timeout:g} s") from None
+            raise GitRemoteError(
+                f"{self.url} did not answer completely in {self.timeout:g} s. A retry may succeed"
+            ) from None
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -215,32 +216,34 @@ class GitRemote:
         said = " ".join(complaint.split())[-_MESSAGE_LIMIT:] or "nothing"
         if _AUTH.search(complaint):
             given = f"the credentials of connection {self.conn_id!r}" if self.conn_id else "access without a connection"
-            return GitAuthError(f"{self.url} refuses {given}. Git said: {said}")
+            return GitAuthError(f"{self.url} refuses {given}. Git reports: {said}")
         if _NOT_A_REPOSITORY.search(complaint):
-            return SourceError(f"{self.url} is not a Git repository, or not for this account. Git said: {said}")
-        return GitRemoteError(f"{self.url} cannot be asked. Git said: {said}")
+            return SourceError(
+                f"{self.url} is not a Git repository, or this account may not read it. Git reports: {said}"
+            )
+        return GitRemoteError(f"{self.url} cannot be read. Git reports: {said}")
 
 
 def _hidden(secrets: tuple[str, str]) -> list[str]:
-    """Name what must not be shown: the password, and a login that is a token itself."""
+    """Return the values that must not be shown: the password, and a login that is itself a token."""
     login, password = secrets
     shown = [] if password not in ("", "x-oauth-basic") else [login]
     return [secret for secret in (*shown, password) if secret]
 
 
 def _names_of_host(rest: str) -> tuple[str, str]:
-    """Give the host of what stands behind ``://``, with its port and without."""
+    """Return the host of the part after ``://``, with and without its port."""
     authority = rest.partition("/")[0].lower()
     return authority, authority.partition(":")[0]
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:
-    """Read to the end, within reason."""
+    """Read to the end, up to the size limit."""
     content = bytearray()
     while stream is not None and (chunk := await stream.read(_CHUNK)):
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
-            raise GitRemoteError(f"the answer of the remote is larger than {MAX_ANSWER_BYTES} bytes")
+            raise GitRemoteError(f"the answer of the Git remote is larger than {MAX_ANSWER_BYTES} bytes")
     return bytes(content)
 
 

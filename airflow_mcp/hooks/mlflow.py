@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class MlflowHook(BaseHook, MlflowOperations):
-    """Talk to an MLflow server.
+    """Hook for an MLflow server.
 
-    Every operation has two faces: ``hook.get_run(run_id)`` blocks, ``await hook.get_run.aio(run_id)`` does not. What
-    each does, takes and raises is written at the function of the same name in :mod:`airflow_mcp.mlflow_client.api`
-    and :mod:`airflow_mcp.mlflow_client.registry_api`. The blocking face keeps one client until :meth:`close`;
-    the other opens one per call, so a hook may be used from any event loop.
+    Every operation has two forms: ``hook.get_run(run_id)`` blocks, ``await hook.get_run.aio(run_id)`` does not. The
+    function of the same name in :mod:`airflow_mcp.mlflow_client.api` or :mod:`airflow_mcp.mlflow_client.registry_api`
+    documents its arguments, result and errors. The blocking form keeps one client until :meth:`close`; the other opens
+    one per call, so a hook may be used from any event loop.
 
     :param mlflow_conn_id: id of a connection of type ``mlflow``.
     """
@@ -48,7 +48,7 @@ class MlflowHook(BaseHook, MlflowOperations):
         self._async_driver: AsyncDriver | None = None
 
     def get_conn(self) -> Self:
-        """Return the hook itself: it is the client."""
+        """Return the hook itself, which is the client."""
         return self
 
     @property
@@ -86,7 +86,7 @@ class MlflowHook(BaseHook, MlflowOperations):
         return await self._async_driver.perform(operation)
 
     def close(self) -> None:
-        """Close the connections of the blocking face; the hook stays usable."""
+        """Close the client of the blocking form; the hook stays usable."""
         if self._sync_driver is not None:
             self._sync_driver.close()
 
@@ -101,9 +101,9 @@ class MlflowHook(BaseHook, MlflowOperations):
         self.close()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection, once and without raising.
+        """Test the connection once, without raising.
 
-        :return: whether MLflow answers and lets us read, and the server's version or what is wrong.
+        :return: whether MLflow answers and permits reading, and the server's version or the problem.
         """
         try:
             settings = dataclasses.replace(self.settings, retries=0)
@@ -112,9 +112,9 @@ class MlflowHook(BaseHook, MlflowOperations):
                 version = driver.perform(mlflow_api.check_server())
             finally:
                 driver.close()
-        except Exception as error:  # the form shows whatever it is
+        except Exception as error:  # the connection form shows any error
             return False, str(error)
-        return True, f"MLflow {version or '(version not told)'} answers at {settings.base_url}"
+        return True, f"MLflow {version or '(unknown version)'} answers at {settings.base_url}"
 
     def run_url(self, run: Run) -> str:
         """Return the address of a run in MLflow's UI."""
@@ -122,7 +122,7 @@ class MlflowHook(BaseHook, MlflowOperations):
         return f"{self.settings.ui_url}/#/experiments/{experiment}/runs/{run_id}"
 
     def artifact_url(self, run: Run, path: str) -> str:
-        """Return the address of an artifact of a run in MLflow's UI, which shows it."""
+        """Return the address of the page of MLflow's UI that shows an artifact of a run."""
         return f"{self.run_url(run)}/artifacts/{quote(path)}"
 
     def model_version_url(self, name: str, version: str) -> str:
@@ -132,7 +132,7 @@ class MlflowHook(BaseHook, MlflowOperations):
     def workload_environment(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return the environment that lets MLflow's own client reach the same server from a workload.
 
-        :return: the plain variables, and those that are secret and belong into a Kubernetes Secret.
+        :return: plain variables, and secret ones that belong in a Kubernetes Secret.
         """
         settings = self.settings
         plain, secret = {ENV_TRACKING_URI: settings.workload_url or settings.base_url}, {}

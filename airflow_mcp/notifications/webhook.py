@@ -25,19 +25,19 @@ _MAX_ANSWER = 64 * 1024
 
 
 class WebhookNotifier(BaseNotifier):
-    """Tell a webhook what became of a task or a run; for ``on_failure_callback`` and its kin, of tasks and of Dags.
+    """Send the result of a task or a Dag run to a webhook, as ``on_failure_callback`` or another callback.
 
-    The address, with what is secret in it, comes from an Airflow connection and is never logged. A message that cannot
-    be delivered is an error in the log and nothing more: it never changes the state of a task.
+    The address comes from an Airflow connection and is never logged, because it may be secret. A message that cannot be
+    delivered is logged as an error and never changes the state of a task.
 
     :param webhook_conn_id: Airflow connection. ``host`` is the URL; the password is a bearer token for ``json``, the
         end of the path for ``slack``, and the ``key`` for ``wecom``. Extra ``token`` is a bearer token for any of them.
-    :param event: what it is about: ``failure``, ``success``, or ``gateRejected``. The last is for the failure callback
-        of a gate and speaks up only when the gate rejected the candidate.
+    :param event: ``failure``, ``success``, or ``gateRejected``. The last is for the failure callback of a gate: it
+        sends a message only when the gate rejected the candidate.
     :param format: ``json``, ``slack`` or ``wecom``.
-    :param text: what to say instead of the default (templated); ``json`` holds all facts besides.
+    :param text: text instead of the default (templated); ``json`` has all facts in addition.
     :param timeout: seconds for one attempt.
-    :param attempts: how often it is tried; only what may pass (no answer, 429, 5xx) is tried again.
+    :param attempts: number of attempts; only temporary failures (no answer, 429, 5xx) are tried again.
     """
 
     template_fields: Sequence[str] = ("text",)
@@ -63,29 +63,29 @@ class WebhookNotifier(BaseNotifier):
         self.attempts = attempts
         for name, value, allowed in (("event", event, NoticeEvent), ("format", format, NoticeFormat)):
             if value not in get_args(allowed):
-                raise InvalidArgumentError(f"{name} is {value!r}; allowed: {', '.join(get_args(allowed))}")
+                raise InvalidArgumentError(f"{name} must be one of {', '.join(get_args(allowed))}; got {value!r}")
         if not webhook_conn_id or timeout <= 0 or attempts < 1:
             raise InvalidArgumentError(
-                f"webhook_conn_id is {webhook_conn_id!r}, timeout {timeout!r}, attempts {attempts!r}; allowed: a "
-                "connection id, a time above 0, and 1 or more"
+                "webhook_conn_id must not be empty, timeout must be above 0 and attempts at least 1; got "
+                f"{webhook_conn_id!r}, {timeout!r}, {attempts!r}"
             )
 
     def __call__(self, *args: Any) -> None:
-        """Send the message; whatever goes wrong is logged."""
+        """Send the message; log any error."""
         try:
             super().__call__(*args)
         except Exception as error:  # a text that cannot be rendered
             self._give_up(error)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        """Send the message without blocking; whatever goes wrong is logged."""
+        """Send the message without blocking; log any error."""
         try:
             yield from super().__await__()
         except Exception as error:
             self._give_up(error)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render the text, if there is one: not every context that Airflow hands to a callback can render."""
+        """Render the text, if there is one: Airflow calls some callbacks with a context that cannot render."""
         if self.text:
             super().render_template_fields(context, jinja_env)
 
@@ -101,7 +101,7 @@ class WebhookNotifier(BaseNotifier):
             for secret in secrets:
                 mask_secret(secret)
             self._deliver(self._request(context, url, token))
-        except Exception as error:  # a message must never change what it is about
+        except Exception as error:  # a message must never change the state of its task
             self._give_up(error)
 
     async def async_notify(self, context: Context) -> None:
@@ -129,10 +129,10 @@ class WebhookNotifier(BaseNotifier):
     def _give_up(self, error: Exception) -> None:
         self.log.error("The message to connection %r was not delivered: %s", self.webhook_conn_id, redact(str(error)))
 
-    # --- what is sent ----------------------------------------------------------------------------------------------
+    # --- the message -----------------------------------------------------------------------------------------------
 
     def _place(self, connection: Connection) -> tuple[str, str, list[str]]:
-        """Give the address, the bearer token or an empty text, and what of the connection is secret."""
+        """Return the address, the bearer token (may be empty), and the secrets of the connection."""
         token = str(connection.extra_dejson.get("token") or "")
         password = connection.password or ""
         try:
@@ -149,22 +149,22 @@ class WebhookNotifier(BaseNotifier):
         body = body_of(_notice(self.event, context), str(redact(self.text)), self.format)
         return urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")  # noqa: S310 - checked
 
-    # --- how it is sent --------------------------------------------------------------------------------------------
+    # --- the delivery ----------------------------------------------------------------------------------------------
 
     def _deliver(self, request: urllib.request.Request) -> None:
         host = urlsplit(request.full_url).hostname
         for attempt in range(1, self.attempts + 1):
             problem, may_pass = self._post(request)
             if not problem:
-                self.log.info("Told %s (connection %r): %s", host, self.webhook_conn_id, self.event)
+                self.log.info("Sent to %s (connection %r): %s", host, self.webhook_conn_id, self.event)
                 return
             if not may_pass or attempt == self.attempts:
                 raise ConnectionError(f"{host}: {problem} (attempt {attempt} of {self.attempts})")
-            self.log.warning("%s: %s; trying again", host, problem)
+            self.log.warning("%s: %s. Trying again", host, problem)
             time.sleep(self.backoff * 2 ** (attempt - 1))
 
     def _post(self, request: urllib.request.Request) -> tuple[str, bool]:
-        """Send it once; give what went wrong, and whether that may pass."""
+        """Send the request once; return the problem (empty for none), and whether it is temporary."""
         opener = urllib.request.build_opener(_NoRedirect())
         try:
             with opener.open(request, timeout=self.timeout) as response:
@@ -172,28 +172,28 @@ class WebhookNotifier(BaseNotifier):
         except urllib.error.HTTPError as error:
             passing = error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
             return f"HTTP {error.code}", passing
-        except OSError as error:  # the message of a URLError may hold no more than its reason
+        except OSError as error:  # of a URLError, only the kind of its reason is safe to show
             return type(getattr(error, "reason", error)).__name__, True
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A webhook that moved is an error: what is secret is not carried to another host."""
+    """Makes redirects an error: secrets must not be sent to another host."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 def _refusal(answer: bytes) -> str:
-    """Read Enterprise WeChat's answer, which says HTTP 200 to everything."""
+    """Return the error in an answer of Enterprise WeChat, whose status is always 200; empty for none."""
     try:
         code = json.loads(answer).get("errcode", 0)
     except (ValueError, AttributeError):
-        return "the answer is not Enterprise WeChat's"
+        return "the answer is not from Enterprise WeChat"
     return f"Enterprise WeChat refused the message with errcode {code}" if code else ""
 
 
 def _notice(event: NoticeEvent, context: Context) -> Notice:
-    """Collect the facts: the context of a task has more than that of a Dag run, which is told by its reason."""
+    """Collect the facts. The context of a Dag run has a reason, and fewer facts than that of a task."""
     instance: Any = context.get("ti")
     dag = context.get("dag")
     dag_run_reason = context.get("reason")

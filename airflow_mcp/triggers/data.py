@@ -1,4 +1,4 @@
-"""Watch for new versions of data: an event for each, or one answer for a sensor."""
+"""Triggers for new versions of data: one gives an event for each, the other ends at the first, for a sensor."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 
 
 class DatasetVersionTrigger(WatchTrigger):
-    """Watch data; exactly one of ``root``, ``uri``, ``dvc`` and ``lfs`` says which.
+    """Watch data at one place; exactly one of ``root``, ``uri``, ``dvc`` and ``lfs`` is given.
 
-    A version below ``root`` gives one event, when it is the newest; a content that DVC or Git LFS keeps gives one
-    event, also when a later commit goes back to it. A file or object gives an event for each change.
+    A version below ``root`` gives one event, when it is the newest. A content that DVC or Git LFS tracks gives one
+    event, even if a later commit goes back to it. A file or object gives an event for each change.
 
     Payload: ``kind`` (``data``) and ``root``, ``version``; or ``uri``, ``fingerprint``; or ``repo_url``, ``path``,
     ``commit``, ``hash``.
 
     :param root: folder of versions, ``<root>/<version>/<file>``, that the triggerer can read; a folder counts as soon
-        as it is there, so move a complete one into place.
+        as it exists, so write it elsewhere and then move it into place.
     :param uri: a path, or a ``file``, ``http`` or ``https`` URL; or an object in a store that Airflow can read, such as
         ``s3://…``.
-    :param dvc: ``repo_url``, ``path`` of the tracked file or folder, and perhaps ``revision`` (branch or tag; default:
-        the default branch) and ``git_conn_id`` (Airflow connection with login and password for the repository).
+    :param dvc: ``repo_url``, ``path`` of the tracked file or folder, and optionally ``revision`` (branch or tag; the
+        default is the default branch) and ``git_conn_id`` (Airflow connection with login and
+        password for the repository).
     :param lfs: the same for a file that Git LFS keeps.
     :param poll_seconds: seconds between two looks, at least 1.
     """
@@ -44,24 +45,24 @@ class DatasetVersionTrigger(WatchTrigger):
 
     @property
     def subject(self) -> str:
-        """What is watched, in words."""
+        """The watched data in words, for messages."""
         return self.place.subject
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return self.place.arguments()
 
     async def look(self) -> Sighting | None:
-        """Look at the data."""
+        """Return the present version of the data."""
         return await self.place.look()
 
 
 class DatasetGoalTrigger(GoalTrigger):
-    """Wait for a version of data, for its sensor.
+    """Wait for a version of data, for a sensor.
 
-    :param place: where the data is, as :class:`~airflow_mcp.hooks.data_place.DataPlace` takes it.
-    :param other_than: version that does not count; empty: any counts.
-    :param poll_seconds: seconds between two looks, at least 1; longer while the place cannot be looked at.
+    :param place: the place of the data, with the arguments of :class:`~airflow_mcp.hooks.data_place.DataPlace`.
+    :param other_than: version to ignore; empty accepts any.
+    :param poll_seconds: seconds between two looks, at least 1; longer while the place cannot be read.
     """
 
     def __init__(
@@ -72,23 +73,23 @@ class DatasetGoalTrigger(GoalTrigger):
 
     @property
     def subject(self) -> str:
-        """What is waited for, in words."""
+        """The awaited data in words, for messages."""
         return self.place.subject
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {"place": self.place.arguments(), "other_than": self.other_than}
 
     async def find(self) -> dict[str, Any] | None:
-        """Look once."""
+        """Return the version if it is a new one."""
         return new_version(await self.place.look(), self.other_than)
 
 
 def new_version(found: Sighting | None, other_than: str) -> dict[str, Any] | None:
-    """Say what was found: the payload with ``version``, what ``other_than`` is compared with; None for nothing new.
+    """Return the payload of a new version, with the key ``version``; None when there is no new one.
 
-    :param found: what is there.
-    :param other_than: version that does not count.
+    :param found: the present version.
+    :param other_than: version to ignore.
     """
     if found is None or found.mark == other_than:
         return None

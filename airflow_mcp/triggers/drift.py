@@ -1,4 +1,4 @@
-"""Watch drift checks in MLflow: an event for each that found drift, or one answer for a sensor."""
+"""Triggers for drift checks in MLflow: one gives an event for each drift, the other waits for a verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 class DriftVerdictTrigger(WatchTrigger):
     """Watch the drift checks of a model in MLflow; a finished one with the verdict ``drifted`` gives one event.
 
-    Other verdicts give none: ``inconclusive`` says nothing about the data.
+    Other verdicts give none; ``inconclusive`` is not a statement about the data.
 
     Payload: ``kind`` (``drift``), ``model_name``, ``experiment_name``, ``run_id`` of the check, ``data_uri``,
     ``data_version``.
@@ -49,15 +49,15 @@ class DriftVerdictTrigger(WatchTrigger):
 
     @property
     def subject(self) -> str:
-        """What is watched, in words."""
+        """The watched drift checks in words, for messages."""
         return f"drift checks of model {self.model_name!r} in experiment {self.experiment_name!r}"
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {name: getattr(self, name) for name in ("model_name", "experiment_name", "mlflow_conn_id")}
 
     async def look(self) -> Sighting | None:
-        """Ask MLflow for the newest check that found drift."""
+        """Return the newest check that found drift."""
         hook = MlflowHook(self.mlflow_conn_id or settings.default_mlflow_conn_id())
         run = await newest_check(hook, self.model_name, self.experiment_name, {contract.TAG_DRIFT_VERDICT: "drifted"})
         if run is None:
@@ -74,9 +74,9 @@ class DriftVerdictTrigger(WatchTrigger):
 
 
 class DriftGoalTrigger(GoalTrigger):
-    """Wait for the verdict of the newest drift check, for its sensor.
+    """Wait for the verdict of the newest drift check, for a sensor.
 
-    :param goal: what is waited for, as :class:`~airflow_mcp.core.drift.goal.DriftGoal` takes it.
+    :param goal: the awaited check, as JSON of :class:`~airflow_mcp.core.drift.goal.DriftGoal`.
     :param mlflow_conn_id: connection to MLflow.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """
@@ -89,15 +89,15 @@ class DriftGoalTrigger(GoalTrigger):
 
     @property
     def subject(self) -> str:
-        """What is waited for, in words."""
+        """The awaited check in words, for messages."""
         return self.goal.describe()
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {"goal": self.goal.to_json(), "mlflow_conn_id": self.mlflow_conn_id}
 
     async def find(self) -> dict[str, Any] | None:
-        """Ask MLflow once; a new hook each time, because the connection may have been mended."""
+        """Return the check if it meets the goal. A new hook each time reads corrections of the connection."""
         goal = self.goal
         run = await newest_check(MlflowHook(self.mlflow_conn_id), goal.model_name, goal.experiment_name, goal.tags)
         return None if run is None or not goal.is_met_by(run) else goal.found(run)
@@ -109,8 +109,8 @@ async def newest_check(hook: MlflowHook, model_name: str, experiment_name: str, 
     :param hook: the MLflow connection.
     :param model_name: registered model that the checked data belongs to.
     :param experiment_name: experiment of the checks.
-    :param tags: further tags that it must have.
-    :return: its run; None when there is none, or no such experiment (yet).
+    :param tags: further tags that the run must have.
+    :return: the run of the check; None when there is none (yet).
     """
     found = await hook.get_experiment_by_name.aio(experiment_name)
     if found is None:

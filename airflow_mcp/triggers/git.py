@@ -1,4 +1,4 @@
-"""An event for each new commit of a Git remote, without a checkout."""
+"""Trigger with an event for each new commit of a Git remote, without a checkout."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, WatchTrigger
 
 
 class GitCommitTrigger(WatchTrigger):
-    """Watch a branch, a tag, or the newest of some tags on a Git remote.
+    """Watch a branch, a tag, or the newest tag of a pattern on a Git remote.
 
-    Of several commits between two looks the newest counts. A commit gives one event only, also when a forced push
-    brings it back later (the last 200 are remembered).
+    Several commits between two looks give one event, for the newest. A commit gives only one event, even if a forced
+    push goes back to it (the last 200 are remembered).
 
     Payload: ``kind`` (``commit``), ``repo_url``, ``ref`` (full name), ``commit``, ``is_tag``, ``path``.
 
     :param repo_url: ``https``, ``http``, ``ssh`` or ``file`` URL, or ``user@host:path``; without a password.
     :param revision: branch or tag; None is the default branch.
-    :param tags: instead of ``revision``: a pattern such as ``v*``, of which the newest version counts.
+    :param tags: instead of ``revision``: a pattern such as ``v*``, which chooses the newest version.
     :param git_conn_id: Airflow connection with login and password for an ``https`` or ``http`` URL.
-    :param path: folder or file inside the repository; commits that do not change it give no event. None is everything.
+    :param path: folder or file inside the repository; other commits give no event. None watches everything.
     :param poll_seconds: seconds between two looks, at least 1.
     """
 
@@ -46,15 +46,15 @@ class GitCommitTrigger(WatchTrigger):
 
     @property
     def subject(self) -> str:
-        """What is watched, in words."""
+        """The watched branch or tags in words, for messages."""
         return f"Git {self.tags or self.revision or 'default branch'} of {self._remote.url}"
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {name: getattr(self, name) for name in ("repo_url", "revision", "tags", "git_conn_id", "path")}
 
     async def look(self) -> Sighting | None:
-        """Ask the remote."""
+        """Return the present commit of the remote."""
         found = await self._remote.afind(self.revision, self.tags)
         if found is None:
             return None
@@ -70,7 +70,7 @@ class GitCommitTrigger(WatchTrigger):
         return Sighting(mark, payload, once=found.sha) if mark else None
 
     async def _object_at(self, commit: str) -> str:
-        """Name what the path holds in a commit; a commit that was asked about last is not asked about again."""
+        """Return the id of the object at the path in a commit; the last answer is remembered."""
         if self._last[0] != commit:
             async with self._remote.commit(commit) as content:
                 self._last = (commit, await content.object_id(self.path or ""))

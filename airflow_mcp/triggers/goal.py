@@ -1,4 +1,4 @@
-"""What the triggers of sensors share: look until it is there, give one event, and end."""
+"""The base of triggers for sensors: look until the goal is reached, give one event, and end."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from airflow_mcp.triggers.watch import Patience, PollingTrigger
 
 
 class GoalEvent(TypedDict):
-    """What a sensor is told."""
+    """The event that a sensor resumes with."""
 
     status: Literal["found", "refused", "failed"]
     found: dict[str, Any]
-    """What was found, as plain JSON; empty otherwise."""
+    """The result as plain JSON; empty otherwise."""
     message: str
-    """What is wrong; empty when something was found."""
+    """The error; empty when the goal was reached."""
 
 
 def goal_event(
     status: Literal["found", "refused", "failed"], *, found: dict[str, Any] | None = None, message: str = ""
 ) -> TriggerEvent:
-    """Make the one event of such a trigger; its payload is a :class:`GoalEvent`."""
+    """Return the event of such a trigger; its payload is a :class:`GoalEvent`."""
     payload: GoalEvent = {"status": status, "found": found or {}, "message": message}
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 
 class GoalTrigger(PollingTrigger):
-    """Look until something is there: one event, and it ends. Only what waiting cannot mend ends it with an error."""
+    """Look until the goal is reached; ends early only with an error that waiting cannot fix."""
 
     @abstractmethod
     async def find(self) -> dict[str, Any] | None:
-        """Look once; None when it is not there yet."""
+        """Return the result as plain JSON; None when the goal is not reached yet."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until it is there."""
+        """Look until the goal is reached; gives one event."""
         patience = Patience(self.subject, self.log, self.poll_seconds)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""One event when a registered model has the version that a sensor waits for."""
+"""Trigger that ends when a registered model has the version that a sensor waits for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS, Patience, PollingTr
 
 
 def found_version(version: ModelVersion) -> dict[str, Any]:
-    """Say which version was found, as plain JSON."""
+    """Return a version as plain JSON."""
     return {"version": version.version, "model_uri": version.uri, "run_id": version.run_id}
 
 
 class ModelGoalTrigger(PollingTrigger):
-    """Wait for a version of a registered model, for the sensors of the registry: one event, and it ends.
+    """Wait for a version of a registered model, for the sensors of the registry; gives one event and ends.
 
-    :param goal: what is waited for, as :class:`~airflow_mcp.core.registry.goal.ModelGoal` takes it.
+    :param goal: the awaited version, with the arguments of :class:`~airflow_mcp.core.registry.goal.ModelGoal`.
     :param mlflow_conn_id: connection to MLflow.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """
@@ -39,17 +39,17 @@ class ModelGoalTrigger(PollingTrigger):
 
     @property
     def subject(self) -> str:
-        """What is waited for, in words."""
+        """The awaited version in words, for messages."""
         return ModelGoal(**self.goal).describe()
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor, without ``poll_seconds``."""
+        """Return the arguments of the constructor, without ``poll_seconds``."""
         return {"goal": self.goal, "mlflow_conn_id": self.mlflow_conn_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until the goal is met. Only what waiting cannot mend ends it with an error.
+        """Wait until the goal is met; ends early only with an error that waiting cannot fix.
 
-        All that wait in this process share the looks at the registry; what may be the goal is asked for once more.
+        All triggers of this process share the looks at the registry; a version that may be the goal is read once more.
         """
         goal = ModelGoal(**self.goal)
         patience = Patience(self.subject, self.log, self.poll_seconds)

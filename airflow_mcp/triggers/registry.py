@@ -1,11 +1,10 @@
-"""An event for each change of the model registry, for any number of watchers with one loop per MLflow connection."""
+"""Trigger with an event for each change of the model registry; all watchers of an MLflow connection share one loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -38,34 +37,33 @@ from airflow_mcp.triggers.watch import (
 
 DEFAULT_EVENTS = ("new_version", "alias_moved")
 LONGEST_QUESTION_SECONDS = 60
-"""Airflow gives up a watcher that thinks about one look for too long."""
+"""Airflow drops a watcher that takes too long for one look."""
 
 
 @dataclass(eq=False)
 class Turn:
-    """What the shared stream hands to every watcher: a look, or that Airflow has stored the events of earlier turns."""
+    """An item of the shared stream: a look, or the news that Airflow has stored the events of earlier turns."""
 
     look: Look | None = None
     stored: tuple[Turn, ...] = ()
     has_news: bool = False
-    """Set by a watcher that gave events or has something to remember."""
+    """Set by a watcher that gave events or must write its watermark."""
 
 
 class RegistryEventTrigger(PollingTrigger, BaseEventTrigger):
     """Watch registered models in MLflow; the changes between two looks give one event.
 
-    A move of ``champion`` by this package is told with who made it, each one, also of several between two looks. So
-    is each new version when it is ``READY``. Of other aliases, of tags, and of moves that nobody recorded, two looks
-    are compared.
+    Every move of ``champion`` by this package is reported with its author, even several between two looks. So is every
+    new version when it is ``READY``. For other aliases, tags and unrecorded moves, two looks are compared.
 
-    The watermark is written after Airflow has said that it has stored the events. A triggerer that dies before gives
-    them again, with the same ``key``; none is lost. Nothing here ever raises: errors are logged once per kind.
+    The watermark is written after Airflow has confirmed that it stored the events. A triggerer that dies before that
+    gives them again, with the same ``key``; none is lost. Nothing here raises: errors are logged once per kind.
 
     Payload: ``kind`` (``model``) and ``changes``, a list, oldest first as far as that is known; each with ``event``,
     ``model_name``, ``version``, ``run_id``, ``alias``, ``tag``, ``from``, ``to``, ``by``, ``reason``, ``key``.
 
-    :param models: name of a registered model, or several; they need not exist yet. A name that ends with ``*`` stands
-        for all that begin like it.
+    :param models: name of a registered model, or several; they need not exist yet. A trailing ``*`` is a prefix
+        match.
     :param events: which changes give events: ``new_version``, ``alias_moved``, ``alias_removed``,
         ``model_tag_changed``, ``version_tag_changed``.
     :param aliases: aliases that count; None is all.
@@ -95,7 +93,7 @@ class RegistryEventTrigger(PollingTrigger, BaseEventTrigger):
         self.scope = RegistryScope.of(self.models)
         chosen = frozenset(name for name in EVENT_NAMES if name in self.events)
         if len(chosen) != len(set(self.events)):
-            raise InvalidArgumentError(f"events is {self.events!r}; allowed: some of {', '.join(EVENT_NAMES)}")
+            raise InvalidArgumentError(f"events must be some of {', '.join(EVENT_NAMES)}; got {self.events!r}")
         self.wanted = Wanted(
             chosen,
             None if self.aliases is None else frozenset(self.aliases),
@@ -104,11 +102,11 @@ class RegistryEventTrigger(PollingTrigger, BaseEventTrigger):
 
     @property
     def subject(self) -> str:
-        """What is watched, in words."""
+        """The watched models in words, for messages."""
         return f"models {', '.join(self.models)}"
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor, without ``poll_seconds``."""
+        """Return the arguments of the constructor, without ``poll_seconds``."""
         return {name: getattr(self, name) for name in ("models", "events", "aliases", "tags", "mlflow_conn_id")}
 
     # --- Airflow's shared stream ----------------------------------------------------------------------------------
@@ -119,22 +117,22 @@ class RegistryEventTrigger(PollingTrigger, BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Make what hands out the looks and hears which events Airflow has stored."""
+        """Create the source of the stream for all watchers of a connection."""
         return LooksProducer(_connection(kwargs.get("mlflow_conn_id")))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Turn]) -> AsyncIterator[TriggerEvent]:
-        """Give this watcher's events."""
+        """Return the events of this watcher."""
         interest = Interest(self.scope, self.poll_seconds, "version_tag_changed" in self.wanted.events)
         watch = RegistryWatch.of(_connection(self.mlflow_conn_id))
         memory = _Memory(self, watch, interest)
         with watch.interested(interest):
             async for turn in shared_stream:
                 if changes := await memory.take(turn):
-                    # All in one: of events that come at the same moment Airflow may show a Dag run the first only.
+                    # One event for all changes: of simultaneous events, Airflow may show a Dag run only the first.
                     yield TriggerEvent({"kind": "model", "changes": changes})  # type: ignore[no-untyped-call]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch without Airflow's shared stream, and without its word that events are stored: wait a little instead."""
+        """Watch without Airflow's shared stream; a short wait replaces the confirmation that events are stored."""
         async for event in self.filter_shared_stream(self._turns()):
             yield event
 
@@ -152,9 +150,9 @@ class RegistryEventTrigger(PollingTrigger, BaseEventTrigger):
 
 
 class LooksProducer(SharedStreamProducer):
-    """The source of the shared stream: looks at the registry, and which of them are done with.
+    """The source of the shared stream: looks at the registry, and confirmations that events are stored.
 
-    :param mlflow_conn_id: the connection.
+    :param mlflow_conn_id: connection to MLflow.
     """
 
     def __init__(self, mlflow_conn_id: str) -> None:
@@ -162,7 +160,7 @@ class LooksProducer(SharedStreamProducer):
         self._turns: asyncio.Queue[Turn] = asyncio.Queue()
 
     async def open_stream(self) -> AsyncIterator[tuple[Turn, Turn]]:
-        """Hand out turns for ever."""
+        """Return turns forever."""
         with RegistryWatch.of(self._mlflow_conn_id).heard(self._hear):
             while True:
                 turn = await self._turns.get()
@@ -172,16 +170,16 @@ class LooksProducer(SharedStreamProducer):
         self._turns.put_nowait(Turn(look if isinstance(look, Look) else None))
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Hear that Airflow has stored every event of some turns."""
+        """Note that Airflow has stored every event of some turns."""
         stored = tuple(item.broker_payload for item in batch if item.broker_payload.has_news)
         if stored:
             self._turns.put_nowait(Turn(stored=stored))
 
 
 class _Memory:
-    """What one watcher remembers, in this process and in Airflow's state of its assets.
+    """The memory of one watcher, in this process and in the state store of its assets.
 
-    Events are always made from what is written there. So no further ones are made until that is done.
+    Events are always computed from the written watermark, so there are no further ones until it is written.
     """
 
     def __init__(self, trigger: RegistryEventTrigger, watch: RegistryWatch, interest: Interest) -> None:
@@ -190,14 +188,14 @@ class _Memory:
         self._is_read = False
         self._known: RegistryWatermark | None = None
         self._next: RegistryWatermark | None = None
-        """What to write when the events that led to it are stored."""
+        """The watermark to write when its events are stored."""
         self._told_in: Turn | None = None
         self._look: Look | None = None
         self._done: dict[str, RegisteredModel] = {}
-        """Models that have nothing new to tell as they are."""
+        """Models without news as they are."""
 
     async def take(self, turn: Turn) -> list[dict[str, Any]]:
-        """Take a turn of the stream; gives the events that it leads to, and never raises."""
+        """Process a turn of the stream and return its changes; never raises."""
         self._look = turn.look or self._look
         try:
             async with asyncio.timeout(LONGEST_QUESTION_SECONDS):
@@ -212,7 +210,7 @@ class _Memory:
         if self._next is not None:
             if self._told_in is not None and self._told_in not in turn.stored:
                 return []
-            self._told_in = None  # from here on only the writing is left, which may take several tries
+            self._told_in = None  # only the writing is left, which may take several tries
             await write_state(self._trigger, self._next.to_json())
             self._known, self._next = self._next, None
         look = self._look
@@ -227,7 +225,7 @@ class _Memory:
         return events
 
     async def _compare(self, look: Look) -> tuple[RegistryWatermark | None, list[dict[str, Any]]]:
-        """Compare a look with what is known; nothing is remembered yet."""
+        """Compare a look with the watermark, without changing the memory."""
         known, scope = self._known, self._interest.scope
         names = look.models if scope.prefixes else [name for name in sorted(scope.names) if name in look.models]
         names = [name for name in names if scope.has(name)]
@@ -257,8 +255,8 @@ class _Memory:
         self, before: ModelState | None, look: Look, model: RegisteredModel
     ) -> tuple[ModelState, list[dict[str, Any]], bool] | None:
         """Compare one model; None when it cannot be judged at this look."""
-        wanted, now = self._trigger.wanted, datetime.now(UTC)
-        if seems_unrecorded(before, model, now):
+        wanted = self._trigger.wanted
+        if seems_unrecorded(before, model):
             try:
                 again = await self._watch.again(look, model.name)
             except MlflowNotFoundError:
@@ -270,25 +268,25 @@ class _Memory:
         versions |= look.versions.get(model.name, {}) if self._interest.with_versions else {}
         if missing := versions_to_read(before, model, wanted).difference(versions):
             versions |= await self._watch.versions(look, model.name, missing)
-        return look_at_model(before, SeenModel(model, versions, self._interest.with_versions), wanted, now)
+        return look_at_model(before, SeenModel(model, versions, self._interest.with_versions), wanted)
 
     def _tell_first_look(self, name: str, state: ModelState) -> None:
         self._trigger.log.info(
-            "First look at model %r: newest version %s, aliases %s; the next change gives an event",
+            "First look at model %r: newest version %s, aliases %s. The next change gives an event",
             *(name, state.newest or "none", dict(state.aliases) or "none"),
         )
 
 
 def _connection(mlflow_conn_id: str | None) -> str:
-    """Give the connection that is meant; None is the default of the deployment, which may change any time."""
+    """Return the connection to use; None is the default of the deployment, which may change at any time."""
     return mlflow_conn_id or settings.default_mlflow_conn_id()
 
 
 def _texts(name: str, values: Sequence[str]) -> list[str]:
     """Check a list of texts.
 
-    :raises InvalidArgumentError: when it is something else, or empty.
+    :raises InvalidArgumentError: when it is anything else, or empty.
     """
     if isinstance(values, str) or not values or not all(isinstance(value, str) and value for value in values):
-        raise InvalidArgumentError(f"{name} is {values!r}; allowed: a list of texts, at least one")
+        raise InvalidArgumentError(f"{name} must be a list with at least one text; got {values!r}")
     return list(values)

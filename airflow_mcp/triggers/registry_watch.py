@@ -1,7 +1,7 @@
-"""One loop per MLflow connection that looks at its registry, for everything in this process that waits for it.
+"""One loop per MLflow connection that looks at its registry, for all triggers of this process.
 
-MLflow is asked for all models that somebody waits for together: one paged search, however many wait. What only few need
-(versions that a search of models does not tell) is asked when there is a change.
+One paged search reads all models that any trigger waits for, however many wait. What few triggers need (versions that a
+search of models does not return) is read when there is a change.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.5
-"""Wait before a look that somebody new has caused: those who start with them are in it too."""
+"""Wait before a look that a new trigger causes: triggers that start at the same time share it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Interest:
-    """What one waiting trigger needs to know."""
+    """What one waiting trigger needs to read."""
 
     scope: RegistryScope
     poll_seconds: float
-    """The shortest of all counts."""
+    """The shortest of all triggers applies."""
     with_versions: bool = False
     """Every version with its tags, not only the newest."""
 
 
 @dataclass(eq=False)
 class Look:
-    """What was there at one moment."""
+    """The registry at one moment."""
 
     models: Mapping[str, RegisteredModel]
     versions: Mapping[str, Mapping[int, ModelVersion]]
-    """Every version, of the models for which somebody needs them."""
+    """All versions of the models for which a trigger needs them."""
     scope: RegistryScope
-    """Of which models it can tell."""
+    """The models that were read."""
     scope_of_versions: RegistryScope
     asked: dict[Any, asyncio.Future[Any]] = field(default_factory=dict)
-    """What was asked besides, for everybody who needs it of this look."""
+    """Further questions about this look, shared by all triggers that ask them."""
 
     def covers(self, interest: Interest) -> bool:
-        """Say whether it tells all that somebody needs."""
+        """Return whether the look has everything that a trigger needs."""
         return self.scope.includes(interest.scope) and (
             not interest.with_versions or self.scope_of_versions.includes(interest.scope)
         )
@@ -63,7 +63,7 @@ class Look:
 
 @dataclass(frozen=True)
 class FailedLook:
-    """A look that failed, and when the next one is made."""
+    """A look that failed, and the wait before the next one."""
 
     error: Exception
     wait: float
@@ -74,9 +74,9 @@ Listener = Callable[[Look | FailedLook], None]
 
 
 class RegistryWatch:
-    """Looks at the registry of one MLflow connection while somebody is interested; use :meth:`of`.
+    """Looks at the registry of one MLflow connection while a trigger is interested; use :meth:`of`.
 
-    :param mlflow_conn_id: the connection.
+    :param mlflow_conn_id: connection to MLflow.
     """
 
     _watches: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, RegistryWatch]]] = WeakKeyDictionary()
@@ -93,16 +93,16 @@ class RegistryWatch:
 
     @classmethod
     def of(cls, mlflow_conn_id: str) -> RegistryWatch:
-        """Give the watch of a connection in this event loop."""
+        """Return the watch of a connection in this event loop."""
         watches = cls._watches.setdefault(asyncio.get_running_loop(), {})
         return watches.setdefault(mlflow_conn_id, cls(mlflow_conn_id))
 
     @contextmanager
     def interested(self, interest: Interest) -> Iterator[None]:
-        """Have what somebody needs looked at while the block runs."""
+        """Keep looking at what a trigger needs while the block runs."""
         self._interests.add(interest)
         if self._task is None:
-            # Not in the context of whoever comes first: its log would get what is said for all.
+            # Not in the context of the first trigger: its log would get the messages for all.
             self._task = asyncio.get_running_loop().create_task(self._look_for_ever(), context=contextvars.Context())
         elif self._patience.poll_seconds > interest.poll_seconds or not self._covers(interest):
             self._wake.set()
@@ -118,7 +118,7 @@ class RegistryWatch:
 
     @contextmanager
     def heard(self, listener: Listener) -> Iterator[None]:
-        """Tell every look while the block runs, beginning with the last one, unless it failed: that may be mended."""
+        """Call a listener with every look while the block runs, first with the last one unless that failed."""
         self._listeners.add(listener)
         if isinstance(self._last, Look):
             listener(self._last)
@@ -130,15 +130,15 @@ class RegistryWatch:
     def _covers(self, interest: Interest) -> bool:
         return isinstance(self._last, Look) and self._last.covers(interest)
 
-    # --- what is asked besides ------------------------------------------------------------------------------------
+    # --- further questions ----------------------------------------------------------------------------------------
 
     async def versions(self, look: Look, name: str, numbers: frozenset[int]) -> dict[int, ModelVersion]:
-        """Read some versions of a model; they are asked for once per look.
+        """Read some versions of a model, once per look.
 
-        :param look: the look that made them needed.
+        :param look: the look that they belong to.
         :param name: registered model.
-        :param numbers: which versions.
-        :return: those that are there, by number.
+        :param numbers: numbers of the versions.
+        :return: the existing ones, by number.
         """
 
         async def read() -> dict[int, ModelVersion]:
@@ -148,7 +148,7 @@ class RegistryWatch:
         return await _once(look, (name, numbers), read())
 
     async def again(self, look: Look, name: str) -> RegisteredModel:
-        """Read a model once more, after a look; it is asked for once per look.
+        """Read a model again after a look, once per look.
 
         :raises MlflowNotFoundError: when it was deleted meanwhile.
         """
@@ -178,10 +178,10 @@ class RegistryWatch:
         interests = tuple(self._interests)
         scope = RegistryScope.union(each.scope for each in interests)
         deep = RegistryScope.union(each.scope for each in interests if each.with_versions)
-        hook = MlflowHook(self.mlflow_conn_id)  # each time: the connection may have been mended
+        hook = MlflowHook(self.mlflow_conn_id)  # a new one each time reads corrections of the connection
         found = await self._search(hook.search_registered_models.aio, scope)
         known = self._last.models if isinstance(self._last, Look) else {}
-        # What has not changed stays the same object, which makes it cheap to see that it has not.
+        # An unchanged model stays the same object, so listeners see cheaply that it has not changed.
         models = {model.name: known[model.name] if known.get(model.name) == model else model for model in found}
         versions: dict[str, dict[int, ModelVersion]] = {}
         if deep != RegistryScope():
@@ -196,12 +196,12 @@ class RegistryWatch:
         except MlflowError as error:
             if not where or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            self._takes_filters = False  # an older server that knows no IN
+            self._takes_filters = False  # an older server without IN in filters
             return await search("", max_results=None)
 
 
 async def _once(look: Look, key: Any, asking: Coroutine[Any, Any, T]) -> T:
-    """Ask, or wait for the answer that somebody else has asked for."""
+    """Ask, or wait for the answer to the same question of another trigger."""
     known = look.asked.get(key)
     if known is None:
         known = look.asked[key] = asyncio.ensure_future(asking)

@@ -1,4 +1,4 @@
-"""What all polling triggers share; and event triggers: the loop, and the watermark in Airflow's state of the asset."""
+"""The bases of polling triggers and event triggers: the loop, and the watermark in the state store of the asset."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ T = TypeVar("T")
 
 DEFAULT_POLL_SECONDS = 60.0
 STATE_KEY = "airflow_mcp.watermark"
-"""Key in the state of the asset; never renamed."""
+"""Key in the state store of the asset; never renamed."""
 SETTLE_SECONDS = 5.0
-"""Wait between an event and its watermark: the triggerer hands an event on within a second or two."""
+"""Wait between an event and its watermark: the triggerer passes an event on within a second or two."""
 
 
 def checked_poll_seconds(value: Any) -> float:
-    """Check an argument ``poll_seconds``.
+    """Check the argument ``poll_seconds``.
 
-    :raises InvalidArgumentError: when it is no number of seconds, at least 1.
+    :raises InvalidArgumentError: when it is not a number of at least 1.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e9:
-        raise InvalidArgumentError(f"poll_seconds is {value!r}; allowed: a number of seconds, at least 1")
+        raise InvalidArgumentError(f"poll_seconds must be a number of seconds, at least 1; got {value!r}")
     return float(value)
 
 
 class Patience:
-    """Says how long to wait for the next look, and an error once per kind until a look succeeds again.
+    """The wait before the next look, and the log of errors: once per kind until a look succeeds again.
 
-    :param subject: what is looked at, in words.
+    :param subject: what is watched, in words.
     :param log: the trigger's log.
     :param poll_seconds: the wait after a look that succeeded.
     """
@@ -48,36 +48,36 @@ class Patience:
         self._told: set[str] = set()
 
     def succeeded(self) -> float:
-        """Give the wait after a look that succeeded."""
+        """Return the wait after a look that succeeded."""
         self._failures = 0
         self.tell_end()
         return self.poll_seconds
 
     def failed(self, error: Exception) -> float:
-        """Give the wait after a look that failed: longer each time."""
+        """Log an error, and return the wait after a look that failed: longer each time."""
         self._failures += 1
         wait = backoff_seconds(self._failures, self.poll_seconds, random.random())  # noqa: S311  (spreads the load)
         self.tell(error, wait)
         return wait
 
     def tell_end(self) -> None:
-        """Say that a look has succeeded, when errors were said before."""
+        """Log that a look has succeeded, if errors were logged before."""
         if self._told:
-            self.log.info("%s can be looked at again", self.subject)
+            self.log.info("%s can be read again", self.subject)
         self._told.clear()
 
     def tell(self, error: Exception, wait: float) -> None:
-        """Say an error, once per kind.
+        """Log an error, once per kind.
 
-        :param error: what is wrong.
-        :param wait: seconds to the next look.
+        :param error: the error.
+        :param wait: seconds until the next look.
         """
         kind = type(error).__name__
         if kind not in self._told:
             self._told.add(kind)
             is_ours = isinstance(error, ModelControlPlaneError)
             self.log.warning(
-                "%s cannot be looked at; next try in %.0f s, then later each time. %s: %s",
+                "%s cannot be read. The next look is in %.0f s, and later each time. %s: %s",
                 self.subject,
                 math.ceil(wait),
                 kind,
@@ -87,10 +87,10 @@ class Patience:
 
 
 async def read_state(trigger: BaseEventTrigger, read: Callable[[Any], T | None]) -> T | None:
-    """Read what was kept in Airflow's state of the assets that a trigger watches for.
+    """Read the watermark in the state stores of the assets that a trigger watches for.
 
-    :param trigger: equal triggers of several assets are one, so there may be several states.
-    :param read: makes a watermark of what is stored, or None when it is none.
+    :param trigger: the trigger; equal triggers of several assets are one, so there may be several stores.
+    :param read: function that reads a stored value; None when it is not a watermark.
     :return: the first watermark; None when there is none.
     """
     for store in _stores(trigger):
@@ -101,7 +101,7 @@ async def read_state(trigger: BaseEventTrigger, read: Callable[[Any], T | None])
 
 
 async def write_state(trigger: BaseEventTrigger, value: dict[str, Any]) -> None:
-    """Keep a watermark in the state of every asset that a trigger watches for."""
+    """Write a watermark to the state store of every asset that a trigger watches for."""
     for store in _stores(trigger):
         await store.aset(STATE_KEY, value)
 
@@ -114,7 +114,7 @@ def _stores(trigger: BaseEventTrigger) -> list[Any]:
 
 
 class PollingTrigger(BaseTrigger):
-    """What all triggers share that look again and again: the pace, a name for people, the way through the database.
+    """Base of triggers that look repeatedly: the pace, a name for messages, the serialization for the database.
 
     :param poll_seconds: seconds between two looks, at least 1; longer while looking fails.
     """
@@ -126,23 +126,23 @@ class PollingTrigger(BaseTrigger):
     @property
     @abstractmethod
     def subject(self) -> str:
-        """What is looked at, in words."""
+        """What is watched, in words, for messages."""
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of the constructor, without ``poll_seconds``."""
+        """Return the arguments of the constructor, without ``poll_seconds``."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments for the database."""
+        """Return class path and arguments for the database."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {**self.arguments(), "poll_seconds": self.poll_seconds}
 
 
 class WatchTrigger(PollingTrigger, BaseEventTrigger):
-    """Look at something outside again and again, and give an event when it has changed.
+    """Base of triggers that watch something outside Airflow and give an event when it has changed.
 
-    The watermark is written after an event was handed on: a triggerer that dies in between gives the event again, and
-    none is lost. :meth:`run` never raises: an error is logged once per kind and tried again, later each time.
+    The watermark is written after the event: a triggerer that dies in between gives the event again, and none is lost.
+    :meth:`run` never raises: an error is logged once per kind, and the next look comes later each time.
 
     :param poll_seconds: seconds between two looks, at least 1.
     """
@@ -151,10 +151,10 @@ class WatchTrigger(PollingTrigger, BaseEventTrigger):
 
     @abstractmethod
     async def look(self) -> Sighting | None:
-        """Look once; None when there is nothing."""
+        """Return what is there now; None when there is nothing."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch for ever; gives an event for each change."""
+        """Watch forever; gives an event for each change."""
         known: Watermark | None = None
         written: Watermark | None = None
         is_read = False
@@ -186,9 +186,9 @@ class WatchTrigger(PollingTrigger, BaseEventTrigger):
     async def _write(self, watermark: Watermark) -> None:
         await write_state(self, watermark.to_json())
 
-    # --- what is said ----------------------------------------------------------------------------------------------
+    # --- the log ----------------------------------------------------------------------------------------------------
 
     def _tell_first_look(self, before: Watermark | None, found: Sighting | None) -> None:
         if before is None:
             there = f"it is at {found.mark}" if found else "nothing is there yet"
-            self.log.info("First look at %s: %s; the next change starts a run", self.subject, there)
+            self.log.info("First look at %s: %s. The next change gives an event", self.subject, there)

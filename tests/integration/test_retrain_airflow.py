@@ -213,7 +213,7 @@ def pause_dag(api: AirflowClient, *, is_paused: bool) -> None:
             ["status", MODEL],
             {"AIRFLOW_MCP_AIRFLOW_PASSWORD": "wrong"},
             1,
-            "answers POST /auth/token with 401: the cred",
+            "answered POST /auth/token with 401: the cred",
         ),
         (
             ["status", MODEL],

@@ -96,9 +96,9 @@ def test_a_place_that_cannot_be_read_yet_is_looked_at_again(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "given: nothing; allowed: exactly one of root, uri, dvc, lfs"),
-        ({"root": "/data", "uri": "/data/a.csv"}, "given: root, uri; allowed: exactly one"),
-        ({"lfs": {"repo_url": "https://example.com/x"}}, "allowed: a mapping with repo_url and path"),
+        ({}, "exactly one of root, uri, dvc, lfs must be given; got none"),
+        ({"root": "/data", "uri": "/data/a.csv"}, "exactly one of root, uri, dvc, lfs must be given; got root, uri"),
+        ({"lfs": {"repo_url": "https://example.com/x"}}, "lfs must be a mapping with repo_url and path"),
         ({"root": "/data", "other_than": 3}, "other_than must be text, or '' for any version; got 3"),
     ],
 )

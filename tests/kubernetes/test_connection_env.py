@@ -47,7 +47,7 @@ def test_a_value_of_a_connection_reaches_the_pod_by_its_secret_alone(world: PodW
 def test_a_connection_that_is_missing_starts_no_pod(world: PodWorld) -> None:
     outcome = world.train(connection_env={"LAKE_KEY": "lake.password"})
     assert outcome.state == "failed"
-    assert "LAKE_KEY is to come from lake.password, but there is no connection 'lake'" in str(outcome.error)
+    assert "LAKE_KEY needs lake.password, but there is no connection 'lake'" in str(outcome.error)
     assert world.cluster.pods(world.dag_id) == []
     assert world.runs("RUNNING") == []
 

@@ -58,7 +58,9 @@ def test_a_file_that_holds_no_options_is_refused_by_name(
     monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__KUBERNETES_DEFAULTS", str(file))
     if content is not None:
         file.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InvalidArgumentError, match=r"\[airflow_mcp\] kubernetes_defaults is '.*pods.yaml'; allowed is"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"\[airflow_mcp\] kubernetes_defaults must be .*; got '.*pods\.yaml'"
+    ):
         settings.kubernetes_defaults()
 
 
@@ -77,5 +79,5 @@ def test_a_bad_value_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, option: str, value: str, read: Callable[[], object]
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW__AIRFLOW_MCP__{option.upper()}", value)
-    with pytest.raises(InvalidArgumentError, match=rf"\[airflow_mcp\] {option} is '{value}'; allowed is"):
+    with pytest.raises(InvalidArgumentError, match=rf"\[airflow_mcp\] {option} must be .*; got '{value}'"):
         read()

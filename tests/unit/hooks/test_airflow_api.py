@@ -70,12 +70,12 @@ def test_a_value_is_read_and_written_at_its_address_and_a_missing_one_is_the_def
     ("status", "body", "message"),
     [
         (401, "{}", "with 401: the credentials are wrong or have expired"),
-        (403, '{"detail": "Forbidden"}', "(Airflow's role Op may), or the token is not valid. It says: Forbidden"),
-        (404, "not found", "with 404: there is no such thing; is this the address of Airflow 3.3 or newer?"),
-        (409, "{}", "with 409: somebody else changed it at the same time; look again, then repeat"),
-        (422, '{"detail": [{"msg": "too large"}]}', "with 422: look into the log of Airflow's API server. It says: [{"),
-        (500, "<html>", "with 500: look into the log"),
-        (200, "<html>", "with something that is not JSON; is it Airflow's address?"),
+        (403, '{"detail": "Forbidden"}', "(role Op may), or the token is not valid. Details: Forbidden"),
+        (404, "not found", "with 404: it does not exist. Is this the address of Airflow 3.3 or newer?"),
+        (409, "{}", "with 409: somebody else changed it at the same time. Look at it again, then repeat"),
+        (422, '{"detail": [{"msg": "too large"}]}', "with 422: see the log of Airflow's API server. Details: [{"),
+        (500, "<html>", "with 500: see the log"),
+        (200, "<html>", "with something that is not JSON. Is it the address of Airflow?"),
     ],
 )
 def test_every_refusal_says_what_was_asked_and_what_to_do(status: int, body: str, message: str) -> None:

@@ -179,11 +179,11 @@ def test_credentials_come_from_a_connection_and_are_not_shown(service: str, monk
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"host": "other.example"}, "is for the host 'other.example', the benchmark is at '127.0.0.1'"),
+        ({"host": "other.example"}, "is for the host 'other.example', but the benchmark is at '127.0.0.1'"),
         ({"host": ""}, "is for the host ''"),
         ({"login": "ada", "password": "s3cret", "extra": {"token": "t0ken"}}, "is not usable"),
         ({"extra": {"token": 5}}, "is not usable"),
-        ({"extra": {"token": "s3cret\n"}}, "is not usable; allowed: login and password, or the extra token (printable"),
+        ({"extra": {"token": "s3cret\n"}}, "is not usable. Set login and password, or the extra token (printable"),
         ({"extra": {"token": "s3cret\N{EURO SIGN}"}}, "is not usable"),
     ],
 )
@@ -210,7 +210,7 @@ def test_certificates_that_cannot_be_read_are_named_before_anybody_is_asked(
     connect(monkeypatch, extra={"token": "t0ken", "ca_bundle": str(bundle)})
     with pytest.raises(InvalidArgumentError) as caught:
         ask(service.replace("http:", "https:"), connection="bench")
-    assert f"the certificates to trust, '{bundle}', cannot be read" in str(caught.value)
+    assert f"the extra ca_bundle of connection 'bench' must be a readable PEM file; got '{bundle}'" in str(caught.value)
     assert "t0ken" not in str(caught.value)
 
 
@@ -230,7 +230,9 @@ def test_trust_is_read_once_however_often_is_asked(service: str, monkeypatch: py
 
 @pytest.mark.parametrize("host", ["1.2.3.999", "xn--", "\N{SINGLE LOW-9 QUOTATION MARK}.example"])
 def test_an_address_that_cannot_be_asked_is_refused_at_once(host: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"which is no address .*; nothing was asked"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"benchmarks\.url must be a valid URL; got .*\. Nothing was requested"
+    ):
         ask(f"http://{host}/x", retries=3)
 
 

@@ -67,7 +67,7 @@ def test_several_values_of_several_connections_are_read_at_once() -> None:
     "reference", ["warehouse", "warehouse.", ".password", "warehouse.passwd", "warehouse.extra.", "", 7]
 )
 def test_a_reference_that_cannot_be_read_is_refused_without_repeating_it(reference: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="VALUE does not say where its value is") as caught:
+    with pytest.raises(InvalidArgumentError, match=r"VALUE must be '<connection>\.<field>'") as caught:
         connection_values({"VALUE": reference})
     if reference and isinstance(reference, str):
         assert f"'{reference}'" not in str(caught.value)
@@ -75,14 +75,19 @@ def test_a_reference_that_cannot_be_read_is_refused_without_repeating_it(referen
 
 @pytest.mark.parametrize("variable", ["", "1ST", "WITH-DASH", "A B", 7])
 def test_what_is_no_name_of_a_variable_is_refused(variable: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match=re.escape(f"{variable!r} is no name for a variable")):
+    with pytest.raises(
+        InvalidArgumentError,
+        match=re.escape(
+            f"connection_env must map names of variables (letters, digits and _, no digit first); got {variable!r}"
+        ),
+    ):
         connection_values({variable: "warehouse.login"})
 
 
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("nowhere.password", "VALUE is to come from nowhere.password, but there is no connection 'nowhere'"),
+        ("nowhere.password", "VALUE needs nowhere.password, but there is no connection 'nowhere'"),
         ("warehouse.extra.typo", "extra key 'typo' of connection 'warehouse' is empty or missing"),
         ("warehouse.extra.empty", "extra key 'empty' of connection 'warehouse' is empty or missing"),
         ("warehouse.extra.nested", "extra key 'nested' of connection 'warehouse' is an object or a list"),

@@ -88,14 +88,14 @@ def test_an_empty_repository_is_refused(repository: Repository) -> None:
 def test_a_remote_that_refuses_connections_is_a_failure_that_a_retry_may_change() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        with pytest.raises(GitRemoteError, match=r"cannot be asked. Git said: .*"):
+        with pytest.raises(GitRemoteError, match=r"cannot be read\. Git reports: .*"):
             GitRemote(f"http://127.0.0.1:{probe.getsockname()[1]}/x").resolve()
 
 
 def test_a_remote_that_stays_silent_is_given_up_and_leaves_no_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/silent"
-        with pytest.raises(GitRemoteError, match=r"gave no complete answer in 0.5 s"):
+        with pytest.raises(GitRemoteError, match=r"did not answer completely in 0\.5 s"):
             GitRemote(url, timeout=0.5).resolve()
     assert not processes_with(url)
 
@@ -115,7 +115,7 @@ def test_git_that_is_not_installed_is_named(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(GitRemoteError, match="is it installed and in PATH"):
+    with pytest.raises(GitRemoteError, match="Is it installed and in PATH"):
         GitRemote(repository.url).resolve()
 
 
@@ -201,7 +201,7 @@ class TestCredentials:
         self, server: GitHttpServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         set_connection(monkeypatch, login=LOGIN, password=PASSWORD)
-        with pytest.raises(SourceError, match="is not a Git repository, or not for this account"):
+        with pytest.raises(SourceError, match="is not a Git repository, or this account may not read it"):
             GitRemote(f"{server.url}/gone.git", "git_tests").resolve("main")
 
     def test_another_host_that_the_remote_redirects_to_gets_no_credentials(

@@ -168,8 +168,11 @@ def test_a_message_that_is_not_taken_is_an_error_in_the_log_without_the_secret(
     ("connection", "said"),
     [
         (None, "was not delivered"),
-        ({"host": ""}, "its host is not usable"),
-        ({"host": "ftp://T0S3CRETxyz/"}, "its host is not usable"),
+        ({"host": ""}, "host must be an https or http URL without login; got a value that is not shown"),
+        (
+            {"host": "ftp://T0S3CRETxyz/"},
+            "host must be an https or http URL without login; got a value that is not shown",
+        ),
         ({"host": "http://127.0.0.1:9/T0S3CRETxyz"}, "127.0.0.1: "),
     ],
 )
@@ -233,11 +236,14 @@ def test_it_can_be_awaited(webhook: Webhook) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"event": "maybe"}, "event is 'maybe'; allowed: failure, success, gateRejected"),
-        ({"format": "xml"}, "format is 'xml'; allowed: json, slack, wecom"),
-        ({"attempts": 0}, "attempts 0"),
-        ({"timeout": 0}, "timeout 0"),
-        ({"webhook_conn_id": ""}, "webhook_conn_id is ''"),
+        ({"event": "maybe"}, "event must be one of failure, success, gateRejected; got 'maybe'"),
+        ({"format": "xml"}, "format must be one of json, slack, wecom; got 'xml'"),
+        ({"attempts": 0}, "attempts at least 1; got 'ops', 10.0, 0"),
+        ({"timeout": 0}, "timeout must be above 0 and attempts at least 1; got 'ops', 0, 3"),
+        (
+            {"webhook_conn_id": ""},
+            "webhook_conn_id must not be empty, timeout must be above 0 and attempts at least 1; got ''",
+        ),
     ],
 )
 def test_a_wrong_argument_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], message: str) -> None:

@@ -96,7 +96,9 @@ async def test_a_branch_and_a_remote_that_go_away_and_come_back_give_no_event_of
 ) -> None:
     first = repository.commit("first")
     repository.git("branch", "release", first)
-    async with watching(GitCommitTrigger(repo_url=repository.url, revision="release"), StateOfAssets(), monkeypatch) as seen:
+    async with watching(
+        GitCommitTrigger(repo_url=repository.url, revision="release"), StateOfAssets(), monkeypatch
+    ) as seen:
         await seen.more_looks()
         repository.git("branch", "--delete", "--force", "release")
         await seen.more_looks()

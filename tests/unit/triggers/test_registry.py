@@ -13,15 +13,15 @@ from airflow_mcp.triggers.registry import RegistryEventTrigger
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"models": ""}, "models is"),
-        ({"models": []}, r"models is \[\]"),
-        ({"models": ["a", ""]}, "models is"),
-        ({"models": [3]}, "models is"),
-        ({"models": "a", "events": ["promoted"]}, "allowed: some of new_version, alias_moved"),
-        ({"models": "a", "events": []}, r"events is \[\]"),
-        ({"models": "a", "aliases": "champion"}, "aliases is 'champion'; allowed: a list of texts"),
-        ({"models": "a", "tags": []}, r"tags is \[\]"),
-        ({"models": "a", "poll_seconds": 0}, "poll_seconds is 0"),
+        ({"models": ""}, "models must be a list with at least one text; got"),
+        ({"models": []}, r"models must be a list with at least one text; got \[\]"),
+        ({"models": ["a", ""]}, "models must be a list with at least one text; got"),
+        ({"models": [3]}, "models must be a list with at least one text; got"),
+        ({"models": "a", "events": ["promoted"]}, "events must be some of new_version, alias_moved"),
+        ({"models": "a", "events": []}, r"events must be a list with at least one text; got \[\]"),
+        ({"models": "a", "aliases": "champion"}, "aliases must be a list with at least one text; got 'champion'"),
+        ({"models": "a", "tags": []}, r"tags must be a list with at least one text; got \[\]"),
+        ({"models": "a", "poll_seconds": 0}, "poll_seconds must be a number of seconds, at least 1; got 0"),
     ],
 )
 def test_arguments_that_are_none_are_refused(arguments: dict[str, Any], message: str) -> None:

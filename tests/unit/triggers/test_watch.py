@@ -165,5 +165,5 @@ async def test_without_an_asset_the_watermark_lives_as_long_as_the_trigger() -> 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, -1, True, "60", float("nan"), float("inf")])
 def test_a_poll_time_that_is_none_is_refused(seconds: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="poll_seconds is"):
+    with pytest.raises(InvalidArgumentError, match="poll_seconds must be"):
         Page(poll_seconds=seconds)

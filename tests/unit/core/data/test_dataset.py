@@ -36,7 +36,7 @@ def test_a_version_is_chosen_by_name() -> None:
 def test_an_unknown_version_is_refused_with_what_there_is_in_order() -> None:
     with pytest.raises(DatasetError, match=r"data has no data version 'v3'\. Available: v1, v2, v10"):
         choose_version("v3", ["v10", "v2", "v1"], root="data")
-    with pytest.raises(DatasetError, match="available: none"):
+    with pytest.raises(DatasetError, match="Available: none"):
         choose_version("v3", [], root="data")
 
 
