@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -467,6 +468,7 @@ def test_of_twenty_promotions_at_once_exactly_one_wins_and_there_is_always_a_cha
     seen = []
     while not all(map(ForkedTask.has_ended, tasks)):
         seen.append(world.aliases.get("champion"))
+        time.sleep(0.02)  # a reader that never rests takes the server from the racers
     results = [task.result() for task in tasks]
     won = [str(number) for number, (state, _) in enumerate(results, start=2) if state == "success"]
     assert len(won) == 1, results
@@ -501,6 +503,7 @@ def test_twenty_promotions_at_once_that_all_succeed_make_one_unbroken_history(wo
     seen = []
     while not all(map(ForkedTask.has_ended, tasks)):
         seen.append(world.aliases.get("champion"))
+        time.sleep(0.02)  # a reader that never rests takes the server from the racers
     over = [task.result() for task in tasks]
     registered = world.registered
     moves = read_history(registered.tags)
