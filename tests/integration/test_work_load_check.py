@@ -97,12 +97,12 @@ def test_a_model_that_fails_among_other_libraries_than_it_records_is_not_blamed(
     copy.register(world)
     fine = check(world)
     assert fine.verdict == "passed"
-    assert fine.unmet_requirements[0].startswith("scikit-learn==0.1 is needed")
+    assert fine.unmet_requirements[0].startswith("scikit-learn==0.1 is required")
     copy.tear()
     broken = check(world)
     assert broken.verdict == "error"
     assert "UnpicklingError" in broken.reason
-    assert "scikit-learn==0.1 is needed" in broken.reason
+    assert "scikit-learn==0.1 is required" in broken.reason
 
 
 # --- models that are what they are: code -------------------------------------------------------------------------

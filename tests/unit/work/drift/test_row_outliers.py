@@ -14,7 +14,7 @@ from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
 
 
 def numbered(columns: int, rows: int) -> pd.DataFrame:
-    """Give data of which every number says where it stands."""
+    """Return data in which every number shows its row and column."""
     place = np.arange(rows)[:, None] * 1000.0 + np.arange(columns)
     return pd.DataFrame(place, columns=[f"n{number}" for number in range(columns)])
 

@@ -153,7 +153,7 @@ def test_a_file_whose_server_calls_it_otherwise_since_it_was_pinned_is_refused()
 
 
 class Forbidding(Etags):
-    """Says that there is a file, and hands it to nobody."""
+    """Reports that the file exists, and refuses to serve it."""
 
     def do_GET(self) -> None:
         self.send_response(403)
