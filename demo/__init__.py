@@ -1,1 +1,1 @@
-"""The demonstration that ``make demo`` runs, and the local services that the tests use too."""
+"""The demo that ``make demo`` runs."""

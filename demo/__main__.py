@@ -17,7 +17,7 @@ _started = time.monotonic()
 
 
 def main() -> int:
-    """Read the command line and do what it asks for.
+    """Run the command line.
 
     :return: exit code; 0 only if every night ended as it should.
     """
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def run(folder: Path) -> int:
-    """Play the four nights from nothing."""
+    """Play the four nights in an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     stage = Stage(folder)
     say("Starting a real MLflow server and a real Airflow on this machine …")
@@ -49,7 +49,7 @@ def run(folder: Path) -> int:
 
 
 def ui(folder: Path) -> int:
-    """Start what an earlier ``run`` left and wait for Ctrl-C."""
+    """Start MLflow and Airflow on the data of an earlier ``run`` and wait for Ctrl-C."""
     stage = Stage(folder)
     if not stage.has_run:
         say(f"{folder} holds no demo; play it first: make demo")
@@ -74,7 +74,7 @@ def _table(nights: list[Night]) -> None:
     say("\nFour nights")
     print(f"\n  {'night':<22}{'champion':<10}{'previous':<10}{'trainings':<11}{'what happened'}")
     for night in nights:
-        verdict = night.story if not night.problems else "NOT AS IT SHOULD BE: " + night.problems[0].splitlines()[0]
+        verdict = night.story if not night.problems else "UNEXPECTED: " + night.problems[0].splitlines()[0]
         print(
             f"  {f'{night.number} {night.title}':<22}{night.champion:<10}{night.previous:<10}"
             f"{night.trainings:<11}{verdict}  ({night.seconds:.0f} s)"

@@ -1,4 +1,4 @@
-"""Four nights in the life of a model, each with what must have happened by the morning."""
+"""Four nights of a model, each with the expected result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Night:
     seconds: float = 0.0
 
     def expect(self, what: str, got: Any, wanted: Any) -> None:
-        """Note a difference between what happened and what should have."""
+        """Record a result that differs from the expected one."""
         if got != wanted:
             self.problems.append(f"{what}: expected {wanted!r}, got {got!r}")
 
@@ -81,7 +81,7 @@ class Nights:
         night.previous = aliases.get(ALIAS_PREVIOUS_CHAMPION, "none")
         night.trainings = len(self._trainings())
         for problem in night.problems:
-            self.say(f"  NOT AS IT SHOULD BE: {problem}")
+            self.say(f"  UNEXPECTED: {problem}")
         return night
 
     def _first_model(self, night: Night) -> None:
@@ -196,7 +196,7 @@ class Nights:
         self._keep(night, "drift", mlflow_run, ARTIFACT_DRIFT_REPORT_HTML)
 
     def _keep(self, night: Night, kind: str, mlflow_run: str, artifact: str) -> None:
-        """Copy a report out of MLflow, so that it can be opened when the demo is over."""
+        """Copy a report out of MLflow, so that it can be opened after the demo."""
         path = self.stage.reports / f"night-{night.number}-{kind}.html"
         path.write_bytes(self.stage.registry.perform(mlflow_api.download_artifact(mlflow_run, artifact)))
         night.reports.append(path)

@@ -1,4 +1,4 @@
-"""Everything the demo runs on: one folder with MLflow, Airflow, data and reports; started and stopped together."""
+"""The services of the demo: MLflow and Airflow in one folder with data and reports, started and stopped together."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Stage:
 
     @property
     def has_run(self) -> bool:
-        """Whether the folder holds what an earlier start left."""
+        """Whether the folder has the data of an earlier start."""
         return self._notes.exists()
 
     @property
@@ -68,7 +68,7 @@ class Stage:
         return self
 
     def stop(self) -> None:
-        """Stop both, whatever state they are in."""
+        """Stop both services, whatever their state."""
         self.registry.close()
         try:
             self.airflow.stop()
@@ -82,7 +82,7 @@ class Stage:
         self.stop()
 
     def _free_port_of_last_time(self) -> int | None:
-        """Take the same MLflow port again, so that the links of earlier runs keep working."""
+        """Reuse the MLflow port, so that links of earlier runs keep working."""
         if not self._notes.exists():
             return None
         port = int(json.loads(self._notes.read_text())["mlflow_port"])

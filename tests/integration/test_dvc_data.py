@@ -163,10 +163,10 @@ def test_a_tag_that_moved_to_other_data_is_refused_until_the_move_is_accepted(
         ({"files": {"train": "other.csv"}}, "DVC does not track it there"),
         ({"files": {"train": "more/other.csv"}}, "the tracked folder has no file 'other.csv'"),
         ({"dvc": {"remote": "nowhere"}}, "has no remote 'nowhere' with a url. Known remotes: store"),
-        ({"dvc": {"verify": "perhaps"}}, "dvc.verify is 'perhaps'"),
+        ({"dvc": {"verify": "perhaps"}}, "dvc.verify must be true or false; got 'perhaps'"),
         ({"files": {"train": "../other.csv"}}, "relative and without '..'"),
         ({"dvc": {"revision": "nowhere"}}, "neither a branch nor a tag"),
-        ({"dvc": {"branch": "main"}}, "allowed: a mapping with repo, and perhaps rev, remote, connection and verify"),
+        ({"dvc": {"branch": "main"}}, "a mapping with repo_url, optionally revision, remote, git_conn_id, verify"),
     ],
 )
 def test_what_cannot_be_pinned_fails_for_good(made: DvcRepository, options: dict[str, Any], message: str) -> None:

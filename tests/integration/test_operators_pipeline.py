@@ -123,7 +123,7 @@ def test_a_commit_that_has_run_already_is_skipped_when_only_it_triggers(bench: B
     data = ("data", {"kind": "data", "root": "/data", "version": "v7"})
     both = bench.begin(run_id="by-both", events=[event, data])
     assert (both.state, both.result["data_version"]) == ("success", "v7")
-    assert bench.begin(run_id="by-hand", commit=bench.first).state == "success"
+    assert bench.begin(run_id="by-hand", revision=bench.first).state == "success"
 
 
 def test_a_run_may_claim_its_own_commit_again(bench: Bench) -> None:
@@ -137,8 +137,8 @@ def test_a_run_may_claim_its_own_commit_again(bench: Bench) -> None:
 def test_a_person_may_name_another_commit_or_tag(bench: Bench) -> None:
     bench.repository.git("tag", "v1.0")
     bench.repository.commit("print(2)")
-    assert bench.begin(commit="v1.0").result["commit"] == bench.first
-    unknown = bench.begin(commit="nowhere")
+    assert bench.begin(revision="v1.0").result["commit"] == bench.first
+    unknown = bench.begin(revision="nowhere")
     assert unknown.state == "failed"
     assert "'nowhere'" in str(unknown.error)
 
@@ -149,11 +149,11 @@ def test_where_releases_are_required_nothing_else_runs(bench: Bench) -> None:
     code = {"repo_url": bench.repository.url, "tags": "v*"}
     released = bench.begin(code=code, require_release_tag="v*")
     assert (released.result["commit"], released.result["code"]["ref"]) == (bench.first, "refs/tags/v1.0")
-    for asked in ({"commit": head}, {"commit": "main"}, {"events": [bench.commit_event(head)]}):
+    for asked in ({"revision": head}, {"revision": "main"}, {"events": [bench.commit_event(head)]}):
         refused = bench.begin(code=code, require_release_tag="v*", **asked)
         assert refused.state == "failed"
         assert "is not a release" in str(refused.error)
-    assert bench.begin(code=code, require_release_tag="v*", commit=bench.first).state == "success"
+    assert bench.begin(code=code, require_release_tag="v*", revision=bench.first).state == "success"
 
 
 def test_a_later_stage_starts_from_the_newest_training_its_commit_and_its_data(bench: Bench) -> None:
@@ -173,7 +173,7 @@ def test_a_named_run_is_reused_if_it_is_one_of_this_pipeline(bench: Bench) -> No
     assert bench.begin(start_at="gate", from_run=older.run_id).result["reuse"]["train"] == {"run_id": older.run_id}
     refused = bench.begin(start_at="gate", from_run=bench.world.new_run().run_id)
     assert refused.state == "failed"
-    assert "cannot be reused: it is no training run" in str(refused.error)
+    assert "cannot be reused: it is not a training run" in str(refused.error)
 
 
 def test_each_candidate_hands_on_its_own_training_of_one_dag_run(bench: Bench) -> None:

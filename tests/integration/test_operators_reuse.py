@@ -115,7 +115,7 @@ def test_evidence_that_is_missing_or_of_other_data_is_not_reused(world: World, t
     store(world, *trained)
     other = evaluate(world, *trained, dataset={**PIN.model_dump(), "hash": "sha256:bb"})
     assert other.state == "failed"
-    assert "measured on sha256:aa, but sha256:bb is asked for" in str(other.error)
+    assert "measured on sha256:aa, and this run uses sha256:bb" in str(other.error)
 
 
 def test_evidence_that_cannot_be_read_is_not_reused(world: World, trained: tuple[Run, str]) -> None:
@@ -155,7 +155,7 @@ def test_a_gate_that_judged_other_evidence_or_by_other_rules_is_not_reused(
     judge(world, run, "accuracy >= 0.9", reuse="false")
     stricter = judge(world, run, "accuracy >= 0.94")
     assert stricter.state == "failed"
-    assert "was not made by the rule accuracy >= 0.94" in str(stricter.error)
+    assert "does not have the rule accuracy >= 0.94" in str(stricter.error)
     measured = ModelEvidence(model_uri=uri, run_id=run.run_id, metrics={"accuracy": 0.95})
     world.store_evidence(run, {}, candidate=measured, dataset=PIN, identity="evaluation-2")
     again = judge(world, run, "accuracy >= 0.9")

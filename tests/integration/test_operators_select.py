@@ -208,9 +208,9 @@ def test_no_run_with_a_usable_value_is_refused_with_the_reasons(world: World) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"candidates": []}, "only one"),
+        ({"candidates": []}, "exactly one of candidates and experiment_name must be given; got both"),
         ({"experiment_name": ""}, "exactly one of candidates and experiment_name must be given"),
-        ({"experiment_name": "nobody made it"}, "'nobody made it' does not exist"),
+        ({"experiment_name": "nobody made it"}, "got 'nobody made it'. It does not exist"),
         ({"metric": "a`b"}, "metric must be a name without backquotes"),
         ({"metric": "profit", "direction": None}, "'profit'"),
     ],

@@ -120,7 +120,7 @@ def test_a_script_that_finishes_its_run_without_a_model_is_not_trained(world: Wo
 @pytest.mark.parametrize(
     ("changes", "script", "message"),
     [
-        ({"commit": "1" * 40}, "train.py", "has no commit 1111"),
+        ({"revision": "1" * 40}, "train.py", "has no commit 1111"),
         ({"path": "other"}, "train.py", "has no folder 'other'"),
         ({}, "other.py", "has no file 'jobs/other.py'"),
     ],
@@ -151,7 +151,7 @@ def test_a_script_outside_its_repository_is_refused_before_anything_starts(
     commit = repository.commit(SCRIPT, "jobs/train.py")
     outcome = train(world, source(repository, commit), script=script)
     assert outcome.state == "failed"
-    assert "script is" in str(outcome.error)
+    assert "script must be" in str(outcome.error)
     assert world.runs() == []
 
 
@@ -202,7 +202,7 @@ def test_a_step_runs_in_a_folder_of_this_machine(world: World, tmp_path: Path) -
     assert step(world, ["test", "-f", "here.txt"], folder=str(tmp_path)).state == "success"
     refused = step(world, ["true"], folder=str(tmp_path / "missing"), dag_run_id="run-2")
     assert refused.state == "failed"
-    assert "is no folder here" in str(refused.error)
+    assert "folder must be an existing folder on this worker" in str(refused.error)
 
 
 def test_a_folder_of_this_machine_is_refused_for_a_pod_before_anything_starts(world: World, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_dry_run_does_nothing_and_succeeds(world: World, dry_run: bool | str) 
 def test_a_command_that_is_no_list_of_texts_is_refused(world: World, command: Any) -> None:
     outcome = step(world, command)
     assert outcome.state == "failed"
-    assert "command is" in str(outcome.error)
+    assert "command must be a list of strings" in str(outcome.error)
 
 
 def test_a_step_whose_run_the_command_ended_as_failed_is_no_success(world: World) -> None:
