@@ -53,9 +53,17 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "arguments": ["--fast"]}, "arguments must be empty with command"),
     (TrainModelOperator, {**TRAIN, "workload_timeout": timedelta(0)}, "workload_timeout must be longer than zero; got"),
-    (TrainModelOperator, {**TRAIN, "workload_resources": {"ram": "1Gi"}}, "allowed keys: cpu, memory, gpu"),
+    (
+        TrainModelOperator,
+        {**TRAIN, "workload_resources": {"ram": "1Gi"}},
+        "must have only the keys cpu, memory and gpu",
+    ),
     (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": -1}}, "gpu must be a whole number, 0 or more; got -1"),
-    (TrainModelOperator, {**TRAIN, "workload_resources": {"gpu": 0.5}}, "gpu must be a whole number, 0 or more; got 0.5"),
+    (
+        TrainModelOperator,
+        {**TRAIN, "workload_resources": {"gpu": 0.5}},
+        "gpu must be a whole number, 0 or more; got 0.5",
+    ),
     (EvaluateModelOperator, {**EVALUATE, "target": ""}, "target must be text that is not empty; got ''"),
     (
         EvaluateModelOperator,
@@ -154,7 +162,11 @@ def run(operator: type[ModelControlOperator], **arguments: Any) -> TaskOutcome:
             "config must be a mapping or a file .yaml, .yml, .json",
         ),
         (TrainModelOperator, {**TRAIN, "config": "/no/such.yaml"}, "config file /no/such.yaml cannot be read"),
-        (TrainModelOperator, {**TRAIN, "config": {"depth": float("nan")}}, "config cannot be written as JSON"),
+        (
+            TrainModelOperator,
+            {**TRAIN, "config": {"depth": float("nan")}},
+            "config must contain only text, finite numbers",
+        ),
         (EvaluationGateOperator, {**GATE, "thresholds": []}, "thresholds must have at least one rule"),
         (EvaluationGateOperator, {**GATE, "thresholds": "f1 > 0"}, "thresholds must be a list of rules; got 'f1 > 0'"),
         (
@@ -185,7 +197,9 @@ def test_a_wrong_templated_argument_is_refused_before_mlflow_is_asked(
 
 def test_a_runtime_that_does_not_exist_is_refused() -> None:
     operator = TrainModelOperator(task_id="task", runtime="docker", **TRAIN)
-    with pytest.raises(InvalidArgumentError, match=r"runtime='docker' is .*Nothing was started"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"runtime must be one of local, kubernetes; got 'docker'. Nothing was started"
+    ):
         _ = operator.backend
 
 
