@@ -115,7 +115,7 @@ def test_the_form_has_the_fields_of_every_pipeline_and_those_of_the_file() -> No
     assert list(fields) == ["data_version", "commit", "start_at", "from_run", "dry_run", "force", "reason", "lr"]
     assert fields["start_at"].schema["enum"][:3] == ["build", "lint", "train"]
     assert fields["lr"].schema == {"type": "number", "minimum": 0.0, "title": "lr"}
-    assert fields["lr"].description == "Replaces training.lr of the config."
+    assert fields["lr"].description == "Replaces training.lr in the config."
     assert fields["lr"].value == 0.001
     assert all(field.schema["title"] and field.description for field in fields.values())
     dag.params.validate()
