@@ -74,7 +74,7 @@ def _options(rule: BenchmarkRule, access: _Access) -> dict[str, Any]:
         verify = _tls(rule.url, access)
     except (OSError, ValueError) as error:
         raise InvalidArgumentError(
-            f"the extra ca_bundle of connection {rule.connection!r} must be a readable PEM file; got {access.verify!r} "
+            f"the extra ca_bundle of connection {rule.conn_id!r} must be a readable PEM file; got {access.verify!r} "
             f"({error}). Nothing was requested"
         ) from None
     return {
@@ -111,11 +111,11 @@ async def _ask(rule: BenchmarkRule, options: Mapping[str, Any]) -> BenchmarkAnsw
 
 def _access(rule: BenchmarkRule) -> _Access:
     """Read the credentials, and check that they are for this host."""
-    if rule.connection is None:
+    if rule.conn_id is None:
         return _Access()
-    where = f"connection {rule.connection!r}"
+    where = f"connection {rule.conn_id!r}"
     try:
-        connection = Connection.get(rule.connection)
+        connection = Connection.get(rule.conn_id)
     except AirflowNotFoundException:
         raise InvalidArgumentError(f"benchmarks: there is no {where}. Nothing was requested") from None
     parts = urlsplit(rule.url)

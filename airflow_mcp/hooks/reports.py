@@ -23,7 +23,7 @@ def fetch_report(mlflow: MlflowOperations, file: ReportFile) -> FetchedReport:
     # One byte more than allowed shows that a report is too large, without reading all of it.
     limit = MAX_REPORT_BYTES + 1
     try:
-        content = read(file.path, max_bytes=limit, conn_id=file.connection, hint="Nothing was judged")
+        content = read(file.path, max_bytes=limit, conn_id=file.conn_id, hint="Nothing was judged")
     except (DatasetError, DataUnreachableError) as error:  # a report that cannot be read never passes a gate
         return FetchedReport(None, str(error))
     if content is None:

@@ -164,14 +164,14 @@ def connect(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
 
 def test_credentials_come_from_a_connection_and_are_not_shown(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, login="ada", password="s3cret")
-    answer, verdict = ask(f"{service}/good", connection="bench")
+    answer, verdict = ask(f"{service}/good", conn_id="bench")
     assert verdict == "passed"
     assert Service.asked == [("/good", "Basic " + base64.b64encode(b"ada:s3cret").decode())]
     assert answer.secrets == ("s3cret", base64.b64encode(b"ada:s3cret").decode())
     assert "s3cret" not in repr(answer)
 
     connect(monkeypatch, extra={"token": "t0ken"})
-    answer, _ = ask(f"{service}/good", connection="bench")
+    answer, _ = ask(f"{service}/good", conn_id="bench")
     assert Service.asked[-1] == ("/good", "Bearer t0ken")
     assert answer.secrets == ("t0ken",)
 
@@ -192,7 +192,7 @@ def test_credentials_for_somebody_else_are_not_sent(
 ) -> None:
     connect(monkeypatch, **fields)
     with pytest.raises(InvalidArgumentError) as caught:
-        ask(f"{service}/good", connection="bench")
+        ask(f"{service}/good", conn_id="bench")
     assert message in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert Service.asked == []
@@ -209,7 +209,7 @@ def test_certificates_that_cannot_be_read_are_named_before_anybody_is_asked(
         bundle.write_text("no certificate")
     connect(monkeypatch, extra={"token": "t0ken", "ca_bundle": str(bundle)})
     with pytest.raises(InvalidArgumentError) as caught:
-        ask(service.replace("http:", "https:"), connection="bench")
+        ask(service.replace("http:", "https:"), conn_id="bench")
     assert f"the extra ca_bundle of connection 'bench' must be a readable PEM file; got '{bundle}'" in str(caught.value)
     assert "t0ken" not in str(caught.value)
 
@@ -224,7 +224,7 @@ def test_trust_is_read_once_however_often_is_asked(service: str, monkeypatch: py
 
     monkeypatch.setattr(ssl, "create_default_context", create)
     connect(monkeypatch, extra={"token": "t0ken", "ca_bundle": "/ca.pem"})
-    answer, verdict = ask(service.replace("http:", "https:"), connection="bench", retries=2)
+    answer, verdict = ask(service.replace("http:", "https:"), conn_id="bench", retries=2)
     assert (answer.tries, verdict, bundles) == (3, "inconclusive", ["/ca.pem"])
 
 
@@ -243,7 +243,7 @@ def test_a_service_that_repeats_the_credentials_gives_nobody_away(
     service: str, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     connect(monkeypatch, **fields)
-    rule = BenchmarkRule(url=f"{service}/repeats", path="regression", expect=False, connection="bench")
+    rule = BenchmarkRule(url=f"{service}/repeats", path="regression", expect=False, conn_id="bench")
     answer = ask_benchmark(rule)
     result = judge_benchmark(rule, answer)
     sent = Service.asked[-1][1].partition(" ")[2]
@@ -255,4 +255,4 @@ def test_a_service_that_repeats_the_credentials_gives_nobody_away(
 
 def test_a_connection_that_does_not_exist_is_named(service: str) -> None:
     with pytest.raises(InvalidArgumentError, match="there is no connection 'nobody'"):
-        ask(f"{service}/good", connection="nobody")
+        ask(f"{service}/good", conn_id="nobody")

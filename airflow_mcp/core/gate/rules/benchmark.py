@@ -42,7 +42,7 @@ class BenchmarkRule(Document):
     """Value that the field must have, of the same type."""
     threshold: str | None = None
     """Bound on a number, such as ``<= 0.05``, instead of ``expect``."""
-    connection: str | None = None
+    conn_id: str | None = None
     """Airflow connection with the credentials."""
     timeout: Annotated[float, Field(gt=0, le=300)] = 10.0
     """Time limit of one request, in seconds."""

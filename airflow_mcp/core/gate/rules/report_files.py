@@ -23,7 +23,7 @@ class ReportFile(Document):
     """MLflow run that holds the report; None, from a task that pushed no XCom, means that there is no report."""
     path: Annotated[str, Field(min_length=1)]
     """Path of the artifact. Without a run: absolute path of a file, or URI of an object."""
-    connection: str | None = None
+    conn_id: str | None = None
     """Airflow connection that opens the object."""
 
     @model_validator(mode="after")
@@ -32,8 +32,8 @@ class ReportFile(Document):
         if self.is_artifact == is_absolute:
             where = "relative, with a run_id" if self.is_artifact else "absolute or a URI, or have a run_id"
             raise ValueError(f"path is {self.path!r}; it must be {where}")
-        if self.connection is not None and "://" not in self.path:
-            raise ValueError("connection is for URIs of objects")
+        if self.conn_id is not None and "://" not in self.path:
+            raise ValueError("conn_id is for URIs of objects")
         return self
 
     @property

@@ -91,7 +91,7 @@ class Benchmark(SpecModel):
         None, description="Value that the field must have."
     )
     threshold: Text | None = Field(None, description='Bound for a number, in place of expect, for example "<= 0.05".')
-    connection: ConnectionId | None = Field(None, description="Airflow connection with the credentials.")
+    conn_id: ConnectionId | None = Field(None, description="Airflow connection with the credentials.")
     timeout: Duration = Field("10s", description="Time limit of one request.")
     retries: Annotated[Whole, Field(ge=0, le=10)] = Field(2, description="Retries while the service does not respond.")
     mode: Mode = Field("enforce", description=_MODE)
@@ -105,7 +105,7 @@ class ReportPlace(SpecModel):
     uri: ExpandableText | None = Field(
         None, description="Path on the worker or URI of an object, in place of stage and path."
     )
-    connection: ConnectionId | None = Field(None, description="Airflow connection with access to the object.")
+    conn_id: ConnectionId | None = Field(None, description="Airflow connection with access to the object.")
 
     @model_validator(mode="after")
     def _be_somewhere(self) -> ReportPlace:

@@ -95,4 +95,4 @@ def _given(rule: Any, **changes: Any) -> dict[str, Any]:
 def _place(place: ReportPlace) -> Any:
     if place.stage is not None:
         return {"run_id": Reference(place.stage, "run_id"), "path": f"reports/{place.path}"}
-    return place.uri if place.connection is None else {"path": place.uri, "connection": place.connection}
+    return place.uri if place.conn_id is None else {"path": place.uri, "conn_id": place.conn_id}

@@ -151,7 +151,7 @@ def test_a_rule_says_everything_that_decides() -> None:
         ({"url": "https://host/x#part"}, "url must not have a fragment"),
         ({"timeout": 0}, "timeout"),
         ({"retries": 11}, "retries"),
-        ({"hedaers": {}}, "hedaers is not a known name. Known names: connection, expect"),
+        ({"hedaers": {}}, "hedaers is not a known name. Known names: conn_id, expect"),
     ],
 )
 def test_a_rule_that_cannot_be_asked_is_refused(changes: dict[str, Any], message: str) -> None:

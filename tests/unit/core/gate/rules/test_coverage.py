@@ -269,7 +269,7 @@ def test_a_report_about_other_code_does_not_count(commits: tuple[str, str], more
         ({"min_line_rate": 0.5}, "coverage.report"),
         ({"report": "coverage.xml", "min_line_rate": 0.5}, "it must be absolute or a URI, or have a run_id"),
         ({"report": {"run_id": "1", "path": "/x"}, "min_line_rate": 0.5}, "it must be relative, with a run_id"),
-        ({"report": {"path": "/x", "connection": "c"}, "min_line_rate": 0.5}, "connection is for URIs"),
+        ({"report": {"path": "/x", "conn_id": "c"}, "min_line_rate": 0.5}, "conn_id is for URIs"),
     ],
 )
 def test_a_rule_that_says_nothing_is_refused(given: dict[str, Any], message: str) -> None:

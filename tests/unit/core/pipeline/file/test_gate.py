@@ -62,7 +62,7 @@ def without_references(value: Any) -> Any:
             ],
         ),
         (
-            "benchmarks: [{url: 'http://x/y', path: a.b, threshold: <= 5, connection: c, timeout: 2m, retries: 0}]",
+            "benchmarks: [{url: 'http://x/y', path: a.b, threshold: <= 5, connId: c, timeout: 2m, retries: 0}]",
             ["a.b <= 5 at http://x/y"],
         ),
         (
