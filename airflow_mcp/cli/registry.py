@@ -19,7 +19,7 @@ from airflow_mcp.core.registry.load_check import why_unusable
 from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
-from airflow_mcp.registry.aliases import versions_of
+from airflow_mcp.registry.aliases import model_of, versions_of
 
 _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
 
@@ -56,7 +56,7 @@ def _answer(parsed: argparse.Namespace) -> int:
     ]
     mlflow = DirectMlflow(mlflow_settings(parsed.tracking_uri))
     try:
-        document = _DOCUMENTS[parsed.action](mlflow, mlflow.get_registered_model(parsed.model_name), *times)
+        document = _DOCUMENTS[parsed.action](mlflow, model_of(mlflow, parsed.model_name), *times)
     finally:
         mlflow.close()
     text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
@@ -82,7 +82,7 @@ def _history(mlflow: DirectMlflow, model: RegisteredModel) -> dict[str, Any]:
         ],
         "unrecorded_moves": [
             {"alias": move.alias, "recorded": move.recorded, "found": move.found}
-            for move in history.unrecorded_moves(model, timeline.until)
+            for move in history.unrecorded_moves(model)
         ],
         "stage_moves": [move.to_json() for move in read_stage_moves(model)],
         "copies": [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
 from airflow_mcp.core import contract
@@ -13,8 +12,8 @@ from airflow_mcp.core.registry.copies import read_copied_from
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
 from airflow_mcp.core.registry.moves import read_history, read_last_move
-from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
-from airflow_mcp.mlflow_client.transport import SyncDriver
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.registry.aliases import model_of
 
 _SHOWN_TAGS: Mapping[str, str] = {
     "gate verdict": contract.TAG_GATE_VERDICT,
@@ -45,19 +44,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print the champion, the previous champion and the last move of a model."""
     name, settings = parsed.model_name, mlflow_settings(parsed.tracking_uri)
-    driver = SyncDriver(settings)
+    mlflow = DirectMlflow(settings)
     try:
-        model = driver.perform(mlflow_registry_api.get_registered_model(name))
+        model = model_of(mlflow, name)
         wanted = (contract.ALIAS_CHAMPION, contract.ALIAS_PREVIOUS_CHAMPION)
         versions = {
-            alias: driver.perform(mlflow_registry_api.get_model_version(name, model.aliases[alias]))
-            for alias in wanted
-            if alias in model.aliases
+            alias: mlflow.get_model_version(name, model.aliases[alias]) for alias in wanted if alias in model.aliases
         }
     finally:
-        driver.close()
+        mlflow.close()
     print(f"{name} on {settings.base_url}")
-    is_unrecorded = any(move.alias == contract.ALIAS_CHAMPION for move in unrecorded_moves(model, datetime.now(UTC)))
+    is_unrecorded = any(move.alias == contract.ALIAS_CHAMPION for move in unrecorded_moves(model))
     if is_unrecorded:
         print(f"WARNING: champion was moved outside airflow-mcp; see airflow-mcp registry history {name}")
     for alias in wanted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from airflow_mcp.core.contract import TAG_LOAD_CHECK
 from airflow_mcp.core.doctor.diagnosis import Diagnosis
@@ -84,7 +83,7 @@ def _check_moves(driver: SyncDriver) -> list[Diagnosis]:
         models = driver.perform(mlflow_registry_api.search_registered_models())
     except MlflowError as error:
         return [Diagnosis("MLflow aliases", "warning", f"cannot be compared with the recorded moves: {error}")]
-    return [*judge_moves(models, datetime.now(UTC)), *_check_load_checks(driver, models)]
+    return [*judge_moves(models), *_check_load_checks(driver, models)]
 
 
 def _check_load_checks(driver: SyncDriver, models: list[RegisteredModel]) -> list[Diagnosis]:

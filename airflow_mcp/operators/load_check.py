@@ -32,7 +32,7 @@ from airflow_mcp.exceptions import (
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.workload import WorkloadOperator
-from airflow_mcp.registry.aliases import ways_back
+from airflow_mcp.registry.aliases import model_of, ways_back
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -155,12 +155,19 @@ class LoadCheckOperator(WorkloadOperator):
         try:
             if self.version:
                 return self.hook.get_model_version(name, version_number("version", self.version))
-            found = self.hook.get_model_version_by_alias(name, self.alias)
+            found = self._pointed_at(name)
         except MlflowNotFoundError as error:
             raise self._nothing_to_check(name, f"does not exist, perhaps it was deleted ({error})") from error
         if found is None:
             raise self._nothing_to_check(name, "is not set, so there is nothing to check")
         return found
+
+    def _pointed_at(self, name: str) -> ModelVersion | None:
+        if self.alias != contract.ALIAS_PREVIOUS_CHAMPION:
+            return self.hook.get_model_version_by_alias(name, self.alias)
+        # A promotion that died may not have moved this alias yet; the rollback goes where it would have been moved.
+        version = model_of(self.hook, name).aliases.get(self.alias)
+        return self.hook.get_model_version(name, version) if version else None
 
     def _nothing_to_check(self, name: str, problem: str) -> Exception:
         what = f"version {self.version}" if self.version else f"alias {self.alias!r}"

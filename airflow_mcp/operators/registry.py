@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -14,21 +16,25 @@ from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
 from airflow_mcp.core.registry.gate_check import require_passed_gate
+from airflow_mcp.core.registry.history import is_way_back
 from airflow_mcp.core.registry.load_check import LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan, plan_rollback
 from airflow_mcp.exceptions import (
     AliasConflictError,
     EvidenceError,
+    GateRejectedError,
     InvalidArgumentError,
     LoadCheckFailedError,
+    MlflowError,
     MlflowNotFoundError,
+    ModelControlPlaneError,
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, require_active
 from airflow_mcp.registry.aliases import AliasMover, ways_back
 from airflow_mcp.registry.claims import Claims
-from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
+from airflow_mcp.registry.promotion import Promotion, check_promotion, known_gate_verdict, promote
 from airflow_mcp.registry.registration import create_once, wait_until_ready
 
 if TYPE_CHECKING:
@@ -87,6 +93,7 @@ class RegisterModelOperator(ModelControlOperator):
         :raises FailedError: when the version does not become READY.
         """
         name = required_text("model_name", self.model_name)
+        self._require_texts()
         model = self._logged_model(required_text("model_uri", self.model_uri))
         run = self.hook.get_run(model.source_run_id)
         require_active(run)
@@ -106,6 +113,14 @@ class RegisterModelOperator(ModelControlOperator):
             "model_uri": version.uri,
             "run_id": run.run_id,
         }
+
+    def _require_texts(self) -> None:
+        """Check the values that are written as they are given."""
+        tags = self.tags or {}
+        if not isinstance(tags, Mapping) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
+            raise InvalidArgumentError(f"tags must be a mapping of text to text; got {self.tags!r}")
+        if not isinstance(self.description, str):
+            raise InvalidArgumentError(f"description must be text; got {self.description!r}")
 
     def _require_passed_gate(self, run: Run) -> None:
         if warning := require_passed_gate(f"MLflow run {run.run_id}", run.tags.get(contract.TAG_GATE_VERDICT)):
@@ -143,18 +158,27 @@ class RegisterModelOperator(ModelControlOperator):
     def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
         """Create the version, unless another task has created it at the same moment."""
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
-        return create_once(
-            Claims(self.hook, name, holder=self.actor(context), log=self.log, subject=model.uri),
-            lambda: self._existing(name, model),
-            lambda: self.hook.create_model_version(
-                name,
-                model.uri,
-                run_id=run.run_id,
-                model_id=model.model_id,
-                tags={**(self.tags or {}), **provenance},
-                description=self.description,
-            ),
-        )
+
+        def create() -> ModelVersion:
+            try:
+                return self.hook.create_model_version(
+                    name,
+                    model.uri,
+                    run_id=run.run_id,
+                    model_id=model.model_id,
+                    tags={**(self.tags or {}), **provenance},
+                    description=self.description,
+                )
+            except MlflowError as error:
+                if error.status != HTTPStatus.BAD_REQUEST:
+                    raise
+                raise InvalidArgumentError(
+                    f"MLflow refuses tags, description or model_name, and would refuse them again: {error}. No version "
+                    "was created"
+                ) from error
+
+        claims = Claims(self.hook, name, holder=self.actor(context), log=self.log, subject=model.uri)
+        return create_once(claims, lambda: self._existing(name, model), create)
 
 
 class PromoteModelOperator(ModelControlOperator):
@@ -164,7 +188,8 @@ class PromoteModelOperator(ModelControlOperator):
     time: while another is in progress this task waits briefly and then fails, and a retry continues. A retry after
     success changes nothing.
 
-    XCom: ``model_name``, ``version``, ``previous_version`` (``none`` when there was no champion), ``moved``.
+    XCom: ``model_name``, ``version``, ``previous_version`` (``none`` when there was no champion), ``champion_version``
+    (the champion now), ``moved`` (whether this try moved it, or completed the move of a try that died).
 
     :param model_name: registered model (templated).
     :param version: version to promote (templated).
@@ -213,7 +238,8 @@ class PromoteModelOperator(ModelControlOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Move the aliases, unless an earlier try has moved them.
 
-        :raises AliasConflictError: when the champion is a different version by now; nothing is moved.
+        :raises AliasConflictError: when the champion is a different version by now, also if an earlier try had promoted
+            this one; nothing is moved.
         :raises GateRejectedError: when no gate accepted the version.
         :raises LoadCheckFailedError: when the version's load check failed.
         :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
@@ -245,10 +271,14 @@ class RollbackModelOperator(ModelControlOperator):
     The version that was champion is tagged with the reason, and ``previous_champion`` is removed, so that rolling back
     twice never rolls forward. A retry after success changes nothing.
 
-    XCom: ``model_name``, ``version``, ``previous_version`` (the version that was rolled back), ``moved``.
+    XCom: ``model_name``, ``version``, ``previous_version`` (the version that was rolled back), ``champion_version``
+    (the champion now), ``moved`` (whether this try moved it, or completed the move of a try that died).
 
     :param model_name: registered model (templated).
-    :param to_version: version to roll back to; empty takes ``previous_champion`` (templated).
+    :param to_version: version to roll back to; empty takes ``previous_champion``. A version that never was champion
+        needs a gate decision of ``passed``, ``warned`` or ``approved`` (templated).
+    :param force: accept a version that never was champion and that no gate accepted; logged, and recorded with the
+        move (templated).
     :param require_load_check: refuse a version that has not passed a recent load check. False is for an emergency in
         which nothing can be checked, and is recorded with the move; a version that failed its check is refused in any
         case (templated).
@@ -258,7 +288,7 @@ class RollbackModelOperator(ModelControlOperator):
     :param dry_run: check everything, push what would be moved to XCom, and skip (templated).
     """
 
-    template_fields: Sequence[str] = ("model_name", "to_version", "require_load_check", "reason", "dry_run")
+    template_fields: Sequence[str] = ("model_name", "to_version", "force", "require_load_check", "reason", "dry_run")
     operator_extra_links = (MlflowModelVersionLink(),)
     ui_color = "#fbe3c8"
 
@@ -267,6 +297,7 @@ class RollbackModelOperator(ModelControlOperator):
         *,
         model_name: str,
         to_version: str = "",
+        force: bool | str = False,
         require_load_check: bool | str = True,
         max_load_check_age: timedelta | None = timedelta(hours=24),
         reason: str = "",
@@ -276,6 +307,7 @@ class RollbackModelOperator(ModelControlOperator):
         super().__init__(**kwargs)
         self.model_name = model_name
         self.to_version = to_version
+        self.force = force
         self.require_load_check = require_load_check
         self.max_load_check_age = max_load_check_age
         self.reason = reason
@@ -287,42 +319,71 @@ class RollbackModelOperator(ModelControlOperator):
         """Move the champion alias back.
 
         :raises AliasConflictError: when there is no version to roll back to, or it was deleted; nothing is moved, and
-            the message names the earlier champions that still exist.
+            the message names the earlier champions that still exist. Also when an earlier try had rolled back and
+            the champion has moved since.
+        :raises GateRejectedError: when the named version never was champion and no gate accepted it.
         :raises LoadCheckFailedError: when the version failed its load check; the message names others.
         :raises EvidenceError: when the version is not READY, or has not passed a recent load check.
         :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
         """
         name = required_text("model_name", self.model_name)
-        wanted = version_number("to_version", self.to_version) if self.to_version else None
+        is_named = not isinstance(self.to_version, str) or bool(self.to_version)
+        wanted = version_number("to_version", self.to_version) if is_named else None
         rule = LoadCheckRule(flag("require_load_check", self.require_load_check), self.max_load_check_age)
         key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
         order = MoveOrder(action="rollback", identity=key, by=self.actor(context), reason=self.reason)
         mover = AliasMover(self.hook, name, actor=order.by, log=self.log, rule=rule)
-        is_dry_run = flag("dry_run", self.dry_run)
+        is_dry_run, is_forced = flag("dry_run", self.dry_run), flag("force", self.force)
 
         def plan_on(model: RegisteredModel) -> AliasPlan:
-            return plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
+            plan = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
+            is_free = plan.is_done or is_way_back(model, plan.champion_after)
+            return plan if is_free else self._judged(plan, name, is_forced)
 
         try:
             plan = mover.check(plan_on) if is_dry_run else mover.move(plan_on, order)
-        except (AliasConflictError, LoadCheckFailedError) as error:
+        except (AliasConflictError, GateRejectedError, LoadCheckFailedError) as error:
             others = ways_back(self.hook, self.hook.get_registered_model(name))
             raise type(error)(f"{error}. {others}") from error
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan.champion_after)
         if is_dry_run:
-            self.push(context, {**_moved(name, plan), "moved": False})
+            champion = plan.champion_before or NO_CHAMPION
+            self.push(context, {**_moved(name, plan), "champion_version": champion, "moved": False})
             raise AirflowSkipException(f"dry run: version {plan.champion_after} of {name!r} would become the champion")
-        self._mark_left_behind(name, plan.champion_before)
+        self._mark_left_behind(name, plan.champion_before, order.reason)
         return _moved(name, plan)
 
-    def _mark_left_behind(self, name: str, version: str | None) -> None:
+    def _judged(self, plan: AliasPlan, name: str, is_forced: bool) -> AliasPlan:
+        """Check the gate of a version that never was champion: going there is a promotion.
+
+        :raises GateRejectedError: when no gate accepted it and ``force`` is false.
+        """
+        try:
+            version = self.hook.get_model_version(name, plan.champion_after)
+        except MlflowNotFoundError:
+            return plan  # the mover refuses it, and says so
+        verdict = known_gate_verdict(self.hook, version)
+        what = f"version {version.version} of {name!r} was never the champion, and"
+        try:
+            if warning := require_passed_gate(f"{what} it", verdict):
+                self.log.warning(warning)
+        except GateRejectedError as error:
+            if not is_forced:
+                raise GateRejectedError(f"{error}. Or set force=True to make it champion all the same") from error
+            self.log.warning("FORCED: %s its gate verdict is %s; that is recorded", what, verdict or "none")
+            return replace(plan, forced=True)
+        return plan
+
+    def _mark_left_behind(self, name: str, version: str | None, reason: str) -> None:
+        """Tag the version that was champion; the rollback is done and recorded, so a failure here does not matter."""
         if version is None:
             return
         try:
-            why = self.reason or "no reason given"
-            self.hook.set_model_version_tag(name, version, contract.TAG_ROLLED_BACK, why)
+            self.hook.set_model_version_tag(name, version, contract.TAG_ROLLED_BACK, reason or "no reason given")
         except MlflowNotFoundError:
             self.log.info("version %s of %s was deleted in the meantime and is not tagged", version, name)
+        except ModelControlPlaneError as error:
+            self.log.warning("the rollback is done, but version %s of %s is not tagged: %s", version, name, error)
 
 
 def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:
@@ -330,7 +391,8 @@ def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:
         "model_name": name,
         "version": plan.champion_after,
         "previous_version": plan.champion_before or NO_CHAMPION,
-        "moved": not plan.is_done,
+        "champion_version": plan.champion_after,
+        "moved": plan.has_moved,
     }
 
 

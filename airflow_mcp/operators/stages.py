@@ -135,7 +135,9 @@ class TransitionModelStageOperator(ModelControlOperator):
             check_promotion(self.hook, promotion, log=self.log)
             self._skip(name, version, stage)
         plan = promote(self.hook, promotion, log=self.log)
-        return None if plan.is_done else [plan.champion_before] if plan.champion_before else []
+        if not plan.has_moved:
+            return None
+        return [plan.champion_before] if plan.champion_before else []
 
     def _to_another(self, context: Context, name: str, version: str, stage: Stage, archive: bool) -> list[str] | None:
         inputs = {"model_name": name, "version": version, "stage": stage, "archive_existing": archive}

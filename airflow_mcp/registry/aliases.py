@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ from airflow_mcp.core.contract import (
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.history import former_champions
 from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule, why_unusable
-from airflow_mcp.core.registry.moves import next_number, unfinished_move
-from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, without_way_back
+from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, next_number, unfinished_move
+from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, completion, settled_aliases, without_way_back
 from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unfinished_stage_move
-from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowNotFoundError
+from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowAuthError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.claims import Claims
 
@@ -31,6 +31,45 @@ if TYPE_CHECKING:
     from airflow_mcp.core.registry.moves import MoveOrder
     from airflow_mcp.core.registry.stages import StagePlan
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+
+
+_OURS = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, ALIAS_CHALLENGER)
+
+
+def model_of(mlflow: MlflowOperations, model_name: str) -> RegisteredModel:
+    """Return a registered model with its aliases as every reader and mover has to take them.
+
+    An alias of ours that points at a deleted version is left out, and an unfinished move counts as completed.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model.
+    :raises MlflowNotFoundError: when there is no such model.
+    """
+    model = _of_existing_versions(mlflow, mlflow.get_registered_model(model_name))
+    return replace(model, aliases=settled_aliases(model.aliases, model.tags))
+
+
+def of_versions(model: RegisteredModel, versions: Collection[str]) -> RegisteredModel:
+    """Return a registered model without the aliases of versions that do not exist.
+
+    MLflow 3.10 to 3.15 keep the aliases of a deleted version.
+
+    :param model: the registered model.
+    :param versions: numbers of the versions that exist.
+    """
+    return replace(model, aliases={alias: number for alias, number in model.aliases.items() if number in versions})
+
+
+def _of_existing_versions(mlflow: MlflowOperations, model: RegisteredModel) -> RegisteredModel:
+    """Leave out the aliases of ours whose version was deleted."""
+    known = {version.version for version in model.latest_versions}
+    existing = {number for alias, number in model.aliases.items() if alias not in _OURS} | known
+    for number in sorted(set(model.aliases.values()) - existing):
+        try:
+            existing.add(mlflow.get_model_version(model.name, number).version)
+        except MlflowNotFoundError:
+            continue
+    return of_versions(model, existing)
 
 
 def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | None:
@@ -44,6 +83,21 @@ def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | Non
         return mlflow.get_model_version_by_alias(model_name, ALIAS_CHAMPION)
     except MlflowNotFoundError:
         return None
+    except MlflowAuthError:
+        if is_registered(mlflow, model_name):
+            raise
+        return None
+
+
+def is_registered(mlflow: MlflowOperations, model_name: str) -> bool:
+    """Return whether a registered model exists, as far as this account may see.
+
+    MLflow's basic-auth answers 403 instead of 404 for a model that does not exist, except to a search.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model.
+    """
+    return bool(mlflow.search_registered_models(f"name = {filter_value(model_name)}", 1))
 
 
 def versions_of(mlflow: MlflowOperations, model_name: str) -> list[ModelVersion]:
@@ -109,29 +163,24 @@ class AliasMover:
         :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
         :raises LoadCheckFailedError: when a version failed its load check; nothing was moved.
         :raises EvidenceError: when a version is not READY, or does not meet the rule; nothing was moved.
+        :raises InvalidArgumentError: when the record of the move is too long for MLflow; nothing was moved.
         :raises FailedError: when the champion is not the planned one afterwards.
         """
         with self.claims.held() as claim:
-            model = self._settled()
+            model, completed = self._settled(claim)
             made = plan(model)
             if made.is_done:
                 self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
                 self._mirror(model, claim)
-                return made
+                return replace(made, was_completed=completed is not None and completed.identity == order.identity)
             made, target = self._usable(made, model)
-            move = made.record(order, datetime.now(UTC), target)
-            move = replace(move, number=next_number(model.tags), load_check=self.rule.describe(target))
-            for step in made.moves:
-                self.claims.require_valid(claim)
-                if step.alias == ALIAS_CHAMPION:
-                    # Before the alias moves: a retry, or the next mover, can tell how far this try got.
-                    self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, move.to_tag())
-                self._set(step)
+            move = self._record(made, order, model, target)
+            self.claims.require_valid(claim)
+            # Before the first alias moves: a retry, or the next mover, can complete what this try began.
+            self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, move.to_tag())
+            move = self._carry_out(made.moves, move, claim)
             self._verify(made)
-            if (
-                move.done_tag not in model.tags
-            ):  # otherwise an earlier try recorded the move, and this one only completed it
-                self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
             self._mirror(model, claim)
             return made
 
@@ -144,7 +193,7 @@ class AliasMover:
         :raises LoadCheckFailedError: when one failed its load check.
         :raises EvidenceError: when one is not READY, or does not meet the rule.
         """
-        model = self.mlflow.get_registered_model(self.model_name)
+        model = model_of(self.mlflow, self.model_name)
         made = plan(model)
         return made if made.is_done else self._usable(made, model)[0]
 
@@ -158,7 +207,7 @@ class AliasMover:
         :raises LoadCheckFailedError: when the next challenger failed its load check; nothing was moved.
         """
         with self.claims.held() as claim:
-            model = self._settled()
+            model, _ = self._settled(claim)
             made = plan(model)
             if made.is_done:
                 self.log.info("%s: the move between stages is done already", self.model_name)
@@ -166,7 +215,7 @@ class AliasMover:
                 return made
             if made.challenger_after not in (None, made.challenger_before):
                 NOTHING_REQUIRED.require(self._existing(made.challenger_after), datetime.now(UTC))
-            move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags))
+            move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags)).fitted()
             self.claims.require_valid(claim)
             self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
             if made.challenger_after != made.challenger_before:
@@ -184,7 +233,7 @@ class AliasMover:
         :return: number of versions moved.
         """
         with self.claims.held() as claim:
-            return self._mirror(self._settled(), claim)
+            return self._mirror(self._settled(claim)[0], claim)
 
     def _mirror(self, model: RegisteredModel, claim: Claim) -> int:
         if not is_mirrored(model):
@@ -224,15 +273,58 @@ class AliasMover:
                 f"({error})"
             ) from error
 
-    def _settled(self) -> RegisteredModel:
-        """Read the registered model, after recording moves whose task died before it recorded them."""
-        model = self.mlflow.get_registered_model(self.model_name)
-        for move in (unfinished_move(model.aliases, model.tags), unfinished_stage_move(model)):
-            if move is not None:
-                self.log.info("%s: recording the %s by %s, whose task died", self.model_name, move.action, move.by)
-                self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
-                model = replace(model, tags={**model.tags, move.done_tag: move.to_tag()})
-        return model
+    def _settled(self, claim: Claim) -> tuple[RegisteredModel, MoveRecord | None]:
+        """Read the registered model, after completing and recording moves whose task died before it did.
+
+        :return: the model, and the move of the champion that was completed.
+        """
+        model = _of_existing_versions(self.mlflow, self.mlflow.get_registered_model(self.model_name))
+        move = unfinished_move(model.aliases, model.tags)
+        if move is not None:
+            self.log.info("%s: completing the %s by %s, whose task died", self.model_name, move.action, move.by)
+            aliases = settled_aliases(model.aliases, model.tags)
+            move = self._carry_out(completion(move, model.aliases), move, claim)
+            model = self._recorded(replace(model, aliases=aliases), move.done_tag, move.to_tag())
+        stage_move = unfinished_stage_move(model)
+        if stage_move is not None:
+            self.log.info("%s: recording the move between stages by %s, whose task died", model.name, stage_move.by)
+            model = self._recorded(model, stage_move.done_tag, stage_move.to_tag())
+        return model, move
+
+    def _recorded(self, model: RegisteredModel, tag: str, value: str) -> RegisteredModel:
+        self.mlflow.set_registered_model_tag(self.model_name, tag, value)
+        return replace(model, tags={**model.tags, tag: value})
+
+    def _record(
+        self, plan: AliasPlan, order: MoveOrder, model: RegisteredModel, target: ModelVersion | None
+    ) -> MoveRecord:
+        """Return the record of a move, in a form that every database keeps."""
+        return replace(
+            plan.record(order, datetime.now(UTC), target),
+            number=next_number(model.tags),
+            load_check=self.rule.describe(target),
+            previous_before=model.aliases.get(ALIAS_PREVIOUS_CHAMPION),
+        ).fitted()
+
+    def _carry_out(self, steps: tuple[AliasMove, ...], move: MoveRecord, claim: Claim) -> MoveRecord:
+        """Move the aliases; return the record with the way back as it was left."""
+        for step in steps:
+            self.claims.require_valid(claim)
+            try:
+                self._set(step)
+            except (MlflowAuthError, MlflowNotFoundError) as error:
+                # The champion has moved by now, and that has to be recorded in any case.
+                is_missing_right = isinstance(error, MlflowAuthError) and step.version is None
+                is_gone = isinstance(error, MlflowNotFoundError) and step.version is not None
+                if step.alias == ALIAS_CHAMPION or not (is_missing_right or is_gone):
+                    raise
+                self.log.warning(
+                    "%s: alias %s stays where it is; removing one needs MANAGE on the registered model: %s",
+                    *(self.model_name, step.alias, error),
+                )
+                if step.alias == ALIAS_PREVIOUS_CHAMPION:
+                    move = replace(move, way_back=move.previous_before or NO_WAY_BACK)
+        return move
 
     def _set(self, step: AliasMove) -> None:
         if step.version is None:

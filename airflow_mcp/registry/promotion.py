@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.registry.gate_check import require_passed_gate
 from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.core.registry.stages import StagePlan, plan_stage
-from airflow_mcp.exceptions import EvidenceError
+from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError
 from airflow_mcp.registry.aliases import AliasMover
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check_promotion(mlflow: MlflowOperations, promotion: Promotion, *, log: Task
     :param promotion: the promotion.
     :param log: where a version that did not pass the gate by itself is logged.
     :raises EvidenceError: when it is not READY, has not passed a load check although one is required,
-        or is a copy and the run of the copy was deleted.
+        or its run was deleted, so the gate's verdict is not known.
     :raises LoadCheckFailedError: when its load check failed.
     :raises GateRejectedError: when it has not passed a gate.
     """
@@ -58,29 +59,45 @@ def check_promotion(mlflow: MlflowOperations, promotion: Promotion, *, log: Task
 def _checked(mlflow: MlflowOperations, promotion: Promotion, version: ModelVersion, log: TaskLog) -> str | None:
     """Check a version for its promotion and return its gate verdict."""
     promotion.rule.require(version, datetime.now(UTC))
-    verdict = _gate_verdict(mlflow, version)
-    if promotion.require_gate:
-        what = f"version {version.version} of {version.name!r}"
-        if warning := require_passed_gate(what, verdict):
-            log.warning(warning)
+    if not promotion.require_gate:
+        return known_gate_verdict(mlflow, version)
+    verdict = gate_verdict(mlflow, version)
+    if warning := require_passed_gate(f"version {version.version} of {version.name!r}", verdict):
+        log.warning(warning)
     return verdict
 
 
-def _gate_verdict(mlflow: MlflowOperations, version: ModelVersion) -> str | None:
-    """Return a version's gate verdict; for a copy, the verdict in the copy's run comes before the carried one.
+def known_gate_verdict(mlflow: MlflowOperations, version: ModelVersion) -> str | None:
+    """Return :func:`gate_verdict`, or None when it is not known."""
+    try:
+        return gate_verdict(mlflow, version)
+    except EvidenceError:
+        return None
 
-    :raises EvidenceError: when that run was deleted, so the verdict of the copy's own gate is not known.
+
+def gate_verdict(mlflow: MlflowOperations, version: ModelVersion) -> str | None:
+    """Return a version's gate verdict, from its MLflow run: there the gate takes back what it said before.
+
+    The verdict on the version is the one at its registration. It counts for a version without a run, and for a copy
+    (whose run is that of the copy) until a gate has judged the copy.
+
+    :raises EvidenceError: when the run was deleted, so the verdict is not known.
     """
-    carried, copy_run = version.tags.get(contract.TAG_GATE_VERDICT), version.tags.get(contract.TAG_COPY_RUN)
-    if not copy_run:
-        return carried
-    run = mlflow.get_run(copy_run)
-    if run.lifecycle_stage != "active":
+    on_version, copy_run = version.tags.get(contract.TAG_GATE_VERDICT), version.tags.get(contract.TAG_COPY_RUN)
+    run_id = run_of(version)
+    if not run_id:
+        return on_version
+    try:
+        run = mlflow.get_run(run_id)
+        problem = "" if run.lifecycle_stage == "active" else f"is {run.lifecycle_stage}"
+    except MlflowNotFoundError:
+        problem = "does not exist any more"
+    if problem:
         raise EvidenceError(
-            f"version {version.version} of {version.name!r} is a copy whose MLflow run {copy_run} is "
-            f"{run.lifecycle_stage}, so its own gate verdict is not known; restore the run. Nothing was moved"
+            f"version {version.version} of {version.name!r} {'is a copy whose' if copy_run else 'has no verdict: its'} "
+            f"MLflow run {run_id} {problem}, so its own gate verdict is not known; restore the run. Nothing was moved"
         )
-    return run.tags.get(contract.TAG_GATE_VERDICT) or carried
+    return run.tags.get(contract.TAG_GATE_VERDICT) or (on_version if copy_run else None)
 
 
 def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> AliasPlan:
@@ -96,7 +113,7 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> 
     version = mlflow.get_model_version(promotion.model_name, promotion.version)
     verdict = _checked(mlflow, promotion, version, log)
     if verdict and verdict != version.tags.get(contract.TAG_GATE_VERDICT):
-        # The copy's own gate ran after the version was created: keep its verdict with the version.
+        # The gate has judged again since the version was created: keep its verdict with the version.
         mlflow.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
     mover = AliasMover(mlflow, promotion.model_name, actor=promotion.order.by, log=log, rule=promotion.rule)
     return mover.move(

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow_mcp.exceptions import FailedError, MlflowConflictError, MlflowNotFoundError
+from airflow_mcp.exceptions import FailedError, MlflowAuthError, MlflowConflictError, MlflowNotFoundError
+from airflow_mcp.registry.aliases import is_registered
 from airflow_mcp.registry.claims import Claims
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def create_once(
         return _create_under_claim(claims, find, create)
     except MlflowNotFoundError:
         log.debug("registered model %s does not exist yet", claims.model_name)
+    except MlflowAuthError:
+        if is_registered(claims.mlflow, claims.model_name):
+            raise
+        log.debug("registered model %s does not exist yet, or this account may not see it", claims.model_name)
     try:
         claims.mlflow.create_registered_model(claims.model_name)
     except MlflowConflictError:

@@ -11,7 +11,7 @@ from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.exceptions import AliasConflictError
-from airflow_mcp.registry.aliases import AliasMover, versions_of
+from airflow_mcp.registry.aliases import AliasMover, of_versions, versions_of
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
@@ -29,13 +29,18 @@ def read_with_versions(
     """
     if names:
         for name in names:
-            yield mlflow.get_registered_model(name), versions_of(mlflow, name)
+            yield _existing(mlflow.get_registered_model(name), versions_of(mlflow, name))
         return
     versions: dict[str, list[ModelVersion]] = {}
     for version in mlflow.search_model_versions("", max_results=None):
         versions.setdefault(version.name, []).append(version)
     for model in mlflow.search_registered_models():
-        yield model, versions.get(model.name, [])
+        yield _existing(model, versions.get(model.name, []))
+
+
+def _existing(model: RegisteredModel, versions: list[ModelVersion]) -> tuple[RegisteredModel, list[ModelVersion]]:
+    """Leave out the aliases of deleted versions."""
+    return of_versions(model, {version.version for version in versions}), versions
 
 
 def migrate(

@@ -11,7 +11,6 @@ from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.core.registry.history import mover_of
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowModelVersionLink
-from airflow_mcp.operators.base import now
 from airflow_mcp.sensors.waiting import WaitingSensor
 from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 
@@ -103,7 +102,7 @@ class ModelAliasSensor(_RegistrySensor):
         goal, version = self.goal(), found["version"]
         model = self.hook.get_registered_model(goal.model_name)
         is_there_still = model.aliases.get(goal.alias) == version
-        move = mover_of(model, goal.alias, now()) if is_there_still else None
+        move = mover_of(model, goal.alias) if is_there_still else None
         if move is None and is_there_still and goal.alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION):
             self.log.warning(
                 "no recorded move set alias %s of %s to version %s: it was moved outside airflow-mcp",

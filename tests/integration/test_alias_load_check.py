@@ -104,7 +104,7 @@ def test_a_champion_that_does_not_load_is_not_kept_as_the_way_back(world: World)
     tag(world, "2", "failed")
     assert promote(world, "3", "2", dag_run_id="run-3").state == "success"
     assert world.aliases == {"champion": "3", "previous_champion": "1"}
-    assert unrecorded_moves(world.registered, datetime.now(UTC)) == ()
+    assert unrecorded_moves(world.registered) == ()
     assert roll_back(world, dag_run_id="run-4").result["version"] == "1"
 
 
@@ -117,7 +117,7 @@ def test_no_way_back_is_left_when_the_way_back_itself_is_promoted_over_a_champio
     tag(world, "2", "failed")
     assert promote(world, "1", "2", dag_run_id="run-3").state == "success"
     assert world.aliases == {"champion": "1"}
-    assert unrecorded_moves(world.registered, datetime.now(UTC)) == ()
+    assert unrecorded_moves(world.registered) == ()
 
 
 def test_a_promotion_over_a_broken_champion_that_is_killed_anywhere_is_completed_by_its_retry(world: World) -> None:
@@ -137,7 +137,7 @@ def test_a_promotion_over_a_broken_champion_that_is_killed_anywhere_is_completed
         second = promote(world, "2", "1", try_number=2)
         assert second.state == "success", second.error
         assert world.aliases == {"champion": "2"}
-        assert unrecorded_moves(world.registered, datetime.now(UTC)) == ()
+        assert unrecorded_moves(world.registered) == ()
     assert kills >= 10
 
 

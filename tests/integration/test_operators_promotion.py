@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.registry.history import read_timeline
+from airflow_mcp.core.registry.history import read_timeline, unrecorded_moves
 from airflow_mcp.core.registry.moves import read_history, read_last_move
+from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.registry import claims
@@ -60,6 +62,7 @@ def test_the_first_champion(world: World) -> None:
         "model_name": world.model_name,
         "version": "1",
         "previous_version": "none",
+        "champion_version": "1",
         "moved": True,
     }
     assert world.aliases == {"champion": "1"}
@@ -121,6 +124,7 @@ def test_a_retry_after_success_changes_nothing(world: World) -> None:
     before = world.registered
     outcome = promote(world, "2", "1", try_number=2)
     assert (outcome.state, outcome.result["moved"]) == ("success", False)
+    assert (outcome.result["previous_version"], outcome.result["champion_version"]) == ("1", "2")
     assert world.registered == before
 
 
@@ -174,6 +178,8 @@ def test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry(w
         world.let_claims_run_out()
         second = promote(world, "2", "1", try_number=2)
         assert second.state == "success", second.error
+        result = {name: second.result[name] for name in ("version", "previous_version", "champion_version")}
+        assert result == {"version": "2", "previous_version": "1", "champion_version": "2"}
         assert world.aliases == {"champion": "2", "previous_champion": "1"}
         assert world.claims == []
         last = read_last_move(world.registered.tags)
@@ -181,6 +187,132 @@ def test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry(w
         assert (last.champion_before, last.champion_after) == ("1", "2")
         assert read_history(world.registered.tags)[-1] == last
     assert kills >= 10
+
+
+def test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back(world: World) -> None:
+    kills = 0
+    for switch in kill_points():
+        prepare(world, kills)
+        for version, expected in (("1", "none"), ("2", "1")):
+            promote(world, version, expected, dag_run_id=f"night-{version}")
+        promote(world, "3", "2", before=switch.arm, dag_run_id="night-3")
+        if not switch.has_fired:
+            break
+        kills += 1
+        has_moved = world.aliases["champion"] == "3"
+        assert world.aliases["previous_champion"] != world.aliases["champion"]
+        world.let_claims_run_out()
+        assert unrecorded_moves(world.registered) == ()
+        button = roll_back(world, dag_run_id="on-call", task_id="rollback")
+        assert button.state == "success", button.error
+        assert world.aliases == {"champion": "2" if has_moved else "1"}
+        assert unrecorded_moves(world.registered) == ()
+        actions = [move.action for move in read_history(world.registered.tags)]
+        assert actions == ["promote"] * (3 if has_moved else 2) + ["rollback"]
+        cleared = promote(world, "3", "2", try_number=2, dag_run_id="night-3")
+        assert cleared.state == "failed"
+        assert ("made version 3 the champion" in str(cleared.error)) == has_moved
+        assert world.aliases == {"champion": "2" if has_moved else "1"}
+    assert kills >= 10
+
+
+def test_a_retry_of_a_promotion_that_died_says_that_it_moved(world: World) -> None:
+    prepare(world, 0, champion="1")
+
+    def die(operator: Any) -> None:
+        set_alias = operator.hook.set_alias
+
+        def then_die(name: str, alias: str, version: str) -> None:
+            set_alias(name, alias, version)
+            raise MlflowError("the server went away", 503)
+
+        operator.hook.set_alias = then_die
+
+    assert promote(world, "2", "1", before=die).state == "up_for_retry"
+    assert world.aliases == {"champion": "2"}
+    retry = promote(world, "2", "1", try_number=2)
+    assert (retry.result["moved"], retry.result["previous_version"]) == (True, "1")
+    assert world.aliases == {"champion": "2", "previous_champion": "1"}
+
+
+REASONS: list[Any] = [
+    "ж" * 6000,
+    '"' * 6000,
+    "x" * 200_000,
+    "a\0b",
+    "a\ud800b",
+    7,
+    {"a": ["ж"]},
+    b"\xff",
+    datetime(2026, 1, 1, tzinfo=UTC),
+]
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: f"{type(reason).__name__}-{len(str(reason))}")
+def test_a_reason_of_any_length_and_kind_moves_and_is_recorded(world: World, reason: Any) -> None:
+    prepare(world, 0)
+    for version, expected in (("1", "none"), ("2", "1")):
+        outcome = promote(world, version, expected, dag_run_id=f"night-{version}", reason=reason)
+        assert outcome.state == "success", outcome.error
+    outcome = roll_back(world, reason=reason, dag_run_id="on-call")
+    assert outcome.state == "success", outcome.error
+    moves = read_history(world.registered.tags)
+    assert [move.action for move in moves] == ["promote", "promote", "rollback"]
+    assert {len(move.to_tag()) <= 5000 for move in moves} == {True}
+    assert contract.TAG_ROLLED_BACK in world.hook.get_model_version(world.model_name, "2").tags
+
+
+def test_a_rollback_whose_mark_cannot_be_written_is_done_all_the_same(world: World) -> None:
+    prepare(world, 0, champion="2", previous_champion="1")
+
+    def refuse(operator: Any) -> None:
+        def set_model_version_tag(*arguments: str) -> None:
+            raise MlflowError("no", 500)
+
+        operator.hook.set_model_version_tag = set_model_version_tag
+
+    outcome = roll_back(world, before=refuse)
+    assert (outcome.state, world.aliases) == ("success", {"champion": "1"})
+
+
+# --- the gate ----------------------------------------------------------------------------------------------------
+def test_a_verdict_that_was_taken_back_promotes_no_more(world: World) -> None:
+    (version,) = world.versions(1, "approved")
+    world.hook.set_tag(version.run_id, contract.TAG_GATE_VERDICT, "failed")
+    outcome = promote(world, "1", "none")
+    assert outcome.state == "failed"
+    assert f"version 1 of {world.model_name!r} has gate verdict failed" in str(outcome.error)
+    assert world.aliases == {}
+    world.hook.delete_run(version.run_id)
+    outcome = promote(world, "1", "none")
+    assert (outcome.state, "so its own gate verdict is not known" in str(outcome.error)) == ("failed", True)
+    assert promote(world, "1", "none", require_gate=False).state == "success"
+
+
+def test_a_verdict_that_came_after_the_registration_promotes(world: World) -> None:
+    (version,) = world.versions(1, "inconclusive")
+    world.hook.set_tag(version.run_id, contract.TAG_GATE_VERDICT, "approved")
+    assert promote(world, "1", "none").state == "success"
+    assert read_history(world.registered.tags)[0].gate_verdict == "approved"
+
+
+@pytest.mark.parametrize("verdict", [None, "failed", "inconclusive", "error"])
+def test_a_rollback_to_a_version_that_never_was_champion_needs_a_gate_or_force(
+    world: World, verdict: str | None
+) -> None:
+    world.versions(3, verdict)
+    for alias, version in (("champion", "3"), ("previous_champion", "2")):
+        world.hook.set_alias(world.model_name, alias, version)
+    outcome = roll_back(world, "1")
+    assert outcome.state == "failed"
+    assert "was never the champion" in str(outcome.error)
+    assert "force=True" in str(outcome.error)
+    assert world.aliases == {"champion": "3", "previous_champion": "2"}
+    assert roll_back(world, "1", force="true", dag_run_id="run-2").state == "success"
+    assert world.aliases == {"champion": "1"}
+    assert [move.forced for move in read_history(world.registered.tags)] == [True]
+    assert roll_back(world, "3", dag_run_id="run-3").state == "success", "it was champion"
+    assert [move.forced for move in read_history(world.registered.tags)] == [True, False]
 
 
 WRITES = [
@@ -231,17 +363,75 @@ def test_another_promotion_under_way_is_waited_for_and_then_left_alone(
     world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
     outcome = promote(world, "1", "none")
     assert outcome.state == "up_for_retry"
-    assert "its aliases are being moved by other_dag.promote run-7; nothing was moved" in str(outcome.error)
+    said = str(outcome.error)
+    assert f"its aliases are being moved by other_dag.promote run-7 (tag {contract.TAG_CLAIM_PREFIX}x, " in said
+    assert re.search(r"which counts for \d\d s more at most\)\. Nothing was moved", said)
     assert world.aliases == {}
     assert world.claims == [f"{contract.TAG_CLAIM_PREFIX}x"]
 
 
-def test_a_claim_that_ran_out_is_cleared_away(world: World) -> None:
+@pytest.mark.parametrize("year", [2020, 9999], ids=["behind", "ahead"])
+def test_the_claim_of_a_dead_task_is_waited_for_and_cleared_away_whatever_its_clock_showed(
+    world: World, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    monkeypatch.setattr(claims, "CLAIM_LIFETIME", timedelta(seconds=2))
     world.versions(1)
-    claim = {"expires_at": "2026-01-01T00:00:00+00:00", "holder": "dead"}
+    claim = {"expires_at": f"{year}-01-01T00:00:00+00:00", "holder": "dead"}
     world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
+    began = time.monotonic()
     assert promote(world, "1", "none").state == "success"
+    assert 2 <= time.monotonic() - began < 10
     assert world.claims == []
+
+
+@pytest.mark.parametrize("skew", [timedelta(days=-1), timedelta(seconds=-120), timedelta(days=1)], ids=str)
+def test_of_two_promotions_with_clocks_that_differ_only_one_wins(
+    world: World, monkeypatch: pytest.MonkeyPatch, skew: timedelta
+) -> None:
+    """While one worker, whose clock differs, holds the claim, another one promotes."""
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: None)
+    prepare(world, 0, champion="1")
+    others: list[TaskOutcome] = []
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + skew
+
+    def meddle(operator: Any) -> None:
+        set_alias = operator.hook.set_alias
+
+        def slowly(*arguments: str) -> None:
+            if not others:
+                monkeypatch.setattr(claims, "datetime", datetime)
+                others.append(promote(world, "3", "1", dag_run_id="run-other"))
+            set_alias(*arguments)
+
+        operator.hook.set_alias = slowly
+        monkeypatch.setattr(claims, "datetime", Skewed)
+
+    assert promote(world, "2", "1", before=meddle).state == "success"
+    assert [other.state for other in others] == ["up_for_retry"]
+    assert world.aliases == {"champion": "2", "previous_champion": "1"}
+
+
+def test_a_task_that_holds_its_claim_for_too_long_stops(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(world, 0, champion="1")
+
+    def stall(operator: Any) -> None:
+        set_tag = operator.hook.set_registered_model_tag
+
+        def slowly(name: str, key: str, value: str) -> None:
+            set_tag(name, key, value)
+            if key == contract.TAG_LAST_MOVE:
+                monkeypatch.setattr(claims, "CLAIM_LIFETIME", timedelta(0))
+
+        operator.hook.set_registered_model_tag = slowly
+
+    outcome = promote(world, "2", "1", before=stall)
+    assert outcome.state == "up_for_retry"
+    assert "before its work was done; a retry continues" in str(outcome.error)
+    assert world.aliases == {"champion": "1"}
 
 
 def test_a_claim_that_nobody_can_read_is_honoured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +465,7 @@ def test_a_rollback_goes_to_the_previous_champion_and_says_why(world: World) -> 
         "model_name": world.model_name,
         "version": "1",
         "previous_version": "2",
+        "champion_version": "1",
         "moved": True,
     }
     assert world.aliases == {"champion": "1"}
@@ -295,6 +486,7 @@ def test_a_dry_run_of_a_rollback_pushes_what_would_be_moved_and_writes_nothing(w
         "model_name": world.model_name,
         "version": "1",
         "previous_version": "2",
+        "champion_version": "2",
         "moved": False,
     }
     assert world.registered == before
@@ -419,8 +611,8 @@ def test_a_retry_of_a_rollback_succeeds_though_the_version_it_left_was_deleted(w
     assert (outcome.state, outcome.result["moved"]) == ("success", False)
 
 
-@pytest.mark.parametrize("to_version", ["latest", "v1", "0", "1.5", "champion"])
-def test_a_rollback_to_something_that_is_no_version_is_refused(world: World, to_version: str) -> None:
+@pytest.mark.parametrize("to_version", ["latest", "v1", "0", "1.5", "champion", 0, False, None])
+def test_a_rollback_to_something_that_is_no_version_is_refused(world: World, to_version: Any) -> None:
     prepare(world, 0, champion="2", previous_champion="1")
     outcome = roll_back(world, to_version)
     assert outcome.state == "failed"

@@ -112,9 +112,8 @@ def test_a_model_that_another_task_is_registering_is_left_to_it(world: World, mo
     world.hook.set_registered_model_tag(world.model_name, f"{contract.TAG_CLAIM_PREFIX}x", json.dumps(claim))
     outcome = register(world, f"models:/{model_id}")
     assert outcome.state == "up_for_retry"
-    assert f"models:/{model_id} is being registered by other_dag.register run-7; nothing was registered" in str(
-        outcome.error
-    )
+    assert f"models:/{model_id} is being registered by other_dag.register run-7 (tag " in str(outcome.error)
+    assert "Nothing was registered" in str(outcome.error)
     assert world.all_versions() == []
     assert register(world, f"models:/{world.judged_model()[1]}").state == "success"
 
@@ -243,6 +242,26 @@ def test_the_model_of_a_deleted_run_is_refused(world: World) -> None:
     assert outcome.state == "failed"
     assert f"the candidate's MLflow run {run.run_id} is deleted" in str(outcome.error)
     assert world.all_versions() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tags": "text"}, "tags must be a mapping of text to text; got 'text'"),
+        ({"tags": {"a": 1}}, "tags must be a mapping of text to text; got {'a': 1}"),
+        ({"description": 7}, "description must be text; got 7"),
+        ({"tags": {"bad key!": "x"}}, "No version was created"),
+        ({"model_name": "a/b"}, "INVALID_PARAMETER_VALUE"),
+    ],
+)
+def test_what_mlflow_would_refuse_again_is_refused_without_a_retry(
+    world: World, options: dict[str, Any], message: str
+) -> None:
+    _, model_id = world.judged_model()
+    outcome = register(world, f"models:/{model_id}", **options)
+    assert outcome.state == "failed"
+    assert message in str(outcome.error)
+    assert world.claims == []
 
 
 def test_quotes_in_a_model_name_are_refused_before_anything_is_registered(world: World) -> None:

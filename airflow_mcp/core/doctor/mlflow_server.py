@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from urllib.parse import urlsplit
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
@@ -85,11 +84,10 @@ def judge_artifacts(location: str) -> Diagnosis:
     )
 
 
-def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagnosis]:
+def judge_moves(models: Sequence[RegisteredModel]) -> list[Diagnosis]:
     """Judge whether aliases are where the last recorded moves left them.
 
     :param models: registered models; those without recorded moves are left out.
-    :param now: present time, with a time zone.
     """
     ours = [model for model in models if read_history(model.tags) or read_last_move(model.tags)]
     findings = [
@@ -103,7 +101,7 @@ def judge_moves(models: Sequence[RegisteredModel], now: datetime) -> list[Diagno
             "To keep it, do nothing: the next promotion starts from there",
         )
         for model in ours
-        for move in unrecorded_moves(model, now)
+        for move in unrecorded_moves(model)
     ]
     return findings or [
         Diagnosis("MLflow aliases", "ok", f"{len(ours)} models: their aliases are where the recorded moves left them")

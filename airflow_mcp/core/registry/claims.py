@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 
 from airflow_mcp.core.contract import TAG_CLAIM_PREFIX
 
@@ -18,6 +19,7 @@ class Claim:
 
     token: str
     expires_at: datetime
+    """When it ends, by the clock of its holder: for people who read the tag. Nothing is decided by it."""
     holder: str
     subject: str = ""
     """What is claimed: empty for the aliases, or the logged model that is being registered."""
@@ -35,34 +37,52 @@ class Claim:
         )
 
 
-def valid_claims(tags: Mapping[str, str], now: datetime, subject: str = "") -> tuple[Claim, ...]:
-    """Return the claims on one subject that have not expired.
-
-    :param tags: tags of the registered model.
-    :param now: present time, with a time zone.
-    :param subject: what is claimed; empty for the aliases.
-    """
-    return tuple(
-        claim for claim in _read_claims(tags) if claim.expires_at > now and claim.subject in (subject, _ANY_SUBJECT)
-    )
-
-
-def other_claims(tags: Mapping[str, str], own: Claim, now: datetime) -> tuple[Claim, ...]:
-    """Return the valid claims of other tasks on the same subject.
+def other_claims(tags: Mapping[str, str], own: Claim) -> tuple[Claim, ...]:
+    """Return the claims of other tasks on the same subject, whether their tasks live or not.
 
     A task writes its own claim first and reads all claims second. Of two tasks at least one reads after both have
     written, sees the other claim and withdraws, so two tasks can never both hold a claim.
 
     :param tags: tags of the registered model, read after the own claim was written.
     :param own: the caller's claim.
-    :param now: present time, with a time zone.
     """
-    return tuple(claim for claim in valid_claims(tags, now, own.subject) if claim.token != own.token)
+    return tuple(
+        claim
+        for claim in _read_claims(tags)
+        if claim.token != own.token and claim.subject in (own.subject, _ANY_SUBJECT)
+    )
 
 
-def expired_claims(tags: Mapping[str, str], now: datetime) -> tuple[Claim, ...]:
-    """Return the claims on any subject that have expired and may be removed."""
-    return tuple(claim for claim in _read_claims(tags) if claim.expires_at <= now)
+class Sightings:
+    """When this process saw each claim of other tasks first, by its own monotonic clock.
+
+    A claim ends when it was seen unchanged for a whole lifetime. Its holder stops that long after it *began* to write
+    the claim, so it has always stopped by then, whatever the clocks of the two machines show.
+
+    :param lifetime: seconds that a claim lasts.
+    """
+
+    def __init__(self, lifetime: float) -> None:
+        self.lifetime = lifetime
+        self._first: dict[Claim, float] = {}
+
+    def look(self, claims: Iterable[Claim], now: float) -> tuple[Claim, ...]:
+        """Remember the claims that were read now; return those that have not ended.
+
+        :param claims: the claims of other tasks.
+        :param now: monotonic time, in seconds.
+        """
+        self._first = {claim: self._first.get(claim, now) for claim in claims}
+        return tuple(claim for claim in self._first if self.seconds_left(claim, now) > 0)
+
+    @property
+    def seen(self) -> tuple[Claim, ...]:
+        """The claims of the last look."""
+        return tuple(self._first)
+
+    def seconds_left(self, claim: Claim, now: float) -> float:
+        """Return how many seconds a claim of the last look lasts at most; infinite when nobody can read it."""
+        return inf if claim.subject == _ANY_SUBJECT else self._first[claim] + self.lifetime - now
 
 
 def _read_claims(tags: Mapping[str, str]) -> Iterator[Claim]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Literal, get_args
 
 from airflow_mcp.core.contract import (
@@ -20,9 +19,8 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.claims import valid_claims
 from airflow_mcp.core.registry.history import mover_of, recorded_moves
-from airflow_mcp.core.registry.moves import MoveRecord
+from airflow_mcp.core.registry.moves import MoveRecord, unfinished_move
 
 EventName = Literal["new_version", "alias_moved", "alias_removed", "model_tag_changed", "version_tag_changed"]
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
@@ -189,7 +187,7 @@ def versions_to_read(before: ModelState | None, model: RegisteredModel, wanted: 
     return frozenset(needed - known)
 
 
-def seems_unrecorded(before: ModelState | None, model: RegisteredModel, now: datetime) -> bool:
+def seems_unrecorded(before: ModelState | None, model: RegisteredModel) -> bool:
     """Return whether ``champion`` or ``previous_champion`` seems to have moved without a record.
 
     The caller then reads the model again before it reports that: aliases and tags may have been read one after the
@@ -198,30 +196,29 @@ def seems_unrecorded(before: ModelState | None, model: RegisteredModel, now: dat
     state = _same_model(before, model)
     if state is None:
         return False
-    changes = [*_champion_changes(state, model), *_other_changes(state, model, now)]
+    changes = [*_champion_changes(state, model), *_other_changes(state, model)]
     return any(change.move is None for change in changes if change.alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION))
 
 
 def look_at_model(
-    before: ModelState | None, seen: SeenModel, wanted: Wanted, now: datetime
+    before: ModelState | None, seen: SeenModel, wanted: Wanted
 ) -> tuple[ModelState, list[dict[str, Any]], bool]:
     """Compare a registered model with what is remembered of it.
 
     :param before: what is remembered; None before the first look, which never makes events.
     :param seen: the model as it is now.
     :param wanted: the changes that are events.
-    :param now: present time, with a time zone.
     :return: what to remember; the events, as far as known in the order in which they happened; and whether the same
         model would make no further events later (false while a version is not READY or a move is in progress).
     """
     model = seen.model
     state = _same_model(before, model)
-    held = _is_moving(model, now)
+    held = _is_moving(model)
     first = _first_state(seen, wanted, state)
     if state is None:
         return first, [], not first.waiting
     events = [*_version_events(state, seen, wanted), *_tag_events(state, seen, wanted)]
-    changes = [*_champion_changes(state, model), *_other_changes(state, model, now)]
+    changes = [*_champion_changes(state, model), *_other_changes(state, model)]
     events += [event for change in changes for event in _alias_event(change, state, seen, wanted)]
     aliases = dict(model.aliases)
     if held:
@@ -283,9 +280,9 @@ def _first_state(seen: SeenModel, wanted: Wanted, state: ModelState | None) -> M
     )
 
 
-def _is_moving(model: RegisteredModel, now: datetime) -> bool:
-    """Return whether a move is in progress; it sets ``previous_champion`` before it writes its record."""
-    return bool(valid_claims(model.tags, now))
+def _is_moving(model: RegisteredModel) -> bool:
+    """Return whether a move is unfinished; it sets ``previous_champion`` after ``champion``."""
+    return unfinished_move(model.aliases, model.tags) is not None
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -317,12 +314,12 @@ def _champion_changes(state: ModelState, model: RegisteredModel) -> Iterator[_Al
         yield _AliasChange(ALIAS_CHAMPION, position, present, number=number)
 
 
-def _other_changes(state: ModelState, model: RegisteredModel, now: datetime) -> Iterator[_AliasChange]:
+def _other_changes(state: ModelState, model: RegisteredModel) -> Iterator[_AliasChange]:
     for alias in sorted({*state.aliases, *model.aliases} - {ALIAS_CHAMPION}):
         before, after = state.aliases.get(alias), model.aliases.get(alias)
-        if before == after or (alias == ALIAS_PREVIOUS_CHAMPION and _is_moving(model, now)):
+        if before == after or (alias == ALIAS_PREVIOUS_CHAMPION and _is_moving(model)):
             continue
-        yield _AliasChange(alias, before, after, mover_of(model, alias, now))
+        yield _AliasChange(alias, before, after, mover_of(model, alias))
 
 
 def _alias_event(change: _AliasChange, state: ModelState, seen: SeenModel, wanted: Wanted) -> Iterator[dict[str, Any]]:

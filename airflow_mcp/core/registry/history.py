@@ -13,8 +13,8 @@ from typing import Any
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry.claims import valid_claims
-from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, read_history, read_last_move, unfinished_move
+from airflow_mcp.core.registry.moves import MoveRecord, read_history, unfinished_move
+from airflow_mcp.core.registry.plans import settled_aliases
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -46,6 +46,7 @@ class Change:
             "run_id": move.run_id if move else None,
             "gate_verdict": move.gate_verdict if move else None,
             "load_check": move.load_check if move else None,
+            "forced": move.forced if move else None,
         }
 
 
@@ -162,49 +163,36 @@ def changes_between(timeline: Timeline, first: datetime, second: datetime) -> tu
     )
 
 
-def unrecorded_moves(model: RegisteredModel, now: datetime) -> tuple[UnrecordedMove, ...]:
+def unrecorded_moves(model: RegisteredModel) -> tuple[UnrecordedMove, ...]:
     """Return the aliases that were moved outside airflow-mcp since the last recorded move.
 
+    What an unfinished move of airflow-mcp has not moved yet is not reported.
+
     :param model: the registered model as it is now.
-    :param now: present time. While a move is in progress ``previous_champion`` is left out.
     :return: empty for a model that airflow-mcp never moved.
     """
     moves = recorded_moves(model)
     if not moves:
         return ()
-    last = moves[-1]
-    started = read_last_move(model.tags)
-    is_settled = (started is None or started.done_tag in model.tags) and not valid_claims(model.tags, now)
+    found = settled_aliases(model.aliases, model.tags)
     return tuple(
-        UnrecordedMove(alias, recorded, model.aliases.get(alias), last)
-        for alias, recorded in _left_by(last).items()
-        if model.aliases.get(alias) != recorded and (is_settled or alias == ALIAS_CHAMPION)
+        UnrecordedMove(alias, recorded, found.get(alias), moves[-1])
+        for alias, recorded in moves[-1].left.items()
+        if found.get(alias) != recorded
     )
 
 
-def _left_by(move: MoveRecord) -> dict[str, str | None]:
-    """Return where a move left the aliases; a first promotion does not touch ``previous_champion``."""
-    left: dict[str, str | None] = {ALIAS_CHAMPION: move.champion_after}
-    if move.action == "rollback":
-        return {**left, ALIAS_PREVIOUS_CHAMPION: None}
-    if move.champion_before is None:
-        return left
-    way_back = move.way_back or move.champion_before
-    return {**left, ALIAS_PREVIOUS_CHAMPION: None if way_back == NO_WAY_BACK else way_back}
-
-
-def mover_of(model: RegisteredModel, alias: str, now: datetime) -> MoveRecord | None:
+def mover_of(model: RegisteredModel, alias: str) -> MoveRecord | None:
     """Return the record of the move that set or removed an alias.
 
     :param model: the registered model as it is now.
     :param alias: any alias; only ``champion`` and ``previous_champion`` are ever recorded.
-    :param now: present time, with a time zone.
     :return: None when it was moved outside airflow-mcp, or no move of it was ever recorded.
     """
     moves = recorded_moves(model)
-    if not moves or alias not in _left_by(moves[-1]):
+    if not moves or alias not in moves[-1].left:
         return None
-    is_unrecorded = any(move.alias == alias for move in unrecorded_moves(model, now))
+    is_unrecorded = any(move.alias == alias for move in unrecorded_moves(model))
     return None if is_unrecorded else moves[-1]
 
 
@@ -214,6 +202,11 @@ def former_champions(model: RegisteredModel) -> tuple[str, ...]:
     named = [version for move in moves for version in (move.champion_after, move.champion_before)]
     present = model.aliases.get(ALIAS_CHAMPION)
     return tuple(dict.fromkeys(version for version in named if version not in (None, present)))
+
+
+def is_way_back(model: RegisteredModel, version: str) -> bool:
+    """Return whether a version was champion, by the records or by the alias ``previous_champion``."""
+    return version in (model.aliases.get(ALIAS_PREVIOUS_CHAMPION), *former_champions(model))
 
 
 def provenance_difference(

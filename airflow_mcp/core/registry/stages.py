@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any, get_args
@@ -23,12 +23,17 @@ from airflow_mcp.core.contract import (
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
 from airflow_mcp.core.registry.history import recorded_moves
-from airflow_mcp.core.registry.moves import Action, MoveOrder, MoveRecord, next_number
+from airflow_mcp.core.registry.moves import (
+    MAX_RECORD_CHARACTERS,
+    Action,
+    MoveOrder,
+    MoveRecord,
+    fitted_reason,
+    next_number,
+)
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-MAX_RECORD_CHARACTERS = 5000
-"""Longest tag value of a registered model that MLflow's SQL stores keep."""
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
@@ -75,13 +80,24 @@ class StageMove:
 
         :raises InvalidArgumentError: when it is too long for MLflow.
         """
-        text = json.dumps(self.to_json(), sort_keys=True)
+        text = self._text()
         if len(text) > MAX_RECORD_CHARACTERS:
             raise InvalidArgumentError(
                 f"a move of {len(self.stages)} versions between stages needs a record of {len(text)} characters; "
                 f"MLflow keeps {MAX_RECORD_CHARACTERS}. Nothing was moved; move fewer versions at once"
             )
         return text
+
+    def fitted(self) -> StageMove:
+        """Return the record with its reason cut so far that its tag fits.
+
+        :raises InvalidArgumentError: when it moves so many versions that it does not fit without a reason either.
+        """
+        replace(self, reason="").to_tag()
+        return replace(self, reason=fitted_reason(self.reason, lambda reason: replace(self, reason=reason)._text()))
+
+    def _text(self) -> str:
+        return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
 
 
 def short_list(versions: Iterable[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from airflow_mcp.core.doctor.mlflow_server import (
@@ -66,20 +64,19 @@ def test_any_other_address_may_be_one(url: str) -> None:
 
 
 def test_aliases_are_compared_with_the_moves_that_were_recorded() -> None:
-    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     move = MoveRecord("promote", "m1", None, "1", "2026-11-21T08:00:00+00:00", "churn.promote run-1")
     tags = {move.done_tag: move.to_tag()}
     moved = RegisteredModel("moved", tags=tags, aliases={"champion": "4"})
     gone = RegisteredModel("gone", tags=tags)
     kept = RegisteredModel("kept", tags=tags, aliases={"champion": "1"})
     by_hand = RegisteredModel("by-hand", aliases={"champion": "1"})
-    (one, other) = judge_moves([moved, gone, kept, by_hand], now)
+    (one, other) = judge_moves([moved, gone, kept, by_hand])
     assert (one.subject, one.level) == ("MLflow alias of moved", "warning")
     assert "'champion' is at 4, but the last recorded move (promote by churn.promote run-1 at 2026-11-21" in one.says
     assert "left it at 1" in one.says
     assert "airflow-mcp registry history moved" in one.advice
     assert "'champion' is at no version" in other.says
-    (fine,) = judge_moves([kept, by_hand], now)
+    (fine,) = judge_moves([kept, by_hand])
     assert (fine.level, fine.says[:8]) == ("ok", "1 models")
 
 

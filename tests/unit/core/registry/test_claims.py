@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_mcp.core.contract import TAG_CLAIM_PREFIX, TAG_LAST_MOVE
-from airflow_mcp.core.registry.claims import Claim, expired_claims, other_claims
+from airflow_mcp.core.registry.claims import Claim, Sightings, other_claims
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 
@@ -27,6 +27,7 @@ class Mover:
     def __init__(self, token: str, tags: dict[str, str]) -> None:
         self.claim, self.tags = Claim(token, NOW + timedelta(minutes=1), token), tags
         self.seen: dict[str, str] = {}
+        self.sightings, self.now = Sightings(60), 0.0
         self.holds = False
         self.held = False
 
@@ -40,7 +41,7 @@ class Mover:
         self.seen = dict(self.tags)
 
     def _decide(self) -> None:
-        self.holds = self.held = not other_claims(self.seen, self.claim, NOW)
+        self.holds = self.held = not self.sightings.look(other_claims(self.seen, self.claim), self.now)
         if not self.holds:
             del self.tags[self.claim.tag]
 
@@ -94,30 +95,44 @@ def test_reading_before_writing_would_let_two_movers_in() -> None:
     assert found == 2
 
 
-def test_an_expired_claim_of_a_killed_mover_blocks_nobody() -> None:
-    dead = Claim("dead", NOW - timedelta(minutes=1), "killed task")
+class Patient(Mover):
+    """Has watched the claims that were there for so long."""
+
+    def __init__(self, token: str, tags: dict[str, str], watched: float) -> None:
+        super().__init__(token, tags)
+        self.sightings.look(other_claims(dict(tags), self.claim), 0.0)
+        self.now = watched
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(0), timedelta(days=1), timedelta(days=36500)])
+@pytest.mark.parametrize(("watched", "blocks"), [(0.0, True), (59.9, True), (60.0, False)])
+def test_the_claim_of_a_killed_mover_blocks_for_its_lifetime_whatever_its_clock_showed(
+    ahead: timedelta, watched: float, blocks: bool
+) -> None:
+    dead = Claim("dead", NOW + ahead, "killed task")
     for order in interleavings(5, 5):
         tags = {dead.tag: dead.to_value()}
-        movers, most_holders = run_interleaved(order, tags)
-        assert most_holders <= 1
+        movers = [Patient(token, tags, watched) for token in "ab"]
+        steps = [iter(mover.steps()) for mover in movers]
+        for who in order:
+            next(steps[who])()
+            assert sum(mover.holds for mover in movers) <= 1
         assert tags == {dead.tag: dead.to_value()}
+        assert not (blocks and any(mover.held for mover in movers))
         if order == (0,) * 5 + (1,) * 5:
-            assert all(mover.held for mover in movers)
+            assert [mover.held for mover in movers] == [not blocks] * 2
 
 
-@pytest.mark.parametrize(
-    ("after", "valid"),
-    [
-        (timedelta(seconds=59), True),
-        (timedelta(minutes=1) - timedelta(microseconds=1), True),
-        (timedelta(minutes=1), False),
-    ],
-)
-def test_a_claim_ends_exactly_at_its_end(after: timedelta, valid: bool) -> None:
-    other, own = (Claim(token, NOW + timedelta(minutes=1), f"task {token}") for token in ("other", "own"))
-    tags = {claim.tag: claim.to_value() for claim in (other, own)}
-    assert other_claims(tags, own, NOW + after) == ((other,) if valid else ())
-    assert expired_claims(tags, NOW + after) == (() if valid else (other, own))
+def test_a_claim_is_watched_anew_when_it_changes_or_comes_back() -> None:
+    sightings, claim = Sightings(60), Claim("a", NOW, "one")
+    assert sightings.look([claim], 0) == (claim,)
+    assert sightings.seconds_left(claim, 45) == 15
+    again = Claim("a", NOW + timedelta(seconds=1), "one")
+    assert sightings.look([again], 60) == (again,)
+    assert sightings.look([], 61) == sightings.seen == ()
+    assert sightings.look([claim], 120) == (claim,)
+    assert sightings.look([claim], 180) == ()
+    assert sightings.seen == (claim,), "it can be removed"
 
 
 @pytest.mark.parametrize(
@@ -130,30 +145,22 @@ def test_a_claim_ends_exactly_at_its_end(after: timedelta, valid: bool) -> None:
 def test_an_unreadable_claim_is_honoured_and_never_removed(value: str) -> None:
     own = Claim("own", NOW + timedelta(minutes=1), "me")
     tags = {TAG_CLAIM_PREFIX + "x": value, own.tag: own.to_value()}
-    (found,) = other_claims(tags, own, NOW)
+    (found,) = other_claims(tags, own)
     assert found.holder == "unreadable tag 'airflow_mcp.claim.x'"
-    assert expired_claims(tags, NOW + timedelta(days=36500)) == (own,)
+    sightings = Sightings(60)
+    assert [sightings.look(other_claims(tags, own), now) for now in (0.0, 1e9)] == [(found,)] * 2
 
 
 def test_a_claim_without_a_holder_is_still_a_claim() -> None:
     own = Claim("own", NOW + timedelta(minutes=1), "me")
     later = (NOW + timedelta(seconds=1)).isoformat()
     tags = {TAG_CLAIM_PREFIX + "x": json.dumps({"expires_at": later})}
-    assert other_claims(tags, own, NOW) == (Claim("x", NOW + timedelta(seconds=1), "unknown"),)
-
-
-def test_claims_in_other_time_zones_are_compared_by_instant() -> None:
-    own = Claim("own", NOW + timedelta(minutes=1), "me")
-    tags = {TAG_CLAIM_PREFIX + "x": json.dumps({"expires_at": "2026-11-21T03:00:30+01:00", "holder": "x"})}
-    assert len(other_claims(tags, own, NOW)) == 1
-    assert other_claims(tags, own, NOW + timedelta(seconds=30)) == ()
+    assert other_claims(tags, own) == (Claim("x", NOW + timedelta(seconds=1), "unknown"),)
 
 
 def test_other_tags_are_no_claims() -> None:
     own = Claim("own", NOW + timedelta(minutes=1), "me")
-    tags = {"owner": "x", TAG_LAST_MOVE: "{}", "claim.x": "{}"}
-    assert other_claims(tags, own, NOW) == ()
-    assert expired_claims(tags, NOW) == ()
+    assert other_claims({"owner": "x", TAG_LAST_MOVE: "{}", "claim.x": "{}"}, own) == ()
 
 
 def test_claims_on_different_subjects_do_not_meet() -> None:
@@ -162,13 +169,12 @@ def test_claims_on_different_subjects_do_not_meet() -> None:
         for token, subject in (("a", ""), ("b", "models:/m-1"), ("c", "models:/m-2"))
     )
     tags = {claim.tag: claim.to_value() for claim in (aliases, model, other)}
-    assert [other_claims(tags, own, NOW) for own in (aliases, model, other)] == [(), (), ()]
+    assert [other_claims(tags, own) for own in (aliases, model, other)] == [(), (), ()]
     rival = Claim("d", NOW + timedelta(minutes=1), "task d", "models:/m-1")
-    assert other_claims({**tags, rival.tag: rival.to_value()}, model, NOW) == (rival,)
-    assert set(expired_claims(tags, NOW + timedelta(minutes=1))) == {aliases, model, other}
+    assert other_claims({**tags, rival.tag: rival.to_value()}, model) == (rival,)
 
 
 @pytest.mark.parametrize("subject", ["", "models:/m-1"])
 def test_a_claim_that_nobody_can_read_may_be_on_anything(subject: str) -> None:
     own = Claim("own", NOW + timedelta(minutes=1), "me", subject)
-    assert len(other_claims({f"{TAG_CLAIM_PREFIX}x": "?"}, own, NOW)) == 1
+    assert len(other_claims({f"{TAG_CLAIM_PREFIX}x": "?"}, own)) == 1

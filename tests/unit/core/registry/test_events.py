@@ -63,8 +63,8 @@ def records(*moves: MoveRecord) -> dict[str, str]:
 
 
 def changes(before: SeenModel | ModelState | None, after: SeenModel, wanted: Wanted = ALL) -> list[dict[str, Any]]:
-    state = look_at_model(None, before, wanted, NOW)[0] if isinstance(before, SeenModel) else before
-    return look_at_model(state, after, wanted, NOW)[1]
+    state = look_at_model(None, before, wanted)[0] if isinstance(before, SeenModel) else before
+    return look_at_model(state, after, wanted)[1]
 
 
 def moves(before: SeenModel | ModelState | None, after: SeenModel) -> list[tuple[Any, ...]]:
@@ -78,10 +78,10 @@ def test_a_first_look_is_no_news_whatever_is_there() -> None:
     there = seen(
         version(1), version(2), aliases={"champion": "2"}, tags={"owner": "ann"} | records(record(1, None, "2"))
     )
-    state, events, is_settled = look_at_model(None, there, ALL, NOW)
+    state, events, is_settled = look_at_model(None, there, ALL)
     assert (events, is_settled) == ([], True)
     assert (state.newest, state.move, dict(state.aliases)) == (2, 1, {"champion": "2"})
-    assert look_at_model(state, there, ALL, NOW) == (state, [], True)
+    assert look_at_model(state, there, ALL) == (state, [], True)
 
 
 def test_of_a_model_that_was_known_to_be_missing_everything_is_news_but_the_tags_it_came_with() -> None:
@@ -116,23 +116,23 @@ def test_every_version_since_is_an_event_by_its_number() -> None:
 
 
 def test_a_version_is_an_event_when_it_is_ready_and_not_before_or_when_it_failed() -> None:
-    first, _, _ = look_at_model(None, seen(version(1)), ALL, NOW)
+    first, _, _ = look_at_model(None, seen(version(1)), ALL)
     pending = seen(version(1), version(2, "PENDING_REGISTRATION"), version(3), version(4, "FAILED_REGISTRATION"))
-    state, events, is_settled = look_at_model(first, pending, ALL, NOW)
+    state, events, is_settled = look_at_model(first, pending, ALL)
     assert [each["version"] for each in events] == ["3"]
     assert (state.waiting, is_settled) == ((2,), False)
     assert versions_to_read(state, pending.model, ALL) == {2}
     ready = seen(version(1), version(2), version(3), version(4, "FAILED_REGISTRATION"))
-    state, events, is_settled = look_at_model(state, ready, ALL, NOW)
+    state, events, is_settled = look_at_model(state, ready, ALL)
     assert ([each["version"] for each in events], state.waiting, is_settled) == (["2"], (), True)
 
 
 def test_a_version_that_was_deleted_before_it_was_seen_or_while_it_was_awaited_is_none() -> None:
-    state, _, _ = look_at_model(ModelState(created=7), seen(version(1, "PENDING_REGISTRATION")), ALL, NOW)
-    gone = look_at_model(state, seen(version(3)), ALL, NOW)
+    state, _, _ = look_at_model(ModelState(created=7), seen(version(1, "PENDING_REGISTRATION")), ALL)
+    gone = look_at_model(state, seen(version(3)), ALL)
     assert [each["version"] for each in gone[1]] == ["3"]
     assert gone[0].waiting == ()
-    fewer = look_at_model(gone[0], seen(version(2)), ALL, NOW)
+    fewer = look_at_model(gone[0], seen(version(2)), ALL)
     assert (fewer[0].newest, fewer[1]) == (3, [])
 
 
@@ -164,9 +164,9 @@ def test_a_move_whose_task_died_before_it_could_say_so_is_told_once() -> None:
     before = seen(version(2), aliases={"champion": "1"})
     died = record(1, "1", "2")
     moved = seen(version(2), aliases={"champion": "2"}, tags={TAG_LAST_MOVE: died.to_tag()})
-    state, events, _ = look_at_model(look_at_model(None, before, MOVES, NOW)[0], moved, MOVES, NOW)
+    state, events, _ = look_at_model(look_at_model(None, before, MOVES)[0], moved, MOVES)
     assert [(each["to"], each["by"]) for each in events] == [("2", "night-1")]
-    assert look_at_model(state, seen(version(2), aliases={"champion": "2"}, tags=records(died)), MOVES, NOW)[1] == []
+    assert look_at_model(state, seen(version(2), aliases={"champion": "2"}, tags=records(died)), MOVES)[1] == []
 
 
 def test_equal_moves_of_others_at_one_look_have_keys_of_their_own() -> None:
@@ -189,35 +189,39 @@ def test_the_way_back_is_moved_by_who_moved_the_champion() -> None:
 
 
 def test_while_a_move_is_under_way_nothing_is_said_of_the_way_back() -> None:
-    before = seen(version(3), aliases={"champion": "1"})
-    claim = Claim("t", NOW + timedelta(seconds=60), "a task")
-    under_way = seen(
-        version(3), aliases={"champion": "1", "previous_champion": "1"}, tags={claim.tag: claim.to_value()}
-    )
-    state, events, is_settled = look_at_model(look_at_model(None, before, MOVES, NOW)[0], under_way, MOVES, NOW)
-    assert (events, is_settled, dict(state.aliases)) == ([], False, {"champion": "1"})
-    assert not seems_unrecorded(state, under_way.model, NOW)
-    later = NOW + timedelta(seconds=61)
-    assert seems_unrecorded(state, under_way.model, later)
-    assert [each["by"] for each in look_at_model(state, under_way, MOVES, later)[1]] == [MOVED_OUTSIDE]
+    before = seen(version(3), aliases={"champion": "1", "previous_champion": "3"})
+    begun = {TAG_LAST_MOVE: replace(record(1, "1", "2"), previous_before="3").to_tag()}
+    moved = {"champion": "2", "previous_champion": "1"}
+    state = look_at_model(None, before, MOVES)[0]
+    for aliases in ({**moved, "previous_champion": "3"}, moved):
+        under_way = seen(version(3), aliases=aliases, tags=begun)
+        later, events, is_settled = look_at_model(state, under_way, MOVES)
+        assert [(each["alias"], each["by"]) for each in events] == [("champion", "night-1")]
+        assert (is_settled, dict(later.aliases)) == (False, {"champion": "2", "previous_champion": "3"})
+        assert not seems_unrecorded(state, under_way.model)
+        assert moves(later, seen(version(3), aliases=moved, tags=records(record(1, "1", "2")))) == [
+            ("previous_champion", "3", "1", "night-1")
+        ]
+    by_hand = seen(version(3), aliases={"champion": "1", "previous_champion": "1"}, tags=begun)
+    assert seems_unrecorded(state, by_hand.model), "the move has not begun"
 
 
 def test_only_unrecorded_moves_of_our_aliases_are_worth_a_second_reading() -> None:
-    state, _, _ = look_at_model(None, seen(version(3), aliases={"champion": "1", "my_champion": "1"}), ALL, NOW)
-    assert not seems_unrecorded(state, model(version(3), aliases={"champion": "1", "my_champion": "2"}), NOW)
-    assert seems_unrecorded(state, model(version(3), aliases={"champion": "2", "my_champion": "1"}), NOW)
+    state, _, _ = look_at_model(None, seen(version(3), aliases={"champion": "1", "my_champion": "1"}), ALL)
+    assert not seems_unrecorded(state, model(version(3), aliases={"champion": "1", "my_champion": "2"}))
+    assert seems_unrecorded(state, model(version(3), aliases={"champion": "2", "my_champion": "1"}))
     told = model(version(3), aliases={"champion": "2"}, tags=records(record(1, "1", "2")))
-    assert not seems_unrecorded(state, told, NOW)
-    assert not seems_unrecorded(None, told, NOW)
+    assert not seems_unrecorded(state, told)
+    assert not seems_unrecorded(None, told)
     newer_tags = model(version(3), aliases={"champion": "1"}, tags=records(record(1, "1", "2")))
-    assert seems_unrecorded(state, newer_tags, NOW), "the tags were read after the alias"
+    assert seems_unrecorded(state, newer_tags), "the tags were read after the alias"
 
 
 def test_only_the_aliases_that_count_are_told_and_the_others_are_remembered() -> None:
     before = seen(version(3), aliases={"a": "1", "b": "1"})
     wanted = Wanted(frozenset({"alias_moved"}), frozenset({"a"}))
-    state, _, _ = look_at_model(None, before, wanted, NOW)
-    state, events, _ = look_at_model(state, seen(version(3), aliases={"a": "2", "b": "2"}), wanted, NOW)
+    state, _, _ = look_at_model(None, before, wanted)
+    state, events, _ = look_at_model(state, seen(version(3), aliases={"a": "2", "b": "2"}), wanted)
     assert [(each["alias"], each["run_id"]) for each in events] == [("a", "")]
     assert state.aliases["b"] == "2"
     assert changes(state, seen(version(3), aliases={"b": "2"}), wanted) == []
@@ -241,8 +245,8 @@ def test_tags_that_are_set_changed_and_removed_are_told_but_not_our_own_bookkeep
 
 
 def test_tags_that_begin_to_be_watched_are_compared_from_then_on() -> None:
-    state, _, _ = look_at_model(None, seen(version(1), tags={"a": "1"}), MOVES, NOW)
-    state, events, _ = look_at_model(state, seen(version(1), tags={"a": "2"}), ALL, NOW)
+    state, _, _ = look_at_model(None, seen(version(1), tags={"a": "1"}), MOVES)
+    state, events, _ = look_at_model(state, seen(version(1), tags={"a": "2"}), ALL)
     assert events == []
     assert len(changes(state, seen(version(1), tags={"a": "3"}))) == 1
 
@@ -258,14 +262,14 @@ def test_a_long_value_is_told_by_its_beginning_and_its_hash_and_every_change_of_
 
 
 def test_every_event_of_a_look_has_the_same_fields_and_none_beside_those_that_are_documented() -> None:
-    state, _, _ = look_at_model(None, seen(version(2), aliases={"a": "1", "b": "1"}, tags={"t": "1"}), ALL, NOW)
+    state, _, _ = look_at_model(None, seen(version(2), aliases={"a": "1", "b": "1"}, tags={"t": "1"}), ALL)
     told = changes(state, seen(version(2), aliases={"a": "2", "b": "2"}, tags={"t": "2"}))
     fields = ["event", "model_name", "version", "run_id", "alias", "tag", "from", "to", "by", "reason", "key"]
     assert [sorted(each) for each in told] == [sorted(fields)] * 3
 
 
 def test_the_same_change_from_the_same_state_has_the_same_key_whatever_else_has_changed() -> None:
-    state, _, _ = look_at_model(None, seen(version(1), aliases={"a": "1"}), ALL, NOW)
+    state, _, _ = look_at_model(None, seen(version(1), aliases={"a": "1"}), ALL)
     once = changes(state, seen(version(1), version(2), aliases={"a": "2"}))
     more = changes(state, seen(version(1), version(2), version(3), aliases={"0": "1", "a": "2"}, tags={"t": "1"}))
     assert {each["key"] for each in once} < {each["key"] for each in more}
@@ -273,17 +277,17 @@ def test_the_same_change_from_the_same_state_has_the_same_key_whatever_else_has_
 
 
 def test_the_same_change_at_a_later_time_has_another_key() -> None:
-    state, _, _ = look_at_model(None, seen(version(2), aliases={"a": "1"}, tags={"t": "1"}), ALL, NOW)
+    state, _, _ = look_at_model(None, seen(version(2), aliases={"a": "1"}, tags={"t": "1"}), ALL)
     keys: list[str] = []
     for alias in ("2", "1", "2", "1"):
-        state, events, _ = look_at_model(state, seen(version(2), aliases={"a": alias}, tags={"t": alias}), ALL, NOW)
+        state, events, _ = look_at_model(state, seen(version(2), aliases={"a": alias}, tags={"t": alias}), ALL)
         keys += [each["key"] for each in events]
     assert len(keys) == len(set(keys)) == 8
 
 
 def test_what_is_remembered_survives_the_store() -> None:
     state, _, _ = look_at_model(
-        None, seen(version(1, "PENDING_REGISTRATION", a="b"), aliases={"x": "1"}, tags={"t": "1"}), ALL, NOW
+        None, seen(version(1, "PENDING_REGISTRATION", a="b"), aliases={"x": "1"}, tags={"t": "1"}), ALL
     )
     mark = RegistryWatermark(RegistryScope.of(["fraud", "churn-*", "*"]), {"fraud": state, "churn-1": ModelState()})
     stored = json.loads(json.dumps(mark.to_json()))
@@ -310,5 +314,5 @@ def test_a_scope_knows_what_it_means_and_what_it_includes() -> None:
 def test_a_state_is_never_changed_by_a_look() -> None:
     state = ModelState(created=7, newest=1, aliases={"a": "1"}, tags={"t": "1"}, version_tags={"1": {}})
     same = replace(state)
-    look_at_model(state, seen(version(2), aliases={"a": "2"}, tags={"t": "2"}), ALL, NOW)
+    look_at_model(state, seen(version(2), aliases={"a": "2"}, tags={"t": "2"}), ALL)
     assert state == same

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from airflow_mcp.core.contract import TAG_LAST_MOVE
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry.claims import Claim
 from airflow_mcp.core.registry.history import (
     champion_at,
     changes_between,
     former_champions,
+    is_way_back,
     mover_of,
     parse_time,
     provenance_difference,
@@ -103,13 +104,13 @@ def test_an_alias_that_is_not_where_the_last_move_left_it_was_moved_since() -> N
     assert champion_at(timeline, at(4)).versions == ("2",)
     assert champion_at(timeline, at(6)).versions == ("1", "7")
     assert champion_at(timeline, NOW).versions == ("7",)
-    (found,) = unrecorded_moves(registered, NOW)
+    (found,) = unrecorded_moves(registered)
     assert (found.alias, found.recorded, found.found, found.last) == ("champion", "1", "7", THREE[2])
 
 
 def test_a_champion_that_is_gone_is_told_too() -> None:
     assert told(model(THREE[0]))[-1] == ("unrecorded", "1", None)
-    assert [(found.recorded, found.found) for found in unrecorded_moves(model(THREE[0]), NOW)] == [("1", None)]
+    assert [(found.recorded, found.found) for found in unrecorded_moves(model(THREE[0]))] == [("1", None)]
 
 
 def test_a_move_between_two_records_is_told_with_the_time_in_which_it_happened() -> None:
@@ -130,13 +131,13 @@ def test_a_move_whose_task_died_before_recording_it_belongs_to_the_history() -> 
     died = move(6, "1", "3")
     registered = model(*THREE, intended=died, champion="3", previous_champion="1")
     assert told(registered)[-1] == ("promote", "1", "3")
-    assert unrecorded_moves(registered, NOW) == ()
+    assert unrecorded_moves(registered) == ()
 
 
 def test_a_move_that_broke_off_before_the_alias_does_not() -> None:
     registered = model(*THREE, intended=move(6, "1", "3"), champion="1")
     assert told(registered)[-1] == ("rollback", "2", "1")
-    assert unrecorded_moves(registered, NOW) == ()
+    assert unrecorded_moves(registered) == ()
 
 
 @pytest.mark.parametrize(
@@ -151,23 +152,40 @@ def test_a_move_that_broke_off_before_the_alias_does_not() -> None:
 def test_the_way_back_can_be_moved_outside_airflow_mcp_too(
     moves: tuple[MoveRecord, ...], aliases: dict[str, str], alias: str, recorded: str | None, found: str | None
 ) -> None:
-    (foreign,) = unrecorded_moves(model(*moves, **aliases), NOW)
+    (foreign,) = unrecorded_moves(model(*moves, **aliases))
     assert (foreign.alias, foreign.recorded, foreign.found) == (alias, recorded, found)
 
 
 def test_what_is_as_recorded_is_no_foreign_move() -> None:
-    assert unrecorded_moves(model(*THREE, champion="1"), NOW) == ()
-    assert unrecorded_moves(model(*THREE[:2], champion="2", previous_champion="1"), NOW) == ()
-    assert unrecorded_moves(model(champion="4"), NOW) == ()
+    assert unrecorded_moves(model(*THREE, champion="1")) == ()
+    assert unrecorded_moves(model(*THREE[:2], champion="2", previous_champion="1")) == ()
+    assert unrecorded_moves(model(champion="4")) == ()
 
 
-def test_nothing_is_said_about_the_way_back_while_a_move_is_under_way() -> None:
-    registered = model(*THREE, champion="1", previous_champion="1")
-    assert len(unrecorded_moves(registered, NOW)) == 1
-    claim = Claim("x", NOW + timedelta(seconds=60), "dag.task run-2")
-    busy = RegisteredModel("fraud", tags={**registered.tags, claim.tag: claim.to_value()}, aliases=registered.aliases)
-    assert unrecorded_moves(busy, NOW) == ()
-    assert len(unrecorded_moves(busy, NOW + timedelta(seconds=60))) == 1
+@pytest.mark.parametrize(
+    ("intended", "places"),
+    [
+        (move(6, "2", "3"), [("2", "1"), ("3", "1"), ("3", "2")]),
+        (move(6, "2", "1", "rollback"), [("2", "1"), ("1", "1"), ("1", None)]),
+    ],
+    ids=["promotion", "rollback"],
+)
+def test_nobody_is_accused_of_a_move_that_airflow_mcp_has_not_finished(
+    intended: MoveRecord, places: list[tuple[str, str | None]]
+) -> None:
+    begun = replace(intended, previous_before="1")
+    for champion, previous in places:
+        aliases = {"champion": champion} | ({"previous_champion": previous} if previous else {})
+        registered = model(*THREE[:2], intended=begun, **aliases)
+        assert unrecorded_moves(registered) == ()
+        assert "unrecorded" not in [action for action, _, _ in told(registered)]
+    moved = model(*THREE[:2], intended=begun, champion=intended.champion_after, previous_champion="7")
+    assert [found.alias for found in unrecorded_moves(moved)] == ["previous_champion"]
+
+
+def test_a_version_is_a_way_back_when_it_was_champion_or_has_the_alias() -> None:
+    registered = model(*THREE, champion="1", previous_champion="9")
+    assert [is_way_back(registered, version) for version in ("2", "9", "3")] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -238,18 +256,18 @@ def test_a_moment_without_an_offset_is_refused(text: str) -> None:
 
 def test_who_moved_an_alias_is_known_while_it_is_where_the_record_left_it() -> None:
     kept = model(*THREE[:2], champion="2", previous_champion="1", challenger="9")
-    assert mover_of(kept, "champion", NOW) == THREE[1]
-    assert mover_of(kept, "previous_champion", NOW) == THREE[1]
-    assert mover_of(kept, "challenger", NOW) is None
+    assert mover_of(kept, "champion") == THREE[1]
+    assert mover_of(kept, "previous_champion") == THREE[1]
+    assert mover_of(kept, "challenger") is None
     moved = model(*THREE[:2], champion="7", previous_champion="1")
-    assert mover_of(moved, "champion", NOW) is None
-    assert mover_of(moved, "previous_champion", NOW) == THREE[1]
-    assert mover_of(model(*THREE, champion="1"), "previous_champion", NOW) == THREE[2], "a rollback takes it away"
-    assert mover_of(model(*THREE, champion="1", previous_champion="2"), "previous_champion", NOW) is None
-    assert mover_of(model(champion="1"), "champion", NOW) is None
+    assert mover_of(moved, "champion") is None
+    assert mover_of(moved, "previous_champion") == THREE[1]
+    assert mover_of(model(*THREE, champion="1"), "previous_champion") == THREE[2], "a rollback takes it away"
+    assert mover_of(model(*THREE, champion="1", previous_champion="2"), "previous_champion") is None
+    assert mover_of(model(champion="1"), "champion") is None
 
 
 def test_the_first_promotion_is_not_held_to_have_set_a_way_back_that_somebody_set_by_hand_since() -> None:
     by_hand = model(THREE[0], champion="1", previous_champion="2")
-    assert mover_of(by_hand, "previous_champion", NOW) is None
-    assert mover_of(by_hand, "champion", NOW) == THREE[0]
+    assert mover_of(by_hand, "previous_champion") is None
+    assert mover_of(by_hand, "champion") == THREE[0]

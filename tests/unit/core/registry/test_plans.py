@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_LAST_MOVE
 from airflow_mcp.core.registry.moves import MoveRecord, read_history, unfinished_move
-from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, plan_promotion, plan_rollback
+from airflow_mcp.core.registry.plans import (
+    AliasMove,
+    AliasPlan,
+    completion,
+    plan_promotion,
+    plan_rollback,
+    settled_aliases,
+)
 from airflow_mcp.exceptions import AliasConflictError
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
@@ -29,6 +36,8 @@ class Registry:
     aliases: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     champions: list[str | None] = field(default_factory=list)
+    same: list[bool] = field(default_factory=list)
+    """After each move: whether the way back led to the champion itself."""
 
     def carry_out(self, plan: AliasPlan, action: str, identity: str, crash_after: int | None = None) -> int:
         """Make the moves, the record before the champion's, and crash after so many requests."""
@@ -43,21 +52,25 @@ class Registry:
         return len(requests)
 
     def _requests(self, plan: AliasPlan, action: str, identity: str) -> Iterator[Callable[[], None]]:
+        if not plan.moves:
+            return
+        record = replace(
+            MoveRecord(action, identity, plan.champion_before, plan.champion_after, NOW.isoformat(), "test"),
+            previous_before=self.aliases.get(ALIAS_PREVIOUS_CHAMPION),
+        )
+        yield lambda: self.tags.update({TAG_LAST_MOVE: record.to_tag()})
         for move in plan.moves:
-            if move.alias == ALIAS_CHAMPION:
-                record = MoveRecord(
-                    action, identity, plan.champion_before, plan.champion_after, NOW.isoformat(), "test"
-                )
-                yield lambda record=record: self.tags.update({TAG_LAST_MOVE: record.to_tag()})
             yield lambda move=move: self._move(move)
-        if plan.moves:
-            done = MoveRecord(action, identity, plan.champion_before, plan.champion_after, NOW.isoformat(), "test")
-            yield lambda: self.tags.update({done.done_tag: done.to_tag()})
+        yield lambda: self.tags.update({record.done_tag: record.to_tag()})
 
     def settle(self) -> None:
-        """Record what a dead task moved, as every mover does first."""
+        """Complete and record what a dead task began, as every mover does first."""
         lost = unfinished_move(self.aliases, self.tags)
         if lost is not None:
+            settled = settled_aliases(self.aliases, self.tags)
+            for move in completion(lost, self.aliases):
+                self._move(move)
+            assert self.aliases == settled
             self.tags[lost.done_tag] = lost.to_tag()
 
     def _move(self, move: AliasMove) -> None:
@@ -65,6 +78,7 @@ class Registry:
             del self.aliases[move.alias]
         else:
             self.aliases[move.alias] = move.version
+        self.same.append(self.aliases.get(ALIAS_PREVIOUS_CHAMPION) == self.aliases.get(ALIAS_CHAMPION))
 
 
 def plan_of_promotion(
@@ -106,9 +120,9 @@ def test_the_first_champion_has_no_predecessor() -> None:
     assert not plan.is_done
 
 
-def test_the_way_back_is_kept_before_the_champion_moves() -> None:
+def test_the_way_back_moves_after_the_champion_so_it_never_leads_to_the_champion() -> None:
     plan = plan_of_promotion(aliases("3", "2"), "4", "3")
-    assert plan.moves == (AliasMove(ALIAS_PREVIOUS_CHAMPION, "3"), AliasMove(ALIAS_CHAMPION, "4"))
+    assert plan.moves == (AliasMove(ALIAS_CHAMPION, "4"), AliasMove(ALIAS_PREVIOUS_CHAMPION, "3"))
     assert (plan.champion_before, plan.champion_after) == ("3", "4")
 
 
@@ -152,42 +166,75 @@ def test_a_promotion_killed_after_any_request_ends_in_the_same_state_when_retrie
         except CrashError:
             promote(registry, "4", expected)
         assert registry.aliases == undisturbed.aliases, (first, second)
+        assert not any(registry.same[1:])
         assert set(registry.champions) <= {expected, "4"}
         if expected is not None:
             assert None not in registry.champions
 
 
-def test_a_way_back_of_a_half_promotion_leads_to_the_champion_itself_and_is_refused() -> None:
-    registry = Registry(aliases("3", "2"))
-    with pytest.raises(CrashError):
-        promote(registry, "4", "3", crash_after=1)
-    with pytest.raises(AliasConflictError, match="version 3 is the champion already"):
-        roll_back(registry, "night-1")
-    assert registry.aliases[ALIAS_CHAMPION] == "3"
+@pytest.mark.parametrize("start", [aliases("3", "2"), aliases("3", "4")], ids=str)
+@pytest.mark.parametrize("crash_after", range(6))
+def test_after_a_promotion_that_was_killed_a_rollback_goes_to_the_champion_before(
+    start: dict[str, str], crash_after: int
+) -> None:
+    registry = Registry(dict(start))
+    with contextlib.suppress(CrashError):
+        promote(registry, "4", "3", crash_after=crash_after)
+    has_moved = registry.aliases[ALIAS_CHAMPION] == "4"
+    roll_back(registry, "night-1")
+    assert registry.aliases == aliases("3" if has_moved else start[ALIAS_PREVIOUS_CHAMPION])
 
 
 @pytest.mark.parametrize("crash_after", range(6))
-def test_a_retried_promotion_does_not_undo_a_rollback(crash_after: int) -> None:
+def test_a_retried_promotion_does_not_undo_a_rollback_and_says_so(crash_after: int) -> None:
     registry = Registry(aliases("3", "2"))
     with contextlib.suppress(CrashError):
         promote(registry, "4", "3", crash_after=crash_after)
     if registry.aliases[ALIAS_CHAMPION] != "4":
         return
     roll_back(registry, "on-call", to_version="3")
-    promote(registry, "4", "3")
+    with pytest.raises(AliasConflictError, match=r"made version 4 the champion.*points at version 3.*new Dag run"):
+        promote(registry, "4", "3")
     assert registry.aliases[ALIAS_CHAMPION] == "3"
 
 
 @pytest.mark.parametrize("crash_after", range(6))
-def test_a_retried_rollback_does_not_undo_a_later_promotion(crash_after: int) -> None:
+def test_a_retried_rollback_does_not_undo_a_later_promotion_and_says_so(crash_after: int) -> None:
     registry = Registry(aliases("4", "3"))
     with contextlib.suppress(CrashError):
         roll_back(registry, "on-call", crash_after=crash_after)
     if registry.aliases[ALIAS_CHAMPION] != "3":
         return
     promote(registry, "5", "3")
-    roll_back(registry, "on-call")
+    with pytest.raises(AliasConflictError, match=r"made version 3 the champion.*points at version 5.*new Dag run"):
+        roll_back(registry, "on-call")
     assert registry.aliases[ALIAS_CHAMPION] == "5"
+
+
+def test_a_retried_promotion_names_the_champion_that_it_replaced() -> None:
+    registry = Registry(aliases("3"))
+    promote(registry, "4", "3")
+    plan = plan_of_promotion(registry.aliases, "4", "3", registry.tags)
+    assert (plan.is_done, plan.champion_before) == (True, "3")
+    other = plan_promotion(
+        registry.aliases, registry.tags, model_name="churn", identity="x", version="4", expected_champion="3"
+    )
+    assert (other.is_done, other.champion_before) == (True, "3")
+
+
+def test_a_way_back_that_leads_to_the_champion_counts_as_none() -> None:
+    with pytest.raises(AliasConflictError, match=r"at the champion itself, so there is no champion to go back to"):
+        plan_rollback(aliases("3", "3"), {}, model_name="churn", identity="night-1", to_version=None)
+
+
+def test_a_way_back_that_somebody_moved_since_is_left_alone() -> None:
+    died = replace(MoveRecord("promote", "p", "3", "4", NOW.isoformat(), "dag"), previous_before="2")
+    tags = {TAG_LAST_MOVE: died.to_tag()}
+    assert settled_aliases(aliases("4", "2"), tags) == aliases("4", "3")
+    assert settled_aliases(aliases("4", "1"), tags) == aliases("4", "1")
+    assert settled_aliases(aliases("3", "2"), tags) == aliases("3", "2")
+    assert settled_aliases({**aliases("4", "2"), "challenger": "4"}, tags) == aliases("4", "3")
+    assert settled_aliases({**aliases("4", "2"), "challenger": "9"}, tags)["challenger"] == "9"
 
 
 def test_the_history_lists_every_move_that_was_done() -> None:
