@@ -101,8 +101,8 @@ def test_the_event_trigger_sees_only_checks_that_found_drift(world: World) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model_name": ""}, "model_name is ''"),
-        ({"experiment_name": "None"}, "experiment_name is 'None'"),
+        ({"model_name": ""}, "model_name must be text that is not empty; got ''"),
+        ({"experiment_name": "None"}, "experiment_name must be text that is not empty; got 'None'"),
         ({"verdicts": "drifted"}, "verdicts must be a list of drifted"),
         ({"verdicts": ["maybe"]}, "got ['maybe']"),
         ({"since": "now"}, "since must be a time with its time zone"),

@@ -116,12 +116,16 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("sensor", "options", "message"),
         [
-            (ModelAliasSensor, {"model_name": ""}, "model_name is ''"),
-            (ModelAliasSensor, {"alias": "latest"}, "alias 'latest'"),
+            (ModelAliasSensor, {"model_name": ""}, "model_name must be text that is not empty; got ''"),
+            (ModelAliasSensor, {"alias": "latest"}, "got 'latest'"),
             (ModelAliasSensor, {"version": "newest"}, "version must be a version number; got 'newest'"),
             (ModelAliasSensor, {"version": "1", "other_than": "2"}, "only one of version and other_than must be given"),
             (ModelVersionSensor, {"newer_than": "None"}, "newer_than must be a version number; got 'None'"),
-            (ModelVersionSensor, {"version": "1", "newer_than": "2"}, "only one of version and newer_than must be given"),
+            (
+                ModelVersionSensor,
+                {"version": "1", "newer_than": "2"},
+                "only one of version and newer_than must be given",
+            ),
             (ModelVersionSensor, {"tags": {"a": 1}}, "tags must be a mapping of text to text"),
         ],
     )
