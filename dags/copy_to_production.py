@@ -37,6 +37,7 @@ with DAG(
         "reason": Param(
             None,
             type=["null", "string"],  # null: the form does not insist on one
+            maxLength=2000,
             title="Reason",
             description="Recorded with the promotion.",
         ),

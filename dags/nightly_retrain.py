@@ -50,6 +50,7 @@ with DAG(
         "reason": Param(
             None,
             type=["null", "string"],  # null: the form does not insist on one
+            maxLength=2000,
             title="Reason",
             description="Why; recorded with the run and the promotion.",
         ),

@@ -40,6 +40,7 @@ with DAG(
         "reason": Param(
             None,
             type=["null", "string"],
+            maxLength=2000,
             title="Reason",
             description="Recorded with the move and the version.",
         ),

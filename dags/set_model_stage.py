@@ -34,7 +34,9 @@ with DAG(
             title="Version in Production now",
             description="For Production only: a number, or none.",
         ),
-        "reason": Param(None, type=["null", "string"], title="Reason", description="Recorded with the move."),
+        "reason": Param(
+            None, type=["null", "string"], maxLength=2000, title="Reason", description="Recorded with the move."
+        ),
     },
 ) as dag:
     # [START howto_transition_model_stage]

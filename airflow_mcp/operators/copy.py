@@ -28,13 +28,14 @@ from airflow_mcp.core.registry.copies import (
 from airflow_mcp.core.registry.gate_check import require_passed_gate
 from airflow_mcp.core.registry.load_check import require_ready
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.promotion import gate_verdict
 from airflow_mcp.registry.registration import create_once, wait_until_ready
 
 if TYPE_CHECKING:
@@ -198,11 +199,20 @@ class CopyModelVersionOperator(WorkloadOperator):
             )
         source = self.source_hook.get_model_version(name, version_number("version", self.version))
         require_ready(source)
+        source = self._with_present_verdict(source)
         if self.require_gate:
             what = f"version {source.version} of {name!r}"
             if warning := require_passed_gate(what, source.tags.get(contract.TAG_GATE_VERDICT)):
                 self.log.warning(warning)
         return source
+
+    def _with_present_verdict(self, source: ModelVersion) -> ModelVersion:
+        """Return the source with the gate verdict of its run, which may have been taken back since registration."""
+        try:
+            verdict = gate_verdict(self.source_hook, source) or ""
+        except EvidenceError:  # the run was deleted, so the gate cannot have judged again
+            return source
+        return replace(source, tags={**source.tags, contract.TAG_GATE_VERDICT: verdict})
 
     def _existing(self, name: str) -> ModelVersion | None:
         """Return the existing copy: the oldest, if there are two."""

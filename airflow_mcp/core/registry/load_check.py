@@ -18,6 +18,7 @@ from pydantic import Field
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
+from airflow_mcp.core.registry.moves import storable_text
 from airflow_mcp.exceptions import EvidenceError, LoadCheckFailedError
 
 LOAD_CHECK_SCHEMA: Literal["airflow_mcp/load_check/1"] = "airflow_mcp/load_check/1"
@@ -141,7 +142,7 @@ class LoadCheck:
 
     def to_tags(self) -> dict[str, str]:
         """Return its tags, in the order in which they must be set."""
-        record = asdict(self) | {"reason": self.reason[:_REASON_LIMIT]}
+        record = asdict(self) | {"reason": storable_text(self.reason)[:_REASON_LIMIT]}
         return {
             contract.TAG_LOAD_CHECK_RECORD: json.dumps(record, sort_keys=True, ensure_ascii=False),
             contract.TAG_LOAD_CHECK: self.verdict,
