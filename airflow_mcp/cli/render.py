@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from airflow_mcp.cli.pipeline_files import add_environment, check_paths
+from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, check_paths
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
-from airflow_mcp.dag_rendering.stubs import compare_stubs, write_stubs
+from airflow_mcp.dag_rendering.stubs import StubChanges, compare_stubs, write_stubs
+from airflow_mcp.exceptions import InvalidArgumentError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,13 +22,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Write what differs. Files that are not valid are reported and do not affect the others."""
-    _, problems = check_paths([parsed.folder], parsed.env, None)
+    """Write what differs. Files that are not valid are reported and do not affect the others.
+
+    :raises InvalidArgumentError: when the folder has neither pipelines nor stubs, or a stub belongs to another folder.
+    """
+    root, dags_folder = (Path(os.path.abspath(path)) for path in (parsed.folder, parsed.dags_folder))  # noqa: PTH100 -- resolve() would follow links
+    pipelines = load_pipeline_folder(root, parsed.env or "dev")
+    act = compare_stubs if parsed.check else write_stubs
+    changes = act(pipelines, root, dags_folder)
+    if not pipelines and changes == StubChanges((), (), 0):
+        raise InvalidArgumentError(f"there is no ModelPipeline in {parsed.folder}. Name the folder of pipeline files")
+    problems = _problems(parsed, changes) if pipelines or changes.no_pipelines else []
     for found in problems:
         print(found.problem, file=sys.stderr)
-    pipelines = load_pipeline_folder(parsed.folder, parsed.env or "dev")
-    dags_folder = Path(os.path.abspath(parsed.dags_folder))  # noqa: PTH100 -- resolve() would follow links
-    changes = compare_stubs(pipelines, dags_folder) if parsed.check else write_stubs(pipelines, dags_folder)
     for stub in changes.written:
         print(f"{'would write' if parsed.check else 'wrote'} {stub.path}")
     for path in changes.removed:
@@ -35,3 +42,9 @@ def run(parsed: argparse.Namespace) -> int:
     to = "to be " if parsed.check else ""
     print(f"stubs: {len(changes.written)} {to}written, {len(changes.removed)} {to}removed, {changes.kept} up to date")
     return 1 if problems or (parsed.check and not changes.is_up_to_date) else 0
+
+
+def _problems(parsed: argparse.Namespace, changes: StubChanges) -> list[FoundProblem]:
+    """Return the problems of the pipelines, and of files that have a stub but are no longer pipelines."""
+    paths = [parsed.folder, *(os.path.relpath(path) for path in changes.no_pipelines)]
+    return check_paths(paths, parsed.env, parsed.folder)[1]

@@ -56,17 +56,24 @@ class BrokenPipelineDag(DAG):
         pass
 
 
-def load_model_pipeline(path: str | Path, environment: str | None = None, *, root: str | Path | None = None) -> DAG:
+def load_model_pipeline(
+    path: str | Path, environment: str | None = None, *, root: str | Path | None = None, name: str | None = None
+) -> DAG:
     """Render the Dag of one pipeline file; a broken file becomes an import error of the Python file.
 
     :param path: the YAML file; a relative path starts at the folder of the calling Python file.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
     :param root: folder of all pipelines, where the search for ``defaults.yaml`` ends. Default: the file's folder.
-    :raises PipelineSpecError: with every problem of the file.
+    :param name: name that the pipeline must have, so that two files never take turns as one Dag; None allows any.
+    :raises PipelineSpecError: with every problem of the file, or when the pipeline has another name.
     """
     here = calling_folder()
     folder = None if root is None else here / root
     loaded = load_pipeline_file(here / path, environment or settings.environment(), root=folder)
+    found = loaded.pipeline.metadata.name
+    if name is not None and found != name:
+        message = f"the Dag file was written for pipeline {name!r}; got {found!r}. Run airflow-mcp render again"
+        raise PipelineSpecError([SpecProblem(*loaded.place("metadata", "name"), "metadata.name", message)])
     return render(plan_pipeline(loaded))
 
 

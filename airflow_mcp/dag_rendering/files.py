@@ -91,7 +91,7 @@ def looks_like_a_pipeline(document: Node | None, data: bytes) -> bool:
     if document is None:
         return not _is_utf8(data) or any(trace in data for trace in _TRACES)
     if not isinstance(document.content, dict):
-        return False
+        return any(trace in data for trace in _TRACES)
     kind, version = (document.content.get(name) for name in ("kind", "apiVersion"))
     if version is not None and _is_near(version.content, API_VERSION):
         return True

@@ -83,7 +83,7 @@ def test_what_a_stub_costs_a_child_of_the_dag_processor(tmp_path: Path, with_lin
 
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/fraud.yaml").write_text(PIPELINE.format(number=1))
-    (stub,) = write_stubs(load_pipeline_folder(tmp_path / "pipelines"), tmp_path).written
+    (stub,) = write_stubs(load_pipeline_folder(tmp_path / "pipelines"), tmp_path / "pipelines", tmp_path).written
     code = STUB.format(imports="\n".join(f"import {name}" for name in PRE_IMPORTS if with_lines))
     run_fresh(tmp_path / "cache", "-c", code, str(stub.path))
     times: list[Any] = run_fresh(tmp_path / "cache", "-c", code, str(stub.path))

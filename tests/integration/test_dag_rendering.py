@@ -58,7 +58,7 @@ class Deployment:
             (code / "train.py").write_text("")
             self.mend(name)
         (dags / "listed.py").write_text(THREE_LINES.format(folder="listed"))
-        write_stubs(load_pipeline_folder(dags / "stubbed"), dags)
+        write_stubs(load_pipeline_folder(dags / "stubbed"), dags / "stubbed", dags)
 
     def file(self, name: str) -> Path:
         """Give the YAML file of a pipeline."""
@@ -143,7 +143,9 @@ def test_broken_files_are_import_errors_with_their_place_and_the_others_stay_as_
     errors = api.import_errors()
     assert errors.keys() == broken.keys()
     for file, name in broken.items():
-        assert f"{name}.yaml:7:3: spec.trainingScrpt: is not a known name. Did you mean 'trainingScript'?" in errors[file]
+        assert (
+            f"{name}.yaml:7:3: spec.trainingScrpt: is not a known name. Did you mean 'trainingScript'?" in errors[file]
+        )
     wait_for_parses(api, "listed_a", 2 * STALE_SECONDS)
     for name in ("listed_a", "stubbed_a"):
         assert is_there(api, name)

@@ -57,7 +57,7 @@ class Deployment:
         # The file as it is documented, but for an address that can be reached here and a shorter wait.
         text = given.replace(ADDRESS, self.repository.url)
         self.file.write_text(text.replace("onCommit: true", "onCommit: {poll: 2s}"))
-        write_stubs(load_pipeline_folder(self.file.parent), self.dags)
+        write_stubs(load_pipeline_folder(self.file.parent), self.file.parent, self.dags)
 
     def commit(self, accuracy: float) -> str:
         """Commit a script that trains a model of such an accuracy."""

@@ -53,6 +53,30 @@ class TestValidate:
         ]
         assert lines[-1] == "3 files, 2 not valid"
 
+    @pytest.mark.parametrize(
+        ("text", "kind"),
+        [("- a", "a list"), ("[]", "a list"), ("hello", "text"), ("42", "a whole number"), ("true", "a boolean")],
+    )
+    def test_a_file_that_is_no_mapping_does_not_hide_the_others(self, text: str, kind: str, capsys: Captured) -> None:
+        write("a.yaml", f"# a comment\n{text}\n")
+        write("b.yaml", BROKEN)
+        write("c.yaml", FRAUD)
+        assert main(["validate", "a.yaml", "b.yaml", "c.yaml"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"a.yaml:2:1: the file must be a mapping of apiVersion, kind, metadata, spec; got {kind}"
+        assert lines[-1].startswith("3 files, 2 not valid")
+        for command in ("plan", "graph"):
+            assert main([command, "a.yaml"]) == 1
+            assert f"a.yaml:2:1: the file must be a mapping of apiVersion, kind, metadata, spec; got {kind}" in (
+                capsys.readouterr().err
+            )
+
+    def test_a_pipeline_written_as_a_list_is_reported_in_its_folder_too(self, capsys: Captured) -> None:
+        write("p/a.yaml", f"- {FRAUD.replace(chr(10), chr(10) + '  ')}\n")
+        write("p/requirements.yaml", "- numpy\n")
+        assert main(["validate", "p"]) == 1
+        assert capsys.readouterr().out.startswith("p/a.yaml:1:1: the file must be a mapping")
+
     def test_checks_the_environments_that_a_file_speaks_of(self, capsys: Captured) -> None:
         write("a.yaml", FRAUD + "  environments: {prod: {sourceCode: {revision: main}}}\n")
         assert main(["validate", "a.yaml"]) == 1
@@ -163,7 +187,34 @@ class TestRender:
         write("p/b.yaml", BROKEN)
         assert main(["render", "p", "--dags-folder", "dags"]) == 1
         assert "p/b.yaml:16:19" in capsys.readouterr().err
-        assert [path.name for path in Path("dags").iterdir()] == ["mcp_a.py"]
+        assert [path.name for path in Path("dags").iterdir()] == ["mcp_fraud-detection-pipeline.py"]
+
+    def test_the_last_deleted_pipeline_loses_its_stub_and_a_wrong_folder_is_refused(self, capsys: Captured) -> None:
+        write("p/a.yaml", FRAUD)
+        Path("q").mkdir()
+        assert main(["render", "p", "--dags-folder", "dags"]) == 0
+        assert main(["render", "q", "--dags-folder", "dags"]) == 2
+        assert "there is no ModelPipeline in q" in capsys.readouterr().err
+        Path("p/a.yaml").unlink()
+        assert main(["render", "p", "--dags-folder", "dags"]) == 0
+        assert list(Path("dags").iterdir()) == []
+
+    def test_two_projects_of_init_share_a_dags_folder(self) -> None:
+        for name in ("a", "b"):
+            assert main(["init", name]) == 0
+            assert main(["render", name, "--dags-folder", "dags"]) == 0
+        assert sorted(path.name for path in Path("dags").iterdir()) == ["mcp_a.py", "mcp_b.py"]
+
+    def test_a_file_that_is_no_pipeline_any_more_is_an_error(self, capsys: Captured) -> None:
+        write("p/a.yaml", FRAUD)
+        assert main(["render", "p", "--dags-folder", "dags"]) == 0
+        write("p/a.yaml", "- a\n")
+        assert main(["render", "p", "--dags-folder", "dags"]) == 1
+        assert (
+            "p/a.yaml:1:1: the file must be a mapping of apiVersion, kind, metadata, spec; got a list"
+            in capsys.readouterr().err
+        )
+        assert len(list(Path("dags").iterdir())) == 1
 
 
 class TestSchema:

@@ -66,7 +66,7 @@ def stored(dag: DAG) -> dict[str, Any]:
 def test_the_file_of_the_issue_becomes_a_dag_that_airflow_loads_from_its_stub(tmp_path: Path) -> None:
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/fraud.yaml").write_text((PIPELINES / "fraud_detection.yaml").read_text())
-    write_stubs(load_pipeline_folder(tmp_path / "pipelines"), tmp_path)
+    write_stubs(load_pipeline_folder(tmp_path / "pipelines"), tmp_path / "pipelines", tmp_path)
     bag = BundleDagBag(dag_folder=tmp_path, bundle_path=tmp_path, bundle_name="test")
     assert bag.import_errors == {}
     dag = bag.dags["fraud-detection-pipeline"]

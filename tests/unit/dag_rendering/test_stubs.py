@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import runpy
 from pathlib import Path
 
 import pytest
 
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import MARK, StubChanges, compare_stubs, write_stubs
-from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError
 from tests.support.paths import PIPELINES
 
 SPEC = (PIPELINES / "fraud_detection.yaml").read_text()
@@ -30,7 +31,8 @@ def pipeline(folder: Path, file: str, name: str = "", text: str = SPEC) -> Path:
 
 
 def write(dags: Path, pipelines: Path | None = None) -> StubChanges:
-    return write_stubs(load_pipeline_folder(pipelines or dags / "pipelines"), dags)
+    root = pipelines or dags / "pipelines"
+    return write_stubs(load_pipeline_folder(root), root, dags)
 
 
 def stubs(dags: Path) -> dict[str, str]:
@@ -41,10 +43,10 @@ def test_each_pipeline_gets_a_stub_that_names_its_file_relative_to_itself(dags: 
     pipeline(dags, "fraud.yaml")
     pipeline(dags, "team/churn.yaml")
     changes = write(dags)
-    assert [stub.path.name for stub in changes.written] == ["mcp_fraud.py", changes.written[1].path.name]
+    assert [stub.path.name for stub in changes.written] == ["mcp_fraud.py", "mcp_churn.py"]
     text = stubs(dags)["mcp_fraud.py"]
     assert text.startswith(MARK)
-    assert "dag = load_model_pipeline('pipelines/fraud.yaml', root='pipelines')" in text
+    assert "dag = load_model_pipeline('pipelines/fraud.yaml', root='pipelines', name='fraud')" in text
     assert str(dags) not in "".join(stubs(dags).values())
     ast.parse(text)
 
@@ -52,14 +54,14 @@ def test_each_pipeline_gets_a_stub_that_names_its_file_relative_to_itself(dags: 
 def test_a_pipeline_outside_the_folder_of_dags_is_named_by_its_absolute_path(tmp_path: Path, dags: Path) -> None:
     path = pipeline(tmp_path, "fraud.yaml")
     write(dags, tmp_path / "pipelines")
-    assert f"load_model_pipeline({str(path)!r}, root={str(path.parent)!r})" in stubs(dags)["mcp_fraud.py"]
+    assert f"load_model_pipeline({str(path)!r}, root={str(path.parent)!r}, name='fraud')" in stubs(dags)["mcp_fraud.py"]
 
 
 def test_a_second_time_touches_nothing(dags: Path) -> None:
     path = pipeline(dags, "fraud.yaml")
     write(dags)
     before = (dags / "mcp_fraud.py").stat()
-    path.write_text(path.read_text() + "  env: {A: b}\n")  # what the file says is of no matter
+    path.write_text(path.read_text() + "  env: {A: b}\n")  # of the content only the name is in the stub
     changes = write(dags)
     assert changes.is_up_to_date
     assert changes.kept == 1
@@ -80,12 +82,12 @@ def test_stubs_of_pipelines_that_are_gone_are_removed_and_other_files_are_not(da
 def test_comparing_says_what_would_change_and_changes_nothing(dags: Path) -> None:
     pipeline(dags, "fraud.yaml")
     found = load_pipeline_folder(dags / "pipelines")
-    assert not compare_stubs(found, dags).is_up_to_date
+    assert not compare_stubs(found, dags / "pipelines", dags).is_up_to_date
     assert stubs(dags) == {}
     write(dags)
-    assert compare_stubs(found, dags).is_up_to_date
+    assert compare_stubs(found, dags / "pipelines", dags).is_up_to_date
     (dags / "mcp_fraud.py").write_text(f"{MARK}\nprint('edited')\n")
-    assert [stub.path.name for stub in compare_stubs(found, dags).written] == ["mcp_fraud.py"]
+    assert [stub.path.name for stub in compare_stubs(found, dags / "pipelines", dags).written] == ["mcp_fraud.py"]
 
 
 @pytest.mark.parametrize("broken", ["kind: ModelPipeline\nspec: [", ""])
@@ -107,12 +109,86 @@ def test_a_file_that_was_not_generated_is_never_overwritten(dags: Path) -> None:
     assert stubs(dags) == {"mcp_fraud.py": "print('mine')\n"}
 
 
-def test_paths_that_look_alike_get_stubs_of_their_own(dags: Path) -> None:
-    files = ["a-b.yaml", "a_b.yaml", "a.b.yaml", "a/b.yaml", "a_b.yml", f"{'x' * 180}.yaml", f"{'x' * 181}.yaml"]
-    for number, file in enumerate(files):
-        pipeline(dags, file, f"p{number}")
-    assert len(write(dags).written) == len(files)
-    assert len(stubs(dags)) == len(files)
+def test_names_that_look_alike_get_stubs_of_their_own(dags: Path) -> None:
+    names = ["a-b", "a_b", "a.b", "ab", "x" * 199, "x" * 200]
+    for number, name in enumerate(names):
+        pipeline(dags, f"p{number}.yaml", name)
+    write(dags)
+    assert sorted(stubs(dags)) == sorted(f"mcp_{name}.py" for name in names)
+
+
+class TestTwoFolders:
+    """Stubs of two folders of pipelines in one Dags folder."""
+
+    @pytest.fixture
+    def roots(self, tmp_path: Path) -> list[Path]:
+        return [tmp_path / team / "pipelines" for team in ("red", "blue")]
+
+    def test_neither_touches_the_stubs_of_the_other(self, dags: Path, roots: list[Path]) -> None:
+        red, blue = roots
+        for root, name in ((red, "churn"), (red, "fraud"), (blue, "wine")):
+            pipeline(root.parent, f"{name}.yaml", name)
+        write(dags, red)
+        write(dags, blue)
+        (red / "churn.yaml").unlink()
+        assert [path.name for path in write(dags, red).removed] == ["mcp_churn.py"]
+        assert write(dags, blue).is_up_to_date
+        assert list(stubs(dags)) == ["mcp_fraud.py", "mcp_wine.py"]
+
+    def test_files_of_one_name_get_a_stub_each(self, dags: Path, roots: list[Path]) -> None:
+        for root in roots:
+            pipeline(root.parent, "pipeline.yaml", root.parent.name)
+            write(dags, root)
+        assert list(stubs(dags)) == ["mcp_blue.py", "mcp_red.py"]
+
+    def test_pipelines_of_one_name_are_refused_with_both_folders(self, dags: Path, roots: list[Path]) -> None:
+        red, blue = roots
+        for root in roots:
+            pipeline(root.parent, "pipeline.yaml", "wine")
+        pipeline(blue.parent, "other.yaml", "other")
+        write(dags, red)
+        before = stubs(dags)
+        with pytest.raises(InvalidArgumentError) as caught:
+            write(dags, blue)
+        assert all(str(root) in str(caught.value) for root in roots)
+        assert "Nothing was written" in str(caught.value)
+        assert stubs(dags) == before
+
+    def test_a_link_to_the_folder_is_the_same_folder(self, dags: Path, roots: list[Path], tmp_path: Path) -> None:
+        pipeline(roots[0].parent, "wine.yaml")
+        write(dags, roots[0])
+        (tmp_path / "link").symlink_to(roots[0])
+        assert [stub.path.name for stub in write(dags, tmp_path / "link").written] == ["mcp_wine.py"]
+
+
+def test_a_renamed_pipeline_moves_to_a_stub_of_its_new_name(dags: Path) -> None:
+    path = pipeline(dags, "fraud.yaml")
+    write(dags)
+    pipeline(dags, "fraud.yaml", "fraud-2")
+    assert path.exists()
+    assert [gone.name for gone in write(dags).removed] == ["mcp_fraud.py"]
+    assert list(stubs(dags)) == ["mcp_fraud-2.py"]
+
+
+@pytest.mark.parametrize("text", ["hello", "- a", "a: b"])
+def test_a_file_that_is_no_pipeline_any_more_keeps_its_stub_and_is_named(dags: Path, text: str) -> None:
+    path = pipeline(dags, "fraud.yaml")
+    write(dags)
+    path.write_text(text)
+    changes = write(dags)
+    assert changes.is_up_to_date
+    assert changes.no_pipelines == (path,)
+    assert list(stubs(dags)) == ["mcp_fraud.py"]
+
+
+def test_a_stub_refuses_a_pipeline_of_another_name(dags: Path) -> None:
+    path = pipeline(dags, "fraud.yaml")
+    write(dags)
+    stub = dags / "mcp_fraud.py"
+    assert runpy.run_path(str(stub))["dag"].dag_id == "fraud"
+    path.write_text(path.read_text().replace("name: fraud", "name: churn"))
+    with pytest.raises(PipelineSpecError, match=r"fraud\.yaml:\d+:\d+: metadata\.name: .*'fraud'; got 'churn'"):
+        runpy.run_path(str(stub))
 
 
 def test_quotes_in_a_path_stay_inside_the_text(dags: Path) -> None:

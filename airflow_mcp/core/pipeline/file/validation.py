@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from airflow_mcp.core.argument import closest, in_words, models_in, names_of, nearest
+from airflow_mcp.core.argument import closest, in_words, kind_of, models_in, names_of, nearest
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, plain, write_path
 from airflow_mcp.core.pipeline.file.fields import WORDS_OF_PATTERNS
 from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGES, CustomStage
@@ -40,6 +40,10 @@ def validate(model: type[M], document: Node, problems: list[SpecProblem]) -> M |
     :param problems: every problem is added here, one for each place.
     :return: the validated document; None when there is a problem.
     """
+    if not isinstance(document.content, dict):
+        message = f"the file must be a mapping of {', '.join(names_of(model))}; got {kind_of(document.content)}"
+        problems.append(problem_at(document, (), message))
+        return None
     before = len(problems)
     done = _wrong_stages(document, problems)
     try:
