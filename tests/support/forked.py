@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import signal
@@ -19,6 +20,7 @@ class ForkedTask:
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
+        importlib.import_module("airflow.sdk.execution_time.task_runner")  # once here, not in each of twenty children
         self._reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
