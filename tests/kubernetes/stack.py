@@ -30,7 +30,7 @@ for dag_id, tasks in json.loads(TASKS).items():
         for task_id, command in tasks.items():
             TrainModelOperator(
                 task_id=task_id,
-                experiment=EXPERIMENT,
+                experiment_name=EXPERIMENT,
                 model_name="model",
                 runtime="kubernetes",
                 command=command,

@@ -146,7 +146,7 @@ def test_a_cluster_that_cannot_be_reached_leaves_pod_and_run_to_the_next_try(wor
             outcome = task.result()
     assert outcome.state == "up_for_retry"
     assert f"pod {pod}: Kubernetes does not answer" in str(outcome.error)
-    assert "a retry attaches to it again" in str(outcome.error)
+    assert "A retry attaches to it again" in str(outcome.error)
     (run,) = world.runs("RUNNING", "FINISHED")  # the work goes on meanwhile
     assert world.cluster.phase(pod) in ("Running", "Succeeded")
     again = world.train(command, try_number=2)

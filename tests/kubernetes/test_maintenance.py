@@ -185,7 +185,7 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(
     findings = findings_of(capsys)
     assert findings["right: pods"]["says"] == f"may not patch in namespace {world.cluster.namespace!r}"
     assert '["get"] on pods/log' in findings["right: pods/log"]["advice"]
-    assert "is the pod itself" in findings["MLflow address"]["says"]
+    assert "would be the pod itself" in findings["MLflow address"]["says"]
     assert "image 'registry.invalid/none:1' cannot be pulled" in findings["image"]["says"]
     left = world.cluster.api.list_namespaced_pod(world.cluster.namespace).items
     assert [pod for pod in left if "doctor" in pod.metadata.name and not pod.metadata.deletion_timestamp] == []

@@ -37,7 +37,7 @@ def pipeline_file(world: PodWorld, url: str) -> Path:
     document["metadata"]["name"] = world.dag_id
     spec = document["spec"]
     spec |= {
-        "sourceCode": {"url": url, "connection": "git_tests"},
+        "sourceCode": {"repoUrl": url, "gitConnId": "git_tests"},
         "runtime": "kubernetes",
         "resources": {"cpu": "500m", "memory": "1Gi"},
         "secretEnv": {"LOGIN_OF_THE_CODE": "git_tests.login"},

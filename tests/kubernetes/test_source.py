@@ -91,7 +91,7 @@ def dvc_remote(tmp_path: Path) -> Iterator[str]:
 
 
 def source(url: str, commit: str) -> dict[str, str]:
-    return {"url": url, "commit": commit, "path": "jobs", "connection": "git_tests"}
+    return {"repo_url": url, "revision": commit, "path": "jobs", "git_conn_id": "git_tests"}
 
 
 def train(world: PodWorld, code: dict[str, str], **options: Any) -> TaskOutcome:
@@ -170,7 +170,7 @@ def test_data_of_dvc_is_a_plain_file_in_the_pod(
     monkeypatch.setenv("AIRFLOW_CONN_GIT_TESTS", json.dumps(connection))
     commit = DvcRepository(tmp_path / "data").move_remote(dvc_remote)
     with GitHttpServer(tmp_path, HOST) as server:
-        dvc = {"repo": f"{server.url}/data", "connection": "git_tests"}
+        dvc = {"repo_url": f"{server.url}/data", "git_conn_id": "git_tests"}
         pinned = world.run(PinDatasetOperator, dvc=dvc, files={"train": "data/train.csv"}, version=commit)
         assert pinned.state == "success", pinned.error
         dataset = pinned.xcom["train"]
