@@ -140,10 +140,20 @@ class MlflowServer(Service):
     :param port: TCP port; None takes a free one.
     :param host: address to listen on.
     :param database: URI of its database; None takes an SQLite file in the folder.
+    :param program: how to start MLflow; None takes the one of this environment.
+    :param options: further options of ``mlflow server``.
+    :param env: further variables.
     """
 
     def __init__(
-        self, folder: Path, port: int | None = None, host: str = LOOPBACK, database: str | None = None
+        self,
+        folder: Path,
+        port: int | None = None,
+        host: str = LOOPBACK,
+        database: str | None = None,
+        program: Sequence[str] | None = None,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://{host}:{self.port}"
@@ -151,15 +161,18 @@ class MlflowServer(Service):
         super().__init__(
             "mlflow",
             [
-                *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(self.port)),
+                *(program or (sys.executable, "-m", "mlflow")),
+                *("server", "--host", host, "--port", str(self.port)),
                 *("--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
-                *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
+                *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1", *options),
             ],
             folder=folder,
             env={
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "DO_NOT_TRACK": "true",
+                "COVERAGE_PROCESS_CONFIG": "",  # the server is not what is measured
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody asks for anything
+                **(env or {}),
             },
             health_url=f"{self.url}/health",
         )

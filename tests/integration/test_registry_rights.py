@@ -1,0 +1,140 @@
+"""What an account needs on an MLflow server with its basic-auth app, action by action."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.registry.history import unrecorded_moves
+from airflow_mcp.core.registry.moves import read_history
+from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
+from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
+
+pytest.importorskip("flask_wtf", reason="MLflow's basic-auth app needs Flask-WTF")
+pytestmark = pytest.mark.integration
+ADMIN, PASSWORD = "admin", "a-long-password-1"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    folder = tmp_path_factory.mktemp("basic-auth")
+    config = folder / "auth.ini"
+    config.write_text(
+        "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{folder / 'auth.db'}\nadmin_username = {ADMIN}\nadmin_password = {PASSWORD}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n"
+    )
+    env = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+    with MlflowServer(folder, options=("--app-name", "basic-auth"), env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def world(guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """What the administrator sees; it has two versions, of which the first is champion, and a challenger."""
+    connection = {"conn_type": "mlflow", "host": guarded.url, "login": ADMIN, "password": PASSWORD}
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps(connection))
+    world = World(guarded.url, tmp_path)
+    world.versions(3)
+    for alias, version in (("champion", "1"), ("challenger", "2")):
+        world.hook.set_alias(world.model_name, alias, version)
+    yield world
+    world.hook.close()
+
+
+def administer(world: World, path: str, **body: str) -> None:
+    login = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
+    headers = {"content-type": "application/json", "authorization": f"Basic {login}"}
+    request = urllib.request.Request(f"{world.url}/api/{path}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert response.status == 200
+
+
+def account(world: World, on_model: str | None, on_experiment: str = "READ") -> dict[str, str]:
+    """Create an account with these rights; return its fields of a connection."""
+    name = f"user-{world.model_name}"
+    administer(world, "2.0/mlflow/users/create", username=name, password=PASSWORD)
+    wanted = [("experiment", world.experiment_id, on_experiment)]
+    wanted += [("registered_model", world.model_name, on_model)] if on_model else []
+    for kind, resource, right in wanted:
+        named = {"username": name, "resource_type": kind, "resource_id": resource, "permission": right}
+        administer(world, "3.0/mlflow/users/permissions/grant", **named)
+    return {"login": name, "password": PASSWORD}
+
+
+def promote(world: World, login: dict[str, str], **options: Any) -> TaskOutcome:
+    arguments = {"model_name": world.model_name, "version": "2", "expected_champion": "1", **options}
+    return world.run(PromoteModelOperator, connection=login, **arguments)
+
+
+def roll_back(world: World, login: dict[str, str], **options: Any) -> TaskOutcome:
+    return world.run(RollbackModelOperator, connection=login, model_name=world.model_name, **options)
+
+
+@pytest.mark.parametrize("right", ["READ", None])
+def test_without_edit_nothing_is_promoted_and_nothing_is_moved(world: World, right: str | None) -> None:
+    outcome = promote(world, account(world, right))
+    assert (outcome.state, "403" in str(outcome.error)) == ("up_for_retry", True)
+    assert world.aliases == {"champion": "1", "challenger": "2"}
+    assert read_history(world.registered.tags) == ()
+
+
+@pytest.mark.parametrize(("right", "challenger"), [("EDIT", {"challenger": "2"}), ("MANAGE", {})])
+def test_with_edit_a_challenger_is_promoted_and_recorded_and_with_manage_its_alias_goes(
+    world: World, right: str, challenger: dict[str, str]
+) -> None:
+    login = account(world, right)
+    outcome = promote(world, login)
+    assert outcome.state == "success", outcome.error
+    assert world.aliases == {"champion": "2", "previous_champion": "1", **challenger}
+    assert [move.champion_after for move in read_history(world.registered.tags)] == ["2"]
+    assert world.claims == []
+    retry = promote(world, login, try_number=2)
+    assert (retry.state, retry.result["moved"]) == ("success", False)
+
+
+@pytest.mark.parametrize(("right", "left"), [("EDIT", {"previous_champion": "1"}), ("MANAGE", {})])
+def test_with_edit_a_rollback_is_done_and_recorded_and_with_manage_the_way_back_goes(
+    world: World, right: str, left: dict[str, str]
+) -> None:
+    login = account(world, right)
+    world.hook.delete_alias(world.model_name, "challenger")
+    promote(world, login)
+    assert roll_back(world, login, dag_run_id="on-call").state == "success"
+    assert world.aliases == {"champion": "1", **left}
+    assert [move.action for move in read_history(world.registered.tags)] == ["promote", "rollback"]
+    assert unrecorded_moves(world.registered) == ()
+    again = roll_back(world, login, dag_run_id="on-call-2")
+    assert (again.state, "no champion to go back to" in str(again.error)) == ("failed", True)
+    assert promote(world, login, version="3", dag_run_id="night-2").state == "success"
+    assert roll_back(world, login, dag_run_id="on-call-3").state == "success"
+    assert world.aliases == {"champion": "1", **left}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_account_that_may_edit_the_experiment_registers_a_new_model_and_owns_it(world: World, exists: bool) -> None:
+    login = account(world, None, "EDIT")
+    run, model_id = world.judged_model()
+    name = world.model_name if exists else f"{world.model_name}.new"
+    arguments = {"model_name": name, "model_uri": f"models:/{model_id}"}
+    outcome = world.run(RegisterModelOperator, connection=login, **arguments)
+    if exists:
+        assert outcome.state in ("failed", "up_for_retry")
+        assert len(world.all_versions()) == 3
+        return
+    assert outcome.state == "success", outcome.error
+    assert world.hook.get_run(run.run_id).tags[contract.TAG_MODEL_VERSION] == f"{name}/1"
