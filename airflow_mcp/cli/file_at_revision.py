@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airflow_mcp.core.pipeline.plan.build import build_plan
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
-from airflow_mcp.dag_rendering.loader import load_pipeline_file
+from airflow_mcp.dag_rendering.loader import load_pipeline_file, pipelines_root
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError
 
 
@@ -21,12 +21,11 @@ def plan_at_revision(path: str, revision: str, environment: str, root: str | Non
     :param path: the present file.
     :param revision: branch, tag or commit of the file's repository.
     :param environment: dev, test or prod.
-    :param root: folder of all pipelines; None takes that of the file.
+    :param root: folder of all pipelines; None searches for it, as at that revision.
     :raises InvalidArgumentError: when there is no such revision, or it does not have the file.
     :raises PipelineSpecError: when the file is not valid at that revision; problems name it ``<revision>:<file>``.
     """
     file = Path(path).resolve()
-    folder = (Path(root) if root else file.parent).resolve()
     top = Path(_git(file.parent, "rev-parse", "--show-toplevel").decode().strip())
     commit = (
         _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
@@ -40,8 +39,9 @@ def plan_at_revision(path: str, revision: str, environment: str, root: str | Non
             raise InvalidArgumentError(
                 f"revision {revision} does not have {path}. Name another revision, or another file"
             )
+        folder = then / Path(root).resolve().relative_to(top) if root else pipelines_root(old, then)
         try:
-            loaded = load_pipeline_file(old, environment, root=then / folder.relative_to(top))
+            loaded = load_pipeline_file(old, environment, root=folder)
         except PipelineSpecError as error:
             found = [problem._replace(file=f"{revision}:{problem.file}") for problem in error.problems]
             raise PipelineSpecError(found) from None

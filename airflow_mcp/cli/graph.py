@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
@@ -21,7 +22,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print the picture, or write it to a file."""
     draw = {"text": text_picture, "svg": svg, "mermaid": mermaid}[parsed.format]
-    picture = draw(plan_of(parsed.file, parsed.env, parsed.root))
+    found = plan_of(parsed.file, parsed.env, parsed.root)
+    picture = draw(found.plan)
+    if found.defaults:
+        print(f"note: merged with {found.defaults}", file=sys.stderr)
     if parsed.output:
         Path(parsed.output).write_text(picture, encoding="utf-8")
     else:

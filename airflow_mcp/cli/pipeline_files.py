@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +14,12 @@ from airflow_mcp.core.pipeline.file.document import find, read_document
 from airflow_mcp.core.pipeline.file.pipeline import ENVIRONMENTS
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import (
+    DEFAULTS,
     BrokenPipeline,
     LoadedPipeline,
     load_pipeline_file,
     load_pipeline_folder,
+    pipelines_root,
 )
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
@@ -39,23 +43,36 @@ def add_environment(command: argparse.ArgumentParser, default: str | None = "dev
 
 def add_root(command: argparse.ArgumentParser) -> None:
     """Add ``--root``."""
-    command.add_argument("--root", help="folder of all pipelines, with defaults.yaml; default: the folder of the file")
+    command.add_argument(
+        "--root",
+        help="folder of all pipelines, where the search for defaults.yaml ends; default: the nearest folder above the "
+        "file with a defaults.yaml, up to the top of its Git repository",
+    )
 
 
-def plan_of(path: str, environment: str, root: str | None) -> PipelinePlan:
+class PlannedFile(NamedTuple):
+    """The plan of one file."""
+
+    plan: PipelinePlan
+    defaults: str
+    """The ``defaults.yaml`` behind it, relative to the working folder; empty without one."""
+
+
+def plan_of(path: str, environment: str, root: str | None) -> PlannedFile:
     """Plan one file.
 
     :param path: the file.
     :param environment: dev, test or prod.
-    :param root: folder of all pipelines; None takes that of the file.
+    :param root: folder of all pipelines; None searches for it.
     :raises PipelineSpecError: with every problem of the file, whose path is relative to the working folder.
     """
     if not Path(path).is_file():
         raise InvalidArgumentError(f"there is no file {path}. Name a pipeline file")
+    folder = Path(root) if root else pipelines_root(path)
     try:
-        return plan_pipeline(load_pipeline_file(path, environment, root=root))
+        loaded = load_pipeline_file(path, environment, root=folder)
+        return PlannedFile(plan_pipeline(loaded), os.path.relpath(loaded.defaults) if loaded.defaults else "")
     except PipelineSpecError as error:
-        folder = Path(root) if root else Path(path).parent
         raise PipelineSpecError([seen_from_here(problem, folder) for problem in error.problems]) from None
 
 
@@ -67,51 +84,103 @@ def seen_from_here(problem: SpecProblem, root: Path) -> SpecProblem:
     return problem._replace(file=os.path.relpath(root / problem.file))
 
 
-def check_paths(
-    paths: Iterable[str], environment: str | None, root: str | None
-) -> tuple[dict[str, bool], list[FoundProblem]]:
+def note_unused_defaults(folder: str | Path) -> None:
+    """Print a note when a ``defaults.yaml`` above a folder would be used only if a folder further up was named.
+
+    :param folder: the folder of pipelines that was named.
+    """
+    above = pipelines_root(Path(folder) / DEFAULTS)
+    if not above.samefile(folder):
+        unused = os.path.relpath(above / DEFAULTS)
+        print(
+            f"note: {unused} is above {folder} and not used. To use it, name {os.path.relpath(above)}", file=sys.stderr
+        )
+
+
+@dataclass
+class Checked:
+    """The result of checking files and folders."""
+
+    files: dict[str, bool] = field(default_factory=dict)
+    """Every file with whether it is valid."""
+    environments: dict[str, set[str]] = field(default_factory=dict)
+    """Environments, each with the files that were checked for it."""
+    defaults: set[str] = field(default_factory=set)
+    """Every ``defaults.yaml`` that a named file was merged with."""
+    problems: list[FoundProblem] = field(default_factory=list)
+    """All problems in the order of files and lines."""
+
+    def summary(self) -> str:
+        """Return how many files are valid, and for what: ``3 files, all valid (checked for: dev, prod)``."""
+        wrong = sum(not is_valid for is_valid in self.files.values())
+        count = _files(len(self.files))
+        names = [
+            name if len(files) == len(self.files) else f"{name} ({_files(len(files))})"
+            for name, files in self.environments.items()
+        ]
+        more = f"; with {', '.join(sorted(self.defaults))}" if self.defaults else ""
+        return f"{count}, {f'{wrong} not' if wrong else 'all'} valid (checked for: {', '.join(names)}{more})"
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def check_paths(paths: Iterable[str], environment: str | None, root: str | None) -> Checked:
     """Check files and folders.
 
     :param paths: pipeline files, and folders of them.
     :param environment: the one to check for; None takes dev and those that a file has an overlay for.
-    :param root: for files: folder of all pipelines; None takes that of the file.
-    :return: every file with whether it is valid, and all problems in the order of files and lines.
+    :param root: for files: folder of all pipelines; None searches for it.
     :raises InvalidArgumentError: when a path does not exist or no pipeline is there.
     """
-    files: dict[str, bool] = {}
+    checked = Checked()
     found: dict[SpecProblem, list[str]] = {}
     for path in paths:
         for name in ENVIRONMENTS if environment is None else (environment,):
-            for file, error, folder in _results(path, name, root):
-                if environment is None and name != "dev" and not _speaks_of(file, name):
+            for result in _results(path, name, root):
+                if environment is None and name != "dev" and not _speaks_of(result.file, name):
                     continue
-                seen = os.path.relpath(file)
-                files[seen] = files.get(seen, True) and error is None
-                for problem in error.problems if error else ():
-                    found.setdefault(seen_from_here(problem, folder), []).append(name)
-    if not files:
+                seen = os.path.relpath(result.file)
+                checked.files[seen] = checked.files.get(seen, True) and result.error is None
+                checked.environments.setdefault(name, set()).add(seen)
+                if result.defaults is not None:
+                    checked.defaults.add(os.path.relpath(result.defaults))
+                for problem in result.error.problems if result.error else ():
+                    found.setdefault(seen_from_here(problem, result.root), []).append(name)
+    if not checked.files:
         raise InvalidArgumentError(
             f"there is no ModelPipeline in {', '.join(paths)}. Name files, or folders with pipeline files"
         )
-    problems = [FoundProblem(problem, tuple(dict.fromkeys(names))) for problem, names in found.items()]
-    return dict(sorted(files.items())), sorted(problems)
+    checked.files = dict(sorted(checked.files.items()))
+    checked.problems = sorted(FoundProblem(problem, tuple(dict.fromkeys(names))) for problem, names in found.items())
+    return checked
 
 
-def _results(path: str, environment: str, root: str | None) -> Iterable[tuple[Path, PipelineSpecError | None, Path]]:
+class _Result(NamedTuple):
+    file: Path
+    root: Path
+    error: PipelineSpecError | None
+    defaults: Path | None = None
+    """The defaults of a file that was named itself."""
+
+
+def _results(path: str, environment: str, root: str | None) -> Iterator[_Result]:
     here = Path(path)
     if here.is_dir():
         for found in load_pipeline_folder(here, environment):
-            error = found.error if isinstance(found, BrokenPipeline) else _plan_error(found)
-            yield found.path, error, found.root
+            yield _Result(
+                found.path, found.root, found.error if isinstance(found, BrokenPipeline) else _plan_error(found)
+            )
         return
     if not here.exists():
         raise InvalidArgumentError(f"{path} does not exist. Name pipeline files, or folders with pipeline files")
-    folder = Path(root) if root else here.parent
+    folder = Path(root) if root else pipelines_root(here)
     try:
         loaded = load_pipeline_file(here, environment, root=folder)
-        yield here, _plan_error(loaded), folder
+        yield _Result(here, folder, _plan_error(loaded), loaded.defaults)
     except PipelineSpecError as error:
-        yield here, error, folder
+        yield _Result(here, folder, error)
 
 
 def _plan_error(loaded: LoadedPipeline) -> PipelineSpecError | None:
@@ -130,10 +199,3 @@ def _speaks_of(file: Path, environment: str) -> bool:
         return False
     path = ("spec", "environments", environment)
     return document is not None and len(find(document, path)[1]) == len(path)
-
-
-def summary(files: Mapping[str, bool]) -> str:
-    """Return how many files are valid: ``3 files, 1 not valid``."""
-    wrong = sum(not is_valid for is_valid in files.values())
-    count = f"{len(files)} file{'' if len(files) == 1 else 's'}"
-    return f"{count}, all valid" if not wrong else f"{count}, {wrong} not valid"

@@ -30,12 +30,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan, or its difference from another."""
-    plan = plan_of(parsed.file, parsed.env, parsed.root)
+    plan, defaults = plan_of(parsed.file, parsed.env, parsed.root)
     if parsed.against is None:
-        print("\n".join(plan_lines(plan)))
+        print("\n".join(plan_lines(plan, defaults)))
         return 0
     if Path(parsed.against).is_file():
-        before = plan_of(parsed.against, parsed.env, parsed.root)
+        before = plan_of(parsed.against, parsed.env, parsed.root).plan
     else:
         before = plan_at_revision(parsed.file, parsed.against, parsed.env, parsed.root)
     lines = plan_diff(before, plan)
@@ -46,12 +46,15 @@ def run(parsed: argparse.Namespace) -> int:
 _SAME = "no difference: both do the same"
 
 
-def plan_lines(plan: PipelinePlan) -> Iterator[str]:
+def plan_lines(plan: PipelinePlan, defaults: str = "") -> Iterator[str]:
     """Describe a plan: what starts it, its tasks in their order, and where each comes from.
 
     :param plan: the plan.
+    :param defaults: path of the ``defaults.yaml`` behind it; empty without one.
     """
     yield f"{plan.dag_id} ({plan.environment}), from {plan.source_file}"
+    if defaults:
+        yield f"  defaults     {defaults}"
     yield f"  model        {plan.model_name}, experiment {plan.experiment_name}"
     yield f"  owner        {plan.owner}" + (f", tags {', '.join(plan.tags)}" if plan.tags else "")
     yield f"  spec hash    {plan.spec_hash}"

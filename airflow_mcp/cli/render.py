@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, check_paths
+from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, check_paths, note_unused_defaults
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import StubChanges, compare_stubs, write_stubs
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -32,6 +32,7 @@ def run(parsed: argparse.Namespace) -> int:
     changes = act(pipelines, root, dags_folder)
     if not pipelines and changes == StubChanges((), (), 0):
         raise InvalidArgumentError(f"there is no ModelPipeline in {parsed.folder}. Name the folder of pipeline files")
+    note_unused_defaults(root)
     problems = _problems(parsed, changes) if pipelines or changes.no_pipelines else []
     for found in problems:
         print(found.problem, file=sys.stderr)
@@ -47,4 +48,4 @@ def run(parsed: argparse.Namespace) -> int:
 def _problems(parsed: argparse.Namespace, changes: StubChanges) -> list[FoundProblem]:
     """Return the problems of the pipelines, and of files that have a stub but are no longer pipelines."""
     paths = [parsed.folder, *(os.path.relpath(path) for path in changes.no_pipelines)]
-    return check_paths(paths, parsed.env, parsed.folder)[1]
+    return check_paths(paths, parsed.env, parsed.folder).problems

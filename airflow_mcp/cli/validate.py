@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, add_root, check_paths, summary
+from airflow_mcp.cli.pipeline_files import (
+    Checked,
+    FoundProblem,
+    add_environment,
+    add_root,
+    check_paths,
+    note_unused_defaults,
+)
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -19,33 +26,37 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print all problems; the exit code is 1 when there are any."""
-    files, problems = check_paths(parsed.paths, parsed.env, parsed.root)
+    for path in parsed.paths:
+        if Path(path).is_dir():
+            note_unused_defaults(path)
+    checked = check_paths(parsed.paths, parsed.env, parsed.root)
     write = {"text": _text, "json": _json, "github": _github}[parsed.format]
-    print(write(files, problems))
-    return 1 if problems else 0
+    print(write(checked))
+    return 1 if checked.problems else 0
 
 
-def _text(files: Mapping[str, bool], problems: Sequence[FoundProblem]) -> str:
-    lines = [f"{found.problem}{_where(found)}" for found in problems]
-    return "\n".join([*lines, summary(files)])
+def _text(checked: Checked) -> str:
+    lines = [f"{found.problem}{_where(found)}" for found in checked.problems]
+    return "\n".join([*lines, checked.summary()])
 
 
 def _where(found: FoundProblem) -> str:
     return "" if "dev" in found.environments else f" [{', '.join(found.environments)}]"
 
 
-def _json(files: Mapping[str, bool], problems: Sequence[FoundProblem]) -> str:
-    found = [{**each.problem._asdict(), "environments": list(each.environments)} for each in problems]
-    return json.dumps({"files": dict(files), "problems": found}, indent=2)
+def _json(checked: Checked) -> str:
+    found = [{**each.problem._asdict(), "environments": list(each.environments)} for each in checked.problems]
+    environments = {name: sorted(files) for name, files in checked.environments.items()}
+    return json.dumps({"files": checked.files, "environments": environments, "problems": found}, indent=2)
 
 
-def _github(files: Mapping[str, bool], problems: Sequence[FoundProblem]) -> str:
+def _github(checked: Checked) -> str:
     lines = []
-    for found in problems:
+    for found in checked.problems:
         file, line, column, field, message = found.problem
         place = f"file={_property(file)},line={line},col={column},title={_property(field or 'ModelPipeline')}"
         lines.append(f"::error {place}::{_message(message + _where(found))}")
-    return "\n".join([*lines, summary(files)])
+    return "\n".join([*lines, checked.summary()])
 
 
 def _message(text: str) -> str:

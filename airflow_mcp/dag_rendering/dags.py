@@ -63,7 +63,8 @@ def load_model_pipeline(
 
     :param path: the YAML file; a relative path starts at the folder of the calling Python file.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
-    :param root: folder of all pipelines, where the search for ``defaults.yaml`` ends. Default: the file's folder.
+    :param root: folder of all pipelines, where the search for ``defaults.yaml`` ends. Default: the nearest folder above
+        the file with a ``defaults.yaml``, up to the top of its Git repository.
     :param name: name that the pipeline must have, so that two files never take turns as one Dag; None allows any.
     :raises PipelineSpecError: with every problem of the file, or when the pipeline has another name.
     """

@@ -57,6 +57,8 @@ class LoadedPipeline:
     """Config of the training: the config file, with the values merged over it; None without config."""
     document: Node = field(repr=False, compare=False)
     """The merged document behind the pipeline, with places."""
+    defaults: Path | None = field(default=None, compare=False)
+    """The ``defaults.yaml`` that it was merged with, absolute; None without one."""
 
     @property
     def file(self) -> str:
@@ -118,14 +120,14 @@ def load_pipeline_file(
 
     :param path: the YAML file.
     :param environment: dev, test or prod.
-    :param root: folder of all pipelines; ``defaults.yaml`` is searched from the file's folder up to it. Default: the
-        file's folder.
+    :param root: folder of all pipelines; ``defaults.yaml`` is searched from the file's folder up to it. Default:
+        :func:`pipelines_root`.
     :param variables: values of ``${NAME}``; None takes the environment of the process.
     :raises PipelineSpecError: with every problem of the file.
     :raises InvalidArgumentError: when there is no such environment, or the file is not inside ``root``.
     """
     file = _absolute(path)
-    folder = _absolute(root) if root is not None else file.parent
+    folder = _absolute(root) if root is not None else pipelines_root(file)
     if not file.is_relative_to(folder):
         raise InvalidArgumentError(f"path must be inside root {root}; got {path}")
     result = _load(file, folder, check_environment(environment), variables, must_be_one=True)
@@ -161,6 +163,22 @@ def load_pipeline_folder(
 
 def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would follow links, absolute() keeps ".."
+
+
+def pipelines_root(file: str | Path, top: Path | None = None) -> Path:
+    """Return the folder of all pipelines for a file that is read by itself.
+
+    :param file: a pipeline file.
+    :param top: folder where the search ends. Default: the top of the Git repository.
+    :return: the nearest folder above the file with a ``defaults.yaml``; the file's own folder without one.
+    """
+    path = _absolute(file)
+    for folder in path.parents:
+        if (folder / DEFAULTS).is_file():
+            return folder
+        if folder == top or (folder / ".git").exists():
+            break
+    return path.parent
 
 
 def pipeline_files(root: Path) -> Iterator[Path]:
@@ -229,6 +247,7 @@ class _Loading:
     ) -> None:
         self._path, self._root, self._environment = path, root, environment
         self._files, self._expansion, self._problems = files, expansion, problems
+        self._defaults_path: Path | None = None
 
     def load(self, *, must_be_one: bool) -> LoadedPipeline | None:
         name = self._path.relative_to(self._root).as_posix()
@@ -261,6 +280,7 @@ class _Loading:
             text=data.decode("utf-8-sig"),
             config=config,
             document=resolved,
+            defaults=self._defaults_path,
         )
 
     def _defaults(self) -> Node | None:
@@ -268,6 +288,7 @@ class _Loading:
         while True:
             path = folder / DEFAULTS
             if self._files.exists(path):
+                self._defaults_path = path
                 name = path.relative_to(self._root).as_posix()
                 return read_document(self._files.read(path, SpecProblem(name, 1, 1, "", "")), name, self._problems)
             if folder == self._root:

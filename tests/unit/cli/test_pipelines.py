@@ -14,8 +14,11 @@ import pytest
 import yaml
 
 from airflow_mcp.cli import main
+from airflow_mcp.cli.pipeline_files import plan_of
 from airflow_mcp.cli.schema import schema
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
+from airflow_mcp.dag_rendering.loader import LoadedPipeline, load_pipeline_folder
+from airflow_mcp.dag_rendering.plans import plan_pipeline
 from tests.support.paths import ROOT
 
 FILES = ROOT / "tests" / "pipelines"
@@ -39,7 +42,7 @@ def write(path: str, text: str) -> None:
 class TestValidate:
     def test_says_that_all_files_are_valid(self, capsys: Captured) -> None:
         assert main(["validate", str(FILES)]) == 0
-        assert capsys.readouterr().out == "3 files, all valid\n"
+        assert capsys.readouterr().out == "3 files, all valid (checked for: dev, prod (1 file))\n"
 
     def test_names_every_problem_of_every_file_as_seen_from_here(self, capsys: Captured) -> None:
         write("p/a.yaml", BROKEN)
@@ -51,7 +54,7 @@ class TestValidate:
             *("p/a.yaml:10:13", "p/a.yaml:16:19"),
             *("p/q/b.yaml:1:1", "p/q/b.yaml:1:1", "p/q/b.yaml:1:1"),
         ]
-        assert lines[-1] == "3 files, 2 not valid"
+        assert lines[-1] == "3 files, 2 not valid (checked for: dev)"
 
     @pytest.mark.parametrize(
         ("text", "kind"),
@@ -162,6 +165,55 @@ class TestPlan:
         write("p/a.yaml", BROKEN)
         assert main(["plan", "p/a.yaml"]) == 1
         assert "p/a.yaml:16:19: spec.stages[1]" in capsys.readouterr().err
+
+
+class TestDefaults:
+    """``plan``, ``graph`` and ``validate`` of one file use the defaults that its Dag uses."""
+
+    @pytest.fixture(autouse=True)
+    def files(self) -> None:
+        write("repo/pipelines/defaults.yaml", "spec: {retries: {attempts: 7}}\n")
+        write("repo/pipelines/sub/deep/a.yaml", FRAUD)
+
+    def test_are_found_above_the_file_and_named(self, here: Path, capsys: Captured) -> None:
+        file = "repo/pipelines/sub/deep/a.yaml"
+        assert main(["plan", file]) == 0
+        told = capsys.readouterr().out
+        assert "  defaults     repo/pipelines/defaults.yaml\n" in told
+        (of_dag,) = load_pipeline_folder(here / "repo/pipelines")
+        assert isinstance(of_dag, LoadedPipeline)
+        assert plan_pipeline(of_dag) == plan_of(file, "dev", None).plan
+        assert f"retries      {of_dag.pipeline.spec.retries.attempts}," in told
+        assert main(["graph", file]) == 0
+        assert capsys.readouterr().err == "note: merged with repo/pipelines/defaults.yaml\n"
+        assert main(["validate", file]) == 0
+        last = capsys.readouterr().out
+        assert last == "1 file, all valid (checked for: dev; with repo/pipelines/defaults.yaml)\n"
+
+    def test_in_a_nearer_folder_win_and_root_ends_the_search(self, capsys: Captured) -> None:
+        assert main(["plan", "repo/pipelines/sub/deep/a.yaml", "--root", "repo/pipelines/sub"]) == 0
+        assert "retries      2," in capsys.readouterr().out
+        write("repo/pipelines/sub/defaults.yaml", "spec: {retries: {attempts: 5}}\n")
+        assert main(["plan", "repo/pipelines/sub/deep/a.yaml"]) == 0
+        assert "retries      5," in capsys.readouterr().out
+
+    def test_above_the_git_repository_do_not_count(self, capsys: Captured) -> None:
+        Path("repo/pipelines/sub/.git").mkdir()
+        assert main(["plan", "repo/pipelines/sub/deep/a.yaml"]) == 0
+        assert "retries      2," in capsys.readouterr().out
+
+    def test_problems_in_them_have_their_own_place(self, capsys: Captured) -> None:
+        write("repo/pipelines/defaults.yaml", "spec: {retries: {attempts: many}}\n")
+        for command in ("plan", "validate"):
+            assert main([command, "repo/pipelines/sub/deep/a.yaml"]) == 1
+            assert "repo/pipelines/defaults.yaml:1:28: spec.retries.attempts" in "".join(capsys.readouterr())
+
+    @pytest.mark.parametrize("call", [["validate"], ["render", "--dags-folder", "dags"]], ids=lambda call: call[0])
+    def test_above_a_named_folder_are_not_used_and_a_note_says_so(self, call: list[str], capsys: Captured) -> None:
+        assert main([*call, "repo/pipelines/sub"]) == 0
+        assert "note: repo/pipelines/defaults.yaml is above" in capsys.readouterr().err
+        assert main([*call[:1], "repo/pipelines", *call[1:2], *(["other"] if call[1:] else [])]) == 0
+        assert capsys.readouterr().err == ""
 
 
 class TestGraph:
