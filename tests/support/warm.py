@@ -45,7 +45,13 @@ class WarmServer(Service):
             "warm",
             [sys.executable, "-P", str(PROGRAM), self.address, _PADDING],
             folder=folder,
-            env={"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1", "ROOM": _PADDING},
+            env={
+                "COVERAGE_PROCESS_CONFIG": "",  # its children are measured, each by itself
+                "DO_NOT_TRACK": "1",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "PYTHONUNBUFFERED": "1",
+                "ROOM": _PADDING,
+            },
             health_check=self._answers,
             is_tied=True,
         )

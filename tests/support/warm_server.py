@@ -191,7 +191,7 @@ def _start(command: Sequence[str], env: Mapping[str, str], cwd: str | None = Non
     if cwd is not None:
         os.chdir(cwd)
     _wear(command, env)
-    if "COVERAGE_PROCESS_CONFIG" in env:
+    if env.get("COVERAGE_PROCESS_CONFIG"):
         import coverage
 
         coverage.process_startup(force=True)
