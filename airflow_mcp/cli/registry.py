@@ -214,7 +214,7 @@ def _change_text(change: Mapping[str, Any]) -> list[str]:
     judged = f"gate {change['gate_verdict']}, " if change["gate_verdict"] else ""
     run = f"{judged}MLflow run {change['run_id']}" if change["run_id"] else ""
     lines = [
-        f"{change['latest']}  {change['action']}  {fromto}",
+        f"{change['latest']}  {change['action']}{' FORCED' if change['forced'] else ''}  {fromto}",
         f"  by {change['by']}: {change['reason'] or 'no reason given'}",
     ]
     checked = f"load check {change['load_check']}" if change["load_check"] else ""

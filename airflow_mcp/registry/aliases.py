@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_mcp.mlflow_client.operations import MlflowOperations
 
 
+log = logging.getLogger(__name__)
 _OURS = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, ALIAS_CHALLENGER)
 
 
@@ -62,14 +64,14 @@ def of_versions(model: RegisteredModel, versions: Collection[str]) -> Registered
 
 def _of_existing_versions(mlflow: MlflowOperations, model: RegisteredModel) -> RegisteredModel:
     """Leave out the aliases of ours whose version was deleted."""
-    known = {version.version for version in model.latest_versions}
-    existing = {number for alias, number in model.aliases.items() if alias not in _OURS} | known
-    for number in sorted(set(model.aliases.values()) - existing):
+    existing = {version.version for version in model.latest_versions}
+    gone: set[str] = set()
+    for number in sorted({number for alias, number in model.aliases.items() if alias in _OURS} - existing):
         try:
-            existing.add(mlflow.get_model_version(model.name, number).version)
+            mlflow.get_model_version(model.name, number)
         except MlflowNotFoundError:
-            continue
-    return of_versions(model, existing)
+            gone.add(number)
+    return of_versions(model, set(model.aliases.values()) - gone)
 
 
 def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | None:
@@ -84,20 +86,11 @@ def champion_of(mlflow: MlflowOperations, model_name: str) -> ModelVersion | Non
     except MlflowNotFoundError:
         return None
     except MlflowAuthError:
-        if is_registered(mlflow, model_name):
+        # MLflow's basic-auth answers 403 instead of 404 for a model that does not exist, except to a search.
+        if mlflow.search_registered_models(f"name = {filter_value(model_name)}", 1):
             raise
+        log.warning("registered model %s does not exist, or this account may not read it: no champion", model_name)
         return None
-
-
-def is_registered(mlflow: MlflowOperations, model_name: str) -> bool:
-    """Return whether a registered model exists, as far as this account may see.
-
-    MLflow's basic-auth answers 403 instead of 404 for a model that does not exist, except to a search.
-
-    :param mlflow: the MLflow server.
-    :param model_name: registered model.
-    """
-    return bool(mlflow.search_registered_models(f"name = {filter_value(model_name)}", 1))
 
 
 def versions_of(mlflow: MlflowOperations, model_name: str) -> list[ModelVersion]:
@@ -278,22 +271,22 @@ class AliasMover:
 
         :return: the model, and the move of the champion that was completed.
         """
-        model = _of_existing_versions(self.mlflow, self.mlflow.get_registered_model(self.model_name))
+        model = self._read()
         move = unfinished_move(model.aliases, model.tags)
         if move is not None:
             self.log.info("%s: completing the %s by %s, whose task died", self.model_name, move.action, move.by)
-            aliases = settled_aliases(model.aliases, model.tags)
             move = self._carry_out(completion(move, model.aliases), move, claim)
-            model = self._recorded(replace(model, aliases=aliases), move.done_tag, move.to_tag())
+            self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            model = self._read()
         stage_move = unfinished_stage_move(model)
         if stage_move is not None:
             self.log.info("%s: recording the move between stages by %s, whose task died", model.name, stage_move.by)
-            model = self._recorded(model, stage_move.done_tag, stage_move.to_tag())
+            self.mlflow.set_registered_model_tag(self.model_name, stage_move.done_tag, stage_move.to_tag())
+            model = replace(model, tags={**model.tags, stage_move.done_tag: stage_move.to_tag()})
         return model, move
 
-    def _recorded(self, model: RegisteredModel, tag: str, value: str) -> RegisteredModel:
-        self.mlflow.set_registered_model_tag(self.model_name, tag, value)
-        return replace(model, tags={**model.tags, tag: value})
+    def _read(self) -> RegisteredModel:
+        return _of_existing_versions(self.mlflow, self.mlflow.get_registered_model(self.model_name))
 
     def _record(
         self, plan: AliasPlan, order: MoveOrder, model: RegisteredModel, target: ModelVersion | None

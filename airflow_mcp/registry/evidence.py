@@ -11,7 +11,6 @@ from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.identity import content_hash
-from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 
 
@@ -24,7 +23,7 @@ def find_evidence(mlflow: MlflowOperations, run_id: str) -> EvaluationEvidence |
     :raises EvidenceError: when it is malformed.
     :raises MlflowError: when the server does not answer.
     """
-    text = _artifact(mlflow, run_id, contract.ARTIFACT_EVIDENCE)
+    text = mlflow.find_artifact(run_id, contract.ARTIFACT_EVIDENCE)
     source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
     return None if text is None else parse_document(EvaluationEvidence, text, source)
 
@@ -38,14 +37,14 @@ class StoredReport(NamedTuple):
 
 def find_gate_report(mlflow: MlflowOperations, run_id: str) -> StoredReport | None:
     """Read the report of a gate; arguments and errors are those of :func:`find_evidence`."""
-    text = _artifact(mlflow, run_id, contract.ARTIFACT_GATE_REPORT_JSON)
+    text = mlflow.find_artifact(run_id, contract.ARTIFACT_GATE_REPORT_JSON)
     source = f"{contract.ARTIFACT_GATE_REPORT_JSON} of MLflow run {run_id}"
     return None if text is None else StoredReport(parse_document(GateReport, text, source), content_hash(text))
 
 
 def find_replay(mlflow: MlflowOperations, run_id: str) -> ReplayEvidence | None:
     """Read the evidence of a replay; arguments and errors are those of :func:`find_evidence`."""
-    text = _artifact(mlflow, run_id, contract.ARTIFACT_REPLAY)
+    text = mlflow.find_artifact(run_id, contract.ARTIFACT_REPLAY)
     source = f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id}"
     return None if text is None else parse_document(ReplayEvidence, text, source)
 
@@ -56,13 +55,6 @@ def find_importance(mlflow: MlflowOperations, run_id: str) -> dict[str, float] |
     :return: feature to importance, or None when the run has none.
     """
     for place in (*PLACES, *(f"{contract.ARTIFACT_COPIED_DIR}/{place}" for place in PLACES)):
-        if (text := _artifact(mlflow, run_id, place)) is not None:
+        if (text := mlflow.find_artifact(run_id, place)) is not None:
             return read_importance(text, f"{place} of MLflow run {run_id}")
     return None
-
-
-def _artifact(mlflow: MlflowOperations, run_id: str, path: str) -> bytes | None:
-    try:
-        return mlflow.download_artifact(run_id, path)
-    except MlflowNotFoundError:
-        return None

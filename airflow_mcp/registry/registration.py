@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airflow_mcp.exceptions import FailedError, MlflowAuthError, MlflowConflictError, MlflowNotFoundError
-from airflow_mcp.registry.aliases import is_registered
 from airflow_mcp.registry.claims import Claims
 
 if TYPE_CHECKING:
@@ -31,17 +30,18 @@ def create_once(
     :return: the version found or created.
     :raises ClaimUnavailableError: when another task is registering the same model.
     """
+    forbidden: MlflowAuthError | None = None
     try:
         return _create_under_claim(claims, find, create)
     except MlflowNotFoundError:
         log.debug("registered model %s does not exist yet", claims.model_name)
-    except MlflowAuthError:
-        if is_registered(claims.mlflow, claims.model_name):
-            raise
-        log.debug("registered model %s does not exist yet, or this account may not see it", claims.model_name)
+    except MlflowAuthError as error:
+        forbidden = error  # so MLflow's basic-auth answers for a model that does not exist, too
     try:
         claims.mlflow.create_registered_model(claims.model_name)
     except MlflowConflictError:
+        if forbidden is not None:
+            raise forbidden from None
         log.debug("registered model %s was created by another task", claims.model_name)
     return _create_under_claim(claims, find, create)
 

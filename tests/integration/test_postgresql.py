@@ -52,6 +52,15 @@ test_a_rollback_and_a_promotion_at_once_end_as_if_one_came_after_the_other = (
 test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry = (
     promotion.test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry
 )
+test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry = (
+    promotion.test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry
+)
+test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back = (
+    promotion.test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back
+)
+test_a_reason_of_any_length_and_kind_moves_and_is_recorded = (
+    promotion.test_a_reason_of_any_length_and_kind_moves_and_is_recorded
+)
 test_a_rollback_works_when_the_newest_version_which_is_champion_was_deleted = (
     promotion.test_a_rollback_works_when_the_newest_version_which_is_champion_was_deleted
 )
