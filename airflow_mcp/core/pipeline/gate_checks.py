@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,9 +14,10 @@ from airflow_mcp.core.gate.rules.benchmark import BenchmarkRule
 from airflow_mcp.core.gate.rules.coverage import CoverageRule
 from airflow_mcp.core.gate.rules.findings import FindingsRule
 from airflow_mcp.core.gate.rules.slices import SlicePolicy
+from airflow_mcp.core.gate.rules.thresholds import parse_threshold
 from airflow_mcp.core.metrics import metric_name
 from airflow_mcp.core.pipeline.file.document import FieldPath
-from airflow_mcp.core.pipeline.file.gate import ReportPlace
+from airflow_mcp.core.pipeline.file.gate import ReportPlace, SliceRules
 from airflow_mcp.core.pipeline.file.pipeline import PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import BuildStage, CustomStage, EvaluateStage, GateStage
 from airflow_mcp.core.pipeline.plan.entities import Reference
@@ -79,6 +80,18 @@ def _unmeasured(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:
             yield (*path, "slices"), "slices require evaluation data. Name it in spec.data"
         elif not columns and not stage.slices.by:
             yield (*path, "slices"), "no column is named. Add by: [column] here, or slices to the stage evaluate"
+        if has_data and data is not None:
+            yield from _unmeasured_in_slices(stage.slices, METRICS[data.model_type], (*path, "slices"))
+
+
+def _unmeasured_in_slices(rules: SliceRules, measured: Sequence[str], path: FieldPath) -> Found:
+    named: list[tuple[FieldPath, str]] = [
+        *((("floors", index), parse_threshold(text).metric) for index, text in enumerate(rules.floors)),
+        *((("maxGap", name), name) for name in rules.max_gap),
+    ]
+    for place, name in named:
+        if metric_name(name) not in measured:
+            yield (*path, *place), f"metric of a slice must be one of {', '.join(measured)}; got {name!r}"
 
 
 def _unmade_reports(spec: PipelineSpec, stage: GateStage, path: FieldPath) -> Found:

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.types import Strict
 
 from airflow_mcp.core.argument import shown
+from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.core.workload.connection_values import REFERENCE_WORDS, is_reference
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -102,6 +103,11 @@ def _quantity(text: str) -> str:
     return text
 
 
+def _metric(name: str) -> str:
+    check_spelling(name)
+    return name
+
+
 Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 """One line of text; it is data, never a template."""
 ExpandableText = Annotated[
@@ -124,8 +130,8 @@ ConnectionReference = Annotated[str, BeforeValidator(_connection_value)]
 SecretVariables = dict[VariableName, ConnectionReference]
 """Environment variables whose values are stored in Airflow connections."""
 _METRIC_NAME = r"^[A-Za-z_][A-Za-z0-9_./@]*$"
-MetricName = Annotated[str, StringConstraints(pattern=_METRIC_NAME, max_length=200)]
-"""Name of a metric."""
+MetricName = Annotated[str, StringConstraints(pattern=_METRIC_NAME, max_length=200), AfterValidator(_metric)]
+"""Name of a metric, as in MLflow (``latency_ms``) or in camelCase (``latencyMs``)."""
 Duration = Annotated[
     str, BeforeValidator(_with_unit), AfterValidator(parse_duration), Field(examples=["90s", "30m", "2h", "1d"])
 ]

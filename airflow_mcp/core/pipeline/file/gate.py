@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
@@ -10,6 +11,7 @@ from airflow_mcp.core.evaluation.evidence import MethodChoice
 from airflow_mcp.core.gate.rules.findings import Subject
 from airflow_mcp.core.gate.rules.slices import Correction
 from airflow_mcp.core.gate.rules.thresholds import parse_threshold
+from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.core.pipeline.file.fields import (
     ConnectionId,
     Duration,
@@ -33,12 +35,13 @@ _MODE = "What happens when the rule fails: enforce, warn or dryRun."
 
 
 def _threshold(text: str) -> str:
-    parse_threshold(text)
-    return text
+    rule = parse_threshold(text)
+    metric = check_spelling(rule.metric)
+    return text if metric == rule.metric else str(replace(rule, metric=metric))
 
 
 ThresholdText = Annotated[Text, AfterValidator(_threshold)]
-"""A rule of the gate."""
+"""A rule of the gate; its metric becomes the name in MLflow."""
 
 
 def short_metric(value: Any) -> Any:

@@ -113,8 +113,8 @@ def test_fields_that_do_not_fit_together_are_named_with_line_column_and_field(
         (
             "accuracy: 0.92",
             "acuracy: 0.92",
-            "fraud.yaml:16:18: spec.stages[1].metricsThreshold.acuracy: whether more or less of 'acuracy' is better is "
-            "not known; did you mean 'accuracy'? known metrics: ",
+            "fraud.yaml:16:9: spec.stages[1].metricsThreshold.acuracy: metric must be spelled as a known one or be "
+            "clearly different; got 'acuracy'. Did you mean 'accuracy'?",
         ),
         (
             "accuracy: 0.92",

@@ -213,3 +213,49 @@ def test_a_step_cannot_take_the_name_of_a_task_that_is_filled_in(tmp_path: Path,
         "is the name of a task that is filled in" in problem
         for problem in problems(tmp_path, "thresholds: [f1 > 0]", head)
     )
+
+
+class TestMetrics:
+    """Names of metrics are spelled in either way everywhere, and a near miss is refused everywhere."""
+
+    def test_both_spellings_make_the_same_plan(self, tmp_path: Path) -> None:
+        rules = (
+            "thresholds: [{latency} <= 50, warn: {auc} >= champion - 0.01]\n      significance: [{auc}]\n"
+            "      slices: {{floors: [{auc} >= 0.5], maxGap: {{{auc}: 0.1}}, by: [a]}}\n"
+            "    - name: evaluate\n      metricsThreshold: {{{latency}: 60, {auc}: 0.8}}"
+        ).replace("warn: {auc} >= champion - 0.01", '"warn: {auc} >= champion - 0.01"')
+        camel = plan(tmp_path, rules.format(latency="latencyMs", auc="rocAuc"))
+        snake = plan(tmp_path, rules.format(latency="latency_ms", auc="roc_auc"))
+        assert camel.task("gate").arguments == snake.task("gate").arguments
+        thresholds = camel.task("gate").arguments["thresholds"]
+        assert set(thresholds) == {
+            *("latency_ms <= 60", "roc_auc >= 0.8", "latency_ms <= 50", "warn: roc_auc >= champion - 0.01")
+        }
+
+    @pytest.mark.parametrize(
+        ("gate", "place"),
+        [
+            ("thresholds: [acuracy >= 0.9]", "11:20: spec.stages[1].thresholds[0]"),
+            ("significance: [acuracy]", "11:22: spec.stages[1].significance[0]"),
+            ("significance: [{metric: acuracy}]", "11:31: spec.stages[1].significance[0].metric"),
+            ("slices: {floors: [acuracy >= 0.9], by: [a]}", "11:25: spec.stages[1].slices.floors[0]"),
+            ("slices: {maxGap: {acuracy: 0.1}, by: [a]}", "11:25: spec.stages[1].slices.maxGap.acuracy"),
+            (
+                'thresholds: [f1 > 0]\n    - name: evaluate\n      metricsThreshold: {acuracy: ">= 0.9"}',
+                "13:26: spec.stages[2].metricsThreshold.acuracy",
+            ),
+            ("thresholds: [f1 > 0]\n  select: {metric: acuracy, direction: maximize}", "12:20: spec.select.metric"),
+        ],
+    )
+    def test_a_near_miss_is_refused(self, tmp_path: Path, gate: str, place: str) -> None:
+        found = problems(tmp_path, gate)
+        assert any(each.startswith(place) and "Did you mean 'accuracy'?" in each for each in found), found
+
+    @pytest.mark.parametrize("rule", ["floors: [profit > 0]", "maxGap: {latencyMs: 3}"])
+    def test_a_metric_that_no_slice_has_is_refused(self, tmp_path: Path, rule: str) -> None:
+        found = problems(tmp_path, f"slices: {{{rule}, by: [a]}}")
+        assert "metric of a slice must be one of accuracy, precision" in found[0]
+
+    def test_a_share_above_1_is_refused_in_either_spelling(self, tmp_path: Path) -> None:
+        for name in ("rocAuc", "roc_auc"):
+            assert "no model can reach roc_auc >= 92" in problems(tmp_path, f"thresholds: [{name} >= 92]")[0]
