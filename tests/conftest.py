@@ -26,7 +26,8 @@ os.environ.update(
     }
 )
 
-from tests.support.postgresql import programs  # noqa: E402  (the environment above comes first)
+from tests.support import old_mlflow  # noqa: E402  (the environment above comes first)
+from tests.support.postgresql import programs  # noqa: E402
 from tests.support.services import MlflowServer  # noqa: E402
 from tests.support.shared import SharedServers, shared, shared_mlflow  # noqa: E402
 
@@ -65,6 +66,20 @@ def mlflow_on_postgresql() -> MlflowServer:
     if programs() is None:
         pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
     return shared_mlflow("mlflow-on-postgresql")
+
+
+@pytest.fixture(scope="session")
+def mlflow_on_s3() -> MlflowServer:
+    """A real MLflow server that keeps its artifacts in S3 (moto), shared by the whole run."""
+    return shared_mlflow("mlflow-on-s3")
+
+
+@pytest.fixture(scope="session")
+def oldest_mlflow_server() -> MlflowServer:
+    """A real server of the oldest MLflow that is supported, shared by the whole run."""
+    if not old_mlflow.FOLDER.is_dir():
+        pytest.skip(f"MLflow {old_mlflow.VERSION} is not installed in {old_mlflow.FOLDER}: run make")
+    return shared_mlflow("oldest-mlflow")
 
 
 @pytest.fixture(scope="session")

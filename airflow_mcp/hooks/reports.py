@@ -43,9 +43,11 @@ def _artifact(mlflow: MlflowOperations, file: ReportFile) -> FetchedReport:
             return FetchedReport(
                 None, f"{file} does not count: its MLflow run {run_id} is {run.status} ({run.lifecycle_stage})"
             )
-        content = mlflow.download_artifact(run_id, file.path, max_bytes=MAX_REPORT_BYTES)
+        content = mlflow.find_artifact(run_id, file.path, max_bytes=MAX_REPORT_BYTES)
     except MlflowNotFoundError:
-        return FetchedReport(None, f"there is no {file} in MLflow run {run_id}")
+        content = None
     except InvalidArgumentError as error:
         return FetchedReport(None, f"{file} of MLflow run {run_id} cannot be read: {error}")
+    if content is None:
+        return FetchedReport(None, f"there is no {file} in MLflow run {run_id}")
     return FetchedReport(content, commit=run.tags.get(contract.TAG_CODE_COMMIT, ""))

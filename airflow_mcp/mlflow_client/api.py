@@ -304,7 +304,8 @@ def download_artifact(run_id: str, path: str, *, max_bytes: int = MAX_ANSWER_BYT
     :param max_bytes: a larger file is refused; bytes.
     :return: its bytes.
     :raises InvalidArgumentError: for a path that leaves the artifact root, or a file larger than ``max_bytes``.
-    :raises MlflowNotFoundError: when there is no such run or file.
+    :raises MlflowNotFoundError: when there is no such run, or no such file in a local folder. Other stores answer 500
+        for a missing file; use :func:`find_artifact` for a file that may be missing.
     """
     require("run_id", run_id)
     response = yield MlflowRequest(
@@ -316,6 +317,27 @@ def download_artifact(run_id: str, path: str, *, max_bytes: int = MAX_ANSWER_BYT
         max_bytes=max_bytes,
     )
     return response.content
+
+
+def find_artifact(run_id: str, path: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Operation[bytes | None]:
+    """Return the content of one artifact of a run, or None when there is no such run or file.
+
+    The listing says whether the file exists. A download does not: for a missing file, MLflow answers 500 when artifacts
+    are in S3 or Azure, and before 3.12 for a local folder as well.
+
+    :param run_id: id of the run.
+    :param path: file relative to the run's artifact root.
+    :param max_bytes: a larger file is refused; bytes.
+    :raises InvalidArgumentError: for a path that leaves the artifact root, or a file larger than ``max_bytes``.
+    """
+    folder = artifact_path(path).rpartition("/")[0]
+    try:
+        files = yield from list_artifacts(run_id, folder)
+        if not any(file.path == path and not file.is_dir for file in files):
+            return None
+        return (yield from download_artifact(run_id, path, max_bytes=max_bytes))
+    except MlflowNotFoundError:
+        return None
 
 
 def upload_artifact(

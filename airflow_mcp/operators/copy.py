@@ -28,7 +28,7 @@ from airflow_mcp.core.registry.copies import (
 from airflow_mcp.core.registry.gate_check import require_passed_gate
 from airflow_mcp.core.registry.load_check import require_ready
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
-from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.mlflow_client.api import filter_value
@@ -253,12 +253,10 @@ class CopyModelVersionOperator(WorkloadOperator):
         place = run_of(source)
         for artifact in CARRIED_ARTIFACTS if place else ():
             for path in (artifact, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}"):
-                try:
-                    content = self.source_hook.download_artifact(place, path)
-                except MlflowNotFoundError:
-                    continue
-                self.hook.upload_artifact(run.run_id, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}", content)
-                break
+                content = self.source_hook.find_artifact(place, path)
+                if content is not None:
+                    self.hook.upload_artifact(run.run_id, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}", content)
+                    break
 
     def _create(self, context: Context, source: ModelVersion, run: Run, result: CopyResult | None) -> ModelVersion:
         origin = copied_from(

@@ -14,7 +14,6 @@ from airflow_mcp.core.ports import WorkResult
 from airflow_mcp.exceptions import (
     ClusterUnreachableError,
     MlflowError,
-    MlflowNotFoundError,
     ModelControlPlaneError,
     RefusedError,
     ResultMissingError,
@@ -101,14 +100,13 @@ class TrackedOperator(ModelControlOperator):
         :raises ResultMissingError: when it is missing, or is about other work.
         """
         source = f"{artifact} of MLflow run {run_id}"
-        try:
-            text = self.hook.download_artifact(run_id, artifact)
-        except MlflowNotFoundError:
+        text = self.hook.find_artifact(run_id, artifact)
+        if text is None:
             if not self.owns_run:
                 require_active(self.hook.get_run(run_id))
             raise ResultMissingError(
                 f"the {what} ended without an error, but left no {artifact} in MLflow run {run_id}"
-            ) from None
+            )
         result = parse(text, source)
         if (result.identity, result.run_id) != (identity, run_id):
             raise ResultMissingError(f"{source} is about another {what} ({result.identity}, expected {identity})")

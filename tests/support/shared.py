@@ -16,6 +16,8 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
+from tests.support.object_store import S3Server
+from tests.support.old_mlflow import on_oldest
 from tests.support.postgresql import PostgresServer, programs
 from tests.support.services import MlflowServer
 from tests.support.warm import WarmServer
@@ -74,7 +76,7 @@ class SharedServers:
 def shared(name: str) -> Answer:
     """Return how to reach a shared server, which is started when it is the first time.
 
-    :param name: ``mlflow``, ``second-mlflow``, ``mlflow-on-postgresql`` or ``warm``.
+    :param name: a key of ``_STARTERS``, for example ``mlflow`` or ``warm``.
     :raises RuntimeError: when it does not start; the message has the end of its log.
     """
     with Client(os.environ[ENV_BROKER], "AF_UNIX", authkey=_KEY) as broker:
@@ -103,6 +105,18 @@ def _start_mlflow_on_postgresql(stack: contextlib.ExitStack, folder: Path) -> An
     return {"folder": folder, "port": server.port, "database": postgresql.uri}
 
 
+def _start_mlflow_on_s3(stack: contextlib.ExitStack, folder: Path) -> Answer:
+    store = stack.enter_context(S3Server(folder))
+    options = {"options": ("--artifacts-destination", store.bucket("mlflow")), "env": store.client_env}
+    server = stack.enter_context(MlflowServer(folder, **options))  # type: ignore[arg-type]
+    return {"folder": folder, "port": server.port, **options}
+
+
+def _start_oldest_mlflow(stack: contextlib.ExitStack, folder: Path) -> Answer:
+    server = stack.enter_context(MlflowServer(folder, **on_oldest()))
+    return {"folder": folder, "port": server.port, **on_oldest()}
+
+
 def _start_warm(stack: contextlib.ExitStack, folder: Path) -> Answer:
     return {"address": stack.enter_context(WarmServer(folder)).address}
 
@@ -111,5 +125,7 @@ _STARTERS: Mapping[str, Callable[[contextlib.ExitStack, Path], Answer]] = {
     "mlflow": _start_mlflow,
     "second-mlflow": _start_mlflow,
     "mlflow-on-postgresql": _start_mlflow_on_postgresql,
+    "mlflow-on-s3": _start_mlflow_on_s3,
+    "oldest-mlflow": _start_oldest_mlflow,
     "warm": _start_warm,
 }

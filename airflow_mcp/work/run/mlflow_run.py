@@ -161,8 +161,12 @@ def read_run_artifact(run_id: str, path: str) -> bytes:
     """
     from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
+    client, parent = MlflowClient(), path.rpartition("/")[0]
     with TemporaryDirectory(prefix="airflow-mcp-") as folder, mlflow_errors(f"read {path} of run {run_id}"):
-        return Path(MlflowClient().download_artifacts(run_id, path, folder)).read_bytes()
+        # A download does not tell a missing file from an error: S3 and Azure answer 500 for both.
+        if not any(file.path == path for file in client.list_artifacts(run_id, parent or None)):
+            raise MlflowNotFoundError(f"MLflow run {run_id} has no artifact {path}")
+        return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
 
 
 @contextlib.contextmanager

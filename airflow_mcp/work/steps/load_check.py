@@ -102,6 +102,9 @@ def _download(uri: str, folder: Path, measured: _Measurements) -> tuple[Path | N
     started = time.perf_counter()
     try:
         with mlflow_errors(f"download {uri}"):
+            # A download does not tell missing files from an error: S3 and Azure answer 500 for both.
+            if not mlflow.artifacts.list_artifacts(artifact_uri=uri):
+                return None, _broken("files", "its files are missing: MLflow lists none")
             found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except MlflowNotFoundError as error:
         return None, _broken("files", f"its files are missing: {redacted(error)}")

@@ -10,6 +10,7 @@ import pytest
 from airflow_mcp.core.mlflow_entities import FileInfo
 from airflow_mcp.exceptions import (
     InvalidArgumentError,
+    MlflowAuthError,
     MlflowConflictError,
     MlflowError,
     MlflowNotFoundError,
@@ -178,6 +179,31 @@ class TestArtifacts:
     def test_an_upload_answered_by_a_page_has_not_happened(self) -> None:
         with pytest.raises(MlflowProtocolError, match="answer to the upload is not empty"):
             drive(mlflow_api.upload_artifact("r1", "a", b""), {"run": {"info": INFO}}, b"<html>")
+
+
+class TestFindArtifact:
+    LISTED = {"files": [{"path": "gate/report.json", "file_size": 3}, {"path": "gate/more", "is_dir": True}]}
+
+    def test_a_file_that_is_listed_is_downloaded(self) -> None:
+        found, asked = drive(mlflow_api.find_artifact("r1", "gate/report.json", max_bytes=5), self.LISTED, b"abc")
+        assert found == b"abc"
+        assert [request.path.rpartition("/")[2] for request in asked] == ["list", "get-artifact"]
+        assert (dict(asked[0].params)["path"], asked[1].max_bytes) == ("gate", 5)
+
+    @pytest.mark.parametrize("path", ["gate/other.json", "gate/report", "gate/more"])
+    def test_a_file_that_is_not_listed_is_none_without_a_download(self, path: str) -> None:
+        found, asked = drive(mlflow_api.find_artifact("r1", path), self.LISTED)
+        assert (found, len(asked)) == (None, 1)
+
+    def test_a_missing_run_has_no_artifacts(self) -> None:
+        assert drive(mlflow_api.find_artifact("r1", "gate/report.json"), MISSING)[0] is None
+
+    @pytest.mark.parametrize("error", [MlflowError("no", 500, "INTERNAL_ERROR"), MlflowAuthError("no", 403)])
+    def test_an_error_is_never_taken_for_a_missing_file(self, error: MlflowError) -> None:
+        with pytest.raises(type(error)):
+            drive(mlflow_api.find_artifact("r1", "gate/report.json"), error)
+        with pytest.raises(type(error)):
+            drive(mlflow_api.find_artifact("r1", "gate/report.json"), self.LISTED, error)
 
 
 @pytest.mark.parametrize(
