@@ -206,6 +206,7 @@ def _param(param: PlannedParam) -> Param:
         "enum": list(param.enum) if param.enum else None,
         "minimum": param.minimum,
         "maximum": param.maximum,
+        "maxLength": param.max_length,
     }
     types = param.types[0] if len(param.types) == 1 else list(param.types)
     return Param(

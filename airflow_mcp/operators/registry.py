@@ -158,27 +158,27 @@ class RegisterModelOperator(ModelControlOperator):
     def _create(self, context: Context, name: str, model: LoggedModel, run: Run) -> ModelVersion:
         """Create the version, unless another task has created it at the same moment."""
         provenance = {key: value for key, value in run.tags.items() if key.startswith(contract.TAG_PREFIX) and value}
-
-        def create() -> ModelVersion:
-            try:
-                return self.hook.create_model_version(
+        claims = Claims(self.hook, name, holder=self.actor(context), log=self.log, subject=model.uri)
+        try:
+            return create_once(
+                claims,
+                lambda: self._existing(name, model),
+                lambda: self.hook.create_model_version(
                     name,
                     model.uri,
                     run_id=run.run_id,
                     model_id=model.model_id,
                     tags={**(self.tags or {}), **provenance},
                     description=self.description,
-                )
-            except MlflowError as error:
-                if error.status != HTTPStatus.BAD_REQUEST:
-                    raise
-                raise InvalidArgumentError(
-                    f"MLflow refuses tags, description or model_name, and would refuse them again: {error}. No version "
-                    "was created"
-                ) from error
-
-        claims = Claims(self.hook, name, holder=self.actor(context), log=self.log, subject=model.uri)
-        return create_once(claims, lambda: self._existing(name, model), create)
+                ),
+            )
+        except MlflowError as error:
+            if error.status != HTTPStatus.BAD_REQUEST:
+                raise
+            raise InvalidArgumentError(
+                f"MLflow refuses model_name, tags or description, and would refuse them again: {error}. No version was "
+                "created"
+            ) from error
 
 
 class PromoteModelOperator(ModelControlOperator):

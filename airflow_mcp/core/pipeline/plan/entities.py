@@ -111,6 +111,8 @@ class PlannedParam:
     maximum: float | None = None
     sets: str | None = None
     """Dotted key of the config value that it replaces."""
+    max_length: int | None = None
+    """Characters of a text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,12 @@ def planned_params(spec: PipelineSpec, stages: tuple[str, ...]) -> tuple[Planned
             "force", ("boolean",), False, "Train anyway", "Train even if nothing has changed since the last training."
         ),
         PlannedParam(
-            "reason", text_or_none, None, "Reason", "Why you start this run; recorded with the run and the promotion."
+            "reason",
+            text_or_none,
+            None,
+            "Reason",
+            "Why you start this run; recorded with the run and the promotion.",
+            max_length=2000,  # tags of MLflow hold a few thousand characters
         ),
         *(_own(name, param) for name, param in _manual_params(spec)),
     )
