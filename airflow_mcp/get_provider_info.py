@@ -137,6 +137,11 @@ def _config_section() -> dict[str, Any]:
             "environment": _option(
                 "string", "dev", "Environment that ModelPipeline files are rendered for: dev, test or prod."
             ),
+            "python": _option(
+                "string",
+                "",
+                "Interpreter of local workloads without the argument python, with mlflow; empty takes that of Airflow.",
+            ),
             "mlflow_conn_id": _option(
                 "string", "mlflow_default", "Connection to MLflow for operators without the argument mlflow_conn_id."
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -61,6 +62,17 @@ def kill_grace_seconds() -> int:
     :raises InvalidArgumentError: for anything but a whole number from 0 to 3600.
     """
     return _whole("kill_grace_seconds", DEFAULT_KILL_GRACE_SECONDS, 0, 3600)
+
+
+def workload_python() -> str:
+    """Return the interpreter of local workloads: option ``python``; empty for that of Airflow.
+
+    :raises InvalidArgumentError: when it is not the absolute path of an executable file.
+    """
+    path = _text("python", "")
+    if path and not (Path(path).is_absolute() and os.access(path, os.X_OK) and Path(path).is_file()):
+        raise _invalid("python", path, "the absolute path of an interpreter, for example /opt/models/bin/python")
+    return path
 
 
 def kubernetes_defaults() -> dict[str, Any]:

@@ -51,6 +51,7 @@ class RunStepOperator(WorkloadOperator):
     :param dry_run: true ends the task as a success without running anything; downstream tasks run (templated).
     """
 
+    needs_work_plane = False
     template_fields: Sequence[str] = (
         *WorkloadOperator.template_fields,
         "experiment_name",

@@ -132,6 +132,7 @@ class TrainModelOperator(WorkloadOperator):
         self.config_overrides = config_overrides
         self.profile_data = profile_data
         self.reuse_run_id = reuse_run_id
+        self.needs_work_plane = script is not None
         if (script is None) == (command is None):
             got = "neither" if script is None else "both"
             raise InvalidArgumentError(f"exactly one of script and command must be given; got {got}")

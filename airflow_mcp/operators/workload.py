@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+WORK_PLANE = ("mlflow", "airflow_mcp")
+"""What every built-in step imports."""
+
+
 class WorkloadOperator(TrackedOperator):
     """Base of operators whose work happens outside Airflow: in a pod or, with ``runtime="local"``, a child process.
 
@@ -51,8 +55,8 @@ class WorkloadOperator(TrackedOperator):
         ``extra.<key>``.
     :param workload_timeout: time after which the workload is stopped and the task fails; None sets no limit
         (``execution_timeout`` still applies).
-    :param python: interpreter for Python steps; None takes that of Airflow (``local``), or ``python`` of the image
-        (``kubernetes``).
+    :param python: interpreter for Python steps, with mlflow and airflow-mcp; None takes ``[airflow_mcp] python``, else
+        that of Airflow (``local``), or ``python`` of the image (``kubernetes``).
     :param kubernetes: options of the pod, with the names of ``core.workload.pod_options.PodOptions``; they override
         ``[airflow_mcp] kubernetes_defaults``. Not used by the local runtime (templated).
     """
@@ -64,6 +68,9 @@ class WorkloadOperator(TrackedOperator):
 
     run_tells_end: bool = True
     """Whether the MLflow run shows that the work is done; if not, a workload that vanished counts as failed."""
+
+    needs_work_plane: bool = True
+    """Whether the command runs in an interpreter with mlflow and airflow-mcp, which is checked before a run exists."""
 
     is_replicable: bool = False
     """Whether the work may run on several pods, as the ranks of one training."""
@@ -96,12 +103,14 @@ class WorkloadOperator(TrackedOperator):
     @cached_property
     def backend(self) -> WorkloadBackend:
         """Where the workload runs."""
+        runtime = self.runtime or settings.default_runtime()
         return backend_for(
-            self.runtime or settings.default_runtime(),
+            runtime,
             log_limit_bytes=settings.workload_log_limit_bytes(),
             kill_grace_seconds=settings.kill_grace_seconds(),
             pod=pod_options(settings.kubernetes_defaults(), self.kubernetes),
             mlflow_conn_id=self.hook.mlflow_conn_id,
+            python=self.python or (settings.workload_python() if runtime == "local" else ""),
         )
 
     def on_kill(self) -> None:
@@ -112,6 +121,7 @@ class WorkloadOperator(TrackedOperator):
 
     def runtime_command(self, step: str, *arguments: str) -> tuple[str, ...]:
         """Return the command line of a built-in step; ``-P`` keeps files of a checkout from shadowing libraries."""
+        self.backend.require_modules(*WORK_PLANE)
         return (self.python or self.backend.python, "-P", "-m", "airflow_mcp.work", step, *arguments)
 
     def workload(
@@ -296,7 +306,10 @@ class WorkloadOperator(TrackedOperator):
 
         :param experiment_id: experiment of the run.
         :param tags: provenance; must contain the identity tag.
+        :raises InvalidArgumentError: when the interpreter lacks mlflow or airflow-mcp; no run is created then.
         """
+        if self.needs_work_plane:
+            self.backend.require_modules(*WORK_PLANE)
         identity = tags[contract.TAG_IDENTITY]
         for dead in self.attempts(experiment_id, identity):
             if dead.is_live:

@@ -23,6 +23,13 @@ class WorkloadBackend(ABC):
     image_digest: str = ""
     """Digest of the image that the workload ran in, ``sha256:<hex>``; empty when none has run."""
 
+    def require_modules(self, *names: str) -> None:  # noqa: B027  (only a local interpreter can be asked)
+        """Check that the interpreter can import what built-in steps need, before anything is created for them.
+
+        :param names: modules.
+        :raises InvalidArgumentError: when it is known to lack one.
+        """
+
     def holds(self, identity: str, *, context: Context) -> bool:
         """Return whether an earlier try left work that is running or ended well, so that :meth:`run` attaches to it.
 

@@ -18,7 +18,13 @@ RUNTIMES: tuple[str, ...] = ("local", "kubernetes")
 
 
 def backend_for(
-    runtime: str, *, log_limit_bytes: int, kill_grace_seconds: float, pod: PodOptions, mlflow_conn_id: str
+    runtime: str,
+    *,
+    log_limit_bytes: int,
+    kill_grace_seconds: float,
+    pod: PodOptions,
+    mlflow_conn_id: str,
+    python: str = "",
 ) -> WorkloadBackend:
     """Return a new backend for one task try.
 
@@ -27,11 +33,15 @@ def backend_for(
     :param kill_grace_seconds: seconds between asking a local workload to end and killing it.
     :param pod: options of pods.
     :param mlflow_conn_id: connection to close the run of a pod with, when a person ends its task.
+    :param python: interpreter of local workloads; empty takes that of this process.
     :raises InvalidArgumentError: when the runtime is unknown, or a limit is negative or not a number.
     """
     if runtime == "local":
         return LocalBackend(
-            log_limit_bytes=log_limit_bytes, kill_grace_seconds=kill_grace_seconds, alone=group_of_one(pod)
+            log_limit_bytes=log_limit_bytes,
+            kill_grace_seconds=kill_grace_seconds,
+            python=python,
+            alone=group_of_one(pod),
         )
     if runtime == "kubernetes":
         return KubernetesBackend(pod, mlflow_conn_id=mlflow_conn_id)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import math
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 
 _WITHHELD_PREFIXES = ("AIRFLOW", "MLFLOW_")
+_FIND_MODULES = "import importlib.util, sys; print(*(n for n in sys.argv[1:] if importlib.util.find_spec(n) is None))"
+_FIND_SECONDS = 60
+"""An interpreter on a busy machine or a network disk may take seconds to start."""
 _MESSAGE_LINES = 20
 _MESSAGE_LINE_CHARACTERS = 500
 _OUT_OF_MEMORY_HINT = "; this usually means that the machine ran out of memory"
@@ -49,29 +54,48 @@ class LocalBackend(WorkloadBackend):
     The child's working directory is a private folder, which is removed afterwards: empty or, with a ``source``, with
     the fetched code. Scripts log what they want to keep to MLflow. The environment is that of this process without
     variables that start with ``AIRFLOW``, ``_AIRFLOW`` or ``MLFLOW_`` (connections, keys and settings of the control
-    plane are not for user code), with ``PYTHONUNBUFFERED=1`` and this interpreter first in ``PATH``, and with the
+    plane are not for user code), with ``PYTHONUNBUFFERED=1`` and the interpreter first in ``PATH``, and with the
     variables of the workload. ``image`` and ``resources`` are not used.
 
     :param log_limit_bytes: most bytes of output that are copied to the log.
     :param kill_grace_seconds: seconds between SIGTERM and SIGKILL when the workload has to be stopped.
+    :param python: interpreter of the work plane; empty takes that of this process.
     :param alone: environment of a training that on Kubernetes would run on several pods; may be empty.
     :raises InvalidArgumentError: when one of the limits is negative or not a number.
     """
 
-    python = sys.executable
     ships_files = False
 
     def __init__(
-        self, *, log_limit_bytes: int, kill_grace_seconds: float, alone: Mapping[str, str] = MappingProxyType({})
+        self,
+        *,
+        log_limit_bytes: int,
+        kill_grace_seconds: float,
+        python: str = "",
+        alone: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         for name, value in (("log_limit_bytes", log_limit_bytes), ("kill_grace_seconds", kill_grace_seconds)):
             if not (math.isfinite(value) and value >= 0):
                 raise InvalidArgumentError(f"{name} must be a number that is 0 or more; got {value!r}")
+        self.python = python or sys.executable
         self._log_limit_bytes = log_limit_bytes
         self._kill_grace_seconds = kill_grace_seconds
         self._alone = alone
         self._is_cancelled = False
         self._process: GuardedProcess | None = None
+
+    def require_modules(self, *names: str) -> None:
+        """Check that the interpreter can import modules.
+
+        :param names: top-level modules.
+        :raises InvalidArgumentError: when it lacks one, or cannot be started.
+        """
+        missing = missing_modules(self.python, names)
+        if missing:
+            raise InvalidArgumentError(
+                f"the interpreter {self.python} has no {' and no '.join(missing)}. Nothing was started, and a retry "
+                "does not help: install '.[runtime]' into it, or set [airflow_mcp] python to an interpreter that has it"
+            )
 
     def run(self, workload: Workload, *, log: TaskLog, context: Context | None = None) -> None:
         """Run the workload and return when it ended with exit code 0.
@@ -95,7 +119,7 @@ class LocalBackend(WorkloadBackend):
         output = OutputLog(log, limit_bytes=self._log_limit_bytes, secrets=workload.all_secrets.values())
         deadline = None if workload.timeout is None else time.monotonic() + workload.timeout
         with _private_folder(workload) as (folder, paths):
-            for step in _steps(workload, folder, paths):
+            for step in _steps(workload, self.python, folder, paths):
                 process = self._run_step(step, folder, output, deadline)
                 self._judge(step, process, output, log)
 
@@ -193,16 +217,17 @@ class _Step:
     workload: Workload
 
 
-def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterator[_Step]:
+def _steps(workload: Workload, python: str, folder: Path, paths: Mapping[str, str]) -> Iterator[_Step]:
     """Yield the processes of a workload in their order."""
-    env, name, cwd = {**child_environment(os.environ), **workload.env}, f"workload {workload.name!r}", folder / "work"
+    env, cwd = {**child_environment(os.environ, python), **workload.env}, folder / "work"
+    name = f"workload {workload.name!r}"
     if workload.folder:
         cwd = Path(workload.folder)
     if workload.source is not None:
         place = folder / "source"
         place.mkdir(mode=0o700)
         env |= workload.source.environment(str(place))
-        fetch = (sys.executable, *CHECKOUT_ARGUMENTS)
+        fetch = (python, *CHECKOUT_ARGUMENTS)
         yield _Step(
             f"step 'checkout' of workload {workload.name!r}",
             fetch,
@@ -215,16 +240,48 @@ def _steps(workload: Workload, folder: Path, paths: Mapping[str, str]) -> Iterat
     yield _Step(name, workload.command, {**env, **workload.secret_env, **paths}, cwd, False, workload)
 
 
-def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def missing_modules(python: str, names: Sequence[str]) -> list[str]:
+    """Return the modules that an interpreter cannot import; none of them is imported.
+
+    :param python: path or name of the interpreter.
+    :param names: top-level modules.
+    :raises InvalidArgumentError: when it cannot be started.
+    """
+    if python == sys.executable:
+        return [name for name in names if importlib.util.find_spec(name) is None]
+    try:
+        done = subprocess.run(
+            [python, "-P", "-c", _FIND_MODULES, *names],
+            env=child_environment(os.environ, python),
+            capture_output=True,
+            text=True,
+            timeout=_FIND_SECONDS,
+            check=True,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise InvalidArgumentError(
+            f"python must be a Python interpreter of version 3.11 or newer; got {python!r}, which could not list its "
+            f"modules: {error}. Nothing was started"
+        ) from None
+    return done.stdout.split()
+
+
+def child_environment(environ: Mapping[str, str], python: str = sys.executable) -> dict[str, str]:
     """Return what a workload inherits from the environment of the task process.
 
     :param environ: environment of the task process.
+    :param python: interpreter of the work plane.
     :return: the same without the variables of Airflow and MLflow, with ``PYTHONUNBUFFERED=1``, and with the folder of
-        this interpreter first in ``PATH``, so that ``python`` is the one with MLflow.
+        the interpreter first in ``PATH``, so that ``python`` is the one with MLflow.
     """
     kept = {name: value for name, value in environ.items() if not name.lstrip("_").startswith(_WITHHELD_PREFIXES)}
-    path = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), kept.get("PATH", os.defpath))))
+    path = os.pathsep.join(filter(None, (_folder_of(python), kept.get("PATH", os.defpath))))
     return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _folder_of(python: str) -> str:
+    """Return the folder of an interpreter; empty for a bare name, which ``PATH`` resolves as it is."""
+    return str(Path(python).parent) if os.sep in python else ""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -61,6 +62,21 @@ def test_a_training_gives_a_finished_run_with_provenance_config_and_model(world:
     assert run.status == "FINISHED"
     assert world.artifact(run, "config/config.json") == b'{\n  "depth": 3\n}\n'
     assert world.processes() == []
+
+
+def test_an_interpreter_without_mlflow_is_refused_before_a_run_exists(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = world.folder / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    (world.folder / "train.py").touch()
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__PYTHON", str(bare))
+    outcome = train(world, command=None, script=str(world.folder / "train.py"), retries=3)
+    assert outcome.state == "failed"
+    assert f"the interpreter {bare} has no mlflow" in str(outcome.error)
+    assert world.runs() == []
+    assert train(world, retries=3).state == "success", "a command of one's own needs no interpreter"
 
 
 def test_the_link_leads_to_the_run(world: World) -> None:

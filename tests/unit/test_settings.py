@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
     assert {name: option["default"] for name, option in options.items()} == {
         "runtime": settings.default_runtime(),
         "environment": settings.environment(),
+        "python": settings.workload_python(),
         "mlflow_conn_id": settings.default_mlflow_conn_id(),
         "workload_log_limit_mib": str(settings.workload_log_limit_bytes() // 1024**2),
         "kill_grace_seconds": str(settings.kill_grace_seconds()),
@@ -35,6 +37,17 @@ def test_values_are_read_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.default_mlflow_conn_id() == "other"
     assert settings.workload_log_limit_bytes() == 2 * 1024**2
     assert settings.kill_grace_seconds() == 0
+
+
+def test_the_interpreter_of_workloads_is_an_absolute_path_of_a_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__PYTHON", sys.executable)
+    assert settings.workload_python() == sys.executable
+    for wrong in ("python", "/no/such/python", str(tmp_path)):
+        monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__PYTHON", wrong)
+        with pytest.raises(InvalidArgumentError, match=r"\[airflow_mcp\] python must be the absolute path .*; got"):
+            settings.workload_python()
 
 
 def test_without_a_file_there_are_no_defaults_of_pods() -> None:

@@ -184,6 +184,39 @@ def test_python_in_a_command_is_the_one_that_runs_airflow() -> None:
     assert run(Workload("which", command)).lines == [sys.prefix]
 
 
+@pytest.fixture
+def bare_python(tmp_path: Path) -> str:
+    """An interpreter without any installed package, in a folder of its own."""
+    path = tmp_path / "bare" / "python"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_python_in_a_command_is_the_interpreter_of_the_work_plane(bare_python: str) -> None:
+    log = Lines()
+    own = LocalBackend(log_limit_bytes=10**6, kill_grace_seconds=0.3, python=bare_python)
+    own.run(Workload("which", ("sh", "-c", "command -v python")), log=log)
+    assert (own.python, log.lines) == (bare_python, [bare_python])
+
+
+def test_an_interpreter_without_the_modules_is_refused_with_what_to_install(bare_python: str) -> None:
+    backend().require_modules("mlflow", "airflow_mcp")
+    bare = LocalBackend(log_limit_bytes=1, kill_grace_seconds=1, python=bare_python)
+    bare.require_modules("json")
+    with pytest.raises(InvalidArgumentError) as caught:
+        bare.require_modules("mlflow", "json")
+    assert f"{bare_python} has no mlflow" in str(caught.value)
+    assert "install '.[runtime]' into it, or set [airflow_mcp] python" in str(caught.value)
+
+
+def test_an_interpreter_that_cannot_be_asked_is_refused() -> None:
+    for wrong in ("/no/such/python", "/bin/false"):
+        with pytest.raises(InvalidArgumentError, match=f"python must be a Python interpreter .*; got '{wrong}'"):
+            LocalBackend(log_limit_bytes=1, kill_grace_seconds=1, python=wrong).require_modules("mlflow")
+
+
 def test_the_rest_of_the_environment_is_kept_as_it_is() -> None:
     assert child_environment({"PATH": "/bin", "HOME": "/h", "AIRFLOW_HOME": "/a"}) == {
         "PATH": f"{Path(sys.executable).parent}:/bin",
