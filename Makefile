@@ -4,6 +4,8 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The oldest MLflow server that is supported; the tests start one with the libraries of the environment.
+OLDEST_MLFLOW := 3.10.0
 IMAGE ?= airflow-mcp/runtime:dev
 DOCKER_BUILD_FLAGS ?=
 # Tests wait for servers and child processes: three at a time keep two cores busy; pods are work enough for a small
@@ -70,6 +72,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	test -d $(VENV)/mlflow-$(OLDEST_MLFLOW) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --target $(VENV)/mlflow-$(OLDEST_MLFLOW) \
+	  $(foreach package,mlflow mlflow-skinny mlflow-tracing,$(package)==$(OLDEST_MLFLOW))
 	@touch $@
 
 clean:  ## remove what demo and tests wrote

@@ -140,7 +140,6 @@ class MlflowServer(Service):
     :param port: TCP port; None takes a free one.
     :param host: address to listen on.
     :param database: URI of its database; None takes an SQLite file in the folder.
-    :param program: how to start MLflow; None takes the one of this environment.
     :param options: further options of ``mlflow server``.
     :param env: further variables.
     """
@@ -151,7 +150,6 @@ class MlflowServer(Service):
         port: int | None = None,
         host: str = LOOPBACK,
         database: str | None = None,
-        program: Sequence[str] | None = None,
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
@@ -161,8 +159,7 @@ class MlflowServer(Service):
         super().__init__(
             "mlflow",
             [
-                *(program or (sys.executable, "-m", "mlflow")),
-                *("server", "--host", host, "--port", str(self.port)),
+                *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(self.port)),
                 *("--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
                 *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1", *options),
             ],
