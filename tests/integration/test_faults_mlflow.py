@@ -47,7 +47,7 @@ def arguments(world: World) -> dict[type[Any], dict[str, Any]]:
             "env": env,
         },
         EvaluationGateOperator: {"run_id": run_id, "model_name": name, "thresholds": ["accuracy >= 0.9"]},
-        RegisterModelOperator: {"model_name": name, "source": f"models:/{model_id}"},
+        RegisterModelOperator: {"model_name": name, "model_uri": f"models:/{model_id}"},
         LoadCheckOperator: {"model_name": name, "version": "2", "env": env},
         PromoteModelOperator: {"model_name": name, "version": "2", "expected_champion": "1"},
         RollbackModelOperator: {"model_name": name, "to_version": "2"},
