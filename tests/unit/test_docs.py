@@ -315,7 +315,7 @@ class TestReferencePages:
     def test_the_quickstart_builds_its_dag(self) -> None:
         text = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
         (code,) = (b["code"] for b in PYTHON_BLOCK.finditer(text) if b["comment"] == "checked: builds a Dag")
-        names: dict[str, Any] = {"__file__": "/dags/houses.py"}
+        names: dict[str, Any] = {"__file__": "/dags/wine.py"}
         exec(compile(code, "quickstart.md", "exec"), names)
         dag = names["promote"].dag
         assert isinstance(dag, DAG)
