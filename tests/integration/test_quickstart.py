@@ -1,4 +1,4 @@
-"""The quickstart, followed to the letter: its blocks are run as they are printed, and end with two champions."""
+"""The quickstart, followed exactly: its blocks are run as they are printed, and end with two champions."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def test_a_pipeline_file_ends_with_a_champion(reader: Reader) -> None:
     ]
     assert reader.champion("tumours") == "1"
     reader.follow(6)
-    assert "champion" in next(said for line, said in reader.said.items() if line.startswith("airflow-mcp status tumours"))
+    (status,) = (said for line, said in reader.said.items() if line.startswith("airflow-mcp status tumours"))
+    assert "champion" in status
 
 
 def test_a_dag_in_python_ends_with_a_champion(reader: Reader, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A plan as a picture: text, SVG or Mermaid. Tasks are drawn in layers, each below what it needs."""
+"""A plan as a picture: text, SVG or Mermaid. Tasks are drawn below what they need."""
 
 from __future__ import annotations
 
@@ -49,20 +49,28 @@ def layers(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def text_picture(plan: PipelinePlan) -> str:
-    """Draw a plan as text: a line per task, indented by its layer; ``*`` marks tasks that are not in the file.
+    """Draw a plan as text: a tree in which a task stands below the one that it waits for.
+
+    A task that waits for several stands below the lowest of them, and names all. ``*`` marks tasks that are not in the
+    file.
 
     :param plan: the plan.
     """
     needs = direct_needs(plan)
+    level = {task_id: number for number, row in enumerate(layers(needs)) for task_id in row}
+    below: dict[str, list[str]] = {}
+    for task_id, before in needs.items():
+        parent = max(before, key=lambda need: (level[need], before.index(need)), default="")
+        below.setdefault(parent, []).append(task_id)
     lines = [plan.dag_id]
-    for level, layer in enumerate(layers(needs)):
-        for task_id in layer:
-            mark = "*" if plan.task(task_id).is_filled_in else ""
-            before = f"  ({', '.join(needs[task_id])})" if len(needs[task_id]) > 1 else ""
-            lines.append(f"{'   ' * level}└─ {task_id}{mark}{before}")
-    return "\n".join(
-        [*lines, "", "* filled in, not named in the file; (…) the tasks it waits for, if there are several", ""]
-    )
+    left = [(task_id, 0) for task_id in reversed(below.get("", []))]
+    while left:
+        task_id, depth = left.pop()
+        mark = "*" if plan.task(task_id).is_filled_in else ""
+        before = f"  (after {', '.join(needs[task_id])})" if len(needs[task_id]) > 1 else ""
+        lines.append(f"{'   ' * depth}└─ {task_id}{mark}{before}")
+        left += [(each, depth + 1) for each in reversed(below.get(task_id, []))]
+    return "\n".join([*lines, "", "* filled in, not named in the file; (after ...) all tasks that it waits for", ""])
 
 
 def mermaid(plan: PipelinePlan) -> str:

@@ -31,9 +31,23 @@ def test_each_task_stands_below_everything_it_needs() -> None:
 
 def test_the_text_marks_what_is_filled_in_and_names_several_tasks_that_are_waited_for() -> None:
     text = text_picture(PLAN)
-    assert text.startswith("churn\n└─ begin*\n   └─ build\n   └─ pin_data*\n      └─ lint\n")
-    assert "└─ train_deep  (pin_data, lint)\n" in text
+    assert text.startswith("churn\n└─ begin*\n   └─ build\n      └─ lint\n")
+    assert "└─ train_deep  (after pin_data, lint)\n" in text
     assert "└─ gate\n" in text
+
+
+def test_in_the_text_each_task_stands_below_a_task_that_it_waits_for_and_others_are_named() -> None:
+    needs, above, drawn = direct_needs(PLAN), [""], []
+    for line in text_picture(PLAN).partition("\n\n")[0].splitlines()[1:]:
+        indent, _, written = line.partition("└─ ")
+        task_id, _, after = written.partition("  (after ")
+        task_id = task_id.rstrip("*")
+        above[len(indent) // 3 + 1 :] = [task_id]
+        parent = above[-2]
+        assert parent in needs[task_id] or not (parent or needs[task_id])
+        assert after == (f"{', '.join(needs[task_id])})" if len(needs[task_id]) > 1 else "")
+        drawn.append(task_id)
+    assert sorted(drawn) == sorted(needs)
 
 
 def test_the_svg_has_a_box_for_each_task_and_a_line_for_each_edge_inside_the_picture() -> None:
