@@ -25,6 +25,7 @@ from airflow_mcp.core.pipeline.run import (
     commit_of_run,
     read_events,
     require_release,
+    short,
     stages_before,
     why_not_pinned,
 )
@@ -46,7 +47,9 @@ _CODE_KEYS = ("repo_url", "revision", "tags", "path", "git_conn_id")
 class BeginPipelineOperator(ModelControlOperator):
     """Decide once what a pipeline run works on, so that every later task and every retry uses the same.
 
-    A branch or tag becomes a full commit id. What triggered the run is described in words. When the run starts at a
+    A branch or tag becomes a full commit id. A run that was triggered by an event takes the newest commit and data when
+    it starts, not those of the event, because Airflow may join or drop events that arrive while another run is active.
+    What triggered the run is described in words. When the run starts at a
     later stage, the earlier training run to reuse is found and checked. A retry returns what the first try decided,
     whatever has changed since.
 
@@ -145,7 +148,7 @@ class BeginPipelineOperator(ModelControlOperator):
         reused_stages = stages_before(self.start_at, self.stages)
         trained = self._reused(reused_stages)
         run = next(iter(trained.values()), None)
-        found = self._resolve(origin, run)
+        found, newer = self._resolve(origin, run)
         reused = {name: each.run_id for name, each in trained.items()}
         return {
             "spec_hash": self.spec_hash,
@@ -154,29 +157,34 @@ class BeginPipelineOperator(ModelControlOperator):
             "data_version": self._data_version(origin, run),
             "start_at": self.start_at or self.stages[0],
             "reuse": {stage: reused if stage in reused_stages else None for stage in self.stages},
-            "reason": origin.explain(self.reason.strip()),
+            "reason": origin.explain(self.reason.strip()) + newer,
             _COMMIT_ONLY: origin.is_commit_only and not reused_stages,
         }
 
     # --- what is run ----------------------------------------------------------------------------------------------
 
-    def _resolve(self, origin: Origin, run: Run | None) -> ResolvedRef | None:
-        """Find the commit: of the argument, else of the event, else of the reused run, else of ``code``."""
+    def _resolve(self, origin: Origin, run: Run | None) -> tuple[ResolvedRef | None, str]:
+        """Find the commit: of the argument, else of the reused run, else the newest of ``code``.
+
+        :return: the commit, and a remark when it is newer than the one of the event; None for code in a folder.
+        """
         if self.code is None:
             if self.revision:
                 raise InvalidArgumentError(f"revision must be empty for code in a folder; got {self.revision!r}")
-            return None
+            return None, ""
         url = self.code["repo_url"]
         remote = GitRemote(url, self.code.get("git_conn_id"))
-        wanted = self.revision.strip() or commit_of_event(origin, remote.url) or (commit_of_run(run) if run else "")
+        told = commit_of_event(origin, remote.url)
+        wanted = self.revision.strip() or (commit_of_run(run) if run else "")
         if wanted:
             found = remote.resolve(ref=wanted)
         else:
             found = remote.resolve(ref=self.code.get("revision"), tags=self.code.get("tags"))
-        if self.require_release_tag is None:
-            return found
-        newest = remote.resolve(tags=self.require_release_tag)
-        return require_release(found, newest, self.require_release_tag, url)
+        if self.require_release_tag is not None:
+            newest = remote.resolve(tags=self.require_release_tag)
+            found = require_release(found, newest, self.require_release_tag, url)
+        is_newer = bool(told) and not wanted and found.sha != told
+        return found, f"; runs the newest commit {short(found.sha)}" if is_newer else ""
 
     def _pinned_code(self, found: ResolvedRef | None) -> dict[str, str] | None:
         if self.code is None or found is None:
@@ -192,9 +200,8 @@ class BeginPipelineOperator(ModelControlOperator):
         version = self.data_version.strip() or LATEST
         if run is not None and contract.TAG_DATA_VERSION in run.tags:
             return run.tags[contract.TAG_DATA_VERSION]
-        event = origin.newest("data")
-        if version == LATEST and event is not None:
-            return str(event.payload.get("version") or LATEST)
+        if version == LATEST and origin.newest("data") is not None:
+            self.log.info("The newest version of the data is pinned; it may be newer than the one of the event")
         return version
 
     # --- what is taken over ---------------------------------------------------------------------------------------

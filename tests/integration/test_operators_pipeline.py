@@ -107,11 +107,24 @@ def test_a_retry_after_the_file_changed_is_refused(bench: Bench) -> None:
     assert "the pipeline file changed since this run began (spec hash spec-1 then, spec-2 now)" in str(retry.error)
 
 
-def test_the_commit_of_the_event_runs_and_not_todays_head(bench: Bench) -> None:
+def test_the_newest_commit_runs_when_more_came_than_the_event_says(bench: Bench) -> None:
+    """Airflow drops events that come while a run is active (apache/airflow#56050); their commits must not be lost."""
+    event = bench.commit_event(bench.first)
+    told = f"commit {bench.first[:10]} on main of {bench.repository.url}"
+    assert bench.begin(events=[event]).result["reason"] == told
     bench.repository.commit("print(2)")
-    outcome = bench.begin(events=[bench.commit_event(bench.first)])
-    assert outcome.result["commit"] == bench.first
-    assert outcome.result["reason"] == f"commit {bench.first[:10]} on main of {bench.repository.url}"
+    dropped = bench.repository.commit("print(3)")
+    outcome = bench.begin(run_id="run-2", events=[event])
+    assert outcome.result["commit"] == dropped
+    assert outcome.result["reason"] == f"{told}; runs the newest commit {dropped[:10]}"
+    late = bench.begin(run_id="run-3", events=[bench.commit_event(dropped)])
+    assert late.state == "skipped", "the event was not lost after all, and its commit has run"
+
+
+def test_the_newest_data_are_pinned_when_more_came_than_the_event_says(bench: Bench) -> None:
+    event = ("data", {"kind": "data", "root": "/data", "version": "v7"})
+    assert bench.begin(events=[event]).result["data_version"] == "latest"
+    assert bench.begin(events=[event], data_version="v3").result["data_version"] == "v3"
 
 
 def test_a_commit_that_has_run_already_is_skipped_when_only_it_triggers(bench: Bench) -> None:
@@ -122,7 +135,7 @@ def test_a_commit_that_has_run_already_is_skipped_when_only_it_triggers(bench: B
     assert bench.begin(run_id="by-event", events=[event], try_number=2).state == "skipped"
     data = ("data", {"kind": "data", "root": "/data", "version": "v7"})
     both = bench.begin(run_id="by-both", events=[event, data])
-    assert (both.state, both.result["data_version"]) == ("success", "v7")
+    assert (both.state, both.result["data_version"]) == ("success", "latest")
     assert bench.begin(run_id="by-hand", revision=bench.first).state == "success"
 
 
@@ -149,7 +162,9 @@ def test_where_releases_are_required_nothing_else_runs(bench: Bench) -> None:
     code = {"repo_url": bench.repository.url, "tags": "v*"}
     released = bench.begin(code=code, require_release_tag="v*")
     assert (released.result["commit"], released.result["code"]["ref"]) == (bench.first, "refs/tags/v1.0")
-    for asked in ({"revision": head}, {"revision": "main"}, {"events": [bench.commit_event(head)]}):
+    by_event = bench.begin(code=code, require_release_tag="v*", events=[bench.commit_event(head)])
+    assert by_event.result["commit"] == bench.first, "a commit that is not a release never runs"
+    for asked in ({"revision": head}, {"revision": "main"}):
         refused = bench.begin(code=code, require_release_tag="v*", **asked)
         assert refused.state == "failed"
         assert "is not a release" in str(refused.error)

@@ -67,8 +67,8 @@ def text_picture(plan: PipelinePlan) -> str:
     while left:
         task_id, depth = left.pop()
         mark = "*" if plan.task(task_id).is_filled_in else ""
-        before = f"  (after {', '.join(needs[task_id])})" if len(needs[task_id]) > 1 else ""
-        lines.append(f"{'   ' * depth}└─ {task_id}{mark}{before}")
+        after = f"  (after {', '.join(needs[task_id])})" if len(needs[task_id]) > 1 else ""
+        lines.append(f"{'   ' * depth}└─ {task_id}{mark}{after}")
         left += [(each, depth + 1) for each in reversed(below.get(task_id, []))]
     return "\n".join([*lines, "", "* filled in, not named in the file; (after ...) all tasks that it waits for", ""])
 
