@@ -110,7 +110,11 @@ def test_a_version_that_did_not_pass_its_gate_does_not_go_to_production(world: W
     ("stage", "options", "message"),
     [
         ("Archived", {}, "version 1 is the champion, and a champion leaves Production only"),
-        ("Archived", {"archive_existing": True}, "stage must be Staging or Production when archive_existing is true; got 'Archived'"),
+        (
+            "Archived",
+            {"archive_existing": True},
+            "stage must be Staging or Production when archive_existing is true; got 'Archived'",
+        ),
         ("Live", {}, "stage must be one of None, Staging, Production, Archived; got 'Live'"),
     ],
 )
@@ -132,9 +136,7 @@ def test_a_dry_run_moves_nothing(world: World, stage: str, expected: str) -> Non
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_a_version_that_does_not_load_does_not_go_to_staging_and_a_dry_run_says_so(
-    world: World, dry_run: bool
-) -> None:
+def test_a_version_that_does_not_load_does_not_go_to_staging_and_a_dry_run_says_so(world: World, dry_run: bool) -> None:
     world.versions(1, check="failed")
     outcome = transition(world, "1", "Staging", dry_run=dry_run)
     assert outcome.state == "failed"

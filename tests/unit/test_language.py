@@ -23,7 +23,9 @@ PROPER_NAMES = {
 FIRST_WORDS = {"give", "gives", "tell", "tells", "say", "says"}
 """How no docstring begins: "Return", "Check", "Write" or "Describe" says which of them is meant."""
 RIDDLES: dict[str, str] = {
-    r"(?<![Tt]here )\b(is|was|are) no (?!longer\b|more\b|one\b|other\b|way\b)(?=[a-z])": 'write "is not a ..." or "there is no ..."',
+    r"(?<![Tt]here )\b(is|was|are) no (?!longer\b|more\b|one\b|other\b|way\b)(?=[a-z])": (
+        'write "is not a ..." or "there is no ..."'
+    ),
     r"behind our back": 'write "outside airflow-mcp"',
     r"\blet through\b": 'write "passed" or "accepted"',
     r"without a word\b": 'write "without reporting a result"',
@@ -166,7 +168,8 @@ def test_a_docstring_that_can_mean_anything_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("this is no file", 1), ("it is no longer there", 0), ("there is no file", 0), ("it ended without a word", 1)]
+    ("text", "count"),
+    [("this is no file", 1), ("it is no longer there", 0), ("there is no file", 0), ("it ended without a word", 1)],
 )
 def test_a_riddle_is_found(text: str, count: int) -> None:
     assert len(list(riddles(text))) == count

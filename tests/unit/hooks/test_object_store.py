@@ -63,7 +63,8 @@ class _Store(MemoryFileSystem):
 
 
 @pytest.fixture
-def store() -> str:
+def store(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})  # what other tests attached stays for the process
     attach("memory", fs=_Store())
     _Store().pipe_file("/bucket/a.csv", b"abc")
     return "memory://bucket"

@@ -317,7 +317,10 @@ class Store(MemoryFileSystem):
         return {**super().info(path, **kwargs), "ETag": '"e"', "VersionId": "v7"}
 
 
-def test_an_object_of_a_store_that_the_worker_can_read_is_pinned_by_its_version() -> None:
+def test_an_object_of_a_store_that_the_worker_can_read_is_pinned_by_its_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})  # what other tests attached stays for the process
     attach("memory", fs=Store())
     Store().pipe_file("/bucket/a.csv", b"a,b\n")
     pinned = run(PinDatasetOperator, uris={"train": "memory://bucket/a.csv"})

@@ -379,8 +379,9 @@ class TestTheRecord:
         assert "there is no champion" in found.replayed.explanation
 
     def test_fits_into_the_state_store_even_when_everything_is_as_long_as_it_may_be(self) -> None:
-        book = Book(violations=MAX_WINDOWS, window_count=MAX_WINDOWS, daily_budget=None, weekly_budget=None, on_drift=True)
-        policy = RetrainPolicy(cooldown=dt.timedelta(0), daily_budget=None, weekly_budget=None, window_count=MAX_WINDOWS)
+        unbounded = {"daily_budget": None, "weekly_budget": None, "window_count": MAX_WINDOWS}
+        book = Book(violations=MAX_WINDOWS, on_drift=True, **unbounded)
+        policy = RetrainPolicy(cooldown=dt.timedelta(0), **unbounded)
         book.policy = policy
         long = {"by": "b" * 400, "dag_id": "d" * 250, "data_concluded": "", "latest_training": "l" * 80}
         last: RetrainDecision | None = None

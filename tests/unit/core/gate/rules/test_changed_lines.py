@@ -56,5 +56,5 @@ def test_a_diff_with_line_ends_of_windows_names_the_same_files_and_lines() -> No
 
 @pytest.mark.parametrize("text", [b"hello", b"<html/>", DIFF[:300], b"+++ b/x\n@@ -1,2 +1 @@\n+a\n+b\n+c\n-d\n"])
 def test_what_is_no_whole_diff_is_refused(text: bytes) -> None:
-    with pytest.raises(EvidenceError, match="it is not a|is truncated"):
+    with pytest.raises(EvidenceError, match=r"it is not a|is truncated"):
         parse_changed_lines(text)
