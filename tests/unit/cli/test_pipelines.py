@@ -286,6 +286,14 @@ class TestSchema:
             ("trainingScript", "trainingscript"),
             ("onCommit: true", "onCommit: no commit"),
             ("accuracy: 0.92", "accuracy: x"),
+            ('"0 2 * * *"', '"0 2 * *"'),
+            ('"0 2 * * *"', '"every night"'),
+            ('cron: "0 2 * * *"', 'cron: "0 2 * * *"\n      onCommit: true'),
+            ("onCommit: true", "onCommit: {poll: 5 minutes}"),
+            ("  triggers:", "  runtime: docker\n  triggers:"),
+            ("  triggers:", "  resources: {memory: 4 GB}\n  triggers:"),
+            ("  triggers:", "  config: {file: conf.yaml}\n  triggers:"),
+            ("  triggers:", "  data: {root: /d, train: a.csv, uri: /d/b.csv}\n  triggers:"),
         ],
     )
     def test_refuses_what_the_models_refuse(self, old: str, new: str) -> None:
@@ -295,6 +303,17 @@ class TestSchema:
             ModelPipeline.model_validate(values)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(values, schema())
+
+    def test_teaches_no_empty_values_and_no_names_made_from_names(self) -> None:
+        text = json.dumps(schema())
+        assert '"default": null' not in text
+        assert '"title": "' not in text
+        definitions = schema()["$defs"]
+        assert "default" not in definitions["PipelineSpec"]["properties"]["config"]
+        assert {"latencyMs", "accuracy"} <= definitions["EvaluateStage"]["properties"]["metricsThreshold"][
+            "properties"
+        ].keys()
+        assert "title" in definitions["ManualParam"]["properties"]
 
     def read(self, file: str) -> Any:
         from airflow_mcp.core.pipeline.file.document import plain, read_document

@@ -62,6 +62,14 @@ class TestConfigFiles:
         write(name, text)
         assert problems(write("f.yaml", self.TEXT))[0].startswith(problem)
 
+    def test_a_file_named_inside_a_mapping_is_refused_with_what_to_write(self, write: Write) -> None:
+        path = write("f.yaml", changed(FRAUD, "  trainingScript", "  config: {file: conf/a.yaml}\n  trainingScript"))
+        assert "spec.config: must be the values themselves, or the path of a file alone: write config: conf/a.yaml" in (
+            problems(path)[0]
+        )
+        own = changed(FRAUD, "  trainingScript", "  config: {file: x, depth: 3}\n  trainingScript")
+        assert load_pipeline_file(write("f.yaml", own)).config == {"file": "x", "depth": 3}
+
     def test_json_is_read_as_json(self, write: Write) -> None:
         write("conf/a.json", '{\n\t"lr": 0.1}')
         assert load_pipeline_file(write("f.yaml", self.TEXT.replace("a.yaml", "a.json"))).config == {"lr": 0.1}

@@ -6,6 +6,8 @@ import re
 from typing import NamedTuple
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
+ROUGHLY = rf"^({'|'.join(PRESETS)}|[0-9A-Za-z*,/-]+( +[0-9A-Za-z*,/-]+){{4}})$"
+"""A pattern for editors: five fields or a preset. :func:`check_cron` checks more."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

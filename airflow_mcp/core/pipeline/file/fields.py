@@ -133,13 +133,21 @@ _METRIC_NAME = r"^[A-Za-z_][A-Za-z0-9_./@]*$"
 MetricName = Annotated[str, StringConstraints(pattern=_METRIC_NAME, max_length=200), AfterValidator(_metric)]
 """Name of a metric, as in MLflow (``latency_ms``) or in camelCase (``latencyMs``)."""
 Duration = Annotated[
-    str, BeforeValidator(_with_unit), AfterValidator(parse_duration), Field(examples=["90s", "30m", "2h", "1d"])
+    str,
+    BeforeValidator(_with_unit),
+    AfterValidator(parse_duration),
+    Field(examples=["90s", "30m", "2h", "1d"], json_schema_extra={"pattern": f"^{_DURATION.pattern}$"}),
 ]
 """A duration: a whole number and ``s``, ``m``, ``h`` or ``d``."""
 RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative_path)]
 """Path inside the folder that it is relative to."""
 Quantity = Annotated[
-    str, BeforeValidator(_number_as_text, json_schema_input_type=str | int | float), AfterValidator(_quantity)
+    str,
+    BeforeValidator(
+        _number_as_text,
+        json_schema_input_type=Annotated[str, StringConstraints(pattern=f"^{_QUANTITY.pattern}$")] | int | float,
+    ),
+    AfterValidator(_quantity),
 ]
 """A Kubernetes quantity."""
 Whole = Annotated[int, Strict()]
@@ -164,7 +172,11 @@ Bound = Annotated[
 ]
 """A number, or a comparison with a number, for example ``>= 0.92``."""
 Runtime = Annotated[
-    str, Field(json_schema_extra={EXPANDABLE: True}, examples=["local", "kubernetes"]), AfterValidator(_runtime)
+    str,
+    Field(
+        json_schema_extra={EXPANDABLE: True, "pattern": r"^(local|kubernetes)$|\$\{"}, examples=["local", "kubernetes"]
+    ),
+    AfterValidator(_runtime),
 ]
 """``local`` or ``kubernetes``, checked after ``${NAME}`` is replaced."""
 PodSettings = dict[str, Annotated[Any, Field(json_schema_extra={EXPANDABLE: True})]]

@@ -31,6 +31,7 @@ from airflow_mcp.core.pipeline.file.stages import (
     WorkloadResources,
 )
 from airflow_mcp.core.pipeline.file.triggers import Trigger
+from airflow_mcp.core.workload.config import CONFIG_SUFFIXES
 
 API_VERSION: Literal["mcp.example.com/v1"] = "mcp.example.com/v1"
 KIND: Literal["ModelPipeline"] = "ModelPipeline"
@@ -43,6 +44,10 @@ CONFIG_FILE = "\0file"
 
 def _short_config(value: Any) -> Any:
     if isinstance(value, dict):
+        if value and value.keys() <= {"file", "values"} and str(value.get("file")).endswith(CONFIG_SUFFIXES):
+            raise ValueError(
+                f"must be the values themselves, or the path of a file alone: write config: {value['file']}"
+            )
         values = {name: item for name, item in value.items() if name != CONFIG_FILE}
         return {"file": value.get(CONFIG_FILE), "values": values}
     return {"file": value} if isinstance(value, str) else value
@@ -55,7 +60,14 @@ class Config(SpecModel):
     file: RelativePath | None = Field(None, description="YAML or JSON file beside the pipeline file.")
 
 
-ConfigField = Annotated[Config, BeforeValidator(_short_config, json_schema_input_type=RelativePath | ConfigValues)]
+ConfigField = Annotated[
+    Config,
+    BeforeValidator(
+        _short_config,
+        json_schema_input_type=RelativePath
+        | Annotated[ConfigValues, Field(json_schema_extra={"not": {"required": ["file"], "maxProperties": 1}})],
+    ),
+]
 """A mapping of values, or the path of a file."""
 
 

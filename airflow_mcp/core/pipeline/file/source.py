@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.data.dataset import TrackedBy
 from airflow_mcp.core.evaluation.evidence import ModelType
@@ -83,6 +84,17 @@ class LfsData(TrackedData):
 
 class Data(SpecModel):
     """The data for training and evaluation; exactly one of root, uri, dvc and lfs says where they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "anyOf": [
+                    {"required": list(both), "properties": {name: {"not": {"type": "null"}} for name in both}}
+                    for both in combinations(("root", "uri", "dvc", "lfs"), 2)
+                ]
+            }
+        }
+    )
 
     root: ExpandableText | None = Field(
         None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from airflow_mcp.core.pipeline.file.cron import check_cron
+from airflow_mcp.core.pipeline.file.cron import ROUGHLY, check_cron
 from airflow_mcp.core.pipeline.file.fields import Duration, Number, RelativePath, SpecModel, Text, VariableName
 
 
@@ -108,7 +108,16 @@ class Manual(SpecModel):
 class Trigger(SpecModel):
     """One trigger; exactly one of its kinds is given."""
 
-    cron: Annotated[Text, AfterValidator(check_cron)] | None = Field(
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [kind]}
+                for kind in ("cron", "onCommit", "onDataChange", "onModelChange", "onDrift", "manual")
+            ]
+        }
+    )
+
+    cron: Annotated[Text, AfterValidator(check_cron), Field(json_schema_extra={"pattern": ROUGHLY})] | None = Field(
         None, description='Schedule in five cron fields, for example "0 2 * * *".'
     )
     timezone: Annotated[Text, AfterValidator(_zone)] = Field(
