@@ -67,7 +67,7 @@ ROOMS: Mapping[str, Room] = {
     "core/retrain": _room("when to retrain: policy, decision, ledger", "core", "core/drift"),
     "core/pipeline/file": _room(
         "a ModelPipeline file as it is written: fields, defaults, places of mistakes",
-        *("core", "core/data", "core/evaluation", "core/gate/rules", "core/workload"),
+        *("core", "core/code", "core/data", "core/evaluation", "core/gate/rules", "core/workload"),
     ),
     "core/pipeline/plan": _room(
         "the tasks that follow from a ModelPipeline file", "core", "core/gate/rules", "core/pipeline/file"

@@ -220,10 +220,10 @@ spec:
   triggers:
     - manual: {{params: {{lr: {{type: string, default: "{EVIL}", title: "{EVIL}", description: "{EVIL}", sets: a}}}}}}
   stages:
-    - {{name: build, image: "{EVIL}", command: ["{EVIL}"]}}
-    - {{name: own, image: "{EVIL}", command: ["{EVIL}"], env: {{C: "{EVIL}"}}}}
+    - {{name: build, image: "team/own:1", command: ["{EVIL}"]}}
+    - {{name: own, image: "team/own:1", command: ["{EVIL}"], env: {{C: "{EVIL}"}}}}
     - {{name: train, checkpoints: "{EVIL}"}}
-    - {{name: evaluate, slices: ["{EVIL}"], image: "{EVIL}"}}
+    - {{name: evaluate, slices: ["{EVIL}"], image: "team/own:1"}}
     - {{name: gate, thresholds: ["accuracy >= 0.9"]}}
 """
 
@@ -282,6 +282,16 @@ def test_no_text_of_the_file_is_ever_rendered_as_a_template(tmp_path: Path) -> N
                 assert same(value, getattr(task, name)), (planned.task_id, name)
             compared += sum(EVIL in text for text in plain_texts(value))
     assert compared > 40
+
+
+def test_an_image_can_hold_no_template(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.yaml"
+    path.write_text(HOSTILE.replace("team/own:1", EVIL))
+    with pytest.raises(PipelineSpecError) as caught:
+        load_pipeline_file(path)
+    assert [problem.field for problem in caught.value.problems] == [
+        f"spec.stages[{number}].image" for number in (0, 1, 3)
+    ]
 
 
 @pytest.mark.parametrize("text", ["{{ x", "{% raw %}", "{# no", "ends with a line\n", "a\r\nb"])

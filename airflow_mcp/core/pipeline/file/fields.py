@@ -11,13 +11,21 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic.types import Strict
 
-from airflow_mcp.core.argument import shown
+from airflow_mcp.core.argument import closest, shown
+from airflow_mcp.core.code.source import SCHEMES
 from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.core.workload.connection_values import REFERENCE_WORDS, is_reference
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _QUANTITY = re.compile(r"\d{1,12}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?")
+_IMAGE = re.compile(
+    r"([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+"""Registry, path, tag and digest, as container runtimes read them."""
+_PAGE = re.compile(r"(?P<url>.+?)((/-)?/(tree|blob|commit)/(?P<revision>[^/]+).*|(?<=[^/])@(?P<ref>[^/@:]+))")
+"""A page of a repository in the browser, or a URL with a revision appended as pip writes it."""
 EXPANDABLE = "expandable"
 """Key in a field's JSON schema: ``${NAME:-default}`` is replaced from the environment."""
 
@@ -74,6 +82,33 @@ def _connection_id(text: str) -> str:
     return text
 
 
+def _image(text: str) -> str:
+    if "${" not in text and _IMAGE.fullmatch(text) is None:
+        raise ValueError(
+            "must be an image such as registry.example.com/team/churn:1.2 in lower case, or with a digest of 64 digits "
+            f"after @sha256:; got {text!r}"
+        )
+    return text
+
+
+def _repository(text: str) -> str:
+    """Check a Git URL; a text without ``://`` is a folder or ``user@host:path``."""
+    scheme, colon, rest = text.partition("://")
+    if not colon or "${" in text:
+        return text
+    if scheme.lower() not in SCHEMES:
+        near = closest(scheme, SCHEMES)
+        hint = f". Did you mean {near}://{rest}?" if near else ""
+        raise ValueError(f"must begin with one of {', '.join(f'{each}://' for each in SCHEMES)}; got {text!r}{hint}")
+    page = _PAGE.fullmatch(text)
+    if page is not None:
+        revision = page["revision"] or page["ref"]
+        raise ValueError(
+            f"must be the URL to clone from; got {text!r}. Write repoUrl: {page['url']} and revision: {revision}"
+        )
+    return text
+
+
 def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -114,6 +149,10 @@ ExpandableText = Annotated[
     str, Field(min_length=1, max_length=1000, json_schema_extra={EXPANDABLE: True}), AfterValidator(_one_line)
 ]
 """One line of text in which ``${NAME:-default}`` is replaced from the environment."""
+Image = Annotated[ExpandableText, AfterValidator(_image)]
+"""A container image."""
+RepositoryUrl = Annotated[ExpandableText, AfterValidator(_repository)]
+"""URL of a Git repository, or a folder."""
 _NAME = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=200)]
 """Lower-case letters, digits, ``-``, ``_`` and ``.``; begins and ends with a letter or digit."""

@@ -11,6 +11,7 @@ from airflow_mcp.core.pipeline.file.fields import (
     ConnectionId,
     ExpandableText,
     Flag,
+    Image,
     Name,
     PodSettings,
     RelativePath,
@@ -111,7 +112,7 @@ class Overlay(SpecModel):
     source_code: SourceOverlay | None = Field(None, description="Branch, tag or commit of the source.")
     config: ConfigField | None = Field(None, description="Values merged over spec.config, or another file.")
     data: DataOverlay | None = Field(None, description="Location and version of the data.")
-    image: ExpandableText | None = Field(None, description="Container image.")
+    image: Image | None = Field(None, description="Container image.")
     runtime: Runtime | None = Field(None, description="local or kubernetes.")
     resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs of a step.")
     kubernetes: PodSettings | None = Field(None, description="Pod options, merged over spec.kubernetes.")
@@ -153,7 +154,7 @@ class PipelineSpec(SpecModel):
         None, description="Data of the training and the evaluation. Default: the script loads its own."
     )
     model: Model = Field(Model(), description="Names of model and experiment in MLflow.")
-    image: ExpandableText | None = Field(None, description="Container image of the steps. Default: the project's.")
+    image: Image | None = Field(None, description="Container image of the steps. Default: the project's.")
     runtime: Runtime | None = Field(
         None, description="Where steps run: local or kubernetes. Default: [airflow_mcp] runtime."
     )

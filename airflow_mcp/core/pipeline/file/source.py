@@ -9,7 +9,14 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from airflow_mcp.core.data.dataset import TrackedBy
 from airflow_mcp.core.evaluation.evidence import ModelType
-from airflow_mcp.core.pipeline.file.fields import ConnectionId, ExpandableText, RelativePath, SpecModel, Text
+from airflow_mcp.core.pipeline.file.fields import (
+    ConnectionId,
+    ExpandableText,
+    RelativePath,
+    RepositoryUrl,
+    SpecModel,
+    Text,
+)
 
 
 def _short_source(value: Any) -> Any:
@@ -19,8 +26,8 @@ def _short_source(value: Any) -> Any:
 class SourceSpec(SpecModel):
     """Code in a Git repository, or in a folder beside the pipeline file."""
 
-    repo_url: ExpandableText = Field(
-        description="Git URL (https, http, ssh, git or file), or path of a folder, relative to the pipeline file."
+    repo_url: RepositoryUrl = Field(
+        description="Git URL (https, http, ssh or file), or path of a folder, relative to the pipeline file."
     )
     revision: ExpandableText | None = Field(
         None, description="Branch, tag or full commit id. Default: the remote's default branch."
@@ -61,7 +68,7 @@ class TrackedData(SpecModel):
     revision: ExpandableText | None = Field(
         None, description="Branch, tag or commit whose version of the files is used. Default: the default branch."
     )
-    repo_url: ExpandableText | None = Field(
+    repo_url: RepositoryUrl | None = Field(
         None, description="Git URL of the repository. Default: the one of sourceCode."
     )
     git_conn_id: ConnectionId | None = Field(None, description="Airflow connection with access to the repository.")

@@ -13,6 +13,7 @@ from airflow_mcp.core.pipeline.file.fields import (
     Duration,
     ExpandableText,
     Flag,
+    Image,
     MetricName,
     Quantity,
     RelativePath,
@@ -60,7 +61,7 @@ class BuildStage(_Stage):
     """A check that the image can run the source: compiles the script, or runs a command such as pytest."""
 
     name: Literal["build"] = Field(description="build")
-    image: ExpandableText | None = Field(
+    image: Image | None = Field(
         None, description="Container image; the training uses it too, unless it names its own. Default: spec.image."
     )
     command: tuple[Text, ...] | None = Field(
@@ -79,9 +80,7 @@ class TrainStage(_Stage):
     """The training."""
 
     name: Literal["train"] = Field(description="train")
-    image: ExpandableText | None = Field(
-        None, description="Container image. Default: the one of build, then spec.image."
-    )
+    image: Image | None = Field(None, description="Container image. Default: the one of build, then spec.image.")
     resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
     checkpoints: ExpandableText | None = Field(
         None, description="Folder or URI for checkpoints, so that a retry can resume."
@@ -102,7 +101,7 @@ class EvaluateStage(_Stage):
     metrics_threshold: dict[MetricName, Bound] = Field(
         default={}, description='Bounds by metric: a number, or a comparison and a number such as ">= 0.92".'
     )
-    image: ExpandableText | None = Field(None, description="Container image with airflow_mcp. Default: the project's.")
+    image: Image | None = Field(None, description="Container image with airflow_mcp. Default: the project's.")
     resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
     slices: tuple[Text, ...] = Field(
         default=(), description="Columns; the metrics are measured for each of their values as well."
@@ -171,7 +170,7 @@ class RegisterStage(_Stage):
     require_example: bool = Field(
         True, description="Whether the load check requires an input example. false: without one, loading is enough."
     )
-    image: ExpandableText | None = Field(
+    image: Image | None = Field(
         None,
         description="Container image of the load check, with airflow_mcp and what the model needs. Default: the "
         "project's.",
@@ -201,7 +200,7 @@ class CustomStage(_Stage):
     reports: tuple[RelativePath, ...] = Field(
         default=(), description="Files or patterns that the command writes; they are stored in its MLflow run."
     )
-    image: ExpandableText | None = Field(None, description="Container image. Default: spec.image.")
+    image: Image | None = Field(None, description="Container image. Default: spec.image.")
     env: dict[VariableName, str] = Field(default={}, description="Environment variables; no credentials.")
     secret_env: SecretVariables = Field(
         default={}, description='Environment variables with secrets, of this stage: name to "<connection>.<field>".'
@@ -234,7 +233,7 @@ class CandidateSpec(SpecModel):
     config: ConfigValues = Field(default={}, description="Values merged over spec.config.")
     training_script: RelativePath | None = Field(None, description="Script. Default: spec.trainingScript.")
     arguments: tuple[Text, ...] | None = Field(None, description="Arguments. Default: spec.arguments.")
-    image: ExpandableText | None = Field(None, description="Container image. Default: the one of the stage train.")
+    image: Image | None = Field(None, description="Container image. Default: the one of the stage train.")
     resources: WorkloadResources | None = Field(
         None, description="CPU, memory and GPUs. Default: those of the stage train."
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.pipeline_files import CHURN, Write, changed, problems
+from airflow_mcp.dag_rendering.loader import load_pipeline_file
+from tests.support.pipeline_files import CHURN, FRAUD, Write, changed, problems
 
 MISTAKES = [
     ("  trainingScript: train.py\n", "", "9:1: spec.trainingScript: is missing: Python script that trains"),
@@ -233,3 +234,43 @@ def test_all_problems_of_a_file_come_at_once_and_in_its_order(write: Write) -> N
     )
     fields = [problem.split(": ")[1] for problem in problems(write("churn.yaml", text))]
     assert fields == ["metadata.owner", "spec.resources.gpu", "spec.retries.delay"]
+
+
+class TestAddressesThatCannotWork:
+    URL = "https://github.com/team/ml-fraud-v3"
+
+    @pytest.mark.parametrize(
+        ("url", "hint"),
+        [
+            ("htps://github.com/x", "Did you mean https://github.com/x?"),
+            ("github://team/x", "must begin with one of https://, http://, ssh://, file://"),
+            (f"{URL}/tree/main", f"Write repoUrl: {URL} and revision: main"),
+            (f"{URL}/-/blob/v1/train.py", f"Write repoUrl: {URL} and revision: v1"),
+            (f"{URL}@v1", f"Write repoUrl: {URL} and revision: v1"),
+            (f"{URL}.git@v1.2", f"Write repoUrl: {URL}.git and revision: v1.2"),
+        ],
+    )
+    def test_of_code_are_refused_with_what_to_write(self, write: Write, url: str, hint: str) -> None:
+        (found,) = problems(write("f.yaml", changed(FRAUD, self.URL, url)))
+        assert hint in found
+
+    @pytest.mark.parametrize(
+        "url",
+        ["https://git@host.example.com/team/x.git", "ssh://git@host:22/x", "git@github.com:team/x", "file:///srv/x"],
+    )
+    def test_of_code_that_can_work_are_taken(self, write: Write, url: str) -> None:
+        load_pipeline_file(write("f.yaml", changed(FRAUD, self.URL, url)), variables={})
+
+    @pytest.mark.parametrize(
+        "image", ['"Tensorflow 2.12"', f"x@sha256:{'a' * 32}", "https://registry/x:1", "Team/Churn:1"]
+    )
+    def test_of_images_are_refused(self, write: Write, image: str) -> None:
+        (found,) = problems(write("f.yaml", changed(FRAUD, "tensorflow:2.12", image)))
+        assert "spec.stages[0].image: must be an image such as registry.example.com/team/churn:1.2" in found
+
+    @pytest.mark.parametrize(
+        "image",
+        ["python", "localhost:5000/a/b_c:1.2-rc1", f"ghcr.io/t/x:1@sha256:{'a' * 64}", '"${IMAGE:-registry/x:1}"'],
+    )
+    def test_of_images_that_can_work_are_taken(self, write: Write, image: str) -> None:
+        load_pipeline_file(write("f.yaml", changed(FRAUD, "tensorflow:2.12", image)), variables={})
