@@ -127,6 +127,11 @@ class MlflowError(FailedError):
         self.status = status
         self.error_code = error_code
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the server would refuse the same request again: a wrong value, or a body that is too large."""
+        return self.error_code == "INVALID_PARAMETER_VALUE" or self.status == 413
+
     def __reduce__(self) -> tuple[type[MlflowError], tuple[str, int | None, str | None]]:
         """Keep status and error code through pickling (Airflow moves exceptions between processes)."""
         return type(self), (str(self), self.status, self.error_code)

@@ -124,6 +124,11 @@ def _mlflow_extras() -> dict[str, Any]:
             "schema": {"type": ["string", "null"], "format": "url"},
             "description": "Address of MLflow for pods, if it differs from the server URL.",
         },
+        "workspace": {
+            "label": "Workspace",
+            "schema": {"type": ["string", "null"]},
+            "description": "Workspace of a server that has them; empty is the server's default.",
+        },
     }
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.mlflow_client.settings import COMMAND_LINE, MlflowSettings
 
 
 def add_cluster(command: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def mlflow_settings(tracking_uri: str) -> MlflowSettings:
             "or set MLFLOW_TRACKING_URI"
         )
     return MlflowSettings(
-        "command line",
+        COMMAND_LINE,
         url,
         url,
         retries=1,
@@ -42,4 +42,5 @@ def mlflow_settings(tracking_uri: str) -> MlflowSettings:
         token=os.environ.get("MLFLOW_TRACKING_TOKEN", ""),
         verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
         or os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() != "true",
+        workspace=os.environ.get("MLFLOW_WORKSPACE", "").strip(),
     )

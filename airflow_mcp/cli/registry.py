@@ -17,9 +17,9 @@ from airflow_mcp.core.registry import history
 from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
 from airflow_mcp.core.registry.load_check import why_unusable
 from airflow_mcp.core.registry.stages import read_stage_moves
-from airflow_mcp.exceptions import MlflowNotFoundError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
-from airflow_mcp.registry.aliases import model_of, versions_of
+from airflow_mcp.registry.aliases import model_of
 
 _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
 
@@ -36,6 +36,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action.add_argument("model_name", help="registered model")
         for time in times:
             action.add_argument(time, help=_TIME)
+        if name == "history":
+            action.add_argument(
+                "--limit", type=int, default=100, metavar="N", help="latest changes to show; default: 100"
+            )
         add_tracking_uri(action)
         action.add_argument("--format", choices=("text", "json"), default="text")
         action.set_defaults(answer=_answer)
@@ -54,9 +58,12 @@ def _answer(parsed: argparse.Namespace) -> int:
         for name in ("time", "first_time", "second_time")
         if hasattr(parsed, name)
     ]
+    limits = [parsed.limit] if hasattr(parsed, "limit") else []
+    if any(limit < 1 for limit in limits):
+        raise InvalidArgumentError(f"--limit must be 1 or more; got {parsed.limit}")
     mlflow = DirectMlflow(mlflow_settings(parsed.tracking_uri))
     try:
-        document = _DOCUMENTS[parsed.action](mlflow, model_of(mlflow, parsed.model_name), *times)
+        document = _DOCUMENTS[parsed.action](mlflow, model_of(mlflow, parsed.model_name), *times, *limits)
     finally:
         mlflow.close()
     text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
@@ -67,14 +74,19 @@ def _answer(parsed: argparse.Namespace) -> int:
 # --- the answers, as plain JSON values --------------------------------------------------------------------------
 
 
-def _history(mlflow: DirectMlflow, model: RegisteredModel) -> dict[str, Any]:
-    versions = {version.version: version for version in versions_of(mlflow, model.name)}
+def _history(mlflow: DirectMlflow, model: RegisteredModel, limit: int) -> dict[str, Any]:
     timeline = history.read_timeline(model, datetime.now(UTC))
+    changes = timeline.changes[-limit:]
+    named = {version for change in changes for version in (change.before, change.after)}
+    named |= {model.aliases.get(alias) for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)}
+    numbers = {int(version) for version in named if version is not None}
+    versions = {version.version: version for version in mlflow.read_model_versions(model.name, numbers)}
     return {
         "model_name": model.name,
         "champion": timeline.champion,
         "read_at": timeline.until.isoformat(),
-        "changes": [change.to_json() for change in timeline.changes],
+        "changes": [change.to_json() for change in changes],
+        "earlier_changes": len(timeline.changes) - len(changes),
         "unusable": [
             {"alias": alias, "version": version.version, "reason": reason}
             for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
@@ -84,7 +96,7 @@ def _history(mlflow: DirectMlflow, model: RegisteredModel) -> dict[str, Any]:
             {"alias": move.alias, "recorded": move.recorded, "found": move.found}
             for move in history.unrecorded_moves(model)
         ],
-        "stage_moves": [move.to_json() for move in read_stage_moves(model)],
+        "stage_moves": [move.to_json() for move in read_stage_moves(model)[-limit:]],
         "copies": [
             {"version": version.version, "copied_from": asdict(origin)}
             for version in sorted(versions.values(), key=lambda version: int(version.version))
@@ -142,6 +154,8 @@ def _history_text(document: Mapping[str, Any]) -> list[str]:
         f"{document['model_name']}: champion is {_named(document['champion']) if document['champion'] else 'not set'}",
         "",
     ]
+    if document["earlier_changes"]:
+        lines += [f"{document['earlier_changes']} earlier changes are not shown: see --limit", ""]
     lines += [line for change in document["changes"] for line in _change_text(change)] or ["no move is recorded"]
     for one in document["unusable"]:
         lines.append(f"\nUNUSABLE: alias {one['alias']} is at version {one['version']}: {one['reason']}")

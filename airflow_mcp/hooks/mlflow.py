@@ -15,6 +15,7 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_mcp.core.contract import ENV_TRACKING_URI
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.mlflow_versions import why_too_old
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.mlflow_client.settings import MlflowSettings, settings_from_connection
@@ -114,20 +115,27 @@ class MlflowHook(BaseHook, MlflowOperations):
                 driver.close()
         except Exception as error:  # the connection form shows any error
             return False, str(error)
+        if problem := why_too_old(version):
+            return False, f"{settings.base_url}: {problem}"
         return True, f"MLflow {version or '(unknown version)'} answers at {settings.base_url}"
 
     def run_url(self, run: Run) -> str:
         """Return the address of a run in MLflow's UI."""
         experiment, run_id = quote(run.experiment_id, safe=""), quote(run.run_id, safe="")
-        return f"{self.settings.ui_url}/#/experiments/{experiment}/runs/{run_id}"
+        return self._page(f"experiments/{experiment}/runs/{run_id}")
 
     def artifact_url(self, run: Run, path: str) -> str:
         """Return the address of the page of MLflow's UI that shows an artifact of a run."""
-        return f"{self.run_url(run)}/artifacts/{quote(path)}"
+        experiment, run_id = quote(run.experiment_id, safe=""), quote(run.run_id, safe="")
+        return self._page(f"experiments/{experiment}/runs/{run_id}/artifacts/{quote(path)}")
 
     def model_version_url(self, name: str, version: str) -> str:
         """Return the address of a model version in MLflow's UI."""
-        return f"{self.settings.ui_url}/#/models/{quote(name, safe='')}/versions/{quote(version, safe='')}"
+        return self._page(f"models/{quote(name, safe='')}/versions/{quote(version, safe='')}")
+
+    def _page(self, route: str) -> str:
+        workspace = self.settings.workspace
+        return f"{self.settings.ui_url}/#/{route}" + (f"?workspace={workspace}" if workspace else "")
 
     def workload_environment(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return the environment that lets MLflow's own client reach the same server from a workload.
@@ -140,6 +148,8 @@ class MlflowHook(BaseHook, MlflowOperations):
             plain["MLFLOW_TRACKING_INSECURE_TLS"] = "true"
         elif isinstance(settings.verify, str):
             plain["MLFLOW_TRACKING_SERVER_CERT_PATH"] = settings.verify
+        if settings.workspace:
+            plain["MLFLOW_WORKSPACE"] = settings.workspace
         if settings.username:
             secret["MLFLOW_TRACKING_USERNAME"] = settings.username
             secret["MLFLOW_TRACKING_PASSWORD"] = settings.password

@@ -18,7 +18,7 @@ from airflow_mcp.core.mlflow_entities import (
 from airflow_mcp.exceptions import MlflowProtocolError
 from airflow_mcp.mlflow_client.wire import MlflowResponse, T
 
-NOT_MLFLOW = "this is not MLflow's API: check the host and the path in the connection"
+NOT_MLFLOW = "this is not MLflow's API: check the host and the path of its address"
 _LOGGED_MODEL_SOURCE = re.compile(r"models:/(m-[^/@]+)\Z")
 
 

@@ -16,11 +16,15 @@ from urllib.parse import quote, urlsplit
 from airflow_mcp.core.mlflow_entities import Experiment, FileInfo, LoggedModel, Run, RunStatus
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowConflictError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import answers
-from airflow_mcp.mlflow_client.wire import MAX_ANSWER_BYTES, MlflowRequest, MlflowResponse, Operation, T
+from airflow_mcp.mlflow_client.paging import paged
+from airflow_mcp.mlflow_client.wire import (
+    MAX_ANSWER_BYTES,
+    MlflowRequest,
+    Operation,
+)
 
 API = "api/2.0/mlflow"
 ARTIFACT_PROXY = "api/2.0/mlflow-artifacts/artifacts"
-PAGE_SIZE = 1000
 MAX_METRICS_PER_BATCH = 1000
 MAX_PARAMS_PER_BATCH = 100
 MAX_TAGS_PER_BATCH = 100
@@ -386,7 +390,8 @@ def server_version() -> Operation[str]:
 def check_server() -> Operation[str]:
     """Check that MLflow answers and permits reading.
 
-    :return: its version, or an empty text when it does not report one.
+    :return: its version, or an empty text when it does not report one; it may be too old
+        (:func:`airflow_mcp.core.mlflow_versions.why_too_old`).
     """
     yield MlflowRequest("check the health", "GET", "health", expects="bytes", max_bytes=100_000)
     params = (("max_results", "1"),)
@@ -402,12 +407,12 @@ def filter_value(value: str) -> str:
 
     :param value: the text to compare with.
     :return: the text in the kind of quotes that it does not contain.
-    :raises InvalidArgumentError: when it contains both kinds of quotes or a backslash.
+    :raises InvalidArgumentError: when it contains both kinds of quotes or ends with a backslash.
     """
-    if "\\" in value or ("'" in value and '"' in value):
+    if value.endswith("\\") or ("'" in value and '"' in value):
         raise InvalidArgumentError(
-            f"{value!r} cannot be used in an MLflow filter: it has a backslash or both kinds of quotes, and the filter "
-            "language has no escapes. Nothing was searched"
+            f"{value!r} cannot be used in an MLflow filter: it ends with a backslash or has both kinds of quotes, and "
+            "the filter language has no escapes. Nothing was searched"
         )
     return f'"{value}"' if "'" in value else f"'{value}'"
 
@@ -449,39 +454,6 @@ def wire_number(value: float) -> float | str:
     if math.isfinite(value):
         return float(value)
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def paged(
-    page: Callable[[int, str], MlflowRequest],
-    read: Callable[[MlflowResponse], list[T]],
-    max_results: int | None,
-    enough: Callable[[list[T]], bool] | None = None,
-) -> Operation[list[T]]:
-    """Request page after page and return the items of all of them.
-
-    :param page: makes the request for a page from its size and token.
-    :param read: reads the items of an answer.
-    :param max_results: number of items after which to stop; None means all.
-    :param enough: asked after each page with all items so far; true stops.
-    :return: the items in the server's order.
-    :raises InvalidArgumentError: for ``max_results`` below 1.
-    """
-    if max_results is not None and max_results < 1:
-        raise InvalidArgumentError(f"max_results must be 1 or more; got {max_results}. Nothing was searched")
-    items: list[T] = []
-    token, seen = "", {""}
-    while True:
-        wanted = PAGE_SIZE if max_results is None else min(PAGE_SIZE, max_results - len(items))
-        response = yield page(wanted, token)
-        items += read(response)
-        token = answers.next_page_token(response)
-        if max_results is not None and len(items) >= max_results:
-            return items[:max_results]
-        if not token or (enough is not None and enough(items)):
-            return items
-        if token in seen:
-            raise answers.not_mlflow(response, "the field 'next_page_token' repeats itself")
-        seen.add(token)
 
 
 def _batches(groups: Sequence[tuple[str, list[dict[str, Any]], int]]) -> Iterator[dict[str, list[dict[str, Any]]]]:

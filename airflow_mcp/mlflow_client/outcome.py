@@ -23,8 +23,8 @@ from airflow_mcp.exceptions import (
     MlflowUnreachableError,
 )
 from airflow_mcp.mlflow_client.answers import NOT_MLFLOW
-from airflow_mcp.mlflow_client.settings import MlflowSettings
-from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse
+from airflow_mcp.mlflow_client.settings import MlflowSettings, public_address
+from airflow_mcp.mlflow_client.wire import ANSWER_TOO_LONG, MlflowRequest, MlflowResponse
 
 MAX_BACKOFF = 30.0
 """Longest wait before a repetition; seconds."""
@@ -33,6 +33,16 @@ MAX_RETRY_AFTER = 60.0
 MAX_MESSAGE = 500
 """Longest part of a server's message in an error; characters."""
 HTTP_TOO_MANY_REQUESTS = 429
+HTTP_TOO_LARGE = 413
+_KINDS: Mapping[str, type[MlflowError]] = {
+    "RESOURCE_DOES_NOT_EXIST": MlflowNotFoundError,
+    "RESOURCE_ALREADY_EXISTS": MlflowConflictError,
+}
+_REDIRECTS = (301, 302, 303, 307, 308)
+_TOO_LARGE = (
+    "the body of the request is larger than the server, or a proxy before it, accepts. Raise that limit (nginx: "
+    "client_max_body_size); nothing was stored"
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,7 @@ class Judge:
         self._request = request
         self._settings = settings
         self._attempt = 0
-        self._asked = f"{request.what} at {settings.base_url} (connection {settings.conn_id!r})"
+        self._asked = f"{request.what} at {settings.base_url} ({settings.source})"
 
     def judge(self, result: Received | NoAnswer, *, now: datetime, jitter: float) -> NextStep:
         """Judge one more attempt.
@@ -173,8 +183,10 @@ class Judge:
     def _success(self, answer: Received) -> MlflowResponse | MlflowError | InvalidArgumentError:
         request = self._request
         if answer.is_too_long:
-            limit = request.max_bytes
-            return InvalidArgumentError(f"{self._asked}: larger than max_bytes={limit}; nothing was returned")
+            text = f"{self._asked}: larger than max_bytes={request.max_bytes}; nothing was returned"
+            if request.expects == "json":
+                return MlflowError(text, answer.status, ANSWER_TOO_LONG)
+            return InvalidArgumentError(text)
         if request.expects == "attachment" and "content-disposition" not in answer.headers:
             return self._protocol("the answer is not a file", answer.status)
         if request.expects != "json":
@@ -189,17 +201,28 @@ class Judge:
         data = answer.json() or {}
         code, said = str(data.get("error_code") or ""), str(data.get("message") or "")
         status = f"HTTP {answer.status}" + (f" {code}" if code else "")
+        if answer.status in _REDIRECTS:
+            to = public_address(answer.headers.get("location", "")) or "nowhere"
+            return self._protocol(f"the server answered {status} and redirects to {to}", answer.status)
+        if answer.status == HTTP_TOO_LARGE:
+            return MlflowError(f"{self._asked}: {status}: {_TOO_LARGE}", answer.status, code or None)
+        is_about_workspace = bool(self._settings.workspace) and said.startswith("Workspace ")
         said = self._clean(said or ("" if _is_html(answer) else answer.body.decode("utf-8", "replace")))
         text = f"{self._asked}: {status}" + (f": {said}" if said else "") + self._aftermath(answer.status)
-        if answer.status in (401, 403) or code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            return MlflowAuthError(f"{text}; {self._credentials_hint()}", answer.status, code or None)
-        if code == "RESOURCE_DOES_NOT_EXIST":
-            return MlflowNotFoundError(text, answer.status, code)
-        if code == "RESOURCE_ALREADY_EXISTS":
-            return MlflowConflictError(text, answer.status, code)
-        if code == "ENDPOINT_NOT_FOUND" or (not code and answer.status < 500 and answer.status != 429):
-            return self._protocol(f"the server answered {status}", answer.status)
-        return MlflowError(text, answer.status, code or None)
+        if is_about_workspace:
+            # Not MlflowNotFoundError: a missing workspace does not mean that there is no champion.
+            where = f"{self._settings.where('workspace')} of {self._settings.source}"
+            return MlflowError(f"{text}; check {where}: {self._settings.workspace!r}", answer.status, code or None)
+        return self._by_code(answer.status, code, text)
+
+    def _by_code(self, status: int, code: str, text: str) -> MlflowError:
+        if status in (401, 403) or code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            return MlflowAuthError(f"{text}; {self._credentials_hint()}", status, code or None)
+        if code in _KINDS:
+            return _KINDS[code](text, status, code)
+        if code == "ENDPOINT_NOT_FOUND" or (not code and status < 500 and status != HTTP_TOO_MANY_REQUESTS):
+            return self._protocol(f"the server answered HTTP {status}" + (f" {code}" if code else ""), status)
+        return MlflowError(text, status, code or None)
 
     def _protocol(self, what: str, status: int) -> MlflowProtocolError:
         return MlflowProtocolError(f"{self._asked}: {what}; {NOT_MLFLOW}", status)
@@ -222,10 +245,9 @@ class Judge:
     def _credentials_hint(self) -> str:
         settings = self._settings
         sent = "the token" if settings.token else "login and password" if settings.username else "no credentials"
-        return (
-            f"{sent} of connection {settings.conn_id!r} were sent: check its login and password or its extra 'token', "
-            "and what they are allowed to do"
-        )
+        either = f"{settings.where('login and password')} or {settings.where('token')}"
+        its = "" if settings.is_command_line else "its "
+        return f"{sent} of {settings.source} were sent: check {its}{either}, and what they are allowed to do"
 
     def _clean(self, text: str) -> str:
         """Return a server's text on one line, without secrets, and not too long."""

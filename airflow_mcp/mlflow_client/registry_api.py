@@ -10,13 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import get_args
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import answers
-from airflow_mcp.mlflow_client.api import API, NOTHING, filter_value, key_values, paged, require
+from airflow_mcp.mlflow_client.api import API, NOTHING, filter_value, key_values, require
+from airflow_mcp.mlflow_client.paging import paged
 from airflow_mcp.mlflow_client.wire import MlflowRequest, Operation
 
 FEW_VERSIONS = 3
 """Up to this many versions are read one by one."""
+LISTED_PER_VERSION = 100
+"""A listing replaces reading one by one, up to this many listed versions for each wanted one."""
 NEWEST_VERSIONS = 100
 """Number of newest versions that are searched for one that is ready."""
 MAX_NAMES_IN_FILTER = 50
@@ -238,6 +241,11 @@ def find_model_versions(
             return [(yield from get_model_version(name, version))]
     except MlflowNotFoundError:
         return []
+    except MlflowAuthError:
+        # MLflow's basic-auth answers 403 instead of 404 for a model that does not exist, except to a search.
+        if (yield from search_registered_models(f"name = {filter_value(name)}", 1)):
+            raise
+        return []
     require("model name", name)
     where = f"name = {filter_value(name)}"
     limit = None if every else NEWEST_VERSIONS
@@ -278,8 +286,11 @@ def read_model_versions(name: str, numbers: Collection[int]) -> Operation[list[M
         where = f"name = {filter_value(name)}"
         newest = yield from search_model_versions(where, ("version_number DESC",), 1)
         above = int(newest[0].version) - min(numbers) + 1 if newest else 0
-        found = (yield from search_model_versions(where, ("version_number DESC",), above)) if above > 0 else []
-        return [version for version in found if int(version.version) in numbers]
+        if above <= 0:
+            return []
+        if above <= LISTED_PER_VERSION * len(numbers):
+            found = yield from search_model_versions(where, ("version_number DESC",), above)
+            return [version for version in found if int(version.version) in numbers]
     read: list[ModelVersion] = []
     for number in sorted(numbers, reverse=True):
         try:

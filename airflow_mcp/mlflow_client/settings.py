@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,20 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from airflow_mcp.exceptions import InvalidArgumentError
 
-EXTRA_FIELDS = ("token", "verify", "ca_bundle", "timeout", "retries", "ui_url", "workload_url")
+EXTRA_FIELDS = ("token", "verify", "ca_bundle", "timeout", "retries", "ui_url", "workload_url", "workspace")
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRIES = 5
 MAX_RETRIES = 20
 MAX_TIMEOUT = 3600.0
+COMMAND_LINE = "command line"
+"""In place of a connection's id, for settings from MLflow's environment variables."""
+_VARIABLES = {
+    "login and password": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "token": "MLFLOW_TRACKING_TOKEN",
+    "ca_bundle": "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "workspace": "MLFLOW_WORKSPACE",
+}
+_WORKSPACE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 class ConnectionFields(Protocol):
@@ -60,11 +70,32 @@ class MlflowSettings:
     """Seconds before the first repetition; doubles with every repetition."""
     workload_url: str = ""
     """Address that workloads use, because pods may need another one. Empty: the server's address."""
+    workspace: str = ""
+    """Workspace of the server; empty is the server's default."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be shown."""
         return tuple(value for value in (self.password, self.token) if value)
+
+    @property
+    def is_command_line(self) -> bool:
+        """Whether the settings are from a command's options and MLflow's environment variables."""
+        return self.conn_id == COMMAND_LINE
+
+    @property
+    def source(self) -> str:
+        """Where the settings are from, for messages."""
+        return "the command line" if self.is_command_line else f"connection {self.conn_id!r}"
+
+    def where(self, field: str) -> str:
+        """Return where a field is set, for messages.
+
+        :param field: ``login and password``, or the name of an extra.
+        """
+        if self.is_command_line:
+            return _VARIABLES[field]
+        return field if field == "login and password" else f"extra {field!r}"
 
 
 def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
@@ -73,7 +104,7 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
     :param connection: host is a full URL (``https://mlflow.example.com/base``), or a bare host with ``port`` and
         ``schema`` (``http``, the default, or ``https``); login and password are for basic authentication; extras:
         ``token`` (bearer), ``verify`` (bool), ``ca_bundle`` (path), ``timeout`` (seconds), ``retries``, ``ui_url``,
-        ``workload_url``.
+        ``workload_url``, ``workspace``.
     :return: the settings.
     :raises InvalidArgumentError: naming the field, its value unless it may be secret, and the allowed values.
     """
@@ -99,6 +130,7 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
         verify=reader.verify(),
         timeout=reader.number("timeout", DEFAULT_TIMEOUT, 0.1, MAX_TIMEOUT),
         retries=reader.whole("retries", DEFAULT_RETRIES, 0, MAX_RETRIES),
+        workspace=reader.workspace(),
     )
 
 
@@ -137,6 +169,12 @@ def _base_url(connection: ConnectionFields, reader: _Reader) -> str:
     elif connection.port and url.port != connection.port:
         reader.refuse(f"port {connection.port} differs from that of the host", "leave the port empty")
     return urlunsplit(url).rstrip("/")
+
+
+def public_address(url: str) -> str:
+    """Return a URL without user, password, query and fragment, which may hold credentials."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class _Reader:
@@ -181,6 +219,12 @@ class _Reader:
         if not is_fine or url.query or url.fragment or any(character.isspace() for character in value):
             self.refuse_value(name, expected, value)
         return url
+
+    def workspace(self) -> str:
+        value = self.text("workspace")
+        if value and not _WORKSPACE.fullmatch(value):
+            self.refuse_value("extra 'workspace'", "lower-case letters, digits and '-', as MLflow allows", value)
+        return value
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         value = self._extra.get(name)

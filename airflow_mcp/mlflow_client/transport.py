@@ -12,13 +12,18 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowError
+from airflow_mcp.core.mlflow_versions import why_too_old
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowProtocolError
+from airflow_mcp.mlflow_client.api import API, server_version
 from airflow_mcp.mlflow_client.outcome import Judge, NextStep, NoAnswer, Received
-from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.mlflow_client.settings import MlflowSettings, public_address
 from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation, T
 
 log = logging.getLogger(__name__)
@@ -60,7 +65,10 @@ class SyncDriver:
         result: _Result | None = None
         try:
             while True:
-                result = self._ask(_advance(operation, result))
+                request = _advance(operation, result)
+                result = self._ask(request)
+                if _is_missing_endpoint(request, result):
+                    result = _of_version(result, self.perform(server_version()))
         except _Finished as finished:
             value: T = finished.value
             return value
@@ -128,7 +136,10 @@ class AsyncDriver:
         try:
             async with httpx.AsyncClient(transport=self._transport, **self._options) as client:
                 while True:
-                    result = await self._ask(client, _advance(operation, result))
+                    request = _advance(operation, result)
+                    result = await self._ask(client, request)
+                    if _is_missing_endpoint(request, result):
+                        result = _of_version(result, await self.perform(server_version()))
         except _Finished as finished:
             value: T = finished.value
             return value
@@ -174,6 +185,20 @@ def _advance(operation: Operation[T], result: _Result | None) -> MlflowRequest:
         raise _Finished(stop.value) from None
 
 
+def _is_missing_endpoint(request: MlflowRequest, result: _Result) -> bool:
+    return (
+        isinstance(result, MlflowProtocolError)
+        and result.status == HTTPStatus.NOT_FOUND
+        and request.path.startswith(API)
+    )
+
+
+def _of_version(error: _Result, version: str) -> _Result:
+    """Return the error of a missing endpoint, with the reason when the server is too old to have it."""
+    reason = why_too_old(version)
+    return MlflowProtocolError(f"{error}. {reason}", HTTPStatus.NOT_FOUND) if reason else error
+
+
 def _judge(judge: Judge, result: Received | NoAnswer) -> NextStep:
     next_step = judge.judge(result, now=datetime.now(UTC), jitter=random.random())  # noqa: S311  (not cryptography)
     if isinstance(next_step, float):
@@ -201,6 +226,8 @@ class _Body:
 
 def _client_options(settings: MlflowSettings) -> dict[str, Any]:
     headers = {"User-Agent": "airflow-mcp"}
+    if settings.workspace:
+        headers["X-MLFLOW-WORKSPACE"] = settings.workspace
     if settings.token:
         headers["Authorization"] = f"Bearer {settings.token}"
     return {
@@ -216,8 +243,25 @@ def _tls(settings: MlflowSettings) -> ssl.SSLContext | bool:
     if settings.verify is False or not settings.base_url.startswith("https:"):
         return False
     if isinstance(settings.verify, str):
-        return ssl.create_default_context(cafile=settings.verify)
+        try:
+            return ssl.create_default_context(cafile=settings.verify)
+        except OSError as error:  # ssl.SSLError is one
+            raise InvalidArgumentError(
+                f"{settings.source}: {settings.where('ca_bundle')} must be the path of a readable PEM file with "
+                f"certificates; got {settings.verify!r}: {error}. No request was sent"
+            ) from error
     return httpx.create_ssl_context()
+
+
+def _proxy(settings: MlflowSettings) -> str:
+    """Return which proxy of the environment a connection goes through, as the end of a message."""
+    url = urlsplit(settings.base_url)
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(url.netloc):
+        return ""
+    names = f"{url.scheme.upper()}_PROXY or ALL_PROXY"
+    return f"; the connection goes through the proxy {public_address(proxy)} of {names}, unless NO_PROXY has the server"
 
 
 def _request_options(request: MlflowRequest, settings: MlflowSettings) -> dict[str, Any]:
@@ -234,11 +278,14 @@ def _request_options(request: MlflowRequest, settings: MlflowSettings) -> dict[s
 def _no_answer(error: httpx.RequestError, settings: MlflowSettings) -> NoAnswer:
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectTimeout):
-        return NoAnswer("not_sent", f"no connection in {min(settings.timeout, CONNECT_TIMEOUT):g} s")
+        return NoAnswer("not_sent", f"no connection in {min(settings.timeout, CONNECT_TIMEOUT):g} s{_proxy(settings)}")
     if isinstance(error, httpx.TimeoutException):
-        return NoAnswer("lost", f"silent for {settings.timeout:g} s (the connection's timeout)")
-    if isinstance(error, httpx.ConnectError):
+        named = "" if settings.is_command_line else " (extra 'timeout')"
+        return NoAnswer("lost", f"silent for {settings.timeout:g} s{named}")
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
         hopeless = "CERTIFICATE_VERIFY_FAILED" in reason
-        hint = "; set extra 'ca_bundle' to the CA that signed the server's certificate" if hopeless else ""
-        return NoAnswer("hopeless" if hopeless else "not_sent", f"{reason}{hint}")
+        ca_bundle = f"; set {settings.where('ca_bundle')} to the CA that signed the server's certificate"
+        return NoAnswer(
+            "hopeless" if hopeless else "not_sent", f"{reason}{ca_bundle if hopeless else _proxy(settings)}"
+        )
     return NoAnswer("lost", f"{type(error).__name__}: {reason}")

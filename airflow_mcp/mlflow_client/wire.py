@@ -18,6 +18,10 @@ MAX_ANSWER_BYTES = 64 * MEBIBYTE
 """Longest answer that is read when the operation sets no other limit."""
 
 
+ANSWER_TOO_LONG = "ANSWER_TOO_LONG"
+"""Error code of a JSON answer that is longer than the request allows: smaller pages help."""
+
+
 @dataclass(frozen=True)
 class MlflowRequest:
     """One HTTP request to MLflow."""

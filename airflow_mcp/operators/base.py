@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.skipmixin import SkipMixin
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mcp import settings
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.exceptions import EvidenceError, RefusedError
+from airflow_mcp.exceptions import EvidenceError, MlflowError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
 
 if TYPE_CHECKING:
@@ -60,11 +60,18 @@ class ModelControlOperator(BaseOperator, SkipMixin):
 
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:
-        """Turn refusals into failures without a retry, and close the connection at the end."""
+        """Turn refusals into failures without a retry, log the reason of a skip, and close the connection."""
         try:
             yield
         except RefusedError as error:
             raise AirflowFailException(str(error)) from error
+        except AirflowSkipException as skipped:  # Airflow itself shows the reason only in a folded group of the log
+            self.log.info("Skipped: %s", skipped)
+            raise
+        except MlflowError as error:
+            if not error.is_final:
+                raise
+            raise AirflowFailException(f"{error}. A retry would send the same request, so there is none") from error
         finally:
             if "hook" in self.__dict__:
                 self.hook.close()

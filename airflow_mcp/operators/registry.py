@@ -31,6 +31,7 @@ from airflow_mcp.exceptions import (
     ModelControlPlaneError,
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
+from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import ModelControlOperator, require_active
 from airflow_mcp.registry.aliases import AliasMover, ways_back
 from airflow_mcp.registry.claims import Claims
@@ -149,7 +150,7 @@ class RegisterModelOperator(ModelControlOperator):
         found = [
             version
             for version in self.hook.search_model_versions(
-                f"name = '{_quotable(name)}' and run_id = '{model.source_run_id}'"
+                f"name = {filter_value(name)} and run_id = '{model.source_run_id}'"
             )
             if model.model_id in (version.model_id, version.source.removeprefix("models:/"))
         ]
@@ -400,9 +401,3 @@ def _require_ready_model(model: LoggedModel) -> LoggedModel:
     if model.status != "READY":
         raise EvidenceError(f"logged model {model.uri} is {model.status}, not READY. Nothing was registered")
     return model
-
-
-def _quotable(name: str) -> str:
-    if "'" in name or "`" in name:
-        raise InvalidArgumentError(f"model_name must not contain quotes; got {name!r}")
-    return name

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+MOST_WAYS_BACK = 20
+"""Number of former champions that a message names."""
 _OURS = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, ALIAS_CHALLENGER)
 
 
@@ -103,9 +105,10 @@ def versions_of(mlflow: MlflowOperations, model_name: str) -> list[ModelVersion]
 
 
 def ways_back(mlflow: MlflowOperations, model: RegisteredModel) -> str:
-    """Return a sentence that names the former champions that still exist and are not known to be unusable.
+    """Return a sentence that names the latest former champions that still exist and are not known to be unusable.
 
-    It has no period at the end, so it can end an error message.
+    It names at most :data:`MOST_WAYS_BACK`, and reads no other version. It has no period at the end, so it can end an
+    error message.
 
     :param mlflow: the MLflow server.
     :param model: the registered model as it is now.
@@ -113,10 +116,13 @@ def ways_back(mlflow: MlflowOperations, model: RegisteredModel) -> str:
     former = former_champions(model)
     if not former:
         return "No earlier champion is recorded"
-    problems = {version.version: why_unusable(version) for version in versions_of(mlflow, model.name)}
-    usable = [version for version in former if problems.get(version) == ""]
+    latest = former[:MOST_WAYS_BACK]
+    found = mlflow.read_model_versions(model.name, {int(version) for version in latest})
+    problems = {version.version: why_unusable(version) for version in found}
+    usable = [version for version in latest if problems.get(version) == ""]
     if not usable:
-        return f"None of the earlier champions ({', '.join(former)}) is usable"
+        which = "earlier champions" if latest == former else f"latest {MOST_WAYS_BACK} earlier champions"
+        return f"None of the {which} ({', '.join(latest)}) is usable"
     return f"Usable earlier champions, the latest first: {', '.join(usable)}"
 
 

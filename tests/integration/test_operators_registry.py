@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core import contract
+from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.registry import RegisterModelOperator
 from airflow_mcp.registry import claims
+from airflow_mcp.registry.aliases import versions_of
 from tests.support.fakes.faulty_server import FaultyServer, lost_answer, refused_midway
 from tests.support.forked import ForkedTask
 from tests.support.mlflow_world import World, kill_points
@@ -264,8 +266,21 @@ def test_what_mlflow_would_refuse_again_is_refused_without_a_retry(
     assert world.claims == []
 
 
-def test_quotes_in_a_model_name_are_refused_before_anything_is_registered(world: World) -> None:
+def test_a_model_name_that_no_search_can_contain_is_refused_before_anything_is_registered(world: World) -> None:
     _, model_id = world.judged_model()
-    outcome = register(world, f"models:/{model_id}", model_name="it's")
+    outcome = register(world, f"models:/{model_id}", model_name='it\'s "x"')
     assert outcome.state == "failed"
-    assert 'model_name must not contain quotes; got "it\'s"' in str(outcome.error)
+    assert "cannot be used in an MLflow filter" in str(outcome.error)
+
+
+@pytest.mark.parametrize("odd", ["it's", 'say "a"', "back\\slash", "ba\\'ck"])
+def test_a_model_name_with_quotes_or_a_backslash_is_found_again_by_all(world: World, odd: str) -> None:
+    _, model_id = world.judged_model()
+    world.model_name = f"{odd} {world.model_name}"
+    assert register(world, f"models:/{model_id}").state == "success"
+    assert register(world, f"models:/{model_id}", try_number=2).result["version"] == "1"
+    assert [found.version for found in world.hook.find_model_versions(world.model_name)] == ["1"]
+    assert [found.version for found in versions_of(world.hook, world.model_name)] == ["1"]
+    assert [
+        found.name for found in world.hook.search_registered_models(f"name = {filter_value(world.model_name)}")
+    ] == [world.model_name]

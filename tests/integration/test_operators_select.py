@@ -12,7 +12,7 @@ from airflow.sdk import DAG, BaseOperator
 from airflow_mcp.core import contract
 from airflow_mcp.core.evaluation.evidence import ModelEvidence
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.mlflow_client import api as mlflow_api
+from airflow_mcp.mlflow_client import paging
 from airflow_mcp.operators.select import SelectModelOperator
 from tests.support.mlflow_world import NOW, World, kill_points
 from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
@@ -164,7 +164,7 @@ def test_of_equal_runs_the_one_that_started_first_wins_whatever_the_page(
     runs = [logged(world, 0.5, start=start) for start in (40, 10, 30, 20)]
     logged(world, 0.4)
     for size in (1, 2, 1000):
-        monkeypatch.setattr(mlflow_api, "PAGE_SIZE", size)
+        monkeypatch.setattr(paging, "PAGE_SIZE", size)
         assert best_of(world, leaderboard_size=1).result["run_id"] == runs[1].run_id
     assert best_of(world, direction="minimize").result["name"] == "run of 0.4"
 
@@ -174,7 +174,7 @@ def test_reading_ends_when_the_leaderboard_is_settled_or_at_the_limit(
 ) -> None:
     for number in range(12):
         logged(world, number / 100, start=number)
-    monkeypatch.setattr(mlflow_api, "PAGE_SIZE", 3)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 3)
 
     def read(**options: Any) -> int:
         outcome = best_of(world, **options)

@@ -61,6 +61,9 @@ def test_what_was_in_production_when_is_answered_from_the_registry(
     assert [change["run_id"] for change in document["changes"]] == [versions[n].run_id for n in (0, 1, 0)]
     assert {change["gate_verdict"] for change in document["changes"]} == {"passed"}
     assert (document["champion"], document["unrecorded_moves"]) == ("1", [])
+    latest = ask(world, capsys, "history", "--limit", "1")
+    assert ([change["action"] for change in latest["changes"]], latest["earlier_changes"]) == (["rollback"], 2)
+    assert "2 earlier changes are not shown: see --limit" in ask(world, capsys, "history", "--limit", "1", form="text")
     assert [ask(world, capsys, "at", time)["versions"] for time in (before, between, after, now())] == [
         [None],
         ["1"],

@@ -15,7 +15,11 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.moves import read_history
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
+from airflow_mcp.registry.aliases import champion_of
+from airflow_mcp.sensors.registry import ModelAliasSensor, ModelVersionSensor
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 from tests.support.task_harness import TaskOutcome
@@ -138,3 +142,16 @@ def test_an_account_that_may_edit_the_experiment_registers_a_new_model_and_owns_
         return
     assert outcome.state == "success", outcome.error
     assert world.hook.get_run(run.run_id).tags[contract.TAG_MODEL_VERSION] == f"{name}/1"
+
+
+@pytest.mark.parametrize("sensor", [ModelAliasSensor, ModelVersionSensor])
+def test_a_sensor_waits_for_a_model_that_does_not_exist_yet(world: World, sensor: type[ModelAliasSensor]) -> None:
+    login = account(world, None)
+    given = {"model_name": f"{world.model_name}.new", "timeout": 1, "poke_interval": 0.2, "deferrable": False}
+    given |= {"alias": "champion"} if sensor is ModelAliasSensor else {"version": "1"}
+    outcome = world.run(sensor, connection=login, **given)
+    assert outcome.state == "failed"
+    assert "timed out" in str(outcome.error)
+    mlflow = DirectMlflow(MlflowSettings("account", world.url, world.url, login["login"], login["password"]))
+    assert champion_of(mlflow, f"{world.model_name}.new") is None
+    mlflow.close()

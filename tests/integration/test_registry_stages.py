@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from airflow_mcp.cli import main
 from airflow_mcp.core.registry.moves import read_history
 from airflow_mcp.core.registry.stages import read_stage_moves
-from airflow_mcp.mlflow_client import api as mlflow_api
+from airflow_mcp.mlflow_client import paging
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from tests.support.fakes.faulty_server import FaultyServer, answer
 from tests.support.mlflow_world import World
@@ -200,7 +200,7 @@ def _break_after(server: FaultyServer, number: int) -> None:
 def test_many_models_are_read_page_by_page_and_one_that_is_refused_stops_no_other(
     second_world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mlflow_api, "PAGE_SIZE", 5)
+    monkeypatch.setattr(paging, "PAGE_SIZE", 5)
     world, registry = second_world, CommandLine(second_world, capsys)
     _, model_id = world.judged_model()
     names = [f"{world.model_name}-{number:02}" for number in range(12)]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_mcp.core.doctor.mlflow_server import OLDEST_MLFLOW
+from airflow_mcp.core.mlflow_versions import OLDEST_MLFLOW
 
 VERSION = ".".join(map(str, (*OLDEST_MLFLOW, 0)))
 FOLDER = Path(sys.prefix) / f"mlflow-{VERSION}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -46,7 +45,3 @@ def as_json(findings: Sequence[Diagnosis]) -> str:
     """Return findings as JSON for programs: ``{"worst": level, "findings": [{subject, level, says, advice}]}``."""
     document: dict[str, Any] = {"worst": worst(findings), "findings": [asdict(finding) for finding in findings]}
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

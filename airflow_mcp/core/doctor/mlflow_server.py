@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level, version_numbers
+from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.mlflow_versions import FIRST_UNKNOWN_MLFLOW, OLDEST_MLFLOW, version_numbers, why_too_old
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.core.registry.moves import read_history, read_last_move
 
-OLDEST_MLFLOW = (3, 10)
 _LOOPBACK = re.compile(r"(.+\.)?localhost|127\.[\d.]+|::1?|0\.0\.0\.0")
 
 
@@ -31,9 +31,15 @@ def judge_mlflow_version(version: str) -> Diagnosis:
             "the server does not report its version",
             f"make sure that it is {wanted} or newer",
         )
-    if numbers[:2] < OLDEST_MLFLOW:
+    if problem := why_too_old(version):
+        says, _, advice = problem.removeprefix("MLflow ").partition(": ")
+        return Diagnosis("MLflow version", "problem", says, advice)
+    if numbers >= FIRST_UNKNOWN_MLFLOW:
         return Diagnosis(
-            "MLflow version", "problem", f"{version} is too old", f"upgrade the server to {wanted} or newer"
+            "MLflow version",
+            "warning",
+            f"{version} is newer than every version that airflow-mcp knows",
+            f"use a server from {wanted} to below {'.'.join(map(str, FIRST_UNKNOWN_MLFLOW))}",
         )
     return Diagnosis("MLflow version", "ok", version)
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level, version_numbers
+from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level
+from airflow_mcp.core.mlflow_versions import version_numbers
 from airflow_mcp.core.workload.pod import USER_ID
 from airflow_mcp.core.workload.pod_ending import PodEnding
 

@@ -110,6 +110,17 @@ def test_a_workload_gets_address_and_secrets_apart(
     )
 
 
+def test_a_workspace_reaches_links_and_workloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, "https://mlflow:5000", {"workspace": "team-a"})
+    hook = MlflowHook()
+    run = Run("r1", "7", "FINISHED")
+    assert hook.run_url(run) == "https://mlflow:5000/#/experiments/7/runs/r1?workspace=team-a"
+    artifact = "https://mlflow:5000/#/experiments/7/runs/r1/artifacts/a.json?workspace=team-a"
+    assert hook.artifact_url(run, "a.json") == artifact
+    assert hook.model_version_url("m", "1") == "https://mlflow:5000/#/models/m/versions/1?workspace=team-a"
+    assert hook.workload_environment()[0]["MLFLOW_WORKSPACE"] == "team-a"
+
+
 def test_a_bad_connection_is_refused_at_the_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, "")
     hook = MlflowHook()
@@ -124,6 +135,17 @@ class TestTestConnection:
         server.fail("version", answer(200, "3.17.2"))
         server.fail("experiments/search", answer(200, "{}"))
         assert MlflowHook().test_connection() == (True, f"MLflow 3.17.2 answers at {server.url}")
+
+    @pytest.mark.parametrize("version", ["2.22.1", "3.0.1", "3.9.0"])
+    def test_a_server_that_is_too_old_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, server: FaultyServer, version: str
+    ) -> None:
+        connect(monkeypatch, server.url)
+        server.fail("health", answer(200, "OK"))
+        server.fail("version", answer(200, version))
+        server.fail("experiments/search", answer(200, "{}"))
+        said = f"{server.url}: MLflow {version} is too old: upgrade the server to 3.10 or newer"
+        assert MlflowHook().test_connection() == (False, said)
 
     def test_it_tells_what_is_wrong_without_raising_or_repeating(
         self, monkeypatch: pytest.MonkeyPatch, server: FaultyServer

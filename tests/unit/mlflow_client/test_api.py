@@ -18,7 +18,7 @@ from airflow_mcp.exceptions import (
 )
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
-from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation, T
+from airflow_mcp.mlflow_client.wire import ANSWER_TOO_LONG, MlflowRequest, MlflowResponse, Operation, T
 
 INFO = {"run_id": "r1", "experiment_id": "1", "status": "RUNNING", "artifact_uri": "mlflow-artifacts:/1/r1/artifacts"}
 MISSING = MlflowNotFoundError("no", 404, "RESOURCE_DOES_NOT_EXIST")
@@ -143,6 +143,25 @@ class TestPaging:
         with pytest.raises(MlflowProtocolError, match="repeats itself"):
             drive(mlflow_api.list_artifacts("r"), page, page)
 
+    def test_pages_become_smaller_when_an_answer_is_too_long(self) -> None:
+        too_long = MlflowError("too long", 200, ANSWER_TOO_LONG)
+        first = {"registered_models": [{"name": "a"}], "next_page_token": "t"}
+        found, asked = drive(
+            mlflow_registry_api.search_registered_models(), too_long, first, too_long, {"registered_models": []}
+        )
+        assert [model.name for model in found] == ["a"]
+        sizes = [(dict(request.params)["max_results"], dict(request.params).get("page_token")) for request in asked]
+        assert sizes == [("1000", None), ("125", None), ("125", "t"), ("15", "t")]
+
+    def test_one_item_that_is_too_long_is_an_error_that_refuses_nobody(self) -> None:
+        too_long = MlflowError("too long", 200, ANSWER_TOO_LONG)
+        with pytest.raises(MlflowError, match="too long"):
+            drive(mlflow_registry_api.search_registered_models(), *[too_long] * 5)
+
+    def test_another_error_does_not_make_pages_smaller(self) -> None:
+        with pytest.raises(MlflowError, match="ill"):
+            drive(mlflow_registry_api.search_registered_models(), MlflowError("ill", 500))
+
     def test_a_listing_without_limit_reads_every_page(self) -> None:
         page = {"files": [{"path": "a", "is_dir": True}], "next_page_token": "2"}
         files, _ = drive(mlflow_api.list_artifacts("r"), page, {"files": [{"path": "b", "file_size": "3"}]})
@@ -207,13 +226,21 @@ class TestFindArtifact:
 
 
 @pytest.mark.parametrize(
-    ("value", "quoted"), [("a", "'a'"), ("it's", '"it\'s"'), ('say "a"', "'say \"a\"'"), ("ü ", "'ü '")]
+    ("value", "quoted"),
+    [
+        ("a", "'a'"),
+        ("it's", '"it\'s"'),
+        ('say "a"', "'say \"a\"'"),
+        ("ü ", "'ü '"),
+        ("a\\b", r"'a\b'"),
+        ("a\\'b", r'"a\'b"'),
+    ],
 )
 def test_a_filter_value_is_quoted_with_the_quotes_it_does_not_contain(value: str, quoted: str) -> None:
     assert mlflow_api.filter_value(value) == quoted
 
 
-@pytest.mark.parametrize("value", ["both ' and \"", "ends with \\", "a\\'b"])
+@pytest.mark.parametrize("value", ["both ' and \"", "ends with \\", "it's \\", "\\"])
 def test_a_filter_value_that_could_break_out_is_refused(value: str) -> None:
     with pytest.raises(InvalidArgumentError, match="cannot be used in an MLflow filter"):
         mlflow_api.filter_value(value)
@@ -278,6 +305,18 @@ class TestRegistry:
         answers = [MISSING, MISSING] if "alias" in wanted else [MISSING]
         assert drive(mlflow_registry_api.find_model_versions("fraud", **wanted), *answers)[0] == []
 
+    @pytest.mark.parametrize("wanted", [{"alias": "champion"}, {"version": "3"}])
+    def test_basic_auths_403_for_a_missing_model_is_a_missing_version(self, wanted: dict[str, str]) -> None:
+        refused = MlflowAuthError("no", 403, "PERMISSION_DENIED")
+        operation = mlflow_registry_api.find_model_versions("fraud", **wanted)
+        assert drive(operation, refused, {"registered_models": []})[0] == []
+        with pytest.raises(MlflowAuthError):
+            drive(
+                mlflow_registry_api.find_model_versions("fraud", **wanted),
+                refused,
+                {"registered_models": [{"name": "fraud"}]},
+            )
+
     @pytest.mark.parametrize("wanted", [{"alias": "champion"}, {"version": "3"}, {}])
     def test_a_failure_to_look_is_not_taken_for_a_missing_version(self, wanted: dict[str, str]) -> None:
         with pytest.raises(MlflowError):
@@ -304,6 +343,11 @@ class TestRegistry:
         )
         assert [each.version for each in many] == ["6", "5", "4"]
         assert [dict(request.params)["max_results"] for request in asked] == ["1", "6"]
+        one_by_one = [{"model_version": told(number)} for number in (4, 3, 2, 1)]
+        old, asked = drive(
+            mlflow_registry_api.read_model_versions("m", {1, 2, 3, 4}), {"model_versions": [told(10_000)]}, *one_by_one
+        )
+        assert ([each.version for each in old], len(asked)) == (["4", "3", "2", "1"], 5)
 
     @pytest.mark.parametrize(
         ("names", "prefixes", "filter"),

@@ -28,8 +28,8 @@ from airflow_mcp.mlflow_client.outcome import (
     retry_after_seconds,
     retry_delay,
 )
-from airflow_mcp.mlflow_client.settings import MlflowSettings
-from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse
+from airflow_mcp.mlflow_client.settings import COMMAND_LINE, MlflowSettings
+from airflow_mcp.mlflow_client.wire import ANSWER_TOO_LONG, MlflowRequest, MlflowResponse
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 SETTINGS = MlflowSettings("mlflow_default", "http://host:5000", "http://host:5000", retries=3)
@@ -138,7 +138,7 @@ class TestErrors:
 
     def test_a_page_of_another_server_points_at_the_connection(self) -> None:
         error = final(Received(200, {"content-type": "text/html"}, b"<html>sign in</html>"))
-        assert "this is not MLflow's API: check the host and the path in the connection" in str(error)
+        assert "this is not MLflow's API: check the host and the path of its address" in str(error)
         assert "sign in" not in str(error)
 
     def test_refused_credentials_say_what_was_sent(self) -> None:
@@ -149,6 +149,31 @@ class TestErrors:
         ]:
             error = final(Received(401, {}, b"nope"), settings=settings)
             assert f"{sent} of connection 'c' were sent" in str(error)
+
+    def test_on_the_command_line_variables_are_named_instead_of_extras(self) -> None:
+        error = final(Received(401, {}, b"nope"), settings=MlflowSettings(COMMAND_LINE, "http://h", "http://h"))
+        assert "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN" in str(error)
+        assert "connection" not in str(error)
+        assert "extra" not in str(error)
+
+    def test_a_redirect_says_where_to_without_secrets(self) -> None:
+        where = {"location": "https://ann:pw-secret@login.example.com/start?code=s3cret"}
+        error = final(Received(302, where, b""))
+        assert "HTTP 302 and redirects to https://login.example.com/start;" in str(error)
+
+    def test_a_body_that_is_too_large_says_so_and_is_not_sent_again(self) -> None:
+        error = final(Received(413, {"content-type": "text/html"}, b"<html>nginx</html>"))
+        assert "HTTP 413: the body of the request is larger than" in str(error)
+        assert error.is_final
+        assert final(error_answer(400, "INVALID_PARAMETER_VALUE")).is_final
+        assert not final(error_answer(400, "BAD_REQUEST")).is_final
+        assert not final(error_answer(503, "TEMPORARILY_UNAVAILABLE")).is_final
+
+    def test_a_missing_workspace_is_not_taken_for_a_missing_model(self) -> None:
+        settings = MlflowSettings("c", "http://h", "http://h", workspace="team-a")
+        error = final(error_answer(404, "RESOURCE_DOES_NOT_EXIST", "Workspace 'team-a' not found"), settings=settings)
+        assert type(error) is MlflowError
+        assert "check extra 'workspace' of connection 'c': 'team-a'" in str(error)
 
     def test_a_long_message_is_cut(self) -> None:
         text = str(final(error_answer(500, "INTERNAL_ERROR", "x" * 5000)))
@@ -196,5 +221,8 @@ class TestSuccess:
 
     def test_an_answer_beyond_the_limit_is_refused(self) -> None:
         error = final(Received(200, {}, b"{}", is_too_long=True))
-        assert isinstance(error, InvalidArgumentError)
+        assert isinstance(error, MlflowError), "a smaller page may fit, and sensors keep waiting"
+        assert error.error_code == ANSWER_TOO_LONG
         assert "larger than max_bytes=67108864; nothing was returned" in str(error)
+        file = final(Received(200, {}, b"{}", is_too_long=True), MlflowRequest("get", "GET", "f", expects="attachment"))
+        assert isinstance(file, InvalidArgumentError)

@@ -75,6 +75,7 @@ def test_an_unusable_field_is_named_and_refused(fields: dict[str, Any], message:
         ({"timeout": "nan"}, "extra 'timeout' must be .*; got 'nan'"),
         ({"retries": -1}, "extra 'retries' must be .*; got -1"),
         ({"retries": 1.5}, "must be a whole number"),
+        ({"workspace": "Team A"}, "extra 'workspace' must be lower-case letters, .*; got 'Team A'"),
         ({"ui_url": "mlflow.example.com"}, "extra 'ui_url' must be a URL"),
     ],
 )

@@ -108,6 +108,21 @@ class TestNoAnswer:
             face.perform(mlflow_api.create_run("1", "a", {}, 1), settings(url))
         assert len(face.waits) == 2, "a request that was never sent may be repeated, whatever it is"
 
+    def test_a_proxy_that_is_used_is_named_without_its_password(
+        self, face: Face, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        proxy = f"http://ann:pw-secret@{LOOPBACK}:{free_port()}"
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        monkeypatch.delenv("REQUEST_METHOD", raising=False)
+        with pytest.raises(MlflowUnreachableError, match="goes through the proxy http://127") as caught:
+            face.perform(mlflow_api.get_run("r1"), settings("http://mlflow.example.com", retries=0))
+        assert "of HTTP_PROXY" in str(caught.value)
+        assert "pw-secret" not in str(caught.value)
+        monkeypatch.setenv("NO_PROXY", LOOPBACK)
+        with pytest.raises(MlflowUnreachableError) as caught:
+            face.perform(mlflow_api.get_run("r1"), settings(f"http://{LOOPBACK}:{free_port()}", retries=0))
+        assert "proxy" not in str(caught.value)
+
     def test_a_silent_server(self, face: Face, server: FaultyServer) -> None:
         server.fail("runs/get", slow(30))
         with pytest.raises(MlflowUnreachableError, match=r"silent for 0\.2 s"):
@@ -128,7 +143,19 @@ class TestWrongServer:
         server.fail("", fault)
         with pytest.raises(MlflowProtocolError, match="this is not MLflow's API"):
             face.perform(mlflow_api.get_run("r1"), settings(server.url))
-        assert server.count("") == 1
+        assert server.count("runs/get") == 1
+
+    def test_a_missing_endpoint_of_an_old_server_is_explained(self, face: Face, server: FaultyServer) -> None:
+        server.fail("logged-models", html(404))
+        server.fail("version", answer(200, "2.22.1"), times=1)
+        with pytest.raises(
+            MlflowProtocolError, match=r"MLflow 2\.22\.1 is too old: upgrade the server to 3\.10"
+        ) as caught:
+            face.perform(mlflow_api.get_logged_model("m-1"), settings(server.url))
+        assert caught.value.status == 404
+        server.fail("version", answer(200, "3.17.2"))
+        with pytest.raises(MlflowProtocolError, match=r"this is not MLflow's API: [^.]*$"):
+            face.perform(mlflow_api.get_logged_model("m-1"), settings(server.url))
 
     def test_a_page_is_not_taken_for_an_artifact(self, face: Face, server: FaultyServer) -> None:
         server.fail("get-artifact", html())
@@ -150,6 +177,12 @@ class TestRequests:
         face.perform(mlflow_api.get_run("r1"), settings(server.url, username="ann", password="pw"))
         assert [seen.headers["authorization"] for seen in server.seen] == ["Bearer s3cret", "Basic YW5uOnB3"]
         assert not any("s3cret" in seen.path for seen in server.seen)
+
+    def test_the_workspace_goes_into_its_header(self, face: Face, server: FaultyServer) -> None:
+        server.fail("runs/get", answer(200, RUN))
+        face.perform(mlflow_api.get_run("r1"), settings(server.url, workspace="team-a"))
+        face.perform(mlflow_api.get_run("r1"), settings(server.url))
+        assert [request.headers.get("x-mlflow-workspace") for request in server.seen] == ["team-a", None]
 
     def test_a_base_path_is_kept(self, face: Face, server: FaultyServer) -> None:
         server.fail("", answer(200, RUN))
@@ -201,6 +234,13 @@ class TestTls:
     def test_the_ca_bundle_is_trusted(self, face: Face, server: FaultyServer, certificate: Path) -> None:
         how = settings(server.url, verify=str(certificate))
         assert face.perform(mlflow_api.get_run("r1"), how).run_id == "r1"
+
+    def test_a_ca_bundle_that_is_not_pem_is_named(self, face: Face, server: FaultyServer, tmp_path: Path) -> None:
+        path = tmp_path / "company.pem"
+        path.write_text("this is not a certificate")
+        with pytest.raises(InvalidArgumentError, match=r"extra 'ca_bundle' must be the path of .*company\.pem"):
+            face.perform(mlflow_api.get_run("r1"), settings(server.url, verify=str(path)))
+        assert server.count("") == 0
 
     def test_verification_can_be_switched_off(self, face: Face, server: FaultyServer) -> None:
         assert face.perform(mlflow_api.get_run("r1"), settings(server.url, verify=False)).run_id == "r1"

@@ -8,13 +8,15 @@ import pkgutil
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowSkipException
 
 import airflow_mcp.operators
 from airflow_mcp.core.argument import choice, flag, required_text, whole_number
-from airflow_mcp.exceptions import FailedError, InvalidArgumentError, RefusedError
+from airflow_mcp.exceptions import FailedError, InvalidArgumentError, MlflowError, RefusedError
 from airflow_mcp.operators.base import ModelControlOperator
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
@@ -228,12 +230,23 @@ class Raises(ModelControlOperator):
         (InvalidArgumentError("no"), "failed"),
         (FailedError("broken"), "up_for_retry"),
         (OSError("broken"), "up_for_retry"),
+        (MlflowError("a wrong tag", 400, "INVALID_PARAMETER_VALUE"), "failed"),
+        (MlflowError("too large", 413), "failed"),
+        (MlflowError("busy", 503, "TEMPORARILY_UNAVAILABLE"), "up_for_retry"),
     ],
 )
 def test_a_refusal_is_final_and_a_failure_is_retried(error: Exception, state: str) -> None:
     outcome = run_task(Raises(task_id="task", retries=3, error=error))
     assert outcome.state == state
     assert str(error) in str(outcome.error)
+
+
+def test_the_reason_of_a_skip_is_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Mock()
+    monkeypatch.setattr(Raises, "log", log)
+    outcome = run_task(Raises(task_id="task", error=AirflowSkipException("the same inputs were rejected")))
+    assert outcome.state == "skipped"
+    assert "Skipped: the same inputs were rejected" in [call.args[0] % call.args[1:] for call in log.info.mock_calls]
 
 
 def test_a_failure_without_retries_left_is_final() -> None:

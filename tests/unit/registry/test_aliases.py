@@ -19,7 +19,7 @@ from airflow_mcp.core.registry.moves import MoveOrder, MoveRecord, read_history
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion, plan_rollback
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError, MlflowAuthError, MlflowNotFoundError
 from airflow_mcp.registry import claims
-from airflow_mcp.registry.aliases import AliasMover, champion_of, model_of
+from airflow_mcp.registry.aliases import AliasMover, champion_of, model_of, ways_back
 
 NAME = "fraud"
 ACTOR = Actor("task", "dag.promote", "run-1")
@@ -157,3 +157,35 @@ def test_a_claim_is_waited_for_as_long_as_it_lasts_by_the_clock_of_the_waiting_t
     move(registry, "promote", version="2", expected_champion="1")
     assert 60 <= now[0] - 1000 <= 66
     assert not [tag for tag in registry.tags if tag.startswith(contract.TAG_CLAIM_PREFIX)]
+
+
+def test_ways_back_are_the_latest_champions_and_no_other_version_is_read() -> None:
+    read: list[set[int]] = []
+
+    class Long(Registry):
+        def read_model_versions(self, name: str, numbers: set[int]) -> list[ModelVersion]:
+            read.append(numbers)
+            return [ModelVersion(NAME, str(number), "READY") for number in numbers]
+
+    model = RegisteredModel(NAME, aliases={"champion": "500"}, tags=_moves(500))
+    said = ways_back(Long("500"), model)  # type: ignore[arg-type]
+    assert said == f"Usable earlier champions, the latest first: {', '.join(map(str, range(499, 479, -1)))}"
+    assert read == [set(range(480, 500))]
+
+
+def _moves(count: int) -> dict[str, str]:
+    """Return the tags of that many promotions, one after the other."""
+    records = [
+        MoveRecord(
+            identity=f"move-{number}",
+            action="promote",
+            champion_before=str(number - 1) if number > 1 else None,
+            champion_after=str(number),
+            at=datetime(2026, 1, 1, tzinfo=UTC).replace(minute=number % 60, hour=number // 60).isoformat(),
+            by="dag.promote",
+            reason="",
+            number=number,
+        )
+        for number in range(1, count + 1)
+    ]
+    return {record.done_tag: record.to_tag() for record in records}

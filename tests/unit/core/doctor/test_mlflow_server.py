@@ -19,7 +19,14 @@ from airflow_mcp.core.registry.moves import MoveRecord
 
 @pytest.mark.parametrize(
     ("version", "level"),
-    [("3.17.2", "ok"), ("3.10.0", "ok"), ("3.9.4", "problem"), ("2.12.1", "problem"), ("", "warning")],
+    [
+        ("3.17.2", "ok"),
+        ("3.10.0", "ok"),
+        ("3.9.4", "problem"),
+        ("2.12.1", "problem"),
+        ("4.0.0", "warning"),
+        ("", "warning"),
+    ],
 )
 def test_a_server_that_is_too_old_is_a_problem(version: str, level: str) -> None:
     assert judge_mlflow_version(version).level == level
