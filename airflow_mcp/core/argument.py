@@ -329,6 +329,8 @@ def _choices(expected: str) -> str:
 def _advice(kind: str, value: Any, context: Mapping[str, Any]) -> str:
     """Write what the user probably meant, as a sentence of its own."""
     if kind == "string_type" and isinstance(value, bool | int | float):
+        if isinstance(value, float):  # 1.10 was read as 1.1, so what was written is not known
+            return ". Put what you wrote in quotes"
         return f". Write '{shown(value)}' in quotes"
     if kind in ("tuple_type", "list_type") and isinstance(value, str) and value.isidentifier():
         return f". Write [{value}]"

@@ -6,8 +6,10 @@ An empty file is an error: it may have been a pipeline, whose Dag must not vanis
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -303,6 +305,10 @@ class _Loading:
         if not self._files.is_folder(source):
             url = spec.source_code.repo_url
             hint = f", for example https://{url}" if "." in url.partition("/")[0].strip(".") else ""
+            if "{{" in url:
+                hint = ". Templates are not rendered in pipeline files"
+            elif name := re.fullmatch(r"\$(\w+)", url):
+                hint = f". A variable is written ${{{name[1]}}}"
             message = f"there is no folder {url} next to {self._path.name}. Name a folder or a Git URL{hint}"
             self._problems.append(problem_at(document, ("spec", "sourceCode", "repoUrl"), message))
             return
@@ -315,7 +321,10 @@ class _Loading:
     def _check_script(self, document: Node, source: Path, script: str, field_path: FieldPath) -> None:
         path = source / script
         if not self._files.exists(path):
-            message = f"{script} is not in {source.name}. Name a script in the source"
+            near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1, cutoff=0.75)
+            meant = [(Path(script).parent / name).as_posix() for name in near]
+            hint = f"Did you mean {meant[0]!r}?" if meant else "Name a script in the source"
+            message = f"{script} is not in {source.name}. {hint}"
         elif not path.resolve().is_relative_to(source.resolve()):
             message = f"{script} leads out of {source.name}. Name a script in the source"
         else:
@@ -354,6 +363,13 @@ class _Loading:
         if not isinstance(values, dict):
             raise InvalidArgumentError(f"{name} must contain a mapping of names to values; got {kind_of(values)}")
         return values
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.suffix == ".py")
+    except OSError:
+        return []
 
 
 def _once(problems: list[SpecProblem]) -> list[SpecProblem]:

@@ -64,8 +64,9 @@ class TestConfigFiles:
 
     def test_a_file_named_inside_a_mapping_is_refused_with_what_to_write(self, write: Write) -> None:
         path = write("f.yaml", changed(FRAUD, "  trainingScript", "  config: {file: conf/a.yaml}\n  trainingScript"))
-        assert "spec.config: must be the values themselves, or the path of a file alone: write config: conf/a.yaml" in (
-            problems(path)[0]
+        assert (
+            "spec.config: must be the values themselves, or the path of a file alone: write config: conf/a.yaml"
+            in (problems(path)[0])
         )
         own = changed(FRAUD, "  trainingScript", "  config: {file: x, depth: 3}\n  trainingScript")
         assert load_pipeline_file(write("f.yaml", own)).config == {"file": "x", "depth": 3}
@@ -79,6 +80,11 @@ class TestConfigFiles:
 
 class TestScripts:
     TEXT = changed(changed(FRAUD, "https://github.com/team/ml-fraud-v3", "src"), "    - onCommit: true\n", "")
+
+    def test_a_misspelled_one_is_told_with_the_file_that_is_there(self, write: Write) -> None:
+        write("pipelines/src/trian.py", "")
+        (found,) = problems(write("pipelines/f.yaml", self.TEXT))
+        assert found.endswith("train.py is not in src. Did you mean 'trian.py'?")
 
     def test_of_a_folder_must_exist(self, write: Write) -> None:
         path = write("pipelines/f.yaml", self.TEXT)

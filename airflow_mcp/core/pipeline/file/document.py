@@ -26,6 +26,7 @@ _MAX_DIGITS = 100
 _MAX_SHOWN = 500
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NO_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NO_BREAK = re.compile("^[ -]*\xa0", re.M)
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _SPECIAL_FIRST = frozenset("+-.0123456789~nNtTfFyYoO")
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -145,6 +146,10 @@ def _text(data: bytes, file: str, problems: list[SpecProblem]) -> str:
         what = f"character U+{ord(bad[0]):04X} cannot be printed. Remove it"
         problems.append(SpecProblem(file, *_place_after(text[: bad.start()]), "", what))
         raise _Unusable
+    if indented := _NO_BREAK.search(text):
+        what = "a no-break space (U+00A0) cannot indent. Use plain spaces"
+        problems.append(SpecProblem(file, *_place_after(text[: indented.end() - 1]), "", what))
+        raise _Unusable
     if "\t" in text:
         for number, line in enumerate(text.split("\n"), 1):
             if "\t" in line:
@@ -180,6 +185,8 @@ class _Reader:
         self._problems = problems
         self._frames: list[_Frame] = []
         self._root: Node | None = None
+        self._quoted: Any = None
+        """The last text in quotes that spans lines; often a quote before it was not closed."""
 
     def read(self, text: str) -> Node:
         documents = 0
@@ -192,9 +199,13 @@ class _Reader:
                 else:
                     self._take(event)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            mark = _mark_of(error)
             place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            self._add(Place(self._file, *place), f"this is not YAML: {_in_words(error)}")
+            words = _in_words(error)
+            if self._quoted is not None and place[0] == self._quoted.end_mark.line + 1:
+                words = f"the quote that opens here is closed only in line {place[0]}. Close it where the text ends"
+                place = self._place(self._quoted)[1:]
+            self._add(Place(self._file, *place), f"this is not YAML: {words}")
             raise _Unusable from None
         if self._root is None or self._root.content is None:
             self._add(Place(self._file, 1, 1), EMPTY)
@@ -264,6 +275,8 @@ class _Reader:
 
     def _scalar(self, event: Any) -> None:
         self._check(event)
+        if event.style in ("'", '"') and event.end_mark.line > event.start_mark.line:
+            self._quoted = event
         if self._awaits_key():
             self._take_key(event)
             return
@@ -345,10 +358,32 @@ def resolve_scalar(text: str) -> Any:
     return number
 
 
+def _mark_of(error: yaml.MarkedYAMLError) -> Any:
+    """Return where the mistake is: for an open quote and a key without a colon, where that begins."""
+    begins = "quoted scalar" in (error.context or "") or "expected ':'" in (error.problem or "")
+    first, second = error.problem_mark, error.context_mark
+    return (second or first) if begins else (first or second)
+
+
+_FORMS = (
+    ("expected ':'", "there is a key without a value. Write a colon and a space after it"),
+    ("expected comment or line break", "put text that begins with > or | in quotes"),
+    ("expected alphabetic or numeric", "put text that begins with * or & in quotes"),
+    (
+        "mapping values are not allowed",
+        "there is a colon where none may be. Check the indentation, and put text that contains ': ' in quotes",
+    ),
+)
+"""Parts of the parser's messages, and what to say instead."""
+
+
 def _in_words(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "it cannot be read"
-    if "mapping values are not allowed" in problem:
-        return "there is a colon where none may be. Check the indentation, and put text that contains ': ' in quotes"
+    if "quoted scalar" in (error.context or ""):
+        return "the quote that opens here is not closed"
+    for part, words in _FORMS:
+        if part in problem:
+            return words
     if "cannot start any token" in problem:
         return f"{problem}. Put text that begins with it in quotes"
     if "did not find expected" in problem or "expected <block end>" in problem:

@@ -115,6 +115,10 @@ def _number_as_text(value: Any) -> Any:
 
 def _relative_path(path: str) -> str:
     parts = path.split("/")
+    if "\\" in path:
+        raise ValueError(f"must have / between folders, on Windows too; got {path!r}")
+    if "${" in path:
+        raise ValueError(f"must be a fixed path, because variables are not replaced here; got {path!r}")
     if path.startswith("/") or "\\" in path or ".." in parts or "\x00" in path:
         raise ValueError(f"must be a relative path with / and without ..; got {path!r}")
     return path

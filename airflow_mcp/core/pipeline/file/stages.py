@@ -208,6 +208,17 @@ class CustomStage(_Stage):
     resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
 
 
+STAGE_MODELS = {
+    "build": BuildStage,
+    "train": TrainStage,
+    "evaluate": EvaluateStage,
+    "gate": GateStage,
+    "register": RegisterStage,
+    "promote": PromoteStage,
+}
+"""The model of each built-in stage, by its name."""
+
+
 def _kind(value: Any) -> str:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
     return name if isinstance(name, str) and name in STAGES else "custom"

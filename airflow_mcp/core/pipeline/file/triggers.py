@@ -14,6 +14,8 @@ from airflow_mcp.core.pipeline.file.fields import Duration, Number, RelativePath
 def _switched_on(value: Any) -> Any:
     if value is False:
         raise ValueError("must be true or a mapping; got false. Remove the trigger instead")
+    if isinstance(value, str) and value.lower() == "true":
+        raise ValueError(f"must be true without quotes, or a mapping; got {value!r}")
     return {} if value is True else value
 
 
@@ -107,6 +109,14 @@ class Manual(SpecModel):
 
 class Trigger(SpecModel):
     """One trigger; exactly one of its kinds is given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mapping(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            written = '- cron: "0 2 * * *"' if value == "cron" else f"- {value}: true"
+            raise ValueError(f"must be a mapping, for example {written}; got {value!r}")  # noqa: TRY004
+        return value
 
     model_config = ConfigDict(
         json_schema_extra={

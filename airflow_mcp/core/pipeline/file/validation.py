@@ -11,10 +11,24 @@ from pydantic import BaseModel, ValidationError
 from airflow_mcp.core.argument import closest, in_words, kind_of, models_in, names_of, nearest
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, plain, write_path
 from airflow_mcp.core.pipeline.file.fields import WORDS_OF_PATTERNS
-from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGES, CustomStage
+from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGE_MODELS, STAGES, CustomStage
 from airflow_mcp.exceptions import SpecProblem
 
 _MAX_SHOWN = 500
+_MISPLACED: Mapping[tuple[str, str], str] = {
+    ("PipelineSpec", "timezone"): "It belongs beside cron, in a trigger",
+    ("PipelineSpec", "cron"): "It belongs in triggers: - cron: ...",
+    ("PipelineSpec", "metricsThreshold"): "It belongs in the stage evaluate",
+    ("PipelineSpec", "thresholds"): "It belongs in the stage gate",
+    ("Trigger", "on"): "Did you mean 'onCommit'?",
+    ("Trigger", "push"): "Did you mean 'onCommit'?",
+    ("Trigger", "schedule"): "Did you mean 'cron'?",
+    **{
+        ("Data", name): "It belongs under data.dvc or data.lfs"
+        for name in ("path", "evaluationPath", "revision", "repoUrl")
+    },
+}
+"""Model and name of a field to where it belongs."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -61,7 +75,7 @@ def _wrong_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath
     if len(walked) < 2 or not isinstance(stages.content, list):
         return found
     for index, stage in enumerate(stages.content):
-        message = _wrong_stage(stage.content) if isinstance(stage.content, dict) else ""
+        message = _wrong_stage(stage.content)
         if message:
             path: FieldPath = ("spec", "stages", index)
             problems.append(problem_at(document, (*path, "name"), message))
@@ -69,8 +83,12 @@ def _wrong_stages(document: Node, problems: list[SpecProblem]) -> list[FieldPath
     return found
 
 
-def _wrong_stage(stage: Mapping[str, Node]) -> str:
-    name = stage["name"].content if "name" in stage else None
+def _wrong_stage(stage: Any) -> str:
+    if not isinstance(stage, dict):
+        return f"must be a mapping, for example - name: {stage}; got {stage!r}" if isinstance(stage, str) else ""
+    if "name" not in stage:
+        return _nameless(stage)
+    name = stage["name"].content
     if not isinstance(name, str) or name in STAGES:
         return ""
     if name in RESERVED:
@@ -79,6 +97,14 @@ def _wrong_stage(stage: Mapping[str, Node]) -> str:
     if near and stage.keys() - set(names_of(CustomStage)):
         return f"there is no stage {name!r}. Did you mean {near!r}? A step of your own needs a command"
     return ""
+
+
+def _nameless(stage: Mapping[str, Node]) -> str:
+    """Say that a stage has no name, and which built-in stage has its fields."""
+    known = {name: set(names_of(owner)) for name, owner in STAGE_MODELS.items()}
+    of = [name for name, fields in known.items() if stage.keys() and stage.keys() <= fields]
+    hint = f". These fields belong to name: {of[0]}" if len(of) == 1 else ""
+    return f"is missing: each stage needs a name, one of {', '.join(known)} or one of your own{hint}"
 
 
 def _not_yet(name: str) -> str:
@@ -93,7 +119,12 @@ def _add_all(
     ignored: list[FieldPath],
 ) -> None:
     taken = {(problem.file, problem.line, problem.column) for problem in problems}
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    if any(detail["loc"] == ("kind",) and detail["type"] != "missing" for detail in details):
+        details = [
+            detail for detail in details if detail["loc"] in (("kind",), ("apiVersion",))
+        ]  # another kind of file
+    for detail in details:
         _, walked = find(document, detail["loc"])
         if any(walked[: len(path)] == path for path in ignored):
             continue
@@ -123,6 +154,12 @@ def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
     owner = model_at(model, document, walked[:-1])
     if name in RESERVED and owner.__name__ not in ("Metadata", "ModelPipeline"):
         return _not_yet(name)
+    if place := _MISPLACED.get((owner.__name__, name)):
+        return f"is not a known name here. {place}"
+    if owner.__name__ == "ModelPipeline":
+        for section, below in (("spec", "PipelineSpec"), ("metadata", "Metadata")):
+            if any(name in names_of(found) for found in _models_of_field(owner, section) if found.__name__ == below):
+                return f"belongs under {section}"
     return f"is not a known name. {nearest(name, names_of(owner))}"
 
 

@@ -45,6 +45,7 @@ MISTAKES = [
         "2:13: apiVersion: must be mcp.example.com/v1; got 'mcp.example.com/v2'. Did you mean 'mc",
     ),
     ("  tags: [growth, weekly]", "  tags: growth", "8:9: metadata.tags: must be a list; got 'growth'. Write [growth]"),
+    ("  owner: growth", "  owner: 1.10", "7:10: metadata.owner: must be text; got 1.1. Put what you wrote in quotes"),
     ("  owner: growth", "  owner: 7", "7:10: metadata.owner: must be text; got 7. Write '7' in quotes"),
     (
         "  model:\n    name: churn\n    experimentName: churn",
@@ -274,3 +275,62 @@ class TestAddressesThatCannotWork:
     )
     def test_of_images_that_can_work_are_taken(self, write: Write, image: str) -> None:
         load_pipeline_file(write("f.yaml", changed(FRAUD, "tensorflow:2.12", image)), variables={})
+
+
+SAID = [
+    ("    - name: evaluate\n", "    - needs: [build]\n", "is missing: each stage needs a name, one of build, train"),
+    (
+        "    - name: evaluate\n      metricsThreshold",
+        "    - metricsThreshold",
+        "each stage needs a name, one of build, train, evaluate, gate, register, promote or one of your own. These "
+        "fields belong to name: evaluate",
+    ),
+    ("    - name: evaluate\n", "    - train\n    - name: evaluate\n", "for example - name: train; got 'train'"),
+    ("\nspec:", "\nstages: []\nspec:", "stages: belongs under spec"),
+    ("\nspec:", "\nowner: me\nspec:", "owner: belongs under metadata"),
+    ("  triggers:", "  timezone: UTC\n  triggers:", "It belongs beside cron, in a trigger"),
+    ("onCommit: true", "on: push", "Did you mean 'onCommit'?"),
+    ("- onCommit: true", "- onCommit", "must be a mapping, for example - onCommit: true; got 'onCommit'"),
+    ("onCommit: true", "onCommit: 'true'", "must be true without quotes, or a mapping; got 'true'"),
+    ("  triggers:", "  data: {path: a.csv}\n  triggers:", "It belongs under data.dvc or data.lfs"),
+    ("trainingScript: train.py", "trainingScript: src\\train.py", "must have / between folders, on Windows too"),
+    ("trainingScript: train.py", "trainingScript: ${A:-train.py}", "because variables are not replaced here"),
+    (
+        "trainingScript: train.py",
+        "trainingScript train.py",
+        "7:3: spec: this is not YAML: there is a key without a value",
+    ),
+    (
+        "trainingScript: train.py",
+        "trainingScript:train.py",
+        "7:3: spec: this is not YAML: there is a key without a value",
+    ),
+    (
+        "trainingScript: train.py",
+        'trainingScript: "train.py',
+        "this is not YAML: the quote that opens here is closed only in line 10",
+    ),
+    (
+        FRAUD[FRAUD.index("  trainingScript") :],
+        '  trainingScript: "train.py\n',
+        "7:19: spec.trainingScript: this is not YAML: the q",
+    ),
+    ("accuracy: 0.92", "accuracy: >= 0.92", "put text that begins with > or | in quotes"),
+    ('cron: "0 2 * * *"', "cron: * * * * *", "put text that begins with * or & in quotes"),
+    ("  trainingScript", " \xa0trainingScript", "7:2: a no-break space (U+00A0) cannot indent"),
+    ("https://github.com/team/ml-fraud-v3", "$REPO", "A variable is written ${REPO}"),
+    ("https://github.com/team/ml-fraud-v3", '"{{ var.repo }}"', "Templates are not rendered in pipeline files"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), SAID)
+def test_a_common_mistake_is_told_with_what_to_write(write: Write, old: str, new: str, said: str) -> None:
+    found = problems(write("f.yaml", changed(FRAUD, old, new)))
+    assert any(said in each for each in found), found
+
+
+def test_of_a_file_of_another_kind_only_the_kind_is_told(write: Write) -> None:
+    text = changed(changed(FRAUD, "kind: ModelPipeline", "kind: ModelPipelines"), "  trainingScript: train.py\n", "")
+    (found,) = problems(write("f.yaml", text))
+    assert "kind: must be" in found
+    assert "ModelPipeline" in found
