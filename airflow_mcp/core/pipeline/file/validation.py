@@ -100,7 +100,7 @@ def _wrong_stage(stage: Any) -> str:
 
 
 def _nameless(stage: Mapping[str, Node]) -> str:
-    """Say that a stage has no name, and which built-in stage has its fields."""
+    """Write that a stage has no name, and which built-in stage has its fields."""
     known = {name: set(names_of(owner)) for name, owner in STAGE_MODELS.items()}
     of = [name for name, fields in known.items() if stage.keys() and stage.keys() <= fields]
     hint = f". These fields belong to name: {of[0]}" if len(of) == 1 else ""
