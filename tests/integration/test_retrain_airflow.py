@@ -164,7 +164,7 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine) 
     # It stops until a person looks.
     stopped = watch(api, version="v3")
     assert "2 challengers in a row were rejected (limit 2); a person has to resume" in stopped["explanation"]
-    assert "stopped    yes, 2 in a row (limit 2) were rejected" in cli("status", MODEL)
+    assert "stopped    yes, challengers rejected: 2 in a row (limit 2)" in cli("status", MODEL)
     cli("resume", MODEL)
     assert not cli.status()["stopped"]
     assert "neither paused nor stopped; nothing was changed" in cli("resume", MODEL)
@@ -219,7 +219,7 @@ def pause_dag(api: AirflowClient, *, is_paused: bool) -> None:
             ["status", MODEL],
             {"AIRFLOW_MCP_AIRFLOW_TOKEN": "no-token"},
             1,
-            "with 403: the user may not do this (Airflow's",
+            "with 403: the user may not do this (role Op",
         ),
         (
             ["pause", MODEL],
