@@ -50,7 +50,23 @@ class Repository:
         return self.git("rev-parse", "HEAD")
 
 
-class GitHttpServer:
+class ThreadedServer:
+    """Answers in a thread of its own, inside a ``with`` block."""
+
+    _server: ThreadingHTTPServer
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class GitHttpServer(ThreadedServer):
     """Serves the repositories of a folder by ``git http-backend``; asks for login and password.
 
     :param root: folder of the repositories.
@@ -62,16 +78,6 @@ class GitHttpServer:
         self.redirect_to = ""
         self._server = ThreadingHTTPServer((host, 0), _handler(self, root))
         self.url = f"http://{host}:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def _handler(server: GitHttpServer, root: Path) -> type[BaseHTTPRequestHandler]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import threading
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.support.git_server import LOGIN, PASSWORD, Repository
+from tests.support.git_server import LOGIN, PASSWORD, Repository, ThreadedServer
 
 IS_INSTALLED = shutil.which("git-lfs") is not None
 
@@ -50,7 +47,7 @@ class LfsRepository(Repository):
         return self.bare / "lfs/objects" / oid[:2] / oid[2:4] / oid
 
 
-class LfsServer:
+class LfsServer(ThreadedServer):
     """Answers downloads by the batch API from a store on the disk, to those who log in or, when it is open, to all."""
 
     def __init__(self, repository: LfsRepository, *, is_open: bool = False) -> None:
@@ -91,13 +88,3 @@ class LfsServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()

@@ -10,10 +10,10 @@ from airflow_mcp.core.contract import (
     ALIAS_CHALLENGER,
     ALIAS_CHAMPION,
     ALIAS_PREVIOUS_CHAMPION,
-    TAG_COPY_RUN,
     TAG_GATE_VERDICT,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.registry.moves import (
     NO_WAY_BACK,
     MoveOrder,
@@ -72,7 +72,7 @@ class AliasPlan:
             at=at.isoformat(),
             by=str(order.by),
             reason=order.reason,
-            run_id=(version.tags.get(TAG_COPY_RUN) or version.run_id) if version else "",
+            run_id=run_of(version) if version else "",
             gate_verdict=version.tags.get(TAG_GATE_VERDICT, "") if version else "",
             way_back=self.way_back,
             forced=self.forced,
