@@ -260,7 +260,8 @@ class TestAddressesThatCannotWork:
         ["https://git@host.example.com/team/x.git", "ssh://git@host:22/x", "git@github.com:team/x", "file:///srv/x"],
     )
     def test_of_code_that_can_work_are_taken(self, write: Write, url: str) -> None:
-        load_pipeline_file(write("f.yaml", changed(FRAUD, self.URL, url)), variables={})
+        loaded = load_pipeline_file(write("f.yaml", changed(FRAUD, self.URL, url)), variables={})
+        assert loaded.pipeline.spec.source_code.repo_url == url
 
     @pytest.mark.parametrize(
         "image", ['"Tensorflow 2.12"', f"x@sha256:{'a' * 32}", "https://registry/x:1", "Team/Churn:1"]
@@ -270,11 +271,17 @@ class TestAddressesThatCannotWork:
         assert "spec.stages[0].image: must be an image such as registry.example.com/team/churn:1.2" in found
 
     @pytest.mark.parametrize(
-        "image",
-        ["python", "localhost:5000/a/b_c:1.2-rc1", f"ghcr.io/t/x:1@sha256:{'a' * 64}", '"${IMAGE:-registry/x:1}"'],
+        ("image", "taken"),
+        [
+            ("python", "python"),
+            ("localhost:5000/a/b_c:1.2-rc1", "localhost:5000/a/b_c:1.2-rc1"),
+            (f"ghcr.io/t/x:1@sha256:{'a' * 64}", f"ghcr.io/t/x:1@sha256:{'a' * 64}"),
+            ('"${IMAGE:-registry/x:1}"', "registry/x:1"),
+        ],
     )
-    def test_of_images_that_can_work_are_taken(self, write: Write, image: str) -> None:
-        load_pipeline_file(write("f.yaml", changed(FRAUD, "tensorflow:2.12", image)), variables={})
+    def test_of_images_that_can_work_are_taken(self, write: Write, image: str, taken: str) -> None:
+        loaded = load_pipeline_file(write("f.yaml", changed(FRAUD, "tensorflow:2.12", image)), variables={})
+        assert loaded.pipeline.spec.stages[0].image == taken
 
 
 SAID = [
