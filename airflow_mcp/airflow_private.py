@@ -21,7 +21,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 
 
 def is_resumed(task_instance: Any) -> bool:
-    """Return whether a task goes on after a deferral; Airflow tells this to the task runner only.
+    """Return whether a task resumes after a deferral, which Airflow shows only to its task runner.
 
     :param task_instance: ``context["ti"]``.
     """
@@ -30,7 +30,7 @@ def is_resumed(task_instance: Any) -> bool:
 
 
 def asset_state_stores(accessors: Any) -> list[Any]:
-    """Return the state store of every asset that a trigger watches for; Airflow only looks up one by its asset.
+    """Return the state stores of all assets that a trigger serves; Airflow's accessor returns that of one asset only.
 
     :param accessors: ``asset_state_store`` of an event trigger.
     """
@@ -49,7 +49,7 @@ def incluster_namespace(operator: Any) -> str | None:
 def calling_folder() -> Path:
     """Return the folder of the Python file that called the function that calls this one.
 
-    Airflow resolves the relative paths of a Dag file nowhere in public; its own ``DAG`` looks at the frame too.
+    Airflow has no public function that resolves a path relative to a Dag file; its own ``DAG`` inspects the frame too.
     """
     file = sys._getframe(2).f_globals.get("__file__")
     return Path(file).absolute().parent if file else Path.cwd()
