@@ -1,0 +1,1 @@
+"""Decisions of the model server as functions of plain data."""
