@@ -1,7 +1,8 @@
 """Why a model failed to load or answer: the model itself, or the image, the machine or the network.
 
 A model records what it requires (``requirements.txt`` and the version of Python). If the environment does not meet
-that, or the error is of a kind that no model can cause, the failure says nothing about the model.
+that, or the error is about code that the model neither records nor contains, or it is of a kind that no model can
+cause, the failure says nothing about the model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import importlib.util
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +25,14 @@ _ERRORS_OF_THE_MACHINE = (
 _TEXTS_OF_THE_MACHINE = re.compile(
     r"\bCUDA\b|cannot open shared object file|out of memory|cannot allocate memory", re.I
 )
+_OPTION = re.compile(r"\s+--?[A-Za-z].*")
+"""Options after a requirement, such as ``--hash=sha256:…``."""
+_COMMENT = re.compile(r"(^|\s)#.*")
+_OTHER_FILE = re.compile(r"(-r|-c|--requirement|--constraint)[\s=]*(\S+)")
+_MAX_DEPTH = 5
+"""Files that include each other must not be read for ever."""
+_NOT_IN_MODULE = re.compile(r"Can't get attribute '.*' on <module '([\w.]+)'")
+"""Message of ``pickle`` for a class or function that its module does not have."""
 
 
 def is_environment_failure(error: BaseException) -> bool:
@@ -67,6 +77,40 @@ def _is_not_installed(module: str | None) -> bool:
         return True
 
 
+def needs_unrecorded_code(error: BaseException, folder: Path) -> bool:
+    """Return whether a module lacks something, and the model does not record the module.
+
+    Then nothing says which version of the module the model needs: its requirements do not name it, and its files do
+    not contain it.
+
+    :param error: error of loading the model or of predicting with it.
+    :param folder: the model's files.
+    """
+    packages = {module.partition(".")[0] for each in _chain(error) for module in [_incomplete_module(each)] if module}
+    return any(_is_unrecorded(package, folder) for package in packages - sys.stdlib_module_names)
+
+
+def _incomplete_module(error: BaseException) -> str:
+    """Return the module in which an import or ``pickle`` did not find something; empty for another error.
+
+    What the training script itself defined (``__main__``) is nowhere else, so it is the model's own fault.
+    """
+    if isinstance(error, ImportError):
+        return error.name or ""
+    found = _NOT_IN_MODULE.search(str(error)) if isinstance(error, AttributeError) else None
+    return found[1] if found and not found[1].endswith("__main__") else ""
+
+
+def _is_unrecorded(package: str, folder: Path) -> bool:
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+    if any(path.stem == package for path in (folder / "code").rglob("*")):
+        return False
+    recorded = {canonicalize_name(name) for name in required_libraries(folder)}
+    installed = metadata.packages_distributions().get(package, [])
+    return recorded.isdisjoint(canonicalize_name(name) for name in installed)
+
+
 def unmet_requirements(folder: Path) -> tuple[str, ...]:
     """Compare the recorded requirements of a model with this environment.
 
@@ -74,11 +118,11 @@ def unmet_requirements(folder: Path) -> tuple[str, ...]:
     :return: one text per library, and for Python, that is missing or has another version. Lines of
         ``requirements.txt`` that do not name a distribution (URLs, options, files) are ignored.
     """
-    found = [_unmet(requirement) for requirement in _requirements(folder)]
+    found = [_unmet(requirement) for requirement in _requirements(folder / "requirements.txt")]
     needed, here = _recorded_python(folder), platform.python_version()
     if needed and needed.split(".")[:2] != here.split(".")[:2]:
         found.append(f"python {needed} is required, {here} is installed")
-    return tuple(each for each in found if each)
+    return tuple(each for each in dict.fromkeys(found) if each)
 
 
 def required_libraries(folder: Path) -> tuple[str, ...]:
@@ -86,30 +130,44 @@ def required_libraries(folder: Path) -> tuple[str, ...]:
 
     :param folder: the model's files.
     """
-    return tuple(requirement.name for requirement in _requirements(folder))
+    return tuple(dict.fromkeys(requirement.name for requirement in _requirements(folder / "requirements.txt")))
 
 
-def _requirements(folder: Path) -> Iterator[Any]:
+def _requirements(file: Path, depth: int = 0) -> Iterator[Any]:
+    """Read the requirements of a file, and of the files of the model that it includes."""
     from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
 
     try:
-        lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return
-    for line in lines:
-        text = line.partition(" #")[0].strip()
+    for line in text.replace("\\\n", " ").splitlines():
+        written = _COMMENT.sub("", line).strip()
+        other = _OTHER_FILE.fullmatch(written)
+        if other and depth < _MAX_DEPTH:
+            further = _requirements(file.parent / other[2], depth + 1)
+            # A constraint says nothing about a distribution that is not installed.
+            yield from (
+                each for each in further if other[1] in ("-r", "--requirement") or _version(each.name) is not None
+            )
         try:
-            requirement = Requirement(text)
+            requirement = Requirement(_OPTION.sub("", written))
         except InvalidRequirement:
             continue
         if requirement.url is None and (requirement.marker is None or requirement.marker.evaluate()):
             yield requirement
 
 
-def _unmet(requirement: Any) -> str:
+def _version(distribution: str) -> str | None:
     try:
-        here = metadata.version(requirement.name)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
+        return None
+
+
+def _unmet(requirement: Any) -> str:
+    here = _version(requirement.name)
+    if here is None:
         return f"{requirement} is required and not installed"
     if requirement.specifier.contains(here, prereleases=True):
         return ""

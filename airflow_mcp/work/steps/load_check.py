@@ -15,7 +15,12 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
 from airflow_mcp.exceptions import MlflowNotFoundError
-from airflow_mcp.work.models.failure_cause import is_environment_failure, required_libraries, unmet_requirements
+from airflow_mcp.work.models.failure_cause import (
+    is_environment_failure,
+    needs_unrecorded_code,
+    required_libraries,
+    unmet_requirements,
+)
 from airflow_mcp.work.models.output_checks import check_output
 from airflow_mcp.work.run.environment import read_request
 from airflow_mcp.work.run.mlflow_run import RunLog, mlflow_errors, redacted
@@ -24,6 +29,10 @@ from airflow_mcp.work.run.process import library_versions, peak_memory, present_
 _log = logging.getLogger(__name__)
 _NO_EXAMPLE = (
     "it was not asked, because it has no input example; log one with mlflow.<flavor>.log_model(..., input_example=...)"
+)
+_UNRECORDED = (
+    "The model does not record which version of this code it needs; log it with code_paths, or name the code in its "
+    "requirements"
 )
 
 
@@ -124,7 +133,7 @@ def _load(folder: Path, measured: _Measurements) -> tuple[Any, LoadFinding]:
     try:
         pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
     except (Exception, SystemExit) as error:  # whatever a user's model raises
-        return None, _failure("loads", "it does not load", error)
+        return None, _failure("loads", "it does not load", error, folder)
     measured.load_seconds = time.perf_counter() - started
     _log.info("loaded in %.2f s", measured.load_seconds)
     return pyfunc, LoadFinding(name="loads", holds=True)
@@ -136,7 +145,7 @@ def _ask(pyfunc: Any, folder: Path, measured: _Measurements) -> Iterator[LoadFin
         example = metadata.load_input_example(str(folder))
         params = None if example is None else metadata.load_input_example_params(str(folder))
     except Exception as error:  # files that are missing, or that MLflow did not write
-        yield _failure("answers", "its input example cannot be read", error)
+        yield _failure("answers", "its input example cannot be read", error, folder)
         return
     if example is None:
         yield LoadFinding(name="answers", holds=None, note=_NO_EXAMPLE)
@@ -145,7 +154,7 @@ def _ask(pyfunc: Any, folder: Path, measured: _Measurements) -> Iterator[LoadFin
     try:
         output = pyfunc.predict(example, params) if params else pyfunc.predict(example)
     except (Exception, SystemExit) as error:  # whatever a user's model raises
-        yield _failure("answers", "it does not answer its own input example", error)
+        yield _failure("answers", "it does not answer its own input example", error, folder)
         return
     measured.answer_seconds = time.perf_counter() - started
     yield LoadFinding(name="answers", holds=True)
@@ -157,9 +166,11 @@ def _broken(name: Any, note: str) -> LoadFinding:
     return LoadFinding(name=name, holds=False, note=note)
 
 
-def _failure(name: Any, what: str, error: BaseException) -> LoadFinding:
+def _failure(name: Any, what: str, error: BaseException, folder: Path) -> LoadFinding:
     _log.warning("%s", what, exc_info=error)
     note = f"{what}: {type(error).__name__}: {redacted(error)}"
+    if needs_unrecorded_code(error, folder):
+        return LoadFinding(name=name, holds=False, note=f"{note}. {_UNRECORDED}", is_of_surroundings=True)
     return LoadFinding(name=name, holds=False, note=note, is_of_surroundings=is_environment_failure(error))
 
 

@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_mcp.work.models.failure_cause import is_environment_failure, required_libraries, unmet_requirements
+from airflow_mcp.work.models.failure_cause import (
+    is_environment_failure,
+    needs_unrecorded_code,
+    required_libraries,
+    unmet_requirements,
+)
 from airflow_mcp.work.run.process import peak_memory, present_memory
 
 NUMPY = metadata.version("numpy")
+OLD_NUMPY = f"numpy==0.1 is required, {NUMPY} is installed"
 
 
 def caused(error: BaseException, cause: BaseException) -> BaseException:
@@ -84,12 +90,59 @@ def model(folder: Path, requirements: str, python: str | None = None) -> Path:
         ("nobody-has-it>=1\n", ("nobody-has-it>=1 is required and not installed",)),
         ("nobody-has-it==1; python_version < '3'\n", ()),
         ("-r other.txt\n./a/path\nthing @ https://example.com/thing.whl\n--hash=sha256:00\n", ()),
+        (f"numpy==0.1 \\\n    --hash=sha256:{'a' * 64} \\\n    --hash=sha256:{'b' * 64}\n", (OLD_NUMPY,)),
+        (f"numpy==0.1 --hash=sha256:{'a' * 64}  # via pandas\n", (OLD_NUMPY,)),
+        ("numpy==0.1 --config-settings=a=b\n", (OLD_NUMPY,)),
+        ("\ufeffnumpy==0.1\n", (OLD_NUMPY,)),
+        ("-r requirements.txt\nnumpy==0.1\n", (OLD_NUMPY,)),
     ],
 )
 def test_requirements_are_compared_with_what_is_installed(
     tmp_path: Path, requirements: str, unmet: tuple[str, ...]
 ) -> None:
     assert unmet_requirements(model(tmp_path, requirements)) == unmet
+
+
+def test_requirements_and_constraints_in_further_files_count(tmp_path: Path) -> None:
+    (tmp_path / "base.txt").write_text("nobody-has-it==1\n")
+    (tmp_path / "constraints.txt").write_text("numpy==0.1\nnobody-has-this==1\n")
+    folder = model(tmp_path, "-r base.txt\n-c constraints.txt\nnumpy\n")
+    assert unmet_requirements(folder) == ("nobody-has-it==1 is required and not installed", OLD_NUMPY)
+
+
+def raised_by(code: str) -> BaseException:
+    try:
+        exec(code)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    "code", ["from own_code import gone", "import own_code.gone", "pickle.loads(b'cown_code\\ngone\\n.')"]
+)
+def test_code_that_a_model_needs_and_does_not_record_is_not_its_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "own_code.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    error = raised_by(f"import pickle; {code}")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    assert needs_unrecorded_code(caused(ValueError("outer"), error), model(folder, "numpy\n"))
+    (folder / "code" / "src").mkdir(parents=True)
+    (folder / "code" / "src" / "own_code.py").touch()
+    assert not needs_unrecorded_code(error, folder)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["from numpy import gone", "import json.gone", "pickle.loads(b'c__main__\\ngone\\n.')", "numpy.gone", "int('a')"],
+)
+def test_recorded_libraries_and_a_models_own_mistakes_are_no_unrecorded_code(tmp_path: Path, code: str) -> None:
+    error = raised_by(f"import numpy, pickle; {code}")
+    assert not needs_unrecorded_code(error, model(tmp_path, "NumPy>=1\n"))
 
 
 def test_another_python_is_another_surrounding_and_a_patch_release_is_not(tmp_path: Path) -> None:
