@@ -63,6 +63,10 @@ def _run(options: argparse.Namespace) -> int:
         return train(options.script, options.script_arguments, os.environ)
     if options.step == "checkout":
         return _checkout()
+    if options.step == "serve-model":
+        from airflow_mcp.work.serve_model.process import serve_model  # noqa: PLC0415
+
+        return serve_model(options.fd, options.model)
     module, function = _STEPS[options.step]
     getattr(importlib.import_module(f"airflow_mcp.work.steps.{module}"), function)(os.environ)
     return 0
@@ -101,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_parser("copy-model", help="copy a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
     steps.add_parser("load-check", help="load a registered model version and let it answer its input example")
+    serve = steps.add_parser("serve-model", help="answer batches for the model server, which starts this by itself")
+    serve.add_argument("--fd", type=int, required=True, help="file descriptor of the socket to the model server")
+    serve.add_argument("--model", type=Path, required=True, help="folder of the model's files")
     return parser
 
 

@@ -103,6 +103,11 @@ ROOMS: Mapping[str, Room] = {
     "dag_rendering": _room(
         "ModelPipeline files to Dags", *_CORE, "airflow_private", "notifications", "operators", "settings", "triggers"
     ),
+    # --- the model server ---------------------------------------------------------------------------------------
+    "serving": _room(
+        "the front of the model server: HTTP, batches, model processes, the registry it follows; without Airflow",
+        *(*_CORE, "mlflow_client"),
+    ),
     # --- the work plane -------------------------------------------------------------------------------------------
     "work/run": _room("the MLflow run and the process of a step", *_CORE),
     "work/sources": _room("fetches code and data: Git, DVC, Git LFS, hashes", *_CORE, "work/run"),
@@ -110,12 +115,13 @@ ROOMS: Mapping[str, Room] = {
     "work/models": _room("loads a model and asks it", *_CORE, "work/run"),
     "work/measures": _room("measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/run"),
     "work/drift": _room("profiles data and compares columns", *_CORE, "work/reading", "work/run"),
+    "work/serve_model": _room("a model process: loads one version and answers batches", *_CORE, "work/models"),
     "work/steps": _room("one module per step", *_CORE, "work/*"),
     "work": _room("`python -m airflow_mcp.work STEP`: the work plane, without Airflow", *_CORE, "work/*"),
     # --- the command line -----------------------------------------------------------------------------------------
     "cli": _room(
         "the command `airflow-mcp`, one module per sub-command; without Airflow",
-        *(*_CORE, "cluster", "dag_rendering", "doctor", "hooks", "mlflow_client", "registry", "work/*"),
+        *(*_CORE, "cluster", "dag_rendering", "doctor", "hooks", "mlflow_client", "registry", "serving", "work/*"),
     ),
 }
 """Lowest rooms first within each part."""

@@ -1,0 +1,142 @@
+"""What answers the requests of one version, whether model processes of this server or a server elsewhere."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from airflow_mcp.core.serving.frames import AnswerKind, FrameKind
+from airflow_mcp.core.serving.signature import ModelSignature
+
+
+@dataclass(slots=True, eq=False)
+class ModelRequest:
+    """Rows that one caller sends to one version."""
+
+    kind: FrameKind
+    """How ``payload`` is written."""
+    payload: bytes
+    rows: int
+    """Number of rows; 1 when it is not known before the model reads the body."""
+    form: Hashable = None
+    """Requests of equal form may share a batch; None is asked alone."""
+    request_id: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers for a server elsewhere; model processes do not see them."""
+
+
+@dataclass(slots=True, eq=False)
+class ModelAnswer:
+    """The predictions for one request."""
+
+    kind: AnswerKind
+    data: Any
+    """A list of numbers, a list of rows as JSON, or one JSON text; see :class:`AnswerKind`."""
+    rows: int
+    seconds: float = 0.0
+    """Seconds that the model took for the whole batch."""
+    batch_rows: int = 1
+    """Rows of the batch that the request was part of."""
+
+    @property
+    def json(self) -> bytes:
+        """The predictions as JSON."""
+        if self.kind in (AnswerKind.FLOATS, AnswerKind.INTEGERS):
+            return msgspec.json.encode(self.data)
+        if self.kind is AnswerKind.ROWS:
+            return b"[" + b",".join(self.data) + b"]"
+        return bytes(self.data)
+
+    @property
+    def values(self) -> Any:
+        """The predictions as plain values: a list with one entry per row, or whatever the model returned."""
+        if self.kind in (AnswerKind.FLOATS, AnswerKind.INTEGERS):
+            return self.data
+        return msgspec.json.decode(self.json)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was found out when a version was loaded.
+
+    :param seconds: from the start of the process until it could answer.
+    :param memory_bytes: memory of its largest process.
+    :param signature: its signature.
+    :param is_batched: whether requests share batches.
+    :param why_alone: why they do not; empty if they do.
+    :param flavors: MLflow flavors of the model.
+    """
+
+    seconds: float = 0.0
+    memory_bytes: int = 0
+    signature: ModelSignature = field(default_factory=ModelSignature)
+    is_batched: bool = False
+    why_alone: str = ""
+    flavors: tuple[str, ...] = ()
+
+
+class RequestDecoder(Protocol):
+    """Reads the bodies of requests to one version; raises :class:`airflow_mcp.serving.errors.Problem`."""
+
+    def invocations(self, body: bytes, content_type: str) -> ModelRequest:
+        """Read a body of MLflow's scoring protocol."""
+        ...
+
+    def infer(self, body: bytes) -> ModelRequest:
+        """Read a body of the Open Inference Protocol."""
+        ...
+
+
+class ModelPool(ABC):
+    """What answers the requests of one version."""
+
+    decoder: RequestDecoder
+    """Reads bodies as this version understands them; set by the time the pool is ready."""
+    on_change: Callable[[], None] | None = None
+    """Called when ``ready`` changes."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load the version, and return when it can answer.
+
+        :raises PoolStartError: when it cannot be loaded; nothing of it is left.
+        """
+
+    @abstractmethod
+    def submit(self, request: ModelRequest) -> Awaitable[ModelAnswer]:
+        """Ask the model; the call queues the request at once, awaiting it gives the answer.
+
+        :raises Problem: when it cannot be answered.
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Answer what is in flight, and end."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether requests may be sent here."""
+
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """Number of requests that are queued or being answered."""
+
+    @property
+    @abstractmethod
+    def failure(self) -> str:
+        """Why the pool has given up; empty while it has not."""
+
+    @property
+    @abstractmethod
+    def report(self) -> LoadReport:
+        """What was found out when the version was loaded."""
+
+
+class PoolStartError(Exception):
+    """A version could not be loaded; the text says why and holds nothing secret."""

@@ -1,0 +1,1 @@
+"""A model process of the model server."""
