@@ -77,7 +77,10 @@ ROOMS: Mapping[str, Room] = {
         *("core", "core/code", "core/data", "core/evaluation", "core/gate", "core/gate/rules"),
         *("core/pipeline/file", "core/pipeline/plan", "core/registry", "core/workload"),
     ),
-    "core/serving": _room("what a model server decides: which versions, which of them answers, what it refuses", "core"),
+    "core/serving": _room(
+        "what a model server decides: which versions, which of them answers, what it refuses",
+        *("core", "core/gate/rules", "core/pipeline/file", "core/registry", "core/drift"),
+    ),
     "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
     # --- the outside world ----------------------------------------------------------------------------------------
     "mlflow_client": _room("MLflow's REST API, blocking and asynchronous; without Airflow", "core"),

@@ -230,7 +230,7 @@ class Split(NamedTuple):
 def read_split(tags: Mapping[str, str], champion: str, now: datetime) -> Split:
     """Return the split that counts now.
 
-    A document that cannot be read, or is about another champion, is no split; it is never guessed at.
+    Without a readable document about this champion there is no split; nothing is guessed.
 
     :param tags: tags of the version behind the alias ``champion``.
     :param champion: number of that version.
