@@ -12,7 +12,8 @@ from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 
 COMMANDS: Mapping[str, str] = {
     "version": "print the version",
-    "status": "show which version is the champion, why, and how to roll back",
+    "status": "show all models, worst first; or the champion of one, why, and how to roll back",
+    "rollback": "make the previous champion, or a named version, the champion again",
     "registry": "show the history of a model's champion; migrate from stages to aliases",
     "retrain": "show why a model is or is not retrained; pause and resume retraining",
     "doctor": "check MLflow, the cluster and the image, and say what to fix",

@@ -20,6 +20,11 @@ def add_tracking_uri(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tracking-uri", default="", help="MLflow server; default: MLFLOW_TRACKING_URI")
 
 
+def add_format(command: argparse.ArgumentParser) -> None:
+    """Add ``--format``: text for people, or JSON for programs."""
+    command.add_argument("--format", choices=("text", "json"), default="text")
+
+
 def mlflow_settings(tracking_uri: str) -> MlflowSettings:
     """Read address and credentials from the same environment variables as MLflow's own tools.
 

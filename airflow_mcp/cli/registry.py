@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_mcp.cli import registry_stages
-from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
+from airflow_mcp.cli.options import add_tracking_uri
+from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_COPIED_FROM, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry import history
@@ -61,11 +62,8 @@ def _answer(parsed: argparse.Namespace) -> int:
     limits = [parsed.limit] if hasattr(parsed, "limit") else []
     if any(limit < 1 for limit in limits):
         raise InvalidArgumentError(f"--limit must be 1 or more; got {parsed.limit}")
-    mlflow = DirectMlflow(mlflow_settings(parsed.tracking_uri))
-    try:
+    with registry_server(parsed) as mlflow:
         document = _DOCUMENTS[parsed.action](mlflow, model_of(mlflow, parsed.model_name), *times, *limits)
-    finally:
-        mlflow.close()
     text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
     print(text)
     return 0

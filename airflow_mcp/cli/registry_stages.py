@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import logging
-import socket
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
-from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
-from airflow_mcp.core.actor import Actor
+from airflow_mcp.cli.options import add_tracking_uri
+from airflow_mcp.cli.registry_server import actor, log, order_of, registry_server
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_MIRROR_STAGES
-from airflow_mcp.core.registry.moves import Action, MoveOrder
 from airflow_mcp.core.registry.stage_migration import PREFER, Migration, MigrationChoices, plan_migration
 from airflow_mcp.core.registry.stages import (
     STAGES,
@@ -35,7 +28,6 @@ from airflow_mcp.registry.promotion import Promotion, StageTransition, promote, 
 from airflow_mcp.registry.stages import migrate, read_with_versions
 
 _NO_CHAMPION = "none"
-_log = logging.getLogger("airflow_mcp.cli")
 
 
 def add_actions(actions: Any) -> None:
@@ -88,7 +80,7 @@ def _add(actions: Any, name: str, answer: Any, what: str) -> argparse.ArgumentPa
 
 def _stages(parsed: argparse.Namespace) -> int:
     """Print the stage of every version."""
-    with _server(parsed) as mlflow:
+    with registry_server(parsed) as mlflow:
         model = mlflow.get_registered_model(parsed.model_name)
         versions = versions_of(mlflow, model.name)
     stages, drift = read_stages(model), stage_drift(model, versions)
@@ -131,28 +123,28 @@ def _set_stage(parsed: argparse.Namespace) -> int:
     name, version = parsed.model_name, parsed.version
     stage = require_stage("STAGE", parsed.stage)
     require_archivable(stage, parsed.archive_existing)
-    with _server(parsed) as mlflow:
+    with registry_server(parsed) as mlflow:
         if stage == "Production":
             expected = _expected_champion(parsed.expected_champion)
             require_one_production(version, expected, archive_existing=parsed.archive_existing)
             promotion = Promotion(
-                order=_order("promote", parsed),
+                order=order_of("promote", parsed.reason),
                 model_name=name,
                 version=version,
                 expected_champion=expected,
                 require_gate=not parsed.no_gate,
                 require_load_check=not parsed.no_load_check,
             )
-            is_done = promote(mlflow, promotion, log=_log).is_done
+            is_done = promote(mlflow, promotion, log=log).is_done
         else:
             wanted = StageTransition(
-                order=_order("transition", parsed),
+                order=order_of("transition", parsed.reason),
                 model_name=name,
                 version=version,
                 stage=stage,
                 archive_existing=parsed.archive_existing,
             )
-            is_done = transition(mlflow, wanted, log=_log).is_done
+            is_done = transition(mlflow, wanted, log=log).is_done
     print(f"{name}: version {version} is {'already' if is_done else 'now'} in {stage}")
     return 0
 
@@ -176,7 +168,7 @@ def _migrate(parsed: argparse.Namespace) -> int:
             "exactly one of NAME and --all must be given; got " + ("both" if parsed.all else "neither")
         )
     choices = MigrationChoices(parsed.prefer, parsed.newest)
-    with _server(parsed) as mlflow:
+    with registry_server(parsed) as mlflow:
         planned = [
             plan_migration(model, versions, choices)
             for model, versions in read_with_versions(mlflow, parsed.model_names)
@@ -197,7 +189,7 @@ def _apply(
     for one in planned:
         if one.status == "to migrate":
             try:
-                migrate(mlflow, one, choices, _order("migrate", parsed), log=_log)
+                migrate(mlflow, one, choices, order_of("migrate", parsed.reason), log=log)
             except ModelControlPlaneError as error:
                 yield one.model_name, str(error)
 
@@ -232,7 +224,7 @@ def _migration_text(planned: list[Migration], failed: Mapping[str, str], *, is_a
 def _mirror(parsed: argparse.Namespace) -> int:
     """Make MLflow's own stages follow the aliases, or stop that."""
     name = parsed.model_name
-    with _server(parsed) as mlflow:
+    with registry_server(parsed) as mlflow:
         if parsed.switch == "off":
             mlflow.delete_registered_model_tag(name, TAG_MIRROR_STAGES)
             print(f"{name}: MLflow's own stages no longer follow the aliases; no stage was changed")
@@ -244,31 +236,6 @@ def _mirror(parsed: argparse.Namespace) -> int:
                 f"run 'airflow-mcp registry migrate-stages {name}' first"
             )
         mlflow.set_registered_model_tag(name, TAG_MIRROR_STAGES, "true")
-        moved = AliasMover(mlflow, name, actor=_actor(), log=_log).mirror()
+        moved = AliasMover(mlflow, name, actor=actor(), log=log).mirror()
     print(f"{name}: MLflow's own stages follow the aliases from now on; the stage of {moved} version(s) was changed")
     return 0
-
-
-# --- shared ----------------------------------------------------------------------------------------------------------
-
-
-def _order(action: Action, parsed: argparse.Namespace) -> MoveOrder:
-    return MoveOrder(action=action, identity=uuid4().hex, by=_actor(), reason=parsed.reason)
-
-
-def _actor() -> Actor:
-    return Actor.of_user(getpass.getuser(), socket.gethostname())
-
-
-@contextmanager
-def _server(parsed: argparse.Namespace) -> Iterator[DirectMlflow]:
-    """Yield the server; log its changes to stderr."""
-    mlflow = DirectMlflow(mlflow_settings(parsed.tracking_uri))
-    handler = logging.StreamHandler(sys.stderr)
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
-    try:
-        yield mlflow
-    finally:
-        _log.removeHandler(handler)
-        mlflow.close()

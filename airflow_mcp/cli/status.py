@@ -1,19 +1,31 @@
-"""``airflow-mcp status``: which version is the champion, why, and how to go back."""
+"""``airflow-mcp status``: all models, those that need attention first; or one champion, why, and how to go back."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
 
-from airflow_mcp.cli.options import add_tracking_uri, mlflow_settings
+from airflow_mcp.cli.options import add_format, add_tracking_uri
+from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.copies import read_copied_from
-from airflow_mcp.core.registry.history import unrecorded_moves
-from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
+from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
+from airflow_mcp.core.registry.load_check import (
+    ROLLBACK_CHECK_AGE,
+    LoadCheckRule,
+    read_load_check,
+    why_unusable,
+)
 from airflow_mcp.core.registry.moves import read_history, read_last_move
+from airflow_mcp.core.registry.standing import ALIASES_OF_OURS
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
-from airflow_mcp.registry.aliases import model_of
+from airflow_mcp.registry.aliases import as_taken, ways_back
+from airflow_mcp.registry.standing import read_standings
 
 _SHOWN_TAGS: Mapping[str, str] = {
     "gate verdict": contract.TAG_GATE_VERDICT,
@@ -36,63 +48,153 @@ _CONSEQUENCES: Mapping[str, str] = {
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the model and the MLflow server."""
-    command.add_argument("model_name", help="registered model")
+    """Add the model, the number of models to list, the MLflow server and the format."""
+    command.add_argument("model_name", nargs="?", help="registered model; default: list all of them")
+    command.add_argument("--limit", type=int, default=50, metavar="N", help="models to list; default: 50")
     add_tracking_uri(command)
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print the champion, the previous champion and the last move of a model."""
-    name, settings = parsed.model_name, mlflow_settings(parsed.tracking_uri)
-    mlflow = DirectMlflow(settings)
-    try:
-        model = model_of(mlflow, name)
-        wanted = (contract.ALIAS_CHAMPION, contract.ALIAS_PREVIOUS_CHAMPION)
-        versions = {
-            alias: mlflow.get_model_version(name, model.aliases[alias]) for alias in wanted if alias in model.aliases
-        }
-    finally:
-        mlflow.close()
-    print(f"{name} on {settings.base_url}")
-    is_unrecorded = any(move.alias == contract.ALIAS_CHAMPION for move in unrecorded_moves(model))
-    if is_unrecorded:
-        print(f"WARNING: champion was moved outside airflow-mcp; see airflow-mcp registry history {name}")
-    for alias in wanted:
-        _print_version(alias, versions.get(alias), model)
-    _print_last_move(model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION), is_unrecorded=is_unrecorded)
+    """Print all models, the worst first; or the champion, the previous champion and the last move of one."""
+    if parsed.limit < 1:
+        raise InvalidArgumentError(f"--limit must be 1 or more; got {parsed.limit}")
+    with registry_server(parsed) as mlflow:
+        document = _one(mlflow, parsed.model_name) if parsed.model_name else _all(mlflow, parsed.limit)
+    text = _one_text if parsed.model_name else _all_text
+    print(json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(text(document)))
     return 0
 
 
-def _print_version(alias: str, version: ModelVersion | None, model: RegisteredModel) -> None:
-    if version is None:
-        print(f"\n{alias}: none")
-        return
-    print(f"\n{alias}: version {version.version} ({version.status})")
-    print(f"  {'MLflow run':<14} {version.run_id}")
-    for move in read_history(model.tags)[::-1]:
-        if move.champion_after == version.version:
-            since = "champion since" if alias == contract.ALIAS_CHAMPION else "champion from"
-            print(f"  {since:<14} {move.at}\n  {'set by':<14} {move.by}")
-            break
-    check = read_load_check(version.tags)
-    print(f"  {'load check':<14} {check or 'never checked'}")
-    if check is not None and check.is_unusable:
-        print(f"  {'UNUSABLE':<14} {_CONSEQUENCES[alias]}")
-    if origin := read_copied_from(version.tags):
-        print(f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}")
-    for label, tag in _SHOWN_TAGS.items():
-        if version.tags.get(tag):
-            print(f"  {label:<14} {version.tags[tag]}")
+# --- the answers, as plain JSON values --------------------------------------------------------------------------
 
 
-def _print_last_move(model: RegisteredModel, previous: ModelVersion | None, *, is_unrecorded: bool) -> None:
+def _all(mlflow: DirectMlflow, limit: int) -> dict[str, Any]:
+    standings, unread = read_standings(mlflow, mlflow.search_registered_models())
+    return {
+        "server": mlflow.settings.base_url,
+        "models": [standing.to_json() for standing in standings[:limit]],
+        "number_of_models": len(standings),
+        "with_problems": sum(any(one.level == "problem" for one in each.concerns) for each in standings),
+        "with_warnings": sum(any(one.level == "warning" for one in each.concerns) for each in standings),
+        "not_read": list(unread),
+    }
+
+
+def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
+    found = mlflow.get_registered_model(name)
+    (standing,), unread = read_standings(mlflow, [found])
+    model = as_taken(mlflow, found)
+    versions = {
+        alias: mlflow.get_model_version(name, model.aliases[alias])
+        for alias in ALIASES_OF_OURS
+        if alias in model.aliases
+    }
     move = read_last_move(model.tags)
-    if move is not None:
-        print(f"\nlast move: {move.action} {move.champion_before or 'none'} -> {move.champion_after}")
-        print(f"  {'at':<14} {move.at}\n  {'by':<14} {move.by}\n  {'reason':<14} {move.reason or 'none given'}")
-        if move.champion_after != model.aliases.get(contract.ALIAS_CHAMPION) and not is_unrecorded:
-            print(f"  {'NOT DONE':<14} in progress, or interrupted before the alias moved; a retry completes it")
+    is_outside = any(concern.kind == "moved_outside" for concern in standing.concerns)
+    return {
+        "server": mlflow.settings.base_url,
+        "model_name": name,
+        "concerns": [concern.to_json() for concern in standing.concerns],
+        **{alias: _version(versions.get(alias), model) for alias in ALIASES_OF_OURS},
+        "last_move": move and asdict(move),
+        "last_move_is_done": move is None
+        or is_outside
+        or move.champion_after == model.aliases.get(contract.ALIAS_CHAMPION),
+        "way_back": _way_back(mlflow, model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION)),
+        "not_read": list(unread),
+    }
+
+
+def _version(version: ModelVersion | None, model: RegisteredModel) -> dict[str, Any] | None:
+    if version is None:
+        return None
+    moves = read_history(model.tags)[::-1]
+    move = next((move for move in moves if move.champion_after == version.version), None)
+    check, origin = read_load_check(version.tags), read_copied_from(version.tags)
+    return {
+        "version": version.version,
+        "status": version.status,
+        "run_id": version.run_id,
+        "since": move and move.at,
+        "set_by": move and move.by,
+        "load_check": str(check) if check else None,
+        "is_unusable": check is not None and check.is_unusable,
+        "copied_from": origin and asdict(origin),
+        "provenance": {label: version.tags[tag] for label, tag in _SHOWN_TAGS.items() if version.tags.get(tag)},
+    }
+
+
+def _way_back(mlflow: DirectMlflow, model: RegisteredModel, previous: ModelVersion | None) -> dict[str, Any]:
+    """Return the version to roll back to and the command, or why a person has to choose the version."""
+    command = f"airflow-mcp rollback {model.name} --reason TEXT"
     if previous is not None and not why_unusable(previous):
-        print(
-            f"\nto roll back to version {previous.version}: trigger the Dag rollback_model with model_name={model.name}"
-        )
+        note = ""
+        try:
+            LoadCheckRule(max_age=ROLLBACK_CHECK_AGE).require(previous, datetime.now(UTC))
+        except EvidenceError:
+            command, note = f"{command} --no-load-check", "it has not passed a load check within the last day"
+        if left_behind := previous.tags.get(contract.TAG_ROLLED_BACK):
+            note = "; ".join(filter(None, (f"it was rolled back itself: {left_behind}", note)))
+        return {"version": previous.version, "command": command, "note": note}
+    others = ways_back(mlflow, model)
+    return {"version": None, "command": f"{command} --to-version N", "note": others}
+
+
+# --- the same for people ----------------------------------------------------------------------------------------
+
+
+def _all_text(document: Mapping[str, Any]) -> Iterator[str]:
+    models, total = document["models"], document["number_of_models"]
+    yield f"{total} models on {document['server']}: {document['with_problems']} with problems"
+    yield from (f"NOT READ: {reason}" for reason in document["not_read"])
+    if models:
+        width = min(max(len(model["model_name"]) for model in models), 60)
+        yield ""
+    for model in models:
+        first, *others = [f"{each['level'].upper()}: {each['says']}" for each in model["concerns"]] or ["ok"]
+        champion = f"version {model['champion']}" if model["champion"] else "none"
+        yield f"{model['model_name']:<{width}}  {champion:<12}  {first}"
+        yield from (f"{'':<{width}}  {'':<12}  {other}" for other in others)
+    if total > len(models):
+        yield f"\n{total - len(models)} more models are not shown, none of them worse: see --limit"
+
+
+def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{document['model_name']} on {document['server']}"
+    for concern in document["concerns"]:
+        yield f"{concern['level'].upper()}: {concern['says']}"
+    yield from (f"NOT READ: {reason}" for reason in document["not_read"])
+    for alias in ALIASES_OF_OURS:
+        yield from _version_text(alias, document[alias])
+    if move := document["last_move"]:
+        yield f"\nlast move: {move['action']} {move['champion_before'] or 'none'} -> {move['champion_after']}"
+        yield f"  {'at':<14} {move['at']}\n  {'by':<14} {move['by']}\n  {'reason':<14} {move['reason'] or 'none given'}"
+        if not document["last_move_is_done"]:
+            yield f"  {'NOT DONE':<14} in progress, or interrupted before the alias moved; a retry completes it"
+    way_back = document["way_back"]
+    if way_back["version"]:
+        yield f"\nto roll back to version {way_back['version']}: {way_back['command']}"
+        if way_back["note"]:
+            yield f"  {way_back['note']}"
+    elif document["last_move"]:
+        yield f"\nto roll back, name a version: {way_back['command']}\n  {way_back['note']}"
+
+
+def _version_text(alias: str, version: Mapping[str, Any] | None) -> Iterator[str]:
+    if version is None:
+        yield f"\n{alias}: none"
+        return
+    yield f"\n{alias}: version {version['version']} ({version['status']})"
+    yield f"  {'MLflow run':<14} {version['run_id']}"
+    if version["since"]:
+        since = "champion since" if alias == contract.ALIAS_CHAMPION else "champion from"
+        yield f"  {since:<14} {version['since']}\n  {'set by':<14} {version['set_by']}"
+    yield f"  {'load check':<14} {version['load_check'] or 'never checked'}"
+    if version["is_unusable"]:
+        yield f"  {'UNUSABLE':<14} {_CONSEQUENCES[alias]}"
+    if version["copied_from"]:
+        origin = CopiedFrom(**version["copied_from"])
+        yield f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}"
+    for label, value in version["provenance"].items():
+        yield f"  {label:<14} {value}"

@@ -7,6 +7,8 @@ import re
 OLDEST_MLFLOW = (3, 10)
 FIRST_UNKNOWN_MLFLOW = (4,)
 """The first version that is not supported any more."""
+_TAKES_ALIASES_AWAY = (3, 16, 1)
+"""The first version that takes the aliases of a deleted version away."""
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
@@ -20,3 +22,8 @@ def why_too_old(version: str) -> str:
     if not numbers or numbers >= OLDEST_MLFLOW:
         return ""
     return f"MLflow {version} is too old: upgrade the server to {'.'.join(map(str, OLDEST_MLFLOW))} or newer"
+
+
+def keeps_aliases_of_deleted(version: str) -> bool:
+    """Return whether aliases may point at deleted versions on an MLflow server; true when its version is not known."""
+    return version_numbers(version) < _TAKES_ALIASES_AWAY

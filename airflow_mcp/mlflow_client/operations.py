@@ -91,6 +91,7 @@ class MlflowOperations(ABC):
     find_model_versions = OperationMethod(mlflow_registry_api.find_model_versions)
     transition_stage = OperationMethod(mlflow_registry_api.transition_stage)
     read_model_versions = OperationMethod(mlflow_registry_api.read_model_versions)
+    find_deleted_versions = OperationMethod(mlflow_registry_api.find_deleted_versions)
     set_alias = OperationMethod(mlflow_registry_api.set_alias)
     delete_alias = OperationMethod(mlflow_registry_api.delete_alias)
 

@@ -6,7 +6,7 @@ The rest of the API is in :mod:`airflow_mcp.mlflow_client.api`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import get_args
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
@@ -298,6 +298,26 @@ def read_model_versions(name: str, numbers: Collection[int]) -> Operation[list[M
         except MlflowNotFoundError:
             continue
     return read
+
+
+def find_deleted_versions(
+    models: Iterable[RegisteredModel], aliases: Collection[str]
+) -> Operation[frozenset[tuple[str, str]]]:
+    """Return the versions that aliases point at and that do not exist, with one request for each that is not listed.
+
+    :param models: registered models as MLflow 3.10 to 3.15 return them, with the aliases of deleted versions.
+    :param aliases: the aliases to check.
+    :return: name of the model and number of the version.
+    """
+    gone = set()
+    for model in models:
+        pointed = {number for alias, number in model.aliases.items() if alias in aliases}
+        for number in sorted(pointed - {version.version for version in model.latest_versions}):
+            try:
+                yield from get_model_version(model.name, number)
+            except MlflowNotFoundError:
+                gone.add((model.name, number))
+    return frozenset(gone)
 
 
 def names_filter(names: Collection[str], prefixes: Collection[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -14,29 +13,23 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_number
 from airflow_mcp.core.identity import identity
-from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, RegisteredModel, Run
+from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
 from airflow_mcp.core.registry.gate_check import require_passed_gate
-from airflow_mcp.core.registry.history import is_way_back
-from airflow_mcp.core.registry.load_check import LoadCheckRule
+from airflow_mcp.core.registry.load_check import ROLLBACK_CHECK_AGE, LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
-from airflow_mcp.core.registry.plans import AliasPlan, plan_rollback
+from airflow_mcp.core.registry.plans import AliasPlan
 from airflow_mcp.exceptions import (
-    AliasConflictError,
     EvidenceError,
-    GateRejectedError,
     InvalidArgumentError,
-    LoadCheckFailedError,
     MlflowError,
-    MlflowNotFoundError,
-    ModelControlPlaneError,
 )
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import ModelControlOperator, require_active
-from airflow_mcp.registry.aliases import AliasMover, ways_back
 from airflow_mcp.registry.claims import Claims
-from airflow_mcp.registry.promotion import Promotion, check_promotion, known_gate_verdict, promote
+from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
 from airflow_mcp.registry.registration import create_once, wait_until_ready
+from airflow_mcp.registry.rollback import Rollback, check_rollback, roll_back
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -300,7 +293,7 @@ class RollbackModelOperator(ModelControlOperator):
         to_version: str = "",
         force: bool | str = False,
         require_load_check: bool | str = True,
-        max_load_check_age: timedelta | None = timedelta(hours=24),
+        max_load_check_age: timedelta | None = ROLLBACK_CHECK_AGE,
         reason: str = "",
         dry_run: bool | str = False,
         **kwargs: Any,
@@ -330,61 +323,22 @@ class RollbackModelOperator(ModelControlOperator):
         name = required_text("model_name", self.model_name)
         is_named = not isinstance(self.to_version, str) or bool(self.to_version)
         wanted = version_number("to_version", self.to_version) if is_named else None
-        rule = LoadCheckRule(flag("require_load_check", self.require_load_check), self.max_load_check_age)
         key = identity(self.task_key(context), {"action": "rollback", "model_name": name, "to_version": wanted})
-        order = MoveOrder(action="rollback", identity=key, by=self.actor(context), reason=self.reason)
-        mover = AliasMover(self.hook, name, actor=order.by, log=self.log, rule=rule)
-        is_dry_run, is_forced = flag("dry_run", self.dry_run), flag("force", self.force)
-
-        def plan_on(model: RegisteredModel) -> AliasPlan:
-            plan = plan_rollback(model.aliases, model.tags, model_name=name, identity=key, to_version=wanted)
-            is_free = plan.is_done or is_way_back(model, plan.champion_after)
-            return plan if is_free else self._judged(plan, name, is_forced)
-
-        try:
-            plan = mover.check(plan_on) if is_dry_run else mover.move(plan_on, order)
-        except (AliasConflictError, GateRejectedError, LoadCheckFailedError) as error:
-            others = ways_back(self.hook, self.hook.get_registered_model(name))
-            raise type(error)(f"{error}. {others}") from error
+        rollback = Rollback(
+            order=MoveOrder(action="rollback", identity=key, by=self.actor(context), reason=self.reason),
+            model_name=name,
+            to_version=wanted,
+            force=flag("force", self.force),
+            rule=LoadCheckRule(flag("require_load_check", self.require_load_check), self.max_load_check_age),
+        )
+        is_dry_run = flag("dry_run", self.dry_run)
+        plan = (check_rollback if is_dry_run else roll_back)(self.hook, rollback, log=self.log)
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan.champion_after)
         if is_dry_run:
             champion = plan.champion_before or NO_CHAMPION
             self.push(context, {**_moved(name, plan), "champion_version": champion, "moved": False})
             raise AirflowSkipException(f"dry run: version {plan.champion_after} of {name!r} would become the champion")
-        self._mark_left_behind(name, plan.champion_before, order.reason)
         return _moved(name, plan)
-
-    def _judged(self, plan: AliasPlan, name: str, is_forced: bool) -> AliasPlan:
-        """Check the gate of a version that never was champion: going there is a promotion.
-
-        :raises GateRejectedError: when no gate accepted it and ``force`` is false.
-        """
-        try:
-            version = self.hook.get_model_version(name, plan.champion_after)
-        except MlflowNotFoundError:
-            return plan  # the mover refuses it, and says so
-        verdict = known_gate_verdict(self.hook, version)
-        what = f"version {version.version} of {name!r} was never the champion, and"
-        try:
-            if warning := require_passed_gate(f"{what} it", verdict):
-                self.log.warning(warning)
-        except GateRejectedError as error:
-            if not is_forced:
-                raise GateRejectedError(f"{error}. Or set force=True to make it champion all the same") from error
-            self.log.warning("FORCED: %s its gate verdict is %s; that is recorded", what, verdict or "none")
-            return replace(plan, forced=True)
-        return plan
-
-    def _mark_left_behind(self, name: str, version: str | None, reason: str) -> None:
-        """Tag the version that was champion; the rollback is done and recorded, so a failure here does not matter."""
-        if version is None:
-            return
-        try:
-            self.hook.set_model_version_tag(name, version, contract.TAG_ROLLED_BACK, reason or "no reason given")
-        except MlflowNotFoundError:
-            self.log.info("version %s of %s was deleted in the meantime and is not tagged", version, name)
-        except ModelControlPlaneError as error:
-            self.log.warning("the rollback is done, but version %s of %s is not tagged: %s", version, name, error)
 
 
 def _moved(name: str, plan: AliasPlan) -> dict[str, Any]:

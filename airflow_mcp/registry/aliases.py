@@ -49,7 +49,16 @@ def model_of(mlflow: MlflowOperations, model_name: str) -> RegisteredModel:
     :param model_name: registered model.
     :raises MlflowNotFoundError: when there is no such model.
     """
-    model = _of_existing_versions(mlflow, mlflow.get_registered_model(model_name))
+    return as_taken(mlflow, mlflow.get_registered_model(model_name))
+
+
+def as_taken(mlflow: MlflowOperations, model: RegisteredModel) -> RegisteredModel:
+    """Return a registered model that was read, as :func:`model_of` returns it.
+
+    :param mlflow: the MLflow server.
+    :param model: the registered model as MLflow keeps it.
+    """
+    model = _of_existing_versions(mlflow, model)
     return replace(model, aliases=settled_aliases(model.aliases, model.tags))
 
 

@@ -112,6 +112,8 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> 
     """
     version = mlflow.get_model_version(promotion.model_name, promotion.version)
     verdict = _checked(mlflow, promotion, version, log)
+    if left_behind := version.tags.get(contract.TAG_ROLLED_BACK):
+        log.warning("version %s of %s was rolled back before: %s", version.version, version.name, left_behind)
     if verdict and verdict != version.tags.get(contract.TAG_GATE_VERDICT):
         # The gate has judged again since the version was created: keep its verdict with the version.
         mlflow.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)

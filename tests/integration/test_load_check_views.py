@@ -38,11 +38,11 @@ def test_status_marks_what_does_not_load(two: World, capsys: pytest.CaptureFixtu
     fine = told(capsys, *call)
     assert fine.count("load check     passed at") == 2
     assert "UNUSABLE" not in fine
-    assert ": trigger the Dag rollback_model" in fine
+    assert f": airflow-mcp rollback {two.model_name} --reason TEXT" in fine
     tag(two, "2", "failed")
     champion = told(capsys, *call)
     assert "the file is torn\n  UNUSABLE       a model server cannot load it" in champion
-    assert ": trigger the Dag rollback_model" in champion
+    assert f": airflow-mcp rollback {two.model_name} --reason TEXT" in champion
     tag(two, "1", "failed")
     both = told(capsys, *call)
     assert "UNUSABLE       you cannot roll back to it" in both

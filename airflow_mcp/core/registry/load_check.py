@@ -24,6 +24,8 @@ from airflow_mcp.exceptions import EvidenceError, LoadCheckFailedError
 LOAD_CHECK_SCHEMA: Literal["airflow_mcp/load_check/1"] = "airflow_mcp/load_check/1"
 LoadVerdict = Literal["passed", "failed", "inconclusive", "error"]
 FindingName = Literal["files", "loads", "answers", "rows", "finite", "signature"]
+ROLLBACK_CHECK_AGE = timedelta(hours=24)
+"""Maximum age of the load check of a version to roll back to: its files may have been removed since."""
 _REASON_LIMIT = 1500
 """Characters of the reason that a tag of the version keeps; the report has the whole reason."""
 

@@ -205,12 +205,12 @@ def plan_rollback(
             lacks = f"has its alias {ALIAS_PREVIOUS_CHAMPION!r} at the champion itself"
         raise AliasConflictError(
             f"{model_name!r} {lacks}, so there is no champion to go back to; alias "
-            f"{ALIAS_CHAMPION!r} stays at {_describe(champion)}. Set to_version to the version to go to"
+            f"{ALIAS_CHAMPION!r} stays at {_describe(champion)}. Set to_version (--to-version) to the version to go to"
         )
     if target == champion:
         raise AliasConflictError(
-            f"{model_name!r}: version {target} is the champion already; nothing was moved. Set to_version to another "
-            "version"
+            f"{model_name!r}: version {target} is the champion already; nothing was moved. Set to_version "
+            "(--to-version) to another version"
         )
     forget = (AliasMove(ALIAS_PREVIOUS_CHAMPION, None),) if previous else ()
     return AliasPlan((AliasMove(ALIAS_CHAMPION, target), *forget), champion, target)

@@ -37,7 +37,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert [command for command in COMMANDS if f"\n    {command} " not in shown] == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["status"], ["pods"], ["pods", "list", "--yes"]])
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["rollback"], ["pods"], ["pods", "list", "--yes"]])
 def test_a_wrong_call_ends_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
