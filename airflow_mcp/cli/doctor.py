@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 
 from airflow_mcp.cli.options import add_cluster, add_tracking_uri, mlflow_settings
-from airflow_mcp.cluster.client import connect
-from airflow_mcp.core.doctor.diagnosis import as_json, as_text, worst
+from airflow_mcp.cluster.client import Cluster, connect
+from airflow_mcp.core.doctor.diagnosis import Diagnosis, as_json, as_text, worst
 from airflow_mcp.core.workload.sweep import parse_age
 from airflow_mcp.doctor.check_cluster import check_cluster
 from airflow_mcp.doctor.check_mlflow import check_mlflow, server_version
@@ -35,8 +36,10 @@ def run(parsed: argparse.Namespace) -> int:
         raise InvalidArgumentError("--from-pod needs --image, the image to start the pod with")
     findings = list(check_mlflow(settings))
     mlflow_answers = findings[0].level == "ok"
-    if not parsed.no_cluster:
-        cluster = connect(parsed.namespace, parsed.context)
+    cluster = None if parsed.no_cluster else _cluster(parsed)
+    if isinstance(cluster, Diagnosis):
+        findings.append(cluster)
+    elif cluster is not None:
         seen = list(check_cluster(cluster))
         findings += seen
         if parsed.image and not any(
@@ -48,3 +51,18 @@ def run(parsed: argparse.Namespace) -> int:
             findings += check_pod(cluster, check, server_version(settings) if mlflow_answers else "")
     print(as_json(findings) if parsed.format == "json" else as_text(findings))
     return 1 if worst(findings) == "problem" else 0
+
+
+def _cluster(parsed: argparse.Namespace) -> Cluster | Diagnosis:
+    """Connect to the cluster; return a finding when that is not possible on this machine.
+
+    :raises InvalidArgumentError: when a context was given that is not usable.
+    """
+    is_wanted = bool(parsed.namespace or parsed.context or parsed.image)
+    try:
+        return connect(parsed.namespace, parsed.context)
+    except InvalidArgumentError as error:
+        if parsed.context and find_spec("kubernetes") is not None:
+            raise
+        advice = "pass --no-cluster if workloads do not run on Kubernetes (runtime: local)"
+        return Diagnosis("cluster", "problem" if is_wanted else "warning", f"was not checked: {error}", advice)

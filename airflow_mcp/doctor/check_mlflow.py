@@ -9,12 +9,15 @@ from airflow_mcp.core.contract import TAG_LOAD_CHECK
 from airflow_mcp.core.doctor.diagnosis import Diagnosis
 from airflow_mcp.core.doctor.mlflow_server import (
     judge_artifacts,
+    judge_deleted,
     judge_load_checks,
     judge_mlflow_version,
     judge_moves,
     judge_store,
 )
 from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.mlflow_versions import keeps_aliases_of_deleted
+from airflow_mcp.core.registry.standing import ALIASES_OF_OURS
 from airflow_mcp.exceptions import MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
@@ -45,7 +48,7 @@ def check_mlflow(settings: MlflowSettings) -> Iterator[Diagnosis]:
         registry = _check_registry(driver)
         yield registry
         if registry.level == "ok":
-            yield from _check_moves(driver)
+            yield from _check_moves(driver, version)
         yield from _check_artifacts(driver)
     finally:
         driver.close()
@@ -78,12 +81,15 @@ def _store_type() -> Operation[str | None]:
     return found if isinstance(found, str) else None
 
 
-def _check_moves(driver: SyncDriver) -> list[Diagnosis]:
+def _check_moves(driver: SyncDriver, version: str) -> list[Diagnosis]:
+    deleted: frozenset[tuple[str, str]] = frozenset()
     try:
         models = driver.perform(mlflow_registry_api.search_registered_models())
+        if keeps_aliases_of_deleted(version):
+            deleted = driver.perform(mlflow_registry_api.find_deleted_versions(models, ALIASES_OF_OURS))
     except MlflowError as error:
         return [Diagnosis("MLflow aliases", "warning", f"cannot be compared with the recorded moves: {error}")]
-    return [*judge_moves(models), *_check_load_checks(driver, models)]
+    return [*judge_moves(models), *judge_deleted(models, deleted), *_check_load_checks(driver, models)]
 
 
 def _check_load_checks(driver: SyncDriver, models: list[RegisteredModel]) -> list[Diagnosis]:

@@ -123,3 +123,24 @@ def test_status_and_history_know_of_no_champion(orphaned: World, capsys: pytest.
     document = json.loads(capsys.readouterr().out)
     assert (document["champion"], document["changes"][-1]["action"]) == (None, "unrecorded")
     assert document["unrecorded_moves"] == [{"alias": "champion", "recorded": "3", "found": None}]
+
+
+def test_the_list_of_models_and_the_doctor_see_an_alias_of_a_deleted_version(
+    orphaned: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ["--tracking-uri", orphaned.url, "--format", "json"]
+    assert main(["status", "--limit", "100000", *server]) == 0
+    listed = {each["model_name"]: each for each in json.loads(capsys.readouterr().out)["models"]}
+    assert (found := listed[orphaned.model_name])["champion"] is None
+    assert found["concerns"] == [
+        {
+            "kind": "champion_deleted",
+            "level": "problem",
+            "says": "alias champion points at version 3, which was deleted",
+        }
+    ]
+    assert main(["doctor", "--no-cluster", *server]) == 1
+    findings = {each["subject"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    finding = findings[f"MLflow alias of {orphaned.model_name}"]
+    assert (finding["level"], finding["says"]) == ("problem", "'champion' is at version 3, which was deleted")
+    assert f"airflow-mcp rollback {orphaned.model_name} --reason TEXT" in finding["advice"]

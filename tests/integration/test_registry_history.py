@@ -160,4 +160,4 @@ def test_a_wrong_time_is_a_wrong_call(
 
 def test_an_unknown_model_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["registry", "history", "nobody-knows-it", "--tracking-uri", world.url]) == 1
-    assert "RESOURCE_DOES_NOT_EXIST" in capsys.readouterr().err
+    assert "there is no registered model 'nobody-knows-it'" in capsys.readouterr().err

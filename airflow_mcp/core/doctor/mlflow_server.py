@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level
+from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level, worst
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.mlflow_versions import FIRST_UNKNOWN_MLFLOW, OLDEST_MLFLOW, version_numbers, why_too_old
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.core.registry.moves import read_history, read_last_move
 
+MOST_FINDINGS = 20
+"""Number of findings of one kind that are shown; the others are counted."""
 _LOOPBACK = re.compile(r"(.+\.)?localhost|127\.[\d.]+|::1?|0\.0\.0\.0")
 
 
@@ -103,15 +105,51 @@ def judge_moves(models: Sequence[RegisteredModel]) -> list[Diagnosis]:
             f"{move.alias!r} is at {move.found or 'no version'}, but the last recorded move ({move.last.action} by "
             f"{move.last.by} at {move.last.at}) left it at {move.recorded or 'no version'}: it was moved outside "
             "airflow-mcp, or its version was deleted",
-            f"see: airflow-mcp registry history {model.name}; to undo, trigger the Dag rollback_model with to_version. "
-            "To keep it, do nothing: the next promotion starts from there",
+            f"see: airflow-mcp registry history {model.name}; to undo: airflow-mcp rollback {model.name} --to-version "
+            "N --reason TEXT. To keep it, do nothing: the next promotion starts from there",
         )
         for model in ours
         for move in unrecorded_moves(model)
     ]
-    return findings or [
+    return _bounded("MLflow aliases", findings) or [
         Diagnosis("MLflow aliases", "ok", f"{len(ours)} models: their aliases are where the recorded moves left them")
     ]
+
+
+def judge_deleted(models: Sequence[RegisteredModel], deleted: Collection[tuple[str, str]]) -> list[Diagnosis]:
+    """Judge aliases that point at deleted versions.
+
+    :param models: registered models as MLflow keeps them.
+    :param deleted: model and number of each deleted version that an alias points at.
+    """
+    findings = []
+    for model in models:
+        for alias, version in sorted(model.aliases.items()):
+            if (model.name, version) not in deleted:
+                continue
+            level: Level = "problem" if alias == ALIAS_CHAMPION else "warning"
+            advice = f"roll back: airflow-mcp rollback {model.name} --reason TEXT; or promote another version"
+            findings.append(
+                Diagnosis(
+                    f"MLflow alias of {model.name}",
+                    level,
+                    f"{alias!r} is at version {version}, which was deleted",
+                    advice if alias == ALIAS_CHAMPION else "there is no way back until the next promotion",
+                )
+            )
+    return _bounded("MLflow aliases of deleted versions", findings)
+
+
+def _bounded(subject: str, findings: Sequence[Diagnosis]) -> list[Diagnosis]:
+    """Return the worst findings, and how many more there are: of 1,000 models nobody reads 1,000 lines."""
+    ordered = sorted(findings, key=lambda finding: finding.level != "problem")
+    shown, others = ordered[:MOST_FINDINGS], ordered[MOST_FINDINGS:]
+    if not others:
+        return list(findings)
+    says = (
+        f"{len(others)} more findings of this kind, {sum(each.level == 'problem' for each in others)} of them problems"
+    )
+    return [*shown, Diagnosis(subject, worst(others), says, "to list all models, the worst first: airflow-mcp status")]
 
 
 def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelVersion]) -> list[Diagnosis]:
@@ -128,7 +166,8 @@ def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelV
             if check is None:
                 continue
             level: Level = "problem" if alias == ALIAS_CHAMPION else "warning"
-            advice = "roll back: trigger the Dag rollback_model" if alias == ALIAS_CHAMPION else "do not rely on it"
+            roll_back = f"roll back: airflow-mcp rollback {model.name} --reason TEXT"
+            advice = roll_back if alias == ALIAS_CHAMPION else "do not rely on it"
             findings.append(
                 Diagnosis(
                     f"MLflow alias of {model.name}",
@@ -137,7 +176,9 @@ def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelV
                     f"{advice}; or restore its files, and check it again with LoadCheckOperator",
                 )
             )
-    return findings or [Diagnosis("MLflow load checks", "ok", "no alias points to a version that is known not to load")]
+    return _bounded("MLflow load checks", findings) or [
+        Diagnosis("MLflow load checks", "ok", "no alias points to a version that is known not to load")
+    ]
 
 
 def judge_address(url: str) -> Diagnosis | None:

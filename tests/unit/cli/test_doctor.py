@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from airflow_mcp import __version__
 from airflow_mcp.cli import main
+from airflow_mcp.core.registry.moves import MoveRecord
 from tests.support.fakes.faulty_server import FaultyServer, answer
 from tests.support.fakes.kube_api import KubeApi
 
@@ -29,6 +31,11 @@ NOT_STARTED: Mapping[str, Any] = {"image": "", "imageID": "", "ready": False, "r
 @pytest.fixture
 def mlflow(mlflow: FaultyServer) -> FaultyServer:
     """An MLflow server with a database, a registry and artifacts that go through it."""
+    return prepared(mlflow)
+
+
+def prepared(mlflow: FaultyServer, models: str = "{}") -> FaultyServer:
+    mlflow.heal()
     default = {"experiment_id": "0", "name": "Default", "artifact_location": "mlflow-artifacts:/0"}
     mlflow.fail("model-versions/search", answer(200, "{}"))
     mlflow.fail("health", answer(200, "OK", content_type="text/plain"))
@@ -40,7 +47,7 @@ def mlflow(mlflow: FaultyServer) -> FaultyServer:
         "experiments/get-by-name", answer(200, json.dumps({"experiment": {**default, "lifecycle_stage": "active"}}))
     )
     mlflow.fail("mlflow-artifacts/artifacts", answer(200, "{}"))
-    mlflow.fail("registered-models/search", answer(200, "{}"))
+    mlflow.fail("registered-models/search", answer(200, models))
     return mlflow
 
 
@@ -70,6 +77,54 @@ def test_without_a_cluster_only_mlflow_is_asked(
     assert main(["doctor", "--no-cluster", "--format", "json"]) == 0
     assert all(subject.startswith("MLflow") for subject in findings(capsys))
     assert kube.seen == []
+
+
+@pytest.mark.parametrize(("arguments", "level"), [([], "warning"), (["--context", "prod"], "problem")])
+def test_without_the_kubernetes_client_mlflow_is_checked_all_the_same(
+    mlflow: FaultyServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    level: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    assert main(["doctor", "--format", "json", *arguments]) == (1 if level == "problem" else 0)
+    found = findings(capsys)
+    assert found["MLflow artifacts: write"]["level"] == "ok"
+    assert found["cluster"]["level"] == level
+    assert found["cluster"]["says"].startswith("was not checked: the Kubernetes client is not installed here")
+    assert "--no-cluster" in found["cluster"]["advice"]
+
+
+def test_without_a_kubeconfig_mlflow_is_checked_all_the_same(
+    mlflow: FaultyServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    assert main(["doctor", "--format", "json"]) == 0
+    found = findings(capsys)
+    assert found["MLflow"]["level"] == "ok"
+    assert found["cluster"]["says"].startswith("was not checked: no usable Kubernetes configuration")
+
+
+def test_of_many_models_the_worst_are_shown_and_the_others_counted(
+    mlflow: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def model(number: int) -> dict[str, Any]:
+        move = MoveRecord("promote", "m", None, "1", "2026-11-21T08:00:00+00:00", "churn.promote run-1")
+        return {
+            "name": f"model-{number:04}",
+            "aliases": [{"alias": "champion", "version": "2"}],
+            "tags": [{"key": move.done_tag, "value": move.to_tag()}],
+        }
+
+    answered = {"registered_models": [model(number) for number in range(1000)]}
+    prepared(mlflow, json.dumps(answered))
+    assert main(["doctor", "--no-cluster"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 60
+    assert sum("WARNING  MLflow alias of model-" in line for line in lines) == 20
+    assert any("WARNING  MLflow aliases" in line and "980 more findings of this kind" in line for line in lines)
+    assert any("to list all models, the worst first: airflow-mcp status" in line for line in lines)
 
 
 def test_json_gives_every_finding_with_level_and_advice(
