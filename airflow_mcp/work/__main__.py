@@ -67,6 +67,10 @@ def _run(options: argparse.Namespace) -> int:
         from airflow_mcp.work.serve_model.process import serve_model  # noqa: PLC0415
 
         return serve_model(options.fd, options.model)
+    if options.step == "ship-log":
+        from airflow_mcp.work.steps.ship_log import ship_log  # noqa: PLC0415
+
+        return ship_log(options.folder, options.pod, os.environ)
     module, function = _STEPS[options.step]
     getattr(importlib.import_module(f"airflow_mcp.work.steps.{module}"), function)(os.environ)
     return 0
@@ -108,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = steps.add_parser("serve-model", help="answer batches for the model server, which starts this by itself")
     serve.add_argument("--fd", type=int, required=True, help="file descriptor of the socket to the model server")
     serve.add_argument("--model", type=Path, required=True, help="folder of the model's files")
+    ship = steps.add_parser("ship-log", help="store the log of the model server, which starts this by itself")
+    ship.add_argument("--folder", type=Path, required=True, help="folder of the segments")
+    ship.add_argument("--pod", required=True, help="name of the server among its replicas")
     return parser
 
 

@@ -1,0 +1,213 @@
+"""Segments of the prediction log become Parquet that replays and drift checks read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.serving.prediction_log import LOG_COLUMNS, Answered, LogForm, LogRule, segment_name
+from airflow_mcp.exceptions import DataUnreachableError, InvalidArgumentError
+from airflow_mcp.work.drift.dataset_comparison import compare_datasets
+from airflow_mcp.work.reading.request_log import RequestLog
+from airflow_mcp.work.steps import ship_log as module
+from airflow_mcp.work.steps.ship_log import ENV_LOG_URI, ship_log
+
+AT = 1_795_975_200.0  # 2026-11-29T18:00:00 UTC
+COLUMNS = [("amount", "double"), ("cards", "long"), ("country", "string"), ("new", "boolean")]
+
+
+def segment(folder: Path, number: int, rows: int = 10, *, at: float = AT, model: str = "fraud") -> Path:
+    """Write a closed segment with one request per row, as the server does."""
+    form = LogForm(COLUMNS, ["long"], LogRule())
+    draw = np.random.default_rng(number)
+    lines = [json.dumps(form.header(model, "8"))]
+    for row in range(rows):
+        values = (float(draw.normal()), int(draw.integers(9)), "DE" if row % 3 else "AT", bool(row % 2))
+        answered = Answered(f"r{number}-{row}", at + row, "8", "champion", [values], [int(row % 2)], 0.002)
+        lines += [json.dumps(record) for record in form.records(answered)]
+    path = folder / segment_name(at, number)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+def ship(spool: Path, store: str) -> int:
+    return ship_log(spool, "pod-a", {ENV_LOG_URI: store}, once=True)
+
+
+def parquet_files(store: Path) -> list[Path]:
+    return sorted(store.rglob("*.parquet"))
+
+
+class TestAStoredSegment:
+    def test_has_the_types_of_the_signature(self, spool: Path, tmp_path: Path) -> None:
+        segment(spool, 1)
+        ship(spool, str(tmp_path / "store"))
+        (path,) = parquet_files(tmp_path / "store")
+        assert str(path.relative_to(tmp_path / "store")) == (
+            "model=fraud/date=2026-11-29/hour=18/1795975200000-pod-a-1.parquet"
+        )
+        schema = {field.name: str(field.type) for field in pq.read_schema(path)}
+        assert schema == {
+            "amount": "double",
+            "cards": "int64",
+            "country": "string",
+            "new": "bool",
+            "request_id": "string",
+            "row": "int32",
+            "requested_at": "timestamp[us, tz=UTC]",
+            "model_version": "string",
+            "role": "string",
+            "prediction": "int64",
+            "probability": "double",
+            "latency_ms": "double",
+        }
+        assert list(spool.iterdir()) == []
+
+    def test_is_one_object_however_often_it_is_stored(self, spool: Path, tmp_path: Path) -> None:
+        text = segment(spool, 1).read_text()
+        for _ in range(2):
+            (spool / segment_name(AT, 1)).write_text(text)
+            ship(spool, str(tmp_path / "store"))
+        assert [path.name for path in (tmp_path / "store").rglob("*") if path.is_file()] == [
+            "1795975200000-pod-a-1.parquet"
+        ]
+
+    def test_leaves_out_the_torn_last_line_of_a_server_that_was_killed(self, spool: Path, tmp_path: Path) -> None:
+        path = segment(spool, 1, rows=5)
+        path.write_text(path.read_text() + '{"amount": 1.5, "ca')
+        ship(spool, str(tmp_path / "store"))
+        assert pq.read_metadata(parquet_files(tmp_path / "store")[0]).num_rows == 5
+
+    @pytest.mark.parametrize("text", ["", "\n", "{", '{"a": 1}\n', "[]\n"])
+    def test_without_rows_is_deleted(self, spool: Path, tmp_path: Path, text: str) -> None:
+        (spool / segment_name(AT, 1)).write_text(text)
+        assert ship(spool, str(tmp_path / "store")) == 0
+        assert list(spool.iterdir()) == []
+
+    def test_that_is_still_open_is_left_alone(self, spool: Path, tmp_path: Path) -> None:
+        (spool / "_open-1.jsonl").write_text("{}\n")
+        ship(spool, str(tmp_path / "store"))
+        assert [path.name for path in spool.iterdir()] == ["_open-1.jsonl"]
+
+    def test_goes_to_an_object_store(self, spool: Path) -> None:
+        segment(spool, 1)
+        ship(spool, "memory://predictions/log")
+        found = fsspec.filesystem("memory").find("/predictions/log")
+        assert found == ["/predictions/log/model=fraud/date=2026-11-29/hour=18/1795975200000-pod-a-1.parquet"]
+
+    @pytest.mark.parametrize(
+        ("answers", "kind"), [([True], "bool"), ([1, 0.5], "double"), (["a"], "string"), ([[1, 2]], "string")]
+    )
+    def test_has_predictions_of_a_type_that_fits_when_the_signature_names_none(
+        self, spool: Path, tmp_path: Path, answers: list[Any], kind: str
+    ) -> None:
+        form = LogForm(COLUMNS[:1], [], LogRule())
+        rows = [(1.0,)] * len(answers)
+        records = form.records(Answered("r", AT, "8", "canary", rows, answers, 0.1))
+        lines = [json.dumps(line) for line in (form.header("fraud", "8"), *records)]
+        (spool / segment_name(AT, 1)).write_text("\n".join(lines))
+        ship(spool, str(tmp_path / "store"))
+        schema = pq.read_schema(parquet_files(tmp_path / "store")[0])
+        assert str(schema.field("prediction").type) == kind
+
+
+class TestAStoreThatIsAway:
+    def test_keeps_the_segments(self, spool: Path, tmp_path: Path) -> None:
+        segment(spool, 1)
+        segment(spool, 2)
+        (tmp_path / "store").write_text("a file where the folder should be")
+        with pytest.raises(DataUnreachableError, match="2 segments of the prediction log could not be stored"):
+            ship(spool, str(tmp_path / "store"))
+        assert len(list(spool.iterdir())) == 2
+        (tmp_path / "store").unlink()
+        ship(spool, str(tmp_path / "store"))
+        assert len(parquet_files(tmp_path / "store")) == 2
+
+    def test_that_no_library_knows_is_refused(self, spool: Path) -> None:
+        with pytest.raises(InvalidArgumentError, match="must be one that fsspec can use; got what://store"):
+            ship(spool, "what://me:secret@store")
+
+    def test_a_segment_that_made_room_meanwhile_is_passed_over(
+        self, spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = segment(spool, 1)
+        segment(spool, 2)
+        read = module._read
+
+        def removed_meanwhile(path: Path) -> Any:
+            if path == gone:
+                path.unlink()
+            return read(path)
+
+        monkeypatch.setattr(module, "_read", removed_meanwhile)
+        assert ship(spool, str(tmp_path / "store")) == 0
+        assert len(parquet_files(tmp_path / "store")) == 1
+
+
+class TestTheProjectsOwnReaders:
+    @pytest.fixture
+    def store(self, spool: Path, tmp_path: Path) -> Path:
+        for number in range(4):
+            segment(spool, number, 500, at=AT + number * 1800)  # two hours
+        store = tmp_path / "store"
+        ship(spool, str(store))
+        (store / "model=fraud" / "_open-9.jsonl").write_text("{")
+        return store
+
+    def test_a_replay_takes_the_newest_rows_across_files(self, store: Path) -> None:
+        log = RequestLog(str(store), "requested_at")
+        assert log.files == 4
+        selection = log.select(700)
+        assert (selection.available, selection.taken, selection.undated) == (2000, 700, 0)
+        rows = pd.concat([chunk.frame for chunk in log.read(selection)])
+        assert len(rows) == 700
+        assert set(rows["request_id"].str.partition("-")[0]) == {"r2", "r3"}
+        assert {"amount", "cards", "country", "new"} <= set(rows.columns)
+
+    def test_a_drift_check_compares_the_inputs(self, store: Path, tmp_path: Path) -> None:
+        draw = np.random.default_rng(0)
+        reference = tmp_path / "train.parquet"
+        pd.DataFrame(
+            {
+                "amount": draw.normal(size=2000),
+                "cards": draw.integers(9, size=2000),
+                "country": np.where(np.arange(2000) % 3, "DE", "AT"),
+                "new": np.arange(2000) % 2 == 1,
+            }
+        ).to_parquet(reference)
+        policy = ComparisonPolicy(ignored_columns=LOG_COLUMNS)
+        found = compare_datasets([DatasetPin(uri=str(reference))], [DatasetPin(uri=str(store))], policy).result
+        assert (found.verdict, found.current_rows) == ("not_drifted", 2000)
+        assert [column.column for column in found.columns] == ["amount", "cards", "country", "new"]
+        assert found.findings == ()
+
+
+def test_the_step_stores_what_is_left_when_its_input_ends(spool: Path, tmp_path: Path) -> None:
+    segment(spool, 1)
+    command = [sys.executable, "-m", "airflow_mcp.work", "ship-log", "--folder", str(spool)]
+    command += ["--pod", "pod-a"]
+    environment = {**os.environ, ENV_LOG_URI: str(tmp_path / "store")}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(parquet_files(tmp_path / "store")) == 1
