@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
 from airflow_mcp.core.serving.frames import AnswerKind, FrameKind
+from airflow_mcp.core.serving.inference_v2 import InferenceRequest
 from airflow_mcp.core.serving.signature import ModelSignature
 
 
@@ -22,8 +23,12 @@ class ModelRequest:
     payload: bytes
     rows: int
     """Number of rows; 1 when it is not known before the model reads the body."""
-    form: Hashable = None
-    """Requests of equal form may share a batch; None is asked alone."""
+    form: bytes = b""
+    """Requests of one kind and of equal form may share a batch; for COLUMNS the list of columns as MessagePack."""
+    is_alone: bool = False
+    """Whether it never shares a batch."""
+    inference: InferenceRequest | None = None
+    """What the caller of the Open Inference Protocol asked for besides its rows."""
     request_id: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers for a server elsewhere; model processes do not see them."""

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 18
 _REAP_SECONDS = 1.0
 _MAX_TEXT = 500
+_SAFE_THREADS = frozenset({"jemalloc_bg_thd"})
+"""Threads that a fork starts anew by itself: jemalloc, the allocator of Arrow, registers handlers for that."""
 
 
 class Loader:
@@ -75,7 +77,7 @@ class Loader:
         self._pyfunc = mlflow.pyfunc.load_model(str(self._path))
         import airflow_mcp.work.serve_model.worker  # noqa: F401, PLC0415  (before the fork, so that forks share it)
 
-        self._can_fork = self._description.may_fork and _has_one_thread()
+        self._can_fork = self._description.may_fork and _may_be_forked()
         gc.collect()
         gc.freeze()  # without it, the first collection in each fork copies what it touches
 
@@ -154,12 +156,15 @@ def serve_model(descriptor: int, path: Path) -> int:
     return Loader(socket.socket(fileno=descriptor), path).run()
 
 
-def _has_one_thread() -> bool:
-    """Return whether only this thread runs, also counting those of native libraries; they do not survive a fork."""
+def _may_be_forked() -> bool:
+    """Return whether no other thread runs, also of native libraries; threads do not survive a fork."""
+    names = []
     try:
-        return len(list(Path("/proc/self/task").iterdir())) == 1
+        for thread in Path("/proc/self/task").iterdir():
+            names.append((thread / "comm").read_text(encoding="utf-8").strip())
     except OSError:
         return False
+    return len([name for name in names if name not in _SAFE_THREADS]) == 1
 
 
 def _memory_bytes() -> int:

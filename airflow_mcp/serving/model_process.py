@@ -1,0 +1,268 @@
+"""The model processes as the front sees them: the loader of a version, and a link to each process that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from airflow_mcp.core.serving.frames import Frame, FrameReader, encode
+from airflow_mcp.serving.pool import PoolStartError
+
+_log = logging.getLogger(__name__)
+_PASSED_ON = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "USER"}
+)
+"""Environment variables that model processes see. Models run code of their own, so credentials are not among them."""
+_PASSED_ON_PREFIXES = ("LC_", "COVERAGE")
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Cores are used by processes. With more threads a fork can hang for ever: the threads of OpenMP do not survive it."""
+
+
+def model_environment(environment: Mapping[str, str], further: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the environment of model processes.
+
+    :param environment: environment of this process.
+    :param further: names of variables that they see besides the usual ones.
+    """
+    passed = {
+        name: value
+        for name, value in environment.items()
+        if name in _PASSED_ON or name in further or name.startswith(_PASSED_ON_PREFIXES)
+    }
+    return {**passed, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"}
+
+
+class Loader:
+    """The process that has loaded a version and starts the processes that answer.
+
+    :param path: folder of the model's files.
+    :param environment: its whole environment.
+    :param on_lost: called when it has ended, unless it was told to.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str], on_lost: Callable[[], None]) -> None:
+        self._path = path
+        self._environment = dict(environment)
+        self._on_lost = on_lost
+        self._process: Process | None = None
+        self._control: socket.socket | None = None
+        self._buffer = b""
+        self._loaded: asyncio.Future[dict[str, Any]] | None = None
+        self._spawned: asyncio.Future[int] | None = None
+        self._spawning = asyncio.Lock()
+        self.can_fork = False
+        self.memory_bytes = 0
+
+    async def start(self) -> None:
+        """Start the process and return when it has loaded the model.
+
+        :raises PoolStartError: when it has ended before.
+        """
+        loop = asyncio.get_running_loop()
+        self._control, theirs = socket.socketpair()
+        self._control.setblocking(False)
+        self._loaded = loop.create_future()
+        arguments = ("-m", "airflow_mcp.work", "serve-model", "--fd", str(theirs.fileno()), "--model", str(self._path))
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                pass_fds=(theirs.fileno(),),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),  # stdout is the log of requests
+                start_new_session=True,  # Ctrl-C is for the front, which lets the processes finish
+            )
+        loop.add_reader(self._control.fileno(), self._receive, self._control)
+        event = await self._loaded
+        self.can_fork = bool(event["can_fork"])
+        self.memory_bytes = int(event["memory_bytes"])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process is None or self._process.returncode is not None
+
+    async def spawn(self, owner: LinkOwner, *, check: bool, register: Callable[[WorkerLink], None]) -> WorkerLink:
+        """Start a process that answers, and return the link to it.
+
+        :param owner: what its frames are for.
+        :param check: whether it reports what the input example shows.
+        :param register: called with the link before the first frame can arrive.
+        :raises PoolStartError: when the loader has ended.
+        """
+        async with self._spawning:
+            if self._control is None:
+                raise PoolStartError("the process that has loaded the model has ended")
+            loop = asyncio.get_running_loop()
+            self._spawned = loop.create_future()
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            link = WorkerLink(owner, self)
+            register(link)
+            order = json.dumps({"order": "spawn", "check": check}).encode() + b"\n"
+            with theirs:
+                socket.send_fds(self._control, [order], [theirs.fileno()])
+                await loop.create_unix_connection(lambda: link, sock=ours)
+                link.pid = await self._spawned
+            return link
+
+    def kill_worker(self, pid: int) -> None:
+        """End a process that answers, at once."""
+        if not self.can_fork:
+            self.kill()
+        elif self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.send(json.dumps({"order": "kill", "pid": pid}).encode() + b"\n")
+
+    def kill(self) -> None:
+        """End the loader at once, with every process that it has started."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End the loader and what it has started, and wait for its end."""
+        self._on_lost = _nothing
+        self._close()
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), 2.0)
+            except TimeoutError:
+                self.kill()
+                await self._process.wait()
+
+    def _receive(self, control: socket.socket) -> None:
+        try:
+            data = control.recv(65_536)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close()
+            if self._process is not None:
+                asyncio.get_running_loop().create_task(self._ended(self._process))  # noqa: RUF006  (it is short)
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._on_event(json.loads(line))
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "loaded":
+            _resolve(self._loaded, event)
+        elif event["event"] == "failed":
+            _fail(self._loaded, PoolStartError(str(event["message"])))
+        elif event["event"] == "spawned":
+            _resolve(self._spawned, int(event["pid"]))
+        elif event["code"]:
+            _log.warning("a model process ended: %s", how_ended(int(event["code"])))
+
+    async def _ended(self, process: Process) -> None:
+        code = await process.wait()
+        error = PoolStartError(f"the process that loads the model ended: {how_ended(code)}")
+        _fail(self._loaded, error)
+        _fail(self._spawned, error)
+        self._on_lost()
+
+    def _close(self) -> None:
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._control.close()
+            self._control = None
+
+
+class LinkOwner:
+    """What receives the frames of model processes."""
+
+    def on_frame(self, link: WorkerLink, frame: Frame) -> None:
+        """Take a frame that a process has sent."""
+
+    def on_lost(self, link: WorkerLink) -> None:
+        """Take notice that a process has ended."""
+
+
+class WorkerLink(asyncio.Protocol):
+    """The connection to one process that answers.
+
+    :param owner: what its frames are for.
+    :param loader: the loader that has started it.
+    """
+
+    def __init__(self, owner: LinkOwner, loader: Loader) -> None:
+        self._owner = owner
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self.loader = loader
+        self.pid = 0
+        self.is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on every complete frame."""
+        try:
+            for frame in self._reader.feed(data):
+                self._owner.on_frame(self, frame)
+        except ValueError:
+            _log.exception("a model process sent something that cannot be read, so it is ended")
+            self.kill()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report that the process has ended."""
+        self.is_open = False
+        self._owner.on_lost(self)
+
+    def send(self, batch: int, rows: int, kind: int, payload: bytes) -> None:
+        """Send a batch."""
+        if self._transport is not None:
+            self._transport.write(encode(batch, rows, kind, payload))
+
+    def close(self) -> None:
+        """Close the connection; the process ends when it has answered what it is doing."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.loader.kill_worker(self.pid)
+
+
+def how_ended(code: int) -> str:
+    """Return in words how a process ended.
+
+    :param code: its exit code; negative for a signal.
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _nothing() -> None:
+    """Do nothing: the end of the process was wanted."""
+
+
+def _resolve(future: asyncio.Future[Any] | None, value: Any) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[Any] | None, error: Exception) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)

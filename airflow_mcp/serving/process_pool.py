@@ -1,0 +1,458 @@
+"""The model processes of one version: batches of what has queued, and the end of processes that hang or die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from airflow_mcp.core.serving.batching import BatchQueue, halves
+from airflow_mcp.core.serving.frames import SECONDS, AnswerKind, Frame, joined_rows
+from airflow_mcp.core.serving.settings import ServingSettings
+from airflow_mcp.core.serving.signature import ModelDescription, read_model_file
+from airflow_mcp.exceptions import EvidenceError
+from airflow_mcp.serving.decoding import BodyDecoder
+from airflow_mcp.serving.errors import Problem
+from airflow_mcp.serving.model_process import LinkOwner, Loader, WorkerLink, model_environment
+from airflow_mcp.serving.pool import LoadReport, ModelAnswer, ModelPool, ModelRequest, PoolStartError
+
+_log = logging.getLogger(__name__)
+_SWEEP_SECONDS = 0.25
+"""How often timeouts are looked at: one timer for all requests is cheaper than one for each."""
+_MAX_DEATHS, _DEATHS_SECONDS = 3, 60.0
+"""As many deaths within this time are a defect of the model or its machine, and the pool gives up."""
+_RETRY_AFTER = 1
+_SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A request that has no answer yet."""
+
+    request: ModelRequest
+    future: asyncio.Future[ModelAnswer]
+    rows: int
+    form: Any
+    deadline: float
+    deaths: int = 0
+    """How many processes died while they answered it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A batch that a process is answering."""
+
+    batch: list[_Waiting]
+    number: int
+    rows: int
+    since: float
+    hangs: bool = False
+
+
+class ProcessPool(ModelPool, LinkOwner):
+    """The model processes of one version.
+
+    :param name: name and version, for the log.
+    :param path: folder of the model's files.
+    :param settings: settings of the server.
+    :param batch: ``auto``, ``always`` or ``never``; takes precedence over the settings.
+    """
+
+    def __init__(self, name: str, path: Path, settings: ServingSettings, batch: str = "") -> None:
+        self._name = name
+        self._path = path
+        self._settings = settings
+        self._batch = batch or settings.batch
+        self._queue: BatchQueue[_Waiting] = BatchQueue(settings.max_batch_rows)
+        self._loaders: list[Loader] = []
+        self._idle: list[WorkerLink] = []
+        self._running: dict[WorkerLink, _Running] = {}
+        self._starting: dict[WorkerLink, asyncio.Future[dict[str, Any]]] = {}
+        self._deaths: deque[float] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches = 0
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_dispatching = self._is_stopping = False
+        self._failure = ""
+        self._report = LoadReport()
+        self.restarts = 0
+        """How many processes were replaced."""
+
+    # --- what others see ---------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether a process can answer."""
+        return bool(self._idle or self._running) and not self._failure and not self._is_stopping
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that are queued or being answered."""
+        return len(self._queue) + sum(len(running.batch) for running in self._running.values())
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        return self._queue.rows
+
+    @property
+    def failure(self) -> str:
+        """Why the pool has given up; empty while it has not."""
+        return self._failure
+
+    @property
+    def report(self) -> LoadReport:
+        """What was found out when the version was loaded."""
+        return self._report
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process numbers of what answers."""
+        return tuple(link.pid for link in (*self._idle, *self._running))
+
+    # --- begin and end -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the version, and return when it can answer.
+
+        :raises PoolStartError: when it cannot be loaded; nothing of it is left.
+        """
+        started = time.monotonic()
+        try:
+            description = self._read_description()
+            self.decoder = self._decoder = BodyDecoder(description.signature, self._settings)
+            async with asyncio.timeout(self._settings.load_timeout):
+                ready = await self._start_processes()
+        except TimeoutError:
+            await self._end_processes()
+            raise PoolStartError(f"it did not load within {self._settings.load_timeout:g} s") from None
+        except PoolStartError:
+            await self._end_processes()
+            raise
+        except BaseException:
+            await self._end_processes()
+            raise
+        self._report = self._written_report(description, ready, time.monotonic() - started)
+        self._decoder.is_batched = self._report.is_batched
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._look_at_timeouts)
+
+    def _read_description(self) -> ModelDescription:
+        try:
+            return read_model_file((self._path / "MLmodel").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, EvidenceError) as error:
+            raise PoolStartError(f"its files cannot be read: {error}") from None
+
+    async def _start_processes(self) -> dict[str, Any]:
+        loader = await self._new_loader()
+        first = await self._new_worker(loader, check=True)
+        further = self._settings.processes - 1
+        if loader.can_fork:
+            await asyncio.gather(*(self._new_worker(loader, check=False) for _ in range(further)))
+        else:
+            await asyncio.gather(*(self._loaded_worker() for _ in range(further)))
+        return first
+
+    async def _new_loader(self) -> Loader:
+        environment = model_environment(os.environ, self._settings.model_environment)
+        loader = Loader(self._path, environment, self._on_loader_lost)
+        self._loaders.append(loader)
+        await loader.start()
+        return loader
+
+    async def _loaded_worker(self) -> None:
+        await self._new_worker(await self._new_loader(), check=False)
+
+    async def _new_worker(self, loader: Loader, *, check: bool) -> dict[str, Any]:
+        """Start a process that answers, and return what it says when it is ready."""
+        ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        link = await loader.spawn(self, check=check, register=lambda link: self._starting.__setitem__(link, ready))
+        try:
+            return await ready
+        finally:
+            self._starting.pop(link, None)
+
+    def _written_report(self, description: ModelDescription, ready: dict[str, Any], seconds: float) -> LoadReport:
+        allowed, why = bool(ready["is_batched"]), str(ready["why_alone"])
+        if self._batch == "never":
+            allowed, why = False, "the settings say so"
+        elif self._batch == "always" and description.signature.is_fast:
+            allowed, why = True, ""
+        return LoadReport(
+            seconds=seconds,
+            memory_bytes=max(loader.memory_bytes for loader in self._loaders),
+            signature=description.signature,
+            is_batched=allowed,
+            why_alone=why,
+            flavors=description.flavors,
+        )
+
+    async def stop(self) -> None:
+        """Answer what is in flight, and end."""
+        waiting = [item.future for item in self._all_waiting()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self._settings.request_timeout)
+        await self._end_processes()
+
+    async def _end_processes(self) -> None:
+        self._is_stopping = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._refuse_all(Problem("not_ready", "the version has been stopped", retry_after=_RETRY_AFTER))
+        for link in (*self._idle, *self._running, *self._starting):
+            link.close()
+        await asyncio.gather(*(loader.stop() for loader in self._loaders))
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def submit(self, request: ModelRequest) -> Awaitable[ModelAnswer]:
+        """Queue a request; awaiting the result gives the answer.
+
+        :raises Problem: when too many rows wait, or the pool has given up.
+        """
+        queue, rows = self._queue, request.rows
+        if self._failure or self._is_stopping:
+            raise Problem("not_ready", "the version does not answer any more", retry_after=_RETRY_AFTER)
+        if queue.rows and queue.rows + rows > self._settings.max_queue_rows:
+            raise Problem("overloaded", "too many rows are waiting for the model", retry_after=_RETRY_AFTER)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ModelAnswer] = loop.create_future()
+        form = None if request.is_alone else (request.kind, request.form)
+        queue.add(_Waiting(request, future, rows, form, loop.time() + self._settings.request_timeout))
+        if self._idle and not self._is_dispatching:
+            # After the other requests that have arrived with this one, so that they share its batch.
+            self._is_dispatching = True
+            loop.call_soon(self._dispatch)
+        return future
+
+    def _dispatch(self) -> None:
+        self._is_dispatching = False
+        while self._idle and (batch := self._queue.take()):
+            batch = [waiting for waiting in batch if not waiting.future.done()]
+            if batch:
+                self._send(self._idle.pop(), batch)
+
+    def _send(self, link: WorkerLink, batch: list[_Waiting]) -> None:
+        self._batches = (self._batches + 1) & 0xFFFFFFFF
+        request, rows = batch[0].request, sum(waiting.rows for waiting in batch)
+        payload = joined_rows(request.kind, request.form, [waiting.request.payload for waiting in batch], rows)
+        self._running[link] = _Running(batch, self._batches, rows, asyncio.get_running_loop().time())
+        link.send(self._batches, rows, request.kind, payload)
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    def on_frame(self, link: WorkerLink, frame: Frame) -> None:
+        """Take an answer, or the news that a process is ready."""
+        if link in self._starting:
+            self._on_started(link, frame)
+            return
+        running = self._running.get(link)
+        if running is None or frame.batch != running.number:
+            _log.error("%s: a model process answered what it was not asked, so it is ended", self._name)
+            link.kill()
+            return
+        del self._running[link]
+        self._idle.append(link)
+        self._dispatch()
+        if frame.kind == AnswerKind.ERROR:
+            self._on_error(running, frame)
+        elif not self._answer(running, frame):
+            self._ask_alone(running.batch)
+
+    def _on_started(self, link: WorkerLink, frame: Frame) -> None:
+        payload = frame.payload[SECONDS.size :]
+        future = self._starting[link]
+        if future.done():
+            return
+        if frame.kind == AnswerKind.READY:
+            self._idle.append(link)
+            future.set_result(msgspec.json.decode(payload))
+            self._dispatch()
+            self._changed()
+        else:
+            future.set_exception(PoolStartError(str(msgspec.msgpack.decode(payload)[1])))
+
+    def _answer(self, running: _Running, frame: Frame) -> bool:
+        """Give every request of a batch its rows; False when the answer does not say which are whose."""
+        kind, seconds = AnswerKind(frame.kind), SECONDS.unpack_from(frame.payload)[0]
+        batch = running.batch
+        if kind not in _SPLIT_BY_ROW:
+            if len(batch) > 1:
+                return False
+            _resolve(batch[0], ModelAnswer(kind, frame.payload[SECONDS.size :], frame.rows, seconds, frame.rows))
+            return True
+        values = _entries(kind, frame.payload)
+        if len(batch) == 1:
+            _resolve(batch[0], ModelAnswer(kind, values, len(values), seconds, len(values)))
+            return True
+        if len(values) != running.rows:
+            return False
+        start = 0
+        for waiting in batch:
+            end = start + waiting.rows
+            _resolve(waiting, ModelAnswer(kind, values[start:end], waiting.rows, seconds, running.rows))
+            start = end
+        return True
+
+    def _ask_alone(self, batch: Sequence[_Waiting]) -> None:
+        """Ask each request alone, now and in future: the model does not answer row by row."""
+        if self._decoder.is_batched:
+            self._decoder.is_batched = False
+            _log.warning(
+                "%s: the model does not return one answer per row, so requests no longer share batches", self._name
+            )
+        for waiting in batch:
+            self._queue.add_again([waiting])
+        self._dispatch()
+
+    def _on_error(self, running: _Running, frame: Frame) -> None:
+        if len(running.batch) > 1:
+            for half in halves(running.batch):
+                self._queue.add_again(half)
+            self._dispatch()
+            return
+        code, message = msgspec.msgpack.decode(frame.payload[SECONDS.size :])
+        _refuse(running.batch[0], Problem(code, message))
+
+    # --- processes that hang or die ----------------------------------------------------------------------------------
+
+    def _look_at_timeouts(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._sweep = loop.call_later(_SWEEP_SECONDS, self._look_at_timeouts)
+        problem = Problem("timeout", f"the model did not answer within {self._settings.request_timeout:g} s")
+        for link, running in self._running.items():
+            for waiting in running.batch:
+                if waiting.deadline <= now:
+                    _refuse(waiting, problem)
+            if not running.hangs and now - running.since > self._settings.request_timeout:
+                running.hangs = True
+                _log.warning("%s: a model process hangs, so it is ended", self._name)
+                link.kill()
+        for waiting in self._queue:
+            if waiting.deadline <= now:
+                _refuse(waiting, problem)
+
+    def on_lost(self, link: WorkerLink) -> None:
+        """Replace a process that has ended, and ask again what it was asked."""
+        if link in self._idle:
+            self._idle.remove(link)
+        starting = self._starting.get(link)
+        if starting is not None and not starting.done():
+            starting.set_exception(PoolStartError("the process ended while it answered the input example"))
+            return
+        running = self._running.pop(link, None)
+        if self._is_stopping:
+            return
+        self.restarts += 1
+        if running is not None and running.hangs:
+            self._on_hang(running)
+        else:
+            self._deaths.append(time.monotonic())
+            if running is not None:
+                self._on_death(running)
+        self._changed()
+        if self._has_died_too_often():
+            self._give_up(f"its processes died {_MAX_DEATHS} times within {_DEATHS_SECONDS:g} s")
+        else:
+            self._in_background(self._replace(link.loader))
+
+    def _on_hang(self, running: _Running) -> None:
+        problem = Problem("timeout", f"the model did not answer within {self._settings.request_timeout:g} s")
+        for waiting in running.batch:
+            _refuse(waiting, problem)
+
+    def _on_death(self, running: _Running) -> None:
+        for waiting in running.batch:
+            waiting.deaths += 1
+            if waiting.deaths > 1 or not self._settings.retry_after_crash:
+                _log.error("%s: a request ended a model process; id %s", self._name, waiting.request.request_id)
+                _refuse(waiting, Problem("model_crashed", "the process of the model died while it answered"))
+                for _ in range(min(waiting.deaths, len(self._deaths))):
+                    self._deaths.pop()  # the request is at fault, not the version
+            else:
+                self._queue.add_again([waiting])
+
+    def _has_died_too_often(self) -> bool:
+        while self._deaths and self._deaths[0] < time.monotonic() - _DEATHS_SECONDS:
+            self._deaths.popleft()
+        return len(self._deaths) >= _MAX_DEATHS
+
+    async def _replace(self, loader: Loader) -> None:
+        try:
+            async with asyncio.timeout(self._settings.load_timeout):
+                if not loader.can_fork or loader not in self._loaders:
+                    if loader in self._loaders:
+                        self._loaders.remove(loader)
+                        await loader.stop()
+                    loader = await self._new_loader()
+                await self._new_worker(loader, check=False)
+        except (PoolStartError, TimeoutError, OSError) as error:
+            _log.error("%s: a model process could not be replaced: %s", self._name, error)
+            self._deaths.append(time.monotonic())
+            if self._has_died_too_often() or not self.ready:
+                self._give_up(f"a process that ended could not be replaced: {error}")
+
+    def _on_loader_lost(self) -> None:
+        """Load again after the process that could be forked has ended; what answers goes on answering."""
+        dead = [loader for loader in self._loaders if loader.has_ended]
+        for loader in dead:
+            self._loaders.remove(loader)
+        if not self._is_stopping and any(loader.can_fork for loader in dead) and not self._failure:
+            self._in_background(self._load_again())
+
+    async def _load_again(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.load_timeout):
+                await self._new_loader()
+        except (PoolStartError, TimeoutError, OSError) as error:
+            _log.error("%s: the model could not be loaded again: %s", self._name, error)
+
+    def _give_up(self, reason: str) -> None:
+        self._failure = reason
+        _log.error("%s: given up: %s", self._name, reason)
+        self._refuse_all(Problem("not_ready", "the version does not answer any more", retry_after=_RETRY_AFTER))
+        self._changed()
+
+    def _refuse_all(self, problem: Problem) -> None:
+        for waiting in self._all_waiting():
+            _refuse(waiting, problem)
+
+    def _all_waiting(self) -> list[_Waiting]:
+        return [*self._queue, *(waiting for running in self._running.values() for waiting in running.batch)]
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+
+def _entries(kind: AnswerKind, payload: bytes) -> list[Any]:
+    if kind is AnswerKind.FLOATS:
+        return memoryview(payload)[SECONDS.size :].cast("d").tolist()
+    if kind is AnswerKind.INTEGERS:
+        return memoryview(payload)[SECONDS.size :].cast("q").tolist()
+    return list(msgspec.msgpack.decode(payload[SECONDS.size :]))
+
+
+def _resolve(waiting: _Waiting, answer: ModelAnswer) -> None:
+    if not waiting.future.done():
+        waiting.future.set_result(answer)
+
+
+def _refuse(waiting: _Waiting, problem: Problem) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(problem)
