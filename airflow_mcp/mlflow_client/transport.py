@@ -91,7 +91,7 @@ class SyncDriver:
 
     def _attempt(self, request: MlflowRequest) -> Received | NoAnswer:
         if self._client is None:
-            self._client = httpx.Client(transport=self._transport, **_client_options(self._settings))
+            self._client = httpx.Client(transport=self._transport, **client_options(self._settings))
         try:
             with self._client.stream(**_request_options(request, self._settings)) as response:
                 body = _Body(request, response)
@@ -100,7 +100,7 @@ class SyncDriver:
                         break
                 return body.answer()
         except httpx.RequestError as error:
-            return _no_answer(error, self._settings)
+            return no_answer(error, self._settings)
 
 
 class AsyncDriver:
@@ -131,7 +131,7 @@ class AsyncDriver:
         :param operation: description from :mod:`airflow_mcp.mlflow_client.api` or registry_api.
         :return: what the operation returns.
         """
-        self._options = self._options or _client_options(self._settings)
+        self._options = self._options or client_options(self._settings)
         result: _Result | None = None
         try:
             async with httpx.AsyncClient(transport=self._transport, **self._options) as client:
@@ -163,7 +163,7 @@ class AsyncDriver:
                         break
                 return body.answer()
         except httpx.RequestError as error:
-            return _no_answer(error, self._settings)
+            return no_answer(error, self._settings)
 
 
 class _Finished(Exception):  # noqa: N818  (not an error: an operation has returned)
@@ -224,7 +224,8 @@ class _Body:
         return Received(self._response.status_code, headers, content, len(self._content) > self._limit)
 
 
-def _client_options(settings: MlflowSettings) -> dict[str, Any]:
+def client_options(settings: MlflowSettings) -> dict[str, Any]:
+    """Return the options of a client: credentials, TLS and timeouts."""
     headers = {"User-Agent": "airflow-mcp"}
     if settings.workspace:
         headers["X-MLFLOW-WORKSPACE"] = settings.workspace
@@ -275,7 +276,8 @@ def _request_options(request: MlflowRequest, settings: MlflowSettings) -> dict[s
     return options if request.json is None else {**options, "json": dict(request.json)}
 
 
-def _no_answer(error: httpx.RequestError, settings: MlflowSettings) -> NoAnswer:
+def no_answer(error: httpx.RequestError, settings: MlflowSettings) -> NoAnswer:
+    """Return what a failed attempt means."""
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectTimeout):
         return NoAnswer("not_sent", f"no connection in {min(settings.timeout, CONNECT_TIMEOUT):g} s{_proxy(settings)}")

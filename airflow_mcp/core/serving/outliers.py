@@ -27,7 +27,7 @@ class _Known(NamedTuple):
 class OutlierRanges:
     """What the training data contained, column by column.
 
-    A missing value is no outlier: the drift check counts those.
+    Missing values do not count: the drift check counts those.
 
     :param profile: profile of the training data.
     """

@@ -41,8 +41,8 @@ def ship_log(folder: Path, pod: str, environ: Mapping[str, str], *, once: bool =
 
     :param folder: folder of the segments.
     :param pod: name of this server among its replicas.
-    :param environ: environment variables. :data:`ENV_LOG_URI` is the address below which the objects are stored, anything
-        that fsspec reads; it may hold credentials, so it is not an argument of the command line.
+    :param environ: environment variables. :data:`ENV_LOG_URI` is the address below which the objects are stored,
+        as fsspec reads it. It may hold credentials, so it is not an argument of the command line.
     :param once: whether to store what is there and return.
     :return: exit code.
     :raises InvalidArgumentError: when the address cannot be used.
