@@ -33,7 +33,7 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
     :param scored: a model's predictions for labelled rows that it was not trained on.
     :param rows: largest number of rows to draw; each feature costs 5 predictions of them.
     :return: feature to its share of the total growth, from 0 to 1; all 0 when no feature matters. Empty for a model
-        that takes an array, whose features have no names.
+        that takes an array, whose features have no names, and when the loss is too large for a double.
     :raises RefusedError: when the model fails on the rows.
     """
     if not hasattr(scored.inputs, "columns"):
@@ -50,6 +50,9 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
         random_state=random,
     )
     growth = np.maximum(found.importances_mean, 0)
+    if not np.isfinite(growth.sum()):
+        _log.info("importance: the loss of %s is too large for a double", scored.model.uri)
+        return {}
     shares = growth / (growth.sum() or 1)
     return {str(name): float(share) for name, share in zip(scored.inputs.columns, shares, strict=True)}
 
@@ -63,7 +66,8 @@ class _Placeholder:
 
 def _loss(scored: ScoredModel, rows: pd.DataFrame, true: np.ndarray[Any, Any]) -> float:
     if scored.classes is None:
-        return float(np.mean((predicted_numbers(scored.model, rows) - true) ** 2))
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported by the caller
+            return float(np.mean((predicted_numbers(scored.model, rows) - true) ** 2))
     predicted, raw, _ = classes_and_probabilities(scored.model, rows)
     known = range(len(scored.classes.labels))
     if raw is None or scored.probabilities is None or len(known) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -66,10 +67,10 @@ def _reported(logged: Mapping[str, float]) -> tuple[dict[str, float], dict[str, 
     for name, value in logged.items():
         if name == _LATENCY or name.startswith(f"{_LATENCY}_"):
             _log.info("%s of the training script (%g) is ignored: latency is measured here", name, value)
-        elif math.isfinite(value):
+        elif math.isfinite(value) and abs(value) < sys.float_info.max:  # MLflow's SQL stores keep infinity so
             metrics[name] = value
         else:
-            undefined[name] = f"the training script logged {value}"
+            undefined[name] = f"the training script logged {value if math.isnan(value) else 'an infinite value'}"
     return metrics, undefined
 
 

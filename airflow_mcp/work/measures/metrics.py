@@ -90,16 +90,18 @@ def regressor_metrics(true: Array, predicted: Array) -> Measured:
 
     :param true: labels, shape (rows,).
     :param predicted: predictions, shape (rows,).
-    :return: R² is ``1 - Σ(y-ŷ)²/Σ(y-ȳ)²``, undefined when all labels are equal.
+    :return: R² is ``1 - Σ(y-ŷ)²/Σ(y-ȳ)²``, undefined when all labels are equal. A metric is also undefined when a
+        number that it is computed from is too large for a double.
     """
-    errors = true - predicted
-    with np.errstate(over="ignore"):  # an overflow is reported as undefined below
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported as undefined below
+        errors = true - predicted
         squares = float((errors**2).sum())
         spread = float(((true - true.mean()) ** 2).sum())
-    values = {"mae": float(np.abs(errors).mean()), "rmse": float(np.sqrt(squares / len(true)))}
+        width = float(np.ptp(true))
+        values = {"mae": float(np.abs(errors).mean()), "rmse": float(np.sqrt(squares / len(true)))}
     undefined: dict[str, str] = {}
-    if np.ptp(true) > 0 and spread > 0:
-        values["r2"] = 1 - squares / spread
+    if width > 0 and spread != 0:
+        values["r2"] = 1 - squares / spread if np.isfinite(spread) else np.nan
     else:
         undefined["r2"] = "all labels are equal"
     finite = {name: value for name, value in values.items() if np.isfinite(value)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from airflow_mcp.core.evaluation.replay import (
     ValueAtStake,
 )
 from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.work.measures.classes import Array, plain_label
+from airflow_mcp.work.measures.classes import Array, name_of, plain_label
 from airflow_mcp.work.measures.diagnostics import histogram
 from airflow_mcp.work.measures.replay_predictions import ANSWERED, Answers
 
@@ -31,6 +32,8 @@ MAX_SEGMENT_VALUES = 10_000
 """Values of a segment column that are counted; more would be an identifier, and need too much memory."""
 OTHER, MISSING = "<other>", "<missing>"
 _MAX_TRANSITIONS = 20
+_LARGEST_VALUE = 1e300
+"""Larger values of requests count as missing: the sum of ten million smaller ones still fits a double."""
 _DELTA_RANGE = (0.005, 0.995)
 """Quantiles between which the histogram shows changes; values outside are counted."""
 
@@ -60,7 +63,8 @@ def compare_predictions(
     answered = champion.state == ANSWERED
     both = answered & (candidate.state == ANSWERED)
     if request.model_type == "regressor":
-        deltas = np.where(both, candidate.predictions - champion.predictions, np.nan)
+        with np.errstate(over="ignore"):  # the change is then infinite, and none is reported
+            deltas = np.where(both, candidate.predictions - champion.predictions, np.nan)
         allowed = np.maximum(request.tolerance, request.relative_tolerance * np.abs(champion.predictions))
         flips = both & (np.abs(deltas) > allowed)
     else:
@@ -184,8 +188,12 @@ class Tally:
 
         if not self.request.value_column:
             return np.zeros(len(frame))
-        values = pd.to_numeric(frame[self.request.value_column], errors="coerce").to_numpy(dtype=float)
-        usable = np.isfinite(values)
+        column = frame[self.request.value_column]
+        if column.dtype == object:  # pandas raises on numbers beyond a double, lists and mappings
+            column = column.map(lambda value: _number(value) if isinstance(value, int | float | Decimal) else value)
+            column = column.where(column.map(lambda value: isinstance(value, str | float)), np.nan)
+        values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        usable = np.abs(values) <= _LARGEST_VALUE
         values = np.where(usable, values, 0.0)
         self.value[0] += float(values[found.both].sum())
         self.value[1] += float(values[found.flips].sum())
@@ -195,12 +203,12 @@ class Tally:
     def _add_transitions(self, answers: tuple[Answers, Answers], found: Compared, values: Array) -> None:
         candidate, champion = answers
         for position in np.flatnonzero(found.flips):
-            pair = str(champion.predictions[position]), str(candidate.predictions[position])
+            pair = name_of(champion.predictions[position]), name_of(candidate.predictions[position])
             self.transitions[pair] += 1
             self.transition_values[pair] += float(values[position])
 
     def _add_segments(self, column: str, frame: pd.DataFrame, found: Compared, values: Array) -> None:
-        texts = frame[column].astype(object).where(frame[column].notna(), MISSING).map(str).to_numpy()
+        texts = frame[column].astype(object).where(frame[column].notna(), MISSING).map(name_of).to_numpy()
         for value in np.unique(texts[found.both | found.candidate_only_missing]):
             rows = texts == value
             counted = self.segments.setdefault((column, str(value)), [0.0, 0.0, 0.0, 0.0])
@@ -227,10 +235,14 @@ class Tally:
         )
 
     def _is_same(self, recorded: Any, answer: Any) -> bool:
+        plain = plain_label(recorded)
         if self.request.model_type == "classifier":
-            return bool(plain_label(recorded) == answer)
+            return isinstance(plain, str | int | float) and plain == answer
         allowed = max(self.request.tolerance, self.request.relative_tolerance * abs(answer))
-        return isinstance(recorded, int | float | np.number) and abs(float(recorded) - answer) <= allowed
+        return isinstance(plain, int | float | Decimal) and abs(_number(plain) - answer) <= allowed
+
+    def _text(self, answer: Any) -> str:
+        return name_of(answer) if self.request.model_type == "classifier" else str(answer)
 
     def _add_examples(
         self, frame: pd.DataFrame, names: list[str], answers: tuple[Answers, Answers], found: Compared
@@ -240,15 +252,23 @@ class Tally:
         fresh = [
             FlipExample(
                 request=names[position],
-                timestamp=str(frame[times].iloc[position]) if times else "",
-                champion=str(answers[1].predictions[position]),
-                candidate=str(answers[0].predictions[position]),
-                delta=None if np.isnan(found.deltas[position]) else float(found.deltas[position]),
+                timestamp=name_of(frame[times].iloc[position]) if times else "",
+                champion=self._text(answers[1].predictions[position]),
+                candidate=self._text(answers[0].predictions[position]),
+                delta=float(found.deltas[position]) if np.isfinite(found.deltas[position]) else None,
             )
             for position in _largest(found, self.request.examples)
         ]
         every = [*fresh, *self.examples]
         self.examples = sorted(every, key=lambda item: -abs(item.delta or 0.0))[: self.request.examples]
+
+
+def _number(value: Any) -> float:
+    """Return a number as a double; NaN when it is larger than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
 
 
 def _largest(found: Compared, count: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,16 @@ import numpy as np
 from airflow_mcp.core.evaluation.evidence import ModelType
 from airflow_mcp.core.evaluation.replay import ModelTroubles, Reason
 from airflow_mcp.exceptions import DatasetError, RefusedError
-from airflow_mcp.work.measures.classes import Array, plain_label
+from airflow_mcp.work.measures.classes import Array, plain_label, require_classes
 from airflow_mcp.work.measures.scoring import classes_and_probabilities, predicted_numbers
+from airflow_mcp.work.models.failure_cause import where_raised
 from airflow_mcp.work.models.input_columns import cast_columns
 from airflow_mcp.work.models.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_log = logging.getLogger(__name__)
 MAX_ISOLATING_CALLS = 1_000
 """Calls per chunk to isolate, by halving, the requests on which a model fails, or the values that do not fit a column.
 What is not isolated by then counts as failed, or unfit, as a whole: a model that always fails must not take hours."""
@@ -104,7 +107,10 @@ class Replayed:
                 continue
             wrong = self._wrong_cells(frame[[name]], column, np.flatnonzero(fits))
             if len(wrong):
-                self._count(f"{name!r} cannot be converted to {kind}", len(wrong))
+                reason = f"{name!r} cannot be converted to {kind}"
+                if reason not in self.reasons:
+                    self._can_be_converted(frame, column, np.array(wrong[:1]), explain=True)
+                self._count(reason, len(wrong))
                 fits[wrong] = False
         return fits
 
@@ -140,10 +146,14 @@ class Replayed:
             *self._wrong_values(frame, column, positions[half:], calls_left),
         ]
 
-    def _can_be_converted(self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array) -> bool:
+    def _can_be_converted(
+        self, frame: pd.DataFrame, column: tuple[str, str, bool], positions: Array, *, explain: bool = False
+    ) -> bool:
         try:
             cast_columns(_inferred(frame.iloc[positions], [column[0]]), [column], self.model.uri)
-        except DatasetError:
+        except DatasetError as error:
+            if explain:
+                _log.info("request without a prediction: %s", error)
             return False
         return True
 
@@ -151,23 +161,40 @@ class Replayed:
         """Predict rows together; when the model fails, predict each half."""
         calls_left[0] -= 1
         try:
-            if self.model_type == "regressor":
-                answers.predictions[positions] = predicted_numbers(self.model, inputs)
-            else:
-                predicted, probabilities, _ = classes_and_probabilities(self.model, inputs)
-                answers.predictions[positions] = [plain_label(value) for value in predicted]
-                if probabilities is not None:
-                    if answers.probabilities is None:
-                        answers.probabilities = np.full((len(answers.state), probabilities.shape[1]), np.nan)
-                    answers.probabilities[positions] = probabilities
-            answers.state[positions] = ANSWERED
+            predicted, probabilities = self._ask(inputs)
         except RefusedError as error:
             if len(positions) == 1 or calls_left[0] <= 0:
-                self._count(_reason(error), len(positions))
+                self._count(self._reason(error), len(positions))
                 return
             half = len(positions) // 2
             self._predict(inputs.iloc[:half], positions[:half], answers, calls_left)
             self._predict(inputs.iloc[half:], positions[half:], answers, calls_left)
+            return
+        if self.model_type == "classifier":
+            require_classes(predicted, self.model.uri)
+            predicted = [plain_label(value) for value in predicted]
+        answers.predictions[positions] = predicted
+        if probabilities is not None:
+            if answers.probabilities is None:
+                answers.probabilities = np.full((len(answers.state), probabilities.shape[1]), np.nan)
+            answers.probabilities[positions] = probabilities
+        answers.state[positions] = ANSWERED
+
+    def _ask(self, inputs: pd.DataFrame) -> tuple[Any, Array | None]:
+        if self.model_type == "regressor":
+            return predicted_numbers(self.model, inputs), None
+        predicted, probabilities, _ = classes_and_probabilities(self.model, inputs)
+        return predicted, probabilities
+
+    def _reason(self, error: RefusedError) -> str:
+        """Return the reason for the evidence, without the model's own words, which may quote inputs."""
+        cause = error.__cause__
+        if cause is None:
+            return str(error).removesuffix(". Nothing was recorded")[:_REASON_LENGTH]
+        reason = where_raised(cause)
+        if reason not in self.reasons:
+            _log.info("%s: %s", reason, str(error).removesuffix(". Nothing was recorded"))
+        return reason
 
     def _count(self, reason: str, requests: int) -> None:
         """Count a reason; beyond 100 different ones, further reasons are counted together."""
@@ -195,10 +222,3 @@ def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         },
         index=frame.index,
     )
-
-
-def _reason(error: RefusedError) -> str:
-    """Return the reason without the address of the model and the number of rows, so that equal reasons add up."""
-    text = str(error).removesuffix(". Nothing was recorded")
-    marker = " rows: "
-    return (text.partition(marker)[2] or text)[:_REASON_LENGTH]

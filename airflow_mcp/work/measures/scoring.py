@@ -10,9 +10,17 @@ import numpy as np
 
 from airflow_mcp.core.evaluation.evidence import EvaluationRequest
 from airflow_mcp.exceptions import DatasetError, RefusedError
-from airflow_mcp.work.measures.classes import Array, Classes, align_probabilities, find_classes
+from airflow_mcp.work.measures.classes import (
+    AnsweredClasses,
+    Array,
+    Classes,
+    align_probabilities,
+    find_classes,
+    no_classes,
+    require_classes,
+)
 from airflow_mcp.work.measures.metrics import Measured, classifier_metrics, regressor_metrics
-from airflow_mcp.work.models.loaded_model import LoadedModel, one_prediction_per_row
+from airflow_mcp.work.models.loaded_model import LoadedModel, as_array, one_prediction_per_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,9 +116,13 @@ def _score_classifiers(
     models: Sequence[LoadedModel], inputs: Sequence[Any], labels: Array, request: EvaluationRequest
 ) -> list[ScoredModel]:
     answers = [classes_and_probabilities(model, rows) for model, rows in zip(models, inputs, strict=True)]
-    classes = find_classes(
-        labels, [predicted for predicted, _, _ in answers], [model.classes for model in models], request.positive_label
-    )
+    answered = [
+        AnsweredClasses(model.uri, predicted, model.classes)
+        for model, (predicted, _, _) in zip(models, answers, strict=True)
+    ]
+    for each in answered:
+        require_classes(each.predicted, each.uri)
+    classes = find_classes(labels, answered, request.positive_label)
     true = classes.encode(labels)
     scored = []
     for model, rows, (predicted, raw, why_not) in zip(models, inputs, answers, strict=True):
@@ -124,15 +136,16 @@ def classes_and_probabilities(model: LoadedModel, inputs: Any) -> tuple[Array, A
 
     :param model: the model.
     :param inputs: rows in the form that it takes.
-    :return: predicted classes, probabilities or None, and the reason for None.
+    :return: predictions, which need not be classes (see :func:`.classes.require_classes`); probabilities or None; and
+        the reason for None.
     :raises RefusedError: when it fails, or does not return one finite value per row.
     """
-    output = model.predict(inputs)
+    output = as_array(model.predict(inputs), model.uri)
     probabilities, why_not = model.probabilities(inputs)
-    shape = np.shape(output)
+    shape = output.shape
     if len(shape) == 2 and shape[1] > 1 and probabilities is not None and shape == probabilities.shape:
         # Logged with pyfunc_predict_fn="predict_proba": the predicted class is the most probable one.
-        best = np.asarray(model.classes, dtype=object)[np.asarray(output).argmax(axis=1)]
+        best = np.asarray(model.classes, dtype=object)[output.argmax(axis=1)]
         return best, probabilities, why_not
     return one_prediction_per_row(output, len(inputs), model.uri), probabilities, why_not
 
@@ -146,10 +159,10 @@ def _checked_labels(labels: pd.Series[Any], request: EvaluationRequest) -> Array
         )
     values = labels.to_numpy()
     if request.model_type == "classifier":
-        if values.dtype.kind == "f" and (values != np.floor(values)).any():
+        if wrong := no_classes(values):
             raise DatasetError(
-                f"label column {request.target!r} has fractions, which cannot be classes: use model_type='regressor'. "
-                "Nothing was measured"
+                f"label column {request.target!r} has {wrong}, which cannot be classes: they are texts, whole numbers, "
+                "true and false. For numbers, use model_type='regressor'. Nothing was measured"
             )
         return np.asarray(values)
     if values.dtype.kind not in "iufb" or not np.isfinite(values.astype(float)).all():

@@ -69,6 +69,8 @@ def _compare(candidate: ScoredModel, champion: ScoredModel, request: ComparisonR
         estimate = delong(rankings(candidate)[0], rankings(champion)[0], request.confidence)
     else:
         estimate = paired_bootstrap([candidate, champion], request)
+    if not _is_finite(estimate):
+        estimate = Estimate(note="a number is too large for a double")
     drawn = method == "bootstrap"
     return MetricComparison(
         metric=request.metric,
@@ -84,6 +86,11 @@ def _compare(candidate: ScoredModel, champion: ScoredModel, request: ComparisonR
         seed=request.seed if drawn else 0,
         note=estimate.note,
     )
+
+
+def _is_finite(estimate: Estimate) -> bool:
+    """Return whether every number that is known is finite: differences and squares of large numbers may not be."""
+    return all(math.isfinite(number) for number in estimate[:-1] if number is not None)
 
 
 def _method(model: ScoredModel, request: ComparisonRequest) -> ComparisonMethod:
@@ -109,7 +116,12 @@ def paired_bootstrap(models: Sequence[ScoredModel], request: ComparisonRequest) 
     undefined = len(drawn) - len(numbers)
     if undefined > MAX_UNDEFINED * len(drawn):
         return Estimate(value, note=f"the metric is undefined in {undefined} of {len(drawn)} resamples")
-    low, high = np.quantile(numbers, [(1 - request.confidence) / 2, (1 + request.confidence) / 2])
+    with np.errstate(over="ignore", invalid="ignore"):  # callers look whether the numbers are finite
+        return _percentiles(value, numbers, undefined, request.confidence)
+
+
+def _percentiles(value: float, numbers: Array, undefined: int, confidence: float) -> Estimate:
+    low, high = np.quantile(numbers, [(1 - confidence) / 2, (1 + confidence) / 2])
     note = f"{undefined} resamples in which the metric is undefined are left out" if undefined else ""
     # Equal numbers have standard error 0, which rounding would spoil.
     error = float(numbers.std(ddof=1)) if np.ptp(numbers) > 0 else 0.0
@@ -231,7 +243,7 @@ def _wilson(successes: int, trials: int) -> MetricInterval:
 def _bootstrapped(model: ScoredModel, metric: str) -> MetricInterval | None:
     request = ComparisonRequest(metric=metric, confidence=SLICE_CONFIDENCE, resamples=SLICE_RESAMPLES)
     found = paired_bootstrap([model], request)
-    if found.low is None or found.high is None or found.standard_error is None:
+    if found.low is None or found.high is None or found.standard_error is None or not _is_finite(found):
         return None
     limits: dict[str, Any] = {"low": found.low, "high": found.high, "standard_error": found.standard_error}
     return MetricInterval(method="bootstrap", confidence=SLICE_CONFIDENCE, **limits)

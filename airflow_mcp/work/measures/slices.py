@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core.evaluation.evidence import SliceEvidence
 from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.work.measures.classes import name_of
 from airflow_mcp.work.measures.scoring import ScoredModel
 from airflow_mcp.work.measures.significance import metric_intervals
 
@@ -58,4 +59,4 @@ def measure_slices(
 
 
 def _texts(column: pd.Series[Any]) -> pd.Series[Any]:
-    return column.astype(object).where(column.notna(), MISSING).map(str)
+    return column.astype(object).where(column.notna(), MISSING).map(name_of)

@@ -12,10 +12,13 @@ import importlib.util
 import platform
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from airflow_mcp.work.run.mlflow_run import redacted
 
 _ERRORS_OF_THE_MACHINE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -25,6 +28,14 @@ _ERRORS_OF_THE_MACHINE = (
 _TEXTS_OF_THE_MACHINE = re.compile(
     r"\bCUDA\b|cannot open shared object file|out of memory|cannot allocate memory", re.I
 )
+_OF_SIGNATURE = "Failed to enforce schema"
+"""Begins MLflow's message about inputs that do not fit the signature; the inputs follow."""
+_REASONS_OF_SIGNATURE = re.compile(
+    r"(Incompatible input types for column|Model is missing inputs|Please ensure that the input data of datetime column"
+    r"|Failed to convert column|The input column|Shape of input|Expected input to be) .*?(?=\. Error:|$)",
+    re.S,
+)
+"""The messages that name columns, types and shapes, but no values."""
 _OPTION = re.compile(r"\s+--?[A-Za-z].*")
 """Options after a requirement, such as ``--hash=sha256:…``."""
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -109,6 +120,31 @@ def _is_unrecorded(package: str, folder: Path) -> bool:
     recorded = {canonicalize_name(name) for name in required_libraries(folder)}
     installed = metadata.packages_distributions().get(package, [])
     return recorded.isdisjoint(canonicalize_name(name) for name in installed)
+
+
+def described(error: BaseException, limit: int = 600) -> str:
+    """Return an error of a model as one line: its type and message, without the inputs that MLflow puts into its own.
+
+    :param error: error of loading the model or of predicting with it.
+    :param limit: largest number of characters of the message.
+    """
+    text = str(error)
+    if _OF_SIGNATURE not in text:
+        return f"{type(error).__name__}: {redacted(error, limit)}"
+    reason = _REASONS_OF_SIGNATURE.search(text)
+    return "the input does not fit the signature" + (f": {redacted(reason[0], limit)}" if reason else "")
+
+
+def where_raised(error: BaseException) -> str:
+    """Return an error as its type and place. Its message may quote inputs, and evidence must not.
+
+    :param error: error of predicting with a model.
+    """
+    if _OF_SIGNATURE in str(error):
+        return described(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def unmet_requirements(folder: Path) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_mcp.exceptions import DatasetError, FailedError, RefusedError
-from airflow_mcp.work.models.input_columns import cast_columns
+from airflow_mcp.work.models.failure_cause import described, where_raised
+from airflow_mcp.work.models.input_columns import cast_array, cast_columns
 from airflow_mcp.work.run.mlflow_run import mlflow_errors, redacted
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class LoadedModel:
         try:
             values = np.asarray(method(inputs), dtype=float)
         except Exception as error:  # for example SVC without probability=True
-            return None, f"predict_proba failed: {type(error).__name__}: {redacted(error, 200)}"
+            _log.info("predict_proba failed: %s", described(error))
+            return None, f"predict_proba failed: {where_raised(error)}"  # the reason becomes evidence
         if values.shape != (len(inputs), len(self.classes)):
             return None, f"predict_proba returned shape {values.shape}, not ({len(inputs)}, {len(self.classes)})"
         if not np.isfinite(values).all():
@@ -105,12 +107,7 @@ class LoadedModel:
                 f"{features.shape[1]} besides the label. Log the model with a DataFrame, so that its columns have "
                 "names. Nothing was measured"
             )
-        try:
-            return np.asarray(features.to_numpy(dtype=dtype))
-        except (TypeError, ValueError) as error:
-            raise DatasetError(
-                f"model {self.uri} takes only {dtype}: {redacted(error, 200)}. Nothing was measured"
-            ) from None
+        return cast_array(features, dtype, self.uri)
 
 
 def load_model(uri: str) -> LoadedModel:
@@ -163,9 +160,7 @@ def predict(pyfunc: Any, inputs: Any, uri: str, what: str) -> Any:
     try:
         return pyfunc.predict(inputs)
     except Exception as error:  # whatever a user's model raises
-        raise RefusedError(
-            f"model {uri} failed to predict {what}: {type(error).__name__}: {redacted(error)}. Nothing was recorded"
-        ) from error
+        raise RefusedError(f"model {uri} failed to predict {what}: {described(error)}. Nothing was recorded") from error
 
 
 def one_prediction_per_row(output: Any, rows: int, uri: str) -> np.ndarray[Any, Any]:
@@ -179,7 +174,7 @@ def one_prediction_per_row(output: Any, rows: int, uri: str) -> np.ndarray[Any, 
     """
     import pandas as pd  # noqa: PLC0415
 
-    values = np.asarray(output)
+    values = as_array(output, uri)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (rows,):
@@ -195,6 +190,25 @@ def one_prediction_per_row(output: Any, rows: int, uri: str) -> np.ndarray[Any, 
             f"model {uri} predicted no finite value for {missing} of {rows} rows. Rows are never left out, so nothing "
             "was recorded"
         )
+    return values
+
+
+def as_array(output: Any, uri: str) -> np.ndarray[Any, Any]:
+    """Convert an output to an array that keeps the types of its values: NumPy would turn the 1 in [1, "a"] to text.
+
+    :param output: output of a model.
+    :param uri: address of the model, for the message.
+    :raises RefusedError: when it is no array, such as lists of different lengths.
+    """
+    try:
+        values = np.asarray(output)
+        if values.dtype.kind == "U" and isinstance(output, list | tuple) and np.ndim(output) == 1:
+            return np.asarray(output, dtype=None if all(isinstance(value, str) for value in output) else object)
+    except Exception as error:  # lists of different lengths, or whatever a tensor raises
+        raise RefusedError(
+            f"model {uri} must return one value per row; got a {type(output).__name__} that is no array "
+            f"({type(error).__name__}). Nothing was recorded"
+        ) from None
     return values
 
 

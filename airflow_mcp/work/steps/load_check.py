@@ -16,6 +16,7 @@ from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.work.models.failure_cause import (
+    described,
     is_environment_failure,
     needs_unrecorded_code,
     required_libraries,
@@ -168,7 +169,7 @@ def _broken(name: Any, note: str) -> LoadFinding:
 
 def _failure(name: Any, what: str, error: BaseException, folder: Path) -> LoadFinding:
     _log.warning("%s", what, exc_info=error)
-    note = f"{what}: {type(error).__name__}: {redacted(error)}"
+    note = f"{what}: {described(error)}"
     if needs_unrecorded_code(error, folder):
         return LoadFinding(name=name, holds=False, note=f"{note}. {_UNRECORDED}", is_of_surroundings=True)
     return LoadFinding(name=name, holds=False, note=note, is_of_surroundings=is_environment_failure(error))

@@ -17,7 +17,7 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
-from airflow_mcp.work.measures.classes import Array, plain_label
+from airflow_mcp.work.measures.classes import Array, name_of, plain_label
 from airflow_mcp.work.measures.replay_comparison import Compared, Tally, compare_predictions
 from airflow_mcp.work.measures.replay_predictions import ANSWERED, UNFIT, Answers, Replayed
 from airflow_mcp.work.models.loaded_model import load_model
@@ -109,9 +109,9 @@ class _Requests:
         texts = chunk.frame[timestamp_column]
         low, high = int(np.argmin(times)), int(np.argmax(times))
         if times[low] < self._between[0]:
-            self.first = str(texts.iloc[low])
+            self.first = name_of(texts.iloc[low])
         if times[high] > self._between[1]:
-            self.last = str(texts.iloc[high])
+            self.last = name_of(texts.iloc[high])
         self._between = min(self._between[0], times[low]), max(self._between[1], times[high])
 
 
@@ -138,14 +138,14 @@ def _lines(
     times = request.timestamp_column
     columns: dict[str, Any] = {
         "request": names,
-        "timestamp": [str(value) for value in chunk.frame[times]] if times else [""] * len(names),
+        "timestamp": [name_of(value) for value in chunk.frame[times]] if times else [""] * len(names),
     }
     for name, answer in zip(("candidate", "champion"), answers, strict=True):
         columns[f"{name}_state"] = _states(answer, chunk.readable)
         columns[f"{name}_prediction"] = (
             answer.predictions
             if request.model_type == "regressor"
-            else [None if value is None else str(value) for value in answer.predictions]
+            else [None if value is None else name_of(value) for value in answer.predictions]
         )
     flips = [bool(flip) if both else None for flip, both in zip(found.flips, found.both, strict=True)]
     columns["flip"] = pd.array(flips, dtype="boolean")
@@ -183,7 +183,7 @@ def _writer(path: Path, request: ReplayRequest) -> Iterator[Any]:
 
 def _names(request: ReplayRequest, frame: pd.DataFrame, before: int) -> list[str]:
     if request.request_id_column:
-        return [str(value) for value in frame[request.request_id_column]]
+        return [name_of(value) for value in frame[request.request_id_column]]
     return [str(before + number) for number in range(len(frame))]
 
 

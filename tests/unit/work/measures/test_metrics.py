@@ -1,16 +1,32 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError, RefusedError
-from airflow_mcp.work.measures.classes import Classes, align_probabilities, find_classes, plain_label
+from airflow_mcp.work.measures.classes import (
+    AnsweredClasses,
+    Classes,
+    align_probabilities,
+    find_classes,
+    plain_label,
+    require_classes,
+)
 from airflow_mcp.work.measures.metrics import classifier_metrics, regressor_metrics
 
 BINARY = Classes(("no", "yes"), 1)
+
+
+def found(labels: list[Any], predicted: list[Any], known: list[Any], positive: Any) -> Classes:
+    models = [
+        AnsweredClasses(f"m-{place}", *answers) for place, answers in enumerate(zip(predicted, known, strict=True))
+    ]
+    return find_classes(labels, models, positive)
 
 
 def test_binary_metrics_match_numbers_counted_by_hand() -> None:
@@ -84,35 +100,70 @@ def test_with_one_known_class_only_accuracy_is_defined() -> None:
 
 
 def test_the_greater_of_two_classes_is_positive_by_default() -> None:
-    assert find_classes(["b", "a"], [["a"]], [None], None) == Classes(("a", "b"), 1)
-    assert find_classes([0, 1], [[0.0, 1.0]], [[0, 1]], None) == Classes((0, 1), 1)
-    assert find_classes([True, False], [[1, 0]], [None], None).positive == 1
+    assert found(["b", "a"], [["a"]], [None], None) == Classes(("a", "b"), 1)
+    assert found([0, 1], [[0.0, 1.0]], [[0, 1]], None) == Classes((0, 1), 1)
+    assert found([True, False], [[1, 0]], [None], None).positive == 1
 
 
 def test_classes_that_only_a_model_knows_count() -> None:
-    assert find_classes([0, 0], [[0, 0]], [[0, 1]], None) == Classes((0, 1), 1)
-    assert find_classes([0, 1], [[0, 1], [1, 2]], [None, None], None) == Classes((0, 1, 2), None)
+    assert found([0, 0], [[0, 0]], [[0, 1]], None) == Classes((0, 1), 1)
+    assert found([0, 1], [[0, 1], [1, 2]], [None, None], None) == Classes((0, 1, 2), None)
 
 
 @pytest.mark.parametrize("positive", ["1", 2, "yes"])
 def test_a_positive_label_that_is_no_class_is_refused(positive: object) -> None:
     with pytest.raises(InvalidArgumentError, match="must be one of the classes 0, 1; got"):
-        find_classes([0, 1], [[0, 1]], [None], positive)
+        found([0, 1], [[0, 1]], [None], positive)
 
 
 def test_a_positive_label_among_three_classes_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="unless there are two classes; got 1 with 3 classes"):
-        find_classes([0, 1, 2], [[0]], [None], 1)
+        found([0, 1, 2], [[0]], [None], 1)
 
 
 def test_predictions_that_share_no_class_with_the_labels_are_refused() -> None:
     with pytest.raises(RefusedError, match="no class in common"):
-        find_classes(["malignant", "benign"], [[0, 1]], [[0, 1]], None)
+        found(["malignant", "benign"], [[0, 1]], [[0, 1]], None)
+
+
+def test_predictions_that_are_none_of_the_models_own_classes_are_refused_by_name() -> None:
+    with pytest.raises(RefusedError, match="model m-0 predicts 2, 3, but none of its own classes 0, 1"):
+        found([0, 1], [[2, 3]], [[0, 1]], None)
+
+
+@pytest.mark.parametrize(
+    ("answers", "what"),
+    [
+        ([0.0, 1.0, 0.5], "fractions"),
+        (np.array([0.0, np.nan]), "numbers that are not finite"),
+        (np.array([1, np.inf]), "numbers that are not finite"),
+        ([Decimal("0.5")], "fractions"),
+        ([{"label": 1}], "values of type dict"),
+        ([[1]], "values of type list"),
+        (np.array(["2026-01-01"], "M8[ns]"), "values of type datetime64"),
+        ([b"a"], "values of type bytes"),
+        ([None], "values of type NoneType"),
+    ],
+)
+def test_answers_that_cannot_be_classes_are_refused_by_name_whatever_the_labels(answers: Any, what: str) -> None:
+    with pytest.raises(RefusedError, match=f"model m-0 answers with {what}, which cannot be classes"):
+        require_classes(answers, "m-0")
+
+
+@pytest.mark.parametrize("answers", [[0, 1.0, "a", True], np.array([0.0, 2.0]), np.array(["a"]), [Decimal("1.0")]])
+def test_texts_whole_numbers_and_truths_are_classes(answers: Any) -> None:
+    require_classes(answers, "m-0")
+
+
+def test_true_and_false_become_numbers_where_a_model_answers_numbers() -> None:
+    classes = found([True, True], [[1, 0]], [None], None)
+    assert [type(label) for label in classes.labels] == [int, int]
+    assert classes.encode([True, 0, 7]).tolist() == [1, 0, -1]
 
 
 def test_labels_of_mixed_types_are_refused() -> None:
     with pytest.raises(DatasetError, match="mix types"):
-        find_classes([1, "1"], [[1]], [None], None)
+        found([1, "1"], [[1]], [None], None)
 
 
 def test_probabilities_follow_the_order_of_the_evaluation() -> None:
@@ -157,3 +208,19 @@ def test_a_number_too_large_is_undefined_instead_of_infinite() -> None:
     result = regressor_metrics(np.array([1e300, -1e300]), np.array([-1e300, 1e300]))
     assert "rmse" in result.undefined
     assert np.isfinite(list(result.metrics.values())).all()
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "metrics"),
+    [
+        ([1e200, 2e200], [1e200, 2e200], {"mae": 0, "rmse": 0}),
+        ([1e308, 1e308, -1e308], [1.0, 1, 1], {}),
+        ([1e200, 1e200], [0.0, 0], {"mae": 1e200}),
+    ],
+)
+def test_numbers_too_large_for_a_double_are_undefined_and_never_a_perfect_score(
+    true: list[float], predicted: list[float], metrics: dict[str, float]
+) -> None:
+    result = regressor_metrics(np.array(true), np.array(predicted))
+    assert result.metrics == pytest.approx(metrics)
+    assert set(result.undefined) == {"mae", "rmse", "r2"} - set(metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -34,7 +35,9 @@ class Model:
         try:
             return self._answer(inputs)
         except Exception as error:
-            raise RefusedError(f"model m failed to predict {len(inputs)} rows: {error}. Nothing was recorded") from None
+            raise RefusedError(
+                f"model m failed to predict {len(inputs)} rows: {error}. Nothing was recorded"
+            ) from error
 
     def probabilities(self, inputs: pd.DataFrame) -> tuple[None, str]:
         return None, "none"
@@ -155,7 +158,9 @@ def test_the_very_requests_that_a_model_breaks_on_are_found() -> None:
     answers = model.answer(frame, everything(frame))
     assert np.flatnonzero(answers.state == FAILED).tolist() == [5, 40]
     assert model.troubles().failed == 2
-    assert [(item.reason, item.requests) for item in model.troubles().reasons] == [("'five or forty'", 2)]
+    ((reason, count),) = [(item.reason, item.requests) for item in model.troubles().reasons]
+    assert re.fullmatch(r"KeyError at measures/test_replay_predictions\.py:\d+", reason)
+    assert count == 2
 
 
 def test_an_answer_that_is_not_finite_is_no_answer() -> None:
@@ -192,10 +197,47 @@ def test_a_model_of_unnamed_columns_is_refused() -> None:
 
 def test_reasons_are_bounded_however_many_there_are() -> None:
     def answer(rows: pd.DataFrame) -> Any:
-        raise RuntimeError(f"row {rows['n'].iloc[0]} is special")
+        raise type(f"Error{rows['n'].iloc[0]}", (RuntimeError,), {})
 
     frame, model = requests(500), replayed(answer)
     model.answer(frame, everything(frame))
     assert len(model.reasons) <= 101
     assert sum(model.reasons.values()) == 500
     assert len(model.troubles().reasons) == 10
+
+
+def test_what_a_model_says_about_the_values_of_requests_stays_out_of_the_evidence() -> None:
+    def answer(rows: pd.DataFrame) -> Any:
+        if (rows["name"] == "Ada Lovelace").any():
+            raise ValueError(f"cannot convert {rows['name'].tolist()}")
+        return rows["n"]
+
+    frame = requests()
+    frame.loc[[3, 4], "name"] = "Ada Lovelace"
+    model = replayed(answer)
+    model.answer(frame, everything(frame))
+    ((reason, count),) = [(item.reason, item.requests) for item in model.troubles().reasons]
+    assert (reason.partition(" at ")[0], count) == ("ValueError", 2)
+    assert "Ada" not in reason
+
+
+@pytest.mark.parametrize(
+    ("output", "what"),
+    [(0.25, "fractions"), ({"label": 1}, "values of type dict"), (pd.Timestamp(0), "values of type Timestamp")],
+)
+def test_one_answer_that_is_no_class_refuses_the_whole_replay_and_names_the_model(output: Any, what: str) -> None:
+    def answer(rows: pd.DataFrame) -> Any:
+        return [output if number == 9 else 1 for number in rows["n"]]
+
+    model = Replayed(cast("LoadedModel", Model(answer)), "classifier")
+    with pytest.raises(RefusedError, match=f"models:/m-1 answers with {what}, which cannot be classes"):
+        model.answer(requests(), everything(requests()))
+
+
+def test_classes_may_come_as_whole_floats_or_texts_in_a_list() -> None:
+    model = Replayed(cast("LoadedModel", Model(lambda rows: [float(number) for number in rows["n"]])), "classifier")
+    answers = model.answer(requests(3), everything(requests(3)))
+    assert answers.predictions.tolist() == [0, 1, 2]
+    assert {type(answer) for answer in answers.predictions} == {int}
+    mixed = Replayed(cast("LoadedModel", Model(lambda rows: ["1", 1, "a"])), "classifier")
+    assert mixed.answer(requests(3), everything(requests(3))).predictions.tolist() == ["1", 1, "a"]
