@@ -24,7 +24,7 @@ DAGS = '''
 """A watch that is told what it sees, and a training that only says how it was judged."""
 import time
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, Asset, Param, get_current_context, task
 
 from airflow_mcp.core import contract
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -49,6 +49,24 @@ with DAG(
         max_rejections=2,
         conf={"gate": "{{ params.gate }}", "seconds": "{{ params.seconds }}"},
     )
+
+with DAG("watch_mapped", schedule=None, max_active_runs=1):
+    RetrainTriggerOperator.partial(
+        task_id="retrain",
+        trigger_dag_id="idle",
+        experiment_name="mapped",
+        drift_verdict="not_drifted",
+        retries=0,
+        inlets=[Asset("retrain/mapped_a"), Asset("retrain/mapped_b")],
+    ).expand_kwargs(
+        [
+            {"model_name": name, "dataset": {"uri": "/data/train.csv", "version": "v1", "hash": "sha256:1"}}
+            for name in ("mapped_a", "mapped_b", "mapped_c")
+        ]
+    )
+
+with DAG("idle", schedule=None):
+    task(lambda: None, task_id="nothing")()
 
 with DAG("train", schedule=None, max_active_runs=1, params={"gate": "failed", "seconds": "0", "data_version": "v0"}):
 
@@ -194,6 +212,18 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine) 
 
     # Every one of these decisions can be made again from the ledger.
     assert cli("replay", MODEL) == "churn: 9 decisions replayed, all with the recorded result\n"
+
+
+def test_a_mapped_task_writes_to_the_ledgers_among_its_inlets_and_to_no_other(
+    api: AirflowClient, cli: CommandLine
+) -> None:
+    api.wait_for_dag("watch_mapped")
+    run_id = api.trigger("watch_mapped", {})
+    assert api.wait_for_run("watch_mapped", run_id, DEADLINE_SECONDS) == "failed"
+    for model in ("mapped_a", "mapped_b"):
+        status = json.loads(cli("status", model, "--format", "json"))
+        assert (status["decisions"], status["last_decision"]["verdict"]) == (1, "retrain")  # there is no champion
+    assert cli.run("status", "mapped_c").returncode == 1
 
 
 def mark(api: AirflowClient, run_id: str, state: str) -> None:

@@ -7,11 +7,11 @@ import inspect
 import pkgutil
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import Mock
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 import airflow_mcp.operators
@@ -300,3 +300,24 @@ def test_a_whole_number_may_come_from_a_template(value: Any, expected: int) -> N
 def test_anything_else_is_no_whole_number(value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="must be a whole number; got"):
         whole_number("last", value)
+
+
+class TestMappedLedgers:
+    """A mapped task knows its ledgers when the Dag is parsed, or says what to pass."""
+
+    GIVEN: ClassVar[dict[str, Any]] = {"task_id": "task", "trigger_dag_id": "nightly", "experiment_name": "fraud"}
+
+    @pytest.mark.parametrize(
+        "given", [{"ledger": Asset("retrain/a")}, {"model_name": "a"}, {"inlets": [Asset("retrain/a")]}]
+    )
+    def test_the_ledger_is_an_inlet_of_the_mapped_task(self, given: dict[str, Any]) -> None:
+        with DAG("dag", schedule=None):
+            mapped = RetrainTriggerOperator.partial(**self.GIVEN, **given).expand_kwargs([{"dataset": DATA}])
+        assert mapped.inlets == [Asset("retrain/a")]
+        if "model_name" in given:
+            task = mapped.unmap({"dataset": DATA})
+            assert (task.inlets, vars(task)["ledger"]) == ([Asset("retrain/a")], Asset("retrain/a"))
+
+    def test_without_it_the_dag_is_refused_when_it_is_parsed(self) -> None:
+        with DAG("dag", schedule=None), pytest.raises(InvalidArgumentError, match=r"pass inlets=\[Asset\('retrain/"):
+            RetrainTriggerOperator.partial(**self.GIVEN)
