@@ -99,6 +99,9 @@ class Generated:
         self.pins = ()
         self.is_columnar = False
 
+    def reading(self, **_: Collection[str]) -> Generated:
+        return self
+
     def batches(self, columns: Collection[str] | None = None) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa

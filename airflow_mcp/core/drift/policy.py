@@ -176,9 +176,9 @@ class ComparisonPolicy(Document):
 
     def role_of(self, column: str) -> ColumnRole:
         """Return the role of a column for the model."""
-        if column == self.prediction:
+        if self.prediction and column == self.prediction:
             return "prediction"
-        if column == self.target:
+        if self.target and column == self.target:
             return "target"
         return "quality" if column in self.quality_columns else "feature"
 

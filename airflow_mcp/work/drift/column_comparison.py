@@ -34,6 +34,7 @@ def compare_column(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnRe
     if known is None:
         raise ValueError("a column is in neither dataset")
     kind, problem = column_type(pair, policy)
+    note = problem or _why_not_as_categories(pair, kind, policy)
     base = ColumnResult(
         column=known.name,
         role=_role(known, policy),
@@ -43,7 +44,7 @@ def compare_column(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnRe
         weight=policy.weights.get(known.name, 0.0) if policy.weights else 1.0,
         reference=_side(pair.reference),
         current=_side(pair.current),
-        note=problem,
+        note=note,
     )
     findings = list(schema_findings(pair, known.name))
     if pair.reference is None or pair.current is None:
@@ -57,24 +58,50 @@ def compare_column(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnRe
 def column_type(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnType, str]:
     """Return the type as which a column is compared, and the reason why it cannot be compared, or an empty text.
 
-    The policy decides, then the reference's values, then the current ones. As in Evidently 0.7.23, whole numbers with
-    at most ten different values are compared as categories.
+    The policy decides, then the current values, then those of the reference. As in Evidently 0.7.23, whole numbers of
+    which the current data have at most ten are compared as categories; not if the reference is a profile that does not
+    have them all.
 
     :param pair: the column on both sides.
     :param policy: rules and names of categorical columns.
     """
     reference, current = pair
-    known = reference if reference is not None and reference.kind != "empty" else current
+    known = current if current is not None and current.kind != "empty" else reference
     if known is None:
-        return "categorical", "missing in the current data, and has no value in the reference"
-    rule = policy.rules.get(known.name)
+        return "categorical", "missing in the reference, and has no value in the current data"
+    kind = _declared_type(known.name, policy)
+    problem = _missing_side(pair) or _kind_problem(pair, kind or _type_of_values(pair, known), policy)
+    return kind or _type_of_values(pair, known), problem or _amount_problem(pair, policy)
+
+
+def _declared_type(name: str, policy: ComparisonPolicy) -> ColumnType | None:
+    rule = policy.rules.get(name)
     if rule is not None and rule.type is not None:
-        kind = rule.type
-    elif known.name in policy.categorical_columns or known.kind != "numerical":
-        kind = "categorical"
-    else:
-        kind = "categorical" if known.is_integer and known.distinct <= FEW_INTEGERS else "numerical"
-    return kind, _missing_side(pair) or _kind_problem(pair, kind) or _amount_problem(pair, policy)
+        return rule.type
+    return "categorical" if name in policy.categorical_columns else None
+
+
+def _type_of_values(pair: ColumnPair, known: ColumnData) -> ColumnType:
+    if known.kind != "numerical":
+        return "categorical"
+    return "categorical" if _has_few_integers(known) and _can_be_categories(pair) else "numerical"
+
+
+def _has_few_integers(column: ColumnData) -> bool:
+    return column.is_integer and column.distinct <= FEW_INTEGERS
+
+
+def _can_be_categories(pair: ColumnPair) -> bool:
+    return all(column is None or column.curve is None or column.curve.is_exact for column in pair)
+
+
+def _why_not_as_categories(pair: ColumnPair, kind: ColumnType, policy: ComparisonPolicy) -> str:
+    current = pair.current
+    if current is None or _declared_type(current.name, policy) or kind == "categorical":
+        return ""
+    if not _has_few_integers(current) or _can_be_categories(pair):
+        return ""
+    return "compared as numbers: the profile of the reference data does not have the column as categories"
 
 
 def _missing_side(pair: ColumnPair) -> str:
@@ -83,12 +110,15 @@ def _missing_side(pair: ColumnPair) -> str:
     return "missing in the reference" if pair.reference is None else ""
 
 
-def _kind_problem(pair: ColumnPair, kind: ColumnType) -> str:
+def _kind_problem(pair: ColumnPair, kind: ColumnType, policy: ComparisonPolicy) -> str:
     sides = [(column, where) for column, where in zip(pair, ("reference", "current"), strict=True) if column]
     problem = next(filter(None, (_side_problem(column, where, kind) for column, where in sides)), "")
     if problem:
-        return problem
-    if pair.reference is not None and pair.reference.kind == "text":
+        return _type_change(sides) or problem
+    name = sides[0][0].name
+    if not name and name not in policy.named_columns:
+        return "it has no name, like the index that pandas writes into CSV: write it with index=False, or ignore ''"
+    if _declared_type(name, policy) is None and all(column.kind == "text" for column, _ in sides):
         return "most texts differ, so they are not categories; ignore the column, or name it in categorical_columns"
     held_as_numbers = [column.counts is None for column, _ in sides]
     if kind == "categorical" and any(held_as_numbers):
@@ -99,8 +129,13 @@ def _kind_problem(pair: ColumnPair, kind: ColumnType) -> str:
 def _side_problem(column: ColumnData, where: str, kind: ColumnType) -> str:
     problems = (
         (column.kind == "empty", f"no value in the {where} data"),
+        (bool(column.problem), f"{where} data: {column.problem}"),
         (column.is_mixed, f"values of several types in the {where} data: {column.type}"),
         (column.kind == "time", f"times are not compared ({column.type}); ignore the column"),
+        (
+            column.type == "binary",
+            f"bytes are not compared, or its text in the {where} data is not UTF-8; convert it, or ignore the column",
+        ),
         (column.kind == "other", f"values of type {column.type} are not compared; ignore the column"),
         (
             kind == "numerical" and column.curve is None,
@@ -112,10 +147,8 @@ def _side_problem(column: ColumnData, where: str, kind: ColumnType) -> str:
 
 def _category_problem(sides: list[tuple[ColumnData, str]]) -> str:
     """Return why numbers cannot be compared as categories: that takes a count of every value."""
-    kinds = {column.kind for column, _ in sides}
-    if len(kinds) > 1 and any("string" in column.type or column.type == "bool" for column, _ in sides):
-        (before, _), (after, _) = sides
-        return f"its type changed: {before.type} in the reference, {after.type} in the current data"
+    if change := _type_change(sides):
+        return change
     reference = sides[0][0]
     for column, where in sides:
         # The few values of an exact reference can be looked up in a thinned-out curve, but not the other way round.
@@ -123,6 +156,16 @@ def _category_problem(sides: list[tuple[ColumnData, str]]) -> str:
         if needs_counts and column.curve is not None and not column.curve.is_exact:
             return f"the profile of the {where} data does not have the column as categories"
     return ""
+
+
+def _type_change(sides: list[tuple[ColumnData, str]]) -> str:
+    """Return that numbers became texts or flags, or the other way round; empty when they did not."""
+    if {"text" if column.kind == "categorical" else column.kind for column, _ in sides} != {"numerical", "text"}:
+        return ""
+    if not any("string" in column.type or column.type == "bool" for column, _ in sides):
+        return ""
+    (before, _), (after, _) = sides
+    return f"its type changed: {before.type} in the reference, {after.type} in the current data"
 
 
 def _amount_problem(pair: ColumnPair, policy: ComparisonPolicy) -> str:
@@ -150,7 +193,7 @@ def _scored(base: ColumnResult, reference: ColumnData, current: ColumnData, poli
         error = score.error if score.error is None or math.isfinite(score.error) else None
         ends = [has_drifted(method, score.value + sign * error, limit) for sign in (-1, 1)] if error else []
         fields |= {"score": score.value, "error": error, "drifted": drifted, "close": (not drifted) in ends}
-        fields["note"] = _note(reference, current)
+        fields["note"] = "; ".join(filter(None, (base.note, *_notes(reference, current))))
     else:
         fields["note"] = f"{method} has no value: {_why_undefined(method)}"
     return base.model_copy(update=fields)
@@ -181,7 +224,7 @@ def _why_undefined(method: str) -> str:
     return "it compares exactly two categories" if method == "z" else "it is not defined on these values"
 
 
-def _note(reference: ColumnData, current: ColumnData) -> str:
+def _notes(reference: ColumnData, current: ColumnData) -> list[str]:
     notes = []
     if reference.unusable_share or current.unusable_share:
         before, now = reference.unusable_share, current.unusable_share
@@ -190,7 +233,7 @@ def _note(reference: ColumnData, current: ColumnData) -> str:
         notes.append(f"type {reference.type} in the reference, {current.type} now")
     if not all(column.counts is None or column.counts.is_exact for column in (reference, current)):
         notes.append("rare categories were counted together")
-    return "; ".join(notes)
+    return notes
 
 
 # --- what the result shows of the column ------------------------------------------------------------------------------

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,9 @@ from airflow_mcp.core.drift.profile import ColumnKind, ColumnProfile, ColumnRole
 from airflow_mcp.work.drift import category_counts
 from airflow_mcp.work.drift import distribution as distributions
 from airflow_mcp.work.drift.category_counts import CategoryCounts
+from airflow_mcp.work.drift.category_names import category_names, counted
 from airflow_mcp.work.drift.distribution import Array, Curve, curve_of_sorted, merge_curves
+from airflow_mcp.work.reading.arrow_values import as_floats, by_type, plain
 
 LARGEST = 1e140
 """A number farther from 0 counts as infinite, because its square would be."""
@@ -94,6 +95,8 @@ class ColumnData:
     """Whether its values are free text rather than categories; None when the counts decide."""
     was_declared: bool = False
     """Whether the caller declared the column as categories."""
+    problem: str = ""
+    """Why its values could not be read."""
     _order: list[int] = field(default_factory=list, repr=False, compare=False)
     """Knots of the curve by importance, computed once: a smaller document keeps the first of them."""
 
@@ -241,32 +244,60 @@ class ColumnReader:
         self._as_categories = as_categories
         self._numbers = Numbers(is_exact)
         self._counts = CategoryCounts(capacity=math.inf if is_exact else category_counts.CAPACITY)
+        self._guesses: set[str] = set()
+        self._families: set[str] = set()
 
     def absent(self, rows: int) -> None:
         """Count the rows of a part of the data that lacks the column as missing values."""
         self.data.rows += rows
         self.data.missing += rows
 
-    def add(self, values: pa.Array) -> None:
-        """Add values of one type; the next batch may have another type."""
-        data = self.data
-        data.rows += len(values)
-        data.missing += values.null_count
-        if values.null_count == len(values):
-            return
-        if values.null_count:
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether types were guessed that do not hold for all values, which must then be read as text."""
+        return bool(self._guesses) and len(self._guesses | self._families) > 1
+
+    def add(self, values: pa.Array, *, is_guess: bool = False) -> None:
+        """Add values; the next batch may have another type. Values that cannot be read make the column unknown.
+
+        :param values: the values of a batch.
+        :param is_guess: whether a parser guessed their type from text.
+        """
+        rows, missing = self.data.rows, self.data.missing
+        try:
+            self._add(plain(values), is_guess=is_guess)
+        except (pa.ArrowException, ArithmeticError, ValueError) as error:
+            # One odd column must not refuse its neighbours.
+            self.data.rows, self.data.missing = rows + len(values), missing + values.null_count
+            self.data.types[str(values.type)] = None
+            self.data.kinds.add("other")
+            self.data.problem = f"its values cannot be read: {type(error).__name__}: {str(error)[:200]}"
+
+    def _add(self, values: pa.Array, *, is_guess: bool) -> None:
+        self.data.rows += len(values)
+        self.data.missing += values.null_count
+        for column in by_type(values):
+            (self._guesses if is_guess else self._families).add(_family(column.type))
+            self._add_known(column)
+
+    def _add_known(self, values: pa.Array) -> None:
+        data, kind = self.data, kind_of(values.type)
+        data.types[_shown(values.type)] = None
+        is_category = kind == "categorical" or (self._as_categories and kind != "other")
+        data.kinds.add("categorical" if is_category else kind)
+        if kind != "other" and values.null_count:
             values = values.drop_null()
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        kind = kind_of(values.type)
-        if self._as_categories and kind in ("numerical", "categorical"):
-            kind = "categorical"
-        data.types[str(values.type)] = None
-        data.kinds.add(kind)
-        if kind in ("numerical", "time"):
-            self._numbers.add(_as_floats(values, kind))
-        elif kind == "categorical":
-            self._counts.add(_counted(values))
+        if is_category:
+            self._counts.add(counted(self._finite(values) if pa.types.is_floating(values.type) else values))
+        elif kind != "other":
+            self._numbers.add(_as_numbers(values, kind))
+
+    def _finite(self, values: pa.Array) -> pa.Array:
+        """Count NaN and infinite numbers, and return the others, which can be categories."""
+        self._numbers.nan += pc.sum(pc.is_nan(values)).as_py()
+        self._numbers.positive_infinite += pc.sum(pc.equal(values, math.inf)).as_py()
+        self._numbers.negative_infinite += pc.sum(pc.equal(values, -math.inf)).as_py()
+        return values.filter(pc.is_finite(values))
 
     def finish(self) -> ColumnData:
         """Return the column when all batches were added."""
@@ -285,14 +316,18 @@ def kind_of(arrow_type: pa.DataType) -> ColumnKind:
         return "numerical"
     if types.is_boolean(arrow_type) or types.is_string(arrow_type) or types.is_large_string(arrow_type):
         return "categorical"
-    if types.is_string_view(arrow_type):
-        return "categorical"
     return "time" if types.is_timestamp(arrow_type) or types.is_date(arrow_type) else "other"
 
 
-def category_names(values: Iterable[Any]) -> list[str]:
-    """Return one name per value, the same for equal values of different types, such as ``1`` and ``1.0``."""
-    return [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+def _family(arrow_type: pa.DataType) -> str:
+    """Return what a parser takes a text for: guesses of one family hold for a column together."""
+    if pa.types.is_timestamp(arrow_type) and arrow_type.tz is not None:
+        return "time with a zone"
+    return "flag" if pa.types.is_boolean(arrow_type) else kind_of(arrow_type)
+
+
+def _shown(arrow_type: pa.DataType) -> str:
+    return "string" if pa.types.is_large_string(arrow_type) else str(arrow_type)
 
 
 def as_categories(curve: Curve) -> CategoryCounts:
@@ -302,16 +337,8 @@ def as_categories(curve: Curve) -> CategoryCounts:
     return counts
 
 
-def _as_floats(values: pa.Array, kind: ColumnKind) -> Array:
+def _as_numbers(values: pa.Array, kind: ColumnKind) -> Array:
     if kind == "time":
         moment = pa.timestamp("us", getattr(values.type, "tz", None))
         return np.asarray(values.cast(moment, safe=False).cast(pa.int64()), dtype=float) / 1e6
-    if pa.types.is_float16(values.type) or pa.types.is_decimal(values.type):
-        values = values.cast(pa.float64(), safe=False)
-    return np.asarray(values, dtype=float)
-
-
-def _counted(values: pa.Array) -> Iterable[tuple[str, int]]:
-    found = pc.value_counts(values)
-    names, counts = found.field("values").to_pylist(), found.field("counts").to_pylist()
-    return zip(category_names(names), counts, strict=True)
+    return np.asarray(as_floats(values), dtype=float)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,13 +15,16 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import ColumnRole
 from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.work.drift.category_names import named
 from airflow_mcp.work.drift.column_data import ColumnData, ColumnReader, kind_of
+from airflow_mcp.work.reading.arrow_values import GUESSED, as_floats, plain
 from airflow_mcp.work.reading.dataset_batches import COLUMNS_AT_ONCE, Scan
 from airflow_mcp.work.run.process import cpu_count
 
 QUALITY_OF_NUMBERS, QUALITY_OF_LABELS = "(prediction error)", "(prediction correct)"
 """Derived columns: absolute difference of prediction and label, and whether they are equal."""
 _DERIVED = frozenset({QUALITY_OF_NUMBERS, QUALITY_OF_LABELS})
+ScanType = TypeVar("ScanType", bound=Scan)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class ProfileOptions:
         roles = filter(None, (self.prediction, self.target))
         return tuple(dict.fromkeys([*self.columns, *self.categorical_columns, *self.quality_columns, *roles]))
 
+    @property
+    def derives_quality(self) -> bool:
+        """Whether prediction and label are known, from which a quality column is derived."""
+        return bool(self.prediction and self.target)
+
     @cached_property
     def _chosen(self) -> frozenset[str]:
         return frozenset(self.named_columns) | _DERIVED if self.columns else frozenset()
@@ -66,9 +75,9 @@ class ProfileOptions:
 
     def role_of(self, column: str) -> ColumnRole:
         """Return the role of a column for the model."""
-        if column == self.prediction:
+        if self.prediction and column == self.prediction:
             return "prediction"
-        if column == self.target:
+        if self.target and column == self.target:
             return "target"
         is_quality = column in self.quality_columns or column in _DERIVED
         return "quality" if is_quality else "feature"
@@ -114,11 +123,17 @@ def require_read(read: ReadData, names: Collection[str]) -> None:
 
 def read_data(scan: Scan, options: ProfileOptions) -> ReadData:
     """Read the columns that the options ask for; wide columnar data take several passes."""
+    scan = as_asked(scan, options)
     whole = ReadData(scan.pins, present=scan.columns)
     for names in column_groups([scan], options, COLUMNS_AT_ONCE):
         whole.add(read_columns(scan, options, names))
     pa.default_memory_pool().release_unused()  # the process may live long: in step train, as long as the script
     return whole
+
+
+def as_asked(scan: ScanType, options: ProfileOptions) -> ScanType:
+    """Return the data without ignored columns, and with declared categories read as text where a file stores text."""
+    return scan.reading(texts=options.categorical_columns, ignored=options.ignored_columns)
 
 
 def column_groups(scans: Sequence[Scan], options: ProfileOptions, size: int) -> Iterator[list[str] | None]:
@@ -132,7 +147,7 @@ def column_groups(scans: Sequence[Scan], options: ProfileOptions, size: int) -> 
         yield None
         return
     names = list(dict.fromkeys(name for scan in scans for name in scan.columns))
-    if options.prediction in names and options.target in names:
+    if options.derives_quality and options.prediction in names and options.target in names:
         names += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
     wanted = [name for name in names if options.asks_for(name)]
     yield from (wanted[start : start + size] for start in range(0, max(len(wanted), 1), size))
@@ -141,11 +156,28 @@ def column_groups(scans: Sequence[Scan], options: ProfileOptions, size: int) -> 
 def read_columns(
     scan: Scan, options: ProfileOptions, names: Collection[str] | None = None, *, is_exact: bool = False
 ) -> ReadData:
-    """Read columns of a dataset in one pass.
+    """Read columns of a dataset, in one pass unless types were guessed that do not hold for the whole column.
+
+    Such columns are read again as text, so that nothing depends on where a file or a block ends.
 
     :param names: columns to read, derived ones included; None reads all that the options ask for.
     :param is_exact: whether to keep every value instead of a sketch.
     """
+    read, doubtful = _one_pass(scan, options, names, is_exact=is_exact)
+    if doubtful:
+        derived = [name for name in read.columns if name in _DERIVED]
+        if derived and not {options.prediction, options.target}.isdisjoint(doubtful):
+            read.columns = {name: column for name, column in read.columns.items() if name not in _DERIVED}
+            doubtful += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
+        again, _ = _one_pass(scan.reading(texts=doubtful), options, doubtful, is_exact=is_exact)
+        read.add(again)
+    return read
+
+
+def _one_pass(
+    scan: Scan, options: ProfileOptions, names: Collection[str] | None, *, is_exact: bool
+) -> tuple[ReadData, list[str]]:
+    """Read columns; also return those whose types were guessed and do not hold."""
     read = ReadData(scan.pins, present=scan.columns)
     readers: dict[str, ColumnReader] = {}
     pending: list[Future[None]] = []
@@ -163,11 +195,11 @@ def read_columns(
             if name not in readers and _is_wanted(name, options, names):
                 readers[name] = _reader(name, options, read.rows, is_exact=is_exact)
         read.columns = dict(zip(readers, pool.map(ColumnReader.finish, readers.values()), strict=True))
-    return read
+    return read, [name for name, reader in readers.items() if reader.is_doubtful]
 
 
 def _sources(options: ProfileOptions, names: Collection[str] | None) -> list[str] | None:
-    """Return the columns to read from the files; None for all."""
+    """Return the columns to read from the files; None for all that are not ignored."""
     if names is None:
         return list(options.named_columns) if options.columns else None
     return [*names, *filter(None, (options.prediction, options.target))] if _derives(names) else list(names)
@@ -191,18 +223,19 @@ def _reader(name: str, options: ProfileOptions, rows: int, *, is_exact: bool) ->
 
 
 def _with_quality(batch: pa.RecordBatch, options: ProfileOptions) -> pa.RecordBatch:
-    """Add the quality of each prediction, if the batch has prediction and label."""
-    names = batch.schema.names
-    if not (options.prediction in names and options.target in names):
+    """Add the quality of each prediction, if the batch has prediction and label.
+
+    Numbers are labels, too, when one of the two columns is declared as categories or holds text.
+    """
+    names, sources = batch.schema.names, (options.prediction, options.target)
+    if not (options.derives_quality and set(sources) <= set(names)):
         return batch
-    predicted, actual = (batch.column(name) for name in (options.prediction, options.target))
-    kinds = {kind_of(predicted.type), kind_of(actual.type)}
-    if kinds == {"numerical"}:
-        apart = pc.subtract(predicted.cast(pa.float64(), safe=False), actual.cast(pa.float64(), safe=False))
-        return batch.append_column(QUALITY_OF_NUMBERS, pc.abs(apart))
-    if kinds == {"categorical"}:
-        equal = pc.equal(predicted.cast(pa.string()), actual.cast(pa.string()))
-        return batch.append_column(QUALITY_OF_LABELS, equal)
+    predicted, actual = (plain(batch.column(name)) for name in sources)
+    kinds = {kind_of(values.type) for values in (predicted, actual) if values.null_count < len(values)}
+    if kinds == {"numerical"} and set(sources).isdisjoint(options.categorical_columns):
+        return batch.append_column(QUALITY_OF_NUMBERS, pc.abs(pc.subtract(as_floats(predicted), as_floats(actual))))
+    if kinds and kinds <= {"numerical", "categorical"}:
+        return batch.append_column(QUALITY_OF_LABELS, pc.equal(named(predicted), named(actual)))
     return batch
 
 
@@ -213,17 +246,14 @@ def _parts(readers: list[ColumnReader]) -> list[list[ColumnReader]]:
 
 
 def _feed(readers: Sequence[ColumnReader], batch: pa.RecordBatch) -> None:
-    names = set(batch.schema.names)
+    positions = {name: position for position, name in enumerate(batch.schema.names)}
     for reader in readers:
-        if reader.data.name in names:
-            try:
-                reader.add(batch.column(reader.data.name))
-            except (pa.ArrowException, ArithmeticError) as error:
-                raise DatasetError(
-                    f"column {reader.data.name!r} cannot be read: {type(error).__name__}: {error}. Nothing was compared"
-                ) from None
-        else:
+        position = positions.get(reader.data.name)
+        if position is None:
             reader.absent(batch.num_rows)
+        else:
+            is_guess = batch.schema.field(position).metadata == GUESSED
+            reader.add(batch.column(position), is_guess=is_guess)
 
 
 def _wait(pending: Sequence[Future[None]]) -> None:

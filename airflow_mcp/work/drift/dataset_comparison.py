@@ -21,6 +21,7 @@ from airflow_mcp.work.drift.column_data import ColumnData, ColumnPair, of_profil
 from airflow_mcp.work.drift.column_reading import (
     ProfileOptions,
     ReadData,
+    as_asked,
     column_groups,
     read_columns,
     read_data,
@@ -130,6 +131,7 @@ def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: Compariso
     """Compare a few columns at a time, so that only their values are in memory."""
     first, second = (side for side in opened if isinstance(side, FileScan))
     options = ProfileOptions.of_policy(policy)
+    first, second = as_asked(first, options), as_asked(second, options)
     whole = _Compared(
         (ReadData(first.pins, present=first.columns), ReadData(second.pins, present=second.columns)), [], []
     )

@@ -81,7 +81,10 @@ def _merged(parts: Sequence[ColumnData], rows: int) -> ColumnData:
             whole.counts.merge(part.counts)
     curves = [part.curve for part in parts if part.curve is not None]
     whole.curve = merge_curves(curves) if curves else None
-    whole.is_text = all(part.kind == "text" for part in parts if part.kind != "empty")
+    # The counts of the whole decide whether its texts are categories, unless a part was declared to hold them.
+    whole.was_declared = any(
+        part.kind == "categorical" and part.counts is not None and part.counts.is_mostly_distinct for part in parts
+    )
     return whole
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
 from airflow_mcp.work.reading import csv_and_jsonl
+from airflow_mcp.work.reading.pandas_index import without_index
 from airflow_mcp.work.run.mlflow_run import redacted
 
 _BATCH_BYTES = 64 << 20
@@ -51,6 +51,25 @@ class DataFile:
             yield stream
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns are read, and how."""
+
+    columns: frozenset[str] | None = None
+    """None: all that are not ignored."""
+    ignored: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    """Columns that stay text in files that store text: no type is guessed for them."""
+
+    def has(self, name: str) -> bool:
+        """Return whether a column is read."""
+        return name not in self.ignored if self.columns is None else name in self.columns
+
+    def of(self, names: Sequence[str]) -> list[str]:
+        """Return the columns of a file that are read; without one, the first: its rows count nevertheless."""
+        return [name for name in names if self.has(name)] or list(names[:1])
+
+
 @contextlib.contextmanager
 def readable(file: DataFile) -> Iterator[None]:
     """Turn whatever readers raise into an error that names the file.
@@ -69,23 +88,26 @@ def readable(file: DataFile) -> Iterator[None]:
         ) from None
 
 
-def column_names(file: DataFile) -> list[str]:
-    """Return the names of the columns of a file.
+def column_names(file: DataFile, wanted: Wanted) -> list[str]:
+    """Return the names of the columns of a file that are read.
 
     :param file: the file.
-    :raises DatasetError: when a name occurs twice.
+    :param wanted: which columns are read; None of its own columns means all that are not ignored.
+    :raises DatasetError: when one of these names occurs twice.
     """
+    names: list[str] = []
     if file.format == "parquet":
         with _parquet(file) as data:
-            return _unique(data.schema_arrow.names, file)
-    if file.format == "arrow":
+            names = without_index(data.schema_arrow)
+    elif file.format == "arrow":
         with file.opened() as stream:
-            return _unique(_arrow_reader(stream).schema.names, file)
-    if file.format == "csv":
+            names = without_index(_arrow_reader(stream).schema)
+    elif file.format == "csv":
         with file.opened() as stream:
-            return _unique(csv_and_jsonl.csv_header(stream), file)
-    first = next(_json_batches(file, None), None)
-    return first.schema.names if first is not None else []
+            names = csv_and_jsonl.csv_header(stream)
+    elif (first := next(_json_batches(file, wanted), None)) is not None:
+        names = first.schema.names
+    return _unique([name for name in names if wanted.has(name)], file)
 
 
 def _unique(names: list[str], file: DataFile) -> list[str]:
@@ -122,60 +144,59 @@ def _parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
             yield data
 
 
-def _parquet_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
     with _parquet(file) as data:
-        names = [name for name in data.schema_arrow.names if columns is None or name in columns]
+        names = _unique(wanted.of(without_index(data.schema_arrow)), file)
         if not names:
-            # No wanted column is in this file, but its rows count: read any column.
-            names = data.schema_arrow.names[:1]
+            names = data.schema_arrow.names[:1]  # the file has an index only, but its rows count
         for group in range(data.num_row_groups):  # one group per reader, so that its memory is released
             yield from data.iter_batches(batch_size=batch_rows(len(names)), row_groups=[group], columns=names)
 
 
-def _arrow_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
-        reader = _arrow_reader(stream, columns)
+        reader = _arrow_reader(stream, wanted)
         if isinstance(reader, pa.ipc.RecordBatchFileReader):
             found = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
             found = iter(reader)
         for batch in found:
-            wanted = [name for name in batch.schema.names if columns is None or name in columns]
-            yield batch.select(wanted or batch.schema.names[:1])
+            names = _unique(wanted.of(without_index(reader.schema)), file)
+            yield batch.select([batch.schema.names.index(name) for name in names] or [0])
 
 
-def _arrow_reader(stream: IO[bytes], columns: Collection[str] | None = None) -> Any:
+def _arrow_reader(stream: IO[bytes], wanted: Wanted | None = None) -> Any:
     try:
         reader = pyarrow.ipc.open_file(stream)
     except pa.ArrowInvalid:
         stream.seek(0)
         return pyarrow.ipc.open_stream(stream)
     names = reader.schema.names
-    if columns is None or not names:
+    if wanted is None or not names:
         return reader
-    wanted = [position for position, name in enumerate(names) if name in columns] or [0]
-    return pyarrow.ipc.open_file(stream, options=pyarrow.ipc.IpcReadOptions(included_fields=wanted))
+    kept = set(wanted.of(without_index(reader.schema)))
+    positions = [position for position, name in enumerate(names) if name in kept] or [0]
+    return pyarrow.ipc.open_file(stream, options=pyarrow.ipc.IpcReadOptions(included_fields=positions))
 
 
-def _csv_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+def _csv_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
-        names = _unique(csv_and_jsonl.csv_header(stream), file)
+        header = csv_and_jsonl.csv_header(stream)
+        names = _unique(wanted.of(header), file)
         for block in csv_and_jsonl.csv_blocks(stream):
-            yield from csv_and_jsonl.parse_csv(io.BytesIO(block), names, columns).to_batches(_MAX_BATCH_ROWS)
+            yield from csv_and_jsonl.parse_csv(block, header, names, wanted.texts).to_batches(_MAX_BATCH_ROWS)
 
 
-def _json_batches(file: DataFile, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+def _json_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
-        for table in csv_and_jsonl.json_tables(stream, file.shown):
-            wanted = [name for name in table.schema.names if columns is None or name in columns]
-            kept = table.select(wanted or table.schema.names[:1])
-            yield from kept.combine_chunks().to_batches(_MAX_BATCH_ROWS)
+        for table in csv_and_jsonl.json_tables(stream, file.shown, columns=wanted.has, texts=wanted.texts):
+            yield from table.combine_chunks().to_batches(_MAX_BATCH_ROWS)
 
 
-BATCH_READERS: Mapping[str, Callable[[DataFile, Collection[str] | None], Iterator[pa.RecordBatch]]] = {
+BATCH_READERS: Mapping[str, Callable[[DataFile, Wanted], Iterator[pa.RecordBatch]]] = {
     "parquet": _parquet_batches,
     "arrow": _arrow_batches,
     "csv": _csv_batches,
     "jsonl": _json_batches,
 }
-"""Format to its reader, which takes the file and the columns to read (None reads all)."""
+"""Format to its reader, which takes the file and the columns to read."""

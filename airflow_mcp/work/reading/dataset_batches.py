@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, Self
 
 import pyarrow as pa
 
 from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository_data
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.reading.batch_readers import BATCH_READERS, DataFile, column_names, has_footer, readable
+from airflow_mcp.work.reading.batch_readers import BATCH_READERS, DataFile, Wanted, column_names, has_footer, readable
 from airflow_mcp.work.reading.file_formats import BATCH_FORMATS, ending_of, is_gzip
 from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import redacted
@@ -45,7 +45,14 @@ class Scan(Protocol):
     def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Read batch by batch; the schema may differ between them.
 
-        :param columns: columns to read; None reads all.
+        :param columns: columns to read; None reads all that are not ignored.
+        """
+
+    def reading(self, *, texts: Collection[str] = (), ignored: Collection[str] = ()) -> Self:
+        """Return the same data, read in another way.
+
+        :param texts: columns that stay text where a file stores text.
+        :param ignored: columns that are not read.
         """
 
 
@@ -55,6 +62,7 @@ class FileScan:
 
     files: tuple[DataFile, ...]
     pins: tuple[DatasetPin, ...]
+    wanted: Wanted = field(default_factory=Wanted)
 
     @cached_property
     def is_columnar(self) -> bool:
@@ -63,23 +71,23 @@ class FileScan:
 
     @cached_property
     def columns(self) -> Sequence[str]:
-        """Names of the columns of all files, in the order of the files.
+        """Names of the columns of all files that are not ignored, in the order of the files.
 
         For CSV they come from the header, for JSON Lines from the first block of lines: later lines may have more.
         """
         names: dict[str, None] = {}
         for file in self.files:
             with readable(file):
-                names |= dict.fromkeys(column_names(file))
+                names |= dict.fromkeys(column_names(file, self.wanted))
         return tuple(names)
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Read batch by batch, file by file.
 
-        :param columns: columns to read; None reads all.
+        :param columns: columns to read; None reads all that are not ignored.
         :raises DatasetError: when a file cannot be read.
         """
-        wanted = None if columns is None else frozenset(columns)
+        wanted = replace(self.wanted, columns=None if columns is None else frozenset(columns))
         for file in self.files:
             batches = BATCH_READERS[file.format](file, wanted)
             while True:
@@ -88,6 +96,15 @@ class FileScan:
                 if batch is None:
                     break
                 yield batch
+
+    def reading(self, *, texts: Collection[str] = (), ignored: Collection[str] = ()) -> FileScan:
+        """Return the same data, read in another way.
+
+        :param texts: columns that stay text where a file stores text.
+        :param ignored: columns that are not read.
+        """
+        wanted = Wanted(None, self.wanted.ignored | frozenset(ignored), self.wanted.texts | frozenset(texts))
+        return FileScan(self.files, self.pins, wanted)
 
 
 @contextlib.contextmanager
@@ -132,10 +149,16 @@ def _found(uri: str, shown: str) -> list[DataFile]:
         ) from None
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
+        hint = ""
         if _GLOB & set(path) and not filesystem.exists(path):
-            paths = [found for found in filesystem.glob(path) if filesystem.isfile(found)]
+            found = filesystem.glob(path)
+            paths = [name for name in found if filesystem.isfile(name)]
+            hint = _left_out(sorted(set(found) - set(paths)), f"folders, whose files match {shown}/*")
         elif filesystem.isdir(path):
-            paths = [found for found in filesystem.find(path) if _is_data(found, path)]
+            found = filesystem.find(path)
+            paths = [name for name in found if _is_data(name, path)]
+            others = [name for name in set(found) - set(paths) if not _is_hidden(name, path)]
+            hint = _left_out(others, "files of other formats")
         else:
             paths = [path] if filesystem.exists(path) else []
         local = "file" in filesystem.protocol if isinstance(filesystem.protocol, tuple) else False
@@ -145,7 +168,11 @@ def _found(uri: str, shown: str) -> list[DataFile]:
         ) from None
     if not paths:
         endings = ", ".join(BATCH_FORMATS)
-        raise DatasetError(f"data {shown} does not exist, or has no file that ends in {endings}. Nothing was read")
+        raise DatasetError(
+            f"data {shown} does not exist, or has no file that ends in {endings}.{hint} Nothing was read"
+        )
+    if hint:
+        _log.warning("data %s:%s", shown, hint)
     return [
         DataFile(
             name,
@@ -160,9 +187,20 @@ def _found(uri: str, shown: str) -> list[DataFile]:
 
 def _is_data(path: str, folder: str) -> bool:
     """Return whether a file of a folder is data; names with ``_`` or ``.`` first are metadata of other programs."""
+    return not _is_hidden(path, folder) and ending_of(path) in BATCH_FORMATS
+
+
+def _is_hidden(path: str, folder: str) -> bool:
     inside = PurePosixPath(path).parts[len(PurePosixPath(folder).parts) :]
-    hidden = any(part.startswith((".", "_")) for part in inside)
-    return not hidden and ending_of(path) in BATCH_FORMATS
+    return any(part.startswith((".", "_")) for part in inside)
+
+
+def _left_out(names: Sequence[str], what: str) -> str:
+    """Return words about what a folder or glob has besides data; empty when there is nothing else."""
+    if not names:
+        return ""
+    some = ", ".join(sorted(PurePosixPath(name).name for name in names)[:3])
+    return f" Left out: {some}{' and more' * (len(names) > 3)} ({what})."
 
 
 def _format_of(name: str, shown: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core.data.dataset import data_file_name, public_uri
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.work.reading.csv_and_jsonl import csv_header, json_objects
 from airflow_mcp.work.reading.file_formats import FORMATS, ending_of, is_gzip
 from airflow_mcp.work.reading.pinned_file import verified_file
 
@@ -25,9 +26,11 @@ _log = logging.getLogger(__name__)
 def load_dataset(pin: DatasetPin, text_columns: Collection[str] = ()) -> tuple[pd.DataFrame, DatasetPin]:
     """Read a pinned dataset.
 
+    Values have the types of the file: text of JSON Lines stays text, whatever it looks like, and decimals are numbers.
+
     :param pin: the dataset; the ending of its name decides the format, see :mod:`.file_formats`.
     :param text_columns: columns of a CSV file to read as text, so that ``007`` stays ``007``.
-    :return: the rows with an index from 0 to n-1, and the pin with its hash.
+    :return: the rows with an index from 0 to n-1, and the pin with its hash. An index that was stored is left out.
     :raises DatasetError: when :func:`verified_file` raises it, the ending is unknown, the content is broken, rows or
         columns are missing altogether, or a column name occurs twice.
     """
@@ -76,28 +79,71 @@ def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collectio
 
     try:
         if file_format == "parquet":
-            return pd.read_parquet(path)
-        compression: Any = "gzip" if is_gzip(data_file_name(pin.uri)) else None
-        if file_format == "csv":
-            header = _csv_header(path, gzip.open if compression else open)
-            _require_unique(header, pin)
+            return with_numbers(pd.read_parquet(path))
+        opener: Callable[..., Any] = gzip.open if is_gzip(data_file_name(pin.uri)) else open
+        with opener(path, "rb") as stream:
+            if file_format == "jsonl":
+                return _of_json(json_objects(stream, public_uri(pin.uri)))
+            header = csv_header(stream)
+            _require_unique(header, pin)  # pandas would rename repeated columns
             types: dict[Any, Any] = {name: str for name in text_columns if name in header}
-            return pd.read_csv(path, dtype=types, compression=compression)
-        return pd.read_json(path, lines=True, compression=compression)
+            stream.seek(0)
+            frame = pd.read_csv(stream, dtype=types, low_memory=False)  # types are decided over all rows at once
+            return _without_index(frame)
     except DatasetError:
         raise
     except Exception as error:  # pandas, pyarrow and codecs each raise their own errors
         reason = str(error).splitlines()[0] if str(error) else ""
+        if isinstance(error, UnicodeDecodeError):
+            reason += "; convert the file to UTF-8"
         raise DatasetError(
             f"dataset {public_uri(pin.uri)} is not readable as {file_format}: {type(error).__name__}: {reason}. "
             "Nothing was measured"
         ) from None
 
 
-def _csv_header(path: Path, opener: Callable[..., Any]) -> list[str]:
-    """Read the first row of a CSV file: pandas would silently rename repeated columns."""
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        return next(csv.reader(stream), [])
+def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Refuse CSV of which pandas makes the first column an index, because rows have more values than names."""
+    import pandas as pd  # noqa: PLC0415
+
+    if isinstance(frame.index, pd.RangeIndex):
+        return frame
+    raise ValueError("its rows have more values than its header has names")
+
+
+def _of_json(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    columns: dict[str, list[Any]] = {}
+    number = 0
+    for number, row in enumerate(rows, start=1):
+        for name, value in row.items():
+            column = columns.setdefault(name, [])
+            column.extend([None] * (number - 1 - len(column)))
+            column.append(value)
+    for column in columns.values():
+        column.extend([None] * (number - len(column)))
+    return pd.DataFrame(columns)
+
+
+def with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame in which decimals are whole numbers or doubles, each where the number keeps every digit.
+
+    :param frame: columns as pandas reads them from Parquet.
+    """
+    for place, name in enumerate(frame.columns):
+        column = frame.iloc[:, place]
+        if column.dtype == object and any(isinstance(value, Decimal) for value in column):
+            frame[name] = column.map(lambda value: _number(value) if isinstance(value, Decimal) else value)
+            frame[name] = frame[name].infer_objects()
+    return frame
+
+
+def _number(value: Decimal) -> float | Decimal:
+    if value.as_tuple().exponent == 0:
+        return int(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else value
 
 
 def _require_unique(names: list[str], pin: DatasetPin) -> None:

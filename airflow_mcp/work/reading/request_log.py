@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from itertools import islice
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
+from airflow_mcp.work.reading.csv_and_jsonl import json_object
+from airflow_mcp.work.reading.dataset_frame import with_numbers
 from airflow_mcp.work.reading.file_formats import REQUEST_LOG_FORMATS, ending_of, is_gzip
 
 if TYPE_CHECKING:
@@ -137,16 +138,20 @@ class RequestLog:
     def seconds(column: pd.Series[Any]) -> NDArray[Any]:
         """Return times in seconds, and numbers unchanged; NaN for anything else.
 
+        Each value counts for itself, whatever the other values of its chunk are.
+
         :param column: times, ISO 8601 texts or numbers.
         """
         import pandas as pd  # noqa: PLC0415
 
         if column.dtype.kind in "iuf":
-            return np.asarray(column.to_numpy(dtype=float))
+            return np.asarray(column.to_numpy(dtype=float, na_value=np.nan))
+        numbers = np.array([_plain_number(value) for value in column]) if column.dtype == object else None
+        others = column if numbers is None else column.where(np.isnan(numbers), None)
         text_format = None if column.dtype.kind == "M" else "ISO8601"
-        parsed = pd.to_datetime(column, utc=True, errors="coerce", format=text_format)
+        parsed = pd.to_datetime(others, utc=True, errors="coerce", format=text_format)
         seconds: NDArray[Any] = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=float)
-        return seconds
+        return seconds if numbers is None else np.where(np.isnan(numbers), seconds, numbers)
 
     def _find(self) -> tuple[Any, list[str]]:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
@@ -197,7 +202,8 @@ def _read_parquet(stream: IO[bytes], only: str | None) -> Iterator[Chunk]:
         present = file.schema_arrow.empty_table().to_pandas().columns  # without columns that pandas makes its index
         columns = [] if not only else [only] if only in present else None  # all, for the message about a missing one
     for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
-        frame = batch.to_pandas()
+        # Whole numbers stay whole where a chunk has missing values, so that 7 is not 7.0 in some chunks only.
+        frame = with_numbers(batch.to_pandas(integer_object_nulls=True))
         yield Chunk(frame, np.ones(len(frame), dtype=bool))
 
 
@@ -208,15 +214,23 @@ def _read_json_lines(stream: IO[bytes]) -> Iterator[Chunk]:
     while block := list(islice(lines, CHUNK_ROWS)):
         records = [_record(line) for line in block]
         readable = np.array([record is not None for record in records])
-        yield Chunk(pd.DataFrame([record or {} for record in records]), readable)
+        # Objects are the values of JSON as they are; other types would follow from what else is in the chunk.
+        yield Chunk(pd.DataFrame([record or {} for record in records], dtype=object), readable)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        return json_object(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+
+
+def _plain_number(value: Any) -> float:
+    """Return a number; NaN for a flag, a text or any other value."""
+    try:
+        return float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else np.nan
+    except OverflowError:
+        return np.nan
 
 
 def _newest(newest: NDArray[Any], ties: int, times: NDArray[Any], last: int) -> tuple[NDArray[Any], int]:

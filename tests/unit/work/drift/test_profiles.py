@@ -234,15 +234,20 @@ def test_odd_columns_have_a_kind_and_counts(tmp_path: Path) -> None:
     assert read_profile(write_profile(found), "odd") == found
 
 
-def test_a_column_of_numbers_and_texts_is_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_and_jsonl, "BLOCK_BYTES", 200)
-    monkeypatch.setattr(csv_and_jsonl.csv_blocks, "__defaults__", (200,))
-    rows = [f"{number},{number * 1.5}" for number in range(50)] + ["oops,1"] * 50
+def test_a_column_of_numbers_and_texts_is_text_in_csv_and_mixed_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{number % 20},{number * 1.5}" for number in range(50)] + ["oops,1"] * 50
     (tmp_path / "m.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
-    found = profile(tmp_path / "m.csv")
-    assert found.rows == 100
-    assert (of(found, "a").kind, of(found, "a").type) == ("other", "int64|string")
-    assert of(found, "b").kind == "numerical"
+    for size in (1 << 20, 200):
+        monkeypatch.setattr(csv_and_jsonl.csv_blocks, "__defaults__", (size,))
+        found = profile(tmp_path / "m.csv")
+        assert found.rows == 100
+        assert (of(found, "a").kind, of(found, "a").type) == ("categorical", "string")
+        texts = of(found, "a").categories
+        assert texts is not None
+        assert texts.counts == {"oops": 50} | {str(number): 3 if number < 10 else 2 for number in range(20)}
+        assert of(found, "b").kind == "numerical"
     lines = [json.dumps({"a": value}) for value in (1, 2.5, "x", None, math.nan)]
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
     assert of(profile(tmp_path / "m.jsonl"), "a").kind == "other"
@@ -407,7 +412,7 @@ def test_wide_data_that_change_between_two_passes_are_refused(tmp_path: Path, mo
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv is not readable as csv"),
         ("a.csv", b"a,a\n1,2\n", "more than one column named 'a'"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
-        ("a.jsonl", b"[1]\n", "line 1 is not a JSON object"),
+        ("a.jsonl", b"[1]\n", "line 1: it is not a JSON object"),
         ("a.csv.gz", b"a,b\n1,2\n", "a.csv.gz is not readable as csv: BadGzipFile"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "ended before the end-of-stream marker was reached"),
         ("a.parquet.gz", b"", "; got '.parquet.gz'"),
