@@ -10,6 +10,7 @@
     │   ├── EvidenceError                    evidence is missing, malformed or about something else
     │   ├── GateRejectedError                the gate's verdict forbids the step
     │   ├── AliasConflictError               an alias does not point where the caller compared
+    │   ├── RolloutConflictError             somebody else writes the split of a model, or its champion has moved
     │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
     └── FailedError (RuntimeError)           something failed on the way; a retry may succeed
@@ -72,6 +73,10 @@ class GateRejectedError(RefusedError):
 
 class AliasConflictError(RefusedError):
     """An alias no longer points at the version that the caller compared with; nothing was moved."""
+
+
+class RolloutConflictError(RefusedError):
+    """Somebody else has written the split of a model's traffic, or its champion has moved; nothing was written."""
 
 
 class LoadCheckFailedError(RefusedError):

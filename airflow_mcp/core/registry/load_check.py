@@ -81,6 +81,8 @@ class LoadCheckReport(Document):
     """Resident memory of the process before the model and its libraries were loaded; MLflow is included."""
     memory_peak_bytes: int | None = None
     """Peak resident memory of the process until the model had answered."""
+    digest: str = ""
+    """``sha256:`` of the sorted manifest of the files that were loaded; empty when there were none."""
     unmet_requirements: tuple[str, ...] = ()
     """Recorded requirements of the model that the libraries here do not meet."""
     created_at: str
@@ -136,6 +138,10 @@ class LoadCheck:
     image: str = ""
     """Container image with its digest; empty for the local runtime."""
     libraries: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    """``sha256:`` of the sorted manifest of the files that were loaded; empty in older records."""
+    memory_bytes: int = 0
+    """Memory that the model took with its libraries; 0 when that was not measured."""
 
     @property
     def is_unusable(self) -> bool:
@@ -164,7 +170,16 @@ def of_report(report: LoadCheckReport, run: Run) -> LoadCheck:
     """
     image, digest = (run.tags.get(tag, "") for tag in (contract.TAG_IMAGE, contract.TAG_IMAGE_DIGEST))
     named = f"{image}@{digest}" if image and digest else image or digest
-    return LoadCheck(report.verdict, report.reason, report.created_at, report.run_id, named, dict(report.environment))
+    return LoadCheck(
+        verdict=report.verdict,
+        reason=report.reason,
+        at=report.created_at,
+        run_id=report.run_id,
+        image=named,
+        libraries=dict(report.environment),
+        digest=report.digest,
+        memory_bytes=report.memory_peak_bytes or 0,
+    )
 
 
 def read_load_check(tags: Mapping[str, str]) -> LoadCheck | None:

@@ -70,12 +70,11 @@ def check_pairing(
     :param rule: what is checked.
     """
     check = read_load_check(version_tags)
-    recorded = version_tags.get(contract.TAG_MODEL_DIGEST, "")
+    recorded = recorded_digests(version_tags)
     never = []
     if check is not None and check.is_unusable:
         never.append(f"its load check {check}")
-    if recorded and recorded != digest:
-        never.append(f"its files have digest {digest}, and {recorded} is recorded")
+    never += [f"its files have digest {digest}, and {other} is recorded" for other in recorded if other != digest]
     if never:
         return Pairing("refused", tuple(never))
     reasons = tuple(
@@ -84,15 +83,23 @@ def check_pairing(
             _gate(version_tags, run_tags),
             _loading(check, here),
             _data(version_tags, run_tags, rule.allowed_data),
-            ""
-            if recorded
-            else f"its digest is not recorded (tag {contract.TAG_MODEL_DIGEST}), so its files may differ",
+            "" if recorded else "the digest of its files is not recorded, so they may have changed",
         )
         if reason
     )
     if not reasons:
         return Pairing("passed")
     return Pairing("warned" if rule.mode == "warn" else "refused", reasons)
+
+
+def recorded_digests(version_tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what is recorded of the version's files: by its copy, and by the load check that loaded them.
+
+    :param version_tags: tags of the version.
+    """
+    check = read_load_check(version_tags)
+    found = (version_tags.get(contract.TAG_MODEL_DIGEST, ""), check.digest if check is not None else "")
+    return tuple(dict.fromkeys(digest for digest in found if digest))
 
 
 def _gate(version_tags: Mapping[str, str], run_tags: Mapping[str, str] | None) -> str:

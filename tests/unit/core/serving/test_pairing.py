@@ -78,7 +78,7 @@ WEAK: dict[str, tuple[dict[str, str], dict[str, str] | None, str]] = {
         "hash of its training data is not recorded",
     ),
     "edited data hash": ({**VERSION, contract.TAG_DATA_HASH: "sha256:b"}, RUN, "data hash is sha256:b"),
-    "no digest": (without(VERSION, contract.TAG_MODEL_DIGEST), RUN, "digest is not recorded"),
+    "no digest": (without(VERSION, contract.TAG_MODEL_DIGEST), RUN, "digest of its files is not recorded"),
 }
 
 
@@ -111,6 +111,13 @@ class TestAlwaysRefused:
         found = check_pairing(VERSION, RUN, "sha256:" + "e" * 64, HERE, rule)
         assert not found.may_load
         assert "its files have digest" in str(found)
+
+
+def test_the_load_check_may_be_the_one_that_records_the_digest() -> None:
+    version = without(checked(digest=DIGEST), contract.TAG_MODEL_DIGEST)
+    assert check_pairing(version, RUN, DIGEST, HERE, ENFORCE).may_load
+    found = check_pairing(version, RUN, "sha256:" + "e" * 64, HERE, WARN)
+    assert not found.may_load
 
 
 def test_the_image_of_the_load_check_makes_its_libraries_unimportant() -> None:

@@ -1,0 +1,142 @@
+"""The split of a model's traffic in the registry: read, and written by one task at a time with a generation number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION
+from airflow_mcp.core.document import dump_document, parse_document
+from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.moves import fitted_reason
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
+from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
+from airflow_mcp.registry.aliases import champion_of
+from airflow_mcp.registry.claims import Claims
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.actor import Actor
+    from airflow_mcp.core.mlflow_entities import ModelVersion
+    from airflow_mcp.mlflow_client.operations import MlflowOperations
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """What the registry says about the rollout of a model."""
+
+    champion: ModelVersion | None
+    document: RolloutDocument | None
+    """The document of the champion, also when it has ended; None when there is none that can be read."""
+    error: str = ""
+    """Why a document that exists cannot be read."""
+
+    @property
+    def active(self) -> RolloutDocument | None:
+        """The document, if its split counts."""
+        document, champion = self.document, self.champion
+        if document is None or champion is None or not document.is_active or document.stable != champion.version:
+            return None
+        return document
+
+
+class RolloutStore:
+    """The one document that splits the traffic of a model: the tag of the champion's version.
+
+    It is written under the claim on the model's aliases, so a promotion and a step of a rollout never interleave. When
+    the alias ``champion`` moves, the document stays behind on the old version and is void.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model.
+    :param actor: who writes.
+    :param log: where waiting for other tasks is logged.
+    """
+
+    def __init__(self, mlflow: MlflowOperations, model_name: str, *, actor: Actor, log: TaskLog) -> None:
+        self._mlflow, self._model_name = mlflow, model_name
+        self._claims = Claims(mlflow, model_name, holder=actor, log=log)
+
+    def read(self) -> RolloutState:
+        """Return the champion and its document as they are now.
+
+        :raises MlflowError: when MLflow does not answer.
+        """
+        champion = champion_of(self._mlflow, self._model_name)
+        text = champion.tags.get(TAG_ROLLOUT, "") if champion is not None else ""
+        if champion is None or not text:
+            return RolloutState(champion, None)
+        try:
+            source = f"tag {TAG_ROLLOUT!r} of version {champion.version} of {self._model_name!r}"
+            return RolloutState(champion, parse_document(RolloutDocument, text, source))
+        except EvidenceError as error:
+            return RolloutState(champion, None, str(error))
+
+    def write(self, document: RolloutDocument, *, expected: int) -> RolloutDocument:
+        """Write a document if nobody has written since it was read, and return it with its new generation.
+
+        A retry whose document was written already, with the same content, finds it and writes nothing.
+
+        :param document: what to write; its generation is not looked at.
+        :param expected: generation that was read; 0 when this rollout had no document.
+        :raises RolloutConflictError: when somebody else has written, another rollout is active, or the champion is not
+            the document's stable version; nothing was written.
+        :raises ClaimUnavailableError: when another task works on the model's aliases; nothing was written.
+        :raises MlflowError: when MLflow does not answer; a retry finds what was written.
+        """
+        wanted = _fitted(document.model_copy(update={"generation": expected + 1}))
+        with self._claims.held() as claim:
+            state = self.read()
+            if state.document == wanted:
+                return wanted
+            champion = self._require_unchanged(state, wanted, expected)
+            self._claims.require_valid(claim)
+            text = dump_document(wanted, indent=None)
+            self._mlflow.set_model_version_tag(self._model_name, champion.version, TAG_ROLLOUT, text)
+            after = self.read()
+            if after.champion is None or after.champion.version != champion.version or after.document != wanted:
+                raise RolloutConflictError(
+                    f"{self._named(wanted)}: generation {wanted.generation} was written, but the registry now says "
+                    f"something else ({after.error or _describe(after)}). Read it again before the next step"
+                )
+        return wanted
+
+    def _require_unchanged(self, state: RolloutState, wanted: RolloutDocument, expected: int) -> ModelVersion:
+        champion, found = state.champion, state.document
+        what = self._named(wanted)
+        if champion is None or champion.version != wanted.stable:
+            now = f"version {champion.version}" if champion else "no version"
+            raise RolloutConflictError(
+                f"{what}: alias {ALIAS_CHAMPION!r} points at {now}, not at version {wanted.stable}, so the rollout is "
+                "over. Nothing was written"
+            )
+        if found is not None and found.identity != wanted.identity and found.is_active:
+            raise RolloutConflictError(
+                f"{what}: rollout {found.identity!r} of version {found.canary} is {found.phase}. Nothing was written; "
+                "wait until it ends, or abort it"
+            )
+        present = found.generation if found is not None and found.identity == wanted.identity else 0
+        if present != expected:
+            raise RolloutConflictError(
+                f"{what}: generation {expected} was expected and {present} found, so somebody else has written. "
+                "Nothing was written; read the document again"
+            )
+        return champion
+
+    def _named(self, document: RolloutDocument) -> str:
+        return f"rollout {document.identity!r} of {self._model_name!r}"
+
+
+def _describe(state: RolloutState) -> str:
+    if state.champion is None:
+        return "no champion"
+    document = state.document
+    written = f"generation {document.generation} of {document.identity!r}" if document else "no document"
+    return f"champion {state.champion.version}, {written}"
+
+
+def _fitted(document: RolloutDocument) -> RolloutDocument:
+    """Return the document with its reason cut so far that every database of MLflow keeps it."""
+
+    def written(reason: str) -> str:
+        return dump_document(document.model_copy(update={"reason": reason}), indent=None)
+
+    return document.model_copy(update={"reason": fitted_reason(document.reason, written)})
