@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import dump_document
+from airflow_mcp.core.registry.copies import manifest_digest
 from airflow_mcp.core.registry.load_check import LoadCheckReport, LoadCheckRequest, LoadFinding, judge
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.work.models.failure_cause import (
@@ -26,6 +27,7 @@ from airflow_mcp.work.models.output_checks import check_output
 from airflow_mcp.work.run.environment import read_request
 from airflow_mcp.work.run.mlflow_run import RunLog, mlflow_errors, redacted
 from airflow_mcp.work.run.process import library_versions, peak_memory, present_memory
+from airflow_mcp.work.steps.copy_model import manifest
 
 _log = logging.getLogger(__name__)
 _NO_EXAMPLE = (
@@ -46,6 +48,7 @@ class _Measurements:
     load_seconds: float | None = None
     answer_seconds: float | None = None
     memory_before_bytes: int | None = None
+    digest: str = ""
     unmet: tuple[str, ...] = ()
     libraries: dict[str, str] = field(default_factory=dict)
 
@@ -82,6 +85,7 @@ def load_check(environ: Mapping[str, str]) -> LoadCheckReport:
         answer_seconds=measured.answer_seconds,
         memory_before_bytes=measured.memory_before_bytes,
         memory_peak_bytes=max((peak_memory() or 0, measured.memory_before_bytes or 0)) or None,
+        digest=measured.digest,
         unmet_requirements=measured.unmet,
         created_at=datetime.now(UTC).isoformat(),
         environment=measured.libraries or library_versions(),
@@ -96,6 +100,7 @@ def _findings(uri: str, folder: Path, measured: _Measurements) -> Iterator[LoadF
     yield finding
     if model_folder is None:
         return
+    measured.digest = manifest_digest(manifest(model_folder))  # before the model's own code may write beside its files
     measured.unmet = unmet_requirements(model_folder)
     measured.libraries = library_versions(*required_libraries(model_folder))
     pyfunc, finding = _load(model_folder, measured)
