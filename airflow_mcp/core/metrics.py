@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Literal
 
+from airflow_mcp.core.argument import nearest
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Direction = Literal["maximize", "minimize"]
@@ -55,10 +56,8 @@ def metric_direction(name: str) -> Direction:
     for written, (metric, direction) in KNOWN_METRICS.items():
         if name in (written, metric):
             return direction
-    close = difflib.get_close_matches(name, KNOWN_METRICS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
     raise InvalidArgumentError(
-        f"whether more or less of {name!r} is better is not known; {hint}known metrics: {', '.join(KNOWN_METRICS)}"
+        f"it is not known whether higher or lower values of {name!r} are better. {nearest(name, KNOWN_METRICS)}"
     )
 
 

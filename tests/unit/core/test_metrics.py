@@ -24,7 +24,7 @@ def test_a_direction_is_known_by_either_name(name: str, direction: str) -> None:
 
 
 def test_an_unknown_metric_has_no_direction_and_the_nearest_name_is_offered() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"of 'acuracy' is better is not known; did you mean 'accuracy'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"of 'acuracy' are better. Did you mean 'accuracy'\?"):
         metric_direction("acuracy")
 
 

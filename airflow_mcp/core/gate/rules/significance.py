@@ -17,7 +17,7 @@ from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence,
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.thresholds import in_mode
 from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
-from airflow_mcp.core.metrics import metric_direction
+from airflow_mcp.core.metrics import metric_direction, metric_name
 
 POWER = 0.8
 """Probability that the estimated number of rows decides, if the true difference is the measured one."""
@@ -42,7 +42,7 @@ class SignificanceRule(Document):
     @classmethod
     def _be_known(cls, metric: str) -> str:
         metric_direction(metric)
-        return metric
+        return metric_name(metric)
 
     def improvement(self, difference: float) -> float:
         """Return how much better the candidate is, from candidate minus champion."""

@@ -13,7 +13,7 @@ from itertools import combinations
 from statistics import NormalDist
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.evidence import Confidence, EvaluationEvidence, MetricInterval, SliceEvidence
@@ -21,6 +21,7 @@ from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.significance import rows_needed
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, in_mode, parse_threshold
 from airflow_mcp.core.gate.rules.verdicts import RuleMode, Verdict
+from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Correction = Literal["holm", "bonferroni", "none"]
@@ -43,6 +44,11 @@ class SlicePolicy(Document):
     correction: Correction = "holm"
     """How p-values are corrected over the slices of a column."""
     mode: RuleMode = "enforce"
+
+    @field_validator("max_gap")
+    @classmethod
+    def _be_spelled(cls, gaps: dict[str, float]) -> dict[str, float]:
+        return {check_spelling(metric): gap for metric, gap in gaps.items()}
 
     @model_validator(mode="after")
     def _say_something(self) -> SlicePolicy:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from airflow_mcp.core.gate.rules.verdicts import RuleMode
+from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.exceptions import InvalidArgumentError
 
 ComparisonOperator = Literal[">=", ">", "<=", "<"]
@@ -99,8 +100,10 @@ class MetricThreshold:
 def parse_threshold(text: str) -> MetricThreshold:
     """Read one rule.
 
-    :param text: for example ``"accuracy >= 0.92"``.
-    :raises InvalidArgumentError: when the text is not a rule; the message has the grammar and examples.
+    :param text: for example ``"accuracy >= 0.92"``; a known metric may have its name in pipeline files or in MLflow.
+    :return: the rule, with the name of the metric in MLflow.
+    :raises InvalidArgumentError: when the text is not a rule (the message has the grammar and examples), or the metric
+        is a misspelled known one.
     """
     match = _THRESHOLD.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -108,7 +111,7 @@ def parse_threshold(text: str) -> MetricThreshold:
     sign = -1 if "-" in (match["sign"], match["way"]) else 1
     against_champion = bool(match["champion"] or match["relative"])
     parsed = MetricThreshold(
-        metric=match["metric"],
+        metric=check_spelling(match["metric"]),
         comparison=cast("ComparisonOperator", match["comparison"]),
         threshold=sign * float(match["offset"] or 0) if against_champion else float(match["number"]),
         against_champion=against_champion,

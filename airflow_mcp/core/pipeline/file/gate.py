@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
@@ -11,7 +10,6 @@ from airflow_mcp.core.evaluation.evidence import MethodChoice
 from airflow_mcp.core.gate.rules.findings import Subject
 from airflow_mcp.core.gate.rules.slices import Correction
 from airflow_mcp.core.gate.rules.thresholds import parse_threshold
-from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.core.pipeline.file.fields import (
     ConnectionId,
     Duration,
@@ -36,8 +34,7 @@ _MODE = "What happens when the rule fails: enforce, warn or dryRun."
 
 def _threshold(text: str) -> str:
     rule = parse_threshold(text)
-    metric = check_spelling(rule.metric)
-    return text if metric == rule.metric else str(replace(rule, metric=metric))
+    return text if rule.metric in text else str(rule)
 
 
 ThresholdText = Annotated[Text, AfterValidator(_threshold)]

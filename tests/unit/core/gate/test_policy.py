@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.gate.policy import EscalationPolicy, read_escalation
+from airflow_mcp.core.gate.policy import EscalationPolicy, GatePolicy, read_escalation
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -58,3 +58,44 @@ def test_anything_else_is_refused_with_what_is_allowed(value: Any, message: str)
     with pytest.raises(InvalidArgumentError) as caught:
         read_escalation(value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"thresholds": ["{latency} <= 50", "warn: {auc} >= champion - 0.01"]},
+        {"significance": ["{auc}"]},
+        {"slices": {"floors": ["{auc} >= 0.8"], "max_gap": {"{auc}": 0.1}}},
+    ],
+)
+def test_a_known_metric_has_one_name_however_it_is_written_in_python(given: dict[str, Any]) -> None:
+    def policy(**names: str) -> tuple[str, ...]:
+        return GatePolicy.parse(**_named(given, names)).rules()
+
+    snake = policy(latency="latency_ms", auc="roc_auc")
+    assert policy(latency="latencyMs", auc="rocAuc") == snake
+    assert all("latencyMs" not in rule and "rocAuc" not in rule for rule in snake)
+
+
+def _named(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {_named(key, names): _named(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return value.format(**names) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "meant"),
+    [
+        ({"thresholds": ["acuracy >= 0.9"]}, "acuracy", "accuracy"),
+        ({"thresholds": ["Accuracy >= 0.9"]}, "Accuracy", "accuracy"),
+        ({"slices": {"floors": ["recal_l >= 0.9"]}}, "recal_l", "recall"),
+        ({"slices": {"max_gap": {"precison": 0.1}}}, "precison", "precision"),
+    ],
+)
+def test_a_misspelled_metric_is_refused_before_anything_is_trained(
+    given: dict[str, Any], written: str, meant: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"got '{written}'. Did you mean '{meant}'"):
+        GatePolicy.parse(**given)

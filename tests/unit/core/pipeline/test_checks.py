@@ -45,7 +45,11 @@ MISTAKES = [
         "",
         "48:5: spec.candidates: select is missing: name the metric that decides, for example sele",
     ),
-    ("{metric: f1}", "{metric: hits}", "52:20: spec.select.metric: whether more or less of 'hits' is better is not kn"),
+    (
+        "{metric: f1}",
+        "{metric: hits}",
+        "52:20: spec.select.metric: it is not known whether higher or lower values of 'hi",
+    ),
     (
         "- name: lint",
         "- name: select",
@@ -71,7 +75,7 @@ MISTAKES = [
     (
         "f1: 0.8",
         "hits: 3",
-        "63:32: spec.stages[3].metricsThreshold.hits: whether more or less of 'hits' is better is not know",
+        "63:32: spec.stages[3].metricsThreshold.hits: it is not known whether higher or l",
     ),
     (
         "  env:\n",

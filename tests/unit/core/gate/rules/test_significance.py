@@ -207,7 +207,7 @@ def test_self_reported_evidence_is_refused() -> None:
             [{"metric": "accuracy", "min_efect": 1}],
             "significance[0].min_efect is not a known name. Did you mean 'min_effect'?",
         ),
-        ([{"metric": "latency"}], "whether more or less of 'latency' is better is not known"),
+        ([{"metric": "latency"}], "it is not known whether higher or lower values of 'latency' are better"),
         ([{"min_effect": 1}], "significance[0].metric is missing"),
         (["accuracy", {"metric": "f1", "confidence": 95}], "significance[1].confidence must be less than 1; got 95"),
         ([{"metric": "f1", "min_effect": math.nan}], "significance[0].min_effect"),
