@@ -293,6 +293,12 @@ def custom_model(behaviour: str) -> Any:
                 raise KeyError("inside the model")
             if behaviour == "short":
                 return np.zeros(1, int)
+            if behaviour == "probabilities":
+                return np.linspace(0, 1, len(model_input))
+            if behaviour == "mappings":
+                return [{"label": 1}] * len(model_input)
+            if behaviour == "ragged":
+                return [[0], [0, 1]] * (len(model_input) // 2)
             return np.full(len(model_input), np.nan if behaviour == "nan" else 1)
 
     return Custom()
@@ -315,6 +321,9 @@ def log_custom(bench: Bench, behaviour: str) -> tuple[tuple[str, str], pd.DataFr
     [
         ("nan", "predicted no finite value for 4 of 4 rows"),
         ("short", r"output of shape \(1,\) for 4 rows"),
+        ("probabilities", "model models:/m-.* answers with fractions, which cannot be classes"),
+        ("mappings", "model models:/m-.* answers with values of type dict, which cannot be classes"),
+        ("ragged", "must return one value per row; got a list that is no array"),
         ("raise", "failed to predict 4 rows: KeyError: 'inside the model'"),
         ("delete", "is deleted: nothing can be recorded"),
     ],

@@ -41,14 +41,15 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
         return {}
     random = np.random.RandomState(SEED)
     chosen = random.permutation(len(scored.true))[:rows]
-    found = inspection.permutation_importance(
-        _Placeholder(),
-        scored.inputs.iloc[chosen].reset_index(drop=True),
-        scored.true[chosen],
-        scoring=lambda _, asked, true: -_loss(scored, asked, true),
-        n_repeats=REPEATS,
-        random_state=random,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported below
+        found = inspection.permutation_importance(
+            _Placeholder(),
+            scored.inputs.iloc[chosen].reset_index(drop=True),
+            scored.true[chosen],
+            scoring=lambda _, asked, true: -_loss(scored, asked, true),
+            n_repeats=REPEATS,
+            random_state=random,
+        )
     growth = np.maximum(found.importances_mean, 0)
     if not np.isfinite(growth.sum()):
         _log.info("importance: the loss of %s is too large for a double", scored.model.uri)
@@ -66,8 +67,7 @@ class _Placeholder:
 
 def _loss(scored: ScoredModel, rows: pd.DataFrame, true: np.ndarray[Any, Any]) -> float:
     if scored.classes is None:
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported by the caller
-            return float(np.mean((predicted_numbers(scored.model, rows) - true) ** 2))
+        return float(np.mean((predicted_numbers(scored.model, rows) - true) ** 2))
     predicted, raw, _ = classes_and_probabilities(scored.model, rows)
     known = range(len(scored.classes.labels))
     if raw is None or scored.probabilities is None or len(known) < 2:

@@ -214,11 +214,20 @@ def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Return columns with the types that these rows' values imply, without the influence of rows that were left out."""
     import pandas as pd  # noqa: PLC0415
 
-    return pd.DataFrame(
-        {
-            name: pd.Series(frame[name].tolist(), index=frame.index) if frame[name].dtype == object else frame[name]
-            for name in names
-            if name in frame.columns
-        },
-        index=frame.index,
-    )
+    known = [name for name in names if name in frame.columns]
+    columns = {name: _series(frame[name]) if frame[name].dtype == object else frame[name] for name in known}
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _series(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return values in the type that they imply, unless whole numbers would be rounded to doubles."""
+    import pandas as pd  # noqa: PLC0415
+
+    values = column.tolist()
+    try:
+        series = pd.Series(values, index=column.index)
+    except OverflowError:  # a whole number beyond all doubles
+        return column
+    if series.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in values):
+        return column
+    return series

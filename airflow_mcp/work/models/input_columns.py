@@ -83,7 +83,7 @@ def _cast(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
     dtype = _numeric(kind)
     if dtype is None:
         return column  # binary data, arrays and objects: MLflow checks them itself
-    numbers = _without_decimals(column)
+    numbers = _as_numbers(column)
     if numbers.dtype.kind not in "iuf":
         raise TypeError("it is not numeric")
     return _as_float(numbers, dtype) if dtype.kind == "f" else _as_integer(numbers, dtype)
@@ -100,12 +100,16 @@ def _numeric(kind: str) -> np.dtype[Any] | None:
     return dtype if dtype.kind in "iuf" else None
 
 
-def _without_decimals(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Convert decimals, as Parquet has them, to whole numbers or to doubles with the same digits."""
+def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Convert decimals to whole numbers or to doubles with the same digits, and missing values alone to NaN."""
     import pandas as pd  # noqa: PLC0415
 
-    known = column.dropna() if column.dtype == object else column[:0]
-    if not len(known) or not all(isinstance(value, Decimal) for value in known):
+    if column.dtype != object:
+        return column
+    known = column.dropna()
+    if not len(known):
+        return column.astype(float)  # files without types of their own have missing numbers only
+    if not all(isinstance(value, Decimal) for value in known):
         return column
     if len(known) == len(column) and all(value == value.to_integral_value() for value in known):
         return pd.Series([int(value) for value in column], index=column.index)

@@ -17,6 +17,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document, plain
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationRequest, ModelEvidence, ModelUnderTest
 from airflow_mcp.work.measures import latency
+from airflow_mcp.work.measures.classes import name_of
 from airflow_mcp.work.measures.diagnostics import diagnose
 from airflow_mcp.work.measures.feature_importance import measure_importance
 from airflow_mcp.work.measures.logged_metrics import evidence_of_logged_metrics
@@ -126,13 +127,21 @@ def _predictions(labels: pd.Series[Any], scored: list[ScoredModel]) -> pd.DataFr
     """Return a table with the number of each row from 0, its label, and each model's prediction and score."""
     import pandas as pd  # noqa: PLC0415
 
-    columns: dict[str, Any] = {"row": range(len(labels)), "label": labels.to_numpy()}
+    columns: dict[str, Any] = {"row": range(len(labels)), "label": _one_type(labels.tolist())}
     for name, answers in zip(("candidate", "champion"), scored, strict=False):
-        columns[f"{name}_prediction"] = answers.predictions()
+        columns[f"{name}_prediction"] = _one_type(answers.predictions())
         scores = answers.scores()
         if scores is not None:
             columns[f"{name}_score"] = scores
     return pd.DataFrame(columns)
+
+
+def _one_type(values: list[Any]) -> list[Any]:
+    """Return values as they are if a column of Parquet can hold them, else as text: it has one type of 64 bits."""
+    fits = len({type(value) for value in values}) == 1 and not any(
+        isinstance(value, str) or (isinstance(value, int) and abs(value) >= 2**63) for value in values
+    )
+    return values if fits else [name_of(value) for value in values]
 
 
 def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:

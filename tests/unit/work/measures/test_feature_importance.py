@@ -87,3 +87,16 @@ def test_what_does_not_matter_is_0_and_an_array_has_no_names() -> None:
     assert found == {"strong": 0, "weak": 0, "kind": 0}
     array = data[["weak"]].to_numpy()
     assert measure_importance(scored(constant, array, data["weak"], is_regression=True), 100) == {}
+
+
+def test_a_class_that_only_shuffled_values_bring_counts_as_wrong() -> None:
+    data = pd.DataFrame({"a": [0, 1] * 50, "b": [1, 0] * 50})
+    model = Model(lambda given: np.where(given["a"] == given["b"], 7, given["a"]))
+    found = measure_importance(scored(model, data, data["a"]), 100)
+    assert found == pytest.approx({"a": 0.5, "b": 0.5}, abs=0.1)
+
+
+def test_a_loss_too_large_for_a_double_has_no_shares() -> None:
+    data = pd.DataFrame({"a": [1e200, -1e200] * 50})
+    model = Model(lambda given: given["a"])
+    assert measure_importance(scored(model, data, data["a"], is_regression=True), 100) == {}

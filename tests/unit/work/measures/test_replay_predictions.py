@@ -102,6 +102,7 @@ WRONG: dict[str, tuple[list[Any], set[int]]] = {
     "two-values": (["a", 1.5] * 128, set(range(0, 256, 2))),
     "beside-missing": ([1.5, "a", None, "a", True, None] + [2.5] * 250, {1, 3, 4}),
     "lists": ([[1], {"a": 1}, [1], 2.5] * 64, {row for row in range(256) if row % 4 != 3}),
+    "beyond-doubles": ([10**400, 1.5, 2**53 + 1, None] + [2.5] * 252, {0, 2}),
 }
 
 

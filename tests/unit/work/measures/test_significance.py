@@ -304,3 +304,15 @@ def test_recall_over_several_classes_is_no_proportion() -> None:
 def test_a_metric_without_an_interval_is_absent() -> None:
     model = scored([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3])
     assert set(metric_intervals(model, ["roc_auc", "log_loss"])) == {"log_loss"}
+
+
+def test_numbers_too_large_for_a_double_have_no_interval_and_say_so() -> None:
+    random = np.random.default_rng(3)
+    true = random.choice([1e200, -1e200], 100)
+    first, second = (scored(true, predicted=true * factor, classes=None) for factor in (-0.5, 0.5))
+    assert metric_intervals(first, ["mae"]) == {}
+    found = compare_models(first, second, [ComparisonRequest(metric="mae"), ComparisonRequest(metric="rmse")])
+    assert [(each.difference, each.low, each.note) for each in found] == [
+        (None, None, "a number is too large for a double"),
+        (None, None, "rmse is undefined: the number is too large for a double"),
+    ]

@@ -43,3 +43,9 @@ def test_columns_with_too_many_values_are_all_named() -> None:
     )
     with pytest.raises(InvalidArgumentError, match="at most 50 values; got 'id' with 51, 'name' with 51"):
         measure_slices(frame, ["id", "name", "fine"], scored([0] * rows, [0] * rows), None)
+
+
+def test_a_slice_has_one_name_whether_its_column_has_gaps_elsewhere_or_not() -> None:
+    whole, gaps = pd.DataFrame({"size": [1, 2]}), pd.DataFrame({"size": [1.0, 2.0, None]}).head(2)
+    for frame in (whole, gaps, pd.DataFrame({"size": [1, 2]}, dtype=object)):
+        assert [part.value for part in measure_slices(frame, ["size"], scored([1, 0], [1, 0]), None)] == ["1", "2"]

@@ -28,6 +28,7 @@ from airflow_mcp.work.models.input_columns import cast_array, cast_columns
         ([2**24 + 2, 1e8], "float", "float32"),
         ([0.1, 1e-30, float(np.float32(3e38)), np.inf, None], "float", "float32"),
         ([Decimal("0.10"), None], "double", "float64"),
+        ([None, None], "double", "float64"),
         ([Decimal("12"), Decimal("3.0")], "long", "int64"),
         ([-(2.0**53), 3.0], "long", "int64"),
         ([1e300, None], "double", "float64"),
