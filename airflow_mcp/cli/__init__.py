@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "rollback": "make the previous champion, or a named version, the champion again",
     "registry": "show the history of a model's champion; migrate from stages to aliases",
     "retrain": "show why a model is or is not retrained; pause and resume retraining",
+    "serve": "serve models over HTTP",
     "doctor": "check MLflow, the cluster and the image, and say what to fix",
     "drift": "profile data, and compare two datasets or their profiles",
     "pods": "list workload pods, and which of them are orphaned",

@@ -152,7 +152,7 @@ class Loader:
         if not data:
             self._close()
             if self._process is not None:
-                asyncio.get_running_loop().create_task(self._ended(self._process))  # noqa: RUF006  (it is short)
+                asyncio.get_running_loop().create_task(self._ended(self._process))
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:

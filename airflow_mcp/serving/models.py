@@ -62,13 +62,24 @@ class ServedModels:
         self.reasons.pop(model, None)
         self._changed()
 
-    def choose(self, key: RoutingKey) -> Choice | None:
+    def choose(self, key: RoutingKey, *, without: ServedVersion | None = None) -> Choice | None:
         """Return the version that answers a request; None when none can.
 
+        A champion whose processes are being replaced still gets its requests, which wait for the replacement.
+
         :param key: what decides where the request goes.
+        :param without: a version that has just failed to answer.
         """
         plan = self._plans.get(key.model)
-        return None if plan is None else choose(plan, key, self.ready)
+        if plan is None:
+            return None
+        ready = self.ready if without is None else self.ready - {without}
+        choice = choose(plan, key, ready)
+        if choice is None and not key.is_forced and plan.champion is not None:
+            pool = self.pools.get(plan.champion)
+            if pool is not None and not pool.failure:
+                return Choice(plan.champion, "champion")
+        return choice
 
     def can_answer(self, model: str) -> bool:
         """Return whether a request to this model without special headers would reach a version."""

@@ -103,6 +103,10 @@ class ModelPool(ABC):
     """Reads bodies as this version understands them; set by the time the pool is ready."""
     on_change: Callable[[], None] | None = None
     """Called when ``ready`` changes."""
+    on_batch: Callable[[float, int], None] | None = None
+    """Called after each batch, with the seconds of the model and the rows."""
+    restarts: int = 0
+    """How many processes were replaced."""
 
     @abstractmethod
     async def start(self) -> None:

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.25
 """How often timeouts are looked at: one timer for all requests is cheaper than one for each."""
 _MAX_DEATHS, _DEATHS_SECONDS = 3, 60.0
-"""As many deaths within this time are a defect of the model or its machine, and the pool gives up."""
+"""As many deaths within this time, and more than there are processes, are a defect: the pool gives up."""
 _RETRY_AFTER = 1
 _SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS)
 
@@ -84,7 +84,6 @@ class ProcessPool(ModelPool, LinkOwner):
         self._failure = ""
         self._report = LoadReport()
         self.restarts = 0
-        """How many processes were replaced."""
 
     # --- what others see ---------------------------------------------------------------------------------------------
 
@@ -285,6 +284,8 @@ class ProcessPool(ModelPool, LinkOwner):
         """Give every request of a batch its rows; False when the answer does not say which are whose."""
         kind, seconds = AnswerKind(frame.kind), SECONDS.unpack_from(frame.payload)[0]
         batch = running.batch
+        if self.on_batch is not None:
+            self.on_batch(seconds, frame.rows)
         if kind not in _SPLIT_BY_ROW:
             if len(batch) > 1:
                 return False
@@ -362,7 +363,7 @@ class ProcessPool(ModelPool, LinkOwner):
                 self._on_death(running)
         self._changed()
         if self._has_died_too_often():
-            self._give_up(f"its processes died {_MAX_DEATHS} times within {_DEATHS_SECONDS:g} s")
+            self._give_up(f"its processes died {len(self._deaths)} times within {_DEATHS_SECONDS:g} s")
         else:
             self._in_background(self._replace(link.loader))
 
@@ -385,7 +386,7 @@ class ProcessPool(ModelPool, LinkOwner):
     def _has_died_too_often(self) -> bool:
         while self._deaths and self._deaths[0] < time.monotonic() - _DEATHS_SECONDS:
             self._deaths.popleft()
-        return len(self._deaths) >= _MAX_DEATHS
+        return len(self._deaths) >= max(_MAX_DEATHS, self._settings.processes + 1)
 
     async def _replace(self, loader: Loader) -> None:
         try:

@@ -39,6 +39,8 @@ class ServingSettings(Document):
     """How a model server works; every field is described in ``docs/serving/settings.md``."""
 
     models: tuple[ModelAddress, ...] = ()
+    default_model: str = ""
+    """The model that ``/invocations`` asks; empty takes the only one."""
     host: str = "0.0.0.0"  # noqa: S104  (a server in a container; the network policy says who reaches it)
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     processes: Annotated[int, Field(ge=1, le=256)] = 1

@@ -1,0 +1,211 @@
+"""Metrics of the server, counted in plain numbers and written for Prometheus when it asks.
+
+Nothing per request goes through the client library: an increment is then 0.05 µs instead of 0.3 µs, and the series of a
+version vanish with its counters when the version is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from airflow_mcp.core.serving.frames import AnswerKind
+from airflow_mcp.core.serving.versions import ServedVersion
+from airflow_mcp.serving.exchange import Exchange
+from airflow_mcp.serving.models import ServedModels
+
+PREFIX = "airflow_mcp_serving"
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper edges of the histograms of seconds."""
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+"""Upper edges of the histogram of rows per batch."""
+MAX_VALUES = 20
+"""Different predictions that are counted one by one; all further ones are counted as ``other``."""
+Collect: TypeAlias = Callable[[], Iterable[Metric]]
+
+
+class Histogram:
+    """Counts of values below each edge.
+
+    :param edges: upper edges, rising.
+    """
+
+    __slots__ = ("counts", "edges", "total")
+
+    def __init__(self, edges: tuple[float, ...]) -> None:
+        self.edges = edges
+        self.counts = [0] * (len(edges) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.edges, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the counts as Prometheus has them, each with those of all lower edges."""
+        summed, found = 0, []
+        for edge, count in zip((*self.edges, float("inf")), self.counts, strict=True):
+            summed += count
+            found.append(("+Inf" if edge == float("inf") else str(float(edge)), float(summed)))
+        return found
+
+
+class VersionCounts:
+    """What is counted for one version."""
+
+    __slots__ = ("batch_rows", "model_seconds", "predictions", "requests", "restarts", "seconds", "values")
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str], int] = {}
+        """By role and code."""
+        self.seconds: dict[str, Histogram] = {}
+        """By role."""
+        self.model_seconds = Histogram(SECONDS)
+        self.batch_rows = Histogram(ROWS)
+        self.predictions: dict[str, int] = {}
+        self.values = 0
+        self.restarts = 0
+
+    def count_predictions(self, answer_kind: AnswerKind, values: Iterable[object]) -> None:
+        """Count how often each class was predicted; numbers with fractions are not classes."""
+        if answer_kind is AnswerKind.FLOATS:
+            return
+        counts = self.predictions
+        for value in values:
+            name = value.decode("utf-8", "replace").strip('"') if isinstance(value, bytes) else str(value)
+            if name not in counts and (len(counts) >= MAX_VALUES or len(name) > 64 or name[:1] in "[{"):
+                name = "other"
+            counts[name] = counts.get(name, 0) + 1
+
+
+class Metrics(Collector):
+    """All metrics of the server.
+
+    :param models: what is loaded.
+    """
+
+    def __init__(self, models: ServedModels) -> None:
+        self._models = models
+        self._versions: dict[ServedVersion, VersionCounts] = {}
+        self._refused: dict[tuple[str, str], int] = {}
+        """Requests that reached no version, by model and code."""
+        self._started = time.time()
+        self.collectors: list[Collect] = []
+        """Further metrics, of parts that count by themselves."""
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def of(self, version: ServedVersion) -> VersionCounts:
+        """Return the counters of a version."""
+        counts = self._versions.get(version)
+        if counts is None:
+            counts = self._versions[version] = VersionCounts()
+        return counts
+
+    def forget(self, version: ServedVersion) -> None:
+        """Remove the series of a version that is gone."""
+        self._versions.pop(version, None)
+
+    def record(self, exchange: Exchange) -> None:
+        """Count an exchange."""
+        choice, code = exchange.choice, str(exchange.status)
+        if choice is None:
+            if exchange.model or exchange.code:
+                key = (exchange.model, exchange.code)
+                self._refused[key] = self._refused.get(key, 0) + 1
+            return
+        counts, role = self.of(choice.version), choice.role
+        counts.requests[role, code] = counts.requests.get((role, code), 0) + 1
+        histogram = counts.seconds.get(role)
+        if histogram is None:
+            histogram = counts.seconds[role] = Histogram(SECONDS)
+        histogram.observe(exchange.seconds)
+        answer = exchange.answer
+        if answer is not None and answer.kind in (AnswerKind.INTEGERS, AnswerKind.ROWS):
+            counts.count_predictions(answer.kind, answer.data)
+
+    def batch_observer(self, version: ServedVersion) -> Callable[[float, int], None]:
+        """Return what a pool calls after each batch, with the seconds of the model and the rows."""
+        counts = self.of(version)
+
+        def observe(seconds: float, rows: int) -> None:
+            counts.model_seconds.observe(seconds)
+            counts.batch_rows.observe(rows)
+
+        return observe
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics; called by the client library."""
+        yield from self._of_requests()
+        yield from self._of_versions()
+        yield from self._of_pools()
+        started = GaugeMetricFamily("process_start_time_seconds", "When the server started, in Unix time")
+        started.add_metric([], self._started)
+        yield started
+        for collect in self.collectors:
+            yield from collect()
+
+    def _of_requests(self) -> Iterator[Metric]:
+        labels = ["model", "version", "role"]
+        requests = CounterMetricFamily(f"{PREFIX}_requests", "Requests by version", labels=[*labels, "code"])
+        seconds = HistogramMetricFamily(f"{PREFIX}_request_seconds", "From the request to its answer", labels=labels)
+        for version, counts in self._versions.items():
+            for (role, code), count in counts.requests.items():
+                requests.add_metric([version.model, version.version, role, code], count)
+            for role, histogram in counts.seconds.items():
+                seconds.add_metric([version.model, version.version, role], histogram.buckets(), histogram.total)
+        refused = CounterMetricFamily(
+            f"{PREFIX}_refused",
+            "Requests that reached no version",
+            labels=["model", "error"],
+        )
+        for (model, code), count in self._refused.items():
+            refused.add_metric([model, code], count)
+        yield from (requests, seconds, refused)
+
+    def _of_versions(self) -> Iterator[Metric]:
+        labels = ["model", "version"]
+        seconds = HistogramMetricFamily(f"{PREFIX}_model_seconds", "Time of the model for one batch", labels=labels)
+        rows = HistogramMetricFamily(f"{PREFIX}_batch_rows", "Rows per batch", labels=labels)
+        values = CounterMetricFamily(f"{PREFIX}_predictions", "Predictions by their value", labels=[*labels, "value"])
+        for version, counts in self._versions.items():
+            named = [version.model, version.version]
+            seconds.add_metric(named, counts.model_seconds.buckets(), counts.model_seconds.total)
+            rows.add_metric(named, counts.batch_rows.buckets(), counts.batch_rows.total)
+            for value, count in counts.predictions.items():
+                values.add_metric([*named, value], count)
+        yield from (seconds, rows, values)
+
+    def _of_pools(self) -> Iterator[Metric]:
+        labels = ["model", "version"]
+        ready = GaugeMetricFamily(f"{PREFIX}_version_ready", "1 if the version can answer", labels=labels)
+        queued = GaugeMetricFamily(f"{PREFIX}_in_flight", "Requests that wait or are being answered", labels=labels)
+        restarts = CounterMetricFamily(f"{PREFIX}_process_restarts", "Replaced model processes", labels=labels)
+        loads = GaugeMetricFamily(f"{PREFIX}_load_seconds", "How long the version took to load", labels=labels)
+        for version, pool in self._models.pools.items():
+            named = [version.model, version.version]
+            ready.add_metric(named, float(pool.ready))
+            queued.add_metric(named, pool.in_flight)
+            restarts.add_metric(named, pool.restarts)
+            loads.add_metric(named, pool.report.seconds)
+        yield from (ready, queued, restarts, loads)
+        weight = GaugeMetricFamily(f"{PREFIX}_weight", "Percent of the requests meant for it", labels=labels)
+        generation = GaugeMetricFamily(f"{PREFIX}_plan_generation", "Generation of the plan in force", labels=["model"])
+        for model, plan in self._models.plans.items():
+            generation.add_metric([model], plan.generation)
+            if plan.champion is not None:
+                weight.add_metric([model, plan.champion.version], 100.0 - plan.weight)
+            if plan.canary is not None:
+                weight.add_metric([model, plan.canary.version], plan.weight)
+        yield from (weight, generation)
