@@ -109,6 +109,8 @@ class Checked:
     """Every ``defaults.yaml`` that a named file was merged with."""
     problems: list[FoundProblem] = field(default_factory=list)
     """All problems in the order of files and lines."""
+    warnings: dict[str, set[str]] = field(default_factory=dict)
+    """What is valid and probably not meant, by file."""
 
     def summary(self) -> str:
         """Return how many files are valid, and for what: ``3 files, all valid (checked for: dev, prod)``."""
@@ -146,6 +148,8 @@ def check_paths(paths: Iterable[str], environment: str | None, root: str | None)
                 checked.environments.setdefault(name, set()).add(seen)
                 if result.defaults is not None:
                     checked.defaults.add(os.path.relpath(result.defaults))
+                if result.plan is not None and (found_here := set(warnings_of(result.plan))):
+                    checked.warnings[seen] = checked.warnings.get(seen, set()) | found_here
                 for problem in result.error.problems if result.error else ():
                     found.setdefault(seen_from_here(problem, result.root), []).append(name)
     if not checked.files:
@@ -161,6 +165,8 @@ class _Result(NamedTuple):
     file: Path
     root: Path
     error: PipelineSpecError | None
+    plan: PipelinePlan | None = None
+    """Its plan; None with an error."""
     defaults: Path | None = None
     """The defaults of a file that was named itself."""
 
@@ -169,26 +175,38 @@ def _results(path: str, environment: str, root: str | None) -> Iterator[_Result]
     here = Path(path)
     if here.is_dir():
         for found in load_pipeline_folder(here, environment):
-            yield _Result(
-                found.path, found.root, found.error if isinstance(found, BrokenPipeline) else _plan_error(found)
-            )
+            if isinstance(found, BrokenPipeline):
+                yield _Result(found.path, found.root, found.error)
+            else:
+                yield _planned(found.path, found.root, found)
         return
     if not here.exists():
         raise InvalidArgumentError(f"{path} does not exist. Name pipeline files, or folders with pipeline files")
     folder = Path(root) if root else pipelines_root(here)
     try:
         loaded = load_pipeline_file(here, environment, root=folder)
-        yield _Result(here, folder, _plan_error(loaded), loaded.defaults)
+        yield _planned(here, folder, loaded)._replace(defaults=loaded.defaults)
     except PipelineSpecError as error:
         yield _Result(here, folder, error)
 
 
-def _plan_error(loaded: LoadedPipeline) -> PipelineSpecError | None:
+def _planned(file: Path, root: Path, loaded: LoadedPipeline) -> _Result:
     try:
-        plan_pipeline(loaded)
+        return _Result(file, root, None, plan_pipeline(loaded))
     except PipelineSpecError as error:
-        return error
-    return None
+        return _Result(file, root, error)
+
+
+def warnings_of(plan: PipelinePlan) -> Iterator[str]:
+    """Describe what is valid and probably not meant: images without a tag."""
+    images = {image for task in plan.tasks if isinstance(image := task.arguments.get("image"), str)}
+    for image in sorted(images):
+        name = image.rpartition("/")[2]
+        if name and not {":", "@", "$"} & set(name):
+            yield (
+                f"image {image!r} has no tag, which means 'latest': a retry may run another image than the first try. "
+                f"Write a version, such as {image}:1.2, or a digest"
+            )
 
 
 def _speaks_of(file: Path, environment: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mcp.cli.file_at_revision import plan_at_revision
-from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
+from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of, warnings_of
 from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.core.pipeline.plan.diff import plan_diff
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan, PlannedTask, Reference, Template
@@ -68,6 +68,7 @@ def plan_lines(plan: PipelinePlan, defaults: str = "") -> Iterator[str]:
     own = [f"{param.name} sets {param.sets}" for param in plan.params if param.sets]
     if own:
         yield f"  form         {'; '.join(own)}"
+    yield from (f"  warning      {warning}" for warning in warnings_of(plan))
     yield ""
     for task in plan.tasks:
         yield from _task_lines(task)

@@ -37,7 +37,13 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _text(checked: Checked) -> str:
     lines = [f"{found.problem}{_where(found)}" for found in checked.problems]
-    return "\n".join([*lines, checked.summary()])
+    return "\n".join(
+        [*lines, *(f"{file}: warning: {warning}" for file, warning in _warnings(checked)), checked.summary()]
+    )
+
+
+def _warnings(checked: Checked) -> list[tuple[str, str]]:
+    return [(file, warning) for file, found in sorted(checked.warnings.items()) for warning in sorted(found)]
 
 
 def _where(found: FoundProblem) -> str:
@@ -47,7 +53,9 @@ def _where(found: FoundProblem) -> str:
 def _json(checked: Checked) -> str:
     found = [{**each.problem._asdict(), "environments": list(each.environments)} for each in checked.problems]
     environments = {name: sorted(files) for name, files in checked.environments.items()}
-    return json.dumps({"files": checked.files, "environments": environments, "problems": found}, indent=2)
+    warnings = [{"file": file, "message": warning} for file, warning in _warnings(checked)]
+    document = {"files": checked.files, "environments": environments, "problems": found, "warnings": warnings}
+    return json.dumps(document, indent=2)
 
 
 def _github(checked: Checked) -> str:
@@ -56,6 +64,7 @@ def _github(checked: Checked) -> str:
         file, line, column, field, message = found.problem
         place = f"file={_property(file)},line={line},col={column},title={_property(field or 'ModelPipeline')}"
         lines.append(f"::error {place}::{_message(message + _where(found))}")
+    lines += [f"::warning file={_property(file)}::{_message(warning)}" for file, warning in _warnings(checked)]
     return "\n".join([*lines, checked.summary()])
 
 

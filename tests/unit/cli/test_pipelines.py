@@ -108,6 +108,24 @@ class TestValidate:
         start = "::error file=a%2Cb.yaml,line=12,col=13,title=spec.stages[0].name::must be lower-case letters"
         assert any(line.startswith(start) for line in lines)
 
+    def test_warns_of_an_image_without_a_tag_and_of_no_other(self, capsys: Captured) -> None:
+        write("a.yaml", FRAUD.replace("tensorflow:2.12", "registry.example.com:5000/team/fraud"))
+        assert main(["validate", "a.yaml"]) == 0
+        warning, summary = capsys.readouterr().out.splitlines()
+        assert warning.startswith(
+            "a.yaml: warning: image 'registry.example.com:5000/team/fraud' has no tag, which means"
+        )
+        assert summary.startswith("1 file, all valid")
+        assert main(["validate", "a.yaml", "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["warnings"][0]["file"] == "a.yaml"
+        assert main(["validate", "a.yaml", "--format", "github"]) == 0
+        assert capsys.readouterr().out.startswith("::warning file=a.yaml::image ")
+        assert main(["plan", "a.yaml"]) == 0
+        assert "  warning      image 'registry.example.com:5000/team/fraud' has no tag" in capsys.readouterr().out
+        write("a.yaml", FRAUD.replace("tensorflow:2.12", f"team/fraud@sha256:{'0' * 64}"))
+        assert main(["validate", "a.yaml"]) == 0
+        assert "warning" not in capsys.readouterr().out
+
     @pytest.mark.parametrize("path", ["missing", "empty"])
     def test_nothing_to_check_is_a_wrong_call(self, path: str, capsys: Captured) -> None:
         Path("empty").mkdir()
