@@ -66,7 +66,8 @@ def column_type(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnType,
     :param policy: rules and names of categorical columns.
     """
     reference, current = pair
-    known = current if current is not None and current.kind != "empty" else reference
+    is_current = current is not None and current.kind in ("numerical", "categorical", "text")
+    known = current if is_current or reference is None else reference
     if known is None:
         return "categorical", "missing in the reference, and has no value in the current data"
     kind = _declared_type(known.name, policy)
@@ -201,12 +202,14 @@ def _scored(base: ColumnResult, reference: ColumnData, current: ColumnData, poli
 
 def _score(method: str, kind: ColumnType, reference: ColumnData, current: ColumnData) -> Score:
     with np.errstate(all="ignore"):  # a score that is not a number is reported as such
-        if reference.curve is not None and current.curve is not None:
+        is_single = reference.is_single_precision and current.is_single_precision
+        before, after = (side.curve if is_single else side.decimal_curve for side in (reference, current))
+        if before is not None and after is not None:
             pair = NumberPair(
-                reference.curve,
-                current.curve,
+                before,
+                after,
                 is_integer=reference.is_integer and current.is_integer,
-                is_single_precision=reference.is_single_precision and current.is_single_precision,
+                is_single_precision=is_single,
             )
             if kind == "numerical" or not (pair.reference.is_exact and pair.current.is_exact):
                 return compare_numbers(method, pair)

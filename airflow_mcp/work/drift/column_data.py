@@ -164,7 +164,14 @@ class ColumnData:
         """Return its values as categories, also when they are numbers."""
         if self.counts is not None:
             return self.counts
-        return as_categories(self.curve) if self.curve is not None else CategoryCounts()
+        return as_categories(self.decimal_curve) if self.decimal_curve is not None else CategoryCounts()
+
+    @property
+    def decimal_curve(self) -> Curve | None:
+        """Distribution whose values can be found among numbers of any width; None without a finite number."""
+        if self.curve is None or not self.is_single_precision:
+            return self.curve
+        return distributions.shortest_decimals(self.curve)
 
     def document(self, knots: int, categories: int) -> ColumnProfile:
         """Return the column as it is stored in a profile.

@@ -64,7 +64,7 @@ def value_findings(
         message = f"column {reference.name!r} is outside the reference's range in {share:.2%} of its values"
         if share > policy.out_of_range_share:  # a few values beyond the range are normal, and not worth a note
             yield from _share_finding("out_of_range", reference.name, share, policy.out_of_range_share, message)
-    if kind == "categorical" and _has_all_categories(reference) and current.values:
+    if kind == "categorical" and _has_all_categories(reference) and current.values and not current.is_mixed:
         known, now = reference.as_counts(), current.as_counts()
         new = {name: rows for name, rows in now.counts.items() if name not in known.counts}
         share = sum(new.values()) / now.rows

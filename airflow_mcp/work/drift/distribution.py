@@ -151,6 +151,12 @@ def _grid(rows: int, points: int = GRID) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate([even, steps - 1, rows - steps]))
 
 
+def shortest_decimals(curve: Curve) -> Curve:
+    """Return the curve of 32-bit floats as the shortest decimals that they stand for: 0.1, and not 0.10000000149."""
+    values = np.array([float(str(value)) for value in curve.values.astype(np.float32)])
+    return replace(curve, values=values) if (np.diff(values) > 0).all() else curve
+
+
 def merge_curves(curves: Sequence[Curve]) -> Curve:
     """Return the curve of all rows of several curves.
 

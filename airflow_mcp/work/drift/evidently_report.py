@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
-import pyarrow as pa
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
@@ -53,10 +52,10 @@ def evidently_report(
     if not columns:
         return _no_report("there is no Evidently report: no column could be compared")
     shown = columns[:MOST_COLUMNS]
-    names = [column.column for column in shown]
+    types = {column.column: column.type for column in shown}
     try:
-        drawn = [sample_table(pins, names, rows, _SEED) for pins in (reference, current)]
-        html = _html([_frame(each.rows, shown) for each in drawn], shown, result.policy.drift_share)
+        drawn = [sample_table(pins, types, rows, _SEED) for pins in (reference, current)]
+        html = _html([each.rows.to_pandas() for each in drawn], shown, result.policy.drift_share)
     except ModuleNotFoundError as error:
         return _no_report(f"there is no Evidently report: {error.name} is not installed")
     except ModelControlPlaneError as error:
@@ -76,19 +75,6 @@ def evidently_report(
 
 def _no_report(note: str) -> EvidentlyReport:
     return EvidentlyReport(EvidentlySample(reference_rows=0, current_rows=0, is_complete=False, note=note), "")
-
-
-def _frame(rows: pa.Table, columns: Sequence[ColumnResult]) -> pd.DataFrame:
-    """Return numerical columns as numbers and all others as text, as the check compared them."""
-    frame = rows.to_pandas()
-    made: dict[str, Any] = {}
-    for column in columns:
-        values = frame[column.column] if column.column in frame else pd.Series([None] * len(frame), dtype=object)
-        if column.type == "numerical":
-            made[column.column] = pd.to_numeric(values, errors="coerce").astype(float)
-        else:
-            made[column.column] = values.astype(object).map(str, na_action="ignore")
-    return pd.DataFrame(made)
 
 
 def _html(frames: Sequence[pd.DataFrame], columns: Sequence[ColumnResult], drift_share: float) -> str:

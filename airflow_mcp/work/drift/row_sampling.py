@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.drift.profile import ColumnType
+from airflow_mcp.work.drift.category_names import named
 from airflow_mcp.work.drift.column_data import LARGEST
 from airflow_mcp.work.drift.distribution import Array
+from airflow_mcp.work.reading.arrow_values import as_floats, plain
 from airflow_mcp.work.reading.dataset_batches import COLUMNS_AT_ONCE, FileScan, open_data
 
 Positions = npt.NDArray[np.int64]
@@ -65,25 +68,34 @@ class TableSample(NamedTuple):
     """Whether these are all rows of the dataset."""
 
 
-def sample_table(pins: Sequence[DatasetPin], names: Sequence[str], size: int, seed: int) -> TableSample:
-    """Draw rows of columns of any type.
+def sample_table(pins: Sequence[DatasetPin], columns: Mapping[str, ColumnType], size: int, seed: int) -> TableSample:
+    """Draw rows of columns that can be compared: numbers as doubles, categories by their names.
 
     :param pins: the dataset.
-    :param names: columns to read.
+    :param columns: columns to read, and as what each is compared.
     :param size: largest number of rows to draw.
     :param seed: seed of the sample.
     :raises DatasetError: when the data cannot be read.
     """
     reservoir = Reservoir(size, seed)
     rows: pa.Table | None = None
-    with open_data(pins) as scan:
-        for batch in scan.batches(names):
+    with open_data(pins) as opened:
+        scan = opened.reading(texts=[name for name, kind in columns.items() if kind == "categorical"])
+        for batch in scan.batches(columns):
             taken, kept = reservoir.offer(batch.num_rows)
-            table = pa.table(batch.take(pa.array(taken)))
-            rows = table if rows is None else pa.concat_tables([rows, table], promote_options="permissive")
+            table = _compared(batch.take(pa.array(taken)), columns)
+            rows = table if rows is None else pa.concat_tables([rows, table])
             if kept is not None:
                 rows = rows.take(pa.array(kept))
     return TableSample(rows if rows is not None else pa.table({}), reservoir.seen <= size)
+
+
+def _compared(batch: pa.RecordBatch, columns: Mapping[str, ColumnType]) -> pa.Table:
+    made = {}
+    for name, kind in columns.items():
+        values = plain(batch.column(name)) if name in batch.schema.names else pa.nulls(batch.num_rows)
+        made[name] = as_floats(values) if kind == "numerical" else named(values)
+    return pa.table(made)
 
 
 def sample_numbers(scan: FileScan, names: Sequence[str], size: int, seed: int) -> Array:
@@ -116,6 +128,6 @@ def _as_array(batch: pa.RecordBatch, names: Sequence[str]) -> Array:
     table = np.full((batch.num_rows, len(names)), np.nan)
     for position, name in enumerate(names):
         if name in batch.schema.names:
-            table[:, position] = batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            table[:, position] = as_floats(plain(batch.column(name))).to_numpy(zero_copy_only=False)
     table[~(np.abs(table) < LARGEST)] = np.nan
     return table

@@ -43,7 +43,8 @@ def plain(values: pa.Array) -> pa.Array:
     if isinstance(kind, pa.BaseExtensionType):
         return plain(values.storage)
     if pa.types.is_dictionary(kind):
-        return plain(values.dictionary_decode())
+        words = plain(values.dictionary)
+        return pa.DictionaryArray.from_arrays(values.indices, words).dictionary_decode()
     if pa.types.is_run_end_encoded(kind):
         return plain(pc.run_end_decode(values))
     if pa.types.is_float16(kind):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_mcp.core.data.dataset import public_uri
@@ -51,6 +55,58 @@ def test_text_columns_keep_their_zeros(tmp_path: Path) -> None:
     frame, _ = load_dataset(DatasetPin(uri=str(path)), ["code", "elsewhere"])
     assert frame["code"].iloc[0] == "007"
     assert frame["code"].isna().tolist() == [False, True]
+
+
+def test_json_lines_keep_their_own_types(tmp_path: Path) -> None:
+    rows = [
+        {"zip": "01234", "signup_time": 1_700_000_000, "created_at": 1.7e9, "date": "2024-01-05", "id": 2**63 + 1},
+        {"zip": "00501", "signup_time": 1_700_000_001, "created_at": 1.8e9, "date": "2024-01-06", "late": True},
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    frame, _ = load_dataset(DatasetPin(uri=str(path)))
+    assert frame["zip"].tolist() == ["01234", "00501"]
+    assert frame["date"].tolist() == ["2024-01-05", "2024-01-06"]
+    assert (frame["signup_time"].dtype, frame["created_at"].dtype) == ("int64", "float64")
+    assert frame["late"].tolist() == [None, True]
+    assert frame["id"].isna().tolist() == [False, True]
+    assert list(frame.columns) == ["zip", "signup_time", "created_at", "date", "id", "late"]
+
+
+def test_decimals_are_numbers_unless_a_digit_would_be_lost(tmp_path: Path) -> None:
+    long = Decimal("0.12345678901234567890")
+    table = pa.table(
+        {
+            "price": pa.array([Decimal("0.30"), Decimal("1.25"), None], pa.decimal128(9, 2)),
+            "count": pa.array([Decimal(3), Decimal(4), Decimal(5)], pa.decimal128(9, 0)),
+            "long": pa.array([long, Decimal("0.5"), None], pa.decimal128(30, 20)),
+        }
+    )
+    pq.write_table(table, tmp_path / "data.parquet")
+    frame, _ = load_dataset(DatasetPin(uri=str(tmp_path / "data.parquet")))
+    assert frame["price"].dtype == "float64"
+    assert frame["price"].tolist()[:2] == [0.3, 1.25]
+    assert frame["count"].dtype == "int64"
+    assert frame["long"].tolist()[0] == long
+
+
+def test_types_of_csv_are_decided_over_all_rows(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("code,filler\n" + f"7,{'x' * 50}\n" * 40_000 + "V45,\n")
+    frame, _ = load_dataset(DatasetPin(uri=str(path)))
+    assert {type(value) for value in frame["code"]} == {str}
+
+
+def test_a_row_with_more_values_than_names_makes_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n1,2,3\n4,5,6\n")
+    with pytest.raises(DatasetError, match="its rows have more values than its header has names"):
+        load_dataset(DatasetPin(uri=str(path)))
+
+
+def test_an_index_that_pandas_stored_is_left_out(tmp_path: Path) -> None:
+    FRAME.set_index("a").to_parquet(tmp_path / "data.parquet")
+    assert list(load_dataset(DatasetPin(uri=str(tmp_path / "data.parquet")))[0].columns) == ["b"]
 
 
 def test_the_pinned_bytes_are_accepted_and_others_are_refused(csv_file: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_mcp.exceptions import DatasetError, FailedError
@@ -69,6 +72,30 @@ def test_times_as_text_and_as_times_are_the_same(tmp_path: Path) -> None:
     ]
     (tmp_path / "b.jsonl").write_text("\n".join(lines))
     assert sorted(taken(RequestLog(str(tmp_path), "ts"), 12)) == list(range(28, 40))
+
+
+@pytest.mark.parametrize("odd", ["n/a", "1700000040", True, None, [1], 10**400])
+def test_one_odd_time_undates_its_request_only(tmp_path: Path, odd: Any) -> None:
+    rows = [{"n": number, "ts": odd if number == 40 else 1_700_000_000 + number} for number in range(50)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    log = RequestLog(str(tmp_path / "log.jsonl"), "ts")
+    assert log.select(12).undated == 1
+    assert taken(log, 12) == [number for number in range(37, 50) if number != 40]
+
+
+def test_values_do_not_depend_on_what_else_is_in_their_chunk(tmp_path: Path) -> None:
+    ids = [None if number % 7 == 3 and number < 20 else number for number in range(40)]
+    prices = [Decimal(number) / 10 for number in range(40)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": number}) + "\n" for number in ids))
+    table = pa.table({"id": pa.array(ids, pa.int64()), "price": pa.array(prices, pa.decimal128(9, 1))})
+    pq.write_table(table, tmp_path / "b.parquet")
+    for name in ("a.jsonl", "b.parquet"):
+        log = RequestLog(str(tmp_path / name))
+        frames = [chunk.frame for chunk in log.read(log.select(40))]
+        assert len(frames) == 6
+        texts = [str(value) for frame in frames for value in frame["id"].dropna()]
+        assert texts == [str(number) for number in ids if number is not None]
+    assert [value for frame in frames for value in frame["price"]] == [float(price) for price in prices]
 
 
 def test_requests_without_a_time_are_counted_and_not_taken(tmp_path: Path) -> None:
