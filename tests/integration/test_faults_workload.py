@@ -216,7 +216,7 @@ def test_a_kill_before_the_workload_starts_still_starts_nothing(world: World) ->
 
 def test_a_training_killed_between_any_two_requests_leaves_one_live_or_finished_run(world: World) -> None:
     kills = 0
-    for switch in kill_points():
+    for switch in kill_points(writes_only=False):
         world.experiment = f"{world.experiment.split('.')[0]}.{kills}"
         first = train(world, before=switch.arm, config={"depth": 3})
         if not switch.has_fired:

@@ -414,7 +414,7 @@ def test_an_approved_report_is_reused_as_long_as_it_is_the_one_that_was_approved
     assert judge(world, run, reuse=True).state == "failed"
 
 
-def test_an_approval_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+def test_an_approval_killed_after_any_write_is_completed_by_its_retry(world: World) -> None:
     kills = 0
     for switch in kill_points():
         run = world.new_run()
@@ -426,4 +426,4 @@ def test_an_approval_killed_between_any_two_requests_is_completed_by_its_retry(w
         kills += 1
         assert approve(world, run, report_hash, try_number=2).state == "success"
         assert tag(world, run) == "approved"
-    assert kills >= 4
+    assert kills >= 3

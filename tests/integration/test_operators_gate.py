@@ -197,7 +197,7 @@ def test_a_second_judgement_replaces_the_first(world: World, run: Run) -> None:
     require_stored(world, run, "passed")
 
 
-def test_a_gate_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+def test_a_gate_killed_after_any_write_is_completed_by_its_retry(world: World) -> None:
     kills = 0
     for switch in kill_points():
         run = world.new_run()
@@ -210,7 +210,7 @@ def test_a_gate_killed_between_any_two_requests_is_completed_by_its_retry(world:
         assert first.state != "success"
         assert judge(world, run, try_number=2).state == "success"
         require_stored(world, run, "passed")
-    assert kills >= 4
+    assert kills >= 3
 
 
 SELF_REPORTED: dict[str, Any] = {"self_reported": True, "dataset": None, "model_type": None, "target": "", "rows": 0}

@@ -154,7 +154,7 @@ def state(world: World) -> Mapping[str, Any]:
 
 def test_a_check_killed_between_any_two_requests_ends_the_same_when_it_is_retried(world: World) -> None:
     kills, name = 0, world.model_name
-    for switch in kill_points():
+    for switch in kill_points(writes_only=False):
         world.model_name = f"{name}.{kills}"
         world.versions(1, check=None)
         first = quick_check(world, "failed", and_then=switch.arm)

@@ -165,7 +165,7 @@ def test_a_dry_run_checks_everything_and_moves_nothing(world: World) -> None:
     assert contract.TAG_LAST_MOVE not in world.registered.tags
 
 
-def test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+def test_a_promotion_killed_after_any_write_is_completed_by_its_retry(world: World) -> None:
     kills = 0
     for switch in kill_points():
         prepare(world, kills, champion="1")
@@ -187,7 +187,7 @@ def test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry(w
         assert last is not None
         assert (last.champion_before, last.champion_after) == ("1", "2")
         assert read_history(world.registered.tags)[-1] == last
-    assert kills >= 10
+    assert kills >= 6
 
 
 def test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back(world: World) -> None:
@@ -214,7 +214,7 @@ def test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back(world: 
         assert cleared.state == "failed"
         assert ("made version 3 the champion" in str(cleared.error)) == has_moved
         assert world.aliases == {"champion": "2" if has_moved else "1"}
-    assert kills >= 10
+    assert kills >= 6
 
 
 def test_a_retry_of_a_promotion_that_died_says_that_it_moved(world: World) -> None:
@@ -621,7 +621,7 @@ def test_a_rollback_to_something_that_is_no_version_is_refused(world: World, to_
     assert world.aliases == {"champion": "2", "previous_champion": "1"}
 
 
-def test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+def test_a_rollback_killed_after_any_write_is_completed_by_its_retry(world: World) -> None:
     kills = 0
     for switch in kill_points():
         prepare(world, kills, champion="2", previous_champion="1")
@@ -637,7 +637,7 @@ def test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry(wo
         assert world.aliases == {"champion": "1"}
         assert world.claims == []
         assert world.hook.get_model_version(world.model_name, "2").tags[contract.TAG_ROLLED_BACK] == "bad scores"
-    assert kills >= 10
+    assert kills >= 7
 
 
 # --- races -------------------------------------------------------------------------------------------------------

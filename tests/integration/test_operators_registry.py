@@ -139,7 +139,7 @@ def test_a_retry_after_a_broken_connection_makes_no_second_version(world: World,
     assert len(world.all_versions()) == 1
 
 
-def test_a_retry_after_a_kill_between_any_two_requests_ends_with_one_version(world: World) -> None:
+def test_a_retry_after_a_kill_after_any_write_ends_with_one_version(world: World) -> None:
     kills = 0
     for switch in kill_points():
         world.model_name = f"{world.model_name.split('.')[0]}.{kills}"

@@ -167,7 +167,7 @@ def prepare(world: World, number: int) -> None:
     world.hook.set_alias(world.model_name, "challenger", "1")
 
 
-def test_a_move_killed_between_any_two_requests_is_completed_by_its_retry(world: World) -> None:
+def test_a_move_killed_after_any_write_is_completed_by_its_retry(world: World) -> None:
     kills = 0
     for switch in kill_points():
         prepare(world, kills)
@@ -186,7 +186,7 @@ def test_a_move_killed_between_any_two_requests_is_completed_by_its_retry(world:
         assert own_stages(world) == {"1": "Archived", "2": "Staging", "3": "None"}
         assert len(read_stage_moves(world.registered)) == 1
         assert world.claims == []
-    assert kills >= 8
+    assert kills >= 7
 
 
 def test_a_move_that_died_and_is_never_retried_is_recorded_by_whoever_moves_next(world: World) -> None:
@@ -248,11 +248,11 @@ def test_a_mirror_that_fails_is_made_good_by_the_retry(world: World) -> None:
 
 def test_a_promotion_that_is_killed_while_it_mirrors_is_completed_by_its_retry(world: World) -> None:
     unfinished = 0
-    for after in itertools.count(9):  # the requests before are those of a promotion without a mirror
+    for after in itertools.count(4):  # the first three writes are those of a promotion without a mirror
         prepare(world, after)
         mirror(world)
         promote(world, "1", "none", dag_run_id="run-0")
-        switch = KillSwitch(after)
+        switch = KillSwitch(after, writes_only=True)
         promote(world, "2", "1", before=switch.arm)
         if not switch.has_fired:
             break
@@ -261,4 +261,4 @@ def test_a_promotion_that_is_killed_while_it_mirrors_is_completed_by_its_retry(w
         assert promote(world, "2", "1", try_number=2).state == "success"
         assert own_stages(world) == {"1": "Archived", "2": "Production", "3": "None"}
         assert world.aliases == {"champion": "2", "previous_champion": "1"}
-    assert unfinished >= 3
+    assert unfinished >= 2

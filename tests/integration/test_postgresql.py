@@ -36,8 +36,8 @@ test_a_model_that_eight_tasks_register_at_once_becomes_one_version = (
 test_models_that_are_registered_at_once_do_not_wait_for_each_other = (
     registration.test_models_that_are_registered_at_once_do_not_wait_for_each_other
 )
-test_a_retry_after_a_kill_between_any_two_requests_ends_with_one_version = (
-    registration.test_a_retry_after_a_kill_between_any_two_requests_ends_with_one_version
+test_a_retry_after_a_kill_after_any_write_ends_with_one_version = (
+    registration.test_a_retry_after_a_kill_after_any_write_ends_with_one_version
 )
 
 test_of_twenty_promotions_at_once_exactly_one_wins_and_there_is_always_a_champion = (
@@ -49,11 +49,11 @@ test_twenty_promotions_at_once_that_all_succeed_make_one_unbroken_history = (
 test_a_rollback_and_a_promotion_at_once_end_as_if_one_came_after_the_other = (
     promotion.test_a_rollback_and_a_promotion_at_once_end_as_if_one_came_after_the_other
 )
-test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry = (
-    promotion.test_a_promotion_killed_between_any_two_requests_is_completed_by_its_retry
+test_a_promotion_killed_after_any_write_is_completed_by_its_retry = (
+    promotion.test_a_promotion_killed_after_any_write_is_completed_by_its_retry
 )
-test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry = (
-    promotion.test_a_rollback_killed_between_any_two_requests_is_completed_by_its_retry
+test_a_rollback_killed_after_any_write_is_completed_by_its_retry = (
+    promotion.test_a_rollback_killed_after_any_write_is_completed_by_its_retry
 )
 test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back = (
     promotion.test_after_a_promotion_that_was_killed_anywhere_the_button_goes_back

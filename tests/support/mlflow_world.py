@@ -248,13 +248,14 @@ class Killed(BaseException):
 
 
 class KillSwitch:
-    """Kills a task right after its n-th request to MLflow was carried out: nothing it still tries reaches the server.
+    """Kills a task right after its n-th operation on MLflow was carried out: nothing it still tries reaches the server.
 
-    :param after: number of the request, from 1.
+    :param after: number of the operation, from 1.
+    :param writes_only: whether operations that only read are left out of the count.
     """
 
-    def __init__(self, after: int) -> None:
-        self._left = after
+    def __init__(self, after: int, *, writes_only: bool = False) -> None:
+        self._left, self._writes_only = after, writes_only
         self.has_fired = False
 
     def arm(self, operator: Any) -> None:
@@ -265,8 +266,9 @@ class KillSwitch:
         def guarded(operation: Any) -> Any:
             if self.has_fired:
                 raise Killed
-            answer = perform(operation)
-            self._left -= 1
+            wrote: list[bool] = []
+            answer = perform(_watched(operation, wrote))
+            self._left -= any(wrote) if self._writes_only else 1
             if self._left == 0:
                 self.has_fired = True
                 raise Killed
@@ -276,13 +278,35 @@ class KillSwitch:
         operator.__dict__["hook"] = hook
 
 
-def kill_points() -> Iterator[KillSwitch]:
-    """Give switches that kill after the first request, the second and so on, until one never fires."""
+def kill_points(*, writes_only: bool = True) -> Iterator[KillSwitch]:
+    """Give switches that kill after the first operation, the second and so on, until one never fires.
+
+    A task that is killed after a read leaves the same server behind as one that is killed after the write before it,
+    and a retry starts with nothing else. So the points after writes stand for all of them.
+
+    :param writes_only: False also kills after reads, for tasks that leave more behind than what is on the server.
+    """
     for after in itertools.count(1):
-        switch = KillSwitch(after)
+        switch = KillSwitch(after, writes_only=writes_only)
         yield switch
         if not switch.has_fired:
             return
+
+
+def _watched(operation: Any, wrote: list[bool]) -> Any:
+    """Pass an operation through, and note for each of its requests whether it can change something."""
+    answer, error = None, None
+    while True:
+        try:
+            request = operation.throw(error) if error is not None else operation.send(answer)
+        except StopIteration as end:
+            return end.value
+        wrote.append(request.method != "GET" and not request.path.endswith("/search"))
+        answer, error = None, None
+        try:
+            answer = yield request
+        except Exception as raised:  # the operation decides what a failed request means
+            error = raised
 
 
 def _pids() -> list[int]:
