@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 
-from airflow_mcp.cli.options import add_cluster, add_tracking_uri, mlflow_settings
+from airflow_mcp.cli.options import add_cluster, add_format, add_tracking_uri, mlflow_settings
 from airflow_mcp.cluster.client import Cluster, connect
 from airflow_mcp.core.doctor.diagnosis import Diagnosis, as_json, as_text, worst
 from airflow_mcp.core.workload.sweep import parse_age
@@ -26,7 +26,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--service-account", help="service account of the pod")
     command.add_argument("--timeout", default="120s", help="time within which the pod must report; default: 120s")
     command.add_argument("--no-cluster", action="store_true", help="check MLflow only")
-    command.add_argument("--format", choices=("text", "json"), default="text")
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_mcp.cli.file_at_revision import plan_at_revision
+from airflow_mcp.cli.options import add_format
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of, warnings_of
 from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.core.pipeline.plan.diff import plan_diff
@@ -26,24 +28,53 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="REV_OR_FILE",
         help="show what differs from another file, or from a Git revision of this one",
     )
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan, or its difference from another."""
     plan, defaults = plan_of(parsed.file, parsed.env, parsed.root)
     if parsed.against is None:
-        print("\n".join(plan_lines(plan, defaults)))
+        is_json = parsed.format == "json"
+        print(json.dumps(_document(plan, defaults), indent=2) if is_json else "\n".join(plan_lines(plan, defaults)))
         return 0
     if Path(parsed.against).is_file():
         before = plan_of(parsed.against, parsed.env, parsed.root).plan
     else:
         before = plan_at_revision(parsed.file, parsed.against, parsed.env, parsed.root)
     lines = plan_diff(before, plan)
+    if parsed.format == "json":
+        print(json.dumps({"dag_id": plan.dag_id, "environment": plan.environment, "differences": lines}, indent=2))
+        return 0
     print("\n".join([f"{plan.dag_id} ({plan.environment}) against {parsed.against}", *lines]) if lines else _SAME)
     return 0
 
 
 _SAME = "no difference: both do the same"
+
+
+def _document(plan: PipelinePlan, defaults: str) -> dict[str, Any]:
+    """Return a plan as plain JSON values; what another task gives is its text, ``<train.run_id>``."""
+    fields = ("dag_id", "environment", "model_name", "experiment_name", "owner", "tags", "stages", "spec_hash")
+    tasks = [
+        {
+            "task_id": task.task_id,
+            "needs": list(task.needs),
+            "from": task.origin,
+            "timeout": task.timeout,
+            "arguments": _plain(task.arguments),
+        }
+        for task in plan.tasks
+    ]
+    return {
+        **{name: _plain(getattr(plan, name)) for name in fields},
+        "source_file": plan.source_file,
+        "defaults": defaults,
+        "started_by": list(_triggers(plan)),
+        "run_timeout": plan.run_timeout,
+        "warnings": list(warnings_of(plan)),
+        "tasks": tasks,
+    }
 
 
 def plan_lines(plan: PipelinePlan, defaults: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_mcp.cli import registry_stages
-from airflow_mcp.cli.options import add_tracking_uri
+from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_COPIED_FROM, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
@@ -42,7 +42,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                 "--limit", type=int, default=100, metavar="N", help="latest changes to show; default: 100"
             )
         add_tracking_uri(action)
-        action.add_argument("--format", choices=("text", "json"), default="text")
+        add_format(action)
         action.set_defaults(answer=_answer)
     registry_stages.add_actions(actions)
 

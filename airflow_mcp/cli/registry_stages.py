@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_mcp.cli.options import add_tracking_uri
+from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import actor, log, order_of, registry_server
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_MIRROR_STAGES
 from airflow_mcp.core.registry.stage_migration import PREFER, Migration, MigrationChoices, plan_migration
@@ -71,7 +71,7 @@ def _add(actions: Any, name: str, answer: Any, what: str) -> argparse.ArgumentPa
     action.set_defaults(answer=answer)
     add_tracking_uri(action)
     if name in ("stages", "migrate-stages"):
-        action.add_argument("--format", choices=("text", "json"), default="text")
+        add_format(action)
     return action
 
 

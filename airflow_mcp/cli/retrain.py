@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
+from airflow_mcp.cli.options import add_format
+from airflow_mcp.core.argument import closest
 from airflow_mcp.core.retrain.documents import Ledger, OutcomeReport, Training, label, ledger_name, words
 from airflow_mcp.core.retrain.ledger import last_policy, replay, state_of
 from airflow_mcp.core.retrain.state import take_control
@@ -20,6 +22,8 @@ from airflow_mcp.hooks.airflow_api import AirflowApi
 from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
 _URL, _TOKEN = "AIRFLOW_MCP_AIRFLOW_URL", "AIRFLOW_MCP_AIRFLOW_TOKEN"
+_MOST_LEDGERS = 20
+"""Number of ledgers that a message names."""
 _USER, _PASSWORD = "AIRFLOW_MCP_AIRFLOW_USER", "AIRFLOW_MCP_AIRFLOW_PASSWORD"
 
 
@@ -39,7 +43,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action.add_argument("--ledger", default="", help="asset that holds the ledger; default: retrain/<model>")
         if name in ("pause", "resume"):
             action.add_argument("--reason", default="", help="why; kept with the ledger")
-        action.add_argument("--format", choices=("text", "json"), default="text")
+        add_format(action)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -79,9 +83,15 @@ def _store(api: AirflowApi, parsed: argparse.Namespace) -> Any:
     if name in found:
         return api.state_store(found[name])
     others = sorted(each for each in api.asset_names("retrain/") if each.startswith("retrain/"))
+    near, shown = (
+        closest(parsed.model_name, [each.removeprefix("retrain/") for each in others]),
+        ", ".join(others[:_MOST_LEDGERS]) or "none",
+    )
+    hint = f"Did you mean {near!r}? " if near else ""
+    more = f" and {len(others) - _MOST_LEDGERS} more" if len(others) > _MOST_LEDGERS else ""
     raise AirflowApiError(
         f"Airflow at {api.url} has no asset {name!r}: no Dag with a RetrainTriggerOperator for "
-        f"{parsed.model_name!r} has been parsed. Ledgers there are: {', '.join(others) or 'none'}",
+        f"{parsed.model_name!r} has been parsed. {hint}Ledgers there are: {shown}{more}",
         404,
     )
 
@@ -179,6 +189,11 @@ def _status_text(document: Mapping[str, Any]) -> list[str]:
     if document["trainings"]:
         lines += ["", "trainings, the latest first:"]
         lines += [line for training in reversed(document["trainings"]) for line in _training_text(training)]
+    known = {(training["dag_id"], training["run_id"]) for training in document["trainings"]}
+    others = [each for each in document["reported_since"] if (each["dag_id"], each["run_id"]) not in known]
+    if others:
+        lines += ["", "trainings that ended and that no decision has taken into account yet, the latest first:"]
+        lines += [line for report in reversed(others) for line in _report_text(report)]
     return lines
 
 
@@ -210,6 +225,11 @@ def _training_text(training: Mapping[str, Any]) -> list[str]:
         f"    {training['dag_id']} {training['run_id']}",
         f"    {training['reason']}",
     ]
+
+
+def _report_text(report: Mapping[str, Any]) -> list[str]:
+    detail = f": {report['detail']}" if report["detail"] else ""
+    return [f"  {report['at']}  {report['outcome']}{detail}", f"    {report['dag_id']} {report['run_id']}"]
 
 
 def _control_text(document: Mapping[str, Any]) -> list[str]:

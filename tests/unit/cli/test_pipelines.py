@@ -153,6 +153,14 @@ class TestPlan:
         told = capsys.readouterr().out
         assert "~ task build: image: tensorflow:2.12 -> tensorflow:2.16" in told
         assert "~ task gate: thresholds: + accuracy >= 0.9" in told
+        assert main(["plan", "b.yaml", "--against", "a.yaml", "--format", "json"]) == 0
+        differences = json.loads(capsys.readouterr().out)["differences"]
+        assert "~ task build: image: tensorflow:2.12 -> tensorflow:2.16" in differences
+        assert main(["plan", "b.yaml", "--format", "json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        gate = next(task for task in document["tasks"] if task["task_id"] == "gate")
+        assert "evaluate" in gate["needs"]
+        assert gate["arguments"]["run_id"].startswith("<train.")
         assert main(["plan", "a.yaml", "--against", "a.yaml"]) == 0
         assert capsys.readouterr().out == "no difference: both do the same\n"
 

@@ -44,6 +44,19 @@ def pods(kube: KubeApi, mlflow: FaultyServer) -> KubeApi:
     return kube
 
 
+def test_the_list_and_what_was_removed_are_json_too(pods: KubeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pods", "clean", "--yes", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(pod["name"], pod["verdict"]) for pod in document["pods"]] == [
+        ("leftover", "leftover"),
+        ("at-work", "kept"),
+        ("unknown", "unknown"),
+        ("young", "kept"),
+    ]
+    assert (document["namespace"], document["removed"]) == ("default", ["leftover"])
+    assert set(document["pods"][0]) == {"name", "phase", "age_seconds", "verdict", "reason"}
+
+
 def test_the_list_shows_every_pod_of_ours_oldest_first_with_the_reason(
     pods: KubeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:

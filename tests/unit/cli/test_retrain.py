@@ -88,6 +88,23 @@ def status(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return dict(json.loads(call(capsys, "status", "churn", "--format", "json")))
 
 
+def test_trainings_that_ended_before_the_first_decision_are_shown(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    airflow.report("manual__1", "rejected")
+    airflow.report("manual__2", "promoted")
+    assert main(["retrain", "status", "churn"]) == 0
+    said = capsys.readouterr().out
+    assert "churn: no decision has been made yet" in said
+    ended = said.split("no decision has taken into account yet, the latest first:\n")[1]
+    assert [line.split()[1] for line in ended.splitlines()[::2]] == ["promoted:", "rejected:"]
+    assert "    train manual__1" in ended
+    run_id = airflow.decide()
+    airflow.report(run_id, "rejected")
+    main(["retrain", "status", "churn"])
+    assert "no decision has taken into account" not in capsys.readouterr().out  # it is among the trainings
+
+
 def test_an_empty_ledger_says_that_nothing_was_decided(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +182,8 @@ def test_another_asset_can_hold_the_ledger(airflow: FakeAirflow, capsys: pytest.
     missing = call(capsys, "status", "fraud", code=1)
     assert "has no asset 'retrain/fraud'" in missing
     assert "Ledgers there are: retrain/churn, retrain/churn-2" in missing
+    assert "Did you mean " not in missing
+    assert "Did you mean 'churn'? Ledgers there are" in call(capsys, "status", "chrun", code=1)
 
 
 @pytest.mark.parametrize(
