@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from airflow_mcp.core.serving.traffic import Choice
+from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving.pool import ModelAnswer, ModelRequest
 
 Scope: TypeAlias = Mapping[str, Any]
@@ -53,7 +54,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("answer", "choice", "code", "headers", "is_disconnected", "model", "request", "request_id"),
+        *("answer", "choice", "code", "headers", "is_disconnected", "lost", "model", "request", "request_id"),
         *("scope", "seconds", "started", "status", "subject"),
     )
 
@@ -67,6 +68,8 @@ class Exchange:
         self.subject = ""
         """Subject of the caller's token; empty without one."""
         self.choice: Choice | None = None
+        self.lost: ServedVersion | None = None
+        """The version that was chosen first and ended before it answered; another one has answered."""
         self.request: ModelRequest | None = None
         self.answer: ModelAnswer | None = None
         self.status = 200

@@ -15,10 +15,10 @@ from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving.errors import Problem
 from airflow_mcp.serving.exchange import Exchange
 from airflow_mcp.serving.models import ServedModels
-from airflow_mcp.serving.pool import ModelAnswer, ModelPool, ModelRequest
+from airflow_mcp.serving.pool import ModelAnswer, ModelPool
 
 _RETRY_AFTER = 1
-_FORCING = (HEADER_VERSION.encode(), HEADER_ALIAS.encode())
+_VERSION, _ALIAS = HEADER_VERSION.encode(), HEADER_ALIAS.encode()
 
 
 class Admission(Protocol):
@@ -39,7 +39,7 @@ class Handlers:
     def __init__(self, models: ServedModels, default_model: str) -> None:
         self._models = models
         self._default_model = default_model
-        self._ends: dict[ServedVersion, bytes] = {}
+        self._ends: dict[Choice, bytes] = {}
 
     async def invocations(self, exchange: Exchange, body: bytes, content_type: str) -> bytes:
         """Answer a request of MLflow's scoring protocol.
@@ -77,27 +77,32 @@ class Handlers:
 
     async def _ask(self, exchange: Exchange, model: str, version: str, body: bytes, content_type: str) -> ModelAnswer:
         exchange.model = model
+        usual = self._models.usual.get(model)
+        headers = exchange.headers
+        if usual is not None and not (version or headers.raw(_VERSION) or headers.raw(_ALIAS)):
+            return await self._submit(exchange, *usual, body, content_type)
         plan = self._models.plan(model)
         if plan is None:
             raise Problem("unknown_model", "this server does not serve a model of this name")
         key = self._key(exchange, model, plan, version)
         choice = self._choose(plan, key)
+        pools = self._models.pools
         try:
-            return await self._submit(exchange, choice, body, content_type)
+            return await self._submit(exchange, choice, pools[choice.version], body, content_type)
         except Problem as problem:
             if problem.code != "not_ready" or choice.role != "canary":
                 raise
         # The canary ended with requests in its queue: the champion answers them.
-        return await self._submit(exchange, self._choose(plan, key, without=choice.version), body, content_type)
+        exchange.lost = choice.version
+        exchange.lost = choice.version
+        choice = self._choose(plan, key, without=choice.version)
+        return await self._submit(exchange, choice, pools[choice.version], body, content_type)
 
     def _key(self, exchange: Exchange, model: str, plan: TrafficPlan, version: str) -> RoutingKey:
-        headers = exchange.headers
         if version:
             return RoutingKey(model, version=version)
-        if not plan.weight and not any(headers.raw(name) for name in _FORCING):
-            return RoutingKey(model)
         chance = randbytes(8)  # noqa: S311  (which side of a split a request is on is no secret)
-        return routing_key(model, plan, headers, subject=exchange.subject, chance=chance)
+        return routing_key(model, plan, exchange.headers, subject=exchange.subject, chance=chance)
 
     def _choose(self, plan: TrafficPlan, key: RoutingKey, without: ServedVersion | None = None) -> Choice:
         choice = self._models.choose(key, without=without)
@@ -111,28 +116,27 @@ class Handlers:
         reason = self._models.reasons.get(key.model, "") or "it is being loaded"
         raise Problem("not_ready", f"no model yet: {reason}", retry_after=_RETRY_AFTER)
 
-    async def _submit(self, exchange: Exchange, choice: Choice, body: bytes, content_type: str) -> ModelAnswer:
-        pool = self._models.pools[choice.version]
+    async def _submit(
+        self, exchange: Exchange, choice: Choice, pool: ModelPool, body: bytes, content_type: str
+    ) -> ModelAnswer:
         exchange.choice = choice
-        exchange.request = request = _read(pool, body, content_type)
-        request.request_id = exchange.request_id.decode()
+        decoder = pool.decoder
+        exchange.request = request = decoder.invocations(body, content_type) if content_type else decoder.infer(body)
+        request.request_id = exchange.request_id
         exchange.answer = answer = await pool.submit(request)
         return answer
 
     def _end(self, exchange: Exchange) -> bytes:
         """Return what follows the predictions, up to the identity of the request."""
-        if exchange.choice is None:
+        choice = exchange.choice
+        if choice is None:
             return b',"request_id":'
-        version = exchange.choice.version
-        end = self._ends.get(version)
+        end = self._ends.get(choice)
         if end is None:
+            version = choice.version
             named = msgspec.json.encode({"name": version.model, "version": version.version})
-            end = self._ends[version] = b',"model":' + named + b',"request_id":'
+            end = self._ends[choice] = b',"model":' + named + b',"request_id":'
         return end
-
-
-def _read(pool: ModelPool, body: bytes, content_type: str) -> ModelRequest:
-    return pool.decoder.invocations(body, content_type) if content_type else pool.decoder.infer(body)
 
 
 def version_headers(choice: Choice) -> tuple[tuple[bytes, bytes], ...]:

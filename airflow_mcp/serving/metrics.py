@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from airflow_mcp.core.serving.frames import AnswerKind
+from airflow_mcp.core.serving.traffic import Choice
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving.exchange import Exchange
 from airflow_mcp.serving.models import ServedModels
@@ -27,6 +28,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 """Upper edges of the histogram of rows per batch."""
 MAX_VALUES = 20
 """Different predictions that are counted one by one; all further ones are counted as ``other``."""
+MAX_VALUE_CHARACTERS = 64
+_CLASSES = frozenset({AnswerKind.INTEGERS, AnswerKind.ROWS})
+"""Answers whose values are counted; numbers with fractions are not classes."""
 Collect: TypeAlias = Callable[[], Iterable[Metric]]
 
 
@@ -60,29 +64,30 @@ class Histogram:
 class VersionCounts:
     """What is counted for one version."""
 
-    __slots__ = ("batch_rows", "model_seconds", "predictions", "requests", "restarts", "seconds", "values")
+    __slots__ = ("batch_rows", "model_seconds", "other", "predictions", "requests", "seconds")
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str], int] = {}
-        """By role and code."""
+        self.requests: dict[tuple[str, int], int] = {}
+        """By role and status."""
         self.seconds: dict[str, Histogram] = {}
         """By role."""
         self.model_seconds = Histogram(SECONDS)
         self.batch_rows = Histogram(ROWS)
-        self.predictions: dict[str, int] = {}
-        self.values = 0
-        self.restarts = 0
+        self.predictions: dict[Hashable, int] = {}
+        """By value: a number, or JSON as bytes."""
+        self.other = 0
+        """Predictions of further values."""
 
-    def count_predictions(self, answer_kind: AnswerKind, values: Iterable[object]) -> None:
-        """Count how often each class was predicted; numbers with fractions are not classes."""
-        if answer_kind is AnswerKind.FLOATS:
-            return
+    def count_predictions(self, values: Iterable[Hashable]) -> None:
+        """Count how often each value was predicted; only so many different ones are told apart."""
         counts = self.predictions
         for value in values:
-            name = value.decode("utf-8", "replace").strip('"') if isinstance(value, bytes) else str(value)
-            if name not in counts and (len(counts) >= MAX_VALUES or len(name) > 64 or name[:1] in "[{"):
-                name = "other"
-            counts[name] = counts.get(name, 0) + 1
+            if value in counts:
+                counts[value] += 1
+            elif len(counts) < MAX_VALUES:
+                counts[value] = 1
+            else:
+                self.other += 1
 
 
 class Metrics(Collector):
@@ -96,6 +101,8 @@ class Metrics(Collector):
         self._versions: dict[ServedVersion, VersionCounts] = {}
         self._refused: dict[tuple[str, str], int] = {}
         """Requests that reached no version, by model and code."""
+        self._last_choice: Choice | None = None
+        self._last_counts = VersionCounts()
         self._started = time.time()
         self.collectors: list[Collect] = []
         """Further metrics, of parts that count by themselves."""
@@ -112,24 +119,28 @@ class Metrics(Collector):
     def forget(self, version: ServedVersion) -> None:
         """Remove the series of a version that is gone."""
         self._versions.pop(version, None)
+        self._last_choice = None
 
     def record(self, exchange: Exchange) -> None:
         """Count an exchange."""
-        choice, code = exchange.choice, str(exchange.status)
+        choice = exchange.choice
         if choice is None:
             if exchange.model or exchange.code:
-                key = (exchange.model, exchange.code)
-                self._refused[key] = self._refused.get(key, 0) + 1
+                refused = exchange.model, exchange.code
+                self._refused[refused] = self._refused.get(refused, 0) + 1
             return
-        counts, role = self.of(choice.version), choice.role
-        counts.requests[role, code] = counts.requests.get((role, code), 0) + 1
+        if choice is not self._last_choice:
+            self._last_choice, self._last_counts = choice, self.of(choice.version)
+        counts, role = self._last_counts, choice.role
+        key = role, exchange.status
+        counts.requests[key] = counts.requests.get(key, 0) + 1
         histogram = counts.seconds.get(role)
         if histogram is None:
             histogram = counts.seconds[role] = Histogram(SECONDS)
         histogram.observe(exchange.seconds)
         answer = exchange.answer
-        if answer is not None and answer.kind in (AnswerKind.INTEGERS, AnswerKind.ROWS):
-            counts.count_predictions(answer.kind, answer.data)
+        if answer is not None and answer.kind in _CLASSES:
+            counts.count_predictions(answer.data)
 
     def batch_observer(self, version: ServedVersion) -> Callable[[float, int], None]:
         """Return what a pool calls after each batch, with the seconds of the model and the rows."""
@@ -161,8 +172,8 @@ class Metrics(Collector):
         requests = CounterMetricFamily(f"{PREFIX}_requests", "Requests by version", labels=[*labels, "code"])
         seconds = HistogramMetricFamily(f"{PREFIX}_request_seconds", "From the request to its answer", labels=labels)
         for version, counts in self._versions.items():
-            for (role, code), count in counts.requests.items():
-                requests.add_metric([version.model, version.version, role, code], count)
+            for (role, status), count in counts.requests.items():
+                requests.add_metric([version.model, version.version, role, str(status)], count)
             for role, histogram in counts.seconds.items():
                 seconds.add_metric([version.model, version.version, role], histogram.buckets(), histogram.total)
         refused = CounterMetricFamily(
@@ -184,7 +195,10 @@ class Metrics(Collector):
             seconds.add_metric(named, counts.model_seconds.buckets(), counts.model_seconds.total)
             rows.add_metric(named, counts.batch_rows.buckets(), counts.batch_rows.total)
             for value, count in counts.predictions.items():
-                values.add_metric([*named, value], count)
+                text = value.decode("utf-8", "replace").strip('"') if isinstance(value, bytes) else str(value)
+                values.add_metric([*named, text[:MAX_VALUE_CHARACTERS]], count)
+            if counts.other:
+                values.add_metric([*named, "other"], counts.other)
         yield from (seconds, rows, values)
 
     def _of_pools(self) -> Iterator[Metric]:

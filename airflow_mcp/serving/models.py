@@ -36,6 +36,8 @@ class ServedModels:
         """Called after a version became ready or stopped being so, and after a plan changed."""
         self.ready: frozenset[ServedVersion] = frozenset()
         """The versions that can answer now."""
+        self.usual: dict[str, tuple[Choice, ModelPool]] = {}
+        """What answers every request to a model without a split, unless the caller asks for a version."""
         self._plans: dict[str, TrafficPlan] = {}
 
     @property
@@ -114,5 +116,10 @@ class ServedModels:
 
     def _changed(self) -> None:
         self.ready = frozenset(key for key, pool in self.pools.items() if pool.ready)
+        self.usual = {}
+        for model, plan in self._plans.items():
+            choice = None if plan.weight else self.choose(RoutingKey(model))
+            if choice is not None:
+                self.usual[model] = choice, self.pools[choice.version]
         for listener in list(self.on_change):
             listener()

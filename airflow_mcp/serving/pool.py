@@ -29,7 +29,7 @@ class ModelRequest:
     """Whether it never shares a batch."""
     inference: InferenceRequest | None = None
     """What the caller of the Open Inference Protocol asked for besides its rows."""
-    request_id: str = ""
+    request_id: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers for a server elsewhere; model processes do not see them."""
 

@@ -233,6 +233,14 @@ class ProcessPool(ModelPool, LinkOwner):
             loop.call_soon(self._dispatch)
         return future
 
+    def _dispatch_after_answers(self) -> None:
+        """Send the next batch after the answers of the last one: some callers ask again at once and share it."""
+        if not self._is_dispatching:
+            self._is_dispatching = True
+            loop = asyncio.get_running_loop()
+            # One turn of the loop wakes the waiting tasks, which send; the next one reads what has arrived.
+            loop.call_soon(loop.call_soon, loop.call_soon, self._dispatch)
+
     def _dispatch(self) -> None:
         self._is_dispatching = False
         while self._idle and (batch := self._queue.take()):
@@ -261,7 +269,7 @@ class ProcessPool(ModelPool, LinkOwner):
             return
         del self._running[link]
         self._idle.append(link)
-        self._dispatch()
+        self._dispatch_after_answers()
         if frame.kind == AnswerKind.ERROR:
             self._on_error(running, frame)
         elif not self._answer(running, frame):
@@ -376,7 +384,9 @@ class ProcessPool(ModelPool, LinkOwner):
         for waiting in running.batch:
             waiting.deaths += 1
             if waiting.deaths > 1 or not self._settings.retry_after_crash:
-                _log.error("%s: a request ended a model process; id %s", self._name, waiting.request.request_id)
+                _log.error(
+                    "%s: a request ended a model process; id %s", self._name, waiting.request.request_id.decode()
+                )
                 _refuse(waiting, Problem("model_crashed", "the process of the model died while it answered"))
                 for _ in range(min(waiting.deaths, len(self._deaths))):
                     self._deaths.pop()  # the request is at fault, not the version

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from airflow_mcp.serving.handlers import Admission, Handlers, version_headers
 
 _log = logging.getLogger(__name__)
 Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Receive: TypeAlias = Callable[[], Coroutine[Any, Any, Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Route: TypeAlias = Callable[[Exchange, Receive], Awaitable[bytes]]
 _CONTENT_TYPE = (b"content-type", b"application/json")
@@ -153,22 +153,30 @@ class ScoringRoutes:
         length = headers.raw(b"content-length")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise self._too_large()
+        waiting = receive().__await__()
+        try:
+            pending = next(waiting)
+        except StopIteration as done:  # nearly always: the body arrived with the headers
+            message = done.value
+            if not message.get("more_body") and message["type"] == "http.request":
+                body = message.get("body", b"")
+                if len(body) > self._max_body_bytes:
+                    raise self._too_large() from None
+                return bytes(body)
+            return await self._in_time(self._rest_of_body(message, receive))
+        return await self._in_time(self._rest_of_body(_Resumed(waiting, pending), receive))
+
+    async def _in_time(self, body: Coroutine[Any, Any, bytes]) -> bytes:
         try:
             async with asyncio.timeout(self._body_timeout):
-                message = await receive()
-                body = message.get("body", b"")
-                if message.get("more_body") or message["type"] == "http.disconnect":
-                    body = await self._rest_of_body(message, receive)
+                return await body
         except TimeoutError:
-            raise Problem(
-                "timeout_body", f"the body did not arrive within {self._body_timeout:g} s", headers=(_CLOSE,)
-            ) from None
-        if len(body) > self._max_body_bytes:
-            raise self._too_large()
-        return bytes(body)
+            text = f"the body did not arrive within {self._body_timeout:g} s"
+            raise Problem("timeout_body", text, headers=(_CLOSE,)) from None
 
-    async def _rest_of_body(self, message: Mapping[str, Any], receive: Receive) -> bytes:
+    async def _rest_of_body(self, first: Message | _Resumed, receive: Receive) -> bytes:
         parts, size = [], 0
+        message = await first if isinstance(first, _Resumed) else first
         while True:
             if message["type"] == "http.disconnect":
                 raise _DisconnectedError
@@ -183,6 +191,22 @@ class ScoringRoutes:
 
     def _too_large(self) -> Problem:
         return Problem("too_large", f"the body must have at most {self._max_body_bytes} bytes", headers=(_CLOSE,))
+
+
+class _Resumed:
+    """A coroutine that has begun to wait, to be awaited from where it is.
+
+    A timeout costs 8 µs, a quarter of a request; this lets a body that is there already do without.
+    """
+
+    def __init__(self, waiting: Generator[Any, None, Message], pending: Any) -> None:
+        self._waiting = waiting
+        self._pending = pending
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        """Wait for the rest."""
+        yield self._pending
+        return (yield from self._waiting)
 
 
 class _DisconnectedError(Exception):
