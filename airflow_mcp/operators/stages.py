@@ -34,7 +34,9 @@ class TransitionModelStageOperator(ModelControlOperator):
     :class:`~airflow_mcp.operators.registry.PromoteModelOperator`; Staging is the alias ``challenger``. A retry after
     success changes nothing.
 
-    XCom: ``model_name``, ``version``, ``stage``, ``archived`` (versions that were archived), ``moved``.
+    XCom: ``model_name``, ``version``, ``stage``, ``current_stage`` (its stage now, which differs when it was moved on
+    after an earlier try), ``archived`` (versions that this task archived), ``moved`` (whether this try moved it, or
+    completed the move of a try that died).
 
     :param model_name: registered model (templated).
     :param version: version to move (templated).
@@ -107,19 +109,10 @@ class TransitionModelStageOperator(ModelControlOperator):
         require_archivable(stage, archive)
         self.mlflow_model_version_url = self.hook.model_version_url(name, version)
         moved = self._to_production if stage == "Production" else self._to_another
-        archived = moved(context, name, version, stage, archive)
-        return {
-            "model_name": name,
-            "version": version,
-            "stage": stage,
-            "archived": archived or [],
-            "moved": archived is not None,
-        }
+        return {"model_name": name, "version": version, "stage": stage, **moved(context, name, version, stage, archive)}
 
-    def _to_production(
-        self, context: Context, name: str, version: str, stage: Stage, archive: bool
-    ) -> list[str] | None:
-        """Promote; return the versions that were archived, or None when it had been done before."""
+    def _to_production(self, context: Context, name: str, version: str, stage: Stage, archive: bool) -> dict[str, Any]:
+        """Promote; return the part of the XCom that says what was moved."""
         given = version_number("expected_champion", self.expected_champion, none_allowed=True)
         expected = None if given == NO_CHAMPION else given
         require_one_production(version, expected, archive_existing=archive)
@@ -135,11 +128,10 @@ class TransitionModelStageOperator(ModelControlOperator):
             check_promotion(self.hook, promotion, log=self.log)
             self._skip(name, version, stage)
         plan = promote(self.hook, promotion, log=self.log)
-        if not plan.has_moved:
-            return None
-        return [plan.champion_before] if plan.champion_before else []
+        before = [plan.champion_before] if plan.champion_before not in (None, version) else []
+        return {"current_stage": stage, "archived": before, "moved": plan.has_moved}
 
-    def _to_another(self, context: Context, name: str, version: str, stage: Stage, archive: bool) -> list[str] | None:
+    def _to_another(self, context: Context, name: str, version: str, stage: Stage, archive: bool) -> dict[str, Any]:
         inputs = {"model_name": name, "version": version, "stage": stage, "archive_existing": archive}
         wanted = StageTransition(
             order=self._order(context, "transition", inputs),
@@ -152,7 +144,11 @@ class TransitionModelStageOperator(ModelControlOperator):
             check_transition(self.hook, wanted)
             self._skip(name, version, stage)
         plan = transition(self.hook, wanted, log=self.log)
-        return None if plan.is_done else [other for other in plan.archived if other != version]
+        return {
+            "current_stage": plan.stage_now or stage,
+            "archived": [other for other in plan.archived if other != version],
+            "moved": plan.has_moved,
+        }
 
     def _order(self, context: Context, action: Action, inputs: dict[str, Any]) -> MoveOrder:
         key = identity(self.task_key(context), {"action": action, **inputs})

@@ -180,7 +180,7 @@ class AliasMover:
             if made.is_done:
                 self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
                 self._mirror(model, claim)
-                return replace(made, was_completed=completed is not None and completed.identity == order.identity)
+                return replace(made, was_completed=order.identity in completed)
             made, target = self._usable(made, model)
             move = self._record(made, order, model, target)
             self.claims.require_valid(claim)
@@ -215,12 +215,12 @@ class AliasMover:
         :raises LoadCheckFailedError: when the next challenger failed its load check; nothing was moved.
         """
         with self.claims.held() as claim:
-            model, _ = self._settled(claim)
+            model, completed = self._settled(claim)
             made = plan(model)
             if made.is_done:
                 self.log.info("%s: the move between stages is done already", self.model_name)
                 self._mirror(model, claim)
-                return made
+                return replace(made, was_completed=order.identity in completed)
             if made.challenger_after not in (None, made.challenger_before):
                 NOTHING_REQUIRED.require(self._existing(made.challenger_after), datetime.now(UTC))
             move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags)).fitted()
@@ -281,10 +281,10 @@ class AliasMover:
                 f"({error})"
             ) from error
 
-    def _settled(self, claim: Claim) -> tuple[RegisteredModel, MoveRecord | None]:
+    def _settled(self, claim: Claim) -> tuple[RegisteredModel, set[str]]:
         """Read the registered model, after completing and recording moves whose task died before it did.
 
-        :return: the model, and the move of the champion that was completed.
+        :return: the model, and the identities of the moves that were completed.
         """
         model = self._read()
         move = unfinished_move(model.aliases, model.tags)
@@ -298,7 +298,7 @@ class AliasMover:
             self.log.info("%s: recording the move between stages by %s, whose task died", model.name, stage_move.by)
             self.mlflow.set_registered_model_tag(self.model_name, stage_move.done_tag, stage_move.to_tag())
             model = replace(model, tags={**model.tags, stage_move.done_tag: stage_move.to_tag()})
-        return model, move
+        return model, {each.identity for each in (move, stage_move) if each is not None}
 
     def _read(self) -> RegisteredModel:
         return _of_existing_versions(self.mlflow, self.mlflow.get_registered_model(self.model_name))

@@ -49,6 +49,7 @@ def test_staging_is_the_challenger_and_production_the_champion(world: World) -> 
         "model_name": world.model_name,
         "version": "1",
         "stage": "Staging",
+        "current_stage": "Staging",
         "archived": [],
         "moved": True,
     }
@@ -158,7 +159,24 @@ def test_a_retry_after_success_changes_nothing_even_if_others_have_moved_since(w
     before = world.registered
     outcome = transition(world, "1", "Staging", try_number=2)
     assert (outcome.state, outcome.result["moved"]) == ("success", False)
+    assert (outcome.result["stage"], outcome.result["current_stage"]) == ("Staging", "Archived")
     assert world.registered == before
+
+
+@pytest.mark.parametrize("stage", ["Staging", "None", "Archived", "Production"])
+def test_a_retry_after_success_reports_what_the_first_try_did(world: World, stage: str) -> None:
+    world.versions(3)
+    options: dict[str, Any] = {}
+    if stage == "Production":
+        transition(world, "1", "Production", expected_champion="none", dag_run_id="run-0")
+        options = {"expected_champion": "1", "archive_existing": True}
+    else:
+        transition(world, "1", "Staging", dag_run_id="run-0")
+        options = {"archive_existing": stage == "Staging"}
+    first = transition(world, "2", stage, **options)
+    second = transition(world, "2", stage, try_number=2, **options)
+    assert second.result == {**first.result, "moved": False}
+    assert first.result["archived"] == (["1"] if stage in ("Staging", "Production") else [])
 
 
 def prepare(world: World, number: int) -> None:
@@ -181,6 +199,7 @@ def test_a_move_killed_after_any_write_is_completed_by_its_retry(world: World) -
         world.let_claims_run_out()
         second = transition(world, "2", "Staging", archive_existing=True, try_number=2)
         assert second.state == "success", second.error
+        assert second.result["archived"] == ["1"]
         assert world.aliases == {"challenger": "2"}
         assert stages(world) == {"1": "Archived", "2": "Staging"}
         assert own_stages(world) == {"1": "Archived", "2": "Staging", "3": "None"}

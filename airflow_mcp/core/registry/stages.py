@@ -220,6 +220,12 @@ class StagePlan:
     """Empty: nothing is left to do."""
     challenger_before: str | None
     challenger_after: str | None
+    done: StageMove | None = None
+    """The record, when this very move was made before."""
+    stage_now: Stage | None = None
+    """The stage of the version when nothing is left to do: another move may have changed it since."""
+    was_completed: bool = False
+    """Whether an earlier try had begun this move and died, and this try completed it."""
 
     @property
     def is_done(self) -> bool:
@@ -227,9 +233,15 @@ class StagePlan:
         return not self.stages
 
     @property
+    def has_moved(self) -> bool:
+        """Whether this try moves something, or completed what an earlier try had begun."""
+        return not self.is_done or self.was_completed
+
+    @property
     def archived(self) -> tuple[str, ...]:
-        """The versions that the move archives."""
-        return tuple(version for version, stage in self.stages.items() if stage == "Archived")
+        """The versions that the move archives, or archived when it was made before."""
+        stages = self.done.stages if self.done is not None else self.stages
+        return tuple(version for version, stage in stages.items() if stage == "Archived")
 
     def record(self, order: MoveOrder, at: datetime) -> StageMove:
         """Return the record of the move; its number is filled in under the claim.
@@ -304,8 +316,9 @@ def plan_stage(
     present = read_stages(model)
     before = present.get(version, UNKNOWN_TO_US).stage
     challenger = model.aliases.get(ALIAS_CHALLENGER)
-    if TAG_STAGE_MOVE_PREFIX + identity in model.tags:
-        return StagePlan({}, challenger, challenger)
+    done = next((move for move in read_stage_moves(model) if move.identity == identity), None)
+    if done is not None:
+        return StagePlan({}, challenger, challenger, done, before)
     if before == "Production":
         raise AliasConflictError(
             f"{model.name!r}: version {version} is the champion, and a champion leaves Production only when another "
@@ -318,7 +331,7 @@ def plan_stage(
         stages |= dict.fromkeys(others, "Archived") if archive_existing else _kept_in_staging(challenger, version)
         after = version
     if before == stage and challenger == after and stages.keys() == {version}:
-        return StagePlan({}, challenger, challenger)
+        return StagePlan({}, challenger, challenger, stage_now=before)
     return StagePlan(stages, challenger, after)
 
 
