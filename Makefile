@@ -15,7 +15,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes image benchmark clean distclean
+.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image benchmark clean distclean
 
 demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -26,7 +26,7 @@ demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo
 # Lint and types run beside the tests, and print what they found after them.
 test: $(READY)  ## everything that must hold before a commit lands
 	@found=$$(mktemp); $(MAKE) --no-print-directory --keep-going checks >$$found 2>&1 & checks=$$!; \
-	  $(BIN)/pytest $(PARALLEL) $(SLOWEST) -m "not benchmark and not kubernetes"; tests=$$?; \
+	  $(BIN)/pytest $(PARALLEL) $(SLOWEST) -m "not benchmark and not kubernetes and not stack"; tests=$$?; \
 	  wait $$checks; checks=$$?; cat $$found; rm -f $$found; \
 	  echo "make test: tests ended with $$tests, lint and types with $$checks"; test "$$tests$$checks" = 00
 
@@ -51,7 +51,7 @@ integration: $(READY)
 
 coverage: $(READY)  ## branch coverage of the package over the same tests, with the floor of pyproject.toml
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not benchmark and not kubernetes"
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not benchmark and not kubernetes and not stack"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -61,6 +61,10 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
 	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
+
+test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker, takes about 10 minutes
+	docker build $(DOCKER_BUILD_FLAGS) --target airflow --tag airflow-mcp/airflow:dev .
+	$(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/stack
 
 image:  ## the image of workloads, built with Docker
 	docker build $(DOCKER_BUILD_FLAGS) --target runtime --tag $(IMAGE) .

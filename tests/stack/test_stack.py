@@ -1,0 +1,183 @@
+"""The stack of docker-compose.yaml as a person meets it: start, look, press a Dag, restart, remove.
+
+The tests share one stack and run in the order of this file; the last ones stop and remove it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION
+from airflow_mcp.mlflow_client import registry_api
+from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.mlflow_client.transport import SyncDriver
+from tests.stack.compose import ComposeStack
+from tests.support.airflow_api import FINAL_STATES, AirflowClient, AirflowClientError
+
+MODEL, RETRAIN = "breast_cancer", "nightly_retrain"
+LONG_LIVED = {
+    "postgres",
+    "mlflow",
+    "airflow-api-server",
+    "airflow-scheduler",
+    "airflow-dag-processor",
+    "airflow-triggerer",
+}
+_DAG_SECONDS = 900
+
+
+@pytest.fixture
+def api(stack: ComposeStack) -> Iterator[AirflowClient]:
+    with stack.api() as api:
+        yield api
+
+
+@pytest.fixture
+def registry(stack: ComposeStack) -> Iterator[SyncDriver]:
+    driver = SyncDriver(MlflowSettings("stack", stack.mlflow_url, stack.mlflow_url))
+    yield driver
+    driver.close()
+
+
+def test_every_service_runs_and_those_that_run_once_have_ended_well(stack: ComposeStack) -> None:
+    states = stack.states()
+    assert {name for name, state in states.items() if state == "healthy"} == LONG_LIVED
+    assert {name for name, state in states.items() if state == "exited 0"} == {
+        "secrets",
+        "example-data",
+        "airflow-migrate",
+        "mlflow-migrate",
+    }
+
+
+@pytest.mark.parametrize("service", sorted(LONG_LIVED))
+def test_a_service_has_no_rights_beyond_its_own_files(stack: ComposeStack, service: str) -> None:
+    status = dict(
+        line.split(":\t", 1) for line in stack.execute(service, "cat", "/proc/1/status").splitlines() if ":\t" in line
+    )
+    assert "0" not in status["Uid"].split()
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapBnd")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert stack.execute(service, "sh", "-c", "touch /written 2>&1 || true").count("Read-only file system") == 1
+
+
+def test_ports_are_open_on_loopback_only(stack: ComposeStack) -> None:
+    published = {
+        (stack.service_of(container), binding["HostIp"])
+        for container in stack.containers()
+        for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
+        for binding in bindings
+    }
+    assert published == {("airflow-api-server", "127.0.0.1"), ("mlflow", "127.0.0.1")}
+
+
+def test_no_secret_is_in_a_command_line_an_environment_or_a_log(stack: ComposeStack) -> None:
+    secrets = _tokens(stack)
+    assert len(secrets) > 8
+    everything = str(stack.containers()) + stack.compose("logs", "--no-color") + stack.compose("config")
+    for service in LONG_LIVED:
+        everything += stack.execute(service, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '")
+    assert "airflow@postgres/airflow" in everything
+    assert [name for name, token in secrets.items() if token in everything] == []
+
+
+def test_a_service_reads_its_own_secrets_only(stack: ComposeStack) -> None:
+    readable = {
+        service: set(stack.execute(service, "sh", "-c", "cd /secrets; ls -d */* 2>/dev/null | cut -d/ -f1").split())
+        for service in LONG_LIVED
+    }
+    assert readable.pop("postgres") == {"postgres"}
+    assert readable.pop("mlflow") == {"mlflow"}
+    assert {frozenset(folders) for folders in readable.values()} == {frozenset({"airflow"})}
+
+
+def test_strangers_get_nothing(stack: ComposeStack) -> None:
+    assert httpx.get(f"{stack.airflow_url}/api/v2/dags", trust_env=False).status_code == 401
+    with pytest.raises(AirflowClientError) as refused:
+        AirflowClient(stack.airflow_url, "admin", "admin")
+    assert refused.value.status == 401
+    address = f"{stack.mlflow_url}/api/2.0/mlflow/experiments/search"
+    assert httpx.get(address, headers={"Host": "evil.example"}, trust_env=False).status_code == 403
+
+
+def test_every_example_is_there(api: AirflowClient) -> None:
+    for dag_id in (RETRAIN, "drift_watch", "breast_cancer_pipeline", "rollback_model"):
+        api.wait_for_dag(dag_id)
+    assert api.import_errors() == {}
+
+
+def test_a_model_is_promoted_once_although_every_service_restarts_and_is_killed(
+    stack: ComposeStack, api: AirflowClient, registry: SyncDriver
+) -> None:
+    api.trigger(RETRAIN, {"reason": "the stack's test"})
+    api.unpause(RETRAIN)
+    _wait_for_task(api, "train", "running")
+    for service in sorted(LONG_LIVED):
+        stack.compose("restart", service)
+    stack.wait_until_healthy()
+    _wait_for_task(api, "train", "success")
+    stack.compose("kill", *sorted(LONG_LIVED))
+    stack.up()
+    runs = _wait_for_runs(api)
+
+    assert {run["state"] for run in runs} == {"success"}, [api.task_states(RETRAIN, run["dag_run_id"]) for run in runs]
+    assert _champion(registry) == "1"
+    found = registry.perform(registry_api.search_model_versions(f"name = '{MODEL}'"))
+    assert [version.version for version in found] == ["1"]
+
+
+def test_the_next_start_finds_everything(stack: ComposeStack, registry: SyncDriver) -> None:
+    before = stack.secret_values(), stack.passwords()
+    stack.compose("down")
+    stack.up()
+    assert (stack.secret_values(), stack.passwords()) == before
+    assert _champion(registry) == "1"
+    with stack.api() as api:
+        assert {run["state"] for run in api.list_runs(RETRAIN)} == {"success"}
+        first = next(run for run in api.list_runs(RETRAIN))["dag_run_id"]
+        assert "night-1" in api.task_log(RETRAIN, first, "pin_data")
+
+
+def test_nothing_is_left_when_it_is_removed(stack: ComposeStack) -> None:
+    assert stack.leftovers() != []
+    stack.remove()
+    assert stack.leftovers() == []
+
+
+def _tokens(stack: ComposeStack) -> dict[str, str]:
+    """Return every secret value by the name of its file: the longest word of each."""
+    files = {name: base64.b64decode(text).decode() for name, text in stack.secret_values().items()}
+    words = {name: text.replace(":", " ").replace('"', " ").split() for name, text in files.items()}
+    return {name: max(found, key=len) for name, found in words.items()} | stack.passwords()
+
+
+def _wait_for_task(api: AirflowClient, task_id: str, state: str) -> None:
+    """Wait until a task of any run has a state: unpausing also starts the run of last night, before ours."""
+    deadline = time.monotonic() + _DAG_SECONDS
+    while True:
+        found = [api.task_states(RETRAIN, run["dag_run_id"]).get(task_id) for run in api.list_runs(RETRAIN)]
+        if state in found:
+            return
+        assert time.monotonic() < deadline, f"{task_id} is {found}, not {state}"
+        time.sleep(0.5)
+
+
+def _wait_for_runs(api: AirflowClient) -> list[dict[str, str]]:
+    deadline = time.monotonic() + _DAG_SECONDS
+    while True:
+        runs = api.list_runs(RETRAIN)
+        if all(run["state"] in FINAL_STATES for run in runs):
+            return runs
+        tasks = [api.task_states(RETRAIN, run["dag_run_id"]) for run in runs]
+        assert time.monotonic() < deadline, f"{[run['state'] for run in runs]}: {tasks}"
+        time.sleep(2)
+
+
+def _champion(registry: SyncDriver) -> str:
+    aliases = registry.perform(registry_api.get_registered_model(MODEL)).aliases
+    return str(aliases.get(ALIAS_CHAMPION))
