@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from airflow_mcp.exceptions import InvalidArgumentError
-from airflow_mcp.mlflow_client.settings import COMMAND_LINE, MlflowSettings
+from airflow_mcp.mlflow_client.settings import MlflowSettings, settings_from_environment
 
 
 def add_cluster(command: argparse.ArgumentParser) -> None:
@@ -31,21 +30,4 @@ def mlflow_settings(tracking_uri: str) -> MlflowSettings:
     :param tracking_uri: value of ``--tracking-uri``; empty takes ``MLFLOW_TRACKING_URI``.
     :raises InvalidArgumentError: when it is not an HTTP address.
     """
-    url = (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")).rstrip("/")
-    if not url.startswith(("http://", "https://")):
-        raise InvalidArgumentError(
-            f"--tracking-uri must be the http:// or https:// address of an MLflow server; got {url!r}. Pass the option "
-            "or set MLFLOW_TRACKING_URI"
-        )
-    return MlflowSettings(
-        COMMAND_LINE,
-        url,
-        url,
-        retries=1,
-        username=os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
-        password=os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
-        token=os.environ.get("MLFLOW_TRACKING_TOKEN", ""),
-        verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
-        or os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() != "true",
-        workspace=os.environ.get("MLFLOW_WORKSPACE", "").strip(),
-    )
+    return settings_from_environment(os.environ, tracking_uri)

@@ -134,6 +134,33 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
     )
 
 
+def settings_from_environment(environment: Mapping[str, str], tracking_uri: str = "") -> MlflowSettings:
+    """Read address and credentials from the same environment variables as MLflow's own tools.
+
+    :param environment: environment variables.
+    :param tracking_uri: takes precedence over ``MLFLOW_TRACKING_URI``.
+    :raises InvalidArgumentError: when it is not an HTTP address.
+    """
+    url = (tracking_uri or environment.get("MLFLOW_TRACKING_URI", "")).rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(
+            f"--tracking-uri must be the http:// or https:// address of an MLflow server; got {url!r}. Pass the option "
+            "or set MLFLOW_TRACKING_URI"
+        )
+    return MlflowSettings(
+        COMMAND_LINE,
+        url,
+        url,
+        retries=1,
+        username=environment.get("MLFLOW_TRACKING_USERNAME", ""),
+        password=environment.get("MLFLOW_TRACKING_PASSWORD", ""),
+        token=environment.get("MLFLOW_TRACKING_TOKEN", ""),
+        verify=environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
+        or environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() != "true",
+        workspace=environment.get("MLFLOW_WORKSPACE", "").strip(),
+    )
+
+
 def _read_extra(connection: ConnectionFields) -> Mapping[str, Any]:
     where = f"connection {connection.conn_id!r}"
     try:

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import uvloop
 
-from airflow_mcp.core.serving.settings import ServingSettings, read_settings
+from airflow_mcp.core.serving.control_settings import ControlSettings, read_control_settings
+from airflow_mcp.core.serving.settings import PREFIX, ServingSettings, read_settings
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.mlflow_client.settings import MlflowSettings, settings_from_environment
 from airflow_mcp.serving.access_log import AccessLog
 from airflow_mcp.serving.app import create_app
+from airflow_mcp.serving.control import Control, Policies, read_policies
 from airflow_mcp.serving.folders import serve_folders
 from airflow_mcp.serving.json_log import log_as_json
 from airflow_mcp.serving.metrics import Metrics
@@ -24,6 +27,7 @@ from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import ModelPool
 from airflow_mcp.serving.process_pool import ProcessPool
 from airflow_mcp.serving.server import create_server
+from airflow_mcp.serving.upstream_pool import TAG_UPSTREAM, UpstreamPool
 
 TAG_BATCH = "airflow_mcp.batch"
 """On a version: ``always`` or ``never`` share batches, whatever the server finds out."""
@@ -37,8 +41,7 @@ def main() -> int:
     """
     log_as_json()
     try:
-        settings = read_settings(os.environ)
-        run(settings)
+        run(read_settings(os.environ))
     except InvalidArgumentError as error:
         _log.error("%s", error)
         return 2
@@ -54,11 +57,18 @@ def run(settings: ServingSettings) -> None:
         raise InvalidArgumentError(
             "there is no model to serve: set MODEL_URI, for example to models:/fraud@champion. Nothing was started"
         )
-    uvloop.run(_serve(settings))
+    control = read_control_settings(os.environ, PREFIX)
+    follows = any(not address.path for address in settings.models)
+    registry = settings_from_environment(os.environ) if follows else None
+    uvloop.run(_serve(settings, control, read_policies(control.policies), registry))
 
 
-async def _serve(settings: ServingSettings) -> None:
+async def _serve(
+    settings: ServingSettings, control: ControlSettings, policies: Policies, registry: MlflowSettings | None
+) -> None:
     def make_pool(key: ServedVersion, path: Path, tags: Mapping[str, str]) -> ModelPool:
+        if address := tags.get(TAG_UPSTREAM):
+            return UpstreamPool(str(key), address, settings)
         pool = ProcessPool(str(key), path, settings, tags.get(TAG_BATCH, ""))
         pool.on_batch = metrics.batch_observer(key)
         return pool
@@ -66,15 +76,26 @@ async def _serve(settings: ServingSettings) -> None:
     models = ServedModels(make_pool)
     metrics = Metrics(models)
     access_log = AccessLog() if settings.access_log else None
-    app = create_app(settings, models, metrics, observers=[] if access_log is None else [access_log.record])
+    parts = Control(settings, control, policies, models, registry)
+    app = create_app(
+        settings,
+        models,
+        metrics,
+        observers=[*parts.observers, *([] if access_log is None else [access_log.record])],
+        admission=parts.access,
+        hook=parts.webhook.answer if parts.webhook is not None else None,
+    )
+    parts.join(app, metrics)
     server = create_server(settings, app)
-    folders = asyncio.create_task(serve_folders(models, settings.models))
+    beside = [asyncio.create_task(serve_folders(models, settings.models)), asyncio.create_task(parts.run())]
     gc.collect()
     gc.freeze()  # what was imported stays, so no collection needs to look at it again
     try:
         await server.serve()
     finally:
-        folders.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await models.stop()
         if access_log is not None:
             access_log.close()

@@ -1,7 +1,7 @@
 """Versions on disk: complete ones under their own name, unfinished ones beside them, and the last plan.
 
-A version is a folder that appears by one rename, so what is there is complete. A server that starts while MLflow is away
-serves what the last plan names.
+A version is a folder that appears by one rename, so what is there is complete. A server that starts while MLflow is
+away serves what the last plan names.
 """
 
 from __future__ import annotations

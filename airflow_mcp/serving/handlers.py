@@ -63,6 +63,8 @@ class Handlers:
         answer = await self._ask(exchange, model, version, body, "")
         request, choice = exchange.request, exchange.choice
         inference = None if request is None else request.inference
+        if inference is None and answer.kind is AnswerKind.UNWRAPPED:
+            return answer.json  # of a server elsewhere, which speaks this protocol by itself
         try:
             outputs = outputs_of(answer.values, () if inference is None else inference.outputs)
         except UnreadableRequestError as error:

@@ -163,7 +163,7 @@ class TableReader:
         if not isinstance(value, dict) or not {"data"} <= set(value) <= {"columns", "data", "index"}:
             raise UnreadableRequestError(
                 "invalid_body",
-                f"`{place}` must be an object with `columns`, `data` and, if wanted, `index`; got others",
+                f"`{place}` must be an object with `columns`, `data` and, if wanted, `index`; got another",
             )
         columns, data = value.get("columns"), value["data"]
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
@@ -373,7 +373,7 @@ def parse_json(body: bytes, *, nan_is_a_number: bool = False) -> Any:
     except _UNREADABLE:
         pass
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_any_word if nan_is_a_number else _word)
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_any_word if nan_is_a_number else _word)
     except UnicodeDecodeError as error:
         message = f"the body must be UTF-8; got a byte that is not at position {error.start}"
     except json.JSONDecodeError as error:

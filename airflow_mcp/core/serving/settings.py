@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import Document
+from airflow_mcp.core.serving.control_settings import NAMES
 from airflow_mcp.exceptions import InvalidArgumentError
 
 PREFIX = "AIRFLOW_MCP_SERVING_"
@@ -102,7 +103,7 @@ def read_settings(environment: Mapping[str, str], **given: Any) -> ServingSettin
     return settings
 
 
-READ_ELSEWHERE: frozenset[str] = frozenset()
+READ_ELSEWHERE: frozenset[str] = NAMES
 """Settings of other parts of the server, in lower case and without the prefix."""
 
 

@@ -1,0 +1,308 @@
+"""Writes the prediction log: rows and answers into segments on disk, which another process turns into Parquet.
+
+Serving never waits for the store. When it is away, segments wait on disk up to a limit, and beyond it the oldest go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import struct
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from airflow_mcp.core.serving.control_settings import ControlSettings
+from airflow_mcp.core.serving.frames import FrameKind
+from airflow_mcp.core.serving.outliers import OutlierRanges
+from airflow_mcp.core.serving.prediction_log import (
+    MAX_SEGMENT_BYTES,
+    MAX_SEGMENT_SECONDS,
+    OPEN,
+    SEGMENT_SUFFIX,
+    Answered,
+    LogForm,
+    oldest_beyond,
+    segment_name,
+)
+from airflow_mcp.core.serving.versions import ServedVersion
+from airflow_mcp.serving.exchange import Exchange
+from airflow_mcp.serving.models import ServedModels
+from airflow_mcp.serving.pool import ModelAnswer, ModelRequest
+
+_log = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0
+_STOP_SECONDS = 30.0
+"""How long the end of the server waits for the last segments to be stored."""
+_PREFIX = "airflow_mcp_serving"
+
+
+class ReadRows(NamedTuple):
+    """The rows of a request."""
+
+    rows: Sequence[Sequence[Any]]
+    positions: Sequence[int] | None
+    """Which columns of the signature the rows have; None for all."""
+
+
+class RowReader:
+    """Reads the rows of requests to one version back from what is sent to the model.
+
+    :param pack_codes: format of a row of numbers; empty when a column is not a number.
+    """
+
+    def __init__(self, pack_codes: str) -> None:
+        self._packer = struct.Struct(pack_codes) if pack_codes else None
+
+    def read(self, request: ModelRequest) -> ReadRows | None:
+        """Return the rows; None when only the model process can read them."""
+        if request.kind is FrameKind.PACKED and self._packer is not None:
+            return ReadRows(list(self._packer.iter_unpack(request.payload)), None)
+        if request.kind is FrameKind.COLUMNS and isinstance(request.form, bytes):
+            positions = msgspec.msgpack.decode(request.form)
+            count = struct.pack(">BI", 0xDD, request.rows)
+            return ReadRows(msgspec.msgpack.decode(count + request.payload), positions)
+        return None
+
+
+class _Segment:
+    """The open segment of one version."""
+
+    def __init__(self, folder: Path, header: bytes, number: int, now: float) -> None:
+        self.opened = now
+        self.name = segment_name(now, number)
+        self._path = folder / f"{OPEN}{self.name}"
+        self._final = folder / self.name
+        self._stream: IO[bytes] = self._path.open("wb", buffering=1 << 20)
+        self.bytes = self._stream.write(header)
+
+    def write(self, lines: bytes) -> None:
+        self.bytes += self._stream.write(lines)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._path.rename(self._final)
+
+
+class _Version(NamedTuple):
+    form: LogForm
+    reader: RowReader
+    names: tuple[str, ...]
+
+
+class RequestLog:
+    """Writes what was asked and answered.
+
+    :param models: what is loaded; their signatures name the columns.
+    :param settings: where to, how much, and which columns.
+    """
+
+    def __init__(self, models: ServedModels, settings: ControlSettings) -> None:
+        self._models, self._settings = models, settings
+        self._rule = settings.log_rule
+        self._folder = Path(settings.log_folder)
+        self._versions: dict[ServedVersion, _Version] = {}
+        self._open: dict[ServedVersion, _Segment] = {}
+        self._numbers = 0
+        self._encoder = msgspec.json.Encoder()
+        self._pod = socket.gethostname()
+        self._shipper: Process | None = None
+        self.dropped: dict[str, int] = {}
+        """Rows or segments that were not logged, by reason."""
+        self.logged = 0
+        self.ranges: dict[ServedVersion, OutlierRanges] = {}
+        """What the training data of each version contained, if rows outside of it are counted."""
+        self.outliers: dict[ServedVersion, list[int]] = {}
+        """Rows outside of it, and all rows that were judged."""
+
+    # --- one exchange ------------------------------------------------------------------------------------------------
+
+    def record(self, exchange: Exchange) -> None:
+        """Log an exchange after its answer was sent; a failure is counted and never seen by the caller."""
+        answer, request, choice = exchange.answer, exchange.request, exchange.choice
+        if answer is None or request is None or choice is None:
+            return
+        if self._settings.log_sample < 1 and random.random() >= self._settings.log_sample:  # noqa: S311
+            return
+        self.write(choice.version, choice.role, request, answer, exchange.seconds)
+
+    def write(self, key: ServedVersion, role: str, request: ModelRequest, answer: ModelAnswer, seconds: float) -> None:
+        """Log one answer.
+
+        :param key: the version that answered.
+        :param role: in which role.
+        :param request: the request as it was sent to the model.
+        :param answer: its answer.
+        :param seconds: how long it took.
+        """
+        try:
+            version = self._version(key)
+            read = version.reader.read(request) if version is not None else None
+            if version is None or read is None:
+                self._drop("form")
+                return
+            if key in self.ranges:
+                self._count_outliers(key, version, read)
+            values = answer.values
+            if not isinstance(values, list) or len(values) != len(read.rows):
+                self._drop("answer")
+            elif self._settings.log_uri:
+                answered = Answered(
+                    request.request_id.decode(), time.time() - seconds, key.version, role, read.rows, values, seconds
+                )
+                self._append(key, version, version.form.records(answered, read.positions))
+        except OSError as error:
+            self._drop("disk")
+            _log.warning("the prediction log cannot be written: %s", error.strerror or error)
+            self._abandon(key)
+        except (ValueError, TypeError, IndexError, msgspec.MsgspecError):
+            self._drop("defect")
+            _log.exception("a row of the prediction log could not be written")
+
+    def _version(self, key: ServedVersion) -> _Version | None:
+        found = self._versions.get(key)
+        if found is None:
+            pool = self._models.pools.get(key)
+            if pool is None or not pool.report.signature.columns:
+                return None
+            signature = pool.report.signature
+            columns = [(column.name, column.type) for column in signature.columns]
+            form = LogForm(columns, [column.type for column in signature.outputs], self._rule)
+            found = _Version(form, RowReader(signature.pack_codes), tuple(name for name, _ in columns))
+            self._versions[key] = found
+        return found
+
+    def _append(self, key: ServedVersion, version: _Version, records: list[dict[str, Any]]) -> None:
+        segment = self._open.get(key)
+        if segment is None:
+            self._numbers += 1
+            header = self._encoder.encode(version.form.header(key.model, key.version)) + b"\n"
+            segment = self._open[key] = _Segment(self._folder, header, self._numbers, time.time())
+        segment.write(self._encoder.encode_lines(records))
+        self.logged += len(records)
+        if segment.bytes >= MAX_SEGMENT_BYTES:
+            self._close(key)
+
+    def _count_outliers(self, key: ServedVersion, version: _Version, read: ReadRows) -> None:
+        names = version.names if read.positions is None else [version.names[at] for at in read.positions]
+        counted = self.outliers.setdefault(key, [0, 0])
+        counted[0] += self.ranges[key].count(names, read.rows)
+        counted[1] += len(read.rows)
+
+    def _drop(self, reason: str, number: int = 1) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + number
+
+    def _close(self, key: ServedVersion) -> None:
+        segment = self._open.pop(key, None)
+        if segment is not None:
+            segment.close()
+
+    def _abandon(self, key: ServedVersion) -> None:
+        with contextlib.suppress(OSError):
+            self._close(key)
+
+    # --- segments ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Close segments in time and have them stored, until cancelled."""
+        if not self._settings.log_uri:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._take_over()
+        try:
+            while True:
+                await self._keep_shipping()
+                await asyncio.sleep(_LOOK_SECONDS)
+                self._look()
+        finally:
+            await self._stop()
+
+    def _take_over(self) -> None:
+        """Close what a server that was killed has left open."""
+        for path in self._folder.glob(f"{OPEN}*{SEGMENT_SUFFIX}"):
+            path.rename(path.with_name(path.name.removeprefix(OPEN)))
+
+    def _look(self) -> None:
+        """Close what is old enough, and make room."""
+        now = time.time()
+        for key, segment in list(self._open.items()):
+            try:
+                if now - segment.opened >= MAX_SEGMENT_SECONDS or key not in self._models.pools:
+                    self._close(key)
+                else:
+                    segment.flush()
+            except OSError as error:
+                _log.warning("the prediction log cannot be written: %s", error.strerror or error)
+                self._open.pop(key, None)
+                self._drop("disk")
+        self._versions = {key: found for key, found in self._versions.items() if key in self._models.pools}
+        sizes = {path.name: path.stat().st_size for path in self._closed()}
+        for name in oldest_beyond(sizes, self._settings.log_disk_bytes):
+            (self._folder / name).unlink(missing_ok=True)
+            self._drop("room")
+
+    def _closed(self) -> list[Path]:
+        return [path for path in self._folder.glob(f"*{SEGMENT_SUFFIX}") if not path.name.startswith("_")]
+
+    async def _keep_shipping(self) -> None:
+        """Start the process that stores segments, again if it has ended."""
+        if self._shipper is not None and self._shipper.returncode is None:
+            return
+        arguments = ("-m", "airflow_mcp.work", "ship-log", "--folder", str(self._folder), "--pod", self._pod)
+        self._shipper = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            env={**os.environ, "AIRFLOW_MCP_SERVING_LOG_URI": self._settings.log_uri},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            start_new_session=True,
+        )
+
+    async def _stop(self) -> None:
+        """Close everything and let the last segments be stored."""
+        for key in list(self._open):
+            self._abandon(key)
+        shipper = self._shipper
+        if shipper is None or shipper.returncode is not None:
+            return
+        if shipper.stdin is not None:
+            shipper.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await shipper.wait()
+        except TimeoutError:
+            _log.warning("the last segments of the prediction log stay in %s", self._folder)
+            shipper.kill()
+            await shipper.wait()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return its metrics."""
+        logged = CounterMetricFamily(f"{_PREFIX}_log_rows", "Rows written to the prediction log")
+        logged.add_metric([], self.logged)
+        dropped = CounterMetricFamily(f"{_PREFIX}_log_dropped", "What was not logged, by reason", labels=["reason"])
+        for reason, count in self.dropped.items():
+            dropped.add_metric([reason], count)
+        waiting = GaugeMetricFamily(f"{_PREFIX}_log_waiting_bytes", "Bytes that wait to be stored")
+        waiting.add_metric([], sum(path.stat().st_size for path in self._closed()) if self._settings.log_uri else 0)
+        labels = ["model", "version"]
+        outliers = CounterMetricFamily(
+            f"{_PREFIX}_outlier_rows", "Rows with values that the training data does not cover", labels=labels
+        )
+        judged = CounterMetricFamily(f"{_PREFIX}_judged_rows", "Rows compared with the training data", labels=labels)
+        for key, (found, rows) in self.outliers.items():
+            outliers.add_metric([key.model, key.version], found)
+            judged.add_metric([key.model, key.version], rows)
+        yield from (logged, dropped, waiting, outliers, judged)
