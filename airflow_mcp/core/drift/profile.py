@@ -1,6 +1,7 @@
 """Profiles: the distribution of every column of a dataset, small enough to store with a model version.
 
-A profile is JSON, at most :data:`BYTES_PER_COLUMN` per column, and says how far it may be from the data it was made of.
+A profile is JSON, at most :data:`BYTES_PER_COLUMN` per column on average. It says how far it may be from the data it
+was made of.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from airflow_mcp.core.document import Document, parse_document
 
 PROFILE_SCHEMA: Literal["airflow_mcp/profile/1"] = "airflow_mcp/profile/1"
 BYTES_PER_COLUMN = 655
-"""Largest average size of a stored profile per column: 64 KiB for 100 columns."""
+"""Largest average size of a stored profile per column: 64 KiB for 100 columns. Of a column's name, what is longer than
+100 bytes comes on top."""
 
 ColumnType = Literal["numerical", "categorical"]
 ColumnKind = Literal["numerical", "categorical", "text", "time", "other", "empty"]
@@ -126,7 +128,9 @@ class DataProfile(Document):
     rows: Count
     columns: tuple[ColumnProfile, ...]
     sources: tuple[DatasetPin, ...] = ()
-    """The data that was read, without credentials."""
+    """The data that was read, without credentials; of very many, the first."""
+    more_sources: Count = 0
+    """Number of further sources."""
     created_at: str = ""
     """ISO 8601, UTC."""
     environment: dict[str, str] = Field(default_factory=dict)

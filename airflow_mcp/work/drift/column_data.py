@@ -173,11 +173,12 @@ class ColumnData:
             return self.curve
         return distributions.shortest_decimals(self.curve)
 
-    def document(self, knots: int, categories: int) -> ColumnProfile:
+    def document(self, knots: int, categories: int, rounding: float = distributions.ROUNDING) -> ColumnProfile:
         """Return the column as it is stored in a profile.
 
         :param knots: largest number of values to keep of its distribution.
         :param categories: largest number of categories to keep.
+        :param rounding: precision of these values, in standard deviations.
         """
         kind = self.kind
         has_numbers = kind in ("numerical", "time") and self.curve is not None
@@ -191,16 +192,16 @@ class ColumnData:
             nan=self.nan,
             positive_infinite=self.positive_infinite,
             negative_infinite=self.negative_infinite,
-            distribution=distributions.to_document(self._simplified(self.curve, knots))
+            distribution=distributions.to_document(self._simplified(self.curve, knots, rounding))
             if has_numbers and self.curve is not None
             else None,
             categories=self.counts.kept(categories) if has_categories and self.counts is not None else None,
         )
 
-    def _simplified(self, curve: Curve, knots: int) -> Curve:
+    def _simplified(self, curve: Curve, knots: int, rounding: float) -> Curve:
         if len(self._order) < knots < len(curve.values):
             self._order = distributions.knots_by_importance(curve, knots)
-        return distributions.simplify(curve, knots, self._order)
+        return distributions.simplify(curve, knots, self._order, rounding)
 
 
 def of_profile(column: ColumnProfile, rows: int) -> ColumnData:

@@ -90,6 +90,8 @@ class ReadData:
     pins: tuple[DatasetPin, ...]
     rows: int = 0
     columns: dict[str, ColumnData] = field(default_factory=dict)
+    more_pins: int = 0
+    """Sources of merged profiles that are not in the pins, for lack of space."""
     present: Collection[str] = ()
     """Columns of the data, read or not; for messages."""
 

@@ -8,6 +8,7 @@ known bound of its error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -26,8 +27,11 @@ GRID = 512
 _REFINED = 4
 """How many times finer the first grid of a chunk is. The finer curve is then thinned out, and that error measured:
 a chunk's own error can only be bounded, and the bound shrinks with the grid."""
-ROUNDING = 1e-4
-"""Knots are stored rounded to this part of a standard deviation: shorter in JSON, and far below any threshold."""
+FEW_DISTINCT = 20
+"""Different numbers of the reference up to which columns are compared value by value instead of in bins."""
+ROUNDING, COARSEST = 1e-4, 1e-2
+"""Knots are stored rounded to this part of a standard deviation: shorter in JSON, and far below any threshold. The
+coarser one is for profiles that would not fit otherwise."""
 FREQUENT = 1e-3
 """A value with more than this share of the rows is stored unrounded, because it may be compared as a category."""
 
@@ -246,16 +250,17 @@ def _differences_of_steps(first: Curve, second: Curve) -> tuple[float, float]:
 # --- small enough to store --------------------------------------------------------------------------------------------
 
 
-def simplify(curve: Curve, knots: int, order: Sequence[int] = ()) -> Curve:
+def simplify(curve: Curve, knots: int, order: Sequence[int] = (), rounding: float = ROUNDING) -> Curve:
     """Return the curve with its most important knots, rounded.
 
     :param knots: largest number of knots, at least 2.
     :param order: result of :func:`knots_by_importance` for this curve and at least as many knots; empty computes it.
+    :param rounding: precision of the knots, in standard deviations.
     """
     if len(curve.values) <= knots:
         return curve
     positions = np.sort((order or knots_by_importance(curve, knots))[:knots])
-    return with_knots(curve, positions, _rounded(curve, positions))
+    return with_knots(curve, positions, _rounded(curve, positions, rounding))
 
 
 def knots_by_importance(curve: Curve, knots: int) -> list[int]:
@@ -295,16 +300,25 @@ def _worst(corners: Array, shares: Array, start: int, end: int, spread: float) -
     return float(off[worst]) + area, start + (worst + 1) // 2
 
 
-def _rounded(curve: Curve, positions: npt.NDArray[np.int64]) -> Array:
-    """Round the kept knots to the precision that their column needs; ends and frequent values stay unrounded."""
+def _rounded(curve: Curve, positions: npt.NDArray[np.int64], rounding: float) -> Array:
+    """Round the kept knots to the precision that their column needs, and finer where knots are close to each other.
+
+    Ends and frequent values stay unrounded.
+    """
     values = curve.values[positions]
-    step = curve.moments.deviation * ROUNDING
-    if not 1e-300 < step < 1e300:
+    step = curve.moments.deviation * rounding
+    if not 1e-290 < step < 1e290:
         return values
-    rounded = np.round(values, int(np.ceil(-np.log10(step))))
-    rounded[[0, -1]] = values[[0, -1]]
-    frequent = curve.at[positions] > FREQUENT * curve.rows
-    rounded = np.where(frequent, values, rounded)
+    gaps = np.diff(values)
+    finest = np.minimum(step, np.minimum(np.append(gaps, np.inf), np.append(np.inf, gaps)) / 2)
+    stays = curve.at[positions] > FREQUENT * curve.rows
+    stays[[0, -1]] = True
+    rounded = np.array(
+        [
+            value if kept or size <= 0 else round(value, math.ceil(-math.log10(size)))
+            for value, size, kept in zip(values.tolist(), finest.tolist(), stays.tolist(), strict=True)
+        ]
+    )
     return rounded if (np.diff(rounded) > 0).all() else values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from airflow_mcp.core.drift.profile import BYTES_PER_COLUMN, DataProfile, read_p
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.work.drift.column_data import ColumnData, of_profile
 from airflow_mcp.work.drift.column_reading import ProfileOptions, ReadData, read_data, require_read
-from airflow_mcp.work.drift.distribution import merge_curves
+from airflow_mcp.work.drift.distribution import FEW_DISTINCT, merge_curves
 from airflow_mcp.work.reading.dataset_batches import open_data
 from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import read_run_artifact
@@ -23,6 +24,10 @@ Side: TypeAlias = Sequence[DatasetPin] | DataProfile
 _SIZES = ((256, 2048), (128, 512), (96, 256), (64, 128), (48, 64), (40, 48), (32, 32), (28, 16), (24, 8))
 """Knots and categories to keep of each column; the first pair that fits the size limit is used. 24 is the least: fewer
 knots could not tell a column of 20 different numbers, compared value by value, from one with more."""
+_SMALLER = ((24, 6, 1e-3), (20, 4, 1e-2), (16, 3, 1e-2), (12, 2, 1e-2), (8, 1, 1e-2), (4, 0, 1e-2), (2, 0, 1e-2))
+"""Knots, categories and rounding of the largest columns when no size fits: long numbers, long names."""
+_SHORT_NAME, _SOURCES_BYTES = 100, 4096
+"""Bytes: what the name of a column has beyond comes on top of the size limit; sources beyond are only counted."""
 _COLUMNS_OF_BUDGET = 100
 """The size limit is per 100 columns, or part of them."""
 _KNOTS_OF_WIDE_DATA = 40
@@ -57,6 +62,7 @@ def merge_profiles(profiles: Sequence[DataProfile]) -> DataProfile:
         raise InvalidArgumentError("profiles must contain at least one profile; got none. Nothing was merged")
     names = list(dict.fromkeys(column.name for profile in profiles for column in profile.columns))
     merged = ReadData(tuple(pin for profile in profiles for pin in profile.sources))
+    merged.more_pins = sum(profile.more_sources for profile in profiles)
     merged.rows = sum(profile.rows for profile in profiles)
     parts = [(profile.rows, {column.name: column for column in profile.columns}) for profile in profiles]
     for name in names:
@@ -92,21 +98,57 @@ def small_profile(read: ReadData) -> DataProfile:
     """Return what was read as a profile, with as much detail as the size limit allows."""
     hundreds = -(-max(len(read.columns), 1) // _COLUMNS_OF_BUDGET)
     allowed = hundreds * _COLUMNS_OF_BUDGET * BYTES_PER_COLUMN
+    allowed += sum(max(0, _bytes(name) - 2 - _SHORT_NAME) for name in read.columns)
     sizes = [size for size in _SIZES if len(read.columns) < 2 * _COLUMNS_OF_BUDGET or size[0] <= _KNOTS_OF_WIDE_DATA]
     for knots, categories in sizes:
         profile = _written(read, knots, categories)
-        if len(write_profile(profile).encode()) <= allowed:
-            break
-    return profile
+        excess = len(write_profile(profile).encode()) - allowed
+        if excess <= 0:
+            return profile
+    return _shrunk(read, profile, excess)
+
+
+def _shrunk(read: ReadData, profile: DataProfile, excess: int) -> DataProfile:
+    """Return a profile with less of its largest columns, so that it fits.
+
+    Columns of few different numbers come last: with fewer knots they can no longer be compared value by value.
+
+    :param excess: bytes that the profile is too large.
+    """
+    columns = list(profile.columns)
+    sizes = [_bytes(column.model_dump(mode="json", exclude_defaults=True)) for column in columns]
+    few = {place for place, column in enumerate(columns) if 0 < read.columns[column.name].distinct <= FEW_DISTINCT}
+    for places in (set(range(len(columns))) - few, few):
+        for size in _SMALLER:
+            for place in sorted(places, key=lambda place: -sizes[place]):
+                if excess <= 0:
+                    break
+                if sizes[place] > BYTES_PER_COLUMN // 2:
+                    columns[place] = read.columns[columns[place].name].document(*size)
+                    new = _bytes(columns[place].model_dump(mode="json", exclude_defaults=True))
+                    excess, sizes[place] = excess + new - sizes[place], new
+    return profile.model_copy(update={"columns": tuple(columns)})
+
+
+def _bytes(value: object) -> int:
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _written(read: ReadData, knots: int, categories: int) -> DataProfile:
+    sources: list[DatasetPin] = []
+    left = _SOURCES_BYTES
+    for pin in read.pins:
+        left -= _bytes(pin.model_dump(mode="json"))
+        if left < 0 and sources:
+            break
+        sources.append(pin)
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:
         columns = pool.map(lambda column: column.document(knots, categories), read.columns.values())
         return DataProfile(
             rows=read.rows,
             columns=tuple(columns),
-            sources=read.pins,
+            sources=tuple(sources),
+            more_sources=read.more_pins + len(read.pins) - len(sources),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             environment=library_versions("numpy", "pyarrow"),
         )

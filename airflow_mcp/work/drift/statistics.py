@@ -11,17 +11,16 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from airflow_mcp.core.drift.result import OTHER
 from airflow_mcp.work.drift.category_counts import CategoryCounts
 from airflow_mcp.work.drift.column_data import as_categories
-from airflow_mcp.work.drift.distribution import Array, Curve, differences
+from airflow_mcp.work.drift.distribution import COARSEST, FEW_DISTINCT, Array, Curve, differences
 
 LEAST_NORM = 0.001
 """Smallest standard deviation by which a distance is divided (as in Evidently)."""
-FEW_DISTINCT = 20
-"""Different numbers of the reference up to which columns are compared value by value instead of in bins."""
 EXACT_KS_ROWS = 10_000
 """Rows of the larger side up to which the p-value of KS is exact; above, it is the asymptotic one (as in SciPy)."""
 _ZERO_SHARE, _SMALL_PART = 0.0001, 10**6
@@ -38,6 +37,17 @@ class Score(NamedTuple):
     """Upper bound of the distance to the exact score; None when no useful bound is known."""
 
 
+class Limits(NamedTuple):
+    """What is certain of the shares of bins of one side, although its curve has an error."""
+
+    least: Array
+    """Lower bound of each share."""
+    most: Array
+    """Upper bound of each share; 0 for a bin that is surely empty."""
+    rows: float
+    """Number of values."""
+
+
 class Bins(NamedTuple):
     """Both distributions in the same bins."""
 
@@ -47,6 +57,8 @@ class Bins(NamedTuple):
     reference_error: float
     """Upper bound of the error of each share; infinite when it is not known."""
     current_error: float
+    limits: tuple[Limits, Limits] | None = None
+    """What is certain of both sides, for bins of numbers."""
 
     @property
     def are_exact(self) -> bool:
@@ -76,6 +88,8 @@ def compare_numbers(method: str, pair: NumberPair) -> Score:
         return _wasserstein(pair.reference, pair.current)
     if method == "ks":
         return _kolmogorov_smirnov(pair.reference, pair.current)
+    if _lost_values(pair.reference) and method not in ("chisquare", "z", "TVD"):
+        return Score(_binned(method, bins_of_numbers(pair, sturges_edges(pair))).value, None)
     if method in ("chisquare", "z", "TVD") or is_compared_by_value(pair.reference):
         if not (pair.reference.is_exact and pair.current.is_exact):
             return _compared_by_value(method, pair)
@@ -92,6 +106,8 @@ def compare_counts(method: str, reference: CategoryCounts, current: CategoryCoun
     rows = aligned(reference, current)
     first, second = (np.array(side, dtype=float) for side in zip(*rows.values(), strict=True))
     is_exact = reference.is_exact and current.is_exact
+    if not is_exact and list(rows) == [OTHER]:
+        return Score(math.nan, None)  # no category is known on both sides
     if method in _TESTS_OF_COUNTS:
         return Score(_TESTS_OF_COUNTS[method](first, second), 0.0 if is_exact else None)
     errors = (0.0, 0.0) if is_exact else (math.inf, math.inf)
@@ -105,6 +121,11 @@ def compare_counts(method: str, reference: CategoryCounts, current: CategoryCoun
 def is_compared_by_value(reference: Curve) -> bool:
     """Return whether a column of numbers has so few different values that each is a bin of its own."""
     return reference.is_exact and len(reference.values) <= FEW_DISTINCT
+
+
+def _lost_values(reference: Curve) -> bool:
+    """Return whether the data would be compared value by value, but the profile does not have all these values."""
+    return not reference.is_exact and reference.distinct is not None and reference.distinct <= FEW_DISTINCT
 
 
 def aligned(reference: CategoryCounts, current: CategoryCounts) -> dict[str, tuple[int, int]]:
@@ -173,7 +194,28 @@ def bins_of_numbers(pair: NumberPair, edges: Array) -> Bins:
         heights = curve.below(edges)
         heights[-1] = curve.below(edges[-1:], inclusive=True)[0]
         shares.append(np.diff(heights))
-    return Bins(shares[0], shares[1], 2 * pair.reference.rank_error, 2 * pair.current.rank_error)
+    limits = _limits(pair.reference, edges, shares[0]), _limits(pair.current, edges, shares[1])
+    return Bins(shares[0], shares[1], 2 * pair.reference.rank_error, 2 * pair.current.rank_error, limits)
+
+
+def _limits(curve: Curve, edges: Array, shares: Array) -> Limits:
+    if not curve.rank_error:
+        return Limits(shares, shares, curve.rows)
+
+    def bin_of(points: Array) -> npt.NDArray[np.int64]:
+        return np.clip(np.searchsorted(edges, points, side="right") - 1, 0, len(shares) - 1)
+
+    # A knot is a value of the data, rounded at most so far, and the bin that has it is not empty. Ends are not rounded.
+    inner, tolerance = curve.values[1:-1], COARSEST * curve.moments.deviation
+    lowest, highest = bin_of(inner - tolerance), bin_of(inner + tolerance)
+    one_row = np.zeros(len(shares))
+    one_row[lowest[(lowest == highest) & (curve.at[1:-1] >= 1)]] = 1 / curve.rows
+    one_row[bin_of(curve.values[[0, -1]])] = 1 / curve.rows
+    is_empty = (edges[1:] <= curve.values[0]) | (edges[:-1] > curve.values[-1])
+    is_empty[-1] = edges[-2] > curve.values[-1]  # the last bin includes its upper edge
+    error = 2 * curve.rank_error
+    least, most = np.maximum(shares - error, one_row), shares + error
+    return Limits(np.where(is_empty, 0.0, least), np.where(is_empty, 0.0, most), curve.rows)
 
 
 def _compared_by_value(method: str, pair: NumberPair) -> Score:
@@ -255,17 +297,24 @@ _DIVERGENCES: Mapping[str, Callable[[Array, Array], float]] = {"psi": _psi, "kl_
 
 def _psi_error(bins: Bins, value: float) -> float | None:
     """Bound the error bin by bin: a term grows as the two shares move apart, and is 0 where they may be equal."""
-    if not (math.isfinite(bins.reference_error) and math.isfinite(bins.current_error)):
+    if bins.limits is None:
         return None
-    ends = []
-    for shares, error in ((bins.reference, bins.reference_error), (bins.current, bins.current_error)):
-        ends.append((np.clip(shares - error, _ZERO_SHARE, 1.0), np.clip(shares + error, _ZERO_SHARE, 1.0)))
-    (low, high), (other_low, other_high) = ends
+    (low, high), (other_low, other_high) = map(_limits_without_zeros, bins.limits)
     most = np.maximum((high - other_low) * np.log(high / other_low), (low - other_high) * np.log(low / other_high))
     gap = np.maximum(low - other_high, other_low - high) > 0
     nearest = np.minimum((low - other_high) * np.log(low / other_high), (other_low - high) * np.log(other_low / high))
     least = np.where(gap, nearest, 0.0)
     return float(max(most.sum() - value, value - least.sum(), 0.0))
+
+
+def _limits_without_zeros(limits: Limits) -> tuple[Array, Array]:
+    """Return between which numbers the shares are after :func:`_without_zeros`, which depends on the least of them."""
+    least, most, rows = limits
+    some = least > 0
+    smallest = min(float(least[some].min(initial=1.0)), 1 / rows if (~some & (most > 0)).any() else 1.0)
+    largest = float(most[some].min(initial=1.0))
+    zeros = sorted(share / _SMALL_PART if share <= _ZERO_SHARE else _ZERO_SHARE for share in (smallest, largest))
+    return np.where(some, least, zeros[0]), np.where(some, most, np.maximum(most, zeros[1]))
 
 
 def _without_zeros(shares: Array) -> Array:

@@ -116,6 +116,36 @@ def test_auto_is_evidentlys_preset_column_by_column(tmp_path: Path, rows: tuple[
             assert precision == "profile" or column.error == 0
 
 
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_the_current_data_decide_as_what_whole_numbers_are_compared(tmp_path: Path, precision: str) -> None:
+    random = np.random.default_rng(0)
+    few = pd.DataFrame({"n": random.poisson(2, 300).clip(max=7)})
+    many = pd.DataFrame({"n": np.r_[random.poisson(2.1, 290), np.arange(8, 18)]})
+    for name, (reference, current) in {"few": (many, few), "many": (few, many)}.items():
+        pins = stored(tmp_path, f"r {name}", reference), stored(tmp_path, f"c {name}", current)
+        method, score, drifted = preset(reference, current)["n"]
+        column = of(compared(*pins, precision=precision), "n")
+        assert (DISPLAYED[column.method], column.drifted) == (method, drifted)
+        assert column.score == pytest.approx(score)
+
+
+def test_few_whole_numbers_are_compared_as_numbers_with_a_profile_that_lost_some(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    reference = stored(tmp_path, "r", pd.DataFrame({f"n{n}": random.poisson(300, 5000) for n in range(100)}))
+    current = stored(tmp_path, "c", pd.DataFrame({f"n{n}": random.integers(300, 304, 300) for n in range(100)}))
+    for column in compared(profiled(reference), current).columns:
+        assert (column.type, column.method, column.drifted) == ("numerical", "wasserstein", True)
+        assert column.note.startswith("compared as numbers: the profile of the reference data does not have the column")
+
+
+def test_texts_are_compared_unless_most_differ_on_both_sides(tmp_path: Path) -> None:
+    ids = stored(tmp_path, "r", pd.DataFrame({"t": [f"id {row}" for row in range(300)]}))
+    words = stored(tmp_path, "c", pd.DataFrame({"t": ["a", "b", "c"] * 100}))
+    assert of(compared(ids, words), "t").drifted
+    assert of(compared(words, ids), "t").drifted
+    assert of(compared(ids, ids), "t").drifted is None
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_profiles_and_data_in_any_mix_give_one_verdict(tmp_path: Path, seed: int) -> None:
     reference = stored(tmp_path, "r", frame(12_000, seed))

@@ -164,6 +164,57 @@ def test_a_written_profile_takes_64_kib_per_100_columns_at_most(
     assert max(errors) < 0.05
 
 
+LARGE: dict[str, Callable[[np.random.Generator], Any]] = {
+    "log-normal numbers": lambda random: random.lognormal(0, 3, 2000),
+    "nanoseconds": lambda random: 1.7e18 + random.integers(0, 10**15, 2000),
+    "latitudes": lambda random: 48 + random.normal(0, 1e-4, 2000),
+    "few long numbers": lambda random: random.choice(random.normal(size=20), 2000),
+    "long names": lambda random: random.choice([f"とても長い名前{n}" * 8 for n in range(300)], 2000),
+    "quotes": lambda random: random.choice(['"' * 40 + f"{n}" for n in range(300)], 2000),
+}
+
+
+@pytest.mark.parametrize("values", LARGE)
+def test_the_size_holds_whatever_the_values_are(tmp_path: Path, values: str) -> None:
+    make, name = LARGE[values], "a very long name, " * 9 if values == "latitudes" else "feature"
+    random = np.random.default_rng(0)
+    data = pd.DataFrame({f"{name}_{n:03}": make(random) for n in range(100)})
+    data.to_parquet(tmp_path / "d.parquet")
+    found = profile(tmp_path / "d.parquet")
+    longer = sum(max(0, len(column) - 100) for column in data.columns)
+    assert len(write_profile(found).encode()) <= KIB_64 + longer
+    for column in found.columns:
+        kept = column.distribution or column.categories
+        assert kept is not None
+        assert kept.rows == 2000
+    assert read_profile(write_profile(found), "the text") == found
+
+
+def test_sources_beyond_a_few_kilobytes_are_counted(tmp_path: Path) -> None:
+    frame(100).to_parquet(tmp_path / "d.parquet")
+    hour = profile(tmp_path / "d.parquet")
+    year = merge_profiles([merge_profiles([hour] * 300), hour])
+    assert len(year.sources) + year.more_sources == 301
+    assert len(year.sources) > 10
+    assert len(write_profile(year).encode()) <= KIB_64
+    assert (hour.more_sources, merge_profiles([hour] * 3).more_sources) == (0, 0)
+
+
+def test_merged_counts_decide_whether_texts_are_categories(tmp_path: Path) -> None:
+    random, cities = np.random.default_rng(0), [f"city {n}" for n in range(60)]
+    hours = []
+    for number in range(24):
+        city = [*random.permutation(cities), *random.choice(cities, 40)]
+        ids = [f"{number} {row}" for row in range(100)]
+        pd.DataFrame({"city": city, "id": ids, "code": ids}).to_parquet(tmp_path / f"{number}.parquet")
+        hours.append(profile(tmp_path / f"{number}.parquet", categorical_columns=["code"]))
+    assert [column.kind for column in hours[0].columns] == ["text", "text", "categorical"]
+    day, merged = profile(str(tmp_path), categorical_columns=["code"]), merge_profiles(hours)
+    assert [column.kind for column in merged.columns] == ["categorical", "text", "categorical"]
+    assert [column.kind for column in day.columns] == ["categorical", "text", "categorical"]
+    assert of(merged, "city").categories == of(day, "city").categories
+
+
 def test_hours_merge_into_the_day(tmp_path: Path) -> None:
     day = frame(24_000)
     hours = []

@@ -16,7 +16,15 @@ from airflow_mcp.core.drift.policy import METHODS, choose_method, has_drifted, m
 from airflow_mcp.core.drift.profile import ColumnType
 from airflow_mcp.work.drift.category_counts import CategoryCounts
 from airflow_mcp.work.drift.column_data import ColumnReader
-from airflow_mcp.work.drift.distribution import Curve, curve_of_sorted, from_document, simplify, to_document
+from airflow_mcp.work.drift.distribution import (
+    COARSEST,
+    ROUNDING,
+    Curve,
+    curve_of_sorted,
+    from_document,
+    simplify,
+    to_document,
+)
 from airflow_mcp.work.drift.statistics import NumberPair, Score, compare_counts, compare_numbers
 
 Maker = Callable[[np.random.Generator, int], Any]
@@ -210,6 +218,43 @@ def test_a_profile_scores_within_its_stated_error(name: str, size: tuple[int, in
         limit = METHODS[method].threshold
         is_near = found.error is None or abs(exact.value - limit) <= found.error
         assert is_near or has_drifted(method, found.value, limit) == has_drifted(method, exact.value, limit), method
+
+
+@pytest.mark.parametrize("rounding", [ROUNDING, COARSEST])
+@pytest.mark.parametrize("knots", [2, 8, 24])
+@pytest.mark.parametrize("shift", [3.0, 10.0, 12.0])
+def test_distributions_that_hardly_overlap_score_within_the_stated_error(
+    shift: float, knots: int, rounding: float
+) -> None:
+    # Bins that are empty on one side count with a replacement that depends on the least share of all bins.
+    random = np.random.default_rng(2)
+    full = NumberPair(curve(random.normal(size=20_000)), curve(random.normal(shift, 1, 20_000)))
+    kept = NumberPair(
+        *(
+            from_document(to_document(simplify(side, knots, rounding=rounding)))
+            for side in (full.reference, full.current)
+        )
+    )
+    for method in ("psi", "wasserstein", "ks", "jensenshannon"):
+        exact, found = compare_numbers(method, full), compare_numbers(method, kept)
+        assert found.error is not None
+        assert abs(found.value - exact.value) <= found.error + 1e-9, method
+
+
+def test_few_values_that_a_profile_has_lost_have_no_bound() -> None:
+    random = np.random.default_rng(0)
+    full = NumberPair(curve(random.integers(0, 15, 900)), curve(random.integers(0, 15, 900)))
+    kept = NumberPair(from_document(to_document(simplify(full.reference, 4))), full.current)
+    assert full.reference.distinct == kept.reference.distinct == 15
+    for method in ("psi", "jensenshannon", "chisquare"):
+        assert compare_numbers(method, full).error == 0
+        assert compare_numbers(method, kept).error is None
+
+
+def test_categories_of_which_none_was_kept_have_no_score() -> None:
+    lost = CategoryCounts(counts={}, rows=100, error=20, distinct=40)
+    for method in ("jensenshannon", "psi", "chisquare", "TVD"):
+        assert math.isnan(compare_counts(method, lost, CategoryCounts(counts={"a": 100}, rows=100, distinct=1)).value)
 
 
 @pytest.mark.parametrize("seed", range(4))
