@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 from pydantic import TypeAdapter, ValidationError
@@ -27,13 +27,13 @@ from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,
     Observation,
     RetrainDecision,
-    TrainingOutcome,
     WindowVerdict,
     label,
     words,
 )
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from airflow_mcp.hooks.dag_run_ending import read_ending
 from airflow_mcp.hooks.training_dag import AirflowTrainingDag
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import now
@@ -244,8 +244,8 @@ class RetrainOutcomeOperator(LedgerOperator):
     """Record the outcome of a training in the model's ledger, at the end of the training Dag.
 
     It is a teardown task: it runs whatever the state of its upstream tasks, also when somebody marks the Dag run as
-    failed. When another task failed it records the outcome and then fails too, so that the Dag run fails. Make it
-    downstream of the last task.
+    failed. When another task failed, or somebody ended the Dag run, it records the outcome and then fails too, so that
+    the Dag run fails. Make it downstream of the last task.
 
     XCom: ``outcome`` (``promoted``, ``registered``, ``rejected``, ``inconclusive``, ``unchanged`` or ``failed``),
     ``detail``, ``run_id``.
@@ -270,10 +270,11 @@ class RetrainOutcomeOperator(LedgerOperator):
 
         :raises EvidenceError: when the ledger cannot be read.
         :raises LedgerConflictError: when another task writes at the same time.
-        :raises AirflowFailException: when another task of the Dag run failed; the outcome is recorded.
+        :raises AirflowFailException: when another task of the Dag run failed, or somebody ended the Dag run before its
+            last task; the outcome is recorded.
         """
         ledger, key = self.open_ledger(context), self.task_key(context)
-        ended = self._ended(context)
+        ended = read_ending(self, context)
         run = self.hook.get_run(self.run_id) if self.run_id and self.run_id != "None" else None
         if run is not None:
             self.mlflow_run_url = self.hook.run_url(run)
@@ -299,26 +300,6 @@ class RetrainOutcomeOperator(LedgerOperator):
             return result
         self.push(context, result)
         raise AirflowFailException(f"{ended.detail}. The outcome was recorded: {outcome} ({detail})")
-
-    def _ended(self, context: Context) -> _Ended:
-        """Return how the Dag run ended, from the states of its other tasks."""
-        key = self.task_key(context)
-        states = context["ti"].get_task_states(key.dag_id, run_ids=[key.dag_run_id]).get(key.dag_run_id, {})
-        named = {task_id: str(getattr(state, "value", state)) for task_id, state in states.items()}
-        failed = sorted(task_id for task_id, state in named.items() if state == "failed" and task_id != key.task_id)
-        if failed:
-            return _Ended("failed", f"task {', '.join(failed)} failed")
-        skipped = sorted(task_id for task_id, state in named.items() if state == "skipped")
-        if skipped:
-            return _Ended("unchanged", f"task {', '.join(skipped)} was skipped: nothing has changed")
-        return _Ended("failed" if "upstream_failed" in named.values() else "unchanged", "no training was done")
-
-
-class _Ended(NamedTuple):
-    """The end of a Dag run, as far as the states of its tasks show it."""
-
-    outcome: TrainingOutcome
-    detail: str
 
 
 def _result(answer: RetrainDecision) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Trainings:
             return "promoted", f"version {version}"
         if ended_well:
             return "registered", f"version {version}, not promoted"
-        return "failed", f"version {version} was registered and could not be promoted"
+        return "failed", f"version {version} was registered and not promoted: the Dag run did not end well"
 
     def _was_promoted(self, version: str) -> bool:
         try:

@@ -7,14 +7,17 @@ import time
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset
+from airflow.sdk.bases.skipmixin import XCOM_SKIPMIXIN_KEY as KEY
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.retrain.documents import LEDGER_KEY, OUTCOMES_KEY, Ledger, ledger_name, read_document
 from airflow_mcp.core.retrain.ledger import replay, state_of
+from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
 from tests.support.mlflow_world import World
-from tests.support.task_harness import FakeSupervisor, TaskOutcome
+from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
 
 pytestmark = pytest.mark.integration
 
@@ -336,6 +339,54 @@ class TestOutcome:
         named = {name: value.replace("NAME", world.model_name) for name, value in (tags or {}).items()}
         mlflow_run = "" if tags is None else trained(world, **named)
         assert self.outcome_of(world, supervisor, run_id, mlflow_run).xcom["outcome"] == outcome
+
+    @pytest.mark.parametrize(
+        ("states", "durations", "xcoms", "outcome"),
+        [
+            ({"promote": "skipped"}, {"promote": 0}, {}, "failed"),
+            ({"promote": "skipped"}, {"promote": 7}, {}, "failed"),
+            (
+                {"promote": "skipped", "alert": "skipped"},
+                {"alert": 0},
+                {("register", KEY): {"skipped": ["promote"]}},
+                "registered",
+            ),
+            ({"promote": "skipped"}, {"promote": 0}, {("register", KEY): {"followed": []}}, "registered"),
+            ({"promote": "skipped"}, {"promote": 0}, {("register", KEY): {"followed": ["promote"]}}, "failed"),
+            ({"register": "skipped", "promote": "skipped"}, {"promote": 0}, {}, "registered"),
+            ({"alert": "skipped"}, {"alert": 0}, {}, "registered"),
+            ({"notify": "skipped"}, {"notify": 3}, {}, "registered"),
+            ({"notify": "skipped"}, {"notify": 0}, {}, "failed"),
+        ],
+        ids=["marked", "waited-for-retry", "gate", "branch", "followed", "before", "rule", "own", "not-run"],
+    )
+    def test_a_task_that_somebody_kept_from_running_is_no_decision_to_skip(
+        self,
+        world: World,
+        states: dict[str, str],
+        durations: dict[str, float],
+        xcoms: dict[tuple[str, str], Any],
+        outcome: str,
+    ) -> None:
+        with_champion(world)
+        supervisor, run_id = self.start(world)
+        mlflow_run = trained(world, gate_verdict="passed", model_version=f"{world.model_name}/7")
+        supervisor.task_states = {"register": "success", **states}
+        supervisor.task_durations = durations
+        supervisor.xcoms |= xcoms
+        with DAG(DAG_ID, schedule=None, params={"dry_run": False}):
+            register = EmptyOperator(task_id="register")
+            promote = PromoteModelOperator(
+                task_id="promote", model_name="m", version="7", expected_champion="1", dry_run="{{ params.dry_run }}"
+            )
+            alert = EmptyOperator(task_id="alert", trigger_rule="one_failed")
+            end_of_run = RetrainOutcomeOperator(task_id="outcome", model_name=world.model_name, run_id=mlflow_run)
+            register >> promote >> end_of_run
+            register >> [alert, EmptyOperator(task_id="notify")] >> end_of_run
+        ended = run_task(end_of_run, supervisor=supervisor, run_id=run_id)
+        assert (ended.xcom["outcome"], ended.state) == (outcome, "failed" if outcome == "failed" else "success")
+        if outcome == "failed":
+            assert "did not run: somebody ended the Dag run before" in str(ended.error)
 
     def test_a_run_without_a_report_is_settled_from_mlflow(self, world: World) -> None:
         with_champion(world)

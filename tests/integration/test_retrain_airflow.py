@@ -94,6 +94,27 @@ with DAG("train", schedule=None, max_active_runs=1, params={"gate": "failed", "s
     gate(train()) >> RetrainOutcomeOperator(
         task_id="outcome", model_name="churn", run_id="{{ ti.xcom_pull(task_ids='train') or '' }}"
     )
+
+with DAG("release", schedule=None, params={"promote": True}):
+
+    @task
+    def register():
+        hook = MlflowHook("mlflow_default")
+        tags = {contract.TAG_GATE_VERDICT: "passed", contract.TAG_MODEL_VERSION: "release/1"}
+        return hook.create_run(hook.get_or_create_experiment("release"), "training", tags, 1).run_id
+
+    @task.branch
+    def choose():
+        return "promote" if get_current_context()["params"]["promote"] else None
+
+    @task(pool="nobody_made_it")
+    def promote():
+        raise ValueError("this pool does not exist, so nothing runs in it")
+
+    outcome = RetrainOutcomeOperator(
+        task_id="outcome", model_name="release", run_id="{{ ti.xcom_pull(task_ids='register') }}"
+    )
+    register() >> choose() >> promote() >> outcome
 '''
 
 
@@ -116,7 +137,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
 @pytest.fixture(scope="module")
 def api(stack: AirflowStack) -> Iterator[AirflowClient]:
     with stack.api() as client:
-        for dag_id in ("watch", "train"):
+        for dag_id in ("watch", "train", "release"):
             client.wait_for_dag(dag_id)
         yield client
 
@@ -226,8 +247,30 @@ def test_a_mapped_task_writes_to_the_ledgers_among_its_inlets_and_to_no_other(
     assert cli.run("status", "mapped_c").returncode == 1
 
 
-def mark(api: AirflowClient, run_id: str, state: str) -> None:
-    path = f"/api/v2/dags/train/dagRuns/{run_id}"
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_run_that_a_person_ends_between_two_tasks_has_not_released_its_version(
+    api: AirflowClient, state: str
+) -> None:
+    run_id = api.trigger("release", {})
+    assert wait_until(lambda: api.task_states("release", run_id).get("choose") == "success", seconds=DEADLINE_SECONDS)
+    mark(api, run_id, state, "release")
+    assert api.wait_for_run("release", run_id, DEADLINE_SECONDS) == "failed"
+    assert api.task_states("release", run_id)["promote"] == "skipped"
+    assert api.xcom("release", run_id, "outcome", "outcome") == "failed"
+    assert "version 1 was registered and not promoted: the Dag run did not end well" in api.xcom(
+        "release", run_id, "outcome", "detail"
+    )
+
+
+def test_a_run_that_leaves_the_promotion_to_a_person_has_registered_its_version(api: AirflowClient) -> None:
+    run_id = api.trigger("release", {"promote": False})
+    assert api.wait_for_run("release", run_id, DEADLINE_SECONDS) == "success"
+    assert api.task_states("release", run_id)["promote"] == "skipped"
+    assert api.xcom("release", run_id, "outcome", "outcome") == "registered"
+
+
+def mark(api: AirflowClient, run_id: str, state: str, dag_id: str = "train") -> None:
+    path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
     answer = api._client.delete(path) if state == "delete" else api._client.patch(path, json={"state": state})
     assert answer.is_success, answer.text
 

@@ -30,6 +30,8 @@ class FakeSupervisor:
     """State of a Dag run that is in ``existing_dag_runs``; ``queued`` when it is not here."""
     task_states: dict[str, str] = field(default_factory=dict)
     """States of the other tasks of the Dag run that a task asks about."""
+    task_durations: dict[str, float] = field(default_factory=dict)
+    """Seconds that these tasks took; 1 when not here, 0 for one that Airflow skipped without running it."""
     task_state: dict[str, Any] = field(default_factory=dict)
     """Task state store, as the tries of one task share it."""
     asset_state: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -129,6 +131,17 @@ class FakeSupervisor:
         from airflow.sdk.execution_time.comms import TaskStatesResult
 
         return TaskStatesResult(task_states={run_id: dict(self.task_states) for run_id in message.run_ids or ()})
+
+    def _on_GetTaskBreadcrumbs(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import TaskBreadcrumbsResult
+
+        seconds = self.task_durations
+        ended = [
+            {"task_id": name, "map_index": -1, "state": state, "operator": "", "duration": seconds.get(name, 1.0)}
+            for name, state in self.task_states.items()
+            if state in ("success", "failed", "skipped", "upstream_failed", "removed")
+        ]
+        return TaskBreadcrumbsResult(breadcrumbs=ended)
 
     def _on_TriggerDagRun(self, message: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType
