@@ -15,7 +15,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image benchmark clean distclean
+.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image peers benchmark clean distclean
 
 demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -68,6 +68,13 @@ test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and remov
 
 image:  ## the image of workloads, built with Docker
 	docker build $(DOCKER_BUILD_FLAGS) --target runtime --tag $(IMAGE) .
+
+peers: $(READY)  ## model servers that `make benchmark` compares with, each in an environment of its own
+	for peer in "mlserver mlserver==1.7.1 mlserver-mlflow==1.7.1" "bentoml bentoml==1.4.40"; do \
+	  set -- $$peer; folder=$(VENV)/peers/$$1; shift; test -d $$folder || $(PYTHON) -m venv $$folder; \
+	  $$folder/bin/pip install --quiet --disable-pip-version-check "$$@" \
+	    $$($(BIN)/pip freeze | grep '^scikit-learn=='); \
+	done
 
 benchmark: $(READY)  ## prints figures next to those of the peers, measured in the same run
 	$(BIN)/pytest -m benchmark -s tests/benchmarks
