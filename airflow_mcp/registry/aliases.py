@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,9 +19,16 @@ from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.history import former_champions
 from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule, why_unusable
 from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, next_number, unfinished_move
+from airflow_mcp.core.registry.packed_moves import plan_packing
 from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, completion, settled_aliases, without_way_back
 from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unfinished_stage_move
-from airflow_mcp.exceptions import AliasConflictError, FailedError, MlflowAuthError, MlflowNotFoundError
+from airflow_mcp.exceptions import (
+    AliasConflictError,
+    FailedError,
+    MlflowAuthError,
+    MlflowNotFoundError,
+    ModelControlPlaneError,
+)
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.claims import Claims
 
@@ -190,6 +197,7 @@ class AliasMover:
             self._verify(made)
             self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
             self._mirror(model, claim)
+            self._pack({**model.tags, TAG_LAST_MOVE: move.to_tag(), move.done_tag: move.to_tag()}, claim)
             return made
 
     def check(self, plan: Callable[[RegisteredModel], AliasPlan]) -> AliasPlan:
@@ -233,6 +241,7 @@ class AliasMover:
             for version, stage in made.stages.items():
                 self.log.info("%s: version %s is in %s", self.model_name, version, stage)
             self._mirror(model, claim)
+            self._pack({**model.tags, TAG_LAST_STAGE_MOVE: move.to_tag(), move.done_tag: move.to_tag()}, claim)
             return made
 
     def mirror(self) -> int:
@@ -253,6 +262,22 @@ class AliasMover:
             self.mlflow.transition_stage(self.model_name, step.version, step.stage, step.archive_existing)
             self.log.info("%s: MLflow's own stage of version %s -> %s", self.model_name, step.version, step.stage)
         return len(stage_drift(model, versions))
+
+    def _pack(self, tags: Mapping[str, str], claim: Claim) -> None:
+        """Pack the oldest records when there are many; the move is done, so a failure here does not matter."""
+        packing = plan_packing(tags)
+        if packing is None:
+            return
+        try:
+            # The packed tags first: dying in between leaves records twice, which readers and the next packing expect.
+            for name, value in packing.to_set.items():
+                self.claims.require_valid(claim)
+                self.mlflow.set_registered_model_tag(self.model_name, name, value)
+            for name in packing.to_delete:
+                self.claims.require_valid(claim)
+                self.mlflow.delete_registered_model_tag(self.model_name, name)
+        except ModelControlPlaneError as error:
+            self.log.warning("%s: older records of moves stay unpacked until the next move: %s", self.model_name, error)
 
     def _usable(self, plan: AliasPlan, model: RegisteredModel) -> tuple[AliasPlan, ModelVersion | None]:
         """Check the versions that get an alias; return the plan without an unusable way back, and the new champion."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +11,10 @@ from mlflow import MlflowClient
 
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
+from airflow_mcp.core.registry.moves import MoveRecord
+from airflow_mcp.core.registry.packed_moves import KEPT, PACKED_FROM
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
-from tests.support.mlflow_world import World
+from tests.support.mlflow_world import World, load_check_tags
 
 pytestmark = pytest.mark.integration
 
@@ -75,6 +77,29 @@ def test_what_was_in_production_when_is_answered_from_the_registry(
     assert f"by {world.dag_id}.task run-1: nightly" in told
     assert f"gate passed, MLflow run {versions[0].run_id}" in told
     assert "gate verdict     passed" in told
+
+
+def test_a_long_history_is_packed_and_read_as_before(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.versions(3)
+    for number in range(1, PACKED_FROM + 1):
+        before, after = ("1", "2") if number % 2 else ("2", "1")
+        at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)).isoformat()
+        old = MoveRecord(
+            "promote", f"{number:032x}", before if number > 1 else None, after, at, "nightly", number=number
+        )
+        world.hook.set_registered_model_tag(world.model_name, old.done_tag, old.to_tag())
+    world.hook.set_alias(world.model_name, "champion", "1")
+    promote(world, "3", "1")
+    own = [name for name in world.registered.tags if name.startswith(contract.TAG_MOVE_PREFIX)]
+    assert len(own) == KEPT
+    document = ask(world, capsys, "history", "--limit", "1000")
+    recorded = [change["to"] for change in document["changes"] if change["action"] != "unrecorded"]
+    assert (len(recorded), recorded[:2], recorded[-1]) == (PACKED_FROM + 1, ["2", "1"], "3")
+    assert ask(world, capsys, "at", "2026-01-01T00:01:30Z")["versions"] == ["2"]
+    for name, value in load_check_tags("passed").items():
+        world.hook.set_model_version_tag(world.model_name, "2", name, value)
+    outcome = world.run(RollbackModelOperator, model_name=world.model_name, to_version="2", dag_run_id="on-call")
+    assert (outcome.state, world.aliases) == ("success", {"champion": "2"}), outcome.error
 
 
 def test_two_moments_are_compared_by_version_provenance_and_moves(

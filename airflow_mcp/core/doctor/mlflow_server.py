@@ -12,7 +12,7 @@ from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.mlflow_versions import FIRST_UNKNOWN_MLFLOW, OLDEST_MLFLOW, version_numbers, why_too_old
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check
-from airflow_mcp.core.registry.moves import read_history, read_last_move
+from airflow_mcp.core.registry.moves import read_last_move, read_recent_history
 
 MOST_FINDINGS = 20
 """Number of findings of one kind that are shown; the others are counted."""
@@ -97,7 +97,7 @@ def judge_moves(models: Sequence[RegisteredModel]) -> list[Diagnosis]:
 
     :param models: registered models; those without recorded moves are left out.
     """
-    ours = [model for model in models if read_history(model.tags) or read_last_move(model.tags)]
+    ours = [model for model in models if read_recent_history(model.tags) or read_last_move(model.tags)]
     findings = [
         Diagnosis(
             f"MLflow alias of {model.name}",

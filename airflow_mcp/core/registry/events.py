@@ -17,9 +17,10 @@ from airflow_mcp.core.contract import (
     TAG_CLAIM_PREFIX,
     TAG_LAST_MOVE,
     TAG_MOVE_PREFIX,
+    TAG_PACKED_MOVES_PREFIX,
 )
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.history import mover_of, recorded_moves
+from airflow_mcp.core.registry.history import mover_of, recent_moves, recorded_moves
 from airflow_mcp.core.registry.moves import MoveRecord, unfinished_move
 
 EventName = Literal["new_version", "alias_moved", "alias_removed", "model_tag_changed", "version_tag_changed"]
@@ -29,7 +30,7 @@ MOVED_OUTSIDE = "moved outside"
 LONGEST_VALUE = 256
 """Characters; a longer tag value is replaced by its beginning and its hash."""
 _EMPTY_FIELDS = {"version": "", "run_id": "", "alias": "", "tag": "", "from": None, "to": None, "by": "", "reason": ""}
-_OWN_TAGS = (TAG_CLAIM_PREFIX, TAG_MOVE_PREFIX, TAG_LAST_MOVE)
+_OWN_TAGS = (TAG_CLAIM_PREFIX, TAG_MOVE_PREFIX, TAG_LAST_MOVE, TAG_PACKED_MOVES_PREFIX)
 """Bookkeeping that changes with every move, for which there is an alias event."""
 
 
@@ -272,7 +273,7 @@ def _first_state(seen: SeenModel, wanted: Wanted, state: ModelState | None) -> M
         newest=max(model.newest, state.newest if state else 0),
         waiting=tuple(waiting),
         aliases=dict(model.aliases),
-        move=max((state.move if state else 0, *(move.number for move in recorded_moves(model)))),
+        move=max((state.move if state else 0, *(move.number for move in recent_moves(model)))),
         tags=wanted.values(model.tags) if "model_tag_changed" in wanted.events else None,
         version_tags={str(number): wanted.values(version.tags) for number, version in sorted(seen.versions.items())}
         if "version_tag_changed" in wanted.events and seen.is_complete
@@ -302,7 +303,10 @@ class _AliasChange:
 def _champion_changes(state: ModelState, model: RegisteredModel) -> Iterator[_AliasChange]:
     """Yield every move of ``champion`` since then: recorded moves, and moves outside airflow-mcp in the gaps."""
     position, number = state.aliases.get(ALIAS_CHAMPION), state.move
-    for move in recorded_moves(model):
+    moves = recent_moves(model)
+    if moves and moves[0].number > state.move + 1:  # older ones may have come since then too
+        moves = recorded_moves(model)
+    for move in moves:
         if move.number <= state.move:
             continue
         if move.champion_before != position:

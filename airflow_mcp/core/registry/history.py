@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.registry.moves import MoveRecord, read_history, unfinished_move
+from airflow_mcp.core.registry.moves import MoveRecord, read_history, read_recent_history, unfinished_move
 from airflow_mcp.core.registry.plans import settled_aliases
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -119,8 +119,20 @@ def read_timeline(model: RegisteredModel, now: datetime) -> Timeline:
 
 def recorded_moves(model: RegisteredModel) -> tuple[MoveRecord, ...]:
     """Return every move of ``champion``, oldest first, including one whose task died before it recorded it."""
+    return _with_unfinished(read_history(model.tags), model)
+
+
+def recent_moves(model: RegisteredModel) -> tuple[MoveRecord, ...]:
+    """Return the latest moves of ``champion`` as :func:`recorded_moves` does: at least the last one, if there is one.
+
+    It costs the same however long the history is.
+    """
+    return _with_unfinished(read_recent_history(model.tags), model)
+
+
+def _with_unfinished(moves: tuple[MoveRecord, ...], model: RegisteredModel) -> tuple[MoveRecord, ...]:
     unfinished = unfinished_move(model.aliases, model.tags)
-    return (*read_history(model.tags), *((unfinished,) if unfinished else ()))
+    return (*moves, *((unfinished,) if unfinished else ()))
 
 
 def _dated(moves: Sequence[MoveRecord]) -> Iterator[tuple[MoveRecord, datetime]]:
@@ -171,7 +183,7 @@ def unrecorded_moves(model: RegisteredModel) -> tuple[UnrecordedMove, ...]:
     :param model: the registered model as it is now.
     :return: empty for a model that airflow-mcp never moved.
     """
-    moves = recorded_moves(model)
+    moves = recent_moves(model)
     if not moves:
         return ()
     found = settled_aliases(model.aliases, model.tags)
@@ -189,7 +201,7 @@ def mover_of(model: RegisteredModel, alias: str) -> MoveRecord | None:
     :param alias: any alias; only ``champion`` and ``previous_champion`` are ever recorded.
     :return: None when it was moved outside airflow-mcp, or no move of it was ever recorded.
     """
-    moves = recorded_moves(model)
+    moves = recent_moves(model)
     if not moves or alias not in moves[-1].left:
         return None
     is_unrecorded = any(move.alias == alias for move in unrecorded_moves(model))

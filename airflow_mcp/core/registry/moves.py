@@ -16,14 +16,18 @@ from airflow_mcp.core.contract import (
     TAG_MOVE_PREFIX,
     TAG_STAGE_MOVE_PREFIX,
 )
+from airflow_mcp.core.registry.packed_moves import (
+    MAX_RECORD_CHARACTERS,
+    done_records,
+    recent_records,
+    record_number,
+)
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Action = Literal["promote", "rollback", "migrate", "transition"]
 """``promote``, ``rollback``: the champion moves. ``transition``: a version changes between stages other than
 Production. ``migrate``: either, taken over from MLflow's stages."""
 NO_WAY_BACK = "none"
-MAX_RECORD_CHARACTERS = 5000
-"""Longest tag value of a registered model or a version that every database of MLflow keeps; SQLite keeps more."""
 _CUT = "… (cut)"
 _NUMBERED = (TAG_LAST_MOVE, TAG_MOVE_PREFIX, TAG_LAST_STAGE_MOVE, TAG_STAGE_MOVE_PREFIX)
 """Beginnings of the tags whose records are numbered."""
@@ -145,12 +149,22 @@ def read_last_move(tags: Mapping[str, str]) -> MoveRecord | None:
 
 def read_done_move(tags: Mapping[str, str], identity: str) -> MoveRecord | None:
     """Return the record of a move that is done; None when it is not."""
-    return _read_move(tags.get(TAG_MOVE_PREFIX + identity))
+    name = TAG_MOVE_PREFIX + identity
+    return _read_move(tags.get(name) or done_records(tags).get(name))
 
 
 def read_history(tags: Mapping[str, str]) -> tuple[MoveRecord, ...]:
     """Return every move that is done, oldest first."""
-    moves = (_read_move(value) for name, value in tags.items() if name.startswith(TAG_MOVE_PREFIX))
+    return _moves(done_records(tags))
+
+
+def read_recent_history(tags: Mapping[str, str]) -> tuple[MoveRecord, ...]:
+    """Return the latest moves that are done, oldest first: at least the last one, without unpacking older records."""
+    return _moves(recent_records(tags))
+
+
+def _moves(records: Mapping[str, str]) -> tuple[MoveRecord, ...]:
+    moves = (_read_move(value) for name, value in records.items() if name.startswith(TAG_MOVE_PREFIX))
     return tuple(sorted((move for move in moves if move is not None), key=lambda move: (move.number, move.at)))
 
 
@@ -170,16 +184,7 @@ def unfinished_move(aliases: Mapping[str, str], tags: Mapping[str, str]) -> Move
 
 def next_number(tags: Mapping[str, str]) -> int:
     """Return the number of the next move; moves of the champion and between stages share one counter."""
-    return 1 + max((_number(value) for name, value in tags.items() if name.startswith(_NUMBERED)), default=0)
-
-
-def _number(value: str) -> int:
-    try:
-        fields: Any = json.loads(value)
-        number = fields.get("number") if isinstance(fields, dict) else None
-    except ValueError:
-        return 0
-    return number if isinstance(number, int) else 0
+    return 1 + max((record_number(value) for name, value in tags.items() if name.startswith(_NUMBERED)), default=0)
 
 
 def _read_move(value: str | None) -> MoveRecord | None:

@@ -24,13 +24,13 @@ from airflow_mcp.core.contract import (
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
 from airflow_mcp.core.registry.history import recorded_moves
 from airflow_mcp.core.registry.moves import (
-    MAX_RECORD_CHARACTERS,
     Action,
     MoveOrder,
     MoveRecord,
     fitted_reason,
     next_number,
 )
+from airflow_mcp.core.registry.packed_moves import MAX_RECORD_CHARACTERS, done_records
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -120,7 +120,7 @@ def read_short_list(text: str) -> Iterator[str]:
 
 def read_stage_moves(model: RegisteredModel) -> tuple[StageMove, ...]:
     """Return every move between stages that was made, oldest first."""
-    moves = [_read(value) for name, value in model.tags.items() if name.startswith(TAG_STAGE_MOVE_PREFIX)]
+    moves = [_read(value) for name, value in done_records(model.tags).items() if name.startswith(TAG_STAGE_MOVE_PREFIX)]
     found = [move for move in (*moves, unfinished_stage_move(model)) if move is not None]
     return tuple(sorted(found, key=lambda move: (move.number, move.at)))
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_DRIFT_VERDICT, TAG_GATE_VERDICT
 from airflow_mcp.core.gate.rules.verdicts import OPENING
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
-from airflow_mcp.core.registry.history import recorded_moves, unrecorded_moves
+from airflow_mcp.core.registry.history import recent_moves, recorded_moves, unrecorded_moves
 from airflow_mcp.core.registry.load_check import why_unusable
 from airflow_mcp.core.registry.moves import MoveRecord, read_last_move, unfinished_move
 
@@ -98,7 +98,11 @@ class Facts:
 def champion_record(model: RegisteredModel) -> MoveRecord | None:
     """Return the record of the latest move that made the present champion the champion."""
     champion = model.aliases.get(ALIAS_CHAMPION)
-    return next((move for move in reversed(recorded_moves(model)) if move.champion_after == champion), None)
+    for moves in (recent_moves, recorded_moves):  # older records are unpacked only when they are needed
+        for move in reversed(moves(model)):
+            if move.champion_after == champion:
+                return move
+    return None
 
 
 def assess(model: RegisteredModel, facts: Facts) -> Standing:
@@ -129,7 +133,7 @@ def worst_first(standings: Iterable[Standing]) -> list[Standing]:
 def _of_champion(model: RegisteredModel, facts: Facts) -> Iterable[Concern]:
     champion = model.aliases.get(ALIAS_CHAMPION)
     if champion is None:
-        if recorded_moves(model) or read_last_move(model.tags):
+        if recent_moves(model) or read_last_move(model.tags):
             yield Concern("champion_missing", "there is no champion, although there was one: its alias was removed")
         else:
             yield Concern("never_promoted", "no version has been promoted yet")

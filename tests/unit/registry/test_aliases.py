@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from dataclasses import replace
@@ -13,9 +14,10 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
-from airflow_mcp.core.registry.history import read_timeline, unrecorded_moves
+from airflow_mcp.core.registry.history import is_way_back, read_timeline, unrecorded_moves
 from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED
 from airflow_mcp.core.registry.moves import MoveOrder, MoveRecord, read_history
+from airflow_mcp.core.registry.packed_moves import PACKED_FROM
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion, plan_rollback
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError, MlflowAuthError, MlflowNotFoundError
 from airflow_mcp.registry import claims
@@ -31,6 +33,8 @@ class Registry:
     def __init__(self, *versions: str, **pointed: str) -> None:
         self.numbers, self.aliases, self.tags = set(versions), dict(pointed), dict[str, str]()
         self.refused: set[str] = set()
+        self.calls = itertools.count(1)
+        self.refuses_to_delete = "nothing"
 
     def get_registered_model(self, name: str) -> RegisteredModel:
         newest = tuple(ModelVersion(NAME, max(self.numbers), "READY") for _ in range(1 if self.numbers else 0))
@@ -46,6 +50,8 @@ class Registry:
         self.tags[key] = value
 
     def delete_registered_model_tag(self, name: str, key: str) -> None:
+        if key.startswith(self.refuses_to_delete):
+            raise MlflowAuthError("no", 403)
         self.tags.pop(key, None)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
@@ -60,7 +66,7 @@ class Registry:
 
 def move(registry: Registry, action: Any, reason: Any = "why", **plan: Any) -> AliasPlan:
     make = plan_promotion if action == "promote" else plan_rollback
-    order = MoveOrder(action, f"{action}-{len(registry.tags)}", ACTOR, reason)
+    order = MoveOrder(action, f"{action}-{next(registry.calls)}", ACTOR, reason)
     mover = AliasMover(registry, NAME, actor=ACTOR, log=logging.getLogger("test"), rule=NOTHING_REQUIRED)  # type: ignore[arg-type]
     return mover.move(
         lambda model: make(model.aliases, model.tags, model_name=NAME, identity=order.identity, **plan), order
@@ -124,6 +130,23 @@ def test_an_alias_that_may_not_be_removed_stays_and_the_move_is_recorded() -> No
     assert unrecorded_moves(registry.get_registered_model(NAME)) == ()
     with pytest.raises(AliasConflictError, match="no champion to go back to"):
         move(registry, "rollback", to_version=None)
+
+
+def test_movers_pack_old_records_and_a_failure_of_that_fails_no_move(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Registry(*map(str, range(1, 200)))
+    for number in range(1, 130):
+        if number == PACKED_FROM:
+            registry.refuses_to_delete = "airflow_mcp.move."
+        before = None if number == 1 else str(number - 1)
+        move(registry, "promote", version=str(number), expected_champion=before)
+        if number == PACKED_FROM + 3:
+            assert "older records of moves stay unpacked until the next move" in caplog.text
+            registry.refuses_to_delete = "nothing"
+    assert [each.number for each in read_history(registry.tags)] == list(range(1, 130))
+    assert sum(name.startswith(contract.TAG_MOVE_PREFIX) for name in registry.tags) < PACKED_FROM
+    back = move(registry, "rollback", to_version="1")
+    assert (back.champion_after, registry.aliases["champion"]) == ("1", "1")
+    assert is_way_back(registry.get_registered_model(NAME), "2")
 
 
 @pytest.mark.parametrize("exists", [False, True])
