@@ -83,7 +83,7 @@ def _declared_type(name: str, policy: ComparisonPolicy) -> ColumnType | None:
 
 
 def _type_of_values(pair: ColumnPair, known: ColumnData) -> ColumnType:
-    if known.kind != "numerical":
+    if known.kind != "numerical" or (pair.reference and pair.reference.holds_declared_categories):
         return "categorical"
     return "categorical" if _has_few_integers(known) and _can_be_categories(pair) else "numerical"
 

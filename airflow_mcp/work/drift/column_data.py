@@ -94,7 +94,7 @@ class ColumnData:
     is_text: bool | None = None
     """Whether its values are free text rather than categories; None when the counts decide."""
     was_declared: bool = False
-    """Whether the caller declared the column as categories."""
+    """Whether the caller declared the column as categories, or its file, which stores a dictionary of its values."""
     problem: str = ""
     """Why its values could not be read."""
     _order: list[int] = field(default_factory=list, repr=False, compare=False)
@@ -120,6 +120,11 @@ class ColumnData:
         if self.is_text is not None or self.counts is None:
             return bool(self.is_text)
         return self.type != "bool" and not self.was_declared and self.counts.is_mostly_distinct
+
+    @property
+    def holds_declared_categories(self) -> bool:
+        """Whether its categories are numbers or times, which someone declared to be categories."""
+        return self.kind == "categorical" and not any("string" in name or name == "bool" for name in self.types)
 
     @property
     def is_mixed(self) -> bool:
@@ -249,7 +254,6 @@ class ColumnReader:
 
     def __init__(self, name: str, role: ColumnRole, *, as_categories: bool, is_exact: bool) -> None:
         self.data = ColumnData(name, role, was_declared=as_categories)
-        self._as_categories = as_categories
         self._numbers = Numbers(is_exact)
         self._counts = CategoryCounts(capacity=math.inf if is_exact else category_counts.CAPACITY)
         self._guesses: set[str] = set()
@@ -259,6 +263,11 @@ class ColumnReader:
         """Count the rows of a part of the data that lacks the column as missing values."""
         self.data.rows += rows
         self.data.missing += rows
+
+    @property
+    def is_partly_declared(self) -> bool:
+        """Whether some files declare the column as categories, and others store numbers."""
+        return self.data.was_declared and not self.data.kinds.isdisjoint(("numerical", "time"))
 
     @property
     def is_doubtful(self) -> bool:
@@ -272,6 +281,7 @@ class ColumnReader:
         :param is_guess: whether a parser guessed their type from text.
         """
         rows, missing = self.data.rows, self.data.missing
+        self.data.was_declared |= pa.types.is_dictionary(values.type)
         try:
             self._add(plain(values), is_guess=is_guess)
         except (pa.ArrowException, ArithmeticError, ValueError) as error:
@@ -291,7 +301,7 @@ class ColumnReader:
     def _add_known(self, values: pa.Array) -> None:
         data, kind = self.data, kind_of(values.type)
         data.types[_shown(values.type)] = None
-        is_category = kind == "categorical" or (self._as_categories and kind != "other")
+        is_category = kind == "categorical" or (self.data.was_declared and kind != "other")
         data.kinds.add("categorical" if is_category else kind)
         if kind != "other" and values.null_count:
             values = values.drop_null()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -165,21 +165,23 @@ def read_columns(
     :param names: columns to read, derived ones included; None reads all that the options ask for.
     :param is_exact: whether to keep every value instead of a sketch.
     """
-    read, doubtful = _one_pass(scan, options, names, is_exact=is_exact)
+    read, doubtful, declared = _one_pass(scan, options, names, is_exact=is_exact)
+    doubtful = list(dict.fromkeys([*doubtful, *declared]))
     if doubtful:
+        options = replace(options, categorical_columns=frozenset(options.categorical_columns) | set(declared))
         derived = [name for name in read.columns if name in _DERIVED]
         if derived and not {options.prediction, options.target}.isdisjoint(doubtful):
             read.columns = {name: column for name, column in read.columns.items() if name not in _DERIVED}
             doubtful += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
-        again, _ = _one_pass(scan.reading(texts=doubtful), options, doubtful, is_exact=is_exact)
+        again, _, _ = _one_pass(scan.reading(texts=doubtful), options, doubtful, is_exact=is_exact)
         read.add(again)
     return read
 
 
 def _one_pass(
     scan: Scan, options: ProfileOptions, names: Collection[str] | None, *, is_exact: bool
-) -> tuple[ReadData, list[str]]:
-    """Read columns; also return those whose types were guessed and do not hold."""
+) -> tuple[ReadData, list[str], list[str]]:
+    """Read columns; also return those whose types were guessed and do not hold, and those that some files declare."""
     read = ReadData(scan.pins, present=scan.columns)
     readers: dict[str, ColumnReader] = {}
     pending: list[Future[None]] = []
@@ -197,7 +199,8 @@ def _one_pass(
             if name not in readers and _is_wanted(name, options, names):
                 readers[name] = _reader(name, options, read.rows, is_exact=is_exact)
         read.columns = dict(zip(readers, pool.map(ColumnReader.finish, readers.values()), strict=True))
-    return read, [name for name, reader in readers.items() if reader.is_doubtful]
+    doubtful = [name for name, reader in readers.items() if reader.is_doubtful]
+    return read, doubtful, [name for name, reader in readers.items() if reader.is_partly_declared]
 
 
 def _sources(options: ProfileOptions, names: Collection[str] | None) -> list[str] | None:

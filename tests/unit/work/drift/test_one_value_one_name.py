@@ -171,6 +171,24 @@ def test_nan_is_missing_and_infinite_is_left_out_in_declared_categories(
     assert (code.current.missing, code.current.infinite, code.current.distinct) == (160, 160, 3)
 
 
+@pytest.mark.parametrize("precision", ["exact", "profile"])
+def test_a_dictionary_declares_categories_whatever_its_values_are(tmp_path: Path, precision: str) -> None:
+    codes = pd.Series([row % 30 for row in range(300)])
+    ids = pd.Series([f"id {row}" for row in range(300)])
+    frame = pd.DataFrame({"code": codes, "id": ids})
+    frame.astype("category").to_feather(tmp_path / "a.feather")  # Parquet keeps dictionaries of text only
+    frame.to_parquet(tmp_path / "b.parquet")
+    (tmp_path / "both").mkdir()
+    frame.iloc[:150].to_parquet(tmp_path / "both" / "a.parquet")
+    frame.iloc[150:].reset_index(drop=True).astype("category").to_feather(tmp_path / "both" / "b.feather")
+    expected = dict.fromkeys(("code", "id"), ("categorical", "chisquare", 1.0))
+    for current in ("a.feather", "b.parquet", "both"):
+        result = compared(tmp_path / "a.feather", tmp_path / current, precision=precision)
+        assert {column.column: (column.type, column.method, column.score) for column in result.columns} == expected
+    result = compared(tmp_path / "b.parquet", tmp_path / "b.parquet", precision=precision)
+    assert {column.column: column.drifted for column in result.columns} == {"code": False, "id": None}
+
+
 def test_missing_values_within_a_dictionary_are_missing(tmp_path: Path) -> None:
     coded = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, 1]), pa.array(["a", None]))
     pyarrow.feather.write_feather(pa.table({"c": coded}), tmp_path / "a.feather")
