@@ -23,7 +23,8 @@ LISTED_PER_VERSION = 100
 NEWEST_VERSIONS = 100
 """Number of newest versions that are searched for one that is ready."""
 MAX_NAMES_IN_FILTER = 50
-"""A filter is part of the URL, which servers limit to a few thousand characters."""
+MAX_FILTER_CHARACTERS = 2500
+"""A filter is part of the URL, which servers limit to a few thousand characters; a longer one becomes several."""
 _ALIAS = re.compile(r"[\w-]{1,255}\Z")
 _RESERVED_ALIAS = re.compile(r"(latest|v\d+)\Z", re.IGNORECASE)
 
@@ -320,25 +321,26 @@ def find_deleted_versions(
     return frozenset(gone)
 
 
-def names_filter(names: Collection[str], prefixes: Collection[str]) -> str:
-    """Return a filter that matches some names, and perhaps more.
+def names_filters(names: Collection[str], prefixes: Collection[str]) -> tuple[str, ...]:
+    """Return filters that together match some names, and perhaps more: one search each.
 
     :param names: names of registered models.
     :param prefixes: beginnings of names.
-    :return: MLflow's filter for models or versions; empty (everything) when a short filter is not possible.
+    :return: MLflow's filters for models or versions; one empty filter (everything) when that cannot be filtered.
     """
     texts = [*names, *prefixes]
-    if (
-        not all(texts)
-        or not texts
-        or len(texts) > MAX_NAMES_IN_FILTER
-        or any(set("'\"\\") & set(text) for text in texts)
-    ):
-        return ""
-    if not prefixes:
-        quoted = ", ".join(f"'{name}'" for name in sorted(names))
-        return f"name = {quoted}" if len(names) == 1 else f"name IN ({quoted})"
-    return f"name LIKE '{texts[0]}%'" if len(texts) == 1 else ""
+    if not all(texts) or not texts or any(set("'\"\\") & set(text) for text in texts):
+        return ("",)
+    filters: list[str] = []
+    group: list[str] = []
+    for name in (*sorted(names), None):
+        is_full = len(group) == MAX_NAMES_IN_FILTER or sum(map(len, group)) + len(name or "") > MAX_FILTER_CHARACTERS
+        if group and (name is None or is_full):
+            quoted = ", ".join(f"'{each}'" for each in group)
+            filters.append(f"name = {quoted}" if len(group) == 1 else f"name IN ({quoted})")
+            group = []
+        group += [name] if name is not None else []
+    return (*filters, *(f"name LIKE '{prefix}%'" for prefix in sorted(prefixes)))
 
 
 def set_alias(name: str, alias: str, version: str) -> Operation[None]:

@@ -19,7 +19,7 @@ from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry.events import RegistryScope
 from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.hooks.mlflow import MlflowHook
-from airflow_mcp.mlflow_client.registry_api import names_filter
+from airflow_mcp.mlflow_client.registry_api import names_filters
 from airflow_mcp.triggers.watch import Patience
 
 T = TypeVar("T")
@@ -190,11 +190,11 @@ class RegistryWatch:
         return Look(models, versions, scope, deep)
 
     async def _search(self, search: Callable[..., Coroutine[Any, Any, list[T]]], scope: RegistryScope) -> list[T]:
-        where = names_filter(scope.names, scope.prefixes) if self._takes_filters else ""
+        filters = names_filters(scope.names, scope.prefixes) if self._takes_filters else ("",)
         try:
-            return await search(where, max_results=None)
+            return [item for where in filters for item in await search(where, max_results=None)]
         except MlflowError as error:
-            if not where or error.error_code != "INVALID_PARAMETER_VALUE":
+            if filters == ("",) or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             self._takes_filters = False  # an older server without IN in filters
             return await search("", max_results=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -352,17 +353,24 @@ class TestRegistry:
     @pytest.mark.parametrize(
         ("names", "prefixes", "filter"),
         [
-            (["a"], [], "name = 'a'"),
-            (["b", "a"], [], "name IN ('a', 'b')"),
-            ([], ["a-"], "name LIKE 'a-%'"),
-            ([], [""], ""),
-            ([], [], ""),
-            (["a"], ["b"], ""),
-            (["it's"], [], ""),
-            ([f"m{number}" for number in range(51)], [], ""),
+            (["a"], [], ["name = 'a'"]),
+            (["b", "a"], [], ["name IN ('a', 'b')"]),
+            ([], ["a-"], ["name LIKE 'a-%'"]),
+            ([], [""], [""]),
+            ([], [], [""]),
+            (["a"], ["c", "b"], ["name = 'a'", "name LIKE 'b%'", "name LIKE 'c%'"]),
+            (["it's"], [], [""]),
         ],
     )
-    def test_a_filter_of_names_is_short_or_lets_everything_through(
-        self, names: list[str], prefixes: list[str], filter: str
+    def test_a_filter_of_names_asks_for_no_more_unless_that_cannot_be_written(
+        self, names: list[str], prefixes: list[str], filter: list[str]
     ) -> None:
-        assert mlflow_registry_api.names_filter(names, prefixes) == filter
+        assert list(mlflow_registry_api.names_filters(names, prefixes)) == filter
+
+    @pytest.mark.parametrize(("count", "length"), [(51, 4), (1000, 8), (120, 200), (3, 3000)])
+    def test_many_or_long_names_are_asked_for_in_several_searches(self, count: int, length: int) -> None:
+        names = [f"{number:0{length}}" for number in range(count)]
+        filters = mlflow_registry_api.names_filters(names, [])
+        assert [name for filter in filters for name in re.findall(r"'(\d+)'", filter)] == names
+        assert all(len(filter) < 3000 or filter.startswith("name = ") for filter in filters)
+        assert len(filters) <= 1 + count * max(length / 2500, 1 / 50) * 1.2
