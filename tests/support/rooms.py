@@ -116,7 +116,9 @@ ROOMS: Mapping[str, Room] = {
     "work/sources": _room("fetches code and data: Git, DVC, Git LFS, hashes", *_CORE, "work/run"),
     "work/reading": _room("reads datasets and request logs", *_CORE, "work/run", "work/sources"),
     "work/models": _room("loads a model and asks it", *_CORE, "work/run"),
-    "work/measures": _room("measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/run"),
+    "work/measures": _room(
+        "measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/reading", "work/run"
+    ),
     "work/drift": _room("profiles data and compares columns", *_CORE, "work/reading", "work/run"),
     "work/serve_model": _room("a model process: loads one version and answers batches", *_CORE, "work/models"),
     "work/steps": _room("one module per step", *_CORE, "work/*"),

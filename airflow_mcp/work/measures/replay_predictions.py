@@ -17,6 +17,7 @@ from airflow_mcp.work.measures.scoring import classes_and_probabilities, predict
 from airflow_mcp.work.models.failure_cause import where_raised
 from airflow_mcp.work.models.input_columns import cast_columns
 from airflow_mcp.work.models.loaded_model import LoadedModel
+from airflow_mcp.work.reading.dataset_frame import typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,19 +216,5 @@ def _inferred(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
     known = [name for name in names if name in frame.columns]
-    columns = {name: _series(frame[name]) if frame[name].dtype == object else frame[name] for name in known}
+    columns = {name: typed(frame[name]) if frame[name].dtype == object else frame[name] for name in known}
     return pd.DataFrame(columns, index=frame.index)
-
-
-def _series(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return values in the type that they imply, unless whole numbers would be rounded to doubles."""
-    import pandas as pd  # noqa: PLC0415
-
-    values = column.tolist()
-    try:
-        series = pd.Series(values, index=column.index)
-    except OverflowError:  # a whole number beyond all doubles
-        return column
-    if series.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in values):
-        return column
-    return series

@@ -109,6 +109,8 @@ def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
     known = column.dropna()
     if not len(known):
         return column.astype(float)  # files without types of their own have missing numbers only
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+        raise ValueError("a double does not represent whole numbers above 2**53 exactly")
     if not all(isinstance(value, Decimal) for value in known):
         return column
     if len(known) == len(column) and all(value == value.to_integral_value() for value in known):

@@ -65,21 +65,30 @@ def require_columns(frame: pd.DataFrame, names: Collection[str], purpose: str) -
 
 
 def _format_of(pin: DatasetPin) -> str:
-    ending = ending_of(data_file_name(pin.uri))
+    name = data_file_name(pin.uri)
+    ending = ending_of(name)
     if ending not in FORMATS:
+        advice = "" if ending else "A dataset must be one file, not a folder. "
         raise DatasetError(
             f"the name of dataset {public_uri(pin.uri)} must end in one of {', '.join(FORMATS)}; got {ending!r}. "
-            "Nothing was measured"
+            f"{advice}Nothing was measured"
         )
+    if "://" not in pin.uri and set("*?[") & set(name) and not Path(pin.uri).exists():
+        raise DatasetError(f"dataset {pin.uri} must be one file; got a glob. Nothing was measured")
     return FORMATS[ending]
 
 
 def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collection[str]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
         if file_format == "parquet":
-            return with_numbers(pd.read_parquet(path))
+            # Without the option, whole numbers are rounded to doubles where a value is missing.
+            frame = with_numbers(pq.ParquetFile(path).read().to_pandas(integer_object_nulls=True))
+            return (
+                frame.apply(lambda column: typed(column) if column.dtype == object else column) if len(frame) else frame
+            )
         opener: Callable[..., Any] = gzip.open if is_gzip(data_file_name(pin.uri)) else open
         with opener(path, "rb") as stream:
             if file_format == "jsonl":
@@ -123,7 +132,7 @@ def _of_json(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
             column.append(value)
     for column in columns.values():
         column.extend([None] * (number - len(column)))
-    return pd.DataFrame(columns)
+    return pd.DataFrame({name: typed(pd.Series(column, dtype=object)) for name, column in columns.items()})
 
 
 def with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,6 +146,23 @@ def with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
             frame[name] = column.map(lambda value: _number(value) if isinstance(value, Decimal) else value)
             frame[name] = frame[name].infer_objects()
     return frame
+
+
+def typed(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return values in the type that they imply, unless whole numbers would be rounded to doubles.
+
+    :param column: Python values of type object.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    values = column.tolist()
+    try:
+        series = pd.Series(values, index=column.index, name=column.name)
+    except OverflowError:  # a whole number beyond all doubles
+        return column
+    if series.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in values):
+        return column
+    return series
 
 
 def _number(value: Decimal) -> float | Decimal:

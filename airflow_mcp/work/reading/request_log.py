@@ -145,7 +145,8 @@ class RequestLog:
         import pandas as pd  # noqa: PLC0415
 
         if column.dtype.kind in "iuf":
-            return np.asarray(column.to_numpy(dtype=float, na_value=np.nan))
+            given = column.to_numpy(dtype=float, na_value=np.nan)
+            return np.where(np.isfinite(given), given, np.nan)
         numbers = np.array([_plain_number(value) for value in column]) if column.dtype == object else None
         others = column if numbers is None else column.where(np.isnan(numbers), None)
         text_format = None if column.dtype.kind == "M" else "ISO8601"
@@ -159,18 +160,22 @@ class RequestLog:
         try:
             fs, path = fsspec.core.url_to_fs(self.uri)
             if any(sign in path for sign in "*?["):
-                found = [name for name in fs.glob(path) if not fs.isdir(name)]
+                matches = fs.glob(path)
+                found = [name for name in matches if not fs.isdir(name)]
+                hint = f": the glob matches folders; their files match {public_uri(self.uri)}/*" if matches else ""
             else:
                 found = fs.find(path) if fs.isdir(path) else [path] if fs.exists(path) else []
+                hint = ""
         except (OSError, ValueError, ImportError) as error:
             raise DatasetError(
                 f"the logged requests in {public_uri(self.uri)} cannot be listed: {type(error).__name__}: "
                 f"{str(error).replace(self.uri, public_uri(self.uri))}. Nothing was replayed"
             ) from None
-        paths = sorted(str(name) for name in found if not PurePosixPath(str(name)).name.startswith((".", "_")))
+        outside = len(PurePosixPath(path).parts) if fs.isdir(path) else -1
+        paths = sorted(str(name) for name in found if not _is_hidden(PurePosixPath(str(name)).parts[outside:]))
         unknown = [name for name in paths if ending_of(name) not in REQUEST_LOG_FORMATS]
         if unknown or not paths:
-            what = f"files of other formats: {', '.join(map(public_uri, unknown[:5]))}" if unknown else "no file"
+            what = f"files of other formats: {', '.join(map(public_uri, unknown[:5]))}" if unknown else f"no file{hint}"
             raise DatasetError(
                 f"{public_uri(self.uri)} must be a file, folder or glob of {', '.join(REQUEST_LOG_FORMATS)}; "
                 f"got {what}. Nothing was replayed"
@@ -225,12 +230,18 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
 
 
+def _is_hidden(parts: tuple[str, ...]) -> bool:
+    """Return whether a file, or a folder that it is in, belongs to another program."""
+    return any(part.startswith((".", "_")) for part in parts)
+
+
 def _plain_number(value: Any) -> float:
-    """Return a number; NaN for a flag, a text or any other value."""
+    """Return a finite number; NaN for a flag, a text or any other value."""
     try:
-        return float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else np.nan
+        number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else np.nan
     except OverflowError:
         return np.nan
+    return number if np.isfinite(number) else np.nan
 
 
 def _newest(newest: NDArray[Any], ties: int, times: NDArray[Any], last: int) -> tuple[NDArray[Any], int]:

@@ -90,6 +90,28 @@ def test_decimals_are_numbers_unless_a_digit_would_be_lost(tmp_path: Path) -> No
     assert frame["long"].tolist()[0] == long
 
 
+def test_whole_numbers_beside_missing_ones_are_not_rounded(tmp_path: Path) -> None:
+    columns: dict[str, list[int | None]] = {"small": [1, None], "large": [2**53 + 1, None]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    (tmp_path / "b.jsonl").write_text("\n".join([*lines, json.dumps({"odd": 10**400}), json.dumps({"odd": 1.5})]))
+    for name in ("a.parquet", "b.jsonl"):
+        frame, _ = load_dataset(DatasetPin(uri=str(tmp_path / name)))
+        assert (str(frame["small"].dtype), frame["small"][0]) == ("float64", 1.0)
+        assert frame["large"][0] == 2**53 + 1
+    assert frame["odd"].tolist()[2:] == [10**400, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"), [("", "must be one file, not a folder"), ("/*.csv", "one file; got a glob")]
+)
+def test_a_folder_or_a_glob_is_refused_as_such(tmp_path: Path, csv_file: Path, uri: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(DatasetPin(uri=f"{tmp_path}{uri}"))
+    odd = csv_file.rename(tmp_path / "[1].csv")
+    assert len(load_dataset(DatasetPin(uri=str(odd)))[0]) == len(FRAME)
+
+
 def test_types_of_csv_are_decided_over_all_rows(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text("code,filler\n" + f"7,{'x' * 50}\n" * 40_000 + "V45,\n")

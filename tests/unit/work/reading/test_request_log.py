@@ -74,7 +74,7 @@ def test_times_as_text_and_as_times_are_the_same(tmp_path: Path) -> None:
     assert sorted(taken(RequestLog(str(tmp_path), "ts"), 12)) == list(range(28, 40))
 
 
-@pytest.mark.parametrize("odd", ["n/a", "1700000040", True, None, [1], 10**400])
+@pytest.mark.parametrize("odd", ["n/a", "1700000040", True, None, [1], 10**400, float("inf"), float("nan")])
 def test_one_odd_time_undates_its_request_only(tmp_path: Path, odd: Any) -> None:
     rows = [{"n": number, "ts": odd if number == 40 else 1_700_000_000 + number} for number in range(50)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -130,6 +130,29 @@ def test_compressed_lines_hidden_files_and_globs(tmp_path: Path) -> None:
     (tmp_path / ".part.crc").write_bytes(b"x")
     assert taken(RequestLog(str(tmp_path)), 5) == [1, 2]
     assert taken(RequestLog(f"file://{tmp_path}/*.gz"), 1) == [2]
+
+
+def test_files_in_the_folders_of_other_programs_are_no_requests(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n')
+    for folder in (".ipynb_checkpoints", "_delta_log"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "b.jsonl").write_text('{"n": 2}\n')
+        (tmp_path / folder / "c.json").write_text("{}")
+    assert taken(RequestLog(str(tmp_path)), 5) == [1]
+    hidden = tmp_path / "_logs"
+    hidden.mkdir()
+    (hidden / "d.jsonl").write_text('{"n": 3}\n')
+    assert taken(RequestLog(str(hidden)), 5) == [3]
+
+
+def test_a_glob_that_matches_folders_only_says_so(tmp_path: Path) -> None:
+    (tmp_path / "day=1").mkdir()
+    (tmp_path / "day=1" / "a.jsonl").write_text('{"n": 1}\n')
+    with pytest.raises(
+        DatasetError, match=r"got no file: the glob matches folders; their files match .*/\*/\*\. Nothing"
+    ):
+        RequestLog(f"{tmp_path}/*")
+    assert taken(RequestLog(f"{tmp_path}/*/*"), 5) == [1]
 
 
 def test_a_remote_log_is_read_too() -> None:
