@@ -259,7 +259,7 @@ class Follower:
         self.breakers.watch(self._watched)
 
     def _explain(self, wishes: Mapping[str, Wishes]) -> None:
-        """Say why each model cannot answer, for readiness."""
+        """Write down why each model cannot answer, for readiness."""
         for address in self._addresses:
             name = address.name
             if name not in wishes:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,14 +51,16 @@ class NumberedVersions:
         import pandas as pd
 
         frame = pd.DataFrame({"x1": [0.0, 1.0], "x2": [1.0, 0.0]})
-        mlflow.sklearn.save_model(
-            _constant(0),
-            str(self._template),
-            serialization_format="cloudpickle",
-            input_example=frame,
-            signature=mlflow.models.infer_signature(frame, pd.Series([0, 0])),
-            pip_requirements=[],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MLflow, about its own modules and about whole numbers
+            mlflow.sklearn.save_model(
+                _constant(0),
+                str(self._template),
+                serialization_format="cloudpickle",
+                input_example=frame,
+                signature=mlflow.models.infer_signature(frame, pd.Series([0, 0])),
+                pip_requirements=[],
+            )
 
     def add(
         self,
@@ -199,7 +202,7 @@ class FollowingServer(Service):
         versions = self.status()["registry"]["versions"]
         return next((found for key, found in versions.items() if key.endswith(f"/{version}")), {})
 
-    def wait_for(self, what: Callable[[], Any], seconds: float = 40.0) -> Any:
+    def wait_for(self, what: Callable[[], Any], seconds: float = 120.0) -> Any:
         """Ask until something is true, and return it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
