@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow_mcp.core.serving.frames import Frame, FrameReader, encode
+from airflow_mcp.serving.model_output import copy_output
 from airflow_mcp.serving.pool import PoolStartError
 
 _log = logging.getLogger(__name__)
@@ -45,16 +46,19 @@ def model_environment(environment: Mapping[str, str], further: tuple[str, ...] =
 class Loader:
     """The process that has loaded a version and starts the processes that answer.
 
+    :param name: name and version of the model, for the log.
     :param path: folder of the model's files.
     :param environment: its whole environment.
     :param on_lost: called when it has ended, unless it was told to.
     """
 
-    def __init__(self, path: Path, environment: Mapping[str, str], on_lost: Callable[[], None]) -> None:
+    def __init__(self, name: str, path: Path, environment: Mapping[str, str], on_lost: Callable[[], None]) -> None:
+        self._name = name
         self._path = path
         self._environment = dict(environment)
         self._on_lost = on_lost
         self._process: Process | None = None
+        self._output: asyncio.Task[None] | None = None
         self._control: socket.socket | None = None
         self._buffer = b""
         self._loaded: asyncio.Future[dict[str, Any]] | None = None
@@ -80,9 +84,12 @@ class Loader:
                 pass_fds=(theirs.fileno(),),
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),  # stdout is the log of requests
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the front, which lets the processes finish
             )
+        if self._process.stdout is not None:
+            self._output = loop.create_task(copy_output(self._process.stdout, self._name))
         loop.add_reader(self._control.fileno(), self._receive, self._control)
         event = await self._loaded
         self.can_fork = bool(event["can_fork"])
@@ -141,6 +148,8 @@ class Loader:
             except TimeoutError:
                 self.kill()
                 await self._process.wait()
+        if self._output is not None:
+            await asyncio.wait([self._output], timeout=1.0)
 
     def _receive(self, control: socket.socket) -> None:
         try:

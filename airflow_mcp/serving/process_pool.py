@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import time
@@ -28,7 +29,9 @@ _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.25
 """How often timeouts are looked at: one timer for all requests is cheaper than one for each."""
 _MAX_DEATHS, _DEATHS_SECONDS = 3, 60.0
-"""As many deaths within this time, and more than there are processes, are a defect: the pool gives up."""
+"""As many deaths within this time without an answer in between, and more than there are processes: it gives up."""
+_POISON_SECONDS, _MAX_POISON = 600.0, 1000
+"""How long, and how many, requests are remembered that ended a process twice."""
 _RETRY_AFTER = 1
 _SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS)
 
@@ -77,6 +80,8 @@ class ProcessPool(ModelPool, LinkOwner):
         self._running: dict[WorkerLink, _Running] = {}
         self._starting: dict[WorkerLink, asyncio.Future[dict[str, Any]]] = {}
         self._deaths: deque[float] = deque()
+        self._poison: dict[bytes, float] = {}
+        """Digests of requests that ended a process twice, and until when they are not asked again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches = 0
         self._sweep: asyncio.TimerHandle | None = None
@@ -161,7 +166,7 @@ class ProcessPool(ModelPool, LinkOwner):
 
     async def _new_loader(self) -> Loader:
         environment = model_environment(os.environ, self._settings.model_environment)
-        loader = Loader(self._path, environment, self._on_loader_lost)
+        loader = Loader(self._name, self._path, environment, self._on_loader_lost)
         self._loaders.append(loader)
         await loader.start()
         return loader
@@ -223,6 +228,8 @@ class ProcessPool(ModelPool, LinkOwner):
             raise Problem("not_ready", "the version does not answer any more", retry_after=_RETRY_AFTER)
         if queue.rows and queue.rows + rows > self._settings.max_queue_rows:
             raise Problem("overloaded", "too many rows are waiting for the model", retry_after=_RETRY_AFTER)
+        if self._poison and self._poison.get(_digest(request), 0.0) > time.monotonic():
+            raise Problem("model_crashed", "this request ended the process of the model before, so it is not asked")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ModelAnswer] = loop.create_future()
         form = None if request.is_alone else (request.kind, request.form)
@@ -268,6 +275,7 @@ class ProcessPool(ModelPool, LinkOwner):
             link.kill()
             return
         del self._running[link]
+        self._deaths.clear()  # the version answers, so the deaths before were not its own fault
         self._idle.append(link)
         self._dispatch_after_answers()
         if frame.kind == AnswerKind.ERROR:
@@ -388,8 +396,8 @@ class ProcessPool(ModelPool, LinkOwner):
                     "%s: a request ended a model process; id %s", self._name, waiting.request.request_id.decode()
                 )
                 _refuse(waiting, Problem("model_crashed", "the process of the model died while it answered"))
-                for _ in range(min(waiting.deaths, len(self._deaths))):
-                    self._deaths.pop()  # the request is at fault, not the version
+                if len(self._poison) < _MAX_POISON:
+                    self._poison[_digest(waiting.request)] = time.monotonic() + _POISON_SECONDS
             else:
                 self._queue.add_again([waiting])
 
@@ -449,6 +457,10 @@ class ProcessPool(ModelPool, LinkOwner):
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+
+
+def _digest(request: ModelRequest) -> bytes:
+    return hashlib.blake2b(request.payload, digest_size=16, person=request.kind.name.encode()).digest()
 
 
 def _entries(kind: AnswerKind, payload: bytes) -> list[Any]:

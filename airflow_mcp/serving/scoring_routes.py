@@ -25,6 +25,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Route: TypeAlias = Callable[[Exchange, Receive], Awaitable[bytes]]
 _CONTENT_TYPE = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
+_MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+"""64 MiB: a body up to this length is read to its end and thrown away, since many callers read no answer before."""
 _MAX_REMEMBERED = 256
 """Different values of a header whose meaning is remembered."""
 
@@ -152,7 +154,7 @@ class ScoringRoutes:
         """
         length = headers.raw(b"content-length")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            raise self._too_large()
+            raise self._too_large(() if int(length) <= _MAX_DISCARDED_BYTES else (_CLOSE,))
         waiting = receive().__await__()
         try:
             pending = next(waiting)
@@ -189,8 +191,8 @@ class ScoringRoutes:
                 return b"".join(parts)
             message = await receive()
 
-    def _too_large(self) -> Problem:
-        return Problem("too_large", f"the body must have at most {self._max_body_bytes} bytes", headers=(_CLOSE,))
+    def _too_large(self, headers: tuple[tuple[bytes, bytes], ...] = (_CLOSE,)) -> Problem:
+        return Problem("too_large", f"the body must have at most {self._max_body_bytes} bytes", headers=headers)
 
 
 class _Resumed:

@@ -1,313 +1,242 @@
-"""A model server as a process, versions that answer with their own number, and a client that asks all the time."""
+"""A model server as users start it, in a process of its own, and models for it that misbehave on demand."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import shutil
+import os
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, NamedTuple, Self
 
-from airflow_mcp.core import contract
-from airflow_mcp.core.registry.load_check import LoadCheck
-from airflow_mcp.serving.cache import digest_of
-from tests.support.services import LOOPBACK, Service, free_port
+from tests.support.paths import ROOT
+from tests.support.services import free_port
 
-if TYPE_CHECKING:
-    from airflow_mcp.hooks.mlflow import MlflowHook
-    from tests.support.services import MlflowServer
-
-IMAGE = "sha256:" + "1" * 64
-BODY = json.dumps({"dataframe_split": {"columns": ["x1", "x2"], "data": [[0.5, 1.0]]}}).encode()
-ROWS = json.dumps({"dataframe_split": {"columns": ["x1", "x2"], "data": [[0.5, 1.0]] * 3}}).encode()
+MISCHIEF = '''
+import os, signal, time
+import mlflow
 
 
-class NumberedVersions:
-    """Versions of one registered model, each of which predicts its own number.
+class Mischief(mlflow.pyfunc.PythonModel):
+    """Answers twice the column x, or does what the column act says."""
 
-    :param server: the MLflow server.
-    :param hook: a hook on it.
-    :param name: name of the registered model; created.
-    :param folder: folder for files.
-    """
+    def predict(self, context, model_input, params=None):
+        for act in model_input["act"]:
+            if act == "raise":
+                raise ValueError("the rows were " + repr(model_input.to_dict("list")))
+            if act == "hang":
+                time.sleep(600)
+            if act == "abort":
+                os.abort()
+            if act == "once" and not os.path.exists("{mark}"):
+                open("{mark}", "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if act == "secret":
+                return [float("MLFLOW_TRACKING_PASSWORD" in os.environ)] * len(model_input)
+        if params and params.get("times"):
+            return model_input["x"].to_numpy() * params["times"]
+        return model_input["x"].to_numpy() * 2
 
-    def __init__(self, server: MlflowServer, hook: MlflowHook, name: str, folder: Path) -> None:
-        self._server, self.hook, self.name = server, hook, name
-        self._template = folder / "template"
-        self._experiment = hook.get_or_create_experiment(f"{name}-serving")
-        hook.create_registered_model(name)
-        self._save_template()
-        self._count = 0
 
-    def _save_template(self) -> None:
-        import mlflow
-        import pandas as pd
+mlflow.models.set_model(Mischief())
+'''
+WRAPPED = """
+import mlflow
 
-        frame = pd.DataFrame({"x1": [0.0, 1.0], "x2": [1.0, 0.0]})
-        mlflow.sklearn.save_model(
-            _constant(0),
-            str(self._template),
-            serialization_format="cloudpickle",
-            input_example=frame,
-            signature=mlflow.models.infer_signature(frame, pd.Series([0, 0])),
+
+class Wrapped(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        import model_wrapper
+
+        self._name = model_wrapper.NAME
+
+    def predict(self, context, model_input, params=None):
+        return {"predictions": [{"who": self._name, "rows": len(model_input)}]}
+
+
+mlflow.models.set_model(Wrapped())
+"""
+
+
+def save_mischief(folder: Path) -> Path:
+    """Save a model that dies, hangs and raises on demand; answers twice its column ``x``."""
+    import mlflow
+    import numpy as np
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    example = pd.DataFrame({"x": [1.5, 2.5], "act": ["", ""]})
+    script = folder.with_suffix(".py")
+    script.write_text(MISCHIEF.replace("{mark}", str(folder.with_suffix(".mark"))), encoding="utf-8")
+    with _without_warnings():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(script),
+            signature=infer_signature(example, np.array([3.0]), params={"times": 0}),
+            input_example=example,
             pip_requirements=[],
         )
+    return folder
 
-    def add(
-        self,
-        *,
-        tags: Mapping[str, str | None] | None = None,
-        run_tags: Mapping[str, str] | None = None,
-        change: Callable[[Path], None] | None = None,
-    ) -> str:
-        """Register a version with sound evidence, and return its number.
 
-        :param tags: tags of the version that differ; None leaves one out.
-        :param run_tags: tags of its run that differ.
-        :param change: changes its files before their digest is recorded.
-        """
-        self._count += 1
-        evidence = {contract.TAG_GATE_VERDICT: "passed", contract.TAG_DATA_HASH: "sha256:" + "a" * 64}
-        run = self.hook.create_run(self._experiment, "training", {**evidence, **(run_tags or {})}, 0)
-        self.hook.update_run(run.run_id, "FINISHED", 1)
-        model_id, folder = self._logged_model(run.run_id)
-        shutil.copytree(self._template, folder, dirs_exist_ok=True)
-        (folder / "model.pkl").write_bytes(_pickled(self._count))
-        if change is not None:
-            change(folder)
-        check = LoadCheck("passed", "it loads", "2026-11-29T00:00:00+00:00", run.run_id, IMAGE, {}, digest_of(folder))
-        wanted: dict[str, str | None] = {**evidence, **check.to_tags(), **(tags or {})}
-        named = {name: value for name, value in wanted.items() if value is not None}
-        version = self.hook.create_model_version(
-            self.name, f"models:/{model_id}", run_id=run.run_id, model_id=model_id, tags=named
+def save_wrapped(folder: Path, name: str) -> Path:
+    """Save a model whose code is in a module ``model_wrapper`` that was logged with it, and that answers its name."""
+    import mlflow
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    script, module = folder.with_suffix(".py"), folder.parent / "model_wrapper.py"
+    script.write_text(WRAPPED, encoding="utf-8")
+    module.write_text(f"NAME = {name!r}\n", encoding="utf-8")
+    with _without_warnings():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(script),
+            code_paths=[str(module)],
+            signature=infer_signature(pd.DataFrame({"x": [1.0]})),
+            pip_requirements=[],
         )
-        assert version.version == str(self._count)
-        return version.version
-
-    def files(self, number: str) -> Path:
-        """Return where the server keeps the files of a version."""
-        model_id = self.hook.get_model_version(self.name, number).model_id
-        (found,) = (self._server.folder / "artifacts").rglob(f"{model_id}/artifacts")
-        return found
-
-    def promote(self, number: str) -> None:
-        """Point the alias at a version."""
-        self.hook.set_alias(self.name, contract.ALIAS_CHAMPION, number)
-
-    def _logged_model(self, run_id: str) -> tuple[str, Path]:
-        from airflow_mcp.mlflow_client.api import API
-        from airflow_mcp.mlflow_client.wire import MlflowRequest
-
-        def operation(method: Any, path: str, body: Mapping[str, Any]) -> Any:
-            response = yield MlflowRequest(path, method, f"{API}/{path}", json=body)
-            return response.data
-
-        body = {"experiment_id": self._experiment, "name": "model", "source_run_id": run_id}
-        info = self.hook.perform(operation("POST", "logged-models", body))["model"]["info"]
-        model_id = str(info["model_id"])
-        ready = {"model_id": model_id, "status": "LOGGED_MODEL_READY"}
-        self.hook.perform(operation("PATCH", f"logged-models/{model_id}", ready))
-        path = str(info["artifact_uri"]).removeprefix("mlflow-artifacts:").strip("/")
-        folder = self._server.folder / "artifacts" / path
-        folder.mkdir(parents=True, exist_ok=True)
-        return model_id, folder
+    return folder
 
 
-def _constant(number: int) -> Any:
-    from sklearn.dummy import DummyClassifier
-
-    return DummyClassifier(strategy="constant", constant=number).fit([[0.0, 1.0], [1.0, 0.0]], [0, number])
-
-
-def _pickled(number: int) -> bytes:
-    import cloudpickle
-
-    content: bytes = cloudpickle.dumps(_constant(number))
-    return content
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore MLflow's warnings of type hints of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-class ModelServer(Service):
-    """A model server that follows a registry.
-
-    :param folder: folder for its cache and its log.
-    :param model: what it serves.
-    :param tracking_uri: address of the MLflow server.
-    :param settings: further settings, by their names in upper case.
-    """
-
-    def __init__(self, folder: Path, model: str, tracking_uri: str, **settings: Any) -> None:
-        self.port = free_port()
-        given = {
-            "HOST": LOOPBACK,
-            "PORT": self.port,
-            "CACHE_FOLDER": folder / "cache",
-            "LOG_FOLDER": folder / "spool",
-            "IMAGE_DIGEST": IMAGE,
-            "POLL_SECONDS": 0.3,
-            "REGISTRY_TIMEOUT": 1,
-            "DRAIN_SECONDS": 1,
-            "FORCED": "true",
-            **settings,
-        }
-        env = {f"AIRFLOW_MCP_SERVING_{name}": str(value) for name, value in given.items()}
-        super().__init__(
-            "model-server",
-            [sys.executable, "-m", "airflow_mcp.serving"],
-            folder=folder,
-            env={**env, "MODEL_URI": model, "MLFLOW_TRACKING_URI": tracking_uri},
-            health_url=f"http://{LOOPBACK}:{self.port}/healthz",
-        )
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the front alone."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def wait(self, seconds: float) -> int:
-        """Wait for its end and return the exit code."""
-        assert self._process is not None
-        return self._process.wait(seconds)
-
-    def ask(
-        self, path: str = "/invocations", body: bytes | None = BODY, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        """Send one request; without a body it is a GET."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
-        try:
-            return _exchange(connection, path, body, headers or {})
-        finally:
-            connection.close()
-
-    def status(self) -> Any:
-        """Return ``/status``."""
-        return self.ask("/status", None).json
-
-    def state(self, version: str) -> Any:
-        """Return what the server says about a version; an empty mapping when it does not hold it."""
-        versions = self.status()["registry"]["versions"]
-        return next((found for key, found in versions.items() if key.endswith(f"/{version}")), {})
-
-    def wait_for(self, what: Callable[[], Any], seconds: float = 40.0) -> Any:
-        """Ask until something is true, and return it."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if found := what():
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"it did not happen in {seconds:g} s: {json.dumps(self.status(), indent=1)}")
-
-    def wait_for_version(self, version: str, **headers: str) -> None:
-        """Wait until a version answers."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.wait_for(lambda: self.ask(headers=named).version == version)
-
-    @property
-    def log(self) -> str:
-        """Everything that it has logged."""
-        return self.log_path.read_text(errors="replace")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer."""
+class Answer(NamedTuple):
+    """An answer of the server."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     @property
-    def version(self) -> str:
-        return self.headers.get("x-model-version", "")
-
-    @property
-    def role(self) -> str:
-        return self.headers.get("x-model-role", "")
-
-    @property
     def json(self) -> Any:
+        """The body as JSON."""
         return json.loads(self.body)
 
     @property
-    def is_consistent(self) -> bool:
-        """Whether header, body and prediction name the same version."""
-        found = self.json
-        return found["model"]["version"] == self.version and set(map(str, found["predictions"])) == {self.version}
+    def error(self) -> str:
+        """Code of the error."""
+        return str(self.json["error"]["code"])
 
 
-def _exchange(
-    connection: http.client.HTTPConnection, path: str, body: bytes | None, headers: Mapping[str, str]
-) -> Answer:
-    kind = {"Content-Type": "application/json"} if body is not None else {}
-    connection.request("GET" if body is None else "POST", path, body, {**kind, **headers})
-    response = connection.getresponse()
-    content = response.read()
-    named = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, named, content)
+class ModelServer:
+    """``python -m airflow_mcp.serving`` in a process of its own.
 
-
-@dataclass
-class SteadyClient:
-    """Asks a server all the time on several connections that stay open.
-
-    :param server: the server.
-    :param connections: number of connections.
+    :param models: value of ``MODEL_URI``.
+    :param environment: further environment variables.
+    :param settings: settings, by name.
     """
 
-    server: ModelServer
-    connections: int = 3
-    answers: list[Answer] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    def __init__(self, models: str, environment: Mapping[str, str] | None = None, **settings: Any) -> None:
+        self.port = free_port()
+        given = {f"AIRFLOW_MCP_SERVING_{name.upper()}": str(value) for name, value in settings.items()}
+        self._environment = {
+            **os.environ,
+            "MODEL_URI": models,
+            "AIRFLOW_MCP_SERVING_HOST": "127.0.0.1",
+            "AIRFLOW_MCP_SERVING_PORT": str(self.port),
+            "AIRFLOW_MCP_SERVING_DRAIN_SECONDS": "0.3",
+            **given,
+            **(environment or {}),
+        }
+        self.lines: list[str] = []
+        """Lines of the log of requests."""
+        self.errors: list[str] = []
+        """Lines of the log of the server and of its models."""
 
     def __enter__(self) -> Self:
-        """Begin to ask."""
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(self.connections)]
-        for thread in self._threads:
-            thread.start()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "airflow_mcp.serving"],
+            env=self._environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._readers = [
+            threading.Thread(target=lambda: self.lines.extend(self.process.stdout or ()), daemon=True),
+            threading.Thread(target=lambda: self.errors.extend(self.process.stderr or ()), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self.stop()
 
-    def _ask(self, number: int) -> None:
-        connection = http.client.HTTPConnection(LOOPBACK, self.server.port, timeout=60)
-        body = ROWS if number % 2 else BODY
-        while not self._stop.is_set():
+    def stop(self) -> int:
+        """End the server as Kubernetes does, and return its exit code."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        for reader, stream in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
+            reader.join(timeout=10)
+            if stream is not None:
+                stream.close()
+        return code
+
+    def wait_until_ready(self, seconds: float = 120.0) -> Self:
+        """Wait until every model answers."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            assert self.process.poll() is None, "".join(self.errors[-20:])
             try:
-                self.answers.append(_exchange(connection, "/invocations", body, {}))
-            except (OSError, http.client.HTTPException) as error:
-                self.errors.append(repr(error))
-                connection.close()
-            time.sleep(0.005)  # leaves the machine to the server
-        connection.close()
+                if self.get("/readyz").status == 200:
+                    return self
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError("not ready: " + "".join(self.errors[-20:]))
 
-    @property
-    def versions(self) -> set[str]:
-        """Versions that answered."""
-        return {answer.version for answer in self.answers}
+    def get(self, path: str) -> Answer:
+        """Read a page."""
+        return self.ask("GET", path, None)
 
-    def require_no_failure(self) -> None:
-        """Check that every request was answered, by one version alone each."""
-        assert self.errors == []
-        failed = [answer for answer in self.answers if answer.status != 200]
-        assert failed == []
-        assert all(answer.is_consistent for answer in self.answers)
-        assert len(self.answers) > 10
+    def post(self, body: Any, path: str = "/invocations", **headers: str) -> Answer:
+        """Ask a model; a body that is not bytes is sent as JSON."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask("POST", path, content, {"content-type": "application/json", **named})
+
+    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send one request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            named = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, named, response.read())
+        finally:
+            connection.close()
+
+    def model_processes(self) -> list[int]:
+        """Return the processes that answer: the children of those that have loaded a model."""
+        return [answers for loader in _children(self.process.pid) for answers in _children(loader)]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    except OSError:
+        return []

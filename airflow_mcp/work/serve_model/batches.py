@@ -157,7 +157,7 @@ class Batches:
         return answer_of(predictions, len(data) if isinstance(data, pd.DataFrame | np.ndarray) else 0)
 
 
-_NOT_THE_SIGNATURE = "the rows do not fit the signature of the model; see `/openapi.json`"
+_NOT_THE_SIGNATURE = "the rows or the parameters do not fit the signature of the model; see `/openapi.json`"
 
 
 def _why_unreadable(error: Exception) -> str:
@@ -167,6 +167,5 @@ def _why_unreadable(error: Exception) -> str:
 
 
 def _is_schema_error(error: BaseException | None) -> bool:
-    return isinstance(error, MlflowException) and any(
-        text in str(error) for text in ("enforce schema", "Model is missing inputs", "Incompatible input types")
-    )
+    """Return whether MLflow refused an input or parameters before the model saw them."""
+    return isinstance(error, MlflowException) and error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")

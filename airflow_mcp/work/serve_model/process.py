@@ -29,6 +29,14 @@ _SAFE_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads that a fork starts anew by itself: jemalloc, the allocator of Arrow, registers handlers for that."""
 
 
+class OneLine(logging.Formatter):
+    """Writes a record with its traceback as one line, since the server copies lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return super().format(record).replace("\n", "\\n")
+
+
 class Loader:
     """The process that has loaded the model.
 
@@ -151,6 +159,8 @@ def serve_model(descriptor: int, path: Path) -> int:
     :param path: folder of the model's files.
     :return: the exit code.
     """
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(OneLine("%(message)s"))
     for number in (signal.SIGINT, signal.SIGTERM):  # the front ends this process, after it has drained
         signal.signal(number, signal.SIG_IGN)
     return Loader(socket.socket(fileno=descriptor), path).run()
