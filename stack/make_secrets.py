@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT, LOGIN = Path("/secrets"), Path("/login")
+ROOT, LOGIN, S3_DATA = Path("/secrets"), Path("/login"), Path("/s3-data")
 KUBECONFIG = Path("/run/kubeconfig")
 SERVICE_UID = 10001
 """The user of the services that are ours."""
@@ -125,6 +125,7 @@ def main(arguments: list[str]) -> None:
         (LOGIN / "passwords.json").unlink(missing_ok=True)
     made.make_logins(LOGIN, os.environ["STACK_USERS"])
     made.copy_kubeconfig(KUBECONFIG)
+    os.chown(S3_DATA, SERVICE_UID, SERVICE_UID)  # the image of the store is not ours, and its folder belongs to root
     for path in made.written:
         print(f"{path} was written")
 

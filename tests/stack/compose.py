@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,11 @@ from tests.support.airflow_api import AirflowClient
 from tests.support.paths import ROOT
 from tests.support.services import LOOPBACK, free_port
 
-POSTGRES_STAND_IN = "airflow-mcp/postgres-stand-in:test"
+STAND_INS = {
+    "postgres": ("STACK_POSTGRES_IMAGE", "airflow-mcp/postgres-stand-in:test"),
+    "s3": ("STACK_S3_IMAGE", "airflow-mcp/s3-stand-in:test"),
+}
+"""Folder of a stand-in, the setting that names its image, and the name. ``AIRFLOW_MCP_TEST_STACK_…`` names another."""
 _START_SECONDS = 600
 _COMMAND_SECONDS = 900
 
@@ -61,15 +66,16 @@ class ComposeStack:
     """The stack as a project of its own on free ports.
 
     :param project: name of the project.
+    :param services: the services to start, with what they need; none means all.
     :param settings: further settings, as a person would write into ``.env``.
     """
 
-    def __init__(self, project: str, **settings: str) -> None:
-        self.project = project
+    def __init__(self, project: str, *services: str, **settings: str) -> None:
+        self.project, self._services = project, services
         ports = {"STACK_AIRFLOW_PORT": str(free_port()), "STACK_MLFLOW_PORT": str(free_port())}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("STACK_", "COMPOSE_"))}
-        image = os.environ.get("AIRFLOW_MCP_TEST_POSTGRES_IMAGE", POSTGRES_STAND_IN)
-        self._env = {**kept, **ports, "STACK_POSTGRES_IMAGE": image, **settings}
+        images = {name: os.environ.get(f"AIRFLOW_MCP_TEST_{name}", image) for name, image in STAND_INS.values()}
+        self._env = {**kept, **ports, **images, **settings}
         self.airflow_url = f"http://{LOOPBACK}:{ports['STACK_AIRFLOW_PORT']}"
         self.mlflow_url = f"http://{LOOPBACK}:{ports['STACK_MLFLOW_PORT']}"
 
@@ -77,9 +83,9 @@ class ComposeStack:
         """Run a command of Compose and return what it prints."""
         return _run(*_compose(), "-p", self.project, *arguments, check=check, env=self._env, timeout=_COMMAND_SECONDS)
 
-    def up(self) -> None:
-        """Start everything, and wait as ``up --wait`` of version 2 does."""
-        self.compose("up", "--detach", "--no-build")
+    def up(self, *services: str) -> None:
+        """Start everything, or some services and what they need, and wait as ``up --wait`` of version 2 does."""
+        self.compose("up", "--detach", "--no-build", *services)
         self.wait_until_healthy()
 
     def wait_until_healthy(self) -> None:
@@ -133,6 +139,18 @@ class ComposeStack:
             found += [f"{kind} {name}" for name in _run(*command).split()]
         return found
 
+    def backup(self, action: str, folder: Path) -> None:
+        """Run ``stack/backup.sh`` on this project."""
+        env = {**self._env, "COMPOSE": " ".join((*_compose(), "-p", self.project))}
+        _run("stack/backup.sh", action, str(folder), env=env, timeout=_COMMAND_SECONDS)
+
+    def load_champion(self, model: str) -> str:
+        """Load the champion where tasks run, and return the name of its class."""
+        program = f"import mlflow; print(type(mlflow.sklearn.load_model('models:/{model}@champion')[-1]).__name__)"
+        return self.execute(
+            "airflow-scheduler", "env", "MLFLOW_TRACKING_URI=http://mlflow:5000", "python", "-c", program
+        ).strip()
+
     def secret_values(self) -> dict[str, str]:
         """Return the content of every file of secrets, read as root."""
         script = 'cd /secrets && for f in */*; do printf "%s\\t" "$f"; base64 -w0 "$f"; echo; done'
@@ -155,9 +173,9 @@ class ComposeStack:
         return f"label=com.docker.compose.project={self.project}"
 
     def __enter__(self) -> Self:
-        _build_stand_in(self._env["STACK_POSTGRES_IMAGE"])
+        _build_stand_ins(self._env)
         try:
-            self.up()
+            self.up(*self._services)
         except BaseException:
             self.remove()
             raise
@@ -173,8 +191,9 @@ class ComposeStack:
         self.remove()
 
 
-def _build_stand_in(image: str) -> None:
-    """Build PostgreSQL's image from Debian's packages, where another one was not named."""
-    if image == POSTGRES_STAND_IN:
-        folder = str(ROOT / "tests" / "stack" / "postgres")
-        _run("docker", "build", "--network", "host", "--tag", image, folder, timeout=_COMMAND_SECONDS)
+def _build_stand_ins(env: Mapping[str, str]) -> None:
+    """Build the images of PostgreSQL and of the S3 store from what is available, where no others were named."""
+    for folder, (setting, image) in STAND_INS.items():
+        if env[setting] == image:
+            path = str(ROOT / "tests" / "stack" / folder)
+            _run("docker", "build", "--network", "host", "--tag", image, path, timeout=_COMMAND_SECONDS)

@@ -1,13 +1,15 @@
 """The stack of docker-compose.yaml as a person meets it: start, look, press a Dag, restart, remove.
 
-The tests share one stack and run in the order of this file; the last ones stop and remove it.
+The tests share one stack and run in the order of this file.
 """
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -125,28 +127,40 @@ def test_a_model_is_promoted_once_although_every_service_restarts_and_is_killed(
     stack.up()
     runs = _wait_for_runs(api)
 
-    assert {run["state"] for run in runs} == {"success"}, [api.task_states(RETRAIN, run["dag_run_id"]) for run in runs]
+    assert {state for state, _ in runs} == {"success"}, runs
     assert _champion(registry) == "1"
     found = registry.perform(registry_api.search_model_versions(f"name = '{MODEL}'"))
     assert [version.version for version in found] == ["1"]
 
 
-def test_the_next_start_finds_everything(stack: ComposeStack, registry: SyncDriver) -> None:
+def test_a_backup_brings_everything_back_after_nothing_was_left(
+    stack: ComposeStack, registry: SyncDriver, tmp_path: Path
+) -> None:
     before = stack.secret_values(), stack.passwords()
-    stack.compose("down")
-    stack.up()
-    assert (stack.secret_values(), stack.passwords()) == before
-    assert _champion(registry) == "1"
-    with stack.api() as api:
-        assert {run["state"] for run in api.list_runs(RETRAIN)} == {"success"}
-        first = next(run for run in api.list_runs(RETRAIN))["dag_run_id"]
-        assert "night-1" in api.task_log(RETRAIN, first, "pin_data")
-
-
-def test_nothing_is_left_when_it_is_removed(stack: ComposeStack) -> None:
+    stack.backup("save", tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077] == []
     assert stack.leftovers() != []
     stack.remove()
     assert stack.leftovers() == []
+
+    stack.backup("restore", tmp_path)
+    stack.wait_until_healthy()
+    assert (stack.secret_values(), stack.passwords()) == before
+    assert _champion(registry) == "1"
+    assert stack.load_champion(MODEL) == "LogisticRegression"
+    with stack.api() as api:
+        (first, *_) = api.list_runs(RETRAIN)
+        assert first["state"] == "success"
+        assert "night-1" in api.task_log(RETRAIN, first["dag_run_id"], "pin_data")
+
+
+def test_a_backup_is_not_restored_over_what_exists(stack: ComposeStack, tmp_path: Path) -> None:
+    for name in ("airflow.dump", "mlflow.dump", "secrets.tar.gz", "airflow-login.tar.gz"):
+        (tmp_path / name).write_text("not looked at")
+    before = stack.secret_values()
+    with pytest.raises(AssertionError, match="nothing was restored"):
+        stack.backup("restore", tmp_path)
+    assert stack.secret_values() == before
 
 
 def _tokens(stack: ComposeStack) -> dict[str, str]:
@@ -158,24 +172,28 @@ def _tokens(stack: ComposeStack) -> dict[str, str]:
 
 def _wait_for_task(api: AirflowClient, task_id: str, state: str) -> None:
     """Wait until a task of any run has a state: unpausing also starts the run of last night, before ours."""
-    deadline = time.monotonic() + _DAG_SECONDS
-    while True:
-        found = [api.task_states(RETRAIN, run["dag_run_id"]).get(task_id) for run in api.list_runs(RETRAIN)]
-        if state in found:
-            return
-        assert time.monotonic() < deadline, f"{task_id} is {found}, not {state}"
-        time.sleep(0.5)
+    _wait_for(lambda: state in [tasks.get(task_id) for _, tasks in _runs(api)], f"{task_id} {state}")
 
 
-def _wait_for_runs(api: AirflowClient) -> list[dict[str, str]]:
+def _wait_for_runs(api: AirflowClient) -> list[tuple[str, dict[str, str | None]]]:
+    _wait_for(lambda: all(state in FINAL_STATES for state, _ in _runs(api)), "the end of every run")
+    return _runs(api)
+
+
+def _runs(api: AirflowClient) -> list[tuple[str, dict[str, str | None]]]:
+    """Return the state of each run, with those of its tasks."""
+    return [(run["state"], api.task_states(RETRAIN, run["dag_run_id"])) for run in api.list_runs(RETRAIN)]
+
+
+def _wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition; an API server that is restarting or busy is asked again."""
     deadline = time.monotonic() + _DAG_SECONDS
     while True:
-        runs = api.list_runs(RETRAIN)
-        if all(run["state"] in FINAL_STATES for run in runs):
-            return runs
-        tasks = [api.task_states(RETRAIN, run["dag_run_id"]) for run in runs]
-        assert time.monotonic() < deadline, f"{[run['state'] for run in runs]}: {tasks}"
-        time.sleep(2)
+        with suppress(httpx.TransportError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, f"{what} did not come in {_DAG_SECONDS} s"
+        time.sleep(1)
 
 
 def _champion(registry: SyncDriver) -> str:
