@@ -11,6 +11,7 @@ from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.core.registry.stage_migration import Migration, MigrationChoices, plan_migration
 from airflow_mcp.exceptions import AliasConflictError
+from airflow_mcp.mlflow_client.registry_api import names_filters
 from airflow_mcp.registry.aliases import AliasMover, of_versions, versions_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def read_with_versions(
     mlflow: MlflowOperations, names: Sequence[str]
 ) -> Iterator[tuple[RegisteredModel, list[ModelVersion]]]:
-    """Yield registered models with all their versions, by name.
+    """Yield registered models with all their versions, by name; a model without any stage with its newest version only.
 
     :param mlflow: the MLflow server.
     :param names: the models; empty for every model, in as few requests as the server's pages allow.
@@ -31,11 +32,17 @@ def read_with_versions(
         for name in names:
             yield _existing(mlflow.get_registered_model(name), versions_of(mlflow, name))
         return
+    models = mlflow.search_registered_models()
+    # The newest version of each stage comes with the model: without one there is nothing to migrate, and of a registry
+    # with many versions and few stages little is read.
+    staged = {model.name for model in models if any(each.current_stage != "None" for each in model.latest_versions)}
     versions: dict[str, list[ModelVersion]] = {}
-    for version in mlflow.search_model_versions("", max_results=None):
-        versions.setdefault(version.name, []).append(version)
-    for model in mlflow.search_registered_models():
-        yield _existing(model, versions.get(model.name, []))
+    for where in names_filters(staged, ()) if staged else ():
+        for version in mlflow.search_model_versions(where, max_results=None):
+            versions.setdefault(version.name, []).append(version)
+    for model in models:
+        is_staged = model.name in staged
+        yield _existing(model, versions.get(model.name, [])) if is_staged else (model, list(model.latest_versions))
 
 
 def _existing(model: RegisteredModel, versions: list[ModelVersion]) -> tuple[RegisteredModel, list[ModelVersion]]:

@@ -11,9 +11,11 @@ from mlflow import MlflowClient
 
 from airflow_mcp.cli import main
 from airflow_mcp.core.registry.moves import read_history
+from airflow_mcp.core.registry.stage_migration import plan_migration
 from airflow_mcp.core.registry.stages import read_stage_moves
 from airflow_mcp.mlflow_client import paging
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
+from airflow_mcp.registry.stages import read_with_versions
 from tests.support.fakes.faulty_server import FaultyServer, answer
 from tests.support.mlflow_world import World
 
@@ -215,6 +217,36 @@ def test_many_models_are_read_page_by_page_and_one_that_is_refused_stops_no_othe
     assert ours == {name: "refused" if name == names[7] else "to migrate" for name in names}
     assert [world.hook.get_registered_model(name).aliases for name in names] == [
         {} if name == names[7] else {"champion": "1"} for name in names
+    ]
+
+
+def test_of_models_without_stages_no_versions_are_read(world: World) -> None:
+    class Reading:
+        """The registry of this test alone, and what is asked about versions."""
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def search_registered_models(self) -> list[Any]:
+            return world.hook.search_registered_models(f"name LIKE '{world.model_name}%'")
+
+        def search_model_versions(self, where: str, max_results: int | None) -> list[Any]:
+            self.asked.append(where)
+            return world.hook.search_model_versions(where, max_results=max_results)
+
+    prefix = world.model_name
+    for kind in ("staged", "free"):
+        world.model_name = f"{prefix}.{kind}"
+        world.versions(3)
+    world.model_name = prefix
+    world.hook.transition_stage(f"{prefix}.staged", "1", "Archived")
+    reading = Reading()
+    read = {model.name: versions for model, versions in read_with_versions(reading, [])}  # type: ignore[arg-type]
+    assert reading.asked == [f"name = '{prefix}.staged'"]
+    assert [len(read[f"{prefix}.{kind}"]) for kind in ("staged", "free")] == [3, 1]
+    assert [plan_migration(world.hook.get_registered_model(name), read[name]).status for name in sorted(read)] == [
+        "done",
+        "to migrate",
     ]
 
 
