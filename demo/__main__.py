@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from demo.nights import DRIFT, MODEL, RETRAIN, Night, Nights
-from demo.stage import REPOSITORY, Stage
+from demo.client import Client
+from demo.nights import DRIFT, RETRAIN, Night, Nights
+from demo.stage import MODEL, REPOSITORY, Stage
 
 _started = time.monotonic()
 
@@ -37,19 +38,19 @@ def run(folder: Path) -> int:
     """Play the four nights in an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     stage = Stage(folder)
-    say("Starting a real MLflow server and a real Airflow on this machine …")
-    with stage:
-        say(f"  MLflow  {stage.mlflow.url}\n  Airflow {stage.airflow.url}")
+    say("Starting a real MLflow server, a real Airflow and a model server on this machine …")
+    with stage, Client(stage.serving_port) as client:
+        say(f"  MLflow  {stage.mlflow.url}\n  Airflow {stage.airflow.url}\n  Model   {stage.serving_url}")
         for dag_id in (RETRAIN, DRIFT):
             stage.api.wait_for_dag(dag_id)
             stage.api.unpause(dag_id)
-        nights = Nights(stage, say).play()
+        nights = Nights(stage, client, say).play()
     _table(nights)
     return 1 if any(night.problems for night in nights) else 0
 
 
 def ui(folder: Path) -> int:
-    """Start MLflow and Airflow on the data of an earlier ``run`` and wait for Ctrl-C."""
+    """Start all services on the data of an earlier ``run`` and wait for Ctrl-C."""
     stage = Stage(folder)
     if not stage.has_run:
         say(f"{folder} holds no demo; play it first: make demo")
@@ -57,8 +58,9 @@ def ui(folder: Path) -> int:
     with stage:
         say(f"Airflow  {stage.airflow.url}   ({stage.login})")
         say(f"MLflow   {stage.mlflow.url}")
+        say(f"Model    {stage.serving_url}/docs")
         say(f"Status   airflow-mcp status {MODEL} --tracking-uri {stage.mlflow.url}")
-        say("Ctrl-C stops both.")
+        say("Ctrl-C stops all of them.")
         signal.pause()
     return 0
 
@@ -72,12 +74,12 @@ def say(line: str) -> None:
 
 def _table(nights: list[Night]) -> None:
     say("\nFour nights")
-    print(f"\n  {'night':<22}{'champion':<10}{'previous':<10}{'trainings':<11}{'what happened'}")
+    print(f"\n  {'night':<22}{'champion':<10}{'previous':<10}{'trainings':<11}{'answers, errors':<17}{'what happened'}")
     for night in nights:
         verdict = night.story if not night.problems else "UNEXPECTED: " + night.problems[0].splitlines()[0]
         print(
             f"  {f'{night.number} {night.title}':<22}{night.champion:<10}{night.previous:<10}"
-            f"{night.trainings:<11}{verdict}  ({night.seconds:.0f} s)"
+            f"{night.trainings:<11}{night.answers!s:<17}{verdict}  ({night.seconds:.0f} s)"
         )
     print("\nReports, to be opened in a browser:")
     for report in [report for night in nights for report in night.reports]:

@@ -20,12 +20,15 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
+from demo.client import Answers, Client
 from demo.data import write_version
-from demo.stage import Stage
+from demo.stage import MODEL, Stage
 
-MODEL = "breast_cancer"
 RETRAIN, DRIFT = "nightly_retrain", "drift_watch"
 _RUN_TIMEOUT = 240
+_SWAP_TIMEOUT = 60
+_SHIFT_NIGHT = 3
+"""The night in which the champion changes, so that two versions answer."""
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Night:
     champion: str = "none"
     previous: str = "none"
     trainings: int = 0
+    answers: Answers = field(default_factory=Answers)
     reports: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -51,19 +55,20 @@ class Night:
 class Nights:
     """Plays the nights on a running stage.
 
-    :param stage: MLflow and Airflow, running.
+    :param stage: MLflow, Airflow and the model server, running.
+    :param client: asks the model server all the time.
     :param say: receives one line of progress at a time.
     """
 
-    def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
-        self.stage, self.say = stage, say
+    def __init__(self, stage: Stage, client: Client, say: Callable[[str], None]) -> None:
+        self.stage, self.client, self.say = stage, client, say
 
     def play(self) -> list[Night]:
         """Play all four nights; a night that goes wrong does not stop the next."""
         return [
             self._night(1, "the first model", self._first_model),
             self._night(2, "a quiet night", self._quiet),
-            self._night(3, "the data shifts", self._shift),
+            self._night(_SHIFT_NIGHT, "the data shifts", self._shift),
             self._night(4, "a bad night", self._bad),
         ]
 
@@ -80,12 +85,22 @@ class Nights:
         night.champion = aliases.get(ALIAS_CHAMPION, "none")
         night.previous = aliases.get(ALIAS_PREVIOUS_CHAMPION, "none")
         night.trainings = len(self._trainings())
+        self._count_answers(night)
         for problem in night.problems:
             self.say(f"  UNEXPECTED: {problem}")
         return night
 
+    def _count_answers(self, night: Night) -> None:
+        """Take what the client was answered; whatever happened in the night, the model server must not have noticed."""
+        if night.champion != "none" and not self.client.wait_for(night.champion, _SWAP_TIMEOUT):
+            night.problems.append(f"version {night.champion} does not answer {_SWAP_TIMEOUT} s after it was promoted")
+        night.answers = self.client.take()
+        night.expect("answers that were errors", night.answers.errors[:3], [])
+        expected = {night.champion, night.previous if night.number == _SHIFT_NIGHT else night.champion}
+        night.expect("versions that answered", set(night.answers.versions), expected)
+
     def _first_model(self, night: Night) -> None:
-        write_version(self.stage.data, "night-1")
+        self.client.ask_for(write_version(self.stage.data, "night-1") / "recent.csv")
         run_id, tasks = self._run(night, RETRAIN, "success", {"reason": "first model"})
         self._expect_tasks(night, tasks, dict.fromkeys(tasks, "success"))
         self._expect_registry(night, champion="1", previous=None, trainings=1)

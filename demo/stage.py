@@ -1,7 +1,8 @@
-"""The services of the demo: MLflow and Airflow in one folder with data and reports, started and stopped together."""
+"""The services of the demo: MLflow, Airflow and a model server in one folder, started and stopped together."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,13 +16,14 @@ from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.transport import SyncDriver
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, AirflowStack
-from tests.support.services import LOOPBACK, MlflowServer
+from tests.support.services import LOOPBACK, MlflowServer, Service, free_port
 
+MODEL = "breast_cancer"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Stage:
-    """A real MLflow server and a real Airflow on loopback, with the Dags of this repository.
+    """A real MLflow server, a real Airflow with the Dags of this repository, and a model server, all on loopback.
 
     :param folder: everything is written below it.
     """
@@ -41,6 +43,8 @@ class Stage:
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # nights pass when the demo says so
             },
         )
+        self.serving_port = free_port()
+        self.serving = _model_server(self.folder, self.serving_port, self.mlflow.url)
         self.registry = SyncDriver(MlflowSettings("demo", self.mlflow.url, self.mlflow.url))
         self.api: AirflowClient
 
@@ -54,12 +58,18 @@ class Stage:
         """User and password of Airflow's web UI."""
         return f"{ADMIN} / {self.airflow.password}"
 
+    @property
+    def serving_url(self) -> str:
+        """Address of the model server."""
+        return f"http://{LOOPBACK}:{self.serving_port}"
+
     def __enter__(self) -> Self:
         self.reports.mkdir(parents=True, exist_ok=True)
         try:
             with ThreadPoolExecutor() as pool:
                 mlflow, airflow = pool.submit(self.mlflow.start), pool.submit(self.airflow.start)
                 mlflow.result(), airflow.result()
+            self.serving.start()
             self._notes.write_text(json.dumps({"mlflow_port": self.mlflow.port}))
             self.api = self.airflow.api()
         except BaseException:
@@ -68,12 +78,11 @@ class Stage:
         return self
 
     def stop(self) -> None:
-        """Stop both services, whatever their state."""
+        """Stop all services, whatever their state."""
         self.registry.close()
-        try:
-            self.airflow.stop()
-        finally:
-            self.mlflow.stop()
+        with contextlib.ExitStack() as services:
+            for service in (self.mlflow, self.airflow, self.serving):
+                services.callback(service.stop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,3 +102,22 @@ class Stage:
             except OSError:
                 return None
         return port
+
+
+def _model_server(folder: Path, port: int, mlflow: str) -> Service:
+    """Return the model server that follows the champion, as a user would start it."""
+    return Service(
+        "model-server",
+        [
+            *(sys.executable, "-m", "airflow_mcp.cli", "serve", f"models:/{MODEL}", "--tracking-uri", mlflow),
+            *("--host", LOOPBACK, "--port", str(port)),
+        ],
+        folder=folder,
+        env={
+            "AIRFLOW_MCP_SERVING_POLL_SECONDS": "1",
+            "AIRFLOW_MCP_SERVING_ACCESS_LOG": "false",
+            "AIRFLOW_MCP_SERVING_DRAIN_SECONDS": "0",  # its only client has gone by then
+            "AIRFLOW_MCP_SERVING_CACHE_FOLDER": str(folder / "serving-cache"),
+        },
+        health_url=f"http://{LOOPBACK}:{port}/healthz",
+    )
