@@ -53,7 +53,8 @@ class DriftCheckOperator(WorkloadOperator):
     :param experiment_name: MLflow experiment of the checks; created when it does not exist (templated).
     :param model_name: registered model of the data (templated).
     :param current: data to check: pinned data ``{uri, version, hash}`` (also a folder or glob), ``{profile: <uri>}``,
-        or a list of either (templated).
+        a list of either, or ``{requests: <uri>}``: the prediction log of the model server, whose own columns are not
+        compared (templated).
     :param reference: data to compare with, in the same form; or ``champion``: the profile that the champion's training
         stored or, if there is none, the data recorded on its version (templated).
     :param columns: columns to compare; empty compares every column that is not ignored.
@@ -318,9 +319,11 @@ def drift_side(name: str, value: Any) -> DriftSide:
     """Read an argument that names data to compare.
 
     :param name: name of the argument, for the message.
-    :param value: pinned data, ``{profile: <uri>}``, or a list of one of these kinds.
+    :param value: pinned data, ``{profile: <uri>}``, a list of one of these kinds, or ``{requests: <uri>}``.
     :raises InvalidArgumentError: when it is none of these.
     """
+    if isinstance(value, Mapping) and set(value) == {"requests"}:
+        return DriftSide(requests=required_text(f"{name}.requests", value["requests"]))
     items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     profiles = [item for item in items if isinstance(item, Mapping) and "profile" in item]
     if profiles and len(profiles) == len(items):
@@ -329,7 +332,8 @@ def drift_side(name: str, value: Any) -> DriftSide:
             return DriftSide(profiles=tuple(str(item["profile"]) for item in profiles))
     if profiles or not items:
         raise InvalidArgumentError(
-            f"{name} must be pinned data, {{'profile': <uri>}}, or a list of one of these kinds; got {value!r}"
+            f"{name} must be pinned data, {{'profile': <uri>}}, a list of one of these kinds, or "
+            f"{{'requests': <uri>}}; got {value!r}"
         )
     return DriftSide(data=tuple(dataset_pin(name, item) for item in items))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -44,6 +44,8 @@ class ReplayModelOperator(WorkloadOperator):
     :param requests: logged requests: file, folder or glob of Parquet or JSON Lines, a path or a URL (templated).
     :param model_type: ``classifier`` or ``regressor``.
     :param last: how many of the newest requests are replayed (templated).
+    :param log: ``serving`` when the requests are the prediction log of the model server: the columns with time, id and
+        prediction are then known, and need not be named.
     :param timestamp_column: column with the time of a request; None orders by file name and row.
     :param request_id_column: column with the id of a request, shown in the examples.
     :param prediction_column: column with production's answer, which is compared with the champion's answer now.
@@ -77,6 +79,7 @@ class ReplayModelOperator(WorkloadOperator):
         requests: str,
         model_type: ModelType,
         last: int | str = 10_000,
+        log: Literal["", "serving"] = "",
         timestamp_column: str | None = None,
         request_id_column: str | None = None,
         prediction_column: str | None = None,
@@ -96,6 +99,7 @@ class ReplayModelOperator(WorkloadOperator):
         self.model_type = model_type
         choice("model_type", model_type, get_args(ModelType))
         self.last = last
+        self.request_log = choice("log", log, ("", "serving"))
         self.timestamp_column = timestamp_column
         self.request_id_column = request_id_column
         self.prediction_column = prediction_column
@@ -159,6 +163,7 @@ class ReplayModelOperator(WorkloadOperator):
                 source=source,
                 model_type=self.model_type,
                 last=last,
+                log=self.request_log,
                 timestamp_column=self.timestamp_column or "",
                 request_id_column=self.request_id_column or "",
                 prediction_column=self.prediction_column or "",

@@ -23,14 +23,16 @@ class DriftSide(Document):
 
     data: tuple[DatasetPin, ...] = ()
     """Files, folders, globs or URLs, read as one dataset."""
+    requests: str = ""
+    """Prediction log of the model server: file, folder, glob or URL. Columns of the server itself are not compared."""
     profiles: tuple[str, ...] = ()
     """Stored profiles, merged: ``runs:/<run id>/<artifact>``, paths or URLs. Where there are any, they are compared; of
     the data only a sample is drawn for Evidently's report."""
 
     @model_validator(mode="after")
     def _require_one(self) -> Self:
-        if not (self.data or self.profiles):
-            raise ValueError("give data or profiles")
+        if not (self.data or self.profiles or self.requests):
+            raise ValueError("give data, profiles or requests")
         return self
 
 

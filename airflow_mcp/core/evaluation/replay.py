@@ -28,6 +28,8 @@ class ReplayRequest(Document):
     model_type: ModelType
     last: Annotated[int, Field(ge=1, le=MAX_LAST)] = 10_000
     """Number of newest requests to replay."""
+    log: Literal["", "serving"] = ""
+    """``serving``: the source is the prediction log of the model server, which names its columns by itself."""
     timestamp_column: str = ""
     """Column with the time of each request; empty orders by file name and row."""
     request_id_column: str = ""

@@ -68,6 +68,13 @@ class RequestLog:
         """Number of files."""
         return len(self._paths)
 
+    def columns(self) -> list[str]:
+        """Return the columns of the newest file; empty when no request in it is readable.
+
+        :raises DatasetError: when the file is not readable.
+        """
+        return [str(name) for chunk in islice(self._chunks(self._paths[-1]), 1) for name in chunk.frame.columns]
+
     def select(self, last: int) -> RequestSelection:
         """Find the newest requests in a first pass, which reads only times and keeps at most ``last`` of them.
 

@@ -11,11 +11,14 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
+from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary
+from airflow_mcp.core.serving.prediction_log import find_our_columns
 from airflow_mcp.work.drift.dataset_comparison import DatasetComparison, compare_datasets
 from airflow_mcp.work.drift.evidently_report import EvidentlyReport, evidently_report
 from airflow_mcp.work.drift.profiles import merge_profiles, stored_profile
+from airflow_mcp.work.reading.request_log import RequestLog
 from airflow_mcp.work.run.environment import read_request
 from airflow_mcp.work.run.mlflow_run import RunLog
 
@@ -39,10 +42,11 @@ def check_drift(environ: Mapping[str, str]) -> DriftSummary:
     request = read_request(environ, DriftRequest)
     run = RunLog(request.run_id)
     run.require_active()
-    comparison = compare_datasets(_side(request.reference), _side(request.current), request.policy)
+    policy = _without_log_columns(request)
+    comparison = compare_datasets(_side(request.reference), _side(request.current), policy)
     report = None
     if request.evidently_rows:
-        data = request.reference.data, request.current.data
+        data = _data(request.reference), _data(request.current)
         report = evidently_report(*data, comparison.result, request.evidently_rows)
     summary = DriftSummary(
         identity=request.identity,
@@ -78,9 +82,21 @@ def metric_names(columns: Sequence[str]) -> dict[str, str]:
 def _side(asked: DriftSide) -> Sequence[DatasetPin] | DataProfile:
     """Return the stored profiles, merged, or the data if there are none."""
     if not asked.profiles:
-        return asked.data
+        return _data(asked)
     profiles = [stored_profile(uri) for uri in asked.profiles]
     return profiles[0] if len(profiles) == 1 else merge_profiles(profiles)
+
+
+def _data(asked: DriftSide) -> Sequence[DatasetPin]:
+    return (*asked.data, DatasetPin(uri=asked.requests)) if asked.requests else asked.data
+
+
+def _without_log_columns(request: DriftRequest) -> ComparisonPolicy:
+    """Return the policy without the columns that the model server adds to a prediction log, unless it names them."""
+    logs = [side.requests for side in (request.reference, request.current) if side.requests]
+    added = {name for uri in logs for name in find_our_columns(RequestLog(uri).columns()).values()}
+    ignored = added - set(request.policy.named_columns) - set(request.policy.ignored_columns)
+    return request.policy.model_copy(update={"ignored_columns": (*request.policy.ignored_columns, *sorted(ignored))})
 
 
 def _record(run: RunLog, summary: DriftSummary, comparison: DatasetComparison, report: EvidentlyReport | None) -> None:

@@ -16,6 +16,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
+from airflow_mcp.core.serving.prediction_log import find_our_columns
 from airflow_mcp.exceptions import DatasetError, InvalidArgumentError
 from airflow_mcp.work.measures.classes import Array, name_of, plain_label
 from airflow_mcp.work.measures.replay_comparison import Compared, Tally, compare_predictions
@@ -46,6 +47,7 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
     request = read_request(environ, ReplayRequest)
     run = RunLog(request.run_id)
     run.require_active()
+    request = _with_log_columns(request)
     log = RequestLog(request.source, request.timestamp_column)
     selection = log.select(request.last)
     models = [
@@ -89,6 +91,28 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
         )
         _record(run, evidence, table)
     return evidence
+
+
+def _with_log_columns(request: ReplayRequest) -> ReplayRequest:
+    """Return the request with the columns of the model server's log, where it names no others.
+
+    :raises DatasetError: when the source is not such a log.
+    """
+    if not request.log:
+        return request
+    names = find_our_columns(RequestLog(request.source).columns())
+    if not names:
+        raise DatasetError(
+            f"{public_uri(request.source)} must be a prediction log of the model server; it lacks the columns "
+            "request_id, row and requested_at. Nothing was replayed"
+        )
+    return request.model_copy(
+        update={
+            "timestamp_column": request.timestamp_column or names["requested_at"],
+            "request_id_column": request.request_id_column or names["request_id"],
+            "prediction_column": request.prediction_column or names.get("prediction", ""),
+        }
+    )
 
 
 class _Requests:

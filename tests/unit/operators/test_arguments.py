@@ -14,11 +14,12 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.summary import DriftSide
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.operators.base import ModelControlOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
-from airflow_mcp.operators.drift import DriftCheckOperator
+from airflow_mcp.operators.drift import DriftCheckOperator, drift_side
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
@@ -404,3 +405,19 @@ def test_an_empty_file_is_not_pinned(root: Path) -> None:
     outcome = pin(root)
     assert outcome.state == "failed"
     assert "train.csv is empty. Nothing was pinned" in str(outcome.error)
+
+
+class TestThePredictionLogOfTheModelServer:
+    def test_is_read_by_a_drift_check(self) -> None:
+        assert drift_side("current", {"requests": "s3://logs/fraud"}) == DriftSide(requests="s3://logs/fraud")
+
+    @pytest.mark.parametrize("value", [{"requests": ""}, {"requests": None}, {"requests": "/log", "profile": "/p"}])
+    def test_must_have_an_address(self, value: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="current"):
+            drift_side("current", value)
+
+    def test_is_replayed_without_naming_its_columns(self) -> None:
+        operator = ReplayModelOperator(task_id="replay", **{**REPLAY, "log": "serving"})
+        assert operator.request_log == "serving"
+        with pytest.raises(InvalidArgumentError, match="log must be one of"):
+            ReplayModelOperator(task_id="replay", **{**REPLAY, "log": "mine"})

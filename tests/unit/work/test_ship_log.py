@@ -17,11 +17,16 @@ import pytest
 
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.policy import ComparisonPolicy
+from airflow_mcp.core.drift.summary import DriftRequest, DriftSide
+from airflow_mcp.core.evaluation.evidence import ModelUnderTest
+from airflow_mcp.core.evaluation.replay import ReplayRequest
 from airflow_mcp.core.serving.prediction_log import LOG_COLUMNS, Answered, LogForm, LogRule, segment_name
-from airflow_mcp.exceptions import DataUnreachableError, InvalidArgumentError
+from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
 from airflow_mcp.work.drift.dataset_comparison import compare_datasets
 from airflow_mcp.work.reading.request_log import RequestLog
 from airflow_mcp.work.steps import ship_log as module
+from airflow_mcp.work.steps.drift import _without_log_columns
+from airflow_mcp.work.steps.replay import _with_log_columns
 from airflow_mcp.work.steps.ship_log import ENV_LOG_URI, ship_log
 
 AT = 1_795_975_200.0  # 2026-11-29T18:00:00 UTC
@@ -199,6 +204,61 @@ class TestTheProjectsOwnReaders:
         assert (found.verdict, found.current_rows) == ("not_drifted", 2000)
         assert [column.column for column in found.columns] == ["amount", "cards", "country", "new"]
         assert found.findings == ()
+
+
+class TestTheStepsOfReplayAndDrift:
+    def logged(self, spool: Path, tmp_path: Path, *more: tuple[str, str]) -> str:
+        form = LogForm([*COLUMNS[:1], *more], ["long"], LogRule())
+        rows = [(float(row), *("x" for _ in more)) for row in range(200)]
+        records = form.records(Answered("r", AT, "8", "champion", rows, [1] * 200, 0.1))
+        lines = [json.dumps(line) for line in (form.header("fraud", "8"), *records)]
+        (spool / segment_name(AT, 1)).write_text("\n".join(lines))
+        ship(spool, str(tmp_path / "store"))
+        return str(tmp_path / "store")
+
+    @pytest.mark.parametrize(("more", "prefix"), [((), ""), ((("role", "string"),), "mcp_")])
+    def test_find_the_columns_of_the_server(
+        self, spool: Path, tmp_path: Path, more: tuple[tuple[str, str], ...], prefix: str
+    ) -> None:
+        uri = self.logged(spool, tmp_path, *more)
+        model = ModelUnderTest(model_uri="models:/x")
+        request = ReplayRequest(
+            identity="i",
+            run_id="r",
+            candidate=model,
+            champion=model,
+            source=uri,
+            model_type="classifier",
+            log="serving",
+        )
+        found = _with_log_columns(request)
+        named = (found.timestamp_column, found.request_id_column, found.prediction_column)
+        assert named == (f"{prefix}requested_at", f"{prefix}request_id", f"{prefix}prediction")
+        own = _with_log_columns(request.model_copy(update={"timestamp_column": "amount"}))
+        assert own.timestamp_column == "amount"
+
+        side = DriftSide(requests=uri)
+        drift = DriftRequest(identity="i", run_id="r", reference=side, current=side, policy=ComparisonPolicy())
+        assert set(_without_log_columns(drift).ignored_columns) == {prefix + name for name in LOG_COLUMNS}
+        wanted = ComparisonPolicy(prediction=f"{prefix}prediction", ignored_columns=("amount",))
+        policy = _without_log_columns(drift.model_copy(update={"policy": wanted}))
+        assert f"{prefix}prediction" not in policy.ignored_columns
+        assert "amount" in policy.ignored_columns
+
+    def test_refuse_other_data_as_a_log(self, tmp_path: Path) -> None:
+        pd.DataFrame({"amount": [1.0]}).to_parquet(tmp_path / "data.parquet")
+        model = ModelUnderTest(model_uri="models:/x")
+        request = ReplayRequest(
+            identity="i",
+            run_id="r",
+            candidate=model,
+            champion=model,
+            source=str(tmp_path / "data.parquet"),
+            model_type="classifier",
+            log="serving",
+        )
+        with pytest.raises(DatasetError, match="must be a prediction log of the model server"):
+            _with_log_columns(request)
 
 
 def test_the_step_stores_what_is_left_when_its_input_ends(spool: Path, tmp_path: Path) -> None:
