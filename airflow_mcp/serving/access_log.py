@@ -57,7 +57,7 @@ class AccessLog:
         line = _Line(
             self._now(),
             "info" if status < 500 else "error",
-            "airflow_mcp.serving.access",
+            __name__,
             "request",
             exchange.request_id.decode(),
             scope["method"],

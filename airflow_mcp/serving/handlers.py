@@ -103,7 +103,7 @@ class Handlers:
     def _key(self, exchange: Exchange, model: str, plan: TrafficPlan, version: str) -> RoutingKey:
         if version:
             return RoutingKey(model, version=version)
-        chance = randbytes(8)  # noqa: S311  (which side of a split a request is on is no secret)
+        chance = randbytes(8)  # noqa: S311  (not a secret)
         return routing_key(model, plan, exchange.headers, subject=exchange.subject, chance=chance)
 
     def _choose(self, plan: TrafficPlan, key: RoutingKey, without: ServedVersion | None = None) -> Choice:

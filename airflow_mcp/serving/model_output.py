@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-_log = logging.getLogger("airflow_mcp.serving.model")
+_log = logging.getLogger(__name__)
 _READ_BYTES = 64 * 1024
 _MAX_LINE = 8 * 1024
 """Characters of a line that are kept."""

@@ -297,7 +297,7 @@ class ProcessPool(ModelPool, LinkOwner):
             future.set_exception(PoolStartError(str(msgspec.msgpack.decode(payload)[1])))
 
     def _answer(self, running: _Running, frame: Frame) -> bool:
-        """Give every request of a batch its rows; False when the answer does not say which are whose."""
+        """Answer every request of a batch with its rows; False when it is not clear which rows are whose."""
         kind, seconds = AnswerKind(frame.kind), SECONDS.unpack_from(frame.payload)[0]
         batch = running.batch
         if self.on_batch is not None:

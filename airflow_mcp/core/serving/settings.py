@@ -121,15 +121,15 @@ def read_addresses(text: str) -> tuple[ModelAddress, ...]:
 
 
 def _address(text: str) -> ModelAddress:
-    path, _, name = text.partition("=")
-    if not text.startswith("models:") and (name or "/" in text or text.startswith(".")):
-        folder = Path((name or path).removeprefix("file://").removeprefix("file:"))
-        return ModelAddress(path if name else folder.resolve().name, "", str(folder))
+    name, _, path = text.rpartition("=")
+    if name or path.startswith(("/", ".", "~", "file:")):
+        folder = Path(path.removeprefix("file://").removeprefix("file:")).expanduser()
+        return ModelAddress(name or folder.resolve().name, "", str(folder))
     found = _ADDRESS.fullmatch(text if text.startswith("models:") else f"models:/{text}")
     if found is None:
         raise InvalidArgumentError(
-            f"a model must be given as models:/NAME, models:/NAME@{ALIAS_CHAMPION}, models:/NAME/NUMBER or the path of "
-            f"a folder; got {text!r}"
+            f"a model must be given as models:/NAME, models:/NAME@{ALIAS_CHAMPION}, models:/NAME/NUMBER, or as a "
+            f"folder: /PATH, ./PATH or NAME=PATH; got {text!r}"
         )
     version, alias = found["version"] or "", found["alias"] or ""
     if version.isdigit() and not version.startswith("0"):
