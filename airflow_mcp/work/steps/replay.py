@@ -103,7 +103,7 @@ def _with_log_columns(request: ReplayRequest) -> ReplayRequest:
     names = find_our_columns(RequestLog(request.source).columns())
     if not names:
         raise DatasetError(
-            f"{public_uri(request.source)} must be a prediction log of the model server; it lacks the columns "
+            f"{public_uri(request.source)} must be a prediction log of the model server; got data without the columns "
             "request_id, row and requested_at. Nothing was replayed"
         )
     return request.model_copy(
