@@ -20,6 +20,7 @@ from airflow_mcp.mlflow_client.paging import paged
 from airflow_mcp.mlflow_client.wire import (
     MAX_ANSWER_BYTES,
     MlflowRequest,
+    MlflowResponse,
     Operation,
 )
 
@@ -269,15 +270,8 @@ def list_artifacts(run_id: str, path: str = "") -> Operation[list[FileInfo]]:
     :raises InvalidArgumentError: for a path that leaves the artifact root.
     """
     require("run_id", run_id)
-    folder = artifact_path(path) if path else ""
-
-    def page(_: int, token: str) -> MlflowRequest:
-        optional = (("path", folder), ("page_token", token))
-        params = (("run_id", run_id), *((name, value) for name, value in optional if value))
-        what = f"list artifacts {folder!r} of run {run_id!r}"
-        return MlflowRequest(what, "GET", f"{API}/artifacts/list", params=params)
-
-    return (yield from paged(page, lambda answer: answers.read_all(answer, "files", answers.file_info), None))
+    route = f"{API}/artifacts/list"
+    return (yield from _entries(f"run {run_id!r}", route, "path", path, (("run_id", run_id),)))
 
 
 def list_model_artifacts(model_id: str, path: str = "") -> Operation[list[FileInfo]]:
@@ -289,15 +283,24 @@ def list_model_artifacts(model_id: str, path: str = "") -> Operation[list[FileIn
     :raises InvalidArgumentError: for a path that leaves the artifact root.
     """
     require("model_id", model_id)
-    folder = artifact_path(path) if path else ""
     route = f"{API}/logged-models/{quote(model_id, safe='')}/artifacts/directories"
+    return (yield from _entries(f"model {model_id!r}", route, "artifact_directory_path", path))
+
+
+def _entries(
+    owner: str, route: str, folder_parameter: str, path: str, further: tuple[tuple[str, str], ...] = ()
+) -> Operation[list[FileInfo]]:
+    folder = artifact_path(path) if path else ""
 
     def page(_: int, token: str) -> MlflowRequest:
-        optional = (("artifact_directory_path", folder), ("page_token", token))
-        params = tuple((name, value) for name, value in optional if value)
-        return MlflowRequest(f"list artifacts {folder!r} of model {model_id!r}", "GET", route, params=params)
+        optional = ((folder_parameter, folder), ("page_token", token))
+        params = (*further, *((name, value) for name, value in optional if value))
+        return MlflowRequest(f"list artifacts {folder!r} of {owner}", "GET", route, params=params)
 
-    return (yield from paged(page, lambda answer: answers.read_all(answer, "files", answers.file_info), None))
+    def read(answer: MlflowResponse) -> list[FileInfo]:
+        return answers.read_all(answer, "files", answers.file_info)
+
+    return (yield from paged(page, read, None, is_sizable=False))
 
 
 def download_artifact(run_id: str, path: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Operation[bytes]:
@@ -342,6 +345,32 @@ def find_artifact(run_id: str, path: str, *, max_bytes: int = MAX_ANSWER_BYTES) 
         return (yield from download_artifact(run_id, path, max_bytes=max_bytes))
     except MlflowNotFoundError:
         return None
+
+
+def existing_artifacts(run_id: str, paths: Sequence[str]) -> Operation[list[str]]:
+    """Return those of some files that a run has; each folder is listed once, and only if its parent has it.
+
+    :param run_id: id of the run; when there is no such run, the result is empty.
+    :param paths: files relative to the run's artifact root.
+    :raises InvalidArgumentError: for a path that leaves the artifact root.
+    """
+    listed: dict[str, dict[str, bool]] = {}
+    found = []
+    for path in paths:
+        parts = artifact_path(path).split("/")
+        for depth in range(len(parts)):
+            folder, entry = "/".join(parts[:depth]), "/".join(parts[: depth + 1])
+            if folder not in listed:
+                try:
+                    files = yield from list_artifacts(run_id, folder)
+                except MlflowNotFoundError:
+                    return []
+                listed[folder] = {file.path: file.is_dir for file in files}
+            if listed[folder].get(entry) is not (entry != path):
+                break
+        else:
+            found.append(path)
+    return found
 
 
 def upload_artifact(

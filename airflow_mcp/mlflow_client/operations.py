@@ -76,6 +76,7 @@ class MlflowOperations(ABC):
     list_model_artifacts = OperationMethod(mlflow_api.list_model_artifacts)
     download_artifact = OperationMethod(mlflow_api.download_artifact)
     find_artifact = OperationMethod(mlflow_api.find_artifact)
+    existing_artifacts = OperationMethod(mlflow_api.existing_artifacts)
     upload_artifact = OperationMethod(mlflow_api.upload_artifact)
 
     create_registered_model = OperationMethod(mlflow_registry_api.create_registered_model)

@@ -18,6 +18,8 @@ def paged(
     read: Callable[[MlflowResponse], list[T]],
     max_results: int | None,
     enough: Callable[[list[T]], bool] | None = None,
+    *,
+    is_sizable: bool = True,
 ) -> Operation[list[T]]:
     """Request page after page and return the items of all of them; pages become smaller when an answer is too long.
 
@@ -25,6 +27,7 @@ def paged(
     :param read: reads the items of an answer.
     :param max_results: number of items after which to stop; None means all.
     :param enough: asked after each page with all items so far; true stops.
+    :param is_sizable: whether the server takes a size; otherwise an answer that is too long is not requested again.
     :return: the items in the server's order.
     :raises InvalidArgumentError: for ``max_results`` below 1.
     """
@@ -37,7 +40,7 @@ def paged(
         try:
             response = yield page(wanted, token)
         except MlflowError as error:
-            if error.error_code != ANSWER_TOO_LONG or wanted == 1:
+            if error.error_code != ANSWER_TOO_LONG or wanted == 1 or not is_sizable:
                 raise
             size = max(wanted // PAGE_DIVISOR, 1)
             continue

@@ -251,12 +251,13 @@ class CopyModelVersionOperator(WorkloadOperator):
     def _carry_artifacts(self, source: ModelVersion, run: Run) -> None:
         """Copy the source run's artifacts; for a copy of a copy, those of the original."""
         place = run_of(source)
-        for artifact in CARRIED_ARTIFACTS if place else ():
-            for path in (artifact, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}"):
-                content = self.source_hook.find_artifact(place, path)
-                if content is not None:
-                    self.hook.upload_artifact(run.run_id, f"{contract.ARTIFACT_COPIED_DIR}/{artifact}", content)
-                    break
+        if not place:
+            return
+        copied = {artifact: f"{contract.ARTIFACT_COPIED_DIR}/{artifact}" for artifact in CARRIED_ARTIFACTS}
+        there = self.source_hook.existing_artifacts(place, [*copied, *copied.values()])
+        for artifact, copy in copied.items():
+            if path := next((path for path in (artifact, copy) if path in there), ""):
+                self.hook.upload_artifact(run.run_id, copy, self.source_hook.download_artifact(place, path))
 
     def _create(self, context: Context, source: ModelVersion, run: Run, result: CopyResult | None) -> ModelVersion:
         origin = copied_from(

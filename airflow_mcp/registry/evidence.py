@@ -54,7 +54,7 @@ def find_importance(mlflow: MlflowOperations, run_id: str) -> dict[str, float] |
 
     :return: feature to importance, or None when the run has none.
     """
-    for place in (*PLACES, *(f"{contract.ARTIFACT_COPIED_DIR}/{place}" for place in PLACES)):
-        if (text := mlflow.find_artifact(run_id, place)) is not None:
-            return read_importance(text, f"{place} of MLflow run {run_id}")
+    places = (*PLACES, *(f"{contract.ARTIFACT_COPIED_DIR}/{place}" for place in PLACES))
+    for place in mlflow.existing_artifacts(run_id, places)[:1]:
+        return read_importance(mlflow.download_artifact(run_id, place), f"{place} of MLflow run {run_id}")
     return None

@@ -218,6 +218,30 @@ class TestFindArtifact:
     def test_a_missing_run_has_no_artifacts(self) -> None:
         assert drive(mlflow_api.find_artifact("r1", "gate/report.json"), MISSING)[0] is None
 
+    def test_of_many_files_each_folder_is_listed_once_and_only_where_its_parent_has_it(self) -> None:
+        paths = [
+            "gate/report.json",
+            "copied/gate/report.json",
+            "gate/more",
+            "gate/other.json",
+            "top.json",
+            "top.json/a",
+        ]
+        root = {"files": [{"path": "gate", "is_dir": True}, {"path": "top.json", "file_size": 1}]}
+        found, asked = drive(mlflow_api.existing_artifacts("r1", paths), root, self.LISTED)
+        assert found == ["gate/report.json", "top.json"]
+        assert [dict(request.params).get("path", "") for request in asked] == ["", "gate"]
+
+    def test_of_a_missing_run_no_file_exists(self) -> None:
+        found, asked = drive(mlflow_api.existing_artifacts("r1", ["a/b", "c/d"]), MISSING)
+        assert (found, len(asked)) == ([], 1)
+
+    @pytest.mark.parametrize("listing", [mlflow_api.list_artifacts, mlflow_api.list_model_artifacts])
+    def test_a_listing_that_is_too_long_is_not_requested_again(self, listing: Any) -> None:
+        too_long = MlflowError("too long", 200, ANSWER_TOO_LONG)
+        with pytest.raises(MlflowError, match="too long"):
+            drive(listing("r1"), too_long)
+
     @pytest.mark.parametrize("error", [MlflowError("no", 500, "INTERNAL_ERROR"), MlflowAuthError("no", 403)])
     def test_an_error_is_never_taken_for_a_missing_file(self, error: MlflowError) -> None:
         with pytest.raises(type(error)):
