@@ -1,0 +1,179 @@
+"""The prediction log of the front: what is written and left out, and what happens when disk or store fail."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, Distribution
+from airflow_mcp.core.serving.control_settings import ControlSettings
+from airflow_mcp.core.serving.frames import AnswerKind, FrameKind
+from airflow_mcp.core.serving.outliers import OutlierRanges
+from airflow_mcp.core.serving.scoring import TableReader
+from airflow_mcp.core.serving.signature import Column, ModelSignature
+from airflow_mcp.core.serving.versions import ServedVersion
+from airflow_mcp.serving import request_log as module
+from airflow_mcp.serving.models import ServedModels
+from airflow_mcp.serving.pool import LoadReport, ModelAnswer, ModelRequest
+from airflow_mcp.serving.request_log import RequestLog, RowReader
+
+V8 = ServedVersion("fraud", "8")
+NUMBERS = ModelSignature(columns=(Column("amount", "double"), Column("cards", "long")), outputs=(Column("y", "long"),))
+MIXED = ModelSignature(
+    columns=(Column("amount", "double"), Column("country", "string"), Column("note", "string", required=False))
+)
+
+
+class Loaded:
+    """What the log asks of a version that is loaded."""
+
+    def __init__(self, signature: ModelSignature) -> None:
+        self.report = LoadReport(signature=signature)
+        self.ready, self.failure = True, ""
+
+
+def started(tmp_path: Path, signature: ModelSignature = NUMBERS, **settings: Any) -> RequestLog:
+    models = ServedModels(lambda *_: pytest.fail("nothing is loaded here"))
+    models.pools[V8] = Loaded(signature)  # type: ignore[assignment]
+    given = {"log_uri": "memory://log", "log_folder": str(tmp_path), **settings}
+    return RequestLog(models, ControlSettings.model_validate(given))
+
+
+def request(signature: ModelSignature, body: dict[str, Any]) -> ModelRequest:
+    """Read a body as the server does."""
+    rows = TableReader(signature).read(json.dumps(body).encode())
+    assert rows is not None
+    return ModelRequest(rows.kind, rows.payload, rows.number, rows.form, request_id=b"r-1")
+
+
+def numbers(*rows: tuple[float, int]) -> ModelRequest:
+    return request(NUMBERS, {"dataframe_split": {"columns": ["amount", "cards"], "data": rows}})
+
+
+def answered(*values: int) -> ModelAnswer:
+    return ModelAnswer(AnswerKind.INTEGERS, list(values), len(values))
+
+
+def written(log: RequestLog, folder: Path) -> list[dict[str, Any]]:
+    """Close everything, and return the lines of all segments without their headers."""
+    for key in list(log._open):
+        log._close(key)
+    paths = sorted(path for path in folder.iterdir() if path.suffix == ".jsonl" and not path.name.startswith("_"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()[1:]]
+
+
+class TestRows:
+    def test_of_numbers_are_read_back(self) -> None:
+        reader = RowReader(NUMBERS.pack_codes)
+        found = reader.read(numbers((1.5, 3), (-2.0, 4)))
+        assert found is not None
+        assert (found.rows, found.positions) == ([(1.5, 3), (-2.0, 4)], None)
+
+    def test_of_mixed_types_are_read_back_with_the_columns_that_were_sent(self) -> None:
+        reader = RowReader(MIXED.pack_codes)
+        records = [{"amount": 1.5, "country": "DE"}, {"amount": 2.5, "country": "AT"}]
+        found = reader.read(request(MIXED, {"dataframe_records": records}))
+        assert found is not None
+        assert [list(row) for row in found.rows] == [[1.5, "DE"], [2.5, "AT"]]
+        assert found.positions is not None
+        assert list(found.positions) == [0, 1]
+
+    def test_that_only_the_model_process_reads_are_none(self) -> None:
+        body = msgspec.msgpack.encode(("text/csv", b"a,b\n1,2\n", True))
+        assert RowReader("").read(ModelRequest(FrameKind.BODY, body, 1)) is None
+        assert RowReader("").read(ModelRequest(FrameKind.PACKED, struct.pack("<d", 1.0), 1)) is None
+
+
+class TestTheLog:
+    def test_has_a_line_for_each_row(self, tmp_path: Path) -> None:
+        log = started(tmp_path)
+        log.write(V8, "champion", numbers((1.5, 3), (2.5, 4)), answered(0, 1), 0.01)
+        lines = written(log, tmp_path)
+        assert [(line["request_id"], line["row"], line["amount"], line["prediction"]) for line in lines] == [
+            ("r-1", 0, 1.5, 0),
+            ("r-1", 1, 2.5, 1),
+        ]
+        assert {line["role"] for line in lines} == {"champion"}
+        assert log.logged == 2
+
+    def test_begins_a_segment_with_what_its_rows_are(self, tmp_path: Path) -> None:
+        log = started(tmp_path, log_exclude="cards")
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        written(log, tmp_path)
+        header = json.loads(next(tmp_path.glob("*.jsonl")).read_text().splitlines()[0])
+        assert (header["model"], header["version"], header["prediction"]) == ("fraud", "8", "long")
+        assert header["types"] == {"amount": "double"}
+
+    def test_leaves_out_what_it_cannot_read_and_counts_it(self, tmp_path: Path) -> None:
+        log = started(tmp_path)
+        log.write(V8, "champion", ModelRequest(FrameKind.BODY, b"", 1), answered(0), 0.01)
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0, 1), 0.01)  # not one answer per row
+        log.write(ServedVersion("fraud", "9"), "champion", numbers((1.5, 3)), answered(0), 0.01)
+        assert log.dropped == {"form": 2, "answer": 1}
+        assert written(log, tmp_path) == []
+
+    def test_closes_a_segment_that_is_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_SEGMENT_BYTES", 1000)
+        log = started(tmp_path)
+        for _ in range(30):
+            log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        assert len(list(tmp_path.glob("[0-9]*.jsonl"))) > 3
+        assert len(written(log, tmp_path)) == 30
+
+    def test_closes_a_segment_that_is_old_or_whose_version_is_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log = started(tmp_path)
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        log._look()
+        assert list(tmp_path.glob("[0-9]*.jsonl")) == []
+        monkeypatch.setattr(module, "MAX_SEGMENT_SECONDS", 0.0)
+        log._look()
+        assert len(list(tmp_path.glob("[0-9]*.jsonl"))) == 1
+        monkeypatch.setattr(module, "MAX_SEGMENT_SECONDS", 60.0)
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        log._models.pools.clear()
+        log._look()
+        assert len(list(tmp_path.glob("[0-9]*.jsonl"))) == 2
+
+    def test_gives_up_the_oldest_segments_when_the_store_is_away_for_long(self, tmp_path: Path) -> None:
+        log = started(tmp_path, log_disk_bytes=25)
+        for number in range(4):
+            (tmp_path / f"{number:013d}-1.jsonl").write_text("x" * 10)
+        log._look()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0000000000002-1.jsonl", "0000000000003-1.jsonl"]
+        assert log.dropped == {"room": 2}
+
+    def test_never_raises_when_the_disk_is_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        log = started(tmp_path)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(module._Segment, "write", full)
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        assert log.dropped == {"disk": 1}
+        monkeypatch.undo()
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        assert log.logged == 1
+        assert len(written(log, tmp_path)) == 1
+
+    def test_takes_over_what_a_killed_server_has_left_open(self, tmp_path: Path) -> None:
+        (tmp_path / "_open-0000000000001-1.jsonl").write_text("{}\n")
+        started(tmp_path)._take_over()
+        assert [path.name for path in tmp_path.iterdir()] == ["0000000000001-1.jsonl"]
+
+
+def test_rows_unlike_the_training_data_are_counted_also_without_a_log(tmp_path: Path) -> None:
+    log = started(tmp_path, log_uri="", outliers=True)
+    amount = Distribution(values=(0.0, 10.0), at=(1, 1), mean=5.0, variance=25.0)
+    column = ColumnProfile(name="amount", kind="numerical", type="double", distribution=amount)
+    log.ranges[V8] = OutlierRanges(DataProfile(rows=2, columns=(column,)))
+    log.write(V8, "champion", numbers((5.0, 1), (11.0, 1), (-1.0, 1)), answered(0, 0, 0), 0.01)
+    assert log.outliers == {V8: [2, 3]}
+    assert list(tmp_path.iterdir()) == []
