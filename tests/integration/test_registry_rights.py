@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.moves import read_history
@@ -31,10 +32,21 @@ ADMIN, PASSWORD = "admin", "a-long-password-1"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("basic-auth")
+    with basic_auth(tmp_path_factory.mktemp("basic-auth"), "NO_PERMISSIONS") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def readable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server on which every account may read everything."""
+    with basic_auth(tmp_path_factory.mktemp("basic-auth-read"), "READ") as server:
+        yield server
+
+
+def basic_auth(folder: Path, default_permission: str) -> MlflowServer:
     config = folder / "auth.ini"
     config.write_text(
-        "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+        f"[mlflow]\ndefault_permission = {default_permission}\n"
         f"database_uri = sqlite:///{folder / 'auth.db'}\nadmin_username = {ADMIN}\nadmin_password = {PASSWORD}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n"
     )
@@ -43,16 +55,16 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
-    with MlflowServer(folder, options=("--app-name", "basic-auth"), env=env) as server:
-        yield server
+    return MlflowServer(folder, options=("--app-name", "basic-auth"), env=env)
 
 
 @pytest.fixture
-def world(guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """What the administrator sees; it has two versions, of which the first is champion, and a challenger."""
-    connection = {"conn_type": "mlflow", "host": guarded.url, "login": ADMIN, "password": PASSWORD}
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """What the administrator sees; it has three versions, of which the first is champion, and a challenger."""
+    server: MlflowServer = request.getfixturevalue(getattr(request, "param", "guarded"))
+    connection = {"conn_type": "mlflow", "host": server.url, "login": ADMIN, "password": PASSWORD}
     monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps(connection))
-    world = World(guarded.url, tmp_path)
+    world = World(server.url, tmp_path)
     world.versions(3)
     for alias, version in (("champion", "1"), ("challenger", "2")):
         world.hook.set_alias(world.model_name, alias, version)
@@ -155,3 +167,61 @@ def test_a_sensor_waits_for_a_model_that_does_not_exist_yet(world: World, sensor
     mlflow = DirectMlflow(MlflowSettings("account", world.url, world.url, login["login"], login["password"]))
     assert champion_of(mlflow, f"{world.model_name}.new") is None
     mlflow.close()
+
+
+# --- every account may read everything -------------------------------------------------------------------------------
+
+on_readable = pytest.mark.parametrize("world", ["readable"], indirect=True)
+
+
+def command(world: World, login: dict[str, str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", login["login"])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", login["password"])
+    return main([*arguments, "--tracking-uri", world.url])
+
+
+@on_readable
+def test_where_everybody_reads_an_account_without_rights_sees_the_status_and_moves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    login = account(world, None)
+    assert command(world, login, monkeypatch, "status") == 0
+    assert world.model_name in capsys.readouterr().out
+    assert command(world, login, monkeypatch, "status", world.model_name) == 0
+    back = ("rollback", world.model_name, "--to-version", "2", "--reason", "bad", "--yes")
+    assert command(world, login, monkeypatch, *back) == 1
+    assert "403" in capsys.readouterr().err
+    outcome = promote(world, login)
+    assert (outcome.state, "403" in str(outcome.error)) == ("up_for_retry", True)
+    assert world.aliases == {"champion": "1", "challenger": "2"}
+    assert (world.claims, read_history(world.registered.tags)) == ([], ())
+
+
+@on_readable
+def test_where_everybody_reads_a_model_that_does_not_exist_is_told_from_one_that_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    login = account(world, None, "EDIT")
+    assert command(world, login, monkeypatch, "status", f"{world.model_name}x") == 1
+    assert f"Did you mean '{world.model_name}'?" in capsys.readouterr().err
+    mlflow = DirectMlflow(MlflowSettings("account", world.url, world.url, login["login"], login["password"]))
+    champion = champion_of(mlflow, world.model_name)
+    assert (champion and champion.version, champion_of(mlflow, f"{world.model_name}.new")) == ("1", None)
+    mlflow.close()
+    _, model_id = world.judged_model()
+    for name, state in ((world.model_name, "up_for_retry"), (f"{world.model_name}.new", "success")):
+        given = {"model_name": name, "model_uri": f"models:/{model_id}"}
+        outcome = world.run(RegisterModelOperator, connection=login, **given)
+        assert outcome.state == state, outcome.error
+
+
+@on_readable
+def test_where_everybody_reads_edit_on_the_model_is_enough_to_roll_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = account(world, "EDIT")
+    back = ("rollback", world.model_name, "--to-version", "2", "--reason", "bad", "--yes")
+    assert command(world, login, monkeypatch, *back) == 0
+    assert world.aliases == {"champion": "2", "challenger": "2"}
+    (move,) = read_history(world.registered.tags)
+    assert (move.action, move.champion_before, move.champion_after) == ("rollback", "1", "2")
