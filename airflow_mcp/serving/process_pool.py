@@ -33,6 +33,7 @@ _MAX_DEATHS, _DEATHS_SECONDS = 3, 60.0
 _POISON_SECONDS, _MAX_POISON = 600.0, 1000
 """How long, and how many, requests are remembered that ended a process twice."""
 _RETRY_AFTER = 1
+_BATCHES = ("auto", "always", "never")
 _SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS)
 
 
@@ -131,6 +132,9 @@ class ProcessPool(ModelPool, LinkOwner):
         """
         started = time.monotonic()
         try:
+            if self._batch not in _BATCHES:
+                known = ", ".join(_BATCHES)
+                raise PoolStartError(f"tag airflow_mcp.batch must be one of {known}; got {self._batch!r}")
             description = self._read_description()
             self.decoder = self._decoder = BodyDecoder(description.signature, self._settings)
             async with asyncio.timeout(self._settings.load_timeout):

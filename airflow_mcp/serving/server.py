@@ -13,37 +13,52 @@ from airflow_mcp.core.serving.settings import ServingSettings
 from airflow_mcp.serving.app import ServingApp
 
 _log = logging.getLogger(__name__)
-_HEADER_SECONDS = 15.0
-"""Longest wait for the first complete headers of a connection."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol, which also closes connections on which no request ever arrives.
+    """uvicorn's protocol, which also closes connections whose headers do not arrive in time.
 
     uvicorn itself bounds only the time between two requests.
     """
 
-    _opening: asyncio.TimerHandle | None = None
-    _was_asked = False
+    header_seconds = 10.0
+    """Longest wait for the first byte of a connection, and from the first byte of a request to its last header."""
+    _waits_for_headers = True
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
         super().connection_made(transport)
-        self._opening = self.loop.call_later(_HEADER_SECONDS, self._close_unless_asked)
-
-    def on_headers_complete(self) -> None:
-        """Note that there is a request."""
-        self._was_asked = True
-        super().on_headers_complete()
+        self._deadline = self.loop.call_later(self.header_seconds, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the wait."""
-        if self._opening is not None:
-            self._opening.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         super().connection_lost(exc)
 
-    def _close_unless_asked(self) -> None:
-        if not self._was_asked and not self.transport.is_closing():
+    def on_message_begin(self) -> None:
+        """Note that a request begins."""
+        self._waits_for_headers = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Note that all headers are there."""
+        self._waits_for_headers = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Read bytes; headers that are not complete with them get a deadline."""
+        super().data_received(data)
+        if not self._waits_for_headers:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self.header_seconds, self._close)
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
             self.transport.close()
 
 
@@ -87,7 +102,7 @@ def create_server(settings: ServingSettings, app: ServingApp) -> DrainingServer:
         host=settings.host,
         port=settings.port,
         loop="none",
-        http=BoundedHttp,
+        http=type("Http", (BoundedHttp,), {"header_seconds": settings.body_timeout}),
         ws="none",
         lifespan="off",
         log_config=None,

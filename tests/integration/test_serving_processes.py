@@ -233,6 +233,14 @@ def test_slow_callers_get_408_and_hold_up_nobody(server: ModelServer, client: Cl
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def test_headers_that_do_not_arrive_in_time_close_the_connection(server: ModelServer, client: Client) -> None:
+    for begun in (b"", b"POST /invocations HTTP/1.1\r\nhost: x\r\n", b"GET /healthz HTTP/1.1\r\n\r\nGET /hea"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(begun)
+            while connection.recv(4096):
+                pass
+
+
 def test_callers_that_leave_are_noted_and_hold_up_nobody(server: ModelServer, client: Client) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(

@@ -454,6 +454,13 @@ def test_the_work_plane_can_be_imported_without_airflow() -> None:
     assert not [name for name in loaded if name.startswith("airflow.")]
 
 
+def test_the_front_of_the_model_server_can_be_imported_without_airflow_and_without_libraries_of_models() -> None:
+    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in ("airflow", "fastapi", *HEAVY))
+    loaded = loaded_after(blocked + of_layers("serving"))
+    assert "airflow_mcp.serving.__main__" in loaded
+    assert not {name for name in loaded for heavy in HEAVY if name.startswith(f"{heavy}.")}
+
+
 def test_a_blocked_airflow_is_noticed() -> None:
     with pytest.raises(AssertionError, match="airflow"):
         loaded_after("sys.modules['airflow'] = None\nimport airflow_mcp.operators.gate")
