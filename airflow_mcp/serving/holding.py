@@ -155,6 +155,9 @@ class HeldVersions:
     def _on_done(self, key: ServedVersion, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
+            item = self._held.get(key)
+            if task.cancelled() and item is not None and item.state in _LOADING:
+                self._forget(key)  # with the follower, which begins anew
         if not task.cancelled() and task.exception() is not None:
             _log.error("%s: a defect", key, exc_info=task.exception())
             self._fail(key, f"a defect: {type(task.exception()).__name__}")

@@ -40,11 +40,18 @@ class Look:
     """Number of the version that a policy in the settings names; empty for none."""
     policy_error: str = ""
     """Why the policy in the settings cannot be followed."""
+    is_pinned: bool = False
+    """Whether the settings name the version by its number: it is served alone, whatever its tags say."""
 
     def to_plan(self) -> dict[str, Any]:
         """Return it as JSON values."""
         others = {number: asdict(version) for number, version in self.others.items()}
-        return {"champion": asdict(self.champion), "others": others, "standby": self.standby}
+        return {
+            "champion": asdict(self.champion),
+            "others": others,
+            "standby": self.standby,
+            "is_pinned": self.is_pinned,
+        }
 
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any]) -> Look:
@@ -54,7 +61,7 @@ class Look:
         :raises KeyError: likewise.
         """
         others = {str(number): _version(fields) for number, fields in plan["others"].items()}
-        return cls(_version(plan["champion"]), others, str(plan["standby"]))
+        return cls(_version(plan["champion"]), others, str(plan["standby"]), is_pinned=bool(plan["is_pinned"]))
 
 
 def _version(fields: Mapping[str, Any]) -> ModelVersion:
@@ -83,6 +90,8 @@ def wishes_of(look: Look, policy: RollbackPolicy | None, now: datetime) -> Wishe
     """
     champion = look.champion
     key = key_of(champion)
+    if look.is_pinned:
+        return Wishes((Wanted(key, "champion", mark_of(champion)),), key, None, None, None, None, "")
     split, rollback = read_split(champion.tags, champion.version, now), read_rollback(champion.tags, key.version, now)
     canary = _named(look, split.document.canary if split.document else "")
     stable = rollback.document.stable if rollback.document else look.standby
@@ -149,7 +158,8 @@ class Looker:
         """
         async with asyncio.timeout(self._timeout):
             if address.version:
-                return Look(await self._mlflow.get_model_version.aio(address.name, address.version))
+                version = await self._mlflow.get_model_version.aio(address.name, address.version)
+                return Look(version, is_pinned=True)
             champion = await self._mlflow.get_model_version_by_alias.aio(address.name, ALIAS_CHAMPION)
             if champion is None:
                 raise MlflowNotFoundError(f"{address.name!r} has no alias {ALIAS_CHAMPION!r}")

@@ -77,6 +77,12 @@ class TestWishes:
         found = wishes_of(look, None, NOW)
         assert found.canary == found.standby
 
+    def test_of_a_version_that_the_settings_name_do_not_depend_on_its_tags(self) -> None:
+        tags = {TAG_ROLLOUT: split(), TAG_ROLLBACK: rollback("6")}
+        look = Look(version("7", **tags), {"6": version("6"), "8": version("8")}, is_pinned=True)
+        assert wanted(look, POLICY) == [("7", "champion")]
+        assert wishes_of(look, POLICY, NOW).error == ""
+
     def test_change_with_the_time_while_the_registry_is_silent(self) -> None:
         lease = (NOW + timedelta(minutes=1)).isoformat()
         tags = {TAG_ROLLOUT: split(on_lost="stable"), TAG_ROLLOUT_LEASE: lease}
@@ -100,7 +106,7 @@ class TestAMark:
 
 class TestALookOnDisk:
     def test_is_read_as_it_was_written(self) -> None:
-        look = Look(version("7", a="b"), {"8": version("8")}, "8")
+        look = Look(version("7", a="b"), {"8": version("8")}, "8", is_pinned=True)
         assert Look.of_plan(json.loads(json.dumps(look.to_plan()))) == look
 
     @pytest.mark.parametrize("plan", [{}, {"champion": {}, "others": {}, "standby": ""}, {"champion": 1}])
