@@ -41,6 +41,8 @@ class World:
         self.versions, self.gate, self.server, self.folder = versions, gate, server, folder
         self.hook = versions.hook
         self.name = versions.name
+        self.roles = {"champion"}
+        """Roles in which versions have answered, so that the prediction log must have them."""
 
     def failed(self, number: str) -> str:
         """Wait until a version has failed, and return why."""
@@ -267,6 +269,7 @@ class TestASplit:
                 assert found.is_consistent
                 assert found.role == {"1": "champion", "2": "canary"}[found.version]
                 sides.setdefault(user, set()).add(found.version)
+        world.roles.add("canary")
         assert all(len(seen) == 1 for seen in sides.values())
         assert 15 <= sum(seen == {"2"} for seen in sides.values()) <= 45
 
@@ -298,9 +301,10 @@ class TestASplit:
         self.ready(world)
 
         def answered() -> bool:
-            return b'airflow_mcp_serving_shadow_total{model="' in world.server.ask("/metrics", None).body
+            return b'result="answered"' in world.server.ask("/metrics", None).body
 
         world.server.wait_for(answered)
+        world.roles.add("shadow")
         assert client.versions == {"1"}
 
 
@@ -327,6 +331,7 @@ class TestABreaker:
         world.gate.fail("", refused_midway())  # it needs neither MLflow nor Airflow
         with SteadyClient(world.server):
             world.server.wait_for(lambda: world.server.ask().role == "standby")
+            world.roles.add("standby")
         assert {(found.status, found.version) for found in (world.server.ask() for _ in range(20))} == {(200, "1")}
 
 
@@ -365,6 +370,18 @@ def _model_processes(front: int) -> list[int]:
     return found
 
 
+class TestAFirstVersion:
+    def test_that_is_refused_leaves_the_server_unready_with_the_reason(self, world: World, tmp_path: Path) -> None:
+        number = world.versions.add(tags={contract.TAG_GATE_VERDICT: None})
+        with FollowingServer(tmp_path, f"models:/{world.name}/{number}", world.gate.url) as server:
+            server.wait_for(lambda: server.state(number).get("state") == "FAILED")
+            found = server.ask("/readyz", None)
+            assert found.status == 503
+            assert "its gate verdict is none" in found.json["reason"]
+            assert server.ask().status == 503
+            assert server.log.count("its gate verdict is none") == 1
+
+
 class TestTheEnd:
     """These end the server, so they come last."""
 
@@ -385,7 +402,7 @@ class TestTheEnd:
         selection = log.select(100_000)
         assert selection.taken > 100
         rows = [row for chunk in log.read(selection) for row in chunk.frame.to_dict("records")]
-        assert {"champion", "canary", "shadow", "standby"} <= {row["role"] for row in rows}
+        assert world.roles <= {row["role"] for row in rows}
         mixed = [row for row in rows if str(row["prediction"]) != row["model_version"]]
         assert mixed == []
         assert {row["x1"] for row in rows} == {0.5}
@@ -396,6 +413,14 @@ class TestTheEnd:
             again.wait_for_version("1")
             assert again.ask("/readyz", None).status == 200
             assert again.ask().is_consistent
+            processes = _model_processes(again.pid)
+            assert processes
+            again.send_signal(signal.SIGKILL)
+            again.wait(10)
+            deadline = time.monotonic() + 30
+            while any(Path(f"/proc/{pid}").exists() for pid in processes):
+                assert time.monotonic() < deadline, "model processes outlive the front"
+                time.sleep(0.1)
 
 
 def _require_drained(client: SteadyClient) -> None:
