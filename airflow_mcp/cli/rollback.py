@@ -17,7 +17,7 @@ from airflow_mcp.core.registry.load_check import ROLLBACK_CHECK_AGE, LoadCheckRu
 from airflow_mcp.core.registry.plans import AliasPlan
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
-from airflow_mcp.registry.rollback import Rollback, check_rollback, roll_back
+from airflow_mcp.registry.rollback import Rollback, check_rollback, continued, roll_back
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -58,6 +58,7 @@ def run(parsed: argparse.Namespace) -> int:
             "there is no terminal to ask on: nothing was moved. Pass --yes to roll back without being asked"
         )
     with registry_server(parsed) as mlflow:
+        wanted = continued(mlflow, wanted)
         plan = check_rollback(mlflow, wanted, log=log)
         is_wanted = not parsed.dry_run and (parsed.yes or _is_confirmed(mlflow, parsed.model_name, plan))
         if is_wanted:

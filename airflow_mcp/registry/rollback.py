@@ -11,7 +11,7 @@ from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.gate_check import require_passed_gate
 from airflow_mcp.core.registry.history import is_way_back
 from airflow_mcp.core.registry.load_check import LoadCheckRule
-from airflow_mcp.core.registry.moves import MoveOrder
+from airflow_mcp.core.registry.moves import MoveOrder, unfinished_move
 from airflow_mcp.core.registry.plans import AliasPlan, plan_rollback
 from airflow_mcp.exceptions import (
     AliasConflictError,
@@ -42,6 +42,21 @@ class Rollback:
     """Accept a version that never was champion and that no gate accepted."""
     confirmed: AliasPlan | None = None
     """The plan that a person confirmed; another one is refused."""
+
+
+def continued(mlflow: MlflowOperations, rollback: Rollback) -> Rollback:
+    """Return a rollback that continues an interrupted one of the same model, if there is one, or the rollback itself.
+
+    A person who calls again has no identity that stays the same; without it the second call would only be refused.
+
+    :param mlflow: the MLflow server.
+    :param rollback: the rollback that is asked for.
+    """
+    model = mlflow.get_registered_model(rollback.model_name)
+    pending = unfinished_move(model.aliases, model.tags)
+    if pending is None or pending.action != "rollback" or rollback.to_version not in (None, pending.champion_after):
+        return rollback
+    return replace(rollback, order=replace(rollback.order, identity=pending.identity))
 
 
 def check_rollback(mlflow: MlflowOperations, rollback: Rollback, *, log: TaskLog) -> AliasPlan:
@@ -96,7 +111,7 @@ def _planner(mlflow: MlflowOperations, wanted: Rollback, log: TaskLog) -> Callab
     """Return what makes the plan from the registered model as it is under the claim."""
 
     def plan_now(model: RegisteredModel) -> AliasPlan:
-        plan = plan_rollback(
+        plan = _interrupted(model, wanted.order.identity) or plan_rollback(
             model.aliases,
             model.tags,
             model_name=wanted.model_name,
@@ -113,6 +128,14 @@ def _planner(mlflow: MlflowOperations, wanted: Rollback, log: TaskLog) -> Callab
         return plan if is_free else _judged(mlflow, plan, wanted, log)
 
     return plan_now
+
+
+def _interrupted(model: RegisteredModel, identity: str) -> AliasPlan | None:
+    """Return a plan with nothing left to plan when this very rollback was interrupted: the mover completes it."""
+    pending = unfinished_move(model.aliases, model.tags)
+    if pending is None or pending.identity != identity:
+        return None
+    return AliasPlan((), pending.champion_before, pending.champion_after)
 
 
 def _judged(mlflow: MlflowOperations, plan: AliasPlan, wanted: Rollback, log: TaskLog) -> AliasPlan:

@@ -119,6 +119,27 @@ def test_a_second_rollback_does_not_roll_forward_and_names_the_versions_to_choos
     )
 
 
+@pytest.mark.parametrize("to_version", [(), ("--to-version", "1")])
+def test_a_rollback_that_was_interrupted_is_completed_by_calling_again(
+    two: World, call: Any, to_version: tuple[str, ...]
+) -> None:
+    begun = MoveRecord(
+        *("rollback", "0" * 32, "2", "1", datetime.now(UTC).isoformat(), "ann@laptop airflow-mcp", "first reason", 3),
+        previous_before="1",
+    )
+    two.hook.set_registered_model_tag(two.model_name, contract.TAG_LAST_MOVE, begun.to_tag())
+    two.hook.set_alias(two.model_name, "champion", "1")  # and then the terminal was closed
+    back = ("rollback", two.model_name, *to_version, "--reason", "bad")
+    assert (call(*back, "--dry-run")[0], two.aliases["previous_champion"]) == (0, "1")
+    code, said, _ = call(*back, "--yes")
+    assert (code, two.aliases) == (0, {"champion": "1"})
+    assert said == f"{two.model_name}: version 1 is the champion now; version 2 was rolled back\n"
+    assert read_history(two.registered.tags)[-1] == begun
+    assert two.hook.get_model_version(two.model_name, "2").tags[contract.TAG_ROLLED_BACK] == "bad"
+    code, _, error = call("rollback", two.model_name, "--reason", "bad", "--yes")
+    assert (code, "no champion to go back to" in error) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "champion"), [("y\n", 0, "1"), ("n\n", 1, "2"), ("\n", 1, "2"), ("", 1, "2")]
 )
