@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from airflow_mcp.core.serving.arrays import reader_of
 from airflow_mcp.core.serving.frames import FrameKind
 from airflow_mcp.core.serving.inference_v2 import InferenceReader
 from airflow_mcp.core.serving.scoring import Rows, TableReader, UnreadableRequestError
@@ -23,8 +24,8 @@ class BodyDecoder:
     """
 
     def __init__(self, signature: ModelSignature, settings: ServingSettings) -> None:
-        self._table = TableReader(signature) if signature.is_fast else None
-        self._inference = InferenceReader(signature, self._table)
+        self._rows = reader_of(signature)
+        self._inference = InferenceReader(signature, self._rows if isinstance(self._rows, TableReader) else None)
         self._inline_bytes = settings.inline_body_bytes
         self._coerces = settings.coercion == "mlflow"
         self.is_batched = False
@@ -37,12 +38,12 @@ class BodyDecoder:
         :param content_type: :data:`JSON` or :data:`CSV`.
         :raises Problem: when it cannot be read.
         """
-        if self._table is None or content_type != JSON:
+        if self._rows is None or content_type != JSON:
             return _unread(body, content_type, for_mlflow=True)
         if len(body) > self._inline_bytes:
             return _unread(body, content_type, for_mlflow=self._coerces)
         try:
-            rows = self._table.read(body)
+            rows = self._rows.read(body)
         except UnreadableRequestError as error:
             if self._coerces:
                 return _unread(body, content_type, for_mlflow=True)

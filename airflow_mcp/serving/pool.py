@@ -40,7 +40,7 @@ class ModelAnswer:
 
     kind: AnswerKind
     data: Any
-    """A list of numbers, a list of rows as JSON, or one JSON text; see :class:`AnswerKind`."""
+    """A list of numbers, rows as JSON, such rows for each output, or one JSON text; see :class:`AnswerKind`."""
     rows: int
     seconds: float = 0.0
     """Seconds that the model took for the whole batch."""
@@ -54,6 +54,9 @@ class ModelAnswer:
             return msgspec.json.encode(self.data)
         if self.kind is AnswerKind.ROWS:
             return b"[" + b",".join(self.data) + b"]"
+        if self.kind is AnswerKind.MAPPING:
+            parts = [msgspec.json.encode(name) + b":[" + b",".join(texts) + b"]" for name, texts in self.data.items()]
+            return b"{" + b",".join(parts) + b"}"
         return bytes(self.data)
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_mcp.core.serving.arrays import reader_of
 from airflow_mcp.core.serving.batching import BatchQueue, halves
 from airflow_mcp.core.serving.frames import SECONDS, AnswerKind, Frame, joined_rows
 from airflow_mcp.core.serving.settings import ServingSettings
@@ -34,7 +35,7 @@ _POISON_SECONDS, _MAX_POISON = 600.0, 1000
 """How long, and how many, requests are remembered that ended a process twice."""
 _RETRY_AFTER = 1
 _BATCHES = ("auto", "always", "never")
-_SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS)
+_SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS, AnswerKind.MAPPING)
 
 
 @dataclass(slots=True, eq=False)
@@ -191,7 +192,7 @@ class ProcessPool(ModelPool, LinkOwner):
         allowed, why = bool(ready["is_batched"]), str(ready["why_alone"])
         if self._batch == "never":
             allowed, why = False, "the settings say so"
-        elif self._batch == "always" and description.signature.is_fast:
+        elif self._batch == "always" and reader_of(description.signature) is not None:
             allowed, why = True, ""
         return LoadReport(
             seconds=seconds,
@@ -313,14 +314,15 @@ class ProcessPool(ModelPool, LinkOwner):
             return True
         values = _entries(kind, frame.payload)
         if len(batch) == 1:
-            _resolve(batch[0], ModelAnswer(kind, values, len(values), seconds, len(values)))
+            _resolve(batch[0], ModelAnswer(kind, values, frame.rows, seconds, frame.rows))
             return True
-        if len(values) != running.rows:
+        if frame.rows != running.rows:
             return False
         start = 0
         for waiting in batch:
             end = start + waiting.rows
-            _resolve(waiting, ModelAnswer(kind, values[start:end], waiting.rows, seconds, running.rows))
+            part = _part(values, start, end)
+            _resolve(waiting, ModelAnswer(kind, part, waiting.rows, seconds, running.rows))
             start = end
         return True
 
@@ -467,12 +469,18 @@ def _digest(request: ModelRequest) -> bytes:
     return hashlib.blake2b(request.payload, digest_size=16, person=request.kind.name.encode()).digest()
 
 
-def _entries(kind: AnswerKind, payload: bytes) -> list[Any]:
+def _part(values: Any, start: int, end: int) -> Any:
+    if isinstance(values, dict):
+        return {name: entries[start:end] for name, entries in values.items()}
+    return values[start:end]
+
+
+def _entries(kind: AnswerKind, payload: bytes) -> Any:
     if kind is AnswerKind.FLOATS:
         return memoryview(payload)[SECONDS.size :].cast("d").tolist()
     if kind is AnswerKind.INTEGERS:
         return memoryview(payload)[SECONDS.size :].cast("q").tolist()
-    return list(msgspec.msgpack.decode(payload[SECONDS.size :]))
+    return msgspec.msgpack.decode(payload[SECONDS.size :])
 
 
 def _resolve(waiting: _Waiting, answer: ModelAnswer) -> None:

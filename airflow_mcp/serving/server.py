@@ -108,6 +108,7 @@ def create_server(settings: ServingSettings, app: ServingApp) -> DrainingServer:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the address of the caller
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.request_timeout) + 5,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,20 @@ def test_a_model_of_each_library_answers_as_it_does_in_python(
     assert answer.status == 200, answer.body
     assert answer.json["outputs"][0]["data"] == pytest.approx(expected)
     report = server.get("/status").json["versions"][f"{name}/local"]
-    assert report["is_batched"] is (name not in TENSORS)
+    assert report["is_batched"] is True
+
+
+def test_callers_of_a_model_that_names_its_outputs_share_batches_and_get_their_own_rows(server: ModelServer) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def ask(number: int) -> tuple[int, Any]:
+        data = [float(number), 1.0] * (number % 3 + 1)
+        inputs = [{"name": "x", "shape": [number % 3 + 1, 2], "datatype": "FP32", "data": data}]
+        return number, server.post({"inputs": inputs}, "/v2/models/onnxruntime/infer").json["outputs"][0]["data"]
+
+    with ThreadPoolExecutor(16) as callers:
+        for number, found in callers.map(ask, range(64)):
+            assert found == [2.0 * number + 10.0] * (number % 3 + 1)
 
 
 def test_the_default_model_answers_invocations(server: ModelServer, saved: dict[str, Any]) -> None:

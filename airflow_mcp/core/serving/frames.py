@@ -33,6 +33,8 @@ class FrameKind(IntEnum):
     """MessagePack: content type, the body of the caller, and whether MLflow's own parser may read it."""
     TENSORS = 4
     """MessagePack: name, type, shape and values of each tensor."""
+    ARRAY = 5
+    """Rows of the one tensor of the signature, packed in its type."""
 
 
 class AnswerKind(IntEnum):
@@ -52,6 +54,8 @@ class AnswerKind(IntEnum):
     """One JSON text that is the whole answer, without the key ``predictions``."""
     ERROR = 22
     """MessagePack: code and message of a problem."""
+    MAPPING = 23
+    """MessagePack: for each output of the model, one JSON text per row."""
 
 
 class Frame(NamedTuple):

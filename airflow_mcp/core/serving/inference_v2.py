@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from airflow_mcp.core.serving.arrays import packed_array
 from airflow_mcp.core.serving.frames import FrameKind
 from airflow_mcp.core.serving.scoring import Rows, TableReader, UnreadableRequestError, parse_json
 from airflow_mcp.core.serving.signature import Column, ModelSignature, Tensor
@@ -102,6 +103,9 @@ class InferenceReader:
         missing = [name for name in expected if len(tensors) > 1 and name not in {item.name for item in inputs}]
         if missing:
             raise UnreadableRequestError("invalid_rows", f"`$.inputs`: input {missing[0]!r} is required and missing")
+        array = self._signature.array
+        if array is not None:
+            return packed_array(array, inputs[0].values, inputs[0].shape[0], inputs[0].place)
         dtypes = {item.name: (expected.get(item.name) or tensors[0]).dtype for item in inputs}
         listed = [(item.name, dtypes[item.name], list(item.shape), item.values) for item in inputs]
         return Rows(FrameKind.TENSORS, msgspec.msgpack.encode(listed), max(inputs[0].shape[0], 1), b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_mcp.core.serving.signature import RANGES, Column, ModelSignature, Parameter
+from airflow_mcp.core.serving.signature import ARRAY_TYPES, RANGES, Column, ModelSignature, Parameter, Tensor
 
 _NUMBERS: Mapping[str, Any] = {
     **{name: {"type": "integer", "minimum": low, "maximum": high} for name, (low, high) in RANGES.items()},
@@ -129,7 +129,8 @@ def _infer(name: str, version: str, signature: ModelSignature, errors: Mapping[s
 def _forms(signature: ModelSignature) -> list[dict[str, Any]]:
     """Return the schema of each form of a body, for a model with named columns; anything for others."""
     if not signature.is_fast:
-        return [{"type": "object", "required": [form]} for form in ("inputs", "instances")]
+        rows = {} if signature.array is None else _array(signature.array)
+        return [{"type": "object", "required": [form], "properties": {form: rows}} for form in ("inputs", "instances")]
     columns = signature.columns
     record = {
         "type": "object",
@@ -160,6 +161,17 @@ def _forms(signature: ModelSignature) -> list[dict[str, Any]]:
             ("inputs", by_column),
         )
     ]
+
+
+def _array(tensor: Tensor) -> dict[str, Any]:
+    """Return the schema of the rows of an array; a named one may also be sent under its name."""
+    rows: dict[str, Any] = dict(_NUMBERS[ARRAY_TYPES[tensor.dtype]])
+    for size in reversed(tensor.shape[1:]):
+        rows = {"type": "array", "items": rows, "minItems": size, "maxItems": size}
+    rows = {"type": "array", "items": rows, "minItems": 1}
+    if not tensor.name:
+        return rows
+    return {"oneOf": [rows, {"type": "object", "required": [tensor.name], "properties": {tensor.name: rows}}]}
 
 
 def _type(column: Column) -> dict[str, Any]:

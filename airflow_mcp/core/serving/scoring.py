@@ -22,10 +22,10 @@ SPLIT, RECORDS, INSTANCES, INPUTS = "dataframe_split", "dataframe_records", "ins
 FORMS = (SPLIT, RECORDS, INSTANCES, INPUTS)
 """The four forms of a body."""
 _MAX_SHOWN_COLUMNS = 5
-_LARGEST_FLOAT32 = 3.4028234663852886e38
+LARGEST_FLOAT32 = 3.4028234663852886e38
 _LARGEST_EXACT = 2**53
 """Above, a floating-point number skips whole numbers."""
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class UnreadableRequestError(ValueError):
@@ -73,7 +73,7 @@ class TableReader:
         """
         try:
             parsed = self._decoder.decode(body)
-        except _UNREADABLE:
+        except UNREADABLE:
             return self._read_leniently(body)
         split, records, instances = parsed.dataframe_split, parsed.dataframe_records, parsed.instances
         if parsed.params is not UNSET or parsed.inputs is not UNSET:
@@ -120,7 +120,7 @@ class TableReader:
     def _storable(self, row: Sequence[Any], index: int) -> list[Any]:
         """Return a row with NaN for null, as MLflow has it."""
         for column, value in zip(self._columns, row, strict=True):
-            if column.type == "float" and value is not None and _LARGEST_FLOAT32 < abs(value) < math.inf:
+            if column.type == "float" and value is not None and LARGEST_FLOAT32 < abs(value) < math.inf:
                 raise _misfit(f"row {index}, column {column.name!r}", "a 32-bit float", "a larger number")
         return [math.nan if value is None else value for value in row]
 
@@ -240,7 +240,7 @@ class TableReader:
 
 # --- types of the compiled decoder -----------------------------------------------------------------------------------
 
-_TYPES: Mapping[str, Any] = {
+TYPES: Mapping[str, Any] = {
     "double": float | None,
     "float": float | None,
     "string": str | None,
@@ -253,11 +253,11 @@ def _body_type(columns: Sequence[Column]) -> Any:
     """Return the type of a body with these columns."""
     names = {f"c{index}": column.name for index, column in enumerate(columns)}
     fields: list[Any] = [
-        (f"c{index}", _TYPES[column.type]) if column.required else (f"c{index}", _TYPES[column.type] | UnsetType, UNSET)
+        (f"c{index}", TYPES[column.type]) if column.required else (f"c{index}", TYPES[column.type] | UnsetType, UNSET)
         for index, column in enumerate(columns)
     ]
     record = defstruct("Record", fields, kw_only=True, rename=names, gc=False)
-    row: Any = tuple.__class_getitem__(tuple(_TYPES[column.type] for column in columns))
+    row: Any = tuple.__class_getitem__(tuple(TYPES[column.type] for column in columns))
     split = defstruct(
         "Split",
         [("columns", list[str]), ("data", list[row]), ("index", msgspec.Raw | UnsetType, UNSET)],
@@ -333,6 +333,16 @@ _CELLS: Mapping[str, Callable[[Any], Any]] = {
 assert set(_CELLS) == {*PACK_CODES, "string"}  # noqa: S101  (a new type needs a reader)
 
 
+def read_cell(kind: str, value: Any, place: str) -> Any:
+    """Return a value as a column of this type has it.
+
+    :param kind: MLflow's name of the type.
+    :param place: where it is in the body, for the message.
+    :raises UnreadableRequestError: when it does not fit.
+    """
+    return _checked(_CELLS[kind], value, place)
+
+
 def json_type(value: Any) -> str:
     """Return the name of a value's type, for messages."""
     return _JSON_TYPES.get(type(value), type(value).__name__)
@@ -370,7 +380,7 @@ def parse_json(body: bytes, *, nan_is_a_number: bool = False) -> Any:
     """
     try:
         return msgspec.json.decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         pass
     try:
         return json.loads(body.decode("utf-8-sig"), parse_constant=_any_word if nan_is_a_number else _word)

@@ -14,6 +14,8 @@ from airflow_mcp.exceptions import EvidenceError
 ScalarType = Literal["boolean", "integer", "long", "float", "double", "string"]
 PACK_CODES: Mapping[str, str] = {"boolean": "?", "integer": "i", "long": "q", "float": "f", "double": "d"}
 """Code of each numeric type in the module ``struct``; all of them little-endian and without padding."""
+ARRAY_TYPES: Mapping[str, str] = {"int32": "integer", "int64": "long", "float32": "float", "float64": "double"}
+"""MLflow's name for each type of array that the server reads by itself."""
 FAST_TYPES = frozenset({*PACK_CODES, "string"})
 """Types of columns that the server reads by itself; MLflow's own parser reads the others."""
 RANGES: Mapping[str, tuple[int, int]] = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
@@ -77,6 +79,15 @@ class ModelSignature:
             and len(names) == len(self.columns)
             and all(column.type in FAST_TYPES for column in self.columns)
         )
+
+    @property
+    def array(self) -> Tensor | None:
+        """The only input, if it is an array of any number of rows of one shape, which the server can read by itself."""
+        if self.columns or len(self.tensors) != 1 or self.is_from_type_hint:
+            return None
+        tensor = self.tensors[0]
+        is_of_rows = tensor.shape[:1] == (-1,) and all(size > 0 for size in tensor.shape[1:])
+        return tensor if is_of_rows and tensor.dtype in ARRAY_TYPES else None
 
     @property
     def pack_codes(self) -> str:

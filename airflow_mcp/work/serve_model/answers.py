@@ -35,11 +35,22 @@ def answer_of(predictions: Any, rows: int) -> Answer:
             return Answer(AnswerKind.FLOATS, predictions.astype("<f8").tobytes(), len(predictions))
         if predictions.dtype.kind in "iu" and predictions.dtype != np.uint64:
             return Answer(AnswerKind.INTEGERS, predictions.astype("<i8").tobytes(), len(predictions))
+    if isinstance(predictions, dict) and not _is_one_document(predictions) and (mapping := _by_row(predictions, rows)):
+        return mapping
     plain = _plain(predictions)
     if isinstance(plain, list) and rows in (0, len(plain)) and not _is_one_document(predictions):
         texts = [json_text(entry) for entry in plain]
         return Answer(AnswerKind.ROWS, msgspec.msgpack.encode(texts), len(texts))
     return Answer(AnswerKind.WHOLE, json_text(plain), rows or 1)
+
+
+def _by_row(predictions: Mapping[Any, Any], rows: int) -> Answer | None:
+    """Return the outputs of a model that names them, if each of them is an array with one entry per row."""
+    lengths = {len(values) if isinstance(values, np.ndarray) and values.ndim else -1 for values in predictions.values()}
+    if len(lengths) != 1 or -1 in lengths or rows not in (0, *lengths):
+        return None
+    texts = {str(name): [json_text(entry) for entry in values.tolist()] for name, values in predictions.items()}
+    return Answer(AnswerKind.MAPPING, msgspec.msgpack.encode(texts), lengths.pop())
 
 
 def _plain(predictions: Any) -> Any:

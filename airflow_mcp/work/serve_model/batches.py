@@ -15,8 +15,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
+from airflow_mcp.core.serving.arrays import reader_of
 from airflow_mcp.core.serving.frames import AnswerKind, FrameKind
-from airflow_mcp.core.serving.scoring import TableReader, UnreadableRequestError, parse_json
+from airflow_mcp.core.serving.scoring import UnreadableRequestError, parse_json
 from airflow_mcp.core.serving.signature import ModelSignature
 from airflow_mcp.work.serve_model.answers import Answer, answer_of, json_text
 
@@ -46,7 +47,8 @@ class Batches:
         self._pyfunc = pyfunc
         self._columns = signature.columns
         self._names = pd.Index([column.name for column in signature.columns])
-        self._reader = TableReader(signature) if signature.is_fast else None
+        self._reader = reader_of(signature)
+        self._array = signature.array
         self._takes_params = "params" in inspect.signature(pyfunc.predict).parameters
         codes = signature.pack_codes
         self._is_all_double = bool(codes) and set(codes) == {"<", "d"}
@@ -67,6 +69,8 @@ class Batches:
         """
         if kind == FrameKind.PACKED:
             return answer_of(self._predict(self._unpacked(payload, rows)), rows)
+        if kind == FrameKind.ARRAY:
+            return answer_of(self._predict(self._of_array(payload)), rows)
         if kind == FrameKind.COLUMNS:
             return answer_of(self._predict(self._of_columns(*self._columns_decoder.decode(payload))), rows)
         if kind == FrameKind.TENSORS:
@@ -105,6 +109,13 @@ class Batches:
             column = self._columns[index]
             columns[column.name] = np.array(values, dtype=_DTYPES[column.type])
         return pd.DataFrame(columns, index=range(len(rows)))
+
+    def _of_array(self, payload: bytes) -> Any:
+        if self._array is None:
+            raise UnreadableRequestError("invalid_rows", "this model takes no array")
+        dtype = np.dtype(self._array.dtype)
+        values = np.frombuffer(payload, dtype.newbyteorder("<")).astype(dtype).reshape(-1, *self._array.shape[1:])
+        return {self._array.name: values} if self._array.name else values
 
     def _of_tensors(self, payload: bytes) -> Any:
         arrays = {

@@ -42,28 +42,59 @@ def try_example(pyfunc: Any, path: Path, description: ModelDescription, batches:
     """
     example = pyfunc.metadata.load_input_example(str(path)) if description.example_path else None
     together = None if example is None else batches.predict_frame(example)
-    if not description.signature.is_fast:
-        return Batching(False, "its inputs are not named columns of plain types")
-    if not description.is_of_tables:
-        return Batching(False, "its flavor does not answer row by row")
+    if why_never := _why_never(description):
+        return Batching(False, why_never)
     if example is None:
         if _ROW_WISE_FLAVORS.intersection(description.flavors):
             return Batching(True)
         return Batching(False, "it was logged without an input example that could show that it answers row by row")
-    if not isinstance(example, pd.DataFrame) or example.empty:
-        return Batching(False, "its input example is not a table")
-    return _compare(example.head(MAX_ROWS), together if len(example) <= MAX_ROWS else None, batches)
+    number = _number_of_rows(example)
+    if not number:
+        return Batching(False, "its input example is not a table or an array with rows")
+    if number > MAX_ROWS:
+        return _compare(_rows(example, 0, MAX_ROWS), MAX_ROWS, None, batches)
+    return _compare(example, number, together, batches)
 
 
-def _compare(rows: pd.DataFrame, together: Any, batches: Batches) -> Batching:
-    if len(rows) == 1:
-        rows, together = pd.concat([rows, rows], ignore_index=True), None
+def _why_never(description: ModelDescription) -> str:
+    signature = description.signature
+    if not signature.is_fast and signature.array is None:
+        return "its inputs are neither named columns of plain types nor one array of numbers"
+    return "" if description.is_of_tables else "its flavor does not answer row by row"
+
+
+def _number_of_rows(example: Any) -> int:
+    if isinstance(example, dict):
+        numbers = {_number_of_rows(values) for values in example.values()}
+        return numbers.pop() if len(numbers) == 1 else 0
+    if isinstance(example, pd.DataFrame):
+        return len(example)
+    return len(example) if isinstance(example, np.ndarray) and example.ndim else 0
+
+
+def _rows(example: Any, start: int, end: int) -> Any:
+    if isinstance(example, dict):
+        return {name: values[start:end] for name, values in example.items()}
+    return example.iloc[start:end] if isinstance(example, pd.DataFrame) else example[start:end]
+
+
+def _twice(example: Any) -> Any:
+    if isinstance(example, dict):
+        return {name: np.concatenate([values, values]) for name, values in example.items()}
+    if isinstance(example, pd.DataFrame):
+        return pd.concat([example, example], ignore_index=True)
+    return np.concatenate([example, example])
+
+
+def _compare(rows: Any, number: int, together: Any, batches: Batches) -> Batching:
+    if number == 1:
+        rows, number, together = _twice(rows), 2, None
     if together is None:
         together = batches.predict_frame(rows)
-    whole = answer_of(together, len(rows))
+    whole = answer_of(together, number)
     if whole.kind is AnswerKind.WHOLE:
         return Batching(False, "it does not return one answer per row")
-    single = [answer_of(batches.predict_frame(rows.iloc[[index]]), 1) for index in range(len(rows))]
+    single = [answer_of(batches.predict_frame(_rows(rows, index, index + 1)), 1) for index in range(number)]
     one_by_one = [entry for answer in single for entry in _entries(answer)]
     if not _close(_entries(whole), one_by_one):
         return Batching(False, "it answers rows of its input example differently when they come together")
@@ -77,6 +108,9 @@ def _entries(answer: Answer) -> list[Any]:
         return list(np.frombuffer(answer.payload, "<i8").tolist())
     if answer.kind is AnswerKind.ROWS:
         return [msgspec.json.decode(text) for text in msgspec.msgpack.decode(answer.payload)]
+    if answer.kind is AnswerKind.MAPPING:
+        columns = msgspec.msgpack.decode(answer.payload)
+        return [[msgspec.json.decode(text) for text in row] for row in zip(*columns.values(), strict=True)]
     return [msgspec.json.decode(answer.payload)]
 
 

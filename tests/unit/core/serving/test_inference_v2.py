@@ -44,10 +44,17 @@ def test_one_matrix_with_a_column_for_each_of_the_signature_is_a_table() -> None
     assert flat.payload == struct.pack("<dqdq", 0.5, 3, 1.0, 4)
 
 
-def test_tensors_of_a_model_that_takes_arrays_keep_its_type_and_their_shape() -> None:
-    rows, _ = read(ARRAY, tensor("image", [1, 2, 2], [1, 2, 3, 4], "FP32"))
+def test_one_array_of_numbers_is_rows_that_may_share_a_batch() -> None:
+    rows, _ = read(ARRAY, tensor("image", [2, 2, 2], [1, 2, 3, 4, 5, 6, 7, None], "FP32"))
+    assert (rows.kind, rows.number) == (FrameKind.ARRAY, 2)
+    assert struct.unpack("<7f", rows.payload[:28]) == (1, 2, 3, 4, 5, 6, 7)
+
+
+def test_other_tensors_keep_the_type_of_the_model_and_their_shape() -> None:
+    pixels = ModelSignature(tensors=(Tensor("image", "uint8", (-1, 2, 2)),))
+    rows, _ = read(pixels, tensor("image", [1, 2, 2], [1, 2, 3, 4], "UINT8"))
     assert rows.kind is FrameKind.TENSORS
-    assert msgspec.msgpack.decode(rows.payload) == [["image", "float32", [1, 2, 2], [1, 2, 3, 4]]]
+    assert msgspec.msgpack.decode(rows.payload) == [["image", "uint8", [1, 2, 2], [1, 2, 3, 4]]]
     both, _ = read(PAIR, tensor("mask", [1, 3], [1, 1, 0], "INT64"), tensor("ids", [1, 3], [7, 8, 9], "INT64"))
     assert [entry[0] for entry in msgspec.msgpack.decode(both.payload)] == ["mask", "ids"]
 

@@ -121,6 +121,16 @@ def test_the_described_body_fits_what_the_server_accepts_and_not_what_it_refuses
     assert "/v2/models/fraud/infer" in document["paths"]
 
 
+def test_the_described_body_of_a_model_with_an_array_has_its_shape() -> None:
+    signature = ModelSignature(tensors=(Tensor("x", "float32", (-1, 2)),))
+    operation = describe_api({"m": ("1", signature)}, "m", ERRORS)["paths"]["/invocations"]["post"]
+    validator = jsonschema.Draft202012Validator(operation["requestBody"]["content"]["application/json"]["schema"])
+    assert validator.is_valid({"inputs": [[1, 2.5], [3, 4]]})
+    assert validator.is_valid({"inputs": {"x": [[1, 2.5]]}})
+    for body in ({"inputs": [[1]]}, {"inputs": [["1", 2]]}, {"inputs": []}, {"inputs": {"y": [[1, 2]]}}):
+        assert not validator.is_valid(body)
+
+
 def test_models_that_are_not_loaded_are_not_described() -> None:
     paths = describe_api({}, "fraud", ERRORS)["paths"]
     assert "/invocations" not in paths

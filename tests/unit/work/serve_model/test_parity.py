@@ -7,18 +7,20 @@ import warnings
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mcp.core.serving.arrays import ArrayReader
 from airflow_mcp.core.serving.frames import FrameKind
 from airflow_mcp.core.serving.scoring import TableReader, UnreadableRequestError
-from airflow_mcp.core.serving.signature import Column, ModelSignature
+from airflow_mcp.core.serving.signature import Column, ModelSignature, Tensor
 
 with warnings.catch_warnings():  # MLflow warns of type hints of its own
     warnings.simplefilter("ignore")
     from mlflow.models.utils import _enforce_schema
     from mlflow.pyfunc import scoring_server
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     from airflow_mcp.work.serve_model.batches import Batches
 
@@ -218,3 +220,95 @@ def test_packed_numbers_become_the_table_that_mlflow_reads() -> None:
     data, _ = scoring_server._split_data_and_params(body)
     theirs = _enforce_schema(scoring_server.infer_and_parse_data(data, schema), schema, flavor=None)
     pd.testing.assert_frame_equal(Batches(_SeesItsInput(), signature)._unpacked(rows.payload, 2), theirs)
+
+
+# --- models that take one array --------------------------------------------------------------------------------------
+
+
+class Array(NamedTuple):
+    """A body, and the array that it is for."""
+
+    body: bytes
+    dtype: str = "float64"
+    shape: tuple[int, ...] = (-1, 2)
+    name: str = ""
+
+    def ours(self) -> Any:
+        reader = ArrayReader(Tensor(self.name, self.dtype, self.shape))
+        rows = reader.read(self.body)
+        assert rows is not None
+        signature = ModelSignature(tensors=(Tensor(self.name, self.dtype, self.shape),))
+        return Batches(_SeesItsInput(), signature)._of_array(rows.payload)
+
+    def of_mlflow(self) -> Any:
+        schema = Schema([TensorSpec(np.dtype(self.dtype), self.shape, self.name or None)])
+        data, _ = scoring_server._split_data_and_params(self.body)
+        return _enforce_schema(scoring_server.infer_and_parse_data(data, schema), schema, flavor=None)
+
+
+ARRAYS_ALIKE: dict[str, Array] = {
+    "inputs": Array(form("inputs", [[1, 2.5], [3, 4]])),
+    "instances": Array(form("instances", [[1, 2.5]])),
+    "32 bits": Array(form("inputs", [[0.1, 1e-40]]), "float32"),
+    "whole numbers": Array(form("inputs", [[1, -(2**62)]]), "int64"),
+    "3.0 for a whole number": Array(form("inputs", [[1.0, 2]]), "int64"),
+    "null": Array(form("inputs", [[None, 1]])),
+    "one number per row": Array(form("inputs", [1, 2, 3]), shape=(-1,)),
+    "a box": Array(form("inputs", [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]), "float32", (-1, 2, 2)),
+    "named": Array(form("inputs", {"x": [[1, 2]]}), name="x"),
+    "named, by row": Array(form("instances", [{"x": [1, 2]}, {"x": [3, 4]}]), name="x"),
+    "infinite": Array(form("inputs", [[float("inf"), 1]])),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS_ALIKE)
+def test_both_read_the_same_array(name: str) -> None:
+    ours_, theirs = ARRAYS_ALIKE[name].ours(), ARRAYS_ALIKE[name].of_mlflow()
+    for left, right in zip(_arrays(ours_), _arrays(theirs), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+
+
+def _arrays(found: Any) -> list[Any]:
+    return list(found.values()) if isinstance(found, dict) else [found]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (Array(form("inputs", [[1, 2], [3]])), r"`\$.inputs\[1\]`: expected 2 values, got 1"),
+        (Array(form("inputs", [[1, [2]]])), "expected number, got array"),
+        (Array(form("inputs", [1, 2])), r"`\$.inputs\[0\]`: expected array, got int"),
+        (Array(form("inputs", [[1, {"a": 1}]])), "expected number, got object"),
+        (Array(form("inputs", [[None, 1]]), "int64"), "expected int, got null"),
+        (Array(form("inputs", 3)), "expected array, got int"),
+        (Array(form("inputs", [[1, 2]], instances=[[1, 2]])), "got both"),
+        (Array(b"[[1, 2]]"), "must be a JSON object"),
+    ],
+)
+def test_both_refuse_arrays_that_do_not_fit(array: Array, message: str) -> None:
+    with pytest.raises(UnreadableRequestError, match=message):
+        array.ours()
+    with pytest.raises(Exception):  # noqa: B017  (MLflow raises many types)
+        array.of_mlflow()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (Array(form("inputs", [["1", 2]])), "expected number, got string"),
+        (Array(form("inputs", [[True, 2]])), "expected number, got bool"),
+        (Array(form("inputs", [[3.7, 2]]), "int64"), "expected int, got float"),
+        (Array(form("inputs", [[1e39, 2]]), "float32"), "32-bit floats"),
+        (Array(form("inputs", [])), "at least one row"),
+    ],
+)
+def test_only_we_refuse_arrays_that_would_be_changed(array: Array, message: str) -> None:
+    with pytest.raises(UnreadableRequestError, match=message):
+        array.ours()
+
+
+def test_parameters_and_tables_for_a_model_with_an_array_are_left_to_mlflow() -> None:
+    reader = ArrayReader(Tensor("", "float64", (-1, 2)))
+    assert reader.read(form("inputs", [[1, 2]], params={"k": 1})) is None
+    assert reader.read(split(["a", "b"], [1, 2])) is None
