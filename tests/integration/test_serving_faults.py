@@ -17,15 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, Distribution, write_profile
 from airflow_mcp.core.registry.load_check import LoadCheck
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.serving.cache import digest_of
+from airflow_mcp.serving.upstream_pool import TAG_UPSTREAM
 from airflow_mcp.work.reading.request_log import RequestLog
+from tests.support.fakes.certificate import server_context, write_certificate
 from tests.support.fakes.faulty_server import Fault, FaultyServer, answer, html, refused_midway, slow
 from tests.support.followed_server import FollowingServer, NumberedVersions, SteadyClient
 from tests.support.services import LOOPBACK, MlflowServer, free_port
@@ -75,7 +80,7 @@ def module_world(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathF
     os.environ["AIRFLOW_CONN_MLFLOW_SERVING"] = json.dumps({"conn_type": "mlflow", "host": mlflow_server.url})
     hook = MlflowHook("mlflow_serving")
     versions = NumberedVersions(mlflow_server, hook, f"served-{uuid.uuid4().hex[:8]}", folder)
-    versions.add()
+    versions.add(profile=_profile())
     versions.add()
     versions.promote("1")
     with FaultyServer(mlflow_server.url) as gate:
@@ -85,6 +90,7 @@ def module_world(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathF
             gate.url,
             WEBHOOK_SECRET=SECRET,
             LOG_URI=folder / "predictions",
+            OUTLIERS="true",
         )
         gate.fail("", refused_midway())
         with server:
@@ -99,6 +105,20 @@ def module_world(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathF
             yield World(versions, gate, server, folder)
     hook.close()
     del os.environ["AIRFLOW_CONN_MLFLOW_SERVING"]
+
+
+def _profile() -> str:
+    """Return the profile of training data in which x1 was never as small as the tests ask."""
+    columns = tuple(
+        ColumnProfile(
+            name=name,
+            kind="numerical",
+            type="double",
+            distribution=Distribution(values=(low, 9.0), at=(1, 1), mean=5.0, variance=1.0),
+        )
+        for name, low in (("x1", 0.9), ("x2", 0.0))
+    )
+    return write_profile(DataProfile(rows=2, columns=columns))
 
 
 @pytest.fixture
@@ -368,6 +388,75 @@ def _model_processes(front: int) -> list[int]:
         if b"serve-model" in Path(f"/proc/{child}/cmdline").read_bytes():
             found += [int(pid) for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()]
     return found
+
+
+class TestTheLog:
+    def test_counts_rows_that_the_training_data_does_not_cover(self, world: World, client: SteadyClient) -> None:
+        def counted(name: str) -> float:
+            lines = world.server.ask("/metrics", None).body.decode().splitlines()
+            found = [line for line in lines if line.startswith(f"airflow_mcp_serving_{name}_rows_total{{")]
+            return sum(float(line.rpartition(" ")[2]) for line in found)
+
+        world.server.wait_for(lambda: counted("judged") > 0)
+        assert 0 < counted("outlier") <= counted("judged")
+
+
+class TestPolicies:
+    """On a server whose model is elsewhere, so that nothing is loaded."""
+
+    def test_limit_and_check_callers_of_a_model_on_another_server(self, world: World, tmp_path: Path) -> None:
+        certificate = write_certificate(tmp_path)
+        answered = json.dumps({"model_name": "elsewhere", "outputs": []})
+        with FaultyServer() as upstream, FaultyServer(tls=server_context(certificate)) as issuer:
+            upstream.fail("/ready", answer(200, "{}"))
+            upstream.fail("/infer", answer(200, answered))
+            token = _token(issuer)
+            (tmp_path / "policy.yaml").write_text(POLICY.format(issuer=issuer.url))
+            number = world.versions.add(tags={TAG_UPSTREAM: f"{upstream.url}/v2/models/fraud"})
+            server = FollowingServer(
+                tmp_path,
+                f"models:/{world.name}/{number}",
+                world.gate.url,
+                {"SSL_CERT_FILE": str(certificate)},
+                POLICIES=tmp_path / "policy.yaml",
+                ALLOWED_UPSTREAMS=upstream.url,
+            )
+            with server:
+                server.wait_for(lambda: server.ask("/readyz", None).status == 200)
+                path = f"/v2/models/{world.name}/infer"
+                assert server.ask(path, b"{}").status == 401
+                signed_in = {"Authorization": f"Bearer {token}"}
+                found = server.ask(path, b"{}", signed_in)
+                assert (found.status, found.body.decode(), found.version) == (200, answered, number)
+                assert server.ask(headers=signed_in).status == 400
+                time.sleep(1.1)
+                asked = [server.ask(path, b"{}", signed_in) for _ in range(12)]
+                assert 429 in {one.status for one in asked}
+                refused = next(one for one in asked if one.status == 429)
+                assert refused.headers["retry-after"] == "1"
+                assert {server.ask("/healthz", None).status for _ in range(10)} == {200}
+                assert token not in server.log
+
+
+POLICY = """\
+apiVersion: mcp.example.com/v1
+kind: TrafficPolicy
+metadata: {{name: fraud-traffic}}
+spec:
+  rateLimit: {{requestsPerSecond: 4}}
+  auth: {{method: JWT, issuer: "{issuer}"}}
+"""
+
+
+def _token(issuer: FaultyServer) -> str:
+    """Make the issuer publish a key, and return a token that it has signed."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    public = {**json.loads(jwt.algorithms.ECAlgorithm.to_jwk(private.public_key())), "kid": "k1"}
+    described = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys"}
+    issuer.fail("openid-configuration", answer(200, json.dumps(described)))
+    issuer.fail("/keys", answer(200, json.dumps({"keys": [public]})))
+    claims = {"iss": issuer.url, "sub": "ann", "exp": time.time() + 600}
+    return jwt.encode(claims, private, "ES256", headers={"kid": "k1"})
 
 
 class TestAFirstVersion:

@@ -68,16 +68,21 @@ class NumberedVersions:
         tags: Mapping[str, str | None] | None = None,
         run_tags: Mapping[str, str] | None = None,
         change: Callable[[Path], None] | None = None,
+        profile: str = "",
     ) -> str:
         """Register a version with sound evidence, and return its number.
 
         :param tags: tags of the version that differ; None leaves one out.
         :param run_tags: tags of its run that differ.
         :param change: changes its files before their digest is recorded.
+        :param profile: profile of its training data, as JSON.
         """
         self._count += 1
         evidence = {contract.TAG_GATE_VERDICT: "passed", contract.TAG_DATA_HASH: "sha256:" + "a" * 64}
         run = self.hook.create_run(self._experiment, "training", {**evidence, **(run_tags or {})}, 0)
+        if profile:
+            self.hook.upload_artifact(run.run_id, contract.ARTIFACT_PROFILE, profile.encode())
+            evidence[contract.TAG_DATA_PROFILE] = contract.ARTIFACT_PROFILE
         self.hook.update_run(run.run_id, "FINISHED", 1)
         model_id, folder = self._logged_model(run.run_id)
         shutil.copytree(self._template, folder, dirs_exist_ok=True)
@@ -141,10 +146,18 @@ class FollowingServer(Service):
     :param folder: folder for its cache and its log.
     :param model: what it serves.
     :param tracking_uri: address of the MLflow server.
+    :param environment: further environment variables.
     :param settings: further settings, by their names in upper case.
     """
 
-    def __init__(self, folder: Path, model: str, tracking_uri: str, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        tracking_uri: str,
+        environment: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.port = free_port()
         given = {
             "HOST": LOOPBACK,
@@ -163,7 +176,7 @@ class FollowingServer(Service):
             "model-server",
             [sys.executable, "-m", "airflow_mcp.serving"],
             folder=folder,
-            env={**env, "MODEL_URI": model, "MLFLOW_TRACKING_URI": tracking_uri},
+            env={**env, "MODEL_URI": model, "MLFLOW_TRACKING_URI": tracking_uri, **(environment or {})},
             health_url=f"http://{LOOPBACK}:{self.port}/healthz",
         )
 
