@@ -26,9 +26,9 @@ RUN pip wheel --no-deps --wheel-dir /wheel .
 # Versions are those the tests passed with. The bytecode that pip compiles stays: containers have a read-only file
 # system, so each process would compile every import again.
 FROM base AS runtime-libraries
-COPY pyproject.toml constraints.txt README.md LICENSE /src/
+COPY pyproject.toml constraints.txt /src/
 COPY airflow_mcp/__init__.py /src/airflow_mcp/
-RUN pip install --constraint /src/constraints.txt '/src[runtime]' && pip uninstall --yes airflow-mcp
+RUN touch /src/README.md /src/LICENSE && pip install --constraint /src/constraints.txt '/src[runtime]' && pip uninstall --yes airflow-mcp
 
 FROM runtime-libraries AS runtime
 COPY --from=wheel /wheel /wheel

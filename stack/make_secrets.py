@@ -41,8 +41,9 @@ class Secrets:
             folder = self._root / name
             folder.mkdir(mode=0o750, exist_ok=True)
             self._chown(folder, 0, group)
-        for name in ("fernet_key", "api_secret_key", "jwt_secret"):
-            self._once(f"airflow/{name}", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        # Fernet takes 32 bytes, no more and no less; tokens are signed with SHA-512, which wants 64.
+        for name, size in (("fernet_key", 32), ("api_secret_key", 32), ("jwt_secret", 64)):
+            self._once(f"airflow/{name}", base64.urlsafe_b64encode(secrets.token_bytes(size)).decode())
         self._once("postgres/superuser_password", secrets.token_urlsafe(32))
         for name in ("airflow", "mlflow"):
             password = self._once(f"postgres/{name}_password", secrets.token_urlsafe(32))
