@@ -134,7 +134,8 @@ def _of_champion(model: RegisteredModel, facts: Facts) -> Iterable[Concern]:
     champion = model.aliases.get(ALIAS_CHAMPION)
     if champion is None:
         if recent_moves(model) or read_last_move(model.tags):
-            yield Concern("champion_missing", "there is no champion, although there was one: its alias was removed, or its version deleted")
+            says = "there is no champion, although there was one: its alias was removed, or its version deleted"
+            yield Concern("champion_missing", says)
         else:
             yield Concern("never_promoted", "no version has been promoted yet")
     elif (model.name, champion) in facts.deleted:
