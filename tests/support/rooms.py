@@ -77,15 +77,26 @@ ROOMS: Mapping[str, Room] = {
         *("core", "core/code", "core/data", "core/evaluation", "core/gate", "core/gate/rules"),
         *("core/pipeline/file", "core/pipeline/plan", "core/registry", "core/workload"),
     ),
+    "core/audit": _room(
+        "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
+        *("core", "core/pipeline/file", "core/registry"),
+    ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
         *("core", "core/gate/rules", "core/pipeline/file", "core/registry", "core/drift"),
     ),
+    "core/rollout": _room(
+        "rollouts: steps, limits, bounds, what was counted, what happens next, the report",
+        *("core", "core/gate/rules", "core/html", "core/pipeline/file", "core/serving"),
+    ),
     "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
     # --- the outside world ----------------------------------------------------------------------------------------
     "mlflow_client": _room("MLflow's REST API, blocking and asynchronous; without Airflow", "core"),
+    "audit": _room("stores of the audit log: PostgreSQL and SQLite; without Airflow", *_CORE),
     "registry": _room("the only code that changes the model registry; without Airflow", *_CORE, "mlflow_client"),
-    "hooks": _room("readers of Airflow connections, and what they lead to", *_CORE, "mlflow_client", "settings"),
+    "hooks": _room(
+        "readers of Airflow connections, and what they lead to", *_CORE, "audit", "mlflow_client", "settings"
+    ),
     "cluster": _room("a Kubernetes cluster and its workload pods; without Airflow", "core", "core/workload"),
     "doctor": _room("the checks of `airflow-mcp doctor`; without Airflow", *_CORE, "cluster", "mlflow_client"),
     # --- Airflow --------------------------------------------------------------------------------------------------
@@ -126,7 +137,18 @@ ROOMS: Mapping[str, Room] = {
     # --- the command line -----------------------------------------------------------------------------------------
     "cli": _room(
         "the command `airflow-mcp`, one module per sub-command; without Airflow",
-        *(*_CORE, "cluster", "dag_rendering", "doctor", "hooks", "mlflow_client", "registry", "serving", "work/*"),
+        *(
+            *_CORE,
+            "audit",
+            "cluster",
+            "dag_rendering",
+            "doctor",
+            "hooks",
+            "mlflow_client",
+            "registry",
+            "serving",
+            "work/*",
+        ),
     ),
 }
 """Lowest rooms first within each part."""

@@ -22,6 +22,7 @@ SHARED_BY_OPERATORS = {f"airflow_mcp.operators.{name}" for name in ("base", "led
 }
 WITHOUT_AIRFLOW = (
     *("exceptions", "get_provider_info", "core", "work", "mlflow_client", "registry", "cluster", "doctor", "cli"),
+    "audit",
     "serving",
 )
 """Top rooms, with what is below them, that work where Airflow is not installed."""

@@ -9,7 +9,8 @@ from airflow_mcp.core.pipeline.file.document import FieldPath, Node, walk
 from airflow_mcp.core.pipeline.file.validation import problem_at
 from airflow_mcp.exceptions import SpecProblem
 
-_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.I)
+# 20: schemes are short, and without a bound a long text without "://" costs its length squared.
+_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^/\s:@]*:[^/\s@]+@", re.I)
 _SHAPES = re.compile(
     r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}"
     r"|xox[abprs]-[A-Za-z0-9-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\."
@@ -43,6 +44,11 @@ def credential_problems(document: Node, environment: str) -> Iterator[SpecProble
             yield problem_at(document, path, message)
         elif environment == "prod" and path[:1] == ("spec",) and _is_credential(path, node.content):
             yield problem_at(document, path, _IN_PROD)
+
+
+def has_credential_shape(text: str) -> bool:
+    """Return whether a text holds something with the shape of a credential: a token, a key, a URL with a password."""
+    return bool(_URL_WITH_PASSWORD.search(text) or _SHAPES.search(text))
 
 
 def _is_credential(path: FieldPath, value: str) -> bool:

@@ -1,0 +1,1 @@
+"""Stores of the audit log: PostgreSQL, and SQLite for demos and development. Does not import Airflow."""

@@ -1,0 +1,153 @@
+"""Checkpoints: size and head of the tree as a signed note (C2SP), to keep where the owner of the database cannot write.
+
+Only here is the library ``cryptography`` needed, and it is imported when something is signed or a signature checked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+ORIGIN_PREFIX = "airflow-mcp/"
+_ED25519 = b"\1"
+"""Type of the key in a signed note."""
+_MARK = "\N{EM DASH} "
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How a log stood: so many records, and the head of the tree over them."""
+
+    log_id: str
+    size: int
+    root: bytes
+
+    @property
+    def body(self) -> str:
+        """The text that is signed."""
+        return f"{ORIGIN_PREFIX}{self.log_id}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def sign(checkpoint: Checkpoint, private_pem: bytes) -> str:
+    """Return a checkpoint as a signed note.
+
+    :param checkpoint: the checkpoint.
+    :param private_pem: private Ed25519 key, PEM without a password.
+    :raises InvalidArgumentError: when it is not such a key.
+    """
+    key = _private_key(private_pem)
+    name = ORIGIN_PREFIX + checkpoint.log_id
+    signature = _key_hash(name, key.public_key()) + key.sign(checkpoint.body.encode())
+    return f"{checkpoint.body}\n{_MARK}{name} {base64.b64encode(signature).decode()}\n"
+
+
+def read_checkpoint(note: str, public_pem: bytes) -> Checkpoint:
+    """Read a signed note and check its signature.
+
+    :param note: the note.
+    :param public_pem: public Ed25519 key, PEM.
+    :raises EvidenceError: when it is not a signed checkpoint, or no signature in it is of this key.
+    :raises InvalidArgumentError: when the key is not an Ed25519 key.
+    """
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  (only where a signature is checked)
+
+    key = _public_key(public_pem)
+    body, signatures = _parts(note)
+    checkpoint = _checkpoint(body)
+    for name, signature in signatures:
+        if signature[:4] != _key_hash(name, key):
+            continue  # a note may have signatures of other keys, which readers ignore
+        try:
+            key.verify(signature[4:], body.encode())
+        except InvalidSignature:
+            break
+        return checkpoint
+    raise EvidenceError(
+        f"the checkpoint of {checkpoint.size} records has no valid signature of this key, so it shows nothing. "
+        "Look for another copy of it"
+    )
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """Return a new key pair as PEM: private, public."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private, public
+
+
+def _parts(note: str) -> tuple[str, list[tuple[str, bytes]]]:
+    body, separator, rest = note.rpartition("\n\n")
+    signatures = []
+    for line in rest.splitlines():
+        name, _, encoded = line.removeprefix(_MARK).rpartition(" ")
+        try:
+            signatures.append((name, base64.b64decode(encoded, validate=True)))
+        except binascii.Error:
+            separator = ""
+        if not line.startswith(_MARK):
+            separator = ""
+    if not separator or not signatures:
+        raise EvidenceError("a checkpoint is a text, an empty line and signature lines; this is something else")
+    return body + "\n", signatures
+
+
+def _checkpoint(body: str) -> Checkpoint:
+    lines = body.split("\n")
+    try:
+        origin, size, root = lines[:3]
+        checkpoint = Checkpoint(origin.removeprefix(ORIGIN_PREFIX), int(size), base64.b64decode(root, validate=True))
+        is_ours = origin.startswith(ORIGIN_PREFIX) and checkpoint.body == body
+    except ValueError:
+        is_ours = False
+    if not is_ours:
+        raise EvidenceError(
+            f"a checkpoint has three lines: {ORIGIN_PREFIX}LOG, the number of records and the head of the tree; this "
+            "note says something else"
+        )
+    return checkpoint
+
+
+def _key_hash(name: str, key: Ed25519PublicKey) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]
+
+
+def _private_key(pem: bytes) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_private_key(pem, None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise InvalidArgumentError(
+            "the signing key must be a private Ed25519 key as PEM without a password; got a value that is not shown"
+        )
+    return key
+
+
+def _public_key(pem: bytes) -> Ed25519PublicKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_public_key(pem)
+    except ValueError:
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise InvalidArgumentError("the key must be a public Ed25519 key as PEM; got something else")
+    return key

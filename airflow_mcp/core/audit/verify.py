@@ -1,0 +1,162 @@
+"""Verification of a log, or an export of it, as a stream: the first record that is not as it was recorded is named.
+
+The chain shows what was changed, moved, added or left out in the middle. Only a checkpoint shows that the end was cut,
+or that the whole log was written anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from airflow_mcp.core.audit.checkpoint import Checkpoint
+from airflow_mcp.core.audit.merkle import Frontier
+from airflow_mcp.core.audit.record import NO_RECORD, Link, read_link, record_hash
+from airflow_mcp.core.identity import canonical_json
+from airflow_mcp.exceptions import EvidenceError
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the verification of a log found."""
+
+    log_id: str
+    records: int
+    """Records that are as they were recorded, from the first on."""
+    root: bytes
+    """Head of the tree over them."""
+    first_bad: int | None = None
+    """Sequence number of the first record that is wrong or missing; None when all are whole."""
+    problem: str = ""
+    checkpoints: int = 0
+    """Checkpoints that agree with the records."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was found."""
+        return self.first_bad is None
+
+
+class _FoundError(Exception):
+    def __init__(self, seq: int, problem: str) -> None:
+        super().__init__(problem)
+        self.seq, self.problem = seq, problem
+
+
+def verify(lines: Iterable[bytes], checkpoints: Sequence[Checkpoint] = (), *, deep: bool = False) -> Verification:
+    """Verify the records of one log, from its first one on, in memory that does not depend on their number.
+
+    :param lines: one record per line, with or without the line break.
+    :param checkpoints: checkpoints whose signatures were checked.
+    :param deep: also read every record as JSON and check that it is in canonical form; four times the work.
+    :raises EvidenceError: when there is no record, or a checkpoint is of another log; nothing is known then.
+    """
+    wanted = sorted(checkpoints, key=lambda each: each.size)
+    check = _Check(wanted, deep=deep)
+    try:
+        for seq, line, link in _linked(lines, check):
+            check.take(seq, line, link)
+        check.finish()
+    except _FoundError as found:
+        return check.verification(found)
+    if check.frontier.size == 0:
+        raise EvidenceError("there is no record to verify: an audit log begins with log.created")
+    return check.verification(None)
+
+
+class _Check:
+    """What is known after the records so far."""
+
+    def __init__(self, checkpoints: Sequence[Checkpoint], *, deep: bool) -> None:
+        self.frontier, self.last, self.deep = Frontier(), NO_RECORD, deep
+        self.log_id, self.latest = "", b""
+        self._open, self._agreeing, self._agreed_size = list(checkpoints), 0, 0
+
+    def take(self, seq: int, line: bytes, link: Link) -> None:
+        """Check one record whose link to the one before is right."""
+        if seq == 1:
+            self.log_id = _log_id(line)
+            if others := {each.log_id for each in self._open} - {self.log_id}:
+                raise EvidenceError(
+                    f"the records are those of log {self.log_id}, and a checkpoint is of log "
+                    f"{', '.join(sorted(others))}. Nothing was verified; pass checkpoints of this log"
+                )
+        if link.recorded_at < self.latest:
+            raise _FoundError(seq, f"seq {seq} has an earlier time than the record before it")
+        if self.deep and not _is_canonical(line):
+            raise _FoundError(seq, f"seq {seq} is not in canonical form")
+        self.latest, self.last = link.recorded_at, record_hash(line)
+        self.frontier.add(self.last)
+        while self._open and self._open[0].size == self.frontier.size:
+            checkpoint = self._open.pop(0)
+            if checkpoint.root != self.frontier.root():
+                raise _FoundError(
+                    self._first_open(),
+                    f"the checkpoint of {checkpoint.size} records has another root: the log was written anew, and a "
+                    f"record from seq {self._first_open()} to seq {checkpoint.size} is not the one that was recorded",
+                )
+            self._agreeing, self._agreed_size = self._agreeing + 1, checkpoint.size
+
+    def _first_open(self) -> int:
+        return self._agreed_size + 1
+
+    def finish(self) -> None:
+        """Check that no checkpoint covers more records than there are."""
+        if self._open and self.frontier.size:
+            most, size = self._open[-1].size, self.frontier.size
+            raise _FoundError(
+                size + 1,
+                f"the log was cut: it has {size} records, and a checkpoint covers {most}; seq {size + 1} is missing",
+            )
+
+    def verification(self, found: _FoundError | None) -> Verification:
+        """Return what was found."""
+        return Verification(
+            self.log_id,
+            self.frontier.size,
+            self.frontier.root(),
+            found.seq if found else None,
+            found.problem if found else "",
+            self._agreeing,
+        )
+
+
+def _linked(lines: Iterable[bytes], check: _Check) -> Iterator[tuple[int, bytes, Link]]:
+    """Yield each record with its number after checking its place and its link to the record before.
+
+    A broken link lies between two records; the next one shows which of them was changed.
+    """
+    found = iter(lines)
+    for seq, raw in enumerate(found, 1):
+        line = raw.rstrip(b"\r\n")
+        link = read_link(line)
+        if link is None:
+            raise _FoundError(seq, f"seq {seq} was changed: its line is not a record of an audit log")
+        if link.seq != seq:
+            problem = "is missing" if link.seq > seq else "is not in its place"
+            raise _FoundError(seq, f"seq {seq} {problem}: its line holds seq {link.seq}")
+        if link.prev != check.last:
+            follower = read_link(next(found, b"").rstrip(b"\r\n"))
+            is_own = seq == 1 or (follower is not None and follower.prev != record_hash(line))
+            bad = seq if is_own else seq - 1
+            raise _FoundError(bad, f"seq {bad} was changed: the chain breaks between seq {seq - 1} and seq {seq}")
+        yield seq, line, link
+
+
+def _log_id(line: bytes) -> str:
+    try:
+        event = json.loads(line)["event"]
+        if event["action"] == "log.created":
+            return str(event["new"]["log_id"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise _FoundError(1, "seq 1 was changed: an audit log begins with the event log.created")
+
+
+def _is_canonical(line: bytes) -> bool:
+    try:
+        text = line.decode()
+        return canonical_json(json.loads(text)) == text
+    except ValueError:
+        return False
