@@ -17,7 +17,7 @@ from airflow_mcp.core.evaluation.diagnostics import (
     ConfusionMatrix,
     Histogram,
 )
-from airflow_mcp.work.measures.classes import Array, Classes
+from airflow_mcp.work.measures.classes import Array, Classes, name_of
 from airflow_mcp.work.measures.scoring import ScoredModel
 
 _RESIDUAL_RANGE = (0.005, 0.995)
@@ -59,7 +59,7 @@ def confusion_matrix(classes: Classes, true: Array, predicted: Array) -> Confusi
     :param true: positions of the true classes, shape (rows,).
     :param predicted: positions of the predicted classes, shape (rows,).
     """
-    names = [str(label) for label in classes.labels]
+    names = [name_of(label) for label in classes.labels]
     total = len(names)
     pairs, counts = np.unique(true * total + predicted, return_counts=True)
     of_true, of_predicted = pairs // total, pairs % total

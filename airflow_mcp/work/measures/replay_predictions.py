@@ -14,7 +14,7 @@ from airflow_mcp.core.evaluation.replay import ModelTroubles, Reason
 from airflow_mcp.exceptions import DatasetError, RefusedError
 from airflow_mcp.work.measures.classes import Array, plain_label, require_classes
 from airflow_mcp.work.measures.scoring import classes_and_probabilities, predicted_numbers
-from airflow_mcp.work.models.failure_cause import where_raised
+from airflow_mcp.work.models.failure_cause import is_of_signature, where_raised
 from airflow_mcp.work.models.input_columns import cast_columns
 from airflow_mcp.work.models.loaded_model import LoadedModel
 from airflow_mcp.work.reading.dataset_frame import typed
@@ -189,12 +189,13 @@ class Replayed:
 
     def _reason(self, error: RefusedError) -> str:
         """Return the reason for the evidence, without the model's own words, which may quote inputs."""
-        cause = error.__cause__
-        if cause is None:
-            return str(error).removesuffix(". Nothing was recorded")[:_REASON_LENGTH]
+        cause, text = error.__cause__, str(error).removesuffix(". Nothing was recorded")
+        if cause is None or is_of_signature(cause):
+            marker = " rows: "  # what follows does not depend on the number of rows
+            return (text.partition(marker)[2] or text)[:_REASON_LENGTH]
         reason = where_raised(cause)
         if reason not in self.reasons:
-            _log.info("%s: %s", reason, str(error).removesuffix(". Nothing was recorded"))
+            _log.info("%s: %s", reason, text)
         return reason
 
     def _count(self, reason: str, requests: int) -> None:

@@ -122,16 +122,20 @@ def _is_unrecorded(package: str, folder: Path) -> bool:
     return recorded.isdisjoint(canonicalize_name(name) for name in installed)
 
 
+def is_of_signature(error: BaseException) -> bool:
+    """Return whether MLflow refused inputs because they do not fit the signature of the model."""
+    return _OF_SIGNATURE in str(error)
+
+
 def described(error: BaseException, limit: int = 600) -> str:
     """Return an error of a model as one line: its type and message, without the inputs that MLflow puts into its own.
 
     :param error: error of loading the model or of predicting with it.
     :param limit: largest number of characters of the message.
     """
-    text = str(error)
-    if _OF_SIGNATURE not in text:
+    if not is_of_signature(error):
         return f"{type(error).__name__}: {redacted(error, limit)}"
-    reason = _REASONS_OF_SIGNATURE.search(text)
+    reason = _REASONS_OF_SIGNATURE.search(str(error))
     return "the input does not fit the signature" + (f": {redacted(reason[0], limit)}" if reason else "")
 
 
@@ -140,8 +144,6 @@ def where_raised(error: BaseException) -> str:
 
     :param error: error of predicting with a model.
     """
-    if _OF_SIGNATURE in str(error):
-        return described(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"

@@ -24,6 +24,10 @@ _TYPES: dict[str, np.dtype[Any]] = {
 """MLflow's numeric types."""
 
 
+CONVERTED = frozenset({*_TYPES, "boolean", "string", "datetime"})
+"""MLflow types that are checked here; MLflow itself checks binary data, arrays and objects."""
+
+
 def cast_columns(frame: pd.DataFrame, columns: Sequence[tuple[str, str, bool]], model: str) -> pd.DataFrame:
     """Select and convert a model's input columns.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_mcp.exceptions import DatasetError, FailedError, RefusedError
-from airflow_mcp.work.models.failure_cause import described, where_raised
-from airflow_mcp.work.models.input_columns import cast_array, cast_columns
+from airflow_mcp.work.models.failure_cause import described, is_of_signature, where_raised
+from airflow_mcp.work.models.input_columns import CONVERTED, cast_array, cast_columns
 from airflow_mcp.work.run.mlflow_run import mlflow_errors, redacted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LoadedModel:
         :param inputs: result of :meth:`prepare`.
         :raises RefusedError: when the model refuses the rows or fails on them.
         """
-        return predict(self._pyfunc, inputs, self.uri, f"{len(inputs)} rows")
+        return predict(self._pyfunc, inputs, self.uri, f"{len(inputs)} rows", self._columns)
 
     def probabilities(self, inputs: Any) -> tuple[np.ndarray[Any, Any] | None, str]:
         """Predict class probabilities with the native model (scikit-learn and compatible libraries).
@@ -148,19 +148,24 @@ def load_pyfunc(uri: str) -> Any:
         ) from error
 
 
-def predict(pyfunc: Any, inputs: Any, uri: str, what: str) -> Any:
+def predict(pyfunc: Any, inputs: Any, uri: str, what: str, columns: Sequence[tuple[str, str, bool]] = ()) -> Any:
     """Predict as MLflow would serve a model.
 
     :param pyfunc: MLflow's ``PyFuncModel``.
     :param inputs: its inputs.
     :param uri: address of the model, for the message.
     :param what: description of the inputs, for the message.
+    :param columns: name, MLflow type and whether it is required, of the converted input columns; for the message.
     :raises RefusedError: when the model refuses the inputs or fails on them.
     """
     try:
         return pyfunc.predict(inputs)
     except Exception as error:  # whatever a user's model raises
-        raise RefusedError(f"model {uri} failed to predict {what}: {described(error)}. Nothing was recorded") from error
+        unchecked = ", ".join(f"{name!r} ({kind})" for name, kind, _ in columns if kind not in CONVERTED)
+        advice = f". Check the values of {unchecked}" if unchecked and is_of_signature(error) else ""
+        raise RefusedError(
+            f"model {uri} failed to predict {what}: {described(error)}{advice}. Nothing was recorded"
+        ) from error
 
 
 def one_prediction_per_row(output: Any, rows: int, uri: str) -> np.ndarray[Any, Any]:

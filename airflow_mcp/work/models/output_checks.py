@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from airflow_mcp.core.registry.load_check import LoadFinding
+from airflow_mcp.core.registry.load_check import FindingName, LoadFinding
+from airflow_mcp.work.run.mlflow_run import redacted
 
 _FITS: Mapping[str, str] = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "c": "cfiub", "M": "M", "m": "m"}
 """Kind of a recorded NumPy type to the kinds of output that satisfy it, of any width; ``1`` may stand for ``1.0``."""
@@ -25,7 +26,21 @@ def check_output(example: Any, output: Any, schema: Any) -> tuple[int | None, li
         ``signature``.
     """
     asked = rows_of_example(example)
-    return asked, [_rows(asked, output), _finite(output), _signature(output, schema)]
+    checks: dict[FindingName, Callable[[], LoadFinding]] = {
+        "rows": lambda: _rows(asked, output),
+        "finite": lambda: _finite(output),
+        "signature": lambda: _signature(output, schema),
+    }
+    return asked, [_examined(name, check) for name, check in checks.items()]
+
+
+def _examined(name: FindingName, check: Callable[[], LoadFinding]) -> LoadFinding:
+    """Make a check; an output that raises an error when it is looked at does not pass it."""
+    try:
+        return check()
+    except Exception as error:  # whatever an object of a user's model raises, also when it contains itself
+        note = f"its answers cannot be examined: {type(error).__name__}: {redacted(error, 200)}"
+        return LoadFinding(name=name, holds=False, note=note)
 
 
 def rows_of_example(example: Any) -> int | None:
@@ -87,7 +102,7 @@ def _missing(value: Any) -> int:
     import pandas as pd  # noqa: PLC0415
 
     if isinstance(value, pd.DataFrame):
-        value = [value[column] for column in value.columns]
+        value = [value.iloc[:, place] for place in range(value.shape[1])]  # names may occur twice
     elif isinstance(value, Mapping):
         value = list(value.values())
     elif isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
@@ -182,7 +197,9 @@ def _columns(output: Any) -> list[tuple[str | None, np.ndarray[Any, Any]]]:
 
     if isinstance(output, pd.DataFrame):
         named = all(isinstance(name, str) for name in output.columns)
-        return [(str(name) if named else None, _array(output[name])) for name in output.columns]
+        return [
+            (str(name) if named else None, _array(output.iloc[:, place])) for place, name in enumerate(output.columns)
+        ]
     if isinstance(output, Mapping):
         return [(str(name), _array(values)) for name, values in output.items()]
     if isinstance(output, list | tuple) and output and all(isinstance(each, Mapping) for each in output):

@@ -242,3 +242,24 @@ def test_classes_may_come_as_whole_floats_or_texts_in_a_list() -> None:
     assert {type(answer) for answer in answers.predictions} == {int}
     mixed = Replayed(cast("LoadedModel", Model(lambda rows: ["1", 1, "a"])), "classifier")
     assert mixed.answer(requests(3), everything(requests(3))).predictions.tolist() == ["1", 1, "a"]
+
+
+@pytest.mark.filterwarnings("ignore:.*AnyType")  # importing mlflow.pyfunc warns about a class of MLflow's own
+def test_mlflows_dump_of_the_rows_is_replaced_by_the_columns_that_it_checks() -> None:
+    from mlflow.models import Model as LoggedModel
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import PyFuncModel
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array, DataType
+
+    signature = ModelSignature(Schema([ColSpec(Array(DataType.double), "v"), ColSpec("double", "x")]))
+    # MLflow would read type hints of predict, so it has none.
+    implementation = type("Implementation", (), {"predict": lambda _, rows, params=None: rows["x"]})()
+    model = LoadedModel("models:/m-1", PyFuncModel(LoggedModel(signature=signature), implementation))
+    frame = pd.DataFrame({"v": [[1.0], "Ada Lovelace", [2.0], "Ada Lovelace"], "x": [1.0, 2.0, 3.0, 4.0]})
+    requested = Replayed(model, "regressor")
+    answers = requested.answer(frame, everything(frame))
+    assert answers.state.tolist() == [ANSWERED, FAILED, ANSWERED, FAILED]
+    assert [(item.reason, item.requests) for item in requested.troubles().reasons] == [
+        ("the input does not fit the signature. Check the values of 'v' (Array(double))", 2)
+    ]

@@ -142,3 +142,24 @@ def test_what_cannot_be_compared_is_said_and_not_a_pass_by_itself() -> None:
     nested = findings(TABLE, pd.DataFrame({"p": [[1.0], [2.0], [3.0]]}), Schema([ColSpec(Array(DataType.double), "p")]))
     assert nested["signature"].holds is None
     assert "nested types were not compared" in nested["signature"].note
+
+
+class Unreadable:
+    """Raises when NumPy looks at it, as a tensor on another device does."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("no host memory")
+
+
+def test_an_output_that_cannot_be_examined_is_a_finding_and_no_crash() -> None:
+    within: list[Any] = []
+    within.append(within)
+    assert findings(TABLE, within)["finite"].note.startswith("its answers cannot be examined: RecursionError")
+    found = findings(TABLE, Unreadable(), Schema([ColSpec("double")]))
+    assert (found["signature"].holds, "RuntimeError: no host memory" in found["signature"].note) == (False, True)
+
+
+def test_columns_of_one_name_are_each_examined() -> None:
+    output = pd.DataFrame([[1.0, np.nan]] * 3, columns=["a", "a"])
+    assert findings(TABLE, output)["finite"].note == "3 of its answers are missing, NaN or infinite"
+    assert findings(TABLE, output, Schema([ColSpec("double"), ColSpec("double")]))["signature"].holds
