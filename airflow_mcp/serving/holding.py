@@ -81,6 +81,7 @@ class HeldVersions:
         self.swap_seconds = 0.0
         """How long the last version took from its first byte until it could answer."""
         self._began: dict[ServedVersion, float] = {}
+        self._is_stopping = False
         self.on_gone: Callable[[ServedVersion], None] = lambda _: None
         """Called when nothing is left of a version."""
         models.on_change.append(self._notice_failures)
@@ -138,9 +139,13 @@ class HeldVersions:
 
     async def stop(self) -> None:
         """End every task; what is loaded stays loaded."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._is_stopping = True
+        try:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        finally:
+            self._is_stopping = False
 
     # --- states ------------------------------------------------------------------------------------------------------
 
@@ -161,7 +166,8 @@ class HeldVersions:
         if not task.cancelled() and task.exception() is not None:
             _log.error("%s: a defect", key, exc_info=task.exception())
             self._fail(key, f"a defect: {type(task.exception()).__name__}")
-        self._on_change()
+        if not self._is_stopping:
+            self._on_change()
 
     def _fail(self, key: ServedVersion, reason: str) -> None:
         item = self._held.get(key)
