@@ -16,7 +16,7 @@ from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.reading.batch_readers import BATCH_READERS, DataFile, Wanted, column_names, has_footer, readable
-from airflow_mcp.work.reading.file_formats import BATCH_FORMATS, ending_of, is_gzip
+from airflow_mcp.work.reading.file_formats import BATCH_FORMATS, ending_of, is_gzip, is_hidden
 from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import redacted
 
@@ -157,7 +157,7 @@ def _found(uri: str, shown: str) -> list[DataFile]:
         elif filesystem.isdir(path):
             found = filesystem.find(path)
             paths = [name for name in found if _is_data(name, path)]
-            others = [name for name in set(found) - set(paths) if not _is_hidden(name, path)]
+            others = [name for name in set(found) - set(paths) if not is_hidden(_inside(name, path))]
             hint = _left_out(others, "files of other formats")
         else:
             paths = [path] if filesystem.exists(path) else []
@@ -186,13 +186,12 @@ def _found(uri: str, shown: str) -> list[DataFile]:
 
 
 def _is_data(path: str, folder: str) -> bool:
-    """Return whether a file of a folder is data; names with ``_`` or ``.`` first are metadata of other programs."""
-    return not _is_hidden(path, folder) and ending_of(path) in BATCH_FORMATS
+    """Return whether a file of a folder is data."""
+    return not is_hidden(_inside(path, folder)) and ending_of(path) in BATCH_FORMATS
 
 
-def _is_hidden(path: str, folder: str) -> bool:
-    inside = PurePosixPath(path).parts[len(PurePosixPath(folder).parts) :]
-    return any(part.startswith((".", "_")) for part in inside)
+def _inside(path: str, folder: str) -> tuple[str, ...]:
+    return PurePosixPath(path).parts[len(PurePosixPath(folder).parts) :]
 
 
 def _left_out(names: Sequence[str], what: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 FORMATS: Mapping[str, str] = {
@@ -32,3 +32,11 @@ def ending_of(name: str) -> str:
 def is_gzip(name: str) -> bool:
     """Return whether a file of this name is compressed with gzip."""
     return name.lower().endswith(".gz")
+
+
+def is_hidden(parts: Sequence[str]) -> bool:
+    """Return whether a file, or a folder that it is in, belongs to another program: a name begins with ``_`` or ``.``.
+
+    :param parts: names of the folders and the file, below the folder that was asked for.
+    """
+    return any(part.startswith((".", "_")) for part in parts)

@@ -15,7 +15,7 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
 from airflow_mcp.work.reading.csv_and_jsonl import json_object
 from airflow_mcp.work.reading.dataset_frame import with_numbers
-from airflow_mcp.work.reading.file_formats import REQUEST_LOG_FORMATS, ending_of, is_gzip
+from airflow_mcp.work.reading.file_formats import REQUEST_LOG_FORMATS, ending_of, is_gzip, is_hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +179,7 @@ class RequestLog:
                 f"{str(error).replace(self.uri, public_uri(self.uri))}. Nothing was replayed"
             ) from None
         outside = len(PurePosixPath(path).parts) if fs.isdir(path) else -1
-        paths = sorted(str(name) for name in found if not _is_hidden(PurePosixPath(str(name)).parts[outside:]))
+        paths = sorted(str(name) for name in found if not is_hidden(PurePosixPath(str(name)).parts[outside:]))
         unknown = [name for name in paths if ending_of(name) not in REQUEST_LOG_FORMATS]
         if unknown or not paths:
             what = f"files of other formats: {', '.join(map(public_uri, unknown[:5]))}" if unknown else f"no file{hint}"
@@ -235,11 +235,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return json_object(line)
     except ValueError:
         return None
-
-
-def _is_hidden(parts: tuple[str, ...]) -> bool:
-    """Return whether a file, or a folder that it is in, belongs to another program."""
-    return any(part.startswith((".", "_")) for part in parts)
 
 
 def _plain_number(value: Any) -> float:
