@@ -323,7 +323,7 @@ def log_custom(bench: Bench, behaviour: str) -> tuple[tuple[str, str], pd.DataFr
         ("short", r"output of shape \(1,\) for 4 rows"),
         ("probabilities", "model models:/m-.* answers with fractions, which cannot be classes"),
         ("mappings", "model models:/m-.* answers with values of type dict, which cannot be classes"),
-        ("ragged", "must return one value per row; got a list that is no array"),
+        ("ragged", "must return one value per row; got a list that is not an array"),
         ("raise", "failed to predict 4 rows: KeyError: 'inside the model'"),
         ("delete", "is deleted: nothing can be recorded"),
     ],

@@ -203,7 +203,7 @@ def as_array(output: Any, uri: str) -> np.ndarray[Any, Any]:
 
     :param output: output of a model.
     :param uri: address of the model, for the message.
-    :raises RefusedError: when it is no array, such as lists of different lengths.
+    :raises RefusedError: when it cannot become an array, such as lists of different lengths.
     """
     try:
         values = np.asarray(output)
@@ -211,7 +211,7 @@ def as_array(output: Any, uri: str) -> np.ndarray[Any, Any]:
             return np.asarray(output, dtype=None if all(isinstance(value, str) for value in output) else object)
     except Exception as error:  # lists of different lengths, or whatever a tensor raises
         raise RefusedError(
-            f"model {uri} must return one value per row; got a {type(output).__name__} that is no array "
+            f"model {uri} must return one value per row; got a {type(output).__name__} that is not an array "
             f"({type(error).__name__}). Nothing was recorded"
         ) from None
     return values
