@@ -33,7 +33,7 @@ _IN_AN_ADDRESS = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 def resolved(text: str) -> str:
     """Return a text as Compose reads it where no setting is given."""
-    return re.sub(r"\$\{\w+(?::-([^}]*))?\}", lambda found: found.group(1) or "", text)
+    return re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda found: found.group(1) or "", text)
 
 
 def ports_are_on_loopback(name: str, service: Service, _: Mapping[str, Service]) -> Iterator[str]:
@@ -204,6 +204,13 @@ def test_names_of_volumes_and_files_lead_somewhere(services: dict[str, Service])
     called = {found for text in texts for found in re.findall(r"/opt/airflow/(stack/\w+\.py)", text)}
     assert called
     assert [path for path in called if not (ROOT / path).is_file()] == []
+
+
+def test_the_file_for_pods_changes_services_that_exist_and_writes_no_secret_down(services: dict[str, Service]) -> None:
+    changes = yaml.safe_load(resolved((ROOT / "stack" / "kubernetes.yaml").read_text()))["services"]
+    assert set(changes) <= set(services)
+    assert [found for name, change in changes.items() for found in secrets_are_not_written_down(name, change, {})] == []
+    assert all(set(change) <= {"environment", "ports", "volumes"} for change in changes.values())
 
 
 def test_the_page_lists_every_setting_with_its_default() -> None:
