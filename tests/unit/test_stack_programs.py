@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from stack import prepare_mlflow
 from stack.check_health import is_healthy
 from stack.example_data import write
 from stack.make_secrets import READERS, SERVICE_UID, Secrets
@@ -136,6 +137,18 @@ class TestExampleData:
         with pytest.raises(KeyError):
             write(tmp_path, "night-9")
         assert list(tmp_path.iterdir()) == []
+
+
+class TestBucket:
+    @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid:8333"])
+    def test_a_store_that_is_not_there_ends_with_what_to_do(
+        self, address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, "us-east-1")
+        monkeypatch.setattr(prepare_mlflow, "_STORE_SECONDS", 0)
+        with pytest.raises(SystemExit, match="Start it with --profile s3, or unset STACK_ARTIFACTS"):
+            prepare_mlflow.make_bucket("s3://artifacts", address)
 
 
 class _Answers(BaseHTTPRequestHandler):
