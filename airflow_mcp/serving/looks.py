@@ -22,7 +22,7 @@ from airflow_mcp.core.serving.traffic import (
     read_split,
 )
 from airflow_mcp.core.serving.versions import ServedVersion, Wanted
-from airflow_mcp.exceptions import MlflowError, MlflowNotFoundError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 
@@ -199,10 +199,8 @@ class Looker:
             released = await self._mlflow.search_model_versions.aio(where, ("version_number DESC",), 1)
             if released:
                 return released[0]
-            if "." in named:
-                return None
             return await self._mlflow.get_model_version_by_alias.aio(model, named)
-        except MlflowNotFoundError:
+        except (MlflowNotFoundError, InvalidArgumentError):  # a release such as v1.7.3 cannot be an alias
             return None
 
 
