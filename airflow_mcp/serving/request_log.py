@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -45,6 +45,17 @@ _LOOK_SECONDS = 1.0
 _STOP_SECONDS = 30.0
 """How long the end of the server waits for the last segments to be stored."""
 _PREFIX = "airflow_mcp_serving"
+_NOT_FOR_SHIPPER = ("AIRFLOW_MCP_SERVING_", "MLFLOW_")
+
+
+def shipper_environment(environment: Mapping[str, str], uri: str) -> dict[str, str]:
+    """Return the environment of the process that stores segments: credentials of the store, none of MLflow or ours.
+
+    :param environment: environment of this process.
+    :param uri: address of the log.
+    """
+    passed = {name: value for name, value in environment.items() if not name.startswith(_NOT_FOR_SHIPPER)}
+    return {**passed, "AIRFLOW_MCP_SERVING_LOG_URI": uri}
 
 
 class ReadRows(NamedTuple):
@@ -265,7 +276,7 @@ class RequestLog:
         self._shipper = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
-            env={**os.environ, "AIRFLOW_MCP_SERVING_LOG_URI": self._settings.log_uri},
+            env=shipper_environment(os.environ, self._settings.log_uri),
             stdin=asyncio.subprocess.PIPE,
             stdout=sys.stderr.fileno(),
             start_new_session=True,

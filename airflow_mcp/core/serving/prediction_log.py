@@ -92,11 +92,10 @@ class LogForm:
     def __init__(self, columns: Sequence[tuple[str, str]], outputs: Sequence[str], rule: LogRule) -> None:
         self._rule = rule
         self._names = our_columns(name for name, _ in columns)
-        self._kept = [
-            (position, name, name in rule.hashed)
-            for position, (name, _) in enumerate(columns)
-            if name not in rule.exclude
-        ]
+        self._kept = [(position, name) for position, (name, _) in enumerate(columns) if name not in rule.exclude]
+        self._is_whole = len(self._kept) == len(columns)
+        self._inputs = tuple(name for _, name in self._kept)
+        self._hashed = tuple(name for name in self._inputs if name in rule.hashed)
         self.types: dict[str, str] = {
             name: "string" if name in rule.hashed else kind for name, kind in columns if name not in rule.exclude
         }
@@ -123,29 +122,33 @@ class LogForm:
         :param answered: the request and its answer.
         :param positions: which columns the rows have, if not all; the others are null.
         """
-        names, kept = self._names, self._kept
-        at = datetime.fromtimestamp(answered.at, UTC).isoformat(timespec="microseconds")
-        latency = round(answered.seconds * 1000, 3)
+        names, inputs = self._names, self._inputs
         where = None if positions is None else {column: index for index, column in enumerate(positions)}
+        same = {
+            names["request_id"]: answered.request_id,
+            names["requested_at"]: datetime.fromtimestamp(answered.at, UTC).isoformat(timespec="microseconds"),
+            names["model_version"]: answered.version,
+            names["role"]: answered.role,
+            names["latency_ms"]: round(answered.seconds * 1000, 3),
+        }
+        row_name, prediction_name, probability_name = names["row"], names["prediction"], names["probability"]
         records = []
         for number, row in enumerate(answered.rows):
-            prediction, probability = _prediction(answered.predictions[number])
-            record: dict[str, Any] = {
-                names["request_id"]: answered.request_id,
-                names["row"]: number,
-                names["requested_at"]: at,
-                names["model_version"]: answered.version,
-                names["role"]: answered.role,
-                names["prediction"]: prediction,
-                names["probability"]: probability,
-                names["latency_ms"]: latency,
-            }
-            for position, name, is_hashed in kept:
-                index = position if where is None else where.get(position)
-                value = None if index is None else row[index]
-                record[name] = self._hash(value) if is_hashed else value
+            record: dict[str, Any] = dict(zip(inputs, self._values(row, where), strict=True))
+            for name in self._hashed:
+                record[name] = self._hash(record[name])
+            record.update(same)
+            record[row_name] = number
+            record[prediction_name], record[probability_name] = _prediction(answered.predictions[number])
             records.append(record)
         return records
+
+    def _values(self, row: Sequence[Any], where: Mapping[int, int] | None) -> Iterable[Any]:
+        """Return the values of the columns that are written, in their order."""
+        if where is None:
+            return row if self._is_whole else (row[position] for position, _ in self._kept)
+        places = (where.get(position) for position, _ in self._kept)
+        return (None if index is None else row[index] for index in places)
 
     def _hash(self, value: Any) -> str | None:
         if value is None:

@@ -20,7 +20,7 @@ from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving import request_log as module
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import LoadReport, ModelAnswer, ModelRequest
-from airflow_mcp.serving.request_log import RequestLog, RowReader
+from airflow_mcp.serving.request_log import RequestLog, RowReader, shipper_environment
 
 V8 = ServedVersion("fraud", "8")
 NUMBERS = ModelSignature(columns=(Column("amount", "double"), Column("cards", "long")), outputs=(Column("y", "long"),))
@@ -177,3 +177,16 @@ def test_rows_unlike_the_training_data_are_counted_also_without_a_log(tmp_path: 
     log.write(V8, "champion", numbers((5.0, 1), (11.0, 1), (-1.0, 1)), answered(0, 0, 0), 0.01)
     assert log.outliers == {V8: [2, 3]}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_that_stores_segments_has_the_credentials_of_the_store_alone() -> None:
+    environment = {
+        "AWS_SECRET_ACCESS_KEY": "of the store",
+        "MLFLOW_TRACKING_PASSWORD": "of MLflow",
+        "AIRFLOW_MCP_SERVING_WEBHOOK_SECRET": "ours",
+        "AIRFLOW_MCP_SERVING_LOG_URI": "overridden",
+    }
+    assert shipper_environment(environment, "s3://log") == {
+        "AWS_SECRET_ACCESS_KEY": "of the store",
+        "AIRFLOW_MCP_SERVING_LOG_URI": "s3://log",
+    }
