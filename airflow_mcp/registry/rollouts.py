@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.document import dump_document, parse_document
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.moves import fitted_reason
+from airflow_mcp.core.rollout.state import RolloutState
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
+from airflow_mcp.exceptions import RolloutConflictError
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.claims import Claims
 
@@ -18,25 +18,6 @@ if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
     from airflow_mcp.core.mlflow_entities import ModelVersion
     from airflow_mcp.mlflow_client.operations import MlflowOperations
-
-
-@dataclass(frozen=True)
-class RolloutState:
-    """What the registry says about the rollout of a model."""
-
-    champion: ModelVersion | None
-    document: RolloutDocument | None
-    """The document of the champion, also when it has ended; None when there is none that can be read."""
-    error: str = ""
-    """Why a document that exists cannot be read."""
-
-    @property
-    def active(self) -> RolloutDocument | None:
-        """The document, if its split counts."""
-        document, champion = self.document, self.champion
-        if document is None or champion is None or not document.is_active or document.stable != champion.version:
-            return None
-        return document
 
 
 class RolloutStore:
@@ -60,15 +41,7 @@ class RolloutStore:
 
         :raises MlflowError: when MLflow does not answer.
         """
-        champion = champion_of(self._mlflow, self._model_name)
-        text = champion.tags.get(TAG_ROLLOUT, "") if champion is not None else ""
-        if champion is None or not text:
-            return RolloutState(champion, None)
-        try:
-            source = f"tag {TAG_ROLLOUT!r} of version {champion.version} of {self._model_name!r}"
-            return RolloutState(champion, parse_document(RolloutDocument, text, source))
-        except EvidenceError as error:
-            return RolloutState(champion, None, str(error))
+        return RolloutState.of(champion_of(self._mlflow, self._model_name))
 
     def write(self, document: RolloutDocument, *, expected: int) -> RolloutDocument:
         """Write a document if nobody has written since it was read, and return it with its new generation.

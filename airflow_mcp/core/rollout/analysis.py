@@ -1,0 +1,173 @@
+"""What the counts of a step say about the rules: passed, failed, inconclusive or error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from airflow_mcp.core.document import Document
+from airflow_mcp.core.gate.rules.thresholds import MetricThreshold
+from airflow_mcp.core.rollout.bounds import Share, difference
+from airflow_mcp.core.rollout.plan import LATENCY
+from airflow_mcp.core.rollout.samples import Counts, Pair
+
+Verdict = Literal["passed", "failed", "inconclusive", "error"]
+FEWEST_OF_CHAMPION = 100
+"""Requests of the champion, below which its latency is not known well enough to compare with."""
+LEAST_CHANCE = 1e-6
+"""A share of requests less likely than this is not the share that was ordered."""
+_NEAREST_TO_EDGE = 0.001
+"""Ordered shares of 0 and 1 count as this far inside: requests in flight still end on the other side."""
+
+
+class RuleOutcome(Document):
+    """One rule after a look."""
+
+    rule: str
+    verdict: Verdict
+    reason: str
+    value: float | None = None
+    """What the canary shows: a share, or the share of slow answers."""
+
+
+class AnalysisOutcome(Document):
+    """All rules after a look."""
+
+    verdict: Verdict
+    reason: str
+    rules: tuple[RuleOutcome, ...] = ()
+
+
+class _Limited(NamedTuple):
+    """A share and what it may be: certainly broken above, certainly met below."""
+
+    broken: bool
+    met: bool
+    reason: str
+    value: float | None
+
+
+def analyse(
+    rules: Sequence[MetricThreshold], counts: Pair | None, weight: float, *, is_sticky: bool = False
+) -> AnalysisOutcome:
+    """Judge the counts since the step began.
+
+    A rule is ``failed`` when it is certainly broken and ``passed`` when it is certainly met, by one-sided bounds of
+    99 %. Everything between, and everything that is missing, is ``inconclusive``.
+
+    :param rules: the rules. One in the mode ``warn`` is shown and decides nothing.
+    :param counts: requests since the step began; None when counting has not begun.
+    :param weight: percent of the requests meant for the canary.
+    :param is_sticky: whether callers keep their side, so that few callers can shift the share of requests.
+    """
+    if counts is None:
+        return AnalysisOutcome(verdict="inconclusive", reason="nothing has been counted yet")
+    outcomes = tuple(_judge(rule, counts) for rule in rules)
+    deciding = [outcome for outcome, rule in zip(outcomes, rules, strict=True) if rule.mode == "enforce"]
+    for verdict in ("failed", "error", "inconclusive"):
+        reasons = [f"{each.rule}: {each.reason}" for each in deciding if each.verdict == verdict]
+        if verdict == "error" and not is_sticky and (problem := _why_not_ordered(counts, weight)):
+            reasons.append(problem)
+        if reasons:
+            return AnalysisOutcome(verdict=verdict, reason="; ".join(reasons), rules=outcomes)
+    return AnalysisOutcome(verdict="passed", reason="every rule is met", rules=outcomes)
+
+
+def _judge(rule: MetricThreshold, counts: Pair) -> RuleOutcome:
+    if match := LATENCY.fullmatch(rule.metric):
+        found = _latency(rule, counts, 1 - int(match[1]) / 100)
+    else:
+        found = _share(rule, _counted(rule.metric, counts.canary), _counted(rule.metric, counts.champion))
+    verdict: Verdict = "failed" if found.broken else "passed" if found.met else "inconclusive"
+    return RuleOutcome(rule=str(rule), verdict=verdict, reason=found.reason, value=found.value)
+
+
+def _counted(metric: str, counts: Counts) -> Share:
+    if metric == "http_4xx_rate":
+        return Share(counts.refused, counts.answered + counts.refused)
+    return Share(counts.failed, counts.answered)
+
+
+def _share(rule: MetricThreshold, canary: Share, champion: Share) -> _Limited:
+    if canary.value is None:
+        return _Limited(broken=False, met=False, reason="the canary has answered nothing", value=None)
+    if not rule.against_champion:
+        return _within(canary, rule.threshold, "requests")
+    factor = rule.factor + rule.percent / 100
+    found = difference(canary, champion, factor)
+    if found is None:
+        return _Limited(broken=False, met=False, reason="the champion has answered nothing", value=canary.value)
+    scaled = "champion's" if factor == 1 else f"champion's times {factor:g}"
+    reason = (
+        f"{_written(canary)} of the canary, {_written(champion)} of the champion; the difference to the {scaled} is "
+        f"between {found.low:.3%} and {found.high:.3%}, allowed are {rule.threshold:.3%}"
+    )
+    return _Limited(found.low > rule.threshold, found.high <= rule.threshold, reason, canary.value)
+
+
+def _within(share: Share, limit: float, what: str) -> _Limited:
+    low, high = share.low(), share.high()
+    reason = f"{_written(share)} {what}: between {low:.3%} and {high:.3%}, allowed are {limit:.3%}"
+    return _Limited(low > limit, high <= limit, reason, share.value)
+
+
+def _latency(rule: MetricThreshold, counts: Pair, slow_share: float) -> _Limited:
+    """Judge a quantile as a share: the 99th percentile is within a limit when at most 1 % of the requests are slower.
+
+    The server counts by edges. So the rule is met when it is met at the next lower edge, and broken when it is broken
+    at the next higher one.
+    """
+    canary, champion, edges = counts.canary, counts.champion, _edges(counts.canary)
+    if not canary.timed or not edges:
+        return _Limited(broken=False, met=False, reason="the canary has answered nothing", value=None)
+    limit: float | None = rule.threshold
+    if rule.against_champion:
+        quantile = _quantile(champion, slow_share)
+        if quantile is None:
+            reason = f"the champion has {champion.timed:.0f} requests; {FEWEST_OF_CHAMPION} are needed, within an edge"
+            return _Limited(broken=False, met=False, reason=reason, value=None)
+        limit = rule.bound(quantile)
+    if limit is None:
+        return _Limited(broken=False, met=False, reason="the limit is not a number", value=None)
+    below = max((edge for edge in edges if edge <= limit), default=None)
+    above = min((edge for edge in edges if edge >= limit), default=None)
+    surely_met = _within(_slower(canary, below), slow_share, f"requests slower than {below:g} ms") if below else None
+    surely_broken = _within(_slower(canary, above), slow_share, f"requests slower than {above:g} ms") if above else None
+    shown = surely_met or surely_broken
+    reason = f"limit {limit:g} ms; {shown.reason}" if shown else f"the server has no edge near {limit:g} ms"
+    return _Limited(
+        broken=surely_broken is not None and surely_broken.broken,
+        met=surely_met is not None and surely_met.met,
+        reason=reason,
+        value=shown.value if shown else None,
+    )
+
+
+def _edges(counts: Counts) -> list[float]:
+    return sorted(float(edge) for edge in counts.within)
+
+
+def _slower(counts: Counts, edge: float) -> Share:
+    return Share(max(0.0, counts.timed - counts.within.get(f"{edge:g}", 0.0)), counts.timed)
+
+
+def _quantile(counts: Counts, slow_share: float) -> float | None:
+    """Return the edge that a quantile is not above; None when there are too few requests, or it is above all edges."""
+    if counts.timed < FEWEST_OF_CHAMPION:
+        return None
+    return next((edge for edge in _edges(counts) if (_slower(counts, edge).value or 0.0) <= slow_share), None)
+
+
+def _why_not_ordered(counts: Pair, weight: float) -> str:
+    """Return that the share of the requests is not the weight; empty when it may be."""
+    shared = Share(counts.canary.answered, counts.canary.answered + counts.champion.answered)
+    ordered = weight / 100
+    expected = min(1 - _NEAREST_TO_EDGE, max(_NEAREST_TO_EDGE, ordered))
+    is_beyond = shared.value is None or min(expected, ordered) <= shared.value <= max(expected, ordered)
+    if is_beyond or shared.chance(expected) >= LEAST_CHANCE:
+        return ""
+    return f"the canary has answered {_written(shared)} requests, which cannot be a weight of {weight:g} %"
+
+
+def _written(share: Share) -> str:
+    return f"{share.bad:.0f} of {share.total:.0f}"

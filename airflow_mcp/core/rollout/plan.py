@@ -1,0 +1,201 @@
+"""The plan of a rollout: steps as data, limits, and what happens without a conclusion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from airflow_mcp.core.argument import problems_of
+from airflow_mcp.core.document import Document
+from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
+from airflow_mcp.core.identity import content_hash
+from airflow_mcp.core.pipeline.file.fields import seconds_of
+from airflow_mcp.core.serving.traffic import BreakerRule
+from airflow_mcp.exceptions import InvalidArgumentError
+
+LATENCY = re.compile(r"latency_p(50|90|95|99)_ms")
+SHARES = ("http_5xx_rate", "http_4xx_rate")
+DEFAULT_RULES = ("http_5xx_rate <= 0.01",)
+CANARY_STEPS: tuple[Mapping[str, Any], ...] = (
+    {"setWeight": 5},
+    {"analysis": "10m"},
+    {"setWeight": 25},
+    {"analysis": "10m"},
+    {"setWeight": 50},
+    {"analysis": "10m"},
+)
+BLUE_GREEN_STEPS: tuple[Mapping[str, Any], ...] = ({"setWeight": 100}, {"analysis": "10m"})
+
+
+@lru_cache(maxsize=1_000)
+def _parsed(rule: str) -> MetricThreshold:
+    """Parse a rule once: the search for misspelled metrics takes longer than a look."""
+    return parse_threshold(rule)
+
+
+def _seconds(value: Any) -> Any:
+    """Return the seconds of a duration: text such as ``10m``, a timedelta, or a number of seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return float(seconds_of(value)) if isinstance(value, str) else value
+
+
+def _checked_rule(text: str) -> str:
+    """Check that a rule can be decided, and return it in its usual form."""
+    try:
+        rule = _parsed(text)
+    except InvalidArgumentError as error:
+        raise ValueError(str(error)) from None
+    is_share = rule.metric in SHARES
+    if not is_share and not LATENCY.fullmatch(rule.metric):
+        known = ", ".join((*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms"))
+        raise ValueError(f"metric must be one of {known}; got {rule.metric!r}")
+    if rule.comparison not in ("<=", "<"):
+        raise ValueError(f"rule must have <= or <; got {text!r}")
+    if rule.mode == "dry_run":
+        raise ValueError(f"mode of a rule must be one of enforce, warn; got {text!r}")
+    if not rule.against_champion and rule.threshold <= 0:
+        raise ValueError(f"limit must be more than 0, because no number of requests proves 0; got {text!r}")
+    if is_share and rule.against_champion and rule.threshold <= 0:
+        raise ValueError(
+            f"rule must allow a difference, such as {rule.metric} <= champion + 0.005; got {text!r}. Without one, an "
+            "equally good version could not pass"
+        )
+    return str(rule)
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Rule = Annotated[str, AfterValidator(_checked_rule)]
+
+
+class SetWeight(Document):
+    """Send a share of the requests to the canary."""
+
+    weight: Annotated[float, Field(ge=0, le=100, alias="setWeight")]
+    """Percent."""
+
+
+class Analysis(Document):
+    """Measure, and go on only when every rule is met."""
+
+    seconds: Annotated[Seconds, Field(alias="analysis")]
+    """Shortest time. Without a conclusion it is extended to three times as long."""
+
+
+class Pause(Document):
+    """Wait, while rules that are certainly broken still end the rollout."""
+
+    seconds: Annotated[Seconds | None, Field(alias="pause")]
+    """None: until a person resumes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_person(cls, value: Any) -> Any:
+        """Read ``{"pause": {}}`` as a wait for a person."""
+        return {"pause": None} if isinstance(value, Mapping) and value.get("pause", 0) == {} else value
+
+
+Step = SetWeight | Analysis | Pause
+
+
+class RolloutPlan(Document):
+    """What a rollout does, from the first request to the canary to the end of the bake time."""
+
+    steps: tuple[Step, ...]
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+    sticky: str = ""
+    """Header whose value keeps a caller on one side."""
+    breaker: BreakerRule | None = None
+    """When servers stop asking the canary by themselves."""
+    rollback: BreakerRule | None = None
+    """When servers go back from the new champion to the old one by themselves."""
+    bake: Annotated[float, BeforeValidator(_seconds), Field(ge=0)] = 0
+    """Seconds for which the new champion is watched; an open breaker then moves the alias back."""
+    on_inconclusive: Literal["pause", "abort"] = "pause"
+    error_limit: Annotated[int, Field(ge=1)] = 4
+    """Looks in a row that may fail."""
+    load_timeout: Seconds = 600
+    """Seconds within which every replica must have loaded the canary."""
+    follow_timeout: Seconds = 120
+    """Seconds within which every replica must follow a new split."""
+    max_duration: Seconds | None = None
+    """Seconds after which a rollout that has not ended is aborted."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> RolloutPlan:
+        weights = [step.weight for step in self.steps if isinstance(step, SetWeight)]
+        if not weights or not isinstance(self.steps[0], SetWeight):
+            raise ValueError("steps must begin with setWeight, such as {setWeight: 5}")
+        if any(later <= earlier for earlier, later in pairwise(weights)):
+            raise ValueError(f"weights of the steps must rise; got {', '.join(f'{weight:g}' for weight in weights)}")
+        if isinstance(self.steps[-1], SetWeight):
+            message = "steps must end with an analysis or a pause; the promotion follows by itself"
+            raise ValueError(message)  # noqa: TRY004 -- pydantic turns ValueError into a problem
+        if not any(isinstance(step, Analysis) for step in self.steps):
+            raise ValueError("steps must have an analysis: without one, nothing is measured before the promotion")
+        if self.bake and self.rollback is None:
+            raise ValueError("bake needs rollback, which says when to go back to the old champion")
+        self._require_measurable()
+        return self
+
+    def _require_measurable(self) -> None:
+        """Check that every analysis has requests on the sides that its rules compare."""
+        weight = 0.0
+        against = [rule for rule in self.thresholds if rule.against_champion and rule.mode == "enforce"]
+        for step in self.steps:
+            weight = step.weight if isinstance(step, SetWeight) else weight
+            if not isinstance(step, Analysis):
+                continue
+            if weight == 0:
+                raise ValueError("analysis must have a weight above 0, because the canary is asked nothing before")
+            if weight == 100 and against:
+                raise ValueError(
+                    f"rule {str(against[0])!r} compares with the champion, which is asked nothing at weight 100. Use "
+                    "a fixed limit"
+                )
+
+    @property
+    def thresholds(self) -> tuple[MetricThreshold, ...]:
+        """The rules, parsed."""
+        return tuple(map(_parsed, self.rules))
+
+    @property
+    def hash(self) -> str:
+        """Hash of the plan, ``sha256:<hex>``."""
+        return content_hash(self.model_dump_json(by_alias=True).encode())
+
+
+def read_plan(values: Mapping[str, Any]) -> RolloutPlan:
+    """Read a plan from plain values.
+
+    :param values: fields of :class:`RolloutPlan`; steps are ``{"setWeight": 5}``, ``{"analysis": "10m"}``,
+        ``{"pause": "1h"}`` and ``{"pause": {}}``, which waits for a person.
+    :raises InvalidArgumentError: with every problem.
+    """
+    steps = values.get("steps")
+    if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
+        raise InvalidArgumentError(f"steps must be a list of mappings; got {steps!r}")
+    try:
+        return RolloutPlan.model_validate({**values, "steps": tuple(_step(step) for step in steps)})
+    except ValidationError as error:
+        raise InvalidArgumentError(problems_of(error, "rollout", RolloutPlan)) from None
+
+
+def _step(value: Any) -> Step:
+    if isinstance(value, SetWeight | Analysis | Pause):
+        return value
+    kinds: Mapping[str, type[Step]] = {"setWeight": SetWeight, "analysis": Analysis, "pause": Pause}
+    name = next(iter(value), None) if isinstance(value, Mapping) and len(value) == 1 else None
+    kind = kinds.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise InvalidArgumentError(f"step must have one of {', '.join(kinds)}; got {value!r}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise InvalidArgumentError(problems_of(error, "step", kind, prefix="steps")) from None

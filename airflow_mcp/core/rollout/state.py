@@ -1,0 +1,302 @@
+"""The state of a rollout: its document and record in the registry, and its journal of measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AwareDatetime, Field
+
+from airflow_mcp.core.document import Document, parse_document
+from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.rollout.plan import RolloutPlan
+from airflow_mcp.core.rollout.samples import Pair, ReplicaSample
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
+from airflow_mcp.exceptions import EvidenceError
+
+TAG_ROLLOUT_RECORD = "airflow_mcp.rollout_record."
+"""On the canary's version, before the identity of the rollout: how it went."""
+KIND_ROLLOUT = "rollout"
+ARTIFACT_JOURNAL = "rollout/journal.json"
+ARTIFACT_REPORT_JSON = "rollout/report.json"
+ARTIFACT_REPORT_HTML = "rollout/report.html"
+MAX_POINTS = 400
+"""Looks that the journal keeps; when there are more, neighbours are added up."""
+Cause = Literal["", "analysis", "inconclusive", "breaker", "timeout", "aborted", "superseded", "refused", "lost"]
+
+
+class Subject(NamedTuple):
+    """Which rollout of which versions."""
+
+    model_name: str
+    identity: str
+    stable: str
+    """Version that is champion while the rollout runs."""
+    canary: str
+
+
+class RolloutRecord(Document):
+    """The tag :data:`TAG_ROLLOUT_RECORD` of the canary's version."""
+
+    schema_: Literal["airflow_mcp/rollout_record/1"] = Field(default="airflow_mcp/rollout_record/1", alias="schema")
+    phase: Literal["PROMOTING", "BAKING", "SUCCEEDED", "FAILED"]
+    stable: str
+    since: AwareDatetime
+    """When the phase began."""
+    cause: Cause = ""
+    reason: str = ""
+    run_id: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """What the registry says about the rollout of a model."""
+
+    champion: ModelVersion | None
+    document: RolloutDocument | None
+    """The document of the champion, also when it has ended; None when there is none that can be read."""
+    error: str = ""
+    """Why a document that exists cannot be read."""
+
+    @classmethod
+    def of(cls, champion: ModelVersion | None) -> RolloutState:
+        """Return the state that the tags of the champion's version describe.
+
+        :param champion: the champion's version as it was read; None when there is none.
+        """
+        text = champion.tags.get(TAG_ROLLOUT, "") if champion is not None else ""
+        if champion is None or not text:
+            return cls(champion, None)
+        try:
+            source = f"tag {TAG_ROLLOUT!r} of version {champion.version} of {champion.name!r}"
+            return cls(champion, parse_document(RolloutDocument, text, source))
+        except EvidenceError as error:
+            return cls(champion, None, str(error))
+
+    @property
+    def active(self) -> RolloutDocument | None:
+        """The document, if its split counts."""
+        document, champion = self.document, self.champion
+        if document is None or champion is None or not document.is_active or document.stable != champion.version:
+            return None
+        return document
+
+
+def record_of(version: ModelVersion, identity: str) -> RolloutRecord | None:
+    """Return how a rollout went, from the tags of its canary; None when nothing is recorded.
+
+    :param version: the canary's version.
+    :param identity: identity of the rollout.
+    :raises EvidenceError: when the record cannot be read.
+    """
+    text = version.tags.get(TAG_ROLLOUT_RECORD + identity, "")
+    source = f"tag {TAG_ROLLOUT_RECORD + identity!r} of version {version.version} of {version.name!r}"
+    return parse_document(RolloutRecord, text, source) if text else None
+
+
+class ReplicaTally(Document):
+    """Counts of one replica since the split came into force."""
+
+    started: float
+    before: Pair
+    """Counters when the split came into force, or 0 for a process that started later."""
+    now: Pair
+    """Counters at the last look."""
+    ended: Pair = Field(default_factory=Pair)
+    """Counts of processes of this replica that have ended since."""
+
+    @property
+    def total(self) -> Pair:
+        """Requests since the split came into force."""
+        return self.ended.plus(self.now.plus(self.before, -1))
+
+
+class Tally(Document):
+    """Counts of all replicas since one generation of the split came into force."""
+
+    generation: int
+    since: AwareDatetime
+    replicas: dict[str, ReplicaTally] = Field(default_factory=dict)
+
+    @property
+    def total(self) -> Pair:
+        """Requests of all replicas, also of those that are gone."""
+        found = Pair()
+        for replica in self.replicas.values():
+            found = found.plus(replica.total)
+        return found
+
+
+class Point(Document):
+    """What happened between two looks."""
+
+    at: AwareDatetime
+    weight: float
+    canary: float = 0
+    """Answers of the canary."""
+    canary_failed: float = 0
+    champion: float = 0
+    champion_failed: float = 0
+
+
+class Event(Document):
+    """One change of the state."""
+
+    at: AwareDatetime
+    phase: str
+    weight: float
+    generation: int
+    reason: str = ""
+
+
+class Journal(Document):
+    """What a rollout has measured, as its MLflow run keeps it.
+
+    Counters are kept as they were read, not as increments, so a look that is stored twice or not at all counts nothing
+    twice and loses nothing.
+    """
+
+    schema_: Literal["airflow_mcp/rollout_journal/1"] = Field(default="airflow_mcp/rollout_journal/1", alias="schema")
+    identity: str
+    plan: RolloutPlan
+    model_name: str
+    stable: str
+    canary: str
+    started: AwareDatetime
+    looked: AwareDatetime | None = None
+    """Time of the last look that succeeded."""
+    errors: Annotated[int, Field(ge=0)] = 0
+    """Looks in a row that failed."""
+    error: str = ""
+    lagging: tuple[str, ...] = ()
+    """Replicas that follow an older split."""
+    unready: tuple[str, ...] = ()
+    """Replicas on which the canary cannot answer."""
+    tripped: tuple[str, ...] = ()
+    """Replicas on which the breaker of the canary is open."""
+    replicas: int = 0
+    tally: Tally | None = None
+    points: tuple[Point, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    @property
+    def subject(self) -> Subject:
+        """Which rollout it is about."""
+        return Subject(self.model_name, self.identity, self.stable, self.canary)
+
+
+def observe(
+    journal: Journal, document: RolloutDocument | None, samples: Iterable[ReplicaSample], now: datetime
+) -> Journal:
+    """Return the journal after a look that succeeded.
+
+    Counting begins when every replica follows the split. A replica that restarts is counted on from 0, and one that
+    vanishes keeps what it had counted.
+
+    :param journal: the journal before.
+    :param document: the document of the split; None when the canary is champion already.
+    :param samples: what every replica says.
+    :param now: present time, with a time zone.
+    """
+    found = list(samples)
+    generation = document.generation if document is not None else 0
+    lagging = tuple(each.replica for each in found if document is not None and each.generation != generation)
+    counted = None
+    if document is not None and journal.tally is not None and journal.tally.generation == generation:
+        counted = journal.tally
+    elif document is not None and found and not lagging:
+        counted = Tally(generation=generation, since=now)
+    return journal.model_copy(
+        update={
+            "looked": now,
+            "errors": 0,
+            "error": "",
+            "replicas": len(found),
+            "lagging": lagging,
+            "unready": tuple(each.replica for each in found if journal.canary not in each.ready),
+            "tripped": tuple(each.replica for each in found if journal.canary in each.tripped),
+            "tally": after if (after := _counted(counted, found)) is not None else journal.tally,
+            "points": _with_point(journal, document, counted, after, now),
+        }
+    )
+
+
+def observe_error(journal: Journal, error: str) -> Journal:
+    """Return the journal after a look that failed.
+
+    :param journal: the journal before.
+    :param error: what went wrong.
+    """
+    return journal.model_copy(update={"errors": journal.errors + 1, "error": error})
+
+
+def with_event(journal: Journal, document: RolloutDocument, now: datetime) -> Journal:
+    """Return the journal after a change of the state; the same change is noted once.
+
+    :param journal: the journal before.
+    :param document: the document that was written.
+    :param now: present time, with a time zone.
+    """
+    if any((each.generation, each.phase) == (document.generation, document.phase) for each in journal.events):
+        return journal
+    event = Event(
+        at=now,
+        phase=document.phase,
+        weight=document.weight,
+        generation=document.generation,
+        reason=document.reason,
+    )
+    return journal.model_copy(update={"events": (*journal.events, event), "errors": 0, "error": ""})
+
+
+def _counted(tally: Tally | None, samples: list[ReplicaSample]) -> Tally | None:
+    if tally is None:
+        return None
+    replicas = dict(tally.replicas)
+    for sample in samples:
+        known = replicas.get(sample.replica)
+        if known is None:
+            replicas[sample.replica] = ReplicaTally(started=sample.started, before=sample.counts, now=sample.counts)
+        elif known.started == sample.started:
+            replicas[sample.replica] = known.model_copy(update={"now": sample.counts})
+        else:
+            replicas[sample.replica] = ReplicaTally(
+                started=sample.started, before=Pair(), now=sample.counts, ended=known.total
+            )
+    return tally.model_copy(update={"replicas": replicas})
+
+
+def _with_point(
+    journal: Journal, document: RolloutDocument | None, before: Tally | None, after: Tally | None, now: datetime
+) -> tuple[Point, ...]:
+    if document is None or before is None or after is None:
+        return journal.points
+    new = after.total.plus(before.total, -1)
+    point = Point(
+        at=now,
+        weight=document.weight,
+        canary=new.canary.answered,
+        canary_failed=new.canary.failed,
+        champion=new.champion.answered,
+        champion_failed=new.champion.failed,
+    )
+    points = (*journal.points, point)
+    return points if len(points) <= MAX_POINTS else _merged(points)
+
+
+def _merged(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Add up neighbours with the same weight, two by two."""
+    merged: list[Point] = []
+    waiting: Point | None = None
+    for point in points:
+        if waiting is None or waiting.weight != point.weight:
+            merged += [waiting] if waiting is not None else []
+            waiting = point
+            continue
+        names = ("canary", "canary_failed", "champion", "champion_failed")
+        merged.append(point.model_copy(update={name: getattr(waiting, name) + getattr(point, name) for name in names}))
+        waiting = None
+    return (*merged, waiting) if waiting is not None else tuple(merged)

@@ -1,0 +1,67 @@
+"""Plans are checked when they are read, not when their step is due."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, Analysis, Pause, SetWeight, read_plan
+from airflow_mcp.exceptions import InvalidArgumentError
+
+STEPS = ({"setWeight": 5}, {"analysis": "10m"})
+
+
+def test_reads_steps_as_data() -> None:
+    steps = [{"setWeight": 5}, {"pause": "1h"}, {"analysis": timedelta(minutes=10)}, {"pause": {}}]
+    assert read_plan({"steps": steps}).steps == (
+        SetWeight(weight=5),
+        Pause(seconds=3600),
+        Analysis(seconds=600),
+        Pause(seconds=None),
+    )
+
+
+@pytest.mark.parametrize("steps", [CANARY_STEPS, BLUE_GREEN_STEPS])
+def test_the_usual_steps_are_plans(steps: Any) -> None:
+    plan = read_plan({"steps": steps})
+    assert plan.rules == ("http_5xx_rate <= 0.01",)
+    assert type(plan).model_validate_json(plan.model_dump_json(by_alias=True), strict=True) == plan
+
+
+def test_another_plan_has_another_hash() -> None:
+    one, other = read_plan({"steps": STEPS}), read_plan({"steps": STEPS, "sticky": "X-User-Id"})
+    assert one.hash == read_plan({"steps": STEPS}).hash != other.hash
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": "5"}, "steps must be a list of mappings"),
+        ({"steps": []}, "must begin with setWeight"),
+        ({"steps": [{"analysis": "10m"}]}, "must begin with setWeight"),
+        ({"steps": [{"setWeight": 5}]}, "must end with an analysis or a pause"),
+        ({"steps": [{"setWeight": 5}, {"pause": {}}]}, "must have an analysis"),
+        ({"steps": [{"setWeight": 5}, *STEPS]}, "weights of the steps must rise; got 5, 5"),
+        ({"steps": [{"setWeight": 0}, {"analysis": "1m"}]}, "must have a weight above 0"),
+        ({"steps": [{"setWeight": 500}]}, "must be at most 100; got 500"),
+        ({"steps": [{"setweight": 5}]}, "step must have one of setWeight, analysis, pause"),
+        ({"steps": [{"setWeight": 5, "pause": {}}]}, "step must have one of"),
+        ({"steps": [{"setWeight": 5}, {"analysis": "10"}]}, "must be a duration"),
+        ({"steps": STEPS, "rules": ["accuracy <= 1"]}, "metric must be one of http_5xx_rate"),
+        ({"steps": STEPS, "rules": ["http_5xx_rate >= 0.1"]}, "rule must have <= or <"),
+        ({"steps": STEPS, "rules": ["http_5xx_rate <= 0"]}, "limit must be more than 0"),
+        ({"steps": STEPS, "rules": ["dry_run: http_5xx_rate <= 0.1"]}, "must be one of enforce, warn"),
+        ({"steps": STEPS, "rules": ["http_5xx_rate <= champion * 1.2"]}, "rule must allow a difference"),
+        (
+            {"steps": BLUE_GREEN_STEPS, "rules": ["latency_p99_ms <= champion * 1.2"]},
+            "compares with the champion, which is asked nothing at weight 100",
+        ),
+        ({"steps": STEPS, "bake": "10m"}, "bake needs rollback"),
+        ({"steps": STEPS, "on_inconclusive": "go"}, "on_inconclusive must be one of pause, abort; got 'go'"),
+    ],
+)
+def test_refuses_a_plan_that_cannot_work(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        read_plan(values)
