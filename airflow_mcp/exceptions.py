@@ -11,6 +11,7 @@
     │   ├── GateRejectedError                the gate's verdict forbids the step
     │   ├── AliasConflictError               an alias does not point where the caller compared
     │   ├── RolloutConflictError             somebody else writes the split of a model, or its champion has moved
+    │   ├── AuditConflictError               the audit log has another event of the same ID
     │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
     └── FailedError (RuntimeError)           something failed on the way; a retry may succeed
@@ -25,6 +26,7 @@
         │   └── GitAuthError                 it refuses the credentials, or requires some
         ├── ClaimUnavailableError            another task moves or registers the same model
         ├── LedgerConflictError              somebody else wrote to a retrain ledger at the same time
+        ├── AuditUnavailableError            the audit log does not answer; nothing moves unrecorded
         ├── AirflowApiError                  Airflow's REST API does not answer, or refuses
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload failed
@@ -77,6 +79,10 @@ class AliasConflictError(RefusedError):
 
 class RolloutConflictError(RefusedError):
     """Somebody else has written the split of a model's traffic, or its champion has moved; nothing was written."""
+
+
+class AuditConflictError(RefusedError):
+    """The audit log has another event of the same ID, or says something else than MLflow; nothing was recorded."""
 
 
 class LoadCheckFailedError(RefusedError):
@@ -180,6 +186,10 @@ class ClaimUnavailableError(FailedError):
 
 class LedgerConflictError(FailedError):
     """Another task wrote to the retrain ledger of a model at the same time; a retry reads it again."""
+
+
+class AuditUnavailableError(FailedError):
+    """The audit log does not answer. A move that was not recorded first is not made; a retry adds nothing twice."""
 
 
 class AirflowApiError(FailedError):

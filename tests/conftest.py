@@ -69,6 +69,14 @@ def mlflow_on_postgresql() -> MlflowServer:
 
 
 @pytest.fixture(scope="session")
+def postgresql() -> str:
+    """The URI of a real PostgreSQL server, shared by the whole run: its user is a superuser without a password."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
+    return str(shared("postgresql")["uri"])
+
+
+@pytest.fixture(scope="session")
 def mlflow_on_s3() -> MlflowServer:
     """A real MLflow server that keeps its artifacts in S3 (moto), shared by the whole run."""
     return shared_mlflow("mlflow-on-s3")

@@ -30,9 +30,10 @@ class PostgresServer(Service):
 
     :param folder: folder of its log.
     :param programs: folder of its programs.
+    :param fsync: whether a commit waits for the disk, as in earnest.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, *, fsync: bool = False) -> None:
         self._programs, self._port = programs, free_port()
         self._user = "postgres" if os.geteuid() == 0 else None
         self._home = Path(tempfile.mkdtemp(prefix="postgresql-"))
@@ -40,7 +41,7 @@ class PostgresServer(Service):
             "listen_addresses": LOOPBACK,
             "port": self._port,
             "unix_socket_directories": self._home,
-            "fsync": "off",
+            "fsync": "on" if fsync else "off",
         }
         command = [str(programs / "postgres"), "-D", str(self._home / "data")]
         super().__init__(

@@ -105,6 +105,12 @@ def _start_mlflow_on_postgresql(stack: contextlib.ExitStack, folder: Path) -> An
     return {"folder": folder, "port": server.port, "database": postgresql.uri}
 
 
+def _start_postgresql(stack: contextlib.ExitStack, folder: Path) -> Answer:
+    where = programs()
+    assert where is not None, "the fixture skips where PostgreSQL is not installed"
+    return {"uri": stack.enter_context(PostgresServer(folder, where)).uri}
+
+
 def _start_mlflow_on_s3(stack: contextlib.ExitStack, folder: Path) -> Answer:
     store = stack.enter_context(S3Server(folder))
     options = {"options": ("--artifacts-destination", store.bucket("mlflow")), "env": store.client_env}
@@ -126,6 +132,7 @@ _STARTERS: Mapping[str, Callable[[contextlib.ExitStack, Path], Answer]] = {
     "second-mlflow": _start_mlflow,
     "mlflow-on-postgresql": _start_mlflow_on_postgresql,
     "mlflow-on-s3": _start_mlflow_on_s3,
+    "postgresql": _start_postgresql,
     "oldest-mlflow": _start_oldest_mlflow,
     "warm": _start_warm,
 }

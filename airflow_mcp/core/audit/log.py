@@ -1,0 +1,96 @@
+"""What every store of the audit log can do, and the events that its own reads are recorded as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import uuid4
+
+from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
+from airflow_mcp.core.audit.record import Record
+from airflow_mcp.exceptions import InvalidArgumentError
+
+MOST_LISTED = 1000
+"""Records that one ``audit.read`` returns at most; reading more is an export."""
+LOG = "log"
+"""Subject of events about the log itself."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Where an event is in the log."""
+
+    seq: int
+    is_new: bool
+    """False when the log had it already: a retry adds nothing."""
+
+
+class AuditLog(Protocol):
+    """An append-only log. Appending and reading fail with :class:`~airflow_mcp.exceptions.AuditUnavailableError` while
+    the store does not answer; nothing is appended then, or a retry finds it.
+    """
+
+    @property
+    def name(self) -> str:
+        """The store, for messages; without a credential."""
+
+    def append(self, event: AuditEvent) -> Appended:
+        """Append an event, unless the log has it.
+
+        :raises AuditConflictError: when the log has another event of this ID.
+        :raises InvalidArgumentError: when the login may not append it, or there is no log.
+        """
+
+    def facts(self, subject: str, action_prefix: str = "") -> list[Record]:
+        """Return the records of exactly one subject, oldest first: what the code needs to decide.
+
+        :param subject: the subject.
+        :param action_prefix: how their actions begin.
+        """
+
+    def read(self, event: AuditEvent) -> Iterator[bytes]:
+        """Record a read, then yield the lines that were asked for, oldest first.
+
+        :param event: made by :func:`listing` or :func:`export`; the filter is in it, so no other read is possible.
+        """
+
+    def close(self) -> None:
+        """Close the connection; the log stays usable."""
+
+
+def listing(actor: AuditActor, environment: str, *, limit: int, subject: str = "", action: str = "") -> AuditEvent:
+    """Return the event of a person who looks at the latest records.
+
+    :param actor: who reads.
+    :param environment: dev, test or prod.
+    :param limit: number of records, 1 to :data:`MOST_LISTED`.
+    :param subject: only records of this subject; empty for all.
+    :param action: only records whose action begins like this; empty for all.
+    """
+    if not 1 <= limit <= MOST_LISTED:
+        raise InvalidArgumentError(f"limit must be 1 to {MOST_LISTED}; got {limit}. For more, export the log")
+    return _read("audit.read", actor, environment, "", {"subject": subject, "action": action, "limit": limit})
+
+
+def export(actor: AuditActor, environment: str, *, reason: str) -> AuditEvent:
+    """Return the event of somebody who reads the whole log.
+
+    :param actor: who reads.
+    :param environment: dev, test or prod.
+    :param reason: what for.
+    """
+    return _read("audit.exported", actor, environment, reason, {})
+
+
+def _read(action: str, actor: AuditActor, environment: str, reason: str, wanted: dict[str, Any]) -> AuditEvent:
+    # A random part: each read is an event of its own, also the same one a second time.
+    name = event_id(action, LOG, uuid4().hex)
+    return AuditEvent(name, action, LOG, environment, actor, new=wanted, reason=reason)
+
+
+def created(actor: AuditActor, environment: str) -> AuditEvent:
+    """Return the first event of a log, with the random ID that tells it from every other log."""
+    log_id = uuid4().hex
+    name = event_id("log.created", LOG, log_id)
+    return AuditEvent(name, "log.created", LOG, environment, actor, new={"log_id": log_id})
