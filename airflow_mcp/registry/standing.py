@@ -61,11 +61,11 @@ def _failed(mlflow: MlflowOperations, models: Sequence[RegisteredModel]) -> dict
 def _judged(
     mlflow: MlflowOperations, experiments: Sequence[str], models: Sequence[RegisteredModel]
 ) -> dict[str, Run | None]:
-    """Return the runs of the champions; None for those that were deleted."""
+    """Return the runs of the champions; None for those that were not found."""
     records = [champion_record(model) for model in models]
     ids = sorted({record.run_id for record in records if record is not None and record.run_id})
     found: dict[str, Run | None] = dict.fromkeys(ids)
-    for first in range(0, len(ids), RUNS_PER_SEARCH):
+    for first in range(0, len(ids), RUNS_PER_SEARCH) if experiments else ():
         named = ", ".join(map(filter_value, ids[first : first + RUNS_PER_SEARCH]))
         runs = mlflow.search_runs(experiments, f"attributes.run_id IN ({named})", (), RUNS_PER_SEARCH)
         found |= {run.run_id: run for run in runs}
@@ -79,6 +79,8 @@ def _drift(mlflow: MlflowOperations, experiments: Sequence[str], models: Sequenc
     if len(models) == 1:
         where, most = f"{where} and tags.`{contract.TAG_MODEL_NAME}` = {filter_value(models[0].name)}", 1
     latest: dict[str, Run] = {}
+    if not experiments:  # this account may read none
+        return latest
     for run in mlflow.search_runs(experiments, where, ("attributes.end_time DESC",), most):
         latest.setdefault(run.tags.get(contract.TAG_MODEL_NAME, ""), run)
     return latest

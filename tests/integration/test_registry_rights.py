@@ -80,11 +80,11 @@ def administer(world: World, path: str, **body: str) -> None:
         assert response.status == 200
 
 
-def account(world: World, on_model: str | None, on_experiment: str = "READ") -> dict[str, str]:
+def account(world: World, on_model: str | None, on_experiment: str | None = "READ") -> dict[str, str]:
     """Create an account with these rights; return its fields of a connection."""
     name = f"user-{world.model_name}"
     administer(world, "2.0/mlflow/users/create", username=name, password=PASSWORD)
-    wanted = [("experiment", world.experiment_id, on_experiment)]
+    wanted = [("experiment", world.experiment_id, on_experiment)] if on_experiment else []
     wanted += [("registered_model", world.model_name, on_model)] if on_model else []
     for kind, resource, right in wanted:
         named = {"username": name, "resource_type": kind, "resource_id": resource, "permission": right}
@@ -167,6 +167,20 @@ def test_a_sensor_waits_for_a_model_that_does_not_exist_yet(world: World, sensor
     mlflow = DirectMlflow(MlflowSettings("account", world.url, world.url, login["login"], login["password"]))
     assert champion_of(mlflow, f"{world.model_name}.new") is None
     mlflow.close()
+
+
+def test_an_account_that_may_read_no_runs_sees_the_champion_and_that_its_verdict_is_not_known(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin = {"login": ADMIN, "password": PASSWORD}
+    assert promote(world, admin).state == "success"
+    login = account(world, "READ", None)
+    assert command(world, login, monkeypatch, "status", world.model_name) == 0
+    said = capsys.readouterr().out
+    assert "champion: version 2" in said
+    assert "WARNING: its gate verdict is not known" in said
+    assert command(world, login, monkeypatch, "status") == 0
+    assert f"{world.model_name}  version 2" in capsys.readouterr().out
 
 
 # --- every account may read everything -------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Facts:
     failed: Mapping[tuple[str, str], ModelVersion] = field(default_factory=dict)
     """Versions whose load check failed, by model and number."""
     judged: Mapping[str, Run | None] | None = field(default_factory=dict)
-    """MLflow runs of champions, by id; None for a run that was deleted; None as a whole: not read."""
+    """MLflow runs of champions, by id; None for a run that was not found; None as a whole: not read."""
     drift: Mapping[str, Run] = field(default_factory=dict)
     """The latest drift check of each model, by model."""
 
@@ -150,9 +150,8 @@ def _of_verdict(record: MoveRecord | None, facts: Facts) -> Iterable[Concern]:
         return
     run = facts.judged.get(record.run_id)
     if run is None:
-        yield Concern(
-            "verdict_unknown", f"MLflow run {record.run_id} of the champion was deleted: its gate verdict is not known"
-        )
+        why = "it was deleted, or this account may not read it"
+        yield Concern("verdict_unknown", f"its gate verdict is not known: MLflow run {record.run_id} is gone ({why})")
         return
     now = run.tags.get(TAG_GATE_VERDICT, "")
     if now and now not in OPENING:

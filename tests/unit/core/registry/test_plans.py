@@ -264,7 +264,9 @@ def test_a_rollback_may_name_its_version() -> None:
 
 @pytest.mark.parametrize("champion", [None, "4"])
 def test_without_a_way_back_a_rollback_is_refused(champion: str | None) -> None:
-    with pytest.raises(AliasConflictError, match=r"no alias 'previous_champion'.*Set to_version \(--to-version\) to the version"):
+    with pytest.raises(
+        AliasConflictError, match=r"no alias 'previous_champion'.*Set to_version \(--to-version\) to the version"
+    ):
         plan_rollback(aliases(champion), {}, model_name="churn", identity="night-1", to_version=None)
 
 
