@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field
 
-from airflow_mcp.core.document import Document, parse_document
+from airflow_mcp.core.document import Document, dump_document, parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.plan import RolloutPlan
 from airflow_mcp.core.rollout.samples import Pair, ReplicaSample
@@ -83,6 +83,22 @@ class RolloutState:
         if document is None or champion is None or not document.is_active or document.stable != champion.version:
             return None
         return document
+
+
+def ended_split(version: ModelVersion) -> str:
+    """Return the tag :data:`~airflow_mcp.core.serving.traffic.TAG_ROLLOUT` that ends a split left on a version.
+
+    A version that becomes champion again must not bring back the split of a rollout that is over.
+
+    :param version: the version that is about to become champion.
+    :return: the tag's new value; empty when no split would come back.
+    """
+    document = RolloutState.of(version).document
+    if document is None or not document.is_active:
+        return ""
+    update = {"phase": "FAILED", "weight": 0.0, "shadow": 0.0, "generation": document.generation + 1}
+    reason = "superseded: the alias champion was moved meanwhile"
+    return dump_document(document.model_copy(update={**update, "reason": reason}), indent=None)
 
 
 def record_of(version: ModelVersion, identity: str) -> RolloutRecord | None:
