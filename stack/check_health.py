@@ -9,7 +9,7 @@ import json
 import sys
 import urllib.request
 
-_SECONDS = 4
+_SECONDS = 8
 """Less than the timeout of the check, which would end it without a word."""
 
 
