@@ -166,19 +166,20 @@ class RequestLog:
 
         try:
             fs, path = fsspec.core.url_to_fs(self.uri)
+            hint, outside = "", -1
             if any(sign in path for sign in "*?["):
                 matches = fs.glob(path)
                 found = [name for name in matches if not fs.isdir(name)]
                 hint = f": the glob matches folders; their files match {public_uri(self.uri)}/*" if matches else ""
+            elif fs.isdir(path):
+                found, outside = fs.find(path), len(PurePosixPath(path).parts)
             else:
-                found = fs.find(path) if fs.isdir(path) else [path] if fs.exists(path) else []
-                hint = ""
+                found = [path] if fs.exists(path) else []
         except (OSError, ValueError, ImportError) as error:
             raise DatasetError(
                 f"the logged requests in {public_uri(self.uri)} cannot be listed: {type(error).__name__}: "
                 f"{str(error).replace(self.uri, public_uri(self.uri))}. Nothing was replayed"
             ) from None
-        outside = len(PurePosixPath(path).parts) if fs.isdir(path) else -1
         paths = sorted(str(name) for name in found if not is_hidden(PurePosixPath(str(name)).parts[outside:]))
         unknown = [name for name in paths if ending_of(name) not in REQUEST_LOG_FORMATS]
         if unknown or not paths:
