@@ -135,7 +135,7 @@ def aligned(reference: CategoryCounts, current: CategoryCounts) -> dict[str, tup
     """
     names = [
         name
-        for name in reference.counts | current.counts
+        for name in sorted(reference.counts | current.counts)  # permutations must not depend on the order of counting
         if (name in reference.counts or reference.is_exact) and (name in current.counts or current.is_exact)
     ]
     rows = {name: (reference.counts.get(name, 0), current.counts.get(name, 0)) for name in names}
