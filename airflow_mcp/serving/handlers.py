@@ -115,8 +115,7 @@ class Handlers:
             return Choice(champion, "champion")  # by its number, where callers may not choose another
         if key.is_forced:
             raise Problem("unknown_version", "this server does not hold that version, or it is not ready")
-        reason = self._models.reasons.get(key.model, "") or "it is being loaded"
-        raise Problem("not_ready", f"no model yet: {reason}", retry_after=_RETRY_AFTER)
+        raise Problem("not_ready", f"no model yet: {self._models.why_not(key.model)}", retry_after=_RETRY_AFTER)
 
     async def _submit(
         self, exchange: Exchange, choice: Choice, pool: ModelPool, body: bytes, content_type: str

@@ -97,8 +97,8 @@ class Loader:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
-        return self._process is None or self._process.returncode is not None
+        """Whether the process has ended, or is about to."""
+        return self._control is None
 
     async def spawn(self, owner: LinkOwner, *, check: bool, register: Callable[[WorkerLink], None]) -> WorkerLink:
         """Start a process that answers, and return the link to it.
@@ -128,7 +128,10 @@ class Loader:
         """End a process that answers, at once."""
         if not self.can_fork:
             self.kill()
-        elif self._control is not None:
+        elif self._control is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        else:
             with contextlib.suppress(OSError):
                 self._control.send(json.dumps({"order": "kill", "pid": pid}).encode() + b"\n")
 
@@ -247,7 +250,8 @@ class WorkerLink(asyncio.Protocol):
 
     def kill(self) -> None:
         """End the process at once."""
-        self.loader.kill_worker(self.pid)
+        if self.is_open:
+            self.loader.kill_worker(self.pid)
 
 
 def how_ended(code: int) -> str:

@@ -87,6 +87,13 @@ class ServedModels:
         """Return whether a request to this model without special headers would reach a version."""
         return self.choose(RoutingKey(model)) is not None
 
+    def why_not(self, model: str) -> str:
+        """Return why a model cannot answer."""
+        plan = self._plans.get(model)
+        pool = self.pools.get(plan.champion) if plan is not None and plan.champion is not None else None
+        failure = "" if pool is None else pool.failure
+        return failure or self.reasons.get(model, "") or f"{model} is being loaded"
+
     async def load(self, key: ServedVersion, path: Path, tags: Mapping[str, str] = NO_TAGS) -> ModelPool:
         """Load a version; it gets requests when a plan names it.
 

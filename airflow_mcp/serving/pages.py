@@ -93,7 +93,7 @@ class Pages:
         names = sorted({*self._models.plans, *self._models.reasons})
         for name in names:
             if not self._models.can_answer(name):
-                return f"no model yet: {self._models.reasons.get(name) or f'{name} is being loaded'}"
+                return f"no model yet: {self._models.why_not(name)}"
         return self.is_complete() if names else "no model yet: none has been found"
 
     def _ready(self) -> Page:

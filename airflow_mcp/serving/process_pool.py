@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -23,8 +22,9 @@ from airflow_mcp.core.serving.signature import ModelDescription, read_model_file
 from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.serving.decoding import BodyDecoder
 from airflow_mcp.serving.errors import Problem
-from airflow_mcp.serving.model_process import LinkOwner, Loader, WorkerLink, model_environment
+from airflow_mcp.serving.model_process import LinkOwner, Loader, WorkerLink
 from airflow_mcp.serving.pool import LoadReport, ModelAnswer, ModelPool, ModelRequest, PoolStartError
+from airflow_mcp.serving.workers import Workers
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.25
@@ -77,10 +77,9 @@ class ProcessPool(ModelPool, LinkOwner):
         self._settings = settings
         self._batch = batch or settings.batch
         self._queue: BatchQueue[_Waiting] = BatchQueue(settings.max_batch_rows)
-        self._loaders: list[Loader] = []
+        self._workers = Workers(name, path, settings, self)
         self._idle: list[WorkerLink] = []
         self._running: dict[WorkerLink, _Running] = {}
-        self._starting: dict[WorkerLink, asyncio.Future[dict[str, Any]]] = {}
         self._deaths: deque[float] = deque()
         self._poison: dict[bytes, float] = {}
         """Digests of requests that ended a process twice, and until when they are not asked again."""
@@ -88,6 +87,7 @@ class ProcessPool(ModelPool, LinkOwner):
         self._batches = 0
         self._sweep: asyncio.TimerHandle | None = None
         self._is_dispatching = self._is_stopping = False
+        self._failed_starts = 0
         self._failure = ""
         self._report = LoadReport()
         self.restarts = 0
@@ -132,20 +132,13 @@ class ProcessPool(ModelPool, LinkOwner):
         :raises PoolStartError: when it cannot be loaded; nothing of it is left.
         """
         started = time.monotonic()
+        if self._batch not in _BATCHES:
+            known = ", ".join(_BATCHES)
+            raise PoolStartError(f"tag airflow_mcp.batch must be one of {known}; got {self._batch!r}")
+        description = self._read_description()
+        self.decoder = self._decoder = BodyDecoder(description.signature, self._settings)
         try:
-            if self._batch not in _BATCHES:
-                known = ", ".join(_BATCHES)
-                raise PoolStartError(f"tag airflow_mcp.batch must be one of {known}; got {self._batch!r}")
-            description = self._read_description()
-            self.decoder = self._decoder = BodyDecoder(description.signature, self._settings)
-            async with asyncio.timeout(self._settings.load_timeout):
-                ready = await self._start_processes()
-        except TimeoutError:
-            await self._end_processes()
-            raise PoolStartError(f"it did not load within {self._settings.load_timeout:g} s") from None
-        except PoolStartError:
-            await self._end_processes()
-            raise
+            ready = await self._workers.start()
         except BaseException:
             await self._end_processes()
             raise
@@ -159,35 +152,6 @@ class ProcessPool(ModelPool, LinkOwner):
         except (OSError, UnicodeDecodeError, EvidenceError) as error:
             raise PoolStartError(f"its files cannot be read: {error}") from None
 
-    async def _start_processes(self) -> dict[str, Any]:
-        loader = await self._new_loader()
-        first = await self._new_worker(loader, check=True)
-        further = self._settings.processes - 1
-        if loader.can_fork:
-            await asyncio.gather(*(self._new_worker(loader, check=False) for _ in range(further)))
-        else:
-            await asyncio.gather(*(self._loaded_worker() for _ in range(further)))
-        return first
-
-    async def _new_loader(self) -> Loader:
-        environment = model_environment(os.environ, self._settings.model_environment)
-        loader = Loader(self._name, self._path, environment, self._on_loader_lost)
-        self._loaders.append(loader)
-        await loader.start()
-        return loader
-
-    async def _loaded_worker(self) -> None:
-        await self._new_worker(await self._new_loader(), check=False)
-
-    async def _new_worker(self, loader: Loader, *, check: bool) -> dict[str, Any]:
-        """Start a process that answers, and return what it says when it is ready."""
-        ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        link = await loader.spawn(self, check=check, register=lambda link: self._starting.__setitem__(link, ready))
-        try:
-            return await ready
-        finally:
-            self._starting.pop(link, None)
-
     def _written_report(self, description: ModelDescription, ready: dict[str, Any], seconds: float) -> LoadReport:
         allowed, why = bool(ready["is_batched"]), str(ready["why_alone"])
         if self._batch == "never":
@@ -196,7 +160,7 @@ class ProcessPool(ModelPool, LinkOwner):
             allowed, why = True, ""
         return LoadReport(
             seconds=seconds,
-            memory_bytes=max(loader.memory_bytes for loader in self._loaders),
+            memory_bytes=self._workers.memory_bytes,
             signature=description.signature,
             is_batched=allowed,
             why_alone=why,
@@ -217,9 +181,9 @@ class ProcessPool(ModelPool, LinkOwner):
         for task in self._tasks:
             task.cancel()
         self._refuse_all(Problem("not_ready", "the version has been stopped", retry_after=_RETRY_AFTER))
-        for link in (*self._idle, *self._running, *self._starting):
+        for link in (*self._idle, *self._running):
             link.close()
-        await asyncio.gather(*(loader.stop() for loader in self._loaders))
+        await self._workers.stop()
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -271,8 +235,11 @@ class ProcessPool(ModelPool, LinkOwner):
 
     def on_frame(self, link: WorkerLink, frame: Frame) -> None:
         """Take an answer, or the news that a process is ready."""
-        if link in self._starting:
-            self._on_started(link, frame)
+        if self._workers.is_starting(link):
+            if self._workers.on_first_frame(link, frame):
+                self._idle.append(link)
+                self._dispatch()
+                self._changed()
             return
         running = self._running.get(link)
         if running is None or frame.batch != running.number:
@@ -287,19 +254,6 @@ class ProcessPool(ModelPool, LinkOwner):
             self._on_error(running, frame)
         elif not self._answer(running, frame):
             self._ask_alone(running.batch)
-
-    def _on_started(self, link: WorkerLink, frame: Frame) -> None:
-        payload = frame.payload[SECONDS.size :]
-        future = self._starting[link]
-        if future.done():
-            return
-        if frame.kind == AnswerKind.READY:
-            self._idle.append(link)
-            future.set_result(msgspec.json.decode(payload))
-            self._dispatch()
-            self._changed()
-        else:
-            future.set_exception(PoolStartError(str(msgspec.msgpack.decode(payload)[1])))
 
     def _answer(self, running: _Running, frame: Frame) -> bool:
         """Answer every request of a batch with its rows; False when it is not clear which rows are whose."""
@@ -369,9 +323,8 @@ class ProcessPool(ModelPool, LinkOwner):
         """Replace a process that has ended, and ask again what it was asked."""
         if link in self._idle:
             self._idle.remove(link)
-        starting = self._starting.get(link)
-        if starting is not None and not starting.done():
-            starting.set_exception(PoolStartError("the process ended while it answered the input example"))
+        if self._workers.is_starting(link):
+            self._workers.on_lost(link)
             return
         running = self._running.pop(link, None)
         if self._is_stopping:
@@ -414,33 +367,16 @@ class ProcessPool(ModelPool, LinkOwner):
 
     async def _replace(self, loader: Loader) -> None:
         try:
-            async with asyncio.timeout(self._settings.load_timeout):
-                if not loader.can_fork or loader not in self._loaders:
-                    if loader in self._loaders:
-                        self._loaders.remove(loader)
-                        await loader.stop()
-                    loader = await self._new_loader()
-                await self._new_worker(loader, check=False)
-        except (PoolStartError, TimeoutError, OSError) as error:
-            _log.error("%s: a model process could not be replaced: %s", self._name, error)
+            await self._workers.replace(loader)
+        except PoolStartError as error:
             self._deaths.append(time.monotonic())
-            if self._has_died_too_often() or not self.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _MAX_DEATHS or self._has_died_too_often():
                 self._give_up(f"a process that ended could not be replaced: {error}")
-
-    def _on_loader_lost(self) -> None:
-        """Load again after the process that could be forked has ended; what answers goes on answering."""
-        dead = [loader for loader in self._loaders if loader.has_ended]
-        for loader in dead:
-            self._loaders.remove(loader)
-        if not self._is_stopping and any(loader.can_fork for loader in dead) and not self._failure:
-            self._in_background(self._load_again())
-
-    async def _load_again(self) -> None:
-        try:
-            async with asyncio.timeout(self._settings.load_timeout):
-                await self._new_loader()
-        except (PoolStartError, TimeoutError, OSError) as error:
-            _log.error("%s: the model could not be loaded again: %s", self._name, error)
+            else:
+                self._in_background(self._replace(loader))
+        else:
+            self._failed_starts = 0
 
     def _give_up(self, reason: str) -> None:
         self._failure = reason

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_server import Answer, ModelServer, save_mischief
+from tests.support.model_server import Answer, ModelServer, children, save_mischief
 
 pytestmark = pytest.mark.integration
 TIMEOUT = 1.5
@@ -303,6 +303,71 @@ def test_a_process_that_hangs_is_replaced(server: ModelServer) -> None:
 
 def test_models_see_no_credentials(server: ModelServer) -> None:
     assert server.post(rows("secret")).json["predictions"] == [0.0]
+
+
+# --- other settings, and one process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other(folder: Path) -> Iterator[ModelServer]:
+    """A server with one process, MLflow's coercion, no batches, and no second try after a crash."""
+    settings = {"coercion": "mlflow", "retry_after_crash": "false", "batch": "never", "access_log": "false"}
+    with ModelServer(f"other={folder}", **settings) as started:
+        yield started.wait_until_ready()
+
+
+def test_mlflow_s_parser_reads_what_the_decoder_refuses_where_that_is_wanted(other: ModelServer) -> None:
+    assert other.post({"dataframe_records": [{"x": "1.5", "act": ""}]}).json["predictions"] == [3.0]
+    assert other.post(GOOD.replace(b"1.5", b"NaN")).json["predictions"] == [None]
+    refused = other.post({"dataframe_records": [{"x": SECRET + "x", "act": ""}]})
+    assert (refused.status, refused.error) == (400, "invalid_rows")
+    assert SECRET not in refused.body.decode()
+
+
+def test_batches_and_the_log_of_requests_can_be_switched_off(other: ModelServer) -> None:
+    report = other.get("/status").json["versions"]["other/local"]
+    assert (report["is_batched"], report["why_alone"]) == (False, "the settings say so")
+    other.post(rows(""))
+    assert other.lines == []
+
+
+def test_a_model_with_effects_is_not_asked_again(other: ModelServer) -> None:
+    assert other.post(rows("abort", x=2.0)).error == "model_crashed"
+    assert other.post(rows("", x=2.0)).json["predictions"] == [4.0]
+    before = other.model_processes()
+    assert other.post(rows("abort", x=2.0)).error == "model_crashed"
+    assert other.model_processes() == before  # the same rows are known, so nothing was ended
+
+
+def test_the_model_is_loaded_again_when_its_loader_dies(other: ModelServer) -> None:
+    [loader], [answering] = children(other.process.pid), other.model_processes()
+    os.kill(loader, signal.SIGKILL)
+    assert other.post(rows("")).status == 200
+    wait_for(lambda: children(other.process.pid) not in ([], [loader]), 60)
+    os.kill(answering, signal.SIGKILL)
+    wait_for(lambda: len(other.model_processes()) == 1, 60)
+    assert other.post(rows("")).status == 200
+
+
+def has_replaced(server: ModelServer, pid: int) -> bool:
+    """Return whether another process is there and ready; one that ends before is not counted as a death in service."""
+    now = server.model_processes()
+    versions = server.get("/status").json["versions"]
+    return len(now) == 1 and pid not in now and all(version["ready"] for version in versions.values())
+
+
+def test_a_version_whose_processes_die_unasked_is_given_up_and_loaded_again(other: ModelServer) -> None:
+    wait_for(lambda: other.get("/readyz").status == 200 and len(other.model_processes()) == 1, 60)
+    for _ in range(3):
+        [pid] = other.model_processes()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: has_replaced(other, pid) or other.get("/readyz").status == 503)
+    wait_for(lambda: other.get("/readyz").status == 503)
+    assert "died 3 times" in other.get("/readyz").json["reason"]
+    assert other.post(rows("")).error == "not_ready"
+    assert "retry-after" in other.post(rows("")).headers
+    other.wait_until_ready()
+    assert other.post(rows("")).status == 200
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

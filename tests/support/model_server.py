@@ -232,11 +232,20 @@ class ModelServer:
 
     def model_processes(self) -> list[int]:
         """Return the processes that answer: the children of those that have loaded a model."""
-        return [answers for loader in _children(self.process.pid) for answers in _children(loader)]
+        return [answers for loader in children(self.process.pid) for answers in children(loader)]
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the living processes that a process has started."""
     try:
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         return []
+    return [int(child) for child in listed if _lives(child)]
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

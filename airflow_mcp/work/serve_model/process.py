@@ -75,6 +75,8 @@ class Loader:
         self._serve_control()
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
+        for pid in self._children:  # otherwise they stay behind as zombies where the front is process 1
+            os.waitpid(pid, 0)
         return 0
 
     def _load(self) -> None:
