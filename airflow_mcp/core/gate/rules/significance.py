@@ -144,8 +144,9 @@ def _why_not(rule: SignificanceRule, comparison: MetricComparison) -> Assessment
     if not all(number is None or math.isfinite(number) for number in numbers):
         return Assessment(Verdict.INCONCLUSIVE, f"the interval by {comparison.method} is not finite")
     if comparison.standard_error == 0:
-        why = "every resample gives the same difference, so nothing says how certain it is"
-        return Assessment(Verdict.INCONCLUSIVE, why)
+        is_drawn = comparison.method == "bootstrap"
+        cause = "every resample gives the same difference" if is_drawn else "the standard error of the difference is 0"
+        return Assessment(Verdict.INCONCLUSIVE, f"{cause}, so nothing says how certain it is")
     return None
 
 
