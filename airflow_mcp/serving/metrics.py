@@ -28,7 +28,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 """Upper edges of the histogram of rows per batch."""
 MAX_VALUES = 20
 """Different predictions that are counted one by one; all further ones are counted as ``other``."""
-MAX_VALUE_CHARACTERS = 64
+MAX_VALUE_CHARACTERS = 32
+"""Longer texts are not classes, and may hold what belongs into no metric."""
+_WORDS = (b"true", b"false", b"null")
 _CLASSES = frozenset({AnswerKind.INTEGERS, AnswerKind.ROWS})
 """Answers whose values are counted; numbers with fractions are not classes."""
 Collect: TypeAlias = Callable[[], Iterable[Metric]]
@@ -84,10 +86,17 @@ class VersionCounts:
         for value in values:
             if value in counts:
                 counts[value] += 1
-            elif len(counts) < MAX_VALUES:
+            elif len(counts) < MAX_VALUES and _is_class(value):
                 counts[value] = 1
             else:
                 self.other += 1
+
+
+def _is_class(value: Hashable) -> bool:
+    """Return whether a prediction looks like a class: a whole number, a flag or a short word."""
+    if not isinstance(value, bytes):
+        return True
+    return len(value) <= MAX_VALUE_CHARACTERS and (value[:1] == b'"' or value in _WORDS)
 
 
 class Metrics(Collector):
@@ -196,7 +205,7 @@ class Metrics(Collector):
             rows.add_metric(named, counts.batch_rows.buckets(), counts.batch_rows.total)
             for value, count in counts.predictions.items():
                 text = value.decode("utf-8", "replace").strip('"') if isinstance(value, bytes) else str(value)
-                values.add_metric([*named, text[:MAX_VALUE_CHARACTERS]], count)
+                values.add_metric([*named, text], count)
             if counts.other:
                 values.add_metric([*named, "other"], counts.other)
         yield from (seconds, rows, values)
