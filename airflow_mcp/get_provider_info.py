@@ -24,7 +24,7 @@ _OPERATORS = (
 )
 _SENSORS = ("registry", "dataset", "drift")
 _TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas")
-_HOOKS = ("mlflow", "git")
+_HOOKS = ("mlflow", "git", "audit")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -66,7 +66,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
-        "connection-types": [_mlflow_connection()],
+        "connection-types": [_mlflow_connection(), _audit_connection()],
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
             "airflow_mcp.links.mlflow.MlflowModelVersionLink",
@@ -87,6 +87,41 @@ def _mlflow_connection() -> dict[str, Any]:
             "placeholders": {"host": "https://mlflow.example.com", "schema": "http", "port": "5000"},
         },
         "conn-fields": _mlflow_extras(),
+    }
+
+
+def _audit_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "audit_log",
+        "hook-class-name": "airflow_mcp.hooks.audit.AuditLogHook",
+        "hook-name": "Audit log",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"schema": "Database"},
+            "placeholders": {"host": "postgresql.example.com", "port": "5432", "login": "mcp_release"},
+        },
+        "conn-fields": {
+            "sslmode": {
+                "label": "SSL mode",
+                "schema": {"type": ["string", "null"]},
+                "description": "As PostgreSQL's client library takes it, for example verify-full.",
+            },
+            "sslrootcert": {
+                "label": "CA certificates",
+                "schema": {"type": ["string", "null"]},
+                "description": "Path of a PEM file that exists on every worker.",
+            },
+            "environment": {
+                "label": "Environment",
+                "schema": {"type": ["string", "null"]},
+                "description": "dev, test or prod; empty takes [airflow_mcp] environment.",
+            },
+            "sqlite_path": {
+                "label": "SQLite file",
+                "schema": {"type": ["string", "null"]},
+                "description": "Absolute path, instead of host and database; refused for prod.",
+            },
+        },
     }
 
 
@@ -149,6 +184,12 @@ def _config_section() -> dict[str, Any]:
             ),
             "mlflow_conn_id": _option(
                 "string", "mlflow_default", "Connection to MLflow for operators without the argument mlflow_conn_id."
+            ),
+            "audit_conn_id": _option(
+                "string", "", "Connection of type audit_log that moves are recorded in; empty: not governed."
+            ),
+            "rollback_without_audit": _option(
+                "boolean", "true", "Whether a rollback goes on while the audit log is down; it is recorded later."
             ),
             "workload_log_limit_mib": _option(
                 "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."

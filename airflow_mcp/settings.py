@@ -48,6 +48,22 @@ def default_mlflow_conn_id() -> str:
     return _text("mlflow_conn_id", DEFAULT_MLFLOW_CONN_ID)
 
 
+def audit_conn_id() -> str:
+    """Return the connection to the audit log: option ``audit_conn_id``; empty when moves are not recorded in one."""
+    return _text("audit_conn_id", "")
+
+
+def rollback_without_audit() -> bool:
+    """Return whether a rollback goes on while the audit log is down: option ``rollback_without_audit``.
+
+    :raises InvalidArgumentError: for a value that is neither ``true`` nor ``false``.
+    """
+    value = _text("rollback_without_audit", "true")
+    if value.lower() not in ("true", "false"):
+        raise _invalid("rollback_without_audit", value, "true or false")
+    return value.lower() == "true"
+
+
 def workload_log_limit_bytes() -> int:
     """Return how much of a workload's output is copied to the task log, in bytes: option ``workload_log_limit_mib``.
 

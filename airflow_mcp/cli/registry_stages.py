@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_mcp.cli.governance import governance
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import actor, log, order_of, registry_server
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_MIRROR_STAGES
@@ -135,7 +136,7 @@ def _set_stage(parsed: argparse.Namespace) -> int:
                 require_gate=not parsed.no_gate,
                 require_load_check=not parsed.no_load_check,
             )
-            is_done = promote(mlflow, promotion, log=log).is_done
+            is_done = promote(mlflow, promotion, log=log, governance=governance()).is_done
         else:
             wanted = StageTransition(
                 order=order_of("transition", parsed.reason),
@@ -144,7 +145,7 @@ def _set_stage(parsed: argparse.Namespace) -> int:
                 stage=stage,
                 archive_existing=parsed.archive_existing,
             )
-            is_done = transition(mlflow, wanted, log=log).is_done
+            is_done = transition(mlflow, wanted, log=log, governance=governance()).is_done
     print(f"{name}: version {version} is {'already' if is_done else 'now'} in {stage}")
     return 0
 
@@ -189,7 +190,7 @@ def _apply(
     for one in planned:
         if one.status == "to migrate":
             try:
-                migrate(mlflow, one, choices, order_of("migrate", parsed.reason), log=log)
+                migrate(mlflow, one, choices, order_of("migrate", parsed.reason), log=log, governance=governance())
             except ModelControlPlaneError as error:
                 yield one.model_name, str(error)
 
@@ -236,6 +237,6 @@ def _mirror(parsed: argparse.Namespace) -> int:
                 f"run 'airflow-mcp registry migrate-stages {name}' first"
             )
         mlflow.set_registered_model_tag(name, TAG_MIRROR_STAGES, "true")
-        moved = AliasMover(mlflow, name, actor=actor(), log=log).mirror()
+        moved = AliasMover(mlflow, name, actor=actor(), log=log, governance=governance()).mirror()
     print(f"{name}: MLflow's own stages follow the aliases from now on; the stage of {moved} version(s) was changed")
     return 0

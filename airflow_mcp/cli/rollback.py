@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from airflow_mcp.cli.governance import governance
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import log, order_of, registry_server
 from airflow_mcp.core.argument import NO_CHAMPION
@@ -62,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
         plan = check_rollback(mlflow, wanted, log=log)
         is_wanted = not parsed.dry_run and (parsed.yes or _is_confirmed(mlflow, parsed.model_name, plan))
         if is_wanted:
-            plan = roll_back(mlflow, replace(wanted, confirmed=plan), log=log)
+            plan = roll_back(mlflow, replace(wanted, confirmed=plan), log=log, governance=governance())
     document = _document(parsed, plan, has_moved=is_wanted)
     print(json.dumps(document, indent=2) if parsed.format == "json" else _text(document))
     return 0 if document["moved"] or parsed.dry_run else 1

@@ -19,11 +19,22 @@ class Actor:
     """``<dag>.<task>`` of a task, ``<user>@<host>`` of a user."""
     via: str
     """The Dag run of a task; for a user the command, ``airflow-mcp``."""
+    task: TaskKey | None = None
+    """The task instance that a task is."""
+    requested_by: str = ""
+    """Name of the account that Airflow says triggered the Dag run; empty when nobody did, or nobody knows."""
+    run_type: str = ""
+    """Type of the Dag run: ``manual``, ``scheduled``, ``backfill`` or ``asset_triggered``."""
 
     @classmethod
-    def of_task(cls, task: TaskKey) -> Actor:
-        """Return the actor that a task instance is."""
-        return cls("task", f"{task.dag_id}.{task.task_id}", task.dag_run_id)
+    def of_task(cls, task: TaskKey, *, requested_by: str = "", run_type: str = "") -> Actor:
+        """Return the actor that a task instance is.
+
+        :param task: the task instance.
+        :param requested_by: account that triggered its Dag run.
+        :param run_type: type of its Dag run.
+        """
+        return cls("task", f"{task.dag_id}.{task.task_id}", task.dag_run_id, task, requested_by, run_type)
 
     @classmethod
     def of_user(cls, user: str, host: str) -> Actor:

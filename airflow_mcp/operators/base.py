@@ -17,7 +17,9 @@ from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, MlflowError, RefusedError
+from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.registry.governance import Governance
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -92,7 +94,22 @@ class ModelControlOperator(BaseOperator, SkipMixin):
 
     def actor(self, context: Context) -> Actor:
         """Return the actor that records and claims name: Dag, task and Dag run."""
-        return Actor.of_task(self.task_key(context))
+        run = context.get("dag_run")
+        return Actor.of_task(
+            self.task_key(context),
+            requested_by=getattr(run, "triggering_user_name", None) or "",
+            run_type=str(getattr(run, "run_type", "") or ""),
+        )
+
+    @cached_property
+    def governance(self) -> Governance:
+        """Whether and where this task's moves in the registry are recorded: option ``audit_conn_id``."""
+        conn_id = settings.audit_conn_id()
+        return Governance(
+            environment=settings.environment(),
+            open_log=AuditLogHook(conn_id).get_conn if conn_id else None,
+            rollback_without_log=settings.rollback_without_audit(),
+        )
 
     def push(self, context: Context, result: Mapping[str, Any]) -> None:
         """Push a result as returning it would, before an exception ends the task."""

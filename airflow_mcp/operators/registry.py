@@ -255,7 +255,7 @@ class PromoteModelOperator(ModelControlOperator):
         if flag("dry_run", self.dry_run):
             check_promotion(self.hook, promotion, log=self.log)
             raise AirflowSkipException(f"dry run: version {wanted} of {name!r} would become the champion")
-        plan = promote(self.hook, promotion, log=self.log)
+        plan = promote(self.hook, promotion, log=self.log, governance=self.governance)
         return _moved(name, plan)
 
 
@@ -332,7 +332,10 @@ class RollbackModelOperator(ModelControlOperator):
             rule=LoadCheckRule(flag("require_load_check", self.require_load_check), self.max_load_check_age),
         )
         is_dry_run = flag("dry_run", self.dry_run)
-        plan = (check_rollback if is_dry_run else roll_back)(self.hook, rollback, log=self.log)
+        if is_dry_run:
+            plan = check_rollback(self.hook, rollback, log=self.log)
+        else:
+            plan = roll_back(self.hook, rollback, log=self.log, governance=self.governance)
         self.mlflow_model_version_url = self.hook.model_version_url(name, plan.champion_after)
         if is_dry_run:
             champion = plan.champion_before or NO_CHAMPION

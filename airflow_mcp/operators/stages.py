@@ -127,7 +127,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         if flag("dry_run", self.dry_run):
             check_promotion(self.hook, promotion, log=self.log)
             self._skip(name, version, stage)
-        plan = promote(self.hook, promotion, log=self.log)
+        plan = promote(self.hook, promotion, log=self.log, governance=self.governance)
         before = [plan.champion_before] if plan.champion_before not in (None, version) else []
         return {"current_stage": stage, "archived": before, "moved": plan.has_moved}
 
@@ -143,7 +143,7 @@ class TransitionModelStageOperator(ModelControlOperator):
         if flag("dry_run", self.dry_run):
             check_transition(self.hook, wanted)
             self._skip(name, version, stage)
-        plan = transition(self.hook, wanted, log=self.log)
+        plan = transition(self.hook, wanted, log=self.log, governance=self.governance)
         return {
             "current_stage": plan.stage_now or stage,
             "archived": [other for other in plan.archived if other != version],

@@ -18,10 +18,12 @@ from airflow_mcp.core.contract import (
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.history import former_champions
 from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule, why_unusable
-from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, next_number, unfinished_move
+from airflow_mcp.core.registry.moves import NO_WAY_BACK, MoveRecord, next_number, read_done_move, unfinished_move
 from airflow_mcp.core.registry.packed_moves import plan_packing
 from airflow_mcp.core.registry.plans import AliasMove, AliasPlan, completion, settled_aliases, without_way_back
 from airflow_mcp.core.registry.stages import is_mirrored, plan_mirror, stage_drift, unfinished_stage_move
+from airflow_mcp.core.rollout.state import ended_split
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT
 from airflow_mcp.exceptions import (
     AliasConflictError,
     FailedError,
@@ -31,6 +33,7 @@ from airflow_mcp.exceptions import (
 )
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.governance import MoveBook
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_mcp.core.registry.moves import MoveOrder
     from airflow_mcp.core.registry.stages import StagePlan
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+    from airflow_mcp.registry.governance import Governance
 
 
 log = logging.getLogger(__name__)
@@ -152,6 +156,7 @@ class AliasMover:
     :param model_name: registered model; must exist.
     :param actor: who moves; named in the claim.
     :param log: where moves are logged.
+    :param governance: in which audit log the moves are recorded.
     :param rule: what the load check of the next champion must say; None: it must have passed.
     """
 
@@ -162,11 +167,13 @@ class AliasMover:
         *,
         actor: Actor,
         log: TaskLog,
+        governance: Governance,
         rule: LoadCheckRule | None = None,
     ) -> None:
         self.mlflow, self.model_name, self.log = mlflow, model_name, log
         self.rule = rule or LoadCheckRule()
         self.claims = Claims(mlflow, model_name, holder=actor, log=log)
+        self.book = MoveBook(governance, model_name, log)
 
     def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
         """Plan on the present aliases and carry out the plan, under the claim.
@@ -178,7 +185,10 @@ class AliasMover:
         :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
         :raises LoadCheckFailedError: when a version failed its load check; nothing was moved.
         :raises EvidenceError: when a version is not READY, or does not meet the rule; nothing was moved.
-        :raises InvalidArgumentError: when the record of the move is too long for MLflow; nothing was moved.
+        :raises InvalidArgumentError: when the record of the move is too long for MLflow, or the audit log refuses it;
+            nothing was moved.
+        :raises AuditUnavailableError: when the audit log does not answer: before the move, so nothing was moved, or
+            after it, so a retry records it.
         :raises FailedError: when the champion is not the planned one afterwards.
         """
         with self.claims.held() as claim:
@@ -186,16 +196,22 @@ class AliasMover:
             made = plan(model)
             if made.is_done:
                 self.log.info("%s: the move to version %s is done already", self.model_name, made.champion_after)
+                if (done := read_done_move(model.tags, order.identity)) is not None:
+                    self.book.moved(done)
                 self._mirror(model, claim)
                 return replace(made, was_completed=order.identity in completed)
             made, target = self._usable(made, model)
-            move = self._record(made, order, model, target)
+            move = self.book.intend(self._record(made, order, model, target), order)
             self.claims.require_valid(claim)
+            if target is not None and (split := ended_split(target)):
+                # Before the alias moves: the tag counts again as soon as its version is champion.
+                self.mlflow.set_model_version_tag(self.model_name, target.version, TAG_ROLLOUT, split)
             # Before the first alias moves: a retry, or the next mover, can complete what this try began.
             self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_MOVE, move.to_tag())
             move = self._carry_out(made.moves, move, claim)
             self._verify(made)
             self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            self.book.moved(move)
             self._mirror(model, claim)
             self._pack({**model.tags, TAG_LAST_MOVE: move.to_tag(), move.done_tag: move.to_tag()}, claim)
             return made
@@ -227,17 +243,21 @@ class AliasMover:
             made = plan(model)
             if made.is_done:
                 self.log.info("%s: the move between stages is done already", self.model_name)
+                if made.done is not None:
+                    self.book.moved(made.done)
                 self._mirror(model, claim)
                 return replace(made, was_completed=order.identity in completed)
             if made.challenger_after not in (None, made.challenger_before):
                 NOTHING_REQUIRED.require(self._existing(made.challenger_after), datetime.now(UTC))
             move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags)).fitted()
+            self.book.intend(move, order)
             self.claims.require_valid(claim)
             self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
             if made.challenger_after != made.challenger_before:
                 self.claims.require_valid(claim)
                 self._set(AliasMove(ALIAS_CHALLENGER, made.challenger_after))
             self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            self.book.moved(move)
             for version, stage in made.stages.items():
                 self.log.info("%s: version %s is in %s", self.model_name, version, stage)
             self._mirror(model, claim)
@@ -317,11 +337,13 @@ class AliasMover:
             self.log.info("%s: completing the %s by %s, whose task died", self.model_name, move.action, move.by)
             move = self._carry_out(completion(move, model.aliases), move, claim)
             self.mlflow.set_registered_model_tag(self.model_name, move.done_tag, move.to_tag())
+            self.book.complete(move)
             model = self._read()
         stage_move = unfinished_stage_move(model)
         if stage_move is not None:
             self.log.info("%s: recording the move between stages by %s, whose task died", model.name, stage_move.by)
             self.mlflow.set_registered_model_tag(self.model_name, stage_move.done_tag, stage_move.to_tag())
+            self.book.complete(stage_move)
             model = replace(model, tags={**model.tags, stage_move.done_tag: stage_move.to_tag()})
         return model, {each.identity for each in (move, stage_move) if each is not None}
 

@@ -20,6 +20,7 @@ from airflow_mcp.registry.aliases import AliasMover
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, Stage
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+    from airflow_mcp.registry.governance import Governance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +101,13 @@ def gate_verdict(mlflow: MlflowOperations, version: ModelVersion) -> str | None:
     return run.tags.get(contract.TAG_GATE_VERDICT) or (on_version if copy_run else None)
 
 
-def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> AliasPlan:
+def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog, governance: Governance) -> AliasPlan:
     """Make a version the champion; when it is champion already, change nothing.
 
     :param mlflow: the MLflow server.
     :param promotion: the promotion.
     :param log: where moves are logged.
+    :param governance: in which audit log the move is recorded.
     :return: the plan that was carried out.
     :raises RefusedError: as :func:`check_promotion`, and when the champion has changed; nothing is moved.
     :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
@@ -117,7 +119,14 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog) -> 
     if verdict and verdict != version.tags.get(contract.TAG_GATE_VERDICT):
         # The gate has judged again since the version was created: keep its verdict with the version.
         mlflow.set_model_version_tag(version.name, version.version, contract.TAG_GATE_VERDICT, verdict)
-    mover = AliasMover(mlflow, promotion.model_name, actor=promotion.order.by, log=log, rule=promotion.rule)
+    mover = AliasMover(
+        mlflow,
+        promotion.model_name,
+        actor=promotion.order.by,
+        log=log,
+        governance=governance,
+        rule=promotion.rule,
+    )
     return mover.move(
         lambda model: plan_promotion(
             model.aliases,
@@ -158,18 +167,19 @@ def check_transition(mlflow: MlflowOperations, wanted: StageTransition) -> Model
     return version
 
 
-def transition(mlflow: MlflowOperations, wanted: StageTransition, *, log: TaskLog) -> StagePlan:
+def transition(mlflow: MlflowOperations, wanted: StageTransition, *, log: TaskLog, governance: Governance) -> StagePlan:
     """Move a version between stages other than Production; when it is there already, change nothing.
 
     :param mlflow: the MLflow server.
     :param wanted: the transition.
     :param log: where moves are logged.
+    :param governance: in which audit log the move is recorded.
     :return: the plan that was carried out.
     :raises RefusedError: as :func:`check_transition`, and for the champion, which only a promotion or rollback moves.
     :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
     check_transition(mlflow, wanted)
-    mover = AliasMover(mlflow, wanted.model_name, actor=wanted.order.by, log=log)
+    mover = AliasMover(mlflow, wanted.model_name, actor=wanted.order.by, log=log, governance=governance)
     return mover.shift(
         lambda model: plan_stage(
             model,

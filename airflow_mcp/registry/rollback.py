@@ -21,6 +21,7 @@ from airflow_mcp.exceptions import (
     ModelControlPlaneError,
 )
 from airflow_mcp.registry.aliases import AliasMover, ways_back
+from airflow_mcp.registry.governance import NOT_GOVERNED, Governance
 from airflow_mcp.registry.promotion import known_gate_verdict
 
 if TYPE_CHECKING:
@@ -69,16 +70,17 @@ def check_rollback(mlflow: MlflowOperations, rollback: Rollback, *, log: TaskLog
     :raises RefusedError: as :func:`roll_back`.
     """
     return _naming_others(
-        mlflow, rollback, lambda: _mover(mlflow, rollback, log).check(_planner(mlflow, rollback, log))
+        mlflow, rollback, lambda: _mover(mlflow, rollback, log, NOT_GOVERNED).check(_planner(mlflow, rollback, log))
     )
 
 
-def roll_back(mlflow: MlflowOperations, rollback: Rollback, *, log: TaskLog) -> AliasPlan:
+def roll_back(mlflow: MlflowOperations, rollback: Rollback, *, log: TaskLog, governance: Governance) -> AliasPlan:
     """Make an earlier champion the champion again, and tag the version that was champion with the reason.
 
     :param mlflow: the MLflow server.
     :param rollback: the rollback.
     :param log: where moves are logged.
+    :param governance: in which audit log the move is recorded; while it is down, later.
     :return: the plan that was carried out.
     :raises AliasConflictError: when there is no version to roll back to, it was deleted, or the plan is not the
         confirmed one; the message names the earlier champions that still exist.
@@ -87,15 +89,17 @@ def roll_back(mlflow: MlflowOperations, rollback: Rollback, *, log: TaskLog) -> 
     :raises EvidenceError: when the version is not READY, or has not passed a recent load check.
     :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
-    mover, planner = _mover(mlflow, rollback, log), _planner(mlflow, rollback, log)
+    mover, planner = _mover(mlflow, rollback, log, governance), _planner(mlflow, rollback, log)
     plan = _naming_others(mlflow, rollback, lambda: mover.move(planner, rollback.order))
     if plan.champion_before is not None:
         _mark_left_behind(mlflow, rollback, plan.champion_before, log)
     return plan
 
 
-def _mover(mlflow: MlflowOperations, rollback: Rollback, log: TaskLog) -> AliasMover:
-    return AliasMover(mlflow, rollback.model_name, actor=rollback.order.by, log=log, rule=rollback.rule)
+def _mover(mlflow: MlflowOperations, rollback: Rollback, log: TaskLog, governance: Governance) -> AliasMover:
+    return AliasMover(
+        mlflow, rollback.model_name, actor=rollback.order.by, log=log, governance=governance, rule=rollback.rule
+    )
 
 
 def _naming_others(mlflow: MlflowOperations, rollback: Rollback, act: Callable[[], AliasPlan]) -> AliasPlan:

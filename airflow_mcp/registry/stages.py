@@ -17,6 +17,7 @@ from airflow_mcp.registry.aliases import AliasMover, of_versions, versions_of
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+    from airflow_mcp.registry.governance import Governance
 
 
 def read_with_versions(
@@ -51,7 +52,13 @@ def _existing(model: RegisteredModel, versions: list[ModelVersion]) -> tuple[Reg
 
 
 def migrate(
-    mlflow: MlflowOperations, planned: Migration, choices: MigrationChoices, order: MoveOrder, *, log: TaskLog
+    mlflow: MlflowOperations,
+    planned: Migration,
+    choices: MigrationChoices,
+    order: MoveOrder,
+    *,
+    log: TaskLog,
+    governance: Governance,
 ) -> None:
     """Migrate one registered model; the plan is made again under the claim, on the registry as it is then.
 
@@ -63,11 +70,12 @@ def migrate(
     :param choices: decisions of a person.
     :param order: who migrates and why.
     :param log: where moves are logged.
+    :param governance: in which audit log the moves are recorded.
     :raises AliasConflictError: when another decision is needed; nothing was moved.
     :raises ClaimUnavailableError: when another task moves the model's aliases.
     """
     name, champion = _decided(planned).model_name, planned.champion
-    mover = AliasMover(mlflow, name, actor=order.by, log=log, rule=NOTHING_REQUIRED)
+    mover = AliasMover(mlflow, name, actor=order.by, log=log, governance=governance, rule=NOTHING_REQUIRED)
 
     def plan_now(model: RegisteredModel) -> Migration:
         return _decided(plan_migration(model, versions_of(mlflow, name), choices))

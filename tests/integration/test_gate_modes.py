@@ -19,6 +19,7 @@ from airflow_mcp.core.registry.moves import MoveOrder, read_history
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
+from airflow_mcp.registry.governance import NOT_GOVERNED
 from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
 from tests.support.mlflow_world import World, kill_points
 from tests.support.task_harness import TaskOutcome
@@ -101,7 +102,7 @@ def test_that_a_version_is_only_warned_is_said_once_by_its_promotion_and_by_a_dr
     check_promotion(world.hook, promotion, log=dry_run)
     assert dry_run.warning.call_args_list == [call(warning)]
     assert world.aliases == {}
-    promote(world.hook, promotion, log=done)
+    promote(world.hook, promotion, log=done, governance=NOT_GOVERNED)
     assert done.warning.call_args_list == [call(warning)]
     assert world.aliases == {"champion": "1"}
 

@@ -19,6 +19,7 @@ from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.registry.aliases import AliasMover
+from airflow_mcp.registry.governance import NOT_GOVERNED
 from airflow_mcp.triggers import registry_watch
 from airflow_mcp.triggers.model import ModelGoalTrigger, found_version
 from airflow_mcp.triggers.registry import RegistryEventTrigger
@@ -66,7 +67,7 @@ def move(world: World, version: str, night: int) -> None:
         return plan_promotion(model.aliases, model.tags, model_name=world.model_name, **what)
 
     order = MoveOrder("promote", f"night-{night}", by=Actor("task", "nightly.promote", f"night-{night}"))
-    AliasMover(world.hook, world.model_name, actor=order.by, log=Log()).move(plan, order)
+    AliasMover(world.hook, world.model_name, actor=order.by, log=Log(), governance=NOT_GOVERNED).move(plan, order)
 
 
 def told(stored: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:

@@ -95,6 +95,8 @@ class MoveRecord:
     """Where ``previous_champion`` was before the move."""
     forced: bool = False
     """Whether a rollback went to a version that never was champion and that no gate accepted."""
+    audit: str = ""
+    """``pending`` for a rollback that began while the audit log was down."""
 
     def to_tag(self) -> str:
         """Return the value of its tag."""

@@ -1,0 +1,76 @@
+"""Which audit log the commands use: environment variables, because a password has no place on a command line."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+
+from airflow_mcp.audit.settings import AuditSettings, settings_from_url
+from airflow_mcp.audit.stores import open_log
+from airflow_mcp.core.audit.event import ENVIRONMENTS, AuditActor
+from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.registry.governance import Governance
+
+ENV_AUDIT_LOG = "AIRFLOW_MCP_AUDIT_LOG"
+"""``postgresql://login:password@host/database`` or ``sqlite:///absolute/path``."""
+ENV_ENVIRONMENT = "AIRFLOW_MCP_ENVIRONMENT"
+"""``dev`` (the default), ``test`` or ``prod``."""
+ENV_ROLLBACK = "AIRFLOW_MCP_ROLLBACK_WITHOUT_AUDIT"
+"""``false`` refuses a rollback while the log is down."""
+
+
+def environment() -> str:
+    """Return the environment that the commands act in.
+
+    :raises InvalidArgumentError: when the variable has another value.
+    """
+    value = os.environ.get(ENV_ENVIRONMENT) or "dev"
+    if value not in ENVIRONMENTS:
+        raise InvalidArgumentError(f"{ENV_ENVIRONMENT} must be one of dev, test, prod; got {value!r}")
+    return value
+
+
+def audit_settings() -> AuditSettings | None:
+    """Return where the audit log is; None when no log is configured.
+
+    :raises InvalidArgumentError: when the variable is not usable.
+    """
+    url = os.environ.get(ENV_AUDIT_LOG, "")
+    return settings_from_url(url, environment()) if url else None
+
+
+def required_settings() -> AuditSettings:
+    """Return where the audit log is.
+
+    :raises InvalidArgumentError: when no log is configured.
+    """
+    found = audit_settings()
+    if found is None:
+        raise InvalidArgumentError(
+            f"{ENV_AUDIT_LOG} must be the URL of the audit log: postgresql://login:password@host/database or "
+            "sqlite:///absolute/path; got nothing"
+        )
+    return found
+
+
+def governance() -> Governance:
+    """Return whether and where the moves of a command are recorded."""
+    opened: list[AuditLog] = []
+
+    def open_once() -> AuditLog:
+        if not opened:
+            opened.append(open_log(required_settings()))
+        return opened[0]
+
+    return Governance(
+        environment=environment(),
+        open_log=open_once if os.environ.get(ENV_AUDIT_LOG) else None,
+        rollback_without_log=os.environ.get(ENV_ROLLBACK, "true").lower() != "false",
+    )
+
+
+def audit_user() -> AuditActor:
+    """Return the person who calls, as events name them; nobody has checked the name."""
+    return AuditActor("cli", f"{getpass.getuser()}@{socket.gethostname()}", via="airflow-mcp")
