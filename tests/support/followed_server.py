@@ -279,10 +279,13 @@ class SteadyClient:
 
     :param server: the server.
     :param connections: number of connections.
+    :param leaves: whether a connection asks no more after an answer that says ``connection: close``, as a load balancer
+        does that has seen that the server is not ready.
     """
 
     server: FollowingServer
     connections: int = 3
+    leaves: bool = False
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -308,7 +311,10 @@ class SteadyClient:
         body = ROWS if number % 2 else BODY
         while not self._stop.is_set():
             try:
-                self.answers.append(_exchange(connection, "/invocations", body, {}))
+                found = _exchange(connection, "/invocations", body, {})
+                self.answers.append(found)
+                if self.leaves and found.headers.get("connection") == "close":
+                    break
             except (OSError, http.client.HTTPException) as error:
                 self.errors.append(repr(error))
                 connection.close()
