@@ -1,8 +1,9 @@
 # syntax=docker/dockerfile:1
 # Images of airflow-mcp, built by `make image` and by `docker compose build`.
 #   runtime   where models are trained and judged: the work plane, without Airflow
-#   airflow   every service of docker-compose.yaml: Airflow and the work plane in one environment, because local
-#             workloads run with the interpreter of Airflow
+#   serving   where models answer requests: the model server
+#   airflow   every service of docker-compose.yaml: Airflow, work plane and model server in one environment, because
+#             local workloads run with the interpreter of Airflow
 # Each image installs its libraries before the code, so that a change of the code costs one small layer.
 
 FROM python:3.11-slim-bookworm AS base
@@ -39,8 +40,20 @@ WORKDIR /scratch
 ENTRYPOINT ["python", "-m", "airflow_mcp.work"]
 CMD ["--help"]
 
+FROM runtime-libraries AS serving-libraries
+RUN pip install --constraint /src/constraints.txt '/src[serving]' && pip uninstall --yes airflow-mcp
+
+FROM serving-libraries AS serving
+COPY --from=wheel /wheel /wheel
+RUN pip install --no-deps /wheel/*.whl
+ENV HOME=/tmp
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+ENTRYPOINT ["airflow-mcp", "serve"]
+
 FROM runtime-libraries AS airflow-libraries
-RUN pip install --constraint /src/constraints.txt '/src[airflow,postgres,s3]' && pip uninstall --yes airflow-mcp
+RUN pip install --constraint /src/constraints.txt '/src[airflow,serving,postgres,s3]' && pip uninstall --yes airflow-mcp
 
 FROM airflow-libraries AS airflow
 COPY --from=wheel /wheel /wheel

@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 # The oldest MLflow server that is supported; the tests start one with the libraries of the environment.
 OLDEST_MLFLOW := 3.10.0
 IMAGE ?= airflow-mcp/runtime:dev
+SERVING_IMAGE ?= airflow-mcp/serving:dev
 DOCKER_BUILD_FLAGS ?=
 # Tests wait for servers and child processes: three at a time keep two cores busy; pods are work enough for a small
 # cluster with two. A file's tests share fixtures and stay together; tests/conftest.py puts the longest files first.
@@ -15,7 +16,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image peers benchmark parity clean distclean
+.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity clean distclean
 
 demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -68,6 +69,9 @@ test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and remov
 
 image:  ## the image of workloads, built with Docker
 	docker build $(DOCKER_BUILD_FLAGS) --target runtime --tag $(IMAGE) .
+
+serving-image:  ## the image of the model server
+	docker build $(DOCKER_BUILD_FLAGS) --target serving --tag $(SERVING_IMAGE) .
 
 peers: $(READY)  ## model servers that `make benchmark` compares with, each in an environment of its own
 	for peer in "mlserver mlserver==1.7.1 mlserver-mlflow==1.7.1" "bentoml bentoml==1.4.40"; do \

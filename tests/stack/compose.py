@@ -72,12 +72,13 @@ class ComposeStack:
 
     def __init__(self, project: str, *services: str, **settings: str) -> None:
         self.project, self._services = project, services
-        ports = {"STACK_AIRFLOW_PORT": str(free_port()), "STACK_MLFLOW_PORT": str(free_port())}
+        ports = {f"STACK_{name}_PORT": str(free_port()) for name in ("AIRFLOW", "MLFLOW", "SERVING")}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("STACK_", "COMPOSE_"))}
         images = {name: os.environ.get(f"AIRFLOW_MCP_TEST_{name}", image) for name, image in STAND_INS.values()}
         self._env = {**kept, **ports, **images, **settings}
         self.airflow_url = f"http://{LOOPBACK}:{ports['STACK_AIRFLOW_PORT']}"
         self.mlflow_url = f"http://{LOOPBACK}:{ports['STACK_MLFLOW_PORT']}"
+        self.serving_url = f"http://{LOOPBACK}:{ports['STACK_SERVING_PORT']}"
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Run a command of Compose and return what it prints."""

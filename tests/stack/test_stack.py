@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.mlflow_client import registry_api
@@ -25,6 +26,7 @@ MODEL, RETRAIN = "breast_cancer", "nightly_retrain"
 LONG_LIVED = {
     "postgres",
     "mlflow",
+    "model-server",
     "airflow-api-server",
     "airflow-scheduler",
     "airflow-dag-processor",
@@ -75,7 +77,7 @@ def test_ports_are_open_on_loopback_only(stack: ComposeStack) -> None:
         for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
         for binding in bindings
     }
-    assert published == {("airflow-api-server", "127.0.0.1"), ("mlflow", "127.0.0.1")}
+    assert published == {(name, "127.0.0.1") for name in ("airflow-api-server", "mlflow", "model-server")}
 
 
 def test_no_secret_is_in_a_command_line_an_environment_or_a_log(stack: ComposeStack) -> None:
@@ -131,6 +133,7 @@ def test_a_model_is_promoted_once_although_every_service_restarts_and_is_killed(
     assert _champion(registry) == "1"
     found = registry.perform(registry_api.search_model_versions(f"name = '{MODEL}'"))
     assert [version.version for version in found] == ["1"]
+    assert _served_version(stack) == "1"
 
 
 def test_a_backup_brings_everything_back_after_nothing_was_left(
@@ -199,3 +202,14 @@ def _wait_for(condition: Callable[[], bool], what: str) -> None:
 def _champion(registry: SyncDriver) -> str:
     aliases = registry.perform(registry_api.get_registered_model(MODEL)).aliases
     return str(aliases.get(ALIAS_CHAMPION))
+
+
+def _served_version(stack: ComposeStack) -> str:
+    """Ask the model server for a prediction, and return the version that answers it; it may still be loading."""
+    row = dict.fromkeys(load_breast_cancer().feature_names, 1.0)
+    deadline = time.monotonic() + 120
+    while True:
+        answer = httpx.post(f"{stack.serving_url}/invocations", json={"dataframe_records": [row]}, trust_env=False)
+        if answer.status_code == 200 or time.monotonic() > deadline:
+            return str(answer.raise_for_status().json()["model"]["version"])
+        time.sleep(1)
