@@ -149,7 +149,7 @@ def client(world: World) -> Iterator[SteadyClient]:
     """Asks during the whole test, in which no request may fail."""
     with SteadyClient(world.server) as client:
         yield client
-        time.sleep(0.2)
+        world.server.wait_for(lambda: len(client.answers) > 10)
     client.require_no_failure()
 
 

@@ -318,7 +318,7 @@ class SteadyClient:
             except (OSError, http.client.HTTPException) as error:
                 self.errors.append(repr(error))
                 connection.close()
-            time.sleep(0.005)  # leaves the machine to the server
+            time.sleep(0.02)  # leaves the machine to the server
         connection.close()
 
     @property
