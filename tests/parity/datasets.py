@@ -17,7 +17,7 @@ LEAST_ROWS, MOST_ROWS, MOST_COLUMNS = 200, 20_000, 40
 """Fewer rows cannot be halved and compared; more rows and columns would take hours and show nothing new."""
 
 
-def data_sets(folder: Path, most: int = 6) -> Iterator[tuple[str, pd.DataFrame]]:
+def data_sets(folder: Path, most: int = 2) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each data set once, with its name: package/name; data that several packages have counts once.
 
     :param folder: where the packages of ``requirements.txt`` were installed.
@@ -86,4 +86,5 @@ def _usable(data: Any) -> pd.DataFrame | None:
         return None
     frame = data.reset_index(drop=True).iloc[:MOST_ROWS, :MOST_COLUMNS]
     frame.columns = [str(name) or f"column {place}" for place, name in enumerate(frame.columns)]
-    return None if frame.columns.duplicated().any() else frame
+    is_other = frame.shape[1] == 1 and any(sign in frame.columns[0] for sign in ";\t|")  # CSV only by its name
+    return None if frame.columns.duplicated().any() or is_other else frame
