@@ -12,6 +12,7 @@
     │   ├── AliasConflictError               an alias does not point where the caller compared
     │   ├── RolloutConflictError             somebody else writes the split of a model, or its champion has moved
     │   ├── AuditConflictError               the audit log has another event of the same ID
+    │   ├── RolloutFailedError               a rollout gave all requests back to the champion, or was overtaken
     │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
     └── FailedError (RuntimeError)           something failed on the way; a retry may succeed
@@ -21,6 +22,7 @@
         │   ├── MlflowNotFoundError          run, model, version, alias or artifact does not exist
         │   ├── MlflowConflictError          it exists already
         │   └── MlflowProtocolError          the answer is not MLflow's (HTML, broken JSON, missing field)
+        ├── ServerUnreachableError           a replica of a model server does not answer
         ├── DataUnreachableError             a server that holds data does not answer
         ├── GitRemoteError                   a Git remote does not answer
         │   └── GitAuthError                 it refuses the credentials, or requires some
@@ -83,6 +85,10 @@ class RolloutConflictError(RefusedError):
 
 class AuditConflictError(RefusedError):
     """The audit log has another event of the same ID, or says something else than MLflow; nothing was recorded."""
+
+
+class RolloutFailedError(RefusedError):
+    """A rollout has ended without success; its report is in its MLflow run, and a retry finds the same end."""
 
 
 class LoadCheckFailedError(RefusedError):
@@ -166,6 +172,10 @@ class MlflowConflictError(MlflowError):
 
 class MlflowProtocolError(MlflowError):
     """The answer did not come from an MLflow server: HTML, broken JSON, or a field is missing."""
+
+
+class ServerUnreachableError(FailedError):
+    """A replica of a model server does not answer, or not as a model server does; the next look tries again."""
 
 
 class DataUnreachableError(FailedError):

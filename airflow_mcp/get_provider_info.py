@@ -15,6 +15,7 @@ _OPERATORS = (
     "gate_approval",
     "load_check",
     "registry",
+    "rollout",
     "stages",
     "copy",
     "drift",
@@ -22,9 +23,9 @@ _OPERATORS = (
     "step",
     "maintenance",
 )
-_SENSORS = ("registry", "dataset", "drift")
-_TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas")
-_HOOKS = ("mlflow", "git", "audit")
+_SENSORS = ("registry", "dataset", "drift", "serving")
+_TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas", "rollout", "serving")
+_HOOKS = ("mlflow", "git", "audit", "serving")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -66,7 +67,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
-        "connection-types": [_mlflow_connection(), _audit_connection()],
+        "connection-types": [_mlflow_connection(), _audit_connection(), _serving_connection()],
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
             "airflow_mcp.links.mlflow.MlflowModelVersionLink",
@@ -120,6 +121,34 @@ def _audit_connection() -> dict[str, Any]:
                 "label": "SQLite file",
                 "schema": {"type": ["string", "null"]},
                 "description": "Absolute path, instead of host and database; refused for prod.",
+            },
+        },
+    }
+
+
+def _serving_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "model_server",
+        "hook-class-name": "airflow_mcp.hooks.serving.ServingHook",
+        "hook-name": "Model server",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra", "login", "password"],
+            "relabeling": {"host": "Hosts of all replicas", "schema": "Schema (http or https)"},
+            "placeholders": {"host": "fraud-headless.ml.svc", "schema": "http", "port": "8000"},
+        },
+        "conn-fields": {
+            "verify": {
+                "label": "Verify TLS certificates",
+                "schema": {"type": ["boolean", "null"], "default": True},
+            },
+            "ca_bundle": {
+                "label": "CA bundle",
+                "schema": {"type": ["string", "null"]},
+                "description": "Path of a PEM file that exists on every Airflow component.",
+            },
+            "timeout": {
+                "label": "Timeout of a replica (s)",
+                "schema": {"type": ["number", "null"], "default": 5, "minimum": 0.1, "maximum": 60},
             },
         },
     }

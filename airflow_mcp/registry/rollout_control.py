@@ -86,7 +86,7 @@ class RolloutControl:
         return self._store.write(resumed, expected=document.generation)
 
     def abort(self, reason: str, *, identity: str = "") -> RolloutDocument:
-        """Give all requests back to the champion, and end the rollout.
+        """End the rollout: all requests go back to the champion.
 
         :param reason: why.
         :param identity: only the rollout of this identity; empty for any.

@@ -211,6 +211,16 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"load_check": {"rollback"}, "rollback": set()},
         "params": {"model_name": "breast_cancer", "to_version": None, "check_first": True, "reason": None},
     },
+    "canary_rollout": {
+        "schedule": None,
+        "tasks": {
+            "load_check": "LoadCheckOperator",
+            "rollout": "RolloutModelOperator",
+            "served": "ModelServedSensor",
+        },
+        "edges": {"load_check": {"rollout"}, "rollout": {"served"}, "served": set()},
+        "params": {"model_name": "breast_cancer", "version": "1", "expected_champion": "none", "reason": None},
+    },
     "recheck_champions": {
         "schedule": "0 6 * * *",
         "tasks": {"check_champion": "LoadCheckOperator", "check_previous_champion": "LoadCheckOperator"},
@@ -297,6 +307,7 @@ def test_parsing_the_dags_imports_no_heavy_library() -> None:
     [
         ("rollback_model", {"to_version": "latest"}),
         ("rollback_model", {"model_name": ""}),
+        ("canary_rollout", {"expected_champion": "latest"}),
         ("drift_watch", {"cooldown_hours": -1}),
         ("nightly_retrain", {"force": "yes"}),
     ],

@@ -100,7 +100,10 @@ ROOMS: Mapping[str, Room] = {
     "cluster": _room("a Kubernetes cluster and its workload pods; without Airflow", "core", "core/workload"),
     "doctor": _room("the checks of `airflow-mcp doctor`; without Airflow", *_CORE, "cluster", "mlflow_client"),
     # --- Airflow --------------------------------------------------------------------------------------------------
-    "triggers": _room("what waits in the triggerer", *_CORE, "airflow_private", "hooks", "mlflow_client", "settings"),
+    "triggers": _room(
+        "what waits in the triggerer",
+        *(*_CORE, "airflow_private", "hooks", "mlflow_client", "registry", "settings"),
+    ),
     "workloads": _room(
         "backends that run a workload: child process or pod", *_CORE, "airflow_private", "settings", "triggers"
     ),
@@ -109,7 +112,7 @@ ROOMS: Mapping[str, Room] = {
     "operators": _room(
         "one class per action: read, ask `core`, write",
         *(*_CORE, "airflow_private", "cluster", "hooks", "links", "mlflow_client", "registry"),
-        *("settings", "workloads"),
+        *("settings", "triggers", "workloads"),
     ),
     "sensors": _room(
         "tasks that wait for the registry, data or drift", *_CORE, "hooks", "links", "operators", "settings", "triggers"

@@ -46,6 +46,15 @@ def _seconds(value: Any) -> Any:
     return float(seconds_of(value)) if isinstance(value, str) else value
 
 
+def _breaker(value: Any) -> Any:
+    """Read the trigger of a RollbackPolicy: its threshold may be text, and its duration text such as ``2m``."""
+    if not isinstance(value, Mapping):
+        return value
+    threshold, duration = value.get("threshold"), value.get("duration")
+    read = {**value, **({"duration": _seconds(duration)} if duration is not None else {})}
+    return {**read, "threshold": float(threshold)} if isinstance(threshold, str) else read
+
+
 def _checked_rule(text: str) -> str:
     """Check that a rule can be decided, and return it in its usual form."""
     try:
@@ -71,6 +80,7 @@ def _checked_rule(text: str) -> str:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Breaker = Annotated[BreakerRule, BeforeValidator(_breaker)]
 Rule = Annotated[str, AfterValidator(_checked_rule)]
 
 
@@ -111,9 +121,9 @@ class RolloutPlan(Document):
     rules: tuple[Rule, ...] = DEFAULT_RULES
     sticky: str = ""
     """Header whose value keeps a caller on one side."""
-    breaker: BreakerRule | None = None
+    breaker: Breaker | None = None
     """When servers stop asking the canary by themselves."""
-    rollback: BreakerRule | None = None
+    rollback: Breaker | None = None
     """When servers go back from the new champion to the old one by themselves."""
     bake: Annotated[float, BeforeValidator(_seconds), Field(ge=0)] = 0
     """Seconds for which the new champion is watched; an open breaker then moves the alias back."""

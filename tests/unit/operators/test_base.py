@@ -30,6 +30,7 @@ from airflow_mcp.operators.pipeline import BeginPipelineOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
+from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
 from airflow_mcp.operators.step import RunStepOperator
@@ -64,6 +65,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     LoadCheckOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment_name": "checks", **MODEL},
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
     RollbackModelOperator: {"to_version": "1", **MODEL},
+    RolloutModelOperator: {"version": "2", "expected_champion": "1", "experiment_name": "rollouts", **MODEL},
     DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
     RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment_name": "fraud", "dataset": DATA, **MODEL},
     RetrainOutcomeOperator: {"run_id": "r1", **MODEL},
@@ -158,6 +160,7 @@ NEEDED = [
     (PromoteModelOperator, "model_name"),
     (PromoteModelOperator, "version"),
     (RollbackModelOperator, "model_name"),
+    (RolloutModelOperator, "experiment_name"),
     (DriftCheckOperator, "experiment_name"),
     (RetrainTriggerOperator, "model_name"),
 ]

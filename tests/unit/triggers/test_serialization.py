@@ -24,6 +24,8 @@ from airflow_mcp.triggers.model import ModelGoalTrigger
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
+from airflow_mcp.triggers.rollout import RolloutStepTrigger
+from airflow_mcp.triggers.serving import ModelServedTrigger
 
 POD: dict[str, Any] = {
     "mlflow_conn_id": "mlflow_default",
@@ -66,6 +68,14 @@ TRIGGERS = [
         poll_seconds=5,
     ),
     DriftVerdictTrigger(model_name="fraud", experiment_name="fraud-drift"),
+    RolloutStepTrigger(
+        rollout={"model_name": "fraud", "identity": "r1", "run_id": "run", "on_kill_action": "keep"},
+        mlflow_conn_id="mlflow",
+        serving_conn_id="servers",
+        actor={"kind": "task", "name": "dag.task", "via": "run-1"},
+        poll_seconds=5,
+    ),
+    ModelServedTrigger(model_name="fraud", version="8", share=0.5, serving_conn_id="servers", poll_seconds=5),
 ]
 
 

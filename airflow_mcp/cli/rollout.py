@@ -1,0 +1,143 @@
+"""``airflow-mcp rollout``: show the rollout of a model; pause, resume and abort it, without Airflow."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import Any
+
+from airflow_mcp.cli.options import add_format, add_tracking_uri
+from airflow_mcp.cli.registry_server import actor, log, registry_server
+from airflow_mcp.core.rollout.advance import analysis_of
+from airflow_mcp.core.rollout.samples import ReplicaSample, read_sample
+from airflow_mcp.core.serving.traffic import RolloutDocument
+from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.hooks.replica_metrics import ReplicaAddresses, read_addresses
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.registry.rollout_control import RolloutControl, read_journal
+from airflow_mcp.registry.rollouts import RolloutStore
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the actions ``status``, ``pause``, ``resume`` and ``abort``."""
+    actions = command.add_subparsers(dest="action", required=True)
+    for name, what in (
+        ("status", "the split, the step, what was measured, and which split every replica follows"),
+        ("pause", "keep the weight until somebody resumes"),
+        ("resume", "go on: with the next step after a pause, otherwise with the same step anew"),
+        ("abort", "give all requests back to the champion and end the rollout"),
+    ):
+        action = actions.add_parser(name, help=what, description=what)
+        action.add_argument("model_name", help="registered model")
+        if name == "status":
+            action.add_argument("--servers", default="", help="model servers, such as fraud-headless.ml.svc:8000")
+        else:
+            action.add_argument("--reason", required=True, help="why; recorded in the rollout")
+        if name == "resume":
+            action.add_argument(
+                "--skip", action="store_true", help="go on with the next step although nothing was concluded"
+            )
+        add_tracking_uri(action)
+        add_format(action)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Read or change the document of the rollout."""
+    if parsed.action != "status" and not parsed.reason.strip():
+        raise InvalidArgumentError(f"--reason must be text that is not empty; got {parsed.reason!r}")
+    with registry_server(parsed) as mlflow:
+        document = _status(mlflow, parsed) if parsed.action == "status" else _changed(mlflow, parsed)
+    print(json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_text(document)))
+    return 0
+
+
+def _changed(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
+    control = RolloutControl(mlflow, parsed.model_name, actor=actor(), log=log)
+    if parsed.action == "resume":
+        document = control.resume(parsed.reason, skip=parsed.skip)
+    else:
+        document = control.pause(parsed.reason) if parsed.action == "pause" else control.abort(parsed.reason)
+    return {"model_name": parsed.model_name, **_of_document(document)}
+
+
+def _status(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
+    mlflow.get_registered_model(parsed.model_name)  # names the nearest one when there is none of this name
+    state = RolloutStore(mlflow, parsed.model_name, actor=actor(), log=log).read()
+    found: dict[str, Any] = {
+        "model_name": parsed.model_name,
+        "champion": state.champion.version if state.champion is not None else None,
+        "error": state.error,
+    }
+    document = state.document
+    if document is None:
+        return {**found, "phase": None}
+    found |= _of_document(document)
+    journal = read_journal(mlflow, document.run_id)
+    if journal is not None:
+        analysis = analysis_of(journal, document)
+        found |= {
+            "looked": journal.looked.isoformat() if journal.looked is not None else None,
+            "look_error": journal.error,
+            "verdict": analysis.verdict,
+            "verdict_reason": analysis.reason,
+        }
+    if parsed.servers:
+        samples = asyncio.run(_samples(parsed, document))
+        found["replicas"] = [
+            {
+                "replica": each.replica,
+                "generation": each.generation,
+                "follows": each.generation == document.generation or not document.is_active,
+                "canary_ready": document.canary in each.ready,
+                "breaker_open": document.canary in each.tripped,
+            }
+            for each in samples
+        ]
+    return found
+
+
+async def _samples(parsed: argparse.Namespace, document: RolloutDocument) -> list[ReplicaSample]:
+    replicas = await ReplicaAddresses(read_addresses(parsed.servers)).read()
+    return [
+        read_sample(each.text, each.replica, parsed.model_name, canary=document.canary, champion=document.stable)
+        for each in replicas
+    ]
+
+
+def _of_document(document: RolloutDocument) -> dict[str, Any]:
+    return {
+        "phase": document.phase,
+        "stable": document.stable,
+        "canary": document.canary,
+        "weight": document.weight,
+        "step": document.step,
+        "step_since": document.step_since.isoformat() if document.step_since is not None else None,
+        "generation": document.generation,
+        "identity": document.identity,
+        "run_id": document.run_id,
+        "by": document.by,
+        "reason": document.reason,
+    }
+
+
+def _text(document: dict[str, Any]) -> list[str]:
+    name = document["model_name"]
+    if document["phase"] is None:
+        problem = f": {document['error']}" if document["error"] else ""
+        return [f"{name}: the champion has no rollout{problem}"]
+    lines = [
+        f"{name}: {document['phase']}, version {document['canary']} against champion version {document['stable']}, "
+        f"weight {document['weight']:g} %",
+        f"  step {document['step']} since {document['step_since']}, generation {document['generation']}, by "
+        f"{document['by']}",
+        f"  {document['reason']}",
+    ]
+    if "verdict" in document:
+        lines.append(f"  rules: {document['verdict']}: {document['verdict_reason']}")
+        lines.append(f"  last look: {document['look_error'] or document['looked'] or 'none'}")
+    for each in document.get("replicas", ()):
+        follows = "follows" if each["follows"] else f"is at generation {each['generation']}"
+        ready = "canary ready" if each["canary_ready"] else "canary not ready"
+        lines.append(f"  {each['replica']} {follows}, {ready}{', breaker open' if each['breaker_open'] else ''}")
+    return lines

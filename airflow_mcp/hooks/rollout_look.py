@@ -1,0 +1,89 @@
+"""One look at a rollout: registry, replicas and journal in, the next action out. It writes to the MLflow run only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow_mcp.core.contract import ALIAS_CHAMPION
+from airflow_mcp.core.document import dump_document, parse_document
+from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.rollout.advance import Action, next_action
+from airflow_mcp.core.rollout.samples import ReplicaSample, read_sample
+from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, RolloutState, observe, observe_error
+from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, ServerUnreachableError
+from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.serving import ServingHook
+
+
+class RolloutLooks:
+    """The looks of one task or trigger at one rollout.
+
+    :param mlflow: the MLflow server.
+    :param serving: the model server.
+    :param run_id: MLflow run of the rollout.
+    """
+
+    def __init__(self, mlflow: MlflowHook, serving: ServingHook, run_id: str) -> None:
+        self._mlflow, self._serving, self._run_id = mlflow, serving, run_id
+        self._journal: Journal | None = None
+
+    def forget(self) -> None:
+        """Read the journal again at the next look, because somebody else has written it."""
+        self._journal = None
+
+    async def look(self) -> tuple[Journal, Action]:
+        """Measure, keep what was measured, and return what happens next.
+
+        A server that does not answer is part of what was measured.
+
+        :raises MlflowError: when MLflow does not answer; the next look loses nothing.
+        :raises EvidenceError: when the journal or the record of the rollout cannot be read.
+        """
+        if self._journal is None:
+            self._journal = await self._read()
+        before = self._journal
+        state = RolloutState.of(await self._champion(before.model_name))
+        is_ours = state.active is not None and state.active.identity == before.identity
+        document = state.active if is_ours else None
+        now = datetime.now(UTC)
+        try:
+            journal = observe(before, document, await self._sample(before), now)
+        except (ServerUnreachableError, EvidenceError) as error:
+            journal = observe_error(before, str(error))
+        await self._keep(journal, document.weight if document is not None else None)
+        self._journal = journal
+        return journal, next_action(journal, state, now)
+
+    async def _champion(self, name: str) -> ModelVersion | None:
+        try:
+            return await self._mlflow.get_model_version_by_alias.aio(name, ALIAS_CHAMPION)
+        except MlflowNotFoundError:
+            return None
+
+    async def _sample(self, journal: Journal) -> list[ReplicaSample]:
+        replicas = await self._serving.read()
+        return [
+            read_sample(each.text, each.replica, journal.model_name, canary=journal.canary, champion=journal.stable)
+            for each in replicas
+        ]
+
+    async def _read(self) -> Journal:
+        text = await self._mlflow.find_artifact.aio(self._run_id, ARTIFACT_JOURNAL)
+        if text is None:
+            raise EvidenceError(
+                f"MLflow run {self._run_id} holds no {ARTIFACT_JOURNAL}. The split stays as it is; end it with "
+                "airflow-mcp rollout abort"
+            )
+        return parse_document(Journal, text, f"{ARTIFACT_JOURNAL} of MLflow run {self._run_id}")
+
+    async def _keep(self, journal: Journal, weight: float | None) -> None:
+        """Store the journal, and the counts as metrics of the run for its charts."""
+        data = dump_document(journal, indent=None).encode()
+        await self._mlflow.upload_artifact.aio(self._run_id, ARTIFACT_JOURNAL, data, "application/json")
+        if weight is None or journal.tally is None:
+            return
+        total = journal.tally.total
+        metrics = {"weight": weight, "canary_requests": total.canary.answered, "canary_failed": total.canary.failed}
+        metrics["champion_requests"] = total.champion.answered
+        at = int((journal.looked or journal.started).timestamp() * 1000)
+        await self._mlflow.log_batch.aio(self._run_id, metrics, timestamp_ms=at)

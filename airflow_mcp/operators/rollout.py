@@ -1,0 +1,284 @@
+"""Move the traffic of a model to a new champion step by step, and give it back when the new version is not sound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mcp.core import contract
+from airflow_mcp.core.argument import NO_CHAMPION, choice, flag, required_text, version_number
+from airflow_mcp.core.identity import identity
+from airflow_mcp.core.registry.moves import MoveOrder
+from airflow_mcp.core.rollout.advance import Finish, Wait
+from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
+from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Journal
+from airflow_mcp.exceptions import FailedError, RolloutFailedError
+from airflow_mcp.hooks.rollout_look import RolloutLooks
+from airflow_mcp.hooks.serving import ServingHook
+from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
+from airflow_mcp.operators.base import ModelControlOperator, has_template
+from airflow_mcp.registry.promotion import Promotion
+from airflow_mcp.registry.rollout_run import RolloutOrder, RolloutRun
+from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger
+from airflow_mcp.triggers.watch import checked_poll_seconds
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Strategy = Literal["canary", "blueGreen"]
+OnKill = Literal["abort", "keep"]
+_STEPS: Mapping[str, Sequence[Mapping[str, Any]]] = {"canary": CANARY_STEPS, "blueGreen": BLUE_GREEN_STEPS}
+
+
+class RolloutModelOperator(ModelControlOperator):
+    """Send a growing share of a model's requests to a new version, and promote it when every step has passed.
+
+    Model servers that follow the registry split the requests by a document on the champion's version; no service mesh
+    is needed. The task writes each step, and waits in the triggerer for the next. When a rule is certainly broken, or
+    the breaker of the new version opens, all requests go back to the champion, and the task fails without a retry. The
+    report is in an MLflow run before the task ends.
+
+    The state is in the registry: a retry, another triggerer and ``airflow-mcp rollout`` go on from there. There is
+    never more than one rollout of a model. Without a champion the version is promoted at once.
+
+    XCom, also when the task fails: ``model_name``, ``version``, ``phase`` (``SUCCEEDED`` or ``FAILED``), ``cause``
+    (empty, ``analysis``, ``inconclusive``, ``breaker``, ``timeout``, ``aborted``, ``superseded``, ``refused`` or
+    ``lost``), ``reason``, ``run_id`` (of the rollout; empty without one), ``report`` (artifact path),
+    ``previous_version`` (champion before, or ``none``).
+
+    :param model_name: registered model (templated).
+    :param version: version to roll out (templated).
+    :param expected_champion: version that the gate compared with, or ``none`` (``gate.output["champion_version"]``;
+        templated).
+    :param experiment_name: MLflow experiment for the run of the rollout (templated).
+    :param strategy: ``canary`` or ``blueGreen``: which steps are taken when none are given.
+    :param steps: steps in order, such as ``[{"setWeight": 5}, {"analysis": "10m"}, {"pause": {}}]``; None takes those
+        of ``strategy`` (templated).
+    :param rules: limits such as ``http_5xx_rate <= champion + 0.005`` (templated).
+    :param sticky: header whose value keeps a caller on one side; empty: none.
+    :param breaker: when servers stop asking the new version by themselves: ``metric``, ``threshold``, ``duration``,
+        ``min_requests``; None: only when half of its requests fail suddenly.
+    :param rollback: when servers go back from the new champion to the old one by themselves; the same fields.
+    :param bake: how long the new champion is watched. When a replica goes back, the alias is moved back too. Needs
+        ``rollback``.
+    :param on_inconclusive: what happens when nothing can be concluded: ``pause`` waits for a person, ``abort``.
+    :param load_timeout: how long replicas may take to load the new version.
+    :param follow_timeout: how long replicas may take to follow a new split.
+    :param max_duration: longest time of the rollout, pauses included; None: no limit.
+    :param serving_conn_id: Airflow connection of type ``model_server``.
+    :param require_gate: refuse a version whose gate decision is not ``passed``, ``warned`` or ``approved``.
+    :param require_load_check: refuse a version that has not passed its load check (templated).
+    :param reason: why; recorded with the promotion (templated).
+    :param dry_run: check everything, and skip (templated).
+    :param poll_interval: seconds between two looks, at least 1.
+    :param on_kill_action: what happens when a person ends the waiting task: ``abort`` gives all requests back to the
+        champion, ``keep`` leaves the split.
+    :param deferrable: wait in the triggerer; None takes ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = (
+        "model_name",
+        "version",
+        "expected_champion",
+        "experiment_name",
+        "steps",
+        "rules",
+        "require_load_check",
+        "reason",
+        "dry_run",
+    )
+    operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
+    ui_color = "#cfe3e8"
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version: str,
+        expected_champion: str,
+        experiment_name: str,
+        strategy: Strategy = "canary",
+        steps: Sequence[Mapping[str, Any]] | None = None,
+        rules: Sequence[str] = DEFAULT_RULES,
+        sticky: str = "",
+        breaker: Mapping[str, Any] | None = None,
+        rollback: Mapping[str, Any] | None = None,
+        bake: timedelta = timedelta(0),
+        on_inconclusive: Literal["pause", "abort"] = "pause",
+        load_timeout: timedelta = timedelta(minutes=10),
+        follow_timeout: timedelta = timedelta(minutes=2),
+        max_duration: timedelta | None = None,
+        serving_conn_id: str = ServingHook.default_conn_name,
+        require_gate: bool = True,
+        require_load_check: bool | str = True,
+        reason: str = "",
+        dry_run: bool | str = False,
+        poll_interval: float = DEFAULT_POLL_SECONDS,
+        on_kill_action: OnKill = "abort",
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.version = version
+        self.expected_champion = expected_champion
+        self.experiment_name = experiment_name
+        self.strategy = strategy
+        self.steps = steps
+        self.rules = rules
+        self.sticky = sticky
+        self.breaker = breaker
+        self.rollback = rollback
+        self.bake = bake
+        self.on_inconclusive = on_inconclusive
+        self.load_timeout = load_timeout
+        self.follow_timeout = follow_timeout
+        self.max_duration = max_duration
+        self.serving_conn_id = serving_conn_id
+        self.require_gate = require_gate
+        self.require_load_check = require_load_check
+        self.reason = reason
+        self.dry_run = dry_run
+        self.poll_interval = checked_poll_seconds(poll_interval)
+        self.on_kill_action = choice("on_kill_action", on_kill_action, get_args(OnKill))
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
+        )
+        choice("strategy", strategy, get_args(Strategy))
+        if not has_template([steps, rules]):
+            self._plan()
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Begin the rollout or go on with it, and wait for what is next.
+
+        :raises InvalidArgumentError: when an argument is wrong.
+        :raises GateRejectedError: when no gate accepted the version.
+        :raises LoadCheckFailedError: when the version's load check failed.
+        :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
+        :raises AliasConflictError: when the champion is not the expected one; nothing was written.
+        :raises RolloutConflictError: when another rollout of the model is in progress; nothing was written.
+        :raises RolloutFailedError: when the rollout ended without success; all requests go to the champion.
+        :raises ClaimUnavailableError: when another task works on the model's aliases; a retry goes on.
+        """
+        order = self._order(context)
+        name, version = order.promotion.model_name, order.promotion.version
+        self.mlflow_model_version_url = self.hook.model_version_url(name, version)
+        run = RolloutRun(self.hook, order, log=self.log, governance=self.governance)
+        if flag("dry_run", self.dry_run):
+            run.check()
+            raise AirflowSkipException(f"dry run: version {version} of {name!r} would be rolled out")
+        journal = run.begin()
+        if journal is None:
+            return self._result(order, run, run.promote_at_once())
+        self.mlflow_run_url = self.hook.run_url(self.hook.get_run(run.run_id))
+        journal, end = self._followed(context, order, run, journal)
+        run.finish(journal, end)
+        result = self._result(order, run, end)
+        with self.pushed_when_raising(context, result):
+            if not end.succeeded:
+                raise RolloutFailedError(
+                    f"version {version} of {name!r} was not rolled out ({end.cause}): {end.reason}. The report is "
+                    f"{ARTIFACT_REPORT_HTML} of MLflow run {run.run_id}"
+                )
+        return result
+
+    def resume(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Go on from what the registry says, which may have changed since the event.
+
+        :raises FailedError: when the trigger failed or ended without an event; a retry goes on.
+        """
+        with self.at_the_edge():
+            if event is None or event.get("status") != "due":
+                raise FailedError(str((event or {}).get("message") or f"the trigger ended without a result: {event!r}"))
+            return self.act(context)
+
+    def _followed(
+        self, context: Context, order: RolloutOrder, run: RolloutRun, journal: Journal
+    ) -> tuple[Journal, Finish]:
+        """Write what is due until the rollout has ended; wait in the triggerer, or here."""
+        looks = RolloutLooks(self.hook, ServingHook(self.serving_conn_id), run.run_id)
+        while True:
+            journal, left = run.step(journal)
+            if isinstance(left, Finish):
+                return journal, left
+            self.log.info("%s: %s", order.promotion.model_name, left.reason)
+            if self.deferrable:
+                self.defer(trigger=self._trigger(context, order, run), method_name="resume")
+            looks.forget()
+            action: object = left
+            while isinstance(action, Wait):
+                time.sleep(self.poll_interval)
+                journal, action = asyncio.run(looks.look())
+
+    def _trigger(self, context: Context, order: RolloutOrder, run: RolloutRun) -> RolloutStepTrigger:
+        actor = self.actor(context)
+        return RolloutStepTrigger(
+            rollout={
+                "model_name": order.promotion.model_name,
+                "identity": order.identity,
+                "run_id": run.run_id,
+                "on_kill_action": self.on_kill_action,
+            },
+            mlflow_conn_id=self.hook.mlflow_conn_id,
+            serving_conn_id=self.serving_conn_id,
+            actor={"kind": actor.kind, "name": actor.name, "via": actor.via},
+            poll_seconds=self.poll_interval,
+        )
+
+    def _plan(self) -> RolloutPlan:
+        return read_plan(
+            {
+                "steps": _STEPS[self.strategy] if self.steps is None else self.steps,
+                "rules": tuple(self.rules) if isinstance(self.rules, list | tuple) else self.rules,
+                "sticky": self.sticky,
+                "breaker": self.breaker,
+                "rollback": self.rollback,
+                "bake": self.bake,
+                "on_inconclusive": self.on_inconclusive,
+                "load_timeout": self.load_timeout,
+                "follow_timeout": self.follow_timeout,
+                "max_duration": self.max_duration,
+            }
+        )
+
+    def _order(self, context: Context) -> RolloutOrder:
+        name = required_text("model_name", self.model_name)
+        version = version_number("version", self.version)
+        expected = version_number("expected_champion", self.expected_champion, none_allowed=True)
+        experiment = required_text("experiment_name", self.experiment_name)
+        plan, task = self._plan(), self.task_key(context)
+        inputs = {"action": "rollout", "model_name": name, "version": version, "stable": expected, "plan": plan.hash}
+        key = identity(task, inputs)
+        promotion = Promotion(
+            order=MoveOrder(action="promote", identity=key, by=self.actor(context), reason=self.reason),
+            model_name=name,
+            version=version,
+            expected_champion=None if expected == NO_CHAMPION else expected,
+            require_gate=self.require_gate,
+            require_load_check=flag("require_load_check", self.require_load_check),
+        )
+        tags = {
+            contract.TAG_DAG_ID: task.dag_id,
+            contract.TAG_DAG_RUN_ID: task.dag_run_id,
+            contract.TAG_TASK_ID: task.task_id,
+        }
+        return RolloutOrder(promotion=promotion, plan=plan, experiment_name=experiment, tags=tags)
+
+    def _result(self, order: RolloutOrder, run: RolloutRun, end: Finish) -> dict[str, Any]:
+        self.log.info("%s: %s %s", order.promotion.model_name, "SUCCEEDED" if end.succeeded else "FAILED", end.reason)
+        return {
+            "model_name": order.promotion.model_name,
+            "version": order.promotion.version,
+            "phase": "SUCCEEDED" if end.succeeded else "FAILED",
+            "cause": end.cause,
+            "reason": end.reason,
+            "run_id": run.run_id,
+            "report": ARTIFACT_REPORT_HTML if run.run_id else "",
+            "previous_version": order.promotion.expected_champion or NO_CHAMPION,
+        }
