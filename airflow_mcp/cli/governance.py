@@ -41,6 +41,12 @@ def audit_settings() -> AuditSettings | None:
     return settings_from_url(url, environment()) if url else None
 
 
+def governed_by() -> str | None:
+    """Return the name of the audit log; None when no log is configured."""
+    found = audit_settings()
+    return found.name if found else None
+
+
 def required_settings() -> AuditSettings:
     """Return where the audit log is.
 

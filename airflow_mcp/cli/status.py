@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_mcp.cli.governance import governed_by
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core import contract
@@ -78,6 +79,7 @@ def _all(mlflow: DirectMlflow, limit: int) -> dict[str, Any]:
         "with_problems": sum(any(one.level == "problem" for one in each.concerns) for each in standings),
         "with_warnings": sum(any(one.level == "warning" for one in each.concerns) for each in standings),
         "not_read": list(unread),
+        "audit_log": governed_by(),
     }
 
 
@@ -103,6 +105,7 @@ def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
         or move.champion_after == model.aliases.get(contract.ALIAS_CHAMPION),
         "way_back": _way_back(mlflow, model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION)),
         "not_read": list(unread),
+        "audit_log": governed_by(),
     }
 
 
@@ -158,6 +161,7 @@ def _all_text(document: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{'':<{width}}  {'':<12}  {other}" for other in others)
     if total > len(models):
         yield f"\n{total - len(models)} more models are not shown, none of them worse: see --limit"
+    yield _governance_text(document)
 
 
 def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
@@ -170,6 +174,8 @@ def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
     if move := document["last_move"]:
         yield f"\nlast move: {move['action']} {move['champion_before'] or 'none'} -> {move['champion_after']}"
         yield f"  {'at':<14} {move['at']}\n  {'by':<14} {move['by']}\n  {'reason':<14} {move['reason'] or 'none given'}"
+        if move["audit"]:
+            yield f"  {'AUDIT PENDING':<14} the log was down; airflow-mcp audit reconcile adds the move"
         if not document["last_move_is_done"]:
             yield f"  {'NOT DONE':<14} in progress, or interrupted before the alias moved; a retry completes it"
     way_back = document["way_back"]
@@ -179,6 +185,12 @@ def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {way_back['note']}"
     elif document["last_move"]:
         yield f"\nto roll back, name a version: {way_back['command']}\n  {way_back['note']}"
+    yield _governance_text(document)
+
+
+def _governance_text(document: Mapping[str, Any]) -> str:
+    log = document["audit_log"]
+    return f"\naudit log: {log}" if log else "\nnot governed: moves are recorded in MLflow only, see docs/audit.md"
 
 
 def _version_text(alias: str, version: Mapping[str, Any] | None) -> Iterator[str]:

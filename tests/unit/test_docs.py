@@ -275,9 +275,12 @@ class TestReferencePages:
         assert tree is not None
         assert set(re.findall(r"\b[A-Z]\w+Error\b", tree[1])) - {"ValueError", "RuntimeError"} == error_classes()
 
-    def test_every_field_of_the_connection_is_documented(self) -> None:
-        text = (ROOT / "docs" / "connections.md").read_text(encoding="utf-8")
-        (connection,) = get_provider_info()["connection-types"]
+    @pytest.mark.parametrize(
+        ("page", "connection"),
+        list(zip(("connections.md", "audit.md", "rollouts.md"), get_provider_info()["connection-types"], strict=True)),
+    )
+    def test_every_field_of_the_connection_is_documented(self, page: str, connection: dict[str, Any]) -> None:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert set(re.findall(r"^\| extra `(\w+)`", text, re.M)) == set(connection["conn-fields"])
         for field in connection["conn-fields"].values():
             assert f"| {field['label']} |" in text

@@ -20,6 +20,7 @@ from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 from airflow.triggers.base import BaseTrigger
 
 from airflow_mcp import __version__
+from airflow_mcp.audit.settings import EXTRAS
 from airflow_mcp.get_provider_info import get_provider_info
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.mlflow_client.settings import EXTRA_FIELDS
@@ -70,9 +71,10 @@ def test_airflow_lists_the_hook() -> None:
 
 def test_the_connection_form_has_every_extra_that_is_read() -> None:
     widgets = ProvidersManager().connection_form_widgets
-    assert {widget.field_name for widget in widgets.values() if widget.package_name == "airflow-mcp"} == set(
-        EXTRA_FIELDS
-    )
+    assert {widget.field_name for widget in widgets.values() if widget.package_name == "airflow-mcp"} == {
+        *EXTRA_FIELDS,
+        *EXTRAS,
+    }
 
 
 def test_every_named_class_exists_and_the_links_are_listed() -> None:
