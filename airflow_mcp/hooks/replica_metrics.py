@@ -44,7 +44,13 @@ class ReplicaAddresses:
         found = await asyncio.gather(*(self._addresses(host, port) for host, port in self.hosts))
         places = dict.fromkeys(place for places in found for place in places)
         async with httpx.AsyncClient(verify=self.verify, timeout=self.timeout, trust_env=False) as client:
-            return list(await asyncio.gather(*(self._read(client, *place) for place in places)))
+            answers = await asyncio.gather(*(self._read(client, *place) for place in places), return_exceptions=True)
+        problems = [answer for answer in answers if isinstance(answer, BaseException)]
+        if unknown := next((each for each in problems if not isinstance(each, ServerUnreachableError)), None):
+            raise unknown
+        if problems:
+            raise ServerUnreachableError("; ".join(map(str, problems)))
+        return [answer for answer in answers if isinstance(answer, ReplicaText)]
 
     async def _addresses(self, host: str, port: int) -> list[tuple[str, str, int]]:
         loop = asyncio.get_running_loop()

@@ -26,6 +26,7 @@ from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.operators.rollout import RolloutModelOperator
+from airflow_mcp.sensors.serving import ModelServedSensor
 from tests.support.followed_server import FollowingServer, NumberedVersions, SteadyClient
 from tests.support.mlflow_world import Killed, KillSwitch, World
 from tests.support.services import LOOPBACK, MlflowServer
@@ -94,7 +95,8 @@ class Rollouts:
         """Build the trigger of a task again, as a triggerer does."""
         stored = deferred.supervisor.messages("DeferTask")[-1]
         module, _, name = stored.classpath.rpartition(".")
-        return getattr(importlib.import_module(module), name)(**deserialize(stored.trigger_kwargs))
+        arguments: Any = deserialize(stored.trigger_kwargs)
+        return getattr(importlib.import_module(module), name)(**arguments)
 
     @staticmethod
     def resume(deferred: TaskOutcome, event: dict[str, Any]) -> TaskOutcome:
@@ -280,6 +282,20 @@ def test_a_new_champion_that_fails_in_its_bake_time_gives_the_alias_back(rollout
     assert rollouts.champion == "1"
     assert rollouts.document.phase == "SUCCEEDED"
     assert rollouts.document.weight == 0
+
+
+def test_the_sensor_waits_until_the_server_answers_with_a_version(rollouts: Rollouts) -> None:
+    address = {"conn_type": "model_server", "host": LOOPBACK, "port": rollouts.server.port}
+    given: dict[str, Any] = {"model_name": rollouts.name, "poke_interval": 1, "timeout": 60, "deferrable": True}
+    there = rollouts.world.run(ModelServedSensor, connections={"model_server_default": address}, version="1", **given)
+    assert there.state == "success", there.error
+    assert there.result == {"model_name": rollouts.name, "version": "1", "replicas": 1, "answering": 1}
+    waiting = rollouts.world.run(ModelServedSensor, connections={"model_server_default": address}, version="2", **given)
+    assert waiting.state == "deferred"
+    rollouts.versions.promote("2")
+    event = rollouts.event(waiting)
+    assert (event["status"], event["found"]["answering"]) == ("found", 1)
+    assert rollouts.resume(waiting, event).state == "success"
 
 
 def test_without_a_champion_it_promotes_at_once(world: World) -> None:
