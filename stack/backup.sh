@@ -14,9 +14,9 @@ case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
 cd "$(dirname "$0")/.."
 compose=${COMPOSE:-docker compose}
 
-prepare() {
-  $compose up --no-start
+find_project() {
   container=$($compose ps --all --quiet secrets)
+  test -n "$container" || { echo "this project has no containers: start it first" >&2; exit 1; }
   image=$(docker inspect --format '{{.Image}}' "$container")
   project=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.project"}}' "$container")
 }
@@ -28,7 +28,7 @@ volumes() {
 }
 
 save() {
-  prepare
+  find_project
   mkdir -p "$folder"
   # shellcheck disable=SC2046
   $compose stop $($compose config --services | grep -v '^postgres$')
@@ -53,7 +53,10 @@ restore() {
     echo "this project has containers: nothing was restored. Remove it first (down --volumes), or name another one in COMPOSE" >&2
     exit 1
   fi
-  prepare
+  # Containers that are not started, to make the volumes; of services that do not wait for each other, because version 1
+  # of Compose would wait here too.
+  $compose up --no-start --no-deps secrets example-data mlflow airflow-migrate
+  find_project
   volumes | while read -r name key; do
     test -f "$folder/$key.tar.gz" || continue
     docker run --rm --interactive --user 0 --network none --volume "$name:/volume" "$image" \
