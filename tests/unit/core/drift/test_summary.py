@@ -93,7 +93,7 @@ def test_a_request_survives_json_and_needs_data_or_profiles_on_both_sides() -> N
     text = dump_document(request)
     assert parse_document(DriftRequest, text, "x") == request
     broken = {**json.loads(text), "current": {}}
-    with pytest.raises(EvidenceError, match="give data or profiles"):
+    with pytest.raises(EvidenceError, match="give data, profiles or requests"):
         parse_document(DriftRequest, json.dumps(broken), "x")
 
 
