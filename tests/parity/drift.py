@@ -45,7 +45,7 @@ REASONS = {
     "unsigned or short whole numbers": "Evidently knows no type for them; ours compares them as numbers",
     "dates as text": "pandas reads dates of CSV as text; ours as times, which move by nature and are not compared",
     "times of day as text": "pandas reads them as text; ours does not compare times of day",
-    "numbers that pandas reads as text": "pandas and Arrow parse a spelling differently",
+    "numbers on one side, text on the other": "such as codes of CSV: Evidently compares them nevertheless; ours says that the type changed",
     "no value on one side": "Evidently refuses the whole report; ours says unknown for this column",
     "an unnamed column": "the index that pandas wrote into CSV: Evidently compares it, ours does not",
     "numbers beyond 10^140": "their squares are infinite; ours leaves them out",
@@ -144,7 +144,7 @@ def classify(theirs: Answer, mine: ColumnResult, sides: Sequence[pd.Series[Any]]
         "flags with missing values": any(objects) and "bool" in (mine.reference or mine.current).type,  # type: ignore[union-attr]
         "unsigned or short whole numbers": current.dtype.kind == "u" and theirs.type == "unknown",
         "numbers beyond 10^140": any(side.dtype.kind == "f" and (side.abs() > 1e140).any() for side in sides),
-        "numbers that pandas reads as text": any(objects) and "numerical" in kinds,
+        "numbers on one side, text on the other": any(objects) and "numerical" in kinds,
         "Evidently fails": bool(theirs.note) and mine.drifted is not None,
     }
     return next((name for name, holds in checks.items() if holds), "")
