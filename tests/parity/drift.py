@@ -45,7 +45,9 @@ REASONS = {
     "unsigned or short whole numbers": "Evidently knows no type for them; ours compares them as numbers",
     "dates as text": "pandas reads dates of CSV as text; ours as times, which move by nature and are not compared",
     "times of day as text": "pandas reads them as text; ours does not compare times of day",
-    "numbers on one side, text on the other": "such as codes of CSV: Evidently compares them nevertheless; ours says that the type changed",
+    "numbers on one side, text on the other": (
+        "such as codes of CSV: Evidently compares them nevertheless; ours says that the type changed"
+    ),
     "no value on one side": "Evidently refuses the whole report; ours says unknown for this column",
     "an unnamed column": "the index that pandas wrote into CSV: Evidently compares it, ours does not",
     "numbers beyond 10^140": "their squares are infinite; ours leaves them out",
