@@ -86,8 +86,7 @@ class Follower:
     async def run(self) -> None:
         """Follow the registry until cancelled."""
         await self._look_at_all()
-        if not self._looks:
-            self._use_last_plan()
+        self._use_last_plan()
         self._changed()
         try:
             async with asyncio.TaskGroup() as group:
@@ -146,7 +145,7 @@ class Follower:
             self.held.know(version)
 
     def _use_last_plan(self) -> None:
-        """Take what the registry said when it was there last."""
+        """Take what the registry said last about each model that it says nothing about now."""
         plan = self._cache.read_plan()
         try:
             looks = {name: Look.of_plan(found) for name, found in plan.get("looks", {}).items()}
@@ -157,8 +156,8 @@ class Follower:
         names = {address.name: address for address in self._addresses}
         for name, look in looks.items():
             address = names.get(name)
-            if address is not None and address.version in ("", look.champion.version):
-                _log.warning("the registry is away; %s is served as it said last", name)
+            if name not in self._looks and address is not None and address.version in ("", look.champion.version):
+                _log.warning("the registry cannot be read; %s is served as it said last", name)
                 self._take(name, look)
         self.held.passed = passed
 

@@ -96,7 +96,6 @@ class Handlers:
                 raise
         # The canary ended with requests in its queue: the champion answers them.
         exchange.lost = choice.version
-        exchange.lost = choice.version
         choice = self._choose(plan, key, without=choice.version)
         return await self._submit(exchange, choice, pools[choice.version], body, content_type)
 

@@ -17,6 +17,7 @@ import msgspec
 from airflow_mcp.core.serving.arrays import reader_of
 from airflow_mcp.core.serving.batching import BatchQueue, halves
 from airflow_mcp.core.serving.frames import SECONDS, AnswerKind, Frame, joined_rows
+from airflow_mcp.core.serving.poison import PoisonousRequests
 from airflow_mcp.core.serving.settings import ServingSettings
 from airflow_mcp.core.serving.signature import ModelDescription, read_model_file
 from airflow_mcp.exceptions import EvidenceError
@@ -31,8 +32,6 @@ _SWEEP_SECONDS = 0.25
 """How often timeouts are looked at: one timer for all requests is cheaper than one for each."""
 _MAX_DEATHS, _DEATHS_SECONDS = 3, 60.0
 """As many deaths within this time without an answer in between, and more than there are processes: it gives up."""
-_POISON_SECONDS, _MAX_POISON = 600.0, 1000
-"""How long, and how many, requests are remembered that ended a process twice."""
 _RETRY_AFTER = 1
 _BATCHES = ("auto", "always", "never")
 _SPLIT_BY_ROW = (AnswerKind.FLOATS, AnswerKind.INTEGERS, AnswerKind.ROWS, AnswerKind.MAPPING)
@@ -81,8 +80,7 @@ class ProcessPool(ModelPool, LinkOwner):
         self._idle: list[WorkerLink] = []
         self._running: dict[WorkerLink, _Running] = {}
         self._deaths: deque[float] = deque()
-        self._poison: dict[bytes, float] = {}
-        """Digests of requests that ended a process twice, and until when they are not asked again."""
+        self._poison = PoisonousRequests()
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches = 0
         self._sweep: asyncio.TimerHandle | None = None
@@ -197,7 +195,7 @@ class ProcessPool(ModelPool, LinkOwner):
             raise Problem("not_ready", "the version does not answer any more", retry_after=_RETRY_AFTER)
         if queue.rows and queue.rows + rows > self._settings.max_queue_rows:
             raise Problem("overloaded", "too many rows are waiting for the model", retry_after=_RETRY_AFTER)
-        if self._poison and self._poison.get(_digest(request), 0.0) > time.monotonic():
+        if self._poison and self._poison.refuses(_digest(request), time.monotonic()):
             raise Problem("model_crashed", "this request ended the process of the model before, so it is not asked")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ModelAnswer] = loop.create_future()
@@ -355,8 +353,7 @@ class ProcessPool(ModelPool, LinkOwner):
                     "%s: a request ended a model process; id %s", self._name, waiting.request.request_id.decode()
                 )
                 _refuse(waiting, Problem("model_crashed", "the process of the model died while it answered"))
-                if len(self._poison) < _MAX_POISON:
-                    self._poison[_digest(waiting.request)] = time.monotonic() + _POISON_SECONDS
+                self._poison.add(_digest(waiting.request), time.monotonic())
             else:
                 self._queue.add_again([waiting])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,19 @@ class Registry:
         self.champion = "1"
         self.tags: dict[str, dict[str, str]] = {}
         self.is_away = False
-        self.get_model_version = _Operation(lambda _, number: self._version(number))
-        self.get_model_version_by_alias = _Operation(lambda *_: self._version(self.champion))
+        self.away_for = ""
+        """The only model that the registry does not answer for."""
+        self.get_model_version = _Operation(self._version)
+        self.get_model_version_by_alias = _Operation(lambda name, *_: self._version(name, self.champion))
         self.get_run = _Operation(self._run)
 
-    def _version(self, number: str) -> ModelVersion:
+    def _version(self, name: str, number: str) -> ModelVersion:
         self._require()
+        if name == self.away_for:
+            raise MlflowUnreachableError("no answer")
         if number not in self.tags:
             raise MlflowNotFoundError("gone")
-        return ModelVersion("fraud", number, "READY", source="x", run_id=f"r{number}", tags=self.tags[number])
+        return ModelVersion(name, number, "READY", source="x", run_id=f"r{number}", tags=self.tags[number])
 
     def _run(self, run_id: str) -> Run:
         self._require()
@@ -113,7 +118,9 @@ class Registry:
 class World:
     """A follower with its registry, cache and pools."""
 
-    def __init__(self, folder: Path, registry: Registry | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, registry: Registry | None = None, names: Sequence[str] = ("fraud",), **settings: Any
+    ) -> None:
         self.registry = registry or Registry()
         self.breaks: set[str] = set()
         self.made: dict[str, Pool] = {}
@@ -121,9 +128,9 @@ class World:
         given = {"image_digest": IMAGE, "poll_seconds": 0.02, **settings}
         control = ControlSettings.model_validate(given)
         mlflow: Any = self.registry
-        self.follower = Follower(
-            [ModelAddress("fraud")], self.models, mlflow, Looker(mlflow, 1.0), ModelCache(folder, 10**9), control
-        )
+        addresses = [ModelAddress(name) for name in names]
+        cache = ModelCache(folder, 10**9)
+        self.follower = Follower(addresses, self.models, mlflow, Looker(mlflow, 1.0), cache, control)
 
     def _make(self, key: ServedVersion, *_: Any) -> ModelPool:
         self.made[key.version] = Pool(key, self.breaks)
@@ -274,6 +281,15 @@ class TestAStartWithoutMlflow:
             await world.until_answers("2")
 
         world.play(story)
+
+    def test_serves_a_model_that_the_registry_says_nothing_about_beside_others(self, tmp_path: Path) -> None:
+        names = ("fraud", "churn")
+        registry = Registry()
+        registry.add("1")
+        for away_for in ("", "churn", "churn"):  # a start without it does not forget it either
+            registry.away_for = away_for
+            world = World(tmp_path, registry, names)
+            world.play(partial(world.until, lambda models=world.models: all(map(models.can_answer, names))))
 
     def test_may_have_to_wait_for_the_registry(self, tmp_path: Path) -> None:
         world = World(tmp_path, self.registry(tmp_path), require_registry=True)
