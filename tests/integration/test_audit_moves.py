@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_mcp.audit.postgresql import PostgresAuditLog
+from airflow_mcp.audit.postgresql import PostgresAuditLog, connect
 from airflow_mcp.audit.sqlite import SqliteAuditLog
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core.audit.log import export
 from airflow_mcp.core.audit.record import Record, read_record
 from airflow_mcp.core.audit.verify import verify
 from airflow_mcp.core.registry.moves import read_last_move
-from airflow_mcp.exceptions import AuditUnavailableError
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
 from tests.support.audit_log import ACTOR, Logs, postgresql_logs, sqlite_logs
@@ -83,25 +84,52 @@ def actions(logs: Logs) -> list[str]:
 
 
 class Down:
-    """Makes the log fail at its n-th use, and from then on."""
+    """Takes a log down for real at its n-th use: its database accepts nobody, or its file is locked.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
-        self.left, self.monkeypatch = after, monkeypatch
+    :param after: uses that still succeed.
+    """
+
+    def __init__(self, logs: Logs, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
+        self.logs, self.left = logs, after
+        self._lock: sqlite3.Connection | None = None
+        monkeypatch.setattr("airflow_mcp.audit.sqlite.BUSY_TIMEOUT", 0.1)
         for store in (PostgresAuditLog, SqliteAuditLog):
             for name in ("append", "facts"):
-                monkeypatch.setattr(store, name, self._guarded(getattr(store, name)))
+                monkeypatch.setattr(store, name, self._counted(getattr(store, name)))
 
-    def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*arguments: Any) -> Any:
-            if self.left <= 0:
-                raise AuditUnavailableError("the audit log does not answer: switched off")
+    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            if self.left == 0:
+                self._take_down()
             self.left -= 1
             return method(*arguments)
 
-        return guarded
+        return counted
+
+    def _take_down(self) -> None:
+        if self.logs.is_postgresql:
+            self._allow_connections("false")
+            self._of_server("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", self._database)
+        else:
+            self._lock = sqlite3.connect(self.logs.owner.sqlite_path, isolation_level=None)
+            self._lock.execute("BEGIN IMMEDIATE")
 
     def up(self) -> None:
-        self.left = 10**6
+        if self.logs.is_postgresql:
+            self._allow_connections("true")
+        elif self._lock is not None:
+            self._lock.close()
+
+    @property
+    def _database(self) -> str:
+        return self.logs.owner.database
+
+    def _allow_connections(self, value: str) -> None:
+        self._of_server(f"ALTER DATABASE {self._database} WITH ALLOW_CONNECTIONS {value}")
+
+    def _of_server(self, statement: str, *values: str) -> None:
+        with closing(connect(replace(self.logs.owner, database="postgres"))) as connection:
+            connection.cursor().execute(statement, values or None)
 
 
 def test_a_promotion_is_an_intent_and_an_outcome_that_names_it(world: World, logs: Logs) -> None:
@@ -134,7 +162,7 @@ def test_a_stage_move_is_recorded_too(world: World, in_a_file: Logs) -> None:
 
 def test_nothing_moves_while_the_log_is_down(world: World, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     world.versions(1)
-    down = Down(monkeypatch)
+    down = Down(logs, monkeypatch)
     outcome = promote(world, "1", "none")
     assert outcome.state == "up_for_retry"
     assert "Nothing was moved: a move is recorded before it is made" in str(outcome.error)
@@ -149,7 +177,7 @@ def test_a_log_that_goes_down_after_the_move_gets_the_outcome_from_the_retry(
     world: World, logs: Logs, monkeypatch: pytest.MonkeyPatch, uses: int
 ) -> None:
     world.versions(1)
-    down = Down(monkeypatch, after=uses)
+    down = Down(logs, monkeypatch, after=uses)
     assert promote(world, "1", "none").state != "success"
     assert world.aliases["champion"] == "1"
     down.up()
@@ -168,7 +196,7 @@ def test_a_rollback_goes_on_without_the_log_and_is_recorded_late(
     world.versions(2)
     promote(world, "1", "none")
     promote(world, "2", "1")
-    down = Down(monkeypatch)
+    down = Down(logs, monkeypatch)
     outcome = roll_back(world)
     assert outcome.state == "success"
     last = read_last_move(world.registered.tags)
@@ -189,9 +217,12 @@ def test_a_rollback_waits_for_the_log_where_that_is_configured(
     promote(world, "1", "none")
     promote(world, "2", "1")
     monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__ROLLBACK_WITHOUT_AUDIT", "false")
-    Down(monkeypatch)
+    down = Down(in_a_file, monkeypatch)
     assert "Nothing was moved" in str(roll_back(world).error)
     assert world.aliases["champion"] == "2"
+    down.up()
+    assert roll_back(world, try_number=2).state == "success"
+    assert world.aliases["champion"] == "1"
 
 
 def test_prod_promotes_nothing_without_a_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
