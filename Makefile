@@ -63,7 +63,7 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
 	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
 
-test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker, takes about 10 minutes
+test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker and 15 to 40 minutes
 	docker build $(DOCKER_BUILD_FLAGS) --target airflow --tag airflow-mcp/airflow:dev .
 	$(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/stack
 
