@@ -89,8 +89,7 @@ class PostgresAuditLog:
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run one statement, again on a new connection when an old one was lost: every statement may run twice."""
-        import psycopg2  # noqa: PLC0415  (9 ms and a library that only a governed installation has)
-
+        psycopg2 = _driver()
         was_open = self._connection is not None
         try:
             return self._ask(query, values)
@@ -114,11 +113,23 @@ class PostgresAuditLog:
             return rows
 
 
+def _driver() -> Any:
+    """Return PostgreSQL's driver: 9 ms, and a library that only a governed installation has.
+
+    :raises InvalidArgumentError: when it is not installed.
+    """
+    try:
+        import psycopg2  # noqa: PLC0415
+    except ImportError:
+        raise InvalidArgumentError(
+            "the audit log in PostgreSQL needs psycopg2, which is not installed here: pip install 'airflow-mcp[audit]'"
+        ) from None
+    return psycopg2
+
+
 def connect(settings: AuditSettings, options: str = "") -> Any:
     """Return a connection on which every statement is a transaction of its own."""
-    import psycopg2  # noqa: PLC0415
-
-    connection = psycopg2.connect(
+    connection = _driver().connect(
         host=settings.host,
         port=settings.port,
         dbname=settings.database,
@@ -143,8 +154,7 @@ def create(settings: AuditSettings, first: AuditEvent, rights: Mapping[str, Sequ
     :raises AuditUnavailableError: when the database does not answer; nothing was changed.
     :raises InvalidArgumentError: when a login does not exist, or this one may not create the log; nothing was changed.
     """
-    import psycopg2  # noqa: PLC0415
-
+    psycopg2 = _driver()
     try:
         with closing(connect(settings)) as connection:
             connection.autocommit = False
@@ -184,7 +194,8 @@ def _grant(cursor: Any, login: str, prefixes: Sequence[str]) -> None:
 
 def _translated(error: Any, name: str) -> ModelControlPlaneError:
     """Return what an error of the database means for the caller."""
-    code, said = error.pgcode or "", " ".join(str(error).split("CONTEXT:")[0].split())
+    code = error.pgcode or ""
+    said = " ".join((error.diag.message_primary or str(error)).split())
     if code == CONFLICT:
         return AuditConflictError(f"the audit log {name} refuses an event: {said}. Nothing was recorded")
     if code == _NO_RIGHT:

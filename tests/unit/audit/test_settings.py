@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,3 +75,10 @@ def test_sqlite_has_no_logins() -> None:
     settings = AuditSettings(sqlite_path="/tmp/a.db")
     with pytest.raises(InvalidArgumentError, match="PostgreSQL only"):
         create_log(settings, created(AuditActor("cli", "me"), "dev"), {"me": ("gate.",)})
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    log = open_log(AuditSettings(host="db", database="audit", login="me"))
+    with pytest.raises(InvalidArgumentError, match=r"pip install 'airflow-mcp\[audit\]'"):
+        log.facts("log")
