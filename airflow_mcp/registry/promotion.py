@@ -14,11 +14,12 @@ from airflow_mcp.core.registry.load_check import NOTHING_REQUIRED, LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion
 from airflow_mcp.core.registry.stages import StagePlan, plan_stage
-from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError
+from airflow_mcp.core.rollout.state import RolloutState
+from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, RolloutConflictError
 from airflow_mcp.registry.aliases import AliasMover
 
 if TYPE_CHECKING:
-    from airflow_mcp.core.mlflow_entities import ModelVersion, Stage
+    from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
 
@@ -110,6 +111,7 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog, gov
     :param governance: in which audit log the move is recorded.
     :return: the plan that was carried out.
     :raises RefusedError: as :func:`check_promotion`, and when the champion has changed; nothing is moved.
+    :raises RolloutConflictError: when another rollout of the model is in progress; nothing is moved.
     :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
     version = mlflow.get_model_version(promotion.model_name, promotion.version)
@@ -127,16 +129,34 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog, gov
         governance=governance,
         rule=promotion.rule,
     )
-    return mover.move(
-        lambda model: plan_promotion(
+
+    def plan_now(model: RegisteredModel) -> AliasPlan:
+        plan = plan_promotion(
             model.aliases,
             model.tags,
             model_name=promotion.model_name,
             identity=promotion.order.identity,
             version=promotion.version,
             expected_champion=promotion.expected_champion,
-        ),
-        promotion.order,
+        )
+        if not plan.is_done and plan.champion_before is not None:
+            _require_no_rollout(mlflow.get_model_version(promotion.model_name, plan.champion_before), promotion)
+        return plan
+
+    return mover.move(plan_now, promotion.order)
+
+
+def _require_no_rollout(champion: ModelVersion, promotion: Promotion) -> None:
+    """Check that no rollout but this one splits the traffic of the champion.
+
+    :raises RolloutConflictError: when one does.
+    """
+    active = RolloutState.of(champion).active
+    if active is None or active.identity == promotion.order.identity:
+        return
+    raise RolloutConflictError(
+        f"{promotion.model_name!r}: rollout {active.identity!r} of version {active.canary} is {active.phase}. Nothing "
+        f"was moved; wait until it ends, or run airflow-mcp rollout abort {promotion.model_name}"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mcp.cli import main
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.operators.registry import RollbackModelOperator
+from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rollout import RolloutModelOperator
 from tests.support.mlflow_world import World
 
@@ -85,6 +85,23 @@ def test_a_rollout_is_paused_resumed_and_aborted(command: Command) -> None:
     aborted = command("abort", "--reason", "not tonight")
     assert (aborted["phase"], aborted["weight"], aborted["reason"]) == ("FAILED", 0, "aborted: not tonight")
     assert command.world.claims == []
+
+
+def test_another_promotion_waits_until_it_has_ended(command: Command) -> None:
+    command.begin()
+    world = command.world
+    arguments: dict[str, Any] = {
+        "model_name": world.model_name,
+        "version": "2",
+        "expected_champion": "1",
+        "task_id": "promote",
+    }
+    refused = world.run(PromoteModelOperator, **arguments)
+    assert refused.state == "failed"
+    assert "of version 2 is INITIALIZING" in str(refused.error)
+    assert world.aliases["champion"] == "1"
+    command("abort", "--reason", "by hand")
+    assert world.run(PromoteModelOperator, **arguments).state == "success"
 
 
 @pytest.mark.parametrize("action", ["pause", "resume", "abort"])
