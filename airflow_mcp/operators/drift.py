@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import OnInconclusive, choice, problems_of, read_policy, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
+from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.importance import PLACES
@@ -53,8 +54,8 @@ class DriftCheckOperator(WorkloadOperator):
     :param experiment_name: MLflow experiment of the checks; created when it does not exist (templated).
     :param model_name: registered model of the data (templated).
     :param current: data to check: pinned data ``{uri, version, hash}`` (also a folder or glob), ``{profile: <uri>}``,
-        a list of either, or ``{requests: <uri>}``: the prediction log of the model server, whose own columns are not
-        compared (templated).
+        a list of either, or ``{requests: <uri>}``: the prediction log of the model server, of which the answers of the
+        champion are compared, without the server's own columns; ``roles`` beside it names others (templated).
     :param reference: data to compare with, in the same form; or ``champion``: the profile that the champion's training
         stored or, if there is none, the data recorded on its version (templated).
     :param columns: columns to compare; empty compares every column that is not ignored.
@@ -319,11 +320,12 @@ def drift_side(name: str, value: Any) -> DriftSide:
     """Read an argument that names data to compare.
 
     :param name: name of the argument, for the message.
-    :param value: pinned data, ``{profile: <uri>}``, a list of one of these kinds, or ``{requests: <uri>}``.
+    :param value: pinned data, ``{profile: <uri>}``, a list of one of these kinds, or ``{requests: <uri>}``, which
+        may have ``roles``.
     :raises InvalidArgumentError: when it is none of these.
     """
-    if isinstance(value, Mapping) and set(value) == {"requests"}:
-        return DriftSide(requests=required_text(f"{name}.requests", value["requests"]))
+    if isinstance(value, Mapping) and "requests" in value and set(value) <= {"requests", "roles"}:
+        return _logged_requests(name, value)
     items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     profiles = [item for item in items if isinstance(item, Mapping) and "profile" in item]
     if profiles and len(profiles) == len(items):
@@ -336,6 +338,14 @@ def drift_side(name: str, value: Any) -> DriftSide:
             f"{{'requests': <uri>}}; got {value!r}"
         )
     return DriftSide(data=tuple(dataset_pin(name, item) for item in items))
+
+
+def _logged_requests(name: str, value: Mapping[str, Any]) -> DriftSide:
+    uri = required_text(f"{name}.requests", value["requests"])
+    try:
+        return DriftSide(requests=uri, roles=value.get("roles", CHAMPION_ROLES))
+    except ValidationError as error:
+        raise InvalidArgumentError(problems_of(error, name, DriftSide)) from None
 
 
 def _recorded_data(champion: ModelVersion) -> tuple[DatasetPin, ...]:

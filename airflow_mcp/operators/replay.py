@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, choice, problems_of, required_text, whole_number
 from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES, LogRole
 from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.evaluation.evidence import ModelType, ModelUnderTest
 from airflow_mcp.core.evaluation.replay import ReplayEvidence, ReplayRequest
@@ -46,6 +47,7 @@ class ReplayModelOperator(WorkloadOperator):
     :param last: how many of the newest requests are replayed (templated).
     :param log: ``serving`` when the requests are the prediction log of the model server: the columns with time, id and
         prediction are then known, and need not be named.
+    :param roles: of such a log: roles whose answers are replayed; ``shadow`` only alone, because its rows are copies.
     :param timestamp_column: column with the time of a request; None orders by file name and row.
     :param request_id_column: column with the id of a request, shown in the examples.
     :param prediction_column: column with production's answer, which is compared with the champion's answer now.
@@ -80,6 +82,7 @@ class ReplayModelOperator(WorkloadOperator):
         model_type: ModelType,
         last: int | str = 10_000,
         log: Literal["", "serving"] = "",
+        roles: Sequence[LogRole] = CHAMPION_ROLES,
         timestamp_column: str | None = None,
         request_id_column: str | None = None,
         prediction_column: str | None = None,
@@ -100,6 +103,7 @@ class ReplayModelOperator(WorkloadOperator):
         choice("model_type", model_type, get_args(ModelType))
         self.last = last
         self.request_log = choice("log", log, ("", "serving"))
+        self.roles = roles
         self.timestamp_column = timestamp_column
         self.request_id_column = request_id_column
         self.prediction_column = prediction_column
@@ -164,6 +168,7 @@ class ReplayModelOperator(WorkloadOperator):
                 model_type=self.model_type,
                 last=last,
                 log=self.request_log,
+                roles=tuple(self.roles),
                 timestamp_column=self.timestamp_column or "",
                 request_id_column=self.request_id_column or "",
                 prediction_column=self.prediction_column or "",

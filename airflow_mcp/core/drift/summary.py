@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES, LogRoles
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import Document, parse_document
 from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
@@ -25,6 +26,8 @@ class DriftSide(Document):
     """Files, folders, globs or URLs, read as one dataset."""
     requests: str = ""
     """Prediction log of the model server: file, folder, glob or URL. Columns of the server itself are not compared."""
+    roles: LogRoles = CHAMPION_ROLES
+    """Roles whose rows of such a log are compared."""
     profiles: tuple[str, ...] = ()
     """Stored profiles, merged: ``runs:/<run id>/<artifact>``, paths or URLs. Where there are any, they are compared; of
     the data only a sample is drawn for Evidently's report."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES, LogRoles
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.evaluation.diagnostics import Count, Histogram
 from airflow_mcp.core.evaluation.evidence import ModelType, ModelUnderTest
@@ -30,6 +31,8 @@ class ReplayRequest(Document):
     """Number of newest requests to replay."""
     log: Literal["", "serving"] = ""
     """``serving``: the source is the prediction log of the model server, which names its columns by itself."""
+    roles: LogRoles = CHAMPION_ROLES
+    """Roles whose rows of such a log are replayed."""
     timestamp_column: str = ""
     """Column with the time of each request; empty orders by file name and row."""
     request_id_column: str = ""

@@ -6,15 +6,17 @@ import contextlib
 import gzip
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from airflow_mcp.core.data.logged_requests import LoggedRequests
 from airflow_mcp.exceptions import DatasetError, ModelControlPlaneError
 from airflow_mcp.work.reading import csv_and_jsonl
 from airflow_mcp.work.reading.pandas_index import without_index
@@ -39,6 +41,8 @@ class DataFile:
     """File system of fsspec; None for a local file."""
     is_gzip: bool = False
     """Whether it is compressed with gzip."""
+    requests: LoggedRequests | None = None
+    """The prediction log that it belongs to, of which only some rows are read; None reads all rows."""
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
@@ -64,6 +68,11 @@ class Wanted:
     def has(self, name: str) -> bool:
         """Return whether a column is read."""
         return name not in self.ignored if self.columns is None else name in self.columns
+
+    def also(self, name: str) -> Wanted:
+        """Return the same with a further column."""
+        columns = None if self.columns is None else self.columns | {name}
+        return replace(self, columns=columns, ignored=self.ignored - {name})
 
     def of(self, names: Sequence[str]) -> list[str]:
         """Return the columns of a file that are read; without one, the first: its rows count nevertheless."""
@@ -191,6 +200,28 @@ def _json_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
     with file.opened() as stream:
         for table in csv_and_jsonl.json_tables(stream, file.shown, columns=wanted.has, texts=wanted.texts):
             yield from table.combine_chunks().to_batches(_MAX_BATCH_ROWS)
+
+
+def batches_of(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    """Read a file batch by batch; of a prediction log, only the rows that are wanted.
+
+    :param file: the file.
+    :param wanted: the columns to read.
+    :raises DatasetError: when it belongs to a prediction log and does not say who answered.
+    """
+    log = file.requests
+    if log is None:
+        yield from BATCH_READERS[file.format](file, wanted)
+        return
+    for batch in BATCH_READERS[file.format](file, wanted.also(log.column)):
+        if log.column not in batch.schema.names:
+            raise DatasetError(
+                f"data {file.shown} has no column {log.column!r}, which says who answered. Nothing was read"
+            )
+        roles = batch.column(log.column).cast(pa.string())
+        rows = batch.filter(pyarrow.compute.is_in(roles, value_set=pa.array(log.roles, pa.string())))
+        # Where no other column is read, the roles stay, because the rows count nevertheless.
+        yield rows.select([name for name in rows.schema.names if wanted.has(name)] or [log.column])
 
 
 BATCH_READERS: Mapping[str, Callable[[DataFile, Wanted], Iterator[pa.RecordBatch]]] = {

@@ -13,9 +13,10 @@ from typing import Protocol, Self
 import pyarrow as pa
 
 from airflow_mcp.core.data.dataset import data_file_name, public_uri, repository_data
+from airflow_mcp.core.data.logged_requests import LoggedRequests
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
-from airflow_mcp.work.reading.batch_readers import BATCH_READERS, DataFile, Wanted, column_names, has_footer, readable
+from airflow_mcp.work.reading.batch_readers import DataFile, Wanted, batches_of, column_names, has_footer, readable
 from airflow_mcp.work.reading.file_formats import BATCH_FORMATS, ending_of, is_gzip, is_hidden
 from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import redacted
@@ -89,7 +90,7 @@ class FileScan:
         """
         wanted = replace(self.wanted, columns=None if columns is None else frozenset(columns))
         for file in self.files:
-            batches = BATCH_READERS[file.format](file, wanted)
+            batches = batches_of(file, wanted)
             while True:
                 with readable(file):
                     batch = next(batches, None)
@@ -111,9 +112,9 @@ class FileScan:
 def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
     """Find the files of a dataset and keep them readable.
 
-    :param pins: each a file, a folder, a glob, an fsspec URL, or data tracked by DVC or Git LFS. A hash is verified; a
-        pin without a hash stays without. A file on a web server is copied first, because not every server supports
-        reading parts of a file.
+    :param pins: each a file, a folder, a glob, an fsspec URL, data tracked by DVC or Git LFS, or a prediction log. A
+        hash is verified; a pin without a hash stays without. A file on a web server is copied first, because not every
+        server supports reading parts of a file.
     :raises DatasetError: when there is no file, or a file has an unknown format or not the pinned hash.
     """
     if not pins:
@@ -121,14 +122,17 @@ def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
     with contextlib.ExitStack() as kept:
         files: list[DataFile] = []
         used: list[DatasetPin] = []
-        for pin in pins:
+        for given in pins:
+            log = given if isinstance(given, LoggedRequests) else None
+            pin = given if log is None else log.pin
             if pin.hash or repository_data(pin.uri) is not None or pin.uri.startswith(("http://", "https://")):
                 path, verified = kept.enter_context(verified_file(pin))
-                files += _found(str(path), verified.uri) if path.is_dir() else [_pinned(path, pin)]
+                found = _found(str(path), verified.uri) if path.is_dir() else [_pinned(path, pin)]
                 used.append(verified)
             else:
-                files += _found(pin.uri, public_uri(pin.uri))
+                found = _found(pin.uri, public_uri(pin.uri))
                 used.append(pin.model_copy(update={"uri": public_uri(pin.uri)}))
+            files += [replace(file, requests=log) for file in found]
         _log.info("data: %d files from %s", len(files), ", ".join(pin.uri for pin in used))
         yield FileScan(tuple(files), tuple(used))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -56,11 +56,16 @@ class RequestLog:
 
     :param uri: file, folder or glob, as a path or a URL of fsspec.
     :param timestamp_column: column with the time of each request; empty uses the order of files and rows.
+    :param role_column: column with the role of the version that answered; empty reads all requests.
+    :param roles: roles whose requests are read; the log is as if it had no others.
     :raises DatasetError: when there is no readable file.
     """
 
-    def __init__(self, uri: str, timestamp_column: str = "") -> None:
+    def __init__(
+        self, uri: str, timestamp_column: str = "", role_column: str = "", roles: Collection[str] = ()
+    ) -> None:
         self.uri, self._timestamp_column = uri, timestamp_column
+        self._role_column, self._roles = role_column, list(roles)
         self._fs, self._paths = self._find()
 
     @property
@@ -86,7 +91,9 @@ class RequestLog:
         ties = 0
         for path in self._paths:
             counts.append(0)
-            for chunk in self._chunks(path, only=self._timestamp_column):
+            for chunk in self._chunks(
+                path, only=[name for name in (self._timestamp_column, self._role_column) if name]
+            ):
                 counts[-1] += len(chunk.frame)
                 if self._timestamp_column:
                     times = self.times(chunk.frame)
@@ -190,30 +197,43 @@ class RequestLog:
             )
         return fs, paths
 
-    def _chunks(self, path: str, only: str | None = None) -> Iterator[Chunk]:
-        """Read a file.
+    def _chunks(self, path: str, only: Sequence[str] | None = None) -> Iterator[Chunk]:
+        """Read the requests of a file that are wanted.
 
-        :param only: the only column needed, or empty to count requests; Parquet then reads no other. None reads all.
+        :param only: the only columns needed, empty to count requests; Parquet then reads no others. None reads all.
         """
         try:
             with self._fs.open(path, "rb", compression="gzip" if is_gzip(path) else None) as stream:
                 is_parquet = REQUEST_LOG_FORMATS[ending_of(path)] == "parquet"
-                yield from _read_parquet(stream, only) if is_parquet else _read_json_lines(stream)
+                for chunk in _read_parquet(stream, only) if is_parquet else _read_json_lines(stream):
+                    yield self._of_roles(chunk) if self._role_column else chunk
         except (OSError, ValueError, EOFError) as error:  # pyarrow's errors are ValueErrors
             reason = str(error).splitlines()[0] if str(error) else ""
             raise DatasetError(
                 f"{public_uri(path)} is not readable: {type(error).__name__}: {reason}. Nothing was recorded"
             ) from None
 
+    def _of_roles(self, chunk: Chunk) -> Chunk:
+        """Return the requests of the roles, and those that are not readable, which are counted as such."""
+        if not len(chunk.frame.columns):
+            return chunk
+        if self._role_column not in chunk.frame.columns:
+            raise DatasetError(
+                f"the logged requests in {public_uri(self.uri)} have no column {self._role_column!r}, which says who "
+                "answered. Nothing was read"
+            )
+        wanted = chunk.frame[self._role_column].isin(self._roles).to_numpy() | ~chunk.readable
+        return Chunk(chunk.frame[wanted].reset_index(drop=True), chunk.readable[wanted])
 
-def _read_parquet(stream: IO[bytes], only: str | None) -> Iterator[Chunk]:
+
+def _read_parquet(stream: IO[bytes], only: Sequence[str] | None) -> Iterator[Chunk]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     file = pq.ParquetFile(stream)
     columns = None
     if only is not None:
         present = file.schema_arrow.empty_table().to_pandas().columns  # without columns that pandas makes its index
-        columns = [] if not only else [only] if only in present else None  # all, for the message about a missing one
+        columns = list(only) if set(only) <= set(present) else None  # all, for the message about a missing one
     for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
         # Whole numbers stay whole where a chunk has missing values, so that 7 is not 7.0 in some chunks only.
         frame = with_numbers(batch.to_pandas(integer_object_nulls=True))

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.data.dataset import public_uri
+from airflow_mcp.core.data.logged_requests import LoggedRequests
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
@@ -15,6 +17,7 @@ from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary
 from airflow_mcp.core.serving.prediction_log import find_our_columns
+from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.drift.dataset_comparison import DatasetComparison, compare_datasets
 from airflow_mcp.work.drift.evidently_report import EvidentlyReport, evidently_report
 from airflow_mcp.work.drift.profiles import merge_profiles, stored_profile
@@ -88,7 +91,19 @@ def _side(asked: DriftSide) -> Sequence[DatasetPin] | DataProfile:
 
 
 def _data(asked: DriftSide) -> Sequence[DatasetPin]:
-    return (*asked.data, DatasetPin(uri=asked.requests)) if asked.requests else asked.data
+    """Return the data, with the prediction log of the model server if there is one.
+
+    :raises DatasetError: when what is named as such a log is none.
+    """
+    if not asked.requests:
+        return asked.data
+    names = find_our_columns(RequestLog(asked.requests).columns())
+    if "role" not in names:
+        raise DatasetError(
+            f"{public_uri(asked.requests)} must be a prediction log of the model server; got data without the columns "
+            "request_id, row, requested_at and role. Nothing was compared"
+        )
+    return (*asked.data, LoggedRequests(uri=asked.requests, column=names["role"], roles=asked.roles))
 
 
 def _without_log_columns(request: DriftRequest) -> ComparisonPolicy:

@@ -47,8 +47,8 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
     request = read_request(environ, ReplayRequest)
     run = RunLog(request.run_id)
     run.require_active()
-    request = _with_log_columns(request)
-    log = RequestLog(request.source, request.timestamp_column)
+    request, role_column = _with_log_columns(request)
+    log = RequestLog(request.source, request.timestamp_column, role_column, request.roles)
     selection = log.select(request.last)
     models = [
         Replayed(load_model(model.model_uri), request.model_type) for model in (request.candidate, request.champion)
@@ -93,26 +93,27 @@ def replay(environ: Mapping[str, str]) -> ReplayEvidence:
     return evidence
 
 
-def _with_log_columns(request: ReplayRequest) -> ReplayRequest:
-    """Return the request with the columns of the model server's log, where it names no others.
+def _with_log_columns(request: ReplayRequest) -> tuple[ReplayRequest, str]:
+    """Return the request with the columns of the model server's log, where it names no others, and that of the roles.
 
     :raises DatasetError: when the source is not such a log.
     """
     if not request.log:
-        return request
+        return request, ""
     names = find_our_columns(RequestLog(request.source).columns())
-    if not names:
+    if "role" not in names:
         raise DatasetError(
             f"{public_uri(request.source)} must be a prediction log of the model server; got data without the columns "
-            "request_id, row and requested_at. Nothing was replayed"
+            "request_id, row, requested_at and role. Nothing was replayed"
         )
-    return request.model_copy(
+    named = request.model_copy(
         update={
             "timestamp_column": request.timestamp_column or names["requested_at"],
             "request_id_column": request.request_id_column or names["request_id"],
             "prediction_column": request.prediction_column or names.get("prediction", ""),
         }
     )
+    return named, names["role"]
 
 
 class _Requests:

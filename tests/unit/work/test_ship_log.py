@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_mcp.core.data.logged_requests import LoggedRequests
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide
@@ -22,10 +23,12 @@ from airflow_mcp.core.evaluation.evidence import ModelUnderTest
 from airflow_mcp.core.evaluation.replay import ReplayRequest
 from airflow_mcp.core.serving.prediction_log import LOG_COLUMNS, Answered, LogForm, LogRule, segment_name
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
+from airflow_mcp.operators.drift import drift_side
 from airflow_mcp.work.drift.dataset_comparison import compare_datasets
+from airflow_mcp.work.drift.row_sampling import sample_table
 from airflow_mcp.work.reading.request_log import RequestLog
 from airflow_mcp.work.steps import ship_log as module
-from airflow_mcp.work.steps.drift import _without_log_columns
+from airflow_mcp.work.steps.drift import _data, _without_log_columns
 from airflow_mcp.work.steps.replay import _with_log_columns
 from airflow_mcp.work.steps.ship_log import ENV_LOG_URI, ship_log
 
@@ -206,6 +209,70 @@ class TestTheProjectsOwnReaders:
         assert found.findings == ()
 
 
+class TestTheRolesInALog:
+    """A canary answers some requests, and is asked in the shadow of the champion; another version stands by."""
+
+    ANSWERS = (("8", "champion", 30), ("9", "shadow", 30), ("9", "canary", 7), ("7", "standby", 4), ("9", "forced", 2))
+
+    @pytest.fixture
+    def store(self, spool: Path, tmp_path: Path) -> str:
+        for number, (version, role, rows) in enumerate(self.ANSWERS):
+            form = LogForm(COLUMNS, ["long"], LogRule())
+            lines = [form.header("fraud", version)]
+            for row in range(rows):
+                values = (float(number), row, "DE", True)
+                lines += form.records(Answered(f"{number}-{row}", AT + row, version, role, [values], [1], 0.002))
+            (spool / segment_name(AT, number)).write_text("\n".join(map(json.dumps, lines)))
+        ship(spool, str(tmp_path / "store"))
+        return str(tmp_path / "store")
+
+    @pytest.mark.parametrize(
+        ("asked", "rows"),
+        [
+            ({}, {0.0: 30, 3.0: 4}),
+            ({"roles": ["canary", "champion"]}, {0.0: 30, 2.0: 7}),
+            ({"roles": ["shadow"]}, {1.0: 30}),
+        ],
+    )
+    def test_are_read_by_replays_and_drift_checks_as_asked(
+        self, store: str, tmp_path: Path, asked: dict[str, Any], rows: dict[float, int]
+    ) -> None:
+        model = ModelUnderTest(model_uri="models:/x")
+        values = {"identity": "i", "run_id": "r", "candidate": model, "champion": model, "model_type": "classifier"}
+        request, column = _with_log_columns(ReplayRequest(source=store, log="serving", **values, **asked))
+        log = RequestLog(store, request.timestamp_column, column, request.roles)
+        selection = log.select(1000)
+        amounts = [amount for chunk in log.read(selection) for amount in chunk.frame["amount"]]
+        assert (selection.available, selection.taken) == (len(amounts), len(amounts)) == (sum(rows.values()),) * 2
+        assert {amount: amounts.count(amount) for amount in amounts} == rows
+
+        side = drift_side("current", {"requests": store, **asked})
+        for policy in (
+            ComparisonPolicy(columns=("amount",)),
+            ComparisonPolicy(precision="exact", columns=("country",)),
+        ):
+            drift = DriftRequest(identity="i", run_id="r", reference=side, current=side, policy=policy)
+            found = compare_datasets(_data(side), _data(side), _without_log_columns(drift)).result
+            assert (found.reference_rows, found.current_rows) == (len(amounts), len(amounts))
+            assert [pin.model_dump(exclude_defaults=True) for pin in found.current] == [{"uri": store}]
+        assert sample_table(_data(side), {"amount": "numerical"}, 1000, 7).rows["amount"].to_pylist() == amounts
+
+    @pytest.mark.parametrize("roles", [[], ["champion", "shadow"], ["nobody"]])
+    def test_never_count_a_request_twice(self, store: str, roles: list[str]) -> None:
+        with pytest.raises(InvalidArgumentError, match="roles"):
+            drift_side("current", {"requests": store, "roles": roles})
+
+    def test_are_needed(self, tmp_path: Path) -> None:
+        pd.DataFrame({"request_id": ["a"], "row": [0], "requested_at": [AT]}).to_parquet(tmp_path / "log.parquet")
+        with pytest.raises(DatasetError, match="must be a prediction log of the model server"):
+            _data(DriftSide(requests=str(tmp_path)))
+        whole = LoggedRequests(uri=str(tmp_path), column="role", roles=("champion",))
+        with pytest.raises(DatasetError, match="no column 'role'"):
+            compare_datasets([whole], [whole], ComparisonPolicy())
+        with pytest.raises(DatasetError, match="no column 'role'"):
+            RequestLog(str(tmp_path), "requested_at", "role", ("champion",)).select(10)
+
+
 class TestTheStepsOfReplayAndDrift:
     def logged(self, spool: Path, tmp_path: Path, *more: tuple[str, str]) -> str:
         form = LogForm([*COLUMNS[:1], *more], ["long"], LogRule())
@@ -231,10 +298,11 @@ class TestTheStepsOfReplayAndDrift:
             model_type="classifier",
             log="serving",
         )
-        found = _with_log_columns(request)
+        found, role_column = _with_log_columns(request)
+        assert role_column == f"{prefix}role"
         named = (found.timestamp_column, found.request_id_column, found.prediction_column)
         assert named == (f"{prefix}requested_at", f"{prefix}request_id", f"{prefix}prediction")
-        own = _with_log_columns(request.model_copy(update={"timestamp_column": "amount"}))
+        own, _ = _with_log_columns(request.model_copy(update={"timestamp_column": "amount"}))
         assert own.timestamp_column == "amount"
 
         side = DriftSide(requests=uri)
