@@ -8,7 +8,6 @@ from airflow.sdk.log import mask_secret
 
 from airflow_mcp import settings
 from airflow_mcp.audit.settings import AuditSettings, settings_from_connection
-from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -50,6 +49,8 @@ class AuditLogHook(BaseHook):
     def get_conn(self) -> AuditLog:
         """Return the log, which is opened when it is first used."""
         if self._opened is None:
+            from airflow_mcp.audit.stores import open_log  # noqa: PLC0415  (sqlite3, which most tasks do not need)
+
             self._opened = open_log(self.settings)
         return self._opened
 

@@ -95,10 +95,11 @@ class ModelControlOperator(BaseOperator, SkipMixin):
     def actor(self, context: Context) -> Actor:
         """Return the actor that records and claims name: Dag, task and Dag run."""
         run = context.get("dag_run")
+        run_type = getattr(run, "run_type", "") or ""
         return Actor.of_task(
             self.task_key(context),
             requested_by=getattr(run, "triggering_user_name", None) or "",
-            run_type=str(getattr(run, "run_type", "") or ""),
+            run_type=str(getattr(run_type, "value", run_type)),
         )
 
     @cached_property

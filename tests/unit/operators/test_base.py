@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 from airflow.sdk import DAG, Asset
+from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowSkipException
 
 import airflow_mcp.operators
@@ -324,3 +325,25 @@ class TestMappedLedgers:
     def test_without_it_the_dag_is_refused_when_it_is_parsed(self) -> None:
         with DAG("dag", schedule=None), pytest.raises(InvalidArgumentError, match=r"pass inlets=\[Asset\('retrain/"):
             RetrainTriggerOperator.partial(**self.GIVEN)
+
+
+class Acts(ModelControlOperator):
+    """Returns who it acts as."""
+
+    def act(self, context: Any) -> dict[str, Any]:
+        actor = self.actor(context)
+        return {"by": str(actor), "requested_by": actor.requested_by, "run_type": actor.run_type}
+
+
+@pytest.mark.parametrize(
+    ("dag_run", "requested_by", "run_type"),
+    [
+        ({"run_type": DagRunType.MANUAL, "triggering_user_name": "lena"}, "lena", "manual"),
+        ({"run_type": DagRunType.SCHEDULED, "triggering_user_name": None}, "", "scheduled"),
+        ({"run_type": DagRunType.ASSET_TRIGGERED}, "", "asset_triggered"),
+    ],
+)
+def test_an_actor_names_who_triggered_the_dag_run(dag_run: dict[str, Any], requested_by: str, run_type: str) -> None:
+    result = run_task(Acts(task_id="task"), dag_run=dag_run).result
+    assert (result["requested_by"], result["run_type"]) == (requested_by, run_type)
+    assert result["by"].endswith(".task run-1")
