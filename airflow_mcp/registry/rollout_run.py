@@ -254,16 +254,26 @@ class RolloutRun:
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def _recorded(self, journal: Journal) -> Finish | None:
-        """Return how the rollout ended, if that is recorded."""
+        """Return how the rollout ended, if that is recorded.
+
+        :raises AliasConflictError: when it succeeded, and another version is champion since: success would say that
+            the promotion holds.
+        """
         record = record_of(self._mlflow.get_model_version(self._name, self._canary), journal.identity)
         if record is None or record.phase == "PROMOTING":
             return None
-        if record.phase != "BAKING":
-            return Finish(succeeded=record.phase == "SUCCEEDED", cause=record.cause, reason=record.reason)
+        if record.phase == "FAILED":
+            return Finish(succeeded=False, cause=record.cause, reason=record.reason)
         champion = self._store.read().champion
         if champion is not None and champion.version == journal.canary:
-            return None
+            return Finish(succeeded=True, cause="", reason=record.reason) if record.phase == "SUCCEEDED" else None
         there = f"version {champion.version}" if champion is not None else "no version"
+        if record.phase == "SUCCEEDED":
+            raise AliasConflictError(
+                f"{self._name!r}: this task made version {journal.canary} the champion, but alias {ALIAS_CHAMPION!r} "
+                f"has moved since and now points at {there}. Nothing was moved; trigger a new Dag run to roll it out "
+                "again"
+            )
         return Finish(
             succeeded=False,
             cause="superseded",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from airflow_mcp.cli import main
+from airflow_mcp.core.rollout.state import TAG_ROLLOUT_RECORD, RolloutRecord
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rollout import RolloutModelOperator
 from tests.support.mlflow_world import World
+from tests.support.task_harness import TaskOutcome
 
 STEPS = [{"setWeight": 5}, {"analysis": "10m"}, {"pause": {}}]
 
@@ -24,9 +27,10 @@ class Command:
         world.versions(2)
         world.hook.set_alias(world.model_name, "champion", "1")
 
-    def begin(self) -> None:
+    def begin(self, try_number: int = 1) -> TaskOutcome:
         outcome = self.world.run(
             RolloutModelOperator,
+            try_number=try_number,
             model_name=self.world.model_name,
             version="2",
             expected_champion="1",
@@ -34,7 +38,8 @@ class Command:
             steps=STEPS,
             deferrable=True,
         )
-        assert outcome.state == "deferred", outcome.error
+        assert outcome.state == "deferred" or try_number > 1, outcome.error
+        return outcome
 
     def write(self, **changes: Any) -> None:
         """Write what the rollout would write after a while."""
@@ -112,6 +117,16 @@ def test_without_a_rollout_there_is_nothing_to_change(command: Command, action: 
 
 def test_a_reason_is_needed(command: Command) -> None:
     assert "--reason must be text that is not empty" in command("abort", "--reason", " ", code=2)
+
+
+def test_a_task_that_is_cleared_after_a_rollback_does_not_say_that_its_promotion_holds(command: Command) -> None:
+    command.begin()
+    record = RolloutRecord(phase="SUCCEEDED", stable="1", since=datetime.now(UTC)).model_dump_json(by_alias=True)
+    name = TAG_ROLLOUT_RECORD + command.document.identity
+    command.world.hook.set_model_version_tag(command.world.model_name, "2", name, record)
+    cleared = command.begin(try_number=2)
+    assert cleared.state == "failed"
+    assert "has moved since and now points at version 1" in str(cleared.error)
 
 
 def test_a_split_that_was_left_behind_does_not_come_back_with_a_rollback(command: Command) -> None:
