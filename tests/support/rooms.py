@@ -79,7 +79,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/audit": _room(
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
-        *("core", "core/pipeline/file", "core/registry"),
+        *("core", "core/registry"),
     ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",

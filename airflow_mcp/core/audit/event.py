@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from airflow_mcp.core.credential_shapes import has_credential_shape
 from airflow_mcp.core.identity import TaskKey, canonical_json, fingerprint
-from airflow_mcp.core.pipeline.file.credentials import has_credential_shape
 from airflow_mcp.exceptions import InvalidArgumentError
 
 SCHEMA = "airflow_mcp/audit_event/1"

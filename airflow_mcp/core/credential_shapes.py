@@ -1,0 +1,17 @@
+"""The shapes of credentials, for whatever must not hold one. Light, because every task imports it."""
+
+from __future__ import annotations
+
+import re
+
+# 20: schemes are short, and without a bound a long text without "://" costs its length squared.
+URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^/\s:@]*:[^/\s@]+@", re.I)
+TOKEN_OR_KEY = re.compile(
+    r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}"
+    r"|xox[abprs]-[A-Za-z0-9-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\."
+)
+
+
+def has_credential_shape(text: str) -> bool:
+    """Return whether a text holds something with the shape of a credential: a token, a key, a URL with a password."""
+    return bool(URL_WITH_PASSWORD.search(text) or TOKEN_OR_KEY.search(text))
