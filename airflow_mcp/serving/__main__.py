@@ -24,6 +24,7 @@ from airflow_mcp.serving.folders import serve_folders
 from airflow_mcp.serving.json_log import log_as_json
 from airflow_mcp.serving.metrics import Metrics
 from airflow_mcp.serving.models import ServedModels
+from airflow_mcp.serving.orphans import keep_reaping
 from airflow_mcp.serving.pool import ModelPool
 from airflow_mcp.serving.process_pool import ProcessPool
 from airflow_mcp.serving.server import create_server
@@ -87,7 +88,8 @@ async def _serve(
     )
     parts.join(app, metrics)
     server = create_server(settings, app)
-    beside = [asyncio.create_task(serve_folders(models, settings.models)), asyncio.create_task(parts.run())]
+    work = (serve_folders(models, settings.models), parts.run(), keep_reaping())
+    beside = [asyncio.create_task(each) for each in work]
     gc.collect()
     gc.freeze()  # what was imported stays, so no collection needs to look at it again
     try:

@@ -1,0 +1,54 @@
+"""Waits for processes that others have started and left to this one, as process 1 of a container must."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+_SECONDS = 5.0
+"""How often ended orphans are waited for: each takes no more than a process number until then."""
+
+
+async def keep_reaping() -> None:
+    """Wait for ended orphans, until cancelled.
+
+    Model processes are children of the loader that forked them. When it is killed they go on, and become children of
+    process 1; when they end later, nobody else waits for them.
+    """
+    while True:
+        await asyncio.sleep(_SECONDS)
+        reap_orphans()
+
+
+def reap_orphans() -> list[int]:
+    """Wait for the ended children of this process that it has not started, and return their numbers.
+
+    What this process starts leads a session of its own, and whoever has started it waits for it.
+    """
+    reaped = []
+    for pid in _children():
+        state, session = _state_and_session(pid)
+        if state == "Z" and session != pid:
+            with contextlib.suppress(ChildProcessError):
+                reaped.append(os.waitpid(pid, os.WNOHANG)[0])
+    return reaped
+
+
+def _children() -> list[int]:
+    own = os.getpid()
+    try:
+        return [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
+    except OSError:  # a kernel without this list, or not Linux
+        return []
+
+
+def _state_and_session(pid: int) -> tuple[str, int]:
+    """Return the state of a process as one letter, and the number of its session; nothing when it is gone."""
+    try:
+        # The name of the program is in parentheses, and may have spaces and parentheses itself.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return "", 0
+    return fields[0], int(fields[3])
