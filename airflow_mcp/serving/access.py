@@ -158,13 +158,11 @@ class Access:
 
         :param exchange: the request.
         """
-        now = time.monotonic()
-        problem = self._limit(exchange, now, with_subject=False)
-        if problem is None and self._auth is not None and self._keys is not None:
+        if self._auth is not None and self._keys is not None:
             problem = self._check(exchange, self._auth, self._keys)
-        if problem is None:
-            problem = self._limit(exchange, now, with_subject=True)
-        return problem
+            if problem is not None:
+                return problem
+        return self._limit(exchange, time.monotonic())  # after the token: strangers must not use up the callers' rate
 
     def why_incomplete(self) -> str:
         """Return why nobody can be admitted yet; empty when somebody can."""
@@ -174,11 +172,9 @@ class Access:
 
     # --- rates -------------------------------------------------------------------------------------------------------
 
-    def _limit(self, exchange: Exchange, now: float, *, with_subject: bool) -> Problem | None:
-        """Count a request; limits per subject of a token come after the token was checked."""
+    def _limit(self, exchange: Exchange, now: float) -> Problem | None:
+        """Count a request whose token, where one is needed, has been accepted."""
         for limit, limiter in self._limits:
-            if (limit.key == "sub") is not with_subject:
-                continue
             wait = limiter.take(now, self._subject(exchange, limit))
             if wait:
                 self._limited += 1

@@ -193,6 +193,20 @@ class TestTokens:
 
         with_keys(access, ask)
 
+    def test_that_are_missing_or_wrong_do_not_use_up_the_shared_rate(
+        self, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issuer.serves(PUBLIC)
+        access = issuer.access(rateLimit={"requestsPerSecond": 1})
+
+        async def ask() -> None:
+            monkeypatch.setattr(module.time, "monotonic", lambda: 50.0)
+            strangers = [exchange(), exchange("x"), exchange(issuer.token(exp=time.time() - 60))]
+            assert codes(access, *strangers) == ["unauthorized"] * 3
+            assert codes(access, exchange(issuer.token()), exchange(issuer.token())) == ["", "rate_limited"]
+
+        with_keys(access, ask)
+
     def test_are_not_accepted_before_a_key_is_known(self, issuer: Issuer) -> None:
         access = issuer.access()
         assert "have not been read yet" in access.why_incomplete()
