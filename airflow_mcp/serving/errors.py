@@ -7,6 +7,7 @@ from http import HTTPStatus
 import msgspec
 
 STATUSES: dict[str, tuple[int, str]] = {
+    "invalid_http": (HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1; the connection is closed"),
     "invalid_body": (HTTPStatus.BAD_REQUEST, "the body is not JSON, or not one of the forms that are understood"),
     "invalid_rows": (HTTPStatus.BAD_REQUEST, "the rows do not fit the signature of the model"),
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "the token is missing, expired, or not from the issuer"),
@@ -18,8 +19,13 @@ STATUSES: dict[str, tuple[int, str]] = {
     "not_acceptable": (HTTPStatus.NOT_ACCEPTABLE, "the caller accepts no JSON"),
     "timeout_body": (HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time"),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is larger than `max_body_bytes`"),
+    "url_too_long": (HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is longer than 64 KiB; the connection is closed"),
     "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is neither JSON nor CSV"),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "more requests than the policy allows; see `Retry-After`"),
+    "headers_too_large": (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "the headers are longer than 64 KiB; the connection is closed",
+    ),
     "model_failed": (HTTPStatus.INTERNAL_SERVER_ERROR, "the model raised an error for these rows"),
     "model_crashed": (HTTPStatus.INTERNAL_SERVER_ERROR, "the process of the model died while it answered, twice"),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the server; its log has the details"),
