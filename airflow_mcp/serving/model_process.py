@@ -203,6 +203,9 @@ class LinkOwner:
     def on_lost(self, link: WorkerLink) -> None:
         """Take notice that a process has ended."""
 
+    def on_defect(self, error: BaseException) -> None:
+        """Take notice that nothing replaces processes any more, because of an error that was not expected."""
+
 
 class WorkerLink(asyncio.Protocol):
     """The connection to one process that answers.

@@ -316,6 +316,7 @@ class ProcessPool(ModelPool, LinkOwner):
         for waiting in self._queue:
             if waiting.deadline <= now:
                 _refuse(waiting, problem)
+        self._queue.drop(_is_over)
 
     def on_lost(self, link: WorkerLink) -> None:
         """Replace a process that has ended, and ask again what it was asked."""
@@ -339,6 +340,12 @@ class ProcessPool(ModelPool, LinkOwner):
             self._give_up(f"its processes died {len(self._deaths)} times within {_DEATHS_SECONDS:g} s")
         else:
             self._in_background(self._replace(link.loader))
+
+    def on_defect(self, error: BaseException) -> None:
+        """Give up: without the task that has failed nothing replaces the processes."""
+        _log.error("%s: a defect", self._name, exc_info=error)
+        if not self._failure and not self._is_stopping:
+            self._give_up(f"a defect: {type(error).__name__}")
 
     def _on_hang(self, running: _Running) -> None:
         problem = Problem("timeout", f"the model did not answer within {self._settings.request_timeout:g} s")
@@ -384,6 +391,7 @@ class ProcessPool(ModelPool, LinkOwner):
     def _refuse_all(self, problem: Problem) -> None:
         for waiting in self._all_waiting():
             _refuse(waiting, problem)
+        self._queue.drop(_is_over)
 
     def _all_waiting(self) -> list[_Waiting]:
         return [*self._queue, *(waiting for running in self._running.values() for waiting in running.batch)]
@@ -392,6 +400,11 @@ class ProcessPool(ModelPool, LinkOwner):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.on_defect(error)
 
     def _changed(self) -> None:
         if self.on_change is not None:
@@ -419,6 +432,10 @@ def _entries(kind: AnswerKind, payload: bytes) -> Any:
 def _resolve(waiting: _Waiting, answer: ModelAnswer) -> None:
     if not waiting.future.done():
         waiting.future.set_result(answer)
+
+
+def _is_over(waiting: _Waiting) -> bool:
+    return waiting.future.done()
 
 
 def _refuse(waiting: _Waiting, problem: Problem) -> None:

@@ -114,8 +114,7 @@ class Workers:
 
     async def _replace(self, loader: Loader) -> None:
         if not loader.can_fork:
-            if loader in self._loaders:
-                self._loaders.remove(loader)
+            self._forget(loader)
             await loader.stop()
             await self._load_and_work()
             return
@@ -144,10 +143,14 @@ class Workers:
         try:
             await loader.start()
         except BaseException:
-            self._loaders.remove(loader)
+            self._forget(loader)
             await loader.stop()
             raise
         return loader
+
+    def _forget(self, loader: Loader) -> None:
+        if loader in self._loaders:  # one that has ended by itself may have been removed before
+            self._loaders.remove(loader)
 
     async def _load_and_work(self) -> None:
         await self._new_worker(await self._new_loader(), check=False)
@@ -178,6 +181,11 @@ class Workers:
             task = asyncio.get_running_loop().create_task(self._load_again())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._owner.on_defect(error)
 
     async def _load_again(self) -> None:
         try:

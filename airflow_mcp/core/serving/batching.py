@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -82,21 +82,15 @@ class BatchQueue(Generic[_Item]):
         waiting.extendleft(reversed(passed))
         return batch
 
-    def drop(self, item: _Item) -> bool:
-        """Remove a request; False when it does not wait here."""
-        for batch in self._again:
-            if item in batch:
-                batch.remove(item)
-                self.rows -= item.rows
-                if not batch:
-                    self._again.remove(batch)
-                return True
-        try:
-            self._waiting.remove(item)
-        except ValueError:
-            return False
-        self.rows -= item.rows
-        return True
+    def drop(self, is_over: Callable[[_Item], bool]) -> None:
+        """Remove the requests that need no answer any more.
+
+        :param is_over: returns whether a request is one of them.
+        """
+        again = ([item for item in batch if not is_over(item)] for batch in self._again)
+        self._again = deque(batch for batch in again if batch)
+        self._waiting = deque(item for item in self._waiting if not is_over(item))
+        self.rows = sum(item.rows for item in self)
 
 
 def halves(batch: list[_Item]) -> tuple[list[_Item], list[_Item]]:

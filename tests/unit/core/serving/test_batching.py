@@ -98,3 +98,12 @@ def test_whatever_comes_each_request_is_taken_once_and_in_order_within_its_form(
         # A large request may be passed by smaller ones of its form, but never the oldest one.
         assert order[0] is of_form[0]
         assert len(order) == len(of_form)
+
+
+def test_requests_that_are_over_leave_the_queue_with_their_rows() -> None:
+    queue = queue_of(Item("a", 2), Item("b"), Item("c"))
+    queue.add_again([Item("x", 3), Item("a", 3)])
+    queue.add_again([Item("a")])
+    queue.drop(lambda item: item.name == "a")
+    assert ([item.name for item in queue], queue.rows) == (["x", "b", "c"], 5)
+    assert [names(queue.take()), names(queue.take())] == ["x", "bc"]
