@@ -29,7 +29,6 @@ from airflow_mcp.core.serving.prediction_log import (
     MAX_SEGMENT_BYTES,
     MAX_SEGMENT_SECONDS,
     OPEN,
-    SEGMENT_SUFFIX,
     Answered,
     LogForm,
     oldest_beyond,
@@ -37,6 +36,7 @@ from airflow_mcp.core.serving.prediction_log import (
 )
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving.exchange import Exchange
+from airflow_mcp.serving.log_folder import FILE_MODE, LogFolder
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import ModelAnswer, ModelRequest
 
@@ -89,12 +89,14 @@ class RowReader:
 class _Segment:
     """The open segment of one version."""
 
-    def __init__(self, folder: Path, header: bytes, number: int, now: float) -> None:
+    def __init__(self, folder: LogFolder, header: bytes, number: int, now: float) -> None:
+        folder.own()  # before the file is made: an open segment without an owner is taken over
         self.opened = now
-        self.name = segment_name(now, number)
-        self._path = folder / f"{OPEN}{self.name}"
-        self._final = folder / self.name
-        self._stream: IO[bytes] = self._path.open("wb", buffering=1 << 20)
+        self.name = segment_name(now, number, folder.owner)
+        self._path = folder.path / f"{OPEN}{self.name}"
+        self._final = folder.path / self.name
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        self._stream: IO[bytes] = os.fdopen(descriptor, "wb", buffering=1 << 20)
         self.bytes = self._stream.write(header)
 
     def write(self, lines: bytes) -> None:
@@ -124,7 +126,7 @@ class RequestLog:
     def __init__(self, models: ServedModels, settings: ControlSettings) -> None:
         self._models, self._settings = models, settings
         self._rule = settings.log_rule
-        self._folder = Path(settings.log_folder)
+        self._folder = LogFolder(Path(settings.log_folder))
         self._versions: dict[ServedVersion, _Version] = {}
         self._open: dict[ServedVersion, _Segment] = {}
         self._numbers = 0
@@ -200,7 +202,7 @@ class RequestLog:
         segment = self._open.get(key)
         if segment is None:
             self._numbers += 1
-            header = self._encoder.encode(version.form.header(key.model, key.version)) + b"\n"
+            header = self._encoder.encode({**version.form.header(key.model, key.version), "pod": self._pod}) + b"\n"
             segment = self._open[key] = _Segment(self._folder, header, self._numbers, time.time())
         segment.write(self._encoder.encode_lines(records))
         self.logged += len(records)
@@ -231,8 +233,8 @@ class RequestLog:
         """Close segments in time and have them stored, until cancelled."""
         if not self._settings.log_uri:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._take_over()
+        self._folder.own()
+        self._folder.take_over()
         try:
             while True:
                 await self._keep_shipping()
@@ -240,11 +242,6 @@ class RequestLog:
                 self._look()
         finally:
             await self._stop()
-
-    def _take_over(self) -> None:
-        """Close what a server that was killed has left open."""
-        for path in self._folder.glob(f"{OPEN}*{SEGMENT_SUFFIX}"):
-            path.rename(path.with_name(path.name.removeprefix(OPEN)))
 
     def _look(self) -> None:
         """Close what is old enough, and make room."""
@@ -260,19 +257,15 @@ class RequestLog:
                 self._open.pop(key, None)
                 self._drop("disk")
         self._versions = {key: found for key, found in self._versions.items() if key in self._models.pools}
-        sizes = {path.name: path.stat().st_size for path in self._closed()}
-        for name in oldest_beyond(sizes, self._settings.log_disk_bytes):
-            (self._folder / name).unlink(missing_ok=True)
+        for name in oldest_beyond(self._folder.closed(), self._settings.log_disk_bytes):
+            (self._folder.path / name).unlink(missing_ok=True)
             self._drop("room")
-
-    def _closed(self) -> list[Path]:
-        return [path for path in self._folder.glob(f"*{SEGMENT_SUFFIX}") if not path.name.startswith("_")]
 
     async def _keep_shipping(self) -> None:
         """Start the process that stores segments, again if it has ended."""
         if self._shipper is not None and self._shipper.returncode is None:
             return
-        arguments = ("-m", "airflow_mcp.work", "ship-log", "--folder", str(self._folder), "--pod", self._pod)
+        arguments = ("-m", "airflow_mcp.work", "ship-log", "--folder", str(self._folder.path), "--pod", self._pod)
         self._shipper = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -286,6 +279,7 @@ class RequestLog:
         """Close everything and let the last segments be stored."""
         for key in list(self._open):
             self._abandon(key)
+        self._folder.disown()
         shipper = self._shipper
         if shipper is None or shipper.returncode is not None:
             return
@@ -295,7 +289,7 @@ class RequestLog:
             async with asyncio.timeout(_STOP_SECONDS):
                 await shipper.wait()
         except TimeoutError:
-            _log.warning("the last segments of the prediction log stay in %s", self._folder)
+            _log.warning("the last segments of the prediction log stay in %s", self._folder.path)
             shipper.kill()
             await shipper.wait()
 
@@ -307,7 +301,7 @@ class RequestLog:
         for reason, count in self.dropped.items():
             dropped.add_metric([reason], count)
         waiting = GaugeMetricFamily(f"{_PREFIX}_log_waiting_bytes", "Bytes that wait to be stored")
-        waiting.add_metric([], sum(path.stat().st_size for path in self._closed()) if self._settings.log_uri else 0)
+        waiting.add_metric([], sum(self._folder.closed().values()) if self._settings.log_uri else 0)
         labels = ["model", "version"]
         outliers = CounterMetricFamily(
             f"{_PREFIX}_outlier_rows", "Rows with values that the training data does not cover", labels=labels

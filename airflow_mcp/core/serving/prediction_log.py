@@ -175,13 +175,22 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-def segment_name(opened_at: float, number: int) -> str:
+def segment_name(opened_at: float, number: int, owner: str = "") -> str:
     """Return the name of a closed segment.
 
     :param opened_at: when it was opened, in seconds since the epoch.
     :param number: number of the segment in its process.
+    :param owner: the process, among those that share a folder.
     """
-    return f"{int(opened_at * 1000):013d}-{number}{SEGMENT_SUFFIX}"
+    return f"{int(opened_at * 1000):013d}-{number}{'-' if owner else ''}{owner}{SEGMENT_SUFFIX}"
+
+
+def owner_of(segment: str) -> str:
+    """Return the owner of an open segment; empty when its name has none.
+
+    :param segment: name of the segment, with :data:`OPEN`.
+    """
+    return segment.removeprefix(OPEN).removesuffix(SEGMENT_SUFFIX).partition("-")[2].partition("-")[2]
 
 
 def object_path(model: str, segment: str, pod: str) -> str:

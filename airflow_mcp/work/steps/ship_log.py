@@ -1,11 +1,13 @@
 """Step ``ship-log``: turn closed segments of the prediction log into Parquet and store them.
 
 The model server starts it and closes its standard input at the end. A segment is deleted after its object is complete.
-The object's name follows from the segment's, so a segment that is stored twice after a kill is one object.
+The object's name follows from the segment's name and content, so a segment that is stored twice after a kill is one
+object, also when another server with the same folder stores it the second time.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -81,6 +83,17 @@ def ship_segments(folder: Path, store: _Store, pod: str) -> int:
 
 
 def _ship(path: Path, store: _Store, pod: str) -> None:
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another server with this folder is storing it
+        if not path.exists():
+            return  # it has been stored
+        _ship_locked(path, store, pod)
+
+
+def _ship_locked(path: Path, store: _Store, pod: str) -> None:
     segment = _read(path)
     if segment is None or not segment.records:
         _log.warning("segment %s holds no rows and is deleted", path.name)
@@ -88,7 +101,7 @@ def _ship(path: Path, store: _Store, pod: str) -> None:
         return
     if segment.unreadable:
         _log.warning("segment %s: %d lines cannot be read and are left out", path.name, segment.unreadable)
-    place = object_path(str(segment.header["model"]), path.name, pod)
+    place = object_path(str(segment.header["model"]), path.name, str(segment.header.get("pod") or pod))
     store.put(place, _parquet(_table(segment)))
     path.unlink()
     _log.info("%d rows stored as %s", len(segment.records), place)

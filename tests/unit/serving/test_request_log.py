@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +167,48 @@ class TestTheLog:
 
     def test_takes_over_what_a_killed_server_has_left_open(self, tmp_path: Path) -> None:
         (tmp_path / "_open-0000000000001-1.jsonl").write_text("{}\n")
-        started(tmp_path)._take_over()
+        started(tmp_path)._folder.take_over()
         assert [path.name for path in tmp_path.iterdir()] == ["0000000000001-1.jsonl"]
+
+    def test_takes_over_nothing_of_a_server_that_lives(self, tmp_path: Path) -> None:
+        other, log = started(tmp_path), started(tmp_path)
+        other.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        log._folder.own()
+        log._folder.take_over()
+        assert list(tmp_path.glob("[0-9]*.jsonl")) == []
+        other.write(V8, "champion", numbers((2.5, 4)), answered(1), 0.01)
+        assert [line["amount"] for line in written(other, tmp_path)] == [1.5, 2.5]
+
+    def test_takes_over_what_a_process_that_was_killed_has_left_open(self, tmp_path: Path) -> None:
+        program = (
+            "import os, pathlib, signal, sys\n"
+            "from airflow_mcp.serving.log_folder import LogFolder\n"
+            "folder = LogFolder(pathlib.Path(sys.argv[1]))\n"
+            "folder.own()\n"
+            "(folder.path / f'_open-0000000000001-1-{folder.owner}.jsonl').write_text('{}')\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+        assert len(list(tmp_path.glob("_owner-*.lock"))) == 1
+        started(tmp_path)._folder.take_over()
+        assert [path.name.rpartition("-")[0] for path in tmp_path.iterdir()] == ["0000000000001-1"]
+
+    def test_two_servers_never_write_one_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module.time, "time", lambda: 1_795_975_200.0)
+        logs = started(tmp_path), started(tmp_path)
+        for log in logs:
+            log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+            log._close(V8)
+        assert len(list(tmp_path.glob("[0-9]*.jsonl"))) == 2
+
+    def test_is_for_the_user_of_the_server_alone(self, tmp_path: Path) -> None:
+        folder = tmp_path / "log"
+        folder.mkdir(mode=0o755)
+        log = started(folder)
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        log._close(V8)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
 def test_rows_unlike_the_training_data_are_counted_also_without_a_log(tmp_path: Path) -> None:

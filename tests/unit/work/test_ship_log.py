@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -110,6 +111,24 @@ class TestAStoredSegment:
         (spool / segment_name(AT, 1)).write_text(text)
         assert ship(spool, str(tmp_path / "store")) == 0
         assert list(spool.iterdir()) == []
+
+    def test_that_another_server_is_storing_is_left_to_it(self, spool: Path, tmp_path: Path) -> None:
+        taken = segment(spool, 1)
+        segment(spool, 2)
+        with taken.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            ship(spool, str(tmp_path / "store"))
+        assert list(spool.iterdir()) == [taken]
+        assert [path.name for path in parquet_files(tmp_path / "store")] == ["1795975200000-pod-a-2.parquet"]
+
+    def test_has_the_same_name_whichever_server_stores_it(self, spool: Path, tmp_path: Path) -> None:
+        path = segment(spool, 1)
+        header, _, rows = path.read_text().partition("\n")
+        text = json.dumps({**json.loads(header), "pod": "pod-b"}) + "\n" + rows
+        for pod in ("pod-a", "pod-c"):
+            path.write_text(text)
+            ship_log(spool, pod, {ENV_LOG_URI: str(tmp_path / "store")}, once=True)
+        assert [path.name for path in parquet_files(tmp_path / "store")] == ["1795975200000-pod-b-1.parquet"]
 
     def test_that_is_still_open_is_left_alone(self, spool: Path, tmp_path: Path) -> None:
         (spool / "_open-1.jsonl").write_text("{}\n")
