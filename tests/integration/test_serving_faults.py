@@ -100,6 +100,7 @@ def module_world(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathF
             WEBHOOK_SECRET=SECRET,
             LOG_URI=folder / "predictions",
             OUTLIERS="true",
+            KEEP_WARM=2,  # version 2 stays loaded for the tests of splits
         )
         gate.fail("", refused_midway())
         with server:
@@ -147,7 +148,7 @@ def world(module_world: World) -> Iterator[World]:
 @pytest.fixture
 def client(world: World) -> Iterator[SteadyClient]:
     """Asks during the whole test, in which no request may fail."""
-    with SteadyClient(world.server) as client:
+    with SteadyClient(world.server, pause=0.06) as client:
         yield client
         world.server.wait_for(lambda: len(client.answers) > 10)
     client.require_no_failure()
@@ -223,6 +224,8 @@ class TestAVersionThatCannotBeServed:
         self.refused(world, number, "gate verdict")
         world.hook.set_model_version_tag(world.name, number, contract.TAG_GATE_VERDICT, "passed")
         world.server.wait_for(lambda: world.server.state(number).get("state") in ("FETCHING", "STARTING", "READY"))
+        world.versions.promote("1")
+        world.looked_again()  # otherwise it could still answer, once it has loaded
 
 
 class TestMlflow:

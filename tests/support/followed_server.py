@@ -51,16 +51,24 @@ class NumberedVersions:
         import pandas as pd
 
         frame = pd.DataFrame({"x1": [0.0, 1.0], "x2": [1.0, 0.0]})
+        source = self._template.parent / f"{self.name}-source"
+        source.mkdir(parents=True)
+        (source / f"{_LOADER}.py").write_text(_LOADER_SOURCE)
+        (source / "model.pkl").write_bytes(_pickled(0))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of MLflow, about its own modules and about whole numbers
-            mlflow.sklearn.save_model(
-                _constant(0),
+            mlflow.pyfunc.save_model(
                 str(self._template),
-                serialization_format="cloudpickle",
+                loader_module=_LOADER,
+                code_paths=[str(source / f"{_LOADER}.py")],
+                data_path=str(source / "model.pkl"),
                 input_example=frame,
                 signature=mlflow.models.infer_signature(frame, pd.Series([0, 0])),
                 pip_requirements=[],
             )
+        (self._template / "data" / "model.pkl").rename(self._template / "model.pkl")
+        description = self._template / "MLmodel"
+        description.write_text(description.read_text().replace("data: data/model.pkl", "data: model.pkl"))
 
     def add(
         self,
@@ -127,16 +135,28 @@ class NumberedVersions:
         return model_id, folder
 
 
-def _constant(number: int) -> Any:
-    from sklearn.dummy import DummyClassifier
+_LOADER = "load_numbered"
+_LOADER_SOURCE = """
+import pickle
 
-    return DummyClassifier(strategy="constant", constant=number).fit([[0.0, 1.0], [1.0, 0.0]], [0, number])
+
+def _load_pyfunc(path):
+    with open(path, "rb") as stream:
+        return pickle.load(stream)
+"""
+"""Loads the model without a library of models: the import of scikit-learn would be a third of what each load costs."""
 
 
 def _pickled(number: int) -> bytes:
     import cloudpickle
 
-    content: bytes = cloudpickle.dumps(_constant(number))
+    class Numbered:  # within the function, so that it is pickled with its code
+        def predict(self, rows: Any) -> Any:
+            import numpy as np
+
+            return np.full(len(rows), number)
+
+    content: bytes = cloudpickle.dumps(Numbered())
     return content
 
 
@@ -281,11 +301,13 @@ class SteadyClient:
     :param connections: number of connections.
     :param leaves: whether a connection asks no more after an answer that says ``connection: close``, as a load balancer
         does that has seen that the server is not ready.
+    :param pause: seconds between an answer and the next request of a connection.
     """
 
     server: FollowingServer
     connections: int = 3
     leaves: bool = False
+    pause: float = 0.02
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -318,7 +340,7 @@ class SteadyClient:
             except (OSError, http.client.HTTPException) as error:
                 self.errors.append(repr(error))
                 connection.close()
-            time.sleep(0.02)  # leaves the machine to the server
+            time.sleep(self.pause)  # leaves the machine to the server
         connection.close()
 
     @property
