@@ -111,7 +111,8 @@ class _Segment:
 
 
 class _Version(NamedTuple):
-    form: LogForm
+    form: LogForm | None
+    """None when the rule of the settings cannot be applied to the version, so that none of its rows is logged."""
     reader: RowReader
     names: tuple[str, ...]
 
@@ -172,11 +173,13 @@ class RequestLog:
             values = answer.values
             if not isinstance(values, list) or len(values) != len(read.rows):
                 self._drop("answer")
-            elif self._settings.log_uri:
+            elif self._settings.log_uri and version.form is None:
+                self._drop("columns")
+            elif self._settings.log_uri and version.form is not None:
                 answered = Answered(
                     request.request_id.decode(), time.time() - seconds, key.version, role, read.rows, values, seconds
                 )
-                self._append(key, version, version.form.records(answered, read.positions))
+                self._append(key, version.form, version.form.records(answered, read.positions))
         except OSError as error:
             self._drop("disk")
             _log.warning("the prediction log cannot be written: %s", error.strerror or error)
@@ -193,16 +196,30 @@ class RequestLog:
                 return None
             signature = pool.report.signature
             columns = [(column.name, column.type) for column in signature.columns]
-            form = LogForm(columns, [column.type for column in signature.outputs], self._rule)
-            found = _Version(form, RowReader(signature.pack_codes), tuple(name for name, _ in columns))
+            names = tuple(name for name, _ in columns)
+            form = None
+            if not self._refuses(key, names):
+                form = LogForm(columns, [column.type for column in signature.outputs], self._rule)
+            found = _Version(form, RowReader(signature.pack_codes), names)
             self._versions[key] = found
         return found
 
-    def _append(self, key: ServedVersion, version: _Version, records: list[dict[str, Any]]) -> None:
+    def _refuses(self, key: ServedVersion, names: Sequence[str]) -> bool:
+        """Return whether nothing of a version may be logged, because a column to hide may have another name in it."""
+        unknown = self._rule.unknown(names)
+        if unknown and self._settings.log_uri:
+            _log.error(
+                "no answer of %s is logged: AIRFLOW_MCP_SERVING_LOG_EXCLUDE and AIRFLOW_MCP_SERVING_LOG_HASH must name "
+                "columns of its signature; got %s. Correct them and restart the server",
+                *(key, ", ".join(map(repr, unknown))),
+            )
+        return bool(unknown)
+
+    def _append(self, key: ServedVersion, form: LogForm, records: list[dict[str, Any]]) -> None:
         segment = self._open.get(key)
         if segment is None:
             self._numbers += 1
-            header = self._encoder.encode({**version.form.header(key.model, key.version), "pod": self._pod}) + b"\n"
+            header = self._encoder.encode({**form.header(key.model, key.version), "pod": self._pod}) + b"\n"
             segment = self._open[key] = _Segment(self._folder, header, self._numbers, time.time())
         segment.write(self._encoder.encode_lines(records))
         self.logged += len(records)

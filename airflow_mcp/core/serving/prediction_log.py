@@ -65,6 +65,13 @@ class LogRule:
     key: bytes = field(default=b"", repr=False)
     """Key of the hash: without it, values that are easily guessed could be found out."""
 
+    def unknown(self, columns: Iterable[str]) -> list[str]:
+        """Return the columns that the rule names and a signature does not have, so that it cannot be applied.
+
+        :param columns: names of all columns of the signature.
+        """
+        return sorted((self.exclude | self.hashed).difference(columns))
+
 
 class Answered(NamedTuple):
     """One request and its answer."""

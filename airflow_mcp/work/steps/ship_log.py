@@ -162,7 +162,8 @@ def _type_of(records: list[dict[str, Any]], name: str) -> pa.DataType:
     if values and all(isinstance(value, bool) for value in values):
         return pa.bool_()
     if values and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return pa.float64()
+        are_whole = all(isinstance(value, int) and -(2**63) <= value < 2**63 for value in values)
+        return pa.int64() if are_whole else pa.float64()
     return pa.string()
 
 
@@ -177,7 +178,18 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, type=kind, safe=False)
     except (pa.ArrowException, OverflowError):
-        return pa.array([None if isinstance(value, str) else value for value in values], type=kind, safe=False)
+        return pa.array([_fitting(value, kind) for value in values], type=kind, safe=False)
+
+
+def _fitting(value: Any, kind: pa.DataType) -> Any:
+    """Return a value that a column of numbers can hold: null for one that does not fit, so that the others are stored."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        if pa.types.is_floating(kind):
+            return float(value) if abs(value) < 1 << 1023 else None
+        return value if -(1 << (kind.bit_width - 1)) <= value < 1 << (kind.bit_width - 1) else None
+    return None if isinstance(value, str) else value
 
 
 def _text(value: Any) -> str:

@@ -119,6 +119,26 @@ class TestTheLog:
         assert log.dropped == {"form": 2, "answer": 1}
         assert written(log, tmp_path) == []
 
+    @pytest.mark.parametrize("setting", ["log_exclude", "log_hash"])
+    def test_has_nothing_of_a_version_without_a_column_that_must_be_hidden(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str
+    ) -> None:
+        log = started(tmp_path, **{setting: "amuont"}, log_hash_key="0123456789abcdef")
+        for _ in range(2):
+            log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        assert list(tmp_path.iterdir()) == []
+        assert (log.logged, log.dropped) == (0, {"columns": 2})
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert f"no answer of {V8} is logged" in line
+        assert "AIRFLOW_MCP_SERVING_LOG_EXCLUDE" in line
+        assert "got 'amuont'" in line
+
+    def test_has_nothing_of_a_version_without_a_signature_when_a_column_must_be_hidden(self, tmp_path: Path) -> None:
+        log = started(tmp_path, ModelSignature(), log_exclude="amount")
+        log.write(V8, "champion", numbers((1.5, 3)), answered(0), 0.01)
+        assert list(tmp_path.iterdir()) == []
+        assert log.dropped == {"form": 1}
+
     def test_closes_a_segment_that_is_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAX_SEGMENT_BYTES", 1000)
         log = started(tmp_path)

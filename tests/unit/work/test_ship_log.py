@@ -142,7 +142,11 @@ class TestAStoredSegment:
         assert found == ["/predictions/log/model=fraud/date=2026-11-29/hour=18/1795975200000-pod-a-1.parquet"]
 
     @pytest.mark.parametrize(
-        ("answers", "kind"), [([True], "bool"), ([1, 0.5], "double"), (["a"], "string"), ([[1, 2]], "string")]
+        ("answers", "kind"),
+        [
+            *(([True], "bool"), ([0, 1, None], "int64"), ([1, 0.5], "double"), ([2**70, 1], "double")),
+            *((["a"], "string"), ([[1, 2]], "string")),
+        ],
     )
     def test_has_predictions_of_a_type_that_fits_when_the_signature_names_none(
         self, spool: Path, tmp_path: Path, answers: list[Any], kind: str
