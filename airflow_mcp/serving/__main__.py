@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from airflow_mcp.core.serving.control_settings import ControlSettings, read_control_settings
+from airflow_mcp.core.serving.own_memory import close_to_same_user
 from airflow_mcp.core.serving.settings import PREFIX, ServingSettings, read_settings
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -61,6 +62,7 @@ def run(settings: ServingSettings) -> None:
     control = read_control_settings(os.environ, PREFIX)
     follows = any(not address.path for address in settings.models)
     registry = settings_from_environment(os.environ) if follows else None
+    close_to_same_user()  # before the first model is started
     uvloop.run(_serve(settings, control, read_policies(control.policies), registry))
 
 

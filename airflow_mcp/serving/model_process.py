@@ -7,9 +7,13 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
+import site
 import socket
 import sys
+import tempfile
+import weakref
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,9 +25,11 @@ from airflow_mcp.serving.pool import PoolStartError
 
 _log = logging.getLogger(__name__)
 _PASSED_ON = frozenset(
-    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "USER"}
+    {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "USER"}
 )
 """Environment variables that model processes see. Models run code of their own, so credentials are not among them."""
+_NO_HOME = "/nonexistent"
+"""Home of model processes where no temporary folder can be made, such as on a read-only file system."""
 _PASSED_ON_PREFIXES = ("LC_", "COVERAGE")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Cores are used by processes. With more threads a fork can hang for ever: the threads of OpenMP do not survive it."""
@@ -33,13 +39,16 @@ def model_environment(environment: Mapping[str, str], further: tuple[str, ...] =
     """Return the environment of model processes.
 
     :param environment: environment of this process.
-    :param further: names of variables that they see besides the usual ones.
+    :param further: names of variables that they see besides the usual ones. Without ``HOME`` among them, each
+        :class:`Loader` gets a home of its own.
     """
     passed = {
         name: value
         for name, value in environment.items()
         if name in _PASSED_ON or name in further or name.startswith(_PASSED_ON_PREFIXES)
     }
+    if site.ENABLE_USER_SITE and "PYTHONUSERBASE" not in passed:
+        passed["PYTHONUSERBASE"] = site.getuserbase()  # is below HOME, which is another one there
     return {**passed, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"}
 
 
@@ -59,6 +68,7 @@ class Loader:
         self._on_lost = on_lost
         self._process: Process | None = None
         self._output: asyncio.Task[None] | None = None
+        self._remove_home: Callable[[], object] | None = None
         self._control: socket.socket | None = None
         self._buffer = b""
         self._loaded: asyncio.Future[dict[str, Any]] | None = None
@@ -73,6 +83,7 @@ class Loader:
         :raises PoolStartError: when it has ended before.
         """
         loop = asyncio.get_running_loop()
+        self._environment.setdefault("HOME", self._make_home())
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
         self._loaded = loop.create_future()
@@ -153,6 +164,20 @@ class Loader:
                 await self._process.wait()
         if self._output is not None:
             await asyncio.wait([self._output], timeout=1.0)
+        if self._remove_home is not None:
+            self._remove_home()
+
+    def _make_home(self) -> str:
+        """Return a new empty folder, since the home of this user may hold credentials such as ``~/.aws``.
+
+        It is removed when this loader is stopped, or when no process that it has started is linked any more.
+        """
+        try:
+            home = tempfile.mkdtemp(prefix="airflow-mcp-model-")
+        except OSError:
+            return _NO_HOME
+        self._remove_home = weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
+        return home
 
     def _receive(self, control: socket.socket) -> None:
         try:

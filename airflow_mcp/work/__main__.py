@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_mcp.core.contract import ENV_DATA_SOURCE, ENV_SCRIPT_PATH, ENV_SOURCE_URL, EXIT_REFUSED
+from airflow_mcp.core.serving.own_memory import close_to_same_user
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
 
 EXIT_FAILED = 1
@@ -68,6 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
         return serve_model(options.fd, options.model)
     if options.step == "ship-log":
+        close_to_same_user()  # first: models run as the same user, and credentials of the store are here
         from airflow_mcp.work.steps.ship_log import ship_log  # noqa: PLC0415
 
         return ship_log(options.folder, options.pod, os.environ)

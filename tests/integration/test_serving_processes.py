@@ -303,6 +303,7 @@ def test_a_process_that_hangs_is_replaced(server: ModelServer) -> None:
 
 def test_models_see_no_credentials(server: ModelServer) -> None:
     assert server.post(rows("secret")).json["predictions"] == [0.0]
+    assert server.post(rows("home")).json["predictions"] == [0.0]  # files in the home that they see
 
 
 # --- other settings, and one process ---------------------------------------------------------------------------------

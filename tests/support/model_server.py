@@ -40,6 +40,9 @@ class Mischief(mlflow.pyfunc.PythonModel):
                 os.kill(os.getpid(), signal.SIGKILL)
             if act == "secret":
                 return [float("MLFLOW_TRACKING_PASSWORD" in os.environ)] * len(model_input)
+            if act == "home":
+                home = os.path.expanduser("~")
+                return [float(len(os.listdir(home)) if os.access(home, os.W_OK) else -1)] * len(model_input)
         if params and params.get("times"):
             return model_input["x"].to_numpy() * params["times"]
         return model_input["x"].to_numpy() * 2
