@@ -182,7 +182,7 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _fitting(value: Any, kind: pa.DataType) -> Any:
-    """Return a value that a column of numbers can hold: null for one that does not fit, so that the others are stored."""
+    """Return a value that a column of numbers can hold; null for one that does not fit, so the others are stored."""
     import pyarrow as pa  # noqa: PLC0415
 
     if isinstance(value, int) and not isinstance(value, bool):
