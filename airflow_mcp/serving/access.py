@@ -30,6 +30,8 @@ _RETRY_SECONDS = 5.0
 _REMEMBERED_SECONDS = 60.0
 """Longest time for which a verified token is believed without being verified again, so that it can be revoked."""
 _MAX_REMEMBERED = 10_000
+_READ_SECONDS = 10.0
+"""How long one read of the keys may take as a whole; the client's own timeout starts anew with every byte."""
 _MAX_DOCUMENT_BYTES = 1024 * 1024
 _MAX_KEYS = 100
 _LOOK_UP_SECONDS = 15.0
@@ -78,7 +80,7 @@ class IssuerKeys:
             self._asked_at = time.monotonic()
             try:
                 await self.read()
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx.HTTPError, ValueError, TimeoutError) as error:
                 _log.warning("the keys of %s cannot be read: %s", self._auth.issuer, error or type(error).__name__)
             self._wanted.clear()
             pause = _REFRESH_SECONDS if self._keys else _RETRY_SECONDS
@@ -93,9 +95,10 @@ class IssuerKeys:
 
         :raises ValueError: when the issuer's documents are not what they should be.
         :raises httpx.HTTPError: when it does not answer.
+        :raises TimeoutError: when it takes longer than :data:`_READ_SECONDS`.
         """
         issuer = self._auth.issuer
-        async with self._make_client() as client:
+        async with asyncio.timeout(_READ_SECONDS), self._make_client() as client:
             described = await _document(client, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
             if described.get("issuer") != issuer:
                 raise ValueError("its configuration names another issuer")
@@ -120,11 +123,13 @@ class IssuerKeys:
 
 
 async def _document(client: httpx.AsyncClient, address: str) -> Mapping[str, Any]:
-    """Read a JSON object of bounded size."""
-    async with client.stream("GET", address) as response:
+    """Read a JSON object of bounded size, which must not be compressed: a few bytes could become gigabytes."""
+    async with client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response:
         response.raise_for_status()
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise ValueError("its answer is compressed, which this server did not ask for")
         body = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > _MAX_DOCUMENT_BYTES:
                 raise ValueError("its answer is too long")

@@ -245,6 +245,46 @@ class TestTokens:
 
         with_keys(access, ask)
 
+    def test_are_accepted_although_an_earlier_read_of_the_keys_never_ended(
+        self, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_READ_SECONDS", 0.3)
+        monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+        begun = asyncio.Event()
+
+        class Trickle(httpx.AsyncByteStream):
+            """A body of which a byte arrives before every timeout of the client, for ever."""
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                begun.set()
+                while True:
+                    await asyncio.sleep(0.01)
+                    yield b" "
+
+        class FirstTrickles(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                if not begun.is_set():
+                    return httpx.Response(200, stream=Trickle())
+                found = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys", "keys": [PUBLIC]}
+                return httpx.Response(200, stream=httpx.ByteStream(json.dumps(found).encode()))
+
+        auth = {"method": "JWT", "issuer": issuer.url, "audience": "fraud"}
+        policy = TrafficPolicy.model_validate({"auth": auth})
+        access = Access([policy], make_client=lambda: httpx.AsyncClient(transport=FirstTrickles()))
+
+        async def ask() -> None:
+            assert begun.is_set()
+            assert codes(access, exchange(issuer.token())) == [""]
+
+        with_keys(access, ask)
+
+    def test_of_an_issuer_that_compresses_its_keys_are_never_accepted(self, issuer: Issuer) -> None:
+        issuer.server.heal()
+        issuer.server.fail("", answer(200, "x", content_encoding="gzip"))
+        with pytest.raises(ValueError, match="is compressed"):
+            asyncio.run(issuer.access()._keys.read())  # type: ignore[union-attr]
+        assert issuer.server.seen[-1].headers["accept-encoding"] == "identity"
+
     @pytest.mark.parametrize(
         ("changes", "keys"),
         [
