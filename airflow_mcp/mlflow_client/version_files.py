@@ -34,6 +34,12 @@ from airflow_mcp.mlflow_client.wire import MlflowRequest, Operation
 
 MAX_FILES = 10_000
 """A version with more files is refused: it was not meant to be served."""
+MAX_LISTINGS = 1_000
+"""Requests for the files of one version; each folder takes one."""
+MAX_DEPTH = 32
+"""Folders inside each other; a listing of a folder that holds itself never ends."""
+MAX_FILE_BYTES = 1 << 40
+"""1 TiB: no model file is larger, and a listing that says so is wrong."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +62,43 @@ def version_files(version: ModelVersion) -> Operation[VersionFiles]:
 
     :param version: the version.
     :raises InvalidArgumentError: when its files are not behind the artifact proxy, so that only a client with storage
-        credentials could read them.
+        credentials could read them, or when their listing goes beyond a limit of this module.
     :raises MlflowNotFoundError: when there are none.
     """
     root = yield from _root(version)
     sizes: dict[str, int] = {}
-    folders = [""]
+    folders, listings = [""], 0
     while folders:
-        folder = folders.pop()
+        folder, listings = folders.pop(), listings + 1
+        if listings > MAX_LISTINGS:
+            raise InvalidArgumentError(f"{_named(version)} must have at most {MAX_LISTINGS} folders; got more")
         for entry in (yield from _list(version, root, folder)):
             path = artifact_path(f"{folder}/{entry.path}".lstrip("/"))
             if entry.is_dir:
-                folders.append(path)
+                folders.append(_checked_folder(version, path))
             else:
-                sizes[path] = entry.file_size or 0
+                sizes[path] = _checked_size(version, path, entry.file_size or 0)
             if len(sizes) + len(folders) > MAX_FILES:
                 raise InvalidArgumentError(f"{_named(version)} must have at most {MAX_FILES} files; got more")
     if not sizes:
         raise MlflowNotFoundError(f"{_named(version)} has no files in {root!r}")
     return VersionFiles(root, dict(sorted(sizes.items())))
+
+
+def _checked_folder(version: ModelVersion, path: str) -> str:
+    if path.count("/") >= MAX_DEPTH:
+        raise InvalidArgumentError(
+            f"{_named(version)} must have at most {MAX_DEPTH} folders inside each other; got more"
+        )
+    return path
+
+
+def _checked_size(version: ModelVersion, path: str, size: int) -> int:
+    if not 0 <= size <= MAX_FILE_BYTES:
+        raise InvalidArgumentError(
+            f"the size of {path!r} of {_named(version)} must be from 0 to {MAX_FILE_BYTES} bytes; got {size}"
+        )
+    return size
 
 
 def _root(version: ModelVersion) -> Operation[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,6 +20,7 @@ from airflow_mcp.exceptions import (
     MlflowProtocolError,
     MlflowUnreachableError,
 )
+from airflow_mcp.mlflow_client import version_files as module
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.transport import AsyncDriver
 from airflow_mcp.mlflow_client.version_files import FileStream, VersionFiles, version_files
@@ -41,6 +42,9 @@ class Proxy(ThreadingHTTPServer):
         self.statuses: list[int] = []
         self.knows_ranges = True
         self.wrong_range = False
+        self.listing: Callable[[str], list[dict[str, object]]] | None = None
+        """Entries of each folder, instead of those on disk."""
+        self.listings = 0
         self.ranges: list[str] = []
         """Range of each request for a file; empty for none."""
 
@@ -67,6 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(unquote(url.path.removeprefix(PROXY + "/")))
 
     def _list(self, path: str) -> None:
+        self.server.listings += 1
+        if self.server.listing is not None:
+            self._json({"files": self.server.listing(path)})
+            return
         entries = sorted((self.server.folder / path).iterdir()) if (self.server.folder / path).is_dir() else []
         files = [
             {
@@ -169,6 +177,26 @@ class TestTheFilesOfAVersion:
     def test_that_do_not_exist_are_an_error(self, proxy: Proxy) -> None:
         with pytest.raises(MlflowNotFoundError, match="has no files"):
             files_of(proxy, version("mlflow-artifacts:/1/gone", ""))
+
+    def test_in_a_folder_that_holds_itself_are_refused(self, proxy: Proxy) -> None:
+        proxy.listing = lambda _: [{"path": "again", "is_dir": True}]
+        with pytest.raises(InvalidArgumentError, match="at most 32 folders inside each other"):
+            files_of(proxy, version())
+        assert proxy.listings == 33
+
+    def test_in_folders_without_end_are_refused(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_LISTINGS", 20)
+        twice = [{"path": "a", "is_dir": True}, {"path": "b", "is_dir": True}]
+        proxy.listing = lambda path: twice if path.count("/") < 9 else []
+        with pytest.raises(InvalidArgumentError, match="at most 20 folders; got more"):
+            files_of(proxy, version())
+        assert proxy.listings == 20
+
+    @pytest.mark.parametrize("size", [-1, 2**62])
+    def test_of_an_impossible_size_are_refused(self, proxy: Proxy, size: int) -> None:
+        proxy.listing = lambda _: [{"path": "model.bin", "is_dir": False, "file_size": size}]
+        with pytest.raises(InvalidArgumentError, match=f"the size of 'model.bin' .* must be from 0 to .*; got {size}"):
+            files_of(proxy, version())
 
 
 class TestAFile:
