@@ -28,6 +28,7 @@ from airflow_mcp.serving.holding import default_cache
 from airflow_mcp.serving.looks import Looker
 from airflow_mcp.serving.metrics import Metrics
 from airflow_mcp.serving.models import ServedModels
+from airflow_mcp.serving.private_folder import require_private
 from airflow_mcp.serving.request_log import RequestLog
 from airflow_mcp.serving.shadow import Shadow
 from airflow_mcp.serving.webhooks import WebhookReceiver
@@ -77,6 +78,7 @@ class Control:
     :param policies: the policies of the settings.
     :param models: what is loaded.
     :param registry: address and credentials of the MLflow server; None when no model comes from a registry.
+    :raises InvalidArgumentError: when the folder of the cache or of the log does not belong to this user alone.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class Control:
                     control.webhook_secret, self.follower.look_soon, control.service, settings.port
                 )
         self.access = Access(policies.traffic, control.service) if policies.traffic else None
+        if control.log_uri:
+            require_private(Path(control.log_folder), "log_folder")
         self.log = RequestLog(models, control) if control.log_uri or control.outliers else None
         self.shadow = Shadow(models, self.log)
 

@@ -12,6 +12,7 @@ from airflow_mcp.exceptions import MlflowError, RefusedError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.mlflow_client.version_files import FileStream, version_files
 from airflow_mcp.serving.cache import Cached, ModelCache
+from airflow_mcp.serving.private_folder import size_of
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ async def fetch(
     except RefusedError as error:
         raise DownloadError(f"files: {error}") from None
     except OSError as error:
-        await asyncio.to_thread(cache.drop, key)
+        await asyncio.to_thread(cache.drop_part, key)
         raise DownloadError(f"files: they cannot be written to {cache.folder}: {error.strerror or error}") from None
 
 
@@ -58,8 +59,9 @@ async def _download(
     files = await mlflow.aperform(version_files(version))
     if "MLmodel" not in files.sizes:
         raise DownloadError("files: there is no MLmodel file among them")
-    await asyncio.to_thread(cache.make_room, files.size, keep)
     part = await asyncio.to_thread(cache.part, key)
+    arrived = await asyncio.to_thread(size_of, part)
+    await asyncio.to_thread(cache.make_room, max(0, files.size - arrived), {*keep, key})
     stream = FileStream(mlflow.settings)
     try:
         for path in files.sizes:

@@ -342,7 +342,7 @@ class ProcessPool(ModelPool, LinkOwner):
             self._in_background(self._replace(link.loader))
 
     def on_defect(self, error: BaseException) -> None:
-        """Give up: without the task that has failed nothing replaces the processes."""
+        """Stop answering: without the task that has failed, nothing replaces the processes."""
         _log.error("%s: a defect", self._name, exc_info=error)
         if not self._failure and not self._is_stopping:
             self._give_up(f"a defect: {type(error).__name__}")

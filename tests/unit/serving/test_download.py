@@ -87,3 +87,10 @@ def test_files_without_an_mlmodel_are_not_a_model(cache: ModelCache, monkeypatch
     save_with(monkeypatch, {})
     with pytest.raises(DownloadError, match="there is no MLmodel file"):
         run(cache, Registry("model.bin"))
+
+
+def test_an_empty_entry_is_fetched(cache: ModelCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = save_with(monkeypatch, {})
+    cache.path(KEY).mkdir(parents=True)
+    assert (run(cache, Registry("MLmodel")) / "MLmodel").read_bytes() == b"data"
+    assert saved == ["MLmodel"]
