@@ -23,6 +23,7 @@ from airflow_mcp.serving.app import create_app
 from airflow_mcp.serving.control import Control, Policies, read_policies
 from airflow_mcp.serving.folders import serve_folders
 from airflow_mcp.serving.json_log import log_as_json
+from airflow_mcp.serving.log_store import check_log_uri
 from airflow_mcp.serving.metrics import Metrics
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.orphans import keep_reaping
@@ -53,13 +54,14 @@ def main() -> int:
 def run(settings: ServingSettings) -> None:
     """Serve until a signal ends the process.
 
-    :raises InvalidArgumentError: when no model is named.
+    :raises InvalidArgumentError: when no model is named, or a setting is wrong.
     """
     if not settings.models:
         raise InvalidArgumentError(
             "there is no model to serve: set MODEL_URI, for example to models:/fraud@champion. Nothing was started"
         )
     control = read_control_settings(os.environ, PREFIX)
+    check_log_uri(control.log_uri)
     follows = any(not address.path for address in settings.models)
     registry = settings_from_environment(os.environ) if follows else None
     close_to_same_user()  # before the first model is started

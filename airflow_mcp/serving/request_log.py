@@ -42,6 +42,10 @@ from airflow_mcp.serving.pool import ModelAnswer, ModelRequest
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
+_LONGEST_PAUSE = 60.0
+"""Longest wait before the process that stores segments is started again; it doubles with each end in a row."""
+_STEADY_SECONDS = 120.0
+"""A process that ran as long did not end because of a setting, so the next one is started soon."""
 _STOP_SECONDS = 30.0
 """How long the end of the server waits for the last segments to be stored."""
 _PREFIX = "airflow_mcp_serving"
@@ -134,6 +138,8 @@ class RequestLog:
         self._encoder = msgspec.json.Encoder()
         self._pod = socket.gethostname()
         self._shipper: Process | None = None
+        self._shipper_started = self._next_start = 0.0
+        self._pause = _LOOK_SECONDS
         self.dropped: dict[str, int] = {}
         """Rows or segments that were not logged, by reason."""
         self.logged = 0
@@ -282,6 +288,12 @@ class RequestLog:
         """Start the process that stores segments, again if it has ended."""
         if self._shipper is not None and self._shipper.returncode is None:
             return
+        now = time.monotonic()
+        if self._shipper is not None:
+            self._put_off(now, self._shipper.returncode)
+        if now < self._next_start:
+            return
+        self._shipper_started = now
         arguments = ("-m", "airflow_mcp.work", "ship-log", "--folder", str(self._folder.path), "--pod", self._pod)
         self._shipper = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -291,6 +303,19 @@ class RequestLog:
             stdout=sys.stderr.fileno(),
             start_new_session=True,
         )
+
+    def _put_off(self, now: float, code: int | None) -> None:
+        """Decide when the process that has ended is started again."""
+        self._shipper = None
+        if now - self._shipper_started >= _STEADY_SECONDS:
+            self._pause = _LOOK_SECONDS
+        self._next_start = now + self._pause
+        _log.warning(
+            "the process that stores the prediction log ended with code %s. It is started again in %g s; segments "
+            "wait in %s",
+            *(code, self._pause, self._folder.path),
+        )
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     async def _stop(self) -> None:
         """Close everything and let the last segments be stored."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import struct
 import subprocess
@@ -229,6 +231,34 @@ class TestTheLog:
         log._close(V8)
         assert folder.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_the_process_that_stores_segments_is_started_again_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, starts, now = started(tmp_path), [], 0.0
+
+    class Ended:
+        returncode = 2
+
+    async def start(*_: object, **__: object) -> Ended:
+        starts.append(now)
+        return Ended()
+
+    monkeypatch.setattr(module.asyncio, "create_subprocess_exec", start)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+
+    async def run() -> None:
+        nonlocal now
+        for _ in range(300):
+            await log._keep_shipping()
+            now += 1.0
+
+    asyncio.run(run())
+    pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert len(starts) < 12
+    assert pauses == sorted(pauses)
+    assert 60 <= pauses[-1] <= 62
 
 
 def test_rows_unlike_the_training_data_are_counted_also_without_a_log(tmp_path: Path) -> None:
