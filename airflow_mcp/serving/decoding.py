@@ -59,6 +59,8 @@ class BodyDecoder:
             rows, protocol = self._inference.read(body)
         except UnreadableRequestError as error:
             raise Problem(error.code, str(error)) from None
+        except UnicodeEncodeError:
+            raise Problem("invalid_body", "the body must hold whole characters; got half of a surrogate pair") from None
         request = self._request(rows)
         request.inference = protocol
         return request

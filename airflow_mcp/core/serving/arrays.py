@@ -123,7 +123,7 @@ def packed_array(tensor: Tensor, values: Sequence[Any], rows: int, place: str) -
     kind = ARRAY_TYPES[tensor.dtype]
     numbers = [read_cell(kind, value, place) for value in values]
     numbers = [math.nan if number is None else number for number in numbers]
-    if kind == "float" and any(LARGEST_FLOAT32 < abs(number) < math.inf for number in numbers):
+    if kind == "float" and any(abs(number) > LARGEST_FLOAT32 for number in numbers):
         raise UnreadableRequestError("invalid_rows", f"`{place}`: expected 32-bit floats, got a larger number")
     return _checked_rows(struct.pack(f"<{len(numbers)}{PACK_CODES[kind]}", *numbers), rows)
 

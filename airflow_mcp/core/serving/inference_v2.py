@@ -66,6 +66,7 @@ class InferenceReader:
                 "invalid_body", "`$.outputs` must be a list of objects with a `name`; got another"
             )
         identity = document.get("id")
+        msgspec.msgpack.encode(identity)  # is written into the answer, so half of a surrogate pair is refused here
         return rows, InferenceRequest(identity if isinstance(identity, str) else "", tuple(map(str, names)))
 
     def _of_table(self, table: TableReader, inputs: Sequence[_Input]) -> Rows:

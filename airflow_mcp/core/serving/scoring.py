@@ -1,7 +1,7 @@
 """Bodies of MLflow's scoring protocol, read into rows by a decoder that is compiled from the model's signature.
 
 What the compiled decoder refuses is read once more in plain Python, which accepts a little more (``3.0`` for a whole
-number, columns in another order, the word ``Infinity``) and words the error. No error repeats a value of the caller.
+number, columns in another order) and words the error. No error repeats a value of the caller.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class TableReader:
     def _storable(self, row: Sequence[Any], index: int) -> list[Any]:
         """Return a row with NaN for null, as MLflow has it."""
         for column, value in zip(self._columns, row, strict=True):
-            if column.type == "float" and value is not None and LARGEST_FLOAT32 < abs(value) < math.inf:
+            if column.type == "float" and value is not None and abs(value) > LARGEST_FLOAT32:
                 raise _misfit(f"row {index}, column {column.name!r}", "a 32-bit float", "a larger number")
         return [math.nan if value is None else value for value in row]
 
@@ -289,9 +289,24 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _MisfitError("number", json_type(value))
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise _MisfitError("a 64-bit float", "a larger number") from None
+        number = math.inf
+    if math.isinf(number):  # such as 1e400
+        raise _MisfitError("a 64-bit float", "a larger number")
+    return number
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _MisfitError("string", json_type(value))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _MisfitError("a string of whole characters", "half of a surrogate pair") from None
+    return value
 
 
 def _whole(kind: str) -> Callable[[Any], int]:
@@ -310,13 +325,10 @@ def _whole(kind: str) -> Callable[[Any], int]:
     return read
 
 
-def _instance_of(kind: type, *, or_null: bool) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if isinstance(value, kind) or (value is None and or_null):
-            return value
-        raise _MisfitError(_JSON_TYPES[kind], json_type(value))
-
-    return read
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _MisfitError("bool", json_type(value))
+    return value
 
 
 _JSON_TYPES: Mapping[type, str] = {
@@ -327,8 +339,8 @@ _CELLS: Mapping[str, Callable[[Any], Any]] = {
     "float": _number,
     "integer": _whole("integer"),
     "long": _whole("long"),
-    "boolean": _instance_of(bool, or_null=False),
-    "string": _instance_of(str, or_null=True),
+    "boolean": _boolean,
+    "string": _text,
 }
 assert set(_CELLS) == {*PACK_CODES, "string"}  # noqa: S101  (a new type needs a reader)
 
@@ -373,9 +385,10 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def parse_json(body: bytes, *, nan_is_a_number: bool = False) -> Any:
-    """Parse a body; the words ``Infinity`` and ``-Infinity`` are numbers.
+    """Parse a body.
 
-    :param nan_is_a_number: whether the word ``NaN`` is one too, as for MLflow; otherwise it is refused.
+    :param nan_is_a_number: whether the words ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, as for MLflow;
+        otherwise they are refused.
     :raises UnreadableRequestError: when it is not JSON in UTF-8.
     """
     try:
@@ -398,9 +411,8 @@ def parse_json(body: bytes, *, nan_is_a_number: bool = False) -> Any:
 
 
 def _word(word: str) -> float:
-    if word == "NaN":
-        raise UnreadableRequestError("invalid_body", "the body must be JSON, which has no NaN; got NaN. Send null")
-    return _any_word(word)
+    advice = ". Send null" if word == "NaN" else ""
+    raise UnreadableRequestError("invalid_body", f"the body must be JSON, which has no {word}; got {word}{advice}")
 
 
 def _any_word(word: str) -> float:

@@ -121,3 +121,26 @@ def test_mlflow_reads_the_word_nan_and_the_strict_reader_does_not() -> None:
     assert parse_json(b"[NaN, Infinity]", nan_is_a_number=True)[1] == float("inf")
     with pytest.raises(UnreadableRequestError, match="Send null"):
         parse_json(b"[NaN]")
+    with pytest.raises(UnreadableRequestError, match="no Infinity"):
+        parse_json(b"[Infinity]")
+
+
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_numbers_beyond_the_type_are_refused(kind: str) -> None:
+    reader = TableReader(ModelSignature(columns=(Column("x", kind),)))
+    for form in (b'{"dataframe_records": [{"x": -1e400}]}', b'{"inputs": {"x": [1e400]}}'):
+        with pytest.raises(UnreadableRequestError, match="got a larger number"):
+            reader.read(form)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (rb'{"dataframe_records": [{"x": 1, "s": "\ud800", "o": 1}]}', "`$.dataframe_records[0].s`"),
+        (rb'{"inputs": {"x": [1], "s": ["a\udfff"]}}', "`$.inputs[0][1]` (column 's')"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_with_its_place(body: bytes, place: str) -> None:
+    with pytest.raises(UnreadableRequestError) as raised:
+        MIXED.read(body)
+    assert str(raised.value) == f"{place}: expected a string of whole characters, got half of a surrogate pair"
