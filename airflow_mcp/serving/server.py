@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from types import FrameType
 
 import uvicorn
@@ -210,7 +211,7 @@ def create_server(settings: ServingSettings, app: ServingApp) -> DrainingServer:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of the caller
         limit_concurrency=settings.max_connections,
-        timeout_keep_alive=int(settings.keep_alive),
+        timeout_keep_alive=math.ceil(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.request_timeout) + 5,
     )
     return DrainingServer(config, app)

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.serving.pairing import PairingMode, PairingRule
 from airflow_mcp.core.serving.prediction_log import LogRule
+from airflow_mcp.core.serving.setting_values import check_digest, check_host, check_upstream, describe_settings
 from airflow_mcp.exceptions import InvalidArgumentError
 
 _GIBIBYTE = 1024**3
@@ -71,9 +71,26 @@ class ControlSettings(Document):
     @field_validator("log_hash_key")
     @classmethod
     def _with_key(cls, value: str, info: Any) -> str:
-        if info.data.get("log_hash") and len(value) < 16:
-            raise ValueError("must be a secret of at least 16 characters when log_hash names columns")
+        if (value or info.data.get("log_hash")) and len(value) < 16:
+            raise ValueError(
+                "must be a secret of at least 16 characters, and is needed for LOG_HASH; got a value that is not shown"
+            )
         return value
+
+    @field_validator("service")
+    @classmethod
+    def _service(cls, value: str) -> str:
+        return check_host(value) if value else value
+
+    @field_validator("image_digest")
+    @classmethod
+    def _digest(cls, value: str) -> str:
+        return check_digest(value) if value else value
+
+    @field_validator("allowed_upstreams")
+    @classmethod
+    def _upstreams(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_upstream, value))
 
     @property
     def pairing_rule(self) -> PairingRule:
@@ -104,6 +121,4 @@ def read_control_settings(environment: Mapping[str, str], prefix: str, **given: 
     try:
         return ControlSettings.model_validate({"log_hash_key": "", **values})
     except ValidationError as error:
-        raise InvalidArgumentError(
-            problems_of(error, "the settings", ControlSettings, then="Nothing was started")
-        ) from None
+        raise InvalidArgumentError(describe_settings(error, prefix)) from None

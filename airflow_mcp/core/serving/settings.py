@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.serving.control_settings import NAMES
+from airflow_mcp.core.serving.setting_values import check_host, check_variable_name, describe_settings
 from airflow_mcp.exceptions import InvalidArgumentError
 
 PREFIX = "AIRFLOW_MCP_SERVING_"
@@ -69,6 +69,24 @@ class ServingSettings(Document):
     """Names of environment variables that model processes see besides the usual ones; never put credentials there."""
     access_log: bool = True
 
+    @field_validator("host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        return check_host(value)
+
+    @field_validator("model_environment", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(check_variable_name(name.strip()) for name in names if name.strip())
+
+    @model_validator(mode="after")
+    def _with_default(self) -> Self:
+        names = [address.name for address in self.models]
+        if self.default_model and names and self.default_model not in names:
+            raise ValueError(f"{PREFIX}DEFAULT_MODEL must be one of {', '.join(names)}; got {self.default_model!r}")
+        return self
+
 
 def read_settings(environment: Mapping[str, str], **given: Any) -> ServingSettings:
     """Read the settings.
@@ -91,11 +109,9 @@ def read_settings(environment: Mapping[str, str], **given: Any) -> ServingSettin
     addresses = values.get("models") or environment.get("MODEL_URI", "")
     try:
         values["models"] = read_addresses(addresses) if isinstance(addresses, str) else addresses
-        names = values.get("model_environment", ())
-        values["model_environment"] = tuple(names.split(",")) if isinstance(names, str) else names
         settings = ServingSettings.model_validate(values)
     except ValidationError as error:
-        problems.append(problems_of(error, "the settings", ServingSettings, then="Nothing was started"))
+        problems.append(describe_settings(error, PREFIX))
     except InvalidArgumentError as error:
         problems.append(str(error))
     if problems:

@@ -188,3 +188,13 @@ def test_a_connection_whose_body_arrives_after_its_answer_is_used_again() -> Non
             return found
 
     assert with_server(ask) == [200, 200]
+
+
+@pytest.mark.parametrize(("given", "used"), [(0.5, 1), (1.5, 2), (75.0, 75)])
+def test_a_fraction_of_a_second_of_keep_alive_is_never_none(given: float, used: int) -> None:
+    settings, models = ServingSettings(keep_alive=given), ServedModels(_no_pool)
+
+    async def keep_alive() -> int:
+        return create_server(settings, create_app(settings, models, Metrics(models))).config.timeout_keep_alive
+
+    assert asyncio.run(keep_alive()) == used

@@ -39,10 +39,17 @@ def test_values_are_read_from_variables() -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"X_POLL_SECONDS": "0"}, "poll_seconds must be more than 0; got '?0"),
-        ({"X_PAIRING": "off"}, "pairing must be one of enforce, warn; got 'off'"),
-        ({"X_LOG_SAMPLE": "2"}, "log_sample must be at most 1"),
-        ({"X_LOG_HASH": "iban"}, "log_hash_key.*at least 16 characters"),
+        ({"X_POLL_SECONDS": "0"}, "X_POLL_SECONDS must be more than 0; got '?0"),
+        ({"X_PAIRING": "off"}, "X_PAIRING must be one of enforce, warn; got 'off'"),
+        ({"X_LOG_SAMPLE": "2"}, "X_LOG_SAMPLE must be at most 1"),
+        ({"X_LOG_HASH": "iban"}, "X_LOG_HASH_KEY must be a secret of at least 16 characters"),
+        ({"X_LOG_HASH_KEY": "short"}, "X_LOG_HASH_KEY must be a secret of at least 16 characters"),
+        ({"X_SERVICE": "http://x y"}, "X_SERVICE must be an IP address or the name of a host.*got 'http://x y'"),
+        ({"X_IMAGE_DIGEST": "latest"}, "X_IMAGE_DIGEST must be sha256: and 64 hexadecimal digits.*got 'latest'"),
+        *(
+            ({"X_ALLOWED_UPSTREAMS": f"http://ok:1,{wrong}"}, "X_ALLOWED_UPSTREAMS must be addresses such as http://")
+            for wrong in ("triton", "ftp://triton", "http://", "http://a b", "http://me:pw@triton", "http://triton:x")
+        ),
     ],
 )
 def test_wrong_values_are_named(variables: dict[str, str], message: str) -> None:
@@ -51,6 +58,9 @@ def test_wrong_values_are_named(variables: dict[str, str], message: str) -> None
 
 
 def test_secrets_are_not_shown() -> None:
+    with pytest.raises(InvalidArgumentError) as wrong:
+        read_control_settings({"X_ALLOWED_UPSTREAMS": "http://me:s3cret@triton"}, PREFIX)
+    assert "s3cret" not in str(wrong.value)
     secrets = {"X_WEBHOOK_SECRET": "s3cret", "X_LOG_URI": "s3://me:s3cret@x", "X_LOG_HASH_KEY": "s3cret-s3cret-s3cret"}
     assert "s3cret" not in repr(read_control_settings(secrets, PREFIX))
     with pytest.raises(InvalidArgumentError) as caught:

@@ -60,7 +60,7 @@ def test_settings_come_from_the_environment_and_given_ones_take_precedence() -> 
         f"{PREFIX}PORT": "9000",
         f"{PREFIX}PROCESSES": " 2 ",
         f"{PREFIX}COERCION": "mlflow",
-        f"{PREFIX}MODEL_ENVIRONMENT": "HF_HOME,TOKENIZERS_PARALLELISM",
+        f"{PREFIX}MODEL_ENVIRONMENT": " HF_HOME, TOKENIZERS_PARALLELISM,,",
         f"{PREFIX}MAX_BODY_BYTES": "",
         "PATH": "/bin",
     }
@@ -74,8 +74,32 @@ def test_settings_come_from_the_environment_and_given_ones_take_precedence() -> 
 def test_every_wrong_setting_is_listed() -> None:
     with pytest.raises(InvalidArgumentError) as raised:
         read_settings({f"{PREFIX}PORT": "many", f"{PREFIX}COERCION": "lax", f"{PREFIX}PROCESES": "2"})
-    for part in ("port", "coercion", f"{PREFIX}PROCESES: there is no such setting"):
+    for part in (
+        f"{PREFIX}PORT must be a whole number",
+        f"{PREFIX}COERCION must be one of",
+        f"{PREFIX}PROCESES: there is no such setting",
+    ):
         assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HOST", "not a host", "must be an IP address or the name of a host"),
+        ("HOST", "http://x", "must be an IP address or the name of a host"),
+        ("DEFAULT_MODEL", "froud", "must be one of fraud, churn; got 'froud'"),
+        ("MODEL_ENVIRONMENT", "A B", "must be names of environment variables.*got 'A B'"),
+        ("MODEL_ENVIRONMENT", "A,C=1", "must be names of environment variables.*got 'C=1'"),
+    ],
+)
+def test_a_value_that_would_be_ignored_or_fail_later_is_refused(name: str, value: str, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"{PREFIX}{name} {message}"):
+        read_settings({"MODEL_URI": "fraud,churn", f"{PREFIX}{name}": value})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost", "a_b.example.com."])
+def test_hosts_are_accepted(host: str) -> None:
+    assert read_settings({f"{PREFIX}HOST": host}).host == host
 
 
 def test_the_docs_have_every_setting_with_its_default() -> None:
