@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -36,7 +36,7 @@ def why_not_allowed(address: str, allowed: Sequence[str]) -> str:
     url = urlsplit(address)
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
         return f"tag {TAG_UPSTREAM} must be an http or https address without login and query"
-    if "/.." in url.path or not url.path.startswith("/v2/models/"):
+    if not url.path.startswith("/v2/models/") or any(map(_leads_elsewhere, url.path.split("/"))):
         return f"tag {TAG_UPSTREAM} must end in /v2/models/NAME"
     for beginning in allowed:
         wanted = urlsplit(beginning)
@@ -45,6 +45,12 @@ def why_not_allowed(address: str, allowed: Sequence[str]) -> str:
         if (url.scheme, url.netloc) == (wanted.scheme, wanted.netloc) and is_below:
             return ""
     return f"{url.scheme}://{url.netloc} is not in allowed_upstreams"
+
+
+def _leads_elsewhere(part: str) -> bool:
+    """Return whether a server or proxy may take a part of a path for another folder once it has decoded it."""
+    decoded = unquote(part)
+    return decoded in (".", "..") or any(character in "/\\%;" or not character.isprintable() for character in decoded)
 
 
 class PassThrough:

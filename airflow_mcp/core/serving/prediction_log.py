@@ -26,6 +26,7 @@ SEGMENT_SUFFIX = ".jsonl"
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 MAX_SEGMENT_SECONDS = 60.0
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+"""Also ``~``, which begins what stands for such a character."""
 
 
 def our_columns(inputs: Iterable[str]) -> dict[str, str]:
@@ -214,9 +215,13 @@ def object_path(model: str, segment: str, pod: str) -> str:
 
 
 def safe_name(text: str) -> str:
-    """Return a name without characters that mean something in a path."""
-    name = _UNSAFE.sub("_", text)
-    return name if name.strip(".") else "_"
+    """Return a name without characters that mean something in a path; different texts have different names."""
+    name = _UNSAFE.sub(_escaped, text)
+    return name if name.strip(".") else "~" + name.replace(".", "~2E")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"~{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 def oldest_beyond(sizes: Mapping[str, int], limit: int) -> list[str]:

@@ -80,6 +80,8 @@ class TestAnAddress:
             "http://triton:9000/v2/models/x",
             "https://triton:8000/v2/models/x",
             "http://triton:8000/v2/models/../../admin",
+            *(f"http://triton:8000/v2/models/{part}/admin" for part in ("%2e%2e", ".%2E", "%252e%252e", ".", "a%2f..")),
+            *(f"http://triton:8000/v2/models/{part}/admin" for part in ("..%5c", "..;", "a%00")),
             "http://triton:8000/admin",
             "http://triton:8000/v2/models/x?y=1",
             "https://kserve.example.com/v2/models/team-b",

@@ -109,6 +109,11 @@ class TestPlaces:
             assert len(parts) == 4
             assert ".." not in (parts[0].removeprefix("model="), parts[3])
 
+    def test_of_two_models_are_never_the_same(self) -> None:
+        names = ["sp ace.x", "sp_ace.x", "sp~20ace.x", "sp/ace.x", "ä", "a", "", "_", "~", ".", "..", "~2E", "~~2E"]
+        assert len({object_path(name, segment_name(AT, 1), "p") for name in names}) == len(names)
+        assert object_path("sp ace.x", segment_name(AT, 1), "p").startswith("model=sp~20ace.x/")
+
     def test_of_the_oldest_segments_go_first(self) -> None:
         sizes = {segment_name(second, 1): 10 for second in (3, 1, 2)}
         assert oldest_beyond(sizes, 30) == []
