@@ -31,6 +31,9 @@ _DTYPES: Mapping[str, Any] = {
     "string": object,
 }
 
+_REFUSALS = (ValueError, TypeError, LookupError)
+"""What models raise for values that they do not take; anything else is a defect of the model."""
+
 
 class ModelRaisedError(Exception):
     """The model itself raised an error for rows that fit its signature."""
@@ -46,6 +49,7 @@ class Batches:
     def __init__(self, pyfunc: Any, signature: ModelSignature) -> None:
         self._pyfunc = pyfunc
         self._columns = signature.columns
+        self._has_no_signature = not (signature.columns or signature.tensors)
         self._names = pd.Index([column.name for column in signature.columns])
         self._reader = reader_of(signature)
         self._array = signature.array
@@ -64,17 +68,17 @@ class Batches:
         :param kind: how the rows are written; see :class:`FrameKind`.
         :param payload: the rows.
         :param rows: their number.
-        :raises UnreadableRequestError: when a body cannot be read.
+        :raises UnreadableRequestError: when a body cannot be read, or the model refused what could not be checked.
         :raises ModelRaisedError: when the model raised; the cause holds the error.
         """
         if kind == FrameKind.PACKED:
-            return answer_of(self._predict(self._unpacked(payload, rows)), rows)
+            return answer_of(self._ask(self._unpacked(payload, rows)), rows)
         if kind == FrameKind.ARRAY:
-            return answer_of(self._predict(self._of_array(payload)), rows)
+            return answer_of(self._ask(self._of_array(payload)), rows)
         if kind == FrameKind.COLUMNS:
-            return answer_of(self._predict(self._of_columns(*self._columns_decoder.decode(payload))), rows)
+            return answer_of(self._ask(self._of_columns(*self._columns_decoder.decode(payload))), rows)
         if kind == FrameKind.TENSORS:
-            return answer_of(self._predict(self._of_tensors(payload)), 0)
+            return answer_of(self._ask(self._of_tensors(payload)), 0)
         return self._of_body(*self._body_decoder.decode(payload))
 
     def predict_frame(self, frame: Any) -> Any:
@@ -88,6 +92,34 @@ class Batches:
             return self._pyfunc.predict(frame)
         except Exception as error:
             raise ModelRaisedError(type(error).__name__) from error
+
+    def _ask(self, frame: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Return the model's predictions for rows of a caller.
+
+        :raises UnreadableRequestError: when the model refused values that could not be checked before: nulls, or rows
+            of a model without a signature.
+        """
+        try:
+            return self._predict(frame, params)
+        except ModelRaisedError as error:
+            why = self._why_refused(frame, params) if isinstance(error.__cause__, _REFUSALS) else ""
+            if not why:
+                raise
+            _log.warning("the model raised %s for rows %s; this is answered 400", error, why)
+            raise UnreadableRequestError("invalid_rows", f"the model raised {error} for rows {why}") from None
+
+    def _why_refused(self, frame: Any, params: Mapping[str, Any] | None) -> str:
+        """Return what is wrong with rows that the model refused; empty when the model is to blame."""
+        if self._has_no_signature:
+            return "that could not be checked, because the model has no signature"
+        complete = _without_nulls(frame)
+        if complete is None:
+            return ""
+        try:  # a model that fails without the nulls too is broken, and a breaker must count that
+            self._predict(complete, params)
+        except ModelRaisedError:
+            return ""
+        return "that hold nulls, which this model does not take"
 
     # --- rows -> DataFrame -------------------------------------------------------------------------------------------
 
@@ -137,7 +169,7 @@ class Batches:
                 if rows.kind is FrameKind.COLUMNS:
                     present = msgspec.msgpack.decode(rows.form)
                     listed = msgspec.msgpack.decode(b"\xdd" + rows.number.to_bytes(4, "big") + payload)
-                    return answer_of(self._predict(self._of_columns(present, listed)), rows.number)
+                    return answer_of(self._ask(self._of_columns(present, listed)), rows.number)
                 return self.answer(rows.kind, payload, rows.number)
         return self._by_mlflow(content_type, body)
 
@@ -157,8 +189,10 @@ class Batches:
                 raise
             except Exception as error:
                 raise UnreadableRequestError("invalid_rows", _why_unreadable(error)) from None
+        if isinstance(data, pd.DataFrame | np.ndarray) and data.shape[:1] == (0,):
+            raise UnreadableRequestError("invalid_rows", "there must be at least one row; got none")
         try:
-            predictions = self._predict(data, params)
+            predictions = self._ask(data, params)
         except ModelRaisedError as error:
             if _is_schema_error(error.__cause__):
                 raise UnreadableRequestError("invalid_rows", _NOT_THE_SIGNATURE) from None
@@ -175,6 +209,28 @@ def _why_unreadable(error: Exception) -> str:
     """Return why MLflow's parser refused a body; its own texts quote the body, so only the kind is named."""
     kind = "a body of this form" if isinstance(error, MlflowException) else type(error).__name__
     return f"MLflow's parser did not accept the body ({kind}): it must fit the signature of the model"
+
+
+def _without_nulls(frame: Any) -> Any:
+    """Return a table or array with 0 or an empty text for each null; None when it holds none."""
+    if isinstance(frame, np.ndarray):
+        filled = _without_nulls(pd.DataFrame({0: frame.ravel()}))
+        return None if filled is None else filled[0].to_numpy(frame.dtype).reshape(frame.shape)
+    if isinstance(frame, dict):
+        parts = {name: _without_nulls(part) for name, part in frame.items()}
+        if all(part is None for part in parts.values()):
+            return None
+        return {name: frame[name] if part is None else part for name, part in parts.items()}
+    if not isinstance(frame, pd.DataFrame) or not frame.isna().any(axis=None):
+        return None
+    return pd.DataFrame({name: _filled(frame[name]) for name in frame.columns})
+
+
+def _filled(column: pd.Series) -> pd.Series:
+    """Return a column of numbers or texts without nulls; others, such as dates, as they are."""
+    if column.dtype == object:
+        return column.fillna("")
+    return column.fillna(0) if pd.api.types.is_float_dtype(column.dtype) else column
 
 
 def _is_schema_error(error: BaseException | None) -> bool:
