@@ -13,6 +13,7 @@ from airflow_mcp.core.registry.load_check import LoadCheck, read_load_check
 
 PairingMode = Literal["enforce", "warn"]
 _ABSENT = "none"
+_ADVICE = "A version that was registered by hand needs this evidence; to serve it without, set AIRFLOW_MCP_SERVING_PAIRING=warn"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Pairing:
 
     verdict: Literal["passed", "warned", "refused"]
     reasons: tuple[str, ...] = ()
+    advice: str = ""
+    """How the version could be loaded all the same; empty when it never may."""
 
     @property
     def may_load(self) -> bool:
@@ -49,7 +52,8 @@ class Pairing:
 
     def __str__(self) -> str:
         """Return it as one line of text."""
-        return f"pairing {self.verdict}: {'; '.join(self.reasons)}" if self.reasons else f"pairing {self.verdict}"
+        advice = f". {self.advice}" if self.advice else ""
+        return f"pairing {self.verdict}{': ' if self.reasons else ''}{'; '.join(self.reasons)}{advice}"
 
 
 def check_pairing(
@@ -89,7 +93,7 @@ def check_pairing(
     )
     if not reasons:
         return Pairing("passed")
-    return Pairing("warned" if rule.mode == "warn" else "refused", reasons)
+    return Pairing("warned", reasons) if rule.mode == "warn" else Pairing("refused", reasons, _ADVICE)
 
 
 def recorded_digests(version_tags: Mapping[str, str]) -> tuple[str, ...]:

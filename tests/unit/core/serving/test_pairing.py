@@ -87,6 +87,7 @@ def test_evidence_that_is_missing_or_does_not_fit_refuses(case: str) -> None:
     version, run, reason = WEAK[case]
     found = check_pairing(version, run, DIGEST, HERE, ENFORCE)
     assert found.verdict == "refused"
+    assert str(found).endswith("to serve it without, set AIRFLOW_MCP_SERVING_PAIRING=warn")
     assert not found.may_load
     assert reason in str(found)
 
@@ -111,6 +112,7 @@ class TestAlwaysRefused:
         found = check_pairing(VERSION, RUN, "sha256:" + "e" * 64, HERE, rule)
         assert not found.may_load
         assert "its files have digest" in str(found)
+        assert "PAIRING=warn" not in str(found)  # which would not help
 
 
 def test_the_load_check_may_be_the_one_that_records_the_digest() -> None:
