@@ -52,10 +52,12 @@ class ServingApp:
             if path == "/hooks/mlflow" and self._hook is not None and method == "POST":
                 return await self._hook(exchange, receive)
             if method not in ("GET", "HEAD"):
-                raise Problem("method_not_allowed", "this path takes GET only")
+                allowed = b"POST" if path == "/hooks/mlflow" and self._hook is not None else b"GET, HEAD"
+                text = f"this path takes {allowed.decode()} only"
+                raise Problem("method_not_allowed", text, headers=((b"allow", allowed),))
             return self.pages.find(path)
         except Problem as problem:
-            return Page(problem.body(exchange.request_id.decode()), status=problem.status)
+            return Page(problem.body(exchange.request_id.decode()), status=problem.status, headers=problem.headers)
 
     async def _send_page(self, page: Page, exchange: Exchange, send: Send) -> None:
         headers = [
@@ -64,6 +66,7 @@ class ServingApp:
             (b"x-request-id", exchange.request_id),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
+            *page.headers,
         ]
         if self.drain.is_draining:
             headers.append((b"connection", b"close"))

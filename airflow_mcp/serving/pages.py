@@ -29,6 +29,7 @@ class Page(NamedTuple):
     body: bytes
     content_type: bytes = _JSON
     status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Pages:

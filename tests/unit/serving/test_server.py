@@ -198,3 +198,13 @@ def test_a_fraction_of_a_second_of_keep_alive_is_never_none(given: float, used: 
         return create_server(settings, create_app(settings, models, Metrics(models))).config.timeout_keep_alive
 
     assert asyncio.run(keep_alive()) == used
+
+
+def test_a_page_that_is_posted_to_names_the_methods_that_it_takes() -> None:
+    async def ask(port: int) -> tuple[int, str]:
+        async with connected(port) as (reader, writer):
+            writer.write(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+            status, headers, _ = await answer(reader)
+            return status, headers["allow"]
+
+    assert with_server(ask) == (405, "get, head")
