@@ -13,7 +13,10 @@ from airflow_mcp.core.registry.load_check import LoadCheck, read_load_check
 
 PairingMode = Literal["enforce", "warn"]
 _ABSENT = "none"
-_ADVICE = "A version that was registered by hand needs this evidence; to serve it without, set AIRFLOW_MCP_SERVING_PAIRING=warn"
+_ADVICE = (
+    "A version that was registered by hand needs this evidence too; "
+    "to serve it without, set AIRFLOW_MCP_SERVING_PAIRING=warn"
+)
 
 
 @dataclass(frozen=True)
