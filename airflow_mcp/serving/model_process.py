@@ -34,6 +34,11 @@ _PASSED_ON_PREFIXES = ("LC_", "COVERAGE")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Cores are used by processes. With more threads a fork can hang for ever: the threads of OpenMP do not survive it."""
 
+_REACTION_SECONDS = 10.0
+"""A loader that has not started a process by then does not react: a fork takes less than a second."""
+_DIRECT_SECONDS = 1.0
+"""A process that its loader has not ended by then is ended by the front itself."""
+
 
 def model_environment(environment: Mapping[str, str], further: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the environment of model processes.
@@ -68,6 +73,7 @@ class Loader:
         self._on_lost = on_lost
         self._process: Process | None = None
         self._output: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
         self._remove_home: Callable[[], object] | None = None
         self._control: socket.socket | None = None
         self._buffer = b""
@@ -117,7 +123,7 @@ class Loader:
         :param owner: what its frames are for.
         :param check: whether it reports what the input example shows.
         :param register: called with the link before the first frame can arrive.
-        :raises PoolStartError: when the loader has ended.
+        :raises PoolStartError: when the loader has ended, or does not react and was ended therefore.
         """
         async with self._spawning:
             if self._control is None:
@@ -129,10 +135,16 @@ class Loader:
             link = WorkerLink(owner, self)
             register(link)
             order = json.dumps({"order": "spawn", "check": check}).encode() + b"\n"
-            with theirs:
-                socket.send_fds(self._control, [order], [theirs.fileno()])
-                await loop.create_unix_connection(lambda: link, sock=ours)
-                link.pid = await self._spawned
+            try:
+                with theirs:
+                    socket.send_fds(self._control, [order], [theirs.fileno()])
+                    await loop.create_unix_connection(lambda: link, sock=ours)
+                    link.pid = await asyncio.wait_for(self._spawned, _REACTION_SECONDS)
+            except BaseException as error:
+                self._end_alone()  # otherwise its late answer would be taken for that to the next order
+                if isinstance(error, TimeoutError):
+                    raise PoolStartError("the process that has loaded the model did not react") from None
+                raise
             return link
 
     def kill_worker(self, pid: int) -> None:
@@ -140,17 +152,32 @@ class Loader:
         if not self.can_fork:
             self.kill()
         elif self._control is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            self.kill_directly(pid)
         else:
             with contextlib.suppress(OSError):
                 self._control.send(json.dumps({"order": "kill", "pid": pid}).encode() + b"\n")
+
+    def kill_directly(self, pid: int) -> None:
+        """End a process that this loader has started, at once and without its help.
+
+        :param pid: its number; nothing happens when that belongs to a process of somebody else by now.
+        """
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._process is not None and os.getsid(pid) == self._process.pid:
+                os.kill(pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End the loader at once, with every process that it has started."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _end_alone(self) -> None:
+        """End the loader at once; the processes that it has started go on."""
+        if self._control is not None and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._lose()
 
     async def stop(self) -> None:
         """End the loader and what it has started, and wait for its end."""
@@ -187,9 +214,7 @@ class Loader:
         except OSError:
             data = b""
         if not data:
-            self._close()
-            if self._process is not None:
-                asyncio.get_running_loop().create_task(self._ended(self._process))
+            self._lose()
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -204,6 +229,11 @@ class Loader:
             _resolve(self._spawned, int(event["pid"]))
         elif event["code"]:
             _log.warning("a model process ended: %s", how_ended(int(event["code"])))
+
+    def _lose(self) -> None:
+        self._close()
+        if self._process is not None:
+            self._end = asyncio.get_running_loop().create_task(self._ended(self._process))
 
     async def _ended(self, process: Process) -> None:
         code = await process.wait()
@@ -277,9 +307,20 @@ class WorkerLink(asyncio.Protocol):
             self._transport.close()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, also when its loader does not help."""
         if self.is_open:
             self.loader.kill_worker(self.pid)
+            asyncio.get_running_loop().call_later(_DIRECT_SECONDS, self._kill_directly)
+
+    def abandon(self) -> None:
+        """End the process at once, and report nothing of it any more."""
+        self._owner = LinkOwner()
+        self.close()
+        self.loader.kill_directly(self.pid)
+
+    def _kill_directly(self) -> None:
+        if self.is_open:
+            self.loader.kill_directly(self.pid)
 
 
 def how_ended(code: int) -> str:

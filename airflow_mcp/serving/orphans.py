@@ -1,25 +1,37 @@
-"""Waits for processes that others have started and left to this one, as process 1 of a container must."""
+"""Adopts processes that others have started and left, and waits for them, as process 1 of a container must."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 _SECONDS = 5.0
 """How often ended orphans are waited for: each takes no more than a process number until then."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+"""From ``linux/prctl.h``."""
 
 
 async def keep_reaping() -> None:
     """Wait for ended orphans, until cancelled.
 
     Model processes are children of the loader that forked them. When it is killed they go on, and become children of
-    process 1; when they end later, nobody else waits for them.
+    this process; when they end later, nobody else waits for them.
     """
+    adopt_orphans()
     while True:
         await asyncio.sleep(_SECONDS)
         reap_orphans()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of the orphans among the descendants of this process, also when it is not process 1."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def reap_orphans() -> list[int]:

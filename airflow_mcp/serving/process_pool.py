@@ -179,9 +179,12 @@ class ProcessPool(ModelPool, LinkOwner):
         for task in self._tasks:
             task.cancel()
         self._refuse_all(Problem("not_ready", "the version has been stopped", retry_after=_RETRY_AFTER))
-        for link in (*self._idle, *self._running):
+        links = (*self._idle, *self._running)
+        for link in links:
             link.close()
         await self._workers.stop()
+        for link in links:  # one whose loader was killed before, and that hangs
+            link.abandon()
 
     # --- requests ----------------------------------------------------------------------------------------------------
 

@@ -167,6 +167,10 @@ class Workers:
         try:
             await loader.spawn(self._owner, check=check, register=register)
             return await ready
+        except BaseException:
+            for link in links:
+                link.abandon()
+            raise
         finally:
             for link in links:
                 self._starting.pop(link, None)

@@ -301,6 +301,17 @@ def test_a_process_that_hangs_is_replaced(server: ModelServer) -> None:
     assert server.post(rows("")).status == 200
 
 
+def test_processes_that_are_stopped_with_their_loader_are_replaced(server: ModelServer) -> None:
+    before = [*children(server.process.pid), *server.model_processes()]
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    for _ in range(2):  # one for each process
+        assert server.post(rows("")).error == "timeout"
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before), 60)
+    wait_for(lambda: len(server.model_processes()) == 2, 60)
+    assert server.post(rows("")).status == 200
+
+
 def test_models_see_no_credentials(server: ModelServer) -> None:
     assert server.post(rows("secret")).json["predictions"] == [0.0]
     assert server.post(rows("home")).json["predictions"] == [0.0]  # files in the home that they see
@@ -344,7 +355,7 @@ def test_the_model_is_loaded_again_when_its_loader_dies(other: ModelServer) -> N
     [loader], [answering] = children(other.process.pid), other.model_processes()
     os.kill(loader, signal.SIGKILL)
     assert other.post(rows("")).status == 200
-    wait_for(lambda: children(other.process.pid) not in ([], [loader]), 60)
+    wait_for(lambda: set(children(other.process.pid)) - {loader, answering} != set(), 60)
     os.kill(answering, signal.SIGKILL)
     wait_for(lambda: len(other.model_processes()) == 1, 60)
     assert other.post(rows("")).status == 200

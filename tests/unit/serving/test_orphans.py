@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mcp.serving.orphans import reap_orphans
+from airflow_mcp.serving.orphans import adopt_orphans, reap_orphans
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are left to process 1 or a subreaper of Linux")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -21,11 +21,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @pytest.fixture(autouse=True)
 def adopts_orphans() -> Iterator[None]:
-    """Let this process adopt orphans, as process 1 of a container does."""
-    prctl = ctypes.CDLL(None).prctl
-    assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    """Let this process adopt orphans, as the model server does."""
+    adopt_orphans()
     yield
-    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def wait_for_state(pid: int, state: str) -> None:
