@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,20 @@ print(json.dumps({name: read(f"/proc/{child}/{name}") for name in ("environ", "m
 os.close(end)
 os.waitpid(child, 0)
 """
+IS_OPEN = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+FRONT = """
+import airflow_mcp.serving.__main__ as server
+from airflow_mcp.core.serving.settings import read_settings
+
+server.uvloop.run = lambda serve: serve.close()  # where the first model would be started
+server.run(read_settings({"MODEL_URI": "./model"}))
+"""
+SHIPPER = """
+import sys
+from airflow_mcp.work.__main__ import main
+
+assert main(["ship-log", "--folder", sys.argv[1], "--pod", "a"]) == 0
+"""
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux has /proc and PR_SET_DUMPABLE, so nothing is closed here"
 )
@@ -76,3 +91,18 @@ def test_the_same_user_cannot_read_environment_and_memory_of_a_process_that_has_
 
 def test_the_same_user_could_read_them_otherwise() -> None:
     assert read_child("open")["environ"] is True
+
+
+@pytest.mark.parametrize("program", [FRONT, SHIPPER])
+def test_the_processes_that_hold_credentials_close_theirs(program: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program + IS_OPEN, str(tmp_path)],
+        env={**os.environ, "AIRFLOW_MCP_SERVING_LOG_URI": str(tmp_path / "store")},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["0"]), done.stderr
