@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 from airflow_mcp.core.serving.frames import FrameKind
 from airflow_mcp.core.serving.scoring import TableReader, UnreadableRequestError
 from airflow_mcp.core.serving.signature import Column, ModelSignature, Tensor
-from airflow_mcp.work.serve_model.batches import Batches, ModelRaisedError
+
+with warnings.catch_warnings():  # MLflow warns of type hints of its own
+    warnings.simplefilter("ignore")
+    from airflow_mcp.work.serve_model.batches import Batches, ModelRaisedError
 
 NUMBERS = ModelSignature(columns=(Column("x", "double"), Column("y", "double")))
 MIXED = ModelSignature(columns=(Column("x", "double"), Column("s", "string")))
