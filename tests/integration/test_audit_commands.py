@@ -18,6 +18,7 @@ from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.operators.registry import PromoteModelOperator
 from tests.support.audit_log import ACTOR, Logs, moved, postgresql_logs, sqlite_logs
 from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 Call = Callable[..., tuple[int, str, str]]
@@ -28,6 +29,13 @@ def url(logs: Logs, login: str = "mcp_keeper") -> str:
     if not logs.is_postgresql:
         return f"sqlite://{settings.sqlite_path}"
     return f"postgresql://{login}@{settings.host}:{settings.port}/{settings.database}"
+
+
+@pytest.fixture(scope="module")
+def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server of this module's own: its commands look at every model of a server."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -15,6 +15,7 @@ from airflow_mcp.core.registry.moves import read_history
 from airflow_mcp.operators.registry import PromoteModelOperator
 from tests.support.mlflow_world import World
 from tests.support.paths import DOCS
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +52,13 @@ class Reader:
         else:
             given = [self.world.model_name if word == name else word for word in words[1:]]
             assert main(given) == 0, line
+
+
+@pytest.fixture(scope="module")
+def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server of this module's own: its commands look at every model of a server."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
 
 
 @pytest.fixture

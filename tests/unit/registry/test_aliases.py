@@ -22,6 +22,7 @@ from airflow_mcp.core.registry.plans import AliasPlan, plan_promotion, plan_roll
 from airflow_mcp.exceptions import AliasConflictError, InvalidArgumentError, MlflowAuthError, MlflowNotFoundError
 from airflow_mcp.registry import claims
 from airflow_mcp.registry.aliases import AliasMover, champion_of, model_of, ways_back
+from airflow_mcp.registry.governance import NOT_GOVERNED
 
 NAME = "fraud"
 ACTOR = Actor("task", "dag.promote", "run-1")
@@ -67,7 +68,9 @@ class Registry:
 def move(registry: Registry, action: Any, reason: Any = "why", **plan: Any) -> AliasPlan:
     make = plan_promotion if action == "promote" else plan_rollback
     order = MoveOrder(action, f"{action}-{next(registry.calls)}", ACTOR, reason)
-    mover = AliasMover(registry, NAME, actor=ACTOR, log=logging.getLogger("test"), rule=NOTHING_REQUIRED)  # type: ignore[arg-type]
+    mover = AliasMover(
+        registry, NAME, actor=ACTOR, log=logging.getLogger("test"), rule=NOTHING_REQUIRED, governance=NOT_GOVERNED
+    )  # type: ignore[arg-type]
     return mover.move(
         lambda model: make(model.aliases, model.tags, model_name=NAME, identity=order.identity, **plan), order
     )
@@ -108,7 +111,9 @@ def test_a_way_back_to_a_deleted_version_counts_as_none() -> None:
 def test_a_record_that_cannot_fit_is_refused_before_anything_moves() -> None:
     registry = Registry("1", "2", champion="1")
     order = MoveOrder("promote", "p", Actor("task", "d" * 6000, "r"))
-    mover = AliasMover(registry, NAME, actor=ACTOR, log=logging.getLogger("test"), rule=NOTHING_REQUIRED)  # type: ignore[arg-type]
+    mover = AliasMover(
+        registry, NAME, actor=ACTOR, log=logging.getLogger("test"), rule=NOTHING_REQUIRED, governance=NOT_GOVERNED
+    )  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="Nothing was moved"):
         mover.move(
             lambda model: plan_promotion(
