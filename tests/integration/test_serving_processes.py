@@ -307,8 +307,8 @@ def test_processes_that_are_stopped_with_their_loader_are_replaced(server: Model
         os.kill(pid, signal.SIGSTOP)
     for _ in range(2):  # one for each process
         assert server.post(rows("")).error == "timeout"
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before), 60)
-    wait_for(lambda: len(server.model_processes()) == 2, 60)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before), 150)
+    wait_for(lambda: len(server.model_processes()) == 2, 150)
     assert server.post(rows("")).status == 200
 
 
