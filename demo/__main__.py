@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NoReturn
 
 from demo.client import Client
@@ -46,7 +47,7 @@ def run(folder: Path) -> int:
             stage.api.unpause(dag_id)
         nights = Nights(stage, client, say).play()
     _table(nights)
-    return 1 if any(night.problems for night in nights) else 0
+    return _show_moves(stage) or int(any(night.problems for night in nights))
 
 
 def ui(folder: Path) -> int:
@@ -86,6 +87,18 @@ def _table(nights: list[Night]) -> None:
         print(f"  {report}")
     print("\nLook further:\n  make demo-ui      Airflow's web UI and MLflow with these runs")
     print("  make clean        remove everything the demo wrote\n", flush=True)
+
+
+def _show_moves(stage: Stage) -> int:
+    """Print who moved what, and whether the audit log is whole; return 1 when it is not."""
+    try:
+        print("Who moved which model, from the audit log:")
+        print(indent(stage.audit("list", "--event", "registry."), "  "))
+        print(indent(stage.audit("verify"), "  "), flush=True)
+    except RuntimeError as error:
+        print(f"UNEXPECTED: {error}", flush=True)
+        return 1
+    return 0
 
 
 def _stop(*_: Any) -> NoReturn:

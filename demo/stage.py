@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +40,10 @@ class Stage:
             env={
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
                 "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": self.mlflow.url}),
+                "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(
+                    {"conn_type": "audit_log", "extra": {"sqlite_path": str(self.folder / "audit.db")}}
+                ),
+                "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
                 "AIRFLOW_VAR_BREAST_CANCER_DATA": str(self.data),
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # nights pass when the demo says so
             },
@@ -63,8 +68,26 @@ class Stage:
         """Address of the model server."""
         return f"http://{LOOPBACK}:{self.serving_port}"
 
+    def audit(self, *arguments: str) -> str:
+        """Run ``airflow-mcp audit`` on the audit log, and return what it prints.
+
+        :raises RuntimeError: when it ends with an error; has what it printed.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_mcp.cli", "audit", *arguments],
+            env={**os.environ, "AIRFLOW_MCP_AUDIT_LOG": f"sqlite:///{self.folder / 'audit.db'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"airflow-mcp audit {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
     def __enter__(self) -> Self:
         self.reports.mkdir(parents=True, exist_ok=True)
+        if not self.has_run:
+            self.audit("init")
         try:
             with ThreadPoolExecutor() as pool:
                 mlflow, airflow = pool.submit(self.mlflow.start), pool.submit(self.airflow.start)
