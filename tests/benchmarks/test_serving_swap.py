@@ -31,10 +31,20 @@ def test_requests_that_failed_while_the_champion_changed(
     monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_SWAP", json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}))
     with contextlib.closing(MlflowHook("mlflow_swap")) as hook:
         versions = NumberedVersions(mlflow_server, hook, f"swapped-{uuid.uuid4().hex[:8]}", tmp_path)
-        _swap_under_load(versions, mlflow_server.url, tmp_path)
+        client, quiet, loads, swaps = _swap_under_load(versions, mlflow_server.url, tmp_path)
+    client.require_no_failure()
+    rows = [_row("quiet", [quiet]), _row(f"{len(swaps)} swaps", loads)]
+    head = ("", "requests", "failed", "CPU µs per request", "requests/s", "worst p99 ms of 10 s")
+    print_table(f"{CONNECTIONS} connections while one champion follows the other", head, rows)
+    answered = sorted(client.versions)
+    print(f"{len(client.answers)} further answers were looked into: versions {answered}, none mixed, none failed")
+    assert len(answered) > 1
 
 
-def _swap_under_load(versions: NumberedVersions, tracking_uri: str, folder: Path) -> None:
+def _swap_under_load(
+    versions: NumberedVersions, tracking_uri: str, folder: Path
+) -> tuple[SteadyClient, Load, list[Load], list[str]]:
+    """Return a client that asked all the time, the load before any swap, those beside the swaps, and the swaps."""
     numbers = [versions.add(), versions.add(), versions.add()]
     versions.promote(numbers[0])
     settings = {"KEEP_WARM": 0, "ACCESS_LOG": "false"}  # without a warm version every swap loads a model
@@ -42,7 +52,8 @@ def _swap_under_load(versions: NumberedVersions, tracking_uri: str, folder: Path
         server.wait_for_version(numbers[0])
         url = f"http://127.0.0.1:{server.port}/invocations"
         quiet = closed_loop(url, BODY, CONNECTIONS, 5, server.pid, folder)
-        swaps, stop = [], threading.Event()
+        swaps: list[str] = []
+        stop = threading.Event()
 
         def swap() -> None:
             for number in itertools.cycle([*numbers[1:], numbers[0]]):
@@ -60,13 +71,7 @@ def _swap_under_load(versions: NumberedVersions, tracking_uri: str, folder: Path
                 loads.append(closed_loop(url, BODY, CONNECTIONS, 10, server.pid, folder))
             stop.set()
             swapper.join()
-    client.require_no_failure()
-    rows = [_row("quiet", [quiet]), _row(f"{len(swaps)} swaps", loads)]
-    head = ("", "requests", "failed", "CPU µs per request", "requests/s", "worst p99 ms of 10 s")
-    print_table(f"{CONNECTIONS} connections while one champion follows the other", head, rows)
-    answered = sorted(client.versions)
-    print(f"{len(client.answers)} further answers were looked into: versions {answered}, none mixed, none failed")
-    assert len(answered) > 1
+    return client, quiet, loads, swaps
 
 
 def _row(name: str, loads: list[Load]) -> tuple[str, ...]:

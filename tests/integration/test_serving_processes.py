@@ -239,6 +239,7 @@ def test_headers_that_do_not_arrive_in_time_close_the_connection(server: ModelSe
             connection.sendall(begun)
             while connection.recv(4096):
                 pass
+            assert connection.recv(1) == b""
 
 
 def test_callers_that_leave_are_noted_and_hold_up_nobody(server: ModelServer, client: Client) -> None:
@@ -247,6 +248,7 @@ def test_callers_that_leave_are_noted_and_hold_up_nobody(server: ModelServer, cl
             b"POST /invocations HTTP/1.1\r\nhost: x\r\nx-request-id: leaves\r\ncontent-length: 9\r\n\r\n{"
         )
     wait_for(lambda: any('"leaves"' in line and '"status":499' in line for line in server.lines))
+    assert server.post(rows("")).status == 200
 
 
 def test_a_thousand_idle_connections_hold_up_nobody(server: ModelServer, client: Client) -> None:

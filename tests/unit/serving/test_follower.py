@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +239,7 @@ def test_a_champion_that_dies_without_a_policy_is_replaced_by_nothing(tmp_path: 
         world.made["2"].die()
         await world.until(lambda: world.answers() is None)
         await world.until(lambda: "three deaths" in world.models.reasons.get("fraud", ""))
+        assert world.answers() is None
 
     world.play(story)
 
@@ -289,7 +289,14 @@ class TestAStartWithoutMlflow:
         for away_for in ("", "churn", "churn"):  # a start without it does not forget it either
             registry.away_for = away_for
             world = World(tmp_path, registry, names)
-            world.play(partial(world.until, lambda models=world.models: all(map(models.can_answer, names))))
+            answering: list[str] = []
+
+            async def story(world: World = world, answering: list[str] = answering) -> None:
+                await world.until(lambda: all(map(world.models.can_answer, names)))
+                answering += names
+
+            world.play(story)
+            assert answering == [*names]
 
     def test_may_have_to_wait_for_the_registry(self, tmp_path: Path) -> None:
         world = World(tmp_path, self.registry(tmp_path), require_registry=True)
