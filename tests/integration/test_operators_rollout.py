@@ -298,15 +298,15 @@ def test_the_sensor_waits_until_the_server_answers_with_a_version(rollouts: Roll
     assert rollouts.resume(waiting, event).state == "success"
 
 
+def roll_out(world: World, version: str, expected_champion: str, **arguments: Any) -> TaskOutcome:
+    """Roll a version of the world's model out, where it ends before any server is asked."""
+    given = {"model_name": world.model_name, "experiment_name": world.experiment}
+    return world.run(RolloutModelOperator, version=version, expected_champion=expected_champion, **given, **arguments)
+
+
 def test_without_a_champion_it_promotes_at_once(world: World) -> None:
     world.versions(1)
-    outcome = world.run(
-        RolloutModelOperator,
-        model_name=world.model_name,
-        version="1",
-        expected_champion="none",
-        experiment_name=world.experiment,
-    )
+    outcome = roll_out(world, "1", "none")
     assert outcome.state == "success", outcome.error
     assert outcome.result["reason"] == "promoted at once: there was no champion"
     assert world.aliases["champion"] == "1"
@@ -315,13 +315,7 @@ def test_without_a_champion_it_promotes_at_once(world: World) -> None:
 def test_a_version_that_no_gate_accepted_changes_nothing(world: World) -> None:
     world.versions(2, verdict="failed")
     world.hook.set_alias(world.model_name, "champion", "1")
-    outcome = world.run(
-        RolloutModelOperator,
-        model_name=world.model_name,
-        version="2",
-        expected_champion="1",
-        experiment_name=world.experiment,
-    )
+    outcome = roll_out(world, "2", "1")
     assert outcome.state == "failed"
     assert "gate" in str(outcome.error)
     assert TAG_ROLLOUT not in world.hook.get_model_version(world.model_name, "1").tags
@@ -331,27 +325,14 @@ def test_a_version_that_no_gate_accepted_changes_nothing(world: World) -> None:
 def test_a_dry_run_writes_nothing(world: World) -> None:
     world.versions(2)
     world.hook.set_alias(world.model_name, "champion", "1")
-    outcome = world.run(
-        RolloutModelOperator,
-        model_name=world.model_name,
-        version="2",
-        expected_champion="1",
-        experiment_name=world.experiment,
-        dry_run=True,
-    )
+    outcome = roll_out(world, "2", "1", dry_run=True)
     assert outcome.state == "skipped"
     assert TAG_ROLLOUT not in world.hook.get_model_version(world.model_name, "1").tags
 
 
 def test_errors_of_the_package_are_refusals(world: World) -> None:
     world.versions(1)
-    outcome = world.run(
-        RolloutModelOperator,
-        model_name=world.model_name,
-        version="1",
-        expected_champion="7",
-        experiment_name=world.experiment,
-    )
+    outcome = roll_out(world, "1", "7")
     assert outcome.state == "failed"
     assert outcome.error is not None
     assert isinstance(outcome.error.__cause__, ModelControlPlaneError)
