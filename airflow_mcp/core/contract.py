@@ -87,6 +87,8 @@ TAG_IMAGE = "airflow_mcp.image"
 TAG_IMAGE_DIGEST = "airflow_mcp.image_digest"
 TAG_REASON = "airflow_mcp.reason"
 TAG_ERROR = "airflow_mcp.error"
+MAX_ERROR_TAG = 4000
+"""Characters of an error that :data:`TAG_ERROR` keeps; MLflow allows 8000."""
 TAG_SUPERSEDED_BY = "airflow_mcp.superseded_by"
 TAG_GATE_VERDICT = "airflow_mcp.gate_verdict"
 """The gate's decision: ``passed``, ``warned``, ``approved``, ``failed``, ``inconclusive`` or ``error``."""

@@ -24,8 +24,6 @@ from airflow_mcp.operators.base import ModelControlOperator, now, require_active
 
 ResultT = TypeVar("ResultT", bound=WorkResult)
 ClosedStatus = Literal["FAILED", "KILLED"]
-_ERROR_TAG_LIMIT = 4000
-"""Characters of an error kept in a run's tag; MLflow allows 8000."""
 
 
 def closed_status(error: BaseException, *, work_is_done: bool, was_killed: bool) -> ClosedStatus | None:
@@ -73,7 +71,7 @@ class TrackedOperator(ModelControlOperator):
         :param status: ``FAILED`` or ``KILLED``.
         :param error: what happened.
         """
-        self.hook.set_tag(run.run_id, contract.TAG_ERROR, error[:_ERROR_TAG_LIMIT])
+        self.hook.set_tag(run.run_id, contract.TAG_ERROR, error[: contract.MAX_ERROR_TAG])
         self.hook.update_run(run.run_id, status, int(now().timestamp() * 1000))
 
     def require_finished(self, run: Run) -> None:
