@@ -73,7 +73,8 @@ class Follower:
         self._last_success = 0.0
         self._wake = asyncio.Event()
         self._is_stepping = self._has_changed = False
-        self._written: dict[str, Any] = {}
+        self._kept: tuple[dict[str, Look], dict[str, str]] | None = None
+        """What the plan in the cache was written from."""
         self._watched: dict[ServedVersion, Watched] = {}
         for address in self._addresses:
             models.reasons[address.name] = "the registry has not been read yet"
@@ -162,11 +163,10 @@ class Follower:
         self.held.passed = passed
 
     def _keep_plan(self) -> None:
-        looks = {name: look.to_plan() for name, look in self._looks.items()}
-        plan = {"looks": looks, "passed": dict(self.held.passed)}
-        if plan != self._written:
-            self._written = plan
-            self._cache.write_plan(plan)
+        state = dict(self._looks), dict(self.held.passed)
+        if state != self._kept:
+            self._kept = looks, passed = state
+            self._cache.write_plan({"looks": {name: look.to_plan() for name, look in looks.items()}, "passed": passed})
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,8 @@ class Follower:
     def _carry_out(self, wanted: list[Wanted]) -> None:
         self.held.note_wanted(wanted)
         marks = {wish.key: wish.mark for wish in wanted}
-        budget = Budget(memory_bytes=self._free_memory(), keep_warm=self._settings.keep_warm)
+        memory = self._free_memory() if any(item.is_waiting for item in self.held.all) else None
+        budget = Budget(memory_bytes=memory, keep_warm=self._settings.keep_warm)
         for action in plan_versions(wanted, self.held.all, budget, self._clock()):
             self.held.carry_out(action, marks)
 
