@@ -13,10 +13,10 @@ from airflow_mcp.core.audit.moves import (
     AnyMove,
     abandoned,
     foreign_move,
-    intent_of,
     model_subject,
     outcome,
     outcome_action,
+    outcome_id,
 )
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.registry.history import unrecorded_moves
@@ -45,7 +45,9 @@ def missing_events(model: RegisteredModel, log: AuditLog, environment: str, now:
     known = {record.event["id"] for record in records}
     moves: list[AnyMove] = [*read_history(model.tags), *read_stage_moves(model)]
     moves.sort(key=lambda move: (move.number, move.at))
-    found = [outcome(move, model.name, environment, records) for move in moves]
+    # Most outcomes are in the log already: their IDs are compared before an event is built.
+    lacked = [move for move in moves if outcome_id(move, model.name) not in known]
+    found = [outcome(move, model.name, environment, records) for move in lacked]
     found += [abandoned(record) for record in _without_outcome(records, moves) if _is_over(record, model, now)]
     found += [foreign_move(each, model.name, environment) for each in unrecorded_moves(model)]
     yield from (event for event in found if event.id not in known)
@@ -77,16 +79,15 @@ def reconcile(
 
 def _without_outcome(records: list[Record], moves: list[AnyMove]) -> Iterator[Record]:
     """Yield the intents of which no move was made."""
-    made = {record.seq for move in moves if (record := intent_of(move, records)) is not None}
     done = {seq for record in records for seq in record.event["refs"]}
     # A try that wanted something else than the next one leaves an intent whose move was made by the other.
     outcomes = {(outcome_action(move), move.identity) for move in moves}
     for record in records:
         verb = record.event["action"]
-        is_intent = verb in ("registry.move_intended", "registry.stage_intended")
+        if verb not in ("registry.move_intended", "registry.stage_intended"):
+            continue
         action = "registry.moved" if verb == "registry.move_intended" else "registry.stage_moved"
-        is_made = record.seq in made | done or (action, record.event["new"].get("move")) in outcomes
-        if is_intent and not is_made:
+        if record.seq not in done and (action, record.event["new"].get("move")) not in outcomes:
             yield record
 
 

@@ -41,6 +41,11 @@ def outcome_action(move: AnyMove) -> str:
     return "registry.moved" if isinstance(move, MoveRecord) else "registry.stage_moved"
 
 
+def outcome_id(move: AnyMove, model_name: str) -> str:
+    """Return the ID of the outcome of a move."""
+    return event_id(outcome_action(move), model_subject(model_name), move.identity)
+
+
 def audit_actor(actor: Actor) -> AuditActor:
     """Return who acts, as events name it; nobody has checked who the user of a command line or of a Dag run is."""
     if actor.kind == "user":
@@ -83,13 +88,12 @@ def outcome(move: AnyMove, model_name: str, environment: str, intents: Iterable[
     :param environment: dev, test or prod.
     :param intents: records of intents of this model, oldest first.
     """
-    action, subject = outcome_action(move), model_subject(model_name)
     intent = intent_of(move, intents)
     task = intent.event["task"] if intent else None
     return AuditEvent(
-        id=event_id(action, subject, move.identity),
-        action=action,
-        subject=subject,
+        id=outcome_id(move, model_name),
+        action=outcome_action(move),
+        subject=model_subject(model_name),
         environment=environment,
         actor=AuditActor(**intent.event["actor"]) if intent else AuditActor("system", move.by),
         task=TaskKey(**task) if task else None,
