@@ -33,7 +33,7 @@ def category_names(values: Iterable[Any]) -> list[str]:
 
 def _name(value: Any) -> str:
     if isinstance(value, str):
-        whole = _WHOLE.fullmatch(value)
+        whole = _WHOLE.fullmatch(value) if value.endswith(".0") else None  # asked for every distinct text
         return whole[1] if whole else _FLAGS.get(value, value)
     if isinstance(value, float):
         if value.is_integer():

@@ -70,9 +70,9 @@ def column_type(pair: ColumnPair, policy: ComparisonPolicy) -> tuple[ColumnType,
     known = current if is_current or reference is None else reference
     if known is None:
         return "categorical", "missing in the reference, and has no value in the current data"
-    kind = _declared_type(known.name, policy)
-    problem = _missing_side(pair) or _kind_problem(pair, kind or _type_of_values(pair, known), policy)
-    return kind or _type_of_values(pair, known), problem or _amount_problem(pair, policy)
+    kind = _declared_type(known.name, policy) or _type_of_values(pair, known)
+    problem = _missing_side(pair) or _kind_problem(pair, kind, policy)
+    return kind, problem or _amount_problem(pair, policy)
 
 
 def _declared_type(name: str, policy: ComparisonPolicy) -> ColumnType | None:

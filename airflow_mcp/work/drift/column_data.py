@@ -169,7 +169,8 @@ class ColumnData:
         """Return its values as categories, also when they are numbers."""
         if self.counts is not None:
             return self.counts
-        return as_categories(self.decimal_curve) if self.decimal_curve is not None else CategoryCounts()
+        curve = self.decimal_curve
+        return as_categories(curve) if curve is not None else CategoryCounts()
 
     @property
     def decimal_curve(self) -> Curve | None:

@@ -165,7 +165,7 @@ def read_columns(
     :param names: columns to read, derived ones included; None reads all that the options ask for.
     :param is_exact: whether to keep every value instead of a sketch.
     """
-    read, doubtful, declared = _one_pass(scan, options, names, is_exact=is_exact)
+    read, doubtful, declared = _one_pass(scan, scan.columns, options, names, is_exact=is_exact)
     doubtful = list(dict.fromkeys([*doubtful, *declared]))
     if doubtful:
         options = replace(options, categorical_columns=frozenset(options.categorical_columns) | set(declared))
@@ -173,16 +173,16 @@ def read_columns(
         if derived and not {options.prediction, options.target}.isdisjoint(doubtful):
             read.columns = {name: column for name, column in read.columns.items() if name not in _DERIVED}
             doubtful += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
-        again, _, _ = _one_pass(scan.reading(texts=doubtful), options, doubtful, is_exact=is_exact)
+        again, _, _ = _one_pass(scan.reading(texts=doubtful), read.present, options, doubtful, is_exact=is_exact)
         read.add(again)
     return read
 
 
 def _one_pass(
-    scan: Scan, options: ProfileOptions, names: Collection[str] | None, *, is_exact: bool
+    scan: Scan, present: Collection[str], options: ProfileOptions, names: Collection[str] | None, *, is_exact: bool
 ) -> tuple[ReadData, list[str], list[str]]:
     """Read columns; also return those whose types were guessed and do not hold, and those that some files declare."""
-    read = ReadData(scan.pins, present=scan.columns)
+    read = ReadData(scan.pins, present=present)
     readers: dict[str, ColumnReader] = {}
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(cpu_count(), thread_name_prefix="columns") as pool:

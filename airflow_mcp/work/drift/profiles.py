@@ -13,7 +13,7 @@ from airflow_mcp.core.drift.profile import BYTES_PER_COLUMN, DataProfile, read_p
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.work.drift.column_data import ColumnData, of_profile
 from airflow_mcp.work.drift.column_reading import ProfileOptions, ReadData, read_data, require_read
-from airflow_mcp.work.drift.distribution import FEW_DISTINCT, merge_curves
+from airflow_mcp.work.drift.distribution import COARSEST, FEW_DISTINCT, merge_curves
 from airflow_mcp.work.reading.dataset_batches import open_data
 from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import read_run_artifact
@@ -24,7 +24,10 @@ Side: TypeAlias = Sequence[DatasetPin] | DataProfile
 _SIZES = ((256, 2048), (128, 512), (96, 256), (64, 128), (48, 64), (40, 48), (32, 32), (28, 16), (24, 8))
 """Knots and categories to keep of each column; the first pair that fits the size limit is used. 24 is the least: fewer
 knots could not tell a column of 20 different numbers, compared value by value, from one with more."""
-_SMALLER = ((24, 6, 1e-3), (20, 4, 1e-2), (16, 3, 1e-2), (12, 2, 1e-2), (8, 1, 1e-2), (4, 0, 1e-2), (2, 0, 1e-2))
+_SMALLER = (
+    (24, 6, 1e-3),
+    *[(knots, kept, COARSEST) for knots, kept in ((20, 4), (16, 3), (12, 2), (8, 1), (4, 0), (2, 0))],
+)
 """Knots, categories and rounding of the largest columns when no size fits: long numbers, long names."""
 _SHORT_NAME, _SOURCES_BYTES = 100, 4096
 """Bytes: what the name of a column has beyond comes on top of the size limit; sources beyond are only counted."""

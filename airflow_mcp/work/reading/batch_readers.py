@@ -114,8 +114,9 @@ def column_names(file: DataFile, wanted: Wanted) -> list[str]:
     elif file.format == "csv":
         with file.opened() as stream:
             names = csv_and_jsonl.csv_header(stream)
-    elif (first := next(_json_batches(file, wanted), None)) is not None:
-        names = first.schema.names
+    else:
+        with file.opened() as stream:
+            names = csv_and_jsonl.json_names(stream, file.shown)
     return _unique([name for name in names if wanted.has(name)], file)
 
 
@@ -169,8 +170,8 @@ def _arrow_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]:
             found = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
             found = iter(reader)
+        names = _unique(wanted.of(without_index(reader.schema)), file)
         for batch in found:
-            names = _unique(wanted.of(without_index(reader.schema)), file)
             yield batch.select([batch.schema.names.index(name) for name in names] or [0])
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ _MAX_RECORD_BYTES = 256 << 20
 """A longer record is an unclosed quotation mark rather than data; without a limit it would fill the memory."""
 _PARSER_BLOCK_BYTES = 1 << 20
 """1 MiB, Arrow's default: blocks of this size are converted on all CPUs."""
+_NOT_FOR_ARROW = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
+"""How Arrow refuses JSON Lines that are then read line by line."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTE, _FIELD_ENDS = ord('"'), np.frombuffer(b",\r\n", dtype=np.uint8)
 _QUOTED = re.compile(rb'(?:^|(?<=[,\r\n]))"[^"]*(?:""[^"]*)*(?:"|\Z)')
@@ -82,6 +84,8 @@ def _blocks(stream: IO[bytes], size: int, end_of: Callable[[bytes], int], questi
 
 def _end_of_records(data: bytes) -> int:
     """Return the position after the last line break that is outside quotes; 0 if there is none."""
+    if b'"' not in data:
+        return data.rfind(b"\n") + 1
     codes = np.frombuffer(data, dtype=np.uint8)
     quotes = np.flatnonzero(codes == _QUOTE)
     if not _are_pairs(codes, quotes):
@@ -190,11 +194,37 @@ def json_tables(
     :raises DatasetError: when a line is not a JSON object; names its number.
     """
     known: dict[str, None] = {}
+    for block, lines in _json_blocks(stream, size):
+        yield _with_times(_json_block(block, lines, shown, columns, known), texts)
+
+
+def json_names(stream: IO[bytes], shown: str, size: int = BLOCK_BYTES) -> list[str]:
+    """Return the names of the columns in the first block of JSON Lines, in the order in which they first occur.
+
+    :param stream: the file.
+    :param shown: address of the file, for messages.
+    :param size: approximate bytes of the block.
+    :raises DatasetError: when a line is not a JSON object; names its number.
+    """
+    for block, lines in _json_blocks(stream, size):
+        try:
+            return list(_parse_json(block, ()).schema.names)
+        except _NOT_FOR_ARROW:
+            return _names_in(json_objects(iter(block.split(b"\n")), shown, lines))
+    return []
+
+
+def _json_blocks(stream: IO[bytes], size: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the blocks that are not empty, each with the number of lines before it."""
     lines = 0
     for block in _blocks(stream, size, lambda read: read.rfind(b"\n") + 1, "is it one JSON object per line?"):
         if block.strip():
-            yield _with_times(_json_block(block, lines, shown, columns, known), texts)
+            yield block, lines
         lines += block.count(b"\n")
+
+
+def _names_in(rows: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _json_block(
@@ -205,22 +235,26 @@ def _json_block(
     :param known: columns that hold text, although Arrow would take it for times; more are added.
     """
     try:
-        if not block.isascii():
-            block.decode("utf-8")  # Arrow reads other encodings as well, and the values cannot be used later
         table = _parse_json(block, known)
         if times := [field.name for field in table.schema if pa.types.is_timestamp(field.type)]:
             known |= dict.fromkeys(times)
             table = _parse_json(block, known).select(table.schema.names)
         names = [name for name in table.schema.names if columns(name)]
         return table.select(names or table.schema.names[:1])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+    except _NOT_FOR_ARROW:
         rows = list(json_objects(iter(block.split(b"\n")), shown, lines))
-    every = list(dict.fromkeys(name for row in rows for name in row))
+    every = _names_in(rows)
     names = [name for name in every if columns(name)] or every[:1]
     return pa.table({name: column_of_json([row.get(name) for row in rows]) for name in names})
 
 
 def _parse_json(block: bytes, known: Collection[str]) -> pa.Table:
+    """Read a block with Arrow.
+
+    :raises: one of :data:`_NOT_FOR_ARROW` when it cannot.
+    """
+    if not block.isascii():
+        block.decode("utf-8")  # Arrow reads other encodings as well, and the values cannot be used later
     return pyarrow.json.read_json(
         io.BytesIO(block),
         read_options=pyarrow.json.ReadOptions(block_size=max(len(block) + 1, 1 << 20)),

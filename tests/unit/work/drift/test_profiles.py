@@ -326,7 +326,7 @@ def test_a_record_that_does_not_end_is_refused_before_all_of_it_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, question: str
 ) -> None:
     monkeypatch.setattr(csv_and_jsonl, "_MAX_RECORD_BYTES", 1 << 20)
-    for function in (csv_and_jsonl.csv_blocks, csv_and_jsonl.json_tables):
+    for function in (csv_and_jsonl.csv_blocks, csv_and_jsonl.json_names, csv_and_jsonl.json_tables):
         monkeypatch.setattr(function, "__defaults__", (1 << 18,))
     read: list[int] = []
 
