@@ -32,6 +32,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.data, self.reports = self.folder / "data", self.folder / "reports"
+        self.audit_log = self.folder / "audit.db"
         self._notes = self.folder / "stage.json"
         self.mlflow = MlflowServer(self.folder / "mlflow", self._free_port_of_last_time())
         self.airflow = AirflowStack(
@@ -41,7 +42,7 @@ class Stage:
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
                 "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": self.mlflow.url}),
                 "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(
-                    {"conn_type": "audit_log", "extra": {"sqlite_path": str(self.folder / "audit.db")}}
+                    {"conn_type": "audit_log", "extra": {"sqlite_path": str(self.audit_log)}}
                 ),
                 "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
                 "AIRFLOW_VAR_BREAST_CANCER_DATA": str(self.data),
@@ -75,7 +76,7 @@ class Stage:
         """
         done = subprocess.run(
             [sys.executable, "-m", "airflow_mcp.cli", "audit", *arguments],
-            env={**os.environ, "AIRFLOW_MCP_AUDIT_LOG": f"sqlite:///{self.folder / 'audit.db'}"},
+            env={**os.environ, "AIRFLOW_MCP_AUDIT_LOG": f"sqlite:///{self.audit_log}"},
             capture_output=True,
             text=True,
             check=False,

@@ -33,6 +33,7 @@ from airflow_mcp.work.reading.request_log import RequestLog
 from tests.support.fakes.certificate import server_context, write_certificate
 from tests.support.fakes.faulty_server import Fault, FaultyServer, answer, html, refused_midway, slow
 from tests.support.followed_server import FollowingServer, NumberedVersions, SteadyClient
+from tests.support.model_server import children
 from tests.support.services import LOOPBACK, MlflowServer, free_port
 
 SECRET = "a-secret-of-the-webhook"
@@ -389,12 +390,8 @@ class TestAModelProcess:
 
 def _model_processes(front: int) -> list[int]:
     """Return the processes of all versions that answer: children of the children of the front."""
-    children = Path(f"/proc/{front}/task/{front}/children").read_text().split()
-    found = []
-    for child in children:
-        if b"serve-model" in Path(f"/proc/{child}/cmdline").read_bytes():
-            found += [int(pid) for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()]
-    return found
+    loaders = [child for child in children(front) if b"serve-model" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [pid for loader in loaders for pid in children(loader)]
 
 
 class TestTheLog:
