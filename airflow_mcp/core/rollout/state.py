@@ -13,8 +13,7 @@ from airflow_mcp.core.document import Document, dump_document, parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.plan import RolloutPlan
 from airflow_mcp.core.rollout.samples import Pair, ReplicaSample
-from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.exceptions import EvidenceError
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument, read_rollout
 
 TAG_ROLLOUT_RECORD = "airflow_mcp.rollout_record."
 """On the canary's version, before the identity of the rollout: how it went."""
@@ -67,20 +66,16 @@ class RolloutState:
 
         :param champion: the champion's version as it was read; None when there is none.
         """
-        text = champion.tags.get(TAG_ROLLOUT, "") if champion is not None else ""
-        if champion is None or not text:
-            return cls(champion, None)
-        try:
-            source = f"tag {TAG_ROLLOUT!r} of version {champion.version} of {champion.name!r}"
-            return cls(champion, parse_document(RolloutDocument, text, source))
-        except EvidenceError as error:
-            return cls(champion, None, str(error))
+        if champion is None:
+            return cls(None, None)
+        source = f"tag {TAG_ROLLOUT!r} of version {champion.version} of {champion.name!r}"
+        return cls(champion, *read_rollout(champion.tags, source))
 
     @property
     def active(self) -> RolloutDocument | None:
         """The document, if its split counts."""
         document, champion = self.document, self.champion
-        if document is None or champion is None or not document.is_active or document.stable != champion.version:
+        if document is None or champion is None or not document.counts_for(champion.version):
             return None
         return document
 

@@ -83,6 +83,13 @@ class RolloutDocument(Document):
         """Whether the split counts."""
         return self.phase in ACTIVE
 
+    def counts_for(self, champion: str) -> bool:
+        """Return whether the split counts while a version is champion.
+
+        :param champion: number of that version.
+        """
+        return self.is_active and self.stable == champion
+
 
 @dataclass(frozen=True)
 class TrafficPlan:
@@ -227,6 +234,19 @@ class Split(NamedTuple):
     """Why a document that exists is not followed."""
 
 
+def read_rollout(tags: Mapping[str, str], source: str) -> tuple[RolloutDocument | None, str]:
+    """Return the document on a version, also when it has ended, and why one that exists cannot be read.
+
+    :param tags: tags of the version.
+    :param source: what is read, for the message.
+    """
+    text = tags.get(TAG_ROLLOUT, "")
+    try:
+        return parse_document(RolloutDocument, text, source) if text else None, ""
+    except EvidenceError as error:
+        return None, str(error)
+
+
 def read_split(tags: Mapping[str, str], champion: str, now: datetime) -> Split:
     """Return the split that counts now.
 
@@ -236,17 +256,12 @@ def read_split(tags: Mapping[str, str], champion: str, now: datetime) -> Split:
     :param champion: number of that version.
     :param now: present time, with a time zone.
     """
-    text = tags.get(TAG_ROLLOUT, "")
-    if not text:
-        return Split(None)
-    try:
-        document = parse_document(RolloutDocument, text, f"tag {TAG_ROLLOUT!r} of version {champion}")
-    except EvidenceError as error:
-        return Split(None, str(error))
-    if document.stable != champion or not document.is_active:
-        return Split(None)
+    source = f"tag {TAG_ROLLOUT!r} of version {champion}"
+    document, error = read_rollout(tags, source)
+    if document is None or not document.counts_for(champion):
+        return Split(None, error)
     if document.canary == champion:
-        return Split(None, f"tag {TAG_ROLLOUT!r} of version {champion} names the champion as its own canary")
+        return Split(None, f"{source} names the champion as its own canary")
     if document.on_lost == "hold" or _lease_counts(tags.get(TAG_ROLLOUT_LEASE, ""), now):
         return Split(document)
     return Split(document.model_copy(update={"weight": 0.0, "shadow": 0.0}), f"tag {TAG_ROLLOUT_LEASE!r} has run out")
