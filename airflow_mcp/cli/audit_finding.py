@@ -41,7 +41,7 @@ def audit_finding(mlflow: MlflowSettings | None) -> Diagnosis:
 def _compared(settings: AuditSettings, mlflow: MlflowSettings | None) -> Diagnosis:
     """Compare the moves in MLflow with the log; nothing is recorded."""
     with closing(open_log(settings)) as log:
-        log.facts(LOG)
+        log.facts(LOG, "log.created")
         if mlflow is None:
             return Diagnosis(_SUBJECT, "ok", f"{log.name} answers")
         with closing(DirectMlflow(mlflow)) as server:

@@ -8,7 +8,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_mcp import settings
 from airflow_mcp.audit.settings import AuditSettings, settings_from_connection
-from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.audit.log import LOG, AuditLog
 from airflow_mcp.exceptions import InvalidArgumentError
 
 
@@ -64,7 +64,7 @@ class AuditLogHook(BaseHook):
         try:
             log = self.get_conn()
             try:
-                log.facts("log")
+                log.facts(LOG, "log.created")
             finally:
                 log.close()
         except Exception as error:  # the connection form shows any error
