@@ -86,13 +86,7 @@ def of_versions(model: RegisteredModel, versions: Collection[str]) -> Registered
 
 def _of_existing_versions(mlflow: MlflowOperations, model: RegisteredModel) -> RegisteredModel:
     """Leave out the aliases of ours whose version was deleted."""
-    existing = {version.version for version in model.latest_versions}
-    gone: set[str] = set()
-    for number in sorted({number for alias, number in model.aliases.items() if alias in _OURS} - existing):
-        try:
-            mlflow.get_model_version(model.name, number)
-        except MlflowNotFoundError:
-            gone.add(number)
+    gone = {number for _, number in mlflow.find_deleted_versions([model], _OURS)}
     return of_versions(model, set(model.aliases.values()) - gone)
 
 

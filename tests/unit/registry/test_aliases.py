@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -45,6 +46,16 @@ class Registry:
         if version not in self.numbers:
             raise MlflowNotFoundError("gone", 404, "RESOURCE_DOES_NOT_EXIST")
         return ModelVersion(name, version, "READY")
+
+    def find_deleted_versions(
+        self, models: Iterable[RegisteredModel], aliases: Collection[str]
+    ) -> frozenset[tuple[str, str]]:
+        return frozenset(
+            (model.name, number)
+            for model in models
+            for alias, number in model.aliases.items()
+            if alias in aliases and number not in self.numbers
+        )
 
     def set_registered_model_tag(self, name: str, key: str, value: str) -> None:
         assert len(value) <= 5000
