@@ -18,8 +18,8 @@ from airflow_mcp.cli.governance import audit_user, required_settings
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint, sign
-from airflow_mcp.core.audit.event import AuditEvent, event_id
-from airflow_mcp.core.audit.log import LOG, MOST_LISTED, created, export, listing
+from airflow_mcp.core.audit.event import AuditEvent
+from airflow_mcp.core.audit.log import MOST_LISTED, about_log, created, export, listing
 from airflow_mcp.core.audit.record import read_record
 from airflow_mcp.core.audit.verify import Verification, verify
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
@@ -178,8 +178,7 @@ def _verified(file: str | None, checkpoints: Sequence[Checkpoint], *, deep: bool
             "is_whole": found.is_whole,
             "first_bad": found.first_bad,
         }
-        name = event_id("audit.verified", LOG, said)
-        log.append(AuditEvent(name, "audit.verified", LOG, settings.environment, audit_user(), new=said))
+        log.append(about_log("audit.verified", audit_user(), settings.environment, said))
     return found
 
 
@@ -212,13 +211,11 @@ def _checkpoint(parsed: argparse.Namespace) -> int:
         note = sign(Checkpoint(found.log_id, found.records, found.root), private)
         written, failed = _write(note, f"{found.log_id}-{found.records:012}.txt", parsed.to)
         said = {"size": found.records, "root": found.root.hex(), "places": written}
-        name = event_id("audit.checkpointed", LOG, said)
         if written:
-            log.append(AuditEvent(name, "audit.checkpointed", LOG, settings.environment, audit_user(), new=said))
+            log.append(about_log("audit.checkpointed", audit_user(), settings.environment, said))
         for place, problem in failed.items():
             what = {"size": found.records, "place": place, "problem": problem}
-            name = event_id("audit.anchor_failed", LOG, what)
-            log.append(AuditEvent(name, "audit.anchor_failed", LOG, settings.environment, audit_user(), new=what))
+            log.append(about_log("audit.anchor_failed", audit_user(), settings.environment, what))
     for place in written:
         print(f"{place}: checkpoint of {found.records} records")
     for place, problem in failed.items():

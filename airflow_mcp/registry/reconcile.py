@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
-from airflow_mcp.core.audit.log import LOG
+from airflow_mcp.core.audit.event import AuditActor, AuditEvent
+from airflow_mcp.core.audit.log import about_log
 from airflow_mcp.core.audit.moves import (
     AnyMove,
     abandoned,
@@ -72,8 +72,7 @@ def reconcile(
                 added.append(event)
     counts = dict(sorted(Counter(event.action for event in added).items()))
     summary = {"models": number, "added": counts, "at": now.isoformat()}
-    name = event_id("audit.reconciled", LOG, summary)
-    log.append(AuditEvent(name, "audit.reconciled", LOG, environment, actor, new=summary))
+    log.append(about_log("audit.reconciled", actor, environment, summary))
     return tuple(added)
 
 

@@ -89,6 +89,17 @@ def _read(action: str, actor: AuditActor, environment: str, reason: str, wanted:
     return AuditEvent(name, action, LOG, environment, actor, new=wanted, reason=reason)
 
 
+def about_log(action: str, actor: AuditActor, environment: str, said: dict[str, Any]) -> AuditEvent:
+    """Return an event about the log; what it says makes it this event and no other.
+
+    :param action: what happened, such as ``audit.verified``.
+    :param actor: who acted.
+    :param environment: dev, test or prod.
+    :param said: JSON values.
+    """
+    return AuditEvent(event_id(action, LOG, said), action, LOG, environment, actor, new=said)
+
+
 def created(actor: AuditActor, environment: str) -> AuditEvent:
     """Return the first event of a log, with the random ID that tells it from every other log."""
     log_id = uuid4().hex
