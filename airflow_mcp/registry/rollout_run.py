@@ -38,6 +38,7 @@ from airflow_mcp.core.rollout.state import (
     Journal,
     RolloutRecord,
     RolloutState,
+    ended_document,
     record_of,
     with_event,
 )
@@ -336,15 +337,8 @@ class RolloutRun:
         old = RolloutState.of(self._mlflow.get_model_version(self._name, journal.stable)).document
         if old is None or old.identity != journal.identity or not old.is_active:
             return
-        ended = old.model_copy(
-            update={
-                "phase": "SUCCEEDED",
-                "weight": 0.0,
-                "generation": old.generation + 1,
-                "step_since": now,
-                "reason": f"version {journal.canary} was promoted",
-            }
-        )
+        reason = f"version {journal.canary} was promoted"
+        ended = ended_document(old, "SUCCEEDED", reason, generation=old.generation + 1, step_since=now)
         text = dump_document(ended, indent=None)
         self._mlflow.set_model_version_tag(self._name, journal.stable, TAG_ROLLOUT, text)
 

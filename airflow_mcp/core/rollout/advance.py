@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from airflow_mcp.core.rollout.analysis import AnalysisOutcome, analyse
 from airflow_mcp.core.rollout.plan import Analysis, Pause, RolloutPlan, SetWeight
-from airflow_mcp.core.rollout.state import Cause, Journal, RolloutRecord, RolloutState, record_of
+from airflow_mcp.core.rollout.state import Cause, Journal, RolloutRecord, RolloutState, ended_document, record_of
 from airflow_mcp.core.serving.traffic import RolloutDocument
 
 LONGEST = 3
@@ -122,9 +122,7 @@ def failed_document(document: RolloutDocument, cause: Cause, reason: str, by: st
     :param reason: why, for people.
     :param by: who aborts it.
     """
-    return document.model_copy(
-        update={"phase": "FAILED", "weight": 0.0, "shadow": 0.0, "reason": f"{cause}: {reason}", "by": by}
-    )
+    return ended_document(document, "FAILED", f"{cause}: {reason}", by=by)
 
 
 def paused_document(document: RolloutDocument, reason: str, by: str, now: datetime) -> RolloutDocument:

@@ -80,6 +80,19 @@ class RolloutState:
         return document
 
 
+def ended_document(
+    document: RolloutDocument, phase: Literal["SUCCEEDED", "FAILED"], reason: str, **changes: object
+) -> RolloutDocument:
+    """Return the document of a rollout that is over: the canary is asked nothing any more.
+
+    :param document: the document before.
+    :param phase: how it ended.
+    :param reason: why, for people.
+    :param changes: other fields that change.
+    """
+    return document.model_copy(update={"phase": phase, "weight": 0.0, "shadow": 0.0, "reason": reason, **changes})
+
+
 def ended_split(version: ModelVersion) -> str:
     """Return the tag :data:`~airflow_mcp.core.serving.traffic.TAG_ROLLOUT` that ends a split left on a version.
 
@@ -91,9 +104,9 @@ def ended_split(version: ModelVersion) -> str:
     document = RolloutState.of(version).document
     if document is None or not document.is_active:
         return ""
-    update = {"phase": "FAILED", "weight": 0.0, "shadow": 0.0, "generation": document.generation + 1}
     reason = "superseded: the alias champion was moved meanwhile"
-    return dump_document(document.model_copy(update={**update, "reason": reason}), indent=None)
+    ended = ended_document(document, "FAILED", reason, generation=document.generation + 1)
+    return dump_document(ended, indent=None)
 
 
 def record_of(version: ModelVersion, identity: str) -> RolloutRecord | None:
