@@ -11,7 +11,7 @@ from airflow_mcp.core.drift.plots import AREA, LINE, draw_distributions
 from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, DriftFinding, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary, by_severity, name_some
 from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, legend, scale_over, write
-from airflow_mcp.core.html.page_style import STYLE
+from airflow_mcp.core.html.page_style import STYLE, html_page
 
 PICTURES = 300
 """Columns with a picture, worst first. The others have numbers only: a page of 1,000 columns must stay small."""
@@ -46,13 +46,7 @@ def render_drift_report(summary: DriftSummary) -> str:
         _outliers(result),
         _provenance(summary),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{STYLE}{_OWN_STYLE}</style></head><body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
-    )
+    return html_page(title, parts, STYLE + _OWN_STYLE)
 
 
 def _verdict(result: DriftResult, title: str) -> str:

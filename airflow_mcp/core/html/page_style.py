@@ -1,10 +1,13 @@
-"""Style of the reports: light and dark, on paper and on a phone. No meaning is carried by colour alone.
+"""Frame and style of the reports: light and dark, on paper and on a phone. No meaning is carried by colour alone.
 
 The colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart, darkened or lightened
 until text in them has a contrast of 4.5 or more.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #57626f; --line: #d5dbe2; --page: #fff; --card: #f5f7f9;
@@ -60,3 +63,17 @@ summary { cursor: pointer; color: var(--dim); margin-top: .6rem; }
   .scroll { overflow: visible; } tr, figure, .verdict { break-inside: avoid; } h2, h3 { break-after: avoid; }
 }
 """
+
+
+def html_page(title: str, parts: Iterable[str], style: str = STYLE) -> str:
+    """Return a complete HTML document.
+
+    :param title: title of the page, as plain text.
+    :param parts: HTML of each part of its body; empty ones are left out.
+    :param style: its style sheet.
+    """
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
+        f"<style>{style}</style></head><body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
+    )

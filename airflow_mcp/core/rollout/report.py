@@ -11,13 +11,12 @@ from pydantic import AwareDatetime, Field
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.html.drawing import Scale, legend, scale_over
-from airflow_mcp.core.html.page_style import STYLE
+from airflow_mcp.core.html.page_style import html_page
 from airflow_mcp.core.rollout.analysis import AnalysisOutcome
 from airflow_mcp.core.rollout.samples import Pair
 from airflow_mcp.core.rollout.state import Cause, Event, Journal, Point
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 720.0, 200.0, 46.0, 12.0
-_TONES = {"passed": "passed", "failed": "failed", "inconclusive": "inconclusive", "error": "error"}
 _LINES = {"weight": "--dim", "canary": "--candidate", "champion": "--champion"}
 
 
@@ -82,11 +81,7 @@ def render_report(report: RolloutReport) -> str:
     """
     title = f"Rollout: {report.model_name}"
     parts = [_verdict(report, title), _notes(report), _pictures(report), _rules(report.analysis), _events(report)]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
-    )
+    return html_page(title, parts)
 
 
 def _verdict(report: RolloutReport, title: str) -> str:
@@ -164,7 +159,7 @@ def _plot(title: str, minutes: Sequence[float], scale: Scale, lines: dict[str, S
 def _rules(analysis: AnalysisOutcome) -> str:
     rows = "".join(
         f'<tr><td class="rule"><code>{escape(rule.rule)}</code></td>'
-        f'<td><span class="badge" style="--tone: var(--{_TONES[rule.verdict]})">{rule.verdict}</span></td>'
+        f'<td><span class="badge" style="--tone: var(--{rule.verdict})">{rule.verdict}</span></td>'
         f'<td class="why">{escape(rule.reason)}</td></tr>'
         for rule in analysis.rules
     )

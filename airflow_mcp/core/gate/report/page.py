@@ -14,7 +14,7 @@ from airflow_mcp.core.gate.report.rule_tables import render_rules
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.gate.rules.verdicts import Decision, Verdict
 from airflow_mcp.core.html.drawing import NOTHING
-from airflow_mcp.core.html.page_style import STYLE
+from airflow_mcp.core.html.page_style import html_page
 
 _MAX_REASON = 700
 _NARROW_MATRIX = 8
@@ -43,11 +43,7 @@ def render_gate_report(
     if replay is not None:
         parts.append(render_replay(replay, next((rule.bound for rule in report.rules if rule.kind == "replay"), None)))
     parts.append(_provenance(report, evidence))
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
-    )
+    return html_page(title, parts)
 
 
 def _verdict(report: GateReport, title: str) -> str:
