@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from airflow_mcp.core.credential_shapes import has_credential_shape
@@ -103,18 +104,19 @@ class AuditEvent:
             raise InvalidArgumentError(f"id must be {ID_LENGTH} hexadecimal characters; got {self.id!r}")
         if not self.subject:
             raise InvalidArgumentError("subject must be text that is not empty; got ''")
-        _require_storable(self._fields(), "event")
+        _require_storable(self._fields, "event")
         if (size := len(self.text.encode())) > MAX_EVENT_BYTES:
             raise InvalidArgumentError(
                 f"an event has at most {MAX_EVENT_BYTES} bytes, and this one has {size}: {self.action} of "
                 f"{self.subject}. Nothing was recorded; store large evidence as an artifact and name its hash"
             )
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The event as canonical JSON, which is what the log keeps."""
-        return canonical_json(self._fields())
+        return canonical_json(self._fields)
 
+    @cached_property
     def _fields(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
