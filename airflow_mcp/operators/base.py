@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, XComArg
+from airflow.sdk import BaseOperator, XComArg, conf
 from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -16,7 +16,7 @@ from airflow_mcp import settings
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.mlflow_entities import Run
-from airflow_mcp.exceptions import EvidenceError, MlflowError, RefusedError
+from airflow_mcp.exceptions import EvidenceError, FailedError, MlflowError, RefusedError
 from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.registry.governance import Governance
@@ -148,6 +148,19 @@ def has_template(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(has_template, value))
     return isinstance(value, XComArg) or (isinstance(value, str) and ("{{" in value or "{%" in value))
+
+
+def is_deferrable(deferrable: bool | None) -> bool:
+    """Return the argument ``deferrable``; None takes ``[operators] default_deferrable``."""
+    return conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
+
+
+def no_result(event: Mapping[str, Any] | None) -> FailedError:
+    """Return the error for a trigger that failed or ended without a result.
+
+    :param event: the trigger's event; None when there was none.
+    """
+    return FailedError(str((event or {}).get("message") or f"the trigger ended without a result: {event!r}"))
 
 
 def now() -> datetime:

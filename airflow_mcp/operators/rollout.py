@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
@@ -18,11 +17,11 @@ from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import Finish, Wait
 from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
 from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Journal
-from airflow_mcp.exceptions import FailedError, RolloutFailedError
+from airflow_mcp.exceptions import RolloutFailedError
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
-from airflow_mcp.operators.base import ModelControlOperator, has_template
+from airflow_mcp.operators.base import ModelControlOperator, has_template, is_deferrable, no_result
 from airflow_mcp.registry.promotion import Promotion
 from airflow_mcp.registry.rollout_run import RolloutOrder, RolloutRun
 from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger
@@ -140,9 +139,7 @@ class RolloutModelOperator(ModelControlOperator):
         self.dry_run = dry_run
         self.poll_interval = checked_poll_seconds(poll_interval)
         self.on_kill_action = choice("on_kill_action", on_kill_action, get_args(OnKill))
-        self.deferrable = (
-            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
-        )
+        self.deferrable = is_deferrable(deferrable)
         choice("strategy", strategy, get_args(Strategy))
         if not has_template([steps, rules]):
             self._plan()
@@ -188,7 +185,7 @@ class RolloutModelOperator(ModelControlOperator):
         """
         with self.at_the_edge():
             if event is None or event.get("status") != "due":
-                raise FailedError(str((event or {}).get("message") or f"the trigger ended without a result: {event!r}"))
+                raise no_result(event)
             return self.act(context)
 
     def _followed(

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_mcp.exceptions import (
-    FailedError,
     GitAuthError,
     InvalidArgumentError,
     MlflowAuthError,
     ModelControlPlaneError,
 )
-from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.operators.base import ModelControlOperator, is_deferrable, no_result
 from airflow_mcp.triggers.goal import GoalTrigger
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
 
     def __init__(self, *, deferrable: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.deferrable = (
-            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
-        )
+        self.deferrable = is_deferrable(deferrable)
 
     def goal_trigger(self) -> PollingTrigger:
         """Return the trigger for the rendered arguments.
@@ -95,7 +92,7 @@ class WaitingSensor(ModelControlOperator, BaseSensorOperator):
         """
         with self.at_the_edge():
             if event is None or event.get("status") not in ("found", "refused"):
-                raise FailedError(str((event or {}).get("message") or f"the trigger ended without a result: {event!r}"))
+                raise no_result(event)
             if event["status"] == "refused":
                 raise InvalidArgumentError(str(event["message"]))
             return self.result(event["found"])
