@@ -5,11 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.document import dump_document, parse_document
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.advance import Action, next_action
-from airflow_mcp.core.rollout.samples import ReplicaSample, read_sample
-from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, RolloutState, observe, observe_error
+from airflow_mcp.core.rollout.samples import ReplicaSample, read_samples
+from airflow_mcp.core.rollout.state import (
+    ARTIFACT_JOURNAL,
+    Journal,
+    RolloutState,
+    observe,
+    observe_error,
+    parse_journal,
+)
 from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, ServerUnreachableError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.serving import ServingHook
@@ -62,10 +69,7 @@ class RolloutLooks:
 
     async def _sample(self, journal: Journal) -> list[ReplicaSample]:
         replicas = await self._serving.read()
-        return [
-            read_sample(each.text, each.replica, journal.model_name, canary=journal.canary, champion=journal.stable)
-            for each in replicas
-        ]
+        return read_samples(replicas, journal.model_name, canary=journal.canary, champion=journal.stable)
 
     async def _read(self) -> Journal:
         text = await self._mlflow.find_artifact.aio(self._run_id, ARTIFACT_JOURNAL)
@@ -74,7 +78,7 @@ class RolloutLooks:
                 f"MLflow run {self._run_id} holds no {ARTIFACT_JOURNAL}. The split stays as it is; end it with "
                 "airflow-mcp rollout abort"
             )
-        return parse_document(Journal, text, f"{ARTIFACT_JOURNAL} of MLflow run {self._run_id}")
+        return parse_journal(text, self._run_id)
 
     async def _keep(self, journal: Journal, weight: float | None) -> None:
         """Store the journal, and the counts as metrics of the run for its charts."""

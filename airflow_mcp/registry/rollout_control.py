@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.rollout.advance import failed_document, paused_document, resumed_document
-from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal
+from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, parse_journal
 from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
 from airflow_mcp.registry.rollouts import RolloutStore
 
@@ -26,7 +25,7 @@ def read_journal(mlflow: MlflowOperations, run_id: str) -> Journal | None:
     :raises EvidenceError: when it cannot be read.
     """
     text = mlflow.find_artifact(run_id, ARTIFACT_JOURNAL) if run_id else None
-    return parse_document(Journal, text, f"{ARTIFACT_JOURNAL} of MLflow run {run_id}") if text is not None else None
+    return parse_journal(text, run_id) if text is not None else None
 
 
 class RolloutControl:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from airflow_mcp.core.rollout.samples import read_sample
+from airflow_mcp.core.rollout.samples import read_samples
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.triggers.goal import GoalTrigger
 from airflow_mcp.triggers.watch import DEFAULT_POLL_SECONDS
@@ -55,9 +55,7 @@ class ModelServedTrigger(GoalTrigger):
         :raises EvidenceError: when one does not serve the model.
         """
         replicas = await ServingHook(self.serving_conn_id).read()
-        samples = [
-            read_sample(each.text, each.replica, self.model_name, canary="", champion=self.version) for each in replicas
-        ]
+        samples = read_samples(replicas, self.model_name, canary="", champion=self.version)
         answering = [
             each.replica
             for each in samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -121,6 +121,18 @@ def read_sample(text: str, replica: str, model: str, *, canary: str, champion: s
         _marked(found, "breaker_open"),
         {each.labels.get("version", ""): each.value for each in found if each.name == f"{_PREFIX}weight"},
     )
+
+
+def read_samples(replicas: Iterable[tuple[str, str]], model: str, *, canary: str, champion: str) -> list[ReplicaSample]:
+    """Read the metrics of every replica.
+
+    :param replicas: address of each replica, and the answer of its ``/metrics``.
+    :param model: registered model.
+    :param canary: as for :func:`read_sample`.
+    :param champion: likewise.
+    :raises EvidenceError: when one of the answers cannot be read, or is not about this model.
+    """
+    return [read_sample(text, replica, model, canary=canary, champion=champion) for replica, text in replicas]
 
 
 def _marked(series: list[_Series], name: str) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -24,16 +24,6 @@ ARTIFACT_REPORT_HTML = "rollout/report.html"
 MAX_POINTS = 400
 """Looks that the journal keeps; when there are more, neighbours are added up."""
 Cause = Literal["", "analysis", "inconclusive", "breaker", "timeout", "aborted", "superseded", "refused", "lost"]
-
-
-class Subject(NamedTuple):
-    """Which rollout of which versions."""
-
-    model_name: str
-    identity: str
-    stable: str
-    """Version that is champion while the rollout runs."""
-    canary: str
 
 
 class RolloutRecord(Document):
@@ -206,10 +196,15 @@ class Journal(Document):
     points: tuple[Point, ...] = ()
     events: tuple[Event, ...] = ()
 
-    @property
-    def subject(self) -> Subject:
-        """Which rollout it is about."""
-        return Subject(self.model_name, self.identity, self.stable, self.canary)
+
+def parse_journal(text: str | bytes, run_id: str) -> Journal:
+    """Read a journal as its MLflow run keeps it.
+
+    :param text: content of :data:`ARTIFACT_JOURNAL`.
+    :param run_id: the MLflow run, for the message.
+    :raises EvidenceError: when it cannot be read.
+    """
+    return parse_document(Journal, text, f"{ARTIFACT_JOURNAL} of MLflow run {run_id}")
 
 
 def observe(
