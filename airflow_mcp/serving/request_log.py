@@ -23,7 +23,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from airflow_mcp.core.serving.control_settings import ControlSettings
-from airflow_mcp.core.serving.frames import FrameKind
+from airflow_mcp.core.serving.frames import FrameKind, rows_as_list
 from airflow_mcp.core.serving.outliers import OutlierRanges
 from airflow_mcp.core.serving.prediction_log import (
     MAX_SEGMENT_BYTES,
@@ -83,10 +83,9 @@ class RowReader:
         """Return the rows; None when only the model process can read them."""
         if request.kind is FrameKind.PACKED and self._packer is not None:
             return ReadRows(list(self._packer.iter_unpack(request.payload)), None)
-        if request.kind is FrameKind.COLUMNS and isinstance(request.form, bytes):
-            positions = msgspec.msgpack.decode(request.form)
-            count = struct.pack(">BI", 0xDD, request.rows)
-            return ReadRows(msgspec.msgpack.decode(count + request.payload), positions)
+        if request.kind is FrameKind.COLUMNS:
+            rows = msgspec.msgpack.decode(rows_as_list([request.payload], request.rows))
+            return ReadRows(rows, msgspec.msgpack.decode(request.form))
         return None
 
 

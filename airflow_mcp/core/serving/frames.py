@@ -81,8 +81,17 @@ def joined_rows(kind: FrameKind, form: object, payloads: Sequence[bytes], rows: 
     :param rows: rows of all of them.
     """
     if kind is FrameKind.COLUMNS and isinstance(form, bytes):
-        return b"".join((_PAIR, form, _ROWS_AS_LIST.pack(_LIST_OF_32_BITS, rows), *payloads))
+        return b"".join((_PAIR, form, rows_as_list(payloads, rows)))
     return payloads[0] if len(payloads) == 1 else b"".join(payloads)
+
+
+def rows_as_list(payloads: Sequence[bytes], rows: int) -> bytes:
+    """Return rows of the kind COLUMNS as one list in MessagePack.
+
+    :param payloads: payload of each request.
+    :param rows: rows of all of them.
+    """
+    return b"".join((_ROWS_AS_LIST.pack(_LIST_OF_32_BITS, rows), *payloads))
 
 
 class FrameReader:

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
 from airflow_mcp.core.serving.arrays import reader_of
-from airflow_mcp.core.serving.frames import AnswerKind, FrameKind
+from airflow_mcp.core.serving.frames import AnswerKind, FrameKind, joined_rows
 from airflow_mcp.core.serving.scoring import UnreadableRequestError, parse_json
 from airflow_mcp.core.serving.signature import ModelSignature
 from airflow_mcp.work.serve_model.answers import Answer, answer_of, json_text
@@ -165,11 +165,7 @@ class Batches:
         if self._reader is not None and not is_for_mlflow:
             rows = self._reader.read(body)
             if rows is not None:
-                payload = rows.payload
-                if rows.kind is FrameKind.COLUMNS:
-                    present = msgspec.msgpack.decode(rows.form)
-                    listed = msgspec.msgpack.decode(b"\xdd" + rows.number.to_bytes(4, "big") + payload)
-                    return answer_of(self._ask(self._of_columns(present, listed)), rows.number)
+                payload = joined_rows(rows.kind, rows.form, [rows.payload], rows.number)
                 return self.answer(rows.kind, payload, rows.number)
         return self._by_mlflow(content_type, body)
 
