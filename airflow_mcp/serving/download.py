@@ -12,6 +12,7 @@ from airflow_mcp.exceptions import MlflowError, RefusedError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.mlflow_client.version_files import FileStream, version_files
 from airflow_mcp.serving.cache import Cached, ModelCache
+from airflow_mcp.serving.looks import key_of
 from airflow_mcp.serving.private_folder import size_of
 
 _log = logging.getLogger(__name__)
@@ -33,16 +34,14 @@ async def fetch(
     :raises DownloadError: when a file is missing or the disk is full. What has arrived of a large file is kept for the
         next try if only the connection broke off.
     """
-    key = ServedVersion(version.name, version.version)
+    key = key_of(version)
     cached = await asyncio.to_thread(cache.find, key)
     if cached is not None:
         return cached
     try:
         await _download(mlflow, version, cache, key, keep)
         return await asyncio.to_thread(cache.complete, key)
-    except MlflowError as error:
-        raise DownloadError(f"files: {error}") from None
-    except RefusedError as error:
+    except (MlflowError, RefusedError) as error:
         raise DownloadError(f"files: {error}") from None
     except OSError as error:
         await asyncio.to_thread(cache.drop_part, key)

@@ -21,6 +21,7 @@ from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
 from airflow_mcp.core.serving.control_settings import ControlSettings
 from airflow_mcp.core.serving.pairing import Surroundings, check_pairing
 from airflow_mcp.core.serving.versions import (
+    ON_THE_WAY,
     Action,
     Fetch,
     Held,
@@ -36,12 +37,12 @@ from airflow_mcp.exceptions import MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.serving.cache import Cached, ModelCache
 from airflow_mcp.serving.download import DownloadError, fetch
+from airflow_mcp.serving.looks import key_of
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import PoolStartError
 from airflow_mcp.serving.upstream_pool import TAG_UPSTREAM, why_not_allowed
 
 _log = logging.getLogger(__name__)
-_LOADING = (VersionState.FETCHING, VersionState.CHECKING, VersionState.STARTING)
 
 
 class _RefusedError(Exception):
@@ -100,7 +101,7 @@ class HeldVersions:
 
         :param version: the version, with its tags.
         """
-        self._versions[ServedVersion(version.name, version.version)] = version
+        self._versions[key_of(version)] = version
 
     def note_wanted(self, wanted: list[Wanted]) -> None:
         """Note when each version was wanted, so that the one wanted most recently stays warm longest."""
@@ -161,7 +162,7 @@ class HeldVersions:
         if self._tasks.get(key) is task:
             del self._tasks[key]
             item = self._held.get(key)
-            if task.cancelled() and item is not None and item.state in _LOADING:
+            if task.cancelled() and item is not None and item.state in ON_THE_WAY:
                 self._forget(key)  # with the follower, which begins anew
         if not task.cancelled() and task.exception() is not None:
             _log.error("%s: a defect", key, exc_info=task.exception())
@@ -232,7 +233,7 @@ class HeldVersions:
 
         :raises _RefusedError: when it must not be loaded.
         """
-        key = ServedVersion(version.name, version.version)
+        key = key_of(version)
         if not files.digest:
             return  # it is loaded elsewhere
         try:
@@ -284,22 +285,14 @@ class HeldVersions:
     def _retire(self, key: ServedVersion, reason: str) -> None:
         item = self._held[key]
         _log.info("%s is given up: %s", key, reason)
-        if item.state is VersionState.READY:
-            self._put(replace(item, state=VersionState.RETIRING, reason=reason))
-            self._run(key, self._end(key))
-            return
         self._put(replace(item, state=VersionState.RETIRING, reason=reason))
-        self._run(key, self._cancel(key, self._tasks.get(key) if item.state in _LOADING else None))
+        self._run(key, self._end(key, self._tasks.get(key) if item.state in ON_THE_WAY else None))
 
-    async def _end(self, key: ServedVersion) -> None:
-        await self._models.retire(key)
-        self._forget(key)
-
-    async def _cancel(self, key: ServedVersion, task: asyncio.Task[None] | None) -> None:
+    async def _end(self, key: ServedVersion, task: asyncio.Task[None] | None) -> None:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if key in self._models.pools:  # it became ready at the very last moment
+        if key in self._models.pools:  # it was ready, or became so at the very last moment
             await self._models.retire(key)
         self._forget(key)
 

@@ -51,7 +51,8 @@ class VersionState(StrEnum):
 WantedAs = Literal["champion", "canary", "standby"]
 _ORDER: tuple[WantedAs, ...] = ("champion", "standby", "canary")
 """What is started first."""
-_ON_THE_WAY = (VersionState.FETCHING, VersionState.CHECKING, VersionState.STARTING)
+ON_THE_WAY = (VersionState.FETCHING, VersionState.CHECKING, VersionState.STARTING)
+"""States in which a task prepares a version."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class _Model:
     def retires(self, keep_warm: int) -> list[Retire]:
         """Return what to stop."""
         wanted = {wish.key for wish in self.wishes}
-        idle = (*_ON_THE_WAY, VersionState.FAILED)
+        idle = (*ON_THE_WAY, VersionState.FAILED)
         unwanted = [item.key for item in self.held if item.state in idle and item.key not in wanted]
         surplus = [item.key for item in self.warm[keep_warm:]]
         return [
