@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import sys
 from pathlib import Path
+
+from airflow_mcp.core.serving.own_memory import prctl
 
 _SECONDS = 5.0
 """How often ended orphans are waited for: each takes no more than a process number until then."""
@@ -31,7 +32,7 @@ async def keep_reaping() -> None:
 def adopt_orphans() -> None:
     """Become the parent of the orphans among the descendants of this process, also when it is not process 1."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def reap_orphans() -> list[int]:

@@ -19,12 +19,22 @@ def close_to_same_user() -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    try:
-        import ctypes  # noqa: PLC0415  (some builds of Python have no ctypes)
-
-        is_closed = bool(ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
-        is_closed = False
+    is_closed = prctl(_PR_SET_DUMPABLE, 0)
     if not is_closed:
         _log.warning("models can read the environment of this process: prctl(PR_SET_DUMPABLE) cannot be called here")
     return is_closed
+
+
+def prctl(option: int, value: int) -> bool:
+    """Set an option of this process with Linux's ``prctl``.
+
+    :param option: its number in ``linux/prctl.h``.
+    :param value: its value.
+    :return: whether it was set; False where ``prctl`` cannot be called.
+    """
+    try:
+        import ctypes  # noqa: PLC0415  (some builds of Python have no ctypes)
+
+        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
