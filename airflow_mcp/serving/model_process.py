@@ -117,11 +117,10 @@ class Loader:
         """Whether the process has ended, or is about to."""
         return self._control is None
 
-    async def spawn(self, owner: LinkOwner, *, check: bool, register: Callable[[WorkerLink], None]) -> WorkerLink:
+    async def spawn(self, owner: LinkOwner, *, register: Callable[[WorkerLink], None]) -> WorkerLink:
         """Start a process that answers, and return the link to it.
 
         :param owner: what its frames are for.
-        :param check: whether it reports what the input example shows.
         :param register: called with the link before the first frame can arrive.
         :raises PoolStartError: when the loader has ended, or does not react and was ended therefore.
         """
@@ -134,7 +133,7 @@ class Loader:
             ours.setblocking(False)
             link = WorkerLink(owner, self)
             register(link)
-            order = json.dumps({"order": "spawn", "check": check}).encode() + b"\n"
+            order = json.dumps({"order": "spawn"}).encode() + b"\n"
             try:
                 with theirs:
                     socket.send_fds(self._control, [order], [theirs.fileno()])

@@ -58,12 +58,6 @@ class ServedModels:
         self._plans[model] = plan
         self._changed()
 
-    def forget(self, model: str) -> None:
-        """Serve a model no longer."""
-        self._plans.pop(model, None)
-        self.reasons.pop(model, None)
-        self._changed()
-
     def choose(self, key: RoutingKey, *, without: ServedVersion | None = None) -> Choice | None:
         """Return the version that answers a request; None when none can.
 

@@ -30,8 +30,6 @@ class ModelRequest:
     inference: InferenceRequest | None = None
     """What the caller of the Open Inference Protocol asked for besides its rows."""
     request_id: bytes = b""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Headers for a server elsewhere; model processes do not see them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +42,6 @@ class ModelAnswer:
     rows: int
     seconds: float = 0.0
     """Seconds that the model took for the whole batch."""
-    batch_rows: int = 1
-    """Rows of the batch that the request was part of."""
 
     @property
     def json(self) -> bytes:

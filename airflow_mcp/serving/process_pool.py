@@ -265,19 +265,18 @@ class ProcessPool(ModelPool, LinkOwner):
         if kind not in _SPLIT_BY_ROW:
             if len(batch) > 1:
                 return False
-            _resolve(batch[0], ModelAnswer(kind, frame.payload[SECONDS.size :], frame.rows, seconds, frame.rows))
+            _resolve(batch[0], ModelAnswer(kind, frame.payload[SECONDS.size :], frame.rows, seconds))
             return True
         values = _entries(kind, frame.payload)
         if len(batch) == 1:
-            _resolve(batch[0], ModelAnswer(kind, values, frame.rows, seconds, frame.rows))
+            _resolve(batch[0], ModelAnswer(kind, values, frame.rows, seconds))
             return True
         if frame.rows != running.rows:
             return False
         start = 0
         for waiting in batch:
             end = start + waiting.rows
-            part = _part(values, start, end)
-            _resolve(waiting, ModelAnswer(kind, part, waiting.rows, seconds, running.rows))
+            _resolve(waiting, ModelAnswer(kind, _part(values, start, end), waiting.rows, seconds))
             start = end
         return True
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
@@ -53,8 +52,7 @@ class Shadow:
         elif not self._fits(choice.version, pool):
             self._count(plan.canary, "other_columns")
         else:
-            copy = replace(request, headers=())
-            task = asyncio.create_task(self._ask(plan.canary, pool, copy))
+            task = asyncio.create_task(self._ask(plan.canary, pool, request))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

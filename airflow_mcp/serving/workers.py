@@ -104,10 +104,10 @@ class Workers:
 
     async def _start(self) -> dict[str, Any]:
         loader = await self._new_loader()
-        first = await self._new_worker(loader, check=True)
+        first = await self._new_worker(loader)
         further = range(self._settings.processes - 1)
         if loader.can_fork:
-            await asyncio.gather(*(self._new_worker(loader, check=False) for _ in further))
+            await asyncio.gather(*(self._new_worker(loader) for _ in further))
         else:
             await asyncio.gather(*(self._load_and_work() for _ in further))
         return first
@@ -120,7 +120,7 @@ class Workers:
             return
         for left in reversed(range(_TRIES)):
             try:
-                await self._new_worker(await self._forking_loader(), check=False)
+                await self._new_worker(await self._forking_loader())
             except (PoolStartError, OSError) as error:
                 if not left:
                     raise
@@ -153,9 +153,9 @@ class Workers:
             self._loaders.remove(loader)
 
     async def _load_and_work(self) -> None:
-        await self._new_worker(await self._new_loader(), check=False)
+        await self._new_worker(await self._new_loader())
 
-    async def _new_worker(self, loader: Loader, *, check: bool) -> dict[str, Any]:
+    async def _new_worker(self, loader: Loader) -> dict[str, Any]:
         """Start a process that answers, and return what it says when it is ready."""
         ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         links: list[WorkerLink] = []
@@ -165,7 +165,7 @@ class Workers:
             self._starting[link] = ready
 
         try:
-            await loader.spawn(self._owner, check=check, register=register)
+            await loader.spawn(self._owner, register=register)
             return await ready
         except BaseException:
             for link in links:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from airflow_mcp.exceptions import EvidenceError
 
-ScalarType = Literal["boolean", "integer", "long", "float", "double", "string"]
 PACK_CODES: Mapping[str, str] = {"boolean": "?", "integer": "i", "long": "q", "float": "f", "double": "d"}
 """Code of each numeric type in the module ``struct``; all of them little-endian and without padding."""
 ARRAY_TYPES: Mapping[str, str] = {"int32": "integer", "int64": "long", "float32": "float", "float64": "double"}
@@ -102,7 +101,6 @@ class ModelDescription:
 
     signature: ModelSignature = field(default_factory=ModelSignature)
     flavors: tuple[str, ...] = ()
-    mlflow_version: str = ""
     example_path: str = ""
     """Path of the input example in the model's folder; empty without one."""
     code_paths: str = ""
@@ -133,7 +131,6 @@ def read_model_file(text: str) -> ModelDescription:
         return ModelDescription(
             signature=_signature(content.get("signature") or {}, content.get("type_hint_from_example")),
             flavors=tuple(sorted(str(name) for name in flavors)),
-            mlflow_version=str(content.get("mlflow_version") or ""),
             example_path=str(example.get("artifact_path") or ""),
             code_paths=str(pyfunc.get("code") or ""),
         )

@@ -15,7 +15,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,7 +47,6 @@ class Loader:
         self._control = control
         self._path = path
         self._children: set[int] = set()
-        self._started = time.monotonic()
         self._pyfunc: Any = None
         self._description = ModelDescription()
         self._can_fork = False
@@ -64,14 +62,7 @@ class Loader:
             self._send({"event": "failed", "message": _why(error)})
             _log.exception("the model in %s did not load", self._path)
             return 1
-        self._send(
-            {
-                "event": "loaded",
-                "seconds": time.monotonic() - self._started,
-                "memory_bytes": _memory_bytes(),
-                "can_fork": self._can_fork,
-            }
-        )
+        self._send({"event": "loaded", "memory_bytes": _memory_bytes(), "can_fork": self._can_fork})
         self._serve_control()
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
@@ -116,23 +107,23 @@ class Loader:
         connection = socket.socket(fileno=descriptors.pop())
         if not self._can_fork:
             self._send({"event": "spawned", "pid": os.getpid()})
-            self._work(connection, order)
+            self._work(connection)
         pid = os.fork()
         if pid == 0:
             self._control.close()
-            self._work(connection, order)
+            self._work(connection)
         connection.close()
         self._children.add(pid)
         self._send({"event": "spawned", "pid": pid})
 
-    def _work(self, connection: socket.socket, order: dict[str, Any]) -> NoReturn:
+    def _work(self, connection: socket.socket) -> NoReturn:
         """Answer batches until the front closes the connection; never returns."""
         from airflow_mcp.work.serve_model.worker import Worker  # noqa: PLC0415
 
         code = 1
         try:
             connection.settimeout(None)
-            code = Worker(connection, self._pyfunc, self._path, self._description).run(check=bool(order["check"]))
+            code = Worker(connection, self._pyfunc, self._path, self._description).run()
         except BaseException:
             _log.exception("a process of the model in %s ends", self._path)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from pathlib import Path
@@ -38,10 +37,9 @@ class Worker:
         self._description = description
         self._batches = Batches(pyfunc, description.signature)
 
-    def run(self, *, check: bool) -> int:
+    def run(self) -> int:
         """Answer the input example, then batches until the front closes the connection.
 
-        :param check: whether to report what the example shows; later processes of a version only warm up.
         :return: the exit code.
         """
         try:
@@ -51,7 +49,7 @@ class Worker:
             text = f"it does not answer its input example: {type(cause).__name__}: {' '.join(str(cause).split())}"
             self._send(0, 0, AnswerKind.ERROR, msgspec.msgpack.encode(["model_failed", text[:_MAX_TEXT]]), 0.0)
             return 1
-        ready = {"is_batched": batching.allowed, "why_alone": batching.why_not, "pid": os.getpid(), "check": check}
+        ready = {"is_batched": batching.allowed, "why_alone": batching.why_not}
         self._send(0, 0, AnswerKind.READY, msgspec.json.encode(ready), 0.0)
         reader = FrameReader()
         while data := self._connection.recv(_RECEIVE_BYTES):

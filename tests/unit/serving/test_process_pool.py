@@ -109,7 +109,7 @@ def test_a_loader_that_does_not_react_is_ended_and_its_processes_go_on(monkeypat
     async def story(stopped: StoppedLoader) -> None:
         links: list[WorkerLink] = []
         with pytest.raises(PoolStartError, match="did not react"):
-            await stopped.loader.spawn(LinkOwner(), check=False, register=links.append)
+            await stopped.loader.spawn(LinkOwner(), register=links.append)
         assert stopped.loader.has_ended
         assert await stopped.process.wait() == -signal.SIGKILL
         await stopped.lost.wait()
