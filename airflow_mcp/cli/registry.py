@@ -12,7 +12,7 @@ from typing import Any
 from airflow_mcp.cli import registry_stages
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
-from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_COPIED_FROM, TAG_PREFIX
+from airflow_mcp.core.contract import ALIASES_OF_OURS, TAG_COPIED_FROM, TAG_PREFIX
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.registry import history
 from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
@@ -76,7 +76,7 @@ def _history(mlflow: DirectMlflow, model: RegisteredModel, limit: int) -> dict[s
     timeline = history.read_timeline(model, datetime.now(UTC))
     changes = timeline.changes[-limit:]
     named = {version for change in changes for version in (change.before, change.after)}
-    named |= {model.aliases.get(alias) for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)}
+    named |= {model.aliases.get(alias) for alias in ALIASES_OF_OURS}
     numbers = {int(version) for version in named if version is not None}
     versions = {version.version: version for version in mlflow.read_model_versions(model.name, numbers)}
     return {
@@ -87,7 +87,7 @@ def _history(mlflow: DirectMlflow, model: RegisteredModel, limit: int) -> dict[s
         "earlier_changes": len(timeline.changes) - len(changes),
         "unusable": [
             {"alias": alias, "version": version.version, "reason": reason}
-            for alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
+            for alias in ALIASES_OF_OURS
             if (version := versions.get(model.aliases.get(alias, ""))) and (reason := why_unusable(version))
         ],
         "unrecorded_moves": [

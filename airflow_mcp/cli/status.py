@@ -22,7 +22,6 @@ from airflow_mcp.core.registry.load_check import (
     why_unusable,
 )
 from airflow_mcp.core.registry.moves import read_history, read_last_move
-from airflow_mcp.core.registry.standing import ALIASES_OF_OURS
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.aliases import as_taken, ways_back
@@ -89,7 +88,7 @@ def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
     model = as_taken(mlflow, found)
     versions = {
         alias: mlflow.get_model_version(name, model.aliases[alias])
-        for alias in ALIASES_OF_OURS
+        for alias in contract.ALIASES_OF_OURS
         if alias in model.aliases
     }
     move = read_last_move(model.tags)
@@ -98,7 +97,7 @@ def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
         "server": mlflow.settings.base_url,
         "model_name": name,
         "concerns": [concern.to_json() for concern in standing.concerns],
-        **{alias: _version(versions.get(alias), model) for alias in ALIASES_OF_OURS},
+        **{alias: _version(versions.get(alias), model) for alias in contract.ALIASES_OF_OURS},
         "last_move": move and asdict(move),
         "last_move_is_done": move is None
         or is_outside
@@ -169,7 +168,7 @@ def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
     for concern in document["concerns"]:
         yield f"{concern['level'].upper()}: {concern['says']}"
     yield from (f"NOT READ: {reason}" for reason in document["not_read"])
-    for alias in ALIASES_OF_OURS:
+    for alias in contract.ALIASES_OF_OURS:
         yield from _version_text(alias, document[alias])
     if move := document["last_move"]:
         yield f"\nlast move: {move['action']} {move['champion_before'] or 'none'} -> {move['champion_after']}"

@@ -159,3 +159,5 @@ ARTIFACT_PROFILE = "profile/profile.json"
 ALIAS_CHAMPION = "champion"
 ALIAS_PREVIOUS_CHAMPION = "previous_champion"
 ALIAS_CHALLENGER = "challenger"
+ALIASES_OF_OURS = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
+"""The aliases whose moves are recorded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-from airflow_mcp.core.contract import TAG_LOAD_CHECK
+from airflow_mcp.core.contract import ALIASES_OF_OURS, TAG_LOAD_CHECK
 from airflow_mcp.core.doctor.diagnosis import Diagnosis
 from airflow_mcp.core.doctor.mlflow_server import (
     judge_artifacts,
@@ -17,7 +17,6 @@ from airflow_mcp.core.doctor.mlflow_server import (
 )
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.mlflow_versions import keeps_aliases_of_deleted
-from airflow_mcp.core.registry.standing import ALIASES_OF_OURS
 from airflow_mcp.exceptions import MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_versions import keeps_aliases_of_deleted
-from airflow_mcp.core.registry.standing import ALIASES_OF_OURS, Facts, Standing, assess, champion_record, worst_first
+from airflow_mcp.core.registry.standing import Facts, Standing, assess, champion_record, worst_first
 from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client.api import filter_value
@@ -37,7 +37,7 @@ def read_standings(
     unread: list[str] = []
     deleted: frozenset[tuple[str, str]] = frozenset()
     if keeps_aliases_of_deleted(mlflow.perform(mlflow_api.server_version())):
-        deleted = mlflow.find_deleted_versions(models, ALIASES_OF_OURS)
+        deleted = mlflow.find_deleted_versions(models, contract.ALIASES_OF_OURS)
     judged: dict[str, Run | None] | None = None
     drift: dict[str, Run] = {}
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_mcp.core.argument import required_text, version_number
-from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIASES_OF_OURS
 from airflow_mcp.core.registry.goal import ModelGoal
 from airflow_mcp.core.registry.history import mover_of
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -103,7 +103,7 @@ class ModelAliasSensor(_RegistrySensor):
         model = self.hook.get_registered_model(goal.model_name)
         is_there_still = model.aliases.get(goal.alias) == version
         move = mover_of(model, goal.alias) if is_there_still else None
-        if move is None and is_there_still and goal.alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION):
+        if move is None and is_there_still and goal.alias in ALIASES_OF_OURS:
             self.log.warning(
                 "no recorded move set alias %s of %s to version %s: it was moved outside airflow-mcp",
                 *(goal.alias, goal.model_name, version),

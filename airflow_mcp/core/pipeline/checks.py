@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from airflow_mcp.core.argument import in_words, nearest
-from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.contract import ALIASES_OF_OURS
 from airflow_mcp.core.gate.rules.thresholds import parse_threshold
 from airflow_mcp.core.metrics import metric_direction
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node
@@ -28,7 +28,6 @@ from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 _RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_MOVED = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
 _ONCE = ("on_commit", "on_data_change", "manual")
 """Triggers that a pipeline may have only once."""
 _NAMES = {"on_commit": "onCommit", "on_data_change": "onDataChange", "manual": "manual"}
@@ -258,7 +257,9 @@ def _starts_itself(subject: Subject, trigger: OnModelChange) -> bool:
     if (trigger.model or own) != own:
         return False
     stop = subject.spec.stop_after
-    return stop in ("register", "promote") if trigger.alias is None else stop == "promote" and trigger.alias in _MOVED
+    if trigger.alias is None:
+        return stop in ("register", "promote")
+    return stop == "promote" and trigger.alias in ALIASES_OF_OURS
 
 
 def _params(subject: Subject) -> Found:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from airflow_mcp.core.contract import (
     ALIAS_CHAMPION,
     ALIAS_PREVIOUS_CHAMPION,
+    ALIASES_OF_OURS,
     TAG_CLAIM_PREFIX,
     TAG_LAST_MOVE,
     TAG_MOVE_PREFIX,
@@ -198,7 +199,7 @@ def seems_unrecorded(before: ModelState | None, model: RegisteredModel) -> bool:
     if state is None:
         return False
     changes = [*_champion_changes(state, model), *_other_changes(state, model)]
-    return any(change.move is None for change in changes if change.alias in (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION))
+    return any(change.move is None for change in changes if change.alias in ALIASES_OF_OURS)
 
 
 def look_at_model(

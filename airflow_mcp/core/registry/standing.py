@@ -35,7 +35,6 @@ _PROBLEMS: tuple[ConcernKind, ...] = (
     "verdict_taken_back",
 )
 _ORDER: tuple[ConcernKind, ...] = get_args(ConcernKind)
-ALIASES_OF_OURS = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION)
 
 
 @dataclass(frozen=True)
