@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from airflow_mcp.core.audit.event import ENVIRONMENTS
+from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.exceptions import InvalidArgumentError
 
 EXTRAS = ("sslmode", "sslrootcert", "environment", "sqlite_path")

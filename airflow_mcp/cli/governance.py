@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 
 from airflow_mcp.audit.settings import AuditSettings, settings_from_url
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.core.audit.event import ENVIRONMENTS, AuditActor
+from airflow_mcp.cli.registry_server import actor
+from airflow_mcp.core.argument import ENVIRONMENTS
+from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.audit.moves import audit_actor
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.registry.governance import Governance
 
@@ -79,4 +80,4 @@ def governance() -> Governance:
 
 def audit_user() -> AuditActor:
     """Return the person who calls, as events name them; nobody has checked the name."""
-    return AuditActor("cli", f"{getpass.getuser()}@{socket.gethostname()}", via="airflow-mcp")
+    return audit_actor(actor())

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.core.pipeline.file.document import find, read_document
-from airflow_mcp.core.pipeline.file.pipeline import ENVIRONMENTS
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import (
     DEFAULTS,

@@ -15,7 +15,7 @@ from airflow_mcp.cli.options import mlflow_settings
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.argument import closest
 from airflow_mcp.core.registry.moves import Action, MoveOrder
-from airflow_mcp.exceptions import MlflowAuthError, MlflowNotFoundError, ModelControlPlaneError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, MlflowNotFoundError, ModelControlPlaneError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 
@@ -54,6 +54,15 @@ def order_of(action: Action, reason: str) -> MoveOrder:
     :param reason: why.
     """
     return MoveOrder(action=action, identity=uuid4().hex, by=actor(), reason=reason)
+
+
+def require_reason(reason: str) -> None:
+    """Check that the argument ``--reason`` says something.
+
+    :raises InvalidArgumentError: when it is empty.
+    """
+    if not reason.strip():
+        raise InvalidArgumentError(f"--reason must be text that is not empty; got {reason!r}")
 
 
 def actor() -> Actor:

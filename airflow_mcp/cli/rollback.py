@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_mcp.cli.governance import governance
 from airflow_mcp.cli.options import add_format, add_tracking_uri
-from airflow_mcp.cli.registry_server import log, order_of, registry_server
+from airflow_mcp.cli.registry_server import log, order_of, registry_server, require_reason
 from airflow_mcp.core.argument import NO_CHAMPION
 from airflow_mcp.core.contract import TAG_ROLLED_BACK
 from airflow_mcp.core.registry.load_check import ROLLBACK_CHECK_AGE, LoadCheckRule
@@ -45,8 +45,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Show what would move, ask for confirmation, and roll back."""
-    if not parsed.reason.strip():
-        raise InvalidArgumentError(f"--reason must be text that is not empty; got {parsed.reason!r}")
+    require_reason(parsed.reason)
     wanted = Rollback(
         order=order_of("rollback", parsed.reason),
         model_name=parsed.model_name,

@@ -14,6 +14,8 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 NO_CHAMPION = "none"
 """Stands in XCom for the version when there is no champion, so that a missing XCom is never taken for that."""
+ENVIRONMENTS = ("dev", "test", "prod")
+"""Where a pipeline runs, and where the registry and its audit log belong."""
 MAX_DRAWN_ROWS = 1_000_000
 """Most rows drawn for something whose time grows with the rows, such as the explanation of a model."""
 OnRefusal = Literal["fail", "skip"]

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.core.credential_shapes import has_credential_shape
 from airflow_mcp.core.identity import TaskKey, canonical_json, fingerprint
 from airflow_mcp.exceptions import InvalidArgumentError
 
 SCHEMA = "airflow_mcp/audit_event/1"
-ENVIRONMENTS = ("dev", "test", "prod")
 MAX_EVENT_BYTES = 64 * 1024
 """64 KiB: an event names evidence by its hash and holds none."""
 ID_LENGTH = 32

@@ -11,9 +11,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.core.pipeline.file.document import FILLED_IN, FieldPath, Node, find, write_path
 from airflow_mcp.core.pipeline.file.fields import EXPANDABLE
-from airflow_mcp.core.pipeline.file.pipeline import CONFIG_FILE, ENVIRONMENTS, ModelPipeline
+from airflow_mcp.core.pipeline.file.pipeline import CONFIG_FILE, ModelPipeline
 from airflow_mcp.core.pipeline.file.validation import problem_at
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 

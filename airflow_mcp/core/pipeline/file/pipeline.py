@@ -36,7 +36,6 @@ from airflow_mcp.core.workload.config import CONFIG_SUFFIXES
 
 API_VERSION: Literal["mcp.example.com/v1"] = "mcp.example.com/v1"
 KIND: Literal["ModelPipeline"] = "ModelPipeline"
-ENVIRONMENTS = ("dev", "test", "prod")
 
 
 CONFIG_FILE = "\0file"
