@@ -12,11 +12,10 @@ import pytest
 
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli import main
-from airflow_mcp.core.audit.checkpoint import new_key
 from airflow_mcp.core.audit.event import AuditEvent, event_id
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.operators.registry import PromoteModelOperator
-from tests.support.audit_log import ACTOR, Logs, moved, postgresql_logs, sqlite_logs
+from tests.support.audit_log import ACTOR, Logs, moved, new_key, postgresql_logs, sqlite_logs
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 

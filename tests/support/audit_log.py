@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from airflow_mcp.audit.postgresql import connect
 from airflow_mcp.audit.settings import AuditSettings, settings_from_url
 from airflow_mcp.audit.stores import create_log
@@ -29,6 +32,16 @@ def moved(number: int | str, *, subject: str = "model:fraud", action: str = "reg
     """Return an event; equal numbers give the same event."""
     name = event_id(action, subject, number)
     return AuditEvent(name, action, subject, "dev", ACTOR, new={"champion": str(number)})
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """Return a new key pair as PEM: private, public."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private, public
 
 
 class Logs:

@@ -76,19 +76,6 @@ def read_checkpoint(note: str, public_pem: bytes) -> Checkpoint:
     )
 
 
-def new_key() -> tuple[bytes, bytes]:
-    """Return a new key pair as PEM: private, public."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return private, public
-
-
 def _parts(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     body, separator, rest = note.rpartition("\n\n")
     signatures = []

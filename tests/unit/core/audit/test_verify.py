@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_mcp.core.audit.checkpoint import Checkpoint, new_key, read_checkpoint, sign
+from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint, sign
 from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
 from airflow_mcp.core.audit.merkle import tree_head
 from airflow_mcp.core.audit.record import NO_RECORD, read_record, record_hash, record_line
 from airflow_mcp.core.audit.verify import verify
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from tests.support.audit_log import new_key
 
 BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
 LOG = "0123456789abcdef"
