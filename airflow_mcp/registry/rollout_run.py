@@ -104,13 +104,15 @@ class RolloutRun:
         stable = self._order.promotion.expected_champion
         if stable is None:
             return None
-        state, found = self._store.read(), self._find_run()
+        state = self._store.read()
+        experiment = self._mlflow.get_or_create_experiment(self._order.experiment_name)
+        found = self._find_run(experiment)
         if found is None:
             if state.champion is not None and state.champion.version == self._canary:
                 return None
             self._require_free(state, stable)
             check_promotion(self._mlflow, self._order.promotion, log=self._log)
-        self.run_id = found or self._create_run()
+        self.run_id = found or self._create_run(experiment)
         journal = read_journal(self._mlflow, self.run_id)
         if journal is None:
             journal = Journal(
@@ -186,9 +188,7 @@ class RolloutRun:
         self._upload(ARTIFACT_REPORT_JSON, dump_document(report).encode(), "application/json")
         self._upload(ARTIFACT_REPORT_HTML, render_report(report).encode(), "text/html")
         self._record("SUCCEEDED" if end.succeeded else "FAILED", journal, end)
-        if not end.succeeded:
-            self._mlflow.set_tag(self.run_id, contract.TAG_ERROR, f"{end.cause}: {end.reason}"[:4000])
-        self._mlflow.update_run(self.run_id, "FINISHED" if end.succeeded else "FAILED", int(now.timestamp() * 1000))
+        self._end_run(now, None if end.succeeded else f"{end.cause}: {end.reason}")
 
     # --- begin -------------------------------------------------------------------------------------------------------
 
@@ -209,15 +209,13 @@ class RolloutRun:
                 f"rollout abort {self._name}"
             )
 
-    def _find_run(self) -> str | None:
+    def _find_run(self, experiment: str) -> str | None:
         """Return the oldest MLflow run of this rollout, as every try finds it."""
-        experiment = self._mlflow.get_or_create_experiment(self._order.experiment_name)
         wanted = f"tags.`{contract.TAG_IDENTITY}` = '{self._order.identity}'"
         runs = self._mlflow.search_runs([experiment], wanted, ["attributes.start_time ASC"])
         return runs[0].run_id if runs else None
 
-    def _create_run(self) -> str:
-        experiment = self._mlflow.get_or_create_experiment(self._order.experiment_name)
+    def _create_run(self, experiment: str) -> str:
         tags = {
             **self._order.tags,
             contract.TAG_KIND: KIND_ROLLOUT,
@@ -237,8 +235,7 @@ class RolloutRun:
             try:
                 document = self._store.write(first, expected=0)
             except RefusedError as error:
-                self._mlflow.set_tag(self.run_id, contract.TAG_ERROR, str(error)[:4000])
-                self._mlflow.update_run(self.run_id, "FAILED", int(now.timestamp() * 1000))
+                self._end_run(now, str(error))
                 raise
             self._log.info("%s: version %s is loaded by every replica, at weight 0", self._name, self._canary)
         return self._noted(journal, document)
@@ -378,6 +375,12 @@ class RolloutRun:
 
     def _upload(self, path: str, data: bytes, content_type: str) -> None:
         self._mlflow.upload_artifact(self.run_id, path, data, content_type=content_type)
+
+    def _end_run(self, now: datetime, error: str | None) -> None:
+        """End the MLflow run; with an error it has failed."""
+        if error is not None:
+            self._mlflow.set_tag(self.run_id, contract.TAG_ERROR, error[:4000])
+        self._mlflow.update_run(self.run_id, "FINISHED" if error is None else "FAILED", int(now.timestamp() * 1000))
 
     def _last_analysis(self, journal: Journal) -> AnalysisOutcome:
         """Judge the rules on the last split that was counted, as the decision did."""

@@ -20,6 +20,7 @@ from airflow_mcp.core.serving.rate_limit import SHARED, RateLimiter, retry_after
 from airflow_mcp.core.serving.tokens import Caller, TokenError, bearer_token, check_token, read_header
 from airflow_mcp.serving.errors import Problem
 from airflow_mcp.serving.exchange import Exchange
+from airflow_mcp.serving.metrics import PREFIX
 
 _log = logging.getLogger(__name__)
 _REFRESH_SECONDS = 3600.0
@@ -36,7 +37,6 @@ _MAX_DOCUMENT_BYTES = 1024 * 1024
 _MAX_KEYS = 100
 _LOOK_UP_SECONDS = 15.0
 _CHALLENGE = (b"www-authenticate", b"Bearer")
-_PREFIX = "airflow_mcp_serving"
 ClientMaker = Callable[[], httpx.AsyncClient]
 
 
@@ -243,10 +243,10 @@ class Access:
 
     def collect(self) -> Iterator[Metric]:
         """Return its metrics."""
-        limited = CounterMetricFamily(f"{_PREFIX}_rate_limited", "Requests beyond the rate of the policy")
+        limited = CounterMetricFamily(f"{PREFIX}_rate_limited", "Requests beyond the rate of the policy")
         limited.add_metric([], self._limited)
         failures = CounterMetricFamily(
-            f"{_PREFIX}_auth_failures", "Requests without a token that is accepted, by reason", labels=["reason"]
+            f"{PREFIX}_auth_failures", "Requests without a token that is accepted, by reason", labels=["reason"]
         )
         for reason, count in self._failures.items():
             failures.add_metric([reason], count)

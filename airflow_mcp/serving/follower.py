@@ -28,6 +28,7 @@ from airflow_mcp.serving.cache import ModelCache
 from airflow_mcp.serving.holding import HeldVersions
 from airflow_mcp.serving.looks import Look, Looker, Wishes, result_of, wishes_of
 from airflow_mcp.serving.memory import free_memory
+from airflow_mcp.serving.metrics import PREFIX
 from airflow_mcp.serving.models import ServedModels
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ _TICK = 1.0
 """Seconds between two looks at what is held and at the breakers."""
 _SHORTEST_PAUSE = 1.0
 """Seconds between two looks at the registry, however often a webhook calls."""
-_PREFIX = "airflow_mcp_serving"
 _SUDDEN_ONLY = BreakerRule(threshold=1.0, duration=1e9)
 """A canary without a rule of its own is only stopped when it fails suddenly."""
 
@@ -301,28 +301,28 @@ class Follower:
 
     def collect(self) -> Iterator[Metric]:
         """Return its metrics."""
-        looks = CounterMetricFamily(f"{_PREFIX}_looks", "Looks at the registry, by result", labels=["result"])
+        looks = CounterMetricFamily(f"{PREFIX}_looks", "Looks at the registry, by result", labels=["result"])
         for result, count in self._results.items():
             looks.add_metric([result], count)
-        up = GaugeMetricFamily(f"{_PREFIX}_registry_up", "1 if the last look at every model succeeded")
+        up = GaugeMetricFamily(f"{PREFIX}_registry_up", "1 if the last look at every model succeeded")
         up.add_metric([], float(bool(self._last_success) and not self._problems))
-        last = GaugeMetricFamily(f"{_PREFIX}_registry_last_success_seconds", "When a look succeeded last, in Unix time")
+        last = GaugeMetricFamily(f"{PREFIX}_registry_last_success_seconds", "When a look succeeded last, in Unix time")
         last.add_metric([], self._last_success)
         states = GaugeMetricFamily(
-            f"{_PREFIX}_version_state", "1 for the state of each version", labels=["model", "version", "state"]
+            f"{PREFIX}_version_state", "1 for the state of each version", labels=["model", "version", "state"]
         )
         breakers = GaugeMetricFamily(
-            f"{_PREFIX}_breaker_open", "1 while a version gets no requests", labels=["model", "version"]
+            f"{PREFIX}_breaker_open", "1 while a version gets no requests", labels=["model", "version"]
         )
         opened = self.breakers.open
         for item in self.held.all:
             states.add_metric([item.key.model, item.key.version, str(item.state)], 1.0)
             breakers.add_metric([item.key.model, item.key.version], float(item.key in opened))
-        swaps = CounterMetricFamily(f"{_PREFIX}_swaps", "Versions that were started, by result", labels=["result"])
+        swaps = CounterMetricFamily(f"{PREFIX}_swaps", "Versions that were started, by result", labels=["result"])
         for result, count in self.held.swaps.items():
             swaps.add_metric([result], count)
         seconds = GaugeMetricFamily(
-            f"{_PREFIX}_swap_seconds", "From the first byte of the last version to its first answer"
+            f"{PREFIX}_swap_seconds", "From the first byte of the last version to its first answer"
         )
         seconds.add_metric([], self.held.swap_seconds)
         yield from (looks, up, last, states, breakers, swaps, seconds)

@@ -12,7 +12,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from airflow_mcp.core.serving.prediction_log import OPEN, SEGMENT_SUFFIX, owner_of
+from airflow_mcp.core.serving.prediction_log import OPEN, SEGMENT_SUFFIX, is_closed_segment, owner_of
 
 FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
@@ -91,8 +91,8 @@ class LogFolder:
     def closed(self) -> dict[str, int]:
         """Return the bytes of each closed segment by name, those of all servers with this folder."""
         sizes = {}
-        for path in self.path.glob(f"*{SEGMENT_SUFFIX}"):
-            if not path.name.startswith("_"):
+        for path in self.path.glob("*"):
+            if is_closed_segment(path.name):
                 with contextlib.suppress(FileNotFoundError):  # stored meanwhile
                     sizes[path.name] = path.stat().st_size
         return sizes

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 
 from airflow_mcp.core.data.dataset import public_uri
-from airflow_mcp.core.serving.settings import PREFIX
+from airflow_mcp.core.serving.prediction_log import ENV_LOG_URI
 from airflow_mcp.exceptions import InvalidArgumentError
-
-_VARIABLE = f"{PREFIX}LOG_URI"
 
 
 def check_log_uri(uri: str) -> None:
@@ -29,7 +27,8 @@ def check_log_uri(uri: str) -> None:
         )
     except ModuleNotFoundError:
         raise InvalidArgumentError(
-            f"{_VARIABLE} needs fsspec, which is not installed: pip install 'airflow-mcp[runtime]'. Nothing was started"
+            f"{ENV_LOG_URI} needs fsspec, which is not installed: pip install 'airflow-mcp[runtime]'. "
+            "Nothing was started"
         ) from None
     for part in uri.split("::"):
         protocol = split_protocol(part)[0] or ("file" if part == uri else part)
@@ -37,12 +36,12 @@ def check_log_uri(uri: str) -> None:
             continue
         if protocol not in known_implementations:
             raise InvalidArgumentError(
-                f"{_VARIABLE} must be a path or an address that fsspec can use; got {public_uri(uri)!r}. "
+                f"{ENV_LOG_URI} must be a path or an address that fsspec can use; got {public_uri(uri)!r}. "
                 "Nothing was started"
             )
         package = known_implementations[protocol]["class"].partition(".")[0]
         if importlib.util.find_spec(package) is None:
             raise InvalidArgumentError(
-                f"{_VARIABLE} {public_uri(uri)!r} needs the package {package}, which is not installed. "
+                f"{ENV_LOG_URI} {public_uri(uri)!r} needs the package {package}, which is not installed. "
                 "Nothing was started"
             )

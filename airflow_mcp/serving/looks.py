@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_PREFIX
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, read_rollback
@@ -181,7 +181,7 @@ class Looker:
             found = await self._find(champion.name, named)
             if found is not None:
                 others[found.version], standby = found, found.version
-            elif named != "previous_champion":  # the first champion has none
+            elif named != ALIAS_PREVIOUS_CHAMPION:  # the first champion has none
                 error = f"stableVersion {named!r} of the RollbackPolicy is not in the registry"
         for number in numbers:
             try:

@@ -26,6 +26,7 @@ from airflow_mcp.core.serving.control_settings import ControlSettings
 from airflow_mcp.core.serving.frames import FrameKind, rows_as_list
 from airflow_mcp.core.serving.outliers import OutlierRanges
 from airflow_mcp.core.serving.prediction_log import (
+    ENV_LOG_URI,
     MAX_SEGMENT_BYTES,
     MAX_SEGMENT_SECONDS,
     OPEN,
@@ -37,6 +38,7 @@ from airflow_mcp.core.serving.prediction_log import (
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving.exchange import Exchange
 from airflow_mcp.serving.log_folder import FILE_MODE, LogFolder
+from airflow_mcp.serving.metrics import PREFIX
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import ModelAnswer, ModelRequest
 
@@ -48,7 +50,6 @@ _STEADY_SECONDS = 120.0
 """A process that ran as long did not end because of a setting, so the next one is started soon."""
 _STOP_SECONDS = 30.0
 """How long the end of the server waits for the last segments to be stored."""
-_PREFIX = "airflow_mcp_serving"
 _NOT_FOR_SHIPPER = ("AIRFLOW_MCP_SERVING_", "MLFLOW_")
 
 
@@ -59,7 +60,7 @@ def shipper_environment(environment: Mapping[str, str], uri: str) -> dict[str, s
     :param uri: address of the log.
     """
     passed = {name: value for name, value in environment.items() if not name.startswith(_NOT_FOR_SHIPPER)}
-    return {**passed, "AIRFLOW_MCP_SERVING_LOG_URI": uri}
+    return {**passed, ENV_LOG_URI: uri}
 
 
 class ReadRows(NamedTuple):
@@ -336,18 +337,18 @@ class RequestLog:
 
     def collect(self) -> Iterator[Metric]:
         """Return its metrics."""
-        logged = CounterMetricFamily(f"{_PREFIX}_log_rows", "Rows written to the prediction log")
+        logged = CounterMetricFamily(f"{PREFIX}_log_rows", "Rows written to the prediction log")
         logged.add_metric([], self.logged)
-        dropped = CounterMetricFamily(f"{_PREFIX}_log_dropped", "What was not logged, by reason", labels=["reason"])
+        dropped = CounterMetricFamily(f"{PREFIX}_log_dropped", "What was not logged, by reason", labels=["reason"])
         for reason, count in self.dropped.items():
             dropped.add_metric([reason], count)
-        waiting = GaugeMetricFamily(f"{_PREFIX}_log_waiting_bytes", "Bytes that wait to be stored")
+        waiting = GaugeMetricFamily(f"{PREFIX}_log_waiting_bytes", "Bytes that wait to be stored")
         waiting.add_metric([], sum(self._folder.closed().values()) if self._settings.log_uri else 0)
         labels = ["model", "version"]
         outliers = CounterMetricFamily(
-            f"{_PREFIX}_outlier_rows", "Rows with values that the training data does not cover", labels=labels
+            f"{PREFIX}_outlier_rows", "Rows with values that the training data does not cover", labels=labels
         )
-        judged = CounterMetricFamily(f"{_PREFIX}_judged_rows", "Rows compared with the training data", labels=labels)
+        judged = CounterMetricFamily(f"{PREFIX}_judged_rows", "Rows compared with the training data", labels=labels)
         for key, (found, rows) in self.outliers.items():
             outliers.add_metric([key.model, key.version], found)
             judged.add_metric([key.model, key.version], rows)

@@ -12,12 +12,12 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving.errors import Problem
 from airflow_mcp.serving.exchange import Exchange
+from airflow_mcp.serving.metrics import PREFIX
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import ModelPool, ModelRequest
 from airflow_mcp.serving.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
-_PREFIX = "airflow_mcp_serving"
 
 
 class Shadow:
@@ -78,7 +78,7 @@ class Shadow:
     def collect(self) -> Iterator[Metric]:
         """Return its metrics."""
         found = CounterMetricFamily(
-            f"{_PREFIX}_shadow", "Copies of requests for the canary, by result", labels=["model", "version", "result"]
+            f"{PREFIX}_shadow", "Copies of requests for the canary, by result", labels=["model", "version", "result"]
         )
         for (key, result), count in self._results.items():
             found.add_metric([key.model, key.version, result], count)

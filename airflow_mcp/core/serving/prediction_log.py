@@ -20,6 +20,8 @@ LOG_COLUMNS = (
 """Columns that are not inputs of the model."""
 PREFIX = "mcp_"
 _LONGEST_PREFIX = 10
+ENV_LOG_URI = "AIRFLOW_MCP_SERVING_LOG_URI"
+"""Environment variable with the address below which the log is stored."""
 OPEN = "_open-"
 """Begins the name of a segment that is being written; readers pass over names that begin with ``_``."""
 SEGMENT_SUFFIX = ".jsonl"
@@ -191,6 +193,14 @@ def segment_name(opened_at: float, number: int, owner: str = "") -> str:
     :param owner: the process, among those that share a folder.
     """
     return f"{int(opened_at * 1000):013d}-{number}{'-' if owner else ''}{owner}{SEGMENT_SUFFIX}"
+
+
+def is_closed_segment(name: str) -> bool:
+    """Return whether a file is a segment that nobody writes any more.
+
+    :param name: name of the file.
+    """
+    return name.endswith(SEGMENT_SUFFIX) and not name.startswith("_")
 
 
 def owner_of(segment: str) -> str:

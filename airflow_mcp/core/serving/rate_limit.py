@@ -32,8 +32,7 @@ class TokenBucket:
         :param now: present time, in seconds.
         :return: 0 when the request is accepted; otherwise the seconds until the next one will be.
         """
-        self._tokens = min(self._capacity, self._tokens + max(now - self._updated, 0.0) * self._rate)
-        self._updated = max(now, self._updated)
+        self._refill(now)
         if self._tokens >= 1.0:
             self._tokens -= 1.0
             return 0.0
@@ -45,10 +44,13 @@ class TokenBucket:
         :param rate: requests per second.
         :param now: present time, in seconds.
         """
-        self._tokens = min(self._capacity, self._tokens + max(now - self._updated, 0.0) * self._rate)
-        self._updated = max(now, self._updated)
+        self._refill(now)
         self._rate, self._capacity = rate, max(rate, 1.0)
         self._tokens = min(self._tokens, self._capacity)
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(self._capacity, self._tokens + max(now - self._updated, 0.0) * self._rate)
+        self._updated = max(now, self._updated)
 
 
 class RateLimiter:

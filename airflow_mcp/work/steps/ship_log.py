@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from airflow_mcp.core.data.dataset import public_uri
-from airflow_mcp.core.serving.prediction_log import LOG_COLUMNS, SEGMENT_SUFFIX, object_path
+from airflow_mcp.core.serving.prediction_log import ENV_LOG_URI, LOG_COLUMNS, is_closed_segment, object_path
 from airflow_mcp.exceptions import DataUnreachableError, InvalidArgumentError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger(__name__)
-ENV_LOG_URI = "AIRFLOW_MCP_SERVING_LOG_URI"
 LOOK_SECONDS = 5.0
 """Seconds between two looks for closed segments."""
 _LOCAL = ("file", "local")
@@ -70,7 +69,7 @@ def ship_segments(folder: Path, store: _Store, pod: str) -> int:
 
     :return: number of segments that are left.
     """
-    names = sorted(path.name for path in folder.glob(f"*{SEGMENT_SUFFIX}") if not path.name.startswith("_"))
+    names = sorted(path.name for path in folder.glob("*") if is_closed_segment(path.name))
     for done, name in enumerate(names):
         try:
             _ship(folder / name, store, pod)

@@ -22,7 +22,7 @@ from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide
 from airflow_mcp.core.evaluation.evidence import ModelUnderTest
 from airflow_mcp.core.evaluation.replay import ReplayRequest
-from airflow_mcp.core.serving.prediction_log import LOG_COLUMNS, Answered, LogForm, LogRule, segment_name
+from airflow_mcp.core.serving.prediction_log import ENV_LOG_URI, LOG_COLUMNS, Answered, LogForm, LogRule, segment_name
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
 from airflow_mcp.operators.drift import drift_side
 from airflow_mcp.work.drift.dataset_comparison import compare_datasets
@@ -31,7 +31,7 @@ from airflow_mcp.work.reading.request_log import RequestLog
 from airflow_mcp.work.steps import ship_log as module
 from airflow_mcp.work.steps.drift import _data, _without_log_columns
 from airflow_mcp.work.steps.replay import _with_log_columns
-from airflow_mcp.work.steps.ship_log import ENV_LOG_URI, ship_log
+from airflow_mcp.work.steps.ship_log import ship_log
 
 AT = 1_795_975_200.0  # 2026-11-29T18:00:00 UTC
 COLUMNS = [("amount", "double"), ("cards", "long"), ("country", "string"), ("new", "boolean")]
