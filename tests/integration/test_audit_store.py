@@ -82,9 +82,7 @@ def test_what_is_appended_is_found_whole_and_in_order(logs: Logs) -> None:
 
 
 def test_texts_of_every_kind_give_the_same_record_in_both_stores(logs: Logs) -> None:
-    event = AuditEvent(
-        **{**moved("x").__dict__, "reason": 'a "quote" \\ é 🙂 \n \t \x1f {} $$ %s', "new": {"n": -(2**60)}}
-    )
+    event = replace(moved("x"), reason='a "quote" \\ é 🙂 \n \t \x1f {} $$ %s', new={"n": -(2**60)})
     append(logs, event)
     line = lines(logs)[1].decode()
     assert read_record(line).event["reason"] == event.reason
