@@ -8,11 +8,10 @@ import json
 from typing import Any
 
 from airflow_mcp.cli.options import add_format, add_tracking_uri
-from airflow_mcp.cli.registry_server import actor, log, registry_server
+from airflow_mcp.cli.registry_server import actor, log, registry_server, require_reason
 from airflow_mcp.core.rollout.advance import analysis_of
 from airflow_mcp.core.rollout.samples import ReplicaSample, read_sample
 from airflow_mcp.core.serving.traffic import RolloutDocument
-from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.replica_metrics import ReplicaAddresses, read_addresses
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.rollout_control import RolloutControl, read_journal
@@ -44,8 +43,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Read or change the document of the rollout."""
-    if parsed.action != "status" and not parsed.reason.strip():
-        raise InvalidArgumentError(f"--reason must be text that is not empty; got {parsed.reason!r}")
+    if parsed.action != "status":
+        require_reason(parsed.reason)
     with registry_server(parsed) as mlflow:
         document = _status(mlflow, parsed) if parsed.action == "status" else _changed(mlflow, parsed)
     print(json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_text(document)))
