@@ -10,7 +10,7 @@ from typing import Any
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import actor, log, registry_server, require_reason
 from airflow_mcp.core.rollout.advance import analysis_of
-from airflow_mcp.core.rollout.samples import ReplicaSample, read_sample
+from airflow_mcp.core.rollout.samples import ReplicaSample, read_samples
 from airflow_mcp.core.serving.traffic import RolloutDocument
 from airflow_mcp.hooks.replica_metrics import ReplicaAddresses, read_addresses
 from airflow_mcp.mlflow_client.operations import DirectMlflow
@@ -98,10 +98,7 @@ def _status(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
 
 async def _samples(parsed: argparse.Namespace, document: RolloutDocument) -> list[ReplicaSample]:
     replicas = await ReplicaAddresses(read_addresses(parsed.servers)).read()
-    return [
-        read_sample(each.text, each.replica, parsed.model_name, canary=document.canary, champion=document.stable)
-        for each in replicas
-    ]
+    return read_samples(replicas, parsed.model_name, canary=document.canary, champion=document.stable)
 
 
 def _of_document(document: RolloutDocument) -> dict[str, Any]:
