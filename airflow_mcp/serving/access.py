@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from airflow_mcp.core.serving.policies import Auth, RateLimit, TrafficPolicy
+from airflow_mcp.core.pipeline.file.policies import Auth, RateLimit, TrafficPolicy
 from airflow_mcp.core.serving.rate_limit import SHARED, RateLimiter, retry_after
 from airflow_mcp.core.serving.tokens import Caller, TokenError, bearer_token, check_token, read_header
 from airflow_mcp.serving.errors import Problem

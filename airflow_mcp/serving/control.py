@@ -11,10 +11,10 @@ from typing import Any
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.drift.profile import read_profile
+from airflow_mcp.core.pipeline.file.policies import RollbackPolicy, RollbackPolicyFile, TrafficPolicy, read_policy_file
 from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.serving.control_settings import ControlSettings
 from airflow_mcp.core.serving.outliers import OutlierRanges
-from airflow_mcp.core.serving.policies import RollbackPolicy, RollbackPolicyFile, TrafficPolicy, read_policy_file
 from airflow_mcp.core.serving.settings import ServingSettings
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowError, PipelineSpecError

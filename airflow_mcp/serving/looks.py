@@ -11,8 +11,8 @@ from typing import Any
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, TAG_PREFIX
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.pipeline.file.policies import TAG_RELEASE, RollbackPolicy
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, read_rollback
-from airflow_mcp.core.serving.policies import TAG_RELEASE, RollbackPolicy
 from airflow_mcp.core.serving.settings import ModelAddress
 from airflow_mcp.core.serving.traffic import (
     TAG_ROLLOUT,

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.pipeline.file.policies import TAG_RELEASE, RollbackPolicy
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK
-from airflow_mcp.core.serving.policies import TAG_RELEASE, RollbackPolicy
 from airflow_mcp.core.serving.settings import ModelAddress
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT
 from airflow_mcp.exceptions import MlflowNotFoundError

@@ -67,7 +67,8 @@ ROOMS: Mapping[str, Room] = {
     "core/retrain": _room("when to retrain: policy, decision, ledger", "core", "core/drift"),
     "core/pipeline/file": _room(
         "a ModelPipeline file as it is written: fields, defaults, places of mistakes",
-        *("core", "core/code", "core/data", "core/evaluation", "core/gate/rules", "core/workload"),
+        *("core", "core/code", "core/data", "core/evaluation", "core/gate/rules", "core/rollout", "core/serving"),
+        "core/workload",
     ),
     "core/pipeline/plan": _room(
         "the tasks that follow from a ModelPipeline file", "core", "core/gate/rules", "core/pipeline/file"
@@ -83,11 +84,11 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
-        *("core", "core/gate/rules", "core/pipeline/file", "core/registry", "core/drift"),
+        *("core", "core/gate/rules", "core/registry", "core/drift"),
     ),
     "core/rollout": _room(
         "rollouts: steps, limits, bounds, what was counted, what happens next, the report",
-        *("core", "core/gate/rules", "core/html", "core/pipeline/file", "core/serving"),
+        *("core", "core/gate/rules", "core/html", "core/serving"),
     ),
     "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
     # --- the outside world ----------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from airflow_mcp.core.argument import in_words, nearest
 from airflow_mcp.core.contract import ALIASES_OF_OURS
+from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.gate.rules.thresholds import parse_threshold
 from airflow_mcp.core.metrics import metric_direction
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node
-from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
 from airflow_mcp.core.pipeline.file.thresholds import threshold_rule, why_unreachable

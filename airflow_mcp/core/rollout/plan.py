@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.document import Document
+from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.core.identity import content_hash
-from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.serving.traffic import BreakerRule
 from airflow_mcp.exceptions import InvalidArgumentError
 

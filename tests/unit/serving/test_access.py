@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_mcp.core.serving.policies import TrafficPolicy
+from airflow_mcp.core.pipeline.file.policies import TrafficPolicy
 from airflow_mcp.serving import access as module
 from airflow_mcp.serving.access import Access
 from airflow_mcp.serving.exchange import Exchange

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.pipeline.file.policies import RollbackPolicy
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK
-from airflow_mcp.core.serving.policies import RollbackPolicy
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, TAG_ROLLOUT_LEASE
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.exceptions import MlflowAuthError, MlflowNotFoundError, MlflowUnreachableError

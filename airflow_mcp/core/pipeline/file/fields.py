@@ -13,11 +13,10 @@ from pydantic.types import Strict
 
 from airflow_mcp.core.argument import closest, shown
 from airflow_mcp.core.code.source import SCHEMES
+from airflow_mcp.core.duration import DURATION, seconds_of
 from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.core.workload.connection_values import REFERENCE_WORDS, is_reference
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d{1,6})([smhd])")
 _QUANTITY = re.compile(r"\d{1,12}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?")
 _IMAGE = re.compile(
     r"([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
@@ -45,20 +44,6 @@ def parse_duration(text: str) -> str:
     if seconds_of(text) == 0:
         raise ValueError(f"must be longer than zero; got {text!r}")
     return text
-
-
-def seconds_of(duration: str) -> int:
-    """Convert a duration to seconds.
-
-    :param duration: a whole number and ``s``, ``m``, ``h`` or ``d``.
-    :raises ValueError: for anything else.
-    """
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise ValueError(
-            f"must be a duration: a whole number followed by s, m, h or d, for example 30m; got {duration!r}"
-        )
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _with_unit(value: Any) -> Any:
@@ -179,7 +164,7 @@ Duration = Annotated[
     str,
     BeforeValidator(_with_unit),
     AfterValidator(parse_duration),
-    Field(examples=["90s", "30m", "2h", "1d"], json_schema_extra={"pattern": f"^{_DURATION.pattern}$"}),
+    Field(examples=["90s", "30m", "2h", "1d"], json_schema_extra={"pattern": f"^{DURATION.pattern}$"}),
 ]
 """A duration: a whole number and ``s``, ``m``, ``h`` or ``d``."""
 RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative_path)]

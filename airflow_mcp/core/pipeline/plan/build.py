@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.identity import fingerprint
-from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.plan.entities import PipelineFile, PipelinePlan, PlannedNotification, PlannedRetries
 from airflow_mcp.core.pipeline.plan.layout import Layout

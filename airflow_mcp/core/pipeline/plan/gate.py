@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.gate.rules.verdicts import RuleMode
 from airflow_mcp.core.metrics import metric_name
-from airflow_mcp.core.pipeline.file.fields import seconds_of
 from airflow_mcp.core.pipeline.file.gate import Benchmark, CoverageLimits, FindingsLimits, ReportPlace, Significance
 from airflow_mcp.core.pipeline.file.stages import GateStage
 from airflow_mcp.core.pipeline.plan.entities import Reference

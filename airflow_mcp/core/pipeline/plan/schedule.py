@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_mcp.core.pipeline.file.fields import seconds_of
+from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.file.triggers import Trigger
 from airflow_mcp.core.pipeline.plan.entities import EventKind, EventSource, Schedule

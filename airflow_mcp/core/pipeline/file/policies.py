@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
+from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.pipeline.file.document import find, plain, read_document
-from airflow_mcp.core.pipeline.file.fields import Duration, SpecModel, Text, seconds_of
+from airflow_mcp.core.pipeline.file.fields import Duration, SpecModel, Text
 from airflow_mcp.core.pipeline.file.validation import problem_at, validate
 from airflow_mcp.core.serving.tokens import TokenPolicy
 from airflow_mcp.core.serving.traffic import BreakerRule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_mcp.core.serving.policies import (
+from airflow_mcp.core.pipeline.file.policies import (
     RollbackPolicyFile,
     TrafficPolicyFile,
     read_policy_file,
