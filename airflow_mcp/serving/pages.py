@@ -141,6 +141,7 @@ class Pages:
                 "ready": pool.ready,
                 "in_flight": pool.in_flight,
                 "failure": pool.failure,
+                "processes": pool.processes,
                 "restarts": pool.restarts,
                 "load_seconds": round(pool.report.seconds, 3),
                 "memory_bytes": pool.report.memory_bytes,

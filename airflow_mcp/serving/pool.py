@@ -131,6 +131,11 @@ class ModelPool(ABC):
         """Whether requests may be sent here."""
 
     @property
+    def processes(self) -> int:
+        """Number of model processes here that are ready; 0 for a server elsewhere."""
+        return 0
+
+    @property
     @abstractmethod
     def in_flight(self) -> int:
         """Number of requests that are queued or being answered."""

@@ -118,9 +118,9 @@ class ProcessPool(ModelPool, LinkOwner):
         return self._report
 
     @property
-    def pids(self) -> tuple[int, ...]:
-        """Process numbers of what answers."""
-        return tuple(link.pid for link in (*self._idle, *self._running))
+    def processes(self) -> int:
+        """Number of processes that are ready."""
+        return len(self._idle) + len(self._running)
 
     # --- begin and end -----------------------------------------------------------------------------------------------
 

@@ -160,6 +160,8 @@ def rollouts(world: World, served: tuple[NumberedVersions, FollowingServer]) -> 
         tags = [tag for tag in hook.get_model_version(name, number).tags if tag.startswith(TAG_ROLLOUT_RECORD)]
         for tag in (*tags, TAG_ROLLBACK):
             hook.set_model_version_tag(name, number, tag, "")
+    # Where a breaker is open, version 1 answers before the server has seen that it is the champion again.
+    made.server.wait_for(lambda: made.server.status()["models"][name]["champion"] == "1")
     made.server.wait_for_version("1")
 
 

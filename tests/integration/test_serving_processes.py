@@ -303,7 +303,15 @@ def test_a_process_that_hangs_is_replaced(server: ModelServer) -> None:
     assert server.post(rows("")).status == 200
 
 
+def answering(server: ModelServer) -> int:
+    """Return how many processes are ready; one that still starts is not among them."""
+    (version,) = json.loads(server.get("/status").body)["versions"].values()
+    return int(version["processes"])
+
+
 def test_processes_that_are_stopped_with_their_loader_are_replaced(server: ModelServer) -> None:
+    # A process that still starts gets no requests, and has the whole time for loading before it is replaced.
+    wait_for(lambda: answering(server) == 2)
     before = [*children(server.process.pid), *server.model_processes()]
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
