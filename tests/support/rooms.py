@@ -82,6 +82,7 @@ ROOMS: Mapping[str, Room] = {
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
         *("core", "core/registry"),
     ),
+    "core/access": _room("who may do what to which model, by one policy document", "core", "core/pipeline/file"),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
         *("core", "core/gate/rules", "core/registry", "core/drift"),

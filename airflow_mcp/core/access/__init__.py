@@ -1,0 +1,1 @@
+"""Access: who may do what to which model in which environment, by one policy document."""
