@@ -12,6 +12,9 @@
     │   ├── AliasConflictError               an alias does not point where the caller compared
     │   ├── RolloutConflictError             somebody else writes the split of a model, or its champion has moved
     │   ├── AuditConflictError               the audit log has another event of the same ID
+    │   ├── AccessRefusedError               the policy in force does not permit it, or nobody knows who asks
+    │   ├── ApprovalMissingError             the people whom the policy names have not approved it
+    │   ├── PassportError                    a passport is missing, forged, or is not of this version
     │   ├── RolloutFailedError               a rollout gave all requests back to the champion, or was overtaken
     │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
@@ -85,6 +88,18 @@ class RolloutConflictError(RefusedError):
 
 class AuditConflictError(RefusedError):
     """The audit log has another event of the same ID, or says something else than MLflow; nothing was recorded."""
+
+
+class AccessRefusedError(RefusedError):
+    """The policy in force does not permit it, there is none where one is needed, or nobody knows who asks."""
+
+
+class ApprovalMissingError(RefusedError):
+    """The people whom the policy in force names have not approved the model as it is; nothing was moved."""
+
+
+class PassportError(RefusedError):
+    """A passport is missing, its signature does not count, or it is of another version; nothing was changed."""
 
 
 class RolloutFailedError(RefusedError):

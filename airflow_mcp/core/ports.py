@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class TaskLog(Protocol):
@@ -25,3 +25,24 @@ class WorkResult(Protocol):
     @property
     def run_id(self) -> str:
         """The run that holds it."""
+
+
+class Signature(NamedTuple):
+    """A signature, and the key that it is of."""
+
+    key_id: str
+    value: bytes
+
+
+class Signer(Protocol):
+    """What signs passports and clearances: a private key, or a key management service."""
+
+    @property
+    def public_pem(self) -> str:
+        """The public key, PEM."""
+
+    def sign(self, message: bytes) -> Signature:
+        """Sign a message.
+
+        :raises FailedError: when a service that holds the key does not answer.
+        """

@@ -83,13 +83,21 @@ ROOMS: Mapping[str, Room] = {
         *("core", "core/registry"),
     ),
     "core/access": _room("who may do what to which model, by one policy document", "core", "core/pipeline/file"),
+    "core/passport": _room(
+        "what a version was made from, as a signed statement: keys, envelopes, passports, clearances",
+        *("core", "core/data", "core/gate", "core/gate/rules", "core/registry"),
+    ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
-        *("core", "core/gate/rules", "core/registry", "core/drift"),
+        *("core", "core/gate/rules", "core/passport", "core/registry", "core/drift"),
     ),
     "core/rollout": _room(
         "rollouts: steps, limits, bounds, what was counted, what happens next, the report",
         *("core", "core/gate/rules", "core/html", "core/serving"),
+    ),
+    "core/manifests": _room(
+        "the model server as objects of Kubernetes: manifests, their difference, how a rollout of pods stands",
+        *("core", "core/pipeline/file", "core/serving", "core/workload"),
     ),
     "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
     # --- the outside world ----------------------------------------------------------------------------------------
