@@ -48,9 +48,10 @@ def _is_credential(path: FieldPath, value: str) -> bool:
         return False
     option = _OPTION.fullmatch(value)
     names = [*(part for part in path[2:] if isinstance(part, str)), *([option[1]] if option else [])]
-    return any(_names_a_credential(name) for name in names[-1:])
+    return any(names_a_credential(name) for name in names[-1:])
 
 
-def _names_a_credential(name: str) -> bool:
+def names_a_credential(name: str) -> bool:
+    """Return whether a name is that of a credential, such as ``MLFLOW_TRACKING_PASSWORD``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(".", "_").lower()
     return bool(_NAMES.search(words)) and not _TOKENS_OF_TEXT.search(words)

@@ -1,0 +1,237 @@
+"""What a model server on Kubernetes is made from, as users write it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from airflow_mcp.core.argument import read_argument
+from airflow_mcp.core.credential_shapes import has_credential_shape
+from airflow_mcp.core.document import Document
+from airflow_mcp.core.pipeline.file.credentials import names_a_credential
+from airflow_mcp.core.pipeline.file.policies import RollbackPolicyFile, TrafficPolicyFile
+from airflow_mcp.core.serving.control_settings import read_control_settings
+from airflow_mcp.core.serving.settings import PREFIX, read_settings
+from airflow_mcp.core.workload.pod_options import SecretVariable
+from airflow_mcp.exceptions import InvalidArgumentError
+
+Profile = Literal["safe", "seed"]
+Track = Literal["", "blue", "green"]
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,48}[a-z0-9])?")
+_VERSION = re.compile(r"[1-9]\d*")
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+Quantity = Annotated[str, Field(pattern=_QUANTITY)]
+_Port = Annotated[int, Field(ge=1, le=65_535)]
+_OWNED = frozenset({"models", "host", "port", "policies", "service", "cache_bytes", "drain_seconds", "image_digest"})
+"""Settings of the server that follow from other fields."""
+_SECRET_SETTINGS = frozenset({"webhook_secret", "log_hash_key"})
+"""Settings of the server that come from Secrets only."""
+
+
+class Resources(Document):
+    """Requests and limits of a container, as quantities of Kubernetes."""
+
+    cpu: Quantity = "1"
+    """CPU that is requested."""
+    cpu_limit: Quantity | None = "2"
+    """None: no limit."""
+    memory: Quantity = "4Gi"
+    """Memory that is requested."""
+    memory_limit: Quantity | None = None
+    """None: what is requested, so that the node never runs out of what it has promised."""
+
+
+class Autoscaling(Document):
+    """How many replicas there are, by their load."""
+
+    min_replicas: Annotated[int, Field(ge=1)] = 2
+    max_replicas: Annotated[int, Field(ge=1)]
+    cpu_percent: Annotated[int, Field(ge=1, le=1000)] = 70
+    """Use of the requested CPU that is aimed at, on average over all replicas."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas must be at least min_replicas, {self.min_replicas}; got {self.max_replicas}"
+            )
+        return self
+
+
+class NetworkRule(Document):
+    """Who may reach the server, and which ports it may reach."""
+
+    from_namespaces: tuple[str, ...] = ()
+    """Names of the namespaces whose pods may send requests and read metrics; empty: every pod."""
+    to_ports: tuple[_Port, ...] = ()
+    """Ports that the server may reach besides DNS and the port of ``tracking_uri``."""
+
+
+class ModelServerSpec(Document):
+    """A model server on Kubernetes; every field is described in ``docs/serving/kubernetes.md``."""
+
+    model_name: Annotated[str, Field(min_length=1)]
+    """Registered model."""
+    version: str = ""
+    """Number of the version to serve; empty follows the alias ``champion``."""
+    image: Annotated[str, Field(min_length=1)]
+    """Image of the server. Without tag and digest, the version is the tag."""
+    tracking_uri: Annotated[str, Field(min_length=1)]
+    """Address of MLflow, as pods reach it."""
+    name: str = ""
+    """Name of the objects; empty makes one from the name of the model."""
+    namespace: str = ""
+    """Empty leaves it out: whoever applies the objects decides."""
+    profile: Profile = "safe"
+    track: Track = ""
+    """Which of two Deployments behind one Service this is, for blue-green; empty: there is only one."""
+    replicas: Annotated[int, Field(ge=0)] = 2
+    """Not written when there is ``autoscaling``."""
+    autoscaling: Autoscaling | None = None
+    resources: Resources | None = None
+    """None takes the resources of the profile."""
+    load_seconds: Annotated[float, Field(gt=0)] | None = None
+    """How long the version took to load in its load check; None: not known."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """For how long a pod still answers after it was told to end."""
+    cache_gib: Annotated[int, Field(ge=1)] = 20
+    """Disk for the files of versions, in GiB."""
+    settings: dict[str, str] = Field(default_factory=dict)
+    """Settings of the server, by their names without prefix, such as ``PROCESSES``."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Further environment variables; no credentials."""
+    secrets: tuple[SecretVariable, ...] = ()
+    """Environment variables from Secrets, such as ``MLFLOW_TRACKING_PASSWORD``."""
+    traffic_policy: TrafficPolicyFile | None = None
+    """Document of ``kind: TrafficPolicy``."""
+    rollback_policy: RollbackPolicyFile | None = None
+    """Document of ``kind: RollbackPolicy``."""
+    network: NetworkRule | None = Field(default_factory=NetworkRule)
+    """None: no NetworkPolicy."""
+    disruption_budget: bool = True
+    """Whether there is a PodDisruptionBudget."""
+    service_monitor: bool = False
+    """Whether there is a ServiceMonitor, which needs the Prometheus operator."""
+    service_account: str = ""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[dict[str, Any], ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Further labels of all objects and pods."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Further annotations of the pods."""
+
+    @field_validator("version")
+    @classmethod
+    def _number(cls, value: str) -> str:
+        if value and not _VERSION.fullmatch(value):
+            raise ValueError(f"must be the number of a version, or empty to follow the champion; got {value!r}")
+        return value
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("must be an http or https address; got a value that is not shown")
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError(
+                "must be an address without login and query; got a value that is not shown. Credentials belong in a "
+                "Secret: name it in secrets"
+            )
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _without_credentials(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if name.startswith(PREFIX) or name in ("MODEL_URI", "MLFLOW_TRACKING_URI"):
+                raise ValueError(f"{name} follows from other fields. Remove it, or use settings")
+            _refuse_credential(name, text)
+        return value
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if name.lower() in _OWNED:
+                raise ValueError(f"{name} follows from other fields. Remove it")
+            if name.lower() in _SECRET_SETTINGS:
+                raise ValueError(f"{name} must come from a Secret: name {PREFIX}{name} in secrets")
+            _refuse_credential(name, text)
+        environment = {PREFIX + name: text for name, text in value.items()}
+        try:
+            read_settings(environment)
+            read_control_settings(environment, PREFIX, log_hash_key="-" * 16)  # the key itself comes from a Secret
+        except InvalidArgumentError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not _NAME.fullmatch(self.base_name):
+            raise ValueError(
+                "name must begin with a letter and have at most 50 small letters, digits and dashes; got "
+                f"{self.base_name!r}"
+            )
+        if not self.version and not _has_tag(self.image):
+            raise ValueError(f"image must name a tag or a digest when no version is given; got {self.image!r}")
+        twice = sorted({each.env for each in self.secrets} & self.env.keys())
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is given in env and in secrets. Name each in one of them only")
+        if self.profile == "seed" and (self.track or self.traffic_policy or self.rollback_policy):
+            raise ValueError("the profile seed has neither tracks nor policies. Use the profile safe")
+        return self
+
+    @property
+    def base_name(self) -> str:
+        """The name of the Service, from which the other names follow."""
+        return self.name or re.sub(r"[^a-z0-9]+", "-", self.model_name.lower()).strip("-")
+
+    @property
+    def deployment_name(self) -> str:
+        """The name of the Deployment."""
+        return f"{self.base_name}-{self.track}" if self.track else self.base_name
+
+    @property
+    def image_reference(self) -> str:
+        """The image with its tag or digest."""
+        return self.image if _has_tag(self.image) else f"{self.image}:{self.version}"
+
+    @property
+    def model_uri(self) -> str:
+        """What the server serves."""
+        if self.version:
+            return f"models:/{self.model_name}/{self.version}"
+        return f"models:/{self.model_name}" + ("/Production" if self.profile == "seed" else "@champion")
+
+    @property
+    def load_timeout(self) -> int:
+        """Seconds that a version may take to load: five times what was measured, at least 60."""
+        return 120 if self.load_seconds is None else max(60, math.ceil(5 * self.load_seconds))
+
+
+def read_model_server(values: Mapping[str, Any]) -> ModelServerSpec:
+    """Read the fields of a model server.
+
+    :raises InvalidArgumentError: listing every problem; values that may be secret are not shown.
+    """
+    return read_argument(ModelServerSpec, "server", values)
+
+
+def _has_tag(image: str) -> bool:
+    return ":" in image.rpartition("/")[2]
+
+
+def _refuse_credential(name: str, text: str) -> None:
+    if names_a_credential(name) or has_credential_shape(text):
+        raise ValueError(
+            f"{name} looks like a credential in plain text; got a value that is not shown. Keep it in a Secret, and "
+            "name that in secrets"
+        )
