@@ -82,10 +82,13 @@ ROOMS: Mapping[str, Room] = {
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
         *("core", "core/registry"),
     ),
-    "core/access": _room("who may do what to which model, by one policy document", "core", "core/pipeline/file"),
     "core/passport": _room(
         "what a version was made from, as a signed statement: keys, envelopes, passports, clearances",
         *("core", "core/data", "core/gate", "core/gate/rules", "core/registry"),
+    ),
+    "core/access": _room(
+        "who may do what to which model, by one policy document in the audit log",
+        *("core", "core/audit", "core/pipeline/file"),
     ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
