@@ -41,6 +41,7 @@ from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator
+from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -60,6 +61,7 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "gate": EvaluationGateOperator,
     "register": RegisterModelOperator,
     "load_check": LoadCheckOperator,
+    "rollout": RolloutModelOperator,
     "promote": PromoteModelOperator,
     "outcome": RetrainOutcomeOperator,
     "step": RunStepOperator,

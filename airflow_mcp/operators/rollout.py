@@ -12,12 +12,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, choice, flag, required_text, version_number
+from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import Finish, Wait
 from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
 from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Journal
-from airflow_mcp.exceptions import RolloutFailedError
+from airflow_mcp.exceptions import InvalidArgumentError, RolloutFailedError
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
@@ -60,17 +61,23 @@ class RolloutModelOperator(ModelControlOperator):
     :param steps: steps in order, such as ``[{"setWeight": 5}, {"analysis": "10m"}, {"pause": {}}]``; None takes those
         of ``strategy`` (templated).
     :param rules: limits such as ``http_5xx_rate <= champion + 0.005`` (templated).
+    :param queries: PromQL by name; rules limit its result by that name. Needs ``prometheus_conn_id``.
     :param sticky: header whose value keeps a caller on one side; empty: none.
     :param breaker: when servers stop asking the new version by themselves: ``metric``, ``threshold``, ``duration``,
         ``min_requests``; None: only when half of its requests fail suddenly.
     :param rollback: when servers go back from the new champion to the old one by themselves; the same fields.
-    :param bake: how long the new champion is watched. When a replica goes back, the alias is moved back too. Needs
-        ``rollback``.
+    :param stable_version: where servers go back to: a version number, an alias, or a release that the tag
+        ``airflow_mcp.release`` names. ``previous_champion`` is the champion before this rollout. Needs ``rollback``.
+    :param bake: how long the new champion is watched, as a timedelta or in seconds. When a replica goes back, the alias
+        is moved back too. Needs ``rollback``.
     :param on_inconclusive: what happens when nothing can be concluded: ``pause`` waits for a person, ``abort``.
+    :param on_lost: what servers do while nobody looks after the rollout, for example because Airflow is down: ``hold``
+        keeps the split, ``stable`` gives all requests to the champion until somebody looks again.
     :param load_timeout: how long replicas may take to load the new version.
     :param follow_timeout: how long replicas may take to follow a new split.
-    :param max_duration: longest time of the rollout, pauses included; None: no limit.
+    :param max_duration: longest time of the rollout, pauses included; None: no limit. A timedelta, or seconds.
     :param serving_conn_id: Airflow connection of type ``model_server``.
+    :param prometheus_conn_id: Airflow connection of type ``prometheus``, which answers ``queries``; None: none.
     :param require_gate: refuse a version whose gate decision is not ``passed``, ``warned`` or ``approved``.
     :param require_load_check: refuse a version that has not passed its load check (templated).
     :param reason: why; recorded with the promotion (templated).
@@ -105,15 +112,19 @@ class RolloutModelOperator(ModelControlOperator):
         strategy: Strategy = "canary",
         steps: Sequence[Mapping[str, Any]] | None = None,
         rules: Sequence[str] = DEFAULT_RULES,
+        queries: Mapping[str, str] | None = None,
         sticky: str = "",
         breaker: Mapping[str, Any] | None = None,
         rollback: Mapping[str, Any] | None = None,
-        bake: timedelta = timedelta(0),
+        stable_version: str = ALIAS_PREVIOUS_CHAMPION,
+        bake: timedelta | float = 0,
         on_inconclusive: Literal["pause", "abort"] = "pause",
+        on_lost: Literal["hold", "stable"] = "hold",
         load_timeout: timedelta = timedelta(minutes=10),
         follow_timeout: timedelta = timedelta(minutes=2),
-        max_duration: timedelta | None = None,
+        max_duration: timedelta | float | None = None,
         serving_conn_id: str = ServingHook.default_conn_name,
+        prometheus_conn_id: str | None = None,
         require_gate: bool = True,
         require_load_check: bool | str = True,
         reason: str = "",
@@ -129,10 +140,12 @@ class RolloutModelOperator(ModelControlOperator):
         self.expected_champion = expected_champion
         self.experiment_name = experiment_name
         self.strategy, self.steps, self.rules, self.sticky = strategy, steps, rules, sticky
-        self.breaker, self.rollback, self.bake = breaker, rollback, bake
-        self.on_inconclusive, self.max_duration = on_inconclusive, max_duration
+        self.queries = dict(queries or {})
+        self.breaker, self.rollback, self.bake, self.stable_version = breaker, rollback, bake, stable_version
+        self.on_inconclusive, self.on_lost, self.max_duration = on_inconclusive, on_lost, max_duration
         self.load_timeout, self.follow_timeout = load_timeout, follow_timeout
         self.serving_conn_id = serving_conn_id
+        self.prometheus_conn_id = prometheus_conn_id
         self.require_gate = require_gate
         self.require_load_check = require_load_check
         self.reason = reason
@@ -141,6 +154,11 @@ class RolloutModelOperator(ModelControlOperator):
         self.on_kill_action = choice("on_kill_action", on_kill_action, get_args(OnKill))
         self.deferrable = is_deferrable(deferrable)
         choice("strategy", strategy, get_args(Strategy))
+        if bool(self.queries) != bool(prometheus_conn_id):
+            raise InvalidArgumentError(
+                "queries and prometheus_conn_id must be given together: the connection answers the queries; got "
+                f"{len(self.queries)} queries and prometheus_conn_id {prometheus_conn_id!r}"
+            )
         if not has_template([steps, rules]):
             self._plan()
 
@@ -186,7 +204,7 @@ class RolloutModelOperator(ModelControlOperator):
         with self.at_the_edge():
             if event is None or event.get("status") != "due":
                 raise no_result(event)
-            return self.act(context)
+            return self.finish(self.act(context))
 
     def _followed(
         self, context: Context, order: RolloutOrder, run: RolloutRun, journal: Journal
@@ -226,11 +244,14 @@ class RolloutModelOperator(ModelControlOperator):
             {
                 "steps": _STEPS[self.strategy] if self.steps is None else self.steps,
                 "rules": tuple(self.rules) if isinstance(self.rules, list | tuple) else self.rules,
+                "queries": self.queries,
                 "sticky": self.sticky,
                 "breaker": self.breaker,
                 "rollback": self.rollback,
+                "stable_version": self.stable_version,
                 "bake": self.bake,
                 "on_inconclusive": self.on_inconclusive,
+                "on_lost": self.on_lost,
                 "load_timeout": self.load_timeout,
                 "follow_timeout": self.follow_timeout,
                 "max_duration": self.max_duration,

@@ -15,9 +15,18 @@ from airflow_mcp.core.contract import ALIASES_OF_OURS
 from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.gate.rules.thresholds import parse_threshold
 from airflow_mcp.core.metrics import metric_direction
+from airflow_mcp.core.pipeline.deploy_checks import deploy_problems
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline, PipelineSpec
-from airflow_mcp.core.pipeline.file.stages import STAGES, TASK_NAMES, BuildStage, CustomStage, EvaluateStage, GateStage
+from airflow_mcp.core.pipeline.file.stages import (
+    STAGES,
+    TASK_NAMES,
+    BuildStage,
+    CustomStage,
+    EvaluateStage,
+    GateStage,
+    built_in_stages,
+)
 from airflow_mcp.core.pipeline.file.thresholds import threshold_rule, why_unreachable
 from airflow_mcp.core.pipeline.file.triggers import OnModelChange
 from airflow_mcp.core.pipeline.file.validation import problem_at
@@ -51,9 +60,7 @@ class Subject:
     @property
     def present(self) -> tuple[str, ...]:
         """The built-in stages of the pipeline, in their order."""
-        named = {stage.name for stage in self.spec.stages}
-        wanted = STAGES[: STAGES.index(self.spec.stop_after) + 1]
-        return tuple(name for name in wanted if name != "build" or "build" in named)
+        return built_in_stages({stage.name for stage in self.spec.stages}, self.spec.stop_after)
 
 
 def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None:
@@ -80,7 +87,9 @@ def _stage_names(subject: Subject) -> Found:
         taken.setdefault(stage.name, index)
         if stage.name in TASK_NAMES or stage.name in candidates:
             yield path, f"{stage.name!r} is the name of a task that is filled in. Choose another name"
-        if stage.name in STAGES and stage.name not in subject.present:
+        if stage.name == "promote" and "deploy" in subject.present:
+            yield path, "the promotion is the last step of the stage deploy. Remove the stage promote"
+        elif stage.name in STAGES and stage.name not in subject.present:
             yield path, f"comes after stopAfter: {subject.spec.stop_after}. Remove the stage, or change stopAfter"
 
 
@@ -258,8 +267,8 @@ def _starts_itself(subject: Subject, trigger: OnModelChange) -> bool:
         return False
     stop = subject.spec.stop_after
     if trigger.alias is None:
-        return stop in ("register", "promote")
-    return stop == "promote" and trigger.alias in ALIASES_OF_OURS
+        return stop in ("register", "deploy", "promote")
+    return stop in ("deploy", "promote") and trigger.alias in ALIASES_OF_OURS
 
 
 def _params(subject: Subject) -> Found:
@@ -324,6 +333,10 @@ def _kubernetes(subject: Subject) -> Found:
                 yield ("spec", "kubernetes", *detail["loc"]), in_words(detail)
 
 
+def _deployment(subject: Subject) -> Found:
+    yield from deploy_problems(subject.spec, subject.present)
+
+
 def _retries(subject: Subject) -> Found:
     retries = subject.spec.retries
     if seconds_of(retries.max_delay) < seconds_of(retries.delay):
@@ -359,6 +372,7 @@ RULES: tuple[Callable[[Subject], Found], ...] = (
     _secrets,
     _local_code,
     _kubernetes,
+    _deployment,
     _retries,
     _release,
 )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from airflow_mcp.core.argument import problems_of
+from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
@@ -20,7 +21,11 @@ from airflow_mcp.core.serving.traffic import BreakerRule
 from airflow_mcp.exceptions import InvalidArgumentError
 
 LATENCY = re.compile(r"latency_p(50|90|95|99)_ms")
-SHARES = ("http_5xx_rate", "http_4xx_rate")
+SHADOW_SHARE = "http_5xx_rate"
+"""What the copies of a shadow step measure: their answers are counted, but their time is not."""
+SHARES = (SHADOW_SHARE, "http_4xx_rate")
+METRICS = (*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms")
+"""What a model server measures of a version, and rules can limit."""
 DEFAULT_RULES = ("http_5xx_rate <= 0.01",)
 CANARY_STEPS: tuple[Mapping[str, Any], ...] = (
     {"setWeight": 5},
@@ -56,19 +61,42 @@ def _breaker(value: Any) -> Any:
 
 
 def _checked_rule(text: str) -> str:
-    """Check that a rule can be decided, and return it in its usual form."""
+    """Check that a rule can be read, and return it in its usual form."""
     try:
         rule = _parsed(text)
     except InvalidArgumentError as error:
         raise ValueError(str(error)) from None
+    if rule.mode == "dry_run":
+        raise ValueError(f"mode of a rule must be one of enforce, warn; got {text!r}")
+    return str(rule)
+
+
+def why_undecidable(rule: str, queries: Mapping[str, str]) -> str:
+    """Return why a rule cannot be decided by what is measured; empty when it can.
+
+    :param rule: such as ``http_5xx_rate <= 0.01``.
+    :param queries: PromQL by name.
+    """
+    try:
+        _require_decidable(_parsed(_checked_rule(rule)), queries)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _require_decidable(rule: MetricThreshold, queries: Mapping[str, str]) -> None:
+    """Check that a rule can be decided by what is measured."""
+    text = str(rule)
+    if rule.metric in queries:
+        if rule.against_champion:
+            raise ValueError(f"rule on a query must have a number, because a query has one result; got {text!r}")
+        return
     is_share = rule.metric in SHARES
     if not is_share and not LATENCY.fullmatch(rule.metric):
-        known = ", ".join((*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms"))
+        known = ", ".join((*METRICS, *queries))
         raise ValueError(f"metric must be one of {known}; got {rule.metric!r}")
     if rule.comparison not in ("<=", "<"):
         raise ValueError(f"rule must have <= or <; got {text!r}")
-    if rule.mode == "dry_run":
-        raise ValueError(f"mode of a rule must be one of enforce, warn; got {text!r}")
     if not rule.against_champion and rule.threshold <= 0:
         raise ValueError(f"limit must be more than 0, because no number of requests proves 0; got {text!r}")
     if is_share and rule.against_champion and rule.threshold <= 0:
@@ -76,12 +104,24 @@ def _checked_rule(text: str) -> str:
             f"rule must allow a difference, such as {rule.metric} <= champion + 0.005; got {text!r}. Without one, an "
             "equally good version could not pass"
         )
-    return str(rule)
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Breaker = Annotated[BreakerRule, BeforeValidator(_breaker)]
 Rule = Annotated[str, AfterValidator(_checked_rule)]
+_QueryName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Query = Annotated[str, Field(min_length=1)]
+
+
+class Shadow(Document):
+    """Send copies of a share of the champion's requests to the canary; its answers are counted, and nobody gets them.
+
+    It ends as an analysis does: when every rule on :data:`SHADOW_SHARE` is met.
+    """
+
+    percent: Annotated[float, Field(gt=0, le=100)]
+    seconds: Annotated[Seconds, Field(alias="for")]
+    """Shortest time."""
 
 
 class SetWeight(Document):
@@ -111,7 +151,7 @@ class Pause(Document):
         return {"pause": None} if isinstance(value, Mapping) and value.get("pause", 0) == {} else value
 
 
-Step = SetWeight | Analysis | Pause
+Step = SetWeight | Analysis | Pause | Shadow
 
 
 class RolloutPlan(Document):
@@ -119,15 +159,21 @@ class RolloutPlan(Document):
 
     steps: tuple[Step, ...]
     rules: tuple[Rule, ...] = DEFAULT_RULES
+    queries: dict[_QueryName, _Query] = Field(default_factory=dict)
+    """PromQL by name; each has one number as its result, which rules limit by the name."""
     sticky: str = ""
     """Header whose value keeps a caller on one side."""
     breaker: Breaker | None = None
     """When servers stop asking the canary by themselves."""
     rollback: Breaker | None = None
     """When servers go back from the new champion to the old one by themselves."""
+    stable_version: str = ALIAS_PREVIOUS_CHAMPION
+    """Where they go back to: a version number, an alias, or a release that a tag names."""
     bake: Annotated[float, BeforeValidator(_seconds), Field(ge=0)] = 0
     """Seconds for which the new champion is watched; an open breaker then moves the alias back."""
     on_inconclusive: Literal["pause", "abort"] = "pause"
+    on_lost: Literal["hold", "stable"] = "hold"
+    """What servers do while nobody looks after the rollout: keep the split, or answer with the champion alone."""
     error_limit: Annotated[int, Field(ge=1)] = 4
     """Looks in a row that may fail."""
     load_timeout: Seconds = 600
@@ -140,8 +186,11 @@ class RolloutPlan(Document):
     @model_validator(mode="after")
     def _is_consistent(self) -> RolloutPlan:
         weights = [step.weight for step in self.steps if isinstance(step, SetWeight)]
-        if not weights or not isinstance(self.steps[0], SetWeight):
-            raise ValueError("steps must begin with setWeight, such as {setWeight: 5}")
+        begins = self.steps[1:] if isinstance(self.steps[0] if self.steps else None, Shadow) else self.steps
+        if not begins or not isinstance(begins[0], SetWeight):
+            raise ValueError("steps must begin with setWeight, such as {setWeight: 5}, or with shadow and setWeight")
+        if any(isinstance(step, Shadow) for step in begins):
+            raise ValueError("shadow must be the first step: later the canary answers requests of its own")
         if any(later <= earlier for earlier, later in pairwise(weights)):
             raise ValueError(f"weights of the steps must rise; got {', '.join(f'{weight:g}' for weight in weights)}")
         if isinstance(self.steps[-1], SetWeight):
@@ -149,14 +198,21 @@ class RolloutPlan(Document):
             raise ValueError(message)  # noqa: TRY004 -- pydantic turns ValueError into a problem
         if not any(isinstance(step, Analysis) for step in self.steps):
             raise ValueError("steps must have an analysis: without one, nothing is measured before the promotion")
-        if self.bake and self.rollback is None:
-            raise ValueError("bake needs rollback, which says when to go back to the old champion")
+        if self.rollback is None and (self.bake or self.stable_version != ALIAS_PREVIOUS_CHAMPION):
+            name = "bake" if self.bake else "stable_version"
+            raise ValueError(f"{name} needs rollback, which says when to go back to the old champion")
+        for rule in self.thresholds:
+            _require_decidable(rule, self.queries)
+        if isinstance(self.steps[0], Shadow) and not self.shadow_thresholds:
+            raise ValueError(f"shadow needs a rule on {SHADOW_SHARE}, which is what the copies measure")
         self._require_measurable()
         return self
 
     def _require_measurable(self) -> None:
         """Check that every analysis has requests on the sides that its rules compare."""
         weight = 0.0
+        if unused := self.queries.keys() - {rule.metric for rule in self.thresholds}:
+            raise ValueError(f"query {min(unused)!r} needs a rule that limits its result, such as {min(unused)} <= 0.1")
         against = [rule for rule in self.thresholds if rule.against_champion and rule.mode == "enforce"]
         for step in self.steps:
             weight = step.weight if isinstance(step, SetWeight) else weight
@@ -176,6 +232,11 @@ class RolloutPlan(Document):
         return tuple(map(_parsed, self.rules))
 
     @property
+    def shadow_thresholds(self) -> tuple[MetricThreshold, ...]:
+        """The rules that decide a shadow step."""
+        return tuple(rule for rule in self.thresholds if rule.metric == SHADOW_SHARE and rule.mode == "enforce")
+
+    @property
     def hash(self) -> str:
         """Hash of the plan, ``sha256:<hex>``."""
         return content_hash(self.model_dump_json(by_alias=True).encode())
@@ -185,7 +246,8 @@ def read_plan(values: Mapping[str, Any]) -> RolloutPlan:
     """Read a plan from plain values.
 
     :param values: fields of :class:`RolloutPlan`; steps are ``{"setWeight": 5}``, ``{"analysis": "10m"}``,
-        ``{"pause": "1h"}`` and ``{"pause": {}}``, which waits for a person.
+        ``{"pause": "1h"}``, ``{"pause": {}}``, which waits for a person, and ``{"shadow": {"percent": 20,
+        "for": "10m"}}``.
     :raises InvalidArgumentError: with every problem.
     """
     steps = values.get("steps")
@@ -198,14 +260,14 @@ def read_plan(values: Mapping[str, Any]) -> RolloutPlan:
 
 
 def _step(value: Any) -> Step:
-    if isinstance(value, SetWeight | Analysis | Pause):
+    if isinstance(value, Step):
         return value
-    kinds: Mapping[str, type[Step]] = {"setWeight": SetWeight, "analysis": Analysis, "pause": Pause}
+    kinds: Mapping[str, type[Step]] = {"setWeight": SetWeight, "analysis": Analysis, "pause": Pause, "shadow": Shadow}
     name = next(iter(value), None) if isinstance(value, Mapping) and len(value) == 1 else None
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
         raise InvalidArgumentError(f"step must have one of {', '.join(kinds)}; got {value!r}")
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(value["shadow"] if kind is Shadow else value)
     except ValidationError as error:
         raise InvalidArgumentError(problems_of(error, "step", kind, prefix="steps")) from None

@@ -21,6 +21,7 @@ from airflow_mcp.core.pipeline.file.fields import (
     Text,
     VariableName,
 )
+from airflow_mcp.core.pipeline.file.policies import RollbackPolicy, TrafficPolicy
 from airflow_mcp.core.pipeline.file.replay import Replay
 from airflow_mcp.core.pipeline.file.source import Data, Model, SourceField
 from airflow_mcp.core.pipeline.file.stages import (
@@ -175,8 +176,14 @@ class PipelineSpec(SpecModel):
     stages: tuple[Stage, ...] = Field(
         default=(), description="Stages with settings of their own; the others are filled in."
     )
-    stop_after: Literal["train", "evaluate", "gate", "register", "promote"] = Field(
-        "promote", description="Last built-in stage that runs."
+    stop_after: Literal["train", "evaluate", "gate", "register", "deploy", "promote"] = Field(
+        "promote", description="Last built-in stage that runs. The promotion is the last step of deploy."
+    )
+    rollback: RollbackPolicy | None = Field(
+        None, description="When model servers go back by themselves, during a rollout and after it. Default: never."
+    )
+    traffic_policy: TrafficPolicy | None = Field(
+        None, description="What the model server accepts; needs a server in the stage deploy. Default: everything."
     )
     retries: Retries = Field(Retries(), description="How failed tasks are retried.")
     timeouts: Timeouts = Field(Timeouts(), description="Time limits.")

@@ -41,7 +41,7 @@ class PolicyMetadata(SpecModel):
     """Metadata of a policy."""
 
     name: Text = Field(description="Name of the policy.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Labels for people and tools.")
+    labels: dict[str, str] = Field(default={}, description="Labels for people and tools.")
 
 
 class RateLimit(SpecModel):
@@ -117,7 +117,7 @@ class RollbackPolicy(SpecModel):
     """When a server goes back to another version by itself."""
 
     trigger: RollbackTrigger = Field(description="What must be measured.")
-    strategy: RollbackStrategy = Field(default_factory=RollbackStrategy, description="Where requests go instead.")
+    strategy: RollbackStrategy = Field(RollbackStrategy(), description="Which version answers instead.")
 
 
 class TrafficPolicyFile(SpecModel):

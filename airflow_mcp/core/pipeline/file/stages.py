@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from airflow_mcp.core.metrics import Direction
+from airflow_mcp.core.pipeline.file.deploy import DeployAnalysis, DeployStep, ServerSpec, ShadowTraffic
 from airflow_mcp.core.pipeline.file.fields import (
     Bound,
     ConfigValues,
+    ConnectionId,
     Duration,
     ExpandableText,
     Flag,
@@ -35,11 +38,14 @@ from airflow_mcp.core.pipeline.file.gate import (
     short_metric,
 )
 
-STAGES = ("build", "train", "evaluate", "gate", "register", "promote")
-"""The built-in stages in their order."""
-RESERVED = ("approval", "deploy", "rollback", "trafficPolicy")
+STAGES = ("build", "train", "evaluate", "gate", "register", "deploy", "promote")
+"""The built-in stages in their order; a pipeline with ``deploy`` has no ``promote``, see :func:`built_in_stages`."""
+RESERVED = ("approval",)
 """Names reserved for later versions: fields of spec, fields of a stage, and stages."""
-TASK_NAMES = ("begin", "pin_data", "select", "replay", "approve", "record_approval", "load_check", "outcome")
+TASK_NAMES = (
+    *("begin", "pin_data", "select", "replay", "approve", "record_approval", "load_check", "deploy_server", "rollout"),
+    "outcome",
+)
 """Tasks that any pipeline may have: no step may have such a name."""
 
 
@@ -189,6 +195,37 @@ class PromoteStage(_Stage):
     name: Literal["promote"] = Field(description="promote")
 
 
+class DeployStage(_Stage):
+    """The rollout: moves the requests of the model servers to the version step by step, then makes it the champion."""
+
+    name: Literal["deploy"] = Field(description="deploy")
+    strategy: Literal["canary", "blueGreen"] = Field(
+        "canary", description="Steps when none are given: canary, or blueGreen, which moves every request at once."
+    )
+    steps: tuple[DeployStep, ...] | None = Field(
+        None, min_length=1, description="Steps in order. Default: those of strategy."
+    )
+    analysis: DeployAnalysis = Field(DeployAnalysis(), description="What must hold.")
+    sticky: Text | None = Field(None, description="Header whose value keeps a caller on one side. Default: none.")
+    shadow: ShadowTraffic | None = Field(None, description="Copies of requests before the first step. Default: none.")
+    bake: Duration | None = Field(
+        None, description="How long the new champion is watched; needs spec.rollback. Default: not watched."
+    )
+    on_lost: Literal["hold", "stable"] = Field(
+        "hold", description="While Airflow does not look after it: hold the split, or stable: the champion answers."
+    )
+    max_duration: Duration | None = Field(None, description="Longest time of the rollout. Default: no limit.")
+    conn_id: ConnectionId = Field(
+        "model_server_default", description="Airflow connection of type model_server: the replicas to measure."
+    )
+    prometheus_conn_id: ConnectionId | None = Field(
+        None, description="Airflow connection of type prometheus, for analysis.queries. Default: none."
+    )
+    server: ServerSpec | None = Field(
+        None, description="Model server to deploy before the rollout. Default: it runs already."
+    )
+
+
 class CustomStage(_Stage):
     """A step of your own."""
 
@@ -214,9 +251,24 @@ STAGE_MODELS = {
     "evaluate": EvaluateStage,
     "gate": GateStage,
     "register": RegisterStage,
+    "deploy": DeployStage,
     "promote": PromoteStage,
 }
 """The model of each built-in stage, by its name."""
+
+
+def built_in_stages(named: Collection[str], stop_after: str) -> tuple[str, ...]:
+    """Return the built-in stages of a pipeline in their order.
+
+    ``build`` and ``deploy`` are part of it only when the file asks for them. The promotion is the last step of
+    ``deploy``, which therefore takes the place of ``promote``.
+
+    :param named: names of the stages in the file.
+    :param stop_after: last built-in stage that runs.
+    """
+    has_rollout = "deploy" in named or stop_after == "deploy"
+    left_out = {"promote" if has_rollout else "deploy", *(() if "build" in named else ("build",))}
+    return tuple(name for name in STAGES[: STAGES.index(stop_after) + 1] if name not in left_out)
 
 
 def _kind(value: Any) -> str:
@@ -230,6 +282,7 @@ Stage = Annotated[
     | Annotated[EvaluateStage, Tag("evaluate")]
     | Annotated[GateStage, Tag("gate")]
     | Annotated[RegisterStage, Tag("register")]
+    | Annotated[DeployStage, Tag("deploy")]
     | Annotated[PromoteStage, Tag("promote")]
     | Annotated[CustomStage, Tag("custom")],
     Discriminator(_kind),
@@ -268,6 +321,7 @@ class Timeouts(SpecModel):
         None, description="Time limit of each evaluation and of the replay. Default: none."
     )
     load_check: Duration | None = Field(None, description="Time limit of the load check. Default: none.")
+    deploy_server: Duration = Field("5m", description="Time limit until the model server is up.")
     step: Duration | None = Field(None, description="Time limit of each step of your own. Default: none.")
     run: Duration | None = Field(None, description="Time limit of the whole run. Default: none.")
 

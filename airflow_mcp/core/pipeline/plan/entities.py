@@ -20,6 +20,8 @@ TaskKind = Literal[
     "gate",
     "register",
     "load_check",
+    "deploy_server",
+    "rollout",
     "promote",
     "step",
     "approve",

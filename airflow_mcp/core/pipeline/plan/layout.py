@@ -13,15 +13,16 @@ from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.file.replay import Replay
 from airflow_mcp.core.pipeline.file.source import Data, TrackedData
 from airflow_mcp.core.pipeline.file.stages import (
-    STAGES,
     BuildStage,
     CandidateSpec,
     CustomStage,
+    DeployStage,
     EvaluateStage,
     GateStage,
     RegisterStage,
     TrainStage,
     WorkloadResources,
+    built_in_stages,
 )
 from airflow_mcp.core.pipeline.plan.entities import PipelineFile, Reference
 from airflow_mcp.core.pipeline.plan.rules import FilledStage, filled_in
@@ -29,6 +30,7 @@ from airflow_mcp.core.pipeline.plan.values import present
 
 BEGIN, PIN_DATA, SELECT, REPLAY = "begin", "pin_data", "select", "replay"
 APPROVE, RECORD_APPROVAL, LOAD_CHECK, OUTCOME = "approve", "record_approval", "load_check", "outcome"
+DEPLOY_SERVER, ROLLOUT = "deploy_server", "rollout"
 _S = TypeVar("_S", bound=SpecModel)
 
 
@@ -52,9 +54,8 @@ class Layout:
 
     @cached_property
     def built_in(self) -> tuple[str, ...]:
-        """The built-in stages of this pipeline in their order; ``build`` only when the file names it."""
-        wanted = STAGES[: STAGES.index(self.spec.stop_after) + 1]
-        return tuple(name for name in wanted if name != "build" or "build" in self._named)
+        """The built-in stages of this pipeline in their order."""
+        return built_in_stages(self._named, self.spec.stop_after)
 
     @cached_property
     def custom(self) -> tuple[CustomStage, ...]:
@@ -94,6 +95,11 @@ class Layout:
         """The stage ``evaluate``, or its defaults when the file does not name it."""
         return self.stage(EvaluateStage) or EvaluateStage(name="evaluate")
 
+    @cached_property
+    def deploy(self) -> DeployStage:
+        """The stage ``deploy``, or its defaults when the file does not name it."""
+        return self.stage(DeployStage) or DeployStage(name="deploy")
+
     @property
     def candidates(self) -> tuple[CandidateSpec | None, ...]:
         """The candidates; a single None when the pipeline trains one model."""
@@ -126,7 +132,7 @@ class Layout:
             return (SELECT,)
         if stage in ("train", "evaluate"):
             return tuple(task_id(stage, candidate) for candidate in self.candidates)
-        return (LOAD_CHECK,) if stage == "register" else (stage,)
+        return ({"register": LOAD_CHECK, "deploy": ROLLOUT}.get(stage, stage),)
 
     def needs(self, stage: str, *always: str) -> tuple[str, ...]:
         """Return what the tasks of a stage wait for; ``begin`` when there is nothing else.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from airflow_mcp.core.pipeline.plan.deploying import deploy_tasks
 from airflow_mcp.core.pipeline.plan.entities import PlannedTask
 from airflow_mcp.core.pipeline.plan.judging import evaluate_tasks, gate_tasks, outcome_task
 from airflow_mcp.core.pipeline.plan.layout import Layout
@@ -18,6 +19,7 @@ _OF_STAGE: Mapping[str, Callable[[Layout], Iterator[PlannedTask]]] = {
     "evaluate": evaluate_tasks,
     "gate": gate_tasks,
     "register": register_tasks,
+    "deploy": deploy_tasks,
     "promote": promote_tasks,
 }
 """Built-in stage to its tasks."""

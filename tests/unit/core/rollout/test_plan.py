@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, Analysis, Pause, SetWeight, read_plan
+from airflow_mcp.core.rollout.plan import (
+    BLUE_GREEN_STEPS,
+    CANARY_STEPS,
+    Analysis,
+    Pause,
+    SetWeight,
+    Shadow,
+    read_plan,
+)
 from airflow_mcp.exceptions import InvalidArgumentError
 
 STEPS = ({"setWeight": 5}, {"analysis": "10m"})
+SHADOW = {"shadow": {"percent": 20, "for": "10m"}}
+ROLLBACK = {"metric": "http_5xx_rate", "threshold": "0.05", "duration": "2m"}
 
 
 def test_reads_steps_as_data() -> None:
@@ -21,6 +31,19 @@ def test_reads_steps_as_data() -> None:
         Analysis(seconds=600),
         Pause(seconds=None),
     )
+
+
+def test_reads_a_shadow_step_and_queries() -> None:
+    rules = ["http_5xx_rate <= 0.01", "conversion >= 0.02"]
+    plan = read_plan({"steps": [SHADOW, *STEPS], "rules": rules, "queries": {"conversion": "sum(sales)"}})
+    assert plan.steps[0] == Shadow(percent=20, seconds=600)
+    assert [str(rule) for rule in plan.shadow_thresholds] == rules[:1]
+    assert type(plan).model_validate_json(plan.model_dump_json(by_alias=True), strict=True) == plan
+
+
+def test_reads_where_servers_go_back_to() -> None:
+    assert read_plan({"steps": STEPS}).stable_version == "previous_champion"
+    assert read_plan({"steps": STEPS, "rollback": ROLLBACK, "stable_version": "v1.7.3"}).stable_version == "v1.7.3"
 
 
 @pytest.mark.parametrize("steps", [CANARY_STEPS, BLUE_GREEN_STEPS])
@@ -59,6 +82,17 @@ def test_another_plan_has_another_hash() -> None:
             "compares with the champion, which is asked nothing at weight 100",
         ),
         ({"steps": STEPS, "bake": "10m"}, "bake needs rollback"),
+        ({"steps": STEPS, "stable_version": "v1.7.3"}, "stable_version needs rollback"),
+        ({"steps": [SHADOW]}, "steps must begin with setWeight"),
+        ({"steps": [*STEPS, SHADOW, {"pause": {}}]}, "shadow must be the first step"),
+        ({"steps": [{"shadow": {"percent": 0, "for": "1m"}}, *STEPS]}, "percent must be more than 0; got 0"),
+        ({"steps": [SHADOW, *STEPS], "rules": ["latency_p99_ms <= 200"]}, "shadow needs a rule on http_5xx_rate"),
+        ({"steps": STEPS, "queries": {"sales": "sum(sales)"}}, "query 'sales' needs a rule"),
+        (
+            {"steps": STEPS, "queries": {"sales": "sum(sales)"}, "rules": ["sales >= champion"]},
+            "rule on a query must have a number",
+        ),
+        ({"steps": STEPS, "on_lost": "retry"}, "on_lost must be one of hold, stable; got 'retry'"),
         ({"steps": STEPS, "on_inconclusive": "go"}, "on_inconclusive must be one of pause, abort; got 'go'"),
     ],
 )

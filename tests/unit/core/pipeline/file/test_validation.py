@@ -130,8 +130,8 @@ MISTAKES = [
     ),
     (
         "- name: lint",
-        "- name: deploy",
-        "56:13: spec.stages[1].name: 'deploy' is not available in this version. Remove it",
+        "- name: approval",
+        "56:13: spec.stages[1].name: 'approval' is not available in this version. Remove it",
     ),
     (
         "- name: lint",
@@ -157,12 +157,12 @@ MISTAKES = [
     (
         "  retries:",
         "  trafficPolicy: x\n  retries:",
-        "67:3: spec.trafficPolicy: 'trafficPolicy' is not available in th",
+        "67:18: spec.trafficPolicy: must be a mapping; got 'x'",
     ),
     (
         "      checkpoints",
-        "      rollback: {}\n      checkpoints",
-        "61:7: spec.stages[2].rollback: 'rollback' is not availab",
+        "      approval: {}\n      checkpoints",
+        "61:7: spec.stages[2].approval: 'approval' is not availab",
     ),
     (
         "f1: 0.8",
@@ -289,8 +289,8 @@ SAID = [
     (
         "    - name: evaluate\n      metricsThreshold",
         "    - metricsThreshold",
-        "each stage needs a name, one of build, train, evaluate, gate, register, promote or one of your own. These "
-        "fields belong to name: evaluate",
+        "each stage needs a name, one of build, train, evaluate, gate, register, deploy, promote or one of your own. "
+        "These fields belong to name: evaluate",
     ),
     ("    - name: evaluate\n", "    - train\n    - name: evaluate\n", "for example - name: train; got 'train'"),
     ("\nspec:", "\nstages: []\nspec:", "stages: belongs under spec"),

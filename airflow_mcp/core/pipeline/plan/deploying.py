@@ -1,0 +1,73 @@
+"""The tasks of the stage ``deploy``: the model server, and the rollout whose last step is the promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_mcp.core.pipeline.file.pipeline import PipelineSpec
+from airflow_mcp.core.pipeline.file.stages import DeployStage
+from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference
+from airflow_mcp.core.pipeline.plan.layout import BEGIN, LOAD_CHECK, ROLLOUT, Layout
+from airflow_mcp.core.pipeline.plan.registry import DRY_RUN
+from airflow_mcp.core.pipeline.plan.values import seconds
+from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES
+
+
+def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
+    """Plan the stage ``deploy``: roll the version that was loaded out, and promote it at the end.
+
+    :param layout: the pipeline.
+    """
+    stage = layout.deploy
+    arguments: dict[str, Any] = {
+        "model_name": layout.model_name,
+        "version": Reference(LOAD_CHECK, "version"),
+        "expected_champion": Reference("gate", "champion_version"),
+        "experiment_name": layout.experiment_name,
+        "serving_conn_id": stage.conn_id,
+        "reason": Reference(BEGIN, "reason"),
+        "dry_run": DRY_RUN,
+        **rollout_values(layout.spec, stage),
+    }
+    if stage.prometheus_conn_id is not None:
+        arguments["prometheus_conn_id"] = stage.prometheus_conn_id
+    needs = layout.needs("deploy", *layout.before("deploy"))
+    yield PlannedTask(ROLLOUT, "rollout", "deploy", arguments, needs, layout.origin("deploy"))
+
+
+def rollout_values(spec: PipelineSpec, stage: DeployStage) -> dict[str, Any]:
+    """Return what a stage says about its rollout, as fields of :class:`~airflow_mcp.core.rollout.plan.RolloutPlan`.
+
+    :param spec: the pipeline's spec, for its rollback policy.
+    :param stage: the stage.
+    """
+    values = {
+        "steps": rollout_steps(stage),
+        "rules": list(stage.analysis.rules or DEFAULT_RULES),
+        "queries": stage.analysis.queries,
+        "sticky": stage.sticky,
+        "on_inconclusive": stage.analysis.on_inconclusive,
+        "on_lost": stage.on_lost,
+        "max_duration": seconds(stage.max_duration),
+        "bake": seconds(stage.bake),
+    }
+    if spec.rollback is not None:
+        rule = spec.rollback.trigger.rule.model_dump()
+        stable = spec.rollback.strategy.stable_version
+        values |= {"breaker": rule, "rollback": rule, "stable_version": stable}
+    return {name: value for name, value in values.items() if value not in (None, {})}
+
+
+def rollout_steps(stage: DeployStage) -> list[dict[str, Any]]:
+    """Return the steps of a rollout, as the operator takes them.
+
+    :param stage: the stage.
+    """
+    steps: list[dict[str, Any]] = []
+    if stage.shadow is not None:
+        steps.append({"shadow": stage.shadow.model_dump(by_alias=True)})
+    if stage.steps is None:
+        usual = CANARY_STEPS if stage.strategy == "canary" else BLUE_GREEN_STEPS
+        return [*steps, *map(dict, usual)]
+    return [*steps, *(step.model_dump(by_alias=True, exclude_none=True) for step in stage.steps)]
