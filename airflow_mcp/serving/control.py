@@ -29,6 +29,7 @@ from airflow_mcp.serving.looks import Looker
 from airflow_mcp.serving.metrics import Metrics
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.private_folder import require_private
+from airflow_mcp.serving.reactions import Reactions
 from airflow_mcp.serving.request_log import RequestLog
 from airflow_mcp.serving.shadow import Shadow
 from airflow_mcp.serving.webhooks import WebhookReceiver
@@ -109,11 +110,12 @@ class Control:
             require_private(Path(control.log_folder), "log_folder")
         self.log = RequestLog(models, control) if control.log_uri or control.outliers else None
         self.shadow = Shadow(models, self.log)
+        self.reactions = Reactions(models, settings)
 
     @property
     def observers(self) -> list[Observer]:
         """What is called with every exchange."""
-        found: list[Observer] = [self.shadow.record]
+        found: list[Observer] = [self.shadow.record, self.reactions.record]
         if self.follower is not None:
             found.append(self.follower.breakers.record)
         if self.log is not None:
@@ -127,7 +129,7 @@ class Control:
         :param metrics: its metrics.
         """
         app.pages.is_complete = self._why_incomplete
-        metrics.collectors.append(self.shadow.collect)
+        metrics.collectors += [self.shadow.collect, self.reactions.collect]
         if self.follower is not None:
             app.pages.sources["registry"] = self.follower.status
             self.follower.held.on_gone = metrics.forget
@@ -143,7 +145,7 @@ class Control:
 
     async def run(self) -> None:
         """Run all parts until cancelled."""
-        parts: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        parts: list[Callable[[], Coroutine[Any, Any, None]]] = [self.reactions.run]
         if self.follower is not None:
             parts.append(self.follower.run)
         if self.access is not None:

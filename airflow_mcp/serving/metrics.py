@@ -18,11 +18,12 @@ from prometheus_client.registry import Collector
 from airflow_mcp.core.serving.frames import AnswerKind
 from airflow_mcp.core.serving.traffic import Choice
 from airflow_mcp.core.serving.versions import ServedVersion
+from airflow_mcp.core.serving.windows import LATENCY_EDGES
 from airflow_mcp.serving.exchange import Exchange
 from airflow_mcp.serving.models import ServedModels
 
 PREFIX = "airflow_mcp_serving"
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0)
+SECONDS = LATENCY_EDGES
 """Upper edges of the histograms of seconds."""
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 """Upper edges of the histogram of rows per batch."""

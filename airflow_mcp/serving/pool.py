@@ -106,6 +106,8 @@ class ModelPool(ABC):
     """Called after each batch, with the seconds of the model and the rows."""
     restarts: int = 0
     """How many processes were replaced."""
+    max_queue_rows: int
+    """Rows that may wait, or requests for a server elsewhere; lowered while the server sheds load."""
 
     @abstractmethod
     async def start(self) -> None:

@@ -75,6 +75,7 @@ class ProcessPool(ModelPool, LinkOwner):
         self._path = path
         self._settings = settings
         self._batch = batch or settings.batch
+        self.max_queue_rows = settings.max_queue_rows
         self._queue: BatchQueue[_Waiting] = BatchQueue(settings.max_batch_rows)
         self._workers = Workers(name, path, settings, self)
         self._idle: list[WorkerLink] = []
@@ -196,7 +197,7 @@ class ProcessPool(ModelPool, LinkOwner):
         queue, rows = self._queue, request.rows
         if self._failure or self._is_stopping:
             raise Problem("not_ready", "the version does not answer any more", retry_after=_RETRY_AFTER)
-        if queue.rows and queue.rows + rows > self._settings.max_queue_rows:
+        if queue.rows and queue.rows + rows > self.max_queue_rows:
             raise Problem("overloaded", "too many rows are waiting for the model", retry_after=_RETRY_AFTER)
         if self._poison and self._poison.refuses(_digest(request), time.monotonic()):
             raise Problem("model_crashed", "this request ended the process of the model before, so it is not asked")

@@ -84,6 +84,7 @@ class UpstreamPool(ModelPool):
     ) -> None:
         self._name, self._address, self._settings = name, address.rstrip("/"), settings
         self.decoder = PassThrough()
+        self.max_queue_rows = settings.max_queue_rows
         limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
         timeout = httpx.Timeout(settings.request_timeout, connect=min(5.0, settings.request_timeout))
         self._client = httpx.AsyncClient(
@@ -115,7 +116,7 @@ class UpstreamPool(ModelPool):
         """
         if not self._ready:
             raise Problem("not_ready", "the server that holds the model is away", retry_after=_RETRY_AFTER)
-        if self._in_flight >= self._settings.max_queue_rows:
+        if self._in_flight >= self.max_queue_rows:
             raise Problem("overloaded", "too many requests wait for the model", retry_after=_RETRY_AFTER)
         self._in_flight += 1
         return self._send(request)

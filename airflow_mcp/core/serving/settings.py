@@ -51,6 +51,8 @@ class ServingSettings(Document):
     max_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 64
     max_queue_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 4096
     """Rows that may wait for one version; more are answered 503 at once."""
+    shed_latency_ms: Annotated[float, Field(ge=0, le=86_400_000)] = 0
+    """Latency above which fewer rows may wait: the 99th percentile of a window of 10 s; 0 never sheds load."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MEBIBYTE)] = _MEBIBYTE
     inline_body_bytes: Annotated[int, Field(ge=0)] = 256 * 1024
     """Longer bodies are read in the model process, so that they do not hold up the requests of others."""
