@@ -55,6 +55,11 @@ class PostgresAuditLog:
         """The store, for messages; without a credential."""
         return self.settings.name
 
+    @property
+    def serves_prod(self) -> bool:
+        """True: logins have no right on the tables."""
+        return True
+
     def append(self, event: AuditEvent) -> Appended:
         """Append an event, unless the log has it.
 
@@ -65,10 +70,15 @@ class PostgresAuditLog:
         ((seq, is_new),) = self._rows(f"SELECT * FROM {SCHEMA}.append(%s, %s)", (event.id, event.text))
         return Appended(seq, is_new)
 
-    def facts(self, subject: str, action_prefix: str = "") -> list[Record]:
+    def facts(self, subject: str, action_prefix: str = "", last: int = 0) -> list[Record]:
         """Return the records of exactly one subject, oldest first."""
-        rows = self._rows(f"SELECT * FROM {SCHEMA}.facts(%s, %s)", (subject, action_prefix))
+        rows = self._rows(f"SELECT * FROM {SCHEMA}.facts(%s, %s, %s)", (subject, action_prefix, last))
         return [read_record(line) for (line,) in rows]
+
+    def erase(self, event: AuditEvent) -> Appended:
+        """Record that the content of a record is erased, then erase it."""
+        ((seq, is_new),) = self._rows(f"SELECT * FROM {SCHEMA}.erase(%s, %s)", (event.id, event.text))
+        return Appended(seq, is_new)
 
     def read(self, event: AuditEvent) -> Iterator[bytes]:
         """Record a read, then yield the lines that were asked for, oldest first."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mcp.audit.settings import AuditSettings
-from airflow_mcp.core.audit.event import READS, AuditEvent
+from airflow_mcp.core.audit.event import READS, AuditEvent, model_of
 from airflow_mcp.core.audit.log import MOST_LISTED, Appended
-from airflow_mcp.core.audit.record import NO_RECORD, Record, read_record, record_hash, record_line
+from airflow_mcp.core.audit.record import NO_RECORD, Record, erased_line, read_record, record_hash, record_line
 from airflow_mcp.exceptions import (
     AuditConflictError,
     AuditUnavailableError,
@@ -32,14 +32,24 @@ BUSY_TIMEOUT = 10.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
   seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, recorded_at INTEGER NOT NULL, action TEXT NOT NULL,
-  subject TEXT NOT NULL, hash BLOB NOT NULL, event_hash BLOB NOT NULL, record TEXT NOT NULL
+  subject TEXT NOT NULL, model TEXT, hash BLOB NOT NULL, event_hash BLOB NOT NULL, record TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS event_of_subject ON event (subject, action, seq);
-CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON event
+CREATE INDEX IF NOT EXISTS event_of_model ON event (model, seq);
+CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON event WHEN NOT (
+    (NEW.seq, NEW.event_id, NEW.recorded_at, NEW.action, NEW.subject, NEW.hash, NEW.event_hash)
+      = (OLD.seq, OLD.event_id, OLD.recorded_at, OLD.action, OLD.subject, OLD.hash, OLD.event_hash)
+    AND NEW.model IS OLD.model AND substr(NEW.record, 1, 10) = '{"erased":'
+    AND EXISTS (SELECT 1 FROM event e WHERE e.subject = 'record:' || OLD.seq AND e.action = 'audit.erased')
+  )
   BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON event
   BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 """
+
+
+_OF_THEIR_OWN = READS | {"audit.erased", "log.created"}
+_NEVER_ERASED = ("log.created", "audit.", "policy.")
 
 
 class SqliteAuditLog:
@@ -58,6 +68,11 @@ class SqliteAuditLog:
         """The file, for messages."""
         return self.settings.name
 
+    @property
+    def serves_prod(self) -> bool:
+        """False: whoever appends may write to the file."""
+        return False
+
     def append(self, event: AuditEvent) -> Appended:
         """Append an event, unless the log has it.
 
@@ -65,19 +80,34 @@ class SqliteAuditLog:
         :raises AuditUnavailableError: when the file is locked or cannot be written.
         :raises InvalidArgumentError: when there is no log, or the event belongs to a read.
         """
-        if event.action in READS or event.action == "log.created":
+        if event.action in _OF_THEIR_OWN:
             raise InvalidArgumentError(
-                f"action must not be {event.action}, which the read that it records appends, or the beginning; got it"
+                f"action must not be {event.action}, which is appended by the act that it records, or at the "
+                "beginning; got it"
             )
         with self._database() as database:
             return self._store(database, event)
 
-    def facts(self, subject: str, action_prefix: str = "") -> list[Record]:
+    def facts(self, subject: str, action_prefix: str = "", last: int = 0) -> list[Record]:
         """Return the records of exactly one subject, oldest first."""
-        query = "SELECT record FROM event WHERE subject = ? AND substr(action, 1, ?) = ? ORDER BY seq"
+        query = "SELECT record FROM event WHERE subject = ? AND substr(action, 1, ?) = ? ORDER BY seq DESC LIMIT ?"
         with self._database() as database:
-            rows = database.execute(query, (subject, len(action_prefix), action_prefix)).fetchall()
-        return [read_record(line) for (line,) in rows]
+            rows = database.execute(query, (subject, len(action_prefix), action_prefix, last or -1)).fetchall()
+        return [read_record(line) for (line,) in reversed(rows)]
+
+    def erase(self, event: AuditEvent) -> Appended:
+        """Record that the content of a record is erased, then erase it."""
+        seq = (event.new or {}).get("seq")
+        with self._database() as database:
+            found = database.execute("SELECT action, record FROM event WHERE seq = ?", (seq,)).fetchone()
+            if found is None or event.action != "audit.erased" or found[0].startswith(_NEVER_ERASED):
+                raise InvalidArgumentError(
+                    f"seq must be the number of a record that can be erased; got {seq}. Nothing was recorded"
+                )
+            appended = self._store(database, event)
+            # Killed before this, a second call erases it: it finds its event, and the record as it was.
+            database.execute("UPDATE event SET record = ? WHERE seq = ?", (erased_line(found[1]), seq))
+        return appended
 
     def read(self, event: AuditEvent) -> Iterator[bytes]:
         """Record a read, then yield the lines that were asked for, oldest first."""
@@ -86,7 +116,8 @@ class SqliteAuditLog:
         with self._database() as database:
             own = self._store(database, event).seq
             if event.action == "audit.exported":
-                query, values = "SELECT record FROM event WHERE seq <= ? ORDER BY seq", [own]
+                query = "SELECT record FROM event WHERE seq > ? AND seq <= ? ORDER BY seq"
+                values = [(event.new or {}).get("after", 0), own]
             else:
                 query, values = _listed(own, dict(event.new or {}))
             for (line,) in database.execute(query, values):
@@ -160,8 +191,9 @@ class SqliteAuditLog:
         time = max(_microseconds(self._clock()), earliest)
         at = datetime.fromtimestamp(time // 1_000_000, UTC).replace(microsecond=time % 1_000_000)
         line = record_line(text, seq=last + 1, prev=prev, recorded_at=at, by=getpass.getuser())
-        row = (last + 1, event.id, time, event.action, event.subject, record_hash(line.encode()), event_hash, line)
-        database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        about = (event.action, event.subject, model_of(event))
+        row = (last + 1, event.id, time, *about, record_hash(line.encode()), event_hash, line)
+        database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         return int(last) + 1
 
 
@@ -172,13 +204,14 @@ def _microseconds(time: datetime) -> int:
 def _listed(own: int, wanted: dict[str, Any]) -> tuple[str, list[Any]]:
     """Return the query for the latest records that a filter leaves."""
     limit, subject, action = wanted.get("limit"), wanted.get("subject", ""), wanted.get("action", "")
+    model = wanted.get("model", "")
     if not isinstance(limit, int) or not 1 <= limit <= MOST_LISTED:
         raise InvalidArgumentError(f"limit must be 1 to {MOST_LISTED}; got {json.dumps(limit)}")
     query = (
         "SELECT record FROM (SELECT seq, record FROM event WHERE seq < ? AND (? = '' OR subject = ?) "
-        "AND substr(action, 1, ?) = ? ORDER BY seq DESC LIMIT ?) ORDER BY seq"
+        "AND (? = '' OR model = ?) AND substr(action, 1, ?) = ? ORDER BY seq DESC LIMIT ?) ORDER BY seq"
     )
-    return query, [own, subject, subject, len(action), action, limit]
+    return query, [own, subject, subject, model, model, len(action), action, limit]
 
 
 def _translated(error: Exception, name: str) -> ModelControlPlaneError:

@@ -7,6 +7,7 @@ import asyncio
 import json
 from typing import Any
 
+from airflow_mcp.cli.governance import governance
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import actor, log, registry_server, require_reason
 from airflow_mcp.core.rollout.advance import analysis_of
@@ -52,7 +53,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _changed(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
-    control = RolloutControl(mlflow, parsed.model_name, actor=actor(), log=log)
+    control = RolloutControl(mlflow, parsed.model_name, actor=actor(), log=log, governance=governance())
     if parsed.action == "resume":
         document = control.resume(parsed.reason, skip=parsed.skip)
     else:

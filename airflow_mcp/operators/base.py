@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, XComArg, conf
@@ -19,10 +20,17 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, FailedError, MlflowError, RefusedError
 from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.signing import SigningKeyHook
+from airflow_mcp.lineage.tasks import FinishedTask
 from airflow_mcp.registry.governance import Governance
+from airflow_mcp.registry.recording import record
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors.base import OperatorLineage
     from airflow.sdk import Context
+
+    from airflow_mcp.core.audit.event import AuditEvent
+    from airflow_mcp.core.ports import Signer
 
 
 class ModelControlOperator(BaseOperator, SkipMixin):
@@ -38,10 +46,14 @@ class ModelControlOperator(BaseOperator, SkipMixin):
     """Makes Airflow keep tasks skipped that this task skipped, also when they are cleared."""
     dry_run: bool | str = False  # type: ignore[assignment]
     """Argument of the operators that change something. It hides Airflow's method of this name, which nothing calls."""
+    signing_conn_id: str | None = None
+    """Argument of the operator that issues passports; None takes ``[airflow_mcp] signing_conn_id``."""
     mlflow_run_url: str = ""
     """Address of the MLflow run for the extra link, set while the task runs."""
     mlflow_model_version_url: str = ""
     """Address of the model version for the extra link, set while the task runs."""
+    outcome: Mapping[str, Any] = MappingProxyType({})
+    """What the task has pushed to XCom, for OpenLineage; empty until then."""
 
     def __init__(self, *, mlflow_conn_id: str | None = None, multiple_outputs: bool = True, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=multiple_outputs, **kwargs)
@@ -58,7 +70,24 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         :return: plain JSON values, each of which is also pushed as an XCom of its own.
         """
         with self.at_the_edge():
-            return self.act(context)
+            return self.finish(self.act(context))
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Keep the result of the task for OpenLineage, and return it."""
+        self.outcome = result
+        return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what the task has read and written; Airflow's OpenLineage provider calls this, also after a failure.
+
+        :param task_instance: not used: the operator has what is needed.
+        """
+        from airflow_mcp.lineage.facets import operator_lineage  # noqa: PLC0415 - needs the provider, which may be missing
+
+        arguments = {name: getattr(self, name, None) for name in self.template_fields}
+        conn_id = self.mlflow_conn_id or settings.default_mlflow_conn_id()
+        names = [each.__name__ for each in type(self).__mro__]
+        return operator_lineage(names, FinishedTask(arguments, self.outcome, conn_id))
 
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:
@@ -112,8 +141,23 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             rollback_without_log=settings.rollback_without_audit(),
         )
 
+    def record(self, context: Context, make: Callable[[str, Actor], AuditEvent]) -> None:
+        """Record a decision of this task in the audit log, if there is one; recording it again adds nothing.
+
+        :param make: makes the event from the environment and the actor, of what is stored by now.
+        :raises AuditUnavailableError: when the log does not answer; a retry records the decision.
+        """
+        record(self.governance, lambda environment: make(environment, self.actor(context)))
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """What signs passports: argument or option ``signing_conn_id``; None when no key is configured."""
+        conn_id = self.signing_conn_id or settings.signing_conn_id()
+        return SigningKeyHook(conn_id).get_conn() if conn_id else None
+
     def push(self, context: Context, result: Mapping[str, Any]) -> None:
         """Push a result as returning it would, before an exception ends the task."""
+        self.finish(dict(result))
         for key, value in result.items():
             context["ti"].xcom_push(key, value)
         context["ti"].xcom_push("return_value", dict(result))

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import flag, required_text, version_number
+from airflow_mcp.core.audit.decisions import version_registered
 from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
@@ -136,7 +137,7 @@ class CopyModelVersionOperator(WorkloadOperator):
             )
         if found := self._existing(name):
             self.log.info("version %s of %s is a copy of it already", found.version, self.target)
-            return self._result(found, copied=False)
+            return self._result(context, found, copied=False)
         work = identity(self.task_key(context), {"action": "copy", "source": name, "target": self.target})
         experiment_id = self.hook.get_or_create_experiment(required_text("experiment_name", self.experiment_name))
         tags = self._run_tags(source, name, work)
@@ -167,7 +168,7 @@ class CopyModelVersionOperator(WorkloadOperator):
         version = wait_until_ready(self.hook, create_once(claims, lambda: self._existing(name), create))
         if not made and version.tags.get(contract.TAG_COPY_RUN) != run.run_id:
             self.hook.set_tag(run.run_id, contract.TAG_SUPERSEDED_BY, f"{version.name}/{version.version}")
-        return self._result(version, copied=bool(made))
+        return self._result(context, version, copied=bool(made))
 
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:
@@ -289,7 +290,8 @@ class CopyModelVersionOperator(WorkloadOperator):
             contract.TAG_COPIED_GATE_VERDICT: source.tags.get(contract.TAG_GATE_VERDICT, ""),
         }
 
-    def _result(self, version: ModelVersion, *, copied: bool) -> dict[str, Any]:
+    def _result(self, context: Context, version: ModelVersion, *, copied: bool) -> dict[str, Any]:
+        self.record(context, partial(version_registered, version))
         run_id = version.tags.get(contract.TAG_COPY_RUN, "")
         if run_id:
             self.hook.set_tag(run_id, contract.TAG_MODEL_VERSION, f"{version.name}/{version.version}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -27,6 +28,7 @@ from airflow_mcp.operators.base import has_template
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.evidence import find_importance
+from airflow_mcp.registry.recording import drift_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -145,6 +147,7 @@ class DriftCheckOperator(WorkloadOperator):
     def _result(self, context: Context, summary: DriftSummary) -> dict[str, Any]:
         self._show(summary)
         result = _plain(summary)
+        self.record(context, partial(drift_event, self.model_name, summary))
         if summary.result.verdict != "inconclusive" or self.on_inconclusive == "continue":
             return result
         self.push(context, result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
 
 from airflow_mcp.core import contract
@@ -31,6 +32,7 @@ from airflow_mcp.hooks.reports import fetch_report
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, now, require_active
 from airflow_mcp.registry.evidence import find_evidence, find_gate_report, find_replay
+from airflow_mcp.registry.recording import gate_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -190,7 +192,7 @@ class EvaluationGateOperator(ModelControlOperator):
             return result
         judged = self._judge(run, model_name, policy)
         report = judged.report
-        result = self._store(judged, run)
+        result = self._store(context, judged, run)
         self._show(report)
         with self.pushed_when_raising(context, result):
             if report.opens or report.dry_run:
@@ -309,7 +311,7 @@ class EvaluationGateOperator(ModelControlOperator):
             )
         return replay
 
-    def _store(self, judged: _Judged, run: Run) -> dict[str, Any]:
+    def _store(self, context: Context, judged: _Judged, run: Run) -> dict[str, Any]:
         """Store the report, then the decision as a tag. A dry run does not change what other tasks read.
 
         :return: the XCom of the task.
@@ -328,8 +330,19 @@ class EvaluationGateOperator(ModelControlOperator):
                 self.hook.set_tag(report.run_id, contract.TAG_SELF_REPORTED, str(report.self_reported).lower())
             if run.tags.get(contract.TAG_GATE_APPROVAL):
                 self.hook.set_tag(report.run_id, contract.TAG_GATE_APPROVAL, "")
-            self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, report.decision.value)
+            self._decide(context, report, report.decision, content_hash(document))
         return _result(report, pages, content_hash(document))
+
+    def _decide(self, context: Context, report: GateReport, decision: Decision, report_hash: str) -> None:
+        """Set the tag that other tasks read, and record the decision.
+
+        A tag that lets a candidate through is set after the record; one that stops it is set in any case.
+        """
+        if not report.opens:
+            self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, decision.value)
+        self.record(context, partial(gate_event, report, decision.value, report_hash))
+        if report.opens:
+            self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, decision.value)
 
     def _show(self, report: GateReport) -> None:
         if report.self_reported:

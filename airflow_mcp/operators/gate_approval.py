@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.core import contract
@@ -13,6 +14,7 @@ from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.links.mlflow import GateReportLink, MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, require_active
 from airflow_mcp.registry.evidence import find_gate_report
+from airflow_mcp.registry.recording import approval_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -88,15 +90,16 @@ class RecordApprovalOperator(ModelControlOperator):
             reason=self.reason or str((answer.params_input or {}).get("reason") or ""),
             recorded_by=str(self.actor(context)),
         )
-        self._record(approval)
+        self._record(context, approval)
         self.log.info("%s approved the inconclusive verdict at %s: %s", by, at, approval.reason or "no reason given")
         return {"run_id": run.run_id, "decision": Decision.APPROVED.value, "by": by, "at": at}
 
-    def _record(self, approval: Approval) -> None:
+    def _record(self, context: Context, approval: Approval) -> None:
         """Store the approval first and the gate verdict last: only the verdict allows the registration."""
         document = approval.model_dump_json(by_alias=True, indent=2).encode()
         self.hook.upload_artifact(
             approval.run_id, contract.ARTIFACT_GATE_APPROVAL, document, content_type="application/json"
         )
         self.hook.set_tag(approval.run_id, contract.TAG_GATE_APPROVAL, approval.to_tag())
+        self.record(context, partial(approval_event, approval))
         self.hook.set_tag(approval.run_id, contract.TAG_GATE_VERDICT, Decision.APPROVED.value)

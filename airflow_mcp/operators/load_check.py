@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import choice, flag, required_text, version_number
+from airflow_mcp.core.audit.decisions import load_check_decided
 from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
@@ -33,6 +34,7 @@ from airflow_mcp.exceptions import (
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.aliases import model_of, ways_back
+from airflow_mcp.registry.passports import issue_passport
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -49,6 +51,7 @@ class LoadCheckOperator(WorkloadOperator):
     pod is not available, the image lacks a library that the model records) does not change its tags.
 
     The check has an MLflow run of its own, which holds the report. A retry finds the result of a finished check.
+    When ``[airflow_mcp] signing_conn_id`` is set, a version that passes gets its passport, unless it has one that fits.
 
     XCom, also when the task fails: ``model_name``, ``version``, ``verdict`` (``passed``, ``failed``, ``inconclusive``
     or ``error``), ``reason``, ``run_id``, ``rows``, ``load_seconds``, ``memory_peak_bytes``, ``dry_run``.
@@ -125,12 +128,16 @@ class LoadCheckOperator(WorkloadOperator):
         :raises ResultMissingError: when the run is not finished, or its report is missing.
         :raises LoadCheckFailedError: when the verdict is ``failed``.
         :raises EvidenceError: when the verdict is ``inconclusive`` or ``error``.
+        :raises PassportError: when a key is configured and the records about the version contradict each other.
         """
         self.require_finished(run)
         report = self._report(run, identity)
         self._tag_version(report, run)
         result = _plain(report)
         self.push(context, result)
+        self.record(context, partial(load_check_decided, report.model_name, report.version, of_report(report, run)))
+        if report.verdict == "passed":
+            self._issue_passport(context, report)
         self.hook.set_tag(run.run_id, contract.TAG_TOLD, "true")
         what = f"version {report.version} of {report.model_name!r}"
         where = f"The report is {contract.ARTIFACT_LOAD_CHECK} of MLflow run {run.run_id}"
@@ -241,6 +248,15 @@ class LoadCheckOperator(WorkloadOperator):
             return
         for tag, value in check.to_tags().items():
             self.hook.set_model_version_tag(name, number, tag, value)
+
+    def _issue_passport(self, context: Context, report: LoadCheckReport) -> None:
+        """Sign what the version was made from, if a key is configured; before TAG_TOLD, so that a retry completes it."""
+        if self.signer is None:
+            return
+        version = self.hook.get_model_version(report.model_name, report.version)
+        by = self.actor(context)
+        issued = issue_passport(self.hook, version, signer=self.signer, governance=self.governance, by=by)
+        self.log.info("Version %s of %s has passport %s", version.version, version.name, issued.statement.digest)
 
     def _unchecked(self, version: ModelVersion) -> dict[str, Any]:
         self.log.warning("Version %s of %s is not checked: this is a dry run", version.version, version.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, flag, required_text, version_number
+from airflow_mcp.core.audit.decisions import version_registered
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.mlflow_entities import LoggedModel, ModelVersion, Run
 from airflow_mcp.core.registry.gate_check import require_passed_gate
@@ -98,6 +100,7 @@ class RegisterModelOperator(ModelControlOperator):
             raise AirflowSkipException(f"dry run: {model.uri} would be registered as a version of {name!r}")
         version = self._existing(name, model) or self._create(context, name, model, run)
         version = wait_until_ready(self.hook, version)
+        self.record(context, partial(version_registered, version))
         self.hook.set_tag(run.run_id, contract.TAG_MODEL_VERSION, f"{name}/{version.version}")
         self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)
         self.log.info("%s is version %s of %s", model.uri, version.version, name)

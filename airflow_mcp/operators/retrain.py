@@ -20,6 +20,7 @@ from airflow_mcp.core.argument import (
     required_text,
     whole_number,
 )
+from airflow_mcp.core.audit.decisions import retrain_decided
 from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
@@ -43,6 +44,8 @@ from airflow_mcp.registry.trainings import Trainings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
 _OWN_CONF = ("reason", "data_version")
 _DURATIONS = ("label_delay", "max_model_age", "retrain_every", "cooldown")
@@ -173,6 +176,7 @@ class RetrainTriggerOperator(LedgerOperator):
         answer = ledger.decide(observation, policy, AirflowTrainingDag(context["ti"], dag_id, trainings))
         self.log.info("%s", answer.explanation)
         self.push(context, _result(answer))
+        self._record(context, ledger, answer)
         if answer.verdict == "inconclusive" and self.on_inconclusive == "fail":
             raise EvidenceError(f"{answer.explanation}. Nothing was triggered")
         if answer.verdict == "inconclusive" and self.on_inconclusive == "continue":
@@ -192,6 +196,16 @@ class RetrainTriggerOperator(LedgerOperator):
             poke_interval=60,
             deferrable=False,
             note=answer.explanation,
+        )
+
+    def _record(self, context: Context, ledger: RetrainLedger, answer: RetrainDecision) -> None:
+        """Record the decision in the audit log; a retry decides anew, which is another entry of the ledger."""
+        said = {name: value for name, value in _result(answer).items() if name != "retrain"}
+        self.record(
+            context,
+            lambda environment, actor: retrain_decided(
+                ledger.model_name, ("decision", ledger.ledger().seq), environment, actor, {"entry": "decision", **said}
+            ),
         )
 
     def _policy(self) -> RetrainPolicy:
@@ -293,6 +307,13 @@ class RetrainOutcomeOperator(LedgerOperator):
                 "mlflow_run_id": run.run_id if run else "",
                 "at": now(),
             }
+        )
+        ended_as = {"entry": "outcome", "outcome": outcome, "detail": detail, "run_id": run.run_id if run else ""}
+        self.record(
+            context,
+            lambda environment, actor: retrain_decided(
+                ledger.model_name, ("outcome", key.dag_id, key.dag_run_id, outcome), environment, actor, ended_as
+            ),
         )
         self.log.info("Outcome of the training: %s (%s)", outcome, detail)
         result = {"outcome": outcome, "detail": detail, "run_id": run.run_id if run else ""}

@@ -9,12 +9,14 @@ from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.rollout.advance import failed_document, paused_document, resumed_document
 from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, parse_journal
 from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
+from airflow_mcp.registry.governance import NOT_GOVERNED
 from airflow_mcp.registry.rollouts import RolloutStore
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
     from airflow_mcp.core.serving.traffic import RolloutDocument
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+    from airflow_mcp.registry.governance import Governance
 
 
 def read_journal(mlflow: MlflowOperations, run_id: str) -> Journal | None:
@@ -35,11 +37,20 @@ class RolloutControl:
     :param model_name: registered model.
     :param actor: who acts; recorded in the document.
     :param log: where waiting for other tasks is logged.
+    :param governance: in which audit log every step is recorded.
     """
 
-    def __init__(self, mlflow: MlflowOperations, model_name: str, *, actor: Actor, log: TaskLog) -> None:
+    def __init__(
+        self,
+        mlflow: MlflowOperations,
+        model_name: str,
+        *,
+        actor: Actor,
+        log: TaskLog,
+        governance: Governance = NOT_GOVERNED,
+    ) -> None:
         self._mlflow, self._model_name, self._by = mlflow, model_name, str(actor)
-        self._store = RolloutStore(mlflow, model_name, actor=actor, log=log)
+        self._store = RolloutStore(mlflow, model_name, actor=actor, log=log, governance=governance)
 
     def pause(self, reason: str) -> RolloutDocument:
         """Keep the weight until somebody resumes; broken rules and breakers still end the rollout.

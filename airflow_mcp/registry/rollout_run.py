@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.contract import ALIAS_CHAMPION
+from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.load_check import LoadCheckRule
@@ -44,10 +44,12 @@ from airflow_mcp.core.rollout.state import (
 )
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, RollbackDocument
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.exceptions import AliasConflictError, FailedError, RefusedError, RolloutConflictError
+from airflow_mcp.exceptions import AliasConflictError, EvidenceError, FailedError, RefusedError, RolloutConflictError
 from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
+from airflow_mcp.registry.releases import find_stable_version
 from airflow_mcp.registry.rollback import Rollback, roll_back
 from airflow_mcp.registry.rollout_control import read_journal
+from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollouts import RolloutStore
 
 if TYPE_CHECKING:
@@ -90,7 +92,8 @@ class RolloutRun:
     def __init__(self, mlflow: MlflowOperations, order: RolloutOrder, *, log: TaskLog, governance: Governance) -> None:
         self._mlflow, self._order, self._log, self._governance = mlflow, order, log, governance
         self._name, self._canary = order.promotion.model_name, order.promotion.version
-        self._store = RolloutStore(mlflow, self._name, actor=order.promotion.order.by, log=log)
+        self._store = RolloutStore(mlflow, self._name, actor=order.promotion.order.by, log=log, governance=governance)
+        self._lease = RolloutLease(mlflow, self._name)
         self.run_id = ""
         """Its MLflow run; empty when there is none because nothing was compared."""
 
@@ -110,7 +113,7 @@ class RolloutRun:
         if found is None:
             if state.champion is not None and state.champion.version == self._canary:
                 return None
-            self._require_free(state, stable)
+            self._require_possible(state, stable)
             check_promotion(self._mlflow, self._order.promotion, log=self._log)
         self.run_id = found or self._create_run(experiment)
         journal = read_journal(self._mlflow, self.run_id)
@@ -135,7 +138,7 @@ class RolloutRun:
         """
         stable = self._order.promotion.expected_champion
         if stable is not None:
-            self._require_free(self._store.read(), stable)
+            self._require_possible(self._store.read(), stable)
         check_promotion(self._mlflow, self._order.promotion, log=self._log)
 
     def promote_at_once(self) -> Finish:
@@ -192,7 +195,7 @@ class RolloutRun:
 
     # --- begin -------------------------------------------------------------------------------------------------------
 
-    def _require_free(self, state: RolloutState, stable: str) -> None:
+    def _require_possible(self, state: RolloutState, stable: str) -> None:
         champion = state.champion
         if champion is None or champion.version != stable:
             there = f"version {champion.version}" if champion is not None else "no version"
@@ -208,6 +211,7 @@ class RolloutRun:
                 f"version {self._canary} can begin. Nothing was written; wait until it ends, or run airflow-mcp "
                 f"rollout abort {self._name}"
             )
+        self._way_back_of(stable)
 
     def _find_run(self, experiment: str) -> str | None:
         """Return the oldest MLflow run of this rollout, as every try finds it."""
@@ -286,6 +290,7 @@ class RolloutRun:
         wanted = (
             action.document if isinstance(action, Write) else failed_document(before, action.cause, action.reason, by)
         )
+        self._lease.grant(wanted)
         try:
             document = self._store.write(wanted, expected=before.generation)
         except RolloutConflictError as error:
@@ -302,11 +307,12 @@ class RolloutRun:
     def _promoted(self, journal: Journal, document: RolloutDocument | None) -> tuple[Journal, Finish | None]:
         """Move the alias; the way back is on the new champion before it is champion."""
         plan, now = self._order.plan, _now()
-        if document is not None:
-            self._record("PROMOTING", journal, None)
-            if plan.rollback is not None:
-                self._tag(TAG_ROLLBACK, dump_document(_way_back(plan, journal.stable, now), indent=None))
         try:
+            if document is not None:
+                self._record("PROMOTING", journal, None)
+                if plan.rollback is not None:
+                    back = _way_back(plan, self._way_back_of(journal.stable), now)
+                    self._tag(TAG_ROLLBACK, dump_document(back, indent=None))
             promote(self._mlflow, self._order.promotion, log=self._log, governance=self._governance)
         except RefusedError as error:
             return self._refused(journal, document, str(error))
@@ -315,6 +321,23 @@ class RolloutRun:
             return journal, Finish(succeeded=True, cause="", reason="every step passed, and the version was promoted")
         self._record("BAKING", journal, None)
         return journal, None
+
+    def _way_back_of(self, champion: str) -> str:
+        """Return the version that servers go back to after the promotion.
+
+        :param champion: the champion before.
+        :raises EvidenceError: when the plan names a version that is not in the registry, or the new version itself.
+        """
+        named = self._order.plan.stable_version
+        if named == ALIAS_PREVIOUS_CHAMPION:
+            return champion
+        found = find_stable_version(self._mlflow, self._name, named)
+        if found.version == self._canary:
+            raise EvidenceError(
+                f"stableVersion {named!r} of model {self._name!r} is version {found.version}, which is the one to roll "
+                "out. Nothing was changed; name another version"
+            )
+        return found.version
 
     def _refused(
         self, journal: Journal, document: RolloutDocument | None, reason: str
@@ -338,6 +361,7 @@ class RolloutRun:
         ended = ended_document(old, "SUCCEEDED", reason, generation=old.generation + 1, step_since=now)
         text = dump_document(ended, indent=None)
         self._mlflow.set_model_version_tag(self._name, journal.stable, TAG_ROLLOUT, text)
+        self._store.record_taken(ended)
 
     def _rolled_back(self, action: RollBack) -> Finish:
         """Make the version before champion again; it served until just now, so no recent load check is needed."""
@@ -389,7 +413,7 @@ class RolloutRun:
         if not events:
             return _NOT_ANALYSED
         document = first_document(journal, run_id=self.run_id, by="", now=journal.started)
-        update = {"generation": events[-1].generation, "weight": events[-1].weight}
+        update = {"generation": events[-1].generation, "weight": events[-1].weight, "step": events[-1].step}
         return analysis_of(journal, document.model_copy(update=update))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
@@ -10,14 +11,18 @@ from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.moves import fitted_reason
 from airflow_mcp.core.rollout.state import RolloutState
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.exceptions import RolloutConflictError
+from airflow_mcp.exceptions import ModelControlPlaneError, RolloutConflictError
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.governance import NOT_GOVERNED
+from airflow_mcp.registry.recording import record, rollout_event
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
+    from airflow_mcp.core.audit.event import AuditEvent
     from airflow_mcp.core.mlflow_entities import ModelVersion
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+    from airflow_mcp.registry.governance import Governance
 
 
 class RolloutStore:
@@ -30,10 +35,20 @@ class RolloutStore:
     :param model_name: registered model.
     :param actor: who writes.
     :param log: where waiting for other tasks is logged.
+    :param governance: in which audit log every step is recorded, before and after it is written.
     """
 
-    def __init__(self, mlflow: MlflowOperations, model_name: str, *, actor: Actor, log: TaskLog) -> None:
+    def __init__(
+        self,
+        mlflow: MlflowOperations,
+        model_name: str,
+        *,
+        actor: Actor,
+        log: TaskLog,
+        governance: Governance = NOT_GOVERNED,
+    ) -> None:
         self._mlflow, self._model_name = mlflow, model_name
+        self._actor, self._log, self._governance = actor, log, governance
         self._claims = Claims(mlflow, model_name, holder=actor, log=log)
 
     def read(self) -> RolloutState:
@@ -54,13 +69,17 @@ class RolloutStore:
             the document's stable version; nothing was written.
         :raises ClaimUnavailableError: when another task works on the model's aliases; nothing was written.
         :raises MlflowError: when MLflow does not answer; a retry finds what was written.
+        :raises AuditUnavailableError: when the audit log does not answer; nothing was written. A rollout is ended all
+            the same, as a rollback goes on.
         """
         wanted = _fitted(document.model_copy(update={"generation": expected + 1}))
         with self._claims.held() as claim:
             state = self.read()
             if state.document == wanted:
+                self.record_taken(wanted)
                 return wanted
             champion = self._require_unchanged(state, wanted, expected)
+            self._intend(wanted)
             self._claims.require_valid(claim)
             text = dump_document(wanted, indent=None)
             self._mlflow.set_model_version_tag(self._model_name, champion.version, TAG_ROLLOUT, text)
@@ -70,7 +89,36 @@ class RolloutStore:
                     f"{self._named(wanted)}: generation {wanted.generation} was written, but the registry now says "
                     f"something else ({after.error or _describe(after)}). Read it again before the next step"
                 )
+        self.record_taken(wanted)
         return wanted
+
+    def _intend(self, document: RolloutDocument) -> None:
+        """Record a step before it is written.
+
+        :raises AuditUnavailableError: when the log does not answer, unless the step ends the rollout.
+        """
+        try:
+            record(self._governance, partial(self._event, "rollout.step_intended", document))
+        except ModelControlPlaneError as error:
+            if document.is_active or not self._governance.rollback_without_log:
+                raise
+            self._report(document, error)
+
+    def record_taken(self, document: RolloutDocument) -> None:
+        """Record a step that is written; a failure is only reported, because a reconciliation finds the step."""
+        try:
+            record(self._governance, partial(self._event, "rollout.step_taken", document))
+        except ModelControlPlaneError as error:
+            self._report(document, error)
+
+    def _event(self, action: str, document: RolloutDocument, environment: str) -> AuditEvent:
+        return rollout_event(action, self._model_name, document, environment, self._actor)
+
+    def _report(self, document: RolloutDocument, error: Exception) -> None:
+        self._log.warning(
+            "ALERT: generation %d of the %s is not in the audit log; airflow-mcp audit reconcile adds it: %s",
+            *(document.generation, self._named(document), error),
+        )
 
     def _require_unchanged(self, state: RolloutState, wanted: RolloutDocument, expected: int) -> ModelVersion:
         champion, found = state.champion, state.document

@@ -98,11 +98,11 @@ class Down:
                 monkeypatch.setattr(store, name, self._counted(getattr(store, name)))
 
     def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
             if self.left == 0:
                 self._take_down()
             self.left -= 1
-            return method(*arguments)
+            return method(*arguments, **named)
 
         return counted
 

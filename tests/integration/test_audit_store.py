@@ -289,7 +289,7 @@ class TestGrants:
             list(log.read(listing(ACTOR, "dev", limit=5)))
 
     def test_a_read_cannot_be_forged(self, on_postgresql: Logs) -> None:
-        with pytest.raises(InvalidArgumentError, match="appended by the read that it records"):
+        with pytest.raises(InvalidArgumentError, match="appended by the act that it records"):
             append(on_postgresql, listing(ACTOR, "dev", limit=5), login="mcp_keeper")
 
     @pytest.mark.parametrize("text", ['{"id":"x"}', "[]", '{"id":"x","action":"registry.moved","subject":"a"}\n', "{"])

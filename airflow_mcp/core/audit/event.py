@@ -38,8 +38,8 @@ _BY_AREA: Mapping[str, tuple[str, ...]] = {
     ),
     "promotion": ("refused",),
     "rollout": ("step_intended", "step_taken"),
-    "serving": ("started", "refused", "swapped"),
-    "audit": ("read", "exported", "checkpointed", "anchor_failed", "verified", "reconciled"),
+    "serving": ("started", "refused", "swapped", "missed"),
+    "audit": ("read", "exported", "checkpointed", "anchor_failed", "verified", "reconciled", "erased"),
 }
 ACTIONS = frozenset(f"{area}.{verb}" for area, verbs in _BY_AREA.items() for verb in verbs)
 """The closed list of what an event can say happened."""
@@ -143,6 +143,17 @@ def event_id(action: str, subject: str, *what: Any) -> str:
     :param what: JSON values that make it this event and no other.
     """
     return fingerprint([action, subject, *what])[:ID_LENGTH]
+
+
+def model_of(event: AuditEvent) -> str | None:
+    """Return the registered model that an event is about, by its subject or its new value; None when it is about none.
+
+    :param event: the event.
+    """
+    kind, _, name = event.subject.partition(":")
+    if kind == "model":
+        return name
+    return name.rpartition("/")[0] if kind == "version" else (event.new or {}).get("model")
 
 
 def without_credentials(text: str) -> str:

@@ -35,6 +35,10 @@ class AuditLog(Protocol):
     def name(self) -> str:
         """The store, for messages; without a credential."""
 
+    @property
+    def serves_prod(self) -> bool:
+        """Whether those who append cannot change what is there."""
+
     def append(self, event: AuditEvent) -> Appended:
         """Append an event, unless the log has it.
 
@@ -42,11 +46,19 @@ class AuditLog(Protocol):
         :raises InvalidArgumentError: when the login may not append it, or there is no log.
         """
 
-    def facts(self, subject: str, action_prefix: str = "") -> list[Record]:
+    def facts(self, subject: str, action_prefix: str = "", last: int = 0) -> list[Record]:
         """Return the records of exactly one subject, oldest first: what the code needs to decide.
 
         :param subject: the subject.
         :param action_prefix: how their actions begin.
+        :param last: only so many of the latest; 0 for all.
+        """
+
+    def erase(self, event: AuditEvent) -> Appended:
+        """Record that the content of a record is erased, then erase it; its hash and its place stay.
+
+        :param event: made by :func:`erasure`.
+        :raises InvalidArgumentError: when there is no such record, or it must not be erased.
         """
 
     def read(self, event: AuditEvent) -> Iterator[bytes]:
@@ -59,7 +71,9 @@ class AuditLog(Protocol):
         """Close the connection; the log stays usable."""
 
 
-def listing(actor: AuditActor, environment: str, *, limit: int, subject: str = "", action: str = "") -> AuditEvent:
+def listing(
+    actor: AuditActor, environment: str, *, limit: int, subject: str = "", action: str = "", model: str = ""
+) -> AuditEvent:
     """Return the event of a person who looks at the latest records.
 
     :param actor: who reads.
@@ -67,20 +81,39 @@ def listing(actor: AuditActor, environment: str, *, limit: int, subject: str = "
     :param limit: number of records, 1 to :data:`MOST_LISTED`.
     :param subject: only records of this subject; empty for all.
     :param action: only records whose action begins like this; empty for all.
+    :param model: only records about this registered model, its versions and its servers; empty for all.
     """
     if not 1 <= limit <= MOST_LISTED:
         raise InvalidArgumentError(f"limit must be 1 to {MOST_LISTED}; got {limit}. For more, export the log")
-    return _read("audit.read", actor, environment, "", {"subject": subject, "action": action, "limit": limit})
+    wanted = {"subject": subject, "action": action, "model": model, "limit": limit}
+    return _read("audit.read", actor, environment, "", wanted)
 
 
-def export(actor: AuditActor, environment: str, *, reason: str) -> AuditEvent:
-    """Return the event of somebody who reads the whole log.
+def export(actor: AuditActor, environment: str, *, reason: str, after: int = 0) -> AuditEvent:
+    """Return the event of somebody who reads the whole log, or its end.
 
     :param actor: who reads.
     :param environment: dev, test or prod.
     :param reason: what for.
+    :param after: only records after this sequence number.
     """
-    return _read("audit.exported", actor, environment, reason, {})
+    return _read("audit.exported", actor, environment, reason, {"after": after})
+
+
+def erasure(actor: AuditActor, environment: str, *, seq: int, reason: str) -> AuditEvent:
+    """Return the event of somebody who erases the content of a record.
+
+    :param actor: who erases.
+    :param environment: dev, test or prod.
+    :param seq: sequence number of the record.
+    :param reason: why, such as the number of the request; without personal data.
+    """
+    subject = f"record:{seq}"
+    return AuditEvent(
+        *(event_id("audit.erased", subject), "audit.erased", subject, environment, actor),
+        new={"seq": seq},
+        reason=reason,
+    )
 
 
 def _read(action: str, actor: AuditActor, environment: str, reason: str, wanted: dict[str, Any]) -> AuditEvent:

@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962 over the records: tree heads, and proofs of inclusion and consistency."""
+"""The Merkle tree of RFC 6962 over the records: tree heads, and proofs that one record is in the log."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Frontier:
 
     def __init__(self, hashes: Iterable[bytes] = (), size: int = 0) -> None:
         self._subtrees, self.size = list(hashes), size
+
+    @property
+    def hashes(self) -> tuple[bytes, ...]:
+        """What to keep to go on later, with the size."""
+        return tuple(self._subtrees)
 
     def add(self, leaf: bytes) -> None:
         """Add one leaf.
@@ -91,59 +96,6 @@ def is_included(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root
             seen = node_hash(seen, other)
         node, last = node >> 1, last >> 1
     return last == 0 and seen == root
-
-
-def consistency_proof(leaves: Sequence[bytes], first: int) -> list[bytes]:
-    """Return the proof that a tree only grew since it had fewer leaves.
-
-    :param leaves: hashes of all leaves.
-    :param first: number of leaves of the earlier tree, from 1 to the number of leaves.
-    """
-    return _subproof(leaves, first, is_whole=True)
-
-
-def _subproof(leaves: Sequence[bytes], first: int, *, is_whole: bool) -> list[bytes]:
-    if first == len(leaves):
-        return [] if is_whole else [tree_head(leaves)]
-    split = _largest_power_below(len(leaves))
-    if first <= split:
-        return [*_subproof(leaves[:split], first, is_whole=is_whole), tree_head(leaves[split:])]
-    return [*_subproof(leaves[split:], first - split, is_whole=False), tree_head(leaves[:split])]
-
-
-def is_consistent(sizes: tuple[int, int], roots: tuple[bytes, bytes], proof: Sequence[bytes]) -> bool:
-    """Return whether a proof shows that the later tree holds the earlier one unchanged.
-
-    :param sizes: numbers of leaves of the earlier and of the later tree.
-    :param roots: their heads.
-    :param proof: the proof.
-    """
-    first, second = sizes
-    if not 0 < first <= second:
-        return False
-    if first == second:
-        return not proof and roots[0] == roots[1]
-    # A complete earlier tree is a node of the later one, and the proof leaves it out.
-    path = [roots[0], *proof] if first & (first - 1) == 0 else list(proof)
-    return bool(path) and _heads_of(path, first - 1, second - 1) == roots
-
-
-def _heads_of(path: Sequence[bytes], node: int, last: int) -> tuple[bytes, bytes] | None:
-    """Return both heads that a proof of consistency leads to; None when its length is wrong."""
-    while node & 1:
-        node, last = node >> 1, last >> 1
-    earlier = later = path[0]
-    for other in path[1:]:
-        if last == 0:
-            return None
-        if node & 1 or node == last:
-            earlier, later = node_hash(other, earlier), node_hash(other, later)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            later = node_hash(later, other)
-        node, last = node >> 1, last >> 1
-    return (earlier, later) if last == 0 else None
 
 
 def _largest_power_below(number: int) -> int:

@@ -6,7 +6,8 @@ it, the task itself, its retry, the next mover or a reconciliation, records the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_mcp.core.actor import Actor
@@ -47,7 +48,9 @@ def outcome_id(move: AnyMove, model_name: str) -> str:
 
 
 def audit_actor(actor: Actor) -> AuditActor:
-    """Return who acts, as events name it; nobody has checked who the user of a command line or of a Dag run is."""
+    """Return who acts, as events name it; nobody has checked who the user of a Dag run is."""
+    if actor.is_authenticated:
+        return AuditActor("user", actor.requested_by, via=f"{actor.name} {actor.via}", authenticated=True)
     if actor.kind == "user":
         return AuditActor("cli", actor.name, via=actor.via)
     via = f"{actor.name} {actor.via}"
@@ -56,27 +59,46 @@ def audit_actor(actor: Actor) -> AuditActor:
     return AuditActor(_KINDS.get(actor.run_type, "system"), actor.name, via=via)
 
 
-def intended(move: AnyMove, order: MoveOrder, model_name: str, environment: str) -> AuditEvent:
+@dataclass(frozen=True)
+class Basis:
+    """What a move rests on: what was found before it was recorded."""
+
+    actor: AuditActor | None = None
+    """Who is behind the order, where that was asked; None takes who the order names."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the policy and the passport."""
+    refs: tuple[int, ...] = ()
+    """Records of the policy and of the votes."""
+
+
+def intended(
+    move: AnyMove, order: MoveOrder, model_name: str, environment: str, basis: Basis | None = None
+) -> AuditEvent:
     """Return the intent of a move; a try that wants something else has an intent of its own.
 
     :param move: the record of the move, as it is before the move.
     :param order: who moves and why.
     :param model_name: registered model.
     :param environment: dev, test or prod.
+    :param basis: what the move rests on; None when that was not asked.
     """
     action, subject, reason = intent_action(move), model_subject(model_name), without_credentials(order.reason)
     # The number and the times of a record differ between two tries of the same move.
     old, new = _before(move), {key: value for key, value in _after(move).items() if key not in ("number", "at")}
+    rests = basis or Basis()
+    who, inputs = rests.actor or audit_actor(order.by), dict(rests.inputs)
     return AuditEvent(
-        id=event_id(action, subject, old, new, reason, str(order.by), order.by.requested_by),
+        id=event_id(action, subject, old, new, reason, asdict(who), environment, inputs, list(rests.refs)),
         action=action,
         subject=subject,
         environment=environment,
-        actor=audit_actor(order.by),
+        actor=who,
         task=order.by.task,
         old=old,
         new=new,
         reason=reason,
+        inputs=inputs,
+        refs=rests.refs,
     )
 
 
@@ -85,7 +107,7 @@ def outcome(move: AnyMove, model_name: str, environment: str, intents: Iterable[
 
     :param move: the record of the move, as MLflow keeps it.
     :param model_name: registered model.
-    :param environment: dev, test or prod.
+    :param environment: dev, test or prod, of a move that began without an intent.
     :param intents: records of intents of this model, oldest first.
     """
     intent = intent_of(move, intents)
@@ -94,7 +116,7 @@ def outcome(move: AnyMove, model_name: str, environment: str, intents: Iterable[
         id=outcome_id(move, model_name),
         action=outcome_action(move),
         subject=model_subject(model_name),
-        environment=environment,
+        environment=intent.event["environment"] if intent else environment,
         actor=AuditActor(**intent.event["actor"]) if intent else AuditActor("system", move.by),
         task=TaskKey(**task) if task else None,
         old=_before(move),

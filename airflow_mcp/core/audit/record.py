@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.exceptions import EvidenceError
 
 NO_RECORD = bytes(32)
@@ -20,6 +21,9 @@ _TAIL = re.compile(
 )
 _TAIL_LENGTH = 180
 """Bytes at the end of a line that hold every tail."""
+_ERASED = '{"erased":'
+"""How the line of an erased record begins."""
+_NOBODY = {"kind": "system", "name": "", "id": "", "via": "", "authenticated": False, "on_behalf_of": ""}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Record:
     by: str
     """Login of the database, or user of the operating system, that appended it."""
     event: dict[str, Any]
+    """Of an erased record only what was kept; ``erased`` is true in it."""
     line: str
 
 
@@ -67,6 +72,34 @@ def record_hash(line: bytes) -> bytes:
     return hashlib.sha256(_LEAF + line).digest()
 
 
+def leaf_hash(line: bytes) -> bytes:
+    """Return the hash that a line has in the chain; an erased record keeps the one that it had.
+
+    :raises EvidenceError: when an erased record names no hash.
+    """
+    if not line.startswith(_ERASED.encode()):
+        return record_hash(line)
+    try:
+        return bytes.fromhex(json.loads(line)["hash"])
+    except (ValueError, KeyError, TypeError):
+        raise EvidenceError("an erased record must name the hash that it had; got another line") from None
+
+
+def erased_line(line: str) -> str:
+    """Return what is left of a record that is erased: nothing about people, and its place in the chain.
+
+    :param line: the record; an erased one stays as it is.
+    """
+    fields = json.loads(line)
+    if "erased" in fields:
+        return line
+    event = fields["event"]
+    kept = {name: event[name] for name in ("action", "environment", "id", "refs", "subject")}
+    kept["move"] = (event["new"] or {}).get("move")
+    place = {name: fields[name] for name in ("prev", "recorded_at", "seq")}
+    return canonical_json({"erased": kept, "hash": record_hash(line.encode()).hex(), **place})
+
+
 def read_link(line: bytes) -> Link | None:
     """Return what the end of a line says; None when it is not the end of a record."""
     found = _TAIL.search(line, max(0, len(line) - _TAIL_LENGTH))
@@ -80,9 +113,17 @@ def read_record(line: str) -> Record:
     """
     try:
         fields = json.loads(line)
+        if "erased" in fields:
+            return Record(fields["seq"], fields["recorded_at"], "", _kept(fields["erased"]), line)
         return Record(fields["seq"], fields["recorded_at"], fields["by"], dict(fields["event"]), line)
     except (ValueError, KeyError, TypeError) as error:
         raise EvidenceError(
             f"this line is not a record of an audit log: {line[:80]!r} ({type(error).__name__}). Nothing was decided "
             "from it"
         ) from None
+
+
+def _kept(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return the event of an erased record; what is gone is empty."""
+    gone = {"actor": dict(_NOBODY), "task": None, "old": None, "reason": "", "inputs": {}, "late": False}
+    return {**gone, **kept, "new": {"move": kept["move"]}, "erased": True}

@@ -9,28 +9,86 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from airflow_mcp.core.audit.checkpoint import Checkpoint
 from airflow_mcp.core.audit.merkle import Frontier
-from airflow_mcp.core.audit.record import NO_RECORD, Link, read_link, record_hash
+from airflow_mcp.core.audit.record import NO_RECORD, Link, leaf_hash, read_link
 from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.exceptions import EvidenceError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a log was verified: enough to go on with the next record."""
+
+    log_id: str
+    size: int
+    """Records so far."""
+    frontier: tuple[bytes, ...]
+    """Hashes of the frontier of the tree over them."""
+    last: bytes
+    """Hash of the last record."""
+    latest: str
+    """Time of the last record."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint at this place."""
+        return Checkpoint(self.log_id, self.size, Frontier(self.frontier, self.size).root())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "log_id": self.log_id,
+            "size": self.size,
+            "frontier": [each.hex() for each in self.frontier],
+            "last": self.last.hex(),
+            "latest": self.latest,
+        }
+
+    @classmethod
+    def of_json(cls, fields: dict[str, Any]) -> Self:
+        """Return what :meth:`to_json` wrote.
+
+        :raises EvidenceError: when it did not write this.
+        """
+        try:
+            frontier = tuple(map(bytes.fromhex, fields["frontier"]))
+            last = bytes.fromhex(fields["last"])
+            return cls(fields["log_id"], int(fields["size"]), frontier, last, fields["latest"])
+        except (KeyError, TypeError, ValueError):
+            raise EvidenceError("the log does not say how far it was verified; verify it from its beginning") from None
 
 
 @dataclass(frozen=True)
 class Verification:
     """What the verification of a log found."""
 
-    log_id: str
-    records: int
-    """Records that are as they were recorded, from the first on."""
-    root: bytes
-    """Head of the tree over them."""
+    progress: Progress
+    """Up to the last record that is as it was recorded."""
     first_bad: int | None = None
     """Sequence number of the first record that is wrong or missing; None when all are whole."""
     problem: str = ""
     checkpoints: int = 0
     """Checkpoints that agree with the records."""
+    erased: tuple[int, ...] = ()
+    """Sequence numbers of records whose content was erased, with a record that says so."""
+
+    @property
+    def log_id(self) -> str:
+        """The log."""
+        return self.progress.log_id
+
+    @property
+    def records(self) -> int:
+        """Records that are as they were recorded, from the first on."""
+        return self.progress.size
+
+    @property
+    def root(self) -> bytes:
+        """Head of the tree over them."""
+        return self.progress.checkpoint.root
 
     @property
     def is_whole(self) -> bool:
@@ -44,16 +102,23 @@ class _FoundError(Exception):
         self.seq, self.problem = seq, problem
 
 
-def verify(lines: Iterable[bytes], checkpoints: Sequence[Checkpoint] = (), *, deep: bool = False) -> Verification:
-    """Verify the records of one log, from its first one on, in memory that does not depend on their number.
+def verify(
+    lines: Iterable[bytes],
+    checkpoints: Sequence[Checkpoint] = (),
+    *,
+    deep: bool = False,
+    begin: Progress | None = None,
+) -> Verification:
+    """Verify the records of one log, in memory that does not depend on their number.
 
     :param lines: one record per line, with or without the line break.
     :param checkpoints: checkpoints whose signatures were checked.
     :param deep: also read every record as JSON and check that it is in canonical form; four times the work.
+    :param begin: how far the log was verified before; the lines go on from there. None: they begin with the first one.
     :raises EvidenceError: when there is no record, or a checkpoint is of another log; nothing is known then.
     """
     wanted = sorted(checkpoints, key=lambda each: each.size)
-    check = _Check(wanted, deep=deep)
+    check = _Check(wanted, deep=deep, begin=begin or _NOTHING)
     try:
         for seq, line, link in _linked(lines, check):
             check.take(seq, line, link)
@@ -68,10 +133,13 @@ def verify(lines: Iterable[bytes], checkpoints: Sequence[Checkpoint] = (), *, de
 class _Check:
     """What is known after the records so far."""
 
-    def __init__(self, checkpoints: Sequence[Checkpoint], *, deep: bool) -> None:
-        self.frontier, self.last, self.deep = Frontier(), NO_RECORD, deep
-        self.log_id, self.latest = "", b""
-        self._open, self._agreeing, self._agreed_size = list(checkpoints), 0, 0
+    def __init__(self, checkpoints: Sequence[Checkpoint], *, deep: bool, begin: Progress) -> None:
+        self.frontier, self.last, self.deep = Frontier(begin.frontier, begin.size), begin.last, deep
+        self.log_id, self.latest = begin.log_id, begin.latest.encode()
+        self._open, self._agreeing, self._agreed_size = list(checkpoints), 0, begin.size
+        self._unexplained: dict[int, int] = {}
+        """Erased records that no record has explained yet; a dictionary keeps their order."""
+        self._erased: list[int] = []
 
     def take(self, seq: int, line: bytes, link: Link) -> None:
         """Check one record whose link to the one before is right."""
@@ -86,7 +154,11 @@ class _Check:
             raise _FoundError(seq, f"seq {seq} has an earlier time than the record before it")
         if self.deep and not _is_canonical(line):
             raise _FoundError(seq, f"seq {seq} is not in canonical form")
-        self.latest, self.last = link.recorded_at, record_hash(line)
+        if line.startswith(b'{"erased":'):
+            self._unexplained[seq] = seq
+        elif b'"event":{"action":"audit.erased",' in line:
+            self._explain(line)
+        self.latest, self.last = link.recorded_at, leaf_hash(line)
         self.frontier.add(self.last)
         while self._open and self._open[0].size == self.frontier.size:
             checkpoint = self._open.pop(0)
@@ -98,11 +170,18 @@ class _Check:
                 )
             self._agreeing, self._agreed_size = self._agreeing + 1, checkpoint.size
 
+    def _explain(self, line: bytes) -> None:
+        number = (json.loads(line)["event"]["new"] or {}).get("seq", 0)
+        if self._unexplained.pop(number, None) is not None:
+            self._erased.append(number)
+
     def _first_open(self) -> int:
         return self._agreed_size + 1
 
     def finish(self) -> None:
-        """Check that no checkpoint covers more records than there are."""
+        """Check that every erasure was recorded, and that no checkpoint covers more records than there are."""
+        if (bare := next(iter(self._unexplained), None)) is not None:
+            raise _FoundError(bare, f"seq {bare} was erased, and no record says who did it and why")
         if self._open and self.frontier.size:
             most, size = self._open[-1].size, self.frontier.size
             raise _FoundError(
@@ -112,14 +191,17 @@ class _Check:
 
     def verification(self, found: _FoundError | None) -> Verification:
         """Return what was found."""
+        hashes, latest = self.frontier.hashes, self.latest.decode()
         return Verification(
-            self.log_id,
-            self.frontier.size,
-            self.frontier.root(),
+            Progress(self.log_id, self.frontier.size, hashes, self.last, latest),
             found.seq if found else None,
             found.problem if found else "",
             self._agreeing,
+            tuple(sorted(self._erased)),
         )
+
+
+_NOTHING = Progress("", 0, (), NO_RECORD, "")
 
 
 def _linked(lines: Iterable[bytes], check: _Check) -> Iterator[tuple[int, bytes, Link]]:
@@ -128,7 +210,8 @@ def _linked(lines: Iterable[bytes], check: _Check) -> Iterator[tuple[int, bytes,
     A broken link lies between two records; the next one shows which of them was changed.
     """
     found = iter(lines)
-    for seq, raw in enumerate(found, 1):
+    first = check.frontier.size + 1
+    for seq, raw in enumerate(found, first):
         line = raw.rstrip(b"\r\n")
         link = read_link(line)
         if link is None:
@@ -138,7 +221,8 @@ def _linked(lines: Iterable[bytes], check: _Check) -> Iterator[tuple[int, bytes,
             raise _FoundError(seq, f"seq {seq} {problem}: its line holds seq {link.seq}")
         if link.prev != check.last:
             follower = read_link(next(found, b"").rstrip(b"\r\n"))
-            is_own = seq == 1 or (follower is not None and follower.prev != record_hash(line))
+            # Before the first line given, everything was verified.
+            is_own = seq == first or (follower is not None and follower.prev != leaf_hash(line))
             bad = seq if is_own else seq - 1
             raise _FoundError(bad, f"seq {bad} was changed: the chain breaks between seq {seq - 1} and seq {seq}")
         yield seq, line, link
