@@ -14,6 +14,7 @@ _OPERATORS = (
     "gate",
     "gate_approval",
     "load_check",
+    "passport",
     "registry",
     "rollout",
     "stages",
@@ -25,7 +26,7 @@ _OPERATORS = (
 )
 _SENSORS = ("registry", "dataset", "drift", "serving")
 _TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas", "rollout", "serving")
-_HOOKS = ("mlflow", "git", "audit", "serving")
+_HOOKS = ("mlflow", "git", "audit", "signing", "serving")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -67,7 +68,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
-        "connection-types": [_mlflow_connection(), _audit_connection(), _serving_connection()],
+        "connection-types": [_mlflow_connection(), _audit_connection(), _signing_connection(), _serving_connection()],
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
             "airflow_mcp.links.mlflow.MlflowModelVersionLink",
@@ -121,6 +122,30 @@ def _audit_connection() -> dict[str, Any]:
                 "label": "SQLite file",
                 "schema": {"type": ["string", "null"]},
                 "description": "Absolute path, instead of host and database; refused for prod.",
+            },
+        },
+    }
+
+
+def _signing_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "signing_key",
+        "hook-class-name": "airflow_mcp.hooks.signing.SigningKeyHook",
+        "hook-name": "Signing key",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra", "host", "port", "schema", "login"],
+            "relabeling": {"password": "Private key (Ed25519, PEM)"},
+        },
+        "conn-fields": {
+            "key_uri": {
+                "label": "Key of a KMS",
+                "schema": {"type": ["string", "null"]},
+                "description": "Such as kms://awskms:alias/models, instead of a private key.",
+            },
+            "public_key": {
+                "label": "Public key of the KMS",
+                "schema": {"type": ["string", "null"]},
+                "description": "PEM, for a key of a KMS only.",
             },
         },
     }
@@ -216,6 +241,9 @@ def _config_section() -> dict[str, Any]:
             ),
             "audit_conn_id": _option(
                 "string", "", "Connection of type audit_log that moves are recorded in; empty: not governed."
+            ),
+            "signing_conn_id": _option(
+                "string", "", "Connection of type signing_key that signs passports; empty: none are issued."
             ),
             "rollback_without_audit": _option(
                 "boolean", "true", "Whether a rollback goes on while the audit log is down; it is recorded later."

@@ -53,6 +53,11 @@ def audit_conn_id() -> str:
     return _text("audit_conn_id", "")
 
 
+def signing_conn_id() -> str:
+    """Return the connection to the key that signs passports: option ``signing_conn_id``; empty: none are issued."""
+    return _text("signing_conn_id", "")
+
+
 def rollback_without_audit() -> bool:
     """Return whether a rollback goes on while the audit log is down: option ``rollback_without_audit``.
 

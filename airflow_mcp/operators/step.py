@@ -183,6 +183,7 @@ class RunStepOperator(WorkloadOperator):
             contract.TAG_MODEL_NAME: self.model_name,
             contract.TAG_CODE_COMMIT: source.commit if source else "",
             contract.TAG_CODE_URL: source.url if source else "",
+            contract.TAG_CODE_REF: source.ref if source else "",
             contract.TAG_IDENTITY: work,
             contract.TAG_INPUTS: fingerprint,
         }

@@ -272,6 +272,7 @@ class TrainModelOperator(WorkloadOperator):
             contract.TAG_MODEL_NAME: self.model_name,
             contract.TAG_CODE_COMMIT: source.commit if source else _commit_tag(code),
             contract.TAG_CODE_URL: source.url if source else "",
+            contract.TAG_CODE_REF: source.ref if source else "",
             contract.TAG_CODE_HASH: inputs.code_hash,
             contract.TAG_CONFIG_HASH: inputs.config_hash,
             contract.TAG_REASON: self.reason,

@@ -236,7 +236,7 @@ class WorkloadOperator(TrackedOperator):
                 workload = self.workload(context, command=(), run=run, identity=identity, model_name="")
                 with self._work(own):
                     self.backend.resume(workload, event, context=context, log=self.log)
-                return self._conclude(context, own, identity)
+                return self.finish(self._conclude(context, own, identity))
 
     def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
         """Read the result of a workload that has ended.
@@ -366,4 +366,5 @@ class WorkloadOperator(TrackedOperator):
             contract.TAG_TASK_ID: instance.task_id,
             contract.TAG_TRY_NUMBER: str(instance.try_number),
             contract.TAG_IMAGE: self.image or "",
+            contract.TAG_ENVIRONMENT: settings.environment(),
         }

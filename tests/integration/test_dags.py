@@ -221,6 +221,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"load_check": {"rollout"}, "rollout": {"served"}, "served": set()},
         "params": {"model_name": "breast_cancer", "version": "1", "expected_champion": "none", "reason": None},
     },
+    "issue_passport": {
+        "schedule": None,
+        "tasks": {"issue_passport": "IssuePassportOperator"},
+        "edges": {"issue_passport": set()},
+        "params": {"model_name": "breast_cancer", "version": "1"},
+    },
     "recheck_champions": {
         "schedule": "0 6 * * *",
         "tasks": {"check_champion": "LoadCheckOperator", "check_previous_champion": "LoadCheckOperator"},

@@ -23,6 +23,7 @@ from airflow_mcp import __version__
 from airflow_mcp.audit.settings import EXTRAS
 from airflow_mcp.get_provider_info import get_provider_info
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.signing import EXTRAS as SIGNING_EXTRAS
 from airflow_mcp.mlflow_client.settings import EXTRA_FIELDS
 from tests.support.paths import DOCS, ROOT
 
@@ -74,6 +75,7 @@ def test_the_connection_form_has_every_extra_that_is_read() -> None:
     assert {widget.field_name for widget in widgets.values() if widget.package_name == "airflow-mcp"} == {
         *EXTRA_FIELDS,
         *EXTRAS,
+        *SIGNING_EXTRAS,
     }
 
 

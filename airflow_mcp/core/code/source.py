@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +14,7 @@ from airflow_mcp.exceptions import InvalidArgumentError
 SCHEMES = ("https", "http", "ssh", "file")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT_SSH = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?P<path>[^/].*)")
-_KEYS = ("repo_url", "revision", "path", "git_conn_id")
-_IGNORED_KEYS = ("ref",)
-"""Accepted because the task that resolves the commit pushes it together with the commit."""
+_KEYS = ("repo_url", "revision", "path", "git_conn_id", "ref")
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class CodeSource:
     """Folder inside the repository; empty for its root."""
     connection: str = ""
     """Airflow connection with login and password (or token); empty for a repository that needs none."""
+    ref: str = field(default="", compare=False)
+    """Branch or tag that led to the commit, for the record; empty when the commit was given."""
 
     @property
     def pinned(self) -> str:
@@ -42,15 +42,16 @@ def code_source(name: str, value: Any) -> CodeSource:
     """Read an argument that names code.
 
     :param name: name of the argument, for the message.
-    :param value: a mapping with ``repo_url`` and ``revision`` (full commit id), maybe ``path`` and ``git_conn_id``.
+    :param value: a mapping with ``repo_url`` and ``revision`` (full commit id), maybe ``path``,
+        ``git_conn_id`` and ``ref`` (the branch or tag that led to the commit).
     :raises InvalidArgumentError: when it is not such a mapping.
     """
     if not isinstance(value, Mapping) or not {"repo_url", "revision"} <= value.keys():
         raise InvalidArgumentError(
-            f"{name} must be a mapping with repo_url and revision, optionally path and git_conn_id; got {value!r}. If "
-            "it comes from another task, that task pushed no XCom. Nothing was started"
+            f"{name} must be a mapping with repo_url and revision, optionally path, git_conn_id and ref; got "
+            f"{value!r}. If it comes from another task, that task pushed no XCom. Nothing was started"
         )
-    unknown = sorted(value.keys() - {*_KEYS, *_IGNORED_KEYS})
+    unknown = sorted(value.keys() - set(_KEYS))
     if unknown:
         raise InvalidArgumentError(f"{name} must have only the keys {', '.join(_KEYS)}; got {', '.join(unknown)}")
     commit = str(value["revision"])
@@ -64,6 +65,7 @@ def code_source(name: str, value: Any) -> CodeSource:
         commit=commit,
         path=path_inside(f"{name}.path", value.get("path") or ""),
         connection=str(value.get("git_conn_id") or ""),
+        ref=str(value.get("ref") or ""),
     )
 
 

@@ -23,7 +23,7 @@ from airflow_mcp.core.passport.statement import (
     RunFacts,
     Statement,
 )
-from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
+from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from, run_of
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.exceptions import PassportError
 
@@ -42,7 +42,7 @@ _PROVENANCE = (
 )
 """Tags that a version has from its run; both must say the same."""
 _MAY_BE_EMPTY = frozenset({"model", "compared_with", "gate", "load_check", "builder", "unknown"})
-"""Parts whose empty fields are no gap: nothing was there, or the part is listed as a whole."""
+"""Parts whose empty fields are not listed as unknown: nothing was there, or the part is listed as a whole."""
 _AS_ISSUED = frozenset({"load_check", "builder", "unknown"})
 """Parts that a later load check or a later version of the package changes without another model."""
 _OF_THE_SOURCE = frozenset({"model.id", "run", "compared_with", "gate.decision"})
@@ -145,19 +145,19 @@ def is_copy(version: ModelVersion) -> bool:
 
 
 def _contradictions(version: ModelVersion, run: Run | None) -> Iterator[str]:
-    """Yield how the tags of a version differ from those of its run. The run of a copy has some of them only."""
-    if run is None:
-        if version.run_id:
-            yield f"the run {version.run_id} does not exist any more"
+    """Yield how the tags of a version differ from those of its run. The run of a copy is about the copying only."""
+    if run is None and run_of(version):
+        yield f"the run {run_of(version)} does not exist any more"
+    if run is None or is_copy(version):
         return
     for tag in _PROVENANCE:
         of_version, of_run = version.tags.get(tag, ""), run.tags.get(tag, "")
-        if of_version != of_run and not (is_copy(version) and not of_run):
+        if of_version != of_run:
             yield f"{tag} is {of_version or 'not set'} on the version, and {of_run or 'not set'} on the run"
 
 
 def _origin(version: ModelVersion) -> CopiedFrom | None:
-    """Return where the first of a chain of copies was made; None for a version that is no copy."""
+    """Return where the first of a chain of copies was made; None for a version that is not a copy."""
     found = read_copied_from(version.tags)
     while found is not None and found.copied_from:
         found = CopiedFrom(**{"at": "", "by": "", "run_id": "", **found.copied_from})

@@ -125,7 +125,7 @@ class TestDifferences:
     def test_are_none_for_a_copy_of_the_same_name(self) -> None:
         origin = CopiedFrom("https://mlflow.example", "fraud", "7", "r1", "2026-11-29", "lena", FILES)
         tags = {**PROVENANCE, contract.TAG_COPY_RUN: "r8", contract.TAG_COPIED_FROM: origin.to_tag()}
-        copy = statement(tags, {}, run_id="r8", model_id="m-2", version="1")
+        copy = statement(tags, {contract.TAG_ENVIRONMENT: "test"}, run_id="r8", model_id="m-2", version="1")
         assert copy.passport.run.id == "r1"
         assert differences(statement(), copy, is_copy=True) == ()
 
