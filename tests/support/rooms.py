@@ -90,6 +90,10 @@ ROOMS: Mapping[str, Room] = {
         "who may do what to which model, by one policy document in the audit log",
         *("core", "core/audit", "core/pipeline/file"),
     ),
+    "core/approvals": _room(
+        "who is asked before a release, which votes count, when somebody is reminded",
+        *("core", "core/access", "core/audit", "core/pipeline/file"),
+    ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
         *("core", "core/gate/rules", "core/passport", "core/registry", "core/drift"),
@@ -110,7 +114,10 @@ ROOMS: Mapping[str, Room] = {
     "hooks": _room(
         "readers of Airflow connections, and what they lead to", *_CORE, "audit", "mlflow_client", "settings"
     ),
-    "cluster": _room("a Kubernetes cluster and its workload pods; without Airflow", "core", "core/workload"),
+    "cluster": _room(
+        "a Kubernetes cluster: its workload pods, and model servers; without Airflow",
+        *("core", "core/manifests", "core/workload"),
+    ),
     "doctor": _room("the checks of `airflow-mcp doctor`; without Airflow", *_CORE, "cluster", "mlflow_client"),
     # --- Airflow --------------------------------------------------------------------------------------------------
     "triggers": _room(
@@ -122,9 +129,10 @@ ROOMS: Mapping[str, Room] = {
     ),
     "links": _room("buttons to MLflow", *_CORE, "hooks", "settings"),
     "notifications": _room("messages to webhooks", "core"),
+    "lineage": _room("what tasks read and write, for Airflow's OpenLineage provider", "core", "core/data"),
     "operators": _room(
         "one class per action: read, ask `core`, write",
-        *(*_CORE, "airflow_private", "cluster", "hooks", "links", "mlflow_client", "registry"),
+        *(*_CORE, "airflow_private", "cluster", "hooks", "lineage", "links", "mlflow_client", "registry"),
         *("settings", "triggers", "workloads"),
     ),
     "sensors": _room(
