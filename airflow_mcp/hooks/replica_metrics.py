@@ -36,15 +36,19 @@ class ReplicaAddresses:
     timeout: float = 5.0
     """Seconds for the whole answer of a replica."""
 
-    async def read(self) -> list[ReplicaText]:
-        """Read the metrics of all replicas.
+    async def read(self, path: str = "/metrics") -> list[ReplicaText]:
+        """Read the metrics, or another page, of all replicas.
+
+        :param path: path of the page.
 
         :raises ServerUnreachableError: when a name has no address, or a replica does not answer as a model server does.
         """
         found = await asyncio.gather(*(self._addresses(host, port) for host, port in self.hosts))
         places = dict.fromkeys(place for places in found for place in places)
         async with httpx.AsyncClient(verify=self.verify, timeout=self.timeout, trust_env=False) as client:
-            answers = await asyncio.gather(*(self._read(client, *place) for place in places), return_exceptions=True)
+            answers = await asyncio.gather(
+                *(self._read(client, path, *place) for place in places), return_exceptions=True
+            )
         problems = [answer for answer in answers if isinstance(answer, BaseException)]
         if unknown := next((each for each in problems if not isinstance(each, ServerUnreachableError)), None):
             raise unknown
@@ -61,7 +65,7 @@ class ReplicaAddresses:
             raise ServerUnreachableError(f"{host} has no address: {error or 'no answer in time'}") from None
         return [(host, str(info[4][0]), port) for info in infos]
 
-    async def _read(self, client: httpx.AsyncClient, host: str, address: str, port: int) -> ReplicaText:
+    async def _read(self, client: httpx.AsyncClient, path: str, host: str, address: str, port: int) -> ReplicaText:
         place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         body = bytearray()
         try:
@@ -69,7 +73,7 @@ class ReplicaAddresses:
                 asyncio.timeout(self.timeout),  # for the whole answer: a server may send a byte a second
                 client.stream(
                     "GET",
-                    f"{self.scheme}://{place}/metrics",
+                    f"{self.scheme}://{place}{path}",
                     headers={"Host": f"{host}:{port}", "User-Agent": "airflow-mcp"},
                     extensions={"sni_hostname": host},
                 ) as response,
@@ -77,12 +81,12 @@ class ReplicaAddresses:
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > _MAX_BYTES:
-                        raise ServerUnreachableError(f"{place}: /metrics is larger than {_MAX_BYTES} bytes")
+                        raise ServerUnreachableError(f"{place}: {path} is larger than {_MAX_BYTES} bytes")
         except (httpx.HTTPError, OSError, TimeoutError) as error:
             problem = str(error) or f"no complete answer in {self.timeout:g} s"
             raise ServerUnreachableError(f"{place} does not answer: {problem}") from None
         if response.status_code != httpx.codes.OK:
-            raise ServerUnreachableError(f"{place}: /metrics answers {response.status_code}")
+            raise ServerUnreachableError(f"{place}: {path} answers {response.status_code}")
         return ReplicaText(place, body.decode("utf-8", "replace"))
 
 

@@ -23,13 +23,15 @@ class ServingHook(BaseHook):
         super().__init__()
         self.serving_conn_id = serving_conn_id
 
-    async def read(self) -> list[ReplicaText]:
-        """Return the metrics of every replica.
+    async def read(self, path: str = "/metrics") -> list[ReplicaText]:
+        """Return the metrics, or another page, of every replica.
+
+        :param path: path of the page.
 
         :raises InvalidArgumentError: when a field of the connection is not usable.
         :raises ServerUnreachableError: when a replica does not answer.
         """
-        return await addresses_of(await self.aget_connection(self.serving_conn_id)).read()
+        return await addresses_of(await self.aget_connection(self.serving_conn_id)).read(path)
 
 
 def addresses_of(connection: Connection) -> ReplicaAddresses:

@@ -132,6 +132,7 @@ class Control:
         metrics.collectors += [self.shadow.collect, self.reactions.collect]
         if self.follower is not None:
             app.pages.sources["registry"] = self.follower.status
+            app.pages.events = self.follower.held.events.page
             self.follower.held.on_gone = metrics.forget
             metrics.collectors.append(self.follower.collect)
         if self.access is not None:

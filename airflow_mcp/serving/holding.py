@@ -37,6 +37,7 @@ from airflow_mcp.exceptions import MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.serving.cache import Cached, ModelCache
 from airflow_mcp.serving.download import DownloadError, fetch
+from airflow_mcp.serving.events import EventRing
 from airflow_mcp.serving.looks import key_of
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import PoolStartError
@@ -85,6 +86,8 @@ class HeldVersions:
         self._is_stopping = False
         self.on_gone: Callable[[ServedVersion], None] = lambda _: None
         """Called when nothing is left of a version."""
+        self.events = EventRing()
+        """What was started, refused and swapped, for the audit log."""
         models.on_change.append(self._notice_failures)
 
     @property
@@ -129,6 +132,10 @@ class HeldVersions:
             self._put(replace(self._held[key], state=VersionState.STARTING, reason=""))
             self._run(key, self._start(key))
         elif isinstance(action, Serve):
+            before = next(
+                (each.key for each in self.all if each.key.model == key.model and each.answers_as_champion), None
+            )
+            self.events.swapped(key, before)
             for other in self.all:
                 if other.key.model == key.model:
                     self._put(replace(other, answers_as_champion=other.key == key))
@@ -188,6 +195,7 @@ class HeldVersions:
         )
         result = reason.partition(":")[0] if ":" in reason else "load"
         self.swaps[result] = self.swaps.get(result, 0) + 1
+        self.events.refused(key, reason)
         _log.error("%s cannot be served: %s", key, reason)
 
     def _notice_failures(self) -> None:
@@ -278,6 +286,7 @@ class HeldVersions:
         self.swaps["ready"] = self.swaps.get("ready", 0) + 1
         memory = pool.report.memory_bytes or item.memory_bytes
         self._put(replace(item, state=VersionState.READY, failures=0, reason="", memory_bytes=memory))
+        self.events.started(key)
         _log.info("%s is ready after %.1f s", key, self.swap_seconds)
 
     # --- the way out -------------------------------------------------------------------------------------------------
@@ -300,6 +309,7 @@ class HeldVersions:
         self._held.pop(key, None)
         self._files.pop(key, None)
         self._began.pop(key, None)
+        self.events.forget(key)
         self.on_gone(key)
 
 

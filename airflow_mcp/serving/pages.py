@@ -12,6 +12,7 @@ import msgspec
 from airflow_mcp import __version__
 from airflow_mcp.core.serving.inference_v2 import metadata_of
 from airflow_mcp.core.serving.openapi import describe_api
+from airflow_mcp.core.serving.replica_events import PATH_EVENTS
 from airflow_mcp.core.serving.signature import ModelSignature
 from airflow_mcp.serving.drain import Drain
 from airflow_mcp.serving.errors import STATUSES, Problem
@@ -51,6 +52,8 @@ class Pages:
         """Returns why the server is not ready although every model can answer; empty when it is."""
         self.sources: dict[str, StatusSource] = {}
         """Further parts of ``/status``, by name."""
+        self.events: Callable[[], bytes] = lambda: b""
+        """Returns the latest events as JSON; empty where no registry is followed."""
         self._pages: Mapping[str, Callable[[], Page]] = {
             "/healthz": self._health,
             "/readyz": self._ready,
@@ -59,6 +62,7 @@ class Pages:
             "/openapi.json": lambda: _json(self._openapi()),
             "/version": lambda: _json({"version": __version__, "software": "airflow-mcp"}),
             "/status": lambda: _json(self._status()),
+            PATH_EVENTS: lambda: Page(self._latest_events()),
             "/ping": self._ping,
             "/health": self._ping,
             "/v2": lambda: _json({"name": "airflow-mcp", "version": __version__, "extensions": []}),
@@ -153,6 +157,15 @@ class Pages:
         }
         further = {name: dict(source()) for name, source in self.sources.items()}
         return {"ready": not self.why_not_ready(), "models": models, "versions": versions, **further}
+
+    def _latest_events(self) -> bytes:
+        """Return the latest events.
+
+        :raises Problem: when this server follows no registry, and so has none.
+        """
+        if found := self.events():
+            return found
+        raise Problem("not_found", "this server follows no registry, so it has no events")
 
     # --- the API -----------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ _READ_ONLY: Mapping[str, str] = {
     "/readyz": "Whether every model can answer",
     "/metrics": "Metrics for Prometheus",
     "/status": "What is loaded, and the plan in force",
+    "/events": "The latest versions that were started, refused and swapped, numbered",
     "/version": "Version of this software",
     "/v2": "Metadata of the server",
     "/v2/health/live": "Whether the server lives",

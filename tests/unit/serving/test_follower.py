@@ -384,3 +384,25 @@ def test_a_follower_that_is_started_again_begins_anew(tmp_path: Path, monkeypatc
 
     world.play(begins, begins_anew)
     assert len(tries) == 2
+
+
+def test_what_is_started_swapped_and_refused_is_told_for_the_audit_log(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for number in "12":
+        world.registry.add(number)
+    world.registry.add("3", **LoadCheck("failed", "it does not load").to_tags())
+
+    async def story() -> None:
+        for number in "12":
+            world.registry.champion = number
+            await world.until_answers(number)
+        world.registry.champion = "3"
+        await world.until(lambda: world.state("3") is VersionState.FAILED)
+
+    world.play(story)
+    told = json.loads(world.follower.held.events.page())["events"]
+    assert [(each["action"], each["version"], each["before"]) for each in told] == [
+        *(("started", "1", ""), ("swapped", "1", ""), ("started", "2", ""), ("swapped", "2", "1")),
+        ("refused", "3", ""),
+    ]
+    assert "it does not load" in told[-1]["reason"]
