@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -9,9 +10,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
+from airflow.providers.openlineage.extractors.base import DefaultExtractor
 from airflow.sdk import DAG
+from openlineage.client.serde import Serde
 
 from tests.support.mlflow_world import World
 from tests.support.paths import DOCS, ROOT
@@ -129,5 +134,41 @@ def test_a_dag_in_python_ends_with_a_champion(reader: Reader, tmp_path: Path) ->
     code = reader.python("checked: builds a Dag")
     assert "schedule=None" in code
     (reader.dags / "wine.py").write_text(code.replace("/data/wine", str(data)), encoding="utf-8")
-    reader.run(reader.dags / "wine.py")
+    outcomes = reader.run(reader.dags / "wine.py")
     assert reader.champion("wine") == "1"
+    require_lineage(outcomes, data, model="wine")
+
+
+def require_lineage(outcomes: Mapping[str, TaskOutcome], data: Path, *, model: str) -> None:
+    """Check that what the provider of OpenLineage gets of a night leads from the data to the champion."""
+    extracted = {
+        name: DefaultExtractor(outcome.executed).extract_on_complete(None) for name, outcome in outcomes.items()
+    }
+    events = {name: json.loads(Serde.to_json(found)) for name, found in extracted.items() if found is not None}
+    reads = {name: [each["name"] for each in event["inputs"]] for name, event in events.items()}
+    writes = {name: [each["name"] for each in event["outputs"]] for name, event in events.items()}
+    assert reads["train"]
+    assert all(name.startswith(str(data)) for name in reads["train"])
+    assert set(reads["train"]) <= set(writes["pin_data"])
+    (trained,) = writes["train"]
+    assert trained in reads["evaluate"]
+    assert reads["register"] == [trained]
+    assert writes["register"] == [f"models/{model}"] == reads["load_check"] == reads["promote"]
+    assert writes["promote"] == [f"models/{model}@champion"]
+    assert events["gate"]["run_facets"]["airflow_mcp_gate"]["verdict"] == "passed"
+    checked = [_require_schema(facet) for event in events.values() for facet in _facets(event)]
+    assert {"GateRunFacet", "LoadCheckRunFacet", "MlflowRunFacet", "ModelVersionDatasetFacet"} <= set(checked)
+
+
+def _facets(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    of_data = [each["facets"] for each in (*event["inputs"], *event["outputs"])]
+    return [
+        facet for facets in (event["run_facets"], *of_data) for name, facet in facets.items() if "airflow_mcp" in name
+    ]
+
+
+def _require_schema(facet: Mapping[str, Any]) -> str:
+    """Validate a facet against the schema that it names, and return the name."""
+    name = facet["_schemaURL"].rpartition("/")[2]
+    jsonschema.validate(facet, json.loads((DOCS / "lineage" / f"{name}.json").read_text(encoding="utf-8")))
+    return str(name)

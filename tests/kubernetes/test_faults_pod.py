@@ -210,6 +210,6 @@ def in_the_background(world: PodWorld, command: list[str], *, deferrable: bool =
 
     def run() -> TaskOutcome:
         outcome = world.see_through(command, deferrable=deferrable, **options)
-        return TaskOutcome(outcome.state, outcome.error, outcome.xcom, None, None)  # type: ignore[arg-type]
+        return TaskOutcome(outcome.state, outcome.error, outcome.xcom, None, None, None)  # type: ignore[arg-type]
 
     return ForkedTask(run)

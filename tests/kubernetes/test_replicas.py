@@ -60,7 +60,7 @@ def in_the_background(world: PodWorld, command: list[str]) -> tuple[ForkedTask, 
 
     def run() -> TaskOutcome:
         outcome = world.train(command, kubernetes=GROUP)
-        return TaskOutcome(outcome.state, outcome.error, outcome.xcom, None, None)  # type: ignore[arg-type]
+        return TaskOutcome(outcome.state, outcome.error, outcome.xcom, None, None, None)  # type: ignore[arg-type]
 
     task = ForkedTask(run)
     wait_for(lambda: len(names(world, "Running")) == 3, "three running pods")

@@ -106,6 +106,14 @@ ROOMS: Mapping[str, Room] = {
         "the model server as objects of Kubernetes: manifests, their difference, how a rollout of pods stands",
         *("core", "core/pipeline/file", "core/serving", "core/workload"),
     ),
+    "core/panel": _room(
+        "what the page shows of a model: state in one word, facts, words in three languages, charts, actions",
+        *("core", "core/gate", "core/gate/rules", "core/html", "core/registry", "core/rollout", "core/serving"),
+    ),
+    "core/panel/pages": _room(
+        "the pages as functions from facts to HTML",
+        *("core", "core/gate/rules", "core/html", "core/panel", "core/registry"),
+    ),
     "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
     # --- the outside world ----------------------------------------------------------------------------------------
     "mlflow_client": _room("MLflow's REST API, blocking and asynchronous; without Airflow", "core"),

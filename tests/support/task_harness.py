@@ -165,6 +165,8 @@ class TaskOutcome:
     """Everything the task pushed, by key; the result is under ``return_value``."""
     supervisor: FakeSupervisor
     operator: BaseOperator
+    executed: BaseOperator
+    """The copy of the operator that Airflow has rendered and run."""
 
     @property
     def result(self) -> Any:
@@ -223,7 +225,7 @@ def run_task(
     finally:
         comms["SUPERVISOR_COMMS"] = before
     pushed = {key: value for (task_id, key), value in supervisor.xcoms.items() if task_id == operator.task_id}
-    return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator)
+    return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator, instance.task)
 
 
 def run_dag(

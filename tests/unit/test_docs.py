@@ -9,7 +9,7 @@ import re
 import struct
 import textwrap
 import xml.dom.minidom
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from airflow_mcp import exceptions
 from airflow_mcp.get_provider_info import get_provider_info
 from airflow_mcp.mlflow_client.operations import MlflowOperations, OperationMethod
 from airflow_mcp.operators.base import ModelControlOperator
+from tests.support.operator_classes import operator_classes
 from tests.support.paths import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -165,14 +166,6 @@ def _default(cell: str) -> Any:
     return inspect.Parameter.empty if cell == "required" else eval(cell.strip("`"), {"timedelta": timedelta})
 
 
-def operators() -> Iterator[type[ModelControlOperator]]:
-    """Give every operator that the provider metadata lists."""
-    for module in get_provider_info()["operators"][0]["python-modules"]:
-        for value in vars(importlib.import_module(module)).values():
-            if inspect.isclass(value) and value.__module__ == module and issubclass(value, ModelControlOperator):
-                yield value
-
-
 def page_of(operator: type[ModelControlOperator]) -> Path:
     words = re.findall(r"[A-Z][a-z]+", operator.__name__.removesuffix("Operator"))
     return ROOT / "docs" / "operators" / ("_".join(words).lower() + ".md")
@@ -182,7 +175,7 @@ def error_classes() -> set[str]:
     return {name for name, value in vars(exceptions).items() if inspect.isclass(value) and issubclass(value, Exception)}
 
 
-OPERATORS = sorted(operators(), key=lambda operator: operator.__name__)
+OPERATORS = operator_classes()
 SOURCES = {name_of(path): path.read_text(encoding="utf-8") for path in (ROOT / "dags").glob("*.py")}
 
 
@@ -277,7 +270,13 @@ class TestReferencePages:
 
     @pytest.mark.parametrize(
         ("page", "connection"),
-        list(zip(("connections.md", "audit.md", "rollouts.md"), get_provider_info()["connection-types"], strict=True)),
+        list(
+            zip(
+                ("connections.md", "audit.md", "passport.md", "rollouts.md"),
+                get_provider_info()["connection-types"],
+                strict=True,
+            )
+        ),
     )
     def test_every_field_of_the_connection_is_documented(self, page: str, connection: dict[str, Any]) -> None:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
