@@ -7,16 +7,15 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any
 
 from airflow_mcp.cli.options import add_format
 from airflow_mcp.core.argument import closest
-from airflow_mcp.core.retrain.documents import Ledger, OutcomeReport, Training, label, ledger_name, words
-from airflow_mcp.core.retrain.ledger import last_policy, replay, state_of
-from airflow_mcp.core.retrain.state import take_control
+from airflow_mcp.core.retrain.documents import label, ledger_name, words
+from airflow_mcp.core.retrain.ledger import replay
+from airflow_mcp.core.retrain.status import retrain_status
 from airflow_mcp.exceptions import AirflowApiError, InvalidArgumentError
 from airflow_mcp.hooks.airflow_api import AirflowApi
 from airflow_mcp.registry.retrain_ledger import RetrainLedger
@@ -116,47 +115,7 @@ def _do(ledger: RetrainLedger, parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _status(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
-    book = ledger.ledger()
-    state = state_of(book)
-    reports = [each for each in ledger.outcomes().entries if each.seq > state.reports_seen]
-    controls = [each for each in ledger.controls().entries if each.seq > state.controls_seen]
-    state = reduce(take_control, controls, state)
-    policy = last_policy(book)
-    limit = policy.max_rejections if policy else None
-    return {
-        "model_name": book.model_name,
-        "decisions": book.seq,
-        "last_decision": _last_decision(book),
-        "paused": state.paused and _plain(state.paused),
-        "stopped": limit is not None and state.rejected_in_a_row >= limit,
-        "rejected_in_a_row": state.rejected_in_a_row,
-        "max_rejections": limit,
-        "needed": state.need and _plain(state.need),
-        "trainings": [_training(each, reports) for each in state.trainings],
-        "windows": [_plain(each) for each in state.windows],
-        "reported_since": [_plain(each) for each in reports],
-    }
-
-
-def _last_decision(book: Ledger) -> dict[str, Any] | None:
-    if not book.entries:
-        return None
-    entry = book.entries[-1]
-    return {
-        "seq": entry.seq,
-        "at": entry.observation.at.isoformat(),
-        "by": entry.observation.by,
-        **_plain(entry.answer),
-    }
-
-
-def _training(training: Training, reports: Sequence[OutcomeReport]) -> dict[str, Any]:
-    """Return a training, with the outcome that it has reported since the last decision."""
-    reported = [each for each in reports if (each.dag_id, each.run_id) == (training.dag_id, training.run_id)]
-    given = _plain(training)
-    if reported:
-        given |= {"outcome": reported[-1].outcome, "detail": reported[-1].detail}
-    return {name: value for name, value in given.items() if name not in ("clock", "seq", "seen")}
+    return retrain_status(ledger.ledger(), ledger.outcomes(), ledger.controls())
 
 
 def _replay(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
@@ -171,10 +130,6 @@ def _replay(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
             for each in differences
         ],
     }
-
-
-def _plain(document: Any) -> dict[str, Any]:
-    return dict(document.model_dump(mode="json"))
 
 
 # --- the same for people ---------------------------------------------------------------------------------------------

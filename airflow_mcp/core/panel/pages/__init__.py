@@ -1,0 +1,1 @@
+"""The pages as functions from facts to HTML, without a template engine."""

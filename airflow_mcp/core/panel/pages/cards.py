@@ -1,0 +1,302 @@
+"""The cards of a model's page, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from airflow_mcp.core.gate.rules.rule_result import RuleResult
+from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, scale_over
+from airflow_mcp.core.panel.actions import ActionName, Refusal
+from airflow_mcp.core.panel.charts import draw_drift, draw_timeline, draw_weights, verdict_word
+from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts, moment
+from airflow_mcp.core.panel.pages.layout import Frame, card, facts_list, gate_tick, pill, scrolled, table, tick
+from airflow_mcp.core.panel.state import Tone
+from airflow_mcp.core.registry.history import Change
+
+SPANS = (7, 30, 365)
+"""Days that the timeline can show."""
+MOST_RULES = 12
+"""Rules of a gate that the card shows; the full report has all of them."""
+_MOST_LINES = 6
+"""Lines of what happened, newest first, on a card."""
+DRIFT_TONES: Mapping[str, Tone] = {"drifted": "bad", "not_drifted": "good"}
+_SHORT = 24
+"""Characters of a hash."""
+
+
+def button(frame: Frame, facts: ModelFacts, action: ActionName, text: str, refusals: Mapping[str, Refusal]) -> str:
+    """Return the way to the page of an action; when it is not possible, a disabled button with the reason.
+
+    :param frame: the frame.
+    :param facts: the model.
+    :param action: the action.
+    :param text: what the button says, a text of the catalogue.
+    :param refusals: why actions are not possible, by action.
+    """
+    kind = "btn danger" if action in ("rollback", "abort-rollout") else "btn"
+    said = frame.t(text)
+    refused = refusals.get(action)
+    if refused is None:
+        return f'<a class="{kind}" href="{frame.href("models", facts.name, action)}">{said}…</a>'
+    why = frame.t(refused.text, **refused.values)
+    return (
+        f'<button class="{kind}" type="button" aria-disabled="true" title="{why}">{said}…'
+        f'<span class="sr"> ({why})</span></button>'
+    )
+
+
+def unread(frame: Frame, facts: ModelFacts, name: str) -> str:
+    """Return the note on a card whose part could not be read; empty when it was."""
+    said = facts.notes.get(name, "")
+    return f"<p>{tick('unsure', frame.t(said))}</p>" if said else ""
+
+
+def timeline_card(frame: Frame, facts: ModelFacts, days: int) -> str:
+    """Return the card with the champions over time."""
+    t = frame.t
+    drawn = draw_timeline(facts.timeline, facts.versions, days, t) or f'<p class="dim">{t("Nothing in this time.")}</p>'
+    links = [
+        f"<strong>{t('{n} days', n=span)}</strong>"
+        if span == days
+        else f'<a href="{frame.href("models", facts.name, days=span)}">{t("{n} days", n=span)}</a>'
+        for span in SPANS
+    ]
+    at = (
+        f'<form class="row" action="{frame.href("models", facts.name).partition("?")[0]}"><label for="at">'
+        f'{t("As of")}</label><input type="text" id="at" name="at" size="18" placeholder="2026-11-21T08:00Z" '
+        f'pattern="\\d{{4}}-\\d\\d-\\d\\dT.+"><button class="btn">{t("Show")}</button></form>'
+    )
+    rows = [_change_row(frame, change) for change in reversed(facts.timeline.changes)]
+    as_table = table(t("Changes of the champion"), (t("Time"), t("What"), t("By"), t("Why")), rows)
+    same = f"<details><summary>{t('The same as a table')}</summary>{as_table}</details>"
+    figure = f"<figure>{scrolled(t('Versions'), drawn)}</figure>"
+    legend = f'<span class="dim small">■ {t("champion")} ○ {t("registered")} ✕ {t("cannot be used")}</span>'
+    aside = f'{legend}<span class="push row small">{" ".join(links)}</span>'
+    return card("timeline", t("Versions"), figure + same + at, aside, "c12")
+
+
+def change_words(change: Change) -> tuple[str, str]:
+    """Return what a change of the champion was: a text of the catalogue, and the versions."""
+    versions = f"{change.before or 'none'} → {change.after or 'none'}"
+    if change.move is None:
+        return "moved outside airflow-mcp", versions
+    words = {"promote": "promoted", "rollback": "rolled back", "migrate": "taken over from stages"}
+    return words.get(change.move.action, "moved"), versions
+
+
+def _change_row(frame: Frame, change: Change) -> str:
+    what, versions = change_words(change)
+    move = change.move
+    return (
+        f'<tr><td class="nowrap">{frame.when(change.latest)}</td><td>{frame.t(what)} {escape(versions)}</td>'
+        f"<td>{escape(move.by if move else '')}</td><td>{escape(move.reason if move else '')}</td></tr>"
+    )
+
+
+def gate_card(frame: Frame, facts: ModelFacts) -> str:
+    """Return the card with the evidence of the newest gate."""
+    t, report = frame.t, facts.gate
+    title = t("Gate of version {version}", version=facts.gate_version) if facts.gate_version else t("Newest gate")
+    missing = unread(frame, facts, "gate")
+    if report is None:
+        return card("gate", title, missing or f'<p class="dim">{t("No gate has judged this version.")}</p>')
+    decision = report.decision.value if report.decision else report.verdict.value
+    champion = t("version {version}", version=report.champion_version) if report.champion_version else t("no champion")
+    text = "against {champion} on {rows} rows, {time}"
+    when = moment(report.created_at)
+    said = t(text, champion=champion, rows=report.rows, time=t.time(when) if when else "?")
+    link = frame.href("models", facts.name, "reports", report.run_id, "gate")
+    aside = (
+        f'<span class="badge">{gate_tick(decision, t)}</span><span class="dim small">{said}</span>'
+        f'<a class="push small" href="{link}">{t("full report")}</a>'
+    )
+    rows = [_rule(frame, rule) for rule in report.rules[:MOST_RULES]]
+    heads = (t("Rule"), t("Verdict"), t("Candidate ● champion □"), t("Candidate"), t("Champion"))
+    body = f'<p class="small">{escape(report.reason[:700])}</p>' + table(t("Rules of the gate"), heads, rows, "rules")
+    if len(report.rules) > MOST_RULES:
+        body += (
+            f'<p class="dim small">{t("{n} more rules are in the full report", n=len(report.rules) - MOST_RULES)}</p>'
+        )
+    return card("gate", title, body, aside)
+
+
+def _rule(frame: Frame, rule: RuleResult) -> str:
+    verdict = rule.verdict.value if rule.verdict else ""
+    allowed = ">" if ">" in rule.rule else "<" if "<" in rule.rule else ""
+    champion = None if rule.kind == "significance" else rule.champion_value
+    strip = Strip(rule.value, rule.bound, rule.low, rule.high, champion, allowed)
+    drawn = draw_strip(strip, scale_over(strip.numbers), verdict or "none")
+    name = escape(f"{rule.rule} [{rule.slice}]" if rule.slice else rule.rule)
+    does = gate_tick(verdict, frame.t) if verdict else frame.t("does not apply")
+    return (
+        f'<tr><th scope="row"><code>{name}</code></th><td>{does}</td><td class="wide">{drawn}</td>'
+        f'<td class="num"><b>{_number(rule.value)}</b></td><td class="num">{_number(rule.champion_value)}</td></tr>'
+    )
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4g}"
+
+
+def drift_card(frame: Frame, facts: ModelFacts) -> str:
+    """Return the card with the latest drift checks."""
+    t = frame.t
+    missing = unread(frame, facts, "drift")
+    if not facts.checks:
+        return card("drift", t("Drift"), missing or f'<p class="dim">{t("No drift check has been made.")}</p>')
+    latest = facts.checks[-1]
+    verdict = pill(DRIFT_TONES.get(latest.verdict, "unsure"), t(verdict_word(latest.verdict)))
+    link = frame.href("models", facts.name, "reports", latest.run_id, "drift")
+    aside = (
+        f'{verdict}<span class="dim small">{frame.ago(latest.at)}</span>'
+        f'<a class="push small" href="{link}">{t("report")}</a>'
+    )
+    figure = scrolled(t("Drift"), draw_drift(facts.checks, facts.drift_limit, t))
+    rows = [
+        f'<tr><td class="nowrap">{frame.when(check.at)}</td><td>{escape(check.window)}</td>'
+        f'<td class="num">{NOTHING if check.share is None else f"{check.share:.0%}"}</td>'
+        f"<td>{t(verdict_word(check.verdict))}</td></tr>"
+        for check in reversed(facts.checks)
+    ]
+    heads = (t("Time"), t("Data version"), t("Drifted columns"), t("Verdict"))
+    same = table(t("Drift checks"), heads, rows)
+    worst = ", ".join(
+        f"<code>{escape(name)}</code> {_number(score)} ({escape(method)}, {t('limit {limit}', limit=_number(limit))})"
+        for name, method, score, limit in facts.drifted_columns
+    )
+    said = f'<p class="small">{t("Drifted most in the last check:")} {worst}</p>' if worst else ""
+    details = f"<details><summary>{t('The same as a table')}</summary>{same}</details>"
+    return card("drift", t("Drift"), f"{missing}<figure>{figure}</figure>{said}{details}", aside)
+
+
+def retraining_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal]) -> str:
+    """Return the card that says in words why the model is or is not retrained."""
+    t, status = frame.t, facts.retraining
+    train = button(frame, facts, "train", "Train now", refusals)
+    if status is None:
+        body = unread(frame, facts, "retraining") or f'<p class="dim">{t("Nothing decides on retraining here.")}</p>'
+        return card("retraining", t("Retraining"), f'{body}<div class="row acts">{train}</div>')
+    last = status["last_decision"]
+    said = escape(last["explanation"]) if last else t("No decision has been made yet.")
+    text = "{n} of {limit} challengers rejected in a row"
+    counts = t(text, n=status["rejected_in_a_row"], limit=status["max_rejections"] or t("any number of"))
+    lines = "".join(_training_line(frame, training) for training in reversed(status["trainings"][-_MOST_LINES:]))
+    held = status["paused"] or status["stopped"]
+    action: tuple[ActionName, str] = ("resume-retraining", "Resume") if held else ("pause-retraining", "Pause")
+    paused = _paused(frame, status["paused"])
+    body = (
+        f'<p>{said}</p>{paused}<p class="small dim">{counts}</p><ol class="log">{lines}</ol>'
+        f'<div class="row acts">{button(frame, facts, *action, refusals)}{train}</div>'
+    )
+    return card("retraining", t("Retraining"), body, _retraining_pill(frame, status))
+
+
+def _retraining_pill(frame: Frame, status: Mapping[str, Any]) -> str:
+    if status["stopped"]:
+        return pill("bad", frame.t("stopped"))
+    if status["paused"]:
+        return pill("none", frame.t("paused"))
+    verdict = (status["last_decision"] or {}).get("verdict", "")
+    words: Mapping[str, tuple[Tone, str]] = {
+        "retrain": ("wait", "training asked for"),
+        "not_now": ("unsure", "needed, but not now"),
+        "not_needed": ("good", "not needed"),
+        "inconclusive": ("unsure", "inconclusive"),
+    }
+    tone, word = words.get(verdict, ("none", "not decided"))
+    return pill(tone, frame.t(word))
+
+
+def _paused(frame: Frame, paused: Mapping[str, Any] | None) -> str:
+    if not paused:
+        return ""
+    text = "Paused by {by}: {reason}"
+    said = frame.t(text, by=paused["by"], reason=paused["reason"] or frame.t.plain("no reason given"))
+    at = moment(str(paused["at"]))
+    return f"<p>{tick('none', said)} {frame.when(at) if at else ''}</p>"
+
+
+def _training_line(frame: Frame, training: Mapping[str, Any]) -> str:
+    at = moment(str(training["at"]))
+    outcome = frame.t(training["outcome"] or "in progress")
+    detail = escape(": ".join(filter(None, (training["reason"], training["detail"]))))
+    return f"<li>{frame.when(at) if at else ''}<div><strong>{outcome}</strong> {detail}</div></li>"
+
+
+def rollout_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal]) -> str:
+    """Return the card of the rollout in progress; empty when there is none."""
+    if facts.rollout is None:
+        return ""
+    t, document, journal = frame.t, facts.rollout.document, facts.rollout.journal
+    text = "version {canary} replaces version {stable} step by step"
+    about = f'<span class="dim small">{t(text, canary=document.canary, stable=document.stable)}</span>'
+    parts = [draw_weights(document.stable, document.canary, document.weight, t)]
+    waiting = document.phase == "WAITING"
+    parts.append(
+        f"<p>{tick('none' if waiting else 'wait', t('waits for a person') if waiting else t('in progress'))}</p>"
+    )
+    if facts.rollout.trouble:
+        parts.append(f"<p>{tick('bad', escape(facts.rollout.trouble))}</p>")
+    if document.reason:
+        parts.append(f'<p class="small">{escape(document.reason)}</p>')
+    if journal is not None:
+        parts.append(f'<ol class="log">{"".join(_rollout_lines(frame, journal.events[::-1][:_MOST_LINES]))}</ol>')
+    held: tuple[ActionName, str] = ("resume-rollout", "Resume") if waiting else ("pause-rollout", "Pause")
+    abort = button(frame, facts, "abort-rollout", "Abort", refusals)
+    parts.append(f'<div class="row acts">{button(frame, facts, *held, refusals)}{abort}</div>')
+    return card("rollout", t("Rollout"), "".join(parts), about)
+
+
+def _rollout_lines(frame: Frame, events: Iterable[Any]) -> Iterable[str]:
+    for event in events:
+        yield f"<li>{frame.when(event.at)}<div><strong>{event.weight:g} %</strong> {escape(event.reason)}</div></li>"
+
+
+def provenance_card(frame: Frame, version: VersionFacts | None) -> str:
+    """Return the card that says where a version comes from; empty without a version."""
+    if version is None:
+        return ""
+    t = frame.t
+    pairs = [(t(label), _value(value)) for label, value in version.provenance.items()]
+    pairs.append((t("MLflow run"), _value(version.run_id)))
+    body = facts_list(pairs) if version.provenance else f'<p class="dim">{t("Nothing is recorded about it.")}</p>'
+    return card("provenance", t("Where version {version} comes from", version=version.number), body)
+
+
+def _value(value: str) -> str:
+    shown = value if len(value) <= _SHORT * 2 else f"{value[:_SHORT]}…"
+    return f'<code title="{escape(value, quote=True)}">{escape(shown)}</code>'
+
+
+def audit_card(frame: Frame, facts: ModelFacts) -> str:
+    """Return the card with the trail: the audit log where there is one, else the records of moves."""
+    t = frame.t
+    if facts.audit is None:
+        missing = unread(frame, facts, "audit")
+        lines = [_move_line(frame, change) for change in facts.timeline.changes[::-1][: _MOST_LINES * 2]]
+        about = f'<span class="dim small">{t("records of moves in MLflow; no audit log is configured")}</span>'
+        if missing:
+            about = ""
+        empty = f'<p class="dim">{t("Nothing has been moved yet.")}</p>'
+        return card(
+            "audit", t("Audit trail"), missing + (f'<ol class="log">{"".join(lines)}</ol>' if lines else empty), about
+        )
+    lines = [
+        f"<li><time>{escape(line.at[:16].replace('T', ' '))}</time><div><strong>{escape(line.action)}</strong> "
+        f'<span class="dim">{escape(line.by)}</span><div class="small">{escape(line.reason)}</div></div></li>'
+        for line in facts.audit[: _MOST_LINES * 2]
+    ]
+    about = f'<span class="dim small">{t("{n} records of the audit log", n=len(facts.audit))}</span>'
+    return card("audit", t("Audit trail"), f'<ol class="log">{"".join(lines)}</ol>', about)
+
+
+def _move_line(frame: Frame, change: Change) -> str:
+    what, versions = change_words(change)
+    move = change.move
+    by, reason = (escape(move.by), escape(move.reason)) if move else ("", "")
+    return (
+        f"<li>{frame.when(change.latest)}<div><strong>{frame.t(what)}</strong> {escape(versions)} "
+        f'<span class="dim">{by}</span><div class="small">{reason}</div></div></li>'
+    )
