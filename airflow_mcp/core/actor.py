@@ -22,9 +22,12 @@ class Actor:
     task: TaskKey | None = None
     """The task instance that a task is."""
     requested_by: str = ""
-    """Name of the account that Airflow says triggered the Dag run; empty when nobody did, or nobody knows."""
+    """Name of the account that Airflow says triggered the Dag run; empty when nobody did, or nobody knows. For a user,
+    the name of the user's account."""
     run_type: str = ""
     """Type of the Dag run: ``manual``, ``scheduled``, ``backfill`` or ``asset_triggered``."""
+    is_authenticated: bool = False
+    """Whether Airflow's API server has checked the account of a user."""
 
     @classmethod
     def of_task(cls, task: TaskKey, *, requested_by: str = "", run_type: str = "") -> Actor:
@@ -37,9 +40,16 @@ class Actor:
         return cls("task", f"{task.dag_id}.{task.task_id}", task.dag_run_id, task, requested_by, run_type)
 
     @classmethod
-    def of_user(cls, user: str, host: str) -> Actor:
-        """Return the actor that a user of the command line is."""
-        return cls("user", f"{user}@{host}", "airflow-mcp")
+    def of_user(cls, user: str, host: str, *, account: str = "") -> Actor:
+        """Return the actor that a user of the command line is.
+
+        :param user: user of the operating system.
+        :param host: name of the machine.
+        :param account: account that Airflow's API server has checked; empty takes the user, whom nobody has checked.
+        """
+        return cls(
+            "user", f"{user}@{host}", "airflow-mcp", requested_by=account or user, is_authenticated=bool(account)
+        )
 
     def __str__(self) -> str:
         """Return the text that records and claims keep."""

@@ -28,6 +28,7 @@ from airflow_mcp.core.registry.copies import (
 )
 from airflow_mcp.core.registry.gate_check import require_passed_gate
 from airflow_mcp.core.registry.load_check import require_ready
+from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -36,6 +37,7 @@ from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.guard import ComplianceGuard
 from airflow_mcp.registry.promotion import gate_verdict
 from airflow_mcp.registry.registration import create_once, wait_until_ready
 
@@ -162,6 +164,7 @@ class CopyModelVersionOperator(WorkloadOperator):
         made: list[ModelVersion] = []
 
         def create() -> ModelVersion:
+            self._require_permitted(context, source, identity)
             made.append(self._create(context, source, run, result))
             return made[0]
 
@@ -169,6 +172,12 @@ class CopyModelVersionOperator(WorkloadOperator):
         if not made and version.tags.get(contract.TAG_COPY_RUN) != run.run_id:
             self.hook.set_tag(run.run_id, contract.TAG_SUPERSEDED_BY, f"{version.name}/{version.version}")
         return self._result(context, version, copied=bool(made))
+
+    def _require_permitted(self, context: Context, source: ModelVersion, identity: str) -> None:
+        """Check access and the passport of the source, under the claim and before the version is created."""
+        guard = ComplianceGuard(self.source_hook, self.governance, self.target, self.log)
+        order = MoveOrder("transition", identity, self.actor(context))
+        guard.require("copy", order, self.hook.get_registered_model(self.target), [source])
 
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:

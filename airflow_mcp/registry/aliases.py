@@ -34,12 +34,13 @@ from airflow_mcp.exceptions import (
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.claims import Claims
 from airflow_mcp.registry.governance import MoveBook
+from airflow_mcp.registry.guard import Act, ComplianceGuard
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
     from airflow_mcp.core.registry.claims import Claim
-    from airflow_mcp.core.registry.moves import MoveOrder
+    from airflow_mcp.core.registry.moves import Action, MoveOrder
     from airflow_mcp.core.registry.stages import StagePlan
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MOST_WAYS_BACK = 20
 """Number of former champions that a message names."""
+_ACTS: Mapping[Action, Act] = {"promote": "promote", "rollback": "rollback", "migrate": "migrate"}
+"""What the guard calls a move of the champion."""
 _OURS = (ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION, ALIAS_CHALLENGER)
 
 
@@ -167,7 +170,8 @@ class AliasMover:
         self.mlflow, self.model_name, self.log = mlflow, model_name, log
         self.rule = rule or LoadCheckRule()
         self.claims = Claims(mlflow, model_name, holder=actor, log=log)
-        self.book = MoveBook(governance, model_name, log)
+        self.governance, self.book = governance, MoveBook(governance, model_name, log)
+        self.guard = ComplianceGuard(mlflow, governance, model_name, log)
 
     def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
         """Plan on the present aliases and carry out the plan, under the claim.
@@ -179,6 +183,8 @@ class AliasMover:
         :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
         :raises LoadCheckFailedError: when a version failed its load check; nothing was moved.
         :raises EvidenceError: when a version is not READY, or does not meet the rule; nothing was moved.
+        :raises AccessRefusedError, PassportError, ApprovalMissingError: when the policy in force refuses the move;
+            nothing was moved.
         :raises InvalidArgumentError: when the record of the move is too long for MLflow, or the audit log refuses it;
             nothing was moved.
         :raises AuditUnavailableError: when the audit log does not answer: before the move, so nothing was moved, or
@@ -195,7 +201,11 @@ class AliasMover:
                 self._mirror(model, claim)
                 return replace(made, was_completed=order.identity in completed)
             made, target = self._usable(made, model)
-            move = self.book.intend(self._record(made, order, model, target), order)
+            order = self.governance.noted(order)
+            cleared = self.guard.require(_ACTS[order.action], order, model, [target] if target else [])
+            move = self.book.intend(self._record(made, order, model, target), order, cleared)
+            if target is not None:
+                self.guard.sign(target, move, cleared)
             self.claims.require_valid(claim)
             if target is not None and (split := ended_split(target)):
                 # Before the alias moves: the tag counts again as soon as its version is champion.
@@ -243,8 +253,11 @@ class AliasMover:
                 return replace(made, was_completed=order.identity in completed)
             if made.challenger_after not in (None, made.challenger_before):
                 NOTHING_REQUIRED.require(self._existing(made.challenger_after), datetime.now(UTC))
+            order = self.governance.noted(order)
+            act: Act = "migrate" if order.action == "migrate" else "stage"
+            cleared = self.guard.require(act, order, model, ())
             move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags)).fitted()
-            self.book.intend(move, order)
+            self.book.intend(move, order, cleared)
             self.claims.require_valid(claim)
             self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
             if made.challenger_after != made.challenger_before:

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_mcp.core.access.requester import Requester, requester_of_actor
 from airflow_mcp.core.audit.moves import AnyMove, intended, intent_action, model_subject, outcome
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.moves import MoveRecord
 from airflow_mcp.exceptions import AuditUnavailableError, InvalidArgumentError, ModelControlPlaneError
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.actor import Actor
     from airflow_mcp.core.audit.log import AuditLog
+    from airflow_mcp.core.ports import Signer
     from airflow_mcp.core.registry.moves import MoveOrder
+    from airflow_mcp.registry.guard import Approvals, Cleared
 
 AUDIT_PENDING = "pending"
 """Field ``audit`` of the record of a rollback that began while the log was down."""
@@ -29,21 +33,42 @@ class Governance:
     """Returns the log when something is to be recorded; None: not governed."""
     rollback_without_log: bool = True
     """Whether a rollback goes on while the log is down; it is recorded later then."""
+    off_reason: str = ""
+    """Why the policy is not enforced; empty: it is. Recorded with every move."""
+    requester: Callable[[Actor], Requester] = requester_of_actor
+    """Returns who is behind a task or a command."""
+    approvals: Approvals | None = None
+    """Knows whether people have approved a release; None: nothing does."""
+    open_signer: Callable[[], Signer] | None = None
+    """Returns what signs clearances; None: nothing does."""
 
     @property
     def is_on(self) -> bool:
         """Whether there is a log."""
         return self.open_log is not None
 
-    def require_log(self, action: str) -> None:
-        """Check that prod has a log before a champion moves forward.
+    def noted(self, order: MoveOrder) -> MoveOrder:
+        """Return an order whose reason says that no policy was enforced, if that is so."""
+        if not self.off_reason:
+            return order
+        return replace(order, reason=f"{order.reason} (no policy enforced: {self.off_reason})".strip())
+
+    def require_log(self) -> None:
+        """Check that prod has a log, and one that its users cannot change.
 
         :raises InvalidArgumentError: when it has none; nothing was moved.
         """
-        if self.environment == "prod" and not self.is_on and action != "rollback":
+        if self.environment != "prod":
+            return
+        if self.open_log is None:
             raise InvalidArgumentError(
                 "environment prod promotes only what an audit log records, and no log is configured. Nothing was "
                 "moved; set [airflow_mcp] audit_conn_id, or AIRFLOW_MCP_AUDIT_LOG for the command line"
+            )
+        if not (log := self.open_log()).serves_prod:
+            raise InvalidArgumentError(
+                f"environment prod needs an audit log in PostgreSQL, and this one is {log.name}: whoever owns the file "
+                "can change it. Nothing was moved"
             )
 
 
@@ -62,22 +87,21 @@ class MoveBook:
     def __init__(self, governance: Governance, model_name: str, log: TaskLog) -> None:
         self.governance, self.model_name, self.log = governance, model_name, log
 
-    def intend(self, move: _MoveT, order: MoveOrder) -> _MoveT:
+    def intend(self, move: _MoveT, order: MoveOrder, cleared: Cleared) -> _MoveT:
         """Record that a move is about to be made; return its record, which says so when that was not possible.
 
         :param move: the record of the move.
         :param order: who moves and why.
-        :raises InvalidArgumentError: for a promotion in prod without a log, and when the log refuses; nothing was
-            moved.
+        :param cleared: what the guard found.
+        :raises InvalidArgumentError: when the log refuses the event; nothing was moved.
         :raises AuditUnavailableError: when the log does not answer; nothing was moved.
         """
         governance = self.governance
-        if isinstance(move, MoveRecord):
-            governance.require_log(order.action)
         if governance.open_log is None:
             return move
+        event = intended(move, order, self.model_name, cleared.environment, cleared.basis)
         try:
-            governance.open_log().append(intended(move, order, self.model_name, governance.environment))
+            governance.open_log().append(event)
         except ModelControlPlaneError as error:
             if order.action == "rollback" and isinstance(move, MoveRecord) and governance.rollback_without_log:
                 self.log.warning(
@@ -86,7 +110,7 @@ class MoveBook:
                     *(self.model_name, error),
                 )
                 return replace(move, audit=AUDIT_PENDING)
-            raise _unmoved(error) from error
+            raise unmoved(error) from error
         return move
 
     def moved(self, move: AnyMove) -> None:
@@ -123,6 +147,7 @@ class MoveBook:
         log.append(outcome(move, self.model_name, self.governance.environment, intents))
 
 
-def _unmoved(error: ModelControlPlaneError) -> ModelControlPlaneError:
+def unmoved(error: ModelControlPlaneError) -> ModelControlPlaneError:
+    """Return the error of a log that cannot be used, with what that means for a move."""
     said = f"{error}. Nothing was moved: a move is recorded before it is made"
     return AuditUnavailableError(said) if isinstance(error, AuditUnavailableError) else InvalidArgumentError(said)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import failed_document, paused_document, resumed_document
 from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, parse_journal
 from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
 from airflow_mcp.registry.governance import NOT_GOVERNED
+from airflow_mcp.registry.guard import Act, ComplianceGuard
 from airflow_mcp.registry.rollouts import RolloutStore
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ class RolloutControl:
         log: TaskLog,
         governance: Governance = NOT_GOVERNED,
     ) -> None:
-        self._mlflow, self._model_name, self._by = mlflow, model_name, str(actor)
+        self._mlflow, self._model_name, self._by, self._actor = mlflow, model_name, str(actor), actor
+        self._guard = ComplianceGuard(mlflow, governance, model_name, log)
         self._store = RolloutStore(mlflow, model_name, actor=actor, log=log, governance=governance)
 
     def pause(self, reason: str) -> RolloutDocument:
@@ -68,7 +72,7 @@ class RolloutControl:
                 "written; abort it instead"
             )
         paused = paused_document(document, f"paused: {reason}", self._by, _now())
-        return self._store.write(paused, expected=document.generation)
+        return self._store.write(paused, expected=document.generation, require=self._permit("steer", document, reason))
 
     def resume(self, reason: str, *, skip: bool = False) -> RolloutDocument:
         """Go on with a rollout that waits: with the next step after a pause, otherwise with the same step anew.
@@ -93,7 +97,7 @@ class RolloutControl:
         resumed = resumed_document(
             journal.plan, document, reason=f"resumed: {reason}", by=self._by, now=_now(), skip=skip
         )
-        return self._store.write(resumed, expected=document.generation)
+        return self._store.write(resumed, expected=document.generation, require=self._permit("steer", document, reason))
 
     def abort(self, reason: str, *, identity: str = "") -> RolloutDocument:
         """End the rollout: all requests go back to the champion.
@@ -108,7 +112,15 @@ class RolloutControl:
                 f"the active rollout of {self._model_name!r} is {document.identity!r}, not {identity!r}. Nothing was "
                 "written"
             )
-        return self._store.write(failed_document(document, "aborted", reason, self._by), expected=document.generation)
+        # Whoever names the rollout is its own task, which a person has ended.
+        require = None if identity else self._permit("abort", document, reason)
+        aborted = failed_document(document, "aborted", reason, self._by)
+        return self._store.write(aborted, expected=document.generation, require=require)
+
+    def _permit(self, act: Act, document: RolloutDocument, reason: str) -> Callable[[], object]:
+        """Return what checks access before the document is written."""
+        order = MoveOrder("transition", f"{document.identity}-{act}-{document.generation}", self._actor, reason)
+        return lambda: self._guard.require(act, order, self._mlflow.get_registered_model(self._model_name), ())
 
     def _active(self) -> RolloutDocument:
         state = self._store.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,16 @@ class RolloutStore:
         """
         return RolloutState.of(champion_of(self._mlflow, self._model_name))
 
-    def write(self, document: RolloutDocument, *, expected: int) -> RolloutDocument:
+    def write(
+        self, document: RolloutDocument, *, expected: int, require: Callable[[], object] | None = None
+    ) -> RolloutDocument:
         """Write a document if nobody has written since it was read, and return it with its new generation.
 
         A retry whose document was written already, with the same content, finds it and writes nothing.
 
         :param document: what to write; its generation is not looked at.
         :param expected: generation that was read; 0 when this rollout had no document.
+        :param require: raises when it must not be written; called under the claim.
         :raises RolloutConflictError: when somebody else has written, another rollout is active, or the champion is not
             the document's stable version; nothing was written.
         :raises ClaimUnavailableError: when another task works on the model's aliases; nothing was written.
@@ -79,6 +83,8 @@ class RolloutStore:
                 self.record_taken(wanted)
                 return wanted
             champion = self._require_unchanged(state, wanted, expected)
+            if require is not None:
+                require()
             self._intend(wanted)
             self._claims.require_valid(claim)
             text = dump_document(wanted, indent=None)

@@ -160,9 +160,12 @@ def test_a_stage_move_is_recorded_too(world: World, in_a_file: Logs) -> None:
     assert records(in_a_file)[1].event["new"]["stages"] == {"Staging": "1"}
 
 
-def test_nothing_moves_while_the_log_is_down(world: World, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("uses", [0, 1], ids=["before the policy is read", "before the intent"])
+def test_nothing_moves_while_the_log_is_down(
+    world: World, logs: Logs, monkeypatch: pytest.MonkeyPatch, uses: int
+) -> None:
     world.versions(1)
-    down = Down(logs, monkeypatch)
+    down = Down(logs, monkeypatch, after=uses)
     outcome = promote(world, "1", "none")
     assert outcome.state == "up_for_retry"
     assert "Nothing was moved: a move is recorded before it is made" in str(outcome.error)
@@ -172,7 +175,7 @@ def test_nothing_moves_while_the_log_is_down(world: World, logs: Logs, monkeypat
     assert actions(logs) == ["move_intended", "moved"]
 
 
-@pytest.mark.parametrize("uses", [1, 2], ids=["before the facts", "before the outcome"])
+@pytest.mark.parametrize("uses", [2, 3], ids=["before the facts", "before the outcome"])
 def test_a_log_that_goes_down_after_the_move_gets_the_outcome_from_the_retry(
     world: World, logs: Logs, monkeypatch: pytest.MonkeyPatch, uses: int
 ) -> None:

@@ -105,7 +105,7 @@ def read_in_force(log: AuditLog) -> PolicyInForce | None:
     :raises EvidenceError: when the log names a policy whose text it does not hold, or one that a single person made.
     :raises AuditUnavailableError: when the log does not answer.
     """
-    activations = log.facts(SUBJECT, ACTIVATED)
+    activations = log.facts(SUBJECT, ACTIVATED, last=1)
     if not activations:
         return None
     last = activations[-1]

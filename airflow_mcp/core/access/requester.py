@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from airflow_mcp.core.access.decision import Principal, principal_of_account
 from airflow_mcp.core.access.policy import GovernancePolicy
+from airflow_mcp.core.actor import Actor
 
 MOST_PARENTS = 10
 """Dag runs that trigger one another; a longer chain is not followed."""
-_SEEN = ("ui", "rest_api", "backfill")
+_CHECKED = ("ui", "rest_api", "backfill")
 """Ways on which the API server checked who triggers. ``airflow dags trigger`` takes any name from its environment."""
 _NOBODY = ("timetable", "asset")
+_NOBODYS_RUNS = ("scheduled", "asset_triggered", "asset_materialization")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class RunOrigin:
 
 @dataclass(frozen=True)
 class Requester:
-    """Who is behind a move."""
+    """Who is behind a move: an account, a Dag that acts for nobody, or neither."""
 
     account: str = ""
     """Name of the account; empty for a pipeline, and when it is not known."""
@@ -39,12 +41,16 @@ class Requester:
     """Dag that acts for nobody, by schedule or by an asset."""
     cleared_by: tuple[str, ...] = ()
     """Further accounts whose action made a task run again."""
-    authenticated: bool = False
-    """Whether a server checked who it is."""
-    way: str = ""
-    """How the request came, such as ``ui`` or ``cli``."""
-    unknown: str = ""
-    """Why it is not known who asks; empty when it is known."""
+    doubt: str = ""
+    """Why it is not certain; empty when a server checked it."""
+
+    def why_unknown(self, environment: str) -> str:
+        """Return why this is not enough to decide on access; empty when it is. Prod accepts no doubt.
+
+        :param environment: dev, test or prod.
+        """
+        is_named = bool(self.account or self.pipeline)
+        return "" if is_named and not (self.doubt and environment == "prod") else f"nobody knows who asks: {self.doubt}"
 
     def principals(self, policy: GovernancePolicy) -> tuple[Principal, ...]:
         """Return everybody who must be permitted: who asked, and who made a task run again; one person once.
@@ -58,6 +64,22 @@ class Requester:
         return tuple(dict.fromkeys(found))
 
 
+def requester_of_actor(actor: Actor) -> Requester:
+    """Return who is behind an actor where Airflow's REST API is not asked.
+
+    :param actor: a task, or the caller of a command.
+    """
+    if actor.kind == "user":
+        doubt = "" if actor.is_authenticated else "the operating system names the user of a command, and anybody can be"
+        return Requester(account=actor.requested_by, doubt=doubt)
+    doubt = "a task knows only a name; set [airflow_mcp] airflow_api_conn_id, so that Airflow is asked"
+    if actor.requested_by:
+        return Requester(account=actor.requested_by, doubt=doubt)
+    if actor.run_type in _NOBODYS_RUNS and actor.task is not None:
+        return Requester(pipeline=actor.task.dag_id, doubt=doubt)
+    return Requester(doubt=doubt)
+
+
 def requester_of(chain: Sequence[RunOrigin]) -> Requester:
     """Return who is behind a Dag run.
 
@@ -69,23 +91,23 @@ def requester_of(chain: Sequence[RunOrigin]) -> Requester:
 
 def _first_cause(chain: Sequence[RunOrigin]) -> Requester:
     if not chain:
-        return Requester(unknown="Airflow does not know the Dag run")
+        return Requester(doubt="Airflow does not know the Dag run")
     origin = chain[-1]
-    way = origin.triggered_by
-    if laundered := next((other for other in chain if other.account != origin.account), None):
+    what = f"Dag run {origin.run_id!r} of {origin.dag_id!r}"
+    if differing := next((other for other in chain if other.account != origin.account), None):
         return Requester(
-            way=way,
-            unknown=f"Dag run {laundered.run_id!r} of {laundered.dag_id!r} names account {laundered.account!r}, and "
-            f"its parent names {origin.account!r}",
+            doubt=f"{what} is of {origin.account!r}, and the run that it triggered of {differing.account!r}"
         )
-    if way in _SEEN and origin.account:
-        return Requester(account=origin.account, authenticated=True, way=way)
+    way = origin.triggered_by
+    if way in _CHECKED and origin.account:
+        return Requester(account=origin.account)
     if way in _NOBODY and not origin.account:
-        return Requester(pipeline=origin.dag_id, authenticated=True, way=way)
-    if way == "cli":
-        why = "it was triggered on the command line, which takes any name"
-    elif way == "operator":
-        why = "another Dag run triggered it, and Airflow does not know that run"
-    else:
-        why = f"Airflow says {way or 'nothing'!r} about how it began"
-    return Requester(way=way, unknown=f"Dag run {origin.run_id!r} of {origin.dag_id!r} has no known requester: {why}")
+        return Requester(pipeline=origin.dag_id)
+    doubts = {
+        "cli": f"{what} was triggered on the command line, which takes any name",
+        "operator": f"{what} was triggered by a run that Airflow does not know",
+    }
+    return Requester(
+        account=origin.account if way == "cli" else "",
+        doubt=doubts.get(way, f"{what} began in a way that names nobody: {way or 'unknown'}"),
+    )
