@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
@@ -17,8 +18,10 @@ from airflow_mcp.core.rollout.state import (
     observe_error,
     parse_journal,
 )
+from airflow_mcp.core.serving.traffic import RolloutDocument
 from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, ServerUnreachableError
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.serving import ServingHook
 
 
@@ -28,11 +31,16 @@ class RolloutLooks:
     :param mlflow: the MLflow server.
     :param serving: the model server.
     :param run_id: MLflow run of the rollout.
+    :param prometheus: what answers the queries of the plan; None when it has none.
     """
 
-    def __init__(self, mlflow: MlflowHook, serving: ServingHook, run_id: str) -> None:
-        self._mlflow, self._serving, self._run_id = mlflow, serving, run_id
+    def __init__(
+        self, mlflow: MlflowHook, serving: ServingHook, run_id: str, prometheus: PrometheusHook | None = None
+    ) -> None:
+        self._mlflow, self._serving, self._run_id, self._prometheus = mlflow, serving, run_id, prometheus
         self._journal: Journal | None = None
+        self.document: RolloutDocument | None = None
+        """The split of this rollout that was in force at the last look; None when there was none."""
 
     def forget(self) -> None:
         """Read the journal again at the next look, because somebody else has written it."""
@@ -51,10 +59,11 @@ class RolloutLooks:
         before = self._journal
         state = RolloutState.of(await self._champion(before.model_name))
         is_ours = state.active is not None and state.active.identity == before.identity
-        document = state.active if is_ours else None
+        document = self.document = state.active if is_ours else None
         now = datetime.now(UTC)
         try:
-            journal = observe(before, document, await self._sample(before), now)
+            samples, results = await asyncio.gather(self._sample(before), self._results(before))
+            journal = observe(before, document, samples, now, results)
         except (ServerUnreachableError, EvidenceError) as error:
             journal = observe_error(before, str(error))
         await self._keep(journal, document.weight if document is not None else None)
@@ -70,6 +79,13 @@ class RolloutLooks:
     async def _sample(self, journal: Journal) -> list[ReplicaSample]:
         replicas = await self._serving.read()
         return read_samples(replicas, journal.model_name, canary=journal.canary, champion=journal.stable)
+
+    async def _results(self, journal: Journal) -> dict[str, float | None]:
+        queries = journal.plan.queries
+        if not queries or self._prometheus is None:
+            return {}
+        values = await asyncio.gather(*(self._prometheus.number(query) for query in queries.values()))
+        return dict(zip(queries, values, strict=True))
 
     async def _read(self) -> Journal:
         text = await self._mlflow.find_artifact.aio(self._run_id, ARTIFACT_JOURNAL)

@@ -15,15 +15,17 @@ from airflow_mcp.core.argument import NO_CHAMPION, choice, flag, required_text, 
 from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.registry.moves import MoveOrder
-from airflow_mcp.core.rollout.advance import Finish, Wait
+from airflow_mcp.core.rollout.advance import Action, Finish, Wait
 from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
 from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Journal
 from airflow_mcp.exceptions import InvalidArgumentError, RolloutFailedError
+from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, has_template, is_deferrable, no_result
 from airflow_mcp.registry.promotion import Promotion
+from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollout_run import RolloutOrder, RolloutRun
 from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger
 from airflow_mcp.triggers.watch import checked_poll_seconds
@@ -210,7 +212,9 @@ class RolloutModelOperator(ModelControlOperator):
         self, context: Context, order: RolloutOrder, run: RolloutRun, journal: Journal
     ) -> tuple[Journal, Finish]:
         """Write what is due until the rollout has ended; wait in the triggerer, or here."""
-        looks = RolloutLooks(self.hook, ServingHook(self.serving_conn_id), run.run_id)
+        prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
+        looks = RolloutLooks(self.hook, ServingHook(self.serving_conn_id), run.run_id, prometheus)
+        lease = RolloutLease(self.hook, order.promotion.model_name)
         while True:
             journal, left = run.step(journal)
             if isinstance(left, Finish):
@@ -222,7 +226,7 @@ class RolloutModelOperator(ModelControlOperator):
             action: object = left
             while isinstance(action, Wait):
                 time.sleep(self.poll_interval)
-                journal, action = asyncio.run(looks.look())
+                journal, action = asyncio.run(_looked(looks, lease))
 
     def _trigger(self, context: Context, order: RolloutOrder, run: RolloutRun) -> RolloutStepTrigger:
         actor = self.actor(context)
@@ -235,6 +239,7 @@ class RolloutModelOperator(ModelControlOperator):
             },
             mlflow_conn_id=self.hook.mlflow_conn_id,
             serving_conn_id=self.serving_conn_id,
+            prometheus_conn_id=self.prometheus_conn_id or "",
             actor={"kind": actor.kind, "name": actor.name, "via": actor.via},
             poll_seconds=self.poll_interval,
         )
@@ -293,3 +298,11 @@ class RolloutModelOperator(ModelControlOperator):
             "report": ARTIFACT_REPORT_HTML if run.run_id else "",
             "previous_version": order.promotion.expected_champion or NO_CHAMPION,
         }
+
+
+async def _looked(looks: RolloutLooks, lease: RolloutLease) -> tuple[Journal, Action]:
+    """Look once, and renew the lease of the split while nothing is due."""
+    journal, action = await looks.look()
+    if looks.document is not None and isinstance(action, Wait):
+        await lease.renew(looks.document)
+    return journal, action

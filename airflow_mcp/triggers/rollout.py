@@ -13,11 +13,13 @@ from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.rollout.advance import Wait
 from airflow_mcp.exceptions import MlflowAuthError, ModelControlPlaneError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.registry.rollout_control import RolloutControl
+from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.triggers.watch import Patience, PollingTrigger
 
 DEFAULT_POLL_SECONDS = 15.0
@@ -25,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class RolloutStepTrigger(PollingTrigger):
-    """Look until a rollout needs a write; gives one event and ends. It changes nothing in the registry.
+    """Look until a rollout needs a write; gives one event and ends. It writes nothing but the lease of the split.
 
     A person who ends the task ends the rollout too: :meth:`on_kill` gives all requests back to the champion.
 
@@ -33,6 +35,7 @@ class RolloutStepTrigger(PollingTrigger):
         ``keep`` to leave the split as it is.
     :param mlflow_conn_id: connection to MLflow.
     :param serving_conn_id: connection to the model server.
+    :param prometheus_conn_id: connection that answers the queries of the plan; empty when it has none.
     :param actor: who the abort is recorded for, as fields of :class:`~airflow_mcp.core.actor.Actor`.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """
@@ -44,11 +47,13 @@ class RolloutStepTrigger(PollingTrigger):
         mlflow_conn_id: str,
         serving_conn_id: str,
         actor: Mapping[str, str],
+        prometheus_conn_id: str = "",
         poll_seconds: float = DEFAULT_POLL_SECONDS,
     ) -> None:
         super().__init__(poll_seconds=poll_seconds)
         self.rollout, self.actor = dict(rollout), dict(actor)
         self.mlflow_conn_id, self.serving_conn_id = mlflow_conn_id, serving_conn_id
+        self.prometheus_conn_id = prometheus_conn_id
 
     @property
     def subject(self) -> str:
@@ -61,12 +66,16 @@ class RolloutStepTrigger(PollingTrigger):
             "rollout": self.rollout,
             "mlflow_conn_id": self.mlflow_conn_id,
             "serving_conn_id": self.serving_conn_id,
+            "prometheus_conn_id": self.prometheus_conn_id,
             "actor": self.actor,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until something is due; ends early only with an error that waiting cannot fix."""
-        looks = RolloutLooks(MlflowHook(self.mlflow_conn_id), ServingHook(self.serving_conn_id), self.rollout["run_id"])
+        mlflow = MlflowHook(self.mlflow_conn_id)
+        prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
+        looks = RolloutLooks(mlflow, ServingHook(self.serving_conn_id), self.rollout["run_id"], prometheus)
+        lease = RolloutLease(mlflow, self.rollout["model_name"])
         patience = Patience(self.subject, self.log, self.poll_seconds)
         while True:
             try:
@@ -74,6 +83,8 @@ class RolloutStepTrigger(PollingTrigger):
                 if not isinstance(action, Wait):
                     yield _event("due", type(action).__name__)
                     return
+                if looks.document is not None:
+                    await lease.renew(looks.document)
                 wait = patience.succeeded()
             except (RefusedError, MlflowAuthError) as error:
                 yield _event("failed", str(error))

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from airflow_mcp.core.rollout.analysis import AnalysisOutcome, analyse
-from airflow_mcp.core.rollout.plan import Analysis, Pause, RolloutPlan, SetWeight
+from airflow_mcp.core.rollout.plan import Analysis, Pause, RolloutPlan, SetWeight, Shadow
+from airflow_mcp.core.rollout.samples import Pair
 from airflow_mcp.core.rollout.state import Cause, Journal, RolloutRecord, RolloutState, ended_document, record_of
-from airflow_mcp.core.serving.traffic import RolloutDocument
+from airflow_mcp.core.serving.traffic import RolloutDocument, lease_counts
 
 LONGEST = 3
 """An analysis or a bake time without a conclusion is extended to so many times its length."""
@@ -86,7 +87,7 @@ def next_action(journal: Journal, state: RolloutState, now: datetime) -> Action:
         return Finish(succeeded=False, cause="superseded", reason=reason)
     if not document.is_active:
         return Finish(succeeded=False, cause=_cause_of(document), reason=document.reason)
-    return _of_phase(journal, document, now)
+    return _of_phase(journal, document, state.lease, now)
 
 
 def first_document(journal: Journal, *, run_id: str, by: str, now: datetime) -> RolloutDocument:
@@ -108,6 +109,7 @@ def first_document(journal: Journal, *, run_id: str, by: str, now: datetime) -> 
         step_since=now,
         plan=plan.hash,
         breaker=plan.breaker,
+        on_lost=plan.on_lost,
         run_id=run_id,
         by=by,
         reason="every replica loads the canary",
@@ -164,19 +166,31 @@ def analysis_of(journal: Journal, document: RolloutDocument) -> AnalysisOutcome:
     """
     tally = journal.tally
     counts = tally.total if tally is not None and tally.generation == document.generation else None
-    return analyse(journal.plan.thresholds, counts, document.weight, is_sticky=bool(document.sticky))
+    plan = journal.plan
+    if document.step < len(plan.steps) and isinstance(plan.steps[document.step], Shadow):
+        copies = Pair(canary=counts.shadow, champion=counts.champion) if counts is not None else None
+        return analyse(plan.shadow_thresholds, copies, document.weight, is_sticky=True)
+    queried, is_sticky = journal.queried, bool(document.sticky)
+    return analyse(plan.thresholds, counts, document.weight, queried=queried, is_sticky=is_sticky)
 
 
-def _of_phase(journal: Journal, document: RolloutDocument, now: datetime) -> Action:
+def _of_phase(journal: Journal, document: RolloutDocument, lease: str, now: datetime) -> Action:
     if (abort := _always_wrong(journal, now)) is not None:
         return abort
     if document.phase == "PROMOTING":
         return Promote(document)
     if document.phase == "INITIALIZING":
         return _initializing(journal, document, document.step_since or journal.started, now)
+    return _of_split(journal, document, lease, now)
+
+
+def _of_split(journal: Journal, document: RolloutDocument, lease: str, now: datetime) -> Action:
     outcome = analysis_of(journal, document)
     if outcome.verdict == "failed":
         return Abort("analysis", outcome.reason)
+    if document.on_lost == "stable" and not lease_counts(lease, now):
+        reason = "nobody looked after the rollout for a while, so only the champion answered; the step begins anew"
+        return Write(document.model_copy(update={"step_since": now, "reason": reason}))
     if document.phase == "WAITING":
         return Wait(f"a person must resume it: {document.reason}")
     return _progressing(journal, document, outcome, now)
@@ -214,7 +228,7 @@ def _progressing(journal: Journal, document: RolloutDocument, outcome: AnalysisO
     if tally is None or tally.generation != document.generation:
         return _following(journal, document, since, now)
     step, passed = plan.steps[document.step], now - max(since, tally.since)
-    if isinstance(step, Analysis):
+    if isinstance(step, Analysis | Shadow):
         return _in_analysis(journal, document, outcome, timedelta(seconds=step.seconds), passed, now)
     if isinstance(step, Pause) and step.seconds is not None and passed >= timedelta(seconds=step.seconds):
         return Write(_entered(plan, document, document.step + 1, now, "the pause is over"))
@@ -260,10 +274,11 @@ def _entered(plan: RolloutPlan, document: RolloutDocument, index: int, now: date
     weight = document.weight
     while index < len(plan.steps) and isinstance(step := plan.steps[index], SetWeight):
         weight, index = step.weight, index + 1
-    changes = {"weight": weight, "step": index, "step_since": now, "reason": reason}
-    if index == len(plan.steps):
+    last = plan.steps[index] if index < len(plan.steps) else None
+    shadow = last.percent if isinstance(last, Shadow) else 0.0
+    changes = {"weight": weight, "shadow": shadow, "step": index, "step_since": now, "reason": reason}
+    if last is None:
         return document.model_copy(update={**changes, "phase": "PROMOTING"})
-    last = plan.steps[index]
     is_person = isinstance(last, Pause) and last.seconds is None
     return document.model_copy(update={**changes, "phase": "WAITING" if is_person else "PROGRESSING"})
 

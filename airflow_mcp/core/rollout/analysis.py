@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold
 from airflow_mcp.core.rollout.bounds import Share, difference
-from airflow_mcp.core.rollout.plan import LATENCY
+from airflow_mcp.core.rollout.plan import LATENCY, SHARES
 from airflow_mcp.core.rollout.samples import Counts, Pair
+from airflow_mcp.core.rollout.state import Queried
 
 Verdict = Literal["passed", "failed", "inconclusive", "error"]
 FEWEST_OF_CHAMPION = 100
 """Requests of the champion, below which its latency is not known well enough to compare with."""
 LEAST_CHANCE = 1e-6
 """A share of requests less likely than this is not the share that was ordered."""
+LOOKS_OF_A_QUERY = 3
+"""Looks in a row that decide a rule on a query: its result has no bounds, because nobody knows what it counts."""
 _NEAREST_TO_EDGE = 0.001
 """Ordered shares of 0 and 1 count as this far inside: requests in flight still end on the other side."""
 
@@ -48,21 +52,28 @@ class _Limited(NamedTuple):
 
 
 def analyse(
-    rules: Sequence[MetricThreshold], counts: Pair | None, weight: float, *, is_sticky: bool = False
+    rules: Sequence[MetricThreshold],
+    counts: Pair | None,
+    weight: float,
+    *,
+    queried: Mapping[str, Queried] = MappingProxyType({}),
+    is_sticky: bool = False,
 ) -> AnalysisOutcome:
     """Judge the counts since the step began.
 
     A rule is ``failed`` when it is certainly broken and ``passed`` when it is certainly met, by one-sided bounds of
-    99 %. Everything between, and everything that is missing, is ``inconclusive``.
+    99 %. A rule on a query is decided by :data:`LOOKS_OF_A_QUERY` looks in a row. Everything between, and everything
+    that is missing, is ``inconclusive``.
 
     :param rules: the rules. One in the mode ``warn`` is shown and decides nothing.
     :param counts: requests since the step began; None when counting has not begun.
     :param weight: percent of the requests meant for the canary.
+    :param queried: what the rules on queries have shown, by the rule.
     :param is_sticky: whether callers keep their side, so that few callers can shift the share of requests.
     """
     if counts is None:
         return AnalysisOutcome(verdict="inconclusive", reason="nothing has been counted yet")
-    outcomes = tuple(_judge(rule, counts) for rule in rules)
+    outcomes = tuple(_judge(rule, counts, queried) for rule in rules)
     deciding = [outcome for outcome, rule in zip(outcomes, rules, strict=True) if rule.mode == "enforce"]
     for verdict in ("failed", "error", "inconclusive"):
         reasons = [f"{each.rule}: {each.reason}" for each in deciding if each.verdict == verdict]
@@ -73,13 +84,23 @@ def analyse(
     return AnalysisOutcome(verdict="passed", reason="every rule is met", rules=outcomes)
 
 
-def _judge(rule: MetricThreshold, counts: Pair) -> RuleOutcome:
+def _judge(rule: MetricThreshold, counts: Pair, queried: Mapping[str, Queried]) -> RuleOutcome:
     if match := LATENCY.fullmatch(rule.metric):
         found = _latency(rule, counts, 1 - int(match[1]) / 100)
+    elif rule.metric not in SHARES:
+        found = _result(queried.get(str(rule)))
     else:
         found = _share(rule, _counted(rule.metric, counts.canary), _counted(rule.metric, counts.champion))
     verdict: Verdict = "failed" if found.broken else "passed" if found.met else "inconclusive"
     return RuleOutcome(rule=str(rule), verdict=verdict, reason=found.reason, value=found.value)
+
+
+def _result(found: Queried | None) -> _Limited:
+    if found is None or found.value is None:
+        return _Limited(broken=False, met=False, reason="the query has no result that is one number", value=None)
+    looks, word = (found.broken, "broken") if found.broken else (found.met, "met")
+    reason = f"the query gives {found.value:g}; {word} at {looks} looks in a row, {LOOKS_OF_A_QUERY} decide"
+    return _Limited(found.broken >= LOOKS_OF_A_QUERY, found.met >= LOOKS_OF_A_QUERY, reason, found.value)
 
 
 def _counted(metric: str, counts: Counts) -> Share:

@@ -19,6 +19,8 @@ _ESCAPED = re.compile(r"\\(.)")
 _NOT_JUDGED = frozenset({408, 429, 499})
 """Statuses that say nothing about the version: a slow or impatient caller, a rate limit."""
 _OVERLOADED = 503
+_FAILED_COPIES = frozenset({"model_failed", "model_crashed", "internal", "upstream_failed", "timeout"})
+"""Results of copied requests that are errors of the model; see ``airflow_mcp.serving.errors``."""
 _Count = Annotated[float, Field(ge=0)]
 
 
@@ -57,10 +59,16 @@ class Pair(Document):
 
     canary: Counts = Field(default_factory=Counts)
     champion: Counts = Field(default_factory=Counts)
+    shadow: Counts = Field(default_factory=Counts)
+    """Copies of the champion's requests that the canary was asked; only ``answered`` and ``failed``."""
 
     def plus(self, other: Pair, sign: int = 1) -> Pair:
-        """Return the sum or the difference of both; see :meth:`Counts.plus`."""
-        return Pair(canary=self.canary.plus(other.canary, sign), champion=self.champion.plus(other.champion, sign))
+        """Return the sum or the difference of all; see :meth:`Counts.plus`."""
+        return Pair(
+            canary=self.canary.plus(other.canary, sign),
+            champion=self.champion.plus(other.champion, sign),
+            shadow=self.shadow.plus(other.shadow, sign),
+        )
 
 
 class ReplicaSample(NamedTuple):
@@ -116,7 +124,11 @@ def read_sample(text: str, replica: str, model: str, *, canary: str, champion: s
         replica,
         started,
         generation,
-        Pair(canary=_counts(found, canary, "canary"), champion=_counts(found, champion, "champion")),
+        Pair(
+            canary=_counts(found, canary, "canary"),
+            champion=_counts(found, champion, "champion"),
+            shadow=_copies(found, canary),
+        ),
         _marked(found, "version_ready"),
         _marked(found, "breaker_open"),
         {each.labels.get("version", ""): each.value for each in found if each.name == f"{_PREFIX}weight"},
@@ -160,6 +172,13 @@ def _counts(series: list[_Series], version: str, role: str) -> Counts:
             else:
                 within[f"{edge * 1000:g}"] = each.value
     return Counts(answered=answered, failed=failed, refused=refused, timed=timed, within=within)
+
+
+def _copies(series: list[_Series], version: str) -> Counts:
+    found = [each for each in series if each.name == f"{_PREFIX}shadow_total" and each.labels.get("version") == version]
+    failed = sum(each.value for each in found if each.labels.get("result") in _FAILED_COPIES)
+    answered = sum(each.value for each in found if each.labels.get("result") == "answered")
+    return Counts(answered=answered + failed, failed=failed)
 
 
 def _series(text: str, replica: str) -> Iterator[_Series]:

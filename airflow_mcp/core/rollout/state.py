@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
@@ -13,7 +14,7 @@ from airflow_mcp.core.document import Document, dump_document, parse_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.plan import RolloutPlan
 from airflow_mcp.core.rollout.samples import Pair, ReplicaSample
-from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument, read_rollout
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, TAG_ROLLOUT_LEASE, RolloutDocument, read_rollout
 
 TAG_ROLLOUT_RECORD = "airflow_mcp.rollout_record."
 """On the canary's version, before the identity of the rollout: how it went."""
@@ -49,6 +50,8 @@ class RolloutState:
     """The document of the champion, also when it has ended; None when there is none that can be read."""
     error: str = ""
     """Why a document that exists cannot be read."""
+    lease: str = ""
+    """Until when the split counts if the document says ``on_lost: stable``, as the tag has it."""
 
     @classmethod
     def of(cls, champion: ModelVersion | None) -> RolloutState:
@@ -59,7 +62,7 @@ class RolloutState:
         if champion is None:
             return cls(None, None)
         source = f"tag {TAG_ROLLOUT!r} of version {champion.version} of {champion.name!r}"
-        return cls(champion, *read_rollout(champion.tags, source))
+        return cls(champion, *read_rollout(champion.tags, source), champion.tags.get(TAG_ROLLOUT_LEASE, ""))
 
     @property
     def active(self) -> RolloutDocument | None:
@@ -156,6 +159,18 @@ class Point(Document):
     champion_failed: float = 0
 
 
+class Queried(Document):
+    """What a rule on a query has shown since one generation of the split came into force."""
+
+    generation: int
+    value: float | None = None
+    """The latest result of the query; None when it had no result that is one number."""
+    met: Annotated[int, Field(ge=0)] = 0
+    """Looks in a row at which the rule held."""
+    broken: Annotated[int, Field(ge=0)] = 0
+    """Looks in a row at which it did not."""
+
+
 class Event(Document):
     """One change of the state."""
 
@@ -163,6 +178,7 @@ class Event(Document):
     phase: str
     weight: float
     generation: int
+    step: int = 0
     reason: str = ""
 
 
@@ -193,6 +209,8 @@ class Journal(Document):
     """Replicas on which the breaker of the canary is open."""
     replicas: int = 0
     tally: Tally | None = None
+    queried: dict[str, Queried] = Field(default_factory=dict)
+    """What the rules on queries have shown, by the rule."""
     points: tuple[Point, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -208,7 +226,11 @@ def parse_journal(text: str | bytes, run_id: str) -> Journal:
 
 
 def observe(
-    journal: Journal, document: RolloutDocument | None, samples: Iterable[ReplicaSample], now: datetime
+    journal: Journal,
+    document: RolloutDocument | None,
+    samples: Iterable[ReplicaSample],
+    now: datetime,
+    results: Mapping[str, float | None] = MappingProxyType({}),
 ) -> Journal:
     """Return the journal after a look that succeeded.
 
@@ -219,6 +241,7 @@ def observe(
     :param document: the document of the split; None when the canary is champion already.
     :param samples: what every replica says.
     :param now: present time, with a time zone.
+    :param results: result of each query of the plan, by its name; None when it is not one number.
     """
     found = list(samples)
     generation = document.generation if document is not None else 0
@@ -237,6 +260,7 @@ def observe(
             "lagging": lagging,
             "unready": tuple(each.replica for each in found if journal.canary not in each.ready),
             "tripped": tuple(each.replica for each in found if journal.canary in each.tripped),
+            "queried": _queried(journal, counted, results),
             "tally": after if (after := _counted(counted, found)) is not None else journal.tally,
             "points": _with_point(journal, document, counted, after, now),
         }
@@ -266,9 +290,29 @@ def with_event(journal: Journal, document: RolloutDocument, now: datetime) -> Jo
         phase=document.phase,
         weight=document.weight,
         generation=document.generation,
+        step=document.step,
         reason=document.reason,
     )
     return journal.model_copy(update={"events": (*journal.events, event), "errors": 0, "error": ""})
+
+
+def _queried(journal: Journal, tally: Tally | None, results: Mapping[str, float | None]) -> dict[str, Queried]:
+    """Count at how many looks in a row each rule on a query held; nothing counts before all replicas follow."""
+    found: dict[str, Queried] = {}
+    for rule in journal.plan.thresholds if tally is not None else ():
+        if rule.metric not in results or tally is None:
+            continue
+        value, before = results[rule.metric], journal.queried.get(str(rule))
+        if before is None or before.generation != tally.generation or value is None:
+            before = Queried(generation=tally.generation)
+        holds = value is not None and rule.holds(value, rule.threshold)
+        found[str(rule)] = Queried(
+            generation=tally.generation,
+            value=value,
+            met=before.met + 1 if holds else 0,
+            broken=before.broken + 1 if value is not None and not holds else 0,
+        )
+    return found
 
 
 def _counted(tally: Tally | None, samples: list[ReplicaSample]) -> Tally | None:

@@ -262,12 +262,17 @@ def read_split(tags: Mapping[str, str], champion: str, now: datetime) -> Split:
         return Split(None, error)
     if document.canary == champion:
         return Split(None, f"{source} names the champion as its own canary")
-    if document.on_lost == "hold" or _lease_counts(tags.get(TAG_ROLLOUT_LEASE, ""), now):
+    if document.on_lost == "hold" or lease_counts(tags.get(TAG_ROLLOUT_LEASE, ""), now):
         return Split(document)
     return Split(document.model_copy(update={"weight": 0.0, "shadow": 0.0}), f"tag {TAG_ROLLOUT_LEASE!r} has run out")
 
 
-def _lease_counts(text: str, now: datetime) -> bool:
+def lease_counts(text: str, now: datetime) -> bool:
+    """Return whether a lease has not run out.
+
+    :param text: the tag :data:`TAG_ROLLOUT_LEASE`; anything that is not a time has run out.
+    :param now: present time, with a time zone.
+    """
     try:
         until = datetime.fromisoformat(text)
     except ValueError:

@@ -1,0 +1,143 @@
+"""Hook for Prometheus: the result of a query, as one number."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from airflow.sdk import BaseHook, Connection
+
+from airflow_mcp.exceptions import InvalidArgumentError, ServerUnreachableError
+
+DEFAULT_PORT = 9090
+_DEFAULT_TIMEOUT = 10.0
+_MAX_BYTES = 1024 * 1024
+"""A query with an answer of this size does not have one number as its result."""
+
+
+@dataclass(frozen=True)
+class PrometheusAddress:
+    """Where a Prometheus answers, and how to ask it."""
+
+    url: str
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    token: str = field(default="", repr=False)
+    verify: bool | str = True
+    """Whether to check TLS certificates, or the path of a file with the authorities."""
+    timeout: float = _DEFAULT_TIMEOUT
+    """Seconds for the whole answer."""
+
+    async def number(self, query: str) -> float | None:
+        """Return the present result of a query.
+
+        :param query: PromQL.
+        :return: None when the result is not exactly one finite number: no data, several series, or NaN.
+        :raises ServerUnreachableError: when Prometheus does not answer, or refuses the query.
+        """
+        headers = {"User-Agent": "airflow-mcp", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
+        try:
+            async with (
+                asyncio.timeout(self.timeout),  # for the whole answer: a server may send a byte a second
+                httpx.AsyncClient(verify=self.verify, timeout=self.timeout, auth=self.auth, headers=headers) as client,
+            ):
+                response = await client.post(f"{self.url}/api/v1/query", data={"query": query})
+        except (httpx.HTTPError, OSError, TimeoutError) as error:
+            problem = str(error) or f"no complete answer in {self.timeout:g} s"
+            raise ServerUnreachableError(f"Prometheus at {self.url} does not answer: {problem}") from None
+        return _number(self.url, query, response)
+
+
+class PrometheusHook(BaseHook):
+    """Ask a Prometheus, or anything that has its HTTP API.
+
+    :param prometheus_conn_id: id of a connection of type ``prometheus``.
+    """
+
+    conn_name_attr = "prometheus_conn_id"
+    default_conn_name = "prometheus_default"
+    conn_type = "prometheus"
+    hook_name = "Prometheus"
+
+    def __init__(self, prometheus_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.prometheus_conn_id = prometheus_conn_id
+
+    async def number(self, query: str) -> float | None:
+        """Return the present result of a query; None when it is not exactly one finite number.
+
+        :param query: PromQL.
+        :raises InvalidArgumentError: when a field of the connection is not usable.
+        :raises ServerUnreachableError: when Prometheus does not answer, or refuses the query.
+        """
+        return await address_of(await self.aget_connection(self.prometheus_conn_id)).number(query)
+
+
+def address_of(connection: Connection) -> PrometheusAddress:
+    """Return where the Prometheus of a connection answers.
+
+    :param connection: a connection of type ``prometheus``.
+    :raises InvalidArgumentError: when a field is not usable.
+    """
+    extra, where = connection.extra_dejson, f"connection {connection.conn_id!r}"
+    timeout, verify = extra.get("timeout", _DEFAULT_TIMEOUT), extra.get("ca_bundle") or extra.get("verify", True)
+    token = extra.get("token") or ""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
+        raise InvalidArgumentError(f"extra timeout of {where} must be seconds, at most 60; got {timeout!r}")
+    if not isinstance(verify, bool | str):
+        raise InvalidArgumentError(f"extra verify of {where} must be true or false; got {verify!r}")
+    if not isinstance(token, str) or (token and connection.login):
+        raise InvalidArgumentError(
+            f"extra token of {where} must be text, without login and password; got a value that is not shown"
+        )
+    auth = (connection.login, connection.password or "") if connection.login else None
+    return PrometheusAddress(_url(connection, where), auth, token, verify, float(timeout))
+
+
+def _url(connection: Connection, where: str) -> str:
+    host, scheme = (connection.host or "").rstrip("/"), connection.schema or "http"
+    if "://" not in host:
+        host = f"{scheme}://{host}:{connection.port or DEFAULT_PORT}" if host else ""
+    try:
+        url = httpx.URL(host)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+        raise InvalidArgumentError(
+            f"host of {where} must be a name, or an http or https URL without login and query; got a value that is not "
+            "shown"
+        )
+    return host
+
+
+def _number(url: str, query: str, response: httpx.Response) -> float | None:
+    if len(response.content) > _MAX_BYTES:
+        return None
+    try:
+        body: Any = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or body.get("status") not in ("success", "error"):
+        raise ServerUnreachableError(f"{url} answers {response.status_code}, but not as Prometheus does")
+    if body["status"] == "error":
+        raise ServerUnreachableError(f"Prometheus at {url} refuses the query {query!r}: {body.get('error', '')}")
+    data = body.get("data") or {}
+    result, kind = data.get("result"), data.get("resultType")
+    if kind == "vector" and isinstance(result, list) and len(result) == 1:
+        pair = result[0].get("value")
+    else:
+        pair = result if kind == "scalar" else None
+    return _finite(pair)
+
+
+def _finite(pair: Any) -> float | None:
+    """Return the number of a pair of time and text."""
+    if not isinstance(pair, list) or len(pair) != 2:
+        return None
+    try:
+        value = float(pair[1])
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
