@@ -16,7 +16,10 @@
     │   ├── ApprovalMissingError             the people whom the policy names have not approved it
     │   ├── PassportError                    a passport is missing, forged, or is not of this version
     │   ├── RolloutFailedError               a rollout gave all requests back to the champion, or was overtaken
+    │   ├── ManifestRefusedError             Kubernetes refuses an object of a model server
+    │   ├── ModelServerFailedError           the pods of a model server did not become ready, or somebody took over
     │   ├── LoadCheckFailedError             a model version does not load, or does not answer as it should
+    │   ├── RehearsalFailedError             the way back of a model takes too long, or would be refused
     │   └── PipelineSpecError                a ModelPipeline file is wrong; it lists every problem
     └── FailedError (RuntimeError)           something failed on the way; a retry may succeed
         ├── MlflowError                      the MLflow server answered with an error
@@ -32,6 +35,7 @@
         ├── ClaimUnavailableError            another task moves or registers the same model
         ├── LedgerConflictError              somebody else wrote to a retrain ledger at the same time
         ├── AuditUnavailableError            the audit log does not answer; nothing moves unrecorded
+        ├── AnchorError                      a place for checkpoints of the audit log cannot be used
         ├── AirflowApiError                  Airflow's REST API does not answer, or refuses
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload failed
@@ -106,8 +110,20 @@ class RolloutFailedError(RefusedError):
     """A rollout has ended without success; its report is in its MLflow run, and a retry finds the same end."""
 
 
+class ManifestRefusedError(RefusedError):
+    """Kubernetes refuses an object: it is not valid, its API is missing, or a field belongs to somebody else."""
+
+
+class ModelServerFailedError(RefusedError):
+    """The pods of a model server did not become ready in time, or somebody else has changed its Deployment."""
+
+
 class LoadCheckFailedError(RefusedError):
     """A model version failed its load check: it gets no alias until a later check passes."""
+
+
+class RehearsalFailedError(RefusedError):
+    """A rollback would take longer than allowed, or would be refused now; nothing was moved."""
 
 
 class SpecProblem(NamedTuple):
@@ -215,6 +231,10 @@ class LedgerConflictError(FailedError):
 
 class AuditUnavailableError(FailedError):
     """The audit log does not answer. A move that was not recorded first is not made; a retry adds nothing twice."""
+
+
+class AnchorError(FailedError):
+    """A place for checkpoints of the audit log cannot be written or read; other places are used all the same."""
 
 
 class AirflowApiError(FailedError):

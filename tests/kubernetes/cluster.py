@@ -169,7 +169,7 @@ class PodWorld(World):
         if not deferrable:
             return outcome
         assert outcome.state == "deferred", outcome.error
-        event = ForkedTask(lambda: asyncio.run(_event_of_trigger(outcome))).result()
+        event = ForkedTask(lambda: asyncio.run(event_of_trigger(outcome))).result()
         assert event is not None, "the trigger died"
         return self.resume(outcome, event)
 
@@ -206,7 +206,7 @@ class PodWorld(World):
         assert self.cluster.pods(self.dag_id) == []
 
 
-async def _event_of_trigger(outcome: TaskOutcome) -> dict[str, Any]:
+async def event_of_trigger(outcome: TaskOutcome) -> dict[str, Any]:
     """Run the trigger that a task was deferred to, as it comes back from the database, until its event."""
     deferral = outcome.supervisor.messages("DeferTask")[-1]
     trigger = import_string(deferral.classpath)(**deserialize(deferral.trigger_kwargs))

@@ -116,7 +116,7 @@ def read_ending(pod: Mapping[str, Any]) -> PodEnding:
         message=told.get("message") or "",
         exit_code=terminated.get("exitCode"),
         image=image,
-        image_digest=_image_digest(status),
+        image_digest=image_digest(status),
         deleted=bool((pod.get("metadata") or {}).get("deletionTimestamp")),
     )
 
@@ -179,8 +179,14 @@ def _deciding_container(status: Mapping[str, Any]) -> tuple[str, Mapping[str, An
     return CONTAINER, state
 
 
-def _image_digest(status: Mapping[str, Any]) -> str:
-    """Find the digest in the image ID: ``docker-pullable://name@sha256:…``, or containerd's ``name@sha256:…``."""
-    used = [item.get("imageID") or "" for item in status.get("containerStatuses") or [] if item["name"] == CONTAINER]
+def image_digest(status: Mapping[str, Any], container: str = CONTAINER) -> str:
+    """Return the digest of the image that a container of a pod runs; empty before it has started.
+
+    It is in the image ID: ``docker-pullable://name@sha256:…``, or containerd's ``name@sha256:…``.
+
+    :param status: status of the pod.
+    :param container: name of the container.
+    """
+    used = [item.get("imageID") or "" for item in status.get("containerStatuses") or [] if item["name"] == container]
     found = re.search(r"sha256:[0-9a-f]{64}", "".join(used))
     return found[0] if found else ""

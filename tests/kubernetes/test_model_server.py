@@ -1,0 +1,261 @@
+"""The model server on a real cluster: deployed, scaled, drained, changed, undone and taken back while it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
+from tests.kubernetes.cluster import PodWorld, event_of_trigger, wait_for
+from tests.support.forked import ForkedTask
+from tests.support.logged_models import log_tree
+from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SERVING_IMAGE = os.environ.get("AIRFLOW_MCP_TEST_SERVING_IMAGE", "airflow-mcp/serving:dev")
+BODY = json.dumps({"dataframe_records": [{"x1": 1.0, "x2": 0.0}]}).encode()
+SERVER = {
+    "name": "scores",
+    "replicas": 1,
+    "resources": {"cpu": "100m", "cpu_limit": None, "memory": "600Mi"},
+    "drain_seconds": 8,
+    "cache_gib": 1,
+    "settings": {"PAIRING": "warn"},
+    "image_pull_policy": "Never",
+}
+
+
+class Servers:
+    """Model servers of one test, and the versions that they serve.
+
+    :param world: the model, and the namespace.
+    """
+
+    def __init__(self, world: PodWorld) -> None:
+        self.world, self.namespace = world, world.cluster.namespace
+        self.apps, self.number = client.AppsV1Api(world.cluster.api.api_client), 0
+
+    def run(self, operator: type[Any], **arguments: Any) -> TaskOutcome:
+        self.number += 1
+        given = {"timeout": timedelta(seconds=90), "poll_interval": 1, "namespace": self.namespace}
+        where = {"kubernetes": {"kubernetes_conn_id": None}, "dag_run_id": f"run-{self.number}"}
+        return self.world.run(operator, **{**given, **where, **arguments})
+
+    def deploy(self, version: str, *, image: str = SERVING_IMAGE, server: Any = None, **arguments: Any) -> TaskOutcome:
+        named = {"model_name": self.world.model_name, "image": image, "version": version}
+        given = {"skip_missing_apis": True, "server": {**SERVER, **(server or {})}}
+        return self.run(DeployModelServerOperator, **named, **{**given, **arguments})
+
+    def callers(self, name: str) -> Callers:
+        """Return callers of a Service that was made just now, when every node knows it."""
+        address = str(self.world.cluster.api.read_namespaced_service(name, self.namespace).spec.cluster_ip)
+        wait_for(lambda: _answers(address), f"an answer of {address}")
+        return Callers(address)
+
+    def revision(self, name: str = "scores") -> int:
+        found = self.apps.read_namespaced_deployment(name, self.namespace)
+        return int(found.metadata.annotations["deployment.kubernetes.io/revision"])
+
+    def pods(self, *, ending: bool = False) -> list[str]:
+        """Name the pods of the server ``scores``, also those that are ending if so told."""
+        selector = "app.kubernetes.io/name=scores"
+        found = self.world.cluster.api.list_namespaced_pod(self.namespace, label_selector=selector).items
+        return [pod.metadata.name for pod in found if ending or pod.metadata.deletion_timestamp is None]
+
+
+class Callers:
+    """Ask a server all the time: one caller over a connection that stays, and one over a new one for each request.
+
+    :param address: IP address of its Service.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address, self.phase = address, "quiet"
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.failures: list[str] = []
+        self._latest: dict[bool, str] = {}
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(keeps,)) for keeps in (True, False)]
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            for thread in self._threads:
+                thread.join()
+
+    def versions(self, phase: str) -> set[str]:
+        return {version for name, version in self.answers if name == phase}
+
+    @property
+    def latest(self) -> set[str]:
+        """The versions that gave the last answer of each caller."""
+        return set(self._latest.values())
+
+    def say(self) -> None:
+        """Print how many requests were answered and failed in each phase."""
+        for phase in dict.fromkeys(name for name, _ in self.answers):
+            answered = sum(count for (name, _), count in self.answers.items() if name == phase)
+            failed = sum(each.startswith(f"{phase}:") for each in self.failures)
+            print(f"{phase}: {answered} requests answered, {failed} failed")
+
+    def _ask(self, keeps: bool) -> None:
+        connection = http.client.HTTPConnection(self._address, 80, timeout=30)
+        while not self._is_over.is_set():
+            phase = self.phase
+            try:
+                connection.request("POST", "/invocations", BODY, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                body = answer.read()
+                if answer.status != 200:
+                    raise OSError(f"{answer.status} {body[:200]!r}")
+                version = self._latest[keeps] = json.loads(body)["model"]["version"]
+                self.answers[phase, version] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(f"{phase}: {type(error).__name__}: {error}")
+                connection.close()
+            if not keeps:
+                connection.close()
+            time.sleep(0.005)
+
+
+def _answers(address: str) -> bool:
+    connection = http.client.HTTPConnection(address, 80, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def servers(lonely_world: PodWorld, pod_mlflow: MlflowServer) -> Servers:
+    tree = log_tree(pod_mlflow)
+    for _ in range(2):
+        tree.register(lonely_world)
+    return Servers(lonely_world)
+
+
+def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_taken_back(servers: Servers) -> None:
+    first = servers.deploy("1")
+    assert first.state == "success", first.error
+    assert first.result["phase"] == "READY"
+    assert (first.result["revision"], first.result["replicas"]) == (1, 1)
+    assert first.result["skipped"] == ["PodDisruptionBudget (policy/v1)"]
+    assert first.result["image_digest"].startswith("sha256:")
+    callers = servers.callers("scores")
+    with callers.calling():
+        callers.phase = "scale out"
+        assert servers.deploy("1", server={"replicas": 2}).result["replicas"] == 2
+
+        callers.phase = "drain"
+        drained = servers.pods()[0]
+        servers.world.cluster.delete(drained, grace_seconds=60)
+        wait_for(lambda: servers.world.cluster.phase(drained) == "gone", "the end of the pod")
+
+        callers.phase = "scale in"
+        assert servers.deploy("1").result["revision"] == 1
+
+        callers.phase = "swap"
+        assert servers.deploy("2").result["revision"] == 2
+
+        callers.phase = "undo"
+        failed = servers.deploy("2", image="airflow-mcp/none:1", timeout=timedelta(seconds=6))
+        assert failed.state == "failed"
+        assert "ErrImageNeverPull" in str(failed.error)
+        assert failed.xcom["phase"] == "UNDONE"
+        wait_for(lambda: servers.revision() == 4, "the revision of the undo")
+        wait_for(lambda: len(servers.pods()) == 1, "the end of the pod without an image")
+
+        callers.phase = "take back"
+        back = servers.run(RollbackModelServerOperator, deployment="scores", to_revision=1)
+        assert back.result["revision"] == 5, back.error
+        wait_for(lambda: len(servers.pods(ending=True)) == 1, "the end of the last pod that drains")
+        callers.phase = "after"
+        time.sleep(0.5)
+    callers.say()
+    assert callers.failures == []
+    assert callers.versions("drain") == callers.versions("scale in") == {"1"}
+    assert callers.versions("undo") == {"2"}
+    assert callers.versions("after") == {"1"}
+
+
+def test_requests_change_sides_when_the_other_deployment_is_ready_and_only_then(servers: Servers) -> None:
+    def sides(version: str, track: str, **arguments: Any) -> TaskOutcome:
+        return servers.deploy(version, server={"name": "sides", "track": track}, **arguments)
+
+    assert sides("1", "blue").result["deployment"] == "sides-blue"
+    callers = servers.callers("sides")
+    with callers.calling():
+        callers.phase = "failed side"
+        failed = sides("2", "green", image="airflow-mcp/none:1", timeout=timedelta(seconds=4))
+        assert failed.xcom["phase"] == "FAILED"
+        assert "There is no revision before" in str(failed.error)
+
+        callers.phase = "other side"
+        killed = ForkedTask(lambda: sides("2", "green", dag_run_id="run-1"))
+        wait_for(lambda: servers.revision("sides-green") == 2, "the change of the task that is killed")
+        killed.kill()
+        assert killed.result() is None
+        waiting = sides("2", "green", deferrable=True, dag_run_id="run-1", try_number=2)
+        assert waiting.state == "deferred", waiting.error
+        event = ForkedTask(lambda: asyncio.run(event_of_trigger(waiting))).result()
+        assert callers.versions("other side") == {"1"}
+        outcome = servers.world.resume(waiting, event)
+        assert outcome.state == "success", outcome.error
+        assert (outcome.result["revision"], outcome.result["phase"]) == (2, "READY")
+
+        callers.phase = "way back"
+        assert sides("1", "blue").result["revision"] == 1
+        wait_for(lambda: callers.latest == {"1"}, "requests at the first side")
+        callers.phase = "after"
+        time.sleep(0.5)
+    callers.say()
+    assert callers.failures == []
+    assert callers.versions("failed side") == callers.versions("after") == {"1"}
+    assert callers.versions("way back") == {"1", "2"}
+
+
+def test_a_change_that_is_refused_changes_nothing(servers: Servers) -> None:
+    world = servers.world
+    refused = servers.deploy("1", skip_missing_apis=False)
+    assert "the cluster does not have PodDisruptionBudget (policy/v1). Nothing was applied" in str(refused.error)
+    wrong = servers.deploy("1", server={"labels": {"team": "not a label"}})
+    assert "Kubernetes refuses NetworkPolicy scores" in str(wrong.error)
+    assert servers.deploy("1", dry_run=True).state == "skipped"
+    assert servers.apps.list_namespaced_deployment(servers.namespace).items == []
+    assert [each.metadata.name for each in world.cluster.api.list_namespaced_service(servers.namespace).items] == []
+
+    quick: Any = {"timeout": timedelta(seconds=1), "image": "airflow-mcp/none:1", "on_failure": "keep"}
+    assert "The pods stay as they are" in str(servers.deploy("1", **quick).error)
+    found = servers.apps.patch_namespaced_deployment(
+        "scores", servers.namespace, {"spec": {"replicas": 0}}, field_manager="somebody"
+    )
+    conflict = servers.deploy("1", **quick)
+    assert conflict.state == "failed"
+    assert 'conflict with "somebody"' in str(conflict.error)
+    assert ".spec.replicas" in str(conflict.error)
+    after = servers.apps.read_namespaced_deployment("scores", servers.namespace)
+    assert after.metadata.generation == found.metadata.generation
+    scaled = servers.deploy("1", server={"autoscaling": {"max_replicas": 3}}, **quick)
+    assert scaled.xcom["skipped"] == ["HorizontalPodAutoscaler (autoscaling/v2)", "PodDisruptionBudget (policy/v1)"]
+    assert servers.apps.read_namespaced_deployment("scores", servers.namespace).spec.replicas == 0
