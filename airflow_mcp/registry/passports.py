@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp import __version__
 from airflow_mcp.core import contract
-from airflow_mcp.core.audit.event import AuditEvent, event_id
-from airflow_mcp.core.audit.moves import audit_actor
+from airflow_mcp.core.audit.decisions import Decided, decision
 from airflow_mcp.core.credential_shapes import has_credential_shape
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.gate.approval import as_decided
@@ -21,9 +20,11 @@ from airflow_mcp.core.passport.statement import Statement, read_statement
 from airflow_mcp.core.passport.verify import verify_tagged
 from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.exceptions import MlflowNotFoundError, PassportError
+from airflow_mcp.registry.recording import record as append
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
+    from airflow_mcp.core.audit.event import AuditEvent
     from airflow_mcp.core.mlflow_entities import ModelVersion, Run
     from airflow_mcp.core.ports import Signer
     from airflow_mcp.mlflow_client.operations import MlflowOperations
@@ -65,8 +66,7 @@ def issue_passport(
         mlflow.upload_artifact(
             record.run.run_id, contract.ARTIFACT_PASSPORT, envelope.encode(), content_type="application/json"
         )
-    if governance.open_log is not None:
-        governance.open_log().append(_issued(statement, version, signer, governance.environment, by))
+    append(governance, lambda environment: _issued(statement, version, signer, environment, by))
     mlflow.set_model_version_tag(version.name, version.version, contract.TAG_PASSPORT_ENVELOPE, envelope)
     mlflow.set_model_version_tag(version.name, version.version, contract.TAG_PASSPORT, statement.digest)
     return Issued(statement, is_new=True)
@@ -125,7 +125,6 @@ def _fitting(version: ModelVersion, now: Statement, signer: Signer) -> Statement
 
 
 def _issued(statement: Statement, version: ModelVersion, signer: Signer, environment: str, by: Actor) -> AuditEvent:
-    action, subject = "passport.issued", passport_subject(statement.digest)
     new = {
         "passport": statement.digest,
         "model": version.name,
@@ -133,15 +132,8 @@ def _issued(statement: Statement, version: ModelVersion, signer: Signer, environ
         "files": statement.files,
         "key": VerificationKey(signer.public_pem).key_id,
     }
-    return AuditEvent(
-        id=event_id(action, subject, new, environment, str(by), by.requested_by),
-        action=action,
-        subject=subject,
-        environment=environment,
-        actor=audit_actor(by),
-        task=by.task,
-        new=new,
-    )
+    decided = Decided(key=tuple(new.values()), new=new)
+    return decision("passport.issued", passport_subject(statement.digest), environment, by, decided)
 
 
 def _run(mlflow: MlflowOperations, run_id: str) -> Run | None:

@@ -254,12 +254,16 @@ def _part_name(key: ServedVersion) -> str:
     return f"{_PART}{_folder_name(key.model)}-{_folder_name(key.version)}"
 
 
-def digest_of(folder: Path) -> str:
-    """Return the digest of a model's files, as its load check and its copy record it."""
+def digest_of(folder: Path, leave_out: Collection[str] = NOT_OF_THE_MODEL) -> str:
+    """Return the digest of a model's files, as its load check and its copy record it.
+
+    :param folder: the folder of the model.
+    :param leave_out: paths of files that are not part of the model.
+    """
     files = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in NOT_OF_THE_MODEL and "__pycache__" not in path.parts:
+        if path.is_file() and name not in leave_out and "__pycache__" not in path.parts:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             files.append(CopiedFile(path=name, size=path.stat().st_size, sha256=digest))

@@ -32,11 +32,22 @@ def verify_passport(
     statement = read_statement(verify(envelope, keys, signed_at=signed_at))
     if statement.passport.model.name != model_name:
         raise PassportError(f"model.name: the passport is of {statement.passport.model.name!r}, not of {model_name!r}")
-    if files and files != statement.files:
+    if files:
+        require_files(statement, files)
+    return statement
+
+
+def require_files(statement: Statement, files: str) -> None:
+    """Check that a passport is of these files.
+
+    :param statement: the passport.
+    :param files: digest that the model's files have.
+    :raises PassportError: naming both digests.
+    """
+    if files != statement.files:
         raise PassportError(
             f"subject.digest: the files have the digest {files}, and the passport is of {statement.files}"
         )
-    return statement
 
 
 def passport_of(tags: Mapping[str, str]) -> str:
