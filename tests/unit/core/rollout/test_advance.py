@@ -36,7 +36,7 @@ from airflow_mcp.core.rollout.state import (
     observe,
     observe_error,
 )
-from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, TAG_ROLLOUT_LEASE, RolloutDocument, read_split
 
 BEGIN = datetime(2026, 11, 30, tzinfo=UTC)
 STEPS = [{"setWeight": 10}, {"analysis": "10m"}, {"setWeight": 50}, {"pause": "1h"}, {"analysis": "10m"}]
@@ -60,6 +60,8 @@ class Replica:
     canary: float = 0.0
     failed: float = 0.0
     champion: float = 0.0
+    copies: float = 0.0
+    failed_copies: float = 0.0
 
     def restart(self) -> None:
         self.started += 500
@@ -73,7 +75,11 @@ class Replica:
         self.canary += asked
         self.failed += asked * self.canary_errors
         self.champion += self.requests - asked
+        copied = self.requests * (document.shadow / 100 if document is not None else 0)
+        self.copies += copied
+        self.failed_copies += copied * self.canary_errors
         pair = Pair(
+            shadow=Counts(answered=self.copies, failed=self.failed_copies),
             canary=Counts(answered=self.canary, failed=self.failed, timed=self.canary, within={}),
             champion=Counts(answered=self.champion, timed=self.champion),
         )
@@ -92,6 +98,10 @@ class Simulation:
     champion: str = "7"
     record: RolloutRecord | None = None
     source_is_silent: bool = False
+    lease: datetime | None = None
+    """Until when the split counts; None: a look renews it for 5 minutes, as the trigger does."""
+    results: dict[str, float | None] = field(default_factory=dict)
+    """What the queries of the plan give."""
     actions: list[Action] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -110,6 +120,7 @@ class Simulation:
         tags = {} if self.record is None else {TAG_ROLLOUT_RECORD + "r1": dump_document(self.record)}
         if self.document is not None and self.champion == "7":
             tags[TAG_ROLLOUT] = dump_document(self.document)
+            tags[TAG_ROLLOUT_LEASE] = (self.lease or self.now + timedelta(minutes=5)).isoformat()
         return RolloutState.of(version(self.champion, tags))
 
     def look(self) -> Action:
@@ -118,7 +129,7 @@ class Simulation:
             journal = observe_error(self.journal, "10.0.0.1 does not answer")
         else:
             samples = [replica.sample(document) for replica in self.replicas]
-            journal = observe(self.journal, document, samples, self.now)
+            journal = observe(self.journal, document, samples, self.now, self.results)
         self.stored = dump_document(journal)
         return next_action(journal, self.state, self.now)
 
@@ -270,6 +281,134 @@ class TestNothingIsConcluded:
         assert isinstance(action, Write)
         assert action.document.phase == "WAITING"
         assert "cannot be a weight of 10 %" in action.document.reason
+
+
+class TestNobodyLooksAfterIt:
+    """``on_lost: stable``: with the lease run out, servers treat the weight as 0."""
+
+    def lost(self, on_lost: str = "stable") -> Simulation:
+        world = Simulation(plan={"on_lost": on_lost})
+        world.run_to_weight(10)
+        world.lease = world.now - timedelta(seconds=1)
+        return world
+
+    @pytest.mark.parametrize(("on_lost", "weight"), [("stable", 0), ("hold", 10)])
+    def test_servers_answer_with_the_champion_or_hold_the_split(self, on_lost: str, weight: float) -> None:
+        world = self.lost(on_lost)
+        assert world.state.champion is not None
+        split = read_split(world.state.champion.tags, "7", world.now)
+        assert split.document is not None
+        assert split.document.weight == weight
+
+    def test_the_step_begins_anew_when_somebody_looks_again(self) -> None:
+        world = self.lost()
+        world.now += timedelta(minutes=20)
+        action = world.look()
+        assert isinstance(action, Write)
+        assert (action.document.weight, action.document.step_since) == (10, world.now)
+        assert "only the champion answered" in action.document.reason
+        world.write(action.document)
+        world.lease, since = None, world.now
+        world.run_to_weight(50)
+        assert world.now - since >= timedelta(minutes=10)
+
+    def test_a_rollout_that_waits_for_a_person_still_waits(self) -> None:
+        world = self.lost()
+        assert world.document is not None
+        world.write(paused_document(world.document, "on call asked", "ada", world.now))
+        action = world.look()
+        assert isinstance(action, Write)
+        assert action.document.phase == "WAITING"
+
+    def test_a_canary_that_is_certainly_broken_is_aborted_all_the_same(self) -> None:
+        world = Simulation(plan={"on_lost": "stable"})
+        world.run_to_weight(10)
+        for replica in world.replicas:
+            replica.canary_errors = 0.5
+        world.lease = world.now
+        world.now += 10 * LOOK
+        world.look()
+        world.now += LOOK
+        assert isinstance(world.look(), Abort)
+
+    def test_a_rollout_that_holds_needs_no_lease(self) -> None:
+        assert isinstance(self.lost("hold").run(), Promote)
+
+
+class TestAShadow:
+    PLAN: Mapping[str, Any] = {
+        "steps": [{"shadow": {"percent": 50, "for": "5m"}}, {"setWeight": 100}, {"analysis": "10m"}]
+    }
+
+    def test_copies_come_first_and_nobody_gets_an_answer_of_them(self) -> None:
+        world = Simulation(plan=self.PLAN)
+        world.run(lambda action: isinstance(action, Write))
+        assert world.document is not None
+        assert (world.document.weight, world.document.shadow) == (0, 50)
+        assert isinstance(world.run(), Promote)
+        assert world.weights == [0, 100, 100]
+        assert world.document.shadow == 0
+
+    def test_errors_in_copies_end_the_rollout_before_any_request_was_answered(self) -> None:
+        world = Simulation(plan=self.PLAN, replicas=[Replica("a", canary_errors=0.3)])
+        action = world.run()
+        assert isinstance(action, Abort)
+        assert action.cause == "analysis"
+        assert world.weights == [0]
+        assert sum(replica.canary for replica in world.replicas) == 0
+
+    def test_without_copies_nothing_is_concluded(self) -> None:
+        world = Simulation(plan=self.PLAN, replicas=[Replica("a", requests=0)])
+        action = world.run()
+        assert isinstance(action, Write)
+        assert action.document.phase == "WAITING"
+        assert action.document.weight == 0
+
+    def test_latency_is_judged_only_from_the_first_weight_on(self) -> None:
+        rules = ["http_5xx_rate <= 0.05", "latency_p99_ms <= 200"]
+        world = Simulation(plan={**self.PLAN, "rules": rules})
+        world.run(lambda action: isinstance(action, Write) and action.document.weight == 100)
+        assert isinstance(world.run(), Write)  # nothing is timed here, so a person decides
+        assert world.document is not None
+        assert world.document.phase == "WAITING"
+
+
+class TestQueries:
+    PLAN: Mapping[str, Any] = {
+        "rules": ["http_5xx_rate <= 0.05", "declined <= 0.3"],
+        "queries": {"declined": "sum(declined) / sum(all)"},
+    }
+
+    def test_a_result_within_its_limit_passes(self) -> None:
+        assert isinstance(Simulation(plan=self.PLAN, results={"declined": 0.3}).run(), Promote)
+
+    def test_three_looks_in_a_row_beyond_it_abort(self) -> None:
+        world = Simulation(plan=self.PLAN, results={"declined": 0.2})
+        world.run_to_weight(10)
+        for result in (0.4, 0.4, 0.2, 0.4, 0.4):
+            world.now += LOOK
+            world.results = {"declined": result}
+            assert isinstance(world.look(), Wait)
+        world.now += LOOK
+        action = world.look()
+        assert isinstance(action, Abort)
+        assert "declined <= 0.3: the query gives 0.4; broken at 3 looks in a row" in action.reason
+
+    @pytest.mark.parametrize("results", [{"declined": None}, {}])
+    def test_no_result_is_never_a_pass(self, results: dict[str, float | None]) -> None:
+        world = Simulation(plan=self.PLAN, results=results)
+        action = world.run()
+        assert isinstance(action, Write)
+        assert action.document.phase == "WAITING"
+        assert "declined <= 0.3: the query has no result that is one number" in action.document.reason
+
+    def test_looks_before_a_gap_do_not_count(self) -> None:
+        world = Simulation(plan=self.PLAN, results={"declined": 0.4})
+        world.run_to_weight(10)
+        for result in (0.4, 0.4, None, 0.4, 0.4):
+            world.now += LOOK
+            world.results = {"declined": result}
+            assert isinstance(world.look(), Wait)
 
 
 class TestReplicas:
