@@ -16,6 +16,7 @@ _OPERATORS = (
     "load_check",
     "passport",
     "registry",
+    "rehearsal",
     "rollout",
     "stages",
     "copy",
@@ -26,7 +27,7 @@ _OPERATORS = (
 )
 _SENSORS = ("registry", "dataset", "drift", "serving")
 _TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas", "rollout", "serving")
-_HOOKS = ("mlflow", "git", "audit", "signing", "serving")
+_HOOKS = ("mlflow", "git", "audit", "signing", "airflow_people", "serving")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -68,7 +69,13 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
-        "connection-types": [_mlflow_connection(), _audit_connection(), _signing_connection(), _serving_connection()],
+        "connection-types": [
+            _mlflow_connection(),
+            _audit_connection(),
+            _signing_connection(),
+            _airflow_api_connection(),
+            _serving_connection(),
+        ],
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
             "airflow_mcp.links.mlflow.MlflowModelVersionLink",
@@ -147,6 +154,19 @@ def _signing_connection() -> dict[str, Any]:
                 "schema": {"type": ["string", "null"]},
                 "description": "PEM, for a key of a KMS only.",
             },
+        },
+    }
+
+
+def _airflow_api_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "airflow_api",
+        "hook-class-name": "airflow_mcp.hooks.airflow_people.AirflowApiHook",
+        "hook-name": "Airflow API",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"host": "URL or host", "schema": "Schema (http or https)", "password": "Password or token"},
+            "placeholders": {"host": "https://airflow.example.com", "login": "mcp_reader"},
         },
     }
 
@@ -244,6 +264,11 @@ def _config_section() -> dict[str, Any]:
             ),
             "signing_conn_id": _option(
                 "string", "", "Connection of type signing_key that signs passports; empty: none are issued."
+            ),
+            "airflow_api_conn_id": _option(
+                "string",
+                "",
+                "Connection of type airflow_api that says who started a Dag run and who answered a question.",
             ),
             "rollback_without_audit": _option(
                 "boolean", "true", "Whether a rollback goes on while the audit log is down; it is recorded later."

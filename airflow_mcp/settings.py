@@ -58,6 +58,11 @@ def signing_conn_id() -> str:
     return _text("signing_conn_id", "")
 
 
+def airflow_api_conn_id() -> str:
+    """Return the connection to Airflow's own REST API: option ``airflow_api_conn_id``; empty when there is none."""
+    return _text("airflow_api_conn_id", "")
+
+
 def rollback_without_audit() -> bool:
     """Return whether a rollback goes on while the audit log is down: option ``rollback_without_audit``.
 

@@ -61,14 +61,24 @@ def body_of(notice: Notice, text: str, shape: NoticeFormat) -> dict[str, Any]:
     :param shape: ``json`` has every fact; ``slack`` (incoming webhook) and ``wecom`` (group robot of Enterprise WeChat)
         have the text only.
     """
-    said = text or notice.default_text
+    facts = {**asdict(notice), "reason": _shortened(notice.reason)}
+    return message_body(text or notice.default_text, shape, facts)
+
+
+def message_body(text: str, shape: NoticeFormat, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a message with a text.
+
+    :param text: text of the message.
+    :param shape: ``json``, ``slack`` or ``wecom``.
+    :param facts: JSON values that ``json`` has in addition.
+    """
     if shape == "slack":
-        escaped = said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         return {"text": escaped[:_MAX_SLACK]}
     if shape == "wecom":
-        content = said.encode()[:_MAX_WECOM_BYTES].decode(errors="ignore")
+        content = text.encode()[:_MAX_WECOM_BYTES].decode(errors="ignore")
         return {"msgtype": "text", "text": {"content": content}}
-    return {**asdict(notice), "reason": _shortened(notice.reason), "text": said}
+    return {**facts, "text": text}
 
 
 def address(host: str, scheme: str, port: int | None, secret: str, shape: NoticeFormat) -> str:

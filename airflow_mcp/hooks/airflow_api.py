@@ -1,4 +1,4 @@
-"""A client of Airflow's REST API for the state stores of assets, for use outside tasks."""
+"""A client of Airflow's REST API: what a task cannot ask its supervisor, and what is asked outside tasks."""
 
 from __future__ import annotations
 
@@ -74,6 +74,37 @@ class AirflowApi:
             if not page["assets"] or len(found) >= page["total_entries"]:
                 return found
 
+    def find(self, path: str, **params: str | int) -> Any:
+        """Read what an address below ``/api/v2`` holds; None when it does not exist.
+
+        :param path: path of the address; its parts are quoted with :func:`part`.
+        :param params: parameters of the query.
+        """
+        answer = self._send("GET", path, params=params)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else self._checked(answer)
+
+    def find_all(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
+        """Read every page of a list.
+
+        :param path: as for :meth:`find`.
+        :param key: name of the list in an answer.
+        :param params: parameters of the query.
+        """
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._request("GET", path, params={**params, "limit": _PAGE, "offset": len(found)})
+            found += page[key]
+            if not page[key] or len(found) >= page["total_entries"]:
+                return found
+
+    def who_am_i(self) -> tuple[str, str]:
+        """Return name and id of the account that the credentials are of.
+
+        The address is one of Airflow's own pages: the public API has none that says it.
+        """
+        found = self._request("GET", "/ui/auth/me")
+        return str(found["username"]), str(found["id"])
+
     def state_store(self, asset_id: int) -> AssetStateStore:
         """Return the state store of an asset.
 
@@ -146,8 +177,13 @@ class AssetStateStore:
         self._api.set_state(self._asset_id, key, value)
 
 
+def part(text: str) -> str:
+    """Return a text as one part of a path."""
+    return quote(text, safe="")
+
+
 def _state_path(asset_id: int, key: str) -> str:
-    return f"/api/v2/assets/{asset_id}/state-store/{quote(key, safe='')}"
+    return f"/api/v2/assets/{asset_id}/state-store/{part(key)}"
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Generator, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from airflow.sdk import BaseHook, BaseNotifier, conf
-from airflow.sdk.log import amask_secret, mask_secret, redact  # type: ignore[attr-defined]
+from airflow.sdk import BaseNotifier, conf
+from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
-from airflow_mcp.core.notification import Notice, NoticeEvent, NoticeFormat, address, body_of, secrets_of, state_of
+from airflow_mcp.core.notification import Notice, NoticeEvent, NoticeFormat, body_of, state_of
 from airflow_mcp.exceptions import GateRejectedError, InvalidArgumentError
+from airflow_mcp.notifications.delivery import WebhookDelivery
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection, Context
-
-_MAX_ANSWER = 64 * 1024
+    from airflow.sdk import Context
 
 
 class WebhookNotifier(BaseNotifier):
@@ -97,10 +90,8 @@ class WebhookNotifier(BaseNotifier):
         if not self._is_asked(context):
             return
         try:
-            url, token, secrets = self._place(BaseHook.get_connection(self.webhook_conn_id))
-            for secret in secrets:
-                mask_secret(secret)
-            self._deliver(self._request(context, url, token))
+            self._delivery().send(self._body(context))
+            self.log.info("Sent to connection %r: %s", self.webhook_conn_id, self.event)
         except Exception as error:  # a message must never change the state of its task
             self._give_up(error)
 
@@ -112,10 +103,8 @@ class WebhookNotifier(BaseNotifier):
         if not self._is_asked(context):
             return
         try:
-            url, token, secrets = self._place(await BaseHook.aget_connection(self.webhook_conn_id))
-            for secret in secrets:
-                await amask_secret(secret)
-            await asyncio.to_thread(self._deliver, self._request(context, url, token))
+            await self._delivery().asend(self._body(context))
+            self.log.info("Sent to connection %r: %s", self.webhook_conn_id, self.event)
         except Exception as error:
             self._give_up(error)
 
@@ -129,67 +118,13 @@ class WebhookNotifier(BaseNotifier):
     def _give_up(self, error: Exception) -> None:
         self.log.error("The message to connection %r was not delivered: %s", self.webhook_conn_id, redact(str(error)))
 
-    # --- the message -----------------------------------------------------------------------------------------------
+    def _delivery(self) -> WebhookDelivery:
+        return WebhookDelivery(
+            self.webhook_conn_id, self.format, timeout=self.timeout, attempts=self.attempts, backoff=self.backoff
+        )
 
-    def _place(self, connection: Connection) -> tuple[str, str, list[str]]:
-        """Return the address, the bearer token (may be empty), and the secrets of the connection."""
-        token = str(connection.extra_dejson.get("token") or "")
-        password = connection.password or ""
-        try:
-            url = address(connection.host or "", connection.schema or "", connection.port, password, self.format)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(f"connection {self.webhook_conn_id!r}: {error}") from None
-        bearer = token or (password if self.format == "json" else "")
-        return url, bearer, [secret for secret in (token, password, *secrets_of(url)) if secret]
-
-    def _request(self, context: Context, url: str, bearer: str) -> urllib.request.Request:
-        headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "airflow-mcp"}
-        if bearer:
-            headers["Authorization"] = f"Bearer {bearer}"
-        body = body_of(_notice(self.event, context), str(redact(self.text)), self.format)
-        return urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")  # noqa: S310 - checked
-
-    # --- the delivery ----------------------------------------------------------------------------------------------
-
-    def _deliver(self, request: urllib.request.Request) -> None:
-        host = urlsplit(request.full_url).hostname
-        for attempt in range(1, self.attempts + 1):
-            problem, may_pass = self._post(request)
-            if not problem:
-                self.log.info("Sent to %s (connection %r): %s", host, self.webhook_conn_id, self.event)
-                return
-            if not may_pass or attempt == self.attempts:
-                raise ConnectionError(f"{host}: {problem} (attempt {attempt} of {self.attempts})")
-            self.log.warning("%s: %s. Trying again", host, problem)
-            time.sleep(self.backoff * 2 ** (attempt - 1))
-
-    def _post(self, request: urllib.request.Request) -> tuple[str, bool]:
-        """Send the request once; return the problem (empty for none), and whether it is temporary."""
-        opener = urllib.request.build_opener(_NoRedirect())
-        try:
-            with opener.open(request, timeout=self.timeout) as response:
-                return _refusal(response.read(_MAX_ANSWER)) if self.format == "wecom" else "", False
-        except urllib.error.HTTPError as error:
-            passing = error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
-            return f"HTTP {error.code}", passing
-        except OSError as error:  # of a URLError, only the kind of its reason is safe to show
-            return type(getattr(error, "reason", error)).__name__, True
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Makes redirects an error: secrets must not be sent to another host."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _refusal(answer: bytes) -> str:
-    """Return the error in an answer of Enterprise WeChat, whose status is always 200; empty for none."""
-    try:
-        code = json.loads(answer).get("errcode", 0)
-    except (ValueError, AttributeError):
-        return "the answer is not from Enterprise WeChat"
-    return f"Enterprise WeChat refused the message with errcode {code}" if code else ""
+    def _body(self, context: Context) -> dict[str, Any]:
+        return body_of(_notice(self.event, context), str(redact(self.text)), self.format)
 
 
 def _notice(event: NoticeEvent, context: Context) -> Notice:

@@ -94,6 +94,10 @@ ROOMS: Mapping[str, Room] = {
         "who is asked before a release, which votes count, when somebody is reminded",
         *("core", "core/access", "core/audit", "core/pipeline/file"),
     ),
+    "core/conformity": _room(
+        "whether the moves in an audit log follow the policies in it",
+        *("core", "core/access", "core/approvals", "core/audit"),
+    ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
         *("core", "core/gate/rules", "core/passport", "core/registry", "core/drift"),
@@ -136,11 +140,11 @@ ROOMS: Mapping[str, Room] = {
         "backends that run a workload: child process or pod", *_CORE, "airflow_private", "settings", "triggers"
     ),
     "links": _room("buttons to MLflow", *_CORE, "hooks", "settings"),
-    "notifications": _room("messages to webhooks", "core"),
+    "notifications": _room("messages to webhooks and by e-mail", "core", "core/approvals"),
     "lineage": _room("what tasks read and write, for Airflow's OpenLineage provider", "core", "core/data"),
     "operators": _room(
         "one class per action: read, ask `core`, write",
-        *(*_CORE, "airflow_private", "cluster", "hooks", "lineage", "links", "mlflow_client", "registry"),
+        *(*_CORE, "airflow_private", "cluster", "hooks", "lineage", "links", "mlflow_client", "notifications", "registry"),
         *("settings", "triggers", "workloads"),
     ),
     "sensors": _room(

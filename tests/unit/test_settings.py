@@ -21,6 +21,7 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
         "python": settings.workload_python(),
         "mlflow_conn_id": settings.default_mlflow_conn_id(),
         "audit_conn_id": settings.audit_conn_id(),
+        "airflow_api_conn_id": settings.airflow_api_conn_id(),
         "signing_conn_id": settings.signing_conn_id(),
         "rollback_without_audit": str(settings.rollback_without_audit()).lower(),
         "workload_log_limit_mib": str(settings.workload_log_limit_bytes() // 1024**2),
