@@ -16,10 +16,12 @@ from platform import python_version
 from typing import Any
 
 from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.passport.keys import read_public_keys
 from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
 from airflow_mcp.core.serving.control_settings import ControlSettings
 from airflow_mcp.core.serving.pairing import Surroundings, check_pairing
+from airflow_mcp.core.serving.passports import why_no_passport
 from airflow_mcp.core.serving.versions import (
     ON_THE_WAY,
     Action,
@@ -33,7 +35,7 @@ from airflow_mcp.core.serving.versions import (
     Wanted,
     retry_at,
 )
-from airflow_mcp.exceptions import MlflowError, MlflowNotFoundError
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.serving.cache import Cached, ModelCache
 from airflow_mcp.serving.download import DownloadError, fetch
@@ -242,6 +244,10 @@ class HeldVersions:
         :raises _RefusedError: when it must not be loaded.
         """
         key = key_of(version)
+        if self._settings.passport_keys and (
+            problem := await asyncio.to_thread(self._passport_problem, version, files)
+        ):
+            raise _RefusedError(f"passport: {problem}")
         if not files.digest:
             return  # it is loaded elsewhere
         try:
@@ -261,6 +267,14 @@ class HeldVersions:
         if pairing.reasons:
             _log.warning("%s: %s", key, pairing)
         self.passed[str(key)] = files.digest
+
+    def _passport_problem(self, version: ModelVersion, files: Cached) -> str:
+        """Return why a version has no passport that counts. The keys are read each time, so that one can be removed."""
+        try:
+            keys = read_public_keys(Path(self._settings.passport_keys).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, InvalidArgumentError) as error:
+            return f"the keys in {self._settings.passport_keys} cannot be read: {error}"
+        return why_no_passport(version.name, version.tags, files.digest, keys, self._settings.clearance)
 
     async def _run_tags(self, version: ModelVersion) -> Mapping[str, str] | None:
         run_id = run_of(version)

@@ -202,7 +202,7 @@ class TestVerify:
         assert (code, said.startswith("DOES NOT FIT: passport.issued: the audit log")) == (1, True)
 
     def test_names_a_version_without_a_passport(self, checked: World, verify: Call) -> None:
-        assert verify() == (1, "DOES NOT FIT: passport: the version has none\n")
+        assert verify() == (1, "DOES NOT FIT: the version has no passport\n")
 
     def test_cannot_say_anything_without_a_version(self, checked: World, verify: Call) -> None:
         code, _ = verify(checked.model_name, "99", "--tracking-uri", checked.url)

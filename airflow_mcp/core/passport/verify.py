@@ -58,7 +58,7 @@ def passport_of(tags: Mapping[str, str]) -> str:
     """
     envelope = tags.get(contract.TAG_PASSPORT_ENVELOPE, "")
     if not envelope:
-        raise PassportError("passport: the version has none")
+        raise PassportError("the version has no passport")
     return envelope
 
 

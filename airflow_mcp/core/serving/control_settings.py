@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -36,6 +36,10 @@ class ControlSettings(Document):
     """Memory for all versions; 0 takes the limit of the container."""
     pairing: PairingMode = "enforce"
     allowed_data: tuple[str, ...] = ()
+    passport_keys: str = ""
+    """File with the public keys whose passports count, PEM; empty requires no passports."""
+    clearance: Literal["", "dev", "test", "prod"] = ""
+    """Environment for which each version must have a clearance; empty requires none."""
     image_digest: str = ""
     """Digest of the image that serves, ``sha256:...``."""
     forced: bool = False
@@ -75,6 +79,13 @@ class ControlSettings(Document):
             raise ValueError(
                 "must be a secret of at least 16 characters, and is needed for LOG_HASH; got a value that is not shown"
             )
+        return value
+
+    @field_validator("clearance")
+    @classmethod
+    def _signed(cls, value: str, info: Any) -> str:
+        if value and not info.data.get("passport_keys"):
+            raise ValueError(f"must have keys that it is checked with: set PASSPORT_KEYS too; got {value!r} without")
         return value
 
     @field_validator("service")

@@ -161,7 +161,7 @@ class TestAPassport:
             verify_tagged(tags, [public], model_name="fraud")
 
     def test_that_is_missing_is_refused(self) -> None:
-        with pytest.raises(PassportError, match="the version has none"):
+        with pytest.raises(PassportError, match="the version has no passport"):
             verify_tagged({}, [], model_name="fraud")
 
     def test_cannot_stand_for_a_clearance(self) -> None:

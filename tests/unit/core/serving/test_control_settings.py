@@ -45,6 +45,7 @@ def test_values_are_read_from_variables() -> None:
         ({"X_LOG_HASH": "iban"}, "X_LOG_HASH_KEY must be a secret of at least 16 characters"),
         ({"X_LOG_HASH_KEY": "short"}, "X_LOG_HASH_KEY must be a secret of at least 16 characters"),
         ({"X_SERVICE": "http://x y"}, "X_SERVICE must be an IP address or the name of a host.*got 'http://x y'"),
+        ({"X_CLEARANCE": "prod"}, "X_CLEARANCE must have keys that it is checked with: set PASSPORT_KEYS too"),
         ({"X_IMAGE_DIGEST": "latest"}, "X_IMAGE_DIGEST must be sha256: and 64 hexadecimal digits.*got 'latest'"),
         *(
             ({"X_ALLOWED_UPSTREAMS": f"http://ok:1,{wrong}"}, "X_ALLOWED_UPSTREAMS must be addresses such as http://")
