@@ -24,6 +24,7 @@ _OPERATORS = (
     "retrain",
     "step",
     "maintenance",
+    "audit",
 )
 _SENSORS = ("registry", "dataset", "drift", "serving")
 _TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas", "rollout", "serving")
@@ -233,6 +234,11 @@ def _mlflow_extras() -> dict[str, Any]:
             "schema": {"type": ["string", "null"], "format": "url"},
             "description": "Address of MLflow for pods, if it differs from the server URL.",
         },
+        "environment": {
+            "label": "Environment",
+            "schema": {"type": ["string", "null"], "enum": ["dev", "test", "prod", None]},
+            "description": "Strictest environment of its models; empty takes [airflow_mcp] environment.",
+        },
         "workspace": {
             "label": "Workspace",
             "schema": {"type": ["string", "null"]},
@@ -269,6 +275,9 @@ def _config_section() -> dict[str, Any]:
                 "string",
                 "",
                 "Connection of type airflow_api that says who started a Dag run and who answered a question.",
+            ),
+            "governance": _option(
+                "string", "enforce", "enforce: the policy in the audit log decides; off: <reason> switches that off."
             ),
             "rollback_without_audit": _option(
                 "boolean", "true", "Whether a rollback goes on while the audit log is down; it is recorded later."

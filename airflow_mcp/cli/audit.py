@@ -1,30 +1,37 @@
-"""``airflow-mcp audit``: create, list, verify, export, checkpoint and reconcile the audit log."""
+"""``airflow-mcp audit``: create, list, verify, export, checkpoint, reconcile and erase in the audit log."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
+from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.stores import create_log, open_log
+from airflow_mcp.cli.audit_verify import add_proof, add_verify, read_bytes, run_proof, run_verify
 from airflow_mcp.cli.governance import audit_user, required_settings
 from airflow_mcp.cli.options import add_format, add_tracking_uri
-from airflow_mcp.cli.registry_server import registry_server
-from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint, sign
+from airflow_mcp.cli.registry_server import registry_server, require_reason
 from airflow_mcp.core.audit.event import AuditEvent
-from airflow_mcp.core.audit.log import MOST_LISTED, about_log, created, export, listing
-from airflow_mcp.core.audit.record import read_record
-from airflow_mcp.core.audit.verify import Verification, verify
-from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from airflow_mcp.core.audit.log import MOST_LISTED, created, erasure, export, listing
+from airflow_mcp.core.audit.record import Record, read_record
+from airflow_mcp.core.audit.timeline import Happening, in_short, timeline
+from airflow_mcp.core.passport.keys import PrivateKey
+from airflow_mcp.core.serving.replica_events import PATH_EVENTS
+from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, ServerUnreachableError
+from airflow_mcp.hooks.audit_anchors import anchors_of
+from airflow_mcp.hooks.replica_metrics import ReplicaAddresses, read_addresses
 from airflow_mcp.registry.aliases import as_taken
 from airflow_mcp.registry.reconcile import reconcile
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.mlflow_entities import RegisteredModel
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -40,27 +47,35 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "audit.read may list, audit.exported may export and verify",
     )
     shown = _action(actions, "list", "show the latest records; that is recorded too", _list)
+    shown.add_argument("--model", default="", metavar="NAME", help="all about one registered model, as one timeline")
     shown.add_argument("--subject", default="", help="such as model:NAME; default: all")
     shown.add_argument("--event", default="", metavar="ACTION", help="how the action begins; default: all")
     shown.add_argument("--limit", type=int, default=50, metavar="N", help=f"1 to {MOST_LISTED}; default: 50")
+    add_tracking_uri(shown)
     add_format(shown)
     out = _action(actions, "export", "write the whole log as JSON Lines; that is recorded too", _export)
     out.add_argument("file", help="file to write, which must not exist; - for stdout")
     out.add_argument("--reason", required=True, help="what for; recorded")
-    check = _action(actions, "verify", "check an export offline, or the log itself", _verify)
-    check.add_argument("file", nargs="?", help="an export; - for stdin; default: the log, which is exported for it")
-    check.add_argument("--checkpoint", action="append", default=[], metavar="FILE", help="a signed checkpoint")
-    check.add_argument("--key", metavar="FILE", help="public key of the checkpoints, PEM")
-    check.add_argument("--deep", action="store_true", help="also check the canonical form of every record")
-    add_format(check)
+    add_verify(_action(actions, "verify", "check an export offline, or the log itself", run_verify))
+    add_proof(_action(actions, "proof", "prove offline that one record is in the log of a checkpoint", run_proof))
     sealed = _action(actions, "checkpoint", "verify the log and write its size and root as a signed note", _checkpoint)
     sealed.add_argument("--key", required=True, metavar="FILE", help="private Ed25519 key, PEM")
     sealed.add_argument(
-        *("--to", "-t"), action="append", required=True, metavar="FOLDER", help="where to write it; may be given again"
+        *("--to", "-t"),
+        action="append",
+        required=True,
+        metavar="ADDRESS",
+        help="where to write it: a folder, s3://bucket/prefix, git+https://host/repo.git#branch, mlflow:MODEL; may be "
+        "given again",
     )
-    again = _action(actions, "reconcile", "record the moves in MLflow that the log missed", _reconcile)
+    add_tracking_uri(sealed)
+    again = _action(actions, "reconcile", "record what MLflow and model servers have and the log missed", _reconcile)
+    again.add_argument("--servers", default="", help="model servers, such as fraud-headless.ml.svc:8000")
     add_tracking_uri(again)
     add_format(again)
+    erase = _action(actions, "erase", "erase what one record says about people; its hash stays", _erase)
+    erase.add_argument("seq", type=int, help="sequence number of the record")
+    erase.add_argument("--reason", required=True, help="why, without personal data; recorded")
 
 
 def _action(actions: Any, name: str, what: str, answer: Any) -> argparse.ArgumentParser:
@@ -93,31 +108,54 @@ def _grant(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _list(parsed: argparse.Namespace) -> int:
     settings = required_settings()
-    event = listing(audit_user(), settings.environment, limit=parsed.limit, subject=parsed.subject, action=parsed.event)
+    event = listing(
+        *(audit_user(), settings.environment),
+        limit=parsed.limit,
+        subject=parsed.subject,
+        action=parsed.event,
+        model=parsed.model,
+    )
     with closing(open_log(settings)) as log:
-        for raw in log.read(event):
-            line = raw.decode()
-            print(line if parsed.format == "json" else _shown(line))
+        records = [read_record(raw.decode()) for raw in log.read(event)]
+    if parsed.model:
+        happenings = timeline(records, _registered(parsed), is_complete=len(records) < parsed.limit)
+        for each in happenings:
+            print(json.dumps(each.to_json(), ensure_ascii=False) if parsed.format == "json" else _happening(each))
+        return 0
+    for record in records:
+        print(record.line if parsed.format == "json" else _shown(record))
     return 0
 
 
-def _shown(line: str) -> str:
-    record = read_record(line)
+def _registered(parsed: argparse.Namespace) -> RegisteredModel | None:
+    """Return the model as MLflow has it; None, with a warning, when MLflow does not answer."""
+    try:
+        with registry_server(parsed) as mlflow:
+            return as_taken(mlflow, mlflow.get_registered_model(parsed.model))
+    except (MlflowError, InvalidArgumentError) as error:
+        print(f"warning: only what the log has is shown: {error}", file=sys.stderr)
+        return None
+
+
+def _happening(entry: Happening) -> str:
+    late, reason = " LATE" if entry.late else "", f": {entry.reason}" if entry.reason else ""
+    place = f"{entry.seq:>8}" if entry.seq else "  NO LOG"
+    return (
+        f"{place}  {entry.at.isoformat(timespec='seconds')}  {entry.action}{late}  {entry.subject}  {entry.says}\n"
+        f"{'':>8}  by {entry.by}{reason}"
+    )
+
+
+def _shown(record: Record) -> str:
     event = record.event
+    if event.get("erased"):
+        return f"{record.seq:>8}  {record.recorded_at}  {event['action']}  {event['subject']}  (erased)"
     late, reason = " LATE" if event["late"] else "", f": {event['reason']}" if event["reason"] else ""
-    changed = f"  {_short(event['old'])} -> {_short(event['new'])}" if event["new"] else ""
+    changed = f"  {in_short(event['old'])} -> {in_short(event['new'])}" if event["new"] else ""
     return (
         f"{record.seq:>8}  {record.recorded_at}  {event['action']}{late}  {event['subject']}{changed}\n"
         f"{'':>8}  by {event['actor']['name']} ({event['actor']['kind']}, login {record.by}){reason}"
     )
-
-
-def _short(values: dict[str, Any] | None) -> str:
-    """Return the part of the values that people look for."""
-    for key in ("champion", "stages", "version", "challenger"):
-        if values and key in values:
-            return f"{key} {values[key] or 'none'}" if not isinstance(values[key], dict) else str(values[key])
-    return "none" if not values else ", ".join(f"{key} {value}" for key, value in list(values.items())[:3])
 
 
 def _export(parsed: argparse.Namespace) -> int:
@@ -143,119 +181,61 @@ def _export(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(parsed: argparse.Namespace) -> int:
-    try:
-        checkpoints = _checkpoints(parsed.checkpoint, parsed.key)
-        found = _verified(parsed.file, checkpoints, deep=parsed.deep)
-    except EvidenceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if parsed.format == "json":
-        print(json.dumps({**vars(found), "root": found.root.hex(), "is_whole": found.is_whole}, indent=2))
-    elif found.is_whole:
-        agreed = f"{found.checkpoints} checkpoints agree" if found.checkpoints else "no checkpoint was given"
-        print(f"whole: {found.records} records of log {found.log_id}, root {found.root.hex()}; {agreed}")
-        if not found.checkpoints:
-            print("without a checkpoint, a cut end and a log that was written anew do not show")
-    else:
-        print(f"TAMPERED: {found.problem}; {found.records} records before it are whole")
-    return 0 if found.is_whole else 1
-
-
-def _verified(file: str | None, checkpoints: Sequence[Checkpoint], *, deep: bool) -> Verification:
-    if file == "-":
-        return verify(sys.stdin.buffer, checkpoints, deep=deep)
-    if file:
-        with _opened(file) as lines:
-            return verify(lines, checkpoints, deep=deep)
-    settings = required_settings()
-    with closing(open_log(settings)) as log:
-        lines = log.read(export(audit_user(), settings.environment, reason="verify"))
-        found = verify(lines, checkpoints, deep=deep)
-        said = {
-            "records": found.records,
-            "root": found.root.hex(),
-            "is_whole": found.is_whole,
-            "first_bad": found.first_bad,
-        }
-        log.append(about_log("audit.verified", audit_user(), settings.environment, said))
-    return found
-
-
-def _opened(file: str) -> Any:
-    try:
-        return Path(file).open("rb")
-    except OSError as error:
-        raise EvidenceError(f"{file} cannot be read: {error.strerror}. Nothing was verified") from None
-
-
-def _checkpoints(files: Sequence[str], key: str | None) -> list[Checkpoint]:
-    if bool(files) != bool(key):
-        raise InvalidArgumentError("--checkpoint and --key must be given together; got one without the other")
-    public = _bytes(key) if key else b""
-    return [read_checkpoint(_bytes(file).decode(errors="replace"), public) for file in files]
-
-
-def _bytes(file: str) -> bytes:
-    with _opened(file) as opened:
-        return bytes(opened.read())
-
-
 def _checkpoint(parsed: argparse.Namespace) -> int:
-    settings, private = required_settings(), _bytes(parsed.key)
-    with closing(open_log(settings)) as log:
-        found = verify(log.read(export(audit_user(), settings.environment, reason="checkpoint")))
-        if not found.is_whole:
-            print(f"TAMPERED: {found.problem}. No checkpoint was written")
-            return 1
-        note = sign(Checkpoint(found.log_id, found.records, found.root), private)
-        written, failed = _write(note, f"{found.log_id}-{found.records:012}.txt", parsed.to)
-        said = {"size": found.records, "root": found.root.hex(), "places": written}
-        if written:
-            log.append(about_log("audit.checkpointed", audit_user(), settings.environment, said))
-        for place, problem in failed.items():
-            what = {"size": found.records, "place": place, "problem": problem}
-            log.append(about_log("audit.anchor_failed", audit_user(), settings.environment, what))
-    for place in written:
-        print(f"{place}: checkpoint of {found.records} records")
-    for place, problem in failed.items():
+    settings, signer = required_settings(), PrivateKey(read_bytes(parsed.key))
+    with closing(open_log(settings)) as log, ExitStack() as opened:
+        is_tagged = any(place.startswith("mlflow:") for place in parsed.to)
+        anchors = anchors_of(parsed.to, opened.enter_context(registry_server(parsed)) if is_tagged else None)
+        sealed = seal(log, anchors, signer, audit_user(), settings.environment)
+    if not sealed.found.is_whole:
+        print(f"TAMPERED: {sealed.found.problem}. No checkpoint was written")
+        return 1
+    for place in sealed.places:
+        print(f"{place}: checkpoint of {sealed.found.records} records, verified from seq {sealed.verified_from} on")
+    for place, problem in sealed.failed.items():
         print(f"FAILED {place}: {problem}")
-    return 1 if failed else 0
+    return 1 if sealed.failed else 0
 
 
-def _write(note: str, name: str, folders: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Write a note into every folder; a file that exists with another content is never replaced."""
-    written, failed = [], {}
-    for folder in folders:
-        place = Path(folder) / quote(name, safe="")
-        try:
-            with place.open("x", encoding="utf-8") as file:
-                file.write(note)
-        except FileExistsError:
-            if place.read_text(encoding="utf-8") != note:
-                failed[str(place)] = "it exists with another content"
-                continue
-        except OSError as error:
-            failed[str(place)] = error.strerror or str(error)
-            continue
-        written.append(str(place))
-    return written, failed
+def _erase(parsed: argparse.Namespace) -> int:
+    require_reason(parsed.reason)
+    settings = required_settings()
+    event = erasure(audit_user(), settings.environment, seq=parsed.seq, reason=parsed.reason)
+    with closing(open_log(settings)) as log:
+        appended = log.erase(event)
+    done = "is erased" if appended.is_new else "was erased before"
+    print(f"the content of seq {parsed.seq} {done}; seq {appended.seq} says so. Its hash and its place stay")
+    return 0
 
 
 def _reconcile(parsed: argparse.Namespace) -> int:
     settings = required_settings()
     with registry_server(parsed) as mlflow, closing(open_log(settings)) as log:
-        models = (as_taken(mlflow, model) for model in mlflow.search_registered_models())
-        added = reconcile(models, log, settings.environment, audit_user())
+        pages, silent = _pages(parsed.servers)
+        done = reconcile(mlflow, log, settings.environment, audit_user(), pages)
+    problems = (*silent, *done.problems)
     if parsed.format == "json":
-        print(json.dumps([json.loads(event.text) for event in added], indent=2))
-        return 0
-    for line in _added_text(added):
-        print(line)
-    return 0
+        added = [json.loads(event.text) for event in done.added]
+        print(json.dumps({"added": added, "problems": list(problems)}, indent=2))
+    else:
+        print("\n".join(_reconciled_text(done.added, problems)))
+    return 1 if problems else 0
 
 
-def _added_text(added: Sequence[AuditEvent]) -> Iterator[str]:
+def _pages(servers: str) -> tuple[dict[str, str], list[str]]:
+    """Return the events of every replica, and what did not answer: what is pulled later is not lost."""
+    if not servers:
+        return {}, []
+    try:
+        found = asyncio.run(ReplicaAddresses(read_addresses(servers)).read(PATH_EVENTS))
+    except ServerUnreachableError as error:
+        return {}, [str(error)]
+    return {each.replica: each.text for each in found}, []
+
+
+def _reconciled_text(added: Sequence[AuditEvent], problems: Sequence[str]) -> Iterator[str]:
     yield f"{len(added)} events were missing, and were recorded"
     for event in added:
-        yield f"  {event.action}  {event.subject}  {_short(dict(event.old or {}))} -> {_short(dict(event.new or {}))}"
+        before = f"{in_short(dict(event.old))} -> " if event.old else ""
+        yield f"  {event.action}  {event.subject}  {before}{in_short(dict(event.new or {}))}"
+    yield from (f"PROBLEM {problem}" for problem in problems)

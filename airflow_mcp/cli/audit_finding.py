@@ -1,4 +1,4 @@
-"""What ``airflow-mcp doctor`` finds about the audit log: whether it answers, and which moves in MLflow it lacks."""
+"""What ``airflow-mcp doctor`` finds about the audit log: whether it answers, is anchored, and agrees with MLflow."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_mcp.audit.checkpoints import LONGEST_WITHOUT, last_anchored, why_unanchored
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli.governance import audit_settings, environment
 from airflow_mcp.core.audit.log import LOG
-from airflow_mcp.core.doctor.diagnosis import Diagnosis
+from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.aliases import as_taken
-from airflow_mcp.registry.reconcile import missing_events
+from airflow_mcp.registry.reconcile import contradictions, missing_events
+from airflow_mcp.registry.reconcile_decisions import MissingDecisions
 
 if TYPE_CHECKING:
     from airflow_mcp.audit.settings import AuditSettings
+    from airflow_mcp.core.audit.event import AuditEvent
     from airflow_mcp.mlflow_client.settings import MlflowSettings
 
 _SUBJECT = "audit log"
+_CHECKPOINTS = "checkpoints"
 
 
 def audit_finding(mlflow: MlflowSettings | None) -> Diagnosis:
@@ -38,18 +42,47 @@ def audit_finding(mlflow: MlflowSettings | None) -> Diagnosis:
     return Diagnosis(_SUBJECT, "ok", "not governed: moves are recorded in MLflow only")
 
 
+def anchor_finding() -> Diagnosis | None:
+    """Return whether checkpoints protect the audit log; None without a log, or where nobody has asked for them yet."""
+    try:
+        settings = audit_settings()
+        if settings is None:
+            return None
+        with closing(open_log(settings)) as log:
+            problem = why_unanchored(log, datetime.now(UTC))
+            if not problem:
+                return Diagnosis(
+                    _CHECKPOINTS, "ok", f"reached an anchor within {LONGEST_WITHOUT.total_seconds() / 3600:g} h"
+                )
+            if settings.environment != "prod" and last_anchored(log) is None:
+                return None
+    except ModelControlPlaneError:
+        return None  # the finding about the log itself says so
+    level: Level = "problem" if settings.environment == "prod" else "warning"
+    advice = "run airflow-mcp audit checkpoint every hour, or the Dag audit_keeper; see docs/audit.md#checkpoints"
+    return Diagnosis(_CHECKPOINTS, level, problem, advice)
+
+
 def _compared(settings: AuditSettings, mlflow: MlflowSettings | None) -> Diagnosis:
-    """Compare the moves in MLflow with the log; nothing is recorded."""
+    """Compare what MLflow keeps with the log, both ways; nothing is recorded."""
     with closing(open_log(settings)) as log:
         log.facts(LOG, "log.created")
         if mlflow is None:
             return Diagnosis(_SUBJECT, "ok", f"{log.name} answers")
+        missing: list[AuditEvent] = []
+        contradicting: list[str] = []
         with closing(DirectMlflow(mlflow)) as server:
-            missing = [
-                event
-                for model in server.search_registered_models()
-                for event in missing_events(as_taken(server, model), log, settings.environment, datetime.now(UTC))
-            ]
+            now = datetime.now(UTC)
+            decisions = MissingDecisions(server, log, settings.environment, now)
+            for found in server.search_registered_models():
+                model = as_taken(server, found)
+                missing += missing_events(model, log, settings.environment, now)
+                missing += decisions.of(model.name)
+                contradicting += contradictions(model, log)
+        if contradicting:
+            says = f"{log.name} and MLflow differ in {len(contradicting)} moves, such as: {contradicting[0]}"
+            advice = "find out whether an event was forged, or the tags in MLflow changed; see docs/audit.md"
+            return Diagnosis(_SUBJECT, "problem", says, advice)
         if missing:
             first = f"{missing[0].action} of {missing[0].subject}"
             says = f"{log.name} lacks {len(missing)} events, such as {first}"

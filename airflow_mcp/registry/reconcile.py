@@ -1,13 +1,15 @@
-"""Compares the moves that MLflow keeps with the audit log, and records what the log missed."""
+"""Compares what MLflow and the model servers keep with the audit log, and records what the log missed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.audit.event import AuditActor, AuditEvent
+from airflow_mcp.core.audit.event import AuditActor, AuditEvent, without_credentials
 from airflow_mcp.core.audit.log import about_log
 from airflow_mcp.core.audit.moves import (
     AnyMove,
@@ -19,17 +21,26 @@ from airflow_mcp.core.audit.moves import (
     outcome_id,
 )
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.registry.history import unrecorded_moves
-from airflow_mcp.core.registry.moves import read_history, read_last_move
+from airflow_mcp.core.registry.history import recorded_moves, unrecorded_moves
+from airflow_mcp.core.registry.moves import MoveRecord, read_history, read_last_move, shortened
 from airflow_mcp.core.registry.stages import read_stage_moves
+from airflow_mcp.exceptions import AuditConflictError, EvidenceError
+from airflow_mcp.registry.aliases import as_taken
+from airflow_mcp.registry.reconcile_decisions import MissingDecisions
+from airflow_mcp.registry.reconcile_servers import missing_server_events
+from airflow_mcp.registry.recording import append_once
 
 if TYPE_CHECKING:
     from airflow_mcp.core.audit.log import AuditLog
     from airflow_mcp.core.audit.record import Record
     from airflow_mcp.core.mlflow_entities import RegisteredModel
+    from airflow_mcp.mlflow_client.operations import MlflowOperations
 
 PATIENCE = timedelta(minutes=10)
 """A move takes seconds and its task retries within minutes; an intent that is older and has no outcome is abandoned."""
+
+_MOST_PROBLEMS, _LONGEST_PROBLEM = 20, 1000
+"""What the event about a reconciliation holds at most; the number of all problems is in it too."""
 
 
 def missing_events(model: RegisteredModel, log: AuditLog, environment: str, now: datetime) -> Iterator[AuditEvent]:
@@ -53,27 +64,89 @@ def missing_events(model: RegisteredModel, log: AuditLog, environment: str, now:
     yield from (event for event in found if event.id not in known)
 
 
-def reconcile(
-    models: Iterable[RegisteredModel], log: AuditLog, environment: str, actor: AuditActor
-) -> tuple[AuditEvent, ...]:
-    """Record what the log missed, and that it was reconciled; a second call adds no event of a move.
+@dataclass(frozen=True)
+class Reconciled:
+    """What a reconciliation did."""
 
-    :param models: registered models as they are now.
+    added: tuple[AuditEvent, ...]
+    """Events that the log lacked."""
+    problems: tuple[str, ...]
+    """What could not be compared, and what the log says and MLflow does not."""
+
+
+def reconcile(
+    mlflow: MlflowOperations,
+    log: AuditLog,
+    environment: str,
+    actor: AuditActor,
+    replicas: Mapping[str, str] | None = None,
+) -> Reconciled:
+    """Record what the log missed, and that it was reconciled; a second call adds no event of a move or a decision.
+
+    :param mlflow: the MLflow server.
     :param log: the log.
     :param environment: dev, test or prod.
     :param actor: who reconciles.
-    :return: the events that were added.
+    :param replicas: address to page of events, of the replicas of model servers.
     :raises AuditUnavailableError: when the log does not answer; what was added stays, and a retry adds the rest.
+    :raises MlflowError: when MLflow does not answer; likewise.
     """
-    now, number, added = datetime.now(UTC), 0, []
-    for number, model in enumerate(models, 1):  # noqa: B007  (the last one is their number)
-        for event in missing_events(model, log, environment, now):
-            if log.append(event).is_new:
-                added.append(event)
+    now, number = datetime.now(UTC), 0
+    decisions = MissingDecisions(mlflow, log, environment, now)
+    added: list[AuditEvent] = []
+    problems: list[str] = []
+    for number, found in enumerate(mlflow.search_registered_models(), 1):  # noqa: B007  (the last one is their number)
+        model = as_taken(mlflow, found)
+        events = chain(missing_events(model, log, environment, now), decisions.of(model.name))
+        added += _appended(log, events, problems)
+        problems += contradictions(model, log)
+    for place, page in (replicas or {}).items():
+        try:
+            added += _appended(log, missing_server_events(page, log, environment), problems)
+        except EvidenceError as error:
+            problems.append(f"{place}: {error}")
+    problems += decisions.problems
     counts = dict(sorted(Counter(event.action for event in added).items()))
-    summary = {"models": number, "added": counts, "at": now.isoformat()}
-    log.append(about_log("audit.reconciled", actor, environment, summary))
-    return tuple(added)
+    said = [without_credentials(shortened(problem, _LONGEST_PROBLEM)) for problem in problems[:_MOST_PROBLEMS]]
+    summary = {"models": number, "added": counts, "problems": len(problems), "first_problems": said}
+    log.append(about_log("audit.reconciled", actor, environment, {**summary, "at": now.isoformat()}))
+    return Reconciled(tuple(added), tuple(problems))
+
+
+def contradictions(model: RegisteredModel, log: AuditLog) -> Iterator[str]:
+    """Yield what the log says about moves of a registered model and MLflow does not, as text for people.
+
+    Somebody has forged the event with the login of a writer, or has changed the tags in MLflow, or the model was
+    deleted and made anew.
+
+    :param model: the registered model as it is now.
+    :param log: the log; it is only read.
+    :raises AuditUnavailableError: when the log does not answer.
+    """
+    moves: dict[str, AnyMove] = {move.identity: move for move in read_stage_moves(model)}
+    moves |= {move.identity: move for move in recorded_moves(model)}
+    for record in log.facts(model_subject(model.name), "registry."):
+        action, said = record.event["action"], record.event["new"] or {}
+        if action not in ("registry.moved", "registry.stage_moved") or record.event.get("erased"):
+            continue
+        move = moves.get(str(said.get("move")))
+        what = f"seq {record.seq} of the log says that {model.name} was moved"
+        if move is None or action != outcome_action(move):
+            yield f"{what} ({said.get('action')} {said.get('move')}), and MLflow has no such move"
+        elif isinstance(move, MoveRecord) and said.get("champion") != move.champion_after:
+            yield f"{what} to version {said.get('champion')}, and MLflow to version {move.champion_after}"
+
+
+def _appended(log: AuditLog, events: Iterable[AuditEvent], problems: list[str]) -> Iterator[AuditEvent]:
+    """Append events and yield those that are new; one that contradicts the log becomes a problem."""
+    for event in events:
+        try:
+            appended = append_once(log, event)
+        except AuditConflictError as error:
+            problems.append(str(error))
+            continue
+        if appended is not None and appended.is_new:
+            yield event
 
 
 def _without_outcome(records: list[Record], moves: list[AnyMove]) -> Iterator[Record]:

@@ -144,7 +144,18 @@ ROOMS: Mapping[str, Room] = {
     "lineage": _room("what tasks read and write, for Airflow's OpenLineage provider", "core", "core/data"),
     "operators": _room(
         "one class per action: read, ask `core`, write",
-        *(*_CORE, "airflow_private", "cluster", "hooks", "lineage", "links", "mlflow_client", "notifications", "registry"),
+        *(
+            *_CORE,
+            "airflow_private",
+            "audit",
+            "cluster",
+            "hooks",
+            "lineage",
+            "links",
+            "mlflow_client",
+            "notifications",
+            "registry",
+        ),
         *("settings", "triggers", "workloads"),
     ),
     "sensors": _room(

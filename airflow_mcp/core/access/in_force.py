@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from airflow_mcp.core.access.policy import GovernancePolicy, policy_from_text
 from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id, without_credentials
-from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.audit.log import AuditFacts
 from airflow_mcp.core.audit.record import Record
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.exceptions import AccessRefusedError, EvidenceError, InvalidArgumentError
@@ -98,7 +98,7 @@ def activation_event(
     )
 
 
-def read_in_force(log: AuditLog) -> PolicyInForce | None:
+def read_in_force(log: AuditFacts) -> PolicyInForce | None:
     """Return the policy in force; None when none was ever activated.
 
     :param log: the log.
@@ -122,7 +122,7 @@ def read_in_force(log: AuditLog) -> PolicyInForce | None:
     return PolicyInForce(policy, digest, last.seq)
 
 
-def read_proposal(log: AuditLog, digest: str) -> Proposal:
+def read_proposal(log: AuditFacts, digest: str) -> Proposal:
     """Return a policy that was proposed.
 
     :param log: the log.

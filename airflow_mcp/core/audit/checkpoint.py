@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from airflow_mcp.core.ports import Signer
 
 ORIGIN_PREFIX = "airflow-mcp/"
 _ED25519 = b"\1"
@@ -31,21 +33,26 @@ class Checkpoint:
     root: bytes
 
     @property
+    def file(self) -> str:
+        """Name of the file that keeps it; of one log, the names are in the order of the sizes."""
+        return f"{self.log_id}-{self.size:012}.txt"
+
+    @property
     def body(self) -> str:
         """The text that is signed."""
         return f"{ORIGIN_PREFIX}{self.log_id}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
-def sign(checkpoint: Checkpoint, private_pem: bytes) -> str:
+def sign(checkpoint: Checkpoint, signer: Signer) -> str:
     """Return a checkpoint as a signed note.
 
     :param checkpoint: the checkpoint.
-    :param private_pem: private Ed25519 key, PEM without a password.
-    :raises InvalidArgumentError: when it is not such a key.
+    :param signer: an Ed25519 key.
+    :raises InvalidArgumentError: when it is a key of another kind.
+    :raises FailedError: when a service that holds the key does not answer.
     """
-    key = _private_key(private_pem)
-    name = ORIGIN_PREFIX + checkpoint.log_id
-    signature = _key_hash(name, key.public_key()) + key.sign(checkpoint.body.encode())
+    name, public = ORIGIN_PREFIX + checkpoint.log_id, _public_key(signer.public_pem.encode())
+    signature = _key_hash(name, public) + signer.sign(checkpoint.body.encode()).value
     return f"{checkpoint.body}\n{_MARK}{name} {base64.b64encode(signature).decode()}\n"
 
 
@@ -110,21 +117,6 @@ def _checkpoint(body: str) -> Checkpoint:
 
 def _key_hash(name: str, key: Ed25519PublicKey) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]
-
-
-def _private_key(pem: bytes) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
-
-    try:
-        key = load_pem_private_key(pem, None)
-    except (ValueError, TypeError):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InvalidArgumentError(
-            "the signing key must be a private Ed25519 key as PEM without a password; got a value that is not shown"
-        )
-    return key
 
 
 def _public_key(pem: bytes) -> Ed25519PublicKey:

@@ -26,14 +26,26 @@ class Appended:
     """False when the log had it already: a retry adds nothing."""
 
 
-class AuditLog(Protocol):
-    """An append-only log. Appending and reading fail with :class:`~airflow_mcp.exceptions.AuditUnavailableError` while
-    the store does not answer; nothing is appended then, or a retry finds it.
-    """
+class AuditFacts(Protocol):
+    """What decisions are made from: a log, or what was read of an export."""
 
     @property
     def name(self) -> str:
         """The store, for messages; without a credential."""
+
+    def facts(self, subject: str, action_prefix: str = "", last: int = 0) -> list[Record]:
+        """Return the records of exactly one subject, oldest first.
+
+        :param subject: the subject.
+        :param action_prefix: how their actions begin.
+        :param last: only so many of the latest; 0 for all.
+        """
+
+
+class AuditLog(AuditFacts, Protocol):
+    """An append-only log. Appending and reading fail with :class:`~airflow_mcp.exceptions.AuditUnavailableError` while
+    the store does not answer; nothing is appended then, or a retry finds it.
+    """
 
     @property
     def serves_prod(self) -> bool:
@@ -44,14 +56,6 @@ class AuditLog(Protocol):
 
         :raises AuditConflictError: when the log has another event of this ID.
         :raises InvalidArgumentError: when the login may not append it, or there is no log.
-        """
-
-    def facts(self, subject: str, action_prefix: str = "", last: int = 0) -> list[Record]:
-        """Return the records of exactly one subject, oldest first: what the code needs to decide.
-
-        :param subject: the subject.
-        :param action_prefix: how their actions begin.
-        :param last: only so many of the latest; 0 for all.
         """
 
     def erase(self, event: AuditEvent) -> Appended:

@@ -144,7 +144,10 @@ class _Check:
     def take(self, seq: int, line: bytes, link: Link) -> None:
         """Check one record whose link to the one before is right."""
         if seq == 1:
-            self.log_id = _log_id(line)
+            try:
+                self.log_id = log_id_of(line)
+            except EvidenceError as error:
+                raise _FoundError(1, str(error)) from None
             if others := {each.log_id for each in self._open} - {self.log_id}:
                 raise EvidenceError(
                     f"the records are those of log {self.log_id}, and a checkpoint is of log "
@@ -228,14 +231,18 @@ def _linked(lines: Iterable[bytes], check: _Check) -> Iterator[tuple[int, bytes,
         yield seq, line, link
 
 
-def _log_id(line: bytes) -> str:
+def log_id_of(line: bytes) -> str:
+    """Return the ID of a log from its first record.
+
+    :raises EvidenceError: when it is not the first record of a log.
+    """
     try:
         event = json.loads(line)["event"]
         if event["action"] == "log.created":
             return str(event["new"]["log_id"])
     except (ValueError, KeyError, TypeError):
         pass
-    raise _FoundError(1, "seq 1 was changed: an audit log begins with the event log.created")
+    raise EvidenceError("seq 1 was changed: an audit log begins with the event log.created")
 
 
 def _is_canonical(line: bytes) -> bool:

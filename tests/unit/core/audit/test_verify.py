@@ -14,6 +14,7 @@ from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
 from airflow_mcp.core.audit.merkle import tree_head
 from airflow_mcp.core.audit.record import NO_RECORD, read_record, record_hash, record_line
 from airflow_mcp.core.audit.verify import verify
+from airflow_mcp.core.passport.keys import PrivateKey
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from tests.support.audit_log import new_key
 
@@ -158,7 +159,7 @@ class TestCheckpoints:
     checkpoint = head(LINES)
 
     def test_a_signed_note_is_read_back(self) -> None:
-        note = sign(self.checkpoint, self.private)
+        note = sign(self.checkpoint, PrivateKey(self.private))
         assert note.splitlines()[:2] == [f"airflow-mcp/{LOG}", "10"]
         assert note.splitlines()[4].startswith(f"\N{EM DASH} airflow-mcp/{LOG} ")
         assert read_checkpoint(note, self.public) == self.checkpoint
@@ -176,19 +177,22 @@ class TestCheckpoints:
     )
     def test_a_changed_note_is_refused(self, change: Callable[[str], str]) -> None:
         with pytest.raises(EvidenceError):
-            read_checkpoint(change(sign(self.checkpoint, self.private)), self.public)
+            read_checkpoint(change(sign(self.checkpoint, PrivateKey(self.private))), self.public)
 
     def test_a_signature_of_another_key_does_not_count(self) -> None:
-        note = sign(self.checkpoint, self.private)
+        note = sign(self.checkpoint, PrivateKey(self.private))
         with pytest.raises(EvidenceError, match="no valid signature of this key"):
             read_checkpoint(note, new_key()[1])
 
     def test_a_second_signature_does_not_hinder(self) -> None:
-        other = sign(self.checkpoint, new_key()[0]).splitlines()[-1]
-        assert read_checkpoint(sign(self.checkpoint, self.private) + other + "\n", self.public) == self.checkpoint
+        other = sign(self.checkpoint, PrivateKey(new_key()[0])).splitlines()[-1]
+        assert (
+            read_checkpoint(sign(self.checkpoint, PrivateKey(self.private)) + other + "\n", self.public)
+            == self.checkpoint
+        )
 
     def test_another_kind_of_key_is_refused_without_being_shown(self) -> None:
         with pytest.raises(InvalidArgumentError, match="got a value that is not shown"):
-            sign(self.checkpoint, b"secret text")
+            sign(self.checkpoint, PrivateKey(b"secret text"))
         with pytest.raises(InvalidArgumentError, match="public Ed25519 key"):
-            read_checkpoint(sign(self.checkpoint, self.private), self.private)
+            read_checkpoint(sign(self.checkpoint, PrivateKey(self.private)), self.private)
