@@ -41,6 +41,6 @@ def _own_ports(spec: ModelServerSpec) -> set[int]:
     """Return the ports of MLflow, of the issuer of tokens, and of an object store that takes the prediction log."""
     url = urlsplit(spec.tracking_uri)
     ports = {url.port or (_HTTPS if url.scheme == "https" else _HTTP)}
-    has_issuer = spec.traffic_policy is not None and spec.traffic_policy.spec.auth is not None
+    has_issuer = spec.traffic_policy is not None and spec.traffic_policy.auth is not None
     has_log = any(name.upper() == "LOG_URI" for name in spec.settings)
     return ports | ({_HTTPS} if has_issuer or has_log else set())

@@ -7,18 +7,27 @@ import json
 from airflow_mcp.core.identity import canonical_json, content_hash
 from airflow_mcp.core.manifests.parts import Manifest, metadata, object_labels
 from airflow_mcp.core.manifests.spec import ModelServerSpec
+from airflow_mcp.core.pipeline.file.fields import SpecModel
 
 POLICY_FOLDER = "/etc/airflow-mcp/policies"
 
 
+_API_VERSION = "airflow-mcp.io/v1"
+
+
 def policy_files(spec: ModelServerSpec) -> dict[str, str]:
     """Return the documents, as JSON (which is YAML too), by the names of their files; empty without policies."""
-    documents = {"rollback.yaml": spec.rollback_policy, "traffic.yaml": spec.traffic_policy}
-    return {
-        name: json.dumps(document.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2) + "\n"
-        for name, document in documents.items()
-        if document is not None
+    policies = {"RollbackPolicy": spec.rollback_policy, "TrafficPolicy": spec.traffic_policy}
+    return {f"{kind}.yaml": _document(kind, policy) for kind, policy in policies.items() if policy is not None}
+
+
+def _document(kind: str, policy: SpecModel) -> str:
+    document = {
+        "apiVersion": _API_VERSION,
+        "kind": kind,
+        "spec": policy.model_dump(mode="json", by_alias=True, exclude_unset=True),
     }
+    return json.dumps(document, indent=2) + "\n"
 
 
 def policy_name(spec: ModelServerSpec) -> str:

@@ -14,7 +14,7 @@ from airflow_mcp.core.argument import read_argument
 from airflow_mcp.core.credential_shapes import has_credential_shape
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.pipeline.file.credentials import names_a_credential
-from airflow_mcp.core.pipeline.file.policies import RollbackPolicyFile, TrafficPolicyFile
+from airflow_mcp.core.pipeline.file.policies import RollbackPolicy, TrafficPolicy
 from airflow_mcp.core.serving.control_settings import read_control_settings
 from airflow_mcp.core.serving.settings import PREFIX, read_settings
 from airflow_mcp.core.workload.pod_options import SecretVariable
@@ -107,10 +107,10 @@ class ModelServerSpec(Document):
     """Further environment variables; no credentials."""
     secrets: tuple[SecretVariable, ...] = ()
     """Environment variables from Secrets, such as ``MLFLOW_TRACKING_PASSWORD``."""
-    traffic_policy: TrafficPolicyFile | None = None
-    """Document of ``kind: TrafficPolicy``."""
-    rollback_policy: RollbackPolicyFile | None = None
-    """Document of ``kind: RollbackPolicy``."""
+    traffic_policy: TrafficPolicy | None = None
+    """What the server accepts, as in a document of ``kind: TrafficPolicy``."""
+    rollback_policy: RollbackPolicy | None = None
+    """When it goes back by itself, as in a document of ``kind: RollbackPolicy``."""
     network: NetworkRule | None = Field(default_factory=NetworkRule)
     """None: no NetworkPolicy."""
     disruption_budget: bool = True
