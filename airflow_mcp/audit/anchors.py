@@ -131,15 +131,14 @@ class S3Anchor:
     def put(self, file: str, note: str) -> str:
         """Write an object, unless it exists, and return its address with its version."""
         key = self._prefix + file
-        with self._asking() as refused:
-            written = self._client.put_object(
+        with self._asking():
+            self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=note.encode(), ContentType="text/plain", IfNoneMatch="*"
             )
-            version = written.get("VersionId", "")
-        if refused:
-            version, found = self._oldest(key)
-            require_same(found, note, f"{self.name}/{file}")
-        return f"{self.name}/{file}" + (f"?versionId={version}" if version else "")
+        # Also after a success: where somebody hid the object, it counts as one that does not exist.
+        version, found = self._oldest(key)
+        require_same(found, note, f"{self.name}/{file}")
+        return f"{self.name}/{file}" + (f"?versionId={version}" if version not in ("", "null") else "")
 
     def read(self, file: str) -> str | None:
         """Return the oldest version of an object, whatever was written over it since."""
@@ -154,7 +153,8 @@ class S3Anchor:
         if not versions:
             return "", None
         with self._asking():
-            oldest = min(versions, key=lambda each: each["LastModified"])["VersionId"]
+            # Times are whole seconds; of one second, S3 lists the version that was stored last first.
+            oldest = min(reversed(versions), key=lambda each: each["LastModified"])["VersionId"]
             answer = self._client.get_object(Bucket=self._bucket, Key=key, VersionId=oldest)
             return oldest, answer["Body"].read().decode("utf-8", "replace")
         raise AnchorError(f"{self.name}: {key} cannot be read")
@@ -167,18 +167,16 @@ class S3Anchor:
                     yield version["Key"], version
 
     @contextmanager
-    def _asking(self) -> Iterator[list[str]]:
-        """Turn errors of the client into ours; what exists already is noted in the list."""
+    def _asking(self) -> Iterator[None]:
+        """Turn errors of the client into ours; that an object exists already is none."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-        refused: list[str] = []
         try:
-            yield refused
+            yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code not in ("PreconditionFailed", "ConditionalRequestConflict"):
                 raise AnchorError(f"{self.name} refuses: {code or type(error).__name__}") from None
-            refused.append(code)
         except BotoCoreError as error:
             raise AnchorError(f"{self.name} does not answer: {type(error).__name__}") from None
 
