@@ -1,0 +1,122 @@
+"""``airflow-mcp manifests``: writes the Kubernetes objects of a model server, without a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from airflow_mcp.cli.options import add_tracking_uri
+from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
+from airflow_mcp.core.manifests.diff import manifest_diff
+from airflow_mcp.core.manifests.model_server import model_server_manifests
+from airflow_mcp.core.manifests.parts import Manifest
+from airflow_mcp.core.manifests.spec import read_model_server
+from airflow_mcp.core.pipeline.file.policies import KINDS, TrafficPolicyFile, read_policy_file
+from airflow_mcp.core.pipeline.plan.entities import Reference
+from airflow_mcp.core.pipeline.plan.layout import DEPLOY_SERVER
+from airflow_mcp.exceptions import InvalidArgumentError
+
+_PIPELINE = "ModelPipeline"
+_FIELDS = ("model_name", "version", "image", "namespace", "name", "track", "replicas", "profile")
+"""Options that are fields of the model server."""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the files, the fields that are most often given by hand, and the output."""
+    command.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help=f"a file of kind {_PIPELINE} with a server in its stage deploy, or of kind {' or '.join(KINDS)}",
+    )
+    command.add_argument("--server", metavar="FILE", help="YAML file with fields of the model server")
+    command.add_argument("--model-name", help="registered model")
+    command.add_argument("--version", help="number of the version to serve; default: follow the champion")
+    command.add_argument("--image", help="image of the server; without a tag, the version is the tag")
+    command.add_argument("--namespace", help="namespace; default: none, kubectl's counts")
+    command.add_argument("--name", help="name of the objects; default: from the name of the model")
+    command.add_argument("--track", choices=("blue", "green"), help="one of two Deployments behind one Service")
+    command.add_argument("--replicas", type=int, help="number of pods; default: 2")
+    command.add_argument("--profile", choices=("safe", "seed"), help="default: safe")
+    command.add_argument("--against", metavar="FILE", help="show what differs from these objects, YAML or JSON")
+    command.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
+    add_tracking_uri(command)
+    add_environment(command)
+    add_root(command)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the objects, or their difference from others.
+
+    :raises InvalidArgumentError: listing every wrong field.
+    :raises PipelineSpecError: with every problem of a file.
+    """
+    fields: dict[str, Any] = {"tracking_uri": parsed.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")}
+    for file in parsed.files:
+        fields |= _fields_of(file, parsed)
+    if parsed.server:
+        fields |= _mapping(parsed.server)
+    fields |= {name: value for name in _FIELDS if (value := getattr(parsed, name)) is not None}
+    wanted = model_server_manifests(read_model_server(fields))
+    if parsed.against is not None:
+        print("\n".join(_difference(parsed.against, wanted)) or "no difference")
+    elif parsed.output == "json":
+        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(wanted)}, indent=2))
+    else:
+        print(yaml.safe_dump_all(wanted, sort_keys=False, explicit_start=True), end="")
+    return 0
+
+
+def _fields_of(file: str, parsed: argparse.Namespace) -> Mapping[str, Any]:
+    """Return the fields of the model server that a document describes."""
+    kind = _mapping(file).get("kind")
+    if kind == _PIPELINE:
+        return _fields_of_pipeline(file, parsed)
+    if kind not in KINDS:
+        raise InvalidArgumentError(f"kind must be one of {', '.join((_PIPELINE, *KINDS))}; got {kind!r} in {file}")
+    document = read_policy_file(Path(file).read_bytes(), file)
+    return {"traffic_policy" if isinstance(document, TrafficPolicyFile) else "rollback_policy": document.spec}
+
+
+def _fields_of_pipeline(file: str, parsed: argparse.Namespace) -> Mapping[str, Any]:
+    tasks = plan_of(file, parsed.env, parsed.root).plan.tasks
+    task = next((each for each in tasks if each.task_id == DEPLOY_SERVER), None)
+    if task is None:
+        raise InvalidArgumentError(f"{file} has no server in its stage deploy. Add one, or give --image")
+    server = {name: value for name, value in task.arguments["server"].items() if not isinstance(value, Reference)}
+    return {**server, **{name: task.arguments[name] for name in ("model_name", "image", "namespace")}}
+
+
+def _mapping(file: str) -> dict[str, Any]:
+    documents = _documents(file)
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise InvalidArgumentError(f"{file} must hold one mapping")
+    return documents[0]
+
+
+def _documents(file: str) -> list[Any]:
+    try:
+        return list(yaml.safe_load_all(Path(file).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"file {file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InvalidArgumentError(f"{file} is not YAML: {error}") from None
+
+
+def _difference(file: str, wanted: Sequence[Manifest]) -> tuple[str, ...]:
+    """Compare with objects as they were written before, or as ``kubectl get`` shows them."""
+    found: list[Mapping[str, Any]] = []
+    for document in _documents(file):
+        is_list = isinstance(document, dict) and document.get("kind") == "List"
+        found += document.get("items") or [] if is_list else [document]
+    if not all(
+        isinstance(each, dict) and "kind" in each and (each.get("metadata") or {}).get("name") for each in found
+    ):
+        raise InvalidArgumentError(f"{file} must hold objects of Kubernetes, with kind and metadata.name")
+    return manifest_diff(found, wanted, is_live=any("uid" in each["metadata"] for each in found))
