@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from airflow_mcp.cli.file_at_revision import plan_at_revision
 from airflow_mcp.cli.options import add_format
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of, warnings_of
 from airflow_mcp.core.identity import canonical_json
+from airflow_mcp.core.manifests.diff import identity_of, manifest_diff
 from airflow_mcp.core.pipeline.plan.diff import plan_diff
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan, PlannedTask, Reference, Template
+from airflow_mcp.dag_rendering.servers import TRACKING_URI, server_manifests
 
 _WIDTH = 96
 
@@ -28,12 +32,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="REV_OR_FILE",
         help="show what differs from another file, or from a Git revision of this one",
     )
+    command.add_argument(
+        "--manifests",
+        action="store_true",
+        help="print the Kubernetes objects of the model server as YAML, and nothing else",
+    )
     add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan, or its difference from another."""
     plan, defaults = plan_of(parsed.file, parsed.env, parsed.root)
+    if parsed.manifests:
+        print("\n".join(_manifest_lines(plan)))
+        return 0
     if parsed.against is None:
         is_json = parsed.format == "json"
         print(json.dumps(_document(plan, defaults), indent=2) if is_json else "\n".join(plan_lines(plan, defaults)))
@@ -42,7 +54,7 @@ def run(parsed: argparse.Namespace) -> int:
         before = plan_of(parsed.against, parsed.env, parsed.root).plan
     else:
         before = plan_at_revision(parsed.file, parsed.against, parsed.env, parsed.root)
-    lines = plan_diff(before, plan)
+    lines = (*plan_diff(before, plan), *manifest_diff(server_manifests(before), server_manifests(plan)))
     if parsed.format == "json":
         print(json.dumps({"dag_id": plan.dag_id, "environment": plan.environment, "differences": lines}, indent=2))
         return 0
@@ -74,6 +86,7 @@ def _document(plan: PipelinePlan, defaults: str) -> dict[str, Any]:
         "run_timeout": plan.run_timeout,
         "warnings": list(warnings_of(plan)),
         "tasks": tasks,
+        "manifests": list(server_manifests(plan)),
     }
 
 
@@ -103,6 +116,16 @@ def plan_lines(plan: PipelinePlan, defaults: str = "") -> Iterator[str]:
     yield ""
     for task in plan.tasks:
         yield from _task_lines(task)
+    if manifests := server_manifests(plan):
+        yield ""
+        yield f"deploy_server applies {', '.join(map(identity_of, manifests))}"
+
+
+def _manifest_lines(plan: PipelinePlan) -> Iterator[str]:
+    yield f"# What deploy_server applies; {TRACKING_URI} stands for the address of the connection to MLflow."
+    for manifest in server_manifests(plan):
+        yield "---"
+        yield yaml.safe_dump(manifest, sort_keys=False, width=_WIDTH).rstrip()
 
 
 def _triggers(plan: PipelinePlan) -> Iterator[str]:

@@ -36,6 +36,7 @@ from airflow_mcp.core.pipeline.plan.entities import PipelineFile
 from airflow_mcp.core.pipeline.plan.values import merge
 from airflow_mcp.core.workload.config import CONFIG_SUFFIXES, inline_config
 from airflow_mcp.dag_rendering.files import Files, looks_like_a_pipeline
+from airflow_mcp.dag_rendering.servers import check_server
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
 
 DEFAULTS = "defaults.yaml"
@@ -270,6 +271,7 @@ class _Loading:
         if pipeline is not None:
             config = self._config(pipeline, resolved)
             check(Subject(pipeline, self._environment, config or {}), resolved, self._problems)
+            check_server(pipeline, resolved, self._problems)
             self._check_scripts(pipeline, resolved)
         if pipeline is None or self._problems:
             raise PipelineSpecError(_once(self._problems))

@@ -37,6 +37,7 @@ from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.load_check import LoadCheckOperator
+from airflow_mcp.operators.model_server import DeployModelServerOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
@@ -61,6 +62,7 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "gate": EvaluationGateOperator,
     "register": RegisterModelOperator,
     "load_check": LoadCheckOperator,
+    "deploy_server": DeployModelServerOperator,
     "rollout": RolloutModelOperator,
     "promote": PromoteModelOperator,
     "outcome": RetrainOutcomeOperator,
@@ -74,6 +76,8 @@ _TRIGGERS: Mapping[str, Callable[..., Any]] = {
     "model": RegistryEventTrigger,
     "drift": DriftVerdictTrigger,
 }
+_LIMITS: Mapping[TaskKind, str] = {"deploy_server": "timeout"}
+"""Arguments that are the time limit of a task; of all others it is ``workload_timeout``."""
 _JINJA_MARKS = ("{{", "{%", "{#")
 _FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _AT_THE_NEXT_TICK = timedelta(0)
@@ -146,7 +150,7 @@ def _task(
         name: _argument(value, before, is_templated=name in templated) for name, value in task.arguments.items()
     }
     if task.timeout is not None:
-        arguments["workload_timeout"] = timedelta(seconds=task.timeout)
+        arguments[_LIMITS.get(task.kind, "workload_timeout")] = timedelta(seconds=task.timeout)
     if task.kind == "begin":
         arguments["spec_hash"] = plan.spec_hash
     elif task.kind != "outcome":  # outcome runs even when nothing was pinned, and does not depend on the spec

@@ -42,7 +42,7 @@ def write(path: str, text: str) -> None:
 class TestValidate:
     def test_says_that_all_files_are_valid(self, capsys: Captured) -> None:
         assert main(["validate", str(FILES)]) == 0
-        assert capsys.readouterr().out == "3 files, all valid (checked for: dev, prod (1 file))\n"
+        assert capsys.readouterr().out == "4 files, all valid (checked for: dev, prod (2 files))\n"
 
     def test_names_every_problem_of_every_file_as_seen_from_here(self, capsys: Captured) -> None:
         write("p/a.yaml", BROKEN)
@@ -163,6 +163,16 @@ class TestPlan:
         assert gate["arguments"]["run_id"].startswith("<train.")
         assert main(["plan", "a.yaml", "--against", "a.yaml"]) == 0
         assert capsys.readouterr().out == "no difference: both do the same\n"
+
+    def test_shows_the_objects_of_the_model_server_and_how_they_differ(self, tmp_path: Path, capsys: Captured) -> None:
+        path = FILES / "payments.yaml"
+        assert main(["plan", str(path), "--manifests"]) == 0
+        objects = {each["kind"]: each for each in yaml.safe_load_all(capsys.readouterr().out)}
+        assert objects["Deployment"]["spec"]["replicas"] == 3
+        edited = tmp_path / "payments.yaml"
+        edited.write_text(path.read_text().replace("replicas: 3", "replicas: 4"))
+        assert main(["plan", str(edited), "--against", str(path)]) == 0
+        assert "~ Deployment payments spec.replicas: 3 -> 4" in capsys.readouterr().out
 
     def test_shows_what_differs_from_a_git_revision(self, capsys: Captured) -> None:
         local = FRAUD.replace("https://github.com/team/ml-fraud-v3", "../src").replace("    - onCommit: true\n", "")

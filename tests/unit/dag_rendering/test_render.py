@@ -31,7 +31,7 @@ from airflow_mcp.operators.replay import ReplayModelOperator
 from tests.support.paths import ROOT
 
 PIPELINES = ROOT / "tests/pipelines"
-FILES = ("fraud_detection.yaml", "churn.yaml")
+FILES = ("fraud_detection.yaml", "churn.yaml", "payments.yaml")
 SMALL = """\
 apiVersion: mcp.example.com/v1
 kind: ModelPipeline

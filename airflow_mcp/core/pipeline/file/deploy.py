@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from airflow_mcp.core.pipeline.file.fields import Duration, ExpandableText, Image, Number, SpecModel, Text, Whole
+from airflow_mcp.core.pipeline.file.fields import (
+    ConfigValues,
+    Duration,
+    ExpandableText,
+    Image,
+    Number,
+    SpecModel,
+    Text,
+    Whole,
+)
 
 Percent = Annotated[Number, Field(ge=0, le=100)]
 QueryName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
@@ -70,5 +79,8 @@ class ServerSpec(SpecModel):
     """The model server on Kubernetes; the task deploy_server applies its manifests."""
 
     namespace: ExpandableText = Field(description="Namespace.")
-    image: Image = Field(description="Container image of the model server.")
+    image: Image = Field(description="Container image of the model server, with a tag or a digest.")
     replicas: Annotated[Whole, Field(ge=1, le=1000)] = Field(2, description="Pods.")
+    options: ConfigValues = Field(
+        default={}, description="Further fields, such as resources or autoscaling, see docs/serving/kubernetes.md."
+    )

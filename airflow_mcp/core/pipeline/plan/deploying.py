@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from airflow_mcp.core.pipeline.file.deploy import ServerSpec
 from airflow_mcp.core.pipeline.file.pipeline import PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import DeployStage
 from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference
-from airflow_mcp.core.pipeline.plan.layout import BEGIN, LOAD_CHECK, ROLLOUT, Layout
+from airflow_mcp.core.pipeline.plan.layout import BEGIN, DEPLOY_SERVER, LOAD_CHECK, ROLLOUT, Layout
 from airflow_mcp.core.pipeline.plan.registry import DRY_RUN
 from airflow_mcp.core.pipeline.plan.values import seconds
 from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES
 
+SERVER_MEASURED = ("load_seconds",)
+"""Fields of the model server that only the load check of the run knows."""
+_CLUSTER = ("kubernetes_conn_id", "in_cluster", "cluster_context", "config_file")
+"""Options of ``spec.kubernetes`` that say where the cluster is; the others are about pods of steps."""
+
 
 def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
-    """Plan the stage ``deploy``: roll the version that was loaded out, and promote it at the end.
+    """Plan the stage ``deploy``: deploy the model server if it is in the file, roll the version out, and promote it.
 
     :param layout: the pipeline.
     """
     stage = layout.deploy
+    needs = layout.needs("deploy", *layout.before("deploy"))
+    if stage.server is not None:
+        yield _deploy_server(layout, stage.server, needs)
+        needs = (DEPLOY_SERVER,)
     arguments: dict[str, Any] = {
         "model_name": layout.model_name,
         "version": Reference(LOAD_CHECK, "version"),
@@ -32,8 +42,42 @@ def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
     }
     if stage.prometheus_conn_id is not None:
         arguments["prometheus_conn_id"] = stage.prometheus_conn_id
-    needs = layout.needs("deploy", *layout.before("deploy"))
     yield PlannedTask(ROLLOUT, "rollout", "deploy", arguments, needs, layout.origin("deploy"))
+
+
+def _deploy_server(layout: Layout, server: ServerSpec, needs: tuple[str, ...]) -> PlannedTask:
+    cluster = {name: value for name, value in layout.spec.kubernetes.items() if name in _CLUSTER}
+    arguments = {
+        "model_name": layout.model_name,
+        "image": server.image,
+        "namespace": server.namespace,
+        "server": server_values(layout.spec, server),
+        "dry_run": DRY_RUN,
+        **({"kubernetes": cluster} if cluster else {}),
+    }
+    timeout = seconds(layout.spec.timeouts.deploy_server)
+    return PlannedTask(DEPLOY_SERVER, "deploy_server", "deploy", arguments, needs, layout.origin("deploy"), timeout)
+
+
+def server_values(spec: PipelineSpec, server: ServerSpec) -> dict[str, Any]:
+    """Return what a file says about its model server, as fields of the spec behind the manifests.
+
+    The server follows the alias ``champion``, so that the rollout can split its requests.
+
+    :param spec: the pipeline's spec, for its policies.
+    :param server: the server.
+    """
+    policies = {"rollback_policy": spec.rollback, "traffic_policy": spec.traffic_policy}
+    return {
+        **server.options,
+        "replicas": server.replicas,
+        "load_seconds": Reference(LOAD_CHECK, "load_seconds"),
+        **{
+            name: policy.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for name, policy in policies.items()
+            if policy is not None
+        },
+    }
 
 
 def rollout_values(spec: PipelineSpec, stage: DeployStage) -> dict[str, Any]:

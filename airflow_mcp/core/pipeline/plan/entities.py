@@ -69,7 +69,7 @@ class PlannedTask:
     origin: str
     """``<file>:<line>`` of the stage, or ``filled in: <rule>``."""
     timeout: int | None = None
-    """Seconds after which its workload is stopped; None for no limit."""
+    """Seconds after which its workload is stopped, or its pods must be ready; None for no limit."""
 
     @property
     def is_filled_in(self) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from airflow_mcp.dag_rendering.plans import plan_pipeline
+from airflow_mcp.dag_rendering.servers import server_manifests
 from tests.support.paths import PIPELINES
 from tests.support.pipeline_files import FRAUD, Write, changed, problems
 
@@ -102,7 +103,7 @@ class TestThePlan:
     def test_the_rollout_takes_the_place_of_the_promotion(self) -> None:
         plan = plan_pipeline(load_pipeline_file(PIPELINES / "payments.yaml", variables={}))
         assert plan.stages[-2:] == ("register", "deploy")
-        assert [task.task_id for task in plan.tasks[-3:]][1:] == ["rollout", "outcome"]
+        assert [task.task_id for task in plan.tasks[-4:]] == ["load_check", "deploy_server", "rollout", "outcome"]
         assert plan.task("outcome").needs == ("rollout",)
         assert "load_check" in plan.task("rollout").needs
 
@@ -126,3 +127,36 @@ class TestThePlan:
 
         assert hash_of(PAYMENTS) != hash_of(changed(PAYMENTS, "http_5xx_rate <= 0.01", "http_5xx_rate <= 0.02"))
         assert hash_of(PAYMENTS) == hash_of(changed(PAYMENTS, "# A pipeline", "# The pipeline"))
+
+
+class TestTheModelServer:
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ("{replica: 3}", "server.replica is not a known name"),
+            ("{resources: {memory: lots}}", "server.resources.memory must be"),
+            ("{settings: {PROCESSES: many}}", "AIRFLOW_MCP_SERVING_PROCESSES"),
+            ("{env: {DB_PASSWORD: x}}", "DB_PASSWORD looks like a credential in plain text"),
+        ],
+    )
+    def test_its_options_are_those_of_the_manifests(self, write: Write, options: str, problem: str) -> None:
+        (found,) = problems(write("p.yaml", changed(PAYMENTS, "replicas: 3}", f"replicas: 3, options: {options}}}")))
+        assert found.startswith("p.yaml:30:")
+        assert "spec.stages[1].server.options: " in found
+        assert problem in found
+
+    def test_an_image_without_a_tag_is_refused(self, write: Write) -> None:
+        (found,) = problems(write("p.yaml", changed(PAYMENTS, ":${TAG:-1}", "")))
+        assert "image must name a tag or a digest when no version is given" in found
+
+    def test_it_is_up_before_the_rollout_and_knows_both_policies(self) -> None:
+        plan = plan_pipeline(load_pipeline_file(PIPELINES / "payments.yaml", variables={}))
+        assert "deploy_server" in plan.task("rollout").needs
+        kinds = [manifest["kind"] for manifest in server_manifests(plan)]
+        assert {"ConfigMap", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= set(kinds)
+        (policies,) = [each["data"] for each in server_manifests(plan) if each["kind"] == "ConfigMap"]
+        assert '"stableVersion": "v1.7.3"' in policies["RollbackPolicy.yaml"]
+        assert '"issuer": "https://auth.example.com"' in policies["TrafficPolicy.yaml"]
+
+    def test_a_pipeline_without_a_server_has_no_manifests(self, write: Write) -> None:
+        assert server_manifests(plan_pipeline(load_pipeline_file(write("f.yaml", FRAUD), variables={}))) == ()
