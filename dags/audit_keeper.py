@@ -26,7 +26,7 @@ with DAG(
     start_date=datetime(2026, 1, 1),  # noqa: DTZ001  (Airflow reads it in its own time zone)
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
     tags=["airflow-mcp"],
 ) as dag:
     # [START howto_audit_keeper]

@@ -22,8 +22,8 @@ from airflow_mcp.audit.sqlite import SqliteAuditLog
 from airflow_mcp.audit.stores import create_log, open_log
 from airflow_mcp.core.audit.checkpoint import Checkpoint
 from airflow_mcp.core.audit.event import AuditEvent
-from airflow_mcp.core.audit.log import created, export, listing
-from airflow_mcp.core.audit.record import read_record
+from airflow_mcp.core.audit.log import Appended, created, erasure, export, listing
+from airflow_mcp.core.audit.record import erased_line, read_record
 from airflow_mcp.core.audit.verify import Verification, verify
 from airflow_mcp.exceptions import AuditConflictError, AuditUnavailableError, InvalidArgumentError
 from tests.support.audit_log import ACTOR, RIGHTS, Logs, moved, postgresql_logs, sqlite_logs
@@ -354,3 +354,91 @@ class TestUnavailable:
             with pytest.raises(AuditUnavailableError, match="locked"):
                 append(logs, moved(1))
         assert append(logs, moved(1)) == [2]
+
+
+class TestErasure:
+    """What a record says about people can be erased; its hash, its place and every checkpoint stay."""
+
+    def erase(self, logs: Logs, seq: int, login: str = "mcp_keeper") -> Appended:
+        with closing(open_log(logs.as_login(login))) as log:
+            return log.erase(erasure(ACTOR, "dev", seq=seq, reason="request 17"))
+
+    def test_the_log_stays_whole_and_says_who_erased_what(self, logs: Logs) -> None:
+        append(logs, moved(1), replace(moved(2), reason="asked by Lena Example"), moved(3))
+        before = lines(logs)
+        checkpoint = verify(before).progress.checkpoint
+        appended = self.erase(logs, 3)
+        assert appended.is_new
+        after = lines(logs)
+        found = verify(after, [checkpoint], deep=True)
+        assert (found.is_whole, found.checkpoints, found.erased) == (True, 1, (3,))
+        assert after[2].decode() == erased_line(before[2].decode())
+        assert b"Lena" not in b"".join(after)
+        record = read_record(after[2].decode())
+        assert (record.event["action"], record.event["erased"], record.event["reason"]) == ("registry.moved", True, "")
+        event = read_record(after[appended.seq - 1].decode()).event
+        assert (event["action"], event["new"], event["reason"]) == ("audit.erased", {"seq": 3}, "request 17")
+
+    def test_erasing_again_changes_nothing_and_the_event_is_still_known(self, logs: Logs) -> None:
+        append(logs, moved(1))
+        first = self.erase(logs, 2)
+        again = self.erase(logs, 2)
+        assert (again.seq, again.is_new) == (first.seq, False)
+        assert append(logs, moved(1)) == [2]  # a retry of its task finds it
+        assert verified(logs).is_whole
+
+    @pytest.mark.parametrize("seq", [1, 2, 99])
+    def test_the_beginning_reads_and_what_is_not_there_are_not_erased(self, logs: Logs, seq: int) -> None:
+        lines(logs)  # seq 2
+        with pytest.raises(InvalidArgumentError, match="can be erased"):
+            self.erase(logs, seq)
+        assert verified(logs).is_whole
+
+    def test_without_its_record_an_erasure_is_found(self, logs: Logs) -> None:
+        append(logs, moved(1), moved(2))
+        bare = lines(logs)
+        bare[1] = erased_line(bare[1].decode()).encode()
+        found = verify(bare)
+        assert (found.first_bad, "no record says who did it" in found.problem) == (2, True)
+
+    def test_even_the_owner_erases_only_what_a_record_says(self, logs: Logs) -> None:
+        append(logs, moved(1), moved(2))
+        self.erase(logs, 2)
+        stub = lines(logs)[1].decode()
+        for statement, values in (
+            ("UPDATE airflow_mcp_audit.event SET record = %s WHERE seq = 3", (stub,)),
+            ("UPDATE airflow_mcp_audit.event SET record = 'x', action = 'y' WHERE seq = 2", ()),
+            ("UPDATE airflow_mcp_audit.event SET hash = %s WHERE seq = 2", (b"x",)),
+        ):
+            with pytest.raises(Exception, match="append-only"):
+                logs.sql(statement, values)
+        assert verified(logs).is_whole
+
+    def test_only_a_login_with_the_right_erases(self, on_postgresql: Logs) -> None:
+        append(on_postgresql, moved(1))
+        with pytest.raises(InvalidArgumentError, match=r"may not append audit\.erased"):
+            self.erase(on_postgresql, 2, login="mcp_release")
+        event = erasure(ACTOR, "dev", seq=2, reason="x")
+        with pytest.raises(InvalidArgumentError, match="appended by the act"):
+            append(on_postgresql, event, login="mcp_keeper")
+
+
+def test_the_records_of_a_model_its_versions_and_its_servers_are_one_list(logs: Logs) -> None:
+    served = replace(moved(4, subject="replica:pod-1", action="registry.moved"), new={"model": "fraud"})
+    append(logs, moved(1), moved(2, subject="version:fraud/7"), moved(3, subject="version:fraud2/7"), served, moved(5))
+    with closing(open_log(logs.as_login("mcp_reader"))) as log:
+        found = list(log.read(listing(ACTOR, "dev", limit=10, model="fraud")))
+    assert [read_record(line.decode()).seq for line in found] == [2, 3, 5, 6]
+
+
+def test_an_export_begins_where_it_is_told_and_is_verified_from_there(logs: Logs) -> None:
+    append(logs, *map(moved, range(4)))
+    begin = verify(lines(logs)[:3]).progress
+    append(logs, moved(9))
+    with closing(open_log(logs.as_login("mcp_keeper"))) as log:
+        rest = list(log.read(export(ACTOR, "dev", reason="test", after=3)))
+    found = verify(rest, begin=begin)
+    assert (found.is_whole, found.records) == (True, 8)
+    assert verify(rest[1:], begin=begin).first_bad == 4
+    changed = [rest[0].replace(b"fraud", b"freud"), *rest[1:]]
+    assert verify(changed, begin=begin).first_bad == 4

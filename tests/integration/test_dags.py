@@ -156,6 +156,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"sweep": set()},
         "params": {"dry_run": True},
     },
+    "audit_keeper": {
+        "schedule": "5 * * * *",
+        "tasks": {"reconcile": "ReconcileAuditOperator", "checkpoint": "CheckpointAuditOperator"},
+        "edges": {"reconcile": {"checkpoint"}, "checkpoint": set()},
+        "params": {},
+    },
     "copy_to_production": {
         "schedule": None,
         "tasks": {
@@ -221,11 +227,60 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"load_check": {"rollout"}, "rollout": {"served"}, "served": set()},
         "params": {"model_name": "breast_cancer", "version": "1", "expected_champion": "none", "reason": None},
     },
+    "deploy_model_server": {
+        "schedule": None,
+        "tasks": {"deploy": "DeployModelServerOperator"},
+        "edges": {"deploy": set()},
+        "params": {
+            "model_name": "breast_cancer",
+            "image": "airflow-mcp/serving:dev",
+            "namespace": "ml",
+            "replicas": 2,
+            "dry_run": False,
+        },
+    },
+    "rollback_model_server": {
+        "schedule": None,
+        "tasks": {"rollback": "RollbackModelServerOperator"},
+        "edges": {"rollback": set()},
+        "params": {"deployment": "breast-cancer", "namespace": "ml", "to_revision": 0},
+    },
     "issue_passport": {
         "schedule": None,
         "tasks": {"issue_passport": "IssuePassportOperator"},
         "edges": {"issue_passport": set()},
         "params": {"model_name": "breast_cancer", "version": "1"},
+    },
+    "train_and_roll_out": {
+        "schedule": None,
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "train": "TrainModelOperator",
+            "evaluate": "EvaluateModelOperator",
+            "gate": "EvaluationGateOperator",
+            "register": "RegisterModelOperator",
+            "load_check": "LoadCheckOperator",
+            "rollout": "RolloutModelOperator",
+        },
+        "edges": {
+            "pin_data": {"train", "evaluate"},
+            "train": {"evaluate", "gate", "register"},
+            "evaluate": {"gate"},
+            "gate": {"register", "rollout"},
+            "register": {"load_check"},
+            "load_check": {"rollout"},
+            "rollout": set(),
+        },
+        "params": {"data_version": "latest", "scaling": "standard", "regularisation": 1.0, "reason": None},
+    },
+    "rehearse_rollback": {
+        "schedule": "0 5 * * 0",
+        "tasks": {
+            "rehearse_previous_champion": "RehearseRollbackOperator",
+            "rehearse_stable": "RehearseRollbackOperator",
+        },
+        "edges": {"rehearse_previous_champion": set(), "rehearse_stable": set()},
+        "params": {"model_name": "breast_cancer"},
     },
     "recheck_champions": {
         "schedule": "0 6 * * *",
