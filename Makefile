@@ -1,4 +1,4 @@
-# `make demo` plays four nights; `make test` runs lint, types and every test. Both create .venv when it is missing.
+# `make demo` plays five nights; `make test` runs lint, types and every test. Both create .venv when it is missing.
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +18,7 @@ SLOWEST := --durations=25
 
 .PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity clean distclean
 
-demo: $(READY)  ## four nights on a real MLflow server and a real Airflow
+demo: $(READY)  ## five nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
 
 demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo

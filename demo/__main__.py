@@ -1,4 +1,4 @@
-"""``python -m demo run`` plays four nights; ``python -m demo ui`` shows them in Airflow's web UI."""
+"""``python -m demo run`` plays five nights; ``python -m demo ui`` shows them in Airflow's web UI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textwrap import indent
 from typing import Any, NoReturn
 
 from demo.client import Client
-from demo.nights import DRIFT, RETRAIN, Night, Nights
+from demo.nights import DRIFT, RETRAIN, ROLLOUT, Night, Nights
 from demo.stage import MODEL, REPOSITORY, Stage
 
 _started = time.monotonic()
@@ -36,13 +36,13 @@ def main() -> int:
 
 
 def run(folder: Path) -> int:
-    """Play the four nights in an empty folder."""
+    """Play the five nights in an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     stage = Stage(folder)
     say("Starting a real MLflow server, a real Airflow and a model server on this machine …")
     with stage, Client(stage.serving_port) as client:
         say(f"  MLflow  {stage.mlflow.url}\n  Airflow {stage.airflow.url}\n  Model   {stage.serving_url}")
-        for dag_id in (RETRAIN, DRIFT):
+        for dag_id in (RETRAIN, DRIFT, ROLLOUT):
             stage.api.wait_for_dag(dag_id)
             stage.api.unpause(dag_id)
         nights = Nights(stage, client, say).play()
@@ -74,7 +74,7 @@ def say(line: str) -> None:
 
 
 def _table(nights: list[Night]) -> None:
-    say("\nFour nights")
+    say("\nFive nights")
     print(f"\n  {'night':<22}{'champion':<10}{'previous':<10}{'trainings':<11}{'answers, errors':<17}{'what happened'}")
     for night in nights:
         verdict = night.story if not night.problems else "UNEXPECTED: " + night.problems[0].splitlines()[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import http.client
+import itertools
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +26,11 @@ class Answers:
 
     answered: int = 0
     errors: list[str] = field(default_factory=list)
+    """Status and body of answers that were no predictions, and answers that contradict themselves."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """Number of those errors by the version that was asked; empty text for none."""
     versions: list[str] = field(default_factory=list)
-    """Versions that answered, in the order in which each first did."""
+    """Versions that answered."""
 
     def __str__(self) -> str:
         return f"{self.answered:,}, {len(self.errors)}"
@@ -46,18 +51,20 @@ class Client:
         self._lock = threading.Lock()
         self._answers = Answers()
         self._has_a_model = False
-        self._body = b""
+        self._last_version = ""
+        self._bodies: Iterator[bytes] = iter(())
         self._thread = threading.Thread(target=self._ask_on, daemon=True)
 
     def ask_for(self, data: Path) -> None:
-        """Ask from now on for the first row of a CSV file; the first call begins.
+        """Ask from now on for the rows of a CSV file, one after the other and again; the first call begins.
 
         :param data: file with a header, and the label in the column ``target``.
         """
         with data.open(newline="") as file:
-            row = next(csv.DictReader(file))
-        values = {name: float(value) for name, value in row.items() if name != TARGET}
-        self._body = json.dumps({"dataframe_records": [values]}).encode()
+            rows = [
+                {name: float(value) for name, value in row.items() if name != TARGET} for row in csv.DictReader(file)
+            ]
+        self._bodies = itertools.cycle([json.dumps({"dataframe_records": [row]}).encode() for row in rows])
         if not self._thread.is_alive():
             self._thread.start()
 
@@ -68,14 +75,14 @@ class Client:
         return taken
 
     def wait_for(self, version: str, seconds: float) -> bool:
-        """Wait until a version answers.
+        """Wait until the latest answer is that of a version.
 
         :param seconds: time after which False is returned.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with self._lock:
-                if self._answers.versions[-1:] == [version]:
+                if self._last_version == version:
                     return True
             time.sleep(_PAUSE_SECONDS)
         return False
@@ -98,7 +105,8 @@ class Client:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         while not self._stopped.wait(_PAUSE_SECONDS):
             try:
-                connection.request("POST", "/invocations", self._body, {"Content-Type": "application/json"})
+                body = next(self._bodies)
+                connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 self._note(response.status, response.getheader("X-Model-Version", ""), response.read())
             except (OSError, http.client.HTTPException) as error:
@@ -113,11 +121,16 @@ class Client:
             return
         with self._lock:
             if status != http.client.OK:
-                self._answers.errors.append(f"{status} {body.decode(errors='replace')}")
+                self._note_error(version, f"{status} {body.decode(errors='replace')}")
                 return
             self._answers.answered += 1
+            self._last_version = version
             named = json.loads(body)["model"]["version"]
             if named != version:
-                self._answers.errors.append(f"the header names version {version}, the body version {named}")
+                self._note_error(version, f"the header names version {version}, the body version {named}")
             if version not in self._answers.versions:
                 self._answers.versions.append(version)
+
+    def _note_error(self, version: str, text: str) -> None:
+        self._answers.errors.append(text)
+        self._answers.failed[version] = self._answers.failed.get(version, 0) + 1

@@ -7,6 +7,8 @@ Rows are shuffled once (seed 7) and split: 55 % ``train.csv``, 25 % ``evaluation
 perimeter columns times 1.35, area columns times 1.35 squared. All three files are affected.
 ``night-4``: as ``night-3``, but an export went wrong and the labels of ``train.csv`` no longer belong to their
 rows (they are shuffled). ``evaluation.csv`` and ``recent.csv`` are as they were.
+``night-5``: as ``night-3``, but the export takes a measurement of 0 for a missing one and leaves the row out of all
+three files. Production goes on to send such rows: they are a third of ``requests.csv``.
 """
 
 from __future__ import annotations
@@ -27,11 +29,16 @@ def write_version(root: Path, version: str) -> Path:
     """Write one version of the data.
 
     :param root: folder of the versions.
-    :param version: ``night-1``, ``night-3`` or ``night-4``.
-    :return: the version's folder, with train.csv, evaluation.csv and recent.csv.
+    :param version: ``night-1``, ``night-3``, ``night-4`` or ``night-5``.
+    :return: the version's folder, with train.csv, evaluation.csv and recent.csv; ``night-5`` has requests.csv too.
     :raises KeyError: when there is no rule for the version.
     """
-    change = {"night-1": _as_measured, "night-3": _new_microscope, "night-4": _broken_labels}[version]
+    change = {
+        "night-1": _as_measured,
+        "night-3": _new_microscope,
+        "night-4": _broken_labels,
+        "night-5": _without_zeros,
+    }[version]
     folder = root / version
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in change(_split()).items():
@@ -70,3 +77,12 @@ def _broken_labels(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     train = shifted["train"].copy()
     train[TARGET] = np.random.default_rng(SEED).permutation(train[TARGET].to_numpy())
     return {**shifted, "train": train}
+
+
+def _without_zeros(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    shifted = _new_microscope(parts)
+    has_zero = {name: (part.drop(columns=TARGET) == 0).any(axis=1) for name, part in shifted.items()}
+    exported = {name: part[~has_zero[name]] for name, part in shifted.items()}
+    left_out = shifted["recent"][has_zero["recent"]]
+    requests = pd.concat([exported["recent"].head(2 * len(left_out)), left_out])
+    return {**exported, "requests": requests}

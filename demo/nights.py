@@ -1,4 +1,4 @@
-"""Four nights of a model, each with the expected result."""
+"""Five nights of a model, each with the expected result."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from airflow_mcp.core.contract import (
     TAG_KIND,
 )
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.rollout.report import RolloutReport
+from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML as ARTIFACT_ROLLOUT_REPORT_HTML
+from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_JSON as ARTIFACT_ROLLOUT_REPORT
 from airflow_mcp.exceptions import MlflowNotFoundError
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
@@ -24,11 +27,9 @@ from demo.client import Answers, Client
 from demo.data import write_version
 from demo.stage import MODEL, Stage
 
-RETRAIN, DRIFT = "nightly_retrain", "drift_watch"
+RETRAIN, DRIFT, ROLLOUT = "nightly_retrain", "drift_watch", "train_and_roll_out"
 _RUN_TIMEOUT = 240
 _SWAP_TIMEOUT = 60
-_SHIFT_NIGHT = 3
-"""The night in which the champion changes, so that two versions answer."""
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Night:
     previous: str = "none"
     trainings: int = 0
     answers: Answers = field(default_factory=Answers)
+    also_answers: str = ""
+    """A version that answers besides the champion of the morning."""
+    may_fail: str = ""
+    """A version whose answers may be errors."""
     reports: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -64,12 +69,13 @@ class Nights:
         self.stage, self.client, self.say = stage, client, say
 
     def play(self) -> list[Night]:
-        """Play all four nights; a night that goes wrong does not stop the next."""
+        """Play all five nights; a night that goes wrong does not stop the next."""
         return [
             self._night(1, "the first model", self._first_model),
             self._night(2, "a quiet night", self._quiet),
-            self._night(_SHIFT_NIGHT, "the data shifts", self._shift),
+            self._night(3, "the data shifts", self._shift),
             self._night(4, "a bad night", self._bad),
+            self._night(5, "a bad release", self._bad_release),
         ]
 
     def _night(self, number: int, title: str, play: Callable[[Night], None]) -> Night:
@@ -91,12 +97,13 @@ class Nights:
         return night
 
     def _count_answers(self, night: Night) -> None:
-        """Take what the client was answered; whatever happened in the night, the model server must not have noticed."""
+        """Take what the client was answered; only a version that failed in production may have given errors."""
         if night.champion != "none" and not self.client.wait_for(night.champion, _SWAP_TIMEOUT):
             night.problems.append(f"version {night.champion} does not answer {_SWAP_TIMEOUT} s after it was promoted")
         night.answers = self.client.take()
-        night.expect("answers that were errors", night.answers.errors[:3], [])
-        expected = {night.champion, night.previous if night.number == _SHIFT_NIGHT else night.champion}
+        failed = {version for version in night.answers.failed if version != night.may_fail}
+        night.expect(f"versions that failed ({night.answers.errors[:3]})", failed, set())
+        expected = {night.champion, night.also_answers or night.champion}
         night.expect("versions that answered", set(night.answers.versions), expected)
 
     def _first_model(self, night: Night) -> None:
@@ -119,6 +126,7 @@ class Nights:
         night.story = f"no drift ({_columns(drift)}), no new data: nothing retrained"
 
     def _shift(self, night: Night) -> None:
+        night.also_answers = "1"
         write_version(self.stage.data, "night-3")
         drift_run, tasks = self._run(night, DRIFT, "success", {"cooldown_hours": 0})
         self._expect_tasks(night, tasks, {"drift_check": "success", "retrain": "success"})
@@ -147,6 +155,25 @@ class Nights:
         night.expect("versions registered", self._versions(), 2)
         self._keep_gate_report(night, run_id)
         night.story = f"broken labels: gate says failed ({self._accuracy(run_id)}), champion untouched"
+
+    def _bad_release(self, night: Night) -> None:
+        night.also_answers = night.may_fail = "3"
+        self.client.ask_for(write_version(self.stage.data, "night-5") / "requests.csv")
+        conf = {"scaling": "box-cox", "regularisation": 10, "reason": "box-cox scaling"}
+        run_id, tasks = self._run(night, ROLLOUT, "failed", conf)
+        self._expect_tasks(night, tasks, {"gate": "success", "load_check": "success", "rollout": "failed"})
+        night.expect("gate verdict", self.stage.api.xcom(ROLLOUT, run_id, "gate", "verdict"), "passed")
+        rollout = self.stage.api.xcom(ROLLOUT, run_id, "rollout")
+        night.expect("end of the rollout", (rollout["version"], rollout["phase"]), ("3", "FAILED"))
+        night.expect("cause", rollout["cause"] in ("analysis", "breaker"), True)
+        self._expect_registry(night, champion="2", previous="1", trainings=4)
+        self._keep(night, "rollout", rollout["run_id"], ARTIFACT_ROLLOUT_REPORT_HTML)
+        report = self.stage.registry.perform(mlflow_api.download_artifact(rollout["run_id"], ARTIFACT_ROLLOUT_REPORT))
+        canary = RolloutReport.model_validate_json(report).counts.canary
+        night.story = (
+            f"passed the gate ({self._accuracy(run_id, ROLLOUT)}), failed {canary.failed:.0f} of {canary.answered:.0f} "
+            "requests in production: taken back by itself, champion untouched"
+        )
 
     def _run(self, night: Night, dag_id: str, wanted: str, conf: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Trigger a Dag as a user would, over the REST API, and wait for its end."""
@@ -196,8 +223,8 @@ class Nights:
         only_trainings = f"tags.`{TAG_KIND}` = '{KIND_TRAINING}'"
         return self.stage.registry.perform(mlflow_api.search_runs([experiment.experiment_id], only_trainings))
 
-    def _accuracy(self, run_id: str) -> str:
-        gate = self.stage.api.xcom(RETRAIN, run_id, "gate")
+    def _accuracy(self, run_id: str, dag_id: str = RETRAIN) -> str:
+        gate = self.stage.api.xcom(dag_id, run_id, "gate")
         rule = next(rule for rule in gate["rules"] if rule["metric"] == "accuracy")
         champion = next((rule["champion_value"] for rule in gate["rules"] if rule["champion_value"] is not None), None)
         against = "" if champion is None else f", champion {champion:.3f}"

@@ -33,6 +33,7 @@ class Stage:
         self.folder = folder.resolve()
         self.data, self.reports = self.folder / "data", self.folder / "reports"
         self.audit_log = self.folder / "audit.db"
+        self.serving_port = free_port()
         self._notes = self.folder / "stage.json"
         self.mlflow = MlflowServer(self.folder / "mlflow", self._free_port_of_last_time())
         self.airflow = AirflowStack(
@@ -44,12 +45,14 @@ class Stage:
                 "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(
                     {"conn_type": "audit_log", "extra": {"sqlite_path": str(self.audit_log)}}
                 ),
+                "AIRFLOW_CONN_MODEL_SERVER_DEFAULT": json.dumps(
+                    {"conn_type": "model_server", "host": LOOPBACK, "port": self.serving_port}
+                ),
                 "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
                 "AIRFLOW_VAR_BREAST_CANCER_DATA": str(self.data),
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # nights pass when the demo says so
             },
         )
-        self.serving_port = free_port()
         self.serving = _model_server(self.folder, self.serving_port, self.mlflow.url)
         self.registry = SyncDriver(MlflowSettings("demo", self.mlflow.url, self.mlflow.url))
         self.api: AirflowClient

@@ -13,7 +13,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PowerTransformer, StandardScaler
 
 
 def fit(config: dict[str, Any], features: pd.DataFrame, labels: pd.Series) -> Pipeline:
@@ -21,7 +21,8 @@ def fit(config: dict[str, Any], features: pd.DataFrame, labels: pd.Series) -> Pi
     classifier = LogisticRegression(
         C=config["regularisation"], max_iter=config["max_iterations"], random_state=config["seed"]
     )
-    return make_pipeline(StandardScaler(), classifier).fit(features, labels)
+    scaler = PowerTransformer(method="box-cox") if config["scaling"] == "box-cox" else StandardScaler()
+    return make_pipeline(scaler, classifier).fit(features, labels)
 
 
 def main() -> None:
