@@ -11,9 +11,10 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_mcp.airflow_private import is_resumed
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import required_text
+from airflow_mcp.core.argument import read_argument, required_text
 from airflow_mcp.core.code.git_refs import ResolvedRef
 from airflow_mcp.core.data.dataset import LATEST
+from airflow_mcp.core.manifests.spec import Resources
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.pipeline.reuse import require_reusable
 from airflow_mcp.core.pipeline.run import (
@@ -29,10 +30,12 @@ from airflow_mcp.core.pipeline.run import (
     stages_before,
     why_not_pinned,
 )
+from airflow_mcp.core.quantity import amount_of
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import ModelControlOperator
+from airflow_mcp.registry.deployment import require_deployable
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,6 +76,10 @@ class BeginPipelineOperator(ModelControlOperator):
     :param revision: commit, branch or tag to run instead of the one in ``code`` (templated).
     :param data_version: version of the data, or ``latest`` (templated).
     :param reason: why a person started the run (templated).
+    :param stable_version: version that model servers go back to; the run is refused when it is not in the registry.
+        Empty: not checked.
+    :param server_resources: ``memory`` and ``memory_limit`` of the model server that the pipeline deploys; the run is
+        refused when two versions as large as the champion do not fit. None: not checked.
     :param require_release_tag: pattern such as ``v*``: only commits that a matching release tag points at may run.
         None allows every commit.
     """
@@ -94,6 +101,8 @@ class BeginPipelineOperator(ModelControlOperator):
         revision: str = "",
         data_version: str = LATEST,
         reason: str = "",
+        stable_version: str = "",
+        server_resources: Mapping[str, str] | None = None,
         require_release_tag: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -109,6 +118,8 @@ class BeginPipelineOperator(ModelControlOperator):
         self.revision = revision
         self.data_version = data_version
         self.reason = reason
+        self.stable_version = stable_version
+        self.server_resources = server_resources
         self.require_release_tag = require_release_tag
         for name in ("spec_hash", "model_name", "experiment_name"):
             required_text(name, getattr(self, name))
@@ -125,7 +136,8 @@ class BeginPipelineOperator(ModelControlOperator):
 
         :raises InvalidArgumentError: when an argument is wrong, or ``from_run`` would not be used.
         :raises SourceError: when there is no such branch, tag or commit, or it is not a release but must be one.
-        :raises EvidenceError: when there is no run to reuse, or the pipeline file changed since the first try.
+        :raises EvidenceError: when there is no run to reuse, the pipeline file changed since the first try, or the
+            model could not be deployed afterwards.
         :raises FailedError: when Git or MLflow does not answer.
         """
         state = context["task_state_store"]
@@ -143,7 +155,15 @@ class BeginPipelineOperator(ModelControlOperator):
             self._claim(context, settled["commit"], may_skip=is_commit_only)
         return settled
 
+    def _require_deployable(self) -> None:
+        memory = None
+        if self.server_resources is not None:
+            resources = read_argument(Resources, "server_resources", self.server_resources)
+            memory = amount_of(resources.memory_limit or resources.memory)
+        require_deployable(self.hook, self.model_name, stable_version=self.stable_version, server_memory=memory)
+
     def _settle(self, context: Context) -> dict[str, Any]:
+        self._require_deployable()
         origin = _origin(context)
         reused_stages = stages_before(self.start_at, self.stages)
         trained = self._reused(reused_stages)

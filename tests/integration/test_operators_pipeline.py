@@ -10,6 +10,7 @@ from airflow.sdk import DAG, BaseOperator
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.registry.load_check import LoadCheck
 from airflow_mcp.operators.pipeline import BeginPipelineOperator, require_pinned_spec
 from tests.support.git_server import Repository
 from tests.support.mlflow_world import NOW, World
@@ -218,6 +219,35 @@ def test_nothing_to_reuse_or_a_run_that_would_not_be_reused_is_refused(bench: Be
     assert useless.state == "failed"
     assert "from_run must be empty when the run trains itself" in str(useless.error)
     assert bench.begin(start_at="train").result["reuse"]["build"] == {}
+
+
+@pytest.mark.parametrize("named", ["9", "v1.7.3", "approved"])
+def test_a_stable_version_that_is_not_in_the_registry_ends_the_run_before_anything_is_trained(
+    bench: Bench, named: str
+) -> None:
+    bench.world.versions(1)
+    outcome = bench.begin(stable_version=named)
+    assert outcome.state == "failed"
+    assert f"stableVersion {named!r} of model {bench.world.model_name!r} is not in the registry" in str(outcome.error)
+    bench.world.hook.set_model_version_tag(bench.world.model_name, "1", "airflow_mcp.release", "v1.7.3")
+    bench.world.hook.set_alias(bench.world.model_name, "approved", "1")
+    there = "1" if named == "9" else named
+    assert bench.begin(stable_version=there).state == "success"
+
+
+def test_a_model_server_too_small_for_two_versions_ends_the_run(bench: Bench) -> None:
+    world = bench.world
+    world.versions(1)
+    world.hook.set_alias(world.model_name, "champion", "1")
+    check = LoadCheck("passed", "it loads", at="2026-11-30T00:00:00+00:00", memory_bytes=3 * 1024**3)
+    for name, value in check.to_tags().items():
+        world.hook.set_model_version_tag(world.model_name, "1", name, value)
+    outcome = bench.begin(server_resources={"memory": "4Gi"})
+    assert outcome.state == "failed"
+    assert "has 4 GiB of memory, but holds two versions" in str(outcome.error)
+    assert "at least 6 GiB" in str(outcome.error)
+    assert bench.begin(server_resources={"memory": "6Gi"}).state == "success"
+    assert bench.begin(server_resources={"memory": "4Gi", "memory_limit": "8Gi"}).state == "success"
 
 
 def test_a_remote_that_does_not_answer_is_tried_again(bench: Bench) -> None:

@@ -45,6 +45,21 @@ def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
     yield PlannedTask(ROLLOUT, "rollout", "deploy", arguments, needs, layout.origin("deploy"))
 
 
+def needed_to_deploy(layout: Layout) -> dict[str, Any]:
+    """Return what the first task must find in the registry, so that no model is trained that cannot be deployed.
+
+    :param layout: the pipeline.
+    """
+    if "deploy" not in layout.built_in:
+        return {}
+    needed: dict[str, Any] = {}
+    if layout.spec.rollback is not None:
+        needed["stable_version"] = layout.spec.rollback.strategy.stable_version
+    if layout.deploy.server is not None:
+        needed["server_resources"] = layout.deploy.server.options.get("resources", {})
+    return needed
+
+
 def _deploy_server(layout: Layout, server: ServerSpec, needs: tuple[str, ...]) -> PlannedTask:
     cluster = {name: value for name, value in layout.spec.kubernetes.items() if name in _CLUSTER}
     arguments = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_mcp.core.pipeline.file.source import Data
 from airflow_mcp.core.pipeline.file.stages import BuildStage, CandidateSpec, CustomStage, TrainStage
+from airflow_mcp.core.pipeline.plan.deploying import needed_to_deploy
 from airflow_mcp.core.pipeline.plan.entities import PlannedTask, Reference, TaskKind, Template
 from airflow_mcp.core.pipeline.plan.layout import BEGIN, PIN_DATA, Layout, task_id
 from airflow_mcp.core.pipeline.plan.params import config_overrides
@@ -34,6 +35,7 @@ def begin_task(layout: Layout) -> PlannedTask:
     }
     if layout.spec.candidates:
         arguments["candidates"] = {each.name: task_id("train", each) for each in layout.spec.candidates}
+    arguments |= needed_to_deploy(layout)
     if layout.environment == "prod" and layout.source is not None:
         arguments["require_release_tag"] = layout.source.get("tags") or layout.source.get("revision")
     return PlannedTask(BEGIN, "begin", BEGIN, arguments, (), filled_in("begin"))
