@@ -56,11 +56,11 @@ coverage: $(READY)  ## branch coverage of the package over the same tests, with 
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs the image
+test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs both images
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind:"; \
-	  echo "  kind create cluster && make image && kind load docker-image $(IMAGE)"; \
+	  echo "  kind create cluster && make image serving-image && kind load docker-image $(IMAGE) $(SERVING_IMAGE)"; \
 	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
-	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
+	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) AIRFLOW_MCP_TEST_SERVING_IMAGE=$(SERVING_IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
 
 test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker and 15 to 40 minutes

@@ -18,6 +18,7 @@ _OPERATORS = (
     "registry",
     "rehearsal",
     "rollout",
+    "model_server",
     "stages",
     "copy",
     "drift",
@@ -27,7 +28,7 @@ _OPERATORS = (
     "audit",
 )
 _SENSORS = ("registry", "dataset", "drift", "serving")
-_TRIGGERS = ("git", "data", "registry", "drift", "model", "pod", "replicas", "rollout", "serving")
+_TRIGGERS = ("git", "data", "registry", "drift", "model", "model_server", "pod", "replicas", "rollout", "serving")
 _HOOKS = ("mlflow", "git", "audit", "signing", "airflow_people", "serving")
 
 

@@ -133,11 +133,11 @@ class ServerDeployment:
         """
         live = self._read()
         if live is None:
-            raise ModelServerFailedError(f"Deployment {self.name} is gone. Somebody has deleted it")
+            raise ModelServerFailedError(f"the Deployment {self.name} is gone: somebody has deleted it")
         by = annotations_of(live).get(ANNOTATION_IDENTITY, "")
         if by != self.identity:
             raise ModelServerFailedError(
-                f"Deployment {self.name} was changed by another task or run ({by or 'not recorded'}) meanwhile. "
+                f"the Deployment {self.name} was changed meanwhile by somebody else ({by or 'not recorded'}). "
                 "Nothing was undone"
             )
         return progress_of(live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import fcntl
 import os
@@ -213,6 +214,27 @@ async def event_of_trigger(outcome: TaskOutcome) -> dict[str, Any]:
     async for event in trigger.run():
         return dict(event.payload)
     raise AssertionError("the trigger ended without an event")
+
+
+def kubeconfig_of_account(cluster: Cluster, name: str, rules: list[dict[str, Any]], folder: Path) -> str:
+    """Make a service account with some rights, and a kubeconfig with its token alone."""
+    cluster.api.create_namespaced_service_account(cluster.namespace, {"metadata": {"name": name}})
+    rbac = client.RbacAuthorizationV1Api(cluster.api.api_client)
+    rbac.create_namespaced_role(cluster.namespace, {"metadata": {"name": name}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": cluster.namespace}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    rbac.create_namespaced_role_binding(
+        cluster.namespace, {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
+    )
+    secret = {"metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": name}}}
+    cluster.api.create_namespaced_secret(cluster.namespace, {**secret, "type": "kubernetes.io/service-account-token"})
+    wait_for(lambda: bool(cluster.api.read_namespaced_secret(name, cluster.namespace).data), "a token")
+    token = base64.b64decode(cluster.api.read_namespaced_secret(name, cluster.namespace).data["token"]).decode()
+    given = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    given["users"] = [{"name": user["name"], "user": {"token": token}} for user in given["users"]]
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return str(path)
 
 
 def training(before: str = "", after: str = "") -> list[str]:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from tests.kubernetes.cluster import Cluster, PodWorld
 
 HOW_TO_GET_A_CLUSTER = (
-    "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind: `kind create cluster`, `make image`, "
-    "`kind load docker-image airflow-mcp/runtime:dev`, `export KUBECONFIG=$HOME/.kube/config`"
+    "KUBECONFIG is not set: these tests need a Kubernetes cluster. With kind: `kind create cluster`, `make image "
+    "serving-image`, `kind load docker-image airflow-mcp/runtime:dev airflow-mcp/serving:dev`, "
+    "`export KUBECONFIG=$HOME/.kube/config`"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from datetime import timedelta
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client
 
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
@@ -20,7 +18,7 @@ from airflow_mcp.core.workload.definition import Resources, Workload
 from airflow_mcp.core.workload.pod import pod_manifest
 from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.operators.maintenance import SweepPodsOperator
-from tests.kubernetes.cluster import IMAGE, Cluster, PodWorld, training, wait_for
+from tests.kubernetes.cluster import IMAGE, PodWorld, kubeconfig_of_account, training, wait_for
 from tests.support.paths import DOCS
 from tests.support.task_harness import FakeSupervisor, TaskOutcome
 
@@ -128,27 +126,6 @@ def documented_role() -> dict[str, Any]:
     block = page.split("<!-- rbac: start -->")[1].split("<!-- rbac: end -->")[0].strip()
     documents = yaml.safe_load_all(block.removeprefix("```yaml").removesuffix("```"))
     return next(document for document in documents if document["kind"] == "Role")
-
-
-def kubeconfig_of_account(cluster: Cluster, name: str, rules: list[dict[str, Any]], folder: Path) -> str:
-    """Make a service account with some rights, and a kubeconfig with its token alone."""
-    cluster.api.create_namespaced_service_account(cluster.namespace, {"metadata": {"name": name}})
-    rbac = client.RbacAuthorizationV1Api(cluster.api.api_client)
-    rbac.create_namespaced_role(cluster.namespace, {"metadata": {"name": name}, "rules": rules})
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": cluster.namespace}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-    rbac.create_namespaced_role_binding(
-        cluster.namespace, {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
-    )
-    secret = {"metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": name}}}
-    cluster.api.create_namespaced_secret(cluster.namespace, {**secret, "type": "kubernetes.io/service-account-token"})
-    wait_for(lambda: bool(cluster.api.read_namespaced_secret(name, cluster.namespace).data), "a token")
-    token = base64.b64decode(cluster.api.read_namespaced_secret(name, cluster.namespace).data["token"]).decode()
-    given = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
-    given["users"] = [{"name": user["name"], "user": {"token": token}} for user in given["users"]]
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(given))
-    return str(path)
 
 
 def findings_of(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:

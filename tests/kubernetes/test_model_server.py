@@ -15,12 +15,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client
 
 from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
-from tests.kubernetes.cluster import PodWorld, event_of_trigger, wait_for
+from tests.kubernetes.cluster import PodWorld, event_of_trigger, kubeconfig_of_account, wait_for
 from tests.support.forked import ForkedTask
 from tests.support.logged_models import log_tree
+from tests.support.paths import DOCS
 from tests.support.services import MlflowServer
 from tests.support.task_harness import TaskOutcome
 
@@ -38,20 +40,29 @@ SERVER = {
 }
 
 
+def documented_rules() -> list[Any]:
+    """Read the rights that the page tells readers to give to Airflow."""
+    page = (DOCS / "serving" / "kubernetes.md").read_text(encoding="utf-8")
+    block = page.split("<!-- rbac: start -->")[1].split("<!-- rbac: end -->")[0].strip()
+    return list(yaml.safe_load(block.removeprefix("```yaml").removesuffix("```"))["rules"])
+
+
 class Servers:
-    """Model servers of one test, and the versions that they serve.
+    """Model servers of one test, changed with the documented rights alone, and the versions that they serve.
 
     :param world: the model, and the namespace.
     """
 
     def __init__(self, world: PodWorld) -> None:
         self.world, self.namespace = world, world.cluster.namespace
+        self.config_file = kubeconfig_of_account(world.cluster, "airflow", documented_rules(), world.folder)
         self.apps, self.number = client.AppsV1Api(world.cluster.api.api_client), 0
 
     def run(self, operator: type[Any], **arguments: Any) -> TaskOutcome:
         self.number += 1
         given = {"timeout": timedelta(seconds=90), "poll_interval": 1, "namespace": self.namespace}
-        where = {"kubernetes": {"kubernetes_conn_id": None}, "dag_run_id": f"run-{self.number}"}
+        cluster = {"kubernetes_conn_id": None, "config_file": self.config_file}
+        where = {"kubernetes": cluster, "dag_run_id": f"run-{self.number}"}
         return self.world.run(operator, **{**given, **where, **arguments})
 
     def deploy(self, version: str, *, image: str = SERVING_IMAGE, server: Any = None, **arguments: Any) -> TaskOutcome:
@@ -69,11 +80,21 @@ class Servers:
         found = self.apps.read_namespaced_deployment(name, self.namespace)
         return int(found.metadata.annotations["deployment.kubernetes.io/revision"])
 
-    def pods(self, *, ending: bool = False) -> list[str]:
-        """Name the pods of the server ``scores``, also those that are ending if so told."""
+    def pods(self) -> list[str]:
+        """Name the pods of the server ``scores`` that are not ending."""
+        return [pod.metadata.name for pod in self._listed() if pod.metadata.deletion_timestamp is None]
+
+    def running(self) -> list[str]:
+        """Name the pods whose server runs, also those that drain; such a pod may take much longer to vanish."""
+        return [
+            pod.metadata.name
+            for pod in self._listed()
+            if any(each.state.running is not None for each in pod.status.container_statuses or ())
+        ]
+
+    def _listed(self) -> list[Any]:
         selector = "app.kubernetes.io/name=scores"
-        found = self.world.cluster.api.list_namespaced_pod(self.namespace, label_selector=selector).items
-        return [pod.metadata.name for pod in found if ending or pod.metadata.deletion_timestamp is None]
+        return list(self.world.cluster.api.list_namespaced_pod(self.namespace, label_selector=selector).items)
 
 
 class Callers:
@@ -119,7 +140,7 @@ class Callers:
     def _ask(self, keeps: bool) -> None:
         connection = http.client.HTTPConnection(self._address, 80, timeout=30)
         while not self._is_over.is_set():
-            phase = self.phase
+            phase, began = self.phase, time.monotonic()
             try:
                 connection.request("POST", "/invocations", BODY, {"content-type": "application/json"})
                 answer = connection.getresponse()
@@ -129,7 +150,10 @@ class Callers:
                 version = self._latest[keeps] = json.loads(body)["model"]["version"]
                 self.answers[phase, version] += 1
             except (OSError, http.client.HTTPException) as error:
-                self.failures.append(f"{phase}: {type(error).__name__}: {error}")
+                seconds = time.monotonic() - began
+                self.failures.append(
+                    f"{phase}: {type(error).__name__}: {error} at {time.time():.1f} after {seconds:.1f} s"
+                )
                 connection.close()
             if not keeps:
                 connection.close()
@@ -170,7 +194,7 @@ def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_ta
         callers.phase = "drain"
         drained = servers.pods()[0]
         servers.world.cluster.delete(drained, grace_seconds=60)
-        wait_for(lambda: servers.world.cluster.phase(drained) == "gone", "the end of the pod")
+        wait_for(lambda: drained not in servers.running(), "the end of the pod that drains")
 
         callers.phase = "scale in"
         assert servers.deploy("1").result["revision"] == 1
@@ -189,7 +213,7 @@ def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_ta
         callers.phase = "take back"
         back = servers.run(RollbackModelServerOperator, deployment="scores", to_revision=1)
         assert back.result["revision"] == 5, back.error
-        wait_for(lambda: len(servers.pods(ending=True)) == 1, "the end of the last pod that drains")
+        wait_for(lambda: len(servers.running()) == 1, "the end of the last pod that drains")
         callers.phase = "after"
         time.sleep(0.5)
     callers.say()

@@ -18,7 +18,8 @@ from tests.support.rooms import PAGE, ROOMS, may_import, written
 PACKAGE = "airflow_mcp"
 
 SHARED_BY_OPERATORS = {f"airflow_mcp.operators.{name}" for name in ("base", "ledger", "tracked_run", "workload")} | {
-    "airflow_mcp.operators.workload_environment"
+    "airflow_mcp.operators.workload_environment",
+    "airflow_mcp.operators.server_deployment",
 }
 WITHOUT_AIRFLOW = (
     *("exceptions", "get_provider_info", "core", "work", "mlflow_client", "registry", "cluster", "doctor", "cli"),
