@@ -1,8 +1,8 @@
 """Every hour: record what the audit log missed, and take a signed checkpoint to a place that its owner cannot write to.
 
 Needs an audit log (`[airflow_mcp] audit_conn_id`) and a signing key (`[airflow_mcp] signing_conn_id`), see
-docs/audit.md. Run it on workers that have the login `mcp_keeper`, and name your own anchors below: at least one that the
-owner of the database cannot write to.
+docs/audit.md. Run it on workers that have the login `mcp_keeper`, and name your own anchors below: at least one that
+the owner of the database cannot write to.
 """
 
 from __future__ import annotations
