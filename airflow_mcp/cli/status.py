@@ -22,6 +22,7 @@ from airflow_mcp.core.registry.load_check import (
     why_unusable,
 )
 from airflow_mcp.core.registry.moves import read_history, read_last_move
+from airflow_mcp.core.registry.rehearsal import read_rehearsal
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.aliases import as_taken, ways_back
@@ -114,6 +115,7 @@ def _version(version: ModelVersion | None, model: RegisteredModel) -> dict[str, 
     moves = read_history(model.tags)[::-1]
     move = next((move for move in moves if move.champion_after == version.version), None)
     check, origin = read_load_check(version.tags), read_copied_from(version.tags)
+    rehearsal = read_rehearsal(version.tags)
     return {
         "version": version.version,
         "status": version.status,
@@ -122,6 +124,7 @@ def _version(version: ModelVersion | None, model: RegisteredModel) -> dict[str, 
         "set_by": move and move.by,
         "load_check": str(check) if check else None,
         "is_unusable": check is not None and check.is_unusable,
+        "rehearsal": str(rehearsal) if rehearsal else None,
         "copied_from": origin and asdict(origin),
         "provenance": {label: version.tags[tag] for label, tag in _SHOWN_TAGS.items() if version.tags.get(tag)},
     }
@@ -204,6 +207,8 @@ def _version_text(alias: str, version: Mapping[str, Any] | None) -> Iterator[str
     yield f"  {'load check':<14} {version['load_check'] or 'never checked'}"
     if version["is_unusable"]:
         yield f"  {'UNUSABLE':<14} {_CONSEQUENCES[alias]}"
+    if alias == contract.ALIAS_PREVIOUS_CHAMPION:
+        yield f"  {'rehearsal':<14} {version['rehearsal'] or 'never rehearsed'}"
     if version["copied_from"]:
         origin = CopiedFrom(**version["copied_from"])
         yield f"  {'copied from':<14} {origin}\n  {'copied at':<14} {origin.at}\n  {'copied by':<14} {origin.by}"

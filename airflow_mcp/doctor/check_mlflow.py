@@ -13,10 +13,12 @@ from airflow_mcp.core.doctor.mlflow_server import (
     judge_load_checks,
     judge_mlflow_version,
     judge_moves,
+    judge_rehearsals,
     judge_store,
 )
 from airflow_mcp.core.mlflow_entities import RegisteredModel
 from airflow_mcp.core.mlflow_versions import keeps_aliases_of_deleted
+from airflow_mcp.core.registry.rehearsal import REHEARSAL_NOT_PASSED
 from airflow_mcp.exceptions import MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import api as mlflow_api
 from airflow_mcp.mlflow_client import registry_api as mlflow_registry_api
@@ -92,12 +94,14 @@ def _check_moves(driver: SyncDriver, version: str) -> list[Diagnosis]:
 
 
 def _check_load_checks(driver: SyncDriver, models: list[RegisteredModel]) -> list[Diagnosis]:
-    """Check the aliases with one search for all failed versions, however many models there are."""
+    """Check the aliases with one search for unusable versions and one for rehearsals, however many models there are."""
     failed = f"tags.`{TAG_LOAD_CHECK}` = 'failed'"
     try:
-        return judge_load_checks(models, driver.perform(mlflow_registry_api.search_model_versions(failed)))
+        unusable = driver.perform(mlflow_registry_api.search_model_versions(failed))
+        not_ready = driver.perform(mlflow_registry_api.search_model_versions(REHEARSAL_NOT_PASSED))
     except MlflowError as error:
         return [Diagnosis("MLflow load checks", "warning", f"cannot be read: {error}")]
+    return [*judge_load_checks(models, unusable), *judge_rehearsals(models, not_ready)]
 
 
 def _check_registry(driver: SyncDriver) -> Diagnosis:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_versions import keeps_aliases_of_deleted
+from airflow_mcp.core.registry.rehearsal import REHEARSAL_NOT_PASSED
 from airflow_mcp.core.registry.standing import Facts, Standing, assess, champion_record, worst_first
 from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.mlflow_client import api as mlflow_api
@@ -27,8 +28,9 @@ def read_standings(
 ) -> tuple[list[Standing], tuple[str, ...]]:
     """Return the standing of each model, the worst first.
 
-    On top of the models it needs about one search per 100 champions, one per 1,000 failed versions, one for drift
-    checks, and before MLflow 3.16.1 one request for each alias that does not point at the newest version.
+    On top of the models it needs about one search per 100 champions, one per 1,000 versions that failed a load check or
+    a rehearsal, one for drift checks, and before MLflow 3.16.1 one request for each alias that does not point at the
+    newest version.
 
     :param mlflow: the MLflow server.
     :param models: registered models as MLflow keeps them.
@@ -46,16 +48,26 @@ def read_standings(
         drift = _drift(mlflow, experiments, models)
     except MlflowError as error:
         unread.append(f"runs of gates and drift checks: {error}")
-    facts = Facts(deleted, _failed(mlflow, models), judged, drift)
+    facts = Facts(deleted, _failed(mlflow, models), _not_ready(mlflow, models), judged, drift)
     return worst_first(assess(model, facts) for model in models), tuple(unread)
 
 
 def _failed(mlflow: MlflowOperations, models: Sequence[RegisteredModel]) -> dict[tuple[str, str], ModelVersion]:
-    where = f"tags.`{contract.TAG_LOAD_CHECK}` = 'failed'"
+    found = _versions(mlflow, models, f"tags.`{contract.TAG_LOAD_CHECK}` = 'failed'")
+    return {(version.name, version.version): version for version in found}
+
+
+def _not_ready(mlflow: MlflowOperations, models: Sequence[RegisteredModel]) -> dict[str, dict[str, ModelVersion]]:
+    found: dict[str, dict[str, ModelVersion]] = {}
+    for version in _versions(mlflow, models, REHEARSAL_NOT_PASSED):
+        found.setdefault(version.name, {})[version.version] = version
+    return found
+
+
+def _versions(mlflow: MlflowOperations, models: Sequence[RegisteredModel], where: str) -> list[ModelVersion]:
     if len(models) == 1:
         where = f"name = {filter_value(models[0].name)} and {where}"
-    found = mlflow.search_model_versions(where, max_results=None)
-    return {(version.name, version.version): version for version in found}
+    return mlflow.search_model_versions(where, max_results=None)
 
 
 def _judged(

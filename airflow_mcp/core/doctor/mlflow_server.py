@@ -13,6 +13,7 @@ from airflow_mcp.core.mlflow_versions import FIRST_UNKNOWN_MLFLOW, OLDEST_MLFLOW
 from airflow_mcp.core.registry.history import unrecorded_moves
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.core.registry.moves import read_last_move, read_recent_history
+from airflow_mcp.core.registry.rehearsal import failed_rehearsal
 
 MOST_FINDINGS = 20
 """Number of findings of one kind that are shown; the others are counted."""
@@ -179,6 +180,28 @@ def judge_load_checks(models: Sequence[RegisteredModel], failed: Sequence[ModelV
     return _bounded("MLflow load checks", findings) or [
         Diagnosis("MLflow load checks", "ok", "no alias points to a version that is known not to load")
     ]
+
+
+def judge_rehearsals(models: Sequence[RegisteredModel], not_ready: Sequence[ModelVersion]) -> list[Diagnosis]:
+    """Judge whether the ways back from the champions were ready when they were rehearsed.
+
+    :param models: registered models with their aliases.
+    :param not_ready: versions whose latest rehearsal did not pass, of all models.
+    """
+    findings = []
+    for model in models:
+        flagged = {version.version: version for version in not_ready if version.name == model.name}
+        rehearsal = failed_rehearsal(model.name, model.aliases.get(ALIAS_CHAMPION), flagged)
+        if rehearsal is not None:
+            findings.append(
+                Diagnosis(
+                    f"MLflow way back of {model.name}",
+                    "warning",
+                    f"from version {rehearsal.champion} to version {rehearsal.version}: its rehearsal {rehearsal}",
+                    "put it right, and rehearse it again with RehearseRollbackOperator",
+                )
+            )
+    return _bounded("MLflow rehearsals", findings)
 
 
 def judge_address(url: str) -> Diagnosis | None:

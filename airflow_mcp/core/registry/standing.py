@@ -13,6 +13,7 @@ from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
 from airflow_mcp.core.registry.history import recent_moves, recorded_moves, unrecorded_moves
 from airflow_mcp.core.registry.load_check import why_unusable
 from airflow_mcp.core.registry.moves import MoveRecord, read_last_move, unfinished_move
+from airflow_mcp.core.registry.rehearsal import failed_rehearsal
 
 ConcernKind = Literal[
     "champion_deleted",
@@ -23,6 +24,7 @@ ConcernKind = Literal[
     "interrupted",
     "verdict_unknown",
     "no_way_back",
+    "way_back_not_ready",
     "drifted",
     "drift_unknown",
     "never_promoted",
@@ -88,6 +90,8 @@ class Facts:
     """Model and number of each version that an alias points at and that was deleted."""
     failed: Mapping[tuple[str, str], ModelVersion] = field(default_factory=dict)
     """Versions whose load check failed, by model and number."""
+    not_ready: Mapping[str, Mapping[str, ModelVersion]] = field(default_factory=dict)
+    """Versions whose latest rehearsal did not pass, by model and number."""
     judged: Mapping[str, Run | None] | None = field(default_factory=dict)
     """MLflow runs of champions, by id; None for a run that was not found; None as a whole: not read."""
     drift: Mapping[str, Run] = field(default_factory=dict)
@@ -116,6 +120,7 @@ def assess(model: RegisteredModel, facts: Facts) -> Standing:
         *_of_verdict(record, facts),
         *_of_moves(model, facts),
         *_of_way_back(model, facts),
+        *_of_rehearsal(model, facts),
         *_of_drift(model, record, facts),
     )
     ordered = sorted(found, key=lambda concern: _ORDER.index(concern.kind))
@@ -182,6 +187,14 @@ def _of_way_back(model: RegisteredModel, facts: Facts) -> Iterable[Concern]:
         yield Concern("no_way_back", f"alias previous_champion points at version {previous}, which was deleted")
     elif (version := facts.failed.get((model.name, previous))) and (reason := why_unusable(version)):
         yield Concern("no_way_back", f"previous_champion, version {previous}, cannot be used: {reason}")
+
+
+def _of_rehearsal(model: RegisteredModel, facts: Facts) -> Iterable[Concern]:
+    champion = model.aliases.get(ALIAS_CHAMPION)
+    rehearsal = failed_rehearsal(model.name, champion, facts.not_ready.get(model.name, {}))
+    if rehearsal is not None:
+        says = f"the way back to version {rehearsal.version} is not ready: its rehearsal {rehearsal}"
+        yield Concern("way_back_not_ready", says)
 
 
 def _of_drift(model: RegisteredModel, record: MoveRecord | None, facts: Facts) -> Iterable[Concern]:

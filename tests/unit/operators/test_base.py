@@ -29,6 +29,7 @@ from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.maintenance import SweepPodsOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
+from airflow_mcp.operators.rehearsal import RehearseRollbackOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
 from airflow_mcp.operators.rollout import RolloutModelOperator
@@ -64,6 +65,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     EvaluationGateOperator: {"run_id": "r1", "thresholds": ["accuracy >= 0.9"], **MODEL},
     RegisterModelOperator: {"model_uri": "models:/m-1", **MODEL},
     LoadCheckOperator: {"version": "2", "alias": "champion", "image": "image:1", "experiment_name": "checks", **MODEL},
+    RehearseRollbackOperator: {"image": "image:1", "experiment_name": "checks", **MODEL},
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
     RollbackModelOperator: {"to_version": "1", **MODEL},
     RolloutModelOperator: {"version": "2", "expected_champion": "1", "experiment_name": "rollouts", **MODEL},

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.contract import TAG_DRIFT_VERDICT, TAG_GATE_VERDICT, TAG_LAST_MOVE
-from airflow_mcp.core.mlflow_entities import RegisteredModel, Run
+from airflow_mcp.core.doctor.mlflow_server import judge_rehearsals
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
 from airflow_mcp.core.registry.moves import MoveRecord
+from airflow_mcp.core.registry.rehearsal import Rehearsal
 from airflow_mcp.core.registry.standing import Facts, Standing, assess, worst_first
 
 AT = "2026-11-21T02:00:00+00:00"
@@ -75,6 +77,30 @@ def test_drift_counts_until_a_champion_is_promoted_after_it(verdict: str, hours:
     ended = int(datetime.fromisoformat(AT).astimezone(UTC).timestamp() * 1000) + hours * 3_600_000
     check = Run("d1", "0", "FINISHED", end_time=ended, tags={TAG_DRIFT_VERDICT: verdict})
     assert kinds(standing(drift={"churn": check})) == expected
+
+
+@pytest.mark.parametrize(("champion", "expected"), [("2", ["way_back_not_ready"]), ("3", [])])
+def test_a_rehearsal_that_did_not_pass_counts_for_its_champion(champion: str, expected: list[str]) -> None:
+    rehearsal = Rehearsal(
+        model_name="churn",
+        version="1",
+        champion=champion,
+        way="previous_champion",
+        verdict="failed",
+        reason="it took too long",
+        seconds=9,
+        budget_seconds=5,
+        at=AT,
+        run_id="r9",
+    )
+    version = ModelVersion("churn", "1", "READY", tags=rehearsal.to_tags())
+    found = standing(not_ready={"churn": {"1": version}})
+    assert kinds(found) == expected
+    assert all(f"version 1 is not ready: its rehearsal failed at {AT}" in each.says for each in found.concerns)
+    (*findings,) = judge_rehearsals([RegisteredModel("churn", aliases=ALIASES), RegisteredModel("other")], [version])
+    assert [(each.level, each.subject) for each in findings] == [("warning", "MLflow way back of churn")] * len(
+        expected
+    )
 
 
 def test_the_worst_concern_decides_the_order() -> None:
