@@ -104,7 +104,7 @@ BEGIN
   INSERT INTO event VALUES (h.seq + 1, p_id, t, j->>'action', j->>'subject', CASE
     WHEN starts_with(j->>'subject', 'model:') THEN substr(j->>'subject', 7)
     WHEN starts_with(j->>'subject', 'version:') THEN regexp_replace(substr(j->>'subject', 9), '/[^/]*$', '')
-    ELSE j->'new'->>'model' END, x, eh, r);
+    WHEN j->>'subject' <> 'log' THEN j->'new'->>'model' END, x, eh, r);
   UPDATE head SET seq = h.seq + 1, hash = x, recorded_at = t;
   o_seq := h.seq + 1; o_is_new := true;
 END $$;

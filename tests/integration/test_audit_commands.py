@@ -174,6 +174,75 @@ def test_init_creates_a_log_once(call: Call, tmp_path: Path, monkeypatch: pytest
     assert call("audit", "list")[0] == 2
 
 
+def sealed(call: Call, tmp_path: Path) -> tuple[Path, Path]:
+    """Take a checkpoint of the log, and return the folder that keeps it and the public key."""
+    private, public = new_key()
+    (tmp_path / "log.key").write_bytes(private)
+    (tmp_path / "log.pub").write_bytes(public)
+    (tmp_path / "kept").mkdir()
+    code, _, error = call("audit", "checkpoint", "--key", str(tmp_path / "log.key"), "--to", str(tmp_path / "kept"))
+    assert code == 0, error
+    return tmp_path / "kept", tmp_path / "log.pub"
+
+
+def test_one_record_is_proved_without_the_others(logs: Logs, call: Call, tmp_path: Path) -> None:
+    append(logs, *map(moved, range(6)))
+    kept, key = sealed(call, tmp_path)
+    (note,) = kept.iterdir()
+    file, proof = tmp_path / "log.jsonl", tmp_path / "proof.json"
+    call("audit", "export", str(file), "--reason", "x")
+    code, said, _ = call("audit", "proof", str(file), "--seq", "4", "--checkpoint", str(note), "--key", str(key))
+    proof.write_text(said)
+    assert (code, len(json.loads(said)["proof"])) == (0, 3)
+    file.unlink()
+    code, said, _ = call("audit", "proof", str(proof), "--key", str(key))
+    assert (code, said) == (0, f"proved: seq 4 of log {note.name[:32]}, by a checkpoint of 8 records\n")
+    proof.write_text(proof.read_text().replace("model:fraud", "model:freud"))
+    code, said, _ = call("audit", "proof", str(proof), "--key", str(key))
+    assert (code, said.startswith("NOT PROVED")) == (1, True)
+    proof.write_text("{}")
+    assert call("audit", "proof", str(proof), "--key", str(key))[0] == 2
+
+
+def test_an_anchor_is_read_for_the_verification(logs: Logs, call: Call, tmp_path: Path) -> None:
+    append(logs, *map(moved, range(3)))
+    kept, key = sealed(call, tmp_path)
+    where = ("--anchor", str(kept), "--key", str(key))
+    code, said, _ = call("audit", "verify", *where)
+    assert (code, "1 checkpoints agree" in said) == (0, True)
+    file = tmp_path / "log.jsonl"
+    call("audit", "export", str(file), "--reason", "x")
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:3]))
+    code, said, _ = call("audit", "verify", str(file), *where)
+    assert (code, "the log was cut" in said) == (1, True)
+    next(kept.iterdir()).unlink()
+    code, _, error = call("audit", "verify", str(file), *where)
+    assert (code, "has no checkpoint of log" in error) == (2, True)
+
+
+def test_what_a_record_says_about_people_is_erased(logs: Logs, call: Call) -> None:
+    append(logs, moved(1), moved(2))
+    assert call("audit", "erase", "2", "--reason", " ")[0] == 2
+    code, said, _ = call("audit", "erase", "2", "--reason", "request 17")
+    assert (code, said.startswith("the content of seq 2 is erased; seq 4 says so")) == (0, True)
+    assert "was erased before" in call("audit", "erase", "2", "--reason", "request 17")[1]
+    said = call("audit", "list", "--subject", "model:fraud")[1]
+    assert "registry.moved  model:fraud  (erased)" in said
+    code, said, _ = call("audit", "verify", "--deep")
+    assert (code, "erased, with a record that says so: 2" in said) == (0, True)
+
+
+def test_a_move_without_its_intent_is_found_when_decisions_are_verified(logs: Logs, call: Call) -> None:
+    append(logs, moved(1))
+    assert call("audit", "verify")[0] == 0
+    code, said, _ = call("audit", "verify", "--decisions")
+    assert (code, "1 findings about 1 moves" in said) == (1, True)
+    assert "NOT ALLOWED: seq 2:" in said
+    code, said, _ = call("audit", "verify", "--decisions", "--format", "json")
+    assert json.loads(said)["decisions"]["findings"][0]["seq"] == 2
+
+
 def promote(world: World, version: str, expected: str) -> None:
     arguments = {"model_name": world.model_name, "version": version, "expected_champion": expected}
     assert world.run(PromoteModelOperator, **arguments, dag_run_id=f"run-{version}").state == "success"
@@ -260,3 +329,39 @@ class TestReconcile:
         events = self.own(log, world)
         assert [each["action"] for each in events] == ["registry.move_intended", "registry.moved"]
         assert (events[1]["actor"]["kind"], events[1]["reason"]) == ("cli", "worse")  # type: ignore[index]
+
+    def test_everything_about_a_model_is_one_timeline(self, log: Logs, world: World, call: Call) -> None:
+        world.versions(2)
+        promote(world, "1", "none")  # MLflow only: Airflow has no log here
+        name = world.model_name
+        subject = f"model:{name}"
+        drift = AuditEvent(
+            *(event_id("drift.decided", subject, "d"), "drift.decided", subject, "dev", ACTOR),
+            new={"verdict": "drifted"},
+        )
+        swap = AuditEvent(
+            *(event_id("serving.swapped", "replica:a", 1), "serving.swapped", "replica:a", "dev", ACTOR),
+            new={"model": name, "version": "1"},
+        )
+        append(log, drift, swap, moved(9))
+        code, said, _ = call("audit", "list", "--model", name)
+        assert code == 0
+        shown = [line for line in said.splitlines() if "  by " not in line]
+        assert ["NO LOG" in line for line in shown] == [True, False, False]
+        assert "registry.moved" in shown[0]
+        assert "champion none -> champion 1" in shown[0]
+        assert ("drift.decided" in shown[1], "serving.swapped" in shown[2]) == (True, True)
+        lines = call("audit", "list", "--model", name, "--format", "json")[1].splitlines()
+        assert [json.loads(line)["seq"] for line in lines] == [None, 2, 3]
+
+    def test_doctor_tells_of_a_forged_move_and_of_checkpoints_that_do_not_arrive(
+        self, log: Logs, world: World, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        append(log, moved(1, subject=f"model:{world.model_name}"))
+        world.versions(1)
+        code, said, _ = call("doctor", "--no-cluster")
+        assert (code, "differ in 1 moves" in said, "checkpoints" in said) == (1, True, False)
+        sealed(call, tmp_path)
+        assert "reached an anchor within 24 h" in call("doctor", "--no-cluster")[1]
+        monkeypatch.setattr("airflow_mcp.audit.checkpoints.LONGEST_WITHOUT", timedelta(0))
+        assert "could be cut unseen" in call("doctor", "--no-cluster")[1]

@@ -153,7 +153,10 @@ def model_of(event: AuditEvent) -> str | None:
     kind, _, name = event.subject.partition(":")
     if kind == "model":
         return name
-    return name.rpartition("/")[0] if kind == "version" else (event.new or {}).get("model")
+    if kind == "version":
+        return name.rpartition("/")[0]
+    # A look at the events of a model is about the log.
+    return None if event.subject == "log" else (event.new or {}).get("model")
 
 
 def without_credentials(text: str) -> str:
