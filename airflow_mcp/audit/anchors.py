@@ -186,7 +186,7 @@ class GitAnchor:
 
     :param uri: ``git+https://host/repository.git#branch``; ``git+ssh`` and ``git+file`` too.
     :param credentials: returns login and password.
-    :raises InvalidArgumentError: when it names no branch, or is no address of a repository.
+    :raises InvalidArgumentError: when it names no branch, or its address is not one of a repository.
     """
 
     counts_alone = True

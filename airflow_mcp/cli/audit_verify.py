@@ -237,7 +237,7 @@ def _check_proof(parsed: argparse.Namespace) -> int:
     except (ValueError, KeyError, TypeError, AttributeError):
         is_ours = False
     if not is_ours:
-        raise EvidenceError(f"{parsed.file} is no proof: it must be what airflow-mcp audit proof --seq N prints")
+        raise EvidenceError(f"{parsed.file} is not a proof; it must be what airflow-mcp audit proof --seq N prints")
     if line.startswith(b'{"erased":'):
         raise EvidenceError("the record was erased: its place in the log can be proved, and not what it said")
     checkpoint, link = read_checkpoint(note, read_bytes(parsed.key)), read_link(line)

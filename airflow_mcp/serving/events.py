@@ -38,7 +38,7 @@ class EventRing:
         self._add("started", key)
 
     def refused(self, key: ServedVersion, reason: str) -> None:
-        """Note that a version cannot be served; the same reason again is no further event."""
+        """Note that a version cannot be served; a repeated reason is not a further event."""
         if self._refusals.get(key) != reason:
             self._refusals[key] = reason
             self._add("refused", key, reason=reason[:_LONGEST_REASON])
