@@ -19,7 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "retrain": "show why a model is or is not retrained; pause and resume retraining",
     "serve": "serve models over HTTP",
     "manifests": "write the Kubernetes objects of a model server",
-    "audit": "create, list, verify, export, checkpoint and reconcile the audit log",
+    "audit": "create, list, verify, export, checkpoint, reconcile and erase in the audit log",
     "passport": "show and verify what a model version was made from",
     "doctor": "check MLflow, the cluster and the image, and say what to fix",
     "drift": "profile data, and compare two datasets or their profiles",
