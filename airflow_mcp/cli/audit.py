@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.stores import create_log, open_log
+from airflow_mcp.cli import audit_replay as replay
 from airflow_mcp.cli.audit_verify import add_proof, add_verify, read_bytes, run_proof, run_verify
 from airflow_mcp.cli.governance import audit_user, required_settings
 from airflow_mcp.cli.options import add_format, add_tracking_uri
@@ -69,6 +70,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "given again",
     )
     add_tracking_uri(sealed)
+    past = _action(actions, "replay", "make a past promotion again from log and evidence; say what differs", replay.run)
+    replay.add_arguments(past)
     again = _action(actions, "reconcile", "record what MLflow and model servers have and the log missed", _reconcile)
     again.add_argument("--servers", default="", help="model servers, such as fraud-headless.ml.svc:8000")
     add_tracking_uri(again)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, OnInconclusive, OnRefusal, choice, flag, read_policy, required_text
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.approval import as_decided
-from airflow_mcp.core.gate.judgement import (
-    GateReport,
-    Gathered,
-    error_report,
-    evaluate_gate,
-    judge_gathered,
-    report_without_evidence,
-)
+from airflow_mcp.core.gate.inputs import GateCase, judge_case, stored_inputs, versions
+from airflow_mcp.core.gate.judgement import GateReport, Gathered
 from airflow_mcp.core.gate.policy import EscalationPolicy, GatePolicy, read_escalation
 from airflow_mcp.core.gate.report.page import render_gate_report
 from airflow_mcp.core.gate.rules.verdicts import Decision, GateMode, Verdict
@@ -36,6 +31,9 @@ from airflow_mcp.registry.recording import gate_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_mcp.core.actor import Actor
+    from airflow_mcp.core.audit.event import AuditEvent
 
 NO_DECISION = "none"
 """Stands in XCom for the decision of a dry run."""
@@ -266,16 +264,25 @@ class EvaluationGateOperator(ModelControlOperator):
         return _result(report, _PAGES, stored.hash)
 
     def _judge(self, run: Run, model_name: str, policy: GatePolicy) -> _Judged:
-        about: _About = {"model_name": model_name, "created_at": now().isoformat()}
-        others = judge_gathered(policy, self._gather(run, policy))
-        if not policy.needs_evidence and self.evidence_identity is None:
-            return _Judged(report_without_evidence(others, run_id=run.run_id, policy=policy, **about))
-        try:
-            evidence = self._evidence(run.run_id)
-            replay = self._replay(run.run_id) if policy.replay else None
-        except EvidenceError as error:
-            return _Judged(error_report(str(error), run_id=run.run_id, policy=policy, others=others, **about))
-        return _Judged(evaluate_gate(evidence, policy, replay=replay, others=others, **about), evidence, replay)
+        evidence, replay, problem = None, None, ""
+        gathered = self._gather(run, policy)
+        if policy.needs_evidence or self.evidence_identity is not None:
+            try:
+                evidence = self._evidence(run.run_id)
+                replay = self._replay(run.run_id) if policy.replay else None
+            except EvidenceError as error:
+                evidence, problem = None, str(error)
+        case = GateCase(
+            run_id=run.run_id,
+            model_name=model_name,
+            created_at=now().isoformat(),
+            policy=policy,
+            gathered=gathered,
+            evidence=evidence,
+            replay=replay,
+            problem=problem,
+        )
+        return _Judged(judge_case(case), case)
 
     def _gather(self, run: Run, policy: GatePolicy) -> Gathered:
         """Fetch what the rules ask for: answers of services, and reports. What is missing never counts as passed."""
@@ -318,8 +325,9 @@ class EvaluationGateOperator(ModelControlOperator):
         """
         report = judged.report
         pages = _DRY_RUN_PAGES if report.dry_run else _PAGES
-        html = render_gate_report(report, judged.evidence, judged.replay).encode()
-        document = report.model_dump_json(by_alias=True, indent=2).encode()
+        html = render_gate_report(report, judged.case.evidence, judged.case.replay).encode()
+        document = dump_document(report).encode()
+        inputs_hash = "" if report.dry_run else self._keep_inputs(judged.case)
         self.hook.upload_artifact(report.run_id, pages.html, html, content_type="text/html")
         self.hook.upload_artifact(report.run_id, pages.json, document, content_type="application/json")
         self.gate_report_url = self.hook.artifact_url(run, pages.html)
@@ -330,17 +338,31 @@ class EvaluationGateOperator(ModelControlOperator):
                 self.hook.set_tag(report.run_id, contract.TAG_SELF_REPORTED, str(report.self_reported).lower())
             if run.tags.get(contract.TAG_GATE_APPROVAL):
                 self.hook.set_tag(report.run_id, contract.TAG_GATE_APPROVAL, "")
-            self._decide(context, report, report.decision, content_hash(document))
+            event = partial(gate_event, report, report.decision.value, content_hash(document), inputs_hash)
+            self._decide(context, report, report.decision, event)
         return _result(report, pages, content_hash(document))
 
-    def _decide(self, context: Context, report: GateReport, decision: Decision, report_hash: str) -> None:
+    def _keep_inputs(self, case: GateCase) -> str:
+        """Store everything that the judgement was made from, so that it can be made again; return its hash."""
+        inputs = stored_inputs(case, versions())
+        for stored in inputs.files:
+            if stored.path.startswith(contract.ARTIFACT_GATE_REPORTS_DIR):
+                content = case.gathered.reports[stored.rule_file].content or b""
+                self.hook.upload_artifact(case.run_id, stored.path, content)
+        document = dump_document(inputs).encode()
+        self.hook.upload_artifact(case.run_id, contract.ARTIFACT_GATE_INPUTS, document, content_type="application/json")
+        return content_hash(document)
+
+    def _decide(
+        self, context: Context, report: GateReport, decision: Decision, event: Callable[[str, Actor], AuditEvent]
+    ) -> None:
         """Set the tag that other tasks read, and record the decision.
 
         A tag that lets a candidate through is set after the record; one that stops it is set in any case.
         """
         if not report.opens:
             self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, decision.value)
-        self.record(context, partial(gate_event, report, decision.value, report_hash))
+        self.record(context, event)
         if report.opens:
             self.hook.set_tag(report.run_id, contract.TAG_GATE_VERDICT, decision.value)
 
@@ -355,18 +377,10 @@ class EvaluationGateOperator(ModelControlOperator):
 
 
 class _Judged(NamedTuple):
-    """A report, and the evidence behind it."""
+    """A report, and what it was made from."""
 
     report: GateReport
-    evidence: EvaluationEvidence | None = None
-    replay: ReplayEvidence | None = None
-
-
-class _About(TypedDict):
-    """What every report names."""
-
-    model_name: str
-    created_at: str
+    case: GateCase
 
 
 class _Pages(NamedTuple):

@@ -14,6 +14,7 @@ from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.summary import read_drift_summary
 from airflow_mcp.core.gate.approval import Approval
 from airflow_mcp.core.gate.rules.verdicts import Decision
+from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.registry.load_check import read_load_check
 from airflow_mcp.core.rollout.state import RolloutState
 from airflow_mcp.exceptions import EvidenceError
@@ -99,7 +100,9 @@ class MissingDecisions:
             return
         stored = find_gate_report(self._mlflow, run.run_id)
         if stored is not None and stored.report.decision is not None:
-            made = partial(gate_event, stored.report, stored.report.decision.value, stored.hash)
+            inputs = self._mlflow.find_artifact(run.run_id, contract.ARTIFACT_GATE_INPUTS)
+            inputs_hash = content_hash(inputs) if inputs is not None else ""
+            made = partial(gate_event, stored.report, stored.report.decision.value, stored.hash, inputs_hash)
             yield from _unknown([made(self._environment, FOUND_LATER)], known)
         if decided == Decision.APPROVED.value:
             text = self._mlflow.find_artifact(run.run_id, contract.ARTIFACT_GATE_APPROVAL)

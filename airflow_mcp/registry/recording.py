@@ -62,13 +62,14 @@ def append_once(log: AuditLog, event: AuditEvent) -> Appended | None:
 
 
 def gate_event(
-    report: GateReport, decided_as: str, report_hash: str, environment: str, by: Actor | AuditActor
+    report: GateReport, decided_as: str, report_hash: str, inputs_hash: str, environment: str, by: Actor | AuditActor
 ) -> AuditEvent:
     """Return the event of a gate.
 
     :param report: its report.
     :param decided_as: what was decided.
     :param report_hash: ``sha256:`` of the report as it is stored.
+    :param inputs_hash: ``sha256:`` of what it was made from, as it is stored; empty when that is not stored.
     :param environment: dev, test or prod.
     :param by: who judged.
     """
@@ -81,7 +82,7 @@ def gate_event(
     decided = Decided(
         key=(report.run_id, report_hash, decided_as),
         new={"decision": decided_as, "run_id": report.run_id, **new},
-        inputs={"report": report_hash},
+        inputs={"report": report_hash, "inputs": inputs_hash},
         reason=report.reason,
     )
     return decision("gate.decided", model_subject(report.model_name), environment, by, decided)

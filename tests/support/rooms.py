@@ -82,6 +82,10 @@ ROOMS: Mapping[str, Room] = {
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
         *("core", "core/registry"),
     ),
+    "core/replay": _room(
+        "past decisions, made again from what was recorded",
+        *("core", "core/audit", "core/gate", "core/registry"),
+    ),
     "core/passport": _room(
         "what a version was made from, as a signed statement: keys, envelopes, passports, clearances",
         *("core", "core/data", "core/gate", "core/gate/rules", "core/registry"),
@@ -130,6 +134,10 @@ ROOMS: Mapping[str, Room] = {
         "a Kubernetes cluster: its workload pods, and model servers; without Airflow",
         *("core", "core/manifests", "core/workload"),
     ),
+    "routers": _room(
+        "what moves requests besides the model servers: Gateway API, Services, Argo Rollouts, KServe; without Airflow",
+        *(*_CORE, "cluster"),
+    ),
     "doctor": _room("the checks of `airflow-mcp doctor`; without Airflow", *_CORE, "cluster", "mlflow_client"),
     # --- Airflow --------------------------------------------------------------------------------------------------
     "triggers": _room(
@@ -155,6 +163,7 @@ ROOMS: Mapping[str, Room] = {
             "mlflow_client",
             "notifications",
             "registry",
+            "routers",
         ),
         *("settings", "triggers", "workloads"),
     ),

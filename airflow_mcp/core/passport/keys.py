@@ -132,6 +132,7 @@ class PrivateKey:
 
     def __init__(self, pem: str | bytes) -> None:
         self._key = _private_key(pem.encode() if isinstance(pem, str) else pem)
+        self._key_id = key_id(self._key.public_key())
 
     @property
     def public_pem(self) -> str:
@@ -145,7 +146,7 @@ class PrivateKey:
 
         :param message: the bytes to sign.
         """
-        return Signature(key_id(self._key.public_key()), self._key.sign(message))
+        return Signature(self._key_id, self._key.sign(message))
 
 
 def _private_key(pem: bytes) -> Ed25519PrivateKey:

@@ -133,13 +133,13 @@ def _read(rule: BenchmarkRule, answer: BenchmarkAnswer) -> Any:
     status = answer.status
     if status is None or status == _BUSY or status >= 500:
         said = answer.problem or f"the service answered {status}"
-        raise _Unclear(Verdict.INCONCLUSIVE, f"no answer after {answer.tries} tries: {_masked(said, answer.secrets)}")
+        raise _Unclear(Verdict.INCONCLUSIVE, f"no answer after {answer.tries} tries: {masked(said, answer.secrets)}")
     if 300 <= status < 400:
         raise _Unclear(Verdict.ERROR, f"the service answered {status}, a redirect, which is not followed")
     if status != 200:
         raise _Unclear(Verdict.ERROR, f"the service answered {status}, not 200")
     if answer.problem:
-        raise _Unclear(Verdict.ERROR, _masked(answer.problem, answer.secrets))
+        raise _Unclear(Verdict.ERROR, masked(answer.problem, answer.secrets))
     try:
         document = json.loads(answer.body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -170,7 +170,7 @@ def _compare(rule: BenchmarkRule, found: Any, secrets: Sequence[str]) -> tuple[b
 
 
 def _facts(rule: BenchmarkRule, answer: BenchmarkAnswer) -> dict[str, Fact]:
-    text = _masked(answer.body.decode(errors="replace"), answer.secrets)
+    text = masked(answer.body.decode(errors="replace"), answer.secrets)
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * MAX_EXCERPT]).split())
     return {
         "url": rule.url,
@@ -186,11 +186,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(value: Any, secrets: Sequence[str] = ()) -> str:
-    text = _masked(json.dumps(value), secrets)
+    text = masked(json.dumps(value), secrets)
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _masked(text: str, secrets: Sequence[str]) -> str:
+def masked(text: str, secrets: Sequence[str]) -> str:
     """Replace secrets, as they are and as JSON writes them."""
     for secret in secrets:
         for written in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):

@@ -1,0 +1,180 @@
+"""``airflow-mcp audit replay``: makes a past promotion again from log and evidence, and says what differs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from airflow_mcp.audit.stores import open_log
+from airflow_mcp.cli.governance import audit_user, required_settings
+from airflow_mcp.cli.options import add_format, add_tracking_uri
+from airflow_mcp.cli.registry_server import registry_server
+from airflow_mcp.core import contract
+from airflow_mcp.core.audit.log import export
+from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.audit.record import Record, read_record
+from airflow_mcp.core.document import parse_document
+from airflow_mcp.core.gate.inputs import GateInputs, versions
+from airflow_mcp.core.identity import content_hash
+from airflow_mcp.core.replay.gate import replay_gate
+from airflow_mcp.core.replay.move import FORWARD, find_move, gate_of, replay_move
+from airflow_mcp.core.replay.result import Replayed
+from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+
+LOG_FILE = "log.jsonl"
+"""Records in a folder for offline use; artifacts are below it, as ``RUN/PATH``."""
+EXIT_CODES = {"identical": 0, "different": 1, "impossible": 2}
+Fetch = Callable[[str, str], bytes | None]
+"""Returns an artifact of an MLflow run; None when it is gone."""
+
+
+def add_arguments(action: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    action.add_argument("move", nargs="?", default="", metavar="MOVE", help="identity of the move, as the log names it")
+    action.add_argument("--seq", type=int, default=0, metavar="N", help="number of the record registry.moved instead")
+    action.add_argument(
+        "--model", default="", metavar="NAME", help="registered model; else the whole log is read, which is recorded"
+    )
+    action.add_argument("--offline", default="", metavar="DIR", help="a folder that --save has written; no network")
+    action.add_argument("--save", default="", metavar="DIR", help="write what was used to a new folder, for --offline")
+    add_tracking_uri(action)
+    add_format(action)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Replay the move; 0: identical, 1: different, 2: impossible."""
+    if bool(parsed.move) == bool(parsed.seq):
+        raise InvalidArgumentError("either MOVE or --seq must be given")
+    try:
+        if parsed.offline:
+            records = _records((Path(parsed.offline) / LOG_FILE).read_bytes().splitlines())
+            moved, found = _replayed(parsed, records, _from_folder(Path(parsed.offline)))
+        else:
+            with registry_server(parsed) as mlflow:
+                records = _of_log(parsed)
+                keep = _Keep(Path(parsed.save)) if parsed.save else None
+                moved, found = _replayed(parsed, records, _from_server(mlflow, keep))
+                if keep is not None:
+                    keep.records(records, moved)
+    except (EvidenceError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_CODES["impossible"]
+    _print(parsed, moved, found)
+    return EXIT_CODES[found.verdict]
+
+
+def _replayed(parsed: argparse.Namespace, records: list[Record], fetch: Fetch) -> tuple[Record, Replayed]:
+    moved = find_move(records, move=parsed.move, seq=parsed.seq)
+    gate, decided = gate_of(moved, records)
+    found = replay_move(moved.event, gate.event if gate else None, decided)
+    if gate is not None and moved.event["new"]["action"] in FORWARD:
+        run_id = gate.event["new"]["run_id"]
+        inputs = fetch(run_id, contract.ARTIFACT_GATE_INPUTS)
+        report = fetch(run_id, contract.ARTIFACT_GATE_REPORT_JSON)
+        found += replay_gate(gate.event, inputs, _contents(inputs, fetch), report)
+    return moved, found
+
+
+def _contents(inputs: bytes | None, fetch: Fetch) -> dict[str, bytes]:
+    """Return the reports that the gate read, by their hash: one that was changed since has another one."""
+    if inputs is None:
+        return {}
+    try:
+        files = parse_document(GateInputs, inputs, contract.ARTIFACT_GATE_INPUTS).files
+    except EvidenceError:
+        return {}
+    found = (fetch(file.run_id, file.path) for file in files if file.hash)
+    return {content_hash(content): content for content in found if content is not None}
+
+
+def _of_log(parsed: argparse.Namespace) -> list[Record]:
+    settings = required_settings()
+    with closing(open_log(settings)) as log:
+        if parsed.model:
+            return [
+                record
+                for action in ("registry.moved", "gate.decided")
+                for record in log.facts(model_subject(parsed.model), action)
+            ]
+        reason = f"replay {parsed.move or parsed.seq}"
+        return _records(log.read(export(audit_user(), settings.environment, reason=reason)))
+
+
+def _records(lines: Iterable[bytes]) -> list[Record]:
+    """Return the records of moves and gates; a log may be longer than memory holds, and these are few of it."""
+    needed = (b'"action":"registry.moved"', b'"action":"gate.decided"')
+    return [read_record(line.decode()) for line in lines if any(part in line for part in needed)]
+
+
+def _from_folder(folder: Path) -> Fetch:
+    def fetch(run_id: str, path: str) -> bytes | None:
+        place = folder / run_id / path
+        return place.read_bytes() if place.is_file() and place.resolve().is_relative_to(folder.resolve()) else None
+
+    return fetch
+
+
+def _from_server(mlflow: DirectMlflow, keep: _Keep | None) -> Fetch:
+    def fetch(run_id: str, path: str) -> bytes | None:
+        try:
+            content = mlflow.find_artifact(run_id, path)
+        except MlflowNotFoundError:
+            return None
+        if keep is not None and content is not None:
+            keep.artifact(run_id, path, content)
+        return content
+
+    return fetch
+
+
+class _Keep:
+    """Writes what a replay has used.
+
+    :param folder: a new folder.
+    :raises InvalidArgumentError: when it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, mode=0o700)  # the log names people
+        except FileExistsError:
+            raise InvalidArgumentError(f"--save must be a new folder; got {str(folder)!r}") from None
+        self._folder = folder
+
+    def artifact(self, run_id: str, path: str, content: bytes) -> None:
+        """Write an artifact."""
+        place = self._folder / run_id / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+
+    def records(self, records: list[Record], moved: Record) -> None:
+        """Write the records about the model, the move included."""
+        lines = [record.line for record in records if record.event["subject"] == moved.event["subject"]]
+        (self._folder / LOG_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _print(parsed: argparse.Namespace, moved: Record, found: Replayed) -> None:
+    now, new = versions(), moved.event["new"]
+    if parsed.format == "json":
+        said: dict[str, Any] = {
+            "verdict": found.verdict,
+            "move": new["move"],
+            "seq": moved.seq,
+            "differences": [vars(one) for one in found.differences],
+            "missing": list(found.missing),
+            "packages": {"then": dict(found.packages), "now": now},
+        }
+        print(json.dumps(said, indent=2))
+        return
+    print(f"{found.verdict}: {new['action']} of {moved.event['subject']} to version {new['champion']}, seq {moved.seq}")
+    for line in (*map(str, found.differences), *(f"missing: {one}" for one in found.missing)):
+        print(f"  {line}")
+    for name, then in sorted(found.packages.items()):
+        if now.get(name) != then:
+            print(f"  {name} {then} then, {now.get(name, 'not installed')} now")
