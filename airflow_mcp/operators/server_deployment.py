@@ -20,7 +20,7 @@ from airflow_mcp.triggers.model_server import DEFAULT_POLL_SECONDS, ModelServerT
 from airflow_mcp.triggers.watch import checked_poll_seconds
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
 _TIMEOUT = timedelta(seconds=300)
 
@@ -55,7 +55,7 @@ class ModelServerOperator(ModelControlOperator):
         self.poll_interval = checked_poll_seconds(poll_interval)
         self.deferrable = is_deferrable(deferrable)
         if timeout <= timedelta(0):
-            raise InvalidArgumentError(f"timeout must be more than 0; got {timeout!r}")
+            raise InvalidArgumentError(f"timeout must be longer than zero; got {timeout!r}")
 
     def conclude(self, context: Context, progress: Progress) -> dict[str, Any]:
         """End the task when the pods are ready, or will not be in time.
@@ -117,13 +117,7 @@ class ModelServerOperator(ModelControlOperator):
     @cached_property
     def cluster(self) -> ClusterObjects:
         """The namespace, connected as for workloads."""
-        from airflow_mcp.workloads.kubernetes_arguments import bare_pod_operator  # noqa: PLC0415
-        from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
-        from airflow_mcp.workloads.kubernetes_pod import namespace_of  # noqa: PLC0415
-
-        with translated_errors(lambda: "the connection to Kubernetes"):
-            pod = bare_pod_operator(self._options(), task=self)
-            return ClusterObjects(pod.client.api_client, namespace_of(pod))
+        return cluster_of(self._options(), self)
 
     def _trigger(self, server: ServerDeployment, deadline: float) -> ModelServerTrigger:
         options = self._options()
@@ -143,3 +137,19 @@ class ModelServerOperator(ModelControlOperator):
 def found(server: ServerDeployment) -> dict[str, Any]:
     """Return what runs, as the beginning of a task's result."""
     return {"deployment": server.name, "namespace": server.cluster.namespace, **server.deployed()._asdict()}
+
+
+def cluster_of(options: PodOptions, task: BaseOperator) -> ClusterObjects:
+    """Return the namespace of some options, connected as for workloads.
+
+    :param options: the options.
+    :param task: the operator that asks.
+    :raises ClusterUnreachableError: when there is no usable connection.
+    """
+    from airflow_mcp.workloads.kubernetes_arguments import bare_pod_operator  # noqa: PLC0415
+    from airflow_mcp.workloads.kubernetes_errors import translated_errors  # noqa: PLC0415
+    from airflow_mcp.workloads.kubernetes_pod import namespace_of  # noqa: PLC0415
+
+    with translated_errors(lambda: "the connection to Kubernetes"):
+        pod = bare_pod_operator(options, task=task)
+        return ClusterObjects(pod.client.api_client, namespace_of(pod))

@@ -22,6 +22,7 @@ from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator, drift_side
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
@@ -49,6 +50,7 @@ REPLAY = {
     "model_type": "classifier",
 }
 
+SERVER = {"model_name": "m", "image": "registry/m:1"}
 WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
     (TrainModelOperator, {"experiment_name": "fraud"}, "exactly one of script and command must be given"),
     (TrainModelOperator, {**TRAIN, "script": "train.py"}, "exactly one of script and command must be given"),
@@ -131,6 +133,12 @@ WRONG: list[tuple[type[ModelControlOperator], dict[str, Any], str]] = [
         "numerical_method must name a method when a threshold is given",
     ),
     (DriftCheckOperator, {**DRIFT, "min_rows": 0}, "min_rows must be at least 1; got 0"),
+    (DeployModelServerOperator, {**SERVER, "on_failure": "hope"}, "on_failure must be one of undo, keep; got 'hope'"),
+    (DeployModelServerOperator, {**SERVER, "server": {"replica": 1}}, "server.replica is not a known name"),
+    (DeployModelServerOperator, {**SERVER, "server": {"image": "a:1"}}, "image must be given as an argument"),
+    (DeployModelServerOperator, {**SERVER, "timeout": timedelta(0)}, "timeout must be longer than zero; got"),
+    (DeployModelServerOperator, {**SERVER, "poll_interval": 0}, "poll_seconds must be a number of seconds, at least 1"),
+    (RollbackModelServerOperator, {"deployment": "m", "to_revision": -1}, "to_revision must be at least 0; got -1"),
 ]
 
 

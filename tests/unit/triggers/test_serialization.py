@@ -22,6 +22,7 @@ from airflow_mcp.triggers.drift import DriftGoalTrigger, DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
 from airflow_mcp.triggers.model import ModelGoalTrigger
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
+from airflow_mcp.triggers.model_server import ModelServerTrigger
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
 from airflow_mcp.triggers.rollout import RolloutStepTrigger
@@ -68,6 +69,12 @@ TRIGGERS = [
         poll_seconds=5,
     ),
     DriftVerdictTrigger(model_name="fraud", experiment_name="fraud-drift"),
+    ModelServerTrigger(
+        deployment={"name": "fraud", "namespace": "ml"},
+        connection={"conn_id": None, "in_cluster": True, "cluster_context": None, "config_file": "/etc/kubeconfig"},
+        deadline=1_790_000_000.5,
+        poll_seconds=5,
+    ),
     RolloutStepTrigger(
         rollout={"model_name": "fraud", "identity": "r1", "run_id": "run", "on_kill_action": "keep"},
         mlflow_conn_id="mlflow",
