@@ -71,13 +71,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "notifications": ["airflow_mcp.notifications.webhook.WebhookNotifier"],
-        "connection-types": [
-            _mlflow_connection(),
-            _audit_connection(),
-            _signing_connection(),
-            _airflow_api_connection(),
-            _serving_connection(),
-        ],
+        "connection-types": [connection() for connection in _CONNECTIONS],
         "extra-links": [
             "airflow_mcp.links.mlflow.MlflowRunLink",
             "airflow_mcp.links.mlflow.MlflowModelVersionLink",
@@ -248,6 +242,15 @@ def _mlflow_extras() -> dict[str, Any]:
     }
 
 
+_CONNECTIONS = (
+    _mlflow_connection,
+    _audit_connection,
+    _signing_connection,
+    _airflow_api_connection,
+    _serving_connection,
+)
+
+
 def _config_section() -> dict[str, Any]:
     return {
         "description": "Defaults of the Model Control Plane.",
@@ -283,6 +286,15 @@ def _config_section() -> dict[str, Any]:
             "rollback_without_audit": _option(
                 "boolean", "true", "Whether a rollback goes on while the audit log is down; it is recorded later."
             ),
+            "untagged_models": _option(
+                "string", "authenticated", "Who sees models that name no Dag on the page: authenticated or nobody."
+            ),
+            "rollback_dag": _option("string", "rollback_model", "Dag with which the page rolls back."),
+            "promote_dag": _option("string", "promote_model", "Dag with which the page promotes."),
+            "metrics_token": {
+                **_option("string", "", "Bearer token of GET /mcp/metrics; empty: there are no metrics."),
+                "sensitive": True,
+            },
             "workload_log_limit_mib": _option(
                 "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."
             ),

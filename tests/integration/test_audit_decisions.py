@@ -24,6 +24,7 @@ from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.result import DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
+from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.registry.load_check import LoadCheck
 from airflow_mcp.core.serving.replica_events import ReplicaEvent, ReplicaEvents
 from airflow_mcp.core.serving.traffic import RolloutDocument
@@ -77,6 +78,12 @@ def judge(world: World, run: Any, threshold: str, **options: Any) -> Any:
     return world.run(EvaluationGateOperator, **arguments, **options)
 
 
+def hashes(world: World, run: Any, outcome: Any) -> dict[str, str]:
+    """Return the hashes of what a gate has just stored."""
+    inputs = world.artifact(run, contract.ARTIFACT_GATE_INPUTS)
+    return {"report": outcome.result["report_hash"], "inputs": content_hash(inputs)}
+
+
 class TestGate:
     @pytest.fixture
     def run(self, world: World) -> Any:
@@ -86,11 +93,12 @@ class TestGate:
 
     def test_each_verdict_is_an_event_with_the_hash_of_its_report(self, world: World, logs: Logs, run: Any) -> None:
         passed = judge(world, run, "accuracy >= 0.9")
+        evidence = hashes(world, run, passed)
         failed = judge(world, run, "accuracy >= 0.99", task_id="again")
         assert (passed.state, failed.state) == ("success", "failed")
         events = [record.event for record in facts(logs, f"model:{world.model_name}", "gate.")]
         assert [each["new"]["decision"] for each in events] == ["passed", "failed"]
-        assert events[0]["inputs"] == {"report": passed.result["report_hash"]}
+        assert events[0]["inputs"] == evidence
         assert events[0]["task"]["task_id"] == "task"
         assert judge(world, run, "accuracy >= 0.9", dry_run=True, task_id="dry").state == "success"
         assert len(facts(logs, f"model:{world.model_name}", "gate.")) == 2  # a dry run decides nothing
@@ -218,7 +226,7 @@ class TestReconcile:
         found = {each.action: each for each in added}
         assert set(found) == {"version.registered", "load_check.decided", "gate.decided", "drift.decided"}
         assert all(each.late for each in added)
-        assert found["gate.decided"].inputs == {"report": judged.result["report_hash"]}
+        assert found["gate.decided"].inputs == hashes(world, run, judged)
         assert found["drift.decided"].new == {
             "run_id": drift.run_id,
             "verdict": "not_drifted",
