@@ -18,7 +18,7 @@ from airflow_mcp.cli.options import add_format
 from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint
 from airflow_mcp.core.audit.log import about_log, export
 from airflow_mcp.core.audit.merkle import inclusion_proof, is_included
-from airflow_mcp.core.audit.record import leaf_hash, read_link
+from airflow_mcp.core.audit.record import ERASED, leaf_hash, read_link
 from airflow_mcp.core.audit.verify import Verification, log_id_of, verify
 from airflow_mcp.core.conformity.moves import MoveCheck
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
@@ -238,7 +238,7 @@ def _check_proof(parsed: argparse.Namespace) -> int:
         is_ours = False
     if not is_ours:
         raise EvidenceError(f"{parsed.file} is not a proof; it must be what airflow-mcp audit proof --seq N prints")
-    if line.startswith(b'{"erased":'):
+    if line.startswith(ERASED):
         raise EvidenceError("the record was erased: its place in the log can be proved, and not what it said")
     checkpoint, link = read_checkpoint(note, read_bytes(parsed.key)), read_link(line)
     if link is None or not is_included(leaf_hash(line), link.seq - 1, checkpoint.size, proof, checkpoint.root):

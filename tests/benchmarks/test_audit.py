@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.audit.anchors import FolderAnchor
+from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.postgresql import PostgresAuditLog, connect
 from airflow_mcp.core.audit.log import created
 from airflow_mcp.core.audit.record import NO_RECORD, record_hash, record_line
+from airflow_mcp.core.passport.keys import PrivateKey
 from tests.benchmarks.fresh import median, print_table, run_fresh
-from tests.support.audit_log import ACTOR, Logs, moved, postgresql_logs
+from tests.support.audit_log import ACTOR, Logs, moved, new_key, postgresql_logs
 from tests.support.postgresql import PostgresServer, programs
 
 pytestmark = pytest.mark.benchmark
@@ -94,14 +97,39 @@ def test_the_verification_of_a_million_records(tmp_path: Path) -> None:
     write_log(file, RECORDS)
     rows = []
     run_fresh(tmp_path / "cache", "-c", "import tests.benchmarks.audit; print('{}')")
-    for how in ("", "deep"):
+    names = {"": "chain and tree", "deep": "chain, tree and canonical form", "decisions": "chain, tree and every move"}
+    for how, name in names.items():
         figures = run_fresh(tmp_path / "cache", "-m", "tests.benchmarks.audit", str(file), how)
         assert figures["records"] == RECORDS
-        name = "chain, tree and canonical form" if how else "chain and tree"
+        assert figures["mib"] <= 64
         rows.append([name, f"{figures['cpu']:.1f}", f"{figures['mib']:.0f}"])
     size = file.stat().st_size / RECORDS
     title = f"Verification of {RECORDS:,} records of {size:.0f} bytes from a file"
     print_table(title, ["what is checked", "CPU s", "peak MiB, Python included"], rows)
+    assert len(rows) == len(names)
+
+
+def test_the_checkpoint_of_ten_thousand_new_records(tmp_path: Path) -> None:
+    where = programs()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
+    signer, kept = PrivateKey(new_key()[0]), tmp_path / "kept"
+    kept.mkdir()
+    rows = []
+    with PostgresServer(tmp_path, where) as server, postgresql_logs(server.uri) as logs:
+        for part in range(2):
+            with closing(PostgresAuditLog(logs.as_login("mcp_release"))) as log:
+                for number in range(10_000):
+                    log.append(moved(f"{part}/{number}"))
+            with closing(PostgresAuditLog(logs.as_login("mcp_keeper"))) as log:
+                before = time.process_time()
+                sealed = seal(log, [FolderAnchor(str(kept))], signer, ACTOR, "dev")
+                seconds = time.process_time() - before
+            assert sealed.is_anchored
+            read = sealed.found.records - sealed.verified_from + 1
+            rows.append([f"{sealed.found.records:,}", f"{read:,}", f"{seconds:.2f}"])
+    head = ["records", "read", "CPU s of the client"]
+    print_table("A checkpoint in PostgreSQL goes on from the last one", head, rows)
     assert len(rows) == 2
 
 

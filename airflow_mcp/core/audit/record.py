@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.exceptions import EvidenceError
@@ -21,13 +21,12 @@ _TAIL = re.compile(
 )
 _TAIL_LENGTH = 180
 """Bytes at the end of a line that hold every tail."""
-_ERASED = '{"erased":'
+ERASED = b'{"erased":'
 """How the line of an erased record begins."""
 _NOBODY = {"kind": "system", "name": "", "id": "", "via": "", "authenticated": False, "on_behalf_of": ""}
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """What the end of a line says, without reading its event."""
 
     seq: int
@@ -77,7 +76,7 @@ def leaf_hash(line: bytes) -> bytes:
 
     :raises EvidenceError: when an erased record names no hash.
     """
-    if not line.startswith(_ERASED.encode()):
+    if not line.startswith(ERASED):
         return record_hash(line)
     try:
         return bytes.fromhex(json.loads(line)["hash"])

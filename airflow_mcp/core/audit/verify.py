@@ -13,9 +13,13 @@ from typing import Any, Self
 
 from airflow_mcp.core.audit.checkpoint import Checkpoint
 from airflow_mcp.core.audit.merkle import Frontier
-from airflow_mcp.core.audit.record import NO_RECORD, Link, leaf_hash, read_link
+from airflow_mcp.core.audit.record import ERASED, NO_RECORD, Link, leaf_hash, read_link, record_hash
 from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.exceptions import EvidenceError
+
+_ERASURE = b'"event":{"action":"audit.erased",'
+_BEFORE_EVENT = 500
+"""Bytes that hold the login, which is before the event, and the beginning of the event."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +161,14 @@ class _Check:
             raise _FoundError(seq, f"seq {seq} has an earlier time than the record before it")
         if self.deep and not _is_canonical(line):
             raise _FoundError(seq, f"seq {seq} is not in canonical form")
-        if line.startswith(b'{"erased":'):
+        if line.startswith(ERASED):
             self._unexplained[seq] = seq
-        elif b'"event":{"action":"audit.erased",' in line:
-            self._explain(line)
-        self.latest, self.last = link.recorded_at, leaf_hash(line)
+            self.last = leaf_hash(line)
+        else:
+            if line.find(_ERASURE, 0, _BEFORE_EVENT) >= 0:
+                self._explain(line)
+            self.last = record_hash(line)
+        self.latest = link.recorded_at
         self.frontier.add(self.last)
         while self._open and self._open[0].size == self.frontier.size:
             checkpoint = self._open.pop(0)
