@@ -13,6 +13,7 @@ from airflow_mcp.exceptions import ClusterUnreachableError, ManifestRefusedError
 
 _TIMEOUT_SECONDS = 30
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _GONE, _CONFLICT = 404, 409
 _REFUSED = (400, 422)
 _LOG_LINES = 20
@@ -49,6 +50,30 @@ class ClusterObjects(Cluster):
                     f"Kubernetes refuses {what}: {_message(error)}. It was not changed"
                 ) from error
             raise
+
+    def merge(
+        self, api_version: str, kind: str, name: str, patch: Mapping[str, Any], *, subresource: str = ""
+    ) -> dict[str, Any]:
+        """Change fields of an object by a JSON merge patch.
+
+        :param api_version: its API, such as ``apps/v1``.
+        :param kind: its kind.
+        :param name: its name.
+        :param patch: the fields; with ``metadata.resourceVersion``, only if nobody has changed the object since.
+        :param subresource: ``status``, or empty.
+        :raises ManifestRefusedError: when somebody has changed it, or the change is not valid.
+        :raises ClusterUnreachableError: when Kubernetes does not answer, or refuses the right to.
+        """
+        manifest = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}
+        path = f"{self._path_of(manifest)}{f'/{subresource}' if subresource else ''}"
+        try:
+            return self._call("PATCH", path, f"change {identity_of(manifest)}", None, patch, content_type=_MERGE)
+        except ClusterUnreachableError as error:
+            if getattr(error.__cause__, "status", None) not in (_CONFLICT, *_REFUSED):
+                raise
+            raise ManifestRefusedError(
+                f"{identity_of(manifest)} in namespace {self.namespace!r} was not changed: {_message(error)}"
+            ) from error
 
     def find(self, api_version: str, kind: str, name: str) -> dict[str, Any] | None:
         """Return an object; None when there is none.
@@ -112,13 +137,14 @@ class ClusterObjects(Cluster):
         what: str,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        content_type: str = _APPLY,
     ) -> dict[str, Any]:
         with self._translated(what):
             answer = self._api_client.call_api(
                 path,
                 method,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", **({"Content-Type": _APPLY} if body else {})},
+                header_params={"Accept": "application/json", **({"Content-Type": content_type} if body else {})},
                 body=dict(body) if body else None,
                 auth_settings=["BearerToken"],
                 _preload_content=False,

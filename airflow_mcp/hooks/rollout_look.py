@@ -9,6 +9,7 @@ from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.advance import Action, next_action
+from airflow_mcp.core.rollout.router import routed_samples
 from airflow_mcp.core.rollout.samples import ReplicaSample, read_samples
 from airflow_mcp.core.rollout.state import (
     ARTIFACT_JOURNAL,
@@ -32,12 +33,20 @@ class RolloutLooks:
     :param serving: the model server.
     :param run_id: MLflow run of the rollout.
     :param prometheus: what answers the queries of the plan; None when it has none.
+    :param is_routed: whether a router splits the requests, between servers that serve one version each.
     """
 
     def __init__(
-        self, mlflow: MlflowHook, serving: ServingHook, run_id: str, prometheus: PrometheusHook | None = None
+        self,
+        mlflow: MlflowHook,
+        serving: ServingHook,
+        run_id: str,
+        prometheus: PrometheusHook | None = None,
+        *,
+        is_routed: bool = False,
     ) -> None:
         self._mlflow, self._serving, self._run_id, self._prometheus = mlflow, serving, run_id, prometheus
+        self._is_routed = is_routed
         self._journal: Journal | None = None
         self.document: RolloutDocument | None = None
         """The split of this rollout that was in force at the last look; None when there was none."""
@@ -63,6 +72,8 @@ class RolloutLooks:
         now = datetime.now(UTC)
         try:
             samples, results = await asyncio.gather(self._sample(before), self._results(before))
+            if self._is_routed:
+                samples = routed_samples(samples, before.canary, document.generation if document is not None else 0)
             journal = observe(before, document, samples, now, results)
         except (ServerUnreachableError, EvidenceError) as error:
             journal = observe_error(before, str(error))
@@ -78,7 +89,9 @@ class RolloutLooks:
 
     async def _sample(self, journal: Journal) -> list[ReplicaSample]:
         replicas = await self._serving.read()
-        return read_samples(replicas, journal.model_name, canary=journal.canary, champion=journal.stable)
+        role = "champion" if self._is_routed else "canary"
+        versions = {"canary": journal.canary, "champion": journal.stable}
+        return read_samples(replicas, journal.model_name, **versions, canary_role=role)
 
     async def _results(self, journal: Journal) -> dict[str, float | None]:
         queries = journal.plan.queries

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_mcp import settings
+from airflow_mcp.cluster.objects import ClusterObjects
 from airflow_mcp.core import contract
 from airflow_mcp.core.argument import NO_CHAMPION, choice, flag, required_text, version_number
 from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
@@ -18,15 +20,18 @@ from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import Action, Finish, Wait
 from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
 from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Journal
+from airflow_mcp.core.workload.pod_options import pod_options
 from airflow_mcp.exceptions import InvalidArgumentError, RolloutFailedError
 from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.operators.base import ModelControlOperator, has_template, is_deferrable, no_result
+from airflow_mcp.operators.server_deployment import cluster_of
 from airflow_mcp.registry.promotion import Promotion
 from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollout_run import RolloutOrder, RolloutRun
+from airflow_mcp.routers.choose import REGISTRY, check_router, router_of
 from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger
 from airflow_mcp.triggers.watch import checked_poll_seconds
 
@@ -80,6 +85,9 @@ class RolloutModelOperator(ModelControlOperator):
     :param max_duration: longest time of the rollout, pauses included; None: no limit. A timedelta, or seconds.
     :param serving_conn_id: Airflow connection of type ``model_server``.
     :param prometheus_conn_id: Airflow connection of type ``prometheus``, which answers ``queries``; None: none.
+    :param router: what moves the requests, when it is not the model servers themselves: ``kind`` (``gateway_api``,
+        ``service``, ``argo``, ``kserve`` or ``nop``) and its fields, see ``docs/rollouts.md``. None: ``registry``.
+    :param kubernetes: options for the cluster of the router, as for workloads.
     :param require_gate: refuse a version whose gate decision is not ``passed``, ``warned`` or ``approved``.
     :param require_load_check: refuse a version that has not passed its load check (templated).
     :param reason: why; recorded with the promotion (templated).
@@ -127,6 +135,8 @@ class RolloutModelOperator(ModelControlOperator):
         max_duration: timedelta | float | None = None,
         serving_conn_id: str = ServingHook.default_conn_name,
         prometheus_conn_id: str | None = None,
+        router: Mapping[str, Any] | None = None,
+        kubernetes: Mapping[str, Any] | None = None,
         require_gate: bool = True,
         require_load_check: bool | str = True,
         reason: str = "",
@@ -137,31 +147,31 @@ class RolloutModelOperator(ModelControlOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.model_name = model_name
-        self.version = version
-        self.expected_champion = expected_champion
-        self.experiment_name = experiment_name
+        self.model_name, self.experiment_name = model_name, experiment_name
+        self.version, self.expected_champion = version, expected_champion
         self.strategy, self.steps, self.rules, self.sticky = strategy, steps, rules, sticky
         self.queries = dict(queries or {})
         self.breaker, self.rollback, self.bake, self.stable_version = breaker, rollback, bake, stable_version
         self.on_inconclusive, self.on_lost, self.max_duration = on_inconclusive, on_lost, max_duration
         self.load_timeout, self.follow_timeout = load_timeout, follow_timeout
-        self.serving_conn_id = serving_conn_id
-        self.prometheus_conn_id = prometheus_conn_id
-        self.require_gate = require_gate
-        self.require_load_check = require_load_check
-        self.reason = reason
-        self.dry_run = dry_run
+        self.serving_conn_id, self.prometheus_conn_id = serving_conn_id, prometheus_conn_id
+        self.router, self.kubernetes = dict(router or {"kind": REGISTRY}), kubernetes
+        self.require_gate, self.require_load_check = require_gate, require_load_check
+        self.reason, self.dry_run = reason, dry_run
         self.poll_interval = checked_poll_seconds(poll_interval)
         self.on_kill_action = choice("on_kill_action", on_kill_action, get_args(OnKill))
         self.deferrable = is_deferrable(deferrable)
-        choice("strategy", strategy, get_args(Strategy))
-        if bool(self.queries) != bool(prometheus_conn_id):
+        self._check()
+
+    def _check(self) -> None:
+        check_router(self.router)
+        choice("strategy", self.strategy, get_args(Strategy))
+        if bool(self.queries) != bool(self.prometheus_conn_id):
             raise InvalidArgumentError(
                 "queries and prometheus_conn_id must be given together: the connection answers the queries; got "
-                f"{len(self.queries)} queries and prometheus_conn_id {prometheus_conn_id!r}"
+                f"{len(self.queries)} queries and prometheus_conn_id {self.prometheus_conn_id!r}"
             )
-        if not has_template([steps, rules]):
+        if not has_template([self.steps, self.rules]):
             self._plan()
 
     def act(self, context: Context) -> dict[str, Any]:
@@ -179,7 +189,8 @@ class RolloutModelOperator(ModelControlOperator):
         order = self._order(context)
         name, version = order.promotion.model_name, order.promotion.version
         self.mlflow_model_version_url = self.hook.model_version_url(name, version)
-        run = RolloutRun(self.hook, order, log=self.log, governance=self.governance)
+        router = router_of(self.router, self._cluster)
+        run = RolloutRun(self.hook, order, log=self.log, governance=self.governance, router=router)
         if flag("dry_run", self.dry_run):
             run.check()
             raise AirflowSkipException(f"dry run: version {version} of {name!r} would be rolled out")
@@ -213,7 +224,8 @@ class RolloutModelOperator(ModelControlOperator):
     ) -> tuple[Journal, Finish]:
         """Write what is due until the rollout has ended; wait in the triggerer, or here."""
         prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
-        looks = RolloutLooks(self.hook, ServingHook(self.serving_conn_id), run.run_id, prometheus)
+        serving = ServingHook(self.serving_conn_id)
+        looks = RolloutLooks(self.hook, serving, run.run_id, prometheus, is_routed=self._is_routed)
         lease = RolloutLease(self.hook, order.promotion.model_name)
         while True:
             journal, left = run.step(journal)
@@ -236,6 +248,7 @@ class RolloutModelOperator(ModelControlOperator):
                 "identity": order.identity,
                 "run_id": run.run_id,
                 "on_kill_action": self.on_kill_action,
+                "router": self.router["kind"] if self._is_routed else "",
             },
             mlflow_conn_id=self.hook.mlflow_conn_id,
             serving_conn_id=self.serving_conn_id,
@@ -243,6 +256,14 @@ class RolloutModelOperator(ModelControlOperator):
             actor={"kind": actor.kind, "name": actor.name, "via": actor.via},
             poll_seconds=self.poll_interval,
         )
+
+    @property
+    def _is_routed(self) -> bool:
+        return bool(self.router["kind"] != REGISTRY)
+
+    def _cluster(self) -> ClusterObjects:
+        named = {"namespace": self.router["namespace"]} if self.router.get("namespace") else {}
+        return cluster_of(pod_options(settings.kubernetes_defaults(), self.kubernetes, named), self)
 
     def _plan(self) -> RolloutPlan:
         return read_plan(

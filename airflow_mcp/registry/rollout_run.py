@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,7 @@ from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollouts import RolloutStore
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.rollout.router import TrafficRouter
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
 
@@ -61,6 +63,7 @@ _MARGIN = timedelta(hours=1)
 """The servers' rule outlives the bake time by this, so that no opening is missed between two looks."""
 _MOST_ROUNDS = 50
 """Writes of one start of the task; more would mean that somebody else writes all the time."""
+_ROUTER_POLL_SECONDS = 1.0
 _NOT_ANALYSED = AnalysisOutcome(verdict="inconclusive", reason="no rule was judged")
 
 
@@ -88,13 +91,23 @@ class RolloutRun:
     :param order: the rollout.
     :param log: where steps are logged.
     :param governance: in which audit log the promotion, and a rollback in the bake time, are recorded.
+    :param router: what moves the requests; None when the model servers do it by themselves.
     """
 
-    def __init__(self, mlflow: MlflowOperations, order: RolloutOrder, *, log: TaskLog, governance: Governance) -> None:
+    def __init__(
+        self,
+        mlflow: MlflowOperations,
+        order: RolloutOrder,
+        *,
+        log: TaskLog,
+        governance: Governance,
+        router: TrafficRouter | None = None,
+    ) -> None:
         self._mlflow, self._order, self._log, self._governance = mlflow, order, log, governance
         self._name, self._canary = order.promotion.model_name, order.promotion.version
         self._store = RolloutStore(mlflow, self._name, actor=order.promotion.order.by, log=log, governance=governance)
         self._lease = RolloutLease(mlflow, self._name)
+        self._router = router
         self.run_id = ""
         """Its MLflow run; empty when there is none because nothing was compared."""
 
@@ -163,6 +176,8 @@ class RolloutRun:
                 return journal, ended
             state = self._store.read()
             journal = self._noted(journal, state.document)
+            if state.active is not None and state.active.identity == journal.identity:
+                self._route(journal, state.active.weight)
             action = next_action(journal, state, _now())
             if isinstance(action, Wait | Finish):
                 return journal, action
@@ -185,6 +200,8 @@ class RolloutRun:
         :param journal: what was measured.
         :param end: how it ended.
         """
+        if self._router is not None and end.cause != "superseded":
+            self._router.finish(succeeded=end.succeeded)
         now = _now()
         analysis = self._last_analysis(journal)
         report = report_of(journal, analysis, succeeded=end.succeeded, cause=end.cause, reason=end.reason, now=now)
@@ -213,6 +230,8 @@ class RolloutRun:
                 f"rollout abort {self._name}"
             )
         self._way_back_of(stable)
+        if self._router is not None:
+            self._router.prepare()
 
     def _find_run(self, experiment: str) -> str | None:
         """Return the oldest MLflow run of this rollout, as every try finds it."""
@@ -312,9 +331,26 @@ class RolloutRun:
             return journal, Finish(succeeded=False, cause=action.cause, reason=action.reason)
         return journal, None
 
+    def _route(self, journal: Journal, weight: float) -> None:
+        """Put the weight of the document in force; a retry does it again when the router has another one.
+
+        :raises FailedError: when the router does not follow in time; a retry goes on.
+        """
+        router, deadline = self._router, _now() + timedelta(seconds=journal.plan.follow_timeout)
+        if router is None or router.get_weight() == weight:
+            return
+        router.set_weight(weight)
+        self._log.info("%s: the router sends %g %% to version %s", self._name, weight, self._canary)
+        while (why := router.ready()) or router.get_weight() not in (None, weight):
+            if _now() >= deadline:
+                problem = why or "it reports another weight"
+                raise FailedError(f"the router does not send {weight:g} % to version {self._canary}: {problem}")
+            time.sleep(_ROUTER_POLL_SECONDS)
+
     def _promoted(self, journal: Journal, document: RolloutDocument | None) -> tuple[Journal, Finish | None]:
         """Move the alias; the way back is on the new champion before it is champion."""
         plan, now = self._order.plan, _now()
+        self._route(journal, 100)
         try:
             if document is not None:
                 self._record("PROMOTING", journal, None)

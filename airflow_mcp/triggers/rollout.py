@@ -32,7 +32,7 @@ class RolloutStepTrigger(PollingTrigger):
     A person who ends the task ends the rollout too: :meth:`on_kill` gives all requests back to the champion.
 
     :param rollout: ``model_name``, ``identity`` and ``run_id`` of the rollout, and ``on_kill_action``: ``abort``, or
-        ``keep`` to leave the split as it is.
+        ``keep`` to leave the split as it is; ``router`` when another one than the servers splits.
     :param mlflow_conn_id: connection to MLflow.
     :param serving_conn_id: connection to the model server.
     :param prometheus_conn_id: connection that answers the queries of the plan; empty when it has none.
@@ -74,7 +74,8 @@ class RolloutStepTrigger(PollingTrigger):
         """Look until something is due; ends early only with an error that waiting cannot fix."""
         mlflow = MlflowHook(self.mlflow_conn_id)
         prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
-        looks = RolloutLooks(mlflow, ServingHook(self.serving_conn_id), self.rollout["run_id"], prometheus)
+        serving, is_routed = ServingHook(self.serving_conn_id), bool(self.rollout.get("router"))
+        looks = RolloutLooks(mlflow, serving, self.rollout["run_id"], prometheus, is_routed=is_routed)
         lease = RolloutLease(mlflow, self.rollout["model_name"])
         patience = Patience(self.subject, self.log, self.poll_seconds)
         while True:

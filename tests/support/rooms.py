@@ -71,12 +71,13 @@ ROOMS: Mapping[str, Room] = {
         "core/workload",
     ),
     "core/pipeline/plan": _room(
-        "the tasks that follow from a ModelPipeline file", "core", "core/gate/rules", "core/pipeline/file"
+        "the tasks that follow from a ModelPipeline file",
+        *("core", "core/gate/rules", "core/pipeline/file", "core/rollout"),
     ),
     "core/pipeline": _room(
         "checks of a file against its plan, and what one run of a pipeline uses",
         *("core", "core/code", "core/data", "core/evaluation", "core/gate", "core/gate/rules"),
-        *("core/pipeline/file", "core/pipeline/plan", "core/registry", "core/workload"),
+        *("core/pipeline/file", "core/pipeline/plan", "core/registry", "core/rollout", "core/workload"),
     ),
     "core/audit": _room(
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
@@ -169,6 +170,10 @@ ROOMS: Mapping[str, Room] = {
     ),
     "sensors": _room(
         "tasks that wait for the registry, data or drift", *_CORE, "hooks", "links", "operators", "settings", "triggers"
+    ),
+    "plugins": _room(
+        "the page in Airflow's UI, mounted in its API server",
+        *(*_CORE, "airflow_private", "hooks", "mlflow_client", "registry", "settings"),
     ),
     "dag_rendering": _room(
         "ModelPipeline files to Dags", *_CORE, "airflow_private", "notifications", "operators", "settings", "triggers"

@@ -95,14 +95,17 @@ class _Series(NamedTuple):
     value: float
 
 
-def read_sample(text: str, replica: str, model: str, *, canary: str, champion: str) -> ReplicaSample:
+def read_sample(
+    text: str, replica: str, model: str, *, canary: str, champion: str, canary_role: str = "canary"
+) -> ReplicaSample:
     """Read the metrics of one replica.
 
     :param text: the answer of ``/metrics``.
     :param replica: address of the replica.
     :param model: registered model.
-    :param canary: number of the version whose requests in the role ``canary`` are counted.
+    :param canary: number of the version whose requests in the role ``canary_role`` are counted.
     :param champion: number of the version whose requests in the role ``champion`` are counted.
+    :param canary_role: ``champion`` when the canary has servers of its own, which serve nothing else.
     :raises EvidenceError: when the text is not in Prometheus' text format, or is not about this model.
     """
     started: float | None = None
@@ -125,7 +128,7 @@ def read_sample(text: str, replica: str, model: str, *, canary: str, champion: s
         started,
         generation,
         Pair(
-            canary=_counts(found, canary, "canary"),
+            canary=_counts(found, canary, canary_role),
             champion=_counts(found, champion, "champion"),
             shadow=_copies(found, canary),
         ),
@@ -135,16 +138,22 @@ def read_sample(text: str, replica: str, model: str, *, canary: str, champion: s
     )
 
 
-def read_samples(replicas: Iterable[tuple[str, str]], model: str, *, canary: str, champion: str) -> list[ReplicaSample]:
+def read_samples(
+    replicas: Iterable[tuple[str, str]], model: str, *, canary: str, champion: str, canary_role: str = "canary"
+) -> list[ReplicaSample]:
     """Read the metrics of every replica.
 
     :param replicas: address of each replica, and the answer of its ``/metrics``.
     :param model: registered model.
     :param canary: as for :func:`read_sample`.
     :param champion: likewise.
+    :param canary_role: likewise.
     :raises EvidenceError: when one of the answers cannot be read, or is not about this model.
     """
-    return [read_sample(text, replica, model, canary=canary, champion=champion) for replica, text in replicas]
+    return [
+        read_sample(text, replica, model, canary=canary, champion=champion, canary_role=canary_role)
+        for replica, text in replicas
+    ]
 
 
 def _marked(series: list[_Series], name: str) -> frozenset[str]:

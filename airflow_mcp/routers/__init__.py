@@ -1,0 +1,1 @@
+"""What moves requests besides the model servers: Gateway API, Services, Argo Rollouts, KServe. Without Airflow."""
