@@ -64,7 +64,8 @@ def run(parsed: argparse.Namespace) -> int:
     """Run the action; 1 from ``verify`` means that something does not fit, 2 that nothing can be said."""
     if not parsed.version and not Path(parsed.place).is_dir():
         raise InvalidArgumentError(
-            f"{parsed.place!r} must be a folder, or a registered model followed by the number of a version"
+            "the first argument must be a folder, or a registered model followed by the number of a version; got "
+            f"{parsed.place!r}"
         )
     return int(parsed.answer(parsed))
 
