@@ -7,14 +7,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from airflow_mcp.cli.options import add_tracking_uri
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
 from airflow_mcp.core.manifests.diff import manifest_diff
-from airflow_mcp.core.manifests.model_server import model_server_manifests
+from airflow_mcp.core.manifests.gateway_route import Route
+from airflow_mcp.core.manifests.model_server import Target, model_server_manifests
 from airflow_mcp.core.manifests.parts import Manifest
 from airflow_mcp.core.manifests.spec import read_model_server
 from airflow_mcp.core.pipeline.file.policies import KINDS, TrafficPolicyFile, read_policy_file
@@ -44,6 +45,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--track", choices=("blue", "green"), help="one of two Deployments behind one Service")
     command.add_argument("--replicas", type=int, help="number of pods; default: 2")
     command.add_argument("--profile", choices=("safe", "seed"), help="default: safe")
+    command.add_argument(
+        "--target", choices=get_args(Target), default="deployment", help="what replaces pods; default: deployment"
+    )
+    command.add_argument("--gateway", help="name of a Gateway: add an HTTPRoute from it to the server")
+    command.add_argument("--hostname", action="append", default=[], help="host name of the HTTPRoute; repeatable")
+    command.add_argument("--canary-service", default="", help="second Service of the HTTPRoute, with weight 0")
     command.add_argument("--against", metavar="FILE", help="show what differs from these objects, YAML or JSON")
     command.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
     add_tracking_uri(command)
@@ -63,7 +70,7 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.server:
         fields |= _mapping(parsed.server)
     fields |= {name: value for name in _FIELDS if (value := getattr(parsed, name)) is not None}
-    wanted = model_server_manifests(read_model_server(fields))
+    wanted = model_server_manifests(read_model_server(fields), parsed.target, _route(parsed))
     if parsed.against is not None:
         print("\n".join(_difference(parsed.against, wanted)) or "no difference")
     elif parsed.output == "json":
@@ -71,6 +78,14 @@ def run(parsed: argparse.Namespace) -> int:
     else:
         print(yaml.safe_dump_all(wanted, sort_keys=False, explicit_start=True), end="")
     return 0
+
+
+def _route(parsed: argparse.Namespace) -> Route | None:
+    if parsed.gateway:
+        return Route(gateway=parsed.gateway, hostnames=tuple(parsed.hostname), canary=parsed.canary_service)
+    if parsed.hostname or parsed.canary_service:
+        raise InvalidArgumentError("--hostname and --canary-service are of an HTTPRoute, which needs --gateway")
+    return None
 
 
 def _fields_of(file: str, parsed: argparse.Namespace) -> Mapping[str, Any]:

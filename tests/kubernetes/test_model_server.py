@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.client
+import itertools
 import json
 import os
 import threading
@@ -97,6 +99,11 @@ class Servers:
         return list(self.world.cluster.api.list_namespaced_pod(self.namespace, label_selector=selector).items)
 
 
+_PORTS = itertools.count(20_000)
+"""Ports of callers, each used once: the kernel remembers for two minutes which pod a port of a caller was sent to, and
+sends a connection from the same port there again, also when the pod is gone."""
+
+
 class Callers:
     """Ask a server all the time: one caller over a connection that stays, and one over a new one for each request.
 
@@ -138,26 +145,30 @@ class Callers:
             print(f"{phase}: {answered} requests answered, {failed} failed")
 
     def _ask(self, keeps: bool) -> None:
-        connection = http.client.HTTPConnection(self._address, 80, timeout=30)
+        connection = self._new_connection()
         while not self._is_over.is_set():
-            phase, began = self.phase, time.monotonic()
+            phase, began, is_over = self.phase, time.monotonic(), not keeps
             try:
                 connection.request("POST", "/invocations", BODY, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 body = answer.read()
+                is_over |= answer.will_close
                 if answer.status != 200:
                     raise OSError(f"{answer.status} {body[:200]!r}")
                 version = self._latest[keeps] = json.loads(body)["model"]["version"]
                 self.answers[phase, version] += 1
             except (OSError, http.client.HTTPException) as error:
-                seconds = time.monotonic() - began
-                self.failures.append(
-                    f"{phase}: {type(error).__name__}: {error} at {time.time():.1f} after {seconds:.1f} s"
-                )
+                is_over = True
+                if getattr(error, "errno", 0) != errno.EADDRINUSE:
+                    seconds = time.monotonic() - began
+                    self.failures.append(f"{phase}: {type(error).__name__}: {error} after {seconds:.1f} s")
+            if is_over:
                 connection.close()
-            if not keeps:
-                connection.close()
-            time.sleep(0.005)
+                connection = self._new_connection()
+            time.sleep(0.005 if keeps else 0.02)
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._address, 80, timeout=30, source_address=("", next(_PORTS)))
 
 
 def _answers(address: str) -> bool:

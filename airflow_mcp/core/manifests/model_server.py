@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from airflow_mcp.core.manifests.argo_rollout import argo_manifests
 from airflow_mcp.core.manifests.deployment import deployment
+from airflow_mcp.core.manifests.gateway_route import Route, http_route
+from airflow_mcp.core.manifests.inference_service import inference_service
 from airflow_mcp.core.manifests.monitoring import service_monitor
 from airflow_mcp.core.manifests.network import network_policy
 from airflow_mcp.core.manifests.parts import Manifest
@@ -13,23 +17,30 @@ from airflow_mcp.core.manifests.scaling import autoscaler, disruption_budget
 from airflow_mcp.core.manifests.service import headless_service, service
 from airflow_mcp.core.manifests.spec import ModelServerSpec
 
+Target = Literal["deployment", "argo", "kserve"]
 
-def model_server_manifests(spec: ModelServerSpec) -> tuple[Manifest, ...]:
-    """Return the objects of a model server. The Service for requests is the last one.
+
+def model_server_manifests(
+    spec: ModelServerSpec, target: Target = "deployment", route: Route | None = None
+) -> tuple[Manifest, ...]:
+    """Return the objects of a model server. For Deployments, the Service for requests is the last one.
 
     :param spec: the model server.
+    :param target: what replaces pods: a Deployment, Argo Rollouts or KServe.
+    :param route: the route that leads to it; None makes none.
+    :raises InvalidArgumentError: when the target cannot serve what the spec asks for.
     """
-    found = []
-    if policy_files(spec):
-        found.append(policy_config_map(spec))
-    if spec.profile == "safe":
-        found += _around(spec)
-    found.append(deployment(spec))
+    policies = [policy_config_map(spec)] if policy_files(spec) else []
+    routes = [http_route(spec, route)] if route else []
+    if target == "kserve":
+        return (*policies, inference_service(spec), *routes)
+    found = [*policies, *(_around(spec) if spec.profile == "safe" else [])]
+    found += argo_manifests(spec, route) if target == "argo" else [deployment(spec)]
     if spec.autoscaling:
-        found.append(autoscaler(spec, spec.autoscaling))
+        found.append(autoscaler(spec, spec.autoscaling, "Rollout" if target == "argo" else "Deployment"))
     if spec.profile == "safe" and spec.disruption_budget:
         found.append(disruption_budget(spec))
-    return (*found, service(spec))
+    return (*found, *routes, service(spec))
 
 
 def _around(spec: ModelServerSpec) -> list[Manifest]:

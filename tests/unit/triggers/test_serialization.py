@@ -21,8 +21,8 @@ from airflow_mcp.triggers.data import DatasetGoalTrigger, DatasetVersionTrigger
 from airflow_mcp.triggers.drift import DriftGoalTrigger, DriftVerdictTrigger
 from airflow_mcp.triggers.git import GitCommitTrigger
 from airflow_mcp.triggers.model import ModelGoalTrigger
-from airflow_mcp.triggers.pod import WorkloadPodTrigger
 from airflow_mcp.triggers.model_server import ModelServerTrigger
+from airflow_mcp.triggers.pod import WorkloadPodTrigger
 from airflow_mcp.triggers.registry import RegistryEventTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
 from airflow_mcp.triggers.rollout import RolloutStepTrigger
