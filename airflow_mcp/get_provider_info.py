@@ -13,6 +13,7 @@ _OPERATORS = (
     "select",
     "gate",
     "gate_approval",
+    "approval",
     "load_check",
     "passport",
     "registry",
@@ -29,7 +30,7 @@ _OPERATORS = (
 )
 _SENSORS = ("registry", "dataset", "drift", "serving")
 _TRIGGERS = ("git", "data", "registry", "drift", "model", "model_server", "pod", "replicas", "rollout", "serving")
-_HOOKS = ("mlflow", "git", "audit", "signing", "airflow_people", "serving")
+_HOOKS = ("mlflow", "git", "audit", "signing", "airflow_people", "serving", "prometheus")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -195,6 +196,39 @@ def _serving_connection() -> dict[str, Any]:
     }
 
 
+def _prometheus_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "prometheus",
+        "hook-class-name": "airflow_mcp.hooks.prometheus.PrometheusHook",
+        "hook-name": "Prometheus",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"host": "URL or host", "schema": "Schema (http or https)"},
+            "placeholders": {"host": "http://prometheus.monitoring.svc", "schema": "http", "port": "9090"},
+        },
+        "conn-fields": {
+            "token": {
+                "label": "Bearer token",
+                "schema": {"type": ["string", "null"], "format": "password"},
+                "description": "Used instead of login and password.",
+            },
+            "verify": {
+                "label": "Verify TLS certificates",
+                "schema": {"type": ["boolean", "null"], "default": True},
+            },
+            "ca_bundle": {
+                "label": "CA bundle",
+                "schema": {"type": ["string", "null"]},
+                "description": "Path of a PEM file that exists on every Airflow component.",
+            },
+            "timeout": {
+                "label": "Timeout of a query (s)",
+                "schema": {"type": ["number", "null"], "default": 10, "minimum": 0.1, "maximum": 60},
+            },
+        },
+    }
+
+
 def _mlflow_extras() -> dict[str, Any]:
     return {
         "token": {
@@ -248,6 +282,7 @@ _CONNECTIONS = (
     _signing_connection,
     _airflow_api_connection,
     _serving_connection,
+    _prometheus_connection,
 )
 
 

@@ -16,20 +16,28 @@ from airflow_mcp.core.pipeline.plan.deploying import SERVER_MEASURED, server_val
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.core.pipeline.plan.layout import DEPLOY_SERVER
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
+from airflow_mcp.routers.choose import check_router
 
 TRACKING_URI = "https://mlflow.invalid"
 """Stands for the address of the connection to MLflow, which only Airflow knows."""
 
 
 def check_server(pipeline: ModelPipeline, document: Node, problems: list[SpecProblem]) -> None:
-    """Check the model server of the stage ``deploy``, as the task that deploys it will read it.
+    """Check the model server and the router of the stage ``deploy``, as their tasks will read them.
 
     :param pipeline: the pipeline.
     :param document: its document, for the places.
     :param problems: every problem is added here.
     """
     for index, stage in enumerate(pipeline.spec.stages):
-        if not isinstance(stage, DeployStage) or stage.server is None:
+        if not isinstance(stage, DeployStage):
+            continue
+        if stage.router is not None:
+            try:
+                check_router(stage.router)
+            except InvalidArgumentError as error:
+                problems.append(problem_at(document, ("spec", "stages", index, "router"), str(error)))
+        if stage.server is None:
             continue
         name = pipeline.spec.model.name or pipeline.metadata.name
         try:

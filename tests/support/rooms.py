@@ -116,7 +116,7 @@ ROOMS: Mapping[str, Room] = {
         *("core", "core/pipeline/file", "core/serving", "core/workload"),
     ),
     "core/panel": _room(
-        "what the page shows of a model: state in one word, facts, words in three languages, charts, actions",
+        "what the page shows of a model: state in one word, facts, words, charts, actions",
         *("core", "core/gate", "core/gate/rules", "core/html", "core/registry", "core/rollout", "core/serving"),
     ),
     "core/panel/pages": _room(
@@ -176,7 +176,8 @@ ROOMS: Mapping[str, Room] = {
         *(*_CORE, "airflow_private", "hooks", "mlflow_client", "registry", "settings"),
     ),
     "dag_rendering": _room(
-        "ModelPipeline files to Dags", *_CORE, "airflow_private", "notifications", "operators", "settings", "triggers"
+        "ModelPipeline files to Dags",
+        *(*_CORE, "airflow_private", "notifications", "operators", "routers", "settings", "triggers"),
     ),
     # --- the model server ---------------------------------------------------------------------------------------
     "serving": _room(

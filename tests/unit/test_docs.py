@@ -272,7 +272,7 @@ class TestReferencePages:
         ("page", "connection"),
         list(
             zip(
-                ("connections.md", "audit.md", "passport.md", "approvals.md", "rollouts.md"),
+                ("connections.md", "audit.md", "passport.md", "approvals.md", "rollouts.md", "prometheus.md"),
                 get_provider_info()["connection-types"],
                 strict=True,
             )

@@ -221,6 +221,9 @@ class DeployStage(_Stage):
     prometheus_conn_id: ConnectionId | None = Field(
         None, description="Airflow connection of type prometheus, for analysis.queries. Default: none."
     )
+    router: ConfigValues | None = Field(
+        None, description="What moves the requests: kind and its fields, see docs/rollouts.md. Default: the servers."
+    )
     server: ServerSpec | None = Field(
         None, description="Model server to deploy before the rollout. Default: it runs already."
     )

@@ -40,6 +40,8 @@ def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
         "dry_run": DRY_RUN,
         **rollout_values(layout.spec, stage),
     }
+    if stage.router is not None:
+        arguments |= {"router": stage.router, "kubernetes": _cluster(layout)}
     if stage.prometheus_conn_id is not None:
         arguments["prometheus_conn_id"] = stage.prometheus_conn_id
     yield PlannedTask(ROLLOUT, "rollout", "deploy", arguments, needs, layout.origin("deploy"))
@@ -61,7 +63,7 @@ def needed_to_deploy(layout: Layout) -> dict[str, Any]:
 
 
 def _deploy_server(layout: Layout, server: ServerSpec, needs: tuple[str, ...]) -> PlannedTask:
-    cluster = {name: value for name, value in layout.spec.kubernetes.items() if name in _CLUSTER}
+    cluster = _cluster(layout)
     arguments = {
         "model_name": layout.model_name,
         "image": server.image,
@@ -72,6 +74,10 @@ def _deploy_server(layout: Layout, server: ServerSpec, needs: tuple[str, ...]) -
     }
     timeout = seconds(layout.spec.timeouts.deploy_server)
     return PlannedTask(DEPLOY_SERVER, "deploy_server", "deploy", arguments, needs, layout.origin("deploy"), timeout)
+
+
+def _cluster(layout: Layout) -> dict[str, Any]:
+    return {name: value for name, value in layout.spec.kubernetes.items() if name in _CLUSTER}
 
 
 def server_values(spec: PipelineSpec, server: ServerSpec) -> dict[str, Any]:

@@ -129,6 +129,24 @@ class TestThePlan:
         assert hash_of(PAYMENTS) == hash_of(changed(PAYMENTS, "# A pipeline", "# The pipeline"))
 
 
+class TestTheRouter:
+    STAGE = "    - {name: deploy, router: {kind: argo, rollout: fraud}}\n    - name: evaluate"
+
+    def test_it_is_given_to_the_rollout(self, write: Write) -> None:
+        path = write("f.yaml", changed(FRAUD, "    - name: evaluate", self.STAGE))
+        rollout = plan_pipeline(load_pipeline_file(path, variables={})).task("rollout")
+        assert rollout.arguments["router"] == {"kind": "argo", "rollout": "fraud"}
+
+    @pytest.mark.parametrize(
+        ("router", "problem"),
+        [("{kind: istio}", "kind of router must be one of"), ("{kind: argo}", "router of kind argo must have rollout")],
+    )
+    def test_a_wrong_one_is_named_with_its_place(self, write: Write, router: str, problem: str) -> None:
+        stage = self.STAGE.replace("{kind: argo, rollout: fraud}", router)
+        (found,) = problems(write("f.yaml", changed(FRAUD, "    - name: evaluate", stage)))
+        assert found.startswith(f"f.yaml:14:30: spec.stages[1].router: {problem}")
+
+
 class TestTheModelServer:
     @pytest.mark.parametrize(
         ("options", "problem"),
