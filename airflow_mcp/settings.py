@@ -16,6 +16,13 @@ Runtime = Literal["local", "kubernetes"]
 DEFAULT_RUNTIME: Runtime = "local"
 Environment = Literal["dev", "test", "prod"]
 DEFAULT_ENVIRONMENT: Environment = "dev"
+ENFORCE = "enforce"
+UntaggedModels = Literal["authenticated", "nobody"]
+DEFAULT_UNTAGGED_MODELS: UntaggedModels = "authenticated"
+DEFAULT_ACTION_DAGS = {
+    "rollback": "rollback_model",
+    "promote": "promote_model",
+}
 DEFAULT_MLFLOW_CONN_ID = "mlflow_default"
 DEFAULT_WORKLOAD_LOG_LIMIT_MIB = 16
 DEFAULT_KILL_GRACE_SECONDS = 10
@@ -61,6 +68,18 @@ def signing_conn_id() -> str:
 def airflow_api_conn_id() -> str:
     """Return the connection to Airflow's own REST API: option ``airflow_api_conn_id``; empty when there is none."""
     return _text("airflow_api_conn_id", "")
+
+
+def governance_off() -> str:
+    """Return why no policy is enforced: option ``governance``, ``off: <reason>``; empty when it is enforced.
+
+    :raises InvalidArgumentError: for a value that is neither ``enforce`` nor ``off`` with a reason.
+    """
+    value = _text("governance", ENFORCE)
+    switch, _, reason = value.partition(":")
+    if value != ENFORCE and (switch.strip() != "off" or not reason.strip()):
+        raise _invalid("governance", value, f"{ENFORCE} or off: <reason>")
+    return reason.strip()
 
 
 def rollback_without_audit() -> bool:
@@ -116,6 +135,27 @@ def kubernetes_defaults() -> dict[str, Any]:
     if not isinstance(values, dict):
         raise _invalid("kubernetes_defaults", path, "the path of a YAML file that holds a mapping of pod options")
     return values
+
+
+def untagged_models() -> UntaggedModels:
+    """Return who sees models that name no Dag: option ``untagged_models``.
+
+    :raises InvalidArgumentError: for a value other than ``authenticated`` and ``nobody``.
+    """
+    value = _text("untagged_models", DEFAULT_UNTAGGED_MODELS)
+    if value not in get_args(UntaggedModels):
+        raise _invalid("untagged_models", value, f"one of {', '.join(get_args(UntaggedModels))}")
+    return cast(UntaggedModels, value)
+
+
+def action_dags() -> dict[str, str]:
+    """Return the Dags that carry out actions of the page: options ``rollback_dag`` and ``promote_dag``."""
+    return {name: _text(f"{name}_dag", default) for name, default in DEFAULT_ACTION_DAGS.items()}
+
+
+def metrics_token() -> str:
+    """Return the bearer token of ``GET /mcp/metrics``: option ``metrics_token``; empty when there are no metrics."""
+    return _text("metrics_token", "")
 
 
 def _text(option: str, default: str) -> str:

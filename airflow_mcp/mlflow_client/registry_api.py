@@ -6,15 +6,15 @@ The rest of the API is in :mod:`airflow_mcp.mlflow_client.api`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import get_args
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import answers
 from airflow_mcp.mlflow_client.api import API, NOTHING, filter_value, key_values, require
-from airflow_mcp.mlflow_client.paging import paged
-from airflow_mcp.mlflow_client.wire import MlflowRequest, Operation
+from airflow_mcp.mlflow_client.paging import PAGE_SIZE, paged
+from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation
 
 FEW_VERSIONS = 3
 """Up to this many versions are read one by one."""
@@ -60,11 +60,18 @@ def get_registered_model(name: str) -> Operation[RegisteredModel]:
     return answers.read(response, "registered_model", answers.registered_model)
 
 
-def search_registered_models(filter: str = "", max_results: int | None = None) -> Operation[list[RegisteredModel]]:
+def search_registered_models(
+    filter: str = "",
+    max_results: int | None = None,
+    page_size: int = PAGE_SIZE,
+    enough: Callable[[list[RegisteredModel]], bool] | None = None,
+) -> Operation[list[RegisteredModel]]:
     """Return registered models with their tags and aliases, paging through the answers.
 
     :param filter: MLflow's filter, for example ``name LIKE 'fraud%'``; empty means all.
     :param max_results: number of models after which to stop; None means all.
+    :param page_size: models in one answer; smaller answers are parsed in shorter steps.
+    :param enough: asked after each page with all models so far; true stops before the end.
     :return: the models, by name.
     :raises InvalidArgumentError: for ``max_results`` below 1.
     """
@@ -77,10 +84,10 @@ def search_registered_models(filter: str = "", max_results: int | None = None) -
         what = f"search registered models with filter {filter!r}"
         return MlflowRequest(what, "GET", f"{API}/registered-models/search", params=tuple(params))
 
-    items = yield from paged(
-        page, lambda answer: answers.read_all(answer, "registered_models", answers.registered_model), max_results
-    )
-    return items
+    def read(answer: MlflowResponse) -> list[RegisteredModel]:
+        return answers.read_all(answer, "registered_models", answers.registered_model)
+
+    return (yield from paged(page, read, max_results, enough, page_size=page_size))
 
 
 def set_registered_model_tag(name: str, key: str, value: str) -> Operation[None]:

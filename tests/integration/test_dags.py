@@ -217,6 +217,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"load_check": {"rollback"}, "rollback": set()},
         "params": {"model_name": "breast_cancer", "to_version": None, "check_first": True, "reason": None},
     },
+    "promote_model": {
+        "schedule": None,
+        "tasks": {"load_check": "LoadCheckOperator", "promote": "PromoteModelOperator"},
+        "edges": {"load_check": {"promote"}, "promote": set()},
+        "params": {"model_name": "breast_cancer", "version": "1", "expected_champion": "none", "reason": None},
+    },
     "canary_rollout": {
         "schedule": None,
         "tasks": {

@@ -19,9 +19,6 @@ ActionName = Literal[
     "train",
     "pause-retraining",
     "resume-retraining",
-    "pause-rollout",
-    "resume-rollout",
-    "abort-rollout",
 ]
 ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
 REASON_LENGTH = 2000
@@ -99,18 +96,6 @@ KINDS: Mapping[ActionName, ActionKind] = {
             "the end of the pause is written into the model's retrain ledger under your name",
             "rejected challengers are counted from zero; the next decision may trigger a training",
         ),
-    ),
-    "pause-rollout": ActionKind(
-        "Pause the rollout", "Pause", (_TRIGGERED, "the weight stays as it is until somebody resumes")
-    ),
-    "resume-rollout": ActionKind(
-        "Resume the rollout", "Resume", (_TRIGGERED, "the rollout goes on with its next step")
-    ),
-    "abort-rollout": ActionKind(
-        "Abort the rollout",
-        "Abort",
-        (_TRIGGERED, "all requests go back to version {champion}, and the rollout is recorded as failed"),
-        is_dangerous=True,
     ),
 }
 
@@ -212,7 +197,7 @@ def dag_conf(action: ActionName, facts: ModelFacts, *, version: str, reason: str
         return {**given, "to_version": version, "check_first": True}
     if action == "promote":
         return {**given, "version": version, "expected_champion": facts.standing.champion or NO_CHAMPION}
-    return {**given, "action": action.partition("-")[0]}
+    return given
 
 
 def _no_rollback(facts: ModelFacts) -> Refusal | None:
@@ -244,23 +229,10 @@ def _no_resume(facts: ModelFacts) -> Refusal | None:
     return None if is_held else Refusal("It is neither paused nor stopped.")
 
 
-def _rollout_in(*phases: str) -> Callable[[ModelFacts], Refusal | None]:
-    def check(facts: ModelFacts) -> Refusal | None:
-        if facts.rollout is None:
-            return Refusal("No rollout is in progress.")
-        phase = facts.rollout.document.phase
-        return None if phase in phases else Refusal("The rollout is {phase}.", {"phase": phase})
-
-    return check
-
-
 _CHECKS: Mapping[ActionName, Callable[[ModelFacts], Refusal | None]] = {
     "rollback": _no_rollback,
     "promote": _no_promotion,
     "train": _no_training,
     "pause-retraining": _no_pause,
     "resume-retraining": _no_resume,
-    "pause-rollout": _rollout_in("PROGRESSING"),
-    "resume-rollout": _rollout_in("WAITING"),
-    "abort-rollout": _rollout_in("INITIALIZING", "PROGRESSING", "WAITING"),
 }

@@ -50,7 +50,7 @@ _TEXTS: Mapping[StateKind, _Kind] = {
     "moved_outside": _Kind("broken", "Moved outside", "find out who moved it; no gate or load check is recorded"),
     "interrupted": _Kind("broken", "Move not finished", "wait for it, or clear its task: a retry completes it"),
     "approval_late": _Kind("bad", "Approval is late", "answer it: version {version}"),
-    "rollout_failing": _Kind("bad", "Rollout in trouble", "version {canary}: look at its measurements, or abort"),
+    "rollout_failing": _Kind("bad", "Rollout in trouble", "version {canary}: look at its measurements, or abort it"),
     "waits_for_approval": _Kind("wait", "Waits for approval", "version {version} waits for an answer"),
     "rolling_out": _Kind("wait", "Rolling out {weight} %", "version {canary} replaces version {stable} step by step"),
     "drifted_stopped": _Kind("bad", "Drifted, retraining stopped", "look at the rejected challengers, then resume"),
@@ -71,6 +71,7 @@ _OF_CONCERN: Mapping[ConcernKind, StateKind] = {
     "interrupted": "interrupted",
     "verdict_unknown": "not_judged",
     "no_way_back": "no_way_back",
+    "way_back_not_ready": "no_way_back",
     "drift_unknown": "not_judged",
     "never_promoted": "never_promoted",
 }

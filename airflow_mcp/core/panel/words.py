@@ -1,4 +1,4 @@
-"""The words of the page in three languages: the English text is the key of its translations."""
+"""The words of the page: the English text is the key of its translations, of which there are none yet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
 from types import MappingProxyType
-from typing import Any, Literal, get_args
-
-from airflow_mcp.core.panel.words_ru import RUSSIAN
-from airflow_mcp.core.panel.words_zh import CHINESE
+from typing import Any, Literal
 
 Language = Literal["en", "zh-CN", "ru"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
-_CATALOGUES: Mapping[Language, Mapping[str, str]] = {"en": MappingProxyType({}), "zh-CN": CHINESE, "ru": RUSSIAN}
+CATALOGUES: Mapping[Language, Mapping[str, str]] = {"en": MappingProxyType({})}
+"""The translations of each language that the page can be shown in."""
 _UNITS: tuple[tuple[str, int], ...] = (("{n} d", 86_400), ("{n} h", 3_600), ("{n} min", 60), ("{n} s", 1))
 _MOST_UNITS = 2
 """Above this many of a unit an age is given in that unit: 36 h, but 3 d."""
@@ -25,7 +22,7 @@ def language_of(text: str) -> Language:
     :param text: for example ``zh-CN``, ``zh``, ``ru-RU``.
     """
     primary = text.strip().partition("-")[0].lower()
-    found = {each.partition("-")[0].lower(): each for each in LANGUAGES}
+    found = {each.partition("-")[0].lower(): each for each in CATALOGUES}
     return found.get(primary, "en")
 
 
@@ -37,7 +34,7 @@ class Words:
 
     def __init__(self, language: Language = "en") -> None:
         self.language = language
-        self._catalogue = _CATALOGUES[language]
+        self._catalogue = CATALOGUES[language]
 
     def plain(self, text: str, **values: Any) -> str:
         """Return a text in this language, not escaped.

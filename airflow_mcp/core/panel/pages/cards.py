@@ -35,7 +35,7 @@ def button(frame: Frame, facts: ModelFacts, action: ActionName, text: str, refus
     :param text: what the button says, a text of the catalogue.
     :param refusals: why actions are not possible, by action.
     """
-    kind = "btn danger" if action in ("rollback", "abort-rollout") else "btn"
+    kind = "btn danger" if action == "rollback" else "btn"
     said = frame.t(text)
     refused = refusals.get(action)
     if refused is None:
@@ -225,7 +225,7 @@ def _training_line(frame: Frame, training: Mapping[str, Any]) -> str:
     return f"<li>{frame.when(at) if at else ''}<div><strong>{outcome}</strong> {detail}</div></li>"
 
 
-def rollout_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal]) -> str:
+def rollout_card(frame: Frame, facts: ModelFacts) -> str:
     """Return the card of the rollout in progress; empty when there is none."""
     if facts.rollout is None:
         return ""
@@ -243,9 +243,8 @@ def rollout_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal
         parts.append(f'<p class="small">{escape(document.reason)}</p>')
     if journal is not None:
         parts.append(f'<ol class="log">{"".join(_rollout_lines(frame, journal.events[::-1][:_MOST_LINES]))}</ol>')
-    held: tuple[ActionName, str] = ("resume-rollout", "Resume") if waiting else ("pause-rollout", "Pause")
-    abort = button(frame, facts, "abort-rollout", "Abort", refusals)
-    parts.append(f'<div class="row acts">{button(frame, facts, *held, refusals)}{abort}</div>')
+    how = t("Pause, resume or abort it in a terminal:")
+    parts.append(f'<p class="small">{how} <code>airflow-mcp rollout --help</code></p>')
     return card("rollout", t("Rollout"), "".join(parts), about)
 
 

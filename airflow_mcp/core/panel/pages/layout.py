@@ -9,7 +9,7 @@ from html import escape
 from urllib.parse import quote, urlencode
 
 from airflow_mcp.core.panel.state import ModelState, Tone
-from airflow_mcp.core.panel.words import Words
+from airflow_mcp.core.panel.words import CATALOGUES, Words
 
 _STROKE = 'fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"'
 _SHAPES: dict[Tone, str] = {
@@ -196,7 +196,8 @@ def render_page(frame: Frame, title: str, main: str, *, busy: bool = False) -> s
         f'<script src="{static}/theme.js?{stamp}"></script>'
         f'<link rel="stylesheet" href="{static}/ui.css?{stamp}">'
         f'<script src="{static}/ui.js?{stamp}" defer></script></head>'
-        f'<body data-refresh="{seconds}" data-changed="{t("The page has changed")}" '
+        f'<body data-refresh="{seconds}" data-languages="{" ".join(CATALOGUES)}" '
+        f'data-changed="{t("The page has changed")}" '
         f'data-failed="{t("No answer. Nothing is known to have changed; look at the model before you try again.")}">'
         f'<a class="skip" href="#main">{t("Skip to content")}</a><main id="main" tabindex="-1">{_down(frame)}{main}'
         f'</main><footer class="foot">{_foot(frame)}</footer><p class="sr" role="status" id="said"></p></body></html>\n'

@@ -61,7 +61,7 @@ def render_model(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal
     )
     left = gate_card(frame, facts) + drift_card(frame, facts) + audit_card(frame, facts)
     right = (
-        rollout_card(frame, facts, refusals)
+        rollout_card(frame, facts)
         + retraining_card(frame, facts, refusals)
         + provenance_card(frame, facts.champion)
         + _versions(frame, facts)

@@ -1,0 +1,157 @@
+"""Who asks, what they may see and do, and whether a write comes from a page of ours."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from fastapi import Depends, Request
+
+from airflow_mcp.airflow_private import team_of_dag
+from airflow_mcp.plugins.problems import UNCHANGED, Problem
+
+MAX_BODY_BYTES = 64 * 1024
+"""64 KiB: a body holds names, numbers and a reason; models go to MLflow."""
+WRITES_PER_MINUTE = 10
+"""Per user and process."""
+_KEPT_SECONDS = 10.0
+"""How long an answer of the auth manager is kept: a page asks about every Dag, every few seconds."""
+_JSON = "application/json"
+DagRight = Literal["read", "trigger"]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request."""
+
+    user: Any
+    """The user of Airflow's auth manager."""
+    name: str
+    token: str = field(repr=False)
+    """With which the same request can be made to Airflow."""
+    has_header: bool
+    """Whether the token came in the header ``Authorization``, which no page of another site can send."""
+
+
+class AuthManager(Protocol):
+    """What is asked about rights on Dags."""
+
+    def may(self, caller: Caller, right: DagRight, dag_id: str) -> bool:
+        """Return whether the caller has a right on a Dag."""
+
+
+class AirflowAuthManager:
+    """Rights as Airflow's own auth manager grants them."""
+
+    def may(self, caller: Caller, right: DagRight, dag_id: str) -> bool:
+        """Return whether the caller has a right on a Dag; a Dag that Airflow does not know is judged by its ID."""
+        method: Literal["GET", "POST"] = "GET" if right == "read" else "POST"
+        return bool(
+            get_auth_manager().is_authorized_dag(
+                method=method,
+                access_entity=None if right == "read" else DagAccessEntity.RUN,
+                details=DagDetails(id=dag_id, team_name=team_of_dag(dag_id)),
+                user=caller.user,
+            )
+        )
+
+
+class Access:
+    """What callers may see and do; answers are kept for a few seconds.
+
+    :param manager: who decides about Dags.
+    :param shows_untagged: whether everybody who is logged in sees models that name no Dag.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, manager: AuthManager, *, shows_untagged: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._manager, self._shows_untagged, self._clock = manager, shows_untagged, clock
+        self._kept: dict[tuple[str, DagRight, str], tuple[float, bool]] = {}
+        self._writes: dict[str, deque[float]] = {}
+
+    def may(self, caller: Caller, right: DagRight, dag_id: str) -> bool:
+        """Return whether the caller has a right on a Dag."""
+        key, now = (caller.token, right, dag_id), self._clock()
+        found = self._kept.get(key)
+        if found is None or now - found[0] > _KEPT_SECONDS:
+            if len(self._kept) > 50_000:  # 50 users with 1,000 Dags: forget everything rather than grow
+                self._kept.clear()
+            found = self._kept[key] = (now, self._manager.may(caller, right, dag_id))
+        return found[1]
+
+    def sees(self, caller: Caller, dag_id: str) -> bool:
+        """Return whether the caller may see models that a Dag trains.
+
+        :param dag_id: the Dag; empty for a model that names none.
+        """
+        return self.may(caller, "read", dag_id) if dag_id else self._shows_untagged
+
+    def count_write(self, caller: Caller) -> None:
+        """Count a write.
+
+        :raises Problem: when the caller has made too many within a minute.
+        """
+        now = self._clock()
+        recent = self._writes.setdefault(caller.name, deque())
+        while recent and now - recent[0] > 60:
+            recent.popleft()
+        if len(recent) >= WRITES_PER_MINUTE:
+            raise Problem("too-many", f"At most {WRITES_PER_MINUTE} actions a minute. {UNCHANGED}")
+        recent.append(now)
+
+
+def authenticated(authenticate: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Caller]]:
+    """Return the dependency of every route that needs a login: it keeps the caller in the request's state.
+
+    :param authenticate: Airflow's dependency that returns the user.
+    """
+
+    async def caller_of(request: Request, user: Any = Depends(authenticate)) -> Caller:  # noqa: B008  (FastAPI's way)
+        header = request.headers.get("authorization", "")
+        is_bearer = header.lower().startswith("bearer ")
+        token = header[7:].strip() if is_bearer else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+        caller = Caller(user, str(user.get_name()), token, is_bearer)
+        request.state.caller = caller
+        return caller
+
+    return caller_of
+
+
+async def own_json(request: Request) -> None:
+    """Accept a write only as JSON from a page of ours or with a token in its header: the dependency of every write.
+
+    A cookie is sent along by other ports of the same host and by sister hosts too, so it is not enough.
+
+    :raises Problem: when the request comes from elsewhere, is not JSON, or is too large.
+    """
+    has_token = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not has_token and not _is_same_origin(request):
+        raise Problem("not-allowed", f"The request does not come from a page of this Airflow. {UNCHANGED}")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+        raise Problem("not-json", UNCHANGED)
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        raise Problem("too-large", f"At most {MAX_BODY_BYTES} bytes, with a Content-Length. {UNCHANGED}")
+
+
+def _is_same_origin(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin", "")
+    host = request.headers.get("host", "")
+    return bool(origin) and bool(host) and urlsplit(origin).netloc == host
+
+
+def guards(route: Any) -> Iterable[str]:
+    """Return the names of the dependencies of a route, for the test that walks all of them."""
+    return (dependency.call.__name__ for dependency in route.dependant.dependencies if dependency.call is not None)

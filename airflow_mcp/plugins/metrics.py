@@ -1,0 +1,146 @@
+"""The state of all models for Prometheus: facts of the registry, which survive restarts and lost packets."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Mapping
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from airflow_mcp.core.panel.facts import ListRow
+from airflow_mcp.core.panel.state import KINDS
+from airflow_mcp.plugins.problems import Problem
+from airflow_mcp.plugins.registry_index import Snapshot
+from airflow_mcp.plugins.services import Services
+
+_PREFIX = "airflow_mcp_"
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def metrics(services: Services) -> APIRouter:
+    """Return the route of the metrics, which has a token of its own: Airflow's expire every day.
+
+    :param services: what it works with.
+    """
+    kept: dict[int, bytes] = {}
+
+    async def metrics_token(request: Request) -> None:
+        expected = services.metrics_token
+        if not expected:
+            raise Problem("not-found", "There are no metrics: [airflow_mcp] metrics_token is not set.")
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {expected}".encode()):
+            raise Problem("not-logged-in")
+
+    router = APIRouter(dependencies=[Depends(metrics_token)])
+
+    @router.get("/metrics")
+    async def read() -> Response:
+        snapshot = await services.index.current()
+        if id(snapshot.rows) not in kept:
+            kept.clear()
+            kept[id(snapshot.rows)] = "".join(_of_rows(snapshot.rows)).encode()
+        now = services.clock().timestamp()
+        text = "".join(_of_server(snapshot, services.server, now)).encode() + kept[id(snapshot.rows)]
+        return Response(text, 200, {"Cache-Control": "no-store"}, _CONTENT_TYPE)
+
+    return router
+
+
+def _of_server(snapshot: Snapshot, server: str, now: float) -> Iterator[str]:
+    yield from _family("up", "Whether MLflow answered the last sweep.", [({"mlflow_conn_id": server}, _flag(snapshot))])
+    if snapshot.read_at is not None:
+        age = now - snapshot.read_at.timestamp()
+        yield from _family("sweep_age_seconds", "Age of what follows.", [({}, max(age, 0.0))])
+
+
+def _flag(snapshot: Snapshot) -> float:
+    return float(snapshot.read_at is not None and not snapshot.is_down)
+
+
+def _of_rows(rows: Mapping[str, ListRow]) -> Iterator[str]:
+    found = list(rows.values())
+    counts = [({"state": str(kind)}, float(sum(row.state.kind == kind for row in found))) for kind in KINDS]
+    yield from _family("models", "Models by state.", counts)
+    champions = [row for row in found if row.standing.champion]
+    yield from _family(
+        "champion_version",
+        "Version in production.",
+        [({"model": row.name, "owner": row.owner}, float(row.standing.champion or 0)) for row in champions],
+    )
+    yield from _family(
+        "champion_since_timestamp_seconds",
+        "When the champion became champion.",
+        [({"model": row.name}, row.since.timestamp()) for row in champions if row.since is not None],
+    )
+    yield from _family(
+        "champion_loads",
+        "0 when the champion's load check failed, or it was deleted.",
+        [
+            ({"model": row.name}, float(row.state.kind not in ("champion_unusable", "champion_deleted")))
+            for row in found
+            if row.standing.champion or row.state.kind == "champion_deleted"
+        ],
+    )
+    yield from _family(
+        "way_back",
+        "Whether previous_champion can be used.",
+        [({"model": row.name}, _way_back(row)) for row in champions],
+    )
+    yield from _family(
+        "champion_moved_outside",
+        "Whether the champion was moved outside airflow-mcp.",
+        [({"model": row.name}, _has(row, "moved_outside")) for row in champions],
+    )
+    yield from _family(
+        "moves_total", "Recorded moves.", [({"model": row.name}, float(row.moves)) for row in found], "counter"
+    )
+    yield from _family(
+        "gate_verdict",
+        "Decision of the gate on the newest version.",
+        [({"model": row.name, "verdict": row.gate}, 1.0) for row in found if row.gate],
+    )
+    yield from _of_drift([row for row in found if row.checks])
+
+
+def _of_drift(rows: list[ListRow]) -> Iterator[str]:
+    yield from _family(
+        "drift_share",
+        "Share of drifted columns in the last check.",
+        [({"model": row.name}, row.checks[-1].share) for row in rows if row.checks[-1].share is not None],
+    )
+    yield from _family(
+        "drift_verdict",
+        "Verdict of the last drift check.",
+        [({"model": row.name, "verdict": row.checks[-1].verdict}, 1.0) for row in rows],
+    )
+    yield from _family(
+        "drift_check_timestamp_seconds",
+        "When the last drift check ended.",
+        [({"model": row.name}, row.checks[-1].at.timestamp()) for row in rows],
+    )
+
+
+def _way_back(row: ListRow) -> float:
+    return float(row.previous is not None and not _has(row, "no_way_back"))
+
+
+def _has(row: ListRow, kind: str) -> float:
+    return float(any(concern.kind == kind for concern in row.standing.concerns))
+
+
+def _family(
+    name: str, help_text: str, samples: list[tuple[dict[str, str], float]], kind: str = "gauge"
+) -> Iterator[str]:
+    """Yield the lines of one metric; none when it has no sample."""
+    if not samples:
+        return
+    yield f"# HELP {_PREFIX}{name} {help_text}\n# TYPE {_PREFIX}{name} {kind}\n"
+    for labels, value in samples:
+        inner = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items() if text or label == "state")
+        yield f"{_PREFIX}{name}{{{inner}}} {value:.17g}\n" if inner else f"{_PREFIX}{name} {value:.17g}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

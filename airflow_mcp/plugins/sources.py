@@ -1,0 +1,50 @@
+"""MLflow and the audit log as the API server reads them: by the connections of Airflow."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import lru_cache
+
+from airflow_mcp import settings
+from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.hooks.audit import AuditLogHook
+from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+
+_KEPT_SECONDS = 300.0
+"""How long a connection is not read again: a changed one counts after that."""
+_PAGE_TIMEOUT, _SWEEP_TIMEOUT = 5.0, 30.0
+
+
+def page_mlflow(conn_id: str) -> DirectMlflow:
+    """Return MLflow for a page: somebody waits, so no request is repeated.
+
+    :param conn_id: the connection.
+    """
+    return _mlflow(conn_id, _PAGE_TIMEOUT, 0, int(time.monotonic() // _KEPT_SECONDS))
+
+
+def sweep_mlflow(conn_id: str) -> DirectMlflow:
+    """Return MLflow for a sweep.
+
+    :param conn_id: the connection.
+    """
+    return _mlflow(conn_id, _SWEEP_TIMEOUT, 1, int(time.monotonic() // _KEPT_SECONDS))
+
+
+@lru_cache(maxsize=4)
+def _mlflow(conn_id: str, timeout: float, retries: int, _period: int) -> DirectMlflow:
+    given = MlflowHook(conn_id).settings
+    return DirectMlflow(replace(given, timeout=min(given.timeout, timeout), retries=min(given.retries, retries)))
+
+
+def audit_log() -> AuditLog | None:
+    """Return the audit log; None when none is configured."""
+    conn_id = settings.audit_conn_id()
+    return _audit_log(conn_id, int(time.monotonic() // _KEPT_SECONDS)) if conn_id else None
+
+
+@lru_cache(maxsize=2)
+def _audit_log(conn_id: str, _period: int) -> AuditLog:
+    return AuditLogHook(conn_id).get_conn()
