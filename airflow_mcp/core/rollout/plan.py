@@ -190,7 +190,7 @@ class RolloutPlan(Document):
         if not begins or not isinstance(begins[0], SetWeight):
             raise ValueError("steps must begin with setWeight, such as {setWeight: 5}, or with shadow and setWeight")
         if any(isinstance(step, Shadow) for step in begins):
-            raise ValueError("shadow must be the first step: later the canary answers requests of its own")
+            raise ValueError("shadow must come before every other step: later the canary answers requests of its own")
         if any(later <= earlier for earlier, later in pairwise(weights)):
             raise ValueError(f"weights of the steps must rise; got {', '.join(f'{weight:g}' for weight in weights)}")
         if isinstance(self.steps[-1], SetWeight):

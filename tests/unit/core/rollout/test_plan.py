@@ -84,7 +84,7 @@ def test_another_plan_has_another_hash() -> None:
         ({"steps": STEPS, "bake": "10m"}, "bake needs rollback"),
         ({"steps": STEPS, "stable_version": "v1.7.3"}, "stable_version needs rollback"),
         ({"steps": [SHADOW]}, "steps must begin with setWeight"),
-        ({"steps": [*STEPS, SHADOW, {"pause": {}}]}, "shadow must be the first step"),
+        ({"steps": [*STEPS, SHADOW, {"pause": {}}]}, "shadow must come before every other step"),
         ({"steps": [{"shadow": {"percent": 0, "for": "1m"}}, *STEPS]}, "percent must be more than 0; got 0"),
         ({"steps": [SHADOW, *STEPS], "rules": ["latency_p99_ms <= 200"]}, "shadow needs a rule on http_5xx_rate"),
         ({"steps": STEPS, "queries": {"sales": "sum(sales)"}}, "query 'sales' needs a rule"),
