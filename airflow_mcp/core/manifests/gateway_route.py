@@ -9,7 +9,7 @@ from airflow_mcp.core.manifests.parts import SERVICE_PORT, Manifest, metadata, o
 from airflow_mcp.core.manifests.spec import ModelServerSpec
 
 _ALL = 1000
-"""A weight is no percentage: what counts is its share of the sum, so both weights are written."""
+"""What counts is the share of a weight in the sum of both, so both are written."""
 
 
 class Route(Document):
