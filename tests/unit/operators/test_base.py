@@ -27,6 +27,7 @@ from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.load_check import LoadCheckOperator
 from airflow_mcp.operators.maintenance import SweepPodsOperator
+from airflow_mcp.operators.passport import IssuePassportOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rehearsal import RehearseRollbackOperator
@@ -52,6 +53,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
         **MODEL,
     },
     PinDatasetOperator: {"root": "/data", "files": {"train": "train.csv"}},
+    IssuePassportOperator: {"version": "1", **MODEL},
     TrainModelOperator: {"experiment_name": "fraud", "command": ["train"], **MODEL},
     EvaluateModelOperator: {
         "run_id": "r1",
