@@ -11,6 +11,7 @@ import importlib
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.rollout.report import RolloutReport
 from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, ARTIFACT_REPORT_JSON, TAG_ROLLOUT_RECORD
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK
-from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
+from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, TAG_ROLLOUT_LEASE, RolloutDocument
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.operators.rollout import RolloutModelOperator
@@ -339,3 +340,16 @@ def test_errors_of_the_package_are_refusals(world: World) -> None:
     assert outcome.error is not None
     assert isinstance(outcome.error.__cause__, ModelControlPlaneError)
     assert "alias 'champion' now points at no version" in str(outcome.error)
+
+
+def test_copies_come_first_and_a_lease_is_held_while_somebody_looks(rollouts: Rollouts) -> None:
+    steps = [{"shadow": {"percent": 100, "for": "1s"}}, {"setWeight": 60}, {"analysis": "1s"}]
+    with SteadyClient(rollouts.server, connections=2) as client:
+        outcome = rollouts.run(steps=steps, on_lost="stable")
+    assert outcome.state == "success", outcome.error
+    assert rollouts.champion == "2"
+    client.require_no_failure()
+    report = rollouts.report(rollouts.runs()[0])
+    assert [event.weight for event in report.events if event.phase == "PROGRESSING"] == [0, 60]
+    lease = rollouts.hook.get_model_version(rollouts.name, "1").tags[TAG_ROLLOUT_LEASE]
+    assert datetime.fromisoformat(lease) > datetime.now(UTC)

@@ -27,6 +27,11 @@ airflow_mcp_serving_version_ready{model="fraud",version="8"} 0.0
 airflow_mcp_serving_breaker_open{model="fraud",version="8"} 1.0
 airflow_mcp_serving_weight{model="fraud",version="8"} 5.0
 airflow_mcp_serving_plan_generation{model="fraud"} 7.0
+airflow_mcp_serving_shadow_total{model="fraud",version="8",result="answered"} 50.0
+airflow_mcp_serving_shadow_total{model="fraud",version="8",result="model_failed"} 2.0
+airflow_mcp_serving_shadow_total{model="fraud",version="8",result="timeout"} 1.0
+airflow_mcp_serving_shadow_total{model="fraud",version="8",result="busy"} 30.0
+airflow_mcp_serving_shadow_total{model="fraud",version="7",result="answered"} 9.0
 some_other_metric{label="with \\"quotes\\", and } braces"} NaN
 process_start_time_seconds 1.7645e+09
 """
@@ -42,6 +47,17 @@ def test_counts_what_the_model_is_to_blame_for() -> None:
     assert found.counts.canary.within == {"5": 60, "10": 80}
     assert found.counts.canary.timed == 139
     assert found.counts.champion.answered == 1000
+
+
+def test_copies_count_when_the_version_was_asked() -> None:
+    shadow = sample().counts.shadow
+    assert (shadow.answered, shadow.failed) == (53, 3)
+
+
+def test_a_canary_with_servers_of_its_own_counts_as_their_champion() -> None:
+    text = TEXT.replace('role="canary"', 'role="champion"')
+    found = read_sample(text, "a", "fraud", canary="8", champion="7", canary_role="champion")
+    assert (found.counts.canary.answered, found.counts.champion.answered) == (94, 1000)
 
 
 def test_reads_the_state_of_the_replica() -> None:
