@@ -213,8 +213,8 @@ class RollbackModelServerOperator(ModelServerOperator):
             self.log.error("%s", line)
         with self.pushed_when_raising(context, {**result, "phase": "FAILED"}):
             raise ModelServerFailedError(
-                f"the Deployment {server.name} went back to an earlier revision, but {progress.reason}. The pods stay as "
-                "they are"
+                f"the Deployment {server.name} went back to an earlier revision, but {progress.reason}. The pods "
+                "stay as they are"
             )
 
     def deployment_name(self) -> str:
