@@ -11,7 +11,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_mcp.core.access.requester import MOST_PARENTS, Requester, RunOrigin, requester_of
+from airflow_mcp.core.access.requester import MOST_PARENTS, Requester, RunOrigin, requester_of, requester_of_actor
 from airflow_mcp.core.approvals.events import Answer
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -19,6 +19,8 @@ from airflow_mcp.hooks.airflow_api import AirflowApi, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_mcp.core.actor import Actor
 
 PARENT_RUN = "parent_run"
 """Key of a Dag run's conf: Dag and run that triggered it, as ``{"dag_id": …, "dag_run_id": …}``."""
@@ -75,6 +77,17 @@ class AirflowApiHook(BaseHook):
         """
         with self.get_conn() as api:
             yield AirflowPeople(api)
+
+    def requester_of(self, actor: Actor) -> Requester:
+        """Return who is behind a task, as Airflow says; of anybody else, what the actor says.
+
+        :param actor: who acts.
+        :raises AirflowApiError: when Airflow does not answer.
+        """
+        if actor.task is None:
+            return requester_of_actor(actor)
+        with self.people() as people:
+            return people.requester(actor.task.dag_id, actor.task.dag_run_id)
 
     def test_connection(self) -> tuple[bool, str]:
         """Test the connection once, without raising."""

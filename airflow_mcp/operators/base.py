@@ -14,14 +14,17 @@ from airflow.sdk.bases.skipmixin import SkipMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mcp import settings
+from airflow_mcp.core.access.requester import requester_of_actor
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, FailedError, MlflowError, RefusedError
+from airflow_mcp.hooks.airflow_people import AirflowApiHook
 from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.signing import SigningKeyHook
 from airflow_mcp.lineage.tasks import FinishedTask
+from airflow_mcp.registry.approvals import ReleaseApprovals
 from airflow_mcp.registry.governance import Governance
 from airflow_mcp.registry.recording import record
 
@@ -134,11 +137,15 @@ class ModelControlOperator(BaseOperator, SkipMixin):
     @cached_property
     def governance(self) -> Governance:
         """Whether and where this task's moves in the registry are recorded: option ``audit_conn_id``."""
-        conn_id = settings.audit_conn_id()
+        conn_id, api_conn_id = settings.audit_conn_id(), settings.airflow_api_conn_id()
+        people = AirflowApiHook(api_conn_id) if api_conn_id else None
         return Governance(
             environment=settings.environment(),
             open_log=AuditLogHook(conn_id).get_conn if conn_id else None,
             rollback_without_log=settings.rollback_without_audit(),
+            requester=people.requester_of if people else requester_of_actor,
+            approvals=ReleaseApprovals(people.people) if people else None,
+            open_signer=(lambda: SigningKeyHook(key).get_conn()) if (key := settings.signing_conn_id()) else None,
         )
 
     def record(self, context: Context, make: Callable[[str, Actor], AuditEvent]) -> None:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_mcp.core.approvals.events import DELEGATIONS, REQUESTED, Answer, ReleaseKey
+from airflow_mcp.core.approvals.events import (
+    DELEGATIONS,
+    NOBODY,
+    REQUESTED,
+    Answer,
+    Asked,
+    ReleaseKey,
+    answered,
+    noted,
+    read_vote,
+    requested,
+)
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.approvals.state import ApprovalFacts, RequestState, state_of
+from airflow_mcp.core.approvals.votes import JudgedVote
+from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.audit.record import Record, format_time
 from airflow_mcp.exceptions import ApprovalMissingError
 from airflow_mcp.registry.guard import Grant
 
 if TYPE_CHECKING:
     from airflow_mcp.core.audit.log import AuditLog
+    from airflow_mcp.core.identity import TaskKey
     from airflow_mcp.registry.guard import Question
 
 
@@ -38,6 +55,96 @@ def read_facts(log: AuditLog, key: ReleaseKey) -> ApprovalFacts:
         log.facts(key.subject, "approval."),
         log.facts(DELEGATIONS, "delegation."),
     )
+
+
+class ReleaseBook:
+    """The request for one release in the audit log: what seats read and write.
+
+    :param log: the log.
+    :param key: the release.
+    :param policy: the policy in force.
+    """
+
+    def __init__(self, log: AuditLog, key: ReleaseKey, policy: ApprovalPolicy) -> None:
+        self._log, self._key, self._policy = log, key, policy
+
+    def state(self, now: datetime) -> RequestState:
+        """Return where the request stands.
+
+        :param now: the time.
+        :raises AuditUnavailableError: when the log does not answer.
+        """
+        return state_of(read_facts(self._log, self._key), self._key, self._policy, now)
+
+    def ask(self, asked: Asked, actor: AuditActor, task: TaskKey) -> bool:
+        """Record that somebody asks; return whether that is new.
+
+        :param asked: the facts.
+        :param actor: who acts.
+        :param task: task instance that asks.
+        """
+        return self._log.append(requested(self._key, asked, actor, task)).is_new
+
+    def take(self, answers: Iterable[Answer], now: datetime) -> list[JudgedVote]:
+        """Record the answers that the log does not have, and return how each was judged.
+
+        :param answers: answers to a task, as Airflow has them.
+        :param now: the time.
+        """
+        known = {
+            (vote.answer.task, vote.answer.responded_at, vote.answer.account)
+            for vote in map(read_vote, self._log.facts(self._key.subject, "approval.answered"))
+        }
+        taken = []
+        for answer in answers:
+            if (answer.task, answer.responded_at, answer.account) in known:
+                continue
+            judged = self._judged(answer, now)
+            via = f"{answer.task.dag_id} {answer.task.dag_run_id}"
+            actor = AuditActor("user", answer.account, id=answer.account_id, via=via, authenticated=True)
+            self._log.append(answered(self._key, answer, actor, counts=judged.counts, why=judged.why))
+            taken.append(judged)
+        return taken
+
+    def note(self, verb: str, state: RequestState, said: Mapping[str, Any]) -> bool:
+        """Record what happened to the request; return whether that is new.
+
+        :param verb: such as ``granted``.
+        :param state: where the request stands.
+        :param said: JSON values.
+        """
+        request = state.request.seq if state.request else 0
+        return self._log.append(noted(f"approval.{verb}", self._key, {"request": request, **said})).is_new
+
+    def supersede_others(self, state: RequestState, now: datetime) -> None:
+        """Record that granted requests of other passports of the model are over, once this one is granted.
+
+        :param state: where this request stands.
+        :param now: the time.
+        """
+        request = state.request
+        version = request.version if request else ""
+        asked = self._log.facts(model_subject(self._key.model_name), REQUESTED)
+        others = {
+            record.event["new"]["passport"]
+            for record in asked
+            if record.event["environment"] == self._key.environment and request and record.seq < request.seq
+        }
+        for passport in sorted(others - {self._key.passport}):
+            other = ReleaseBook(self._log, replace(self._key, passport=passport), self._policy)
+            older = other.state(now)
+            if older.status == "granted":
+                other.note("superseded", older, {"why": f"version {version} was approved"})
+
+    def _judged(self, answer: Answer, now: datetime) -> JudgedVote:
+        """Judge an answer as if it were the next record of the log."""
+        facts = read_facts(self._log, self._key)
+        event = answered(self._key, answer, NOBODY, counts=False, why="")
+        seq = max((record.seq for record in (*facts.requests, *facts.passport)), default=0) + 1
+        record = Record(seq, format_time(now), "", json.loads(event.text), "")
+        state = state_of(replace(facts, passport=(*facts.passport, record)), self._key, self._policy, now)
+        found = [vote for vote in state.votes if vote.vote.seq == seq]
+        return found[0] if found else JudgedVote(read_vote(record), "", "", False, "nobody has asked")
 
 
 class ReleaseApprovals:

@@ -170,6 +170,23 @@ class AirflowClient:
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
         self._request("POST", f"/api/v2/dags/{_part(dag_id)}/clearTaskInstances", json=body)
 
+    def add_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
+        """Add a connection."""
+        self._request("POST", "/api/v2/connections", json={"connection_id": conn_id, "conn_type": conn_type, **fields})
+
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return what a human-in-the-loop task asks, and the answer."""
+        return dict(self._request("GET", f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/-1/hitlDetails"))
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, reason: str | None = None) -> None:
+        """Answer a human-in-the-loop task as the account that is logged in."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/-1/hitlDetails"
+        self._request("PATCH", path, json={"chosen_options": [option], "params_input": {"reason": reason}})
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a Dag run with its tasks, questions and answers."""
+        self._client.delete(_run_path(dag_id, run_id)).raise_for_status()
+
     def _list(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:

@@ -1,0 +1,328 @@
+"""Ask people before a model is released: one task asks for the release, and one more for each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+from airflow_mcp import settings
+from airflow_mcp.core.access.in_force import read_in_force
+from airflow_mcp.core.approvals.events import APPROVE, REJECT, Asked, ReleaseKey
+from airflow_mcp.core.approvals.messages import question_body
+from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.approvals.seats import unfilled
+from airflow_mcp.core.approvals.timers import VERBS, due_timers, next_look
+from airflow_mcp.core.argument import required_text, version_number
+from airflow_mcp.core.audit.moves import audit_actor
+from airflow_mcp.core.contract import TAG_PASSPORT
+from airflow_mcp.exceptions import ApprovalMissingError, InvalidArgumentError, PassportError
+from airflow_mcp.hooks.airflow_people import AirflowApiHook
+from airflow_mcp.notifications.release import notify
+from airflow_mcp.operators.base import ModelControlOperator, now
+from airflow_mcp.registry.approvals import ReleaseBook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mcp.core.approvals.policy import Occasion
+    from airflow_mcp.core.approvals.state import RequestState
+    from airflow_mcp.core.audit.log import AuditLog
+    from airflow_mcp.hooks.airflow_people import AirflowPeople
+
+_MOST_SEATS = 20
+
+
+class _ReleaseOperator(ModelControlOperator):
+    """Base of the tasks of a release.
+
+    :param model_name: registered model (templated).
+    :param version: version to release, which has a passport (templated).
+    :param seats: number of ``ApprovalSeatOperator`` tasks in the Dag.
+    :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    """
+
+    template_fields: Sequence[str] = ("model_name", "version")
+    ui_color = "#fdf1d8"
+
+    def __init__(
+        self, *, model_name: str, version: str, seats: int, environment: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 1 <= seats <= _MOST_SEATS:
+            raise InvalidArgumentError(f"seats must be 1 to {_MOST_SEATS}; got {seats}")
+        self.model_name = model_name
+        self.version = version
+        self.seats = seats
+        self.environment = environment
+
+    def _key(self) -> ReleaseKey:
+        """Return what is released; the passport is read from the registry, because an XCom can be forged.
+
+        :raises PassportError: when the version has none.
+        """
+        name = required_text("model_name", self.model_name)
+        version = self.hook.get_model_version(name, version_number("version", self.version))
+        passport = version.tags.get(TAG_PASSPORT, "")
+        if not passport:
+            raise PassportError(
+                f"version {version.version} of {name!r} has no passport, and approvals are bound to one. Nobody was "
+                "asked; issue it with IssuePassportOperator"
+            )
+        return ReleaseKey(name, self.environment or settings.environment(), passport)
+
+    def _book(self, key: ReleaseKey) -> tuple[ReleaseBook, ApprovalPolicy]:
+        """Return the request in the log, and the policy in force.
+
+        :raises InvalidArgumentError: when there is no log, or no policy in it.
+        """
+        if self.governance.open_log is None:
+            raise InvalidArgumentError(
+                "[airflow_mcp] audit_conn_id must be the ID of a connection of type audit_log; got nothing. Nobody was "
+                "asked: approvals are events of the audit log"
+            )
+        log: AuditLog = self.governance.open_log()
+        in_force = read_in_force(log)
+        if in_force is None:
+            raise InvalidArgumentError("no policy is in force, so nobody knows who must approve. Nobody was asked")
+        policy = ApprovalPolicy.of(in_force.policy)
+        return ReleaseBook(log, key, policy), policy
+
+    @property
+    def _people(self) -> AirflowApiHook:
+        conn_id = settings.airflow_api_conn_id()
+        if not conn_id:
+            raise InvalidArgumentError(
+                "[airflow_mcp] airflow_api_conn_id must be the ID of a connection of type airflow_api; got nothing. "
+                "Nobody was asked: without it nobody knows who asks and who answers"
+            )
+        return AirflowApiHook(conn_id)
+
+    def _notify(
+        self, policy: ApprovalPolicy, occasion: Occasion, state: RequestState, context: Context, **details: Any
+    ) -> list[str]:
+        """Send a message; what was not delivered is logged and returned."""
+        facts = {"version": str(self.version), "url": str(context["ti"].log_url), **details}
+        problems = notify(policy.channels, occasion, state.key, facts)
+        for problem in problems:
+            self.log.error("A message was not delivered: %s", problem)
+        return problems
+
+
+class RequestReleaseOperator(_ReleaseOperator):
+    """Ask for the release of a version, in the audit log. The seats after it ask the people.
+
+    The request is bound to the passport of the version. It is refused at once when nobody knows who asks, and when the
+    chain of the policy cannot be satisfied without whoever asks. A newer request of the model replaces an open one.
+
+    XCom: ``model_name``, ``version``, ``environment``, ``passport``, ``risk``, ``status``, ``chain`` (names of the
+    nodes).
+
+    :param model_name: registered model (templated).
+    :param version: version to release, which has a passport (templated).
+    :param seats: number of ``ApprovalSeatOperator`` tasks in the Dag.
+    :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    :param risk: ``low``, ``medium`` or ``high``; the policy may raise it.
+    """
+
+    def __init__(self, *, risk: str = "high", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if risk not in ("low", "medium", "high"):
+            raise InvalidArgumentError(f"risk must be one of low, medium, high; got {risk!r}")
+        self.risk = risk
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Check the request and record it.
+
+        :raises InvalidArgumentError: when log, policy or connection are missing.
+        :raises PassportError: when the version has no passport.
+        :raises ApprovalMissingError: when nobody knows who asks, or the chain cannot be satisfied.
+        :raises AirflowApiError: when Airflow does not answer.
+        :raises AuditUnavailableError: when the log does not answer; a retry asks again.
+        """
+        key = self._key()
+        book, policy = self._book(key)
+        task = self.task_key(context)
+        with self._people.people() as people:
+            requester = people.requester(task.dag_id, task.dag_run_id)
+        if unknown := requester.why_unknown(key.environment):
+            raise ApprovalMissingError(
+                f"{unknown}. Nobody was asked; trigger the release in Airflow's page or REST API"
+            )
+        asked = Asked(str(self.version), self.risk, requester, policy.digest, {"owner": (self.owner,)})
+        is_new = book.ask(asked, audit_actor(self.actor(context)), task)
+        state = book.state(now())
+        self._require_satisfiable(book, state)
+        if is_new:
+            self._notify(policy, "requested", state, context)
+        return {
+            "model_name": key.model_name,
+            "version": str(self.version),
+            "environment": key.environment,
+            "passport": key.passport,
+            "risk": state.risk,
+            "status": state.status,
+            "chain": [node.node.name for node in state.nodes],
+        }
+
+    def _require_satisfiable(self, book: ReleaseBook, state: RequestState) -> None:
+        if state.rule is None or state.electorate is None:
+            return
+        if state.seats > self.seats:
+            raise InvalidArgumentError(
+                f"seats must be at least {state.seats}, as many as the policy in force asks for; got {self.seats}. "
+                "Nobody was asked; render the Dag again"
+            )
+        if state.status == "open" and (short := unfilled(state.rule, state.electorate)):
+            said = f"{', '.join(short)} has fewer people than it needs, without whoever asked"
+            book.note("withdrawn", state, {"why": said})
+            raise ApprovalMissingError(f"the request cannot be satisfied: {said}. Somebody else has to ask")
+
+
+class ApprovalSeatOperator(_ReleaseOperator):
+    """Wait for one approval. Seats are tasks one after the other; each takes the next approval that the chain needs.
+
+    Waiting needs no worker slot and no triggerer. The answer is read over Airflow's REST API and recorded before
+    anything else; an answer that does not count is recorded too, and the seat asks again. A seat whose approval is
+    there already asks nobody.
+
+    Airflow shows the question of a task for ever, so a cleared task whose question would be another one is refused.
+
+    XCom: ``node``, ``by``, ``through`` and ``seq`` (of the vote) of this seat's approval; ``status`` of the request.
+
+    :param model_name: registered model (templated).
+    :param version: version to release (templated).
+    :param seat: number of this seat, from 1.
+    :param seats: number of all seats in the Dag.
+    :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    :param links: name to address of evidence that the question shows.
+    """
+
+    def __init__(self, *, seat: int, links: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 1 <= seat <= self.seats:
+            raise InvalidArgumentError(f"seat must be 1 to {self.seats}, the number of seats; got {seat}")
+        self.seat = seat
+        self.links = dict(links or {})
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Look whether the approval is there, and ask if it is not.
+
+        :raises ApprovalMissingError: when the request was rejected or has expired, nobody has asked, the question would
+            be another one than Airflow shows, or the chain needs more seats.
+        :raises AirflowSkipException: when the request was superseded or withdrawn.
+        :raises TaskAwaitingInput: to wait for an answer.
+        :raises AirflowApiError: when Airflow does not answer; nothing was asked.
+        :raises AuditUnavailableError: when the log does not answer; the answer stays in Airflow until a retry.
+        """
+        key, time = self._key(), now()
+        book, policy = self._book(key)
+        with self._people.people() as people:
+            self._record(people, book, policy, context, time)
+            state = book.state(time)
+            self._require_open(book, policy, state, context)
+            done = self._done(book, policy, state, context)
+            if done is None:
+                self._fire(book, policy, state, context, time)
+                self._ask(people, book, policy, state, context)
+        if done is not None:
+            return done
+        raise TaskAwaitingInput(method_name="execute_complete", timeout=next_look(state, time))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Look again; the event only wakes the task, because it can be forged or lost."""
+        return self.execute(context)
+
+    def _record(
+        self, people: AirflowPeople, book: ReleaseBook, policy: ApprovalPolicy, context: Context, time: datetime
+    ) -> None:
+        """Record who cleared a task of the run, and what was answered, before anything is asked again."""
+        task = self.task_key(context)
+        state = book.state(time)
+        if state.request is None:
+            return
+        requester = people.requester(task.dag_id, task.dag_run_id)
+        if set(requester.cleared_by) - set(state.request.initiators.get("clear", ())):
+            request = state.request
+            initiators = {kind: names for kind, names in request.initiators.items() if kind not in ("trigger", "clear")}
+            asked = Asked(request.version, request.risk, requester, policy.digest, initiators)
+            book.ask(asked, audit_actor(self.actor(context)), task)
+        for vote in book.take(people.answers(task), time):
+            said = "counts" if vote.counts else "does not count"
+            self.log.info("%s by %s %s: %s", vote.vote.answer.option, vote.vote.answer.account, said, vote.why)
+
+    def _require_open(self, book: ReleaseBook, policy: ApprovalPolicy, state: RequestState, context: Context) -> None:
+        """Check that the request has not ended without a grant."""
+        if state.status == "unknown":
+            raise ApprovalMissingError(
+                "nobody has asked for this release. Put a RequestReleaseOperator before the seats"
+            )
+        if state.status in ("rejected", "expired"):
+            if book.note(state.status, state, {"why": state.reason}):
+                self._notify(policy, state.status, state, context, reason=state.reason)
+            raise ApprovalMissingError(f"the release is {state.status}: {state.reason}. A new Dag run asks anew")
+        if state.status in ("superseded", "withdrawn"):
+            raise AirflowSkipException(f"the request is {state.status}: {state.reason}")
+
+    def _done(
+        self, book: ReleaseBook, policy: ApprovalPolicy, state: RequestState, context: Context
+    ) -> dict[str, Any] | None:
+        """Return the result when this seat's approval is there, or none is needed."""
+        votes = state.approvals
+        if state.status == "granted":
+            if book.note("granted", state, {"votes": [vote.vote.seq for vote in votes]}):
+                self._notify(policy, "granted", state, context)
+            book.supersede_others(state, now())
+        elif len(votes) >= self.seats:
+            raise ApprovalMissingError(
+                f"the chain needs {state.seats} approvals and the Dag has {self.seats} seats. Render the Dag again"
+            )
+        elif len(votes) < self.seat:
+            return None
+        mine = votes[self.seat - 1] if len(votes) >= self.seat else None
+        return {
+            "status": state.status,
+            "node": mine.node if mine else None,
+            "by": mine.person if mine else None,
+            "through": mine.why if mine else None,
+            "seq": mine.vote.seq if mine else None,
+        }
+
+    def _fire(
+        self, book: ReleaseBook, policy: ApprovalPolicy, state: RequestState, context: Context, time: datetime
+    ) -> None:
+        """Send the messages that are due, then record each: a message twice is better than none."""
+        for due in due_timers(state, time):
+            occasion = VERBS[due.timer.do]
+            if self._notify(policy, occasion, state, context, node=due.node, people=list(due.to)):  # type: ignore[arg-type]
+                continue  # tried again at the next look
+            book.note(occasion, state, {"node": due.node, "after": due.timer.after, "to": list(due.to)})
+
+    def _ask(
+        self, people: AirflowPeople, book: ReleaseBook, policy: ApprovalPolicy, state: RequestState, context: Context
+    ) -> None:
+        """Put the question into Airflow, and read it back: Airflow keeps the first question of a task for ever."""
+        node = state.open_node
+        if node is None or state.electorate is None:
+            return
+        task, subject = self.task_key(context), state.key.question(node.node.name)
+        may_vote = state.electorate.may_ever_vote(node.node)
+        upsert_hitl_detail(
+            ti_id=context["ti"].id,
+            options=[APPROVE, REJECT],
+            subject=subject,
+            body=question_body(state, node.node, may_vote, self.links),
+            params={"reason": Param(None, type=["null", "string"], description="Why.").serialize()},
+        )
+        shown = people.question(task)
+        if shown is None or shown.subject != subject or shown.options != (APPROVE, REJECT):
+            raise ApprovalMissingError(
+                f"Airflow shows another question than {subject!r} for this task: it keeps the first question of a "
+                "task, and an answer would not count. Start a new Dag run; the votes of this one go on to count there"
+            )
+        if book.note("asked", state, {"node": node.node.name, "run": task.dag_run_id, "task": task.task_id}):
+            self._notify(policy, "asked", state, context, node=node.node.name, people=list(may_vote))

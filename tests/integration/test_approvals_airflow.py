@@ -1,0 +1,230 @@
+"""A chain of approvals in a real Airflow: who counts, the race after parking, clear, mark success, restart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from airflow_mcp.audit.stores import open_log
+from airflow_mcp.core import contract
+from airflow_mcp.core.access.in_force import activation_event, proposal_events, read_in_force, read_proposal
+from airflow_mcp.core.approvals.events import ReleaseKey
+from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.approvals.state import RequestState
+from airflow_mcp.core.audit.event import AuditActor
+from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.exceptions import ApprovalMissingError
+from airflow_mcp.hooks.airflow_api import AirflowApi
+from airflow_mcp.hooks.airflow_people import AirflowPeople
+from airflow_mcp.mlflow_client.operations import MlflowOperations
+from airflow_mcp.registry.approvals import ReleaseApprovals, ReleaseBook
+from airflow_mcp.registry.guard import Question
+from tests.support.airflow_api import AirflowClient
+from tests.support.airflow_stack import ADMIN, AirflowStack
+from tests.support.approvals import POLICY, bank
+from tests.support.audit_log import sqlite_logs
+from tests.support.mlflow_world import World
+from tests.support.processes import wait_until
+from tests.support.services import MlflowServer
+
+pytestmark = pytest.mark.integration
+
+DAG_ID = "churn__release"
+SECONDS = 120
+PEOPLE = ("dora", "lena", "luis", "rita", "cora")
+DAGS = '''
+"""Three seats: two algorithm leads, then one person of compliance."""
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_mcp.operators.approval import ApprovalSeatOperator, RequestReleaseOperator
+
+release = {"model_name": "{{ params.model }}", "version": "1", "seats": 3, "environment": "test"}
+patience = {"retries": 5, "retry_delay": timedelta(seconds=2)}
+
+with DAG("churn__release", schedule=None, params={"model": ""}, max_active_runs=20):
+    before = RequestReleaseOperator(task_id="request", risk="low", **release)
+    for number in (1, 2, 3):
+        seat = ApprovalSeatOperator(task_id=f"seat_{number}", seat=number, **release, **patience)
+        before >> seat
+        before = seat
+'''
+
+
+class Bank:
+    """Airflow, MLflow and the log of a bank, and what its people do.
+
+    :param stack: Airflow.
+    :param passwords: account to password.
+    :param mlflow: address of MLflow.
+    :param log: the audit log.
+    """
+
+    def __init__(self, stack: AirflowStack, passwords: dict[str, str], mlflow: str, log: AuditLog) -> None:
+        self.stack, self.passwords, self.mlflow, self.log = stack, passwords, mlflow, log
+
+    def client(self, account: str) -> AirflowClient:
+        return AirflowClient(self.stack.url, account, self.passwords[account])
+
+    def version(self, operations: MlflowOperations) -> ReleaseKey:
+        """Register a model whose version has a passport."""
+        name = f"churn-{uuid4().hex[:8]}"
+        operations.create_registered_model(name)
+        operations.create_model_version(
+            name, "s3://nowhere/model", tags={contract.TAG_PASSPORT: f"sha256:{uuid4().hex}{uuid4().hex}"}
+        )
+        passport = operations.get_model_version(name, "1").tags[contract.TAG_PASSPORT]
+        return ReleaseKey(name, "test", passport)
+
+    def ask(self, key: ReleaseKey, by: str = "dora") -> str:
+        with closing(self.client(by)) as client:
+            return client.trigger(DAG_ID, {"model": key.model_name})
+
+    def wait_for(self, run_id: str, task_id: str, state: str = "awaiting_input") -> None:
+        with closing(self.client(ADMIN)) as client:
+            assert wait_until(lambda: client.task_states(DAG_ID, run_id).get(task_id) == state, seconds=SECONDS)
+
+    def answer(self, run_id: str, task_id: str, account: str, option: str = "Approve") -> None:
+        self.wait_for(run_id, task_id)
+        with closing(self.client(account)) as client:
+            client.answer(DAG_ID, run_id, task_id, option, "looked at it")
+
+    def state(self, key: ReleaseKey) -> RequestState:
+        in_force = read_in_force(self.log)
+        assert in_force is not None
+        return ReleaseBook(self.log, key, ApprovalPolicy.of(in_force.policy)).state(datetime.now(UTC))
+
+
+@pytest.fixture(scope="module")
+def the_bank(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[Bank]:
+    folder = tmp_path_factory.mktemp("approvals")
+    (folder / "dags").mkdir()
+    (folder / "dags" / "release.py").write_text(DAGS)
+    (folder / "home").mkdir(mode=0o700)
+    passwords = {name: f"{name}-secret" for name in (ADMIN, *PEOPLE)}
+    (folder / "home" / "simple_auth_manager_passwords.json").write_text(json.dumps(passwords))
+    log = open_log(sqlite_logs(folder).owner)
+    activate(log)
+    env = {
+        "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
+        "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(
+            {"conn_type": "audit_log", "extra": {"sqlite_path": str(folder / "audit" / "log.db")}}
+        ),
+        "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
+        "AIRFLOW__AIRFLOW_MCP__AIRFLOW_API_CONN_ID": "airflow_api_default",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin," + ",".join(f"{name}:user" for name in PEOPLE),
+    }
+    with AirflowStack(folder / "home", folder / "dags", env=env) as stack:
+        bank_ = Bank(stack, passwords, mlflow_server.url, log)
+        with closing(bank_.client(ADMIN)) as client:
+            client.add_connection(
+                "airflow_api_default", "airflow_api", host=stack.url, login=ADMIN, password=passwords[ADMIN]
+            )
+            client.wait_for_dag(DAG_ID)
+        yield bank_
+
+
+def activate(log: AuditLog) -> None:
+    text = POLICY.replace("environment: prod", "environment: test")
+    low = "timers: [{after: 48h, do: escalate, to: superior}]\n        - {name: compliance"
+    policy = bank(text.replace(low, f"quorum: 2\n          {low}"))
+    for event in proposal_events(policy, AuditActor("user", "olga", authenticated=True), "test", ""):
+        log.append(event)
+    log.append(
+        activation_event(
+            read_proposal(log, policy.digest), None, AuditActor("user", "omar", authenticated=True), "test", ""
+        )
+    )
+
+
+@pytest.fixture
+def operations(world: World) -> MlflowOperations:
+    return world.hook
+
+
+def test_two_leads_and_compliance_approve_and_airflow_confirms_each(
+    the_bank: Bank, operations: MlflowOperations
+) -> None:
+    key = the_bank.version(operations)
+    run = the_bank.ask(key, by="lena")
+    the_bank.answer(run, "seat_1", "lena")  # she asked herself
+    the_bank.answer(run, "seat_1", "cora")  # not her turn
+    the_bank.answer(run, "seat_1", "luis")
+    the_bank.answer(run, "seat_2", "rita")
+    the_bank.answer(run, "seat_3", "cora")
+    with closing(the_bank.client(ADMIN)) as client:
+        assert client.wait_for_run(DAG_ID, run, SECONDS) == "success"
+        assert client.xcom(DAG_ID, run, "seat_3", "by") == "cora"
+    state = the_bank.state(key)
+    assert state.status == "granted"
+    assert [(vote.person, vote.counts) for vote in state.votes] == [
+        ("lena", False),
+        ("cora", False),
+        ("luis", True),
+        ("rita", True),
+        ("cora", True),
+    ]
+    assert confirm(the_bank, key, operations) == ("luis", "rita", "cora")
+    with closing(the_bank.client(ADMIN)) as client:  # a second run for the same passport asks nobody
+        again = the_bank.ask(key)
+        assert client.wait_for_run(DAG_ID, again, SECONDS) == "success"
+        client.delete_run(DAG_ID, run)
+    with pytest.raises(ApprovalMissingError, match="Airflow does not know such a question"):
+        confirm(the_bank, key, operations)
+
+
+def confirm(the_bank: Bank, key: ReleaseKey, operations: MlflowOperations) -> tuple[str, ...]:
+    in_force = read_in_force(the_bank.log)
+    assert in_force is not None
+
+    @contextmanager
+    def opened() -> Iterator[AirflowPeople]:
+        with AirflowApi(the_bank.stack.url, user=ADMIN, password=the_bank.passwords[ADMIN]) as api:
+            yield AirflowPeople(api)
+
+    version = operations.get_model_version(key.model_name, "1")
+    question = Question(key.model_name, key.environment, key.passport, version, in_force)
+    return ReleaseApprovals(opened).granted(question, the_bank.log).people
+
+
+def test_marking_success_is_no_vote_and_a_clear_keeps_the_answers(the_bank: Bank, operations: MlflowOperations) -> None:
+    key = the_bank.version(operations)
+    run = the_bank.ask(key)
+    the_bank.answer(run, "seat_1", "lena")
+    the_bank.wait_for(run, "seat_2")
+    with closing(the_bank.client("dora")) as client:
+        client.set_task_state(DAG_ID, run, "seat_2", "success")
+        the_bank.wait_for(run, "seat_3")
+        assert "[algorithm-lead]" in client.question(DAG_ID, run, "seat_3")["subject"]
+        assert len(the_bank.state(key).approvals) == 1
+    with closing(the_bank.client("rita")) as client:
+        client.clear_task(DAG_ID, run, "seat_1")
+    the_bank.wait_for(run, "seat_1", "success")  # lena is not asked again
+    assert [vote.person for vote in the_bank.state(key).approvals] == ["lena"]
+    the_bank.answer(run, "seat_3", "rita")  # she has cleared a task, and counts as having asked
+    the_bank.wait_for(run, "seat_3")
+    assert [(vote.person, vote.counts) for vote in the_bank.state(key).votes] == [("lena", True), ("rita", False)]
+
+
+def test_an_answer_while_the_scheduler_is_down_counts_and_one_reject_ends_it(
+    the_bank: Bank, operations: MlflowOperations
+) -> None:
+    key = the_bank.version(operations)
+    run = the_bank.ask(key)
+    the_bank.wait_for(run, "seat_1")
+    scheduler = the_bank.stack.component("scheduler")
+    scheduler.stop()
+    the_bank.answer(run, "seat_1", "lena")
+    scheduler.start()
+    the_bank.answer(run, "seat_2", "luis", "Reject")
+    with closing(the_bank.client(ADMIN)) as client:
+        assert client.wait_for_run(DAG_ID, run, SECONDS) == "failed"
+    state = the_bank.state(key)
+    assert (state.status, state.reason) == ("rejected", "luis rejected it at algorithm-lead: looked at it")
+    assert [vote.person for vote in state.approvals] == ["lena"]
