@@ -153,6 +153,21 @@ def test_what_an_owner_without_triggers_changes_is_named(logs: Logs, statement: 
     assert verified(logs).first_bad == first_bad
 
 
+def test_a_record_that_an_owner_inserts_is_named(logs: Logs) -> None:
+    append(logs, *map(moved, range(6)))
+    _drop_triggers(logs)
+    for statement in (
+        "UPDATE airflow_mcp_audit.event SET seq = seq + 1000 WHERE seq >= 4",
+        "INSERT INTO airflow_mcp_audit.event SELECT 4, 'forged', recorded_at, action, subject, model, hash, "
+        "event_hash, replace(record, '\"seq\":3}', '\"seq\":4}') FROM airflow_mcp_audit.event WHERE seq = 3",
+        "UPDATE airflow_mcp_audit.event SET seq = seq - 999 WHERE seq > 1000",
+    ):
+        logs.sql(statement)
+    if logs.is_postgresql:
+        logs.sql("UPDATE airflow_mcp_audit.head SET seq = seq + 1")
+    assert verified(logs).first_bad == 4
+
+
 def _drop_triggers(logs: Logs) -> None:
     if logs.is_postgresql:
         logs.sql("ALTER TABLE airflow_mcp_audit.event DISABLE TRIGGER ALL")
