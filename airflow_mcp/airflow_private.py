@@ -53,24 +53,3 @@ def calling_folder() -> Path:
     """
     file = sys._getframe(2).f_globals.get("__file__")
     return Path(file).absolute().parent if file else Path.cwd()
-
-
-def airflow_api_app() -> Any:
-    """Return the application of Airflow's API server in this process, to ask its public REST API without a network."""
-    from airflow.api_fastapi.app import cached_app  # noqa: PLC0415  (only the API server has it, and it costs seconds)
-
-    return cached_app()
-
-
-def team_of_dag(dag_id: str) -> str | None:
-    """Return the team that a Dag belongs to; None without teams, as Airflow's own routes find it.
-
-    :param dag_id: ID of the Dag.
-    """
-    from airflow.configuration import conf  # noqa: PLC0415  (a task has no business with the database)
-    from airflow.models.dag import DagModel  # noqa: PLC0415
-
-    if not conf.getboolean("core", "multi_team", fallback=False):
-        return None
-    team: str | None = DagModel.get_team_name(dag_id)
-    return team

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.configuration import conf
+from airflow.models.dag import DagModel
 from fastapi import Depends, Request
 
-from airflow_mcp.airflow_private import team_of_dag
 from airflow_mcp.plugins.problems import UNCHANGED, Problem
 
 MAX_BODY_BYTES = 64 * 1024
@@ -57,10 +58,21 @@ class AirflowAuthManager:
             get_auth_manager().is_authorized_dag(
                 method=method,
                 access_entity=None if right == "read" else DagAccessEntity.RUN,
-                details=DagDetails(id=dag_id, team_name=team_of_dag(dag_id)),
+                details=DagDetails(id=dag_id, team_name=_team_of_dag(dag_id)),
                 user=caller.user,
             )
         )
+
+
+def _team_of_dag(dag_id: str) -> str | None:
+    """Return the team that a Dag belongs to; None without teams, as Airflow's own routes find it.
+
+    :param dag_id: ID of the Dag.
+    """
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return None
+    team: str | None = DagModel.get_team_name(dag_id)
+    return team
 
 
 class Access:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+from airflow.api_fastapi.app import cached_app
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import Response
 
 from airflow_mcp import settings
-from airflow_mcp.airflow_private import airflow_api_app
 from airflow_mcp.plugins.access import Access, AirflowAuthManager, Caller, authenticated
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.metrics import metrics
@@ -70,7 +70,7 @@ def create_default_app() -> FastAPI:
 
     def airflow(request: Request, caller: Caller) -> AirflowRest:
         client = (request.client.host, request.client.port) if request.client else ("127.0.0.1", 0)
-        return AirflowRest(httpx.ASGITransport(airflow_api_app(), client=client), caller.token)
+        return AirflowRest(httpx.ASGITransport(cached_app(), client=client), caller.token)
 
     services = Services(
         index=RegistryIndex(lambda: sweep_mlflow(conn_id)),

@@ -28,13 +28,18 @@ _ACTIVITY_MODELS = 40
 _ACTIVITY_ROWS = 100
 
 
-def pages(services: Services) -> APIRouter:  # noqa: C901  (one route after the other)
+def pages(services: Services) -> APIRouter:
     """Return the routes of the pages.
 
     :param services: what they work with.
     """
     router = APIRouter()
+    _add_lists(router, services)
+    _add_models(router, services)
+    return router
 
+
+def _add_lists(router: APIRouter, services: Services) -> None:
     @router.get("/ui")
     async def without_slash(request: Request) -> Response:
         return RedirectResponse(f"{services.frame(request).root}/ui/", 307)
@@ -68,6 +73,8 @@ def pages(services: Services) -> APIRouter:  # noqa: C901  (one route after the 
         changes.sort(key=lambda each: each.change.latest, reverse=True)
         return page_response(request, render_activity(frame, changes[:_ACTIVITY_ROWS]))
 
+
+def _add_models(router: APIRouter, services: Services) -> None:
     @router.get("/ui/models/{name}")
     @router.get("/ui/models/{name}/")
     async def model(request: Request, name: str, at: str = "", days: int = 30) -> Response:
@@ -93,8 +100,6 @@ def pages(services: Services) -> APIRouter:  # noqa: C901  (one route after the 
         except (MlflowError, Problem) as error:
             return _problem_page(services, request, error)
         return page_response(request, render_version(services.frame(request, part.read_at), *read))
-
-    return router
 
 
 async def read_facts(services: Services, request: Request, name: str, at: str = "") -> tuple[ModelFacts, Part]:

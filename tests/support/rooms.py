@@ -173,7 +173,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "plugins": _room(
         "the page in Airflow's UI, mounted in its API server",
-        *(*_CORE, "airflow_private", "hooks", "mlflow_client", "registry", "settings"),
+        *(*_CORE, "hooks", "mlflow_client", "registry", "settings"),
     ),
     "dag_rendering": _room(
         "ModelPipeline files to Dags",

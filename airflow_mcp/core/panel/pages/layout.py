@@ -150,7 +150,7 @@ def scrolled(label: str, content: str) -> str:
     :param label: what it holds, as HTML.
     :param content: what is wide, as HTML.
     """
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{content}</div>'
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">{content}</div>'
 
 
 def table(label: str, heads: Iterable[str], rows: Iterable[str], kind: str = "") -> str:
