@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,110 +10,25 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-from airflow_mcp import settings
-from airflow_mcp.core.access.in_force import read_in_force
-from airflow_mcp.core.approvals.events import APPROVE, REJECT, Asked, ReleaseKey
+from airflow_mcp.core.approvals.events import APPROVE, REJECT, Asked
 from airflow_mcp.core.approvals.messages import question_body
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.approvals.seats import unfilled
 from airflow_mcp.core.approvals.timers import VERBS, due_timers, next_look
-from airflow_mcp.core.argument import required_text, version_number
 from airflow_mcp.core.audit.moves import audit_actor
-from airflow_mcp.core.contract import TAG_PASSPORT
-from airflow_mcp.exceptions import ApprovalMissingError, InvalidArgumentError, PassportError
-from airflow_mcp.hooks.airflow_people import AirflowApiHook
-from airflow_mcp.notifications.release import notify
-from airflow_mcp.operators.base import ModelControlOperator, now
-from airflow_mcp.registry.approvals import ReleaseBook
+from airflow_mcp.exceptions import ApprovalMissingError, InvalidArgumentError
+from airflow_mcp.operators.base import now
+from airflow_mcp.operators.release import ReleaseOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mcp.core.approvals.policy import Occasion
+    from airflow_mcp.core.approvals.policy import ApprovalPolicy
     from airflow_mcp.core.approvals.state import RequestState
-    from airflow_mcp.core.audit.log import AuditLog
     from airflow_mcp.hooks.airflow_people import AirflowPeople
-
-_MOST_SEATS = 20
-
-
-class _ReleaseOperator(ModelControlOperator):
-    """Base of the tasks of a release.
-
-    :param model_name: registered model (templated).
-    :param version: version to release, which has a passport (templated).
-    :param seats: number of ``ApprovalSeatOperator`` tasks in the Dag.
-    :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
-    """
-
-    template_fields: Sequence[str] = ("model_name", "version")
-    ui_color = "#fdf1d8"
-
-    def __init__(
-        self, *, model_name: str, version: str, seats: int, environment: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        if not 1 <= seats <= _MOST_SEATS:
-            raise InvalidArgumentError(f"seats must be 1 to {_MOST_SEATS}; got {seats}")
-        self.model_name = model_name
-        self.version = version
-        self.seats = seats
-        self.environment = environment
-
-    def _key(self) -> ReleaseKey:
-        """Return what is released; the passport is read from the registry, because an XCom can be forged.
-
-        :raises PassportError: when the version has none.
-        """
-        name = required_text("model_name", self.model_name)
-        version = self.hook.get_model_version(name, version_number("version", self.version))
-        passport = version.tags.get(TAG_PASSPORT, "")
-        if not passport:
-            raise PassportError(
-                f"version {version.version} of {name!r} has no passport, and approvals are bound to one. Nobody was "
-                "asked; issue it with IssuePassportOperator"
-            )
-        return ReleaseKey(name, self.environment or settings.environment(), passport)
-
-    def _book(self, key: ReleaseKey) -> tuple[ReleaseBook, ApprovalPolicy]:
-        """Return the request in the log, and the policy in force.
-
-        :raises InvalidArgumentError: when there is no log, or no policy in it.
-        """
-        if self.governance.open_log is None:
-            raise InvalidArgumentError(
-                "[airflow_mcp] audit_conn_id must be the ID of a connection of type audit_log; got nothing. Nobody was "
-                "asked: approvals are events of the audit log"
-            )
-        log: AuditLog = self.governance.open_log()
-        in_force = read_in_force(log)
-        if in_force is None:
-            raise InvalidArgumentError("no policy is in force, so nobody knows who must approve. Nobody was asked")
-        policy = ApprovalPolicy.of(in_force.policy)
-        return ReleaseBook(log, key, policy), policy
-
-    @property
-    def _people(self) -> AirflowApiHook:
-        conn_id = settings.airflow_api_conn_id()
-        if not conn_id:
-            raise InvalidArgumentError(
-                "[airflow_mcp] airflow_api_conn_id must be the ID of a connection of type airflow_api; got nothing. "
-                "Nobody was asked: without it nobody knows who asks and who answers"
-            )
-        return AirflowApiHook(conn_id)
-
-    def _notify(
-        self, policy: ApprovalPolicy, occasion: Occasion, state: RequestState, context: Context, **details: Any
-    ) -> list[str]:
-        """Send a message; what was not delivered is logged and returned."""
-        facts = {"version": str(self.version), "url": str(context["ti"].log_url), **details}
-        problems = notify(policy.channels, occasion, state.key, facts)
-        for problem in problems:
-            self.log.error("A message was not delivered: %s", problem)
-        return problems
+    from airflow_mcp.registry.approvals import ReleaseBook
 
 
-class RequestReleaseOperator(_ReleaseOperator):
+class RequestReleaseOperator(ReleaseOperator):
     """Ask for the release of a version, in the audit log. The seats after it ask the people.
 
     The request is bound to the passport of the version. It is refused at once when nobody knows who asks, and when the
@@ -144,10 +59,10 @@ class RequestReleaseOperator(_ReleaseOperator):
         :raises AirflowApiError: when Airflow does not answer.
         :raises AuditUnavailableError: when the log does not answer; a retry asks again.
         """
-        key = self._key()
-        book, policy = self._book(key)
+        key = self.release_key()
+        book, policy = self.release_book(key)
         task = self.task_key(context)
-        with self._people.people() as people:
+        with self.airflow.people() as people:
             requester = people.requester(task.dag_id, task.dag_run_id)
         if unknown := requester.why_unknown(key.environment):
             raise ApprovalMissingError(
@@ -158,7 +73,7 @@ class RequestReleaseOperator(_ReleaseOperator):
         state = book.state(now())
         self._require_satisfiable(book, state)
         if is_new:
-            self._notify(policy, "requested", state, context)
+            self.tell(policy, "requested", state, context)
         return {
             "model_name": key.model_name,
             "version": str(self.version),
@@ -183,7 +98,7 @@ class RequestReleaseOperator(_ReleaseOperator):
             raise ApprovalMissingError(f"the request cannot be satisfied: {said}. Somebody else has to ask")
 
 
-class ApprovalSeatOperator(_ReleaseOperator):
+class ApprovalSeatOperator(ReleaseOperator):
     """Wait for one approval. Seats are tasks one after the other; each takes the next approval that the chain needs.
 
     Waiting needs no worker slot and no triggerer. The answer is read over Airflow's REST API and recorded before
@@ -219,9 +134,9 @@ class ApprovalSeatOperator(_ReleaseOperator):
         :raises AirflowApiError: when Airflow does not answer; nothing was asked.
         :raises AuditUnavailableError: when the log does not answer; the answer stays in Airflow until a retry.
         """
-        key, time = self._key(), now()
-        book, policy = self._book(key)
-        with self._people.people() as people:
+        key, time = self.release_key(), now()
+        book, policy = self.release_book(key)
+        with self.airflow.people() as people:
             self._record(people, book, policy, context, time)
             state = book.state(time)
             self._require_open(book, policy, state, context)
@@ -263,7 +178,7 @@ class ApprovalSeatOperator(_ReleaseOperator):
             )
         if state.status in ("rejected", "expired"):
             if book.note(state.status, state, {"why": state.reason}):
-                self._notify(policy, state.status, state, context, reason=state.reason)
+                self.tell(policy, state.status, state, context, reason=state.reason)
             raise ApprovalMissingError(f"the release is {state.status}: {state.reason}. A new Dag run asks anew")
         if state.status in ("superseded", "withdrawn"):
             raise AirflowSkipException(f"the request is {state.status}: {state.reason}")
@@ -275,7 +190,7 @@ class ApprovalSeatOperator(_ReleaseOperator):
         votes = state.approvals
         if state.status == "granted":
             if book.note("granted", state, {"votes": [vote.vote.seq for vote in votes]}):
-                self._notify(policy, "granted", state, context)
+                self.tell(policy, "granted", state, context)
             book.supersede_others(state, now())
         elif len(votes) >= self.seats:
             raise ApprovalMissingError(
@@ -298,7 +213,7 @@ class ApprovalSeatOperator(_ReleaseOperator):
         """Send the messages that are due, then record each: a message twice is better than none."""
         for due in due_timers(state, time):
             occasion = VERBS[due.timer.do]
-            if self._notify(policy, occasion, state, context, node=due.node, people=list(due.to)):  # type: ignore[arg-type]
+            if self.tell(policy, occasion, state, context, node=due.node, people=list(due.to)):  # type: ignore[arg-type]
                 continue  # tried again at the next look
             book.note(occasion, state, {"node": due.node, "after": due.timer.after, "to": list(due.to)})
 
@@ -325,4 +240,4 @@ class ApprovalSeatOperator(_ReleaseOperator):
                 "task, and an answer would not count. Start a new Dag run; the votes of this one go on to count there"
             )
         if book.note("asked", state, {"node": node.node.name, "run": task.dag_run_id, "task": task.task_id}):
-            self._notify(policy, "asked", state, context, node=node.node.name, people=list(may_vote))
+            self.tell(policy, "asked", state, context, node=node.node.name, people=list(may_vote))

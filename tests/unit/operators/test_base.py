@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 import airflow_mcp.operators
 from airflow_mcp.core.argument import choice, flag, required_text, whole_number
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, MlflowError, RefusedError
+from airflow_mcp.operators.approval import ApprovalSeatOperator, RequestReleaseOperator
 from airflow_mcp.operators.base import ModelControlOperator
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
@@ -90,6 +91,8 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
         **MODEL,
     },
     RecordApprovalOperator: {"run_id": "r1", "report_hash": "sha256:00", "answer": {}, **MODEL},
+    RequestReleaseOperator: {"version": "2", "seats": 3, **MODEL},
+    ApprovalSeatOperator: {"version": "2", "seat": 1, "seats": 3, **MODEL},
     SweepPodsOperator: {"experiments": ["fraud"]},
 }
 every_operator = pytest.mark.parametrize("operator", ARGUMENTS, ids=lambda operator: operator.__name__)
