@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -162,8 +162,3 @@ def _is_same_origin(request: Request) -> bool:
     origin = request.headers.get("origin", "")
     host = request.headers.get("host", "")
     return bool(origin) and bool(host) and urlsplit(origin).netloc == host
-
-
-def guards(route: Any) -> Iterable[str]:
-    """Return the names of the dependencies of a route, for the test that walks all of them."""
-    return (dependency.call.__name__ for dependency in route.dependant.dependencies if dependency.call is not None)

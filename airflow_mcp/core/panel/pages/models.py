@@ -12,8 +12,6 @@ from airflow_mcp.core.panel.pages.layout import Frame, gate_tick, render_page, s
 
 PAGE_ROWS = 50
 """Models on one page of the list."""
-SHOWN_CHECKS = 14
-"""Drift checks that the small line shows."""
 CHIPS: Mapping[str, tuple[str, Callable[[ListRow], bool]]] = {
     "": ("All", lambda row: True),
     "attention": ("Need attention", lambda row: row.state.needs_somebody),
