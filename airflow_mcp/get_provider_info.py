@@ -297,9 +297,7 @@ def _config_section() -> dict[str, Any]:
                 "string", "dev", "Environment that ModelPipeline files are rendered for: dev, test or prod."
             ),
             "python": _option(
-                "string",
-                "",
-                "Interpreter of local workloads without the argument python, with mlflow; empty takes that of Airflow.",
+                "string", "", "Interpreter of local workloads without the argument python; empty takes that of Airflow."
             ),
             "mlflow_conn_id": _option(
                 "string", "mlflow_default", "Connection to MLflow for operators without the argument mlflow_conn_id."
@@ -310,11 +308,7 @@ def _config_section() -> dict[str, Any]:
             "signing_conn_id": _option(
                 "string", "", "Connection of type signing_key that signs passports; empty: none are issued."
             ),
-            "airflow_api_conn_id": _option(
-                "string",
-                "",
-                "Connection of type airflow_api that says who started a Dag run and who answered a question.",
-            ),
+            "airflow_api_conn_id": _option("string", "", "Connection of type airflow_api: who asked, who answered."),
             "governance": _option(
                 "string", "enforce", "enforce: the policy in the audit log decides; off: <reason> switches that off."
             ),
