@@ -73,7 +73,7 @@ class MoveCheck:
                 if action == ACTIVATED:
                     self._activate(record)
         except (ModelControlPlaneError, KeyError, TypeError, ValueError, AttributeError) as error:
-            # A record that a writer's login forged may say anything. The verification finds what is not a record at all.
+            # A record that a writer's login forged may say anything; what is not a record, the verification finds.
             self._find(_seq_of(line), f"cannot be read as what it says it is: {type(error).__name__}: {error}")
 
     def _activate(self, record: Record) -> None:
