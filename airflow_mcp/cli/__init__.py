@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "manifests": "write the Kubernetes objects of a model server",
     "audit": "create, list, verify, export, checkpoint, reconcile and erase in the audit log",
     "passport": "show and verify what a model version was made from",
+    "policy": "check, propose, activate and show the policy that decides who may move models",
     "doctor": "check MLflow, the cluster and the image, and say what to fix",
     "drift": "profile data, and compare two datasets or their profiles",
     "pods": "list workload pods, and which of them are orphaned",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,14 @@ from airflow_mcp.cli.options import mlflow_settings
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.argument import closest
 from airflow_mcp.core.registry.moves import Action, MoveOrder
-from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, MlflowNotFoundError, ModelControlPlaneError
+from airflow_mcp.exceptions import (
+    AirflowApiError,
+    InvalidArgumentError,
+    MlflowAuthError,
+    MlflowNotFoundError,
+    ModelControlPlaneError,
+)
+from airflow_mcp.hooks.airflow_api import AirflowApi
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 
@@ -66,8 +74,16 @@ def require_reason(reason: str) -> None:
 
 
 def actor() -> Actor:
-    """Return the person who calls."""
-    return Actor.of_user(getpass.getuser(), socket.gethostname())
+    """Return the person who calls: the account that Airflow has checked, where its address and a token are set."""
+    url, token = os.environ.get("AIRFLOW_MCP_AIRFLOW_URL", ""), os.environ.get("AIRFLOW_MCP_AIRFLOW_TOKEN", "")
+    account = ""
+    if url and token:
+        try:
+            with AirflowApi(url.rstrip("/"), token=token) as api:
+                account, _ = api.who_am_i()
+        except AirflowApiError as error:  # a rollback must not wait for Airflow
+            log.warning("nobody checked who calls: %s", error)
+    return Actor.of_user(getpass.getuser(), socket.gethostname(), account=account)
 
 
 def _why_missing(mlflow: DirectMlflow, name: str) -> str:

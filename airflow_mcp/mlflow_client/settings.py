@@ -11,9 +11,20 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.exceptions import InvalidArgumentError
 
-EXTRA_FIELDS = ("token", "verify", "ca_bundle", "timeout", "retries", "ui_url", "workload_url", "workspace")
+EXTRA_FIELDS = (
+    "token",
+    "verify",
+    "ca_bundle",
+    "timeout",
+    "retries",
+    "ui_url",
+    "workload_url",
+    "workspace",
+    "environment",
+)
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRIES = 5
 MAX_RETRIES = 20
@@ -72,6 +83,8 @@ class MlflowSettings:
     """Address that workloads use, because pods may need another one. Empty: the server's address."""
     workspace: str = ""
     """Workspace of the server; empty is the server's default."""
+    environment: str = ""
+    """Environment that its models belong to: dev, test or prod; empty where the connection says nothing."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -104,7 +117,7 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
     :param connection: host is a full URL (``https://mlflow.example.com/base``), or a bare host with ``port`` and
         ``schema`` (``http``, the default, or ``https``); login and password are for basic authentication; extras:
         ``token`` (bearer), ``verify`` (bool), ``ca_bundle`` (path), ``timeout`` (seconds), ``retries``, ``ui_url``,
-        ``workload_url``, ``workspace``.
+        ``workload_url``, ``workspace``, ``environment`` (dev, test or prod).
     :return: the settings.
     :raises InvalidArgumentError: naming the field, its value unless it may be secret, and the allowed values.
     """
@@ -131,6 +144,7 @@ def settings_from_connection(connection: ConnectionFields) -> MlflowSettings:
         timeout=reader.number("timeout", DEFAULT_TIMEOUT, 0.1, MAX_TIMEOUT),
         retries=reader.whole("retries", DEFAULT_RETRIES, 0, MAX_RETRIES),
         workspace=reader.workspace(),
+        environment=reader.environment(),
     )
 
 
@@ -251,6 +265,12 @@ class _Reader:
         value = self.text("workspace")
         if value and not _WORKSPACE.fullmatch(value):
             self.refuse_value("extra 'workspace'", "lower-case letters, digits and '-', as MLflow allows", value)
+        return value
+
+    def environment(self) -> str:
+        value = self.text("environment")
+        if value and value not in ENVIRONMENTS:
+            self.refuse_value("extra 'environment'", f"one of {', '.join(ENVIRONMENTS)}", value)
         return value
 
     def number(self, name: str, default: float, low: float, high: float) -> float:

@@ -26,6 +26,7 @@ from airflow_mcp.hooks.signing import SigningKeyHook
 from airflow_mcp.lineage.tasks import FinishedTask
 from airflow_mcp.registry.approvals import ReleaseApprovals
 from airflow_mcp.registry.governance import Governance
+from airflow_mcp.registry.guard import strictest
 from airflow_mcp.registry.recording import record
 
 if TYPE_CHECKING:
@@ -140,9 +141,10 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         conn_id, api_conn_id = settings.audit_conn_id(), settings.airflow_api_conn_id()
         people = AirflowApiHook(api_conn_id) if api_conn_id else None
         return Governance(
-            environment=settings.environment(),
+            environment=strictest(settings.environment(), self.hook.settings.environment),
             open_log=AuditLogHook(conn_id).get_conn if conn_id else None,
             rollback_without_log=settings.rollback_without_audit(),
+            off_reason=settings.governance_off(),
             requester=people.requester_of if people else requester_of_actor,
             approvals=ReleaseApprovals(people.people) if people else None,
             open_signer=(lambda: SigningKeyHook(key).get_conn()) if (key := settings.signing_conn_id()) else None,

@@ -25,20 +25,6 @@ def doubts(policy: GovernancePolicy) -> Iterator[Problem]:
         yield ("spec", "bindings"), f"{found} may activate a policy (policy/activate); another text needs two people"
 
 
-def approval_mistakes(policy: GovernancePolicy) -> Iterator[Problem]:
-    """Yield approval rules that are never reached, and that the last one has a condition; for ``read_policy``.
-
-    Without any rule there is nothing to say: the guard refuses prod then.
-    """
-    rules = policy.spec.approvals
-    for number, rule in enumerate(rules):
-        is_last, has_condition = number == len(rules) - 1, bool(rule.get("when"))
-        if is_last and has_condition:
-            yield ("spec", "approvals", number, "when"), "must be absent in the last rule, which is the default"
-        if not is_last and not has_condition:
-            yield ("spec", "approvals", number + 1), f"is never reached: rule {number} fits everything"
-
-
 def _unreachable_rules(spec: PolicySpec) -> Iterator[Problem]:
     before: list[str] = []
     for number, floor in enumerate(spec.risk_floor):

@@ -1,0 +1,150 @@
+"""``airflow-mcp policy``: check, propose, activate and show the policy that decides who may move models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from airflow_mcp.audit.stores import open_log
+from airflow_mcp.cli.governance import required_settings
+from airflow_mcp.cli.options import add_format
+from airflow_mcp.cli.registry_server import actor, require_reason
+from airflow_mcp.core.access.decision import AccessRules, principal_of_account
+from airflow_mcp.core.access.in_force import (
+    activation_event,
+    proposal_events,
+    read_in_force,
+    read_proposal,
+    require_second_person,
+)
+from airflow_mcp.core.access.lint import doubts
+from airflow_mcp.core.access.policy import GovernancePolicy, read_policy
+from airflow_mcp.core.approvals.policy import approval_mistakes
+from airflow_mcp.core.approvals.seats import chain_mistakes
+from airflow_mcp.core.audit.event import AuditActor
+from airflow_mcp.core.audit.moves import audit_actor
+from airflow_mcp.core.pipeline.file.document import write_path
+from airflow_mcp.exceptions import AccessRefusedError, InvalidArgumentError, PipelineSpecError
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = command.add_subparsers(dest="action", required=True)
+    _action(actions, "template", "print a policy with ten roles to begin with", _template)
+    check = _action(actions, "check", "list every mistake and doubt in a policy file", _check)
+    check.add_argument("file", help="policy file, YAML or JSON")
+    propose = _action(actions, "propose", "record the text of a policy file, for another person to activate", _propose)
+    propose.add_argument("file", help="policy file, YAML or JSON")
+    propose.add_argument("--reason", required=True, help="why; recorded")
+    activate = _action(actions, "activate", "put a policy in force that another person has proposed", _activate)
+    activate.add_argument("digest", help="what propose printed: sha256:...")
+    activate.add_argument("--reason", required=True, help="why; recorded")
+    add_format(_action(actions, "show", "print the policy in force", _show))
+
+
+def _action(actions: Any, name: str, what: str, answer: Any) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
+    action.set_defaults(answer=answer)
+    return action
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Run the action; 1 means that the file has mistakes, or that no policy is in force."""
+    return int(parsed.answer(parsed))
+
+
+def _template(_: argparse.Namespace) -> int:
+    print((Path(__file__).parent / "scaffold" / "policy.yaml").read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    try:
+        policy = _read(parsed.file)
+    except PipelineSpecError as error:
+        print(error)
+        return 1
+    for path, message in doubts(policy):
+        print(f"{parsed.file}: {write_path(path)}: {message}")
+    print(f"{parsed.file}: valid, {policy.digest}")
+    return 0
+
+
+def _read(file: str) -> GovernancePolicy:
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(f"file must be a readable file; got {file!r}: {error.strerror}") from None
+    return read_policy(data, file, (approval_mistakes, chain_mistakes))
+
+
+def _propose(parsed: argparse.Namespace) -> int:
+    require_reason(parsed.reason)
+    policy, settings, person = _read(parsed.file), required_settings(), _person()
+    _require_checked(person, settings.environment)
+    with closing(open_log(settings)) as log:
+        for event in proposal_events(policy, person, settings.environment, parsed.reason):
+            log.append(event)
+    print(
+        f"proposed by {person.name}: {policy.digest}\nanother person activates it: airflow-mcp policy activate DIGEST"
+    )
+    return 0
+
+
+def _activate(parsed: argparse.Namespace) -> int:
+    require_reason(parsed.reason)
+    settings, person = required_settings(), _person()
+    _require_checked(person, settings.environment)
+    with closing(open_log(settings)) as log:
+        before, proposal = read_in_force(log), read_proposal(log, parsed.digest)
+        # The new text must not make two people of one.
+        for policy in (proposal.policy, *([before.policy] if before else [])):
+            require_second_person(policy, proposal.by, person.name)
+        # The first policy has no policy before it: its own bindings decide.
+        rules = before.policy if before else proposal.policy
+        decision = AccessRules(rules).allowed(principal_of_account(rules, person.name), "policy", "activate")
+        if not decision.granted:
+            raise AccessRefusedError(f"{decision.by}. Nothing was activated")
+        log.append(activation_event(proposal, before, person, settings.environment, parsed.reason))
+    print(f"in force: {proposal.policy.digest}")
+    return 0
+
+
+def _person() -> AuditActor:
+    """Return who calls, by the name of their account: that is what a policy knows."""
+    by = actor()
+    return replace(audit_actor(by), name=by.requested_by)
+
+
+def _require_checked(person: AuditActor, environment: str) -> None:
+    """Check that prod knows who calls.
+
+    :raises AccessRefusedError: when it does not.
+    """
+    if environment == "prod" and not person.authenticated:
+        raise AccessRefusedError(
+            f"prod must know who changes a policy; got {person.name!r}, a name of the operating system. Nothing was "
+            "recorded; set AIRFLOW_MCP_AIRFLOW_URL and AIRFLOW_MCP_AIRFLOW_TOKEN"
+        )
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    settings = required_settings()
+    with closing(open_log(settings)) as log:
+        found = read_in_force(log)
+    if found is None:
+        print("no policy is in force")
+        return 1
+    document = json.loads(found.policy.text)
+    if parsed.format == "json":
+        print(json.dumps({"digest": found.digest, "seq": found.seq, "policy": document}, indent=2))
+    else:
+        print(f"# {found.digest}, activated by seq {found.seq}")
+        print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+    return 0
