@@ -16,7 +16,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity clean distclean
+.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity docs clean distclean
 
 demo: $(READY)  ## five nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -98,8 +98,12 @@ $(READY): pyproject.toml constraints.txt
 	  $(foreach package,mlflow mlflow-skinny mlflow-tracing,$(package)==$(OLDEST_MLFLOW))
 	@touch $@
 
+docs: $(READY)  ## the site with these pages and the docstrings, in .docs; warnings are errors
+	AIRFLOW_HOME=$$(mktemp -d) $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html \
+	  --conf-dir docs/site docs .docs
+
 clean:  ## remove what demo and tests wrote
-	rm -rf .demo .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf .demo .docs docs/reference .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
 
 distclean: clean  ## remove the environment too
 	rm -rf $(VENV)
