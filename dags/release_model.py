@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, BaseOperator, Param
 
 from airflow_mcp.operators.approval import ApprovalSeatOperator, RequestReleaseOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
@@ -33,7 +33,7 @@ with DAG(
     },
 ) as dag:
     # [START howto_request_release]
-    last = RequestReleaseOperator(
+    last: BaseOperator = RequestReleaseOperator(
         task_id="request",
         model_name="{{ params.model_name }}",
         version="{{ params.version }}",

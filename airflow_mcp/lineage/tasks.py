@@ -157,6 +157,10 @@ def _load_check(task: FinishedTask) -> Lineage:
     return Lineage(task.version(task.outcome.get("model_name"), task.outcome.get("version")), facts=facts)
 
 
+def _passport(task: FinishedTask) -> Lineage:
+    return Lineage(task.version(task.outcome.get("model_name"), task.outcome.get("version")))
+
+
 LINEAGE: Mapping[str, Callable[[FinishedTask], Lineage]] = {
     "PinDatasetOperator": _pin,
     "TrainModelOperator": _train,
@@ -171,6 +175,7 @@ LINEAGE: Mapping[str, Callable[[FinishedTask], Lineage]] = {
     "RolloutModelOperator": _rollout,
     "DriftCheckOperator": _drift,
     "LoadCheckOperator": _load_check,
+    "IssuePassportOperator": _passport,
 }
 """How the lineage of each operator follows from what it was told and what it pushed."""
 

@@ -250,7 +250,7 @@ class LoadCheckOperator(WorkloadOperator):
             self.hook.set_model_version_tag(name, number, tag, value)
 
     def _issue_passport(self, context: Context, report: LoadCheckReport) -> None:
-        """Sign what the version was made from, if a key is configured; before TAG_TOLD, so that a retry completes it."""
+        """Sign what the version was made from, if a key is configured; a retry does so again before ``TAG_TOLD``."""
         if self.signer is None:
             return
         version = self.hook.get_model_version(report.model_name, report.version)

@@ -18,7 +18,8 @@ from tests.support.rooms import PAGE, ROOMS, may_import, written
 PACKAGE = "airflow_mcp"
 
 SHARED_BY_OPERATORS = {
-    f"airflow_mcp.operators.{name}" for name in ("audit_base", "base", "ledger", "release", "tracked_run", "workload")
+    f"airflow_mcp.operators.{name}"
+    for name in ("audit_base", "base", "ledger", "load_check", "release", "tracked_run", "workload")
 } | {
     "airflow_mcp.operators.workload_environment",
     "airflow_mcp.operators.server_deployment",

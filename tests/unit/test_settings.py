@@ -28,6 +28,9 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
         "workload_log_limit_mib": str(settings.workload_log_limit_bytes() // 1024**2),
         "kill_grace_seconds": str(settings.kill_grace_seconds()),
         "kubernetes_defaults": "",
+        "metrics_token": settings.metrics_token(),
+        **{f"{action}_dag": dag for action, dag in settings.action_dags().items()},
+        "untagged_models": settings.untagged_models(),
     }
 
 

@@ -26,7 +26,7 @@ def test_tags_are_ours_and_environment_variables_are_ours_or_mlflows() -> None:
 
 def test_artifacts_stay_inside_the_run() -> None:
     for path in constants("ARTIFACT_").values():
-        assert re.fullmatch(r"[a-z]+(/[a-z]+\.(json|html|parquet))?", path), path
+        assert re.fullmatch(r"[a-z]+(/[a-z]+((\.dsse)?\.(json|html|parquet))?)?", path), path
 
 
 def test_mlflow_accepts_every_alias() -> None:
