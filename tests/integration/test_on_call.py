@@ -362,7 +362,7 @@ def test_the_status_of_all_models_needs_few_requests(two: World) -> None:
     standings, _ = read_standings(mlflow, models)
     mlflow.close()
     assert len(standings) == len(models)
-    assert mlflow.requests <= 5 + champions // RUNS_PER_SEARCH
+    assert mlflow.requests <= 6 + champions // RUNS_PER_SEARCH  # one of them for rehearsals of the way back
 
 
 def test_the_status_of_one_model_is_json_too(two: World, call: Any) -> None:
