@@ -22,7 +22,7 @@ with DAG(
     schedule=None,
     catchup=False,
     # Airflow can lose the state of a task that was answered right after it began to wait; a retry finds the answer.
-    default_args={"retries": 6, "retry_delay": timedelta(seconds=10)},
+    default_args={"retries": 5, "retry_delay": timedelta(seconds=30)},
     tags=["airflow-mcp"],
     params={
         "model_name": Param("breast_cancer", type="string", minLength=1, title="Registered model"),

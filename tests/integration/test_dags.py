@@ -293,7 +293,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "promote": set(),
         },
         "params": {"model_name": "breast_cancer", "version": "1", "expected_champion": "none"},
-        "retries": 6,  # a retry finds an answer that Airflow has lost
+        "retries": 5,  # a retry finds an answer that Airflow has lost
         "max_active_runs": 16,  # a release that waits for people holds up no other one
     },
     "rehearse_rollback": {
