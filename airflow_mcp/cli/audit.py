@@ -10,14 +10,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.stores import create_log, open_log
 from airflow_mcp.cli import audit_replay as replay
 from airflow_mcp.cli.audit_verify import add_proof, add_verify, read_bytes, run_proof, run_verify
 from airflow_mcp.cli.governance import audit_user, required_settings
-from airflow_mcp.cli.options import add_format, add_tracking_uri
+from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server, require_reason
 from airflow_mcp.core.audit.event import AuditEvent
 from airflow_mcp.core.audit.log import MOST_LISTED, created, erasure, export, listing
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = command.add_subparsers(dest="action", required=True)
-    init = _action(actions, "init", "create the log, and set what each login of PostgreSQL may append", _init)
+    init = add_action(actions, "init", "create the log, and set what each login of PostgreSQL may append", _init)
     init.add_argument(
         *("--grant", "-g"),
         action="append",
@@ -47,19 +47,21 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="replace the rights of a login: beginnings of actions, with commas, such as registry.,promotion.; "
         "audit.read may list, audit.exported may export and verify",
     )
-    shown = _action(actions, "list", "show the latest records; that is recorded too", _list)
+    shown = add_action(actions, "list", "show the latest records; that is recorded too", _list)
     shown.add_argument("--model", default="", metavar="NAME", help="all about one registered model, as one timeline")
     shown.add_argument("--subject", default="", help="such as model:NAME; default: all")
     shown.add_argument("--event", default="", metavar="ACTION", help="how the action begins; default: all")
     shown.add_argument("--limit", type=int, default=50, metavar="N", help=f"1 to {MOST_LISTED}; default: 50")
     add_tracking_uri(shown)
     add_format(shown)
-    out = _action(actions, "export", "write the whole log as JSON Lines; that is recorded too", _export)
+    out = add_action(actions, "export", "write the whole log as JSON Lines; that is recorded too", _export)
     out.add_argument("file", help="file to write, which must not exist; - for stdout")
     out.add_argument("--reason", required=True, help="what for; recorded")
-    add_verify(_action(actions, "verify", "check an export offline, or the log itself", run_verify))
-    add_proof(_action(actions, "proof", "prove offline that one record is in the log of a checkpoint", run_proof))
-    sealed = _action(actions, "checkpoint", "verify the log and write its size and root as a signed note", _checkpoint)
+    add_verify(add_action(actions, "verify", "check an export offline, or the log itself", run_verify))
+    add_proof(add_action(actions, "proof", "prove offline that one record is in the log of a checkpoint", run_proof))
+    sealed = add_action(
+        actions, "checkpoint", "verify the log and write its size and root as a signed note", _checkpoint
+    )
     sealed.add_argument("--key", required=True, metavar="FILE", help="private Ed25519 key, PEM")
     sealed.add_argument(
         *("--to", "-t"),
@@ -70,21 +72,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "given again",
     )
     add_tracking_uri(sealed)
-    past = _action(actions, "replay", "make a past promotion again from log and evidence; say what differs", replay.run)
+    past = add_action(
+        actions, "replay", "make a past promotion again from log and evidence; say what differs", replay.run
+    )
     replay.add_arguments(past)
-    again = _action(actions, "reconcile", "record what MLflow and model servers have and the log missed", _reconcile)
+    again = add_action(actions, "reconcile", "record what MLflow and model servers have and the log missed", _reconcile)
     again.add_argument("--servers", default="", help="model servers, such as fraud-headless.ml.svc:8000")
     add_tracking_uri(again)
     add_format(again)
-    erase = _action(actions, "erase", "erase what one record says about people; its hash stays", _erase)
+    erase = add_action(actions, "erase", "erase what one record says about people; its hash stays", _erase)
     erase.add_argument("seq", type=int, help="sequence number of the record")
     erase.add_argument("--reason", required=True, help="why, without personal data; recorded")
-
-
-def _action(actions: Any, name: str, what: str, answer: Any) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
-    action.set_defaults(answer=answer)
-    return action
 
 
 def run(parsed: argparse.Namespace) -> int:

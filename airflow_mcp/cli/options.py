@@ -1,9 +1,11 @@
-"""Options shared by several commands: which MLflow server and which cluster."""
+"""Options and actions of several commands: which MLflow server, which cluster, which form of the answer."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from typing import Any
 
 from airflow_mcp.mlflow_client.settings import MlflowSettings, settings_from_environment
 
@@ -31,3 +33,18 @@ def mlflow_settings(tracking_uri: str) -> MlflowSettings:
     :raises InvalidArgumentError: when it is not an HTTP address.
     """
     return settings_from_environment(os.environ, tracking_uri)
+
+
+def add_action(
+    actions: Any, name: str, what: str, answer: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Add an action to a command that has several, and return its parser.
+
+    :param actions: the sub-parsers of the command.
+    :param name: what is typed.
+    :param what: what it does, for the help.
+    :param answer: carries it out and returns the exit code; kept as ``answer`` of the parsed arguments.
+    """
+    action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
+    action.set_defaults(answer=answer)
+    return action

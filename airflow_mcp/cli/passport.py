@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli.governance import audit_settings
-from airflow_mcp.cli.options import add_format, add_tracking_uri
+from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core.argument import version_number
 from airflow_mcp.core.document import plain
@@ -48,8 +48,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _action(actions: Any, name: str, what: str, answer: Any) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
-    action.set_defaults(answer=answer)
+    action = add_action(actions, name, what, answer)
     action.add_argument("place", metavar="MODEL|FOLDER", help="registered model, or a folder with the files of a model")
     action.add_argument("version", nargs="?", default="", help="version of the registered model")
     action.add_argument(

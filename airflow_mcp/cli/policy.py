@@ -7,13 +7,12 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli.governance import required_settings
-from airflow_mcp.cli.options import add_format
+from airflow_mcp.cli.options import add_action, add_format
 from airflow_mcp.cli.registry_server import actor, require_reason
 from airflow_mcp.core.access.decision import AccessRules, principal_of_account
 from airflow_mcp.core.access.in_force import (
@@ -25,7 +24,6 @@ from airflow_mcp.core.access.in_force import (
 )
 from airflow_mcp.core.access.lint import doubts
 from airflow_mcp.core.access.policy import GovernancePolicy, read_policy
-from airflow_mcp.core.approvals.policy import approval_mistakes
 from airflow_mcp.core.approvals.seats import chain_mistakes
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.moves import audit_actor
@@ -36,22 +34,18 @@ from airflow_mcp.exceptions import AccessRefusedError, InvalidArgumentError, Pip
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = command.add_subparsers(dest="action", required=True)
-    _action(actions, "template", "print a policy with ten roles to begin with", _template)
-    check = _action(actions, "check", "list every mistake and doubt in a policy file", _check)
+    add_action(actions, "template", "print a policy with ten roles to begin with", _template)
+    check = add_action(actions, "check", "list every mistake and doubt in a policy file", _check)
     check.add_argument("file", help="policy file, YAML or JSON")
-    propose = _action(actions, "propose", "record the text of a policy file, for another person to activate", _propose)
+    propose = add_action(
+        actions, "propose", "record the text of a policy file, for another person to activate", _propose
+    )
     propose.add_argument("file", help="policy file, YAML or JSON")
     propose.add_argument("--reason", required=True, help="why; recorded")
-    activate = _action(actions, "activate", "put a policy in force that another person has proposed", _activate)
+    activate = add_action(actions, "activate", "put a policy in force that another person has proposed", _activate)
     activate.add_argument("digest", help="what propose printed: sha256:...")
     activate.add_argument("--reason", required=True, help="why; recorded")
-    add_format(_action(actions, "show", "print the policy in force", _show))
-
-
-def _action(actions: Any, name: str, what: str, answer: Any) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
-    action.set_defaults(answer=answer)
-    return action
+    add_format(add_action(actions, "show", "print the policy in force", _show))
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -81,7 +75,7 @@ def _read(file: str) -> GovernancePolicy:
         data = Path(file).read_bytes()
     except OSError as error:
         raise InvalidArgumentError(f"file must be a readable file; got {file!r}: {error.strerror}") from None
-    return read_policy(data, file, (approval_mistakes, chain_mistakes))
+    return read_policy(data, file, (chain_mistakes,))
 
 
 def _propose(parsed: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.panel.facts import PROVENANCE
 from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
 from airflow_mcp.core.registry.load_check import (
     ROLLBACK_CHECK_AGE,
@@ -27,20 +28,6 @@ from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.aliases import as_taken, ways_back
 from airflow_mcp.registry.standing import read_standings
-
-_SHOWN_TAGS: Mapping[str, str] = {
-    "gate verdict": contract.TAG_GATE_VERDICT,
-    "source verdict": contract.TAG_COPIED_GATE_VERDICT,
-    "copy run": contract.TAG_COPY_RUN,
-    "reason": contract.TAG_REASON,
-    "data version": contract.TAG_DATA_VERSION,
-    "data hash": contract.TAG_DATA_HASH,
-    "code commit": contract.TAG_CODE_COMMIT,
-    "config hash": contract.TAG_CONFIG_HASH,
-    "image": contract.TAG_IMAGE,
-    "Dag run": contract.TAG_DAG_RUN_ID,
-    "rolled back": contract.TAG_ROLLED_BACK,
-}
 
 _CONSEQUENCES: Mapping[str, str] = {
     contract.ALIAS_CHAMPION: "a model server cannot load it: roll back, or restore its files and run a load check",
@@ -126,7 +113,7 @@ def _version(version: ModelVersion | None, model: RegisteredModel) -> dict[str, 
         "is_unusable": check is not None and check.is_unusable,
         "rehearsal": str(rehearsal) if rehearsal else None,
         "copied_from": origin and asdict(origin),
-        "provenance": {label: version.tags[tag] for label, tag in _SHOWN_TAGS.items() if version.tags.get(tag)},
+        "provenance": {label: version.tags[tag] for label, tag in PROVENANCE.items() if version.tags.get(tag)},
     }
 
 

@@ -44,7 +44,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class FinishedTask:
-    """A task of which the lineage is asked.
+    """A task that has ended, and whose lineage is wanted.
 
     :param arguments: rendered arguments of its operator, by name.
     :param outcome: the values that it pushed to XCom.

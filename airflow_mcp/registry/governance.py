@@ -42,11 +42,6 @@ class Governance:
     open_signer: Callable[[], Signer] | None = None
     """Returns what signs clearances; None: nothing does."""
 
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a log."""
-        return self.open_log is not None
-
     def noted(self, order: MoveOrder) -> MoveOrder:
         """Return an order whose reason says that no policy was enforced, if that is so."""
         if not self.off_reason:

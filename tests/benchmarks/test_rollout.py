@@ -133,6 +133,7 @@ def test_worker_slot_seconds_of_a_rollout_with_five_steps(rollouts: Rollouts, tm
                 api.wait_for_dag(dag_id)
                 api.unpause(dag_id)
                 held, taken = slot_seconds(api, dag_id)
+                assert 0 < held <= taken
                 rows.append([dag_id, f"{held:.1f}", f"{taken:.1f}"])
         api.close()
     finally:

@@ -102,10 +102,6 @@ class AccessRules:
                     return Decision(True, _words(grant))
         return Decision(False, f"{principal} has no role that grants {resource}/{action}")
 
-    def roles_of(self, principal: Principal) -> frozenset[str]:
-        """Return the roles of somebody, with those that they inherit."""
-        return self._roles_of(principal)
-
     def _roles_of(self, principal: Principal) -> frozenset[str]:
         return frozenset(self._inherited(self._held(principal)))
 

@@ -234,25 +234,6 @@ def delegated(new: Delegating, actor: AuditActor, environment: str) -> AuditEven
     return AuditEvent(event_id(action, DELEGATIONS, said), action, DELEGATIONS, environment, actor, new=said)
 
 
-def undelegated(given: int, actor: AuditActor, environment: str) -> AuditEvent:
-    """Return the event of the end of a delegation.
-
-    :param given: sequence number of the record that gave it.
-    :param actor: who ends it.
-    :param environment: dev, test or prod.
-    """
-    action = "delegation.withdrawn"
-    return AuditEvent(
-        event_id(action, DELEGATIONS, given),
-        action,
-        DELEGATIONS,
-        environment,
-        actor,
-        new={"given": given},
-        refs=(given,),
-    )
-
-
 def _event(
     action: str,
     key: ReleaseKey,

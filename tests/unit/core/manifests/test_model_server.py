@@ -67,8 +67,10 @@ def environment(**fields: Any) -> dict[str, Any]:
     "fields", [{}, FULL, {"track": "blue"}, {"profile": "seed"}], ids=["few", "all", "track", "seed"]
 )
 def test_kubernetes_would_take_every_object(fields: dict[str, Any], release: str) -> None:
-    for each in model_server_manifests(spec(**fields)):
+    found = model_server_manifests(spec(**fields))
+    for each in found:
         kubernetes_validate.validate(each, release, strict=True)
+    assert {"Deployment", "Service"} <= {each["kind"] for each in found}
 
 
 def test_the_validator_notices_a_field_that_does_not_exist() -> None:
