@@ -20,7 +20,7 @@ def paged(
     enough: Callable[[list[T]], bool] | None = None,
     *,
     is_sizable: bool = True,
-    page_size: int = PAGE_SIZE,
+    page_size: int | None = None,
 ) -> Operation[list[T]]:
     """Request page after page and return the items of all of them; pages become smaller when an answer is too long.
 
@@ -29,14 +29,14 @@ def paged(
     :param max_results: number of items after which to stop; None means all.
     :param enough: asked after each page with all items so far; true stops.
     :param is_sizable: whether the server takes a size; otherwise an answer that is too long is not requested again.
-    :param page_size: size of the first page, at most :data:`PAGE_SIZE`.
+    :param page_size: size of the first page, at most :data:`PAGE_SIZE`, which is the default.
     :return: the items in the server's order.
     :raises InvalidArgumentError: for ``max_results`` below 1.
     """
     if max_results is not None and max_results < 1:
         raise InvalidArgumentError(f"max_results must be 1 or more; got {max_results}. Nothing was searched")
     items: list[T] = []
-    token, seen, size = "", {""}, page_size
+    token, seen, size = "", {""}, PAGE_SIZE if page_size is None else page_size
     while True:
         wanted = size if max_results is None else min(size, max_results - len(items))
         try:

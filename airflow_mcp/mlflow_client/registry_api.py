@@ -13,7 +13,7 @@ from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stag
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowAuthError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import answers
 from airflow_mcp.mlflow_client.api import API, NOTHING, filter_value, key_values, require
-from airflow_mcp.mlflow_client.paging import PAGE_SIZE, paged
+from airflow_mcp.mlflow_client.paging import paged
 from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation
 
 FEW_VERSIONS = 3
@@ -63,14 +63,14 @@ def get_registered_model(name: str) -> Operation[RegisteredModel]:
 def search_registered_models(
     filter: str = "",
     max_results: int | None = None,
-    page_size: int = PAGE_SIZE,
+    page_size: int | None = None,
     enough: Callable[[list[RegisteredModel]], bool] | None = None,
 ) -> Operation[list[RegisteredModel]]:
     """Return registered models with their tags and aliases, paging through the answers.
 
     :param filter: MLflow's filter, for example ``name LIKE 'fraud%'``; empty means all.
     :param max_results: number of models after which to stop; None means all.
-    :param page_size: models in one answer; smaller answers are parsed in shorter steps.
+    :param page_size: models in one answer, 1000 by default; smaller answers are parsed in shorter steps.
     :param enough: asked after each page with all models so far; true stops before the end.
     :return: the models, by name.
     :raises InvalidArgumentError: for ``max_results`` below 1.

@@ -33,6 +33,7 @@ from airflow_mcp.work.drift.profiles import profile_dataset
 from airflow_mcp.workloads.base import WorkloadBackend
 from tests.support.fakes.faulty_server import FaultyServer, Seen, slow
 from tests.support.forked import ForkedTask
+from tests.support.logged_models import tracking
 from tests.support.mlflow_world import KillSwitch, World, kill_points
 from tests.support.task_harness import TaskOutcome
 
@@ -49,20 +50,16 @@ def log_files(world: World) -> tuple[Run, str]:
 
     frame = pd.DataFrame({"x1": [n % 7 for n in range(70)], "x2": [n % 5 for n in range(70)]}).astype("int64")
     labels = (frame["x1"] > 3).astype("int64")
-    mlflow.set_tracking_uri(world.url)
-    try:
-        with mlflow.start_run() as started:
-            model = DecisionTreeClassifier(random_state=0).fit(frame, labels)
-            info = mlflow.sklearn.log_model(
-                model,
-                name="tree",
-                signature=mlflow.models.infer_signature(frame, labels),
-                input_example=frame[:3],
-                pip_requirements=[],
-                serialization_format="cloudpickle",
-            )
-    finally:
-        mlflow.set_tracking_uri(None)
+    with tracking(world.url), mlflow.start_run() as started:
+        model = DecisionTreeClassifier(random_state=0).fit(frame, labels)
+        info = mlflow.sklearn.log_model(
+            model,
+            name="tree",
+            signature=mlflow.models.infer_signature(frame, labels),
+            input_example=frame[:3],
+            pip_requirements=[],
+            serialization_format="cloudpickle",
+        )
     return world.hook.get_run(started.info.run_id), info.model_id
 
 
@@ -162,13 +159,10 @@ def predictions(world: World, version: ModelVersion) -> list[int]:
     """Load a version as serving does and let it answer its own input example."""
     import mlflow
 
-    mlflow.set_tracking_uri(world.url)
-    try:
+    with tracking(world.url):
         model = mlflow.pyfunc.load_model(version.uri)
         assert model.metadata.signature is not None
         return [int(value) for value in model.predict(model.input_example)]
-    finally:
-        mlflow.set_tracking_uri(None)
 
 
 def test_a_copy_that_is_killed_between_any_two_requests_and_tried_again_becomes_one_version(

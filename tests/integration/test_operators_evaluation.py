@@ -17,6 +17,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.registry.evidence import find_importance
 from airflow_mcp.workloads.local import LocalBackend
+from tests.support.logged_models import tracking
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 from tests.support.task_harness import TaskOutcome
@@ -45,8 +46,7 @@ def _log(url: str, *, with_signature: bool, rule: int) -> Trained:
 
     frame = pd.DataFrame({"x1": [n % 7 for n in range(70)], "x2": [n % 5 for n in range(70)]}).astype("int64")
     labels = (frame["x1"] > rule).astype("int64")
-    mlflow.set_tracking_uri(url)
-    with mlflow.start_run() as run:
+    with tracking(url), mlflow.start_run() as run:
         model = DecisionTreeClassifier(random_state=0).fit(frame, labels)
         signature = mlflow.models.infer_signature(frame, labels) if with_signature else False
         info = mlflow.sklearn.log_model(
@@ -276,8 +276,7 @@ def talkative(mlflow_server: MlflowServer) -> Trained:
 
     frame = pd.DataFrame({"x1": [float(n % 7) for n in range(70)]})
     labels = (frame["x1"] > 3).astype("int64")
-    mlflow.set_tracking_uri(mlflow_server.url)
-    with mlflow.start_run() as run:
+    with tracking(mlflow_server.url), mlflow.start_run() as run:
         mlflow.log_metrics(
             {"accuracy": 0.97, "val/f1": 0.9, "loss": float("nan"), "gain": float("inf"), "latency_ms": 0.001}
         )

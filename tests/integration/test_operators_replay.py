@@ -24,6 +24,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
 from airflow_mcp.workloads.local import LocalBackend
+from tests.support.logged_models import tracking
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 from tests.support.task_harness import TaskOutcome
@@ -52,11 +53,10 @@ class Rivals(NamedTuple):
 
 def _rivals(url: str, frame: pd.DataFrame, columns: list[str], estimator: Any) -> Rivals:
     """Log a model of all columns and one of the first column only."""
-    mlflow.set_tracking_uri(url)
     logged = []
     for names in (columns, columns[:1]):
         model = make_pipeline(StandardScaler(), estimator()).fit(frame[names], frame["target"])
-        with mlflow.start_run() as run:
+        with tracking(url), mlflow.start_run() as run:
             info = mlflow.sklearn.log_model(
                 model,
                 name="model",

@@ -16,6 +16,7 @@ from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
+from tests.support.logged_models import tracking
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 from tests.support.task_harness import TaskOutcome
@@ -49,10 +50,9 @@ def train(url: str, columns: list[str]) -> Logged:
     import mlflow
     from sklearn.linear_model import LogisticRegression
 
-    mlflow.set_tracking_uri(url)
     frame = table(500, seed=1)
     model = LogisticRegression().fit(frame[columns], frame["y"])
-    with mlflow.start_run() as run:
+    with tracking(url), mlflow.start_run() as run:
         signature = mlflow.models.infer_signature(frame[columns], frame["y"])
         info = mlflow.sklearn.log_model(
             model, name="model", signature=signature, pip_requirements=[], serialization_format="cloudpickle"

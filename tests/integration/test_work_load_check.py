@@ -15,7 +15,7 @@ from airflow_mcp.core.registry.load_check import LoadCheckReport
 from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError, RefusedError
 from airflow_mcp.work.steps.load_check import load_check
 from tests.support.fakes.faulty_server import FaultyServer, answer
-from tests.support.logged_models import Logged, log, log_tree
+from tests.support.logged_models import Logged, log, log_tree, tracking
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 
@@ -184,14 +184,8 @@ def test_mlflow_that_breaks_on_the_way_is_not_held_against_the_version(
         request = {"identity": "i", "run_id": run.run_id, "model_name": world.model_name, "version": "1"}
         path = world.folder / "request.json"
         path.write_text(json.dumps(request))
-        import mlflow
-
-        mlflow.set_tracking_uri(server.url)
-        try:
-            with pytest.raises(MlflowError) as caught:
-                load_check({contract.ENV_TRACKING_URI: server.url, contract.ENV_REQUEST_PATH: str(path)})
-        finally:
-            mlflow.set_tracking_uri(world.url)
+        with tracking(server.url), pytest.raises(MlflowError) as caught:
+            load_check({contract.ENV_TRACKING_URI: server.url, contract.ENV_REQUEST_PATH: str(path)})
         assert server.count(part) > 0
     assert not isinstance(caught.value, MlflowNotFoundError)
     assert world.hook.get_run(run.run_id).status == "RUNNING"

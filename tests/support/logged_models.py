@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,24 @@ class Logged:
         )
 
 
+@contextlib.contextmanager
+def tracking(url: str) -> Iterator[None]:
+    """Let MLflow's own client speak to a server for a while; afterwards the process-wide address is as it was.
+
+    :param url: address of the MLflow server.
+    """
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(url)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # removes the environment variable too
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 def log_tree(server: MlflowServer, **options: Any) -> Logged:
     """Log a decision tree; by default with an input example of three rows.
 
@@ -64,8 +84,7 @@ def log(server: MlflowServer, log_model: Any) -> Logged:
     """
     import mlflow
 
-    mlflow.set_tracking_uri(server.url)
-    with mlflow.start_run(experiment_id="0") as run:
+    with tracking(server.url), mlflow.start_run(experiment_id="0") as run:
         info = log_model()
     (found,) = (server.folder / "artifacts").rglob(f"{info.model_id}/artifacts")
     return Logged(run.info.run_id, info.model_id, found)
