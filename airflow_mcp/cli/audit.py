@@ -23,8 +23,8 @@ from airflow_mcp.core.audit.event import AuditEvent
 from airflow_mcp.core.audit.log import MOST_LISTED, created, erasure, export, listing
 from airflow_mcp.core.audit.record import Record, read_record
 from airflow_mcp.core.audit.timeline import Happening, in_short, timeline
-from airflow_mcp.core.passport.keys import PrivateKey
 from airflow_mcp.core.serving.replica_events import PATH_EVENTS
+from airflow_mcp.core.signing.keys import PrivateKey
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, ServerUnreachableError
 from airflow_mcp.hooks.audit_anchors import anchors_of
 from airflow_mcp.hooks.replica_metrics import ReplicaAddresses, read_addresses

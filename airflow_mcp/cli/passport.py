@@ -22,10 +22,10 @@ from airflow_mcp.core.argument import version_number
 from airflow_mcp.core.document import plain
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.passport.dsse import read_envelope, verify
-from airflow_mcp.core.passport.keys import VerificationKey, read_public_keys
 from airflow_mcp.core.passport.statement import Statement, read_statement
 from airflow_mcp.core.passport.verify import passport_of, require_files, verify_tagged
 from airflow_mcp.core.registry.copies import NOT_OF_THE_MODEL
+from airflow_mcp.core.signing.keys import VerificationKey, read_public_keys
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, ModelControlPlaneError, PassportError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.version_files import FileStream, version_files

@@ -10,8 +10,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_mcp.core.passport.keys import PrivateKey, VerificationKey
 from airflow_mcp.core.ports import Signature, Signer
+from airflow_mcp.core.signing.keys import PrivateKey, VerificationKey
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from airflow_mcp.core.audit.moves import Basis, audit_actor, intent_action, inte
 from airflow_mcp.core.audit.record import record_hash
 from airflow_mcp.core.contract import TAG_CLEARANCE, TAG_ENVIRONMENT, TAG_PASSPORT
 from airflow_mcp.core.passport.clearance import Clearance, sign_clearance
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.passport.verify import verify_tagged
 from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import (
     AccessRefusedError,
     ApprovalMissingError,

@@ -15,10 +15,10 @@ from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.passport.build import GateRecord, VersionRecord, build_statement, differences, is_copy
 from airflow_mcp.core.passport.dsse import read_envelope, sign
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.passport.statement import Statement, read_statement
 from airflow_mcp.core.passport.verify import verify_tagged
 from airflow_mcp.core.registry.copies import run_of
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import MlflowNotFoundError, PassportError
 from airflow_mcp.registry.recording import record as append
 

@@ -16,7 +16,6 @@ from platform import python_version
 from typing import Any
 
 from airflow_mcp.core.mlflow_entities import ModelVersion
-from airflow_mcp.core.passport.keys import read_public_keys
 from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.registry.load_check import read_load_check, why_unusable
 from airflow_mcp.core.serving.control_settings import ControlSettings
@@ -35,6 +34,7 @@ from airflow_mcp.core.serving.versions import (
     Wanted,
     retry_at,
 )
+from airflow_mcp.core.signing.keys import read_public_keys
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.serving.cache import Cached, ModelCache

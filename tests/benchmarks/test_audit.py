@@ -17,7 +17,7 @@ from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.postgresql import PostgresAuditLog, connect
 from airflow_mcp.core.audit.log import created
 from airflow_mcp.core.audit.record import NO_RECORD, record_hash, record_line
-from airflow_mcp.core.passport.keys import PrivateKey
+from airflow_mcp.core.signing.keys import PrivateKey
 from tests.benchmarks.fresh import median, print_table, run_fresh
 from tests.support.audit_log import ACTOR, Logs, moved, new_key, postgresql_logs
 from tests.support.postgresql import PostgresServer, programs

@@ -14,8 +14,8 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from airflow_mcp.core.passport.build import build_statement
 from airflow_mcp.core.passport.dsse import PAYLOAD_TYPE, sign, verify
-from airflow_mcp.core.passport.keys import PrivateKey, VerificationKey
 from airflow_mcp.core.passport.verify import verify_passport
+from airflow_mcp.core.signing.keys import PrivateKey, VerificationKey
 from tests.support.audit_log import new_key
 from tests.support.passports import FILES, record_of
 

@@ -17,7 +17,7 @@ from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core.audit.log import export
 from airflow_mcp.core.audit.record import read_record
 from airflow_mcp.core.audit.verify import verify
-from airflow_mcp.core.passport.keys import PrivateKey
+from airflow_mcp.core.signing.keys import PrivateKey
 from airflow_mcp.exceptions import AnchorError, EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.audit_anchors import anchors_of
 from tests.support.audit_log import ACTOR, Logs, moved, new_key, sqlite_logs

@@ -17,9 +17,9 @@ from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.audit.record import Record
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.passport.verify import verify_tagged
 from airflow_mcp.core.registry.load_check import LoadCheck
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import AuditUnavailableError
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator

@@ -12,7 +12,7 @@ import pytest
 from airflow_mcp.core import contract
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.passport.clearance import Clearance, sign_clearance
-from airflow_mcp.core.passport.keys import PrivateKey
+from airflow_mcp.core.signing.keys import PrivateKey
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.registry.governance import NOT_GOVERNED
 from airflow_mcp.registry.passports import issue_passport

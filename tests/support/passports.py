@@ -11,8 +11,8 @@ from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.gate.rules.verdicts import Verdict
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.passport.build import GateRecord, VersionRecord
-from airflow_mcp.core.passport.keys import PrivateKey, VerificationKey
 from airflow_mcp.core.registry.load_check import LoadCheck
+from airflow_mcp.core.signing.keys import PrivateKey, VerificationKey
 from tests.support.audit_log import new_key
 
 FILES = "sha256:" + "f" * 64

@@ -79,17 +79,18 @@ ROOMS: Mapping[str, Room] = {
         *("core", "core/code", "core/data", "core/evaluation", "core/gate", "core/gate/rules"),
         *("core/pipeline/file", "core/pipeline/plan", "core/registry", "core/rollout", "core/workload"),
     ),
+    "core/signing": _room("keys: what signs, and whose signatures count until when", "core"),
     "core/audit": _room(
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
-        *("core", "core/registry"),
+        *("core", "core/registry", "core/signing"),
     ),
     "core/replay": _room(
         "past decisions, made again from what was recorded",
         *("core", "core/audit", "core/gate", "core/registry"),
     ),
     "core/passport": _room(
-        "what a version was made from, as a signed statement: keys, envelopes, passports, clearances",
-        *("core", "core/data", "core/gate", "core/gate/rules", "core/registry"),
+        "what a version was made from, as a signed statement: envelopes, passports, clearances",
+        *("core", "core/data", "core/gate", "core/gate/rules", "core/registry", "core/signing"),
     ),
     "core/access": _room(
         "who may do what to which model, by one policy document in the audit log",
@@ -105,7 +106,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",
-        *("core", "core/gate/rules", "core/passport", "core/registry", "core/drift"),
+        *("core", "core/gate/rules", "core/passport", "core/registry", "core/signing", "core/drift"),
     ),
     "core/rollout": _room(
         "rollouts: steps, limits, bounds, what was counted, what happens next, the report",

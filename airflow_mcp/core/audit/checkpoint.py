@@ -1,7 +1,4 @@
-"""Checkpoints: size and head of the tree as a signed note (C2SP), to keep where the owner of the database cannot write.
-
-Only here is the library ``cryptography`` needed, and it is imported when something is signed or a signature checked.
-"""
+"""Checkpoints: size and head of the tree as a signed note (C2SP), kept where the owner of the database cannot write."""
 
 from __future__ import annotations
 
@@ -11,11 +8,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from airflow_mcp.core.signing.keys import VerificationKey
+from airflow_mcp.exceptions import EvidenceError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from airflow_mcp.core.ports import Signer
 
 ORIGIN_PREFIX = "airflow-mcp/"
@@ -51,7 +47,7 @@ def sign(checkpoint: Checkpoint, signer: Signer) -> str:
     :raises InvalidArgumentError: when it is a key of another kind.
     :raises FailedError: when a service that holds the key does not answer.
     """
-    name, public = ORIGIN_PREFIX + checkpoint.log_id, _public_key(signer.public_pem.encode())
+    name, public = ORIGIN_PREFIX + checkpoint.log_id, VerificationKey(signer.public_pem)
     signature = _key_hash(name, public) + signer.sign(checkpoint.body.encode()).value
     return f"{checkpoint.body}\n{_MARK}{name} {base64.b64encode(signature).decode()}\n"
 
@@ -64,17 +60,13 @@ def read_checkpoint(note: str, public_pem: bytes) -> Checkpoint:
     :raises EvidenceError: when it is not a signed checkpoint, or no signature in it is of this key.
     :raises InvalidArgumentError: when the key is not an Ed25519 key.
     """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  (only where a signature is checked)
-
-    key = _public_key(public_pem)
+    key = VerificationKey(public_pem.decode(errors="replace"))
     body, signatures = _parts(note)
     checkpoint = _checkpoint(body)
     for name, signature in signatures:
         if signature[:4] != _key_hash(name, key):
             continue  # a note may have signatures of other keys, which readers ignore
-        try:
-            key.verify(signature[4:], body.encode())
-        except InvalidSignature:
+        if not key.accepts(signature[4:], body.encode()):
             break
         return checkpoint
     raise EvidenceError(
@@ -115,18 +107,5 @@ def _checkpoint(body: str) -> Checkpoint:
     return checkpoint
 
 
-def _key_hash(name: str, key: Ed25519PublicKey) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]
-
-
-def _public_key(pem: bytes) -> Ed25519PublicKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
-    try:
-        key = load_pem_public_key(pem)
-    except ValueError:
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise InvalidArgumentError("the key must be a public Ed25519 key as PEM; got something else")
-    return key
+def _key_hash(name: str, key: VerificationKey) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.ed25519_bytes).digest()[:4]

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from airflow_mcp.core.document import Document, parse_document, plain
 from airflow_mcp.core.passport.dsse import sign, verify
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.passport.statement import STATEMENT_TYPE, Sha256, statement_bytes
 from airflow_mcp.core.ports import Signer
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import EvidenceError, PassportError
 
 CLEARANCE_TYPE: Literal["https://mcp.example.com/clearance/v1"] = "https://mcp.example.com/clearance/v1"

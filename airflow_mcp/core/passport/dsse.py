@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from airflow_mcp.core.identity import canonical_json
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.ports import Signer
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import PassportError
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -31,7 +31,7 @@ def sign(payload: bytes, signer: Signer, *, payload_type: str = PAYLOAD_TYPE) ->
     """Return a payload in a signed envelope, as JSON.
 
     :param payload: the bytes to sign.
-    :param signer: what signs; see :class:`~airflow_mcp.core.passport.keys.PrivateKey`.
+    :param signer: what signs; see :class:`~airflow_mcp.core.signing.keys.PrivateKey`.
     :param payload_type: what the payload is.
     """
     signature = signer.sign(_encoded(payload_type, payload))

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.passport.dsse import verify
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.passport.statement import Statement, read_statement
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import PassportError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.passport.clearance import verify_clearance
-from airflow_mcp.core.passport.keys import VerificationKey
 from airflow_mcp.core.passport.verify import verify_tagged
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import PassportError
 
 

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_mcp.core.passport.dsse import sign, verify
-from airflow_mcp.core.passport.keys import VerificationKey
+from airflow_mcp.core.signing.keys import VerificationKey
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError
 from airflow_mcp.hooks.signing import SigningKeyHook, signer_of
 from tests.support.audit_log import new_key

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint, sign
 from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
 from airflow_mcp.core.audit.merkle import tree_head
 from airflow_mcp.core.audit.record import NO_RECORD, read_record, record_hash, record_line
 from airflow_mcp.core.audit.verify import verify
-from airflow_mcp.core.passport.keys import PrivateKey
+from airflow_mcp.core.signing.keys import PrivateKey
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from tests.support.audit_log import new_key
 
@@ -194,5 +196,9 @@ class TestCheckpoints:
     def test_another_kind_of_key_is_refused_without_being_shown(self) -> None:
         with pytest.raises(InvalidArgumentError, match="got a value that is not shown"):
             sign(self.checkpoint, PrivateKey(b"secret text"))
-        with pytest.raises(InvalidArgumentError, match="public Ed25519 key"):
-            read_checkpoint(sign(self.checkpoint, PrivateKey(self.private)), self.private)
+        note = sign(self.checkpoint, PrivateKey(self.private))
+        with pytest.raises(InvalidArgumentError, match="must be a public key as PEM"):
+            read_checkpoint(note, self.private)
+        elliptic = generate_private_key(SECP256R1()).public_key()
+        with pytest.raises(InvalidArgumentError, match="public Ed25519 key as PEM; got one of another kind"):
+            read_checkpoint(note, elliptic.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

@@ -17,8 +17,8 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from airflow_mcp.core.passport.dsse import PAYLOAD_TYPE, sign, verify
-from airflow_mcp.core.passport.keys import PrivateKey, VerificationKey, read_public_keys
 from airflow_mcp.core.ports import Signature
+from airflow_mcp.core.signing.keys import PrivateKey, VerificationKey, read_public_keys
 from airflow_mcp.exceptions import InvalidArgumentError, PassportError
 from tests.support.audit_log import new_key
 from tests.support.passports import key_pair

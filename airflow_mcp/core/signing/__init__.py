@@ -1,0 +1,1 @@
+"""Keys and their signatures: what signs, and which signatures count."""
