@@ -237,7 +237,7 @@ class RolloutModelOperator(ModelControlOperator):
             looks.forget()
             action: object = left
             while isinstance(action, Wait):
-                time.sleep(self.poll_interval)
+                time.sleep(min(self.poll_interval, action.within))
                 journal, action = asyncio.run(_looked(looks, lease))
 
     def _trigger(self, context: Context, order: RolloutOrder, run: RolloutRun) -> RolloutStepTrigger:

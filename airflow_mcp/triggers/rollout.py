@@ -86,7 +86,7 @@ class RolloutStepTrigger(PollingTrigger):
                     return
                 if looks.document is not None:
                     await lease.renew(looks.document)
-                wait = patience.succeeded()
+                wait = min(patience.succeeded(), action.within)
             except (RefusedError, MlflowAuthError) as error:
                 yield _event("failed", str(error))
                 return

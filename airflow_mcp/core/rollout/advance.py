@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -14,6 +15,8 @@ from airflow_mcp.core.serving.traffic import RolloutDocument, lease_counts
 
 LONGEST = 3
 """An analysis or a bake time without a conclusion is extended to so many times its length."""
+SOON = 1.0
+"""Seconds between two looks while replicas begin to follow a new split: counting begins at the look that finds them."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Wait:
     """Nothing is to be written yet."""
 
     reason: str
+    within: float = math.inf
+    """Seconds within which the next look is due, if that is sooner than usual."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ def _of_split(journal: Journal, document: RolloutDocument, lease: str, now: date
         reason = "nobody looked after the rollout for a while, so only the champion answered; the step begins anew"
         return Write(document.model_copy(update={"step_since": now, "reason": reason}))
     if document.phase == "WAITING":
-        return Wait(f"a person must resume it: {document.reason}")
+        return Wait(f"a person must resume it: {document.reason}", _until_followed(journal, document, now))
     return _progressing(journal, document, outcome, now)
 
 
@@ -224,10 +229,10 @@ def _progressing(journal: Journal, document: RolloutDocument, outcome: AnalysisO
     if journal.errors >= plan.error_limit:
         return _undecided(plan, document, f"{journal.errors} looks in a row failed: {journal.error}", now)
     since = document.step_since or journal.started
-    tally = journal.tally
-    if tally is None or tally.generation != document.generation:
+    followed = journal.followed(document.generation)
+    if followed is None:
         return _following(journal, document, since, now)
-    step, passed = plan.steps[document.step], now - max(since, tally.since)
+    step, passed = plan.steps[document.step], now - max(since, followed)
     if isinstance(step, Analysis | Shadow):
         return _in_analysis(journal, document, outcome, timedelta(seconds=step.seconds), passed, now)
     if isinstance(step, Pause) and step.seconds is not None and passed >= timedelta(seconds=step.seconds):
@@ -236,11 +241,20 @@ def _progressing(journal: Journal, document: RolloutDocument, outcome: AnalysisO
 
 
 def _following(journal: Journal, document: RolloutDocument, since: datetime, now: datetime) -> Action:
-    """Wait until every replica follows the split: nothing is counted before."""
+    """Wait until every replica follows the split: the step begins then."""
     if journal.lagging and now - since > timedelta(seconds=journal.plan.follow_timeout):
         reason = f"replicas {', '.join(journal.lagging)} do not follow generation {document.generation}"
         return _undecided(journal.plan, document, reason, now)
-    return Wait("the replicas begin to follow the split")
+    return Wait("the replicas begin to follow the split", _until_followed(journal, document, now))
+
+
+def _until_followed(journal: Journal, document: RolloutDocument, now: datetime) -> float:
+    """Return within how many seconds to look again, so that few requests of a new split remain uncounted.
+
+    A look that failed is not repeated soon: ``error_limit`` counts looks, and a replica may need a while to restart.
+    """
+    is_new = now - (document.step_since or journal.started) <= timedelta(seconds=journal.plan.follow_timeout)
+    return SOON if is_new and not journal.errors and journal.followed(document.generation) is None else math.inf
 
 
 def _in_analysis(

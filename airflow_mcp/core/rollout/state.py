@@ -132,10 +132,11 @@ class ReplicaTally(Document):
 
 
 class Tally(Document):
-    """Counts of all replicas since one generation of the split came into force."""
+    """Counts of all replicas, of each since it follows one generation of the split."""
 
     generation: int
-    since: AwareDatetime
+    since: AwareDatetime | None = None
+    """When the first look found that every replica follows; None before."""
     replicas: dict[str, ReplicaTally] = Field(default_factory=dict)
 
     @property
@@ -214,6 +215,10 @@ class Journal(Document):
     points: tuple[Point, ...] = ()
     events: tuple[Event, ...] = ()
 
+    def followed(self, generation: int) -> datetime | None:
+        """Return since when every replica follows a generation of the split; None when that was not seen yet."""
+        return self.tally.since if self.tally is not None and self.tally.generation == generation else None
+
 
 def parse_journal(text: str | bytes, run_id: str) -> Journal:
     """Read a journal as its MLflow run keeps it.
@@ -234,8 +239,8 @@ def observe(
 ) -> Journal:
     """Return the journal after a look that succeeded.
 
-    Counting begins when every replica follows the split. A replica that restarts is counted on from 0, and one that
-    vanishes keeps what it had counted.
+    A replica is counted from the look that finds it following the split, and one that appears when all follow, from its
+    first look. One that restarts is counted on from 0, and one that vanishes keeps what it had counted.
 
     :param journal: the journal before.
     :param document: the document of the split; None when the canary is champion already.
@@ -247,10 +252,11 @@ def observe(
     generation = document.generation if document is not None else 0
     lagging = tuple(each.replica for each in found if document is not None and each.generation != generation)
     counted = None
-    if document is not None and journal.tally is not None and journal.tally.generation == generation:
-        counted = journal.tally
-    elif document is not None and found and not lagging:
-        counted = Tally(generation=generation, since=now)
+    if document is not None:
+        is_known = journal.tally is not None and journal.tally.generation == generation
+        counted = journal.tally if is_known else Tally(generation=generation)
+    if counted is not None and counted.since is None and found and not lagging:
+        counted = counted.model_copy(update={"since": now})
     return journal.model_copy(
         update={
             "looked": now,
@@ -299,8 +305,10 @@ def with_event(journal: Journal, document: RolloutDocument, now: datetime) -> Jo
 def _queried(journal: Journal, tally: Tally | None, results: Mapping[str, float | None]) -> dict[str, Queried]:
     """Count at how many looks in a row each rule on a query held; nothing counts before all replicas follow."""
     found: dict[str, Queried] = {}
-    for rule in journal.plan.thresholds if tally is not None else ():
-        if rule.metric not in results or tally is None:
+    if tally is None or tally.since is None:
+        return found
+    for rule in journal.plan.thresholds:
+        if rule.metric not in results:
             continue
         value, before = results[rule.metric], journal.queried.get(str(rule))
         if before is None or before.generation != tally.generation or value is None:
@@ -321,6 +329,8 @@ def _counted(tally: Tally | None, samples: list[ReplicaSample]) -> Tally | None:
     replicas = dict(tally.replicas)
     for sample in samples:
         known = replicas.get(sample.replica)
+        if known is None and tally.since is None and sample.generation != tally.generation:
+            continue
         if known is None:
             replicas[sample.replica] = ReplicaTally(started=sample.started, before=sample.counts, now=sample.counts)
         elif known.started == sample.started:

@@ -215,6 +215,7 @@ class DeployStage(_Stage):
         "hold", description="While Airflow does not look after it: hold the split, or stable: the champion answers."
     )
     max_duration: Duration | None = Field(None, description="Longest time of the rollout. Default: no limit.")
+    poll_interval: Duration | None = Field(None, description="Time between two looks at the replicas. Default: 15s.")
     conn_id: ConnectionId = Field(
         "model_server_default", description="Airflow connection of type model_server: the replicas to measure."
     )

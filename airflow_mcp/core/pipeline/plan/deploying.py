@@ -42,8 +42,8 @@ def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
     }
     if stage.router is not None:
         arguments |= {"router": stage.router, "kubernetes": _cluster(layout)}
-    if stage.prometheus_conn_id is not None:
-        arguments["prometheus_conn_id"] = stage.prometheus_conn_id
+    more = {"prometheus_conn_id": stage.prometheus_conn_id, "poll_interval": seconds(stage.poll_interval)}
+    arguments |= {name: value for name, value in more.items() if value is not None}
     yield PlannedTask(ROLLOUT, "rollout", "deploy", arguments, needs, layout.origin("deploy"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.advance import (
+    SOON,
     Abort,
     Action,
     Finish,
@@ -436,6 +438,54 @@ class TestReplicas:
         action = world.run()
         assert isinstance(action, Write)
         assert "replicas a do not follow generation 2" in action.document.reason
+
+    def test_looks_follow_each_other_quickly_until_all_replicas_follow(self) -> None:
+        world = Simulation()
+        world.run_to_weight(10)
+        world.replicas[0].follows = False
+        assert world.look() == Wait("the replicas begin to follow the split", SOON)
+        world.source_is_silent = True
+        assert world.look() == Wait("the replicas begin to follow the split")
+        world.source_is_silent = False
+        world.replicas[0].follows = True
+        world.now += LOOK
+        assert world.look() == Wait("analysis: inconclusive so far")
+
+    def test_looks_are_quick_for_a_while_only_when_a_person_is_waited_for(self) -> None:
+        world = Simulation(plan={"steps": [{"setWeight": 10}, {"pause": {}}, {"analysis": "10m"}]})
+        world.run_to_weight(10)
+        world.replicas[0].follows = False
+        for seconds, within in ((1, SOON), (121, math.inf)):
+            action = world.look()
+            assert isinstance(action, Wait)
+            assert action.within == within, seconds
+            world.now += timedelta(minutes=3)
+
+    def test_one_that_follows_early_is_counted_and_judged_before_the_others_follow(self) -> None:
+        world = Simulation()
+        world.run_to_weight(10)
+        world.replicas[0].follows = False
+        world.replicas[1].canary_errors = 0.3
+        since = world.now
+        while isinstance(action := world.look(), Wait):
+            world.now += min(LOOK, timedelta(seconds=min(action.within, LOOK.total_seconds())))
+        assert isinstance(action, Abort)
+        assert "of 40 requests" in action.reason, "the first look that finds the replica only begins to count"
+        assert world.now - since <= timedelta(seconds=2 * SOON)
+        tally = world.journal.tally
+        assert tally is not None
+        assert set(tally.replicas) == {"b"}
+
+    def test_a_split_that_goes_bad_is_ended_within_one_look_after_all_follow(self) -> None:
+        world = Simulation()
+        world.run_to_weight(10)
+        for replica in world.replicas:
+            replica.canary_errors = 0.3
+        since = world.now
+        while isinstance(action := world.look(), Wait):
+            world.now += min(LOOK, timedelta(seconds=min(action.within, LOOK.total_seconds())))
+        assert isinstance(action, Abort)
+        assert world.now - since <= LOOK
 
     def test_time_counts_from_when_all_follow(self) -> None:
         world = Simulation()
