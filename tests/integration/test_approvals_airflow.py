@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.in_force import activation_event, proposal_events, read_in_force, read_proposal
@@ -25,10 +28,11 @@ from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.registry.approvals import ReleaseApprovals, ReleaseBook
 from airflow_mcp.registry.guard import Question
 from tests.support.airflow_api import AirflowClient
-from tests.support.airflow_stack import ADMIN, AirflowStack
+from tests.support.airflow_stack import ADMIN, READER, AirflowStack
 from tests.support.approvals import POLICY, bank
-from tests.support.audit_log import sqlite_logs
+from tests.support.audit_log import postgresql_logs, sqlite_logs
 from tests.support.mlflow_world import World
+from tests.support.postgresql import new_database
 from tests.support.processes import wait_until
 from tests.support.services import MlflowServer
 
@@ -61,16 +65,14 @@ class Bank:
     """Airflow, MLflow and the log of a bank, and what its people do.
 
     :param stack: Airflow.
-    :param passwords: account to password.
-    :param mlflow: address of MLflow.
     :param log: the audit log.
     """
 
-    def __init__(self, stack: AirflowStack, passwords: dict[str, str], mlflow: str, log: AuditLog) -> None:
-        self.stack, self.passwords, self.mlflow, self.log = stack, passwords, mlflow, log
+    def __init__(self, stack: AirflowStack, log: AuditLog) -> None:
+        self.stack, self.log = stack, log
 
     def client(self, account: str) -> AirflowClient:
-        return AirflowClient(self.stack.url, account, self.passwords[account])
+        return self.stack.api(account)
 
     def version(self, operations: MlflowOperations) -> ReleaseKey:
         """Register a model whose version has a passport."""
@@ -101,33 +103,50 @@ class Bank:
         return ReleaseBook(self.log, key, ApprovalPolicy.of(in_force.policy)).state(datetime.now(UTC))
 
 
-@pytest.fixture(scope="module")
-def the_bank(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[Bank]:
+@contextmanager
+def simple(_: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, AuditSettings, AuditLog]]:
+    """Airflow as it is installed: its simple auth manager, SQLite, and the log in a file."""
+    log = sqlite_logs(folder).owner
+    accounts = {**dict.fromkeys(PEOPLE, "user"), READER: "viewer"}
+    yield AirflowStack(folder / "home", folder / "dags", accounts=accounts), log, open_log(log)
+
+
+@contextmanager
+def fab(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, AuditSettings, AuditLog]]:
+    """Airflow as it is operated: FAB, PostgreSQL, and the log in PostgreSQL with a login for releases."""
+    server = request.getfixturevalue("postgresql")
+    with new_database(server) as database, postgresql_logs(server) as logs:
+        accounts = {**dict.fromkeys(PEOPLE, "user"), READER: READER}
+        stack = AirflowStack(folder / "home", folder / "dags", accounts=accounts, auth_manager="fab", database=database)
+        yield stack, logs.as_login("mcp_release"), open_log(logs.as_login("mcp_policy"))
+
+
+@pytest.fixture(scope="module", params=[simple, fab], ids=["simple-sqlite", "fab-postgresql"])
+def the_bank(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer
+) -> Iterator[Bank]:
     folder = tmp_path_factory.mktemp("approvals")
     (folder / "dags").mkdir()
     (folder / "dags" / "release.py").write_text(DAGS)
-    (folder / "home").mkdir(mode=0o700)
-    passwords = {name: f"{name}-secret" for name in (ADMIN, *PEOPLE)}
-    (folder / "home" / "simple_auth_manager_passwords.json").write_text(json.dumps(passwords))
-    log = open_log(sqlite_logs(folder).owner)
-    activate(log)
-    env = {
-        "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
-        "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(
-            {"conn_type": "audit_log", "extra": {"sqlite_path": str(folder / "audit" / "log.db")}}
-        ),
-        "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
-        "AIRFLOW__AIRFLOW_MCP__AIRFLOW_API_CONN_ID": "airflow_api_default",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin," + ",".join(f"{name}:user" for name in PEOPLE),
-    }
-    with AirflowStack(folder / "home", folder / "dags", env=env) as stack:
-        bank_ = Bank(stack, passwords, mlflow_server.url, log)
-        with closing(bank_.client(ADMIN)) as client:
-            client.add_connection(
-                "airflow_api_default", "airflow_api", host=stack.url, login=ADMIN, password=passwords[ADMIN]
-            )
+    with request.param(request, folder) as (stack, settings, log):
+        activate(log)
+        stack.env |= {
+            "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
+            "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(connection_to(settings)),
+            "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
+            "AIRFLOW__AIRFLOW_MCP__AIRFLOW_API_CONN_ID": "airflow_api_default",
+        }
+        with stack, closing(stack.api()) as client:
+            reader = {"login": READER, "password": stack.passwords[READER]}
+            client.add_connection("airflow_api_default", "airflow_api", host=stack.url, **reader)
             client.wait_for_dag(DAG_ID)
-        yield bank_
+            yield Bank(stack, log)
+
+
+def connection_to(log: AuditSettings) -> dict[str, Any]:
+    if log.sqlite_path:
+        return {"conn_type": "audit_log", "extra": {"sqlite_path": log.sqlite_path}}
+    return {"conn_type": "audit_log", "host": log.host, "port": log.port, "schema": log.database, "login": log.login}
 
 
 def activate(log: AuditLog) -> None:
@@ -185,7 +204,7 @@ def confirm(the_bank: Bank, key: ReleaseKey, operations: MlflowOperations) -> tu
 
     @contextmanager
     def opened() -> Iterator[AirflowPeople]:
-        with AirflowApi(the_bank.stack.url, user=ADMIN, password=the_bank.passwords[ADMIN]) as api:
+        with AirflowApi(the_bank.stack.url, user=READER, password=the_bank.stack.passwords[READER]) as api:
             yield AirflowPeople(api)
 
     version = operations.get_model_version(key.model_name, "1")
@@ -212,14 +231,14 @@ def test_marking_success_is_no_vote_and_a_clear_keeps_the_answers(the_bank: Bank
     assert [(vote.person, vote.counts) for vote in the_bank.state(key).votes] == [("lena", True), ("rita", False)]
 
 
-def test_an_answer_while_the_scheduler_is_down_counts_and_one_reject_ends_it(
+def test_an_answer_after_the_scheduler_was_killed_counts_and_one_reject_ends_it(
     the_bank: Bank, operations: MlflowOperations
 ) -> None:
     key = the_bank.version(operations)
     run = the_bank.ask(key)
     the_bank.wait_for(run, "seat_1")
     scheduler = the_bank.stack.component("scheduler")
-    scheduler.stop()
+    scheduler.kill()
     the_bank.answer(run, "seat_1", "lena")
     scheduler.start()
     the_bank.answer(run, "seat_2", "luis", "Reject")

@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -26,6 +26,15 @@ from tests.support.airflow_api import AirflowClient
 from tests.support.services import LOOPBACK, Service, free_port
 
 ADMIN = "admin"
+READER = "reader"
+"""Role of FAB that may read what the connection ``airflow_api`` is for, and nothing else; docs/approvals.md has it."""
+FAB_ROLES = {
+    READER: [["can_read", resource] for resource in ("DAGs", "DAG Runs", "Task Instances", "HITL Detail", "Audit Logs")]
+}
+_AUTH_MANAGERS = {
+    "simple": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+    "fab": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+}
 _COMPONENTS = ("scheduler", "dag_processor", "triggerer")
 _DROPPED_PREFIXES = ("AIRFLOW", "_AIRFLOW")
 _POLL_SECONDS = 0.25
@@ -49,6 +58,10 @@ class AirflowService(Service):
     def stop(self) -> None:
         """Stop the process and everything in its session, also what has a process group of its own."""
         super().stop()
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the process and everything in its session; nothing of it can clean up."""
         deadline = time.monotonic() + 10
         while self.processes() and time.monotonic() < deadline:
             for pid in self.processes():
@@ -79,6 +92,10 @@ class AirflowStack:
     :param home: Airflow's home folder; made when it is missing.
     :param dags_folder: folder of the Dags.
     :param env: variables added to the environment of every component; ``AIRFLOW__SECTION__KEY`` overrides a setting.
+    :param accounts: account to role, ``viewer``, ``user``, ``op`` or ``admin``, besides the administrator; with FAB
+        also :data:`READER`.
+    :param auth_manager: who keeps the accounts: Airflow's simple auth manager or FAB.
+    :param database: URI of the metadata database; empty is a file of SQLite.
     :param python: interpreter that has Airflow installed.
     :param start_timeout: seconds to wait for all components.
     """
@@ -89,6 +106,9 @@ class AirflowStack:
         dags_folder: Path,
         *,
         env: Mapping[str, str] | None = None,
+        accounts: Mapping[str, str] | None = None,
+        auth_manager: Literal["simple", "fab"] = "simple",
+        database: str = "",
         python: str = sys.executable,
         start_timeout: float = 180,
     ) -> None:
@@ -96,8 +116,10 @@ class AirflowStack:
         self.start_timeout = start_timeout
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
-        self.password = ""
-        self._env, self._python = dict(env or {}), python
+        self.accounts = {ADMIN: "admin", **(accounts or {})}
+        self.passwords: dict[str, str] = {}
+        self._auth_manager, self._database = auth_manager, database
+        self.env, self._python = dict(env or {}), python
         self._services: tuple[AirflowService, ...] = ()
 
     def start(self) -> Self:
@@ -107,7 +129,9 @@ class AirflowStack:
         """
         self._prepare_home()
         env = self._environment()
-        self._migrate(env)
+        self._run("db-migrate", ["-m", "airflow", "db", "migrate"], env)
+        if self._auth_manager == "fab":
+            self._make_fab_accounts(env)
         self._services = tuple(self._service(name, env) for name in _commands(self.port))
         started_at = time.time()
         try:
@@ -133,17 +157,25 @@ class AirflowStack:
         """Return a component by its name, for example ``triggerer``."""
         return next(service for service in self._services if service.name == name)
 
-    def api(self) -> AirflowClient:
-        """Return a client that is logged in as admin; the caller closes it."""
-        return AirflowClient(self.url, ADMIN, self.password)
+    @property
+    def password(self) -> str:
+        """Password of the administrator."""
+        return self.passwords[ADMIN]
+
+    def api(self, account: str = ADMIN) -> AirflowClient:
+        """Return a client that is logged in; the caller closes it.
+
+        :param account: whose name.
+        """
+        return AirflowClient(self.url, account, self.passwords[account])
 
     def _prepare_home(self) -> None:
         for folder in (self.home, self.home / "logs", self.home / "tmp"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        passwords = self.home / "simple_auth_manager_passwords.json"
-        if not passwords.exists():
-            _write_private(passwords, json.dumps({ADMIN: secrets.token_urlsafe(18)}))
-        self.password = json.loads(passwords.read_text())[ADMIN]
+        path = self.home / "simple_auth_manager_passwords.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        self.passwords = {**{name: secrets.token_urlsafe(18) for name in self.accounts}, **known}
+        _write_private(path, json.dumps(self.passwords))
         config_path = self.home / "airflow.cfg"
         before = configparser.ConfigParser(interpolation=None)
         before.read(config_path, encoding="utf-8")
@@ -163,12 +195,13 @@ class AirflowStack:
                 "load_examples": "False",
                 "dags_folder": _escaped(self.dags_folder),
                 "dags_are_paused_at_creation": "False",
-                "simple_auth_manager_users": f"{ADMIN}:admin",
+                "auth_manager": _AUTH_MANAGERS[self._auth_manager],
+                "simple_auth_manager_users": ",".join(f"{name}:{role}" for name, role in self.accounts.items()),
                 "simple_auth_manager_passwords_file": f"{home}/simple_auth_manager_passwords.json",
                 "execution_api_server_url": f"{self.url}/execution/",
                 "fernet_key": before.get("core", "fernet_key", fallback=_new_fernet_key()),
             },
-            "database": {"sql_alchemy_conn": f"sqlite:///{home}/airflow.db"},
+            "database": {"sql_alchemy_conn": self._database or f"sqlite:///{home}/airflow.db"},
             "logging": {
                 "base_log_folder": logs,
                 "dag_processor_child_process_log_directory": f"{logs}/dag_processor",
@@ -197,14 +230,28 @@ class AirflowStack:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "DO_NOT_TRACK": "true",
-            **self._env,
+            **self.env,
         }
 
-    def _migrate(self, env: Mapping[str, str]) -> None:
-        log_path = self.home / "logs" / "db-migrate.log"
+    def _make_fab_accounts(self, env: Mapping[str, str]) -> None:
+        accounts = [
+            {"name": name, "role": role if role in FAB_ROLES else role.title(), "password": self.passwords[name]}
+            for name, role in self.accounts.items()
+        ]
+        program = Path(__file__).with_name("fab_accounts.py")
+        # -P: the program's folder has modules of names that others use too.
+        self._run("fab-accounts", ["-P", str(program)], env, json.dumps({"roles": FAB_ROLES, "accounts": accounts}))
+
+    def _run(self, name: str, arguments: Sequence[str], env: Mapping[str, str], given: str = "") -> None:
+        """Run a program to its end, with its output in a log of its own.
+
+        :raises RuntimeError: when it fails; has the end of its log.
+        """
+        log_path = self.home / "logs" / f"{name}.log"
         with log_path.open("wb") as log:
             done = subprocess.run(
-                [self._python, "-m", "airflow", "db", "migrate"],
+                [self._python, *arguments],
+                input=given.encode(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=env,
@@ -213,7 +260,7 @@ class AirflowStack:
                 check=False,
             )
         if done.returncode != 0:
-            raise RuntimeError(f"airflow db migrate failed:\n{log_path.read_text(errors='replace')[-3000:]}")
+            raise RuntimeError(f"{name} failed:\n{log_path.read_text(errors='replace')[-3000:]}")
 
     def _service(self, name: str, env: Mapping[str, str]) -> AirflowService:
         command = [self._python, "-m", "airflow", *_commands(self.port)[name]]

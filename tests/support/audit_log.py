@@ -21,8 +21,12 @@ from airflow_mcp.core.audit.log import created
 
 ACTOR = AuditActor("user", "lena", via="tests")
 RIGHTS = {
-    "mcp_release": ("registry.", "promotion.", "audit.reconciled"),
-    "mcp_train": ("gate.", "version."),
+    "mcp_release": (
+        *("registry.", "promotion.", "access.", "rollout.", "approval.", "delegation."),
+        *("version.copied", "audit.reconciled"),
+    ),
+    "mcp_train": ("gate.", "version.", "passport."),
+    "mcp_policy": ("policy.",),
     "mcp_reader": ("audit.read",),
     "mcp_keeper": ("audit.",),
 }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
+
+import psycopg2
 
 from tests.support.services import LOOPBACK, Service, free_port
 
@@ -21,6 +27,23 @@ def programs() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+@contextlib.contextmanager
+def new_database(uri: str) -> Iterator[str]:
+    """Yield the URI of a new, empty database; it is dropped at the end.
+
+    :param uri: a server, with a superuser.
+    """
+    server, name = uri.rpartition("/")[0], f"test_{uuid4().hex[:12]}"
+    with closing(psycopg2.connect(uri.replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"{server}/{name}"
+        finally:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class PostgresServer(Service):
