@@ -22,10 +22,14 @@ DEFAULT_UNTAGGED_MODELS: UntaggedModels = "authenticated"
 DEFAULT_ACTION_DAGS = {
     "rollback": "rollback_model",
     "promote": "promote_model",
+    "rollout": "steer_rollout",
+    "stage": "set_model_stage",
+    "publish": "publish_model",
 }
 DEFAULT_MLFLOW_CONN_ID = "mlflow_default"
 DEFAULT_WORKLOAD_LOG_LIMIT_MIB = 16
 DEFAULT_KILL_GRACE_SECONDS = 10
+DEFAULT_MAX_UPLOAD_MIB = 2048
 
 
 def default_runtime() -> Runtime:
@@ -149,8 +153,16 @@ def untagged_models() -> UntaggedModels:
 
 
 def action_dags() -> dict[str, str]:
-    """Return the Dags that carry out actions of the page: options ``rollback_dag`` and ``promote_dag``."""
+    """Return the Dags that carry out actions of the page: options ``rollback_dag``, ``promote_dag``, ``rollout_dag``."""
     return {name: _text(f"{name}_dag", default) for name, default in DEFAULT_ACTION_DAGS.items()}
+
+
+def publisher_max_upload_bytes() -> int:
+    """Return the size of the largest model that can be uploaded, in bytes: option ``publisher_max_upload_mib``.
+
+    :raises InvalidArgumentError: for anything but a whole number from 1 to 1048576.
+    """
+    return _whole("publisher_max_upload_mib", DEFAULT_MAX_UPLOAD_MIB, 1, 1 << 20) * 1024 * 1024
 
 
 def metrics_token() -> str:

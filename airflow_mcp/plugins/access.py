@@ -16,6 +16,9 @@ from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from fastapi import Depends, Request
 
+from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.panel.actions import ActionName, Refusal
+from airflow_mcp.plugins.permitted import PolicyOnPage
 from airflow_mcp.plugins.problems import UNCHANGED, Problem
 
 MAX_BODY_BYTES = 64 * 1024
@@ -80,13 +83,20 @@ class Access:
 
     :param manager: who decides about Dags.
     :param shows_untagged: whether everybody who is logged in sees models that name no Dag.
+    :param policy: the access policy in force; None: there is none.
     :param clock: monotonic seconds.
     """
 
     def __init__(
-        self, manager: AuthManager, *, shows_untagged: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        manager: AuthManager,
+        *,
+        shows_untagged: bool = True,
+        policy: PolicyOnPage | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager, self._shows_untagged, self._clock = manager, shows_untagged, clock
+        self.policy = policy or PolicyOnPage()
         self._kept: dict[tuple[str, DagRight, str], tuple[float, bool]] = {}
         self._writes: dict[str, deque[float]] = {}
 
@@ -100,12 +110,27 @@ class Access:
             found = self._kept[key] = (now, self._manager.may(caller, right, dag_id))
         return found[1]
 
-    def sees(self, caller: Caller, dag_id: str) -> bool:
-        """Return whether the caller may see models that a Dag trains.
+    def sees(self, caller: Caller, model: str, dag_id: str) -> bool:
+        """Return whether the caller may see a model: by their right on its Dag, and by the policy in force.
 
-        :param dag_id: the Dag; empty for a model that names none.
+        :param caller: who asks.
+        :param model: name of the model.
+        :param dag_id: Dag that trains it; empty for a model that names none.
         """
-        return self.may(caller, "read", dag_id) if dag_id else self._shows_untagged
+        may_read = self.may(caller, "read", dag_id) if dag_id else self._shows_untagged
+        return may_read and self.policy.shows(caller.user, caller.name, model)
+
+    def refusal(self, caller: Caller, model: RegisteredModel, action: ActionName, dag_id: str) -> Refusal | None:
+        """Return why the caller may not act on a model; None when they may.
+
+        :param caller: who asks.
+        :param model: the model.
+        :param action: the action.
+        :param dag_id: Dag that carries it out.
+        """
+        if dag_id and not self.may(caller, "trigger", dag_id):
+            return Refusal("You may not trigger the Dag {dag}.", {"dag": dag_id}, is_right=True)
+        return self.policy.why_not(caller.user, caller.name, model, action)
 
     def count_write(self, caller: Caller) -> None:
         """Count a write.
@@ -121,10 +146,13 @@ class Access:
         recent.append(now)
 
 
-def authenticated(authenticate: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Caller]]:
+def authenticated(
+    authenticate: Callable[..., Awaitable[Any]], policy: PolicyOnPage
+) -> Callable[..., Awaitable[Caller]]:
     """Return the dependency of every route that needs a login: it keeps the caller in the request's state.
 
     :param authenticate: Airflow's dependency that returns the user.
+    :param policy: read again when it is old, so that the route can ask it.
     """
 
     async def caller_of(request: Request, user: Any = Depends(authenticate)) -> Caller:  # noqa: B008  (FastAPI's way)
@@ -133,6 +161,7 @@ def authenticated(authenticate: Callable[..., Awaitable[Any]]) -> Callable[..., 
         token = header[7:].strip() if is_bearer else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
         caller = Caller(user, str(user.get_name()), token, is_bearer)
         request.state.caller = caller
+        await policy.refresh()
         return caller
 
     return caller_of

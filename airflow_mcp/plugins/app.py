@@ -15,6 +15,7 @@ from airflow_mcp import settings
 from airflow_mcp.plugins.access import Access, AirflowAuthManager, Caller, authenticated
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.metrics import metrics
+from airflow_mcp.plugins.permitted import PolicyOnPage
 from airflow_mcp.plugins.problems import Problem, add_handlers
 from airflow_mcp.plugins.queries import ModelReader
 from airflow_mcp.plugins.registry_index import RegistryIndex
@@ -22,7 +23,7 @@ from airflow_mcp.plugins.routes_actions import actions
 from airflow_mcp.plugins.routes_pages import pages
 from airflow_mcp.plugins.routes_reports import reports
 from airflow_mcp.plugins.services import HEADERS, STATIC, ActionDags, Services
-from airflow_mcp.plugins.sources import audit_log, page_mlflow, sweep_mlflow
+from airflow_mcp.plugins.sources import audit_log, page_mlflow, policy_in_force, sweep_mlflow
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -35,7 +36,7 @@ def create_app(services: Services, authenticate: Callable[..., Awaitable[Any]]) 
     """
     app = FastAPI(title="Model Control Plane", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     add_handlers(app)
-    login = Depends(authenticated(authenticate))
+    login = Depends(authenticated(authenticate, services.access.policy))
     for router in (
         pages(services),
         reports(services),
@@ -75,7 +76,11 @@ def create_default_app() -> FastAPI:
     services = Services(
         index=RegistryIndex(lambda: sweep_mlflow(conn_id)),
         reader=ModelReader(lambda: page_mlflow(conn_id), audit_log),
-        access=Access(AirflowAuthManager(), shows_untagged=settings.untagged_models() == "authenticated"),
+        access=Access(
+            AirflowAuthManager(),
+            shows_untagged=settings.untagged_models() == "authenticated",
+            policy=PolicyOnPage(policy_in_force, settings.environment()),
+        ),
         airflow=airflow,
         server=conn_id,
         dags=replace(ActionDags(), **settings.action_dags()),

@@ -108,7 +108,7 @@ def _require_possible(services: Services, request: Request, facts: ModelFacts, w
         raise Problem("champion-moved", text, champion=champion)
     refused = refusal_of(services, request, facts, wanted.action)
     if refused is not None:
-        is_right = "{dag}" in refused.text
+        is_right = refused.is_right
         said = f"{refused.text.format_map(refused.values)} {UNCHANGED}"
         raise Problem("not-allowed" if is_right else "action-not-available", said)
     if KINDS[wanted.action].chooses and wanted.version not in {each.number for each in choices(wanted.action, facts)}:

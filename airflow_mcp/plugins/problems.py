@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "internal": Kind(500, "Something went wrong here"),
     "mlflow-refused": Kind(502, "MLflow refused the request"),
     "mlflow-not-answering": Kind(503, "MLflow does not answer"),
+    "policy-unknown": Kind(503, "The audit log does not answer, so nobody knows what the access policy permits"),
     "airflow-refused": Kind(502, "Airflow refused the request"),
 }
 _BY_STATUS = {401: "not-logged-in", 403: "not-allowed", 404: "not-found", 405: "method-not-allowed"}

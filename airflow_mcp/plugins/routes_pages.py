@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.panel.actions import ACTIONS, ActionName, Refusal, why_not
+from airflow_mcp.core.panel.actions import ACTIONS, STEERS, ActionName, Refusal, why_not
 from airflow_mcp.core.panel.facts import ModelFacts
 from airflow_mcp.core.panel.pages.activity import ModelChange, render_activity
 from airflow_mcp.core.panel.pages.cards import SPANS
@@ -49,7 +49,9 @@ def _add_lists(router: APIRouter, services: Services) -> None:
         request: Request, q: str = "", state: str = "", owner: str = "", sort: str = "state", page: int = 1
     ) -> Response:
         snapshot = await services.index.current()
-        rows = [row for row in snapshot.rows.values() if services.access.sees(request.state.caller, row.dag_id)]
+        rows = [
+            row for row in snapshot.rows.values() if services.access.sees(request.state.caller, row.name, row.dag_id)
+        ]
         query = ListQuery(
             q[:200], state if state in CHIPS else "", owner[:200], sort if sort in SORTS else "state", max(page, 1)
         )
@@ -64,7 +66,9 @@ def _add_lists(router: APIRouter, services: Services) -> None:
     @router.get("/ui/activity")
     async def activity(request: Request) -> Response:
         snapshot = await services.index.current()
-        rows = [row for row in snapshot.rows.values() if services.access.sees(request.state.caller, row.dag_id)]
+        rows = [
+            row for row in snapshot.rows.values() if services.access.sees(request.state.caller, row.name, row.dag_id)
+        ]
         rows.sort(key=lambda row: row.standing.since, reverse=True)
         names = [row.name for row in rows[:_ACTIVITY_MODELS] if row.moves]
         frame = services.frame(request, snapshot.read_at, is_down=snapshot.is_down)
@@ -134,14 +138,12 @@ async def refusals_of(services: Services, request: Request, facts: ModelFacts) -
 
 
 def refusal_of(services: Services, request: Request, facts: ModelFacts, action: ActionName) -> Refusal | None:
-    """Return why an action is not possible for the caller: it makes no sense now, or they may not trigger its Dag."""
+    """Return why an action is not possible for the caller: it makes no sense now, or they may not do it."""
     refused = why_not(action, facts)
     if refused is not None:
         return refused
     dag_id = dag_of_action(services, facts, action)
-    if dag_id and not services.access.may(request.state.caller, "trigger", dag_id):
-        return Refusal("You may not trigger the Dag {dag}.", {"dag": dag_id})
-    return None
+    return services.access.refusal(request.state.caller, facts.model, action, dag_id)
 
 
 def dag_of_action(services: Services, facts: ModelFacts, action: ActionName) -> str:
@@ -152,6 +154,8 @@ def dag_of_action(services: Services, facts: ModelFacts, action: ActionName) -> 
     dags = services.dags
     if action in ("train", "pause-retraining", "resume-retraining"):
         return facts.dag_id
+    if action in STEERS:
+        return dags.rollout
     return dags.rollback if action == "rollback" else dags.promote
 
 

@@ -39,6 +39,9 @@ class ActionDags:
 
     rollback: str = "rollback_model"
     promote: str = "promote_model"
+    rollout: str = "steer_rollout"
+    stage: str = "set_model_stage"
+    publish: str = "publish_model"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Services:
         """
         part = await self.reader.part(name)
         row = row_of(part)
-        if not self.access.sees(caller, row.dag_id):
+        if not self.access.sees(caller, name, row.dag_id):
             raise Problem("no-such-model")
         self.index.put(row)
         return part

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from airflow_mcp import settings
+from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
@@ -43,6 +44,12 @@ def audit_log() -> AuditLog | None:
     """Return the audit log; None when none is configured."""
     conn_id = settings.audit_conn_id()
     return _audit_log(conn_id, int(time.monotonic() // _KEPT_SECONDS)) if conn_id else None
+
+
+def policy_in_force() -> PolicyInForce | None:
+    """Return the access policy in force; None without a log or a policy, and when no policy is enforced."""
+    opened = None if settings.governance_off() else audit_log()
+    return read_in_force(opened) if opened is not None else None
 
 
 @lru_cache(maxsize=2)

@@ -56,6 +56,10 @@ class RolloutControl:
         self._guard = ComplianceGuard(mlflow, governance, model_name, log)
         self._store = RolloutStore(mlflow, model_name, actor=actor, log=log, governance=governance)
 
+    def document(self) -> RolloutDocument | None:
+        """Return the document of the champion's latest rollout, also of one that has ended; None when there is none."""
+        return self._store.read().document
+
     def pause(self, reason: str) -> RolloutDocument:
         """Keep the weight until somebody resumes; broken rules and breakers still end the rollout.
 

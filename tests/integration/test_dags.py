@@ -296,6 +296,18 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "retries": 5,  # a retry finds an answer that Airflow has lost
         "max_active_runs": 16,  # a release that waits for people holds up no other one
     },
+    "steer_rollout": {
+        "schedule": None,
+        "tasks": {"steer": "SteerRolloutOperator"},
+        "edges": {"steer": set()},
+        "params": {
+            "model_name": "breast_cancer",
+            "action": "pause",
+            "reason": "by hand",
+            "rollout": "",
+            "generation": "",
+        },
+    },
     "rehearse_rollback": {
         "schedule": "0 5 * * 0",
         "tasks": {

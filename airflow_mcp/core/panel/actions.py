@@ -19,8 +19,15 @@ ActionName = Literal[
     "train",
     "pause-retraining",
     "resume-retraining",
+    "pause-rollout",
+    "resume-rollout",
+    "abort-rollout",
 ]
 ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
+STEERS: Mapping[ActionName, str] = MappingProxyType(
+    {"pause-rollout": "pause", "resume-rollout": "resume", "abort-rollout": "abort"}
+)
+"""Actions on a rollout, and what the Dag is asked to do with it."""
 REASON_LENGTH = 2000
 """Characters of a reason, as the Dags take them."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -31,6 +38,8 @@ class Refusal(NamedTuple):
 
     text: str
     values: Mapping[str, str] = _NOTHING
+    is_right: bool = False
+    """Whether somebody else might be allowed to."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,31 @@ KINDS: Mapping[ActionName, ActionKind] = {
             "the end of the pause is written into the model's retrain ledger under your name",
             "rejected challengers are counted from zero; the next decision may trigger a training",
         ),
+    ),
+    "pause-rollout": ActionKind(
+        "Pause the rollout of version {canary}",
+        "Pause rollout",
+        (
+            _TRIGGERED,
+            "version {canary} keeps its {weight} % of the requests until somebody resumes",
+            "a broken rule or an open breaker still ends the rollout",
+        ),
+    ),
+    "resume-rollout": ActionKind(
+        "Resume the rollout of version {canary}",
+        "Resume rollout",
+        (_TRIGGERED, "after a pause the next step begins; otherwise the same step begins anew"),
+    ),
+    "abort-rollout": ActionKind(
+        "Abort the rollout of version {canary}",
+        "Abort rollout",
+        (
+            _TRIGGERED,
+            "all requests go back to version {champion}, and the rollout ends",
+            "version {canary} stays registered, with the reason",
+            _FOLLOWED,
+        ),
+        is_dangerous=True,
     ),
 }
 
@@ -197,6 +231,12 @@ def dag_conf(action: ActionName, facts: ModelFacts, *, version: str, reason: str
         return {**given, "to_version": version, "check_first": True}
     if action == "promote":
         return {**given, "version": version, "expected_champion": facts.standing.champion or NO_CHAMPION}
+    if action in STEERS:
+        document = facts.rollout.document if facts.rollout else None
+        seen = {"rollout": document.identity, "generation": str(document.generation)} if document else {}
+        if action != "resume-rollout":  # to abort or to pause is right at every step
+            seen.pop("generation", None)
+        return {**given, "action": STEERS[action], **seen}
     return given
 
 
@@ -229,10 +269,31 @@ def _no_resume(facts: ModelFacts) -> Refusal | None:
     return None if is_held else Refusal("It is neither paused nor stopped.")
 
 
+def _no_steering(facts: ModelFacts) -> Refusal | None:
+    return None if facts.rollout else Refusal("No rollout is in progress.")
+
+
+def _no_rollout_pause(facts: ModelFacts) -> Refusal | None:
+    refused = _no_steering(facts)
+    if refused is None and facts.rollout is not None and facts.rollout.document.phase != "PROGRESSING":
+        return Refusal("It waits for a person already." if facts.rollout.is_waiting else "It cannot be paused now.")
+    return refused
+
+
+def _no_rollout_resume(facts: ModelFacts) -> Refusal | None:
+    refused = _no_steering(facts)
+    if refused is None and facts.rollout is not None and not facts.rollout.is_waiting:
+        return Refusal("It does not wait for a person.")
+    return refused
+
+
 _CHECKS: Mapping[ActionName, Callable[[ModelFacts], Refusal | None]] = {
     "rollback": _no_rollback,
     "promote": _no_promotion,
     "train": _no_training,
     "pause-retraining": _no_pause,
     "resume-retraining": _no_resume,
+    "pause-rollout": _no_rollout_pause,
+    "resume-rollout": _no_rollout_resume,
+    "abort-rollout": _no_steering,
 }

@@ -80,6 +80,11 @@ class RolloutFacts:
     trouble: str = ""
     """Why it is in trouble; empty when it is not."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a person."""
+        return self.document.phase == "WAITING"
+
 
 @dataclass(frozen=True)
 class AuditLine:

@@ -13,6 +13,7 @@ NO_LINEAGE = {
     *("BeginPipelineOperator", "SelectModelOperator", "RecordApprovalOperator", "RunStepOperator", "SweepPodsOperator"),
     *("RetrainTriggerOperator", "RetrainOutcomeOperator", "RequestReleaseOperator", "ApprovalSeatOperator"),
     *("CheckpointAuditOperator", "ReconcileAuditOperator", "DeployModelServerOperator", "RollbackModelServerOperator"),
+    "SteerRolloutOperator",
 }
 """Operators that decide, ask or clean up: they read and write neither data nor models."""
 HASH = "sha256:" + "a" * 64

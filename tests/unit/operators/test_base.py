@@ -39,6 +39,7 @@ from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTrigger
 from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.operators.select import SelectModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
+from airflow_mcp.operators.steer_rollout import SteerRolloutOperator
 from airflow_mcp.operators.step import RunStepOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.support.task_harness import TaskOutcome, run_task
@@ -74,6 +75,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     PromoteModelOperator: {"version": "2", "expected_champion": "1", **MODEL},
     RollbackModelOperator: {"to_version": "1", **MODEL},
     RolloutModelOperator: {"version": "2", "expected_champion": "1", "experiment_name": "rollouts", **MODEL},
+    SteerRolloutOperator: {"action": "pause", "reason": "errors", **MODEL},
     DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
     RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment_name": "fraud", "dataset": DATA, **MODEL},
     RetrainOutcomeOperator: {"run_id": "r1", **MODEL},

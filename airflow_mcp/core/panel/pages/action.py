@@ -60,6 +60,8 @@ def render_action(frame: Frame, facts: ModelFacts, asked: Asked) -> str:
         "champion": facts.standing.champion or t.plain("none"),
         "version": version.number if version else "?",
         "dag": asked.dag_id,
+        "canary": facts.rollout.document.canary if facts.rollout else "?",
+        "weight": f"{facts.rollout.document.weight:g}" if facts.rollout else "?",
     }
     title = t(kind.title, **values)
     steps = "".join(f"<li>{t(step, **values)}</li>" for step in kind.steps)

@@ -1,0 +1,137 @@
+"""What the access policy in force permits on the page: the second question, after Airflow's own rights on Dags."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from airflow_mcp.core.access.decision import AccessRules, Principal, principal_of_account
+from airflow_mcp.core.access.in_force import PolicyInForce
+from airflow_mcp.core.access.policy import GovernancePolicy
+from airflow_mcp.core.contract import TAG_ENVIRONMENT
+from airflow_mcp.core.mlflow_entities import RegisteredModel
+from airflow_mcp.core.panel.actions import ActionName, Refusal
+from airflow_mcp.exceptions import ModelControlPlaneError
+from airflow_mcp.plugins.problems import UNCHANGED, Problem
+from airflow_mcp.registry.guard import PERMISSIONS, strictest
+
+log = logging.getLogger(__name__)
+_KEPT_SECONDS = 10.0
+"""How long a policy is not read again: an activated one counts on every page after that."""
+_ACTIONS: dict[ActionName, tuple[str, ...]] = {
+    "rollback": PERMISSIONS["rollback"],
+    "promote": PERMISSIONS["promote"],
+    "train": ("train",),
+    "pause-retraining": ("retrain",),
+    "resume-retraining": ("retrain",),
+    "pause-rollout": PERMISSIONS["steer"],
+    "resume-rollout": PERMISSIONS["steer"],
+    "abort-rollout": PERMISSIONS["abort"],
+}
+"""Actions of the policy, one of which must be granted."""
+_OF_TRAINING: frozenset[ActionName] = frozenset({"train", "pause-retraining", "resume-retraining"})
+"""Actions that need no ``deploy`` in the environment; the operators of all others ask for it again."""
+
+
+class _Read(NamedTuple):
+    policy: GovernancePolicy
+    rules: AccessRules
+    digest: str
+
+    def principal(self, user: Any, account: str) -> Principal:
+        """Return who an account is."""
+        return principal_of_account(self.policy, account, airflow_roles(user))
+
+
+class PolicyOnPage:
+    """The access policy in force, as the page asks it.
+
+    :param read: returns the policy in force, or None when there is none; blocks.
+    :param environment: dev, test or prod.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], PolicyInForce | None] = lambda: None,
+        environment: str = "dev",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read, self._environment, self._clock = read, environment, clock
+        self._found: _Read | None = None
+        self._due = 0.0
+        self._is_known = False
+
+    async def refresh(self) -> None:
+        """Read the policy again when it is old. While the log does not answer, the last one that was read counts.
+
+        :raises Problem: when the log does not answer and no policy was read before: what is unknown is refused.
+        """
+        if self._clock() < self._due:
+            return
+        self._due = self._clock() + _KEPT_SECONDS
+        try:
+            found = await asyncio.to_thread(self._read)
+        except ModelControlPlaneError as error:
+            log.warning("the access policy cannot be read: %s", error)
+            if not self._is_known:
+                self._due = 0.0
+                raise Problem("policy-unknown", UNCHANGED) from None
+            return
+        self._is_known = True
+        if found is None:
+            self._found = None
+        elif self._found is None or self._found.digest != found.digest:
+            self._found = _Read(found.policy, AccessRules(found.policy), found.digest)
+
+    @property
+    def policy(self) -> GovernancePolicy | None:
+        """The policy in force; None when there is none."""
+        return self._found.policy if self._found else None
+
+    def shows(self, user: Any, account: str, model: str) -> bool:
+        """Return whether an account may read about a model.
+
+        :param user: the user of Airflow's auth manager.
+        :param account: its name.
+        :param model: name of the model.
+        """
+        found = self._found
+        return found is None or found.rules.allowed(found.principal(user, account), f"model:{model}", "read").granted
+
+    def why_not(self, user: Any, account: str, model: RegisteredModel, action: ActionName) -> Refusal | None:
+        """Return why the policy does not permit an action; None when it does, or when there is no policy.
+
+        :param user: the user of Airflow's auth manager.
+        :param account: its name.
+        :param model: the model.
+        :param action: the action.
+        """
+        found = self._found
+        if found is None:
+            return None
+        principal, resource = found.principal(user, account), f"model:{model.name}"
+        names = _ACTIONS[action]
+        if not any(found.rules.allowed(principal, resource, name).granted for name in names):
+            return _refusal(account, f"{resource}/{names[0]}")
+        where = f"environment:{strictest(self._environment, model.tags.get(TAG_ENVIRONMENT, ''))}"
+        if action not in _OF_TRAINING and not found.rules.allowed(principal, where, "deploy").granted:
+            return _refusal(account, f"{where}/deploy")
+        return None
+
+
+def airflow_roles(user: Any) -> frozenset[str]:
+    """Return the roles of a user in Airflow: one name with the simple auth manager, several with FAB's.
+
+    :param user: the user of an auth manager.
+    """
+    found = getattr(user, "roles", None) or [getattr(user, "role", None)]
+    return frozenset(str(getattr(each, "name", each)) for each in found if each)
+
+
+def _refusal(account: str, permission: str) -> Refusal:
+    text = "The access policy does not permit it: {account} has no role that grants {permission}."
+    return Refusal(text, {"account": account, "permission": permission}, is_right=True)
