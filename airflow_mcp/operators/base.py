@@ -24,6 +24,8 @@ from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.signing import SigningKeyHook
 from airflow_mcp.lineage.tasks import FinishedTask
+from airflow_mcp.metrics.stats import reported
+from airflow_mcp.metrics.tasks import EndedTask, Sample, samples_of
 from airflow_mcp.registry.approvals import ReleaseApprovals
 from airflow_mcp.registry.governance import Governance
 from airflow_mcp.registry.guard import strictest
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow_mcp.core.audit.event import AuditEvent
     from airflow_mcp.core.ports import Signer
+    from airflow_mcp.metrics.catalogue import Outcome
 
 
 class ModelControlOperator(BaseOperator, SkipMixin):
@@ -57,7 +60,7 @@ class ModelControlOperator(BaseOperator, SkipMixin):
     mlflow_model_version_url: str = ""
     """Address of the model version for the extra link, set while the task runs."""
     outcome: Mapping[str, Any] = MappingProxyType({})
-    """What the task has pushed to XCom, for OpenLineage; empty until then."""
+    """What the task has pushed to XCom, for OpenLineage and metrics; empty until then."""
 
     def __init__(self, *, mlflow_conn_id: str | None = None, multiple_outputs: bool = True, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=multiple_outputs, **kwargs)
@@ -77,7 +80,7 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             return self.finish(self.act(context))
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Keep the result of the task for OpenLineage, and return it."""
+        """Keep the result of the task for OpenLineage and metrics, and return it."""
         self.outcome = result
         return result
 
@@ -93,11 +96,26 @@ class ModelControlOperator(BaseOperator, SkipMixin):
         names = [each.__name__ for each in type(self).__mro__]
         return operator_lineage(names, FinishedTask(arguments, self.outcome, conn_id))
 
+    def ended_task(self, ended: Outcome) -> EndedTask:
+        """Return what metrics are made from.
+
+        :param ended: how this try of the task ended.
+        """
+        model = self.outcome.get("model_name") or getattr(self, "model_name", "")
+        return EndedTask(type(self).__name__, str(model or ""), ended, self.outcome)
+
+    def _samples(self, ended: Outcome) -> list[Sample]:
+        return samples_of([each.__name__ for each in type(self).__mro__], self.ended_task(ended))
+
     @contextmanager
     def at_the_edge(self) -> Iterator[None]:
-        """Turn refusals into failures without a retry, log the reason of a skip, and close the connection."""
+        """Turn refusals into failures without a retry, log the reason of a skip, and close the connection.
+
+        Airflow's metrics get what the task has done, in each try.
+        """
         try:
-            yield
+            with reported(self._samples):
+                yield
         except RefusedError as error:
             raise AirflowFailException(str(error)) from error
         except AirflowSkipException as skipped:  # Airflow itself shows the reason only in a folded group of the log

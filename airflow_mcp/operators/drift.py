@@ -24,6 +24,8 @@ from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
 from airflow_mcp.links.mlflow import MlflowRunLink
+from airflow_mcp.metrics import stats
+from airflow_mcp.metrics.tasks import Sample
 from airflow_mcp.operators.base import has_template
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.aliases import champion_of
@@ -293,16 +295,12 @@ class DriftCheckOperator(WorkloadOperator):
 
 
 def publish(model_name: str, summary: DriftSummary) -> None:
-    """Publish the numbers of a check as Airflow metrics, by StatsD or OpenTelemetry as configured.
+    """Publish the numbers of a check as Airflow metrics.
 
-    :param model_name: registered model: a tag of every metric, and the last part of a second name for StatsD without
-        tags.
+    :param model_name: registered model.
     :param summary: summary of the check.
     """
-    from airflow.sdk.observability.stats import Stats, normalize_name_for_stats  # noqa: PLC0415
-
-    result = summary.result
-    tags = {"model_name": model_name}
+    result, tags = summary.result, {"model": model_name}
     gauges: dict[str, float | None] = {
         "drift_share": result.drift_share,
         "drifted_columns": float(result.drifted_columns_count),
@@ -310,13 +308,8 @@ def publish(model_name: str, summary: DriftSummary) -> None:
         "findings": float(sum(finding.exceeded for finding in result.findings)),
         "drifted": {"drifted": 1.0, "not_drifted": 0.0, "inconclusive": None}[result.verdict],
     }
-    names = [(f"airflow_mcp.drift.{name}", value) for name, value in gauges.items() if value is not None]
-    last = normalize_name_for_stats(model_name, log_warning=False)
-    for name, value in names:
-        Stats.gauge(name, value, tags=tags)
-        Stats.gauge(f"{name}.{last}", value)
-    Stats.incr("airflow_mcp.drift.checks", tags={**tags, "verdict": result.verdict})
-    Stats.incr(f"airflow_mcp.drift.checks.{last}.{result.verdict}")
+    samples = [Sample(f"drift.{name}", value, tags) for name, value in gauges.items() if value is not None]
+    stats.publish([*samples, Sample("drift.checks", tags={**tags, "verdict": result.verdict})])
 
 
 def drift_side(name: str, value: Any) -> DriftSide:

@@ -19,13 +19,16 @@ from airflow_mcp.core.identity import identity
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import Action, Finish, Wait
 from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
-from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Journal
+from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Event, Journal
 from airflow_mcp.core.workload.pod_options import pod_options
 from airflow_mcp.exceptions import InvalidArgumentError, RolloutFailedError
 from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
+from airflow_mcp.metrics.catalogue import ROLLOUT_STEPS
+from airflow_mcp.metrics.stats import publish
+from airflow_mcp.metrics.tasks import Sample
 from airflow_mcp.operators.base import ModelControlOperator, has_template, is_deferrable, no_result
 from airflow_mcp.operators.server_deployment import cluster_of
 from airflow_mcp.registry.promotion import Promotion
@@ -228,7 +231,9 @@ class RolloutModelOperator(ModelControlOperator):
         looks = RolloutLooks(self.hook, serving, run.run_id, prometheus, is_routed=self._is_routed)
         lease = RolloutLease(self.hook, order.promotion.model_name)
         while True:
+            known = {event.generation for event in journal.events}
             journal, left = run.step(journal)
+            self._report([event for event in journal.events if event.generation not in known])
             if isinstance(left, Finish):
                 return journal, left
             self.log.info("%s: %s", order.promotion.model_name, left.reason)
@@ -239,6 +244,11 @@ class RolloutModelOperator(ModelControlOperator):
             while isinstance(action, Wait):
                 time.sleep(min(self.poll_interval, action.within))
                 journal, action = asyncio.run(_looked(looks, lease))
+
+    def _report(self, steps: Sequence[Event]) -> None:
+        """Count the steps that were written now in Airflow's metrics."""
+        model = str(self.model_name)
+        publish(Sample(ROLLOUT_STEPS, tags={"model": model, "phase": event.phase}) for event in steps)
 
     def _trigger(self, context: Context, order: RolloutOrder, run: RolloutRun) -> RolloutStepTrigger:
         actor = self.actor(context)

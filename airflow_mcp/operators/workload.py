@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import TaskDeferred
@@ -28,6 +28,8 @@ from airflow_mcp.exceptions import (
     WorkloadLostError,
 )
 from airflow_mcp.hooks.connection_values import read_connection_values
+from airflow_mcp.metrics.stats import reported
+from airflow_mcp.metrics.tasks import Sample, workload_sample
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.tracked_run import OwnRun, TrackedOperator
 from airflow_mcp.operators.workload_environment import code_login, data_login, dataset_environment, user_environment
@@ -36,6 +38,8 @@ from airflow_mcp.workloads.dispatch import backend_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_mcp.metrics.catalogue import Outcome
 
 
 WORK_PLANE = ("mlflow", "airflow_mcp")
@@ -218,7 +222,7 @@ class WorkloadOperator(TrackedOperator):
         with self._resumable(run, identity), self.own_run(run) as own:
             workload = describe()
             self.log.info("Workload %s: %s", workload.name, " ".join(workload.command))
-            with self._work(own):
+            with self._work(own), reported(partial(self._duration, context)):
                 self.backend.run(workload, context=context, log=self.log)
             return self._conclude(context, own, identity)
 
@@ -234,7 +238,7 @@ class WorkloadOperator(TrackedOperator):
             self.show_run(run)
             with self._resumable(run, identity), self.own_run(run) as own:
                 workload = self.workload(context, command=(), run=run, identity=identity, model_name="")
-                with self._work(own):
+                with self._work(own), reported(partial(self._duration, context)):
                     self.backend.resume(workload, event, context=context, log=self.log)
                 return self.finish(self._conclude(context, own, identity))
 
@@ -280,6 +284,10 @@ class WorkloadOperator(TrackedOperator):
             ) from error
         finally:
             own.record_image(self.backend.image_digest)
+
+    def _duration(self, context: Context, ended: Outcome) -> list[Sample]:
+        seconds = (now() - context["ti"].start_date).total_seconds()  # Airflow keeps it over a deferral
+        return [workload_sample(self.ended_task(ended), self.runtime or settings.default_runtime(), seconds * 1000)]
 
     def _conclude(self, context: Context, own: OwnRun, identity: str) -> dict[str, Any]:
         """Read the result; a workload that was lost failed unless its work was done before."""

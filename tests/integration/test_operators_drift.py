@@ -280,19 +280,26 @@ class Backend(NoStatsLogger):
         self.counts.append((stat, tags))
 
 
-def test_the_numbers_of_a_check_are_metrics_of_airflow_once_with_tags_and_by_name(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tagged", [True, False])
+def test_the_numbers_of_a_check_are_metrics_of_airflow_with_tags_or_by_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, tagged: bool
 ) -> None:
     backend = Backend()
     monkeypatch.setattr(stats, "_factory", lambda: backend)
     monkeypatch.setattr(stats, "_backend", backend)
     monkeypatch.setattr(stats, "_export_legacy_names", False)
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED", str(tagged))
     pins = {"current": write(world, "recent.csv", shift=9), "reference": write(world, "train.csv")}
     assert check(world, **pins).state == "success"
     assert check(world, **pins, try_number=2).state == "success", "a retry finds the check and counts it no second time"
     ours = [item for item in backend.gauges if item[0].startswith("airflow_mcp.drift.")]
-    assert ("airflow_mcp.drift.drift_share", 0.5, {"model_name": world.model_name}) in ours
-    assert (f"airflow_mcp.drift.drifted_columns.{world.model_name}", 1.0, None) in ours
+    name, tags = world.model_name, {"model": world.model_name}
+    if tagged:
+        assert ("airflow_mcp.drift.drift_share", 0.5, tags) in ours
+        counted = ("airflow_mcp.drift.checks", {**tags, "verdict": "drifted"})
+    else:
+        assert (f"airflow_mcp.drift.drifted_columns.{name}", 1.0, None) in ours
+        counted = (f"airflow_mcp.drift.checks.{name}.drifted", None)
     assert {name.split(".")[2] for name, _, _ in ours} == {
         "drift_share",
         "drifted_columns",
@@ -300,10 +307,9 @@ def test_the_numbers_of_a_check_are_metrics_of_airflow_once_with_tags_and_by_nam
         "findings",
         "drifted",
     }
-    assert [count for count in backend.counts if count[0].startswith("airflow_mcp.")] == [
-        ("airflow_mcp.drift.checks", {"model_name": world.model_name, "verdict": "drifted"}),
-        (f"airflow_mcp.drift.checks.{world.model_name}.drifted", None),
-    ]
+    counts = [count for count in backend.counts if count[0].startswith("airflow_mcp.")]
+    assert [count for count in counts if not count[0].startswith("airflow_mcp.tasks")] == [counted]
+    assert len(counts) == 3, "each try of the task is counted"
 
 
 @pytest.mark.parametrize("tag", [contract.TAG_DATA_URI, contract.TAG_DATA_HASH])

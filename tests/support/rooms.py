@@ -152,6 +152,7 @@ ROOMS: Mapping[str, Room] = {
     "links": _room("buttons to MLflow", *_CORE, "hooks", "settings"),
     "notifications": _room("messages to webhooks and by e-mail", "core", "core/approvals"),
     "lineage": _room("what tasks read and write, for Airflow's OpenLineage provider", "core", "core/data"),
+    "metrics": _room("what tasks report to Airflow's metrics"),
     "operators": _room(
         "one class per action: read, ask `core`, write",
         *(
@@ -162,6 +163,7 @@ ROOMS: Mapping[str, Room] = {
             "hooks",
             "lineage",
             "links",
+            "metrics",
             "mlflow_client",
             "notifications",
             "registry",

@@ -1,0 +1,1 @@
+"""What tasks report to Airflow's metrics."""
