@@ -25,6 +25,7 @@ _OPERATORS = (
     "copy",
     "publish",
     "drift",
+    "quality",
     "retrain",
     "step",
     "maintenance",

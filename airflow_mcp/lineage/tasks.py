@@ -157,6 +157,10 @@ def _load_check(task: FinishedTask) -> Lineage:
     return Lineage(task.version(task.outcome.get("model_name"), task.outcome.get("version")), facts=facts)
 
 
+def _publish(task: FinishedTask) -> Lineage:
+    return Lineage(outputs=task.logged_model(task.outcome.get("model_uri")), facts=task.run)
+
+
 def _passport(task: FinishedTask) -> Lineage:
     return Lineage(task.version(task.outcome.get("model_name"), task.outcome.get("version")))
 
@@ -167,6 +171,7 @@ LINEAGE: Mapping[str, Callable[[FinishedTask], Lineage]] = {
     "EvaluateModelOperator": _evaluate,
     "ReplayModelOperator": _evaluate,
     "EvaluationGateOperator": _gate,
+    "PublishModelOperator": _publish,
     "RegisterModelOperator": _register,
     "CopyModelVersionOperator": _copy,
     "PromoteModelOperator": _move,

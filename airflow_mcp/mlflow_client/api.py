@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow_mcp.core.mlflow_entities import Experiment, FileInfo, LoggedModel, Run, RunStatus
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowConflictError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client import answers
+from airflow_mcp.mlflow_client.artifact_place import proxy_root
 from airflow_mcp.mlflow_client.paging import paged
 from airflow_mcp.mlflow_client.wire import (
     MAX_ANSWER_BYTES,
@@ -386,18 +387,11 @@ def upload_artifact(
         where only a client with storage credentials can write.
     """
     target = artifact_path(path)
-    run = yield from get_run(run_id)
-    root = urlsplit(run.artifact_uri)
-    if root.scheme != "mlflow-artifacts" or root.netloc:
-        raise InvalidArgumentError(
-            f"artifact {path!r} of run {run_id!r} cannot be uploaded: the run's artifact URI is {run.artifact_uri!r}, "
-            "not 'mlflow-artifacts:/...'. Start the MLflow server with --serve-artifacts and --artifacts-destination, "
-            "without --default-artifact-root, and use a new experiment. Nothing was stored"
-        )
+    root = proxy_root((yield from get_run(run_id)), path)
     response = yield MlflowRequest(
         f"upload artifact {path!r} of run {run_id!r}",
         "PUT",
-        f"{ARTIFACT_PROXY}/{quote(root.path.strip('/'))}/{quote(target)}",
+        f"{ARTIFACT_PROXY}/{quote(root)}/{quote(target)}",
         content=data,
         content_type=content_type,
         expects="bytes",

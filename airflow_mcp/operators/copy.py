@@ -235,7 +235,6 @@ class CopyModelVersionOperator(WorkloadOperator):
         request = CopyRequest(
             identity=work,
             run_id=run.run_id,
-            experiment_id=run.experiment_id,
             model_name=source.name,
             version=source.version,
             source_run_id=source.run_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -20,6 +19,7 @@ from airflow_mcp.core.registry.gate_check import require_passed_gate
 from airflow_mcp.core.registry.load_check import ROLLBACK_CHECK_AGE, LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.registry.plans import AliasPlan
+from airflow_mcp.core.registry.publishing import parse_source
 from airflow_mcp.exceptions import (
     EvidenceError,
     InvalidArgumentError,
@@ -35,9 +35,6 @@ from airflow_mcp.registry.rollback import Rollback, check_rollback, roll_back
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-_RUN_URI = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>[^/].*)")
-_MODEL_URI = re.compile(r"models:/(?P<model_id>m-[0-9a-f]{32})")
 
 
 class RegisterModelOperator(ModelControlOperator):
@@ -124,22 +121,22 @@ class RegisterModelOperator(ModelControlOperator):
             self.log.warning(warning)
 
     def _logged_model(self, model_uri: str) -> LoggedModel:
-        if match := _MODEL_URI.fullmatch(model_uri):
-            return _require_ready_model(self.hook.get_logged_model(match["model_id"]))
-        if match := _RUN_URI.fullmatch(model_uri):
-            run = self.hook.get_run(match["run_id"])
-            models = [self.hook.get_logged_model(model_id) for model_id in run.model_ids]
-            found = [model for model in models if model.name == match["path"]]
-            if not found:
-                names = ", ".join(sorted(model.name for model in models)) or "none"
-                raise InvalidArgumentError(
-                    f"model_uri {model_uri!r}: the run has logged no model named {match['path']!r} (logged: {names})"
-                )
-            return _require_ready_model(found[-1])
-        raise InvalidArgumentError(
-            f"model_uri must be models:/<model id> or runs:/<run id>/<name of the logged model>; got {model_uri!r}. "
-            "Paths and other addresses are refused, because what they point at can change"
-        )
+        source = parse_source("model_uri", model_uri, "models:/<model id> or runs:/<run id>/<name of the logged model>")
+        if source.kind == "model":
+            return _require_ready_model(self.hook.get_logged_model(source.id))
+        if source.kind == "upload":
+            raise InvalidArgumentError(
+                f"model_uri must name a logged model; got {model_uri!r}. PublishModelOperator makes one of an upload"
+            )
+        run = self.hook.get_run(source.id)
+        models = [self.hook.get_logged_model(model_id) for model_id in run.model_ids]
+        found = [model for model in models if model.name == source.path]
+        if not found:
+            names = ", ".join(sorted(model.name for model in models)) or "none"
+            raise InvalidArgumentError(
+                f"model_uri {model_uri!r}: the run has logged no model named {source.path!r} (logged: {names})"
+            )
+        return _require_ready_model(found[-1])
 
     def _existing(self, name: str, model: LoggedModel) -> ModelVersion | None:
         """Return the version that an earlier try created from this logged model: the oldest, if there are two."""

@@ -25,7 +25,9 @@ _STEPS: Mapping[str, tuple[str, str]] = {
     "replay": ("replay", "replay"),
     "copy-model": ("copy_model", "copy_model"),
     "load-check": ("load_check", "load_check"),
+    "publish-model": ("publish_model", "publish_model"),
     "drift": ("drift", "check_drift"),
+    "quality": ("quality", "check_quality"),
 }
 """Module and function of the steps whose only input is the environment."""
 _log = logging.getLogger("airflow_mcp.work")
@@ -110,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_parser("replay", help="let a candidate and a champion predict logged requests")
     steps.add_parser("copy-model", help="copy a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
+    steps.add_parser("quality", help="judge logged predictions by labels that arrived later")
     steps.add_parser("load-check", help="load a registered model version and let it answer its input example")
+    steps.add_parser("publish-model", help="make an uploaded file a logged model")
     serve = steps.add_parser("serve-model", help="answer batches for the model server, which starts this by itself")
     serve.add_argument("--fd", type=int, required=True, help="file descriptor of the socket to the model server")
     serve.add_argument("--model", type=Path, required=True, help="folder of the model's files")

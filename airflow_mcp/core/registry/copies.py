@@ -58,7 +58,6 @@ class CopyRequest(Document):
     identity: str
     run_id: str
     """MLflow run of the copy, on the target server."""
-    experiment_id: str
     model_name: Annotated[str, Field(min_length=1)]
     """Registered model to copy from, on the source server."""
     version: Annotated[str, Field(pattern=r"^[1-9]\d*$")]

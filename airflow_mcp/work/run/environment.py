@@ -13,12 +13,23 @@ from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.summary import DriftRequest
 from airflow_mcp.core.evaluation.evidence import EvaluationRequest
 from airflow_mcp.core.evaluation.replay import ReplayRequest
+from airflow_mcp.core.quality.summary import QualityRequest
 from airflow_mcp.core.registry.copies import CopyRequest
 from airflow_mcp.core.registry.load_check import LoadCheckRequest
+from airflow_mcp.core.registry.publishing import PublishRequest
 from airflow_mcp.core.workload.replicas import ENV_RANK, ENV_WORLD_SIZE
 from airflow_mcp.exceptions import InvalidArgumentError
 
-_RequestT = TypeVar("_RequestT", EvaluationRequest, DriftRequest, ReplayRequest, CopyRequest, LoadCheckRequest)
+_RequestT = TypeVar(
+    "_RequestT",
+    EvaluationRequest,
+    DriftRequest,
+    ReplayRequest,
+    CopyRequest,
+    LoadCheckRequest,
+    PublishRequest,
+    QualityRequest,
+)
 
 
 @dataclass(frozen=True)

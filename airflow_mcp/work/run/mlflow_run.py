@@ -131,6 +131,22 @@ class RunLog:
         with mlflow_errors(f"set run {self.run_id} to {status}"):
             self._client.set_terminated(self.run_id, status)
 
+    def log_model_folder(self, name: str, folder: Path) -> str:
+        """Log the files of a model as they are, and return the ID of the logged model.
+
+        :param name: name of the logged model.
+        :param folder: folder with the MLmodel.
+        """
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus  # noqa: PLC0415
+
+        with mlflow_errors(f"upload the model to run {self.run_id}"):
+            experiment_id = self._client.get_run(self.run_id).info.experiment_id
+            model = self._client.create_logged_model(experiment_id, name=name, source_run_id=self.run_id)
+            self._client.log_model_artifacts(model.model_id, str(folder))
+            self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, 0)])
+        return str(model.model_id)
+
     def link_models(self) -> list[str]:
         """Return the ids of the run's ready models, and link those to the run that only name it as their source.
 

@@ -57,7 +57,9 @@ def copy_model(environ: Mapping[str, str]) -> CopyResult:
         sent = manifest(path)
         _log.info("%d files, %d bytes, %s", len(sent), sum(file.size for file in sent), manifest_digest(sent))
         require_same_model(request, sent)
-        model_id = _upload(request, name, path)
+        for left_over in NOT_OF_THE_MODEL:
+            (path / left_over).unlink(missing_ok=True)
+        model_id = run.log_model_folder(name, path)
         require_same_copy(sent, _downloaded_again(model_id, Path(folder) / "copy"))
     result = CopyResult(
         identity=request.identity,
@@ -121,22 +123,6 @@ def _download_source(request: CopyRequest, folder: Path) -> tuple[str, Path]:
     _log.info("download %s", uri)
     with mlflow_errors(f"download {uri}"):
         return name or "model", Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-
-
-def _upload(request: CopyRequest, name: str, folder: Path) -> str:
-    """Upload the files as a logged model of the run; return its id."""
-    from mlflow import MlflowClient  # noqa: PLC0415
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus  # noqa: PLC0415
-
-    for left_over in NOT_OF_THE_MODEL:
-        (folder / left_over).unlink(missing_ok=True)
-    with mlflow_errors(f"upload the model to run {request.run_id}"):
-        client = MlflowClient()
-        model = client.create_logged_model(request.experiment_id, name=name, source_run_id=request.run_id)
-        client.log_model_artifacts(model.model_id, str(folder))
-        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        client.log_outputs(request.run_id, [LoggedModelOutput(model.model_id, 0)])
-    return str(model.model_id)
 
 
 def _downloaded_again(model_id: str, folder: Path) -> tuple[CopiedFile, ...]:

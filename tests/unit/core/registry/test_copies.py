@@ -41,7 +41,6 @@ def request(expected: str | None) -> CopyRequest:
     return CopyRequest(
         identity="i",
         run_id="r",
-        experiment_id="1",
         model_name="fraud",
         version="3",
         source_run_id="r1",
