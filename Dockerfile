@@ -4,6 +4,7 @@
 #   serving   where models answer requests: the model server
 #   airflow   every service of docker-compose.yaml: Airflow, work plane and model server in one environment, because
 #             local workloads run with the interpreter of Airflow
+#   examples  `airflow` with the example Dags and their data, for deploy/local.sh; an image with Dags of your own looks the same
 # Each image installs its libraries before the code, so that a change of the code costs one small layer.
 
 FROM python:3.11-slim-bookworm AS base
@@ -53,7 +54,7 @@ EXPOSE 8000
 ENTRYPOINT ["airflow-mcp", "serve"]
 
 FROM runtime-libraries AS airflow-libraries
-RUN pip install --constraint /src/constraints.txt '/src[airflow,serving,postgres,s3]' && pip uninstall --yes airflow-mcp
+RUN pip install --constraint /src/constraints.txt '/src[airflow,serving,postgres,s3,metrics]' && pip uninstall --yes airflow-mcp
 
 FROM airflow-libraries AS airflow
 COPY --from=wheel /wheel /wheel
@@ -65,3 +66,8 @@ ENV AIRFLOW_HOME=/opt/airflow HOME=/tmp
 USER 10001:10001
 WORKDIR /opt/airflow
 CMD ["airflow", "version"]
+
+FROM airflow AS examples
+COPY dags /opt/airflow/dags
+COPY demo /opt/airflow/demo
+COPY stack/example_data.py /opt/airflow/stack/

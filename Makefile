@@ -63,8 +63,9 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs both imag
 	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) AIRFLOW_MCP_TEST_SERVING_IMAGE=$(SERVING_IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
 
-test-stack: $(READY)  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker and 15 to 40 minutes
+test-stack: $(READY) image  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker and 15 to 40 minutes
 	docker build $(DOCKER_BUILD_FLAGS) --target airflow --tag airflow-mcp/airflow:dev .
+	docker build $(DOCKER_BUILD_FLAGS) --target examples --tag airflow-mcp/examples:dev .
 	$(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/stack
 
 image:  ## the image of workloads, built with Docker
