@@ -7,7 +7,6 @@ that the clients send, but not for its input example.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.serde import deserialize
 
 from airflow_mcp.core.contract import TAG_KIND
 from airflow_mcp.core.mlflow_entities import Run
@@ -31,7 +29,7 @@ from airflow_mcp.sensors.serving import ModelServedSensor
 from tests.support.followed_server import FollowingServer, NumberedVersions, SteadyClient
 from tests.support.mlflow_world import Killed, KillSwitch, World
 from tests.support.services import LOOPBACK, MlflowServer
-from tests.support.task_harness import TaskOutcome, run_task
+from tests.support.task_harness import TaskOutcome, event_within, run_task, trigger_of
 
 STEPS = [{"setWeight": 30}, {"analysis": "1s"}, {"setWeight": 60}, {"analysis": "1s"}]
 RULES = ["http_5xx_rate <= 0.2"]
@@ -81,23 +79,8 @@ class Rollouts:
             outcome = self.resume(outcome, self.event(outcome))
         return outcome
 
-    def event(self, deferred: TaskOutcome) -> dict[str, Any]:
-        """Run the trigger of a task until it gives its event."""
-        return asyncio.run(self._event(deferred))
-
-    async def _event(self, deferred: TaskOutcome) -> dict[str, Any]:
-        async with asyncio.timeout(90):
-            async for event in self.trigger(deferred).run():
-                return dict(event.payload)
-        raise AssertionError("the trigger gave no event")
-
-    @staticmethod
-    def trigger(deferred: TaskOutcome) -> Any:
-        """Build the trigger of a task again, as a triggerer does."""
-        stored = deferred.supervisor.messages("DeferTask")[-1]
-        module, _, name = stored.classpath.rpartition(".")
-        arguments: Any = deserialize(stored.trigger_kwargs)
-        return getattr(importlib.import_module(module), name)(**arguments)
+    event = staticmethod(event_within)
+    trigger = staticmethod(trigger_of)
 
     @staticmethod
     def resume(deferred: TaskOutcome, event: dict[str, Any]) -> TaskOutcome:

@@ -18,8 +18,6 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import yaml
-from airflow.sdk._shared.module_loading import import_string
-from airflow.sdk.serde import deserialize
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
@@ -30,7 +28,7 @@ from airflow_mcp.operators.training import TrainModelOperator
 from tests.support.fakes.tcp_gate import TcpGate
 from tests.support.forked import ForkedTask
 from tests.support.mlflow_world import REST_TRAINING, World
-from tests.support.task_harness import TaskOutcome, run_task
+from tests.support.task_harness import TaskOutcome, event_of_trigger, run_task
 
 HOST = os.environ.get("AIRFLOW_MCP_TEST_HOST", "172.17.0.1")
 """Where pods find a server that runs beside the tests; the default is Docker's bridge."""
@@ -205,15 +203,6 @@ class PodWorld(World):
     def require_one_result(self, run_id: str) -> None:
         assert [run.run_id for run in self.runs("RUNNING", "SCHEDULED", "FINISHED")] == [run_id]
         assert self.cluster.pods(self.dag_id) == []
-
-
-async def event_of_trigger(outcome: TaskOutcome) -> dict[str, Any]:
-    """Run the trigger that a task was deferred to, as it comes back from the database, until its event."""
-    deferral = outcome.supervisor.messages("DeferTask")[-1]
-    trigger = import_string(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
-    async for event in trigger.run():
-        return dict(event.payload)
-    raise AssertionError("the trigger ended without an event")
 
 
 def kubeconfig_of_account(cluster: Cluster, name: str, rules: list[dict[str, Any]], folder: Path) -> str:

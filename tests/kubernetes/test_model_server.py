@@ -21,12 +21,12 @@ import yaml
 from kubernetes import client
 
 from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
-from tests.kubernetes.cluster import PodWorld, event_of_trigger, kubeconfig_of_account, wait_for
+from tests.kubernetes.cluster import PodWorld, kubeconfig_of_account, wait_for
 from tests.support.forked import ForkedTask
 from tests.support.logged_models import log_tree
 from tests.support.paths import DOCS
 from tests.support.services import MlflowServer
-from tests.support.task_harness import TaskOutcome
+from tests.support.task_harness import TaskOutcome, event_of_trigger
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SERVING_IMAGE = os.environ.get("AIRFLOW_MCP_TEST_SERVING_IMAGE", "airflow-mcp/serving:dev")

@@ -6,6 +6,7 @@ messages from dictionaries. Templating, XCom, skipping, deferral and retries are
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import itertools
 import json
@@ -228,23 +229,55 @@ def run_task(
     return TaskOutcome(str(getattr(state, "value", state)), error, pushed, supervisor, operator, instance.task)
 
 
+def trigger_of(deferred: TaskOutcome) -> Any:
+    """Build the trigger that a task was deferred to, as it comes back from the database."""
+    from airflow.sdk._shared.module_loading import import_string
+    from airflow.sdk.serde import deserialize
+
+    deferral = deferred.supervisor.messages("DeferTask")[-1]
+    return import_string(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
+
+
+async def event_of_trigger(deferred: TaskOutcome) -> dict[str, Any]:
+    """Run the trigger that a task was deferred to until its event."""
+    async for event in trigger_of(deferred).run():
+        return dict(event.payload)
+    raise AssertionError("the trigger ended without an event")
+
+
+def event_within(deferred: TaskOutcome, seconds: float = 90) -> dict[str, Any]:
+    """Run the trigger that a task was deferred to until its event, for a limited time."""
+    return asyncio.run(asyncio.wait_for(event_of_trigger(deferred), seconds))
+
+
 def run_dag(
-    dag: DAG, *, mlflow_url: str, run_id: str = "run-1", params: Mapping[str, Any] | None = None
+    dag: DAG,
+    *,
+    mlflow_url: str,
+    run_id: str = "run-1",
+    params: Mapping[str, Any] | None = None,
+    connections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, TaskOutcome]:
     """Run the tasks of a Dag one after the other, each after what it needs, until one does not succeed.
+
+    Triggers of deferred tasks run too; they find connections in the environment.
 
     :param dag: the Dag.
     :param mlflow_url: address of its connection ``mlflow_default``.
     :param run_id: Airflow's run id.
     :param params: what a person gave in the form behind "Trigger".
+    :param connections: further connections, by id.
     :return: outcome by task.
     """
-    supervisor = FakeSupervisor(connections={"mlflow_default": {"host": mlflow_url}})
+    supervisor = FakeSupervisor(connections={"mlflow_default": {"host": mlflow_url}, **(connections or {})})
     outcomes: dict[str, TaskOutcome] = {}
     for operator in dag.topological_sort():  # type: ignore[no-untyped-call]
         supervisor.task_state.clear()
         given = {**dag.params.dump(), **(params or {})}
         outcome = run_task(operator, supervisor=supervisor, run_id=run_id, params=given)
+        while outcome.state == "deferred":
+            event = event_within(outcome)
+            outcome = run_task(operator, supervisor=supervisor, run_id=run_id, params=given, resume_with=event)
         outcomes[operator.task_id] = outcome
         if outcome.state != "success":
             break
