@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "create, list, verify, export, checkpoint, reconcile and erase in the audit log",
     "passport": "show and verify what a model version was made from",
     "policy": "check, propose, activate and show the policy that decides who may move models",
+    "approvals": "list, show and withdraw requests for a release; let somebody else vote for you",
     "doctor": "check MLflow, the cluster and the image, and say what to fix",
     "drift": "profile data, and compare two datasets or their profiles",
     "pods": "list workload pods, and which of them are orphaned",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from airflow_mcp.audit.settings import AuditSettings, settings_from_url
 from airflow_mcp.audit.stores import open_log
@@ -11,7 +12,7 @@ from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.audit.moves import audit_actor
-from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.exceptions import AccessRefusedError, InvalidArgumentError
 from airflow_mcp.registry.governance import Governance
 
 ENV_AUDIT_LOG = "AIRFLOW_MCP_AUDIT_LOG"
@@ -81,3 +82,24 @@ def governance() -> Governance:
 def audit_user() -> AuditActor:
     """Return the person who calls, as events name them; nobody has checked the name."""
     return audit_actor(actor())
+
+
+def person() -> AuditActor:
+    """Return the person who calls, by the name of their account: that is what a policy knows."""
+    by = actor()
+    return replace(audit_actor(by), name=by.requested_by)
+
+
+def require_checked(caller: AuditActor, environment: str, what: str) -> None:
+    """Check that prod knows who calls.
+
+    :param caller: from :func:`person`.
+    :param environment: dev, test or prod.
+    :param what: what they do, such as ``changes a policy``.
+    :raises AccessRefusedError: when nobody has checked it.
+    """
+    if environment == "prod" and not caller.authenticated:
+        raise AccessRefusedError(
+            f"Airflow must check who {what}; got {caller.name!r}, a name of the operating system. Nothing was "
+            "recorded; set AIRFLOW_MCP_AIRFLOW_URL and AIRFLOW_MCP_AIRFLOW_TOKEN"
+        )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.cli.governance import required_settings
+from airflow_mcp.cli.governance import person, require_checked, required_settings
 from airflow_mcp.cli.options import add_action, add_format
-from airflow_mcp.cli.registry_server import actor, require_reason
+from airflow_mcp.cli.registry_server import require_reason
 from airflow_mcp.core.access.decision import AccessRules, principal_of_account
 from airflow_mcp.core.access.in_force import (
     activation_event,
@@ -25,8 +24,6 @@ from airflow_mcp.core.access.in_force import (
 from airflow_mcp.core.access.lint import doubts
 from airflow_mcp.core.access.policy import GovernancePolicy, read_policy
 from airflow_mcp.core.approvals.seats import chain_mistakes
-from airflow_mcp.core.audit.event import AuditActor
-from airflow_mcp.core.audit.moves import audit_actor
 from airflow_mcp.core.pipeline.file.document import write_path
 from airflow_mcp.exceptions import AccessRefusedError, InvalidArgumentError, PipelineSpecError
 
@@ -80,52 +77,34 @@ def _read(file: str) -> GovernancePolicy:
 
 def _propose(parsed: argparse.Namespace) -> int:
     require_reason(parsed.reason)
-    policy, settings, person = _read(parsed.file), required_settings(), _person()
-    _require_checked(person, settings.environment)
+    policy, settings, caller = _read(parsed.file), required_settings(), person()
+    require_checked(caller, settings.environment, "changes a policy")
     with closing(open_log(settings)) as log:
-        for event in proposal_events(policy, person, settings.environment, parsed.reason):
+        for event in proposal_events(policy, caller, settings.environment, parsed.reason):
             log.append(event)
     print(
-        f"proposed by {person.name}: {policy.digest}\nanother person activates it: airflow-mcp policy activate DIGEST"
+        f"proposed by {caller.name}: {policy.digest}\nanother person activates it: airflow-mcp policy activate DIGEST"
     )
     return 0
 
 
 def _activate(parsed: argparse.Namespace) -> int:
     require_reason(parsed.reason)
-    settings, person = required_settings(), _person()
-    _require_checked(person, settings.environment)
+    settings, caller = required_settings(), person()
+    require_checked(caller, settings.environment, "changes a policy")
     with closing(open_log(settings)) as log:
         before, proposal = read_in_force(log), read_proposal(log, parsed.digest)
         # The new text must not make two people of one.
         for policy in (proposal.policy, *([before.policy] if before else [])):
-            require_second_person(policy, proposal.by, person.name)
+            require_second_person(policy, proposal.by, caller.name)
         # The first policy has no policy before it: its own bindings decide.
         rules = before.policy if before else proposal.policy
-        decision = AccessRules(rules).allowed(principal_of_account(rules, person.name), "policy", "activate")
+        decision = AccessRules(rules).allowed(principal_of_account(rules, caller.name), "policy", "activate")
         if not decision.granted:
             raise AccessRefusedError(f"{decision.by}. Nothing was activated")
-        log.append(activation_event(proposal, before, person, settings.environment, parsed.reason))
+        log.append(activation_event(proposal, before, caller, settings.environment, parsed.reason))
     print(f"in force: {proposal.policy.digest}")
     return 0
-
-
-def _person() -> AuditActor:
-    """Return who calls, by the name of their account: that is what a policy knows."""
-    by = actor()
-    return replace(audit_actor(by), name=by.requested_by)
-
-
-def _require_checked(person: AuditActor, environment: str) -> None:
-    """Check that prod knows who calls.
-
-    :raises AccessRefusedError: when it does not.
-    """
-    if environment == "prod" and not person.authenticated:
-        raise AccessRefusedError(
-            f"prod must know who changes a policy; got {person.name!r}, a name of the operating system. Nothing was "
-            "recorded; set AIRFLOW_MCP_AIRFLOW_URL and AIRFLOW_MCP_AIRFLOW_TOKEN"
-        )
 
 
 def _show(parsed: argparse.Namespace) -> int:

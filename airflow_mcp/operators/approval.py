@@ -239,5 +239,6 @@ class ApprovalSeatOperator(ReleaseOperator):
                 f"Airflow shows another question than {subject!r} for this task: it keeps the first question of a "
                 "task, and an answer would not count. Start a new Dag run; the votes of this one go on to count there"
             )
-        if book.note("asked", state, {"node": node.node.name, "run": task.dag_run_id, "task": task.task_id}):
+        place = {"dag": task.dag_id, "run": task.dag_run_id, "task": task.task_id}
+        if book.note("asked", state, {"node": node.node.name, **place}):
             self.tell(policy, "asked", state, context, node=node.node.name, people=list(may_vote))

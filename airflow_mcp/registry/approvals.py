@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from airflow_mcp.exceptions import ApprovalMissingError
 from airflow_mcp.registry.guard import Grant
 
 if TYPE_CHECKING:
-    from airflow_mcp.core.audit.log import AuditLog
+    from airflow_mcp.core.audit.log import AuditFacts, AuditLog
     from airflow_mcp.core.identity import TaskKey
     from airflow_mcp.registry.guard import Question
 
@@ -43,18 +43,34 @@ class HumanAnswers(Protocol):
         """Return why an answer of the log is not one of Airflow's; empty when it is."""
 
 
-def read_facts(log: AuditLog, key: ReleaseKey) -> ApprovalFacts:
+def read_facts(log: AuditFacts, key: ReleaseKey, delegations: Sequence[Record] | None = None) -> ApprovalFacts:
     """Return what the log knows about a release.
 
     :param log: the log.
     :param key: the release.
+    :param delegations: records of delegations, when they were read already.
     :raises AuditUnavailableError: when the log does not answer.
     """
     return ApprovalFacts(
         log.facts(model_subject(key.model_name), REQUESTED),
         log.facts(key.subject, "approval."),
-        log.facts(DELEGATIONS, "delegation."),
+        log.facts(DELEGATIONS, "delegation.") if delegations is None else delegations,
     )
+
+
+def read_states(
+    log: AuditFacts, keys: Iterable[ReleaseKey], policy: ApprovalPolicy, now: datetime
+) -> list[RequestState]:
+    """Return where several releases stand; delegations are read once.
+
+    :param log: the log.
+    :param keys: the releases.
+    :param policy: the policy in force.
+    :param now: the time.
+    :raises AuditUnavailableError: when the log does not answer.
+    """
+    delegations = log.facts(DELEGATIONS, "delegation.")
+    return [state_of(read_facts(log, key, delegations), key, policy, now) for key in keys]
 
 
 class ReleaseBook:
@@ -115,6 +131,16 @@ class ReleaseBook:
         """
         request = state.request.seq if state.request else 0
         return self._log.append(noted(f"approval.{verb}", self._key, {"request": request, **said})).is_new
+
+    def withdraw(self, state: RequestState, actor: AuditActor, reason: str) -> bool:
+        """Record that somebody ends the request; return whether that is new.
+
+        :param state: where the request stands.
+        :param actor: who ends it.
+        :param reason: why.
+        """
+        said = {"request": state.request.seq if state.request else 0}
+        return self._log.append(noted("approval.withdrawn", self._key, said, actor, reason)).is_new
 
     def supersede_others(self, state: RequestState, now: datetime) -> None:
         """Record that granted requests of other passports of the model are over, once this one is granted.

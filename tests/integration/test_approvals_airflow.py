@@ -15,11 +15,10 @@ import pytest
 from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core import contract
-from airflow_mcp.core.access.in_force import activation_event, proposal_events, read_in_force, read_proposal
+from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.approvals.state import RequestState
-from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.exceptions import ApprovalMissingError
 from airflow_mcp.hooks.airflow_api import AirflowApi
@@ -29,7 +28,7 @@ from airflow_mcp.registry.approvals import ReleaseApprovals, ReleaseBook
 from airflow_mcp.registry.guard import Question
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, READER, AirflowStack
-from tests.support.approvals import POLICY, bank
+from tests.support.approvals import bank_of_test, put_in_force
 from tests.support.audit_log import postgresql_logs, sqlite_logs
 from tests.support.mlflow_world import World
 from tests.support.postgresql import new_database
@@ -129,7 +128,7 @@ def the_bank(
     (folder / "dags").mkdir()
     (folder / "dags" / "release.py").write_text(DAGS)
     with request.param(request, folder) as (stack, settings, log):
-        activate(log)
+        put_in_force(log, bank_of_test())
         stack.env |= {
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
             "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(connection_to(settings)),
@@ -147,19 +146,6 @@ def connection_to(log: AuditSettings) -> dict[str, Any]:
     if log.sqlite_path:
         return {"conn_type": "audit_log", "extra": {"sqlite_path": log.sqlite_path}}
     return {"conn_type": "audit_log", "host": log.host, "port": log.port, "schema": log.database, "login": log.login}
-
-
-def activate(log: AuditLog) -> None:
-    text = POLICY.replace("environment: prod", "environment: test")
-    low = "timers: [{after: 48h, do: escalate, to: superior}]\n        - {name: compliance"
-    policy = bank(text.replace(low, f"quorum: 2\n          {low}"))
-    for event in proposal_events(policy, AuditActor("user", "olga", authenticated=True), "test", ""):
-        log.append(event)
-    log.append(
-        activation_event(
-            read_proposal(log, policy.digest), None, AuditActor("user", "omar", authenticated=True), "test", ""
-        )
-    )
 
 
 @pytest.fixture

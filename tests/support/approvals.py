@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from airflow_mcp.core.access.in_force import activation_event, proposal_events, read_proposal
 from airflow_mcp.core.access.policy import GovernancePolicy, read_policy
 from airflow_mcp.core.access.requester import Requester
 from airflow_mcp.core.approvals.events import (
@@ -22,6 +23,7 @@ from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.approvals.seats import chain_mistakes
 from airflow_mcp.core.approvals.state import ApprovalFacts, RequestState, state_of
 from airflow_mcp.core.audit.event import AuditActor, AuditEvent
+from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.audit.record import NO_RECORD, Record, read_record, record_line
 from airflow_mcp.core.identity import TaskKey
 
@@ -83,6 +85,21 @@ spec:
 def bank(text: str = POLICY) -> GovernancePolicy:
     """Return the policy, checked."""
     return read_policy(text.encode(), "policy.yaml", (chain_mistakes,))
+
+
+def bank_of_test() -> GovernancePolicy:
+    """Return a policy for the environment test, where two algorithm leads and then compliance approve low risk too."""
+    low = "timers: [{after: 48h, do: escalate, to: superior}]\n        - {name: compliance"
+    text = POLICY.replace("environment: prod", "environment: test")
+    return bank(text.replace(low, f"quorum: 2\n          {low}"))
+
+
+def put_in_force(log: AuditLog, policy: GovernancePolicy, environment: str = "test") -> None:
+    """Activate a policy: olga proposes it, omar activates it."""
+    olga, omar = (AuditActor("user", name, authenticated=True) for name in ("olga", "omar"))
+    for event in proposal_events(policy, olga, environment, "tests"):
+        log.append(event)
+    log.append(activation_event(read_proposal(log, policy.digest), None, omar, environment, "tests"))
 
 
 class Book:

@@ -58,13 +58,22 @@ class ReleaseKey:
         """
         return f"[{node}] {self.model_name} to {self.environment}: passport {self.passport}"
 
+    @classmethod
+    def of_question(cls, question: str) -> tuple[ReleaseKey, str] | None:
+        """Return the release and the node that a question is about; None when it is not a question of a seat.
+
+        :param question: headline of the question.
+        """
+        found = _QUESTION.fullmatch(question)
+        return (cls(found["model"], found["environment"], found["passport"]), found["node"]) if found else None
+
     def node_of(self, question: str) -> str | None:
         """Return the node that a question is for; None when it is about another release.
 
         :param question: headline of the question.
         """
-        found = _QUESTION.fullmatch(question)
-        return found["node"] if found and self.question(found["node"]) == question else None
+        found = self.of_question(question)
+        return found[1] if found and found[0] == self else None
 
 
 @dataclass(frozen=True)
@@ -217,12 +226,13 @@ def noted(
     return _event(action, key, said, actor, reason=reason)
 
 
-def delegated(new: Delegating, actor: AuditActor, environment: str) -> AuditEvent:
+def delegated(new: Delegating, actor: AuditActor, environment: str, reason: str = "") -> AuditEvent:
     """Return the event of a delegation.
 
     :param new: who lets whom vote.
     :param actor: who gives it, as Airflow has checked.
     :param environment: dev, test or prod.
+    :param reason: why.
     """
     said = {
         **asdict(new),
@@ -230,8 +240,28 @@ def delegated(new: Delegating, actor: AuditActor, environment: str) -> AuditEven
         "since": new.since.isoformat(),
         "until": new.until.isoformat(),
     }
-    action = "delegation.given"
-    return AuditEvent(event_id(action, DELEGATIONS, said), action, DELEGATIONS, environment, actor, new=said)
+    return _about_delegations("delegation.given", said, actor, environment, reason)
+
+
+def undelegated(seq: int, actor: AuditActor, environment: str, reason: str = "") -> AuditEvent:
+    """Return the event that ends a delegation.
+
+    :param seq: number of the record that gave it.
+    :param actor: who ends it.
+    :param environment: dev, test or prod.
+    :param reason: why.
+    """
+    return _about_delegations("delegation.withdrawn", {"given": seq}, actor, environment, reason)
+
+
+def _about_delegations(
+    action: str, said: Mapping[str, Any], actor: AuditActor, environment: str, reason: str
+) -> AuditEvent:
+    return AuditEvent(
+        *(event_id(action, DELEGATIONS, said), action, DELEGATIONS, environment, actor),
+        new=said,
+        reason=without_credentials(reason),
+    )
 
 
 def _event(
@@ -259,6 +289,22 @@ def _event(
 
 def _of_task(task: TaskKey) -> tuple[Any, ...]:
     return task.dag_id, task.dag_run_id, task.task_id, task.map_index
+
+
+def latest_requested(records: Iterable[Record]) -> list[ReleaseKey]:
+    """Return what was asked for last, of each model in each environment, the latest first.
+
+    An older request of the same model and environment is over: a newer one replaces it.
+
+    :param records: records ``approval.requested``, oldest first.
+    """
+    found: dict[tuple[str, str], ReleaseKey] = {}
+    for record in records:
+        new, environment = record.event["new"], record.event["environment"]
+        place = new["model"], environment
+        found.pop(place, None)  # so that the latest stands last
+        found[place] = ReleaseKey(new["model"], environment, new["passport"])
+    return list(reversed(found.values()))
 
 
 def read_vote(record: Record) -> Vote:

@@ -19,6 +19,7 @@ from airflow_mcp.core.approvals.events import (
 from airflow_mcp.core.approvals.policy import ApprovalPolicy, ApprovalRule, Node
 from airflow_mcp.core.approvals.votes import Electorate, JudgedVote, initiators_of
 from airflow_mcp.core.audit.record import Record
+from airflow_mcp.core.identity import TaskKey
 
 Status = Literal["unknown", "open", "granted", "rejected", "expired", "superseded", "withdrawn"]
 
@@ -100,6 +101,8 @@ class RequestState:
     ended_at: datetime | None = None
     fired: frozenset[tuple[str, str, str]] = frozenset()
     """Timers that the log has: node, what was done, after how long."""
+    asked: Mapping[str, TaskKey] = field(default_factory=dict)
+    """Node to the task that asked people last."""
     electorate: Electorate | None = field(default=None, compare=False)
 
     @property
@@ -243,6 +246,7 @@ class _Fold:
         self._records = [first]
         self._votes: list[Record] = []
         self._fired: set[tuple[str, str, str]] = set()
+        self._asked: dict[str, TaskKey] = {}
         self._status: Status = "open"
         self._reason = ""
         self._ended_at: datetime | None = None
@@ -275,9 +279,17 @@ class _Fold:
             else:
                 self._votes.append(record)
                 self._recount()
-        elif verb in ("reminded", "escalated", "alerted") and new.get("request") == self._first.seq:
+        elif new.get("request") == self._first.seq:
+            self._note(verb, record)
+
+    def _note(self, verb: str, record: Record) -> None:
+        """Take what a task or a person noted about this request."""
+        new = record.event["new"]
+        if verb in ("reminded", "escalated", "alerted"):
             self._fired.add((new["node"], verb, new["after"]))
-        elif verb in _ENDS and not self.has_ended and new.get("request") == self._first.seq:
+        elif verb == "asked":
+            self._asked[new["node"]] = TaskKey(new["dag"], new["run"], new["task"])
+        elif verb in _ENDS and not self.has_ended:
             self._end(_ENDS[verb], time_of(record), record.event["reason"] or new.get("why", ""))
 
     def pass_time(self, now: datetime) -> None:
@@ -302,6 +314,7 @@ class _Fold:
             votes=tuple(tally.judged),
             ended_at=self._ended_at,
             fired=frozenset(self._fired),
+            asked=dict(self._asked),
             electorate=tally.electorate,
         )
 

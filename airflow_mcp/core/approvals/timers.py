@@ -16,12 +16,12 @@ VERBS: Mapping[TimerAction, str] = {"remind": "reminded", "escalate": "escalated
 
 @dataclass(frozen=True)
 class DueTimer:
-    """A timer whose time has come and that the log does not have."""
+    """A timer of the open node that the log does not have."""
 
     node: str
     timer: Timer
     at: datetime
-    """When it was due."""
+    """When it is due."""
     to: tuple[str, ...]
     """The people it is for."""
 
@@ -37,6 +37,14 @@ def due_timers(state: RequestState, now: datetime) -> list[DueTimer]:
     :param state: where the request stands.
     :param now: the time.
     """
+    return [timer for timer in coming_timers(state) if timer.at <= now]
+
+
+def coming_timers(state: RequestState) -> list[DueTimer]:
+    """Return the timers of the open node that the log does not have, due or not, the earliest first.
+
+    :param state: where the request stands.
+    """
     node = state.open_node
     if node is None or state.electorate is None:
         return []
@@ -44,7 +52,7 @@ def due_timers(state: RequestState, now: datetime) -> list[DueTimer]:
     absent = electorate.absent(node.node)
     found = []
     for timer, at in _times(node):
-        if at <= now and (node.node.name, VERBS[timer.do], timer.after) not in state.fired:
+        if (node.node.name, VERBS[timer.do], timer.after) not in state.fired:
             to = electorate.policy.people(timer.to, absent) if timer.to else absent
             found.append(DueTimer(node.node.name, timer, at, to))
     return sorted(found, key=lambda due: due.at)

@@ -69,6 +69,10 @@ class Electorate:
         people = self.policy.people(node.approvers)
         return tuple(person for person in people if person not in self.initiators and person not in self._voted)
 
+    def awaited(self, node: Node) -> tuple[str, ...]:
+        """Return who of :meth:`may_ever_vote` has not voted."""
+        return tuple(person for person in self.may_ever_vote(node) if person not in self._voted)
+
     def escalated(self, node: Node, opened_at: datetime, time: datetime) -> dict[str, None]:
         """Return who may vote because nobody had answered for so long, at a time."""
         approvers = self.policy.people(node.approvers)
