@@ -19,7 +19,7 @@ from airflow_mcp.core.manifests.model_server import Target, model_server_manifes
 from airflow_mcp.core.manifests.parts import Manifest
 from airflow_mcp.core.manifests.spec import read_model_server
 from airflow_mcp.core.pipeline.file.policies import KINDS, TrafficPolicyFile, read_policy_file
-from airflow_mcp.core.pipeline.plan.entities import Reference
+from airflow_mcp.core.pipeline.plan.entities import Reference, Template
 from airflow_mcp.core.pipeline.plan.layout import DEPLOY_SERVER
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -100,11 +100,12 @@ def _fields_of(file: str, parsed: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _fields_of_pipeline(file: str, parsed: argparse.Namespace) -> Mapping[str, Any]:
-    tasks = plan_of(file, parsed.env, parsed.root).plan.tasks
+    tasks = plan_of(file, parsed.env, parsed.root).plan.every_task
     task = next((each for each in tasks if each.task_id == DEPLOY_SERVER), None)
     if task is None:
         raise InvalidArgumentError(f"{file} has no server in its stage deploy. Add one, or give --image")
-    server = {name: value for name, value in task.arguments["server"].items() if not isinstance(value, Reference)}
+    given = task.arguments["server"].items()
+    server = {name: value for name, value in given if not isinstance(value, Reference | Template)}
     return {**server, **{name: task.arguments[name] for name in ("model_name", "image", "namespace")}}
 
 

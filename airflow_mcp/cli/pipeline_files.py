@@ -199,7 +199,7 @@ def _planned(file: Path, root: Path, loaded: LoadedPipeline) -> _Result:
 
 def warnings_of(plan: PipelinePlan) -> Iterator[str]:
     """Describe what is valid and probably not meant: images without a tag."""
-    images = {image for task in plan.tasks if isinstance(image := task.arguments.get("image"), str)}
+    images = {image for task in plan.every_task if isinstance(image := task.arguments.get("image"), str)}
     for image in sorted(images):
         name = image.rpartition("/")[2]
         if name and not {":", "@", "$"} & set(name):

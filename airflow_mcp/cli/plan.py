@@ -116,6 +116,11 @@ def plan_lines(plan: PipelinePlan, defaults: str = "") -> Iterator[str]:
     yield ""
     for task in plan.tasks:
         yield from _task_lines(task)
+    if plan.release is not None:
+        yield ""
+        yield f"{plan.release.dag_id}, which ask_release starts"
+        for task in plan.release.tasks:
+            yield from _task_lines(task)
     if manifests := server_manifests(plan):
         yield ""
         yield f"deploy_server applies {', '.join(map(identity_of, manifests))}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PARENT_RUN = "parent_run"
+"""Key of a Dag run's conf: Dag and run that triggered it, as ``{"dag_id": …, "dag_run_id": …}``."""
 _IDENTITY_LENGTH = 32
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from airflow.sdk import DAG, get_parsing_context
 from airflow_mcp import settings
 from airflow_mcp.airflow_private import calling_folder
 from airflow_mcp.core.identity import fingerprint
+from airflow_mcp.core.pipeline.plan.releasing import RELEASE_SUFFIX
 from airflow_mcp.dag_rendering.loader import (
     BrokenPipeline,
     LoadedPipeline,
@@ -20,7 +21,7 @@ from airflow_mcp.dag_rendering.loader import (
     pipeline_files,
 )
 from airflow_mcp.dag_rendering.plans import plan_pipeline
-from airflow_mcp.dag_rendering.render import render
+from airflow_mcp.dag_rendering.render import render_all
 from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
 
 
@@ -61,11 +62,14 @@ def load_model_pipeline(
 ) -> DAG:
     """Render the Dag of one pipeline file; a broken file becomes an import error of the Python file.
 
+    Its release Dag, which it has when people are asked before a release, is discovered automatically.
+
     :param path: the YAML file; a relative path starts at the folder of the calling Python file.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
     :param root: folder of all pipelines, where the search for ``defaults.yaml`` ends. Default: the nearest folder above
         the file with a ``defaults.yaml``, up to the top of its Git repository.
     :param name: name that the pipeline must have, so that two files never take turns as one Dag; None allows any.
+    :return: the Dag that trains.
     :raises PipelineSpecError: with every problem of the file, or when the pipeline has another name.
     """
     here = calling_folder()
@@ -75,7 +79,9 @@ def load_model_pipeline(
     if name is not None and found != name:
         message = f"the Dag file was written for pipeline {name!r}; got {found!r}. Run airflow-mcp render again"
         raise PipelineSpecError([SpecProblem(*loaded.place("metadata", "name"), "metadata.name", message)])
-    return render(plan_pipeline(loaded))
+    dag, *released = render_all(plan_pipeline(loaded))
+    _register(released)
+    return dag
 
 
 def load_model_pipelines(folder: str | Path, environment: str | None = None) -> dict[str, DAG]:
@@ -94,22 +100,27 @@ def load_model_pipelines(folder: str | Path, environment: str | None = None) -> 
     name = environment or settings.environment()
     wanted = get_parsing_context().dag_id
     if wanted is not None:
-        dags = [render(plan_pipeline(loaded)) for loaded in _named(wanted, root, name)]
+        pipeline = wanted.removesuffix(RELEASE_SUFFIX)
+        dags = [dag for loaded in _named(pipeline, root, name) for dag in render_all(plan_pipeline(loaded))]
     else:
-        dags = [_dag_of(found) for found in load_pipeline_folder(root, name)]
-    for dag in dags:
-        with dag:  # Airflow registers a Dag when its context is left
-            pass
+        dags = [dag for found in load_pipeline_folder(root, name) for dag in _dags_of(found)]
+    _register(dags)
     return {dag.dag_id: dag for dag in dags if not isinstance(dag, BrokenPipelineDag)}
 
 
-def _dag_of(found: LoadedPipeline | BrokenPipeline) -> DAG:
+def _register(dags: Iterable[DAG]) -> None:
+    for dag in dags:
+        with dag:  # Airflow registers a Dag when its context is left
+            pass
+
+
+def _dags_of(found: LoadedPipeline | BrokenPipeline) -> tuple[DAG, ...]:
     if isinstance(found, BrokenPipeline):
-        return BrokenPipelineDag(found.path, found.error)
+        return (BrokenPipelineDag(found.path, found.error),)
     try:
-        return render(plan_pipeline(found))
+        return render_all(plan_pipeline(found))
     except Exception as error:  # any error: it must not affect the other Dags
-        return BrokenPipelineDag(found.path, _placed(found, error))
+        return (BrokenPipelineDag(found.path, _placed(found, error)),)
 
 
 def _placed(loaded: LoadedPipeline, error: Exception) -> Exception:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import (
     DAG,
     Asset,
@@ -25,6 +26,7 @@ from airflow_mcp.core.pipeline.plan.entities import (
     EventSource,
     PipelinePlan,
     PlannedParam,
+    PlannedRelease,
     PlannedTask,
     Reference,
     Schedule,
@@ -32,6 +34,7 @@ from airflow_mcp.core.pipeline.plan.entities import (
     Template,
 )
 from airflow_mcp.notifications.webhook import WebhookNotifier
+from airflow_mcp.operators.approval import ApprovalSeatOperator, RequestReleaseOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
@@ -69,6 +72,9 @@ OPERATORS: Mapping[TaskKind, type[BaseOperator]] = {
     "step": RunStepOperator,
     "approve": ApprovalOperator,
     "record_approval": RecordApprovalOperator,
+    "ask_release": TriggerDagRunOperator,
+    "request_release": RequestReleaseOperator,
+    "approval_seat": ApprovalSeatOperator,
 }
 _TRIGGERS: Mapping[str, Callable[..., Any]] = {
     "commit": GitCommitTrigger,
@@ -83,6 +89,11 @@ _FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _AT_THE_NEXT_TICK = timedelta(0)
 """A Dag that is unpaused waits for its next cron time, and does not run for the last one."""
 TAG = "airflow-mcp"
+_LEAST_RETRIES = 5
+"""Retries in a release Dag: Airflow can lose the state of a task that was answered right after it began to wait, and a
+retry finds the answer."""
+_RELEASES = 64
+"""Release runs at the same time: one that waits for people holds no worker, and must not hold up the next one."""
 
 
 def render(plan: PipelinePlan) -> DAG:
@@ -103,16 +114,58 @@ def render(plan: PipelinePlan) -> DAG:
         on_failure_callback=_notifiers(plan, "failure"),
         on_success_callback=_notifiers(plan, "success"),
     )
-    shared = _shared(plan)
-    tasks: dict[str, BaseOperator] = {}
-    for task in plan.tasks:
-        operator = _task(plan, task, tasks, {**shared, "dag": dag})
-        operator.set_upstream([tasks[need] for need in task.needs if need not in operator.upstream_task_ids])
-        tasks[task.task_id] = operator
+    _fill(dag, plan, plan.tasks, _shared(plan), is_pinned=True)
     # Last, because Airflow copies the params of a Dag for each class in the hierarchy of each of its operators.
     for param in plan.params:
         dag.params[param.name] = _param(param)
     return dag
+
+
+def render_all(plan: PipelinePlan) -> tuple[DAG, ...]:
+    """Build the Dag of a plan, and its release Dag when people are asked before a release.
+
+    :param plan: the plan.
+    """
+    return (render(plan), *([render_release(plan, plan.release)] if plan.release is not None else []))
+
+
+def render_release(plan: PipelinePlan, release: PlannedRelease) -> DAG:
+    """Build the Dag that asks people, and then promotes a version or rolls it out.
+
+    It is not paused when Airflow first sees it, because nothing but a pipeline's run or a person starts it.
+
+    :param plan: the plan of the pipeline.
+    :param release: its release.
+    """
+    dag = DAG(
+        dag_id=release.dag_id,
+        description=f"Ask people, then release a version of {plan.model_name}",
+        doc_md=documentation(plan),
+        schedule=None,
+        catchup=False,
+        is_paused_upon_creation=False,
+        max_active_runs=_RELEASES,
+        tags=sorted({TAG, plan.environment, *plan.tags}),
+        on_failure_callback=_notifiers(plan, "failure"),
+        on_success_callback=_notifiers(plan, "success"),
+    )
+    shared = {**_shared(plan), "retries": max(_LEAST_RETRIES, plan.retries.attempts)}
+    # Not pinned: a release acts by the file as it is then, because its run trains nothing.
+    _fill(dag, plan, release.tasks, shared, is_pinned=False)
+    for param in release.params:
+        dag.params[param.name] = _param(param)
+    return dag
+
+
+def _fill(
+    dag: DAG, plan: PipelinePlan, planned: Iterable[PlannedTask], shared: Mapping[str, Any], *, is_pinned: bool
+) -> None:
+    """Add the tasks to a Dag, each after what it needs."""
+    tasks: dict[str, BaseOperator] = {}
+    for task in planned:
+        operator = _task(plan, task, tasks, {**shared, "dag": dag}, is_pinned=is_pinned)
+        operator.set_upstream([tasks[need] for need in task.needs if need not in operator.upstream_task_ids])
+        tasks[task.task_id] = operator
 
 
 def documentation(plan: PipelinePlan) -> str:
@@ -142,7 +195,12 @@ def _shared(plan: PipelinePlan) -> dict[str, Any]:
 
 
 def _task(
-    plan: PipelinePlan, task: PlannedTask, before: Mapping[str, BaseOperator], shared: Mapping[str, Any]
+    plan: PipelinePlan,
+    task: PlannedTask,
+    before: Mapping[str, BaseOperator],
+    shared: Mapping[str, Any],
+    *,
+    is_pinned: bool,
 ) -> BaseOperator:
     operator = OPERATORS[task.kind]
     templated = frozenset(operator.template_fields)
@@ -153,7 +211,7 @@ def _task(
         arguments[_LIMITS.get(task.kind, "workload_timeout")] = timedelta(seconds=task.timeout)
     if task.kind == "begin":
         arguments["spec_hash"] = plan.spec_hash
-    elif task.kind != "outcome":  # outcome runs even when nothing was pinned, and does not depend on the spec
+    elif is_pinned and task.kind != "outcome":  # outcome runs even when nothing was pinned, and needs no spec
         arguments["pre_execute"] = require_pinned_spec(plan.spec_hash)
     if task.kind == "gate":
         arguments["on_failure_callback"] = _notifiers(plan, "gateRejected")
@@ -213,10 +271,11 @@ def _param(param: PlannedParam) -> Param:
         "minimum": param.minimum,
         "maximum": param.maximum,
         "maxLength": param.max_length,
+        "pattern": param.pattern,
     }
     types = param.types[0] if len(param.types) == 1 else list(param.types)
     return Param(
-        param.default,
+        **({} if param.is_required else {"default": param.default}),
         type=types,
         title=param.title,
         description=param.description,

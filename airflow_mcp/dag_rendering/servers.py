@@ -55,7 +55,7 @@ def server_manifests(plan: PipelinePlan) -> tuple[Manifest, ...]:
 
     :param plan: the plan.
     """
-    for task in plan.tasks:
+    for task in plan.every_task:
         if task.task_id == DEPLOY_SERVER:
             given = task.arguments
             return model_server_manifests(_spec(plan.model_name, given["image"], given["namespace"], given["server"]))

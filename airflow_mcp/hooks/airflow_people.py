@@ -13,7 +13,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_mcp.core.access.requester import MOST_PARENTS, Requester, RunOrigin, requester_of, requester_of_actor
 from airflow_mcp.core.approvals.events import Answer
-from airflow_mcp.core.identity import TaskKey
+from airflow_mcp.core.identity import PARENT_RUN, TaskKey
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.hooks.airflow_api import AirflowApi, part
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_mcp.core.actor import Actor
 
-PARENT_RUN = "parent_run"
-"""Key of a Dag run's conf: Dag and run that triggered it, as ``{"dag_id": …, "dag_run_id": …}``."""
 _CLEARS = ("post_clear_task_instances", "clear_dag_run", "clear_dag_runs")
 """Events of Airflow's event log by which somebody made a task run again."""
 

@@ -60,7 +60,7 @@ class BeginPipelineOperator(ModelControlOperator):
     are recorded in the state store of the asset ``<Dag id>.commits``, which must have one writer at a time, so the Dag
     needs ``max_active_runs=1``.
 
-    XCom: ``spec_hash``, ``code`` (``{repo_url, revision, path, ref}``, or None for a folder), ``commit``,
+    XCom: ``spec_hash``, ``code`` (``{repo_url, revision, path, ref}``, or None for a folder), ``commit``, ``ref``,
     ``data_version``, ``start_at``, ``reuse`` (stage to the run that it reuses, ``{run_id}``, or with candidates
     ``{<candidate>: run id}``; None for a stage that runs) and ``reason``.
 
@@ -174,6 +174,7 @@ class BeginPipelineOperator(ModelControlOperator):
             "spec_hash": self.spec_hash,
             "code": self._pinned_code(found),
             "commit": found.sha if found else "",
+            "ref": found.ref if found else "",
             "data_version": self._data_version(origin, run),
             "start_at": self.start_at or self.stages[0],
             "reuse": {stage: reused if stage in reused_stages else None for stage in self.stages},

@@ -80,6 +80,7 @@ def test_a_branch_becomes_one_commit_and_everything_is_plain_json(bench: Bench) 
         "spec_hash": "spec-1",
         "code": {"repo_url": bench.repository.url, "revision": bench.first, "path": "code", "ref": "refs/heads/main"},
         "commit": bench.first,
+        "ref": "refs/heads/main",
         "data_version": "latest",
         "start_at": "build",
         "reuse": dict.fromkeys(STAGES),

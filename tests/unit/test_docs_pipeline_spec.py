@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from airflow_mcp.cli.schema import schema
-from airflow_mcp.core.pipeline.file.stages import RESERVED
 from airflow_mcp.core.pipeline.plan.rules import FILL_IN_RULES
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
 from tests.support.paths import ROOT
@@ -77,10 +76,6 @@ def test_every_field_of_the_models_is_explained() -> None:
         for field, what in definition["properties"].items()
         if not what.get("description")
     ] == []
-
-
-def test_reserved_names_are_listed() -> None:
-    assert [name for name in RESERVED if f"`{name}`" not in PAGE] == []
 
 
 def test_the_rules_of_filling_in_are_stated_in_the_words_of_the_plan() -> None:

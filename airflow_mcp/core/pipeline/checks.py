@@ -21,10 +21,13 @@ from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline, PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import (
     STAGES,
     TASK_NAMES,
+    ApprovalStage,
     BuildStage,
     CustomStage,
     EvaluateStage,
     GateStage,
+    Stage,
+    approval_in,
     built_in_stages,
 )
 from airflow_mcp.core.pipeline.file.thresholds import threshold_rule, why_unreachable
@@ -32,11 +35,15 @@ from airflow_mcp.core.pipeline.file.triggers import OnModelChange
 from airflow_mcp.core.pipeline.file.validation import problem_at
 from airflow_mcp.core.pipeline.gate_checks import gate_problems
 from airflow_mcp.core.pipeline.plan.params import BUILT_IN
+from airflow_mcp.core.pipeline.plan.releasing import RELEASE_SUFFIX
 from airflow_mcp.core.workload.pod_options import PodOptions
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
 
 _RELEASE = re.compile(r"refs/tags/.+|v?\d+(\.\d+)+([.+-][\w.+-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SEAT = re.compile(r"seat_\d+")
+_RELEASING = ("deploy", "promote")
+"""Stages that move an alias or requests: an approval comes before them."""
 _ONCE = ("on_commit", "on_data_change", "manual")
 """Triggers that a pipeline may have only once."""
 _NAMES = {"on_commit": "onCommit", "on_data_change": "onDataChange", "manual": "manual"}
@@ -60,7 +67,13 @@ class Subject:
     @property
     def present(self) -> tuple[str, ...]:
         """The built-in stages of the pipeline, in their order."""
-        return built_in_stages({stage.name for stage in self.spec.stages}, self.spec.stop_after)
+        named = {stage.name for stage in self.spec.stages}
+        return built_in_stages(named, self.spec.stop_after, asks=self.asks)
+
+    @property
+    def asks(self) -> bool:
+        """Whether people are asked before a release."""
+        return approval_in(self.spec.stages, self.environment) is not None
 
 
 def check(subject: Subject, document: Node, problems: list[SpecProblem]) -> None:
@@ -89,8 +102,32 @@ def _stage_names(subject: Subject) -> Found:
             yield path, f"{stage.name!r} is the name of a task that is filled in. Choose another name"
         if stage.name == "promote" and "deploy" in subject.present:
             yield path, "the promotion is the last step of the stage deploy. Remove the stage promote"
-        elif stage.name in STAGES and stage.name not in subject.present:
+        elif stage.name in STAGES and stage.name not in subject.present and _is_too_late(subject, stage):
             yield path, f"comes after stopAfter: {subject.spec.stop_after}. Remove the stage, or change stopAfter"
+
+
+def _is_too_late(subject: Subject, stage: Stage) -> bool:
+    """Whether the pipeline ends before a stage; where an approval asks nobody, it is left out for another reason."""
+    return not isinstance(stage, ApprovalStage) or subject.spec.stop_after not in _RELEASING
+
+
+def _approval(subject: Subject) -> Found:
+    """Check what cannot be in a pipeline whose releases are a Dag of their own."""
+    name = subject.pipeline.metadata.name
+    if name.endswith(RELEASE_SUFFIX):
+        yield ("metadata", "name"), f"must not end with {RELEASE_SUFFIX}, as the names of release Dags do; got {name!r}"
+    if not subject.asks:
+        return
+    for index, stage in enumerate(subject.spec.stages):
+        path: FieldPath = ("spec", "stages", index)
+        if not isinstance(stage, CustomStage):
+            continue
+        if _SEAT.fullmatch(stage.name):
+            yield (*path, "name"), f"{stage.name!r} is the name of a task of the approval. Choose another name"
+        for position, needed in enumerate(stage.needs):
+            if needed in ("approval", *_RELEASING):
+                message = f"{needed!r} comes after the approval, in a Dag of its own, which has no steps of yours"
+                yield (*path, "needs", position), f"{message}. Remove it"
 
 
 def _needs(subject: Subject) -> Found:
@@ -362,6 +399,7 @@ def _release(subject: Subject) -> Found:
 
 RULES: tuple[Callable[[Subject], Found], ...] = (
     _stage_names,
+    _approval,
     _needs,
     _candidates,
     _thresholds,

@@ -42,7 +42,7 @@ def write(path: str, text: str) -> None:
 class TestValidate:
     def test_says_that_all_files_are_valid(self, capsys: Captured) -> None:
         assert main(["validate", str(FILES)]) == 0
-        assert capsys.readouterr().out == "4 files, all valid (checked for: dev, prod (2 files))\n"
+        assert capsys.readouterr().out == "5 files, all valid (checked for: dev, test (1 file), prod (3 files))\n"
 
     def test_names_every_problem_of_every_file_as_seen_from_here(self, capsys: Captured) -> None:
         write("p/a.yaml", BROKEN)

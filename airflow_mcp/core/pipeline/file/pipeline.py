@@ -173,6 +173,9 @@ class PipelineSpec(SpecModel):
         None, description="How the best candidate is selected; required with candidates."
     )
     replay: Replay | None = Field(None, description="Logged requests to replay before the gate.")
+    risk: Literal["low", "medium", "high"] | None = Field(
+        None, description="Risk of the model, by which the policy chooses who approves; it may raise it. Default: high."
+    )
     stages: tuple[Stage, ...] = Field(
         default=(), description="Stages with settings of their own; the others are filled in."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -38,13 +38,11 @@ from airflow_mcp.core.pipeline.file.gate import (
     short_metric,
 )
 
-STAGES = ("build", "train", "evaluate", "gate", "register", "deploy", "promote")
+STAGES = ("build", "train", "evaluate", "gate", "register", "approval", "deploy", "promote")
 """The built-in stages in their order; a pipeline with ``deploy`` has no ``promote``, see :func:`built_in_stages`."""
-RESERVED = ("approval",)
-"""Names reserved for later versions: fields of spec, fields of a stage, and stages."""
 TASK_NAMES = (
     *("begin", "pin_data", "select", "replay", "approve", "record_approval", "load_check", "deploy_server", "rollout"),
-    "outcome",
+    *("ask_release", "request_release", "outcome"),
 )
 """Tasks that any pipeline may have: no step may have such a name."""
 
@@ -189,6 +187,18 @@ class RegisterStage(_Stage):
     )
 
 
+class ApprovalStage(_Stage):
+    """The approval: people of the governance policy are asked before the version is promoted or rolled out."""
+
+    name: Literal["approval"] = Field(description="approval")
+    environments: tuple[Literal["dev", "test", "prod"], ...] = Field(
+        ("prod",), min_length=1, description="Environments in which people are asked; in the others the gate decides."
+    )
+    seats: Annotated[Whole, Field(ge=1, le=20)] = Field(
+        5, description="Most approvals that a chain of the policy needs: each is a task, and unneeded ones ask nobody."
+    )
+
+
 class PromoteStage(_Stage):
     """The promotion: makes the version the champion."""
 
@@ -235,7 +245,7 @@ class CustomStage(_Stage):
 
     name: StageName = Field(
         description="Name of the step, different from every built-in stage and task; it becomes the task id.",
-        json_schema_extra={"not": {"enum": [*STAGES, *TASK_NAMES, *RESERVED]}},
+        json_schema_extra={"not": {"enum": [*STAGES, *TASK_NAMES]}},
     )
     command: tuple[Text, ...] = Field(min_length=1, description="Command to run in the source.")
     reports: tuple[RelativePath, ...] = Field(
@@ -255,13 +265,25 @@ STAGE_MODELS = {
     "evaluate": EvaluateStage,
     "gate": GateStage,
     "register": RegisterStage,
+    "approval": ApprovalStage,
     "deploy": DeployStage,
     "promote": PromoteStage,
 }
 """The model of each built-in stage, by its name."""
 
 
-def built_in_stages(named: Collection[str], stop_after: str) -> tuple[str, ...]:
+def approval_in(stages: Iterable[SpecModel], environment: str) -> ApprovalStage | None:
+    """Return the stage that asks people before a release to an environment; None when nobody is asked there.
+
+    :param stages: the stages of the file.
+    :param environment: dev, test or prod.
+    """
+    return next(
+        (stage for stage in stages if isinstance(stage, ApprovalStage) and environment in stage.environments), None
+    )
+
+
+def built_in_stages(named: Collection[str], stop_after: str, *, asks: bool = False) -> tuple[str, ...]:
     """Return the built-in stages of a pipeline in their order.
 
     ``build`` and ``deploy`` are part of it only when the file asks for them. The promotion is the last step of
@@ -269,9 +291,11 @@ def built_in_stages(named: Collection[str], stop_after: str) -> tuple[str, ...]:
 
     :param named: names of the stages in the file.
     :param stop_after: last built-in stage that runs.
+    :param asks: whether people are asked before the release, see :func:`approval_in`.
     """
     has_rollout = "deploy" in named or stop_after == "deploy"
-    left_out = {"promote" if has_rollout else "deploy", *(() if "build" in named else ("build",))}
+    left_out = {"promote" if has_rollout else "deploy"}
+    left_out |= {name for name, is_there in (("build", "build" in named), ("approval", asks)) if not is_there}
     return tuple(name for name in STAGES[: STAGES.index(stop_after) + 1] if name not in left_out)
 
 
@@ -286,6 +310,7 @@ Stage = Annotated[
     | Annotated[EvaluateStage, Tag("evaluate")]
     | Annotated[GateStage, Tag("gate")]
     | Annotated[RegisterStage, Tag("register")]
+    | Annotated[ApprovalStage, Tag("approval")]
     | Annotated[DeployStage, Tag("deploy")]
     | Annotated[PromoteStage, Tag("promote")]
     | Annotated[CustomStage, Tag("custom")],

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from airflow_mcp.core.argument import closest, in_words, kind_of, models_in, names_of, nearest
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node, find, plain, write_path
 from airflow_mcp.core.pipeline.file.fields import WORDS_OF_PATTERNS
-from airflow_mcp.core.pipeline.file.stages import RESERVED, STAGE_MODELS, STAGES, CustomStage
+from airflow_mcp.core.pipeline.file.stages import STAGE_MODELS, STAGES, CustomStage
 from airflow_mcp.exceptions import SpecProblem
 
 _MAX_SHOWN = 500
@@ -20,6 +20,10 @@ _MISPLACED: Mapping[tuple[str, str], str] = {
     ("PipelineSpec", "cron"): "It belongs in triggers: - cron: ...",
     ("PipelineSpec", "metricsThreshold"): "It belongs in the stage evaluate",
     ("PipelineSpec", "thresholds"): "It belongs in the stage gate",
+    ("PipelineSpec", "approval"): "It is a stage: write stages: - name: approval. The risk is spec.risk",
+    ("ApprovalStage", "risk"): "It belongs in spec",
+    ("ApprovalStage", "chain"): "It belongs in the governance policy, which says who is asked",
+    ("ApprovalStage", "approvers"): "It belongs in the governance policy, which says who is asked",
     ("Trigger", "on"): "Did you mean 'onCommit'?",
     ("Trigger", "push"): "Did you mean 'onCommit'?",
     ("Trigger", "schedule"): "Did you mean 'cron'?",
@@ -91,8 +95,6 @@ def _wrong_stage(stage: Any) -> str:
     name = stage["name"].content
     if not isinstance(name, str) or name in STAGES:
         return ""
-    if name in RESERVED:
-        return _not_yet(name)
     near = closest(name, STAGES)
     if near and stage.keys() - set(names_of(CustomStage)):
         return f"there is no stage {name!r}. Did you mean {near!r}? A step of your own needs a command"
@@ -105,10 +107,6 @@ def _nameless(stage: Mapping[str, Node]) -> str:
     of = [name for name, fields in known.items() if stage.keys() and stage.keys() <= fields]
     hint = f". These fields belong to name: {of[0]}" if len(of) == 1 else ""
     return f"is missing: each stage needs a name, one of {', '.join(known)} or one of your own{hint}"
-
-
-def _not_yet(name: str) -> str:
-    return f"{name!r} is not available in this version. Remove it"
 
 
 def _add_all(
@@ -152,8 +150,6 @@ def _problem(model: type[BaseModel], document: Node, walked: FieldPath, detail: 
 def _unknown(model: type[BaseModel], document: Node, walked: FieldPath) -> str:
     name = str(walked[-1])
     owner = model_at(model, document, walked[:-1])
-    if name in RESERVED and owner.__name__ not in ("Metadata", "ModelPipeline"):
-        return _not_yet(name)
     if place := _MISPLACED.get((owner.__name__, name)):
         return f"is not a known name here. {place}"
     if owner.__name__ == "ModelPipeline":

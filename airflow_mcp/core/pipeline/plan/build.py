@@ -11,7 +11,7 @@ from airflow_mcp.core.pipeline.plan.entities import PipelineFile, PipelinePlan, 
 from airflow_mcp.core.pipeline.plan.layout import Layout
 from airflow_mcp.core.pipeline.plan.params import planned_params
 from airflow_mcp.core.pipeline.plan.schedule import planned_schedule
-from airflow_mcp.core.pipeline.plan.tasks import planned_tasks
+from airflow_mcp.core.pipeline.plan.tasks import planned_tasks, release_of
 from airflow_mcp.core.pipeline.plan.values import seconds
 
 _NOT_PINNED = {"config", "triggers", "catchup", "notifications", "retries", "environments", "timeouts"}
@@ -48,6 +48,7 @@ def build_plan(pipeline: ModelPipeline, environment: str, file: PipelineFile) ->
         spec_hash=spec_hash(pipeline, environment, file),
         source_file=file.path,
         source_text=file.text,
+        release=release_of(layout),
     )
 
 

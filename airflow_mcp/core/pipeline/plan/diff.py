@@ -77,7 +77,7 @@ def _notifications(plan: PipelinePlan) -> dict[str, Mapping[str, Any]]:
 
 
 def _tasks(plan: PipelinePlan) -> dict[str, Mapping[str, Any]]:
-    return {task.task_id: _task(task) for task in plan.tasks}
+    return {task.task_id: _task(task) for task in plan.every_task}
 
 
 def _task(task: PlannedTask) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from airflow_mcp.core.notification import NoticeFormat
@@ -26,6 +26,9 @@ TaskKind = Literal[
     "step",
     "approve",
     "record_approval",
+    "ask_release",
+    "request_release",
+    "approval_seat",
     "outcome",
 ]
 EventKind = Literal["commit", "data", "model", "drift"]
@@ -115,6 +118,10 @@ class PlannedParam:
     """Dotted key of the config value that it replaces."""
     max_length: int | None = None
     """Characters of a text."""
+    pattern: str | None = None
+    """Regular expression that a text must match."""
+    is_required: bool = False
+    """Whether it has no default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,16 @@ class PipelineFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedRelease:
+    """The plan of the Dag that asks people, and then promotes a version or rolls it out."""
+
+    dag_id: str
+    params: tuple[PlannedParam, ...]
+    tasks: tuple[PlannedTask, ...]
+    """In an order in which every task comes after what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
 class PipelinePlan:
     """The plan of a whole Dag."""
 
@@ -179,6 +196,17 @@ class PipelinePlan:
     """Hash of what a run does; see :func:`~airflow_mcp.core.pipeline.plan.build.spec_hash`."""
     source_file: str
     source_text: str
+    release: PlannedRelease | None = None
+    """The release Dag; None when nobody is asked before a release."""
+
+    @property
+    def every_task(self) -> tuple[PlannedTask, ...]:
+        """The tasks of both Dags: the release begins after the task that asks for it. No id is in both."""
+        if self.release is None:
+            return self.tasks
+        asks = tuple(task.task_id for task in self.tasks if task.kind == "ask_release")
+        first, *others = self.release.tasks
+        return (*self.tasks, replace(first, needs=asks), *others)
 
     def task(self, task_id: str) -> PlannedTask:
         """Return a task by its id.
@@ -186,7 +214,7 @@ class PipelinePlan:
         :param task_id: its id.
         :raises KeyError: when there is no such task.
         """
-        for task in self.tasks:
+        for task in self.every_task:
             if task.task_id == task_id:
                 return task
         raise KeyError(task_id)

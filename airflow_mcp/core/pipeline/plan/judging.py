@@ -57,7 +57,7 @@ def outcome_task(layout: Layout) -> PlannedTask:
     """
     # A template instead of a reference: a reference to the training would make this task wait for that alone.
     run_id = Template(f"{{{{ ti.xcom_pull(task_ids='{layout.chosen}', key='run_id') or '' }}}}")
-    last = layout.built_in[-1]
+    last = layout.trained[-1]
     asked = (RECORD_APPROVAL,) if last == "gate" and layout.asks_a_person else ()
     needs = (*layout.task_ids(last), *asked)
     arguments = {"model_name": layout.model_name, "run_id": run_id}

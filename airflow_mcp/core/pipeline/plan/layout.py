@@ -13,6 +13,7 @@ from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.file.replay import Replay
 from airflow_mcp.core.pipeline.file.source import Data, TrackedData
 from airflow_mcp.core.pipeline.file.stages import (
+    ApprovalStage,
     BuildStage,
     CandidateSpec,
     CustomStage,
@@ -22,6 +23,7 @@ from airflow_mcp.core.pipeline.file.stages import (
     RegisterStage,
     TrainStage,
     WorkloadResources,
+    approval_in,
     built_in_stages,
 )
 from airflow_mcp.core.pipeline.plan.entities import PipelineFile, Reference
@@ -31,6 +33,7 @@ from airflow_mcp.core.pipeline.plan.values import present
 BEGIN, PIN_DATA, SELECT, REPLAY = "begin", "pin_data", "select", "replay"
 APPROVE, RECORD_APPROVAL, LOAD_CHECK, OUTCOME = "approve", "record_approval", "load_check", "outcome"
 DEPLOY_SERVER, ROLLOUT = "deploy_server", "rollout"
+ASK_RELEASE, REQUEST_RELEASE = "ask_release", "request_release"
 _S = TypeVar("_S", bound=SpecModel)
 
 
@@ -46,6 +49,7 @@ class Layout:
         self.spec = pipeline.spec
         self.environment = environment
         self.file = file
+        self.dag_id = pipeline.metadata.name
         self.model_name = self.spec.model.name or pipeline.metadata.name
         self.experiment_name = self.spec.model.experiment_name or pipeline.metadata.name
         self._named = {stage.name: (stage, index) for index, stage in enumerate(self.spec.stages)}
@@ -55,7 +59,22 @@ class Layout:
     @cached_property
     def built_in(self) -> tuple[str, ...]:
         """The built-in stages of this pipeline in their order."""
-        return built_in_stages(self._named, self.spec.stop_after)
+        return built_in_stages(self._named, self.spec.stop_after, asks=self.approval is not None)
+
+    @cached_property
+    def approval(self) -> ApprovalStage | None:
+        """The stage that asks people before the release; None when nobody is asked in this environment."""
+        return approval_in(self.spec.stages, self.environment)
+
+    @cached_property
+    def released(self) -> tuple[str, ...]:
+        """The built-in stages of the release Dag: those after the approval."""
+        return self.built_in[self.built_in.index("approval") + 1 :] if self.approval is not None else ()
+
+    @cached_property
+    def trained(self) -> tuple[str, ...]:
+        """The built-in stages of the pipeline's own Dag."""
+        return tuple(name for name in self.built_in if name not in self.released)
 
     @cached_property
     def custom(self) -> tuple[CustomStage, ...]:
@@ -64,14 +83,13 @@ class Layout:
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
-        """All stages, each after what it needs: a run may start at any of them."""
+        """All stages of the pipeline's own Dag, each after what it needs: a run may start at any of them."""
         needs: dict[str, set[str]] = {stage.name: set(stage.needs) for stage in self.custom}
-        for before, name in zip(("", *self.built_in), self.built_in, strict=False):
-            named = self._named.get(name)
-            needs[name] = {*(named[0].needs if named else ()), *([before] if before else [])}
+        for before, name in zip(("", *self.trained), self.trained, strict=False):
+            needs[name] = {*self._named_needs(name), *([before] if before else [])}
             needs[name] |= set(self.gate.report_stages) if name == "gate" else set()
         order: list[str] = []
-        left = [*self.built_in, *(stage.name for stage in self.custom)]
+        left = [*self.trained, *(stage.name for stage in self.custom)]
         while left:
             name = next((each for each in left if not (needs[each] - set(order)) & needs.keys()), left[0])
             order.append(name)
@@ -132,7 +150,7 @@ class Layout:
             return (SELECT,)
         if stage in ("train", "evaluate"):
             return tuple(task_id(stage, candidate) for candidate in self.candidates)
-        return ({"register": LOAD_CHECK, "deploy": ROLLOUT}.get(stage, stage),)
+        return ({"register": LOAD_CHECK, "approval": ASK_RELEASE, "deploy": ROLLOUT}.get(stage, stage),)
 
     def needs(self, stage: str, *always: str) -> tuple[str, ...]:
         """Return what the tasks of a stage wait for; ``begin`` when there is nothing else.
@@ -140,11 +158,16 @@ class Layout:
         :param stage: name of the stage; what its ``needs`` names is added.
         :param always: tasks that it waits for in any case.
         """
-        named = self._named.get(stage)
-        known = {*self.built_in, *(each.name for each in self.custom)}
-        wanted = [name for name in (named[0].needs if named else ()) if name in known]
+        known = {*self.trained, *(each.name for each in self.custom)}
+        wanted = [name for name in self._named_needs(stage) if name in known]
         ids = [task_id for name in wanted for task_id in self.task_ids(name)]
         return tuple(dict.fromkeys([*always, *ids])) or (BEGIN,)
+
+    def _named_needs(self, stage: str) -> tuple[str, ...]:
+        """Return the ``needs`` of a stage in the file; the approval also waits for what the release needs."""
+        stages = ("approval", *self.released) if stage == "approval" else (stage,)
+        named = [self._named[name][0] for name in stages if name in self._named]
+        return tuple(dict.fromkeys(need for found in named for need in found.needs))
 
     def before(self, stage: str) -> tuple[str, ...]:
         """Return the last tasks of the previous built-in stage.
@@ -183,7 +206,7 @@ class Layout:
         if self.source is None:
             return {}
         kept = {name: self.source[name] for name in ("repo_url", "path", "git_conn_id") if name in self.source}
-        return {"code": {**kept, "revision": Reference(BEGIN, "commit")}}
+        return {"code": {**kept, "revision": Reference(BEGIN, "commit"), "ref": Reference(BEGIN, "ref")}}
 
     @property
     def folder(self) -> str:

@@ -24,13 +24,13 @@ def direct_needs(plan: PipelinePlan) -> dict[str, tuple[str, ...]]:
     :param plan: the plan.
     """
     above: dict[str, set[str]] = {}
-    for task in plan.tasks:
+    for task in plan.every_task:
         above[task.task_id] = set(task.needs).union(*(above[need] for need in task.needs))
     return {
         task.task_id: tuple(
             need for need in task.needs if not any(need in above[other] for other in task.needs if other != need)
         )
-        for task in plan.tasks
+        for task in plan.every_task
     }
 
 

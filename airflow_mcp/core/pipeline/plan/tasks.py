@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from airflow_mcp.core.pipeline.plan.deploying import deploy_tasks
-from airflow_mcp.core.pipeline.plan.entities import PlannedTask
+from airflow_mcp.core.pipeline.plan.entities import PlannedRelease, PlannedTask
 from airflow_mcp.core.pipeline.plan.judging import evaluate_tasks, gate_tasks, outcome_task
 from airflow_mcp.core.pipeline.plan.layout import Layout
 from airflow_mcp.core.pipeline.plan.registry import promote_tasks, register_tasks
+from airflow_mcp.core.pipeline.plan.releasing import ask_tasks, planned_release
 from airflow_mcp.core.pipeline.plan.values import references
 from airflow_mcp.core.pipeline.plan.working import begin_task, build_tasks, own_step, train_tasks
 
@@ -19,6 +20,7 @@ _OF_STAGE: Mapping[str, Callable[[Layout], Iterator[PlannedTask]]] = {
     "evaluate": evaluate_tasks,
     "gate": gate_tasks,
     "register": register_tasks,
+    "approval": ask_tasks,
     "deploy": deploy_tasks,
     "promote": promote_tasks,
 }
@@ -33,6 +35,14 @@ def planned_tasks(layout: Layout) -> Iterator[PlannedTask]:
     for task in _tasks(layout):
         taken = (reference.task_id for reference in references(task.arguments))
         yield replace(task, needs=tuple(dict.fromkeys((*task.needs, *taken))))
+
+
+def release_of(layout: Layout) -> PlannedRelease | None:
+    """Plan the release Dag; None when nobody is asked before a release.
+
+    :param layout: the pipeline.
+    """
+    return planned_release(layout, (task for name in layout.released for task in _OF_STAGE[name](layout)))
 
 
 def _tasks(layout: Layout) -> Iterator[PlannedTask]:

@@ -131,7 +131,7 @@ MISTAKES = [
     (
         "- name: lint",
         "- name: approval",
-        "56:13: spec.stages[1].name: 'approval' is not available in this version. Remove it",
+        "57:7: spec.stages[1].command: is not a known name. Known names: environments, name, needs, seats",
     ),
     (
         "- name: lint",
@@ -152,7 +152,7 @@ MISTAKES = [
     (
         "  retries:",
         "  approval: {}\n  retries:",
-        "67:3: spec.approval: 'approval' is not available in this version. Remove it",
+        "67:3: spec.approval: is not a known name here. It is a stage: write stages: - name: approval. The risk is ",
     ),
     (
         "  retries:",
@@ -162,7 +162,7 @@ MISTAKES = [
     (
         "      checkpoints",
         "      approval: {}\n      checkpoints",
-        "61:7: spec.stages[2].approval: 'approval' is not availab",
+        "61:7: spec.stages[2].approval: is not a known name. Known n",
     ),
     (
         "f1: 0.8",
@@ -289,7 +289,7 @@ SAID = [
     (
         "    - name: evaluate\n      metricsThreshold",
         "    - metricsThreshold",
-        "each stage needs a name, one of build, train, evaluate, gate, register, deploy, promote or one of your own. "
+        "each stage needs a name, one of build, train, evaluate, gate, register, approval, deploy, promote or one of your own. "
         "These fields belong to name: evaluate",
     ),
     ("    - name: evaluate\n", "    - train\n    - name: evaluate\n", "for example - name: train; got 'train'"),
