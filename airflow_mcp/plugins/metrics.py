@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from airflow_mcp.core.panel.facts import ListRow
+from airflow_mcp.core.panel.facts import ListRow, moment
 from airflow_mcp.core.panel.state import KINDS
 from airflow_mcp.plugins.problems import Problem
-from airflow_mcp.plugins.registry_index import Snapshot
+from airflow_mcp.plugins.registry_index import SWEEP_SECONDS, Snapshot
 from airflow_mcp.plugins.services import Services
+from airflow_mcp.plugins.side_facts import SideFacts
 
 _PREFIX = "airflow_mcp_"
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,7 +26,7 @@ def metrics(services: Services) -> APIRouter:
 
     :param services: what it works with.
     """
-    kept: dict[int, bytes] = {}
+    exposition = _Exposition(services)
 
     async def metrics_token(request: Request) -> None:
         expected = services.metrics_token
@@ -37,22 +40,43 @@ def metrics(services: Services) -> APIRouter:
 
     @router.get("/metrics")
     async def read() -> Response:
-        snapshot = await services.index.current()
-        if id(snapshot.rows) not in kept:
-            kept.clear()
-            kept[id(snapshot.rows)] = "".join(_of_rows(snapshot.rows)).encode()
-        now = services.clock().timestamp()
-        text = "".join(_of_server(snapshot, services.server, now)).encode() + kept[id(snapshot.rows)]
-        return Response(text, 200, {"Cache-Control": "no-store"}, _CONTENT_TYPE)
+        return Response(await exposition.text(), 200, {"Cache-Control": "no-store"}, _CONTENT_TYPE)
 
     return router
 
 
-def _of_server(snapshot: Snapshot, server: str, now: float) -> Iterator[str]:
+class _Exposition:
+    """The text, of which the part about models is made once per sweep, in a thread.
+
+    :param services: what it works with.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = asyncio.Lock()
+        self._rows: Mapping[str, ListRow] | None = None
+        self._due = datetime.min.replace(tzinfo=UTC)
+        self._models = b""
+
+    async def text(self) -> bytes:
+        """Return all metrics."""
+        snapshot, now = await self._services.index.current(), self._services.clock()
+        async with self._lock:
+            if snapshot.rows is not self._rows or now >= self._due:
+                self._models = await asyncio.to_thread(self._of_models, snapshot.rows, now)
+                self._rows, self._due = snapshot.rows, now + timedelta(seconds=SWEEP_SECONDS)
+        return "".join(_of_server(snapshot, self._services.server)).encode() + self._models
+
+    def _of_models(self, rows: Mapping[str, ListRow], now: datetime) -> bytes:
+        facts = self._services.side_facts.read(rows, now)
+        return "".join((*_of_rows(rows), *_of_side_facts(facts))).encode()
+
+
+def _of_server(snapshot: Snapshot, server: str) -> Iterator[str]:
     yield from _family("up", "Whether MLflow answered the last sweep.", [({"mlflow_conn_id": server}, _flag(snapshot))])
     if snapshot.read_at is not None:
-        age = now - snapshot.read_at.timestamp()
-        yield from _family("sweep_age_seconds", "Age of what follows.", [({}, max(age, 0.0))])
+        read_at = snapshot.read_at.timestamp()
+        yield from _family("last_sweep_timestamp_seconds", "When MLflow was read completely.", [({}, read_at)])
 
 
 def _flag(snapshot: Snapshot) -> float:
@@ -102,6 +126,7 @@ def _of_rows(rows: Mapping[str, ListRow]) -> Iterator[str]:
         [({"model": row.name, "verdict": row.gate}, 1.0) for row in found if row.gate],
     )
     yield from _of_drift([row for row in found if row.checks])
+    yield from _family("rollout_weight", "Percent of the requests, of rollouts in progress.", [*_weights(found)])
 
 
 def _of_drift(rows: list[ListRow]) -> Iterator[str]:
@@ -120,6 +145,48 @@ def _of_drift(rows: list[ListRow]) -> Iterator[str]:
         "When the last drift check ended.",
         [({"model": row.name}, row.checks[-1].at.timestamp()) for row in rows],
     )
+
+
+def _weights(rows: list[ListRow]) -> Iterator[tuple[dict[str, str], float]]:
+    for row in rows:
+        if row.state.values.get("canary"):
+            weight = float(row.state.values["weight"])
+            yield {"model": row.name, "role": "champion"}, 100.0 - weight
+            yield {"model": row.name, "role": "canary"}, weight
+
+
+def _of_side_facts(facts: SideFacts) -> Iterator[str]:
+    yield from _family(
+        "source_up",
+        "Whether Airflow and the audit log could be read.",
+        [({"source": source}, float(answered)) for source, answered in facts.answered.items()],
+    )
+    found = facts.retraining
+    needed = {name: moment(each["needed"]["since"]) for name, each in found.items() if each["needed"]}
+    running = {name: any(one["outcome"] is None for one in each["trainings"][-1:]) for name, each in found.items()}
+    for name, help_text, values in (
+        ("retrain_paused", "Whether somebody paused retraining.", {n: bool(e["paused"]) for n, e in found.items()}),
+        ("retrain_stopped", "Whether rejections stopped retraining.", {n: e["stopped"] for n, e in found.items()}),
+        ("retrain_running", "Whether a training is in progress.", running),
+        ("retrain_needed_timestamp_seconds", "Since when a training is needed.", _seconds(needed)),
+    ):
+        yield from _family(name, help_text, [({"model": model}, float(value)) for model, value in values.items()])
+    decisions = [({"model": model}, float(each["decisions"])) for model, each in found.items()]
+    yield from _family("retrain_decisions_total", "Decisions about retraining.", decisions, "counter")
+    steps = {name: {"model": name, "step": node.node.name} for name, node in facts.approvals.items()}
+    for name, help_text, times in (
+        ("approval_waiting_timestamp_seconds", "Since when people are asked.", _times(facts, "opened_at")),
+        ("approval_deadline_timestamp_seconds", "When the request expires.", _times(facts, "expires_at")),
+    ):
+        yield from _family(name, help_text, [(steps[model], value) for model, value in times.items()])
+
+
+def _times(facts: SideFacts, name: str) -> dict[str, float]:
+    return _seconds({model: getattr(node, name) for model, node in facts.approvals.items()})
+
+
+def _seconds(times: Mapping[str, datetime | None]) -> dict[str, float]:
+    return {name: time.timestamp() for name, time in times.items() if time is not None}
 
 
 def _way_back(row: ListRow) -> float:

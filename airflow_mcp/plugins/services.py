@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.problems import Problem
 from airflow_mcp.plugins.queries import ModelReader, Part, row_of
 from airflow_mcp.plugins.registry_index import RegistryIndex
+from airflow_mcp.plugins.side_facts import SideFactsReader
 
 STATIC = Path(__file__).parent / "static"
 CSP = (
@@ -56,6 +57,7 @@ class Services:
     """Connection to MLflow, by its ID."""
     dags: ActionDags = ActionDags()
     metrics_token: str = ""
+    side_facts: SideFactsReader = field(default_factory=lambda: SideFactsReader(lambda _: (), lambda: None, "dev"))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @asynccontextmanager

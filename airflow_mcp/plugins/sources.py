@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import lru_cache
+from threading import get_ident
 
 from airflow_mcp import settings
 from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
@@ -12,6 +13,7 @@ from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.plugins.side_facts import StoredState
 
 _KEPT_SECONDS = 300.0
 """How long a connection is not read again: a changed one counts after that."""
@@ -55,3 +57,20 @@ def policy_in_force() -> PolicyInForce | None:
 @lru_cache(maxsize=2)
 def _audit_log(conn_id: str, _period: int) -> AuditLog:
     return AuditLogHook(conn_id).get_conn()
+
+
+def stored_states(keys: tuple[str, ...]) -> list[StoredState]:
+    """Return values of the state stores of all assets, from Airflow's database.
+
+    Metrics have no caller, whose rights Airflow's REST API would ask for; one query reads the ledgers of all models.
+
+    :param keys: names of the values.
+    :raises SQLAlchemyError: when the database does not answer.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel as Stored  # noqa: PLC0415  (loads the models)
+    from airflow.utils.session import create_session  # noqa: PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    wanted = select(Stored.asset_id, Stored.key, Stored.value, Stored.updated_at).where(Stored.key.in_(keys))
+    with create_session() as session:
+        return [StoredState(*row) for row in session.execute(wanted)]

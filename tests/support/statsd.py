@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import yaml
 from airflow.sdk._shared.observability.metrics import stats
 from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
@@ -47,6 +48,21 @@ class Wire:
                 break
         return found
 
+    def configure(self, environment: pytest.MonkeyPatch, *, tagged: bool = True) -> None:
+        """Let Airflow send its metrics here.
+
+        :param environment: sets the variables.
+        :param tagged: whether Airflow sends tags.
+        """
+        for name, value in {
+            "STATSD_ON": "True",
+            "STATSD_HOST": "127.0.0.1",
+            "STATSD_PORT": str(self.port),
+            "STATSD_INFLUXDB_ENABLED": str(tagged),
+            "LEGACY_NAMES_ON": "False",
+        }.items():
+            environment.setenv(f"AIRFLOW__METRICS__{name}", value)
+
 
 @contextmanager
 def open_wire() -> Iterator[Wire]:
@@ -55,17 +71,6 @@ def open_wire() -> Iterator[Wire]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         listening.bind(("127.0.0.1", 0))
         yield Wire(listening)
-
-
-def settings_of(wire: Wire, *, tagged: bool = True) -> dict[str, str]:
-    """Return the environment with which Airflow sends its metrics to a wire."""
-    return {
-        "AIRFLOW__METRICS__STATSD_ON": "True",
-        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-        "AIRFLOW__METRICS__STATSD_PORT": str(wire.port),
-        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": str(tagged),
-        "AIRFLOW__METRICS__LEGACY_NAMES_ON": "False",
-    }
 
 
 @contextmanager

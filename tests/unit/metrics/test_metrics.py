@@ -22,7 +22,7 @@ from airflow_mcp.metrics.tasks import REPORTS, EndedTask, Sample, samples_of, wo
 from airflow_mcp.operators.base import ModelControlOperator
 from tests.support.operator_classes import operator_classes
 from tests.support.paths import DOCS
-from tests.support.statsd import Wire, airflow_client, exposition, open_wire, settings_of
+from tests.support.statsd import Wire, airflow_client, exposition, open_wire
 
 PUSHED: dict[str, dict[str, Any]] = {
     "EvaluationGateOperator": {"verdict": "failed", "decision": "rejected"},
@@ -49,8 +49,7 @@ PUSHED: dict[str, dict[str, Any]] = {
 def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """What Airflow's own StatsD client sends, with tags."""
     with open_wire() as opened:
-        for name, value in settings_of(opened).items():
-            monkeypatch.setenv(name, value)
+        opened.configure(monkeypatch)
         with airflow_client():
             yield opened
 
