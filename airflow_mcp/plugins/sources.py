@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import lru_cache
-from threading import get_ident
 
 from airflow_mcp import settings
 from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
@@ -45,7 +44,7 @@ def _mlflow(conn_id: str, timeout: float, retries: int, _period: int) -> DirectM
 def audit_log() -> AuditLog | None:
     """Return the audit log; None when none is configured."""
     conn_id = settings.audit_conn_id()
-    return _audit_log(conn_id, int(time.monotonic() // _KEPT_SECONDS)) if conn_id else None
+    return _audit_log(conn_id, int(time.monotonic() // _KEPT_SECONDS), get_ident()) if conn_id else None
 
 
 def policy_in_force() -> PolicyInForce | None:
@@ -54,8 +53,9 @@ def policy_in_force() -> PolicyInForce | None:
     return read_in_force(opened) if opened is not None else None
 
 
-@lru_cache(maxsize=2)
-def _audit_log(conn_id: str, _period: int) -> AuditLog:
+# One for each thread: a connection to SQLite belongs to the thread that opened it, and none may be used by two at once.
+@lru_cache(maxsize=32)
+def _audit_log(conn_id: str, _period: int, _thread: int) -> AuditLog:
     return AuditLogHook(conn_id).get_conn()
 
 
