@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import lru_cache
+from threading import get_ident
 
 from airflow_mcp import settings
 from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
