@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from airflow_mcp.core.serving.frames import AnswerKind
+from airflow_mcp.core.serving.prediction_ranges import range_name, range_of
 from airflow_mcp.core.serving.traffic import Choice
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.core.serving.windows import LATENCY_EDGES
@@ -34,6 +35,9 @@ MAX_VALUE_CHARACTERS = 32
 _WORDS = (b"true", b"false", b"null")
 _CLASSES = frozenset({AnswerKind.INTEGERS, AnswerKind.ROWS})
 """Answers whose values are counted; numbers with fractions are not classes."""
+_NUMBERS = frozenset({AnswerKind.INTEGERS, AnswerKind.FLOATS})
+"""Answers that are counted by ranges."""
+_UNFIT = "invalid_rows"
 Collect: TypeAlias = Callable[[], Iterable[Metric]]
 
 
@@ -67,7 +71,7 @@ class Histogram:
 class VersionCounts:
     """What is counted for one version."""
 
-    __slots__ = ("batch_rows", "model_seconds", "other", "predictions", "requests", "seconds")
+    __slots__ = ("batch_rows", "model_seconds", "other", "predictions", "ranges", "requests", "seconds", "unfit")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, int], int] = {}
@@ -80,6 +84,17 @@ class VersionCounts:
         """By value: a number, or JSON as bytes."""
         self.other = 0
         """Predictions of further values."""
+        self.ranges: dict[int | None, int] = {}
+        """Predicted numbers by their range."""
+        self.unfit: dict[str, int] = {}
+        """Requests whose rows do not fit the signature, by role."""
+
+    def count_ranges(self, values: Iterable[float]) -> None:
+        """Count how often a number was predicted in each range."""
+        counts = self.ranges
+        for value in values:
+            number = range_of(value)
+            counts[number] = counts.get(number, 0) + 1
 
     def count_predictions(self, values: Iterable[Hashable]) -> None:
         """Count how often each value was predicted; only so many different ones are told apart."""
@@ -148,9 +163,15 @@ class Metrics(Collector):
         if histogram is None:
             histogram = counts.seconds[role] = Histogram(SECONDS)
         histogram.observe(exchange.seconds)
+        if exchange.code == _UNFIT:
+            counts.unfit[role] = counts.unfit.get(role, 0) + 1
         answer = exchange.answer
-        if answer is not None and answer.kind in _CLASSES:
+        if answer is None:
+            return
+        if answer.kind in _CLASSES:
             counts.count_predictions(answer.data)
+        if answer.kind in _NUMBERS:
+            counts.count_ranges(answer.data)
 
     def batch_observer(self, version: ServedVersion) -> Callable[[float, int], None]:
         """Return what a pool calls after each batch, with the seconds of the model and the rows."""
@@ -181,11 +202,16 @@ class Metrics(Collector):
         labels = ["model", "version", "role"]
         requests = CounterMetricFamily(f"{PREFIX}_requests", "Requests by version", labels=[*labels, "code"])
         seconds = HistogramMetricFamily(f"{PREFIX}_request_seconds", "From the request to its answer", labels=labels)
+        unfit = CounterMetricFamily(
+            f"{PREFIX}_unfit", "Requests with rows that do not fit the signature", labels=labels
+        )
         for version, counts in self._versions.items():
             for (role, status), count in counts.requests.items():
                 requests.add_metric([version.model, version.version, role, str(status)], count)
             for role, histogram in counts.seconds.items():
-                seconds.add_metric([version.model, version.version, role], histogram.buckets(), histogram.total)
+                named = [version.model, version.version, role]
+                seconds.add_metric(named, histogram.buckets(), histogram.total)
+                unfit.add_metric(named, counts.unfit.get(role, 0))
         refused = CounterMetricFamily(
             f"{PREFIX}_refused",
             "Requests that reached no version",
@@ -193,13 +219,14 @@ class Metrics(Collector):
         )
         for (model, code), count in self._refused.items():
             refused.add_metric([model, code], count)
-        yield from (requests, seconds, refused)
+        yield from (requests, seconds, unfit, refused)
 
     def _of_versions(self) -> Iterator[Metric]:
         labels = ["model", "version"]
         seconds = HistogramMetricFamily(f"{PREFIX}_model_seconds", "Time of the model for one batch", labels=labels)
         rows = HistogramMetricFamily(f"{PREFIX}_batch_rows", "Rows per batch", labels=labels)
         values = CounterMetricFamily(f"{PREFIX}_predictions", "Predictions by their value", labels=[*labels, "value"])
+        ranges = CounterMetricFamily(f"{PREFIX}_prediction_range", "Predicted numbers", labels=[*labels, "from"])
         for version, counts in self._versions.items():
             named = [version.model, version.version]
             seconds.add_metric(named, counts.model_seconds.buckets(), counts.model_seconds.total)
@@ -209,7 +236,9 @@ class Metrics(Collector):
                 values.add_metric([*named, text], count)
             if counts.other:
                 values.add_metric([*named, "other"], counts.other)
-        yield from (seconds, rows, values)
+            for number, count in counts.ranges.items():
+                ranges.add_metric([*named, range_name(number)], count)
+        yield from (seconds, rows, values, ranges)
 
     def _of_pools(self) -> Iterator[Metric]:
         labels = ["model", "version"]

@@ -235,7 +235,8 @@ def trigger_of(deferred: TaskOutcome) -> Any:
     from airflow.sdk.serde import deserialize
 
     deferral = deferred.supervisor.messages("DeferTask")[-1]
-    return import_string(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
+    arguments: Any = deserialize(deferral.trigger_kwargs)
+    return import_string(deferral.classpath)(**arguments)
 
 
 async def event_of_trigger(deferred: TaskOutcome) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold
 from airflow_mcp.core.rollout.bounds import Share, difference
-from airflow_mcp.core.rollout.plan import LATENCY, SHARES
+from airflow_mcp.core.rollout.plan import LATENCY, PREDICTION_SHIFT, SHARES
 from airflow_mcp.core.rollout.samples import Counts, Pair
+from airflow_mcp.core.rollout.shift import prediction_shift
 from airflow_mcp.core.rollout.state import Queried
 
 Verdict = Literal["passed", "failed", "inconclusive", "error"]
@@ -87,10 +88,12 @@ def analyse(
 def _judge(rule: MetricThreshold, counts: Pair, queried: Mapping[str, Queried]) -> RuleOutcome:
     if match := LATENCY.fullmatch(rule.metric):
         found = _latency(rule, counts, 1 - int(match[1]) / 100)
+    elif rule.metric == PREDICTION_SHIFT:
+        found = _Limited(*prediction_shift(counts.canary, counts.champion, rule.threshold))
     elif rule.metric not in SHARES:
         found = _result(queried.get(str(rule)))
     else:
-        found = _share(rule, _counted(rule.metric, counts.canary), _counted(rule.metric, counts.champion))
+        found = _share(rule, counts)
     verdict: Verdict = "failed" if found.broken else "passed" if found.met else "inconclusive"
     return RuleOutcome(rule=str(rule), verdict=verdict, reason=found.reason, value=found.value)
 
@@ -103,16 +106,21 @@ def _result(found: Queried | None) -> _Limited:
     return _Limited(found.broken >= LOOKS_OF_A_QUERY, found.met >= LOOKS_OF_A_QUERY, reason, found.value)
 
 
-def _counted(metric: str, counts: Counts) -> Share:
-    if metric == "http_4xx_rate":
-        return Share(counts.refused, counts.answered + counts.refused)
-    return Share(counts.failed, counts.answered)
+def _counted(metric: str, counts: Counts) -> Share | None:
+    """Return a share; None when a server does not count it."""
+    if metric == "http_5xx_rate":
+        return Share(counts.failed, counts.answered)
+    bad = counts.unfit if metric == "unfit_rate" else counts.refused
+    return Share(bad, counts.answered + counts.refused) if bad is not None else None
 
 
-def _share(rule: MetricThreshold, canary: Share, champion: Share) -> _Limited:
+def _share(rule: MetricThreshold, counts: Pair) -> _Limited:
+    canary, champion = _counted(rule.metric, counts.canary), _counted(rule.metric, counts.champion)
+    if canary is None or (champion is None and rule.against_champion):
+        return _Limited(broken=False, met=False, reason="a replica does not count it; update its image", value=None)
     if canary.value is None:
         return _Limited(broken=False, met=False, reason="the canary has answered nothing", value=None)
-    if not rule.against_champion:
+    if champion is None or not rule.against_champion:
         return _within(canary, rule.threshold, "requests")
     factor = rule.factor + rule.percent / 100
     found = difference(canary, champion, factor)

@@ -23,8 +23,10 @@ from airflow_mcp.exceptions import InvalidArgumentError
 LATENCY = re.compile(r"latency_p(50|90|95|99)_ms")
 SHADOW_SHARE = "http_5xx_rate"
 """What the copies of a shadow step measure: their answers are counted, but their time is not."""
-SHARES = (SHADOW_SHARE, "http_4xx_rate")
-METRICS = (*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms")
+SHARES = (SHADOW_SHARE, "http_4xx_rate", "unfit_rate")
+PREDICTION_SHIFT = "prediction_shift"
+"""Largest difference between the distributions of the predictions, which is between canary and champion by itself."""
+METRICS = (*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms", PREDICTION_SHIFT)
 """What a model server measures of a version, and rules can limit."""
 DEFAULT_RULES = ("http_5xx_rate <= 0.01",)
 CANARY_STEPS: tuple[Mapping[str, Any], ...] = (
@@ -84,6 +86,11 @@ def why_undecidable(rule: str, queries: Mapping[str, str]) -> str:
     return ""
 
 
+def needs_champion(rule: MetricThreshold) -> bool:
+    """Return whether a rule compares the canary with the champion, which must then be asked something too."""
+    return rule.against_champion or rule.metric == PREDICTION_SHIFT
+
+
 def _require_decidable(rule: MetricThreshold, queries: Mapping[str, str]) -> None:
     """Check that a rule can be decided by what is measured."""
     text = str(rule)
@@ -91,15 +98,16 @@ def _require_decidable(rule: MetricThreshold, queries: Mapping[str, str]) -> Non
         if rule.against_champion:
             raise ValueError(f"rule on a query must have a number, because a query has one result; got {text!r}")
         return
-    is_share = rule.metric in SHARES
-    if not is_share and not LATENCY.fullmatch(rule.metric):
+    if rule.metric not in METRICS:
         known = ", ".join((*METRICS, *queries))
         raise ValueError(f"metric must be one of {known}; got {rule.metric!r}")
     if rule.comparison not in ("<=", "<"):
         raise ValueError(f"rule must have <= or <; got {text!r}")
     if not rule.against_champion and rule.threshold <= 0:
         raise ValueError(f"limit must be more than 0, because no number of requests proves 0; got {text!r}")
-    if is_share and rule.against_champion and rule.threshold <= 0:
+    if rule.metric == PREDICTION_SHIFT and (rule.against_champion or rule.threshold >= 1):
+        raise ValueError(f"limit of {PREDICTION_SHIFT} must be a number below 1, such as 0.1; got {text!r}")
+    if rule.metric in SHARES and rule.against_champion and rule.threshold <= 0:
         raise ValueError(
             f"rule must allow a difference, such as {rule.metric} <= champion + 0.005; got {text!r}. Without one, an "
             "equally good version could not pass"
@@ -213,7 +221,7 @@ class RolloutPlan(Document):
         weight = 0.0
         if unused := self.queries.keys() - {rule.metric for rule in self.thresholds}:
             raise ValueError(f"query {min(unused)!r} needs a rule that limits its result, such as {min(unused)} <= 0.1")
-        against = [rule for rule in self.thresholds if rule.against_champion and rule.mode == "enforce"]
+        against = [rule for rule in self.thresholds if needs_champion(rule) and rule.mode == "enforce"]
         for step in self.steps:
             weight = step.weight if isinstance(step, SetWeight) else weight
             if not isinstance(step, Analysis):

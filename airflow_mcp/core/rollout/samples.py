@@ -37,6 +37,12 @@ class Counts(Document):
     """Requests in the histogram of latencies."""
     within: dict[str, _Count] = Field(default_factory=dict)
     """Requests that took at most so many milliseconds, by edge of the histogram."""
+    unfit: _Count | None = 0
+    """Requests whose rows did not fit the signature; None when a server does not count them."""
+    classes: dict[str, _Count] = Field(default_factory=dict)
+    """Predictions by their value; ``other`` stands for all values that were not counted one by one."""
+    ranges: dict[str, _Count] = Field(default_factory=dict)
+    """Predicted numbers, by the edge of their range."""
 
     def plus(self, other: Counts, sign: int = 1) -> Counts:
         """Return the sum with other counts, or the difference.
@@ -44,13 +50,16 @@ class Counts(Document):
         :param other: the other counts.
         :param sign: 1 to add, -1 to subtract. A difference below 0 becomes 0.
         """
-        edges = {*self.within, *other.within}
+        is_known = self.unfit is not None and other.unfit is not None
         return Counts(
             answered=_sum(self.answered, other.answered, sign),
             failed=_sum(self.failed, other.failed, sign),
             refused=_sum(self.refused, other.refused, sign),
             timed=_sum(self.timed, other.timed, sign),
-            within={edge: _sum(self.within.get(edge, 0), other.within.get(edge, 0), sign) for edge in sorted(edges)},
+            within=_sums(self.within, other.within, sign),
+            unfit=_sum(self.unfit or 0, other.unfit or 0, sign) if is_known else None,
+            classes=_positive(_sums(self.classes, other.classes, sign)),
+            ranges=_positive(_sums(self.ranges, other.ranges, sign)),
         )
 
 
@@ -164,6 +173,7 @@ def _marked(series: list[_Series], name: str) -> frozenset[str]:
 def _counts(series: list[_Series], version: str, role: str) -> Counts:
     answered = failed = refused = timed = 0.0
     within: dict[str, float] = {}
+    unfit: float | None = None
     for each in series:
         if (each.labels.get("version"), each.labels.get("role")) != (version, role):
             continue
@@ -180,7 +190,25 @@ def _counts(series: list[_Series], version: str, role: str) -> Counts:
                 timed += each.value
             else:
                 within[f"{edge * 1000:g}"] = each.value
-    return Counts(answered=answered, failed=failed, refused=refused, timed=timed, within=within)
+        elif each.name == f"{_PREFIX}unfit_total":
+            unfit = each.value
+    if unfit is None and not answered and not refused:
+        unfit = 0.0
+    return Counts(
+        answered=answered,
+        failed=failed,
+        refused=refused,
+        timed=timed,
+        within=within,
+        unfit=unfit,
+        classes=_predicted(series, version, "predictions_total", "value"),
+        ranges=_predicted(series, version, "prediction_range_total", "from"),
+    )
+
+
+def _predicted(series: list[_Series], version: str, name: str, label: str) -> dict[str, float]:
+    found = (each for each in series if each.name == _PREFIX + name and each.labels.get("version") == version)
+    return {each.labels.get(label, ""): each.value for each in found}
 
 
 def _copies(series: list[_Series], version: str) -> Counts:
@@ -217,3 +245,11 @@ def _unescaped(text: str) -> str:
 
 def _sum(one: float, other: float, sign: int) -> float:
     return max(0.0, one + sign * other)
+
+
+def _sums(one: Mapping[str, float], other: Mapping[str, float], sign: int) -> dict[str, float]:
+    return {name: _sum(one.get(name, 0), other.get(name, 0), sign) for name in sorted({*one, *other})}
+
+
+def _positive(counts: Mapping[str, float]) -> dict[str, float]:
+    return {name: count for name, count in counts.items() if count}

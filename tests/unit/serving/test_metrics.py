@@ -86,6 +86,22 @@ def test_classes_are_counted_and_neither_numbers_with_fractions_nor_sentences() 
     }
 
 
+def test_numbers_are_counted_by_ranges() -> None:
+    counted = metrics()
+    counted.record(exchange(answer=ModelAnswer(AnswerKind.FLOATS, [0.5, 0.51, -0.5, 0.0, float("nan"), 1e300], 6)))
+    counted.record(exchange(answer=ModelAnswer(AnswerKind.INTEGERS, [1], 1)))
+    found = {name: count for (name,), count in samples(counted, f"{PREFIX}prediction_range_total").items()}
+    assert found == {"0.5012": 1.0, "0.4467": 1.0, "-0.4467": 1.0, "0": 1.0, "NaN": 1.0, "8.913e+08": 1.0, "1": 1.0}
+
+
+def test_requests_that_do_not_fit_the_signature_are_counted_and_0_of_them_too() -> None:
+    counted = metrics()
+    canary = Choice(VERSION, "canary")
+    for each in (exchange(), exchange(canary, status=400, code="invalid_rows"), exchange(canary, status=400)):
+        counted.record(each)
+    assert samples(counted, f"{PREFIX}unfit_total") == {("champion",): 0.0, ("canary",): 1.0}
+
+
 def test_only_so_many_classes_have_a_series_of_their_own() -> None:
     counted = metrics()
     counted.record(exchange(answer=ModelAnswer(AnswerKind.INTEGERS, list(range(100)), 100)))

@@ -40,6 +40,28 @@ def test_requests_that_the_canary_refuses_are_a_share_too() -> None:
     assert judged("http_4xx_rate <= 0.05", counts(1_000, 0, refused=5)) == "passed"
 
 
+def test_requests_that_do_not_fit_are_a_share_of_all_that_were_judged() -> None:
+    def asked(answered: float, unfit: float | None, refused: float = 0) -> Counts:
+        return Counts(answered=answered, refused=refused, unfit=unfit)
+
+    assert judged("unfit_rate <= 0.01", asked(458, 0)) == "inconclusive"
+    assert judged("unfit_rate <= 0.01", asked(459, 0)) == "passed"
+    assert judged("unfit_rate <= 0.01", asked(409, 0, refused=50)) == "passed", "others were refused for other reasons"
+    assert judged("unfit_rate <= 0.01", asked(50, 50, refused=50)) == "failed"
+    relative = "unfit_rate <= champion + 0.02"
+    assert judged(relative, asked(3_000, 300, 300), asked(3_000, 300, 300)) == "passed"
+    assert judged(relative, asked(3_000, 300, 300), asked(3_000, 3, 3)) == "failed"
+
+
+@pytest.mark.parametrize("rule", ["unfit_rate <= 0.01", "unfit_rate <= champion + 0.01"])
+def test_a_replica_that_does_not_count_what_does_not_fit_is_never_a_pass(rule: str) -> None:
+    known, unknown = Counts(answered=5_000), Counts(answered=5_000, unfit=None)
+    for canary, champion in ((unknown, known), (unknown, unknown)):
+        found = outcome(rule, canary, champion)
+        assert (found.verdict, "a replica does not count it" in found.reason) == ("inconclusive", True)
+    assert judged("unfit_rate <= champion + 0.01", known, unknown) == "inconclusive"
+
+
 def test_a_limit_relative_to_the_champion_follows_it() -> None:
     rule = "http_5xx_rate <= champion + 0.02"
     assert judged(rule, counts(3_000, 300), counts(3_000, 300)) == "passed"

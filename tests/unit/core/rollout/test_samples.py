@@ -49,6 +49,39 @@ def test_counts_what_the_model_is_to_blame_for() -> None:
     assert found.counts.champion.answered == 1000
 
 
+UNFIT = 'airflow_mcp_serving_unfit_total{model="fraud",version="8",role="canary"} 2.0\n'
+
+
+def test_a_server_that_does_not_count_what_does_not_fit_is_told_from_one_that_counted_none() -> None:
+    assert sample().counts.canary.unfit is None
+    assert sample(TEXT + UNFIT).counts.canary.unfit == 2
+    unasked = "\n".join(line for line in TEXT.splitlines() if "requests_total" not in line)
+    assert sample(unasked).counts.canary.unfit == 0
+
+
+def test_what_one_replica_does_not_count_is_not_known_of_all() -> None:
+    known, unknown = Counts(answered=5, unfit=1), Counts(answered=5, unfit=None)
+    assert known.plus(known).unfit == 2
+    assert known.plus(unknown).unfit is None
+    assert unknown.plus(known, -1).unfit is None
+
+
+PREDICTED = """\
+airflow_mcp_serving_predictions_total{model="fraud",version="8",value="spam"} 3.0
+airflow_mcp_serving_predictions_total{model="fraud",version="8",value="other"} 2.0
+airflow_mcp_serving_predictions_total{model="fraud",version="7",value="ham"} 9.0
+airflow_mcp_serving_prediction_range_total{model="fraud",version="8",from="0.5012"} 4.0
+"""
+
+
+def test_predictions_are_read_for_each_version_and_counted_since_the_split() -> None:
+    found = sample(TEXT + PREDICTED).counts
+    assert found.canary.classes == {"spam": 3, "other": 2}
+    assert (found.canary.ranges, found.champion.classes) == ({"0.5012": 4}, {"ham": 9})
+    later = sample(TEXT + PREDICTED.replace(" 3.0", " 8.0")).counts
+    assert later.plus(found, -1).canary.classes == {"spam": 5}
+
+
 def test_copies_count_when_the_version_was_asked() -> None:
     shadow = sample().counts.shadow
     assert (shadow.answered, shadow.failed) == (53, 3)
