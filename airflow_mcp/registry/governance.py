@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_mcp.core.ports import Signer
     from airflow_mcp.core.registry.moves import MoveOrder
     from airflow_mcp.registry.guard import Approvals, Cleared
+    from airflow_mcp.registry.release_tags import CodeRepositories
 
 AUDIT_PENDING = "pending"
 """Field ``audit`` of the record of a rollback that began while the log was down."""
@@ -41,6 +42,8 @@ class Governance:
     """Knows whether people have approved a release; None: nothing does."""
     open_signer: Callable[[], Signer] | None = None
     """Returns what signs clearances; None: nothing does."""
+    repositories: CodeRepositories | None = None
+    """Knows where the release tags of the code are; None: nothing does, and prod releases nothing."""
 
     def noted(self, order: MoveOrder) -> MoveOrder:
         """Return an order whose reason says that no policy was enforced, if that is so."""

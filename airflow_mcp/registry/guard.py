@@ -6,7 +6,7 @@ prod goes on as it would without a guard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
@@ -34,18 +34,22 @@ from airflow_mcp.exceptions import (
 )
 from airflow_mcp.registry.governance import unmoved
 from airflow_mcp.registry.passports import passport_subject, require_unchanged
+from airflow_mcp.registry.recording import STEP_INTENDED, step_intent
+from airflow_mcp.registry.release_tags import require_release_tag
 
 if TYPE_CHECKING:
     from airflow_mcp.core.audit.log import AuditLog
+    from airflow_mcp.core.audit.record import Record
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
     from airflow_mcp.core.registry.moves import MoveOrder, MoveRecord
+    from airflow_mcp.core.serving.traffic import RolloutDocument
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
 
 Act = Literal["promote", "rollback", "rollout", "migrate", "stage", "copy", "steer", "abort"]
 """What is guarded. ``stage`` is a move between stages other than Production; ``steer`` pauses and resumes a rollout,
 ``abort`` ends it."""
-_PERMISSIONS: dict[Act, tuple[str, ...]] = {
+PERMISSIONS: Mapping[Act, tuple[str, ...]] = {
     "promote": ("promote",),
     # Whoever may begin a rollout may end it: it goes back by itself.
     "rollback": ("rollback", "rollout"),
@@ -203,11 +207,29 @@ class ComplianceGuard:
         :param cleared: what the guard found.
         :raises FailedError: when the key or MLflow does not answer; the alias was not moved.
         """
+        self._sign(version, cleared, intent_action(move), lambda intents: intent_of(move, intents))
+
+    def sign_canary(self, version: ModelVersion, first: RolloutDocument, cleared: Cleared) -> None:
+        """Leave the signed clearance on the version of a rollout: model servers load it before it is champion.
+
+        :param version: the version that gets a share of the requests.
+        :param first: first document of the rollout, whose intent is in the log by now.
+        :param cleared: what the guard found.
+        :raises FailedError: when the key or MLflow does not answer; the rollout did not begin.
+        """
+        self._sign(version, cleared, STEP_INTENDED, lambda intents: step_intent(first, intents))
+
+    def _sign(
+        self,
+        version: ModelVersion,
+        cleared: Cleared,
+        action: str,
+        find: Callable[[Iterable[Record]], Record | None],
+    ) -> None:
         governance = self._governance
         if not cleared.passport or governance.open_signer is None or governance.open_log is None:
             return
-        intents = governance.open_log().facts(model_subject(self._model_name), intent_action(move))
-        intent = intent_of(move, intents)
+        intent = find(governance.open_log().facts(model_subject(self._model_name), action))
         if intent is None:  # a rollback that goes on without the log
             return
         clearance = Clearance.model_validate(
@@ -247,7 +269,7 @@ class ComplianceGuard:
             return
         rules, model = AccessRules(policy), model_subject(self._model_name)
         for principal in requester.principals(policy):
-            asked = [rules.allowed(principal, model, action) for action in _PERMISSIONS[case.act]]
+            asked = [rules.allowed(principal, model, action) for action in PERMISSIONS[case.act]]
             if not any(decision.granted for decision in asked):
                 yield AccessRefusedError(asked[0].by)
             decision = rules.allowed(principal, f"environment:{case.environment}", "deploy")
@@ -274,6 +296,8 @@ class ComplianceGuard:
         statement = verify_tagged(version.tags, keys, model_name=version.name, signed_at=signed_at)
         if case.act != "rollback":  # what served before is not judged again: going back must be quick
             require_unchanged(self._mlflow, version, statement)
+        if case.act in _WITH_APPROVALS and case.environment == "prod":
+            require_release_tag(statement.passport.code, self._governance.repositories)
         return statement.digest
 
     def _approved(self, case: _Case, question: Question, log: AuditLog) -> Grant:

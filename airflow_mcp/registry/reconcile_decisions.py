@@ -21,7 +21,7 @@ from airflow_mcp.exceptions import EvidenceError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.registry.aliases import versions_of
 from airflow_mcp.registry.evidence import find_gate_report
-from airflow_mcp.registry.recording import approval_event, drift_event, gate_event, rollout_event
+from airflow_mcp.registry.recording import STEP_TAKEN, approval_event, drift_event, gate_event, rollout_event
 
 if TYPE_CHECKING:
     from airflow_mcp.core.audit.event import AuditEvent
@@ -83,7 +83,7 @@ class MissingDecisions:
             subject = version_subject(version.name, version.version)
             yield from _unknown(found, self._log.facts(subject, "", _MOST_RECORDS))
         if document := RolloutState.of(version).document:
-            step = rollout_event("rollout.step_taken", version.name, document, self._environment, FOUND_LATER)
+            step = rollout_event(STEP_TAKEN, version.name, document, self._environment, FOUND_LATER)
             yield from _unknown([step], self._facts(version.name, "rollout."))
 
     def _of_drift(self, model_name: str, run: Run) -> Iterator[AuditEvent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core.audit.decisions import Decided, decision
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
     from airflow_mcp.core.audit.event import AuditActor, AuditEvent
     from airflow_mcp.core.audit.log import Appended, AuditLog
+    from airflow_mcp.core.audit.record import Record
     from airflow_mcp.core.drift.summary import DriftSummary
     from airflow_mcp.core.gate.approval import Approval
     from airflow_mcp.core.gate.judgement import GateReport
+    from airflow_mcp.core.quality.summary import QualitySummary
     from airflow_mcp.core.serving.traffic import RolloutDocument
     from airflow_mcp.registry.governance import Governance
+STEP_INTENDED, STEP_TAKEN = "rollout.step_intended", "rollout.step_taken"
+"""Actions of the events before and after a step of a rollout is written."""
 
 
 def record(governance: Governance, make: Callable[[str], AuditEvent]) -> Appended | None:
@@ -119,12 +123,26 @@ def drift_event(model_name: str, summary: DriftSummary, environment: str, by: Ac
     return decision("drift.decided", model_subject(model_name), environment, by, decided)
 
 
+def quality_event(model_name: str, summary: QualitySummary, environment: str, by: Actor | AuditActor) -> AuditEvent:
+    """Return the event of a quality check.
+
+    :param model_name: registered model.
+    :param summary: what was measured.
+    :param environment: dev, test or prod.
+    :param by: who judged.
+    """
+    newest = summary.judged[-1]
+    new = {"verdict": summary.verdict, "window": newest.name, "labelled_share": newest.labelled_share}
+    decided = Decided(key=(summary.run_id,), new={"run_id": summary.run_id, **new}, reason=summary.reason)
+    return decision("quality.decided", model_subject(model_name), environment, by, decided)
+
+
 def rollout_event(
     action: str, model_name: str, document: RolloutDocument, environment: str, by: Actor | AuditActor
 ) -> AuditEvent:
     """Return the event of a step of a rollout.
 
-    :param action: ``rollout.step_intended`` or ``rollout.step_taken``.
+    :param action: :data:`STEP_INTENDED` or :data:`STEP_TAKEN`.
     :param model_name: registered model.
     :param document: the step, as it is written.
     :param environment: dev, test or prod.
@@ -143,3 +161,17 @@ def rollout_event(
     key = (document.identity, document.generation, document.phase, repr(document.weight))
     decided = Decided(key=key, new=step, reason=document.reason)
     return decision(action, model_subject(model_name), environment, by, decided)
+
+
+def step_intent(document: RolloutDocument, intents: Iterable[Record]) -> Record | None:
+    """Return the latest intent of a step of a rollout; None when it has none.
+
+    :param document: the step, as it is written.
+    :param intents: records of intents of the model, oldest first.
+    """
+    step, found = (document.identity, document.generation), None
+    for each in intents:
+        new = each.event["new"] or {}
+        if (new.get("rollout"), new.get("generation")) == step:
+            found = each
+    return found

@@ -46,7 +46,7 @@ from airflow_mcp.core.rollout.state import (
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, RollbackDocument
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
 from airflow_mcp.exceptions import AliasConflictError, EvidenceError, FailedError, RefusedError, RolloutConflictError
-from airflow_mcp.registry.guard import ComplianceGuard
+from airflow_mcp.registry.guard import Cleared, ComplianceGuard
 from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
 from airflow_mcp.registry.releases import find_stable_version
 from airflow_mcp.registry.rollback import Rollback, roll_back
@@ -55,6 +55,7 @@ from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollouts import RolloutStore
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.mlflow_entities import ModelVersion
     from airflow_mcp.core.rollout.router import TrafficRouter
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
@@ -257,19 +258,31 @@ class RolloutRun:
             by = str(self._order.promotion.order.by)
             first = first_document(journal, run_id=self.run_id, by=by, now=now)
             try:
-                document = self._store.write(first, expected=0, require=self._require_permitted)
+                document = self._begin(first)
             except RefusedError as error:
                 self._end_run(now, str(error))
                 raise
             self._log.info("%s: version %s is loaded by every replica, at weight 0", self._name, self._canary)
         return self._noted(journal, document)
 
-    def _require_permitted(self) -> None:
-        """Check access, passport and approvals before the version gets any request; see :class:`ComplianceGuard`."""
-        model = self._mlflow.get_registered_model(self._name)
-        version = self._mlflow.get_model_version(self._name, self._canary)
+    def _begin(self, first: RolloutDocument) -> RolloutDocument:
+        """Write the first document; access, passport and approvals are checked before the version gets any request.
+
+        :raises RefusedError: as :class:`ComplianceGuard`; nothing was written.
+        """
         guard = ComplianceGuard(self._mlflow, self._governance, self._name, self._log)
-        guard.require("rollout", self._order.promotion.order, model, [version])
+        found: list[tuple[ModelVersion, Cleared]] = []
+
+        def require() -> None:
+            model = self._mlflow.get_registered_model(self._name)
+            version = self._mlflow.get_model_version(self._name, self._canary)
+            found.append((version, guard.require("rollout", self._order.promotion.order, model, [version])))
+
+        def sign(written: RolloutDocument) -> None:
+            version, cleared = found[-1]
+            guard.sign_canary(version, written, cleared)
+
+        return self._store.write(first, expected=0, require=require, intended=sign)
 
     def _noted(self, journal: Journal, document: RolloutDocument | None) -> Journal:
         """Note a change of the document, also one by a person, or by a try that died before it noted it."""

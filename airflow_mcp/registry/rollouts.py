@@ -16,7 +16,7 @@ from airflow_mcp.exceptions import ModelControlPlaneError, RolloutConflictError
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.claims import Claims
 from airflow_mcp.registry.governance import NOT_GOVERNED
-from airflow_mcp.registry.recording import record, rollout_event
+from airflow_mcp.registry.recording import STEP_INTENDED, STEP_TAKEN, record, rollout_event
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
@@ -60,7 +60,12 @@ class RolloutStore:
         return RolloutState.of(champion_of(self._mlflow, self._model_name))
 
     def write(
-        self, document: RolloutDocument, *, expected: int, require: Callable[[], object] | None = None
+        self,
+        document: RolloutDocument,
+        *,
+        expected: int,
+        require: Callable[[], object] | None = None,
+        intended: Callable[[RolloutDocument], object] | None = None,
     ) -> RolloutDocument:
         """Write a document if nobody has written since it was read, and return it with its new generation.
 
@@ -69,6 +74,7 @@ class RolloutStore:
         :param document: what to write; its generation is not looked at.
         :param expected: generation that was read; 0 when this rollout had no document.
         :param require: raises when it must not be written; called under the claim.
+        :param intended: called with the document after its intent was recorded, before it is written.
         :raises RolloutConflictError: when somebody else has written, another rollout is active, or the champion is not
             the document's stable version; nothing was written.
         :raises ClaimUnavailableError: when another task works on the model's aliases; nothing was written.
@@ -86,6 +92,8 @@ class RolloutStore:
             if require is not None:
                 require()
             self._intend(wanted)
+            if intended is not None:
+                intended(wanted)
             self._claims.require_valid(claim)
             text = dump_document(wanted, indent=None)
             self._mlflow.set_model_version_tag(self._model_name, champion.version, TAG_ROLLOUT, text)
@@ -104,7 +112,7 @@ class RolloutStore:
         :raises AuditUnavailableError: when the log does not answer, unless the step ends the rollout.
         """
         try:
-            record(self._governance, partial(self._event, "rollout.step_intended", document))
+            record(self._governance, partial(self._event, STEP_INTENDED, document))
         except ModelControlPlaneError as error:
             if document.is_active or not self._governance.rollback_without_log:
                 raise
@@ -113,7 +121,7 @@ class RolloutStore:
     def record_taken(self, document: RolloutDocument) -> None:
         """Record a step that is written; a failure is only reported, because a reconciliation finds the step."""
         try:
-            record(self._governance, partial(self._event, "rollout.step_taken", document))
+            record(self._governance, partial(self._event, STEP_TAKEN, document))
         except ModelControlPlaneError as error:
             self._report(document, error)
 
