@@ -17,7 +17,8 @@ from airflow.models.dag import DagModel
 from fastapi import Depends, Request
 
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.panel.actions import ActionName, Refusal
+from airflow_mcp.core.panel.actions import ActionName
+from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.plugins.permitted import PolicyOnPage
 from airflow_mcp.plugins.problems import UNCHANGED, Problem
 
@@ -174,14 +175,27 @@ async def own_json(request: Request) -> None:
 
     :raises Problem: when the request comes from elsewhere, is not JSON, or is too large.
     """
-    has_token = request.headers.get("authorization", "").lower().startswith("bearer ")
-    if not has_token and not _is_same_origin(request):
-        raise Problem("not-allowed", f"The request does not come from a page of this Airflow. {UNCHANGED}")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+    await own_request(request)
+    if media_type(request) != _JSON:
         raise Problem("not-json", UNCHANGED)
     length = request.headers.get("content-length", "")
     if not length.isdigit() or int(length) > MAX_BODY_BYTES:
         raise Problem("too-large", f"At most {MAX_BODY_BYTES} bytes, with a Content-Length. {UNCHANGED}")
+
+
+async def own_request(request: Request) -> None:
+    """Accept a write only from a page of ours or with a token in its header, whatever its body.
+
+    :raises Problem: when the request comes from elsewhere.
+    """
+    has_token = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not has_token and not _is_same_origin(request):
+        raise Problem("not-allowed", f"The request does not come from a page of this Airflow. {UNCHANGED}")
+
+
+def media_type(request: Request) -> str:
+    """Return the media type of a request's body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _is_same_origin(request: Request) -> bool:

@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 import httpx
 
+from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.panel.actions import Operation, Progress
 from airflow_mcp.exceptions import AirflowApiError
 
+MOST_QUESTIONS = 1000
+"""Open questions of all Dags that are looked at."""
 _ORIGIN = "http://airflow.internal"
 """Never resolved: the transport calls the application."""
 
@@ -56,6 +59,28 @@ class AirflowRest:
         by = str(run.get("triggering_user_name") or "")
         return Progress(str(run["state"]), tasks, by=by)
 
+    async def returned(self, operation: Operation, task_id: str) -> dict[str, Any]:
+        """Return what a task of an operation has pushed; nothing when it has not, or the caller may not read it."""
+        path = f"{_run_path(operation)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
+        answer = await self._client.get(path)
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+            return {}
+        value = self._checked(answer)["value"]
+        return dict(value) if isinstance(value, Mapping) else {}
+
+    async def latest_runs(self, dag_id: str, prefix: str, limit: int) -> list[dict[str, Any]]:
+        """Return the latest runs of a Dag whose IDs begin with a text; none when the caller may not read them.
+
+        :param dag_id: the Dag.
+        :param prefix: what the IDs begin with.
+        :param limit: most runs.
+        """
+        params: dict[str, str | int] = {"run_id_prefix_pattern": prefix, "order_by": "-run_after", "limit": limit}
+        answer = await self._client.get(f"/api/v2/dags/{_part(dag_id)}/dagRuns", params=params)
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+            return []
+        return list(self._checked(answer)["dag_runs"])
+
     async def dag_is_ready(self, dag_id: str) -> bool | None:
         """Return whether a Dag would run when it is triggered; None when there is no such Dag."""
         answer = await self._client.get(f"/api/v2/dags/{_part(dag_id)}")
@@ -63,6 +88,37 @@ class AirflowRest:
             return None
         dag = self._checked(answer)
         return not dag["is_paused"] and not dag.get("has_import_errors") and not dag.get("is_stale")
+
+    async def open_subjects(self) -> list[str]:
+        """Return the headlines of all open questions that the caller may read, the oldest first."""
+        found: list[str] = []
+        while len(found) < MOST_QUESTIONS:
+            given = {"response_received": "false", "order_by": "created_at", "limit": "100", "offset": str(len(found))}
+            answer = self._checked(await self._client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params=given))
+            found += [str(each["subject"]) for each in answer["hitl_details"]]
+            if not answer["hitl_details"] or len(found) >= answer["total_entries"]:
+                break
+        return found
+
+    async def answered_by(self, task: TaskKey) -> str:
+        """Return who has answered the question of a task; empty when nobody has."""
+        answer = await self._client.get(_question_path(task))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return ""
+        found = self._checked(answer)
+        return str((found.get("responded_by_user") or {}).get("name") or "") if found["response_received"] else ""
+
+    async def answer(self, task: TaskKey, option: str, reason: str) -> bool:
+        """Answer the question of a task; return whether nobody else was faster.
+
+        :param task: the task instance.
+        :param option: one of its options.
+        :param reason: why.
+        :raises AirflowApiError: when Airflow refuses; nothing was answered.
+        """
+        body = {"chosen_options": [option], "params_input": {"reason": reason}}
+        answer = await self._client.patch(_question_path(task), json=body)
+        return answer.status_code != httpx.codes.CONFLICT and bool(self._checked(answer))
 
     async def asset_id(self, name: str) -> int | None:
         """Return the ID of an asset by its exact name; None when there is none that the caller may see."""
@@ -106,6 +162,11 @@ def _part(text: str) -> str:
 
 def _run_path(operation: Operation) -> str:
     return f"/api/v2/dags/{_part(operation.dag_id)}/dagRuns/{_part(operation.run_id)}"
+
+
+def _question_path(task: TaskKey) -> str:
+    run = f"/api/v2/dags/{_part(task.dag_id)}/dagRuns/{_part(task.dag_run_id)}"
+    return f"{run}/taskInstances/{_part(task.task_id)}/{task.map_index}/hitlDetails"
 
 
 def _state_path(asset_id: int, key: str) -> str:

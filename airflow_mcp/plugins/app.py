@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import httpx
@@ -20,10 +21,12 @@ from airflow_mcp.plugins.problems import Problem, add_handlers
 from airflow_mcp.plugins.queries import ModelReader
 from airflow_mcp.plugins.registry_index import RegistryIndex
 from airflow_mcp.plugins.routes_actions import actions
+from airflow_mcp.plugins.routes_approvals import approvals
 from airflow_mcp.plugins.routes_pages import pages
 from airflow_mcp.plugins.routes_reports import reports
 from airflow_mcp.plugins.services import HEADERS, STATIC, ActionDags, Services
-from airflow_mcp.plugins.sources import audit_log, page_mlflow, policy_in_force, sweep_mlflow
+from airflow_mcp.plugins.side_facts import SideFactsReader
+from airflow_mcp.plugins.sources import audit_log, page_mlflow, policy_in_force, stored_states, sweep_mlflow
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -40,6 +43,7 @@ def create_app(services: Services, authenticate: Callable[..., Awaitable[Any]]) 
     for router in (
         pages(services),
         reports(services),
+        approvals(services),
         actions(services),
         static_files(),
     ):
@@ -67,14 +71,20 @@ def create_default_app() -> FastAPI:
     """Return the application for Airflow's API server, as the options in ``[airflow_mcp]`` say."""
     from airflow.api_fastapi.core_api.security import get_user  # noqa: PLC0415  (loads Airflow's API)
 
+    return create_app(default_services(), get_user)
+
+
+@cache
+def default_services() -> Services:
+    """Return what page and publisher API work with in this process: they share one reading of the registry."""
     conn_id = settings.default_mlflow_conn_id()
 
     def airflow(request: Request, caller: Caller) -> AirflowRest:
         client = (request.client.host, request.client.port) if request.client else ("127.0.0.1", 0)
         return AirflowRest(httpx.ASGITransport(cached_app(), client=client), caller.token)
 
-    services = Services(
-        index=RegistryIndex(lambda: sweep_mlflow(conn_id)),
+    return Services(
+        index=RegistryIndex(lambda: sweep_mlflow(conn_id), audit_log),
         reader=ModelReader(lambda: page_mlflow(conn_id), audit_log),
         access=Access(
             AirflowAuthManager(),
@@ -85,5 +95,5 @@ def create_default_app() -> FastAPI:
         server=conn_id,
         dags=replace(ActionDags(), **settings.action_dags()),
         metrics_token=settings.metrics_token(),
+        side_facts=SideFactsReader(stored_states, audit_log, settings.environment()),
     )
-    return create_app(services, get_user)

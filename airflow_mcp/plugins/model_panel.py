@@ -34,7 +34,11 @@ class ModelPanelPlugin(AirflowPlugin):
     """Mounts the application, and adds the entry "Models" to Airflow's side bar."""
 
     name = "airflow_mcp"
-    fastapi_apps = [{"app": LazyApp("airflow_mcp.plugins.app"), "url_prefix": PREFIX, "name": "Model Control Plane"}]  # noqa: RUF012
+    fastapi_apps = [  # noqa: RUF012
+        # First the longer path: the first application whose path fits gets the request.
+        {"app": LazyApp("airflow_mcp.publisher.app"), "url_prefix": f"{PREFIX}/api/v1", "name": "Publisher API"},
+        {"app": LazyApp("airflow_mcp.plugins.app"), "url_prefix": PREFIX, "name": "Model Control Plane"},
+    ]
     external_views = [  # noqa: RUF012
         {
             "name": "Models",

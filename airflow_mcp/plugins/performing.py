@@ -94,7 +94,7 @@ async def perform(services: Services, request: Request, name: str, wanted: Wante
         if wanted.action in ("pause-retraining", "resume-retraining"):
             await _control(airflow, caller, name, wanted)
             return None
-        conf = dag_conf(wanted.action, facts, version=wanted.version, reason=_storable(wanted.reason))
+        conf = dag_conf(wanted.action, facts, version=wanted.version, reason=storable_reason(wanted.reason))
         if known is not None and wanted.action == "promote" and wanted.expected_champion:
             conf["expected_champion"] = wanted.expected_champion
         await trigger(services, airflow, operation, conf, wanted.reason, known)
@@ -147,11 +147,16 @@ async def trigger(
         if not ready:
             state = "is paused or broken" if ready is False else "does not exist"
             raise Problem("action-not-available", f"The Dag {operation.dag_id} {state}. {UNCHANGED}")
-        if await airflow.trigger(operation, conf, _storable(reason)) is not None:
+        if await airflow.trigger(operation, conf, storable_reason(reason)) is not None:
             return
         known = await airflow.dag_run(operation)  # another process was faster
-    if known is not None and dict(known.get("conf") or {}) != dict(conf):
+    if known is not None and _compared(known.get("conf") or {}) != _compared(conf):
         raise Problem("idempotency-key-reused")
+
+
+def _compared(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two requests with one key must have in common: each request has an ID of its own."""
+    return {name: value for name, value in conf.items() if name != "request_id"}
 
 
 async def _control(airflow: AirflowRest, caller: Caller, name: str, wanted: Wanted) -> None:
@@ -167,11 +172,11 @@ async def _control(airflow: AirflowRest, caller: Caller, name: str, wanted: Want
         "action": wanted.action.partition("-")[0],
         "by": label(caller.name),
         "at": datetime.now(UTC),
-        "reason": words(_storable(wanted.reason)),
+        "reason": words(storable_reason(wanted.reason)),
     }
     await airflow.set_state(asset, CONTROL_KEY, plain_document(add_control(controls, control)))
 
 
-def _storable(reason: str) -> str:
+def storable_reason(reason: str) -> str:
     """Return a reason as it is kept, without what looks like a credential."""
     return without_credentials(storable_text(reason.strip()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from airflow_mcp.core.access.decision import AccessRules, Principal, principal_of_account
@@ -13,7 +13,8 @@ from airflow_mcp.core.access.in_force import PolicyInForce
 from airflow_mcp.core.access.policy import GovernancePolicy
 from airflow_mcp.core.contract import TAG_ENVIRONMENT
 from airflow_mcp.core.mlflow_entities import RegisteredModel
-from airflow_mcp.core.panel.actions import ActionName, Refusal
+from airflow_mcp.core.panel.actions import ActionName
+from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.plugins.problems import UNCHANGED, Problem
 from airflow_mcp.registry.guard import PERMISSIONS, strictest
@@ -64,23 +65,29 @@ class PolicyOnPage:
         self._found: _Read | None = None
         self._due = 0.0
         self._is_known = False
+        self._reading: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
         """Read the policy again when it is old. While the log does not answer, the last one that was read counts.
 
         :raises Problem: when the log does not answer and no policy was read before: what is unknown is refused.
         """
-        if self._clock() < self._due:
+        if self._is_known and self._clock() < self._due:
             return
-        self._due = self._clock() + _KEPT_SECONDS
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_again())
+        await asyncio.shield(self._reading)  # several requests wait for one reading, and none goes on without it
+        if not self._is_known:
+            raise Problem("policy-unknown", UNCHANGED)
+
+    async def _read_again(self) -> None:
         try:
             found = await asyncio.to_thread(self._read)
         except ModelControlPlaneError as error:
             log.warning("the access policy cannot be read: %s", error)
-            if not self._is_known:
-                self._due = 0.0
-                raise Problem("policy-unknown", UNCHANGED) from None
             return
+        finally:
+            self._due = self._clock() + _KEPT_SECONDS
         self._is_known = True
         if found is None:
             self._found = None
@@ -110,17 +117,37 @@ class PolicyOnPage:
         :param model: the model.
         :param action: the action.
         """
-        found = self._found
+        refused = self.lacks(user, account, model.name, _ACTIONS[action])
+        return refused if refused or action in _OF_TRAINING else self.lacks_deploy(user, account, model)
+
+    def lacks(self, user: Any, account: str, model: str, permissions: Sequence[str]) -> Refusal | None:
+        """Return the refusal when none of some permissions on a model is granted; None when one is.
+
+        :param user: the user of Airflow's auth manager.
+        :param account: its name.
+        :param model: name of the model.
+        :param permissions: actions of the policy, one of which must be granted.
+        """
+        found, resource = self._found, f"model:{model}"
         if found is None:
             return None
-        principal, resource = found.principal(user, account), f"model:{model.name}"
-        names = _ACTIONS[action]
-        if not any(found.rules.allowed(principal, resource, name).granted for name in names):
-            return _refusal(account, f"{resource}/{names[0]}")
+        principal = found.principal(user, account)
+        if any(found.rules.allowed(principal, resource, name).granted for name in permissions):
+            return None
+        return _refusal(account, f"{resource}/{permissions[0]}")
+
+    def lacks_deploy(self, user: Any, account: str, model: RegisteredModel) -> Refusal | None:
+        """Return the refusal when an account may not change what is in production; None when it may.
+
+        :param user: the user of Airflow's auth manager.
+        :param account: its name.
+        :param model: the model, whose environment may be stricter than the installation's.
+        """
+        found = self._found
         where = f"environment:{strictest(self._environment, model.tags.get(TAG_ENVIRONMENT, ''))}"
-        if action not in _OF_TRAINING and not found.rules.allowed(principal, where, "deploy").granted:
-            return _refusal(account, f"{where}/deploy")
-        return None
+        if found is None or found.rules.allowed(found.principal(user, account), where, "deploy").granted:
+            return None
+        return _refusal(account, f"{where}/deploy")
 
 
 def airflow_roles(user: Any) -> frozenset[str]:

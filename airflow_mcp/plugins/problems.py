@@ -11,10 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from airflow_mcp.core.audit.event import without_credentials
+from airflow_mcp.core.registry.moves import storable_text
 from airflow_mcp.exceptions import AirflowApiError, MlflowError, MlflowNotFoundError, ModelControlPlaneError
 
 log = logging.getLogger(__name__)
 UNCHANGED = "Nothing was changed."
+_SHOWN = 200
+"""Characters of a value that a problem repeats."""
 
 
 class Kind(NamedTuple):
@@ -29,12 +33,16 @@ KINDS: Mapping[str, Kind] = {
     "not-logged-in": Kind(401, "Log in to Airflow first"),
     "not-allowed": Kind(403, "You may not do this"),
     "no-such-model": Kind(404, "There is no such model, or you may not see it"),
+    "no-such-source": Kind(404, "There is no such upload, run or logged model, or you may not see it"),
+    "no-such-operation": Kind(404, "There is no such operation, or you may not see it"),
     "not-found": Kind(404, "There is nothing at this address"),
     "method-not-allowed": Kind(405, "This address does not take this method"),
     "champion-moved": Kind(409, "The champion is another version by now"),
     "action-not-available": Kind(409, "This is not possible now"),
     "too-large": Kind(413, "The body is too large"),
     "not-json": Kind(415, "The body must be JSON"),
+    "not-bytes": Kind(415, "The body must be application/octet-stream"),
+    "digest-differs": Kind(422, "The bytes are not the announced ones"),
     "idempotency-key-reused": Kind(422, "This idempotency key was used for another request"),
     "too-many": Kind(429, "Too many requests"),
     "internal": Kind(500, "Something went wrong here"),
@@ -92,8 +100,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def answer_invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [{"where": ".".join(map(str, each["loc"])), "what": each["msg"]} for each in error.errors()]
-        return problem_response("invalid-request", UNCHANGED, {"errors": errors[:20]})
+        errors = [_invalid_field(each) for each in error.errors()]
+        return problem_response("invalid-request", f"{UNCHANGED} Correct what errors names.", {"errors": errors[:20]})
 
     @app.exception_handler(ModelControlPlaneError)
     async def answer_known(request: Request, error: ModelControlPlaneError) -> Response:
@@ -105,6 +113,16 @@ def add_handlers(app: FastAPI) -> None:
         return problem_response(
             "internal", "The log of the API server says more. Whether anything changed is not known."
         )
+
+
+def _invalid_field(error: Mapping[str, Any]) -> dict[str, str]:
+    """Return one member that is not valid: where it is, what is allowed, and its value unless that may be secret."""
+    found = {"where": ".".join(map(str, error["loc"])), "what": str(error["msg"])}
+    value = error.get("input")
+    if error["type"] == "missing" or not isinstance(value, str | int | float | bool):
+        return found
+    shown = without_credentials(storable_text(str(value)[:_SHOWN]))
+    return {**found, "got": shown}
 
 
 def of_error(error: ModelControlPlaneError) -> Response:

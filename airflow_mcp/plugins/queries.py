@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.audit.moves import model_subject
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.summary import by_severity, read_drift_summary
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.panel.approvals import OpenQuestion
 from airflow_mcp.core.panel.facts import (
     AuditLine,
     DriftCheck,
@@ -46,7 +49,7 @@ from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.plugins.airflow_rest import AirflowRest
-from airflow_mcp.registry.overview import SHOWN_CHECKS, list_row
+from airflow_mcp.registry.overview import SHOWN_CHECKS, list_row, open_questions, questions_of
 from airflow_mcp.registry.rollout_control import read_journal
 from airflow_mcp.registry.standing import read_standings
 
@@ -85,6 +88,7 @@ class Part:
     gate: GateReport | None
     rollout: RolloutFacts | None
     audit: tuple[AuditLine, ...] | None
+    questions: tuple[OpenQuestion, ...]
     notes: dict[str, str]
     read_at: datetime
 
@@ -145,20 +149,33 @@ class ModelReader:
     async def _read(self, name: str) -> Part:
         model, versions = await self.ask(lambda mlflow: _read_versions(mlflow, name))
         notes: dict[str, str] = {}
-        standing, drift, gate, rollout, audit = await asyncio.gather(
+        standing, drift, gate, rollout, audit, questions = await asyncio.gather(
             self.ask(lambda mlflow: read_standings(mlflow, [model])[0][0]),
             _noted(notes, "drift", _NO_MLFLOW, self.ask(lambda mlflow: _read_drift(mlflow, name))),
             _noted(notes, "gate", _NO_MLFLOW, self.ask(lambda mlflow: _read_gate(mlflow, versions))),
             _noted(notes, "rollout", _NO_MLFLOW, self.ask(lambda mlflow: _read_rollout(mlflow, model, versions))),
             _noted(notes, "audit", _NO_AUDIT, self.ask(lambda _: self._read_audit(name))),
+            _noted(notes, "approvals", _NO_AUDIT, self.ask(lambda _: questions_of(self._open_log(), name))),
         )
-        return Part(model, standing, versions, drift, gate, rollout, audit, notes, datetime.now(UTC))
+        return Part(model, standing, versions, drift, gate, rollout, audit, questions or (), notes, datetime.now(UTC))
+
+    async def model(self, name: str) -> RegisteredModel:
+        """Return a registered model as MLflow knows it."""
+        return await self.ask(lambda mlflow: mlflow.get_registered_model(name))
+
+    async def open_questions(self, keys: Sequence[ReleaseKey]) -> tuple[OpenQuestion, ...]:
+        """Return the questions of some releases that are open.
+
+        :param keys: the releases.
+        :raises AuditUnavailableError: when the log does not answer.
+        """
+        return await self.ask(lambda _: open_questions(self._open_log(), keys))
 
     def _read_audit(self, name: str) -> tuple[AuditLine, ...] | None:
         opened = self._open_log()
         if opened is None:
             return None
-        records = opened.facts(f"model:{name}")[-SHOWN_RECORDS:]
+        records = opened.facts(model_subject(name))[-SHOWN_RECORDS:]
         return tuple(audit_line(each.seq, each.recorded_at, each.event) for each in reversed(records))
 
 
@@ -203,6 +220,8 @@ def model_facts(
         canary=rollout.document.canary if rollout else "",
         weight=rollout.document.weight if rollout else 0.0,
         rollout_trouble=rollout.trouble if rollout else "",
+        approval=part.questions[0].version if part.questions else "",
+        approval_is_late=any(question.is_late(part.read_at) for question in part.questions),
         retraining=retraining,
     )
     judged = [version for version in part.versions if part.gate and version.run_id == part.gate.run_id]
@@ -220,6 +239,7 @@ def model_facts(
         retraining=retraining,
         rollout=rollout,
         audit=part.audit,
+        questions=part.questions,
         at=None if at is None else champion_at(timeline, at),
         notes={**part.notes, **notes},
     )
@@ -228,7 +248,8 @@ def model_facts(
 def row_of(part: Part) -> ListRow:
     """Return the row of the list for a model that was just read."""
     rollout = part.rollout.document if part.rollout else None
-    return list_row(part.model, part.standing, part.drift.checks if part.drift else (), rollout)
+    checks = part.drift.checks if part.drift else ()
+    return list_row(part.model, part.standing, checks, rollout, part.questions)
 
 
 async def _noted(notes: dict[str, str], card: str, said: str, question: Awaitable[T]) -> T | None:

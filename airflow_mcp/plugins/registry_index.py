@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.panel.facts import ListRow
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
@@ -40,11 +41,17 @@ class RegistryIndex:
     A sweep blocks a thread of its own, never the event loop. Answers come from the last complete sweep at once.
 
     :param mlflow: returns the MLflow server; called before each sweep, so that a changed connection counts.
+    :param open_log: returns the audit log, which knows what waits for people; or None when there is none.
     :param clock: monotonic seconds.
     """
 
-    def __init__(self, mlflow: Callable[[], MlflowOperations], clock: Callable[[], float] = time.monotonic) -> None:
-        self._mlflow, self._clock = mlflow, clock
+    def __init__(
+        self,
+        mlflow: Callable[[], MlflowOperations],
+        open_log: Callable[[], AuditLog | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mlflow, self._open_log, self._clock = mlflow, open_log, clock
         self.snapshot = Snapshot()
         self.seen = 0
         """Models that the sweep in progress has read."""
@@ -92,6 +99,14 @@ class RegistryIndex:
         else:
             self.snapshot = Snapshot({row.name: row for row in rows}, datetime.now(UTC))
 
+    def _log(self) -> AuditLog | None:
+        """Return the audit log; None also when it does not answer: the list does without."""
+        try:
+            return self._open_log()
+        except ModelControlPlaneError as error:
+            log.warning("the audit log cannot be read for the list: %s", error)
+            return None
+
     async def _rows(self, most: int | None) -> tuple[ListRow, ...] | None:
         """Return the rows in a thread; None when MLflow cannot be read."""
 
@@ -99,7 +114,7 @@ class RegistryIndex:
             self.seen = seen if most is None else self.seen
 
         try:
-            return await asyncio.to_thread(lambda: read_overview(self._mlflow(), count, most))
+            return await asyncio.to_thread(lambda: read_overview(self._mlflow(), count, most, self._log()))
         except ModelControlPlaneError as error:
             log.warning("the models cannot be listed: %s", error)
             return None

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
-from airflow_mcp.core.panel.actions import ACTIONS, STEERS, ActionName, Refusal, why_not
+from airflow_mcp.core.panel.actions import ACTIONS, STEERS, ActionName, why_not
 from airflow_mcp.core.panel.facts import ModelFacts
 from airflow_mcp.core.panel.pages.activity import ModelChange, render_activity
 from airflow_mcp.core.panel.pages.cards import SPANS
@@ -16,6 +16,7 @@ from airflow_mcp.core.panel.pages.model import render_model
 from airflow_mcp.core.panel.pages.models import CHIPS, SORTS, ListQuery, render_models, select_rows
 from airflow_mcp.core.panel.pages.version import render_version
 from airflow_mcp.core.panel.pages.words import render_problem, render_words
+from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.registry.history import Timeline, parse_time, read_timeline
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations

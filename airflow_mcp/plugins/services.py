@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from airflow_mcp.core.panel.pages.layout import Frame
-from airflow_mcp.core.panel.words import Words, language_of
+from airflow_mcp.core.panel.words import Words, language_of, preferred_language
 from airflow_mcp.plugins.access import Access, Caller
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.problems import Problem
@@ -83,9 +83,19 @@ class Services:
 
     def frame(self, request: Request, read_at: datetime | None = None, *, is_down: bool = False) -> Frame:
         """Return the frame of a page."""
-        language = language_of(request.query_params.get("lang", ""))
+        asked = request.query_params.get("lang", "")
+        language = language_of(asked) if asked else preferred_language(request.headers.get("accept-language", ""))
         root = str(request.scope.get("root_path", "")).rstrip("/")
-        return Frame(Words(language), root, self.clock(), static_stamp(), self.server, read_at, is_down)
+        return Frame(
+            Words(language),
+            root,
+            self.clock(),
+            static_stamp(),
+            self.server,
+            read_at,
+            is_down,
+            names_language=bool(asked),
+        )
 
 
 _STAMPS: list[str] = []

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.access.in_force import read_in_force
+from airflow_mcp.core.approvals.events import REQUESTED, ReleaseKey, latest_requested
+from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.panel.approvals import OpenQuestion, question_of
 from airflow_mcp.core.panel.facts import TAG_OWNER, TAG_RISK, DriftCheck, ListRow, dag_of, drift_check
 from airflow_mcp.core.panel.state import Situation, assess_state
 from airflow_mcp.core.registry.history import recent_moves
 from airflow_mcp.core.registry.standing import Standing
 from airflow_mcp.core.rollout.state import RolloutState
 from airflow_mcp.core.serving.traffic import ACTIVE, TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.mlflow_client.api import filter_value
+from airflow_mcp.exceptions import ModelControlPlaneError
+from airflow_mcp.registry.approvals import read_states
 from airflow_mcp.registry.standing import read_standings
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.audit.log import AuditFacts
     from airflow_mcp.core.mlflow_entities import RegisteredModel
     from airflow_mcp.mlflow_client.operations import MlflowOperations
 
+logger = logging.getLogger(__name__)
 PAGE = 100
 """Models in one answer: 0.7 MB, about 17 ms to parse, so that other threads get their turn."""
 SHOWN_CHECKS = 14
@@ -28,13 +38,17 @@ MOST_CHECKS = 3000
 
 
 def read_overview(
-    mlflow: MlflowOperations, progress: Callable[[int], None] = lambda _: None, most: int | None = None
+    mlflow: MlflowOperations,
+    progress: Callable[[int], None] = lambda _: None,
+    most: int | None = None,
+    log: AuditFacts | None = None,
 ) -> tuple[ListRow, ...]:
     """Return the row of each model; blocks.
 
     :param mlflow: the MLflow server.
     :param progress: told how many models have been read.
     :param most: number of models to read; None: all.
+    :param log: the audit log, which knows what waits for people; None: there is none.
     """
 
     def count(models: Sequence[RegisteredModel]) -> bool:
@@ -43,15 +57,70 @@ def read_overview(
 
     models = mlflow.search_registered_models("", most, page_size=PAGE, enough=count)
     standings = {standing.model_name: standing for standing in read_standings(mlflow, models)[0]}
-    checks = _checks(mlflow, models if most else ())
+    checks = _checks(mlflow, MOST_CHECKS if most is None else most * SHOWN_CHECKS)
     rollouts = _rollouts(mlflow)
+    waiting = _waiting(log, models)
     return tuple(
-        list_row(model, standings[model.name], checks.get(model.name, ()), rollouts.get(model.name)) for model in models
+        list_row(
+            model,
+            standings[model.name],
+            checks.get(model.name, ()),
+            rollouts.get(model.name),
+            waiting.get(model.name, ()),
+        )
+        for model in models
     )
 
 
+def questions_of(log: AuditFacts | None, name: str) -> tuple[OpenQuestion, ...]:
+    """Return the releases of a model that wait for people.
+
+    :param log: the audit log; None: there is none.
+    :param name: the model.
+    :raises AuditUnavailableError: when the log does not answer.
+    """
+    records = log.facts(model_subject(name), REQUESTED) if log is not None else []
+    return open_questions(log, latest_requested(records))
+
+
+def open_questions(log: AuditFacts | None, keys: Sequence[ReleaseKey]) -> tuple[OpenQuestion, ...]:
+    """Return those of some releases that wait for people.
+
+    :param log: the audit log; None: there is none.
+    :param keys: the releases.
+    :raises AuditUnavailableError: when the log does not answer.
+    """
+    in_force = read_in_force(log) if log is not None and keys else None
+    if log is None or in_force is None:
+        return ()
+    states = read_states(log, keys, ApprovalPolicy.of(in_force.policy), datetime.now(UTC))
+    return tuple(question for state in states if (question := question_of(state)) is not None)
+
+
+def _waiting(log: AuditFacts | None, models: Sequence[RegisteredModel]) -> dict[str, tuple[OpenQuestion, ...]]:
+    """Return what waits for people by model; nothing while the audit log does not answer: the list does without."""
+    if log is None:
+        return {}
+    try:
+        return {model.name: questions_of(log, model.name) for model in models if _may_wait(model)}
+    except ModelControlPlaneError as error:
+        logger.warning("what waits for people could not be read for the list: %s", error)
+        return {}
+
+
+def _may_wait(model: RegisteredModel) -> bool:
+    """Return whether the newest version may be waiting: it has a passport, and is not the champion."""
+    newest = max(model.latest_versions, key=lambda version: int(version.version), default=None)
+    champion = model.aliases.get(contract.ALIAS_CHAMPION)
+    return newest is not None and contract.TAG_PASSPORT in newest.tags and newest.version != champion
+
+
 def list_row(
-    model: RegisteredModel, standing: Standing, checks: Sequence[DriftCheck], rollout: RolloutDocument | None
+    model: RegisteredModel,
+    standing: Standing,
+    checks: Sequence[DriftCheck],
+    rollout: RolloutDocument | None,
+    questions: Sequence[OpenQuestion] = (),
 ) -> ListRow:
     """Return the row of one model.
 
@@ -59,9 +128,16 @@ def list_row(
     :param standing: what is wrong with its champion.
     :param checks: its latest drift checks, oldest first.
     :param rollout: the rollout in progress; None when there is none.
+    :param questions: releases that wait for people.
     """
     newest = max(model.latest_versions, key=lambda version: int(version.version), default=None)
-    situation = Situation(standing, rollout.canary if rollout else "", rollout.weight if rollout else 0.0)
+    situation = Situation(
+        standing,
+        rollout.canary if rollout else "",
+        rollout.weight if rollout else 0.0,
+        approval=questions[0].version if questions else "",
+        approval_is_late=any(question.is_late(datetime.now(UTC)) for question in questions),
+    )
     return ListRow(
         name=model.name,
         owner=model.tags.get(TAG_OWNER, ""),
@@ -77,17 +153,18 @@ def list_row(
     )
 
 
-def _checks(mlflow: MlflowOperations, models: Sequence[RegisteredModel]) -> dict[str, tuple[DriftCheck, ...]]:
-    """Return the latest drift checks by model, oldest first; of some models only, when they are few."""
+def _checks(mlflow: MlflowOperations, most: int) -> dict[str, tuple[DriftCheck, ...]]:
+    """Return the latest drift checks by model, oldest first.
+
+    :param mlflow: the MLflow server.
+    :param most: latest checks of all models together to read.
+    """
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
     if not experiments:
         return {}
     where = f"attributes.status = 'FINISHED' and tags.`{contract.TAG_KIND}` = '{contract.KIND_DRIFT_CHECK}'"
-    named = [model.name for model in models if not {"'", '"', "\\"} & set(model.name)]
-    if named:
-        where += f" and tags.`{contract.TAG_MODEL_NAME}` IN ({', '.join(map(filter_value, named))})"
     found: dict[str, list[DriftCheck]] = {}
-    for run in mlflow.search_runs(experiments, where, ("attributes.end_time DESC",), MOST_CHECKS):
+    for run in mlflow.search_runs(experiments, where, ("attributes.end_time DESC",), most):
         of_model = found.setdefault(run.tags.get(contract.TAG_MODEL_NAME, ""), [])
         if len(of_model) < SHOWN_CHECKS:
             of_model.append(drift_check(run))

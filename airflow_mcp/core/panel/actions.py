@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 from airflow_mcp.core.argument import NO_CHAMPION
 from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts
+from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.registry.history import former_champions
 
 ActionName = Literal[
@@ -30,16 +31,6 @@ STEERS: Mapping[ActionName, str] = MappingProxyType(
 """Actions on a rollout, and what the Dag is asked to do with it."""
 REASON_LENGTH = 2000
 """Characters of a reason, as the Dags take them."""
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-class Refusal(NamedTuple):
-    """Why an action is not possible, as a text of the catalogue with its values."""
-
-    text: str
-    values: Mapping[str, str] = _NOTHING
-    is_right: bool = False
-    """Whether somebody else might be allowed to."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.gate.rules.verdicts import OPENING
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
+from airflow_mcp.core.panel.approvals import OpenQuestion
 from airflow_mcp.core.panel.state import ModelState
 from airflow_mcp.core.registry.history import ChampionAt, Change, Timeline
 from airflow_mcp.core.registry.load_check import LoadCheck, read_load_check, why_unusable
@@ -150,6 +151,8 @@ class ModelFacts:
     rollout: RolloutFacts | None
     audit: tuple[AuditLine, ...] | None
     """Newest first; None when there is no audit log."""
+    questions: tuple[OpenQuestion, ...] = ()
+    """Releases of the model that wait for people."""
     at: ChampionAt | None = None
     """Set when the page is about a moment in the past."""
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -1,16 +1,20 @@
-"""The words of the page: the English text is the key of its translations, of which there are none yet."""
+"""The words of the page: the English text is the key of its translations, in ``languages/``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from html import escape
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Language = Literal["en", "zh-CN", "ru"]
-CATALOGUES: Mapping[Language, Mapping[str, str]] = {"en": MappingProxyType({})}
-"""The translations of each language that the page can be shown in."""
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+"""The languages that the page can be shown in."""
+_FOLDER = Path(__file__).with_name("languages")
 _UNITS: tuple[tuple[str, int], ...] = (("{n} d", 86_400), ("{n} h", 3_600), ("{n} min", 60), ("{n} s", 1))
 _MOST_UNITS = 2
 """Above this many of a unit an age is given in that unit: 36 h, but 3 d."""
@@ -22,8 +26,30 @@ def language_of(text: str) -> Language:
     :param text: for example ``zh-CN``, ``zh``, ``ru-RU``.
     """
     primary = text.strip().partition("-")[0].lower()
-    found = {each.partition("-")[0].lower(): each for each in CATALOGUES}
+    found = {each.partition("-")[0].lower(): each for each in LANGUAGES}
     return found.get(primary, "en")
+
+
+def preferred_language(header: str) -> Language:
+    """Return the language that a header ``Accept-Language`` asks for first, among those of the page.
+
+    :param header: for example ``ru-RU,ru;q=0.9,en;q=0.8``; the order counts, browsers send it by preference.
+    """
+    for part in header.split(","):
+        name = part.partition(";")[0].strip()
+        if name and (name.lower().startswith("en") or language_of(name) != "en"):
+            return language_of(name)
+    return "en"
+
+
+@cache
+def catalogue(language: Language) -> Mapping[str, str]:
+    """Return the translations of a language by their English text; none for English.
+
+    :param language: the language.
+    """
+    path = _FOLDER / f"{language}.json"
+    return MappingProxyType(json.loads(path.read_text("utf-8")) if language != "en" else {})
 
 
 class Words:
@@ -34,7 +60,7 @@ class Words:
 
     def __init__(self, language: Language = "en") -> None:
         self.language = language
-        self._catalogue = CATALOGUES[language]
+        self._catalogue = catalogue(language)
 
     def plain(self, text: str, **values: Any) -> str:
         """Return a text in this language, not escaped.
@@ -66,9 +92,11 @@ class Words:
 
     def date(self, time: datetime) -> str:
         """Return a day, for an axis."""
-        return f"{time:%d %b}".lstrip("0") if self.language == "en" else f"{time:%m-%d}"
+        forms: Mapping[Language, str] = {"en": "%d %b", "zh-CN": "%m-%d", "ru": "%d.%m"}
+        return f"{time:{forms[self.language]}}".lstrip("0" if self.language == "en" else "")
 
     def time(self, time: datetime) -> str:
         """Return a time in UTC, such as ``26 Nov 2026 02:12``."""
         utc = time.astimezone(UTC)
-        return f"{utc:%d %b %Y %H:%M}" if self.language == "en" else f"{utc:%Y-%m-%d %H:%M}"
+        forms: Mapping[Language, str] = {"en": "%d %b %Y %H:%M", "zh-CN": "%Y-%m-%d %H:%M", "ru": "%d.%m.%Y %H:%M"}
+        return f"{utc:{forms[self.language]}}"

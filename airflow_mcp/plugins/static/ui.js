@@ -82,8 +82,8 @@
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const button = form.querySelector("button");
-    button.disabled = true;
+    const buttons = form.querySelectorAll("button");
+    for (const each of buttons) each.disabled = true;
     problem.textContent = "";
     try {
       const answer = await fetch(location.pathname + location.search, {
@@ -94,6 +94,7 @@
           expected_champion: form.dataset.champion,
           version: form.elements.version ? form.elements.version.value : "",
           reason: form.elements.reason.value,
+          option: event.submitter?.value || "",
         }),
       });
       const said = await answer.json();
@@ -102,7 +103,7 @@
     } catch {
       problem.textContent = body.dataset.failed;
     }
-    button.disabled = false;
+    for (const each of buttons) each.disabled = false;
     problem.focus();
   });
 })();

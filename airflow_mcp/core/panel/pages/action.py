@@ -13,14 +13,14 @@ from airflow_mcp.core.panel.actions import (
     ActionName,
     Operation,
     Progress,
-    Refusal,
     choices,
 )
 from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts
 from airflow_mcp.core.panel.pages.layout import Frame, card, crumbs, gate_tick, note, render_page, table, tick
+from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.panel.state import Tone
 
-_TASK_TONES: Mapping[str, Tone] = {
+TASK_TONES: Mapping[str, Tone] = {
     "success": "good",
     "failed": "bad",
     "upstream_failed": "bad",
@@ -28,7 +28,19 @@ _TASK_TONES: Mapping[str, Tone] = {
     "running": "wait",
     "deferred": "wait",
     "up_for_retry": "unsure",
+    "queued": "none",
+    "scheduled": "none",
+    "awaiting_input": "wait",
+    "up_for_reschedule": "wait",
+    "restarting": "wait",
+    "removed": "none",
 }
+PROGRESS_WORDS: Mapping[str, str] = {
+    "success": "Done",
+    "failed": "It failed. Read the log of the failed task before you try again.",
+    "queued": "Waiting for Airflow to start it",
+}
+"""By the state of the Dag run."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +171,7 @@ def render_progress(
         said = note("unsure", t("Airflow did not answer. This page asks again."))
         return render_page(frame, t(kind.button), head + said + back, busy=True)
     tones: Mapping[str, Tone] = {"success": "good", "failed": "bad"}
-    words = {
-        "success": "Done",
-        "failed": "It failed. Read the log of the failed task before you try again.",
-        "queued": "Waiting for Airflow to start it",
-    }
-    said = note(tones.get(progress.state, "wait"), t(words.get(progress.state, "In progress")))
+    said = note(tones.get(progress.state, "wait"), t(PROGRESS_WORDS.get(progress.state, "In progress")))
     items = "".join(f"<li>{_task(frame, task, state)}</li>" for task, state in progress.tasks)
     place = escape(f"/dags/{operation.dag_id}/runs/{operation.run_id}", quote=True)
     log = f'<a data-airflow="{place}" href="#main">{t("Open the Dag run")}</a>'
@@ -177,4 +184,4 @@ def render_progress(
 
 def _task(frame: Frame, task: str, state: str) -> str:
     word = frame.t(state or "not begun")
-    return tick(_TASK_TONES.get(state, "none"), f"<code>{escape(task)}</code> {word}")
+    return tick(TASK_TONES.get(state, "none"), f"<code>{escape(task)}</code> {word}")

@@ -8,12 +8,15 @@ from typing import Any
 
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, scale_over
-from airflow_mcp.core.panel.actions import ActionName, Refusal
+from airflow_mcp.core.panel.actions import KINDS, ActionName
 from airflow_mcp.core.panel.charts import draw_drift, draw_timeline, draw_weights, verdict_word
 from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts, moment
 from airflow_mcp.core.panel.pages.layout import Frame, card, facts_list, gate_tick, pill, scrolled, table, tick
+from airflow_mcp.core.panel.refusal import Refusal
+from airflow_mcp.core.panel.rollout_chart import draw_rollout, rollout_rows
 from airflow_mcp.core.panel.state import Tone
 from airflow_mcp.core.registry.history import Change
+from airflow_mcp.core.rollout.state import Journal
 
 SPANS = (7, 30, 365)
 """Days that the timeline can show."""
@@ -21,6 +24,22 @@ MOST_RULES = 12
 """Rules of a gate that the card shows; the full report has all of them."""
 _MOST_LINES = 6
 """Lines of what happened, newest first, on a card."""
+_MOST_LOOKS = 20
+"""Looks at the model servers in the table of a rollout, newest first."""
+CHANGE_WORDS: Mapping[str, str] = {
+    "promote": "promoted",
+    "rollback": "rolled back",
+    "migrate": "taken over from stages",
+    "": "moved",
+}
+RETRAIN_WORDS: Mapping[str, tuple[Tone, str]] = {
+    "retrain": ("wait", "training asked for"),
+    "not_now": ("unsure", "needed, but not now"),
+    "not_needed": ("good", "not needed"),
+    "inconclusive": ("unsure", "inconclusive"),
+    "": ("none", "not decided"),
+}
+"""By the verdict of the last decision; empty: there is none."""
 DRIFT_TONES: Mapping[str, Tone] = {"drifted": "bad", "not_drifted": "good"}
 _SHORT = 24
 """Characters of a hash."""
@@ -35,7 +54,7 @@ def button(frame: Frame, facts: ModelFacts, action: ActionName, text: str, refus
     :param text: what the button says, a text of the catalogue.
     :param refusals: why actions are not possible, by action.
     """
-    kind = "btn danger" if action == "rollback" else "btn"
+    kind = "btn danger" if KINDS[action].is_dangerous else "btn"
     said = frame.t(text)
     refused = refusals.get(action)
     if refused is None:
@@ -66,7 +85,7 @@ def timeline_card(frame: Frame, facts: ModelFacts, days: int) -> str:
     at = (
         f'<form class="row" action="{frame.href("models", facts.name).partition("?")[0]}"><label for="at">'
         f'{t("As of")}</label><input type="text" id="at" name="at" size="18" placeholder="2026-11-21T08:00Z" '
-        f'pattern="\\d{{4}}-\\d\\d-\\d\\dT.+"><button class="btn">{t("Show")}</button></form>'
+        f'pattern="\\d{{4}}-\\d\\d-\\d\\dT.+">{frame.language_field}<button class="btn">{t("Show")}</button></form>'
     )
     rows = [_change_row(frame, change) for change in reversed(facts.timeline.changes)]
     as_table = table(t("Changes of the champion"), (t("Time"), t("What"), t("By"), t("Why")), rows)
@@ -82,8 +101,7 @@ def change_words(change: Change) -> tuple[str, str]:
     versions = f"{change.before or 'none'} → {change.after or 'none'}"
     if change.move is None:
         return "moved outside airflow-mcp", versions
-    words = {"promote": "promoted", "rollback": "rolled back", "migrate": "taken over from stages"}
-    return words.get(change.move.action, "moved"), versions
+    return CHANGE_WORDS.get(change.move.action, CHANGE_WORDS[""]), versions
 
 
 def _change_row(frame: Frame, change: Change) -> str:
@@ -199,13 +217,7 @@ def _retraining_pill(frame: Frame, status: Mapping[str, Any]) -> str:
     if status["paused"]:
         return pill("none", frame.t("paused"))
     verdict = (status["last_decision"] or {}).get("verdict", "")
-    words: Mapping[str, tuple[Tone, str]] = {
-        "retrain": ("wait", "training asked for"),
-        "not_now": ("unsure", "needed, but not now"),
-        "not_needed": ("good", "not needed"),
-        "inconclusive": ("unsure", "inconclusive"),
-    }
-    tone, word = words.get(verdict, ("none", "not decided"))
+    tone, word = RETRAIN_WORDS.get(verdict, RETRAIN_WORDS[""])
     return pill(tone, frame.t(word))
 
 
@@ -225,7 +237,7 @@ def _training_line(frame: Frame, training: Mapping[str, Any]) -> str:
     return f"<li>{frame.when(at) if at else ''}<div><strong>{outcome}</strong> {detail}</div></li>"
 
 
-def rollout_card(frame: Frame, facts: ModelFacts) -> str:
+def rollout_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal]) -> str:
     """Return the card of the rollout in progress; empty when there is none."""
     if facts.rollout is None:
         return ""
@@ -233,7 +245,7 @@ def rollout_card(frame: Frame, facts: ModelFacts) -> str:
     text = "version {canary} replaces version {stable} step by step"
     about = f'<span class="dim small">{t(text, canary=document.canary, stable=document.stable)}</span>'
     parts = [draw_weights(document.stable, document.canary, document.weight, t)]
-    waiting = document.phase == "WAITING"
+    waiting = facts.rollout.is_waiting
     parts.append(
         f"<p>{tick('none' if waiting else 'wait', t('waits for a person') if waiting else t('in progress'))}</p>"
     )
@@ -242,10 +254,24 @@ def rollout_card(frame: Frame, facts: ModelFacts) -> str:
     if document.reason:
         parts.append(f'<p class="small">{escape(document.reason)}</p>')
     if journal is not None:
+        parts.append(_measured(frame, journal, document.canary))
         parts.append(f'<ol class="log">{"".join(_rollout_lines(frame, journal.events[::-1][:_MOST_LINES]))}</ol>')
-    how = t("Pause, resume or abort it in a terminal:")
-    parts.append(f'<p class="small">{how} <code>airflow-mcp rollout --help</code></p>')
+    first: tuple[ActionName, str] = ("resume-rollout", "Resume") if waiting else ("pause-rollout", "Pause")
+    acts = button(frame, facts, *first, refusals) + button(frame, facts, "abort-rollout", "Abort", refusals)
+    parts.append(f'<div class="row acts">{acts}</div>')
     return card("rollout", t("Rollout"), "".join(parts), about)
+
+
+def _measured(frame: Frame, journal: Journal, canary: str) -> str:
+    """Return the chart of what was measured, and the same as a table; empty before the first look."""
+    t = frame.t
+    drawn = draw_rollout(journal.points, canary, t)
+    if not drawn:
+        return f'<p class="dim small">{t("Nothing has been measured yet.")}</p>'
+    heads = (t("Time"), t("Weight"), f"v{escape(canary)}", t("Champion"))
+    rows = rollout_rows(journal.points[-_MOST_LOOKS:], frame.when)
+    same = table(t("failed of all answers"), heads, rows)
+    return f"<figure>{drawn}</figure><details><summary>{t('The same as a table')}</summary>{same}</details>"
 
 
 def _rollout_lines(frame: Frame, events: Iterable[Any]) -> Iterable[str]:

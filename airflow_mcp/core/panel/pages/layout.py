@@ -9,7 +9,7 @@ from html import escape
 from urllib.parse import quote, urlencode
 
 from airflow_mcp.core.panel.state import ModelState, Tone
-from airflow_mcp.core.panel.words import CATALOGUES, Words
+from airflow_mcp.core.panel.words import LANGUAGES, Words
 
 _STROKE = 'fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"'
 _SHAPES: dict[Tone, str] = {
@@ -46,6 +46,8 @@ class Frame:
     """When the registry was read; None: not yet."""
     is_down: bool = False
     """Whether MLflow did not answer the last question."""
+    names_language: bool = False
+    """Whether the address names the language, so that links have to name it too."""
 
     def href(self, *parts: str, **query: object) -> str:
         """Return the address of a page as an attribute value; the language goes along.
@@ -55,10 +57,15 @@ class Frame:
         """
         path = "/".join(quote(part, safe="") for part in parts)
         given = {name: value for name, value in query.items() if value not in ("", None)}
-        if self.t.language != "en":
+        if self.names_language:
             given["lang"] = self.t.language
         text = f"?{urlencode(given)}" if given else ""
         return escape(f"{self.root}/ui/{path}{text}", quote=True)
+
+    @property
+    def language_field(self) -> str:
+        """The field with which a form keeps the language; empty when the address does not name it."""
+        return f'<input type="hidden" name="lang" value="{self.t.language}">' if self.names_language else ""
 
     def ago(self, time: datetime | None) -> str:
         """Return how long ago a time was, as HTML that holds the time itself."""
@@ -196,7 +203,7 @@ def render_page(frame: Frame, title: str, main: str, *, busy: bool = False) -> s
         f'<script src="{static}/theme.js?{stamp}"></script>'
         f'<link rel="stylesheet" href="{static}/ui.css?{stamp}">'
         f'<script src="{static}/ui.js?{stamp}" defer></script></head>'
-        f'<body data-refresh="{seconds}" data-languages="{" ".join(CATALOGUES)}" '
+        f'<body data-refresh="{seconds}" data-languages="{" ".join(LANGUAGES)}" '
         f'data-changed="{t("The page has changed")}" '
         f'data-failed="{t("No answer. Nothing is known to have changed; look at the model before you try again.")}">'
         f'<a class="skip" href="#main">{t("Skip to content")}</a><main id="main" tabindex="-1">{_down(frame)}{main}'
@@ -221,8 +228,15 @@ def _down(frame: Frame) -> str:
 def _foot(frame: Frame) -> str:
     t = frame.t
     read = t("not read yet") if frame.read_at is None else t("read at {time}", time=f"{frame.read_at:%H:%M:%S}")
+    links = " · ".join(
+        f'<a href="{frame.href(page)}">{t(name)}</a>'
+        for page, name in (
+            ("approvals", "Approvals"),
+            ("activity", "Activity"),
+            ("words", "What do these words mean?"),
+        )
+    )
     return (
         f"<span>MLflow: {escape(frame.server)}, {read}</span><span>{t('Airflow: this server')}</span>"
-        f'<span>{t("Times in UTC")}</span><span class="push"><a href="{frame.href("activity")}">{t("Activity")}</a> · '
-        f'<a href="{frame.href("words")}">{t("What do these words mean?")}</a></span>'
+        f'<span>{t("Times in UTC")}</span><span class="push">{links}</span>'
     )

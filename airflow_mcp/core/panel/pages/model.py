@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from airflow_mcp.core.panel.actions import Refusal
 from airflow_mcp.core.panel.charts import verdict_word
 from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts, drift_trouble, moment
+from airflow_mcp.core.panel.pages.approvals import waiting_strip
 from airflow_mcp.core.panel.pages.cards import (
     DRIFT_TONES,
     audit_card,
@@ -31,11 +31,12 @@ from airflow_mcp.core.panel.pages.layout import (
     table,
     tick,
 )
+from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.panel.state import Tone
 from airflow_mcp.core.registry.history import ChampionAt
 
 _LOAD_TONES: Mapping[str, Tone] = {"passed": "good", "failed": "bad", "inconclusive": "unsure", "error": "broken"}
-_LOAD_WORDS: Mapping[str, str] = {
+LOAD_WORDS: Mapping[str, str] = {
     "passed": "it loads and answers",
     "failed": "it does not load",
     "inconclusive": "it is not known whether it loads",
@@ -61,7 +62,7 @@ def render_model(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal
     )
     left = gate_card(frame, facts) + drift_card(frame, facts) + audit_card(frame, facts)
     right = (
-        rollout_card(frame, facts)
+        rollout_card(frame, facts, refusals)
         + retraining_card(frame, facts, refusals)
         + provenance_card(frame, facts.champion)
         + _versions(frame, facts)
@@ -79,6 +80,7 @@ def _concerns(frame: Frame, facts: ModelFacts) -> str:
     """Return what a person should look at, and the moment that the page is about if it is in the past."""
     t = frame.t
     parts = [_as_of(frame, facts, facts.at)] if facts.at is not None else []
+    parts += [waiting_strip(frame, question) for question in facts.questions]
     if facts.state.next_step and facts.state.needs_somebody:
         said = t(facts.state.word, **facts.state.values)
         more = t(facts.state.next_step, **facts.state.values)
@@ -153,7 +155,7 @@ def _loads(frame: Frame, version: VersionFacts) -> str:
         return tick("unsure", t("never checked whether it loads"))
     at = moment(check.at)
     tone = _LOAD_TONES.get(check.verdict, "unsure")
-    said = t(_LOAD_WORDS.get(check.verdict, "it is not known whether it loads"))
+    said = t(LOAD_WORDS.get(check.verdict, "it is not known whether it loads"))
     return f'{tick(tone, said)} <span class="dim">{t("checked")} {frame.ago(at)}</span>'
 
 

@@ -103,8 +103,6 @@ def render_models(frame: Frame, part: ListPart, query: ListQuery, progress: int 
 def _search(frame: Frame, query: ListQuery) -> str:
     t = frame.t
     hidden = {"state": query.state, "owner": query.owner, "sort": "" if query.sort == "state" else query.sort}
-    if t.language != "en":
-        hidden["lang"] = t.language
     kept = "".join(
         f'<input type="hidden" name="{name}" value="{escape(value, quote=True)}">'
         for name, value in hidden.items()
@@ -113,7 +111,7 @@ def _search(frame: Frame, query: ListQuery) -> str:
     return (
         f'<form class="push" role="search" action="{escape(frame.root, quote=True)}/ui/"><label class="sr" for="q">'
         f'{t("Search models")}</label><input type="search" id="q" name="q" value="{escape(query.q, quote=True)}" '
-        f'maxlength="200" placeholder="{t("Name, owner or Dag")}">{kept}'
+        f'maxlength="200" placeholder="{t("Name, owner or Dag")}">{kept}{frame.language_field}'
         f'<button class="btn">{t("Search")}</button></form>'
     )
 

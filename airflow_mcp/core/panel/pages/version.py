@@ -77,7 +77,7 @@ def _compare_form(frame: Frame, version: ModelVersion) -> str:
     return (
         f'<form class="row" action="{address}"><label for="with">{t("Compare with version")}</label>'
         f'<input type="text" id="with" name="with" size="6" inputmode="numeric" pattern="[1-9][0-9]*">'
-        f'<button class="btn">{t("Compare")}</button></form>'
+        f'{frame.language_field}<button class="btn">{t("Compare")}</button></form>'
     )
 
 
