@@ -311,6 +311,7 @@ def _config_section() -> dict[str, Any]:
             "signing_conn_id": _option(
                 "string", "", "Connection of type signing_key that signs passports; empty: none are issued."
             ),
+            "git_conn_id": _option("string", "", "Connection for the Git repositories whose release tags prod checks."),
             "airflow_api_conn_id": _option("string", "", "Connection of type airflow_api: who asked, who answered."),
             "governance": _option(
                 "string", "enforce", "enforce: the policy in the audit log decides; off: <reason> switches that off."

@@ -69,6 +69,11 @@ def signing_conn_id() -> str:
     return _text("signing_conn_id", "")
 
 
+def git_conn_id() -> str:
+    """Return the connection for the Git repositories of releases: option ``git_conn_id``; empty when they need none."""
+    return _text("git_conn_id", "")
+
+
 def airflow_api_conn_id() -> str:
     """Return the connection to Airflow's own REST API: option ``airflow_api_conn_id``; empty when there is none."""
     return _text("airflow_api_conn_id", "")

@@ -54,6 +54,11 @@ class CommitContent:
         found = await self._git("rev-parse", "--verify", "--quiet", f"{self._commit}:{path}")
         return (found or b"").decode().strip()
 
+    async def author(self) -> str:
+        """Return the e-mail address of the commit's author, as the commit says; nothing has checked it."""
+        found = await self._git("show", "--no-patch", "--no-mailmap", "--format=%ae", self._commit, "--")
+        return (found or b"").decode(errors="replace").strip()
+
     async def read(self, path: str) -> bytes | None:
         """Return the content of a file; None when it does not exist.
 
@@ -224,6 +229,45 @@ class GitRemote:
         return GitRemoteError(f"{self.url} cannot be read. Git reports: {said}")
 
 
+class GitRepositories:
+    """The Git repositories of releases: where their tags are now, and who wrote their commits.
+
+    :param conn_id: Airflow connection for the https and http URLs among them; empty when they need none.
+    """
+
+    def __init__(self, conn_id: str = "") -> None:
+        self._conn_id = conn_id
+
+    def commit_of(self, url: str, ref: str) -> str:
+        """Return the commit that a branch or tag leads to now; blocks.
+
+        :param url: URL of the repository.
+        :param ref: full name, ``refs/heads/…`` or ``refs/tags/…``.
+        :raises SourceError: when there is no such repository or name.
+        :raises GitRemoteError: when the remote does not answer, or refuses the credentials.
+        """
+        return self._remote(url).resolve(ref).sha
+
+    def author_of(self, url: str, commit: str) -> str:
+        """Return the e-mail address of a commit's author, as the commit says; blocks.
+
+        :param url: URL of the repository.
+        :param commit: full commit id.
+        :raises GitRemoteError: when the commit cannot be fetched.
+        """
+        remote = self._remote(url)
+
+        async def read() -> str:
+            async with remote.commit(commit) as content:
+                return await content.author()
+
+        return asyncio.run(read())
+
+    def _remote(self, url: str) -> GitRemote:
+        has_login = url.startswith(("https://", "http://"))
+        return GitRemote(url, (self._conn_id or None) if has_login else None)
+
+
 def _hidden(secrets: tuple[str, str]) -> list[str]:
     """Return the values that must not be shown: the password, and a login that is itself a token."""
     login, password = secrets
@@ -247,4 +291,4 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     return bytes(content)
 
 
-__all__ = ["DEFAULT_TIMEOUT_SECONDS", "GitRemote", "ResolvedRef"]
+__all__ = ["DEFAULT_TIMEOUT_SECONDS", "GitRemote", "GitRepositories", "ResolvedRef"]

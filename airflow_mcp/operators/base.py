@@ -21,6 +21,7 @@ from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.exceptions import EvidenceError, FailedError, MlflowError, RefusedError
 from airflow_mcp.hooks.airflow_people import AirflowApiHook
 from airflow_mcp.hooks.audit import AuditLogHook
+from airflow_mcp.hooks.git import GitRepositories
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.signing import SigningKeyHook
 from airflow_mcp.lineage.tasks import FinishedTask
@@ -165,6 +166,7 @@ class ModelControlOperator(BaseOperator, SkipMixin):
             off_reason=settings.governance_off(),
             requester=people.requester_of if people else requester_of_actor,
             approvals=ReleaseApprovals(people.people) if people else None,
+            repositories=GitRepositories(settings.git_conn_id()),
             open_signer=(lambda: SigningKeyHook(key).get_conn()) if (key := settings.signing_conn_id()) else None,
         )
 

@@ -23,6 +23,7 @@ def test_defaults_are_those_of_the_provider_metadata() -> None:
         "audit_conn_id": settings.audit_conn_id(),
         "airflow_api_conn_id": settings.airflow_api_conn_id(),
         "signing_conn_id": settings.signing_conn_id(),
+        "git_conn_id": settings.git_conn_id(),
         "governance": settings.governance_off() or "enforce",
         "rollback_without_audit": str(settings.rollback_without_audit()).lower(),
         "workload_log_limit_mib": str(settings.workload_log_limit_bytes() // 1024**2),
