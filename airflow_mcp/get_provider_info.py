@@ -31,8 +31,20 @@ _OPERATORS = (
     "maintenance",
     "audit",
 )
-_SENSORS = ("registry", "dataset", "drift", "serving")
-_TRIGGERS = ("git", "data", "registry", "drift", "model", "model_server", "pod", "replicas", "rollout", "serving")
+_SENSORS = ("registry", "dataset", "drift", "release", "serving")
+_TRIGGERS = (
+    "git",
+    "data",
+    "registry",
+    "drift",
+    "model",
+    "model_server",
+    "pod",
+    "release",
+    "replicas",
+    "rollout",
+    "serving",
+)
 _HOOKS = ("mlflow", "git", "audit", "signing", "airflow_people", "serving", "prometheus")
 
 
@@ -319,19 +331,7 @@ def _config_section() -> dict[str, Any]:
             "rollback_without_audit": _option(
                 "boolean", "true", "Whether a rollback goes on while the audit log is down; it is recorded later."
             ),
-            "untagged_models": _option(
-                "string", "authenticated", "Who sees models that name no Dag on the page: authenticated or nobody."
-            ),
-            "rollback_dag": _option("string", "rollback_model", "Dag with which the page rolls back."),
-            "promote_dag": _option("string", "promote_model", "Dag with which the page promotes."),
-            "stage_dag": _option("string", "set_model_stage", "Dag with which the publisher API sets stages."),
-            "publish_dag": _option("string", "publish_model", "Dag with which the publisher API registers models."),
-            "publisher_max_upload_mib": _option("integer", "2048", "Largest model that can be uploaded; MiB."),
-            "rollout_dag": _option("string", "steer_rollout", "Dag with which the page steers rollouts."),
-            "metrics_token": {
-                **_option("string", "", "Bearer token of GET /mcp/metrics; empty: there are no metrics."),
-                "sensitive": True,
-            },
+            **_api_server_options(),
             "workload_log_limit_mib": _option(
                 "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."
             ),
@@ -342,6 +342,47 @@ def _config_section() -> dict[str, Any]:
                 "integer", "10", "Seconds that a local workload has to end after SIGTERM, before SIGKILL."
             ),
         },
+    }
+
+
+def _api_server_options() -> dict[str, Any]:
+    """Return the options of the page, the publisher API and the metrics."""
+    return {
+            **_page_options(),
+            "workload_log_limit_mib": _option(
+                "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."
+            ),
+            "kubernetes_defaults": _option(
+                "string", "", "Path of a YAML file with the default options of pods; see docs/kubernetes.md."
+            ),
+            "kill_grace_seconds": _option(
+                "integer", "10", "Seconds that a local workload has to end after SIGTERM, before SIGKILL."
+            ),
+        },
+    }
+
+
+def _api_server_options() -> dict[str, Any]:
+    """Return the options of the page, the publisher API and the metrics."""
+    return {
+        "untagged_models": _option(
+            "string", "authenticated", "Who sees models that name no Dag on the page: authenticated or nobody."
+        ),
+        "rollback_dag": _option("string", "rollback_model", "Dag with which the page rolls back."),
+        "promote_dag": _option("string", "promote_model", "Dag with which the page promotes."),
+        "stage_dag": _option("string", "set_model_stage", "Dag with which the publisher API sets stages."),
+        "publish_dag": _option("string", "publish_model", "Dag with which the publisher API registers models."),
+        "publisher_max_upload_mib": _option("integer", "2048", "Largest model that can be uploaded; MiB."),
+        "rollout_dag": _option("string", "steer_rollout", "Dag with which the page steers rollouts."),
+        "metrics_token": {
+            **_option("string", "", "Bearer token of GET /mcp/metrics; empty: there are no metrics."),
+            "sensitive": True,
+        },
+    }
+
+
+def _page_options() -> dict[str, Any]:
+    return {
     }
 
 
