@@ -348,23 +348,6 @@ def _config_section() -> dict[str, Any]:
 def _api_server_options() -> dict[str, Any]:
     """Return the options of the page, the publisher API and the metrics."""
     return {
-            **_page_options(),
-            "workload_log_limit_mib": _option(
-                "integer", "16", "Output of a workload beyond this many MiB is not copied to the task log."
-            ),
-            "kubernetes_defaults": _option(
-                "string", "", "Path of a YAML file with the default options of pods; see docs/kubernetes.md."
-            ),
-            "kill_grace_seconds": _option(
-                "integer", "10", "Seconds that a local workload has to end after SIGTERM, before SIGKILL."
-            ),
-        },
-    }
-
-
-def _api_server_options() -> dict[str, Any]:
-    """Return the options of the page, the publisher API and the metrics."""
-    return {
         "untagged_models": _option(
             "string", "authenticated", "Who sees models that name no Dag on the page: authenticated or nobody."
         ),
@@ -378,11 +361,6 @@ def _api_server_options() -> dict[str, Any]:
             **_option("string", "", "Bearer token of GET /mcp/metrics; empty: there are no metrics."),
             "sensitive": True,
         },
-    }
-
-
-def _page_options() -> dict[str, Any]:
-    return {
     }
 
 
