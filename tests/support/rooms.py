@@ -60,11 +60,15 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/gate/report": _room("the gate's HTML report", "core/evaluation", "core/gate", "core/gate/rules", "core/html"),
     "core/drift": _room("drift policies, profiles, results and their report", "core", "core/data", "core/html"),
+    "core/quality": _room(
+        "when logged predictions can be judged by late labels, and what follows from it",
+        *("core", "core/data", "core/evaluation", "core/html"),
+    ),
     "core/registry": _room(
         "which aliases move, the records of moves, claims, load checks, stages, copies, events",
         *("core", "core/drift", "core/gate/rules"),
     ),
-    "core/retrain": _room("when to retrain: policy, decision, ledger", "core", "core/drift"),
+    "core/retrain": _room("when to retrain: policy, decision, ledger", "core", "core/drift", "core/quality"),
     "core/pipeline/file": _room(
         "a ModelPipeline file as it is written: fields, defaults, places of mistakes",
         *("core", "core/code", "core/data", "core/evaluation", "core/gate/rules", "core/rollout", "core/serving"),
@@ -178,6 +182,10 @@ ROOMS: Mapping[str, Room] = {
         "the page in Airflow's UI, mounted in its API server",
         *(*_CORE, "hooks", "mlflow_client", "registry", "settings"),
     ),
+    "publisher": _room(
+        "the publisher API in Airflow's API server, for teams without Python",
+        *(*_CORE, "mlflow_client", "plugins", "settings"),
+    ),
     "dag_rendering": _room(
         "ModelPipeline files to Dags",
         *(*_CORE, "airflow_private", "notifications", "operators", "routers", "settings", "triggers"),
@@ -196,6 +204,10 @@ ROOMS: Mapping[str, Room] = {
         "measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/reading", "work/run"
     ),
     "work/drift": _room("profiles data and compares columns", *_CORE, "work/reading", "work/run"),
+    "work/quality": _room(
+        "joins logged predictions with labels, and measures them",
+        *(*_CORE, "work/measures", "work/reading"),
+    ),
     "work/serve_model": _room("a model process: loads one version and answers batches", *_CORE, "work/models"),
     "work/steps": _room("one module per step", *_CORE, "work/*"),
     "work": _room("`python -m airflow_mcp.work STEP`: the work plane, without Airflow", *_CORE, "work/*"),

@@ -18,13 +18,17 @@ class FakeAirflow:
         self.states: dict[tuple[int, str], Any] = {}
         self.assets: dict[str, int] = {}
         self.tasks: list[dict[str, Any]] = []
+        self.returned: dict[str, Any] = {}
+        """What tasks have pushed, by task."""
         self.asked_with: set[str] = set()
         self.app = FastAPI()
         add = self.app.add_api_route
         add("/api/v2/dags/{dag_id}", self._dag)
         add("/api/v2/dags/{dag_id}/dagRuns", self._trigger, methods=["POST"])
+        add("/api/v2/dags/{dag_id}/dagRuns", self._runs)
         add("/api/v2/dags/{dag_id}/dagRuns/{run_id}", self._run)
         add("/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", self._tasks)
+        add("/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value", self._returned)
         add("/api/v2/assets", self._assets)
         add("/api/v2/assets/{asset_id}/state-store/{key}", self._state)
         add("/api/v2/assets/{asset_id}/state-store/{key}", self._set_state, methods=["PUT"])
@@ -46,6 +50,18 @@ class FakeAirflow:
     async def _run(self, dag_id: str, run_id: str) -> Response:
         found = self.runs.get((dag_id, run_id))
         return JSONResponse(found) if found else JSONResponse({"detail": "not found"}, 404)
+
+    async def _runs(self, dag_id: str, run_id_prefix_pattern: str) -> Response:
+        found = [
+            run
+            for (dag, run_id), run in self.runs.items()
+            if dag == dag_id and run_id.startswith(run_id_prefix_pattern)
+        ]
+        return JSONResponse({"dag_runs": [{**run, "dag_id": dag_id} for run in reversed(found)]})
+
+    async def _returned(self, dag_id: str, task_id: str) -> Response:
+        found = self.returned.get(task_id)
+        return JSONResponse({"value": found}) if found is not None else JSONResponse({"detail": "not found"}, 404)
 
     async def _tasks(self, dag_id: str, run_id: str) -> Response:
         return JSONResponse({"task_instances": self.tasks})
