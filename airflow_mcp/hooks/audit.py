@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING, TypeVar
+
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
@@ -10,6 +15,11 @@ from airflow_mcp import settings
 from airflow_mcp.audit.settings import AuditSettings, settings_from_connection
 from airflow_mcp.core.audit.log import LOG, AuditLog
 from airflow_mcp.exceptions import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+T = TypeVar("T")
 
 
 class AuditLogHook(BaseHook):
@@ -35,16 +45,9 @@ class AuditLogHook(BaseHook):
         :raises InvalidArgumentError: when there is no such connection, or a field of it is not usable.
         """
         try:
-            connection = self.get_connection(self.audit_conn_id)
+            return _settings_of(self.get_connection(self.audit_conn_id))
         except AirflowNotFoundException:
-            raise InvalidArgumentError(
-                f"[airflow_mcp] audit_conn_id must be the ID of a connection; got {self.audit_conn_id!r}, and there is "
-                "no such connection"
-            ) from None
-        found = settings_from_connection(connection, settings.environment())
-        if found.password:
-            mask_secret(found.password)
-        return found
+            raise self._missing() from None
 
     def get_conn(self) -> AuditLog:
         """Return the log, which is opened when it is first used."""
@@ -53,6 +56,32 @@ class AuditLogHook(BaseHook):
 
             self._opened = open_log(self.settings)
         return self._opened
+
+    async def ask(self, read: Callable[[AuditLog], T]) -> T:
+        """Read from the log without blocking an event loop; its connection is closed afterwards.
+
+        :param read: what to read; called in a thread.
+        :raises InvalidArgumentError: when there is no such connection, or a field of it is not usable.
+        :raises AuditUnavailableError: when the log does not answer.
+        """
+        try:
+            found = _settings_of(await self.aget_connection(self.audit_conn_id))
+        except AirflowNotFoundException:
+            raise self._missing() from None
+
+        def ask() -> T:
+            from airflow_mcp.audit.stores import open_log  # noqa: PLC0415
+
+            with closing(open_log(found)) as log:
+                return read(log)
+
+        return await asyncio.to_thread(ask)
+
+    def _missing(self) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"[airflow_mcp] audit_conn_id must be the ID of a connection; got {self.audit_conn_id!r}, and there is no "
+            "such connection"
+        )
 
     def close(self) -> None:
         """Close the connection to the log, if one is open."""
@@ -70,3 +99,10 @@ class AuditLogHook(BaseHook):
         except Exception as error:  # the connection form shows any error
             return False, str(error)
         return True, f"the audit log {log.name} answers"
+
+
+def _settings_of(connection: Connection) -> AuditSettings:
+    found = settings_from_connection(connection, settings.environment())
+    if found.password:
+        mask_secret(found.password)
+    return found

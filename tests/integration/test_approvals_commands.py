@@ -28,24 +28,17 @@ OLD, NEW, OTHER = (
 RUN = TaskKey("fraud__release", "r1", "request")
 
 
-def url(logs: Logs, login: str) -> str:
-    settings = logs.as_login(login)
-    if not logs.is_postgresql:
-        return f"sqlite://{settings.sqlite_path}"
-    return f"postgresql://{login}@{settings.host}:{settings.port}/{settings.database}"
-
-
 @pytest.fixture(params=["postgresql", "sqlite"])
 def logs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
     monkeypatch.setenv("AIRFLOW_MCP_ENVIRONMENT", "test")
     monkeypatch.setenv("LOGNAME", "dora")
     if request.param == "sqlite":
         found = sqlite_logs(tmp_path)
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", url(found, ""))
+        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url(""))
         yield found
         return
     with postgresql_logs(request.getfixturevalue("postgresql")) as found:
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", url(found, "mcp_people"))
+        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url("mcp_people"))
         yield found
 
 

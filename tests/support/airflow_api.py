@@ -13,7 +13,8 @@ import httpx
 
 FINAL_STATES = frozenset({"success", "failed"})
 _POLL_SECONDS = 0.25
-_HTTP_TIMEOUT_SECONDS = 30
+_HTTP_TIMEOUT_SECONDS = 120
+"""The API server builds its routes at the first request, FAB its application at the first login: slow when busy."""
 _PAGE = 100
 
 
@@ -45,7 +46,8 @@ class AirflowClient:
         except BaseException:
             self._client.close()
             raise
-        self._client.headers["Authorization"] = f"Bearer {answer['access_token']}"
+        self.token = str(answer["access_token"])
+        self._client.headers["Authorization"] = f"Bearer {self.token}"
 
     def close(self) -> None:
         """Close the connections."""

@@ -63,6 +63,13 @@ class Logs:
         """Return the settings of a login; SQLite has none."""
         return replace(self.owner, login=login) if self.is_postgresql else self.owner
 
+    def url(self, login: str) -> str:
+        """Return the address for ``AIRFLOW_MCP_AUDIT_LOG`` with a login; SQLite has none."""
+        settings = self.as_login(login)
+        if not self.is_postgresql:
+            return f"sqlite://{settings.sqlite_path}"
+        return f"postgresql://{login}@{settings.host}:{settings.port}/{settings.database}"
+
     def sql(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run a statement as the owner of the database, or of the file; PostgreSQL's placeholders."""
         with closing(self._connect()) as connection:

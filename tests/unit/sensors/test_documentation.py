@@ -11,7 +11,7 @@ from airflow.sdk import DAG, BaseSensorOperator
 
 import airflow_mcp.sensors
 from airflow_mcp.operators.base import ModelControlOperator
-from airflow_mcp.sensors import dataset, drift, registry, serving, waiting
+from airflow_mcp.sensors import dataset, drift, registry, release, serving, waiting
 from tests.support.paths import DOCS
 from tests.unit.test_docs import parameters, wrong_parameters
 
@@ -21,6 +21,7 @@ SENSORS: dict[type[ModelControlOperator], dict[str, Any]] = {
     registry.ModelVersionSensor: {"model_name": "fraud", "version": "3"},
     drift.DriftSensor: {"model_name": "fraud", "experiment_name": "fraud-drift"},
     dataset.DatasetVersionSensor: {"root": "/data"},
+    release.ReleaseGrantedSensor: {"model_name": "fraud", "version": "3"},
     serving.ModelServedSensor: {"model_name": "fraud", "version": "3"},
 }
 

@@ -24,6 +24,7 @@ from airflow_mcp.triggers.model import ModelGoalTrigger
 from airflow_mcp.triggers.model_server import ModelServerTrigger
 from airflow_mcp.triggers.pod import WorkloadPodTrigger
 from airflow_mcp.triggers.registry import RegistryEventTrigger
+from airflow_mcp.triggers.release import ReleaseDecidedTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
 from airflow_mcp.triggers.rollout import RolloutStepTrigger
 from airflow_mcp.triggers.serving import ModelServedTrigger
@@ -80,6 +81,14 @@ TRIGGERS = [
         mlflow_conn_id="mlflow",
         serving_conn_id="servers",
         actor={"kind": "task", "name": "dag.task", "via": "run-1"},
+        poll_seconds=5,
+    ),
+    ReleaseDecidedTrigger(
+        model_name="fraud",
+        version="8",
+        environment="prod",
+        mlflow_conn_id="mlflow",
+        audit_conn_id="log",
         poll_seconds=5,
     ),
     ModelServedTrigger(model_name="fraud", version="8", share=0.5, serving_conn_id="servers", poll_seconds=5),
