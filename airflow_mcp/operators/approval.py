@@ -6,22 +6,25 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Param
+from airflow.sdk import Param, conf
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
-from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
 
+from airflow_mcp import settings
 from airflow_mcp.core.approvals.events import APPROVE, REJECT, Asked
 from airflow_mcp.core.approvals.messages import question_body
-from airflow_mcp.core.approvals.seats import unfilled
+from airflow_mcp.core.approvals.seats import assigned_to, unfilled
 from airflow_mcp.core.approvals.timers import VERBS, due_timers, next_look
 from airflow_mcp.core.audit.moves import audit_actor
 from airflow_mcp.exceptions import ApprovalMissingError, InvalidArgumentError
+from airflow_mcp.hooks.git import GitRepositories
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.release import ReleaseOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mcp.core.approvals.events import ReleaseKey
     from airflow_mcp.core.approvals.policy import ApprovalPolicy
     from airflow_mcp.core.approvals.state import RequestState
     from airflow_mcp.hooks.airflow_people import AirflowPeople
@@ -68,7 +71,7 @@ class RequestReleaseOperator(ReleaseOperator):
             raise ApprovalMissingError(
                 f"{unknown}. Nobody was asked; trigger the release in Airflow's page or REST API"
             )
-        asked = Asked(str(self.version), self.risk, requester, policy.digest, {"owner": (self.owner,)})
+        asked = Asked(str(self.version), self.risk, requester, policy.digest, self._initiators(key, policy))
         is_new = book.ask(asked, audit_actor(self.actor(context)), task)
         state = book.state(now())
         self._require_satisfiable(book, state)
@@ -83,6 +86,30 @@ class RequestReleaseOperator(ReleaseOperator):
             "status": state.status,
             "chain": [node.node.name for node in state.nodes],
         }
+
+    def _initiators(self, key: ReleaseKey, policy: ApprovalPolicy) -> dict[str, tuple[str, ...]]:
+        """Return who else may count as having asked: the owner, and the author of the commit where the rule says so.
+
+        :raises ApprovalMissingError: when the rule needs the author, and nobody knows which person that is.
+        :raises GitRemoteError: when the repository does not answer; a retry asks again.
+        """
+        found: dict[str, tuple[str, ...]] = {"owner": (self.owner,)}
+        rule = policy.rule_for(key.environment, policy.risk_of(key.model_name, self.risk), key.model_name)
+        if "commit_author" not in rule.initiators:
+            return found
+        code = self.code_of(key)
+        if not code.url or not code.commit:
+            raise ApprovalMissingError(
+                "the policy excludes the author of the commit, and the version was not trained from a commit of a Git "
+                "repository. Nobody was asked; train from one"
+            )
+        author = GitRepositories(settings.git_conn_id()).author_of(code.url, code.commit)
+        if not any(author.lower() in map(str.lower, person.git_emails) for person in policy.spec.people.values()):
+            raise ApprovalMissingError(
+                f"the policy excludes the author of the commit, and knows nobody with the address {author!r}. Nobody "
+                "was asked; add it to gitEmails of the person in the policy"
+            )
+        return {**found, "commit_author": (author,)}
 
     def _require_satisfiable(self, book: ReleaseBook, state: RequestState) -> None:
         if state.rule is None or state.electorate is None:
@@ -100,6 +127,9 @@ class RequestReleaseOperator(ReleaseOperator):
 
 class ApprovalSeatOperator(ReleaseOperator):
     """Wait for one approval. Seats are tasks one after the other; each takes the next approval that the chain needs.
+
+    Where the policy has the ID of everybody who may answer (``people.<name>.ids``), Airflow refuses all others;
+    elsewhere an answer of anybody else is recorded and does not count.
 
     Waiting needs no worker slot and no triggerer. The answer is read over Airflow's REST API and recorded before
     anything else; an answer that does not count is recorded too, and the seat asks again. A seat whose approval is
@@ -226,12 +256,14 @@ class ApprovalSeatOperator(ReleaseOperator):
             return
         task, subject = self.task_key(context), state.key.question(node.node.name)
         may_vote = state.electorate.may_ever_vote(node.node)
+        assigned = assigned_to(policy, state.electorate.may_ever_answer(node.node), auth_manager())
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
             subject=subject,
             body=question_body(state, node.node, may_vote, self.links),
             params={"reason": Param(None, type=["null", "string"], description="Why.").serialize()},
+            assigned_users=[HITLUser(id=account_id, name=name) for account_id, name in assigned],
         )
         shown = people.question(task)
         if shown is None or shown.subject != subject or shown.options != (APPROVE, REJECT):
@@ -242,3 +274,9 @@ class ApprovalSeatOperator(ReleaseOperator):
         place = {"dag": task.dag_id, "run": task.dag_run_id, "task": task.task_id}
         if book.note("asked", state, {"node": node.node.name, **place}):
             self.tell(policy, "asked", state, context, node=node.node.name, people=list(may_vote))
+
+
+def auth_manager() -> str:
+    """Return the name of Airflow's auth manager, as ``ids`` in the policy have it: ``fab``, ``simple``."""
+    path: str = conf.get_mandatory_value("core", "auth_manager")
+    return path.rpartition(".")[2].removesuffix("AuthManager").lower()

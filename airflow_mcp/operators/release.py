@@ -10,7 +10,9 @@ from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.argument import required_text, version_number
-from airflow_mcp.core.contract import TAG_PASSPORT
+from airflow_mcp.core.contract import TAG_PASSPORT, TAG_PASSPORT_ENVELOPE
+from airflow_mcp.core.passport.dsse import read_envelope
+from airflow_mcp.core.passport.statement import read_statement
 from airflow_mcp.exceptions import InvalidArgumentError, PassportError
 from airflow_mcp.hooks.airflow_people import AirflowApiHook
 from airflow_mcp.notifications.release import notify
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_mcp.core.approvals.policy import Occasion
     from airflow_mcp.core.approvals.state import RequestState
     from airflow_mcp.core.audit.log import AuditLog
+    from airflow_mcp.core.passport.statement import CodeFacts
 
 _MOST_SEATS = 20
 
@@ -81,6 +84,21 @@ class ReleaseOperator(ModelControlOperator):
             raise InvalidArgumentError("no policy is in force, so nobody knows who must approve. Nobody was asked")
         policy = ApprovalPolicy.of(in_force.policy)
         return ReleaseBook(log, key, policy), policy
+
+    def code_of(self, key: ReleaseKey) -> CodeFacts:
+        """Return the code behind the version, as its passport says; the digest proves that it is the one asked for.
+
+        :param key: what is released.
+        :raises PassportError: when the version has another passport by now, or it cannot be read.
+        """
+        version = self.hook.get_model_version(key.model_name, version_number("version", self.version))
+        statement = read_statement(read_envelope(version.tags.get(TAG_PASSPORT_ENVELOPE, "")).payload)
+        if statement.digest != key.passport:
+            raise PassportError(
+                f"version {version.version} of {key.model_name!r} must have passport {key.passport}; got "
+                f"{statement.digest}. Nobody was asked"
+            )
+        return statement.passport.code
 
     @property
     def airflow(self) -> AirflowApiHook:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_mcp.core.access.policy import GovernancePolicy, Problem
 from airflow_mcp.core.approvals.policy import ApprovalPolicy, ApprovalRule, approval_mistakes
@@ -21,6 +21,22 @@ def unfilled(rule: ApprovalRule, electorate: Electorate) -> tuple[str, ...]:
         return tuple(dict.fromkeys(seats[number][0] for number in empty))
     short = [node.name for node in rule.chain if len(electorate.may_ever_vote(node)) < node.quorum]
     return tuple(short)
+
+
+def assigned_to(policy: ApprovalPolicy, people: Iterable[str], auth_manager: str) -> tuple[tuple[str, str], ...]:
+    """Return IDs and accounts to which Airflow can restrict a question; empty when it knows not everybody by ID.
+
+    Airflow keeps the first list of a question for ever, and refuses everybody else: one unknown ID would lock a person
+    out.
+
+    :param policy: the policy in force.
+    :param people: everybody who may answer, now or later.
+    :param auth_manager: name by which ``people.<name>.ids`` know Airflow's auth manager, such as ``fab``.
+    """
+    known = [(policy.spec.people[person].ids.get(auth_manager, ""), person) for person in dict.fromkeys(people)]
+    if not all(account_id for account_id, _ in known):
+        return ()
+    return tuple((account_id, (policy.spec.people[person].accounts or (person,))[0]) for account_id, person in known)
 
 
 def unmatched(seats: Sequence[Sequence[str]]) -> list[int]:

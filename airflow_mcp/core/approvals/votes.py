@@ -64,6 +64,12 @@ class Electorate:
         found = dict.fromkeys([*approvers, *(person for people in later for person in people)])
         return tuple(person for person in found if person not in self.initiators)
 
+    def may_ever_answer(self, node: Node) -> tuple[str, ...]:
+        """Return everybody who may vote at a node, and those to whom one of them has delegated by now."""
+        people = self.may_ever_vote(node)
+        delegates = (each.terms.receiver for each in self.delegations if each.terms.giver in people)
+        return tuple(dict.fromkeys((*people, *(one for one in delegates if one not in self.initiators))))
+
     def absent(self, node: Node) -> tuple[str, ...]:
         """Return the approvers of a node who may vote and have not."""
         people = self.policy.people(node.approvers)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
-from airflow_mcp.core.approvals.seats import unfilled, unmatched
+from airflow_mcp.core.approvals.seats import assigned_to, unfilled, unmatched
 from airflow_mcp.core.approvals.votes import Electorate
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError
-from tests.support.approvals import POLICY, bank
+from tests.support.approvals import POLICY, Book, bank
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,20 @@ def test_as_many_seats_are_filled_as_by_trying_every_order(wanted: list[list[str
     empty = unmatched(wanted)
     assert best is None or len(wanted) - len(empty) == best
     assert all(not wanted[seat] or len(wanted) > 1 for seat in empty)
+
+
+def test_a_question_is_assigned_only_when_everybody_who_may_answer_has_an_id() -> None:
+    policy = ApprovalPolicy.of(bank(POLICY.replace("luis: {", 'luis: {ids: {fab: "13"}, ')))
+    assert assigned_to(policy, ("lena", "luis", "lena"), "fab") == (("12", "lena"), ("13", "luis"))
+    assert assigned_to(policy, ("lena", "luis", "rita"), "fab") == ()
+    assert assigned_to(policy, ("lena", "luis"), "simple") == ()
+
+
+def test_whoever_got_a_delegation_may_answer_too() -> None:
+    book = Book()
+    book.request(by="dora", risk="high")
+    book.delegate("lena", "vera")
+    book.delegate("rosa", "olga")
+    electorate, node = book.state.electorate, book.policy.rules[0].chain[0]
+    assert electorate is not None
+    assert electorate.may_ever_answer(node) == ("lena", "luis", "rita", "vera")
