@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ from airflow_mcp.core.retrain.documents import (
 from airflow_mcp.core.retrain.ledger import decide, record, state_of
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.core.retrain.state import observe
-from airflow_mcp.core.serving.traffic import Choice
+from airflow_mcp.core.serving.traffic import Choice, TrafficPlan
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.metrics.catalogue import METRICS
 from airflow_mcp.metrics.stats import publish
@@ -45,7 +46,8 @@ from airflow_mcp.plugins.side_facts import SideFactsReader, StoredState
 from airflow_mcp.serving.exchange import Exchange
 from airflow_mcp.serving.metrics import Metrics
 from airflow_mcp.serving.models import ServedModels
-from tests.support.approvals import bank_of_test, put_in_force
+from airflow_mcp.serving.pool import ModelPool
+from tests.support.approvals import POLICY, bank, put_in_force
 from tests.support.audit_log import sqlite_logs
 from tests.support.statsd import airflow_client, exposition, open_wire
 
@@ -116,7 +118,8 @@ def audit_log_with_request(folder: Path, name: str) -> Callable[[], AuditLog]:
     """
     owner = sqlite_logs(folder).owner
     log = open_log(owner)
-    put_in_force(log, bank_of_test())
+    expiring = "quorum: 2\n          expires: {after: 14d}"
+    put_in_force(log, bank(POLICY.replace("environment: prod", "environment: test").replace("quorum: 2", expiring)))
     key = ReleaseKey(name, "test", "sha256:" + "a" * 64)
     asked = Asked("7", "high", Requester(account="dora"), "sha256:" + "b" * 64)
     log.append(requested(key, asked, AuditActor("user", "dora"), TaskKey("release", "1", "request")))
@@ -203,9 +206,13 @@ def events_text(environment: pytest.MonkeyPatch) -> str:
 
 def model_server_text() -> str:
     """Return what a model server shows after requests to a champion and a canary, and one that it refused."""
-    counted = Metrics(ServedModels(_no_pool))
-    for version, role in (("2", "champion"), ("3", "canary")):
-        choice = Choice(ServedVersion("fraud", version), role)  # type: ignore[arg-type]
+    models = ServedModels(_no_pool)
+    champion, canary = ServedVersion("fraud", "2"), ServedVersion("fraud", "3")
+    pool = SimpleNamespace(ready=True, in_flight=0, restarts=0, report=SimpleNamespace(seconds=0.5))
+    models.pools = dict.fromkeys((champion, canary), cast(ModelPool, pool))
+    models.assign("fraud", TrafficPlan(champion, canary, 10.0))
+    counted = Metrics(models)
+    for choice in (Choice(champion, "champion"), Choice(canary, "canary")):
         made = Exchange({"headers": []}, 0.0)
         made.model, made.choice, made.status, made.seconds = "fraud", choice, 200, 0.003
         counted.record(made)
