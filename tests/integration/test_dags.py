@@ -126,6 +126,16 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"pin_data": {"drift_check", "retrain"}, "drift_check": {"retrain"}, "retrain": set()},
         "params": {"data_version": "latest", "cooldown_hours": 20},
     },
+    "quality_watch": {
+        "schedule": "0 5 * * *",
+        "tasks": {
+            "pin_data": "PinDatasetOperator",
+            "check_quality": "CheckQualityOperator",
+            "retrain": "RetrainTriggerOperator",
+        },
+        "edges": {"pin_data": {"retrain"}, "check_quality": {"retrain"}, "retrain": set()},
+        "params": {"label_delay": "P7D"},
+    },
     "nightly_retrain": {
         "schedule": "0 2 * * *",
         "tasks": {
@@ -250,6 +260,24 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "tasks": {"rollback": "RollbackModelServerOperator"},
         "edges": {"rollback": set()},
         "params": {"deployment": "breast-cancer", "namespace": "ml", "to_revision": 0},
+    },
+    "publish_model": {
+        "schedule": None,
+        "tasks": {
+            "publish": "PublishModelOperator",
+            "register": "RegisterModelOperator",
+            "load_check": "LoadCheckOperator",
+        },
+        "edges": {"publish": {"register"}, "register": {"load_check"}, "load_check": set()},
+        "params": {
+            "model_name": "breast_cancer",
+            "source": f"uploads:/{'0' * 32}",
+            "description": "",
+            "input_example": None,
+            "provenance": None,
+            "reason": None,
+            "request_id": "",
+        },
     },
     "issue_passport": {
         "schedule": None,
