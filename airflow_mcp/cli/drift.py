@@ -60,6 +60,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--html", metavar="FILE", help="file for the HTML report with both distributions of each column"
     )
     compare.add_argument("--format", choices=("text", "json"), default="text")
+    compare.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     compare.add_argument(
         "--exit-code",
         action="store_true",

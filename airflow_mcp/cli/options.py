@@ -22,8 +22,9 @@ def add_tracking_uri(command: argparse.ArgumentParser) -> None:
 
 
 def add_format(command: argparse.ArgumentParser) -> None:
-    """Add ``--format``: text for people, or JSON for programs."""
+    """Add ``--format``: text for people, or JSON for programs; ``--json`` is the short form."""
     command.add_argument("--format", choices=("text", "json"), default="text")
+    command.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
 
 
 def mlflow_settings(tracking_uri: str) -> MlflowSettings:

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_mcp.cli.governance import governed_by
+from airflow_mcp.cli.governance import standing
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.panel.facts import PROVENANCE
+from airflow_mcp.core.panel.state import ModelState, Situation, assess_state
 from airflow_mcp.core.registry.copies import CopiedFrom, read_copied_from
 from airflow_mcp.core.registry.load_check import (
     ROLLBACK_CHECK_AGE,
@@ -24,9 +25,13 @@ from airflow_mcp.core.registry.load_check import (
 )
 from airflow_mcp.core.registry.moves import read_history, read_last_move
 from airflow_mcp.core.registry.rehearsal import read_rehearsal
+from airflow_mcp.core.registry.standing import Standing
+from airflow_mcp.core.rollout.state import RolloutState
+from airflow_mcp.core.serving.traffic import RolloutDocument
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.aliases import as_taken, ways_back
+from airflow_mcp.registry.overview import read_rollouts
 from airflow_mcp.registry.standing import read_standings
 
 _CONSEQUENCES: Mapping[str, str] = {
@@ -59,15 +64,27 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _all(mlflow: DirectMlflow, limit: int) -> dict[str, Any]:
     standings, unread = read_standings(mlflow, mlflow.search_registered_models())
+    rollouts = read_rollouts(mlflow)
+    states = {each.model_name: _state(each, rollouts.get(each.model_name)) for each in standings}
+    standings.sort(key=lambda each: (states[each.model_name].rank, each.model_name))
     return {
         "server": mlflow.settings.base_url,
-        "models": [standing.to_json() for standing in standings[:limit]],
+        "models": [
+            {**standing.to_json(), "state": states[standing.model_name].to_json()} for standing in standings[:limit]
+        ],
         "number_of_models": len(standings),
         "with_problems": sum(any(one.level == "problem" for one in each.concerns) for each in standings),
         "with_warnings": sum(any(one.level == "warning" for one in each.concerns) for each in standings),
         "not_read": list(unread),
-        "audit_log": governed_by(),
+        **standing(),
     }
+
+
+def _state(standing: Standing, rollout: RolloutDocument | None) -> ModelState:
+    """Return the state in the words of the page; what only Airflow and the audit log know is left out."""
+    return assess_state(
+        Situation(standing, canary=rollout.canary if rollout else "", weight=rollout.weight if rollout else 0.0)
+    )
 
 
 def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
@@ -84,6 +101,7 @@ def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
     return {
         "server": mlflow.settings.base_url,
         "model_name": name,
+        "state": _state(standing, RolloutState.of(versions.get(contract.ALIAS_CHAMPION)).active).to_json(),
         "concerns": [concern.to_json() for concern in standing.concerns],
         **{alias: _version(versions.get(alias), model) for alias in contract.ALIASES_OF_OURS},
         "last_move": move and asdict(move),
@@ -92,7 +110,7 @@ def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
         or move.champion_after == model.aliases.get(contract.ALIAS_CHAMPION),
         "way_back": _way_back(mlflow, model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION)),
         "not_read": list(unread),
-        "audit_log": governed_by(),
+        **standing(),
     }
 
 
@@ -144,17 +162,22 @@ def _all_text(document: Mapping[str, Any]) -> Iterator[str]:
         width = min(max(len(model["model_name"]) for model in models), 60)
         yield ""
     for model in models:
-        first, *others = [f"{each['level'].upper()}: {each['says']}" for each in model["concerns"]] or ["ok"]
         champion = f"version {model['champion']}" if model["champion"] else "none"
-        yield f"{model['model_name']:<{width}}  {champion:<12}  {first}"
-        yield from (f"{'':<{width}}  {'':<12}  {other}" for other in others)
+        yield f"{model['model_name']:<{width}}  {champion:<12}  {_state_text(model['state'])}"
+        for each in model["concerns"]:
+            yield f"{'':<{width}}  {'':<12}  {each['level'].upper()}: {each['says']}"
     if total > len(models):
         yield f"\n{total - len(models)} more models are not shown, none of them worse: see --limit"
     yield _governance_text(document)
 
 
+def _state_text(state: Mapping[str, str]) -> str:
+    return f"{state['word']}: {state['next_step']}" if state["next_step"] else state["word"]
+
+
 def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"{document['model_name']} on {document['server']}"
+    yield _state_text(document["state"])
     for concern in document["concerns"]:
         yield f"{concern['level'].upper()}: {concern['says']}"
     yield from (f"NOT READ: {reason}" for reason in document["not_read"])
@@ -178,8 +201,18 @@ def _one_text(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _governance_text(document: Mapping[str, Any]) -> str:
-    log = document["audit_log"]
-    return f"\naudit log: {log}" if log else "\nnot governed: moves are recorded in MLflow only, see docs/audit.md"
+    log, policy = document["audit_log"], document["policy"]
+    if not log:
+        return "\nnot governed: moves are recorded in MLflow only, see docs/audit.md"
+    if document["governance_off"]:
+        rule = f"no policy is enforced: {document['governance_off']}"
+    elif policy:
+        rule = f"governed by policy {policy['digest']}, in force since {policy['since']}"
+    elif document["policy_error"]:
+        rule = f"which policy is in force is not known: {document['policy_error']}"
+    else:
+        rule = "not governed by a policy: none is in force, see docs/governance.md"
+    return f"\naudit log: {log}\n{rule}"
 
 
 def _version_text(alias: str, version: Mapping[str, Any] | None) -> Iterator[str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from airflow_mcp import __version__
+from airflow_mcp.cli.options import add_format
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add nothing: the command has no arguments."""
+    """Add the format."""
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the version of the package."""
-    print(f"airflow-mcp {__version__}")
+    print(json.dumps({"version": __version__}) if parsed.format == "json" else f"airflow-mcp {__version__}")
     return 0

@@ -62,7 +62,7 @@ class RegistryIndex:
         """Return the rows, and start a sweep when they are old; waits only for the first rows of all."""
         if self._clock() >= self._due and (self._sweep is None or self._sweep.done()):
             self._due = self._clock() + SWEEP_SECONDS * random.uniform(1, 1.25)  # noqa: S311  (not cryptography)
-            self._sweep = asyncio.create_task(self._read())
+            self._sweep = asyncio.create_task(self.sweep())
         if self.snapshot.read_at is None and self._sweep is not None and not self.snapshot.is_down:
             await asyncio.wait({self._sweep}, timeout=0.3)
             if self.snapshot.read_at is None and not self.snapshot.rows and not self.snapshot.is_down:
@@ -90,7 +90,8 @@ class RegistryIndex:
         if rows is not None and self.snapshot.read_at is None:
             self.snapshot = Snapshot({row.name: row for row in rows})
 
-    async def _read(self) -> None:
+    async def sweep(self) -> None:
+        """Read the rows of all models; when MLflow does not answer, those of the last sweep stay."""
         self.seen = 0
         rows = await self._rows(None)
         if rows is None:

@@ -58,7 +58,7 @@ def read_overview(
     models = mlflow.search_registered_models("", most, page_size=PAGE, enough=count)
     standings = {standing.model_name: standing for standing in read_standings(mlflow, models)[0]}
     checks = _checks(mlflow, MOST_CHECKS if most is None else most * SHOWN_CHECKS)
-    rollouts = _rollouts(mlflow)
+    rollouts = read_rollouts(mlflow)
     waiting = _waiting(log, models)
     return tuple(
         list_row(
@@ -171,7 +171,7 @@ def _checks(mlflow: MlflowOperations, most: int) -> dict[str, tuple[DriftCheck, 
     return {name: tuple(reversed(checks)) for name, checks in found.items()}
 
 
-def _rollouts(mlflow: MlflowOperations) -> Mapping[str, RolloutDocument]:
+def read_rollouts(mlflow: MlflowOperations) -> Mapping[str, RolloutDocument]:
     """Return the rollouts in progress, by model."""
     found = {}
     for phase in ACTIVE:

@@ -305,29 +305,33 @@ def test_all_models_are_listed_and_those_that_need_attention_come_first(world: W
     ours = [each for each in document["models"] if each["model_name"].startswith(models.prefix)]
     assert (code, document["number_of_models"], document["not_read"]) == (0, len(document["models"]), [])
     assert [each["model_name"].removeprefix(f"{models.prefix}.") for each in ours] == [
-        *("unusable", "missing", "taken_back", "outside", "unjudged", "no_way_back", "drifted", "never", "ok"),
+        *("unusable", "missing", "taken_back", "outside", "drifted", "unjudged", "no_way_back", "never", "ok"),
     ]
     assert [[(one["level"], one["kind"]) for one in each["concerns"]] for each in ours] == [
         [("problem", "champion_unusable")],
         [("problem", "champion_missing")],
         [("problem", "verdict_taken_back")],
         [("warning", "moved_outside")],
+        [("warning", "drifted")],
         [("warning", "verdict_unknown")],
         [("warning", "no_way_back")],
-        [("warning", "drifted")],
         [("note", "never_promoted")],
         [],
     ]
-    assert check in ours[6]["concerns"][0]["says"]
+    assert check in ours[4]["concerns"][0]["says"]
     assert document["with_problems"] >= 3
     text = call("status", "--limit", "100000")[1]
     shown = dict(re.findall(rf"^{models.prefix}\.(\w+) +(?:version \d|none) +(.*)$", text, re.M))
-    assert shown["taken_back"] == "PROBLEM: the gate's verdict is failed now; it was passed at the promotion"
-    assert (shown["never"], shown["ok"]) == ("NOTE: no version has been promoted yet", "ok")
+    assert shown["taken_back"] == "Gate verdict taken back: read the gate's report, then roll back"
+    assert (shown["never"], shown["ok"]) == ("Never in production: promote a first version", "Healthy")
+    assert "  PROBLEM: the gate's verdict is failed now; it was passed at the promotion\n" in text
+    assert [each["state"]["word"] for each in ours[3:5]] == ["Moved outside", "Drifted"]
     assert len(call("status", "--limit", "1", "--format", "json")[1]) < len(said)
     assert "more models are not shown, none of them worse: see --limit" in call("status", "--limit", "1")[1]
     one = call("status", f"{models.prefix}.taken_back")[1]
     assert "PROBLEM: the gate's verdict is failed now; it was passed at the promotion\n" in one
+    assert one.splitlines()[1] == shown["taken_back"]
+    assert json.loads(call("status", f"{models.prefix}.ok", "--json")[1])["state"]["kind"] == "healthy"
 
 
 class Counting(DirectMlflow):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from airflow_mcp.core import contract
 from tests.support.chromium import browser, find_chromium, signed_in
 from tests.support.mlflow_world import World
+from tests.support.onnx_files import linear_onnx
 from tests.support.page_stack import CHURN, CLICKS, FRAUD, PRICES, RELEASE, PageStack, page_stack, seed_models
+from tests.support.paths import DOCS
 from tests.support.processes import wait_until
 from tests.support.services import MlflowServer
 
@@ -85,7 +92,7 @@ def chromium(stack: PageStack) -> Iterator[Browser]:
 
 def opened(chromium: Browser, stack: PageStack, account: str, **options: Any) -> Page:
     context = signed_in(chromium, stack.url, stack.token(account), **options)
-    context.set_default_timeout(SECONDS * 1000)
+    context.set_default_timeout(SECONDS * 500)
     return context.new_page()
 
 
@@ -100,8 +107,11 @@ def framed(page: Page, stack: PageStack, path: str = "") -> Frame:
 
 
 def tab_to(frame: Frame, what: str) -> None:
-    """Press Tab until something that says or is named so has the focus, as somebody without a mouse does."""
-    script = "() => (document.activeElement?.innerText || '') + ' #' + (document.activeElement?.id || '')"
+    """Press Tab until a link, a button or a field that says or is named so has the focus, as without a mouse."""
+    script = """() => {
+        const at = document.activeElement;
+        return at?.matches("a, button, textarea") ? `${at.innerText} #${at.id}` : "";
+    }"""
     seen = []
     for _ in range(80):
         frame.page.keyboard.press("Tab")
@@ -127,7 +137,7 @@ def test_by_keyboard_in_airflows_frame_a_model_is_rolled_back_to_success(
     page.keyboard.type("wrong amounts since midnight")
     tab_to(frame, "Roll back to version 1")
     page.keyboard.press("Enter")
-    frame.locator("strong", has_text="Done").wait_for()
+    frame.locator("strong", has_text="Done").wait_for(timeout=2 * SECONDS * 1000)
     assert "Triggered by olga" in frame.locator("main").inner_text()
     assert champion(FRAUD) == "1"
     tab_to(frame, "To the model")
@@ -276,3 +286,77 @@ def test_an_approval_is_given_on_the_page_by_whom_the_policy_asks_and_by_nobody_
     with closing(stack.api()) as client:
         assert client.wait_for_run(RELEASE, stack.release, SECONDS) == "success"
         assert client.xcom(RELEASE, stack.release, "seat_1", "by") == "cora"
+
+
+# --- the publisher API ------------------------------------------------------------------------------------------------
+
+
+def test_the_walk_of_the_publishers_page_works_as_it_is_printed(stack: PageStack, world: World, tmp_path: Path) -> None:
+    """The commands of docs/publisher.md, one after the other, with nothing but curl, jq and the JDK."""
+    page = (DOCS / "publisher.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.S)
+    assert len(blocks) == 7
+    (tmp_path / "model.onnx").write_bytes(linear_onnx())
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+        **{"AIRFLOW": stack.url, "ACCOUNT": "olga", "PASSWORD": stack.airflow.passwords["olga"], "BUILD": "4711"},
+        "NO_PROXY": "127.0.0.1",
+    }
+    script = "set -euo pipefail\n" + "\n".join(blocks)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"complete"' in done.stdout
+    assert '"status": 409' in done.stdout
+    version = world.hook.get_model_version("demand", "1")
+    assert version.tags[contract.TAG_LOAD_CHECK] == "passed"
+    assert version.tags[contract.TAG_REASON] == "build 4711"
+    assert version.tags[f"{contract.TAG_REPORTED_PREFIX}code_commit"].startswith("3f9c2d7e")
+    assert world.hook.get_registered_model("demand").aliases == {"challenger": "1"}
+    operation = json.loads((tmp_path / "state.json").read_text())
+    assert (operation["action"], operation["by"], operation["status"]) == ("stage", "olga", "succeeded")
+    assert stack.url not in (tmp_path / "state.json").read_text() + (tmp_path / "upload.json").read_text()
+    again = subprocess.run(
+        ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks[:5])],
+        **{"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 600, "check": False},
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [each.version for each in world.hook.search_model_versions("name = 'demand'")] == ["1"]
+    if javac := shutil.which("javac"):
+        source = re.search(r"```java\n(.*?)```", page, re.S)
+        assert source is not None
+        (tmp_path / "Champion.java").write_text(source[1])
+        subprocess.run([javac, "Champion.java"], cwd=tmp_path, check=True, timeout=300)
+        given = {**environment, "TOKEN": stack.token("olga")}
+        java = subprocess.run(
+            ["java", "-Xshare:auto", "Champion", PRICES], cwd=tmp_path, env=given, capture_output=True, text=True,
+            timeout=300, check=True,
+        )  # fmt: skip
+        assert java.stdout.strip() == "null"  # nothing is in production
+
+
+@pytest.mark.parametrize("account", ["admin", "olga", "otto", "ulf", "vera", ""])
+def test_what_each_role_gets_from_the_publisher_api(stack: PageStack, account: str) -> None:
+    """Otto is an operator of Airflow whom the policy does not know; Ulf and Vera may only read."""
+    acts = {"admin": 409, "olga": 409, "": 401}.get(account, 403)
+    publishes = {"admin": 201, "olga": 201, "": 401}.get(account, 403)
+    reads = 200 if account else 401
+    body = {"version": "1", "expected_champion": "9", "reason": "a test of roles"}
+    upload = {"format": "onnx", "size": 1, "sha256": f"sha256:{'0' * 64}"}
+    asked: list[tuple[int, str, str, Any]] = [
+        *((reads, "GET", path, None) for path in ("models", "champions", "operations", "openapi.json")),
+        *((reads, "GET", f"models/{PRICES}{part}", None) for part in ("", "/versions", "/versions/1", "/history")),
+        (publishes, "POST", f"models/{PRICES}/uploads", upload),
+        (acts, "POST", f"models/{CHURN}/promotion", body),
+        (acts if acts != 409 else 409, "POST", f"models/{PRICES}/retraining", {"action": "pause", "reason": "test"}),
+    ]
+    with stack.client(account) as client:
+        for expected, method, path, sent in asked:
+            key = {"Idempotency-Key": f"role {path}"}
+            answer = client.request(method, f"/api/v1/{path}", json=sent, headers=key)
+            assert answer.status_code == expected, f"{account}: {method} {path}: {answer.text}"
+            assert "X-Request-ID" in answer.headers
+            if expected >= 400:
+                assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+            assert "127.0.0.1" not in answer.text

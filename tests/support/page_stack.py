@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -39,6 +39,7 @@ ACCOUNTS = {"olga": "op", "otto": "op", "ulf": "user", "cora": "user", "vera": "
 """Account to role in Airflow's simple auth manager, besides the administrator."""
 FRAUD, CHURN, CLICKS, PRICES = "fraud_detection", "churn_eu", "click_rate", "price_elasticity"
 RELEASE = "churn_eu__release"
+ACTION_DAGS = ("rollback_model", "promote_model", "steer_rollout", "set_model_stage", "publish_model")
 POLICY = """
 apiVersion: mcp.example.com/v1
 kind: GovernancePolicy
@@ -127,7 +128,7 @@ def page_stack(folder: Path, mlflow: MlflowServer, seed: Callable[[], None] = la
     """
     dags = folder / "dags"
     dags.mkdir()
-    for name in ("rollback_model", "promote_model", "steer_rollout"):
+    for name in ACTION_DAGS:
         shutil.copy(ROOT / "dags" / f"{name}.py", dags)
     (dags / "release.py").write_text(_DAGS)
     log = open_log(sqlite_logs(folder).owner)
@@ -151,7 +152,7 @@ def page_stack(folder: Path, mlflow: MlflowServer, seed: Callable[[], None] = la
             client.add_connection(
                 "airflow_api_default", "airflow_api", host=airflow.url, login=ADMIN, password=airflow.password
             )
-            for dag_id in ("rollback_model", "promote_model", "steer_rollout", "churn_eu__release", "nightly_retrain"):
+            for dag_id in (*ACTION_DAGS, "churn_eu__release", "nightly_retrain"):
                 client.wait_for_dag(dag_id)
         yield stack
     finally:
@@ -170,11 +171,14 @@ def activate(log: AuditLog, text: str = POLICY) -> None:
 # --- models -----------------------------------------------------------------------------------------------------
 
 
-def seed_models(world: World, server: MlflowServer) -> None:
+def seed_models(
+    world: World, server: MlflowServer, ago: Callable[[int], AbstractContextManager[Any]] = lambda _: nullcontext()
+) -> None:
     """Register models in different states: one to roll back, one that waits, one that is rolled out, one not judged.
 
     :param world: the world; its model's name changes.
     :param server: the MLflow server, where a model that really loads is logged.
+    :param ago: takes the clock back by so many days; by default all happens now.
     """
     logged = log_tree(server)
     for name in (FRAUD, CHURN, CLICKS, PRICES):
@@ -185,10 +189,11 @@ def seed_models(world: World, server: MlflowServer) -> None:
         for _ in range(2):
             logged.register(world, **_VERSION, **load_check_tags("passed"))
     _judge(world, FRAUD, "2")
-    for name, reason in ((FRAUD, "the data drifted"), (CLICKS, "scheduled"), (CHURN, "first model")):
-        _promote(world, name, "1", "none", "first model")
-        if name == FRAUD:
-            _promote(world, name, "2", "1", reason)
+    with ago(20):
+        for name in (FRAUD, CLICKS, CHURN):
+            _promote(world, name, "1", "none", "first model")
+    with ago(3):
+        _promote(world, FRAUD, "2", "1", "the data drifted")
     begin_rollout(world, CLICKS)
     world.hook.set_model_version_tag(CHURN, "2", contract.TAG_PASSPORT, f"sha256:{uuid4().hex}{uuid4().hex}")
 
