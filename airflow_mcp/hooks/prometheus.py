@@ -1,11 +1,12 @@
-"""Hook for Prometheus: the result of a query, as one number."""
+"""Hook for Prometheus: the result of a query, as one number or as samples."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from airflow.sdk import BaseHook, Connection
@@ -16,6 +17,14 @@ DEFAULT_PORT = 9090
 _DEFAULT_TIMEOUT = 10.0
 _MAX_BYTES = 1024 * 1024
 """A query with an answer of this size does not have one number as its result."""
+
+
+class Sample(NamedTuple):
+    """One series of a result."""
+
+    labels: Mapping[str, str]
+    value: str
+    """The number as Prometheus writes it."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +46,28 @@ class PrometheusAddress:
         :return: None when the result is not exactly one finite number: no data, several series, or NaN.
         :raises ServerUnreachableError: when Prometheus does not answer, or refuses the query.
         """
+        response = await self._ask(query)
+        return None if len(response.content) > _MAX_BYTES else _number(_data(self.url, query, response))
+
+    async def vector(self, query: str) -> list[Sample]:
+        """Return the present series of a query, all or none.
+
+        :param query: PromQL whose result is an instant vector.
+        :raises ServerUnreachableError: when Prometheus does not answer, refuses the query, or answers in part.
+        """
+        return _vector(self.url, query, await self._ask(query))
+
+    async def _ask(self, query: str) -> httpx.Response:
         headers = {"User-Agent": "airflow-mcp", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
         try:
             async with (
                 asyncio.timeout(self.timeout),  # for the whole answer: a server may send a byte a second
                 httpx.AsyncClient(verify=self.verify, timeout=self.timeout, auth=self.auth, headers=headers) as client,
             ):
-                response = await client.post(f"{self.url}/api/v1/query", data={"query": query})
+                return await client.post(f"{self.url}/api/v1/query", data={"query": query})
         except (httpx.HTTPError, OSError, TimeoutError) as error:
             problem = str(error) or f"no complete answer in {self.timeout:g} s"
             raise ServerUnreachableError(f"Prometheus at {self.url} does not answer: {problem}") from None
-        return _number(self.url, query, response)
 
 
 class PrometheusHook(BaseHook):
@@ -72,7 +92,19 @@ class PrometheusHook(BaseHook):
         :raises InvalidArgumentError: when a field of the connection is not usable.
         :raises ServerUnreachableError: when Prometheus does not answer, or refuses the query.
         """
-        return await address_of(await self.aget_connection(self.prometheus_conn_id)).number(query)
+        return await (await self._address()).number(query)
+
+    async def vector(self, query: str) -> list[Sample]:
+        """Return the present series of a query, all or none.
+
+        :param query: PromQL whose result is an instant vector.
+        :raises InvalidArgumentError: when a field of the connection is not usable.
+        :raises ServerUnreachableError: when Prometheus does not answer, refuses the query, or answers in part.
+        """
+        return await (await self._address()).vector(query)
+
+    async def _address(self) -> PrometheusAddress:
+        return address_of(await self.aget_connection(self.prometheus_conn_id))
 
 
 def address_of(connection: Connection) -> PrometheusAddress:
@@ -112,9 +144,7 @@ def _url(connection: Connection, where: str) -> str:
     return host
 
 
-def _number(url: str, query: str, response: httpx.Response) -> float | None:
-    if len(response.content) > _MAX_BYTES:
-        return None
+def _data(url: str, query: str, response: httpx.Response) -> Mapping[str, Any]:
     try:
         body: Any = response.json()
     except ValueError:
@@ -123,7 +153,22 @@ def _number(url: str, query: str, response: httpx.Response) -> float | None:
         raise ServerUnreachableError(f"{url} answers {response.status_code}, but not as Prometheus does")
     if body["status"] == "error":
         raise ServerUnreachableError(f"Prometheus at {url} refuses the query {query!r}: {body.get('error', '')}")
-    data = body.get("data") or {}
+    return {"warnings": body.get("warnings"), **(body.get("data") or {})}
+
+
+def _vector(url: str, query: str, response: httpx.Response) -> list[Sample]:
+    data = _data(url, query, response)
+    if data["warnings"]:
+        raise ServerUnreachableError(f"Prometheus at {url} answers {query!r} in part: {data['warnings']}")
+    try:
+        if data["resultType"] == "vector":
+            return [Sample(dict(each["metric"]), str(each["value"][1])) for each in data["result"]]
+    except (KeyError, IndexError, TypeError, ValueError):
+        pass
+    raise ServerUnreachableError(f"{url} answers {query!r}, but not with a vector as Prometheus does")
+
+
+def _number(data: Mapping[str, Any]) -> float | None:
     result, kind = data.get("result"), data.get("resultType")
     if kind == "vector" and isinstance(result, list) and len(result) == 1:
         pair = result[0].get("value")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Literal, Protocol
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import dump_document
@@ -23,14 +24,44 @@ from airflow_mcp.core.serving.traffic import RolloutDocument
 from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, ServerUnreachableError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.prometheus import PrometheusHook
+from airflow_mcp.hooks.prometheus_counters import PrometheusCounters
+from airflow_mcp.hooks.replica_metrics import ReplicaText
 from airflow_mcp.hooks.serving import ServingHook
+
+MetricsFrom = Literal["replicas", "prometheus"]
+
+
+class MetricsSource(Protocol):
+    """Where the metrics of all replicas are read."""
+
+    async def read(self) -> list[ReplicaText]:
+        """Return the metrics of every replica.
+
+        :raises ServerUnreachableError: when they cannot be read.
+        :raises EvidenceError: when they are not all there.
+        """
+
+
+def metrics_source(
+    serving_conn_id: str, prometheus: PrometheusHook | None, model_name: str, selector: str | None
+) -> MetricsSource:
+    """Return where a rollout reads the metrics of the replicas.
+
+    :param serving_conn_id: connection to the model server.
+    :param prometheus: the Prometheus of the rollout; None when it has none.
+    :param model_name: registered model.
+    :param selector: matchers of the replicas in Prometheus; None when the replicas themselves are asked.
+    """
+    if selector is None or prometheus is None:
+        return ServingHook(serving_conn_id)
+    return PrometheusCounters(prometheus, model_name, selector)
 
 
 class RolloutLooks:
     """The looks of one task or trigger at one rollout.
 
     :param mlflow: the MLflow server.
-    :param serving: the model server.
+    :param source: where the replicas' metrics are read: the model server, or the Prometheus that scrapes it.
     :param run_id: MLflow run of the rollout.
     :param prometheus: what answers the queries of the plan; None when it has none.
     :param is_routed: whether a router splits the requests, between servers that serve one version each.
@@ -39,13 +70,13 @@ class RolloutLooks:
     def __init__(
         self,
         mlflow: MlflowHook,
-        serving: ServingHook,
+        source: MetricsSource,
         run_id: str,
         prometheus: PrometheusHook | None = None,
         *,
         is_routed: bool = False,
     ) -> None:
-        self._mlflow, self._serving, self._run_id, self._prometheus = mlflow, serving, run_id, prometheus
+        self._mlflow, self._source, self._run_id, self._prometheus = mlflow, source, run_id, prometheus
         self._is_routed = is_routed
         self._journal: Journal | None = None
         self.document: RolloutDocument | None = None
@@ -88,7 +119,7 @@ class RolloutLooks:
             return None
 
     async def _sample(self, journal: Journal) -> list[ReplicaSample]:
-        replicas = await self._serving.read()
+        replicas = await self._source.read()
         role = "champion" if self._is_routed else "canary"
         versions = {"canary": journal.canary, "champion": journal.stable}
         return read_samples(replicas, journal.model_name, **versions, canary_role=role)

@@ -18,12 +18,19 @@ from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.identity import identity
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import Action, Finish, Wait
-from airflow_mcp.core.rollout.plan import BLUE_GREEN_STEPS, CANARY_STEPS, DEFAULT_RULES, RolloutPlan, read_plan
+from airflow_mcp.core.rollout.plan import (
+    BLUE_GREEN_STEPS,
+    CANARY_STEPS,
+    DEFAULT_RULES,
+    RolloutPlan,
+    checked_selector,
+    read_plan,
+)
 from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Event, Journal
 from airflow_mcp.core.workload.pod_options import pod_options
 from airflow_mcp.exceptions import InvalidArgumentError, RolloutFailedError
 from airflow_mcp.hooks.prometheus import PrometheusHook
-from airflow_mcp.hooks.rollout_look import RolloutLooks
+from airflow_mcp.hooks.rollout_look import MetricsFrom, RolloutLooks, metrics_source
 from airflow_mcp.hooks.serving import ServingHook
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
 from airflow_mcp.metrics.catalogue import ROLLOUT_STEPS
@@ -87,7 +94,12 @@ class RolloutModelOperator(ModelControlOperator):
     :param follow_timeout: how long replicas may take to follow a new split.
     :param max_duration: longest time of the rollout, pauses included; None: no limit. A timedelta, or seconds.
     :param serving_conn_id: Airflow connection of type ``model_server``.
-    :param prometheus_conn_id: Airflow connection of type ``prometheus``, which answers ``queries``; None: none.
+    :param prometheus_conn_id: Airflow connection of type ``prometheus``, which answers ``queries`` and has the metrics
+        of ``metrics_source="prometheus"``; None: none.
+    :param metrics_source: where the metrics of the replicas are read: from the ``replicas`` themselves, or from the
+        ``prometheus`` that scrapes them, for replicas that workers and triggerer cannot reach.
+    :param prometheus_selector: matchers of the replicas' series in Prometheus, such as ``namespace="ml"``, when it has
+        several servers of the model.
     :param router: what moves the requests, when it is not the model servers themselves: ``kind`` (``gateway_api``,
         ``service``, ``argo``, ``kserve`` or ``nop``) and its fields, see ``docs/rollouts.md``. None: ``registry``.
     :param kubernetes: options for the cluster of the router, as for workloads.
@@ -138,6 +150,8 @@ class RolloutModelOperator(ModelControlOperator):
         max_duration: timedelta | float | None = None,
         serving_conn_id: str = ServingHook.default_conn_name,
         prometheus_conn_id: str | None = None,
+        metrics_source: MetricsFrom = "replicas",
+        prometheus_selector: str = "",
         router: Mapping[str, Any] | None = None,
         kubernetes: Mapping[str, Any] | None = None,
         require_gate: bool = True,
@@ -158,6 +172,8 @@ class RolloutModelOperator(ModelControlOperator):
         self.on_inconclusive, self.on_lost, self.max_duration = on_inconclusive, on_lost, max_duration
         self.load_timeout, self.follow_timeout = load_timeout, follow_timeout
         self.serving_conn_id, self.prometheus_conn_id = serving_conn_id, prometheus_conn_id
+        self.metrics_source = choice("metrics_source", metrics_source, get_args(MetricsFrom))
+        self.prometheus_selector = checked_selector(prometheus_selector)
         self.router, self.kubernetes = dict(router or {"kind": REGISTRY}), kubernetes
         self.require_gate, self.require_load_check = require_gate, require_load_check
         self.reason, self.dry_run = reason, dry_run
@@ -169,10 +185,14 @@ class RolloutModelOperator(ModelControlOperator):
     def _check(self) -> None:
         check_router(self.router)
         choice("strategy", self.strategy, get_args(Strategy))
-        if bool(self.queries) != bool(self.prometheus_conn_id):
+        if (bool(self.queries) or self._is_scraped) != bool(self.prometheus_conn_id):
             raise InvalidArgumentError(
-                "queries and prometheus_conn_id must be given together: the connection answers the queries; got "
-                f"{len(self.queries)} queries and prometheus_conn_id {self.prometheus_conn_id!r}"
+                "prometheus_conn_id must be given with queries or metrics_source='prometheus', and only then; got "
+                f"{self.prometheus_conn_id!r}, {len(self.queries)} queries and metrics_source {self.metrics_source!r}"
+            )
+        if self.prometheus_selector and not self._is_scraped:
+            raise InvalidArgumentError(
+                f"prometheus_selector needs metrics_source='prometheus'; got metrics_source {self.metrics_source!r}"
             )
         if not has_template([self.steps, self.rules]):
             self._plan()
@@ -227,16 +247,18 @@ class RolloutModelOperator(ModelControlOperator):
     ) -> tuple[Journal, Finish]:
         """Write what is due until the rollout has ended; wait in the triggerer, or here."""
         prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
-        serving = ServingHook(self.serving_conn_id)
-        looks = RolloutLooks(self.hook, serving, run.run_id, prometheus, is_routed=self._is_routed)
-        lease = RolloutLease(self.hook, order.promotion.model_name)
+        name = order.promotion.model_name
+        selector = self.prometheus_selector if self._is_scraped else None
+        source = metrics_source(self.serving_conn_id, prometheus, name, selector)
+        looks = RolloutLooks(self.hook, source, run.run_id, prometheus, is_routed=self._is_routed)
+        lease = RolloutLease(self.hook, name)
         while True:
             known = {event.generation for event in journal.events}
             journal, left = run.step(journal)
             self._report([event for event in journal.events if event.generation not in known])
             if isinstance(left, Finish):
                 return journal, left
-            self.log.info("%s: %s", order.promotion.model_name, left.reason)
+            self.log.info("%s: %s", name, left.reason)
             if self.deferrable:
                 self.defer(trigger=self._trigger(context, order, run), method_name="resume")
             looks.forget()
@@ -259,6 +281,7 @@ class RolloutModelOperator(ModelControlOperator):
                 "run_id": run.run_id,
                 "on_kill_action": self.on_kill_action,
                 "router": self.router["kind"] if self._is_routed else "",
+                **({"selector": self.prometheus_selector} if self._is_scraped else {}),
             },
             mlflow_conn_id=self.hook.mlflow_conn_id,
             serving_conn_id=self.serving_conn_id,
@@ -270,6 +293,10 @@ class RolloutModelOperator(ModelControlOperator):
     @property
     def _is_routed(self) -> bool:
         return bool(self.router["kind"] != REGISTRY)
+
+    @property
+    def _is_scraped(self) -> bool:
+        return self.metrics_source == "prometheus"
 
     def _cluster(self) -> ClusterObjects:
         named = {"namespace": self.router["namespace"]} if self.router.get("namespace") else {}

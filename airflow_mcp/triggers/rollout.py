@@ -14,8 +14,7 @@ from airflow_mcp.core.rollout.advance import Wait
 from airflow_mcp.exceptions import MlflowAuthError, ModelControlPlaneError, RefusedError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.prometheus import PrometheusHook
-from airflow_mcp.hooks.rollout_look import RolloutLooks
-from airflow_mcp.hooks.serving import ServingHook
+from airflow_mcp.hooks.rollout_look import RolloutLooks, metrics_source
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.registry.rollout_control import RolloutControl
@@ -32,10 +31,12 @@ class RolloutStepTrigger(PollingTrigger):
     A person who ends the task ends the rollout too: :meth:`on_kill` gives all requests back to the champion.
 
     :param rollout: ``model_name``, ``identity`` and ``run_id`` of the rollout, and ``on_kill_action``: ``abort``, or
-        ``keep`` to leave the split as it is; ``router`` when another one than the servers splits.
+        ``keep`` to leave the split as it is; ``router`` when another one than the servers splits; ``selector`` when
+        the metrics of the replicas are read from Prometheus.
     :param mlflow_conn_id: connection to MLflow.
     :param serving_conn_id: connection to the model server.
-    :param prometheus_conn_id: connection that answers the queries of the plan; empty when it has none.
+    :param prometheus_conn_id: connection that answers the queries of the plan, and has the metrics if ``selector`` is
+        given; empty when there is none.
     :param actor: who the abort is recorded for, as fields of :class:`~airflow_mcp.core.actor.Actor`.
     :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
     """
@@ -74,9 +75,10 @@ class RolloutStepTrigger(PollingTrigger):
         """Look until something is due; ends early only with an error that waiting cannot fix."""
         mlflow = MlflowHook(self.mlflow_conn_id)
         prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
-        serving, is_routed = ServingHook(self.serving_conn_id), bool(self.rollout.get("router"))
-        looks = RolloutLooks(mlflow, serving, self.rollout["run_id"], prometheus, is_routed=is_routed)
-        lease = RolloutLease(mlflow, self.rollout["model_name"])
+        name, is_routed = self.rollout["model_name"], bool(self.rollout.get("router"))
+        source = metrics_source(self.serving_conn_id, prometheus, name, self.rollout.get("selector"))
+        looks = RolloutLooks(mlflow, source, self.rollout["run_id"], prometheus, is_routed=is_routed)
+        lease = RolloutLease(mlflow, name)
         patience = Patience(self.subject, self.log, self.poll_seconds)
         while True:
             try:

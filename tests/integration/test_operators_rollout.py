@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.sensors.serving import ModelServedSensor
 from tests.support.followed_server import FollowingServer, NumberedVersions, SteadyClient
 from tests.support.mlflow_world import Killed, KillSwitch, World
-from tests.support.services import LOOPBACK, MlflowServer
+from tests.support.services import LOOPBACK, MlflowServer, Service, free_port
 from tests.support.task_harness import TaskOutcome, event_within, run_task, trigger_of
 
 STEPS = [{"setWeight": 30}, {"analysis": "1s"}, {"setWeight": 60}, {"analysis": "1s"}]
@@ -74,7 +75,8 @@ class Rollouts:
             **arguments,
         }
         address = {"conn_type": "model_server", "host": LOOPBACK, "port": self.server.port}
-        outcome = self.world.run(RolloutModelOperator, connections={"model_server_default": address}, **given)
+        connections = {"model_server_default": address, **given.pop("connections", {})}
+        outcome = self.world.run(RolloutModelOperator, connections=connections, **given)
         while follow and outcome.state == "deferred":
             outcome = self.resume(outcome, self.event(outcome))
         return outcome
@@ -167,6 +169,51 @@ def test_a_sound_version_takes_every_step_and_is_promoted(rollouts: Rollouts) ->
     assert b"<svg" in rollouts.world.artifact(run, ARTIFACT_REPORT_HTML)
     assert rollouts.document.phase == "SUCCEEDED"  # so that a rollback to version 1 brings no split back
     assert rollouts.record("2")["phase"] == "SUCCEEDED"
+
+
+@pytest.fixture
+def prometheus(rollouts: Rollouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A real Prometheus that scrapes the server, and the fields of the connection to it."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is missing: Debian's package prometheus has it")
+    port, target = free_port(), f"{LOOPBACK}:{rollouts.server.port}"
+    scrape = {"job_name": "models", "scrape_interval": "500ms", "static_configs": [{"targets": [target]}]}
+    config = tmp_path / "prometheus.yml"
+    config.write_text(json.dumps({"scrape_configs": [scrape]}))
+    options = {
+        "config.file": config,
+        "storage.tsdb.path": tmp_path / "data",
+        "web.listen-address": f"{LOOPBACK}:{port}",
+    }
+    command = [program, *(f"--{name}={value}" for name, value in options.items())]
+    health = f"http://{LOOPBACK}:{port}/-/ready"
+    address = {"conn_type": "prometheus", "host": LOOPBACK, "port": port}
+    monkeypatch.setenv("AIRFLOW_CONN_PROMETHEUS_DEFAULT", json.dumps(address))
+    with Service("prometheus", command, folder=tmp_path, health_url=health):
+        yield address
+
+
+@pytest.mark.parametrize(("version", "state"), [("2", "success"), ("3", "failed")])
+def test_the_counters_of_replicas_out_of_reach_come_from_prometheus(
+    rollouts: Rollouts, prometheus: dict[str, Any], version: str, state: str
+) -> None:
+    with SteadyClient(rollouts.server, connections=4):
+        outcome = rollouts.run(
+            version,
+            serving_conn_id="not_there",
+            prometheus_conn_id="prometheus_default",
+            metrics_source="prometheus",
+            prometheus_selector='job="models"',
+            connections={"prometheus_default": prometheus},
+        )
+        assert outcome.state == state, outcome.error
+    assert rollouts.champion == ("2" if state == "success" else "1")
+    (run,) = rollouts.runs()
+    if state == "success":
+        assert rollouts.report(run).counts.canary.answered > 10
+    else:
+        assert outcome.result["cause"] in ("analysis", "breaker")
 
 
 def test_a_broken_version_is_taken_back_and_leaves_its_report(rollouts: Rollouts) -> None:

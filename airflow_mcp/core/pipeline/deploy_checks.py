@@ -12,7 +12,7 @@ from airflow_mcp.core.pipeline.file.pipeline import PipelineSpec
 from airflow_mcp.core.pipeline.file.stages import DeployStage, EvaluateStage, GateStage
 from airflow_mcp.core.pipeline.file.thresholds import threshold_rule
 from airflow_mcp.core.pipeline.plan.deploying import rollout_values
-from airflow_mcp.core.rollout.plan import RolloutPlan, read_plan, why_undecidable
+from airflow_mcp.core.rollout.plan import RolloutPlan, checked_selector, read_plan, why_undecidable
 from airflow_mcp.exceptions import InvalidArgumentError
 
 Found = Iterator[tuple[FieldPath, str]]
@@ -69,14 +69,29 @@ def _rules(stage: DeployStage, path: FieldPath) -> Found:
     for position, rule in enumerate(stage.analysis.rules or ()):
         if problem := why_undecidable(rule, queries):
             yield (*path, "analysis", "rules", position), problem
-    if queries and stage.prometheus_conn_id is None:
-        yield (*path, "analysis", "queries"), "need prometheusConnId, the connection that answers them"
-    if stage.prometheus_conn_id is not None and not queries:
-        yield (*path, "prometheusConnId"), "is used for analysis.queries only. Add queries, or remove it"
+    yield from _prometheus(stage, path)
     if stage.strategy == "blueGreen" and stage.steps is not None:
         weights = [step.set_weight for step in stage.steps if step.set_weight is not None]
         if weights != [100]:
             yield (*path, "steps"), "must have setWeight: 100 alone with strategy: blueGreen; use canary for shares"
+
+
+def _prometheus(stage: DeployStage, path: FieldPath) -> Found:
+    queries = stage.analysis.queries
+    is_scraped = stage.metrics_source == "prometheus"
+    if queries and stage.prometheus_conn_id is None:
+        yield (*path, "analysis", "queries"), "need prometheusConnId, the connection that answers them"
+    elif is_scraped and stage.prometheus_conn_id is None:
+        yield (*path, "metricsSource"), "needs prometheusConnId, the connection to that Prometheus"
+    if stage.prometheus_conn_id is not None and not queries and not is_scraped:
+        yield (*path, "prometheusConnId"), "is used for analysis.queries and metricsSource. Add one, or remove it"
+    if stage.prometheus_selector is not None:
+        if not is_scraped:
+            yield (*path, "prometheusSelector"), "needs metricsSource: prometheus"
+        try:
+            checked_selector(stage.prometheus_selector)
+        except InvalidArgumentError as error:
+            yield (*path, "prometheusSelector"), str(error).removeprefix("prometheus_selector ")
 
 
 def _plan(spec: PipelineSpec, stage: DeployStage, path: FieldPath) -> Found:

@@ -28,6 +28,8 @@ PREDICTION_SHIFT = "prediction_shift"
 """Largest difference between the distributions of the predictions, which is between canary and champion by itself."""
 METRICS = (*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms", PREDICTION_SHIFT)
 """What a model server measures of a version, and rules can limit."""
+_MATCHER = r'[A-Za-z_]\w*\s*(?:=|!=|=~|!~)\s*"(?:[^"\\]|\\.)*"'
+_SELECTOR = re.compile(rf"(?:{_MATCHER}(?:\s*,\s*{_MATCHER})*)?")
 DEFAULT_RULES = ("http_5xx_rate <= 0.01",)
 CANARY_STEPS: tuple[Mapping[str, Any], ...] = (
     {"setWeight": 5},
@@ -84,6 +86,19 @@ def why_undecidable(rule: str, queries: Mapping[str, str]) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def checked_selector(value: str) -> str:
+    """Check matchers of labels, and return them without spaces around.
+
+    :param value: such as ``namespace="ml", job="fraud"``; empty for none.
+    :raises InvalidArgumentError: when it is something else.
+    """
+    if not isinstance(value, str) or not _SELECTOR.fullmatch(value.strip()):
+        raise InvalidArgumentError(
+            f"""prometheus_selector must be matchers such as namespace="ml", job="fraud"; got {value!r}"""
+        )
+    return value.strip()
 
 
 def needs_champion(rule: MetricThreshold) -> bool:

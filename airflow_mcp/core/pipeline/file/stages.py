@@ -230,7 +230,13 @@ class DeployStage(_Stage):
         "model_server_default", description="Airflow connection of type model_server: the replicas to measure."
     )
     prometheus_conn_id: ConnectionId | None = Field(
-        None, description="Airflow connection of type prometheus, for analysis.queries. Default: none."
+        None, description="Airflow connection of type prometheus, for queries and metricsSource. Default: none."
+    )
+    metrics_source: Literal["replicas", "prometheus"] = Field(
+        "replicas", description="Where the metrics of the replicas are read: from them, or from prometheusConnId."
+    )
+    prometheus_selector: Text | None = Field(
+        None, description='Matchers of the replicas in Prometheus, such as namespace="ml". Default: the model alone.'
     )
     router: ConfigValues | None = Field(
         None, description="What moves the requests: kind and its fields, see docs/rollouts.md. Default: the servers."

@@ -42,7 +42,12 @@ def deploy_tasks(layout: Layout) -> Iterator[PlannedTask]:
     }
     if stage.router is not None:
         arguments |= {"router": stage.router, "kubernetes": _cluster(layout)}
-    more = {"prometheus_conn_id": stage.prometheus_conn_id, "poll_interval": seconds(stage.poll_interval)}
+    more = {
+        "prometheus_conn_id": stage.prometheus_conn_id,
+        "metrics_source": stage.metrics_source if stage.metrics_source != "replicas" else None,
+        "prometheus_selector": stage.prometheus_selector,
+        "poll_interval": seconds(stage.poll_interval),
+    }
     arguments |= {name: value for name, value in more.items() if value is not None}
     yield PlannedTask(ROLLOUT, "rollout", "deploy", arguments, needs, layout.origin("deploy"))
 

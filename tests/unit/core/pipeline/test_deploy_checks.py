@@ -34,6 +34,16 @@ MISTAKES = [
     ("declined <= 0.3", "declined <= champion", "20:104: spec.stages[1].analysis.rules[3]: rule on a query must have"),
     (', "declined <= 0.3"', "", "18:14: spec.stages[1].steps: query 'declined' needs a rule"),
     ("      prometheusConnId: prometheus\n", "", "21:18: spec.stages[1].analysis.queries: need prometheusConnId"),
+    (
+        "      prometheusConnId: prometheus\n",
+        "      prometheusConnId: prometheus\n      prometheusSelector: ml\n",
+        "30:27: spec.stages[1].prometheusSelector: needs metricsSource: prometheus",
+    ),
+    (
+        "      prometheusConnId: prometheus\n",
+        "      prometheusConnId: prometheus\n      metricsSource: prometheus\n      prometheusSelector: ml\n",
+        "31:27: spec.stages[1].prometheusSelector: must be matchers such as",
+    ),
     ("onInconclusive: pause", "onInconclusive: go", "22:25: spec.stages[1].analysis.onInconclusive: must be one of"),
     ("percent: 20", "percent: 0", "24:25: spec.stages[1].shadow.percent: must be more than 0; got 0"),
     (
