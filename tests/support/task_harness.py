@@ -49,9 +49,9 @@ class FakeSupervisor:
         """Answer one message of an asynchronous caller."""
         return self.send(msg)
 
-    def messages(self, kind: str) -> list[Any]:
-        """Give the messages of one kind that were sent, oldest first."""
-        return [message for message in self.sent if type(message).__name__ == kind]
+    def messages(self, *kinds: str) -> list[Any]:
+        """Return the messages of some kinds that were sent, oldest first."""
+        return [message for message in self.sent if type(message).__name__ in kinds]
 
     def _on_GetConnection(self, message: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType
@@ -199,7 +199,8 @@ def run_task(
     :param params: params of the Dag run.
     :param dag_run: further fields of the Dag run, such as ``run_type``.
     :param events: asset events that triggered the Dag run, oldest first: asset and payload of its watcher.
-    :param resume_with: event of the trigger that the operator was deferred to; needs the ``supervisor`` of that try.
+    :param resume_with: event of the trigger that the operator was deferred to, or of the end of waiting for an answer;
+        needs the ``supervisor`` of that try.
     """
     import structlog
     from airflow.sdk.execution_time import task_runner
@@ -214,7 +215,7 @@ def run_task(
         update={**(dag_run or {}), "consumed_asset_events": _consumed(events)}
     )
     if resume_with is not None:
-        _resume(instance, supervisor.messages("DeferTask")[-1], resume_with)
+        _resume(instance, supervisor.messages("DeferTask", "AwaitInputTask")[-1], resume_with)
     comms = vars(task_runner)  # Airflow's own type of what is replaced here allows nothing else
     before = comms.get("SUPERVISOR_COMMS")
     comms["SUPERVISOR_COMMS"] = supervisor
