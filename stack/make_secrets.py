@@ -18,7 +18,7 @@ ROOT, LOGIN, S3_DATA = Path("/secrets"), Path("/login"), Path("/s3-data")
 KUBECONFIG = Path("/run/kubeconfig")
 SERVICE_UID = 10001
 """The user of the services that are ours."""
-READERS = {"airflow": 10002, "mlflow": 10003, "postgres": 10004, "s3": 10005}
+READERS = {"airflow": 10002, "mlflow": 10003, "postgres": 10004, "s3": 10005, "monitoring": 10006, "grafana": 10007}
 """Folders, and the group that reads each: services name it in ``group_add``."""
 
 ChangeOwner = Callable[[Path, int, int], None]
@@ -50,6 +50,10 @@ class Secrets:
             # libpq ignores a file of passwords that anybody but its owner may read.
             self._once(f"{name}/pgpass", f"postgres:5432:{name}:{name}:{password}\n", owner=SERVICE_UID)
         self._make_s3_keys()
+        # Prometheus asks with the token that Airflow's API server expects.
+        token = self._once("airflow/metrics_token", secrets.token_urlsafe(32))
+        self._once("monitoring/metrics_token", token)
+        self._once("grafana/admin_password", secrets.token_urlsafe(24))
 
     def make_logins(self, folder: Path, users: str) -> None:
         """Write a password for everybody who may log in and has none; drop those of everybody else.
@@ -117,6 +121,7 @@ def main(arguments: list[str]) -> None:
     if command == "show":
         for name, password in json.loads((LOGIN / "passwords.json").read_text()).items():
             print(f"{name}  {password}")
+        print(f"admin@grafana  {(ROOT / 'grafana' / 'admin_password').read_text()}")
         return
     if command not in ("make", "new-passwords"):
         sys.exit(f"the command must be one of make, show, new-passwords; got {command!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ CAPABILITIES = {"secrets": {"CHOWN", "DAC_OVERRIDE"}}
 OURS = "airflow-mcp/airflow:dev"
 """The image that is built from this repository; every other one is pinned."""
 _SECRET_NAME = re.compile(r"(?i)pass(word|wd)?$|secret|token|fernet|credential|_key$|^key$|api_?key")
-_POINTS_TO_A_SECRET = re.compile(r"_(FILE|CMD)$")
+_POINTS_TO_A_SECRET = re.compile(r"_{1,2}(FILE|CMD)$")
 _IN_AN_ADDRESS = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
@@ -175,6 +176,11 @@ def test_every_service_keeps_the_rule(rule: Rule, services: dict[str, Service]) 
         ("postgres", {"environment": {"POSTGRES_PASSWORD_FILE": "./password"}}, "POSTGRES_PASSWORD_FILE has a value"),
         ("mlflow", {"environment": {"AIRFLOW__CORE__FERNET_KEY": "c2VjcmV0"}}, "FERNET_KEY has a value"),
         ("mlflow", {"environment": {"AIRFLOW__CORE__FERNET_KEY_CMD": "echo c2VjcmV0"}}, "FERNET_KEY_CMD has a value"),
+        ("grafana", {"environment": {"GF_SECURITY_ADMIN_PASSWORD": "changeme123"}}, "ADMIN_PASSWORD has a value"),
+        ("grafana", {"environment": {"GF_SECURITY_ADMIN_PASSWORD__FILE": "./password"}}, "PASSWORD__FILE has a value"),
+        ("grafana", {"ports": ["3000:3000"]}, "not on 127.0.0.1"),
+        ("prometheus", {"user": "root"}, "runs as root"),
+        ("statsd", {"healthcheck": None}, "no health check"),
         ("mlflow", {"environment": {"URI": "postgresql://mlflow:xxx@postgres/mlflow"}}, "an address has a password"),
         ("mlflow", {"command": ["server", "--password=x"]}, "on a command line"),
     ],
@@ -193,6 +199,42 @@ def test_every_secret_that_is_read_is_made(services: dict[str, Service]) -> None
     for name, service in services.items():
         named = {found for text in _texts(service) for found in re.findall(r"/secrets/(\w+)/", text)}
         assert named <= {groups[group] for group in service.get("group_add", [])}, name
+
+
+def test_prometheus_scrapes_services_that_exist_with_a_token_that_is_made(
+    services: dict[str, Service], tmp_path: Path
+) -> None:
+    from stack.make_secrets import READERS, Secrets
+
+    read = yaml.safe_load((ROOT / "stack" / "monitoring" / "prometheus.yml").read_text())
+    hosts = {host for job in read["scrape_configs"] for one in job["static_configs"] for host in one["targets"]}
+    assert {host.partition(":")[0] for host in hosts} <= {*services, "localhost"}
+    job = next(each for each in read["scrape_configs"] if each["job_name"] == "airflow-mcp")
+    token = job["authorization"]["credentials_file"]
+    assert str(READERS["monitoring"]) in services["prometheus"]["group_add"]
+    Secrets(tmp_path, lambda *_: None).make()
+    made = tmp_path / token.removeprefix("/secrets/")
+    assert made.read_text() == (tmp_path / "airflow" / "metrics_token").read_text()
+    assert ("./stack/monitoring:/etc/prometheus/monitoring:ro") in services["prometheus"]["volumes"]
+    assert [Path(file).name for file in read["rule_files"]] == ["alerts.yml"]
+
+
+def test_airflow_sends_its_events_to_the_exporter_with_tags(services: dict[str, Service]) -> None:
+    sent = services["airflow-scheduler"]["environment"]
+    assert sent["AIRFLOW__METRICS__STATSD_HOST"] in services
+    assert f"--statsd.listen-udp=:{sent['AIRFLOW__METRICS__STATSD_PORT']}" in services["statsd"]["command"]
+    assert sent["AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED"] == "True"
+    assert "ports" not in services["statsd"], "anybody may send to it"
+
+
+def test_grafana_finds_prometheus_and_the_dashboards(services: dict[str, Service]) -> None:
+    folder = ROOT / "stack" / "monitoring" / "grafana"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((folder / "dashboards" / "airflow-mcp.yml").read_text())["providers"]
+    mounted = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
+    assert mounted["./stack/monitoring/dashboards"] == provider["options"]["path"]
+    assert mounted["./stack/monitoring/grafana"] == "/etc/grafana/provisioning"
 
 
 def test_names_of_volumes_and_files_lead_somewhere(services: dict[str, Service]) -> None:
