@@ -18,6 +18,15 @@ class Document(BaseModel):
     )
 
 
+class CheckRequest(Document):
+    """The request of a step that records its result in an MLflow run of its own."""
+
+    identity: str = ""
+    """Identity of the work; empty until it is known."""
+    run_id: str = ""
+    """MLflow run of the check."""
+
+
 _DocumentT = TypeVar("_DocumentT", bound=BaseModel)
 
 

@@ -152,6 +152,12 @@ def _drift(task: FinishedTask) -> Lineage:
     return Lineage(task.data("reference", "current"), facts=facts)
 
 
+def _quality(task: FinishedTask) -> Lineage:
+    log = task.arguments.get("requests")
+    logged = (_dataset(log, ""),) if isinstance(log, str) and log else ()
+    return Lineage((*logged, *task.data("labels")), facts=task.run)
+
+
 def _load_check(task: FinishedTask) -> Lineage:
     facts = {**task.fact("loadCheck", "verdict", "load_seconds", "memory_peak_bytes"), **task.run}
     return Lineage(task.version(task.outcome.get("model_name"), task.outcome.get("version")), facts=facts)
@@ -179,6 +185,7 @@ LINEAGE: Mapping[str, Callable[[FinishedTask], Lineage]] = {
     "TransitionModelStageOperator": _stage,
     "RolloutModelOperator": _rollout,
     "DriftCheckOperator": _drift,
+    "CheckQualityOperator": _quality,
     "LoadCheckOperator": _load_check,
     "IssuePassportOperator": _passport,
 }

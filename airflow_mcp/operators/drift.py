@@ -29,7 +29,7 @@ from airflow_mcp.metrics.tasks import Sample
 from airflow_mcp.operators.base import has_template
 from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.aliases import champion_of
-from airflow_mcp.registry.evidence import find_importance
+from airflow_mcp.registry.evidence import find_importance, profile_of
 from airflow_mcp.registry.recording import drift_event
 
 if TYPE_CHECKING:
@@ -239,10 +239,9 @@ class DriftCheckOperator(WorkloadOperator):
             return drift_side("reference", self.reference)
         champion, name = self._champion("reference"), self.model_name
         data = _recorded_data(champion)
-        profile = champion.tags.get(contract.TAG_DATA_PROFILE, "")
+        profile = profile_of(champion)
         if profile and not self._needs_rows:
-            place = f"{contract.ARTIFACT_COPIED_DIR}/{profile}" if contract.TAG_COPY_RUN in champion.tags else profile
-            return DriftSide(data=data, profiles=(f"runs:/{run_of(champion)}/{place}",))
+            return DriftSide(data=data, profiles=(profile,))
         if not data:
             raise DatasetError(
                 f"reference is {CHAMPION!r}, but version {champion.version} of {name!r} does not record the data it "

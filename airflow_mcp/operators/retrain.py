@@ -16,6 +16,7 @@ from airflow_mcp.core.argument import (
     choice,
     flag,
     nearest,
+    read_list,
     read_policy,
     required_text,
     whole_number,
@@ -24,6 +25,7 @@ from airflow_mcp.core.audit.decisions import retrain_decided
 from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
+from airflow_mcp.core.quality.summary import QualityVerdictGiven
 from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,
     Observation,
@@ -32,7 +34,7 @@ from airflow_mcp.core.retrain.documents import (
     label,
     words,
 )
-from airflow_mcp.core.retrain.policy import RetrainPolicy
+from airflow_mcp.core.retrain.policy import MAX_WINDOWS, RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.dag_run_ending import read_ending
 from airflow_mcp.hooks.training_dag import AirflowTrainingDag
@@ -73,8 +75,10 @@ class RetrainTriggerOperator(LedgerOperator):
     :param dataset: pinned data for the training, ``{uri, version, hash}``; the hash is required (templated).
     :param drift_verdict: verdict of the drift check, ``drifted``, ``not_drifted`` or ``inconclusive``; None when
         there was no check (templated).
-    :param window_id: name of the window of data that the verdict is about; the same window judged again replaces its
-        verdict. None names it after ``dataset`` (templated).
+    :param quality_windows: XCom ``windows`` of a quality check: a list of ``{name, verdict, end}``; None when there was
+        no check. Needs ``policy={"on_quality": True}`` (templated).
+    :param window_id: name of the window of data that the drift verdict is about; the same window judged again replaces
+        its verdict. None names it after ``dataset`` (templated).
     :param window_end: end of the window's data, ISO 8601 with an offset; None takes the time of its first verdict
         (templated).
     :param policy: when to retrain, as a :class:`~airflow_mcp.core.retrain.policy.RetrainPolicy` or a mapping of its
@@ -101,6 +105,7 @@ class RetrainTriggerOperator(LedgerOperator):
         "experiment_name",
         "dataset",
         "drift_verdict",
+        "quality_windows",
         "window_id",
         "window_end",
         "policy",
@@ -122,6 +127,7 @@ class RetrainTriggerOperator(LedgerOperator):
         experiment_name: str,
         dataset: Any,
         drift_verdict: str | None = None,
+        quality_windows: Any = None,
         window_id: str | None = None,
         window_end: datetime | str | None = None,
         policy: RetrainPolicy | Mapping[str, Any] | None = None,
@@ -141,6 +147,7 @@ class RetrainTriggerOperator(LedgerOperator):
         self.experiment_name = experiment_name
         self.dataset = dataset
         self.drift_verdict = drift_verdict
+        self.quality_windows = quality_windows
         self.window_id = window_id
         self.window_end = window_end
         self.policy = policy
@@ -172,7 +179,7 @@ class RetrainTriggerOperator(LedgerOperator):
         policy, ledger, further = self._policy(), self.open_ledger(context), self._further_conf()
         dag_id = required_text("trigger_dag_id", self.trigger_dag_id)
         trainings = Trainings(self.hook, required_text("experiment_name", self.experiment_name), ledger.model_name)
-        observation = self._observation(context, pin, trainings, dag_id)
+        observation = self._observation(context, pin, trainings, dag_id, policy)
         answer = ledger.decide(observation, policy, AirflowTrainingDag(context["ti"], dag_id, trainings))
         self.log.info("%s", answer.explanation)
         self.push(context, _result(answer))
@@ -221,7 +228,9 @@ class RetrainTriggerOperator(LedgerOperator):
             )
         return further
 
-    def _observation(self, context: Context, pin: DatasetPin, trainings: Trainings, dag_id: str) -> Observation:
+    def _observation(
+        self, context: Context, pin: DatasetPin, trainings: Trainings, dag_id: str, policy: RetrainPolicy
+    ) -> Observation:
         """Collect the facts from MLflow and the arguments."""
         window = self._window(pin)
         rows, labels = _count("rows", self.rows), _count("labels", self.labels)
@@ -236,6 +245,7 @@ class RetrainTriggerOperator(LedgerOperator):
             data_version=label(pin.version),
             data_hash=label(pin.hash),
             window=window,
+            quality=self._quality(policy),
             has_champion=champion is not None,
             champion_since=_time(champion.creation_timestamp) if champion else None,
             latest_training=latest.run_id if latest else "",
@@ -243,6 +253,20 @@ class RetrainTriggerOperator(LedgerOperator):
             data_concluded=words(trainings.concluded_on(pin.hash)),
             rows=rows,
             labels=labels,
+        )
+
+    def _quality(self, policy: RetrainPolicy) -> tuple[WindowVerdict, ...]:
+        """Return the windows of a quality check, the newest of them if there are many."""
+        if self.quality_windows is None:
+            return ()
+        if not policy.on_quality:
+            raise InvalidArgumentError(
+                "quality_windows needs a policy with on_quality=True, or its verdicts would change nothing"
+            )
+        given = read_list(QualityVerdictGiven, "quality_windows", self.quality_windows)
+        return tuple(
+            WindowVerdict(name=label(each.name), kind="quality", verdict=each.verdict, end=each.end)
+            for each in given[-MAX_WINDOWS:]
         )
 
     def _window(self, pin: DatasetPin) -> WindowVerdict | None:

@@ -11,20 +11,26 @@ from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.core.evaluation.replay import ReplayEvidence
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.identity import content_hash
+from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.quality.summary import Baseline
+from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 
 
-def find_evidence(mlflow: MlflowOperations, run_id: str) -> EvaluationEvidence | None:
+def find_evidence(
+    mlflow: MlflowOperations, run_id: str, place: str = contract.ARTIFACT_EVIDENCE
+) -> EvaluationEvidence | None:
     """Read the evidence of an evaluation.
 
     :param mlflow: the MLflow server.
     :param run_id: the candidate's run.
+    :param place: path of the artifact.
     :return: the evidence, or None when the run has none.
     :raises EvidenceError: when it is malformed.
     :raises MlflowError: when the server does not answer.
     """
-    text = mlflow.find_artifact(run_id, contract.ARTIFACT_EVIDENCE)
-    source = f"{contract.ARTIFACT_EVIDENCE} of MLflow run {run_id}"
+    text = mlflow.find_artifact(run_id, place)
+    source = f"{place} of MLflow run {run_id}"
     return None if text is None else parse_document(EvaluationEvidence, text, source)
 
 
@@ -47,6 +53,39 @@ def find_replay(mlflow: MlflowOperations, run_id: str) -> ReplayEvidence | None:
     text = mlflow.find_artifact(run_id, contract.ARTIFACT_REPLAY)
     source = f"{contract.ARTIFACT_REPLAY} of MLflow run {run_id}"
     return None if text is None else parse_document(ReplayEvidence, text, source)
+
+
+def find_baseline(mlflow: MlflowOperations, version: ModelVersion) -> Baseline:
+    """Return what the evaluation of a version measured, and the profile of its training data.
+
+    :param mlflow: the MLflow server.
+    :param version: the version; its run has the evidence, and the run of a copy has that of the source.
+    :return: without metrics when the version was not evaluated.
+    :raises EvidenceError: when the evidence is malformed.
+    """
+    run_id = run_of(version)
+    is_copy = contract.TAG_COPY_RUN in version.tags
+    place = f"{contract.ARTIFACT_COPIED_DIR}/{contract.ARTIFACT_EVIDENCE}" if is_copy else contract.ARTIFACT_EVIDENCE
+    found = find_evidence(mlflow, run_id, place) if run_id else None
+    measured = found.candidate if found is not None and not found.self_reported else None
+    calibration = measured.calibration if measured else None
+    is_positive = calibration is not None and calibration.event == "positive_class"
+    return Baseline(
+        version=version.version,
+        metrics=measured.metrics if measured else {},
+        calibration_error=calibration.ece if calibration and is_positive else None,
+        profile=profile_of(version),
+    )
+
+
+def profile_of(version: ModelVersion) -> str:
+    """Return the address of the stored profile of a version's training data; empty when there is none.
+
+    :param version: the version.
+    """
+    profile = version.tags.get(contract.TAG_DATA_PROFILE, "")
+    place = f"{contract.ARTIFACT_COPIED_DIR}/{profile}" if contract.TAG_COPY_RUN in version.tags else profile
+    return f"runs:/{run_of(version)}/{place}" if profile else ""
 
 
 def find_importance(mlflow: MlflowOperations, run_id: str) -> dict[str, float] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_mcp.core.audit.decisions import Decided, decision
 from airflow_mcp.core.audit.moves import model_subject
 from airflow_mcp.core.gate.rules.verdicts import Decision
+from airflow_mcp.core.identity import canonical_json, content_hash
 from airflow_mcp.exceptions import AuditConflictError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_mcp.registry.governance import Governance
 STEP_INTENDED, STEP_TAKEN = "rollout.step_intended", "rollout.step_taken"
 """Actions of the events before and after a step of a rollout is written."""
+DEPLOYMENT_INTENDED, DEPLOYMENT_ENDED = "deployment.intended", "deployment.ended"
+"""Actions of the events before a model server is changed, and when its pods are ready or will not be."""
 
 
 def record(governance: Governance, make: Callable[[str], AuditEvent]) -> Appended | None:
@@ -161,6 +165,34 @@ def rollout_event(
     key = (document.identity, document.generation, document.phase, repr(document.weight))
     decided = Decided(key=key, new=step, reason=document.reason)
     return decision(action, model_subject(model_name), environment, by, decided)
+
+
+class DeploymentChange(NamedTuple):
+    """A change of a model server on Kubernetes."""
+
+    identity: str
+    """Identity of the task that changes it."""
+    facts: Mapping[str, Any]
+    """``deployment`` and ``namespace``, and what is wanted or was found."""
+    inputs: Mapping[str, str] = MappingProxyType({})
+    """Hashes of the objects that are applied."""
+    reason: str = ""
+
+
+def deployment_event(action: str, change: DeploymentChange, environment: str, by: Actor | AuditActor) -> AuditEvent:
+    """Return the event of a change of a model server.
+
+    :param action: :data:`DEPLOYMENT_INTENDED` or :data:`DEPLOYMENT_ENDED`.
+    :param change: the change.
+    :param environment: dev, test or prod.
+    :param by: who changes it.
+    """
+    facts = dict(change.facts)
+    subject = f"deployment:{facts['namespace']}/{facts['deployment']}"
+    # A cleared task that finds other pods records another end.
+    key = (change.identity, content_hash(canonical_json(facts).encode()))
+    decided = Decided(key=key, new=facts, inputs=change.inputs, reason=change.reason)
+    return decision(action, subject, environment, by, decided)
 
 
 def step_intent(document: RolloutDocument, intents: Iterable[Record]) -> Record | None:

@@ -88,10 +88,6 @@ ROOMS: Mapping[str, Room] = {
         "the audit log as data: events, records, Merkle tree, signed checkpoints, verification",
         *("core", "core/registry", "core/signing"),
     ),
-    "core/replay": _room(
-        "past decisions, made again from what was recorded",
-        *("core", "core/audit", "core/gate", "core/registry"),
-    ),
     "core/passport": _room(
         "what a version was made from, as a signed statement: envelopes, passports, clearances",
         *("core", "core/data", "core/gate", "core/gate/rules", "core/registry", "core/signing"),
@@ -107,6 +103,10 @@ ROOMS: Mapping[str, Room] = {
     "core/conformity": _room(
         "whether the moves in an audit log follow the policies in it",
         *("core", "core/access", "core/approvals", "core/audit"),
+    ),
+    "core/replay": _room(
+        "past decisions, made again from what was recorded",
+        *("core", "core/access", "core/approvals", "core/audit", "core/conformity", "core/gate", "core/registry"),
     ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",

@@ -25,6 +25,7 @@ _BY_AREA: Mapping[str, tuple[str, ...]] = {
     "gate": ("decided",),
     "load_check": ("decided",),
     "drift": ("decided",),
+    "quality": ("decided",),
     "retrain": ("decided",),
     "approval": (
         *("requested", "asked", "answered", "reminded", "escalated", "alerted"),
@@ -38,6 +39,7 @@ _BY_AREA: Mapping[str, tuple[str, ...]] = {
     ),
     "promotion": ("refused",),
     "rollout": ("step_intended", "step_taken"),
+    "deployment": ("intended", "ended"),
     "serving": ("started", "refused", "swapped", "missed"),
     "audit": ("read", "exported", "checkpointed", "anchor_failed", "verified", "reconciled", "erased"),
 }

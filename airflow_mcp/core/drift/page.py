@@ -11,7 +11,7 @@ from airflow_mcp.core.drift.plots import AREA, LINE, draw_distributions
 from airflow_mcp.core.drift.result import ColumnResult, ColumnSide, DriftFinding, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary, by_severity, name_some
 from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, legend, scale_over, write
-from airflow_mcp.core.html.page_style import STYLE, html_page
+from airflow_mcp.core.html.page_style import STYLE, html_page, scrolled, table_head
 
 PICTURES = 300
 """Columns with a picture, worst first. The others have numbers only: a page of 1,000 columns must stay small."""
@@ -72,7 +72,7 @@ def _facts(summary: DriftSummary) -> str:
         ("Evidently", _evidently(summary)),
     ]
     body = "".join(f'<tr><th scope="row">{name}</th><td>{text}</td></tr>' for name, text in rows if text)
-    return f"<h2>What was compared</h2>{_scrolled('What was compared', '', body, 'facts')}"
+    return f"<h2>What was compared</h2>{scrolled('What was compared', '', body, 'facts')}"
 
 
 def _pins(pins: Sequence[DatasetPin], prefix: str) -> str:
@@ -121,12 +121,12 @@ def _findings(findings: Sequence[DriftFinding]) -> str:
     if not findings:
         return ""
     ordered = sorted(findings, key=lambda item: (not item.exceeded, item.kind, item.column))
-    head = _head("Column", "Finding", ("Then", 1), ("Now", 1), ("Limit", 1), "")
+    head = table_head("Column", "Finding", ("Then", 1), ("Now", 1), ("Limit", 1), "")
     shown, folded = ordered[:_FINDINGS], ordered[_FINDINGS:_MAX_FINDINGS]
-    first = _scrolled("Findings about the data", head, "".join(map(_finding, shown)))
+    first = scrolled("Findings about the data", head, "".join(map(_finding, shown)))
     if not folded:
         return f"<h2>Findings about the data</h2>{first}"
-    rest = _scrolled("Further findings", head, "".join(map(_finding, folded)))
+    rest = scrolled("Further findings", head, "".join(map(_finding, folded)))
     left_out = len(ordered) - _MAX_FINDINGS
     more = f'<p class="dim">{left_out} more are in drift/summary.json.</p>' if left_out > 0 else ""
     said = f"<details><summary>{len(folded)} further findings</summary>{rest}{more}</details>"
@@ -148,12 +148,12 @@ def _finding(item: DriftFinding) -> str:
 def _columns(columns: Sequence[ColumnResult]) -> str:
     if not columns:
         return "<h2>Columns</h2><p>There was no column to compare.</p>"
-    head = _head("Column", "", "Distributions", ("Score", 1), ("Missing then, now", 1), ("Mean then, now", 1), "")
+    head = table_head("Column", "", "Distributions", ("Score", 1), ("Missing then, now", 1), ("Mean then, now", 1), "")
     rows = "".join(_column(column, place < PICTURES) for place, column in enumerate(columns))
     marks = legend((AREA, "reference"), (LINE, "current"))
     left_out = len(columns) - PICTURES
     note = f'<p class="dim">The last {left_out} columns have no picture.</p>' if left_out > 0 else ""
-    return f"<h2>Columns, worst first</h2>{marks}{note}{_scrolled('Columns', head, rows, 'columns')}"
+    return f"<h2>Columns, worst first</h2>{marks}{note}{scrolled('Columns', head, rows, 'columns')}"
 
 
 def _column(column: ColumnResult, has_picture: bool) -> str:
@@ -223,8 +223,8 @@ def _outliers(result: DriftResult) -> str:
         f"<p>{found.current_share:.2%} of {found.rows[1]:,} current rows are unlike the reference; of the reference's "
         f"own {found.rows[0]:,} rows {found.reference_share:.2%} are.</p>"
     )
-    head = _head(("Score", 1), *((name, 1) for name in names))
-    table = _scrolled("The most unlike rows", head, rows) if rows else ""
+    head = table_head(("Score", 1), *((name, 1) for name in names))
+    table = scrolled("The most unlike rows", head, rows) if rows else ""
     return f"<h2>Rows unlike the reference</h2>{text}{table}"
 
 
@@ -251,19 +251,3 @@ def _method(name: str, threshold: float | None) -> str:
 
 def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{share:.1%}"
-
-
-def _head(*names: str | tuple[str, int]) -> str:
-    """Return the head of a table; a name in a tuple is the head of a column of numbers."""
-    cells = ((name, "") if isinstance(name, str) else (name[0], ' class="number"') for name in names)
-    return "".join(f'<th scope="col"{style}>{escape(name)}</th>' for name, style in cells)
-
-
-def _scrolled(name: str, head: str, rows: str, kind: str = "") -> str:
-    """Return a table that scrolls on its own when the page is too narrow."""
-    style = f' class="{kind}"' if kind else ""
-    thead = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name, quote=True)}"><table{style}>{thead}'
-        f"<tbody>{rows}</tbody></table></div>"
-    )

@@ -77,3 +77,19 @@ def html_page(title: str, parts: Iterable[str], style: str = STYLE) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{style}</style></head><body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
     )
+
+
+def table_head(*names: str | tuple[str, int]) -> str:
+    """Return the head of a table; a name in a tuple is the head of a column of numbers."""
+    cells = ((name, "") if isinstance(name, str) else (name[0], ' class="number"') for name in names)
+    return "".join(f'<th scope="col"{style}>{escape(name)}</th>' for name, style in cells)
+
+
+def scrolled(name: str, head: str, rows: str, kind: str = "") -> str:
+    """Return a table that scrolls on its own when the page is too narrow."""
+    style = f' class="{kind}"' if kind else ""
+    thead = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name, quote=True)}"><table{style}>{thead}'
+        f"<tbody>{rows}</tbody></table></div>"
+    )

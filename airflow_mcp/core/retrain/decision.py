@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from airflow_mcp.core.drift.result import DriftVerdict
-from airflow_mcp.core.retrain.documents import EXPLANATION_LENGTH, RetrainDecision, RetrainVerdict, words
+from airflow_mcp.core.retrain.documents import (
+    EXPLANATION_LENGTH,
+    RetrainDecision,
+    RetrainVerdict,
+    WindowAnswer,
+    WindowKind,
+    words,
+)
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
+_BAD: Mapping[WindowKind, WindowAnswer] = {"drift": "drifted", "quality": "degraded"}
+"""The verdict that asks for a training, by the check that gives it."""
 
 
 @dataclass(frozen=True)
 class WindowFact:
     """The verdict on one window of data, and whether it counts."""
 
-    verdict: DriftVerdict
+    verdict: WindowAnswer
     is_mature: bool = True
     """Whether the verdict was given after its labels had arrived."""
     is_answered: bool = False
@@ -35,24 +43,26 @@ class DriftJudgement:
     """Positions of the windows that make it ``violated``."""
 
 
-def judge_windows(windows: Sequence[WindowFact], policy: RetrainPolicy) -> DriftJudgement:
-    """Return whether enough of the last windows drifted, including the newest.
+def judge_windows(windows: Sequence[WindowFact], policy: RetrainPolicy, kind: WindowKind = "drift") -> DriftJudgement:
+    """Return whether enough of the last windows drifted, or degraded, including the newest.
 
     :param windows: oldest first; windows that are not mature do not count.
-    :param policy: how many of how many windows must have drifted.
+    :param policy: how many of how many windows must have drifted or degraded.
+    :param kind: which check has judged them.
     """
+    bad = _BAD[kind]
     mature = [position for position, window in enumerate(windows) if window.is_mature]
     if not mature:
         early = f"; {len(windows)} were judged before their labels were in" if windows else ""
         return DriftJudgement("unknown", f"no window has been judged{early}")
     last = mature[-policy.window_count :]
-    drifted = tuple(at for at in last if windows[at].verdict == "drifted" and not windows[at].is_answered)
+    drifted = tuple(at for at in last if windows[at].verdict == bad and not windows[at].is_answered)
     undecided = [at for at in last if windows[at].verdict == "inconclusive"]
-    words = f"{len(drifted)} of the last {len(last)} windows drifted"
+    words = f"{len(drifted)} of the last {len(last)} windows {bad}"
     newest = windows[last[-1]]
-    if newest.is_answered or newest.verdict == "not_drifted":
+    if newest.is_answered or newest.verdict == f"not_{bad}":
         return DriftJudgement("quiet", f"{words}, not the newest")
-    if newest.verdict == "drifted" and len(drifted) >= policy.violations:
+    if newest.verdict == bad and len(drifted) >= policy.violations:
         return DriftJudgement("violated", words, drifted)
     if len(drifted) + len(undecided) >= policy.violations:
         return DriftJudgement("unknown", f"{words}, and {len(undecided)} are inconclusive")
@@ -66,7 +76,7 @@ class RetrainFacts:
     data_version: str
     drift: DriftJudgement
     pending_drift: str = ""
-    """Drift that no training has answered yet, as text."""
+    """Drift or degradation that no training has answered yet, as text."""
     has_champion: bool | None = None
     """None: not known."""
     champion_age: timedelta | None = None
@@ -133,9 +143,9 @@ def _explanation(
 def _reasons(facts: RetrainFacts, policy: RetrainPolicy) -> tuple[list[str], list[str]]:
     """Return the reasons to retrain, and the unknown facts that might be reasons."""
     reasons, doubts = [], []
-    if policy.on_drift and facts.pending_drift:
+    if policy.kinds and facts.pending_drift:
         reasons.append(facts.pending_drift)
-    elif policy.on_drift and facts.drift.answer == "unknown":
+    elif policy.kinds and facts.drift.answer == "unknown":
         doubts.append(facts.drift.words)
     if facts.has_champion is None:
         doubts.append("whether there is a champion is not known")

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, Field
 from airflow_mcp.core.document import Document, parse_document
 from airflow_mcp.core.drift.result import DriftVerdict
 from airflow_mcp.core.identity import fingerprint
+from airflow_mcp.core.quality.summary import QualityVerdict
 from airflow_mcp.exceptions import EvidenceError
 
 LEDGER_KEY, OUTCOMES_KEY, CONTROL_KEY = "retrain_ledger", "retrain_outcomes", "retrain_control"
@@ -31,6 +32,9 @@ TrainingOutcome = Literal["promoted", "registered", "rejected", "inconclusive", 
 exists."""
 CONCLUSIVE: frozenset[TrainingOutcome] = frozenset({"promoted", "registered", "rejected"})
 """Outcomes that answer the reason for the training; after any other outcome it is still needed."""
+WindowKind = Literal["drift", "quality"]
+"""Which check has judged a window."""
+WindowAnswer = DriftVerdict | QualityVerdict
 RunState = Literal["missing", "queued", "running", "success", "failed"]
 RetrainAction = Literal["none", "trigger", "adopt"]
 """``adopt``: add a Dag run to the ledger that Airflow already has."""
@@ -48,11 +52,12 @@ TAKEN_AT_ONCE = 5
 
 
 class WindowVerdict(Document):
-    """The verdict of a drift check on one window of data."""
+    """The verdict of a drift check or a quality check on one window of data."""
 
     name: Label
     """Every check of the same window uses the same name."""
-    verdict: DriftVerdict
+    kind: WindowKind = "drift"
+    verdict: WindowAnswer
     end: AwareDatetime | None = None
     """End of the window's data; None: the time of its first verdict."""
 
@@ -103,6 +108,8 @@ class Observation(Document):
     data_version: Label
     data_hash: Hash
     window: WindowVerdict | None = None
+    quality: tuple[WindowVerdict, ...] = ()
+    """Windows of predictions that a quality check has judged."""
     has_champion: bool | None = None
     champion_since: AwareDatetime | None = None
     latest_training: Label = ""
@@ -148,7 +155,8 @@ class Window(Document):
     """One window with its latest verdict."""
 
     name: Label
-    verdict: DriftVerdict
+    kind: WindowKind = "drift"
+    verdict: WindowAnswer
     end: AwareDatetime
     judged_at: AwareDatetime
     data_hash: Hash
@@ -159,8 +167,10 @@ class Window(Document):
 
 
 class DriftNeed(Document):
-    """Drift that no training has answered yet."""
+    """Drift or degradation that no training has answered yet."""
 
+    kind: WindowKind = "drift"
+    """What asked first."""
     since: AwareDatetime
     seq: int
     """Entry of the latest verdict that asked for it."""

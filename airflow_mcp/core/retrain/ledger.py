@@ -105,7 +105,7 @@ def facts_of(state: LedgerState, observation: Observation, policy: RetrainPolicy
     return RetrainFacts(
         data_version=observation.data_version,
         drift=judged(state, policy),
-        pending_drift=_need_words(state),
+        pending_drift=_need_words(state, policy),
         has_champion=observation.has_champion,
         champion_age=_champion_age(state, observation),
         since_training=_since(state, max([*starts, *noticed], default=None)),
@@ -135,12 +135,13 @@ def _champion_age(state: LedgerState, observation: Observation) -> timedelta | N
     return registered if confirmed is None else min(registered, confirmed)
 
 
-def _need_words(state: LedgerState) -> str:
+def _need_words(state: LedgerState, policy: RetrainPolicy) -> str:
     need = state.need
-    if need is None:
+    if need is None or need.kind not in policy.kinds:
         return ""
+    what = "the data drifted" if need.kind == "drift" else "the model degraded"
     often = f", asked for {need.times} times since {need.since.isoformat(timespec='minutes')}" if need.times > 1 else ""
-    return f"the data drifted (version {need.data_version}{often})"
+    return f"{what} (version {need.data_version}{often})"
 
 
 def _paused_words(state: LedgerState) -> str:

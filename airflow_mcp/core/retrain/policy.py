@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from airflow_mcp.core.retrain.documents import WindowKind
 from airflow_mcp.exceptions import InvalidArgumentError
 
 MAX_WINDOWS = 20
@@ -18,11 +19,15 @@ class RetrainPolicy:
     """Reasons to retrain, and objections to them. None switches a rule off."""
 
     on_drift: bool = True
+    on_quality: bool = False
+    """Retrain when a quality check finds that the model has degraded."""
     violations: int = 1
-    """Drift is a reason when this many of the last ``window_count`` windows drifted, including the newest."""
+    """Drift is a reason when this many of the last ``window_count`` windows drifted, including the newest; degradation
+    in the same way."""
     window_count: int = 1
     label_delay: timedelta = timedelta(0)
-    """A verdict counts only if it was given this long after the end of its window, after its labels had arrived."""
+    """A drift verdict counts only if it was given this long after the end of its window, after its labels had arrived.
+    A quality check has a label delay of its own."""
     max_model_age: timedelta | None = None
     """Retrain when the champion is older than this, counted from its registration or the last challenger it beat."""
     retrain_every: timedelta | None = None
@@ -43,12 +48,19 @@ class RetrainPolicy:
     def __post_init__(self) -> None:
         """Check that the policy can retrain and every value is in range; list every problem."""
         problems = [*self._wrong_times(), *self._wrong_numbers()]
-        if not (self.on_drift or self.max_model_age or self.retrain_every):
+        if not (self.on_drift or self.on_quality or self.max_model_age or self.retrain_every):
             problems.append(
-                "the retrain policy has no reason to retrain: set on_drift=True, max_model_age or retrain_every"
+                "the retrain policy has no reason to retrain: set on_drift=True, on_quality=True, max_model_age or "
+                "retrain_every"
             )
         if problems:
             raise InvalidArgumentError("; ".join(problems))
+
+    @property
+    def kinds(self) -> tuple[WindowKind, ...]:
+        """The checks whose verdicts are a reason to retrain."""
+        asked: dict[WindowKind, bool] = {"drift": self.on_drift, "quality": self.on_quality}
+        return tuple(kind for kind, is_asked in asked.items() if is_asked)
 
     def _wrong_times(self) -> list[str]:
         problems = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,8 @@ from airflow_mcp.core.retrain.documents import (
     Training,
     TrainingOutcome,
     Window,
+    WindowKind,
+    WindowVerdict,
 )
 from airflow_mcp.core.retrain.policy import MAX_BUDGET, MAX_WINDOWS, RetrainPolicy
 
@@ -33,7 +36,8 @@ def observe(state: LedgerState, seq: int, seen: Observation, policy: RetrainPoli
     state = take_in(state, seen, policy)
     state = _settle(state, seen, policy)
     state = _notice_training(state, seen)
-    state = _judge_window(state, seq, seen, policy)
+    for given in (*([seen.window] if seen.window else []), *seen.quality):
+        state = _judge_window(state, seq, seen, given, policy)
     return _ask(state, seen, policy)
 
 
@@ -70,15 +74,29 @@ def judged(state: LedgerState, policy: RetrainPolicy) -> DriftJudgement:
     :param state: the state.
     :param policy: how many of how many windows must have drifted, and when a verdict counts.
     """
+    found = [_judged(kind, state, policy) for kind in policy.kinds]
+    for answer in ("violated", "unknown", "quiet"):
+        alike = [each for each in found if each.answer == answer]
+        if alike:
+            violating = tuple(at for each in alike for at in each.violating)
+            return DriftJudgement(answer, "; ".join(each.words for each in alike), violating)
+    return DriftJudgement("quiet", "no check is a reason to retrain")
+
+
+def _judged(kind: WindowKind, state: LedgerState, policy: RetrainPolicy) -> DriftJudgement:
+    """Return the judgement on the windows of one kind; its positions are those among all windows."""
+    at = [position for position, each in enumerate(state.windows) if each.kind == kind]
+    windows = [state.windows[position] for position in at]
     facts = [
-        WindowFact(each.verdict, _is_mature(each.end, each.judged_at, policy), each.answered) for each in state.windows
+        WindowFact(each.verdict, _is_mature(kind, each.end, each.judged_at, policy), each.answered) for each in windows
     ]
-    return judge_windows(facts, policy)
+    found = judge_windows(facts, policy, kind)
+    return replace(found, violating=tuple(at[position] for position in found.violating))
 
 
-def _is_mature(end: datetime, judged_at: datetime, policy: RetrainPolicy) -> bool:
-    """Return whether a verdict was given after the window's labels had arrived; without a delay, always true."""
-    return not policy.label_delay or judged_at - end >= policy.label_delay
+def _is_mature(kind: WindowKind, end: datetime, judged_at: datetime, policy: RetrainPolicy) -> bool:
+    """Return whether a verdict was given after the window's labels had arrived; a quality check waits by itself."""
+    return kind == "quality" or not policy.label_delay or judged_at - end >= policy.label_delay
 
 
 def _tick(state: LedgerState, wall: float) -> LedgerState:
@@ -167,22 +185,28 @@ def _notice_training(state: LedgerState, seen: Observation) -> LedgerState:
     return _with(state, noticed=seen.latest_training, noticed_clock=state.clock - ago)
 
 
-def _judge_window(state: LedgerState, seq: int, seen: Observation, policy: RetrainPolicy) -> LedgerState:
+def _judge_window(
+    state: LedgerState, seq: int, seen: Observation, given: WindowVerdict, policy: RetrainPolicy
+) -> LedgerState:
     """Add the verdict on a window; the same verdict again changes nothing."""
-    given = seen.window
-    if given is None:
-        return state
     before = next((window for window in state.windows if window.name == given.name), None)
     end = given.end or (before.end if before else seen.at)
     if before is not None:
-        was_mature = _is_mature(before.end, before.judged_at, policy)
-        if was_mature and (before.verdict == given.verdict or not _is_mature(end, seen.at, policy)):
+        was_mature = _is_mature(given.kind, before.end, before.judged_at, policy)
+        if was_mature and (before.verdict == given.verdict or not _is_mature(given.kind, end, seen.at, policy)):
             return state
     window = Window(
-        name=given.name, verdict=given.verdict, end=end, judged_at=seen.at, data_hash=seen.data_hash, seq=seq
+        name=given.name,
+        kind=given.kind,
+        verdict=given.verdict,
+        end=end,
+        judged_at=seen.at,
+        data_hash=seen.data_hash,
+        seq=seq,
     )
-    others = [each for each in state.windows if each.name != given.name]
-    return _with(state, windows=_in_order([*others, window])[-KEPT_WINDOWS:])
+    alike = [each for each in state.windows if each.kind == given.kind and each.name != given.name]
+    others = [each for each in state.windows if each.kind != given.kind]
+    return _with(state, windows=_in_order([*others, *_in_order([*alike, window])[-KEPT_WINDOWS:]]))
 
 
 def _in_order(windows: list[Window]) -> tuple[Window, ...]:
@@ -190,15 +214,16 @@ def _in_order(windows: list[Window]) -> tuple[Window, ...]:
 
 
 def _ask(state: LedgerState, seen: Observation, policy: RetrainPolicy) -> LedgerState:
-    """Remember drift until a training has answered it; a repeated verdict does not ask again."""
+    """Remember drift or degradation until a training has answered it; a repeated verdict does not ask again."""
     judgement = judged(state, policy)
-    if not policy.on_drift or judgement.answer != "violated":
+    if judgement.answer != "violated":
         return state
     seq = max(state.windows[at].seq for at in judgement.violating)
     need = state.need
     if need is not None and seq <= need.seq:
         return state
     asked = DriftNeed(
+        kind=need.kind if need else state.windows[judgement.violating[0]].kind,
         since=need.since if need else seen.at,
         seq=seq,
         times=need.times + 1 if need else 1,

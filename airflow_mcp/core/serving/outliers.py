@@ -48,8 +48,16 @@ class OutlierRanges:
         :param names: names of the columns, in the order of the values.
         :param rows: the rows.
         """
+        return sum(self.outside(names, rows))
+
+    def outside(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[bool]:
+        """Return for each row whether it has at least one value that the training data does not cover.
+
+        :param names: names of the columns, in the order of the values.
+        :param rows: the rows.
+        """
         judged = [(index, self._columns[name]) for index, name in enumerate(names) if name in self._columns]
-        return sum(any(row[index] is not None and not seen.has(row[index]) for index, seen in judged) for row in rows)
+        return [any(row[index] is not None and not seen.has(row[index]) for index, seen in judged) for row in rows]
 
 
 def _seen(column: ColumnProfile) -> _Range | _Known | None:

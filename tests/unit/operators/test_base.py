@@ -32,6 +32,7 @@ from airflow_mcp.operators.maintenance import SweepPodsOperator
 from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
 from airflow_mcp.operators.passport import IssuePassportOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator
+from airflow_mcp.operators.quality import CheckQualityOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rehearsal import RehearseRollbackOperator
 from airflow_mcp.operators.replay import ReplayModelOperator
@@ -77,6 +78,14 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     RolloutModelOperator: {"version": "2", "expected_champion": "1", "experiment_name": "rollouts", **MODEL},
     SteerRolloutOperator: {"action": "pause", "reason": "errors", **MODEL},
     DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
+    CheckQualityOperator: {
+        "experiment_name": "quality",
+        "requests": "/log",
+        "labels": "/labels.csv",
+        "model_type": "classifier",
+        "policy": {"limits": [{"metric": "accuracy", "minimum": 0.8}]},
+        **MODEL,
+    },
     RetrainTriggerOperator: {"trigger_dag_id": "nightly", "experiment_name": "fraud", "dataset": DATA, **MODEL},
     RetrainOutcomeOperator: {"run_id": "r1", **MODEL},
     RunStepOperator: {"experiment_name": "fraud", "command": ["pytest", "-q"], "folder": "/code", **MODEL},
@@ -178,6 +187,7 @@ NEEDED = [
     (RollbackModelOperator, "model_name"),
     (RolloutModelOperator, "experiment_name"),
     (DriftCheckOperator, "experiment_name"),
+    (CheckQualityOperator, "experiment_name"),
     (RetrainTriggerOperator, "model_name"),
 ]
 

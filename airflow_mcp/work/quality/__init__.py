@@ -1,0 +1,1 @@
+"""Logged predictions of the model server, judged by labels that arrive later."""
