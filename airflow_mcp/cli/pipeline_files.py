@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,9 @@ from airflow_mcp.dag_rendering.loader import (
 )
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
+
+Check = Callable[[LoadedPipeline], Iterable[SpecProblem]]
+"""Yields further problems of a valid pipeline."""
 
 
 class FoundProblem(NamedTuple):
@@ -128,19 +131,20 @@ def _files(count: int) -> str:
     return f"{count} file{'' if count == 1 else 's'}"
 
 
-def check_paths(paths: Iterable[str], environment: str | None, root: str | None) -> Checked:
+def check_paths(paths: Iterable[str], environment: str | None, root: str | None, check: Check | None = None) -> Checked:
     """Check files and folders.
 
     :param paths: pipeline files, and folders of them.
     :param environment: the one to check for; None takes dev and those that a file has an overlay for.
     :param root: for files: folder of all pipelines; None searches for it.
+    :param check: finds further problems of pipelines that are valid; None: nothing does.
     :raises InvalidArgumentError: when a path does not exist or no pipeline is there.
     """
     checked = Checked()
     found: dict[SpecProblem, list[str]] = {}
     for path in paths:
         for name in ENVIRONMENTS if environment is None else (environment,):
-            for result in _results(path, name, root):
+            for result in _results(path, name, root, check):
                 if environment is None and name != "dev" and not _speaks_of(result.file, name):
                     continue
                 seen = os.path.relpath(result.file)
@@ -171,28 +175,31 @@ class _Result(NamedTuple):
     """The defaults of a file that was named itself."""
 
 
-def _results(path: str, environment: str, root: str | None) -> Iterator[_Result]:
+def _results(path: str, environment: str, root: str | None, check: Check | None) -> Iterator[_Result]:
     here = Path(path)
     if here.is_dir():
         for found in load_pipeline_folder(here, environment):
             if isinstance(found, BrokenPipeline):
                 yield _Result(found.path, found.root, found.error)
             else:
-                yield _planned(found.path, found.root, found)
+                yield _planned(found.path, found.root, found, check)
         return
     if not here.exists():
         raise InvalidArgumentError(f"{path} does not exist. Name pipeline files, or folders with pipeline files")
     folder = Path(root) if root else pipelines_root(here)
     try:
         loaded = load_pipeline_file(here, environment, root=folder)
-        yield _planned(here, folder, loaded)._replace(defaults=loaded.defaults)
+        yield _planned(here, folder, loaded, check)._replace(defaults=loaded.defaults)
     except PipelineSpecError as error:
         yield _Result(here, folder, error)
 
 
-def _planned(file: Path, root: Path, loaded: LoadedPipeline) -> _Result:
+def _planned(file: Path, root: Path, loaded: LoadedPipeline, check: Check | None) -> _Result:
     try:
-        return _Result(file, root, None, plan_pipeline(loaded))
+        plan = plan_pipeline(loaded)
+        if check is not None and (problems := list(check(loaded))):
+            raise PipelineSpecError(problems)
+        return _Result(file, root, None, plan)
     except PipelineSpecError as error:
         return _Result(file, root, error)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_mcp.cli.deployable import add_registry, registry_check
 from airflow_mcp.cli.pipeline_files import (
+    Check,
     Checked,
     FoundProblem,
     add_environment,
@@ -14,6 +17,9 @@ from airflow_mcp.cli.pipeline_files import (
     check_paths,
     note_unused_defaults,
 )
+from airflow_mcp.cli.release_chain import add_policy, policy_of, release_problems
+from airflow_mcp.dag_rendering.loader import LoadedPipeline
+from airflow_mcp.exceptions import SpecProblem
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,6 +27,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("paths", nargs="+", metavar="PATH", help="pipeline file, or folder with pipeline files")
     add_environment(command, default=None)
     add_root(command)
+    add_policy(command)
+    add_registry(command)
     command.add_argument("--format", choices=("text", "json", "github"), default="text", help="default: text")
 
 
@@ -29,10 +37,23 @@ def run(parsed: argparse.Namespace) -> int:
     for path in parsed.paths:
         if Path(path).is_dir():
             note_unused_defaults(path)
-    checked = check_paths(parsed.paths, parsed.env, parsed.root)
+    checked = check_paths(parsed.paths, parsed.env, parsed.root, _further_checks(parsed))
     write = {"text": _text, "json": _json, "github": _github}[parsed.format]
     print(write(checked))
     return 1 if checked.problems else 0
+
+
+def _further_checks(parsed: argparse.Namespace) -> Check | None:
+    """Return the checks against the policy and against the registry; None when there is neither."""
+    policy, registry = policy_of(parsed), registry_check(parsed)
+
+    def check(loaded: LoadedPipeline) -> Iterator[SpecProblem]:
+        if policy is not None:
+            yield from release_problems(loaded, policy)
+        if registry is not None:
+            yield from registry(loaded)
+
+    return check if policy is not None or registry is not None else None
 
 
 def _text(checked: Checked) -> str:
