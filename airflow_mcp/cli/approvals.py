@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli.governance import audit_user, person, require_checked, required_settings
-from airflow_mcp.cli.options import add_action, add_format
-from airflow_mcp.cli.registry_server import require_reason
+from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri
+from airflow_mcp.cli.registry_server import registry_server, require_reason
 from airflow_mcp.core.access.decision import AccessRules, principal_of_account
 from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
+from airflow_mcp.core.approvals.cycle import STEPS, Cycle, read_cycles
 from airflow_mcp.core.approvals.document import delegation_document, request_document
 from airflow_mcp.core.approvals.events import (
     DELEGATIONS,
@@ -33,9 +35,9 @@ from airflow_mcp.core.argument import closest
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.log import MOST_LISTED, AuditLog, listing
 from airflow_mcp.core.audit.moves import model_subject
-from airflow_mcp.core.audit.record import read_record
+from airflow_mcp.core.audit.record import Record, read_record
 from airflow_mcp.core.registry.history import parse_time
-from airflow_mcp.exceptions import AccessRefusedError, ApprovalMissingError, InvalidArgumentError
+from airflow_mcp.exceptions import AccessRefusedError, ApprovalMissingError, InvalidArgumentError, MlflowError
 from airflow_mcp.registry.approvals import ReleaseBook, read_states
 
 _TIME = "ISO 8601 with an offset, such as 2026-11-21T08:00Z"
@@ -57,9 +59,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     given.add_argument("--since", default="", metavar="TIME", help=f"{_TIME}; default: now")
     given.add_argument("--role", action="append", default=[], help="only for this role; may be given again")
     add_format(add_action(actions, "delegations", "list the delegations", _delegations))
+    times = add_action(actions, "times", "show how long the latest versions took, from training to serving", _times)
+    times.add_argument("model_name", help="registered model")
+    times.add_argument("--limit", type=int, default=10, metavar="N", help="versions to show; default: 10")
+    add_tracking_uri(times)
     back = add_action(actions, "undelegate", "end a delegation", _undelegate)
     back.add_argument("seq", type=int, help="its number, as the action delegations lists it")
-    for action in (shown, one, ended, given, back):
+    for action in (shown, one, ended, given, times, back):
         add_format(action)
     for action in (ended, given, back):
         action.add_argument("--reason", required=True, help="why; recorded")
@@ -150,6 +156,56 @@ def _found(log: AuditLog, parsed: argparse.Namespace, policy: ApprovalPolicy, se
         )
     (state,) = read_states(log, latest_requested(records), policy, _now())
     return state
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+def _times(parsed: argparse.Namespace) -> int:
+    if parsed.limit < 1:
+        raise InvalidArgumentError(f"--limit must be 1 or more; got {parsed.limit}")
+    settings = required_settings()
+    event = listing(audit_user(), settings.environment, limit=MOST_LISTED, model=parsed.model_name)
+    with closing(open_log(settings)) as log:
+        records = [read_record(raw.decode()) for raw in log.read(event)]
+    newest = list(read_cycles(records, settings.environment))[: parsed.limit]
+    found = read_cycles(records, settings.environment, _runs(parsed, records, newest))
+    cycles = [found[version] for version in newest]
+    if parsed.format == "json":
+        print(json.dumps([cycle.to_json() for cycle in cycles], indent=2))
+    else:
+        print("\n".join(map(_cycle_line, cycles)) or f"the log knows no version of {parsed.model_name!r}")
+    return 0
+
+
+def _runs(
+    parsed: argparse.Namespace, records: Iterable[Record], versions: Iterable[str]
+) -> dict[str, tuple[datetime | None, datetime | None]]:
+    """Return begin and end of the runs that trained the versions; nothing, with a warning, without MLflow."""
+    wanted = set(versions)
+    runs = {
+        record.event["new"]["version"]: record.event["new"].get("run_id")
+        for record in records
+        if record.event["action"] == "version.registered" and record.event["new"]
+    }
+    try:
+        with registry_server(parsed) as mlflow:
+            found = {version: mlflow.get_run(run) for version, run in runs.items() if run and version in wanted}
+    except (MlflowError, InvalidArgumentError) as error:
+        print(f"warning: when the trainings ran is not known: {error}", file=sys.stderr)
+        return {}
+    return {version: (_moment(run.start_time), _moment(run.end_time)) for version, run in found.items()}
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def _cycle_line(cycle: Cycle) -> str:
+    stages = ", ".join(f"{step} after {timedelta(seconds=round(took))}" for step, took in cycle.stages.items())
+    first = next((step for step in STEPS if step in cycle.times), "")
+    at = cycle.times[first].isoformat(timespec="seconds")
+    return f"version {cycle.version}: {first} at {at}{f', {stages}' if stages else ''}"
 
 
 # --- delegations ------------------------------------------------------------------------------------------------------

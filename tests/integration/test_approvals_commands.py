@@ -202,3 +202,24 @@ def test_without_a_policy_in_force_nobody_is_asked(logs: Logs, call: Call) -> No
 def test_a_list_is_recorded_as_a_read(asked: Logs, call: Call) -> None:
     assert call("list")[0] == 0
     assert [record.event["new"]["action"] for record in facts(asked, "log", "audit.read")] == ["approval.requested"]
+
+
+def test_the_times_of_a_version_come_from_the_log_and_without_mlflow_the_training_is_left_out(
+    asked: Logs, call: Call
+) -> None:
+    (seq,) = [
+        record.seq for record in facts(asked, "model:fraud", "approval.") if record.event["new"]["version"] == "7"
+    ]
+    append(asked, noted("approval.granted", NEW, {"request": seq, "votes": []}))
+    code, said, error = call("times", "fraud", "--tracking-uri", "http://127.0.0.1:9", "--format", "json")
+    assert code == 0
+    assert error == ""
+    newest, older = json.loads(said)
+    assert (newest["version"], list(newest["times"]), list(newest["stages"])) == (
+        "7",
+        ["requested", "approved"],
+        ["approved"],
+    )
+    assert (older["version"], older["stages"], older["seconds"]) == ("6", {}, None)
+    assert call("times", "fraud", "--limit", "1")[1].startswith("version 7: requested at ")
+    assert call("times", "unknown")[1] == "the log knows no version of 'unknown'\n"
