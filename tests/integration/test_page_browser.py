@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from airflow_mcp.core import contract
+from tests.support.airflow_stack import ADMIN
 from tests.support.chromium import browser, find_chromium, signed_in
 from tests.support.mlflow_world import World
 from tests.support.onnx_files import linear_onnx
@@ -43,6 +44,8 @@ PAGES = (
     f"approvals/{CHURN}",
     "words",
 )
+DARK_PAGES = ("", f"models/{CLICKS}", f"models/{FRAUD}/rollback", f"approvals/{CHURN}")
+"""Together they have every kind of part; the others differ only in what they say."""
 needs_browser = pytest.mark.skipif(
     find_chromium() is None, reason="Chromium is not installed: apt-get install chromium"
 )
@@ -163,9 +166,10 @@ def test_no_page_breaks_a_rule_of_accessibility_or_needs_more_than_326_pixels(
         )
         for path in PAGES:
             page.goto(f"{stack.url}/mcp/ui/{path}")
-            found = Axe().run(page).response["violations"]
             where = f"{path} at {width} px, {scheme}"
-            assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == [], where
+            if scheme == "light" or path in DARK_PAGES:
+                found = Axe().run(page).response["violations"]
+                assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == [], where
             wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, where
 
@@ -291,21 +295,30 @@ def test_an_approval_is_given_on_the_page_by_whom_the_policy_asks_and_by_nobody_
 # --- the publisher API ------------------------------------------------------------------------------------------------
 
 
+def in_bash(blocks: list[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the commands of a page in one shell that stops at the first that fails."""
+    script = "\n".join(["set -euo pipefail", *blocks])
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed: apt-get install jq")
 def test_the_walk_of_the_publishers_page_works_as_it_is_printed(stack: PageStack, world: World, tmp_path: Path) -> None:
-    """The commands of docs/publisher.md, one after the other, with nothing but curl, jq and the JDK."""
+    """The commands of docs/publisher.md, one after the other, with nothing but curl and jq."""
     page = (DOCS / "publisher.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.S)
     assert len(blocks) == 7
     (tmp_path / "model.onnx").write_bytes(linear_onnx())
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-        **{"AIRFLOW": stack.url, "ACCOUNT": "olga", "PASSWORD": stack.airflow.passwords["olga"], "BUILD": "4711"},
+        "AIRFLOW": stack.url,
+        "ACCOUNT": ADMIN,  # olga has ten writes a minute, which other tests need
+        "PASSWORD": stack.airflow.password,
+        "BUILD": "4711",
         "NO_PROXY": "127.0.0.1",
     }
-    script = "set -euo pipefail\n" + "\n".join(blocks)
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = in_bash(blocks, tmp_path, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"complete"' in done.stdout
     assert '"status": 409' in done.stdout
@@ -315,41 +328,27 @@ def test_the_walk_of_the_publishers_page_works_as_it_is_printed(stack: PageStack
     assert version.tags[f"{contract.TAG_REPORTED_PREFIX}code_commit"].startswith("3f9c2d7e")
     assert world.hook.get_registered_model("demand").aliases == {"challenger": "1"}
     operation = json.loads((tmp_path / "state.json").read_text())
-    assert (operation["action"], operation["by"], operation["status"]) == ("stage", "olga", "succeeded")
+    assert (operation["action"], operation["by"], operation["status"]) == ("stage", ADMIN, "succeeded")
     assert stack.url not in (tmp_path / "state.json").read_text() + (tmp_path / "upload.json").read_text()
-    again = subprocess.run(
-        ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks[:5])],
-        **{"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 600, "check": False},
-    )
+    again = in_bash(blocks[:5], tmp_path, environment)  # the same build once more
     assert again.returncode == 0, again.stdout + again.stderr
     assert [each.version for each in world.hook.search_model_versions("name = 'demand'")] == ["1"]
-    if javac := shutil.which("javac"):
-        source = re.search(r"```java\n(.*?)```", page, re.S)
-        assert source is not None
-        (tmp_path / "Champion.java").write_text(source[1])
-        subprocess.run([javac, "Champion.java"], cwd=tmp_path, check=True, timeout=300)
-        given = {**environment, "TOKEN": stack.token("olga")}
-        java = subprocess.run(
-            ["java", "-Xshare:auto", "Champion", PRICES], cwd=tmp_path, env=given, capture_output=True, text=True,
-            timeout=300, check=True,
-        )  # fmt: skip
-        assert java.stdout.strip() == "null"  # nothing is in production
 
 
 @pytest.mark.parametrize("account", ["admin", "olga", "otto", "ulf", "vera", ""])
 def test_what_each_role_gets_from_the_publisher_api(stack: PageStack, account: str) -> None:
     """Otto is an operator of Airflow whom the policy does not know; Ulf and Vera may only read."""
+    # 409 for whoever may act: version 1 is the champion already.
     acts = {"admin": 409, "olga": 409, "": 401}.get(account, 403)
     publishes = {"admin": 201, "olga": 201, "": 401}.get(account, 403)
     reads = 200 if account else 401
-    body = {"version": "1", "expected_champion": "9", "reason": "a test of roles"}
+    body = {"version": "1", "expected_champion": "1", "reason": "a test of roles"}
     upload = {"format": "onnx", "size": 1, "sha256": f"sha256:{'0' * 64}"}
     asked: list[tuple[int, str, str, Any]] = [
         *((reads, "GET", path, None) for path in ("models", "champions", "operations", "openapi.json")),
         *((reads, "GET", f"models/{PRICES}{part}", None) for part in ("", "/versions", "/versions/1", "/history")),
         (publishes, "POST", f"models/{PRICES}/uploads", upload),
         (acts, "POST", f"models/{CHURN}/promotion", body),
-        (acts if acts != 409 else 409, "POST", f"models/{PRICES}/retraining", {"action": "pause", "reason": "test"}),
     ]
     with stack.client(account) as client:
         for expected, method, path, sent in asked:

@@ -30,6 +30,7 @@ from airflow_mcp.publisher.requests import ReadLimit
 from tests.support.accounts import authenticate
 from tests.support.fakes.airflow_rest import FakeAirflow
 from tests.support.mlflow_world import World
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 BASE = "/base/mcp/api/v1"
@@ -86,8 +87,8 @@ class Api:
 
 
 @pytest.fixture
-async def api(world: World) -> AsyncIterator[Api]:
-    mlflow = DirectMlflow(settings(world.url))
+async def api(mlflow_server: MlflowServer) -> AsyncIterator[Api]:
+    mlflow = DirectMlflow(settings(mlflow_server.url))
     api = Api(mlflow)
     yield api
     await api.services.index.finished()
@@ -101,16 +102,20 @@ async def olga(api: Api) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture
-def two(world: World) -> World:
-    """Three versions; the second is champion, the first was champion before."""
-    world.versions(3)
-    for version, expected in (("1", "none"), ("2", "1")):
-        arguments = {"model_name": world.model_name, "version": version, "expected_champion": expected}
-        outcome = world.run(PromoteModelOperator, **arguments, reason="it is better", dag_run_id=f"run-{version}")
-        assert outcome.state == "success", outcome.error
-    world.hook.set_registered_model_tag(world.model_name, contract.TAG_DAG_ID, "nightly")
-    return world
+@pytest.fixture(scope="module")
+def two(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Three versions; the second is champion, the first was champion before. No test here moves an alias."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}))
+        world = World(mlflow_server.url, tmp_path_factory.mktemp("two"))
+        world.versions(3)
+        for version, expected in (("1", "none"), ("2", "1")):
+            arguments = {"model_name": world.model_name, "version": version, "expected_champion": expected}
+            outcome = world.run(PromoteModelOperator, **arguments, reason="it is better", dag_run_id=f"run-{version}")
+            assert outcome.state == "success", outcome.error
+        world.hook.set_registered_model_tag(world.model_name, contract.TAG_DAG_ID, "nightly")
+        yield world
+        world.hook.close()
 
 
 def key(value: str = "k1") -> dict[str, str]:
