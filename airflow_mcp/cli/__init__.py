@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "pods": "list workload pods, and which of them are orphaned",
     "init": "create a project: pipeline file, training script and test",
     "validate": "check pipeline files and list every problem",
+    "migrate": "rewrite pipeline files of earlier versions with the names of this one",
     "plan": "show what a pipeline file will do, or what an edit changes",
     "graph": "draw the Dag of a pipeline file",
     "render": "write the Dag files for a folder of pipeline files",
