@@ -16,6 +16,7 @@ from airflow_mcp.core.code.source import CodeSource
 from airflow_mcp.core.data.dataset import repository_data
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.mlflow_entities import Run
+from airflow_mcp.core.trace import trace_id_of
 from airflow_mcp.core.workload.connection_values import connection_values
 from airflow_mcp.core.workload.definition import Workload, WorkloadFile, WorkloadSource, read_resources
 from airflow_mcp.core.workload.pod_options import pod_options
@@ -30,6 +31,7 @@ from airflow_mcp.exceptions import (
 from airflow_mcp.hooks.connection_values import read_connection_values
 from airflow_mcp.metrics.stats import reported
 from airflow_mcp.metrics.tasks import Sample, workload_sample
+from airflow_mcp.metrics.traces import trace_environment, traceparent
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.tracked_run import OwnRun, TrackedOperator
 from airflow_mcp.operators.workload_environment import code_login, data_login, dataset_environment, user_environment
@@ -159,8 +161,10 @@ class WorkloadOperator(TrackedOperator):
             connection lacks a value.
         """
         plain, secret = self.hook.workload_environment()
+        traced, traced_secret = self._trace_environment()
         owned = {
             **plain,
+            **traced,
             contract.ENV_MLFLOW_RUN_ID: run.run_id,
             contract.ENV_MLFLOW_EXPERIMENT_ID: run.experiment_id,
             contract.ENV_RUN_ID: run.run_id,
@@ -168,7 +172,7 @@ class WorkloadOperator(TrackedOperator):
             **dataset_environment(dataset),
             **(further or {}),
         }
-        secret = {**secret, **data_login(*reads)}
+        secret = {**secret, **traced_secret, **data_login(*reads)}
         taken = owned.keys() | secret.keys() | (source.environment("") if source else {}).keys()
         return Workload(
             name=self.task_id,
@@ -352,6 +356,12 @@ class WorkloadOperator(TrackedOperator):
             self.show_run(done)
         return done
 
+    def _trace_environment(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return what continues the trace, without what the user sets."""
+        given = {*(self.env or {}), *(self.connection_env or {})}
+        plain, secret = trace_environment()
+        return {n: v for n, v in plain.items() if n not in given}, {n: v for n, v in secret.items() if n not in given}
+
     def _labels(self, context: Context, identity: str, model_name: str) -> dict[str, str]:
         instance = context["ti"]
         return {
@@ -373,6 +383,7 @@ class WorkloadOperator(TrackedOperator):
             contract.TAG_DAG_RUN_ID: instance.run_id,
             contract.TAG_TASK_ID: instance.task_id,
             contract.TAG_TRY_NUMBER: str(instance.try_number),
+            contract.TAG_TRACE_ID: trace_id_of(traceparent()),
             contract.TAG_IMAGE: self.image or "",
             contract.TAG_ENVIRONMENT: settings.environment(),
         }

@@ -9,6 +9,7 @@ from collections import deque
 
 import msgspec
 
+from airflow_mcp.core.trace import trace_id_of
 from airflow_mcp.serving.exchange import Exchange
 
 _FLUSH_SECONDS = 0.2
@@ -31,6 +32,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     role: str = ""
     rows: int = 0
     error: str = ""
+    trace_id: str = ""
 
 
 class AccessLog:
@@ -69,6 +71,7 @@ class AccessLog:
             "" if choice is None else choice.role,
             0 if answer is None else answer.rows,
             exchange.code,
+            trace_id_of(traceparent.decode("latin-1")) if (traceparent := exchange.headers.raw(b"traceparent")) else "",
         )
         if len(self._lines) >= _MAX_WAITING_LINES:
             self.dropped += 1

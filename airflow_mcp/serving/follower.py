@@ -17,6 +17,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from airflow_mcp.core.contract import TAG_TRACE_ID
 from airflow_mcp.core.serving.control_settings import ControlSettings
 from airflow_mcp.core.serving.settings import ModelAddress
 from airflow_mcp.core.serving.traffic import BreakerRule, TrafficPlan, follows
@@ -140,7 +141,8 @@ class Follower:
     def _take(self, name: str, look: Look) -> None:
         before = self._looks.get(name)
         if before is None or before.champion.version != look.champion.version:
-            _log.info("the champion of %s is version %s", name, look.champion.version)
+            trace = look.champion.tags.get(TAG_TRACE_ID) or "unknown"
+            _log.info("the champion of %s is version %s, made in trace %s", name, look.champion.version, trace)
         self._looks[name] = look
         for version in (look.champion, *look.others.values()):
             self.held.know(version)

@@ -18,6 +18,7 @@ from pathlib import Path
 from airflow_mcp.core.contract import ENV_DATA_SOURCE, ENV_SCRIPT_PATH, ENV_SOURCE_URL, EXIT_REFUSED
 from airflow_mcp.core.serving.own_memory import close_to_same_user
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError, RefusedError
+from airflow_mcp.work.run.step_span import step_span
 
 EXIT_FAILED = 1
 _STEPS: Mapping[str, tuple[str, str]] = {
@@ -28,6 +29,8 @@ _STEPS: Mapping[str, tuple[str, str]] = {
     "publish-model": ("publish_model", "publish_model"),
     "drift": ("drift", "check_drift"),
     "quality": ("quality", "check_quality"),
+    "get-features": ("features", "get"),
+    "compare-features": ("features", "compare"),
 }
 """Module and function of the steps whose only input is the environment."""
 _log = logging.getLogger("airflow_mcp.work")
@@ -45,7 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     options = _parser().parse_args(arguments)
     try:
-        return _run(options)
+        if options.step in ("serve-model", "ship-log"):  # they belong to a model server and run as long as it does
+            return _run(options)
+        with step_span(options.step) as end_span:
+            exit_code = _run(options)
+            end_span(exit_code)
+            return exit_code
     except ModelControlPlaneError as error:
         _log.error("error: %s", " ".join(str(error).split()))
         return EXIT_REFUSED if isinstance(error, RefusedError) else EXIT_FAILED
@@ -112,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_parser("replay", help="let a candidate and a champion predict logged requests")
     steps.add_parser("copy-model", help="copy a registered version from one MLflow server to another")
     steps.add_parser("drift", help="compare a current dataset with a reference dataset")
+    steps.add_parser("get-features", help="read features of a Feast feature store into a data version")
+    steps.add_parser("compare-features", help="compare the online store of Feast with its offline store")
     steps.add_parser("quality", help="judge logged predictions by labels that arrived later")
     steps.add_parser("load-check", help="load a registered model version and let it answer its input example")
     steps.add_parser("publish-model", help="make an uploaded file a logged model")

@@ -60,6 +60,9 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/gate/report": _room("the gate's HTML report", "core/evaluation", "core/gate", "core/gate/rules", "core/html"),
     "core/drift": _room("drift policies, profiles, results and their report", "core", "core/data", "core/html"),
+    "core/features": _room(
+        "features of a feature store, and whether online and offline values agree", "core", "core/data", "core/html"
+    ),
     "core/quality": _room(
         "when logged predictions can be judged by late labels, and what follows from it",
         *("core", "core/data", "core/evaluation", "core/html"),
@@ -122,11 +125,12 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/panel": _room(
         "what the page shows of a model: state in one word, facts, words, charts, actions",
-        *("core", "core/gate", "core/gate/rules", "core/html", "core/registry", "core/rollout", "core/serving"),
+        *("core", "core/approvals", "core/gate", "core/gate/rules", "core/html", "core/registry", "core/rollout"),
+        "core/serving",
     ),
     "core/panel/pages": _room(
         "the pages as functions from facts to HTML",
-        *("core", "core/gate/rules", "core/html", "core/panel", "core/registry"),
+        *("core", "core/approvals", "core/gate/rules", "core/html", "core/panel", "core/registry", "core/rollout"),
     ),
     "core/doctor": _room("what `airflow-mcp doctor` concludes", "core", "core/registry", "core/workload"),
     # --- the outside world ----------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ ROOMS: Mapping[str, Room] = {
     "links": _room("buttons to MLflow", *_CORE, "hooks", "settings"),
     "notifications": _room("messages to webhooks and by e-mail", "core", "core/approvals"),
     "lineage": _room("what tasks read and write, for Airflow's OpenLineage provider", "core", "core/data"),
-    "metrics": _room("what tasks report to Airflow's metrics"),
+    "metrics": _room("what tasks report to Airflow's metrics, and the trace that they continue", "core"),
     "operators": _room(
         "one class per action: read, ask `core`, write",
         *(
@@ -204,6 +208,7 @@ ROOMS: Mapping[str, Room] = {
         "measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/reading", "work/run"
     ),
     "work/drift": _room("profiles data and compares columns", *_CORE, "work/reading", "work/run"),
+    "work/features": _room("asks a Feast feature store", *(*_CORE, "work/measures", "work/reading", "work/run")),
     "work/quality": _room(
         "joins logged predictions with labels, and measures them",
         *(*_CORE, "work/measures", "work/reading"),

@@ -344,6 +344,20 @@ class TestAStartWithoutMlflow:
         world.play(story)
 
 
+def test_a_new_champion_is_logged_with_the_trace_that_made_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+    world.registry.add("1", **{contract.TAG_TRACE_ID: "0af7651916cd43dd8448eb211c80319c"})
+
+    async def story() -> None:
+        await world.until_answers("1")
+
+    caplog.set_level("INFO")
+    world.play(story)
+    assert "version 1, made in trace 0af7651916cd43dd8448eb211c80319c" in caplog.text
+
+
 def test_versions_that_are_no_longer_needed_end(tmp_path: Path) -> None:
     world = World(tmp_path, keep_warm=1)
     for number in "1234":
