@@ -213,14 +213,14 @@ def _cycle_line(cycle: Cycle) -> str:
 
 def _delegate(parsed: argparse.Namespace) -> int:
     require_reason(parsed.reason)
-    settings, caller, now = required_settings(), person(), _now()
+    settings, caller = required_settings(), person()
     _require_account(caller, "delegates a vote")
     with closing(open_log(settings)) as log:
         policy = ApprovalPolicy.of(_in_force(log).policy)
-        terms = _terms(parsed, policy, caller, now)
+        terms = _terms(parsed, policy, caller, _now())
         appended = log.append(delegated(terms, caller, settings.environment, parsed.reason))
         given = next(each for each in _known(log, policy) if each.seq == appended.seq)
-    _print_delegation(parsed, given, now)
+    _print_delegation(parsed, given, max(_now(), given.recorded_at))  # the clock of the log may be ahead
     return 0
 
 

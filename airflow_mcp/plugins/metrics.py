@@ -172,7 +172,13 @@ def _of_side_facts(facts: SideFacts) -> Iterator[str]:
     ):
         yield from _family(name, help_text, [({"model": model}, float(value)) for model, value in values.items()])
     decisions = [({"model": model}, float(each["decisions"])) for model, each in found.items()]
-    yield from _family("retrain_decisions_total", "Decisions about retraining.", decisions, "counter")
+    yield from _family("retrain_ledger_decisions_total", "Decisions in the ledger.", decisions, "counter")
+    stages = [
+        ({"model": model, "step": step}, seconds)
+        for model, cycle in facts.cycles.items()
+        for step, seconds in cycle.stages.items()
+    ]
+    yield from _family("release_step_seconds", "How long the latest release took to each step.", stages)
     steps = {name: {"model": name, "step": node.node.name} for name, node in facts.approvals.items()}
     for name, help_text, times in (
         ("approval_waiting_timestamp_seconds", "Since when people are asked.", _times(facts, "opened_at")),

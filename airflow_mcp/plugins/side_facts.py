@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_mcp.core.access.in_force import read_in_force
+from airflow_mcp.core.approvals.cycle import Cycle, read_cycles
 from airflow_mcp.core.approvals.events import REQUESTED, ReleaseKey
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
-from airflow_mcp.core.approvals.state import NodeState, state_of
+from airflow_mcp.core.approvals.state import ApprovalFacts, NodeState, state_of
+from airflow_mcp.core.audit.decisions import version_subject
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.audit.record import Record
 from airflow_mcp.core.retrain.documents import (
     CONTROL_KEY,
     LEDGER_KEY,
@@ -31,6 +34,8 @@ from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.registry.approvals import read_facts
 
 log = logging.getLogger(__name__)
+_LATEST_MOVES = 20
+"""Moves of a model among which the promotion of its latest request is looked for."""
 
 
 class StoredState(NamedTuple):
@@ -51,6 +56,8 @@ class SideFacts:
     """Results of :func:`~airflow_mcp.core.retrain.status.retrain_status`."""
     approvals: Mapping[str, NodeState] = field(default_factory=dict)
     """The step that people are asked about."""
+    cycles: Mapping[str, Cycle] = field(default_factory=dict)
+    """How long the version that was asked for last took from step to step."""
     answered: Mapping[str, bool] = field(default_factory=dict)
     """Whether each source could be read completely: ``airflow``, ``audit_log`` when there is one."""
 
@@ -81,6 +88,7 @@ class SideFactsReader:
         answered: dict[str, bool] = {}
         retraining: Mapping[str, Mapping[str, Any]] = {}
         approvals: Mapping[str, NodeState] = {}
+        cycles: Mapping[str, Cycle] = {}
         try:
             retraining, answered["airflow"] = self._retraining()
         except SQLAlchemyError as error:
@@ -89,12 +97,12 @@ class SideFactsReader:
         try:
             opened = self._open_log()
             if opened is not None:
-                approvals = self._approvals(opened, models, now)
+                approvals, cycles = self._releases(opened, models, now)
                 answered["audit_log"] = True
         except ModelControlPlaneError as error:
             log.warning("the approvals cannot be read: %s", error)
             answered["audit_log"] = False
-        return SideFacts(retraining, approvals, answered)
+        return SideFacts(retraining, approvals, cycles, answered)
 
     def _retraining(self) -> tuple[dict[str, Mapping[str, Any]], bool]:
         """Return the status of each model, and whether every ledger could be read."""
@@ -126,22 +134,35 @@ class SideFactsReader:
             return stamps, None
         return stamps, status
 
-    def _approvals(self, opened: AuditLog, models: Iterable[str], now: datetime) -> dict[str, NodeState]:
+    def _releases(
+        self, opened: AuditLog, models: Iterable[str], now: datetime
+    ) -> tuple[dict[str, NodeState], dict[str, Cycle]]:
+        """Return the step that people are asked about, and the times, of the latest request of each model."""
         in_force = read_in_force(opened)
         policy = ApprovalPolicy.of(in_force.policy) if in_force is not None else None
+        nodes: dict[str, NodeState] = {}
+        cycles: dict[str, Cycle] = {}
         if policy is None or not any(rule.chain for rule in policy.rules):
-            return {}
-        found = {name: self._open_node(opened, name, policy, now) for name in models}
-        return {name: node for name, node in found.items() if node is not None}
+            return nodes, cycles
+        for name in models:
+            asked = [
+                record
+                for record in opened.facts(model_subject(name), REQUESTED)
+                if record.event["environment"] == self._environment
+            ]
+            if not asked:
+                continue
+            key = ReleaseKey(name, self._environment, asked[-1].event["new"]["passport"])
+            facts = read_facts(opened, key)
+            if (node := state_of(facts, key, policy, now).open_node) is not None:
+                nodes[name] = node
+            if (cycle := self._cycle(opened, facts, asked[-1])) is not None:
+                cycles[name] = cycle
+        return nodes, cycles
 
-    def _open_node(self, opened: AuditLog, name: str, policy: ApprovalPolicy, now: datetime) -> NodeState | None:
-        """Return the step of a model's latest request that people are asked about now; None when nobody is."""
-        asked = [
-            record
-            for record in opened.facts(model_subject(name), REQUESTED)
-            if record.event["environment"] == self._environment
-        ]
-        if not asked:
-            return None
-        key = ReleaseKey(name, self._environment, asked[-1].event["new"]["passport"])
-        return state_of(read_facts(opened, key), key, policy, now).open_node
+    def _cycle(self, opened: AuditLog, facts: ApprovalFacts, asked: Record) -> Cycle | None:
+        name, version = asked.event["new"]["model"], asked.event["new"]["version"]
+        registered = opened.facts(version_subject(name, version), "version.")
+        moved = opened.facts(model_subject(name), "registry.moved", _LATEST_MOVES)
+        records = sorted((*registered, *facts.requests, *facts.passport, *moved), key=lambda record: record.seq)
+        return read_cycles(records, self._environment).get(version)

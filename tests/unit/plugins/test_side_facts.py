@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
+from airflow_mcp.core.approvals.events import REQUESTED, ReleaseKey, noted
 from airflow_mcp.core.retrain.documents import read_document
 from airflow_mcp.plugins import side_facts
 from airflow_mcp.plugins.side_facts import SideFactsReader, StoredState
@@ -42,7 +43,7 @@ async def test_everything_about_a_model_is_said_with_its_name(tmp_path: Path) ->
     assert value(text, 'airflow_mcp_retrain_paused{model="fraud"}') == 1
     assert value(text, 'airflow_mcp_retrain_stopped{model="fraud"}') == 0
     assert value(text, 'airflow_mcp_retrain_running{model="fraud"}') == 1
-    assert value(text, 'airflow_mcp_retrain_decisions_total{model="fraud"}') == 2
+    assert value(text, 'airflow_mcp_retrain_ledger_decisions_total{model="fraud"}') == 2
     assert value(text, 'airflow_mcp_rollout_weight{model="fraud",role="canary"}') == 10
     assert value(text, 'airflow_mcp_rollout_weight{model="fraud",role="champion"}') == 90
     assert value(text, 'airflow_mcp_approval_waiting_timestamp_seconds{model="fraud",step="algorithm-lead"}') > 0
@@ -106,3 +107,16 @@ def test_approvals_of_another_environment_and_of_no_policy_are_not_asked_for(tmp
     log = audit_log_with_request(tmp_path, "fraud")
     assert list(SideFactsReader(lambda _: (), log, "test").read(["fraud", "churn"], NOW).approvals) == ["fraud"]
     assert SideFactsReader(lambda _: (), log, "prod").read(["fraud"], NOW).approvals == {}
+
+
+async def test_the_latest_release_says_how_long_each_step_took(tmp_path: Path) -> None:
+    log = audit_log_with_request(tmp_path, "fraud")
+    opened = log()
+    (asked,) = opened.facts("model:fraud", REQUESTED)
+    key = ReleaseKey("fraud", "test", asked.event["new"]["passport"])
+    opened.append(noted("approval.granted", key, {"request": asked.seq, "votes": []}))
+    reader = SideFactsReader(lambda _: (), log, "test")
+    (cycle,) = reader.read(["fraud", "churn"], NOW).cycles.values()
+    assert list(cycle.stages) == ["approved"]
+    text = await scraped(metrics_app(FixedServices(FixedIndex([model_row("fraud")]), reader)))
+    assert value(text, 'airflow_mcp_release_step_seconds{model="fraud",step="approved"}') == cycle.stages["approved"]
