@@ -9,7 +9,7 @@ import pytest
 
 from stack.monitoring.dashboards import FOLDER, dashboards
 from tests.support.metrics_world import events_text, every_model, metrics_app, model_server_text, scraped
-from tests.support.promql import labels_of, missing, queries
+from tests.support.promql import OF_PROMETHEUS, labels_of, missing, queries
 
 
 async def test_every_query_asks_for_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +18,12 @@ async def test_every_query_asks_for_what_is_printed(tmp_path: Path, monkeypatch:
     found = list(queries())
     assert len(found) > 40
     assert [(name, problems) for name, query in found if (problems := missing(query, printed))] == []
+
+
+async def test_no_two_exporters_print_the_same_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [await scraped(metrics_app(every_model(tmp_path))), events_text(monkeypatch), model_server_text()]
+    names = [name for text in texts for name in labels_of([text]) if name not in OF_PROMETHEUS]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
 
 @pytest.mark.parametrize(
