@@ -52,7 +52,7 @@ def href(request: Request, *parts: str) -> str:
 
 
 class RequestIds:
-    """Gives each request an ID, or keeps the caller's, and answers it in ``X-Request-ID``.
+    """The ID of each request: the caller's or a new one, answered in ``X-Request-ID``.
 
     :param app: the ASGI application.
     """

@@ -94,7 +94,7 @@ class Upload(Document):
 
         :param run: the run.
         :param model_name: registered model that it must be for.
-        :raises EvidenceError: when it is no upload for this model, or was deleted.
+        :raises EvidenceError: when it is not an upload for this model, or was deleted.
         """
         text = run.tags.get(contract.TAG_UPLOAD)
         if text is None or run.tags.get(contract.TAG_MODEL_NAME) != model_name or run.lifecycle_stage != "active":

@@ -57,7 +57,7 @@ def _checked_path(entry: zipfile.ZipInfo) -> str:
     if entry.flag_bits & _ENCRYPTED:
         raise _refused(f"{name!r} is encrypted")
     if not parts or not name.isprintable() or "\\" in name or ":" in name or name.startswith("/") or ".." in parts:
-        raise _refused(f"{name!r} must be a plain relative path with forward slashes")
+        raise _refused(f"a name in it must be a plain relative path with forward slashes; got {name!r}")
     return "/".join(parts)
 
 
