@@ -16,7 +16,7 @@ from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.stores import create_log, open_log
 from airflow_mcp.cli import audit_replay as replay
 from airflow_mcp.cli.audit_verify import add_proof, add_verify, read_bytes, run_proof, run_verify
-from airflow_mcp.cli.governance import audit_user, required_settings
+from airflow_mcp.cli.governance import audit_user, read_log, required_settings
 from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server, require_reason
 from airflow_mcp.core.audit.event import AuditEvent
@@ -117,7 +117,7 @@ def _list(parsed: argparse.Namespace) -> int:
         model=parsed.model,
     )
     with closing(open_log(settings)) as log:
-        records = [read_record(raw.decode()) for raw in log.read(event)]
+        records = [read_record(raw.decode()) for raw in read_log(log, event)]
     if parsed.model:
         happenings = timeline(records, _registered(parsed), is_complete=len(records) < parsed.limit)
         for each in happenings:
@@ -164,7 +164,7 @@ def _export(parsed: argparse.Namespace) -> int:
     event = export(audit_user(), settings.environment, reason=parsed.reason)
     number = 0
     with closing(open_log(settings)) as log:
-        lines = log.read(event)
+        lines = read_log(log, event)
         if parsed.file == "-":
             for line in lines:
                 sys.stdout.write(line.decode() + "\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.audit.checkpoints import LONGEST_WITHOUT, last_anchored, why_unanchored
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.cli.governance import audit_settings, environment
+from airflow_mcp.cli.governance import audit_settings, environment, governance_standing
 from airflow_mcp.core.audit.log import LOG
 from airflow_mcp.core.doctor.diagnosis import Diagnosis, Level
 from airflow_mcp.exceptions import InvalidArgumentError, ModelControlPlaneError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SUBJECT = "audit log"
 _CHECKPOINTS = "checkpoints"
+_POLICY = "policy"
 
 
 def audit_finding(mlflow: MlflowSettings | None) -> Diagnosis:
@@ -40,6 +41,25 @@ def audit_finding(mlflow: MlflowSettings | None) -> Diagnosis:
     except ModelControlPlaneError as error:
         return Diagnosis(_SUBJECT, "problem", str(error), "see docs/audit.md, section When the log is down")
     return Diagnosis(_SUBJECT, "ok", "not governed: moves are recorded in MLflow only")
+
+
+def policy_finding() -> Diagnosis | None:
+    """Return which policy decides about moves; None without an audit log, or when the log does not answer."""
+    try:
+        found = governance_standing()
+    except InvalidArgumentError as error:
+        return Diagnosis(_POLICY, "problem", str(error), "see docs/governance.md")
+    if not found["audit_log"] or (found["policy_error"] and not found["governance_off"]):
+        return None  # the finding about the log itself says so
+    if found["governance_off"]:
+        return Diagnosis(
+            _POLICY, "warning", f"none is enforced: {found['governance_off']}", "unset AIRFLOW_MCP_GOVERNANCE"
+        )
+    if policy := found["policy"]:
+        return Diagnosis(_POLICY, "ok", f"{policy['digest']} is in force since {policy['since']}")
+    if environment() == "prod":
+        return Diagnosis(_POLICY, "problem", "none is in force, so prod promotes nothing", "see docs/governance.md")
+    return Diagnosis(_POLICY, "ok", "not governed: no policy is in force, so nobody is asked who may move a model")
 
 
 def anchor_finding() -> Diagnosis | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.cli.governance import audit_user, required_settings
+from airflow_mcp.cli.governance import audit_user, read_log, require_permission, required_settings
 from airflow_mcp.cli.options import add_format, add_tracking_uri
-from airflow_mcp.cli.registry_server import registry_server
+from airflow_mcp.cli.registry_server import actor, registry_server
 from airflow_mcp.core import contract
 from airflow_mcp.core.audit.log import export
 from airflow_mcp.core.audit.moves import model_subject
@@ -24,11 +24,14 @@ from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.replay.gate import replay_gate
 from airflow_mcp.core.replay.move import FORWARD, find_move, gate_of, replay_move
 from airflow_mcp.core.replay.result import Replayed
+from airflow_mcp.core.replay.rules import intent_of_move, replay_rules, subjects_of
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 
 LOG_FILE = "log.jsonl"
 """Records in a folder for offline use; artifacts are below it, as ``RUN/PATH``."""
+_NEEDED = ("registry.move", "gate.decided", "policy.", "approval.", "delegation.", "passport.issued")
+"""Beginnings of the actions of the records that a move rests on."""
 EXIT_CODES = {"identical": 0, "different": 1, "impossible": 2}
 Fetch = Callable[[str, str], bytes | None]
 """Returns an artifact of an MLflow run; None when it is gone."""
@@ -72,7 +75,7 @@ def run(parsed: argparse.Namespace) -> int:
 def _replayed(parsed: argparse.Namespace, records: list[Record], fetch: Fetch) -> tuple[Record, Replayed]:
     moved = find_move(records, move=parsed.move, seq=parsed.seq)
     gate, decided = gate_of(moved, records)
-    found = replay_move(moved.event, gate.event if gate else None, decided)
+    found = replay_move(moved.event, gate.event if gate else None, decided) + replay_rules(moved, records)
     if gate is not None and moved.event["new"]["action"] in FORWARD:
         run_id = gate.event["new"]["run_id"]
         inputs = fetch(run_id, contract.ARTIFACT_GATE_INPUTS)
@@ -96,20 +99,26 @@ def _contents(inputs: bytes | None, fetch: Fetch) -> dict[str, bytes]:
 def _of_log(parsed: argparse.Namespace) -> list[Record]:
     settings = required_settings()
     with closing(open_log(settings)) as log:
-        if parsed.model:
-            return [
-                record
-                for action in ("registry.moved", "gate.decided")
-                for record in log.facts(model_subject(parsed.model), action)
-            ]
-        reason = f"replay {parsed.move or parsed.seq}"
-        return _records(log.read(export(audit_user(), settings.environment, reason=reason)))
+        if not parsed.model:
+            reason = f"replay {parsed.move or parsed.seq}"
+            return _records(read_log(log, export(audit_user(), settings.environment, reason=reason)))
+        require_permission(log, "audit", "read", actor())
+        found = {record.seq: record for record in _needed(log.facts(model_subject(parsed.model)))}
+        moved = find_move(found.values(), move=parsed.move, seq=parsed.seq)
+        intent = intent_of_move(moved, found.values())
+        for subject in subjects_of(moved.event, intent.event if intent else None)[1:]:
+            found |= {record.seq: record for record in log.facts(subject)}
+        return list(found.values())
 
 
 def _records(lines: Iterable[bytes]) -> list[Record]:
-    """Return the records of moves and gates; a log may be longer than memory holds, and these are few of it."""
-    needed = (b'"action":"registry.moved"', b'"action":"gate.decided"')
+    """Return the records that moves rest on; a log may be longer than memory holds, and these are few of it."""
+    needed = tuple(f'"event":{{"action":"{action}'.encode() for action in _NEEDED)
     return [read_record(line.decode()) for line in lines if any(part in line for part in needed)]
+
+
+def _needed(records: Iterable[Record]) -> Iterator[Record]:
+    return (record for record in records if record.event["action"].startswith(_NEEDED))
 
 
 def _from_folder(folder: Path) -> Fetch:
@@ -155,7 +164,9 @@ class _Keep:
 
     def records(self, records: list[Record], moved: Record) -> None:
         """Write the records about the model, the move included."""
-        lines = [record.line for record in records if record.event["subject"] == moved.event["subject"]]
+        intent = intent_of_move(moved, records)
+        subjects = subjects_of(moved.event, intent.event if intent else None)
+        lines = [record.line for record in records if record.event["subject"] in subjects]
         (self._folder / LOG_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

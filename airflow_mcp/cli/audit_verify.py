@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.cli.governance import audit_user, required_settings
+from airflow_mcp.cli.governance import audit_user, read_log, required_settings
 from airflow_mcp.cli.options import add_format
 from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint
 from airflow_mcp.core.audit.log import about_log, export
@@ -110,7 +110,7 @@ def _lines(file: str | None) -> Iterator[Iterable[bytes]]:
     else:
         settings = required_settings()
         with closing(open_log(settings)) as log:
-            yield log.read(export(audit_user(), settings.environment, reason="verify"))
+            yield read_log(log, export(audit_user(), settings.environment, reason="verify"))
 
 
 def _with_checkpoints(lines: Iterable[bytes], parsed: argparse.Namespace) -> tuple[Iterable[bytes], list[Checkpoint]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 
-from airflow_mcp.cli.audit_finding import anchor_finding, audit_finding
+from airflow_mcp.cli.audit_finding import anchor_finding, audit_finding, policy_finding
 from airflow_mcp.cli.options import add_cluster, add_format, add_tracking_uri, mlflow_settings
 from airflow_mcp.cluster.client import Cluster, connect
 from airflow_mcp.core.doctor.diagnosis import Diagnosis, as_json, as_text, worst
@@ -38,8 +38,7 @@ def run(parsed: argparse.Namespace) -> int:
     findings = list(check_mlflow(settings))
     mlflow_answers = findings[0].level == "ok"
     findings.append(audit_finding(settings if mlflow_answers else None))
-    if (anchored := anchor_finding()) is not None:
-        findings.append(anchored)
+    findings += filter(None, (policy_finding(), anchor_finding()))
     cluster = None if parsed.no_cluster else _cluster(parsed)
     if isinstance(cluster, Diagnosis):
         findings.append(cluster)

@@ -75,15 +75,29 @@ def require_reason(reason: str) -> None:
 
 def actor() -> Actor:
     """Return the person who calls: the account that Airflow has checked, where its address and a token are set."""
-    url, token = os.environ.get("AIRFLOW_MCP_AIRFLOW_URL", ""), os.environ.get("AIRFLOW_MCP_AIRFLOW_TOKEN", "")
-    account = ""
-    if url and token:
+    api = airflow_api()
+    if api is not None:
         try:
-            with AirflowApi(url.rstrip("/"), token=token) as api:
-                account, _ = api.who_am_i()
+            with api:
+                return actor_of(api)
         except AirflowApiError as error:  # a rollback must not wait for Airflow
             log.warning("nobody checked who calls: %s", error)
-    return Actor.of_user(getpass.getuser(), socket.gethostname(), account=account)
+    return Actor.of_user(getpass.getuser(), socket.gethostname())
+
+
+def actor_of(api: AirflowApi) -> Actor:
+    """Return the person who calls, whose account Airflow has checked.
+
+    :param api: open connection.
+    :raises AirflowApiError: when Airflow does not answer.
+    """
+    return Actor.of_user(getpass.getuser(), socket.gethostname(), account=api.who_am_i()[0])
+
+
+def airflow_api() -> AirflowApi | None:
+    """Return Airflow's REST API as the person who calls, for a ``with`` block; None without its address and a token."""
+    url, token = os.environ.get("AIRFLOW_MCP_AIRFLOW_URL", ""), os.environ.get("AIRFLOW_MCP_AIRFLOW_TOKEN", "")
+    return AirflowApi(url.rstrip("/"), token=token) if url and token else None
 
 
 def _why_missing(mlflow: DirectMlflow, name: str) -> str:

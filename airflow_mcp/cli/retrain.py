@@ -9,16 +9,26 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow_mcp.cli.governance import governance, require_permission
 from airflow_mcp.cli.options import add_format
+from airflow_mcp.cli.registry_server import actor_of
 from airflow_mcp.core.argument import closest
+from airflow_mcp.core.audit.decisions import retrain_decided
+from airflow_mcp.core.audit.event import without_credentials
+from airflow_mcp.core.audit.moves import model_subject
 from airflow_mcp.core.retrain.documents import label, ledger_name, words
 from airflow_mcp.core.retrain.ledger import replay
 from airflow_mcp.core.retrain.status import retrain_status
 from airflow_mcp.exceptions import AirflowApiError, InvalidArgumentError
 from airflow_mcp.hooks.airflow_api import AirflowApi
+from airflow_mcp.registry.recording import record
 from airflow_mcp.registry.retrain_ledger import RetrainLedger
+
+if TYPE_CHECKING:
+    from airflow_mcp.core.actor import Actor
+    from airflow_mcp.registry.governance import Governance
 
 _URL, _TOKEN = "AIRFLOW_MCP_AIRFLOW_URL", "AIRFLOW_MCP_AIRFLOW_TOKEN"
 _MOST_LEDGERS = 20
@@ -49,7 +59,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Read or change the ledger through Airflow's REST API."""
     with _connect(parsed) as api:
         ledger = RetrainLedger(_store(api, parsed), parsed.model_name)
-        document = _DOCUMENTS[parsed.action](ledger, parsed)
+        document = _do(ledger, parsed, api) if parsed.action in _CONTROLS else _DOCUMENTS[parsed.action](ledger)
     text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
     print(text)
     return 1 if document.get("differs") else 0
@@ -102,23 +112,40 @@ def _who(parsed: argparse.Namespace) -> str:
 # --- actions and answers, as plain JSON values ----------------------------------------------------------------------
 
 
-def _do(ledger: RetrainLedger, parsed: argparse.Namespace) -> dict[str, Any]:
-    """Pause or resume, unless that is the state already."""
-    before = _status(ledger, parsed)
+def _do(ledger: RetrainLedger, parsed: argparse.Namespace, api: AirflowApi) -> dict[str, Any]:
+    """Pause or resume, unless that is the state already, and record it in the audit log."""
+    governed = governance()
+    by = actor_of(api) if governed.open_log is not None else None
+    if by is not None and governed.open_log is not None and not governed.off_reason:
+        require_permission(governed.open_log(), model_subject(ledger.model_name), "retrain", by)
+    before = _status(ledger)
     if parsed.action == "pause":
         is_done = before["paused"] is not None
     else:
         is_done = before["paused"] is None and not before["stopped"]
     if not is_done:
         ledger.control(parsed.action, _who(parsed), datetime.now(UTC), words(parsed.reason))
-    return {"action": parsed.action, "changed": not is_done, **(before if is_done else _status(ledger, parsed))}
+    if by is not None:
+        _record(ledger, parsed.action, governed, by)
+    return {"action": parsed.action, "changed": not is_done, **(before if is_done else _status(ledger))}
 
 
-def _status(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
+def _record(ledger: RetrainLedger, action: str, governed: Governance, by: Actor) -> None:
+    """Record the latest pause or resume, also one of an earlier call that did not reach the log; once."""
+    controls = ledger.controls().entries
+    if not controls or controls[-1].action != action:
+        return
+    last = controls[-1]
+    entry = {"entry": action, "number": last.seq, "by": last.by, "reason": without_credentials(last.reason)}
+    key = (action, last.seq, last.at.isoformat())
+    record(governed, lambda environment: retrain_decided(ledger.model_name, key, environment, by, entry))
+
+
+def _status(ledger: RetrainLedger) -> dict[str, Any]:
     return retrain_status(ledger.ledger(), ledger.outcomes(), ledger.controls())
 
 
-def _replay(ledger: RetrainLedger, _: argparse.Namespace) -> dict[str, Any]:
+def _replay(ledger: RetrainLedger) -> dict[str, Any]:
     book = ledger.ledger()
     differences = replay(book)
     return {
@@ -210,12 +237,8 @@ def _replay_text(document: Mapping[str, Any]) -> list[str]:
     return lines if document["differs"] else [f"{lines[0]}, all with the recorded result"]
 
 
-_DOCUMENTS: Mapping[str, Callable[[RetrainLedger, argparse.Namespace], dict[str, Any]]] = {
-    "status": _status,
-    "pause": _do,
-    "resume": _do,
-    "replay": _replay,
-}
+_CONTROLS = ("pause", "resume")
+_DOCUMENTS: Mapping[str, Callable[[RetrainLedger], dict[str, Any]]] = {"status": _status, "replay": _replay}
 _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "status": _status_text,
     "pause": _control_text,

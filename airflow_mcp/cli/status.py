@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_mcp.cli.governance import standing
+from airflow_mcp.cli.governance import governance_standing
 from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server
 from airflow_mcp.core import contract
@@ -76,7 +76,7 @@ def _all(mlflow: DirectMlflow, limit: int) -> dict[str, Any]:
         "with_problems": sum(any(one.level == "problem" for one in each.concerns) for each in standings),
         "with_warnings": sum(any(one.level == "warning" for one in each.concerns) for each in standings),
         "not_read": list(unread),
-        **standing(),
+        **governance_standing(),
     }
 
 
@@ -110,7 +110,7 @@ def _one(mlflow: DirectMlflow, name: str) -> dict[str, Any]:
         or move.champion_after == model.aliases.get(contract.ALIAS_CHAMPION),
         "way_back": _way_back(mlflow, model, versions.get(contract.ALIAS_PREVIOUS_CHAMPION)),
         "not_read": list(unread),
-        **standing(),
+        **governance_standing(),
     }
 
 

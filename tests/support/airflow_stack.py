@@ -118,7 +118,7 @@ class AirflowStack:
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.accounts = {ADMIN: "admin", **(accounts or {})}
         self.passwords: dict[str, str] = {}
-        self._auth_manager, self._database = auth_manager, database
+        self._auth_manager, self.database = auth_manager, database
         self.env, self._python = dict(env or {}), python
         self._services: tuple[AirflowService, ...] = ()
 
@@ -128,7 +128,7 @@ class AirflowStack:
         :raises RuntimeError: when the migration fails, or a component ends or does not become healthy in time.
         """
         self._prepare_home()
-        env = self._environment()
+        env = self.environment()
         self._run("db-migrate", ["-m", "airflow", "db", "migrate"], env)
         if self._auth_manager == "fab":
             self._make_fab_accounts(env)
@@ -138,6 +138,8 @@ class AirflowStack:
             for service in self._services:
                 service.start()
             self._wait_until_healthy(started_at)
+            # The first request of the tasks' own API builds its routes, for longer than a task waits when it is busy.
+            httpx.get(f"{self.url}/execution/health", timeout=self.start_timeout, trust_env=False).raise_for_status()
         except BaseException:
             self.stop()
             raise
@@ -201,7 +203,7 @@ class AirflowStack:
                 "execution_api_server_url": f"{self.url}/execution/",
                 "fernet_key": before.get("core", "fernet_key", fallback=_new_fernet_key()),
             },
-            "database": {"sql_alchemy_conn": self._database or f"sqlite:///{home}/airflow.db"},
+            "database": {"sql_alchemy_conn": self.database or f"sqlite:///{home}/airflow.db"},
             "logging": {
                 "base_log_folder": logs,
                 "dag_processor_child_process_log_directory": f"{logs}/dag_processor",
@@ -221,7 +223,8 @@ class AirflowStack:
             },
         }
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of every component, for a command of Airflow's beside them."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
         return {
             **inherited,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from airflow_mcp.core.access.in_force import activation_event, proposal_events, read_proposal
+from airflow_mcp.core.access.in_force import activation_event, proposal_events, read_in_force, read_proposal
 from airflow_mcp.core.access.policy import GovernancePolicy, read_policy
 from airflow_mcp.core.access.requester import Requester
 from airflow_mcp.core.approvals.events import (
@@ -95,11 +95,12 @@ def bank_of_test() -> GovernancePolicy:
 
 
 def put_in_force(log: AuditLog, policy: GovernancePolicy, environment: str = "test") -> None:
-    """Activate a policy: olga proposes it, omar activates it."""
+    """Activate a policy in place of the one in force: olga proposes it, omar activates it."""
     olga, omar = (AuditActor("user", name, authenticated=True) for name in ("olga", "omar"))
     for event in proposal_events(policy, olga, environment, "tests"):
         log.append(event)
-    log.append(activation_event(read_proposal(log, policy.digest), None, omar, environment, "tests"))
+    before, proposal = read_in_force(log), read_proposal(log, policy.digest)
+    log.append(activation_event(proposal, before, omar, environment, "tests"))
 
 
 class Book:

@@ -22,7 +22,7 @@ from airflow_mcp.core.audit.log import created
 ACTOR = AuditActor("user", "lena", via="tests")
 RIGHTS = {
     "mcp_release": (
-        *("registry.", "promotion.", "access.", "rollout.", "approval.", "delegation."),
+        *("registry.", "promotion.", "access.", "rollout.", "deployment.", "approval.", "delegation."),
         *("version.copied", "audit.reconciled"),
     ),
     "mcp_train": ("gate.", "version.", "passport."),

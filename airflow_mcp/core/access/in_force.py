@@ -32,6 +32,8 @@ class PolicyInForce:
     digest: str
     seq: int
     """Record of its activation."""
+    since: str = ""
+    """When it was activated, by the clock of the log."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def read_in_force(log: AuditFacts) -> PolicyInForce | None:
             "activated. A policy needs two people; nothing was decided by it"
         )
     _READ[digest] = policy
-    return PolicyInForce(policy, digest, last.seq)
+    return PolicyInForce(policy, digest, last.seq, last.recorded_at)
 
 
 def read_proposal(log: AuditFacts, digest: str) -> Proposal:
