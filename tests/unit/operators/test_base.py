@@ -25,6 +25,7 @@ from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.drift import DriftCheckOperator
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
+from airflow_mcp.operators.features import FeatureSkewCheckOperator, GetHistoricalFeaturesOperator
 from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.gate_approval import RecordApprovalOperator
 from airflow_mcp.operators.load_check import LoadCheckOperator
@@ -32,6 +33,7 @@ from airflow_mcp.operators.maintenance import SweepPodsOperator
 from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
 from airflow_mcp.operators.passport import IssuePassportOperator
 from airflow_mcp.operators.pipeline import BeginPipelineOperator
+from airflow_mcp.operators.publish import PublishModelOperator
 from airflow_mcp.operators.quality import CheckQualityOperator
 from airflow_mcp.operators.registry import PromoteModelOperator, RegisterModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rehearsal import RehearseRollbackOperator
@@ -78,6 +80,21 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
     RolloutModelOperator: {"version": "2", "expected_champion": "1", "experiment_name": "rollouts", **MODEL},
     SteerRolloutOperator: {"action": "pause", "reason": "errors", **MODEL},
     DriftCheckOperator: {"experiment_name": "drift", "current": DATA, "reference": DATA, **MODEL},
+    GetHistoricalFeaturesOperator: {
+        "experiment_name": "features",
+        "feature_repo": "/feast",
+        "features": ["stats:amount"],
+        "entities": DATA,
+        "output_uri": "/versions",
+        **MODEL,
+    },
+    FeatureSkewCheckOperator: {
+        "experiment_name": "features",
+        "feature_repo": "/feast",
+        "features": ["stats:amount"],
+        "entities": DATA,
+        **MODEL,
+    },
     CheckQualityOperator: {
         "experiment_name": "quality",
         "requests": "/log",
@@ -103,6 +120,7 @@ ARGUMENTS: dict[type[ModelControlOperator], dict[str, Any]] = {
         "target_model_name": "fraud_production",
         **MODEL,
     },
+    PublishModelOperator: {"source": f"uploads:/{'0' * 32}", "max_bytes": 1 << 20, **MODEL},
     RecordApprovalOperator: {"run_id": "r1", "report_hash": "sha256:00", "answer": {}, **MODEL},
     RequestReleaseOperator: {"version": "2", "seats": 3, **MODEL},
     ApprovalSeatOperator: {"version": "2", "seat": 1, "seats": 3, **MODEL},
@@ -188,6 +206,8 @@ NEEDED = [
     (RolloutModelOperator, "experiment_name"),
     (DriftCheckOperator, "experiment_name"),
     (CheckQualityOperator, "experiment_name"),
+    (GetHistoricalFeaturesOperator, "output_uri"),
+    (FeatureSkewCheckOperator, "feature_repo"),
     (RetrainTriggerOperator, "model_name"),
 ]
 

@@ -28,5 +28,7 @@ def test_airflow_finds_the_plugin_by_its_entry_point_only() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = project["entry-points"]["airflow.plugins"]["airflow_mcp"]
     assert named == f"{ModelPanelPlugin.__module__}:{ModelPanelPlugin.__name__}"
-    (view,), (app,) = ModelPanelPlugin.external_views, ModelPanelPlugin.fastapi_apps
-    assert (app["url_prefix"], view["href"]) == (PREFIX, f"{PREFIX}/ui/")
+    (view,), apps = ModelPanelPlugin.external_views, ModelPanelPlugin.fastapi_apps
+    # The first whose path fits gets the request, so the longer path comes first.
+    assert [app["url_prefix"] for app in apps] == [f"{PREFIX}/api/v1", PREFIX]
+    assert view["href"] == f"{PREFIX}/ui/"
