@@ -305,6 +305,16 @@ class TestThePassport:
         assert found == {"promote": [reason], "rollout": [reason]}
         perform(governed, "copy", unsigned, version)
 
+    def test_prod_refuses_where_the_release_tag_cannot_be_asked(self, governed: Governed) -> None:
+        governed.activate()
+        version, unasked = prepared(governed), governed.governance(repositories=None)
+        if governed.environment == "prod":
+            found = refused(governed, unasked, version, "promote", "rollout", error=PassportError)
+            assert all(reason.startswith("nobody can be asked here") for (reason,) in found.values())
+            perform(governed, "copy", unasked, version)
+        else:
+            perform(governed, "promote", unasked, version)
+
     def test_without_keys_in_the_policy_nothing_is_signed_outside_prod(self, test_environment: Governed) -> None:
         test_environment.activate(keys=[])
         version = prepared(test_environment, has_passport=False)
