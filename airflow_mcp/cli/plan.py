@@ -13,6 +13,7 @@ import yaml
 from airflow_mcp.cli.file_at_revision import plan_at_revision
 from airflow_mcp.cli.options import add_format
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of, warnings_of
+from airflow_mcp.cli.release_chain import add_policy, chain_lines, chain_of, policy_of
 from airflow_mcp.core.identity import canonical_json
 from airflow_mcp.core.manifests.diff import identity_of, manifest_diff
 from airflow_mcp.core.pipeline.plan.diff import plan_diff
@@ -27,6 +28,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="pipeline file")
     add_environment(command)
     add_root(command)
+    add_policy(command)
     command.add_argument(
         "--against",
         metavar="REV_OR_FILE",
@@ -47,8 +49,12 @@ def run(parsed: argparse.Namespace) -> int:
         print("\n".join(_manifest_lines(plan)))
         return 0
     if parsed.against is None:
-        is_json = parsed.format == "json"
-        print(json.dumps(_document(plan, defaults), indent=2) if is_json else "\n".join(plan_lines(plan, defaults)))
+        policy = policy_of(parsed) if plan.release is not None else None
+        if parsed.format == "json":
+            approval = chain_of(plan, policy) if policy is not None else None
+            print(json.dumps({**_document(plan, defaults), "approval": approval}, indent=2))
+        else:
+            print("\n".join((*plan_lines(plan, defaults), *chain_lines(plan, policy))))
         return 0
     if Path(parsed.against).is_file():
         before = plan_of(parsed.against, parsed.env, parsed.root).plan
@@ -76,7 +82,7 @@ def _document(plan: PipelinePlan, defaults: str) -> dict[str, Any]:
             "timeout": task.timeout,
             "arguments": _plain(task.arguments),
         }
-        for task in plan.tasks
+        for task in plan.every_task
     ]
     return {
         **{name: _plain(getattr(plan, name)) for name in fields},
