@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from airflow_mcp.cli.deployable import add_registry, require_registry_agrees
 from airflow_mcp.cli.file_at_revision import plan_at_revision
 from airflow_mcp.cli.options import add_format
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of, warnings_of
@@ -29,6 +30,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_environment(command)
     add_root(command)
     add_policy(command)
+    add_registry(command)
     command.add_argument(
         "--against",
         metavar="REV_OR_FILE",
@@ -45,6 +47,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan, or its difference from another."""
     plan, defaults = plan_of(parsed.file, parsed.env, parsed.root)
+    require_registry_agrees(parsed)
     if parsed.manifests:
         print("\n".join(_manifest_lines(plan)))
         return 0

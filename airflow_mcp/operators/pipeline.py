@@ -35,7 +35,7 @@ from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.git import GitRemote
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import ModelControlOperator
-from airflow_mcp.registry.deployment import require_deployable
+from airflow_mcp.registry.deployment import ServerBudget, require_deployable
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -156,11 +156,11 @@ class BeginPipelineOperator(ModelControlOperator):
         return settled
 
     def _require_deployable(self) -> None:
-        memory = None
+        server = None
         if self.server_resources is not None:
             resources = read_argument(Resources, "server_resources", self.server_resources)
-            memory = amount_of(resources.memory_limit or resources.memory)
-        require_deployable(self.hook, self.model_name, stable_version=self.stable_version, server_memory=memory)
+            server = ServerBudget(amount_of(resources.memory_limit or resources.memory))
+        require_deployable(self.hook, self.model_name, stable_version=self.stable_version, server=server)
 
     def _settle(self, context: Context) -> dict[str, Any]:
         self._require_deployable()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
+from airflow_mcp.cli.__main__ import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.core.registry.load_check import LoadCheck
@@ -249,6 +250,82 @@ def test_a_model_server_too_small_for_two_versions_ends_the_run(bench: Bench) ->
     assert "at least 6 GiB" in str(outcome.error)
     assert bench.begin(server_resources={"memory": "6Gi"}).state == "success"
     assert bench.begin(server_resources={"memory": "4Gi", "memory_limit": "8Gi"}).state == "success"
+
+
+DEPLOYED = """\
+apiVersion: mcp.example.com/v1
+kind: ModelPipeline
+metadata: {{name: {name}}}
+spec:
+  sourceCode: code
+  trainingScript: train.py
+  timeouts: {{deployServer: 20s}}
+  stages:
+    - name: gate
+      thresholds: [accuracy >= 0.85]
+    - name: deploy
+      server:
+        namespace: ml
+        image: server:1
+        options:
+          resources: {{memory: 4Gi}}
+          settings: {{LOAD_TIMEOUT: "30"}}
+  rollback:
+    trigger: {{metric: http_5xx_rate, threshold: "0.05", duration: 2m}}
+    strategy: {{stableVersion: v1.7.3}}
+"""
+
+
+@pytest.fixture
+def deployed(bench: Bench, tmp_path: Path) -> Path:
+    """A pipeline file with a model server."""
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(DEPLOYED.format(name=bench.world.model_name))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text("")
+    return file
+
+
+def test_the_registry_is_asked_before_a_pipeline_file_is_merged(
+    bench: Bench, deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = bench.world
+    asked = [str(deployed), "--registry", "--tracking-uri", world.url]
+    world.versions(1)
+    world.hook.set_alias(world.model_name, "champion", "1")
+    measured = world.new_run()
+    world.hook.log_batch(measured.run_id, {"load_seconds": 45.0}, timestamp_ms=0)
+    check = LoadCheck("passed", "it loads", run_id=measured.run_id, memory_bytes=3 * 1024**3)
+    for name, value in check.to_tags().items():
+        world.hook.set_model_version_tag(world.model_name, "1", name, value)
+
+    assert main(["validate", str(deployed)]) == 0
+    capsys.readouterr()
+    assert main(["validate", *asked]) == 1
+    found = [line.partition("pipeline.yaml:")[2] for line in capsys.readouterr().out.splitlines()[:-1]]
+    problems = (
+        "7:28: spec.timeouts.deployServer: pods must be ready within 20 s, and version 1 took 45 s to load",
+        "16:31: spec.stages[1].server.options.resources.memory: the model server of",
+        "17:37: spec.stages[1].server.options.settings.LOAD_TIMEOUT: the model server gives a version 30 s to load",
+        "20:31: spec.rollback.strategy.stableVersion: stableVersion 'v1.7.3' of model",
+    )
+    assert len(found) == len(problems)
+    assert all(line.startswith(problem) for line, problem in zip(found, problems, strict=True)), found
+    assert main(["plan", *asked]) != 0
+    assert "spec.rollback.strategy.stableVersion" in capsys.readouterr().err
+
+    world.hook.set_model_version_tag(world.model_name, "1", "airflow_mcp.release", "v1.7.3")
+    text = deployed.read_text().replace("20s", "5m").replace("4Gi", "6Gi").replace('"30"', '"60"')
+    deployed.write_text(text)
+    assert main(["validate", *asked]) == 0
+    assert main(["plan", *asked]) == 0
+
+
+def test_a_file_is_not_valid_when_the_registry_does_not_answer(
+    deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(deployed), "--registry", "--tracking-uri", "http://127.0.0.1:9"]) != 0
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_a_remote_that_does_not_answer_is_tried_again(bench: Bench) -> None:
