@@ -15,7 +15,12 @@ from airflow_mcp.core.manifests.model_server import model_server_manifests, traf
 from airflow_mcp.core.manifests.parts import Manifest
 from airflow_mcp.core.manifests.progress import Progress
 from airflow_mcp.core.manifests.spec import ModelServerSpec, read_model_server
-from airflow_mcp.exceptions import InvalidArgumentError, ManifestRefusedError, ModelServerFailedError
+from airflow_mcp.exceptions import (
+    AuditUnavailableError,
+    InvalidArgumentError,
+    ManifestRefusedError,
+    ModelServerFailedError,
+)
 from airflow_mcp.operators.base import has_template
 from airflow_mcp.operators.server_deployment import ModelServerOperator, found
 
@@ -96,6 +101,7 @@ class DeployModelServerOperator(ModelServerOperator):
             raise AirflowSkipException(f"dry run: Deployment {server.name} would be changed")
         if skipped:
             self.log.warning("Left out, because the cluster does not have their API: %s", ", ".join(skipped))
+        self.record_intent(context, {**self._names(), "image": self._spec().image_reference}, wanted)
         service = traffic_service(self._spec(), wanted)
         server.change([each for each in wanted if each is not service], force=force)
         return self.begun(context)
@@ -113,9 +119,13 @@ class DeployModelServerOperator(ModelServerOperator):
             reason = self._logged_evidence(server, reason)
         result = {**found(server), "reason": reason, "version": self._spec().version, "skipped": skipped}
         if is_ready:
-            return {**result, "phase": "READY"}
+            result |= {"phase": "READY"}
+            self.record_end(context, result, **self._names())
+            return result
         is_undone = self.on_failure == "undo" and server.undo()
-        with self.pushed_when_raising(context, {**result, "phase": "UNDONE" if is_undone else "FAILED"}):
+        result |= {"phase": "UNDONE" if is_undone else "FAILED"}
+        self.record_failed_end(context, result, **self._names())
+        with self.pushed_when_raising(context, result):
             raise ModelServerFailedError(
                 f"the Deployment {server.name} of model {self.model_name!r}: {reason}. {self._what_is_left(is_undone)}"
             )
@@ -127,6 +137,10 @@ class DeployModelServerOperator(ModelServerOperator):
     def inputs(self) -> dict[str, Any]:
         """Return the objects."""
         return {"action": "deploy-server", "objects": list(model_server_manifests(self._spec()))}
+
+    def _names(self) -> dict[str, str]:
+        spec = self._spec()
+        return {"model": spec.model_name, "version": spec.version}
 
     def _spec(self) -> ModelServerSpec:
         address = self.hook.workload_environment()[0][ENV_TRACKING_URI]
@@ -193,8 +207,12 @@ class RollbackModelServerOperator(ModelServerOperator):
         :raises InvalidArgumentError: when there is no such Deployment or revision; nothing was changed.
         :raises ModelServerFailedError: when the pods do not become ready, or somebody else changed the Deployment.
         :raises ClusterUnreachableError: when Kubernetes does not answer, or refuses the right; a retry goes on.
+        :raises AuditUnavailableError: when the audit log does not answer, unless
+            ``[airflow_mcp] rollback_without_audit`` lets it go on; nothing was changed, and a retry goes on.
         """
         server, is_dry = self.server_deployment(context), flag("dry_run", self.dry_run)
+        if not is_dry:
+            self._record_way_back(context)
         server.go_back(self._revision(), dry_run=is_dry)
         if is_dry:
             raise AirflowSkipException(f"dry run: Deployment {server.name} would go back")
@@ -206,12 +224,15 @@ class RollbackModelServerOperator(ModelServerOperator):
         :raises ModelServerFailedError: when the pods are not ready.
         """
         server = self.server_deployment(context)
-        result = {**found(server), "reason": progress.reason}
-        if progress.phase == "complete":
-            return {**result, "phase": "READY"}
+        is_ready = progress.phase == "complete"
+        result = {**found(server), "reason": progress.reason, "phase": "READY" if is_ready else "FAILED"}
+        if is_ready:
+            self.record_end(context, result)
+            return result
+        self.record_failed_end(context, result)
         for line in server.evidence():
             self.log.error("%s", line)
-        with self.pushed_when_raising(context, {**result, "phase": "FAILED"}):
+        with self.pushed_when_raising(context, result):
             raise ModelServerFailedError(
                 f"the Deployment {server.name} went back to an earlier revision, but {progress.reason}. The pods "
                 "stay as they are"
@@ -224,6 +245,14 @@ class RollbackModelServerOperator(ModelServerOperator):
     def inputs(self) -> dict[str, Any]:
         """Return Deployment and revision."""
         return {"action": "rollback-server", "deployment": self.deployment, "to_revision": self._revision()}
+
+    def _record_way_back(self, context: Context) -> None:
+        try:
+            self.record_intent(context, {"to_revision": self._revision()}, ())
+        except AuditUnavailableError as error:
+            if not self.governance.rollback_without_log:
+                raise
+            self.log.warning("the way back goes on, and is recorded when it has ended: %s", error)
 
     def _revision(self) -> int:
         revision = whole_number("to_revision", self.to_revision)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mcp import settings
 from airflow_mcp.cluster.model_server import ServerDeployment
 from airflow_mcp.cluster.objects import ClusterObjects
-from airflow_mcp.core.identity import identity
+from airflow_mcp.core.identity import canonical_json, content_hash, identity
 from airflow_mcp.core.manifests.progress import Progress
 from airflow_mcp.core.workload.pod_options import PodOptions, pod_options
-from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.exceptions import AuditUnavailableError, InvalidArgumentError
 from airflow_mcp.operators.base import ModelControlOperator, is_deferrable, no_result
+from airflow_mcp.registry.recording import (
+    DEPLOYMENT_ENDED,
+    DEPLOYMENT_INTENDED,
+    DeploymentChange,
+    deployment_event,
+)
 from airflow_mcp.triggers.model_server import DEFAULT_POLL_SECONDS, ModelServerTrigger
 from airflow_mcp.triggers.watch import checked_poll_seconds
 
@@ -109,6 +115,41 @@ class ModelServerOperator(ModelControlOperator):
         """Return the Deployment."""
         key = identity(self.task_key(context), self.inputs())
         return ServerDeployment(self.cluster, self.deployment_name(), key, log=self.log)
+
+    def record_intent(self, context: Context, facts: Mapping[str, Any], objects: Sequence[Mapping[str, Any]]) -> None:
+        """Record a change in the audit log before anything is applied.
+
+        :param facts: what is wanted.
+        :param objects: what is applied; empty for a change back.
+        :raises AuditUnavailableError: when the log does not answer; nothing was changed, and a retry goes on.
+        """
+        inputs = {"objects": content_hash(canonical_json(list(objects)).encode())} if objects else {}
+        self._record(context, DEPLOYMENT_INTENDED, facts, inputs=inputs)
+
+    def record_end(self, context: Context, result: Mapping[str, Any], **facts: str) -> None:
+        """Record in the audit log what runs now.
+
+        :param result: result of the task.
+        :param facts: further facts.
+        :raises AuditUnavailableError: when the log does not answer; a retry finds the change and records it.
+        """
+        known = {name: result[name] for name in ("phase", "revision", "replica_set", "image", "image_digest")}
+        self._record(context, DEPLOYMENT_ENDED, {**facts, **known}, reason=result["reason"])
+
+    def record_failed_end(self, context: Context, result: Mapping[str, Any], **facts: str) -> None:
+        """Record that the pods are not ready; a log that does not answer does not hide why.
+
+        A retry would apply the same change once more, so none is asked for. The intent stays without an end.
+        """
+        try:
+            self.record_end(context, result, **facts)
+        except AuditUnavailableError as error:
+            self.log.warning("the end of this deployment is not in the audit log: %s", error)
+
+    def _record(self, context: Context, action: str, facts: Mapping[str, Any], **more: Any) -> None:
+        server = self.server_deployment(context)
+        named = {"deployment": server.name, "namespace": server.cluster.namespace, **facts}
+        self.record(context, partial(deployment_event, action, DeploymentChange(server.identity, named, **more)))
 
     def _options(self) -> PodOptions:
         named = {"namespace": self.namespace} if self.namespace else {}

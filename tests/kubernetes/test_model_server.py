@@ -12,16 +12,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client
 
+from airflow_mcp.audit.sqlite import SqliteAuditLog
+from airflow_mcp.audit.stores import open_log
+from airflow_mcp.exceptions import AuditUnavailableError
 from airflow_mcp.operators.model_server import DeployModelServerOperator, RollbackModelServerOperator
 from tests.kubernetes.cluster import PodWorld, kubeconfig_of_account, wait_for
+from tests.support.audit_log import Logs, sqlite_logs
 from tests.support.forked import ForkedTask
 from tests.support.logged_models import log_tree
 from tests.support.paths import DOCS
@@ -190,7 +195,36 @@ def servers(lonely_world: PodWorld, pod_mlflow: MlflowServer) -> Servers:
     return Servers(lonely_world)
 
 
-def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_taken_back(servers: Servers) -> None:
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logs:
+    """The audit log of the tasks."""
+    logs = sqlite_logs(tmp_path)
+    audit = {"conn_type": "audit_log", "extra": {"sqlite_path": logs.owner.sqlite_path}}
+    monkeypatch.setenv("AIRFLOW_CONN_AUDIT_TESTS", json.dumps(audit))
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID", "audit_tests")
+    return logs
+
+
+def events(logs: Logs, subject: str) -> list[tuple[str, str]]:
+    """Name the events of a Deployment in their order: ``intended``, or the phase in which it ended."""
+    with closing(open_log(logs.owner)) as log:
+        found = [record.event for record in log.facts(subject, "deployment.")]
+    return [(each["action"].removeprefix("deployment."), each["new"].get("phase", "")) for each in found]
+
+
+@contextmanager
+def log_is_down() -> Iterator[None]:
+    def refuse(*_: Any) -> None:
+        raise AuditUnavailableError("the audit log does not answer")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SqliteAuditLog, "append", refuse)
+        yield
+
+
+def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_taken_back(
+    servers: Servers, audited: Logs
+) -> None:
     first = servers.deploy("1")
     assert first.state == "success", first.error
     assert first.result["phase"] == "READY"
@@ -222,7 +256,11 @@ def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_ta
         wait_for(lambda: len(servers.pods()) == 1, "the end of the pod without an image")
 
         callers.phase = "take back"
-        back = servers.run(RollbackModelServerOperator, deployment="scores", to_revision=1)
+        with log_is_down():
+            back = servers.run(RollbackModelServerOperator, deployment="scores", to_revision=1, dag_run_id="back")
+        assert (back.state, servers.revision()) == ("up_for_retry", 5), "it goes back, and is recorded by a retry"
+        again = {"deployment": "scores", "to_revision": 1, "dag_run_id": "back", "try_number": 2}
+        back = servers.run(RollbackModelServerOperator, **again)
         assert back.result["revision"] == 5, back.error
         wait_for(lambda: len(servers.running()) == 1, "the end of the last pod that drains")
         callers.phase = "after"
@@ -232,6 +270,9 @@ def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_ta
     assert callers.versions("drain") == callers.versions("scale in") == {"1"}
     assert callers.versions("undo") == {"2"}
     assert callers.versions("after") == {"1"}
+    ends = ["READY", "READY", "READY", "READY", "UNDONE", "READY"]
+    expected = [each for phase in ends for each in (("intended", ""), ("ended", phase))]
+    assert events(audited, f"deployment:{servers.namespace}/scores") == expected
 
 
 def test_requests_change_sides_when_the_other_deployment_is_ready_and_only_then(servers: Servers) -> None:
@@ -270,8 +311,10 @@ def test_requests_change_sides_when_the_other_deployment_is_ready_and_only_then(
     assert callers.versions("way back") == {"1", "2"}
 
 
-def test_a_change_that_is_refused_changes_nothing(servers: Servers) -> None:
+def test_a_change_that_is_refused_changes_nothing(servers: Servers, audited: Logs) -> None:
     world = servers.world
+    with log_is_down():
+        assert servers.deploy("1").state == "up_for_retry"
     refused = servers.deploy("1", skip_missing_apis=False)
     assert "the cluster does not have PodDisruptionBudget (policy/v1). Nothing was applied" in str(refused.error)
     wrong = servers.deploy("1", server={"labels": {"team": "not a label"}})
@@ -280,6 +323,7 @@ def test_a_change_that_is_refused_changes_nothing(servers: Servers) -> None:
     assert servers.apps.list_namespaced_deployment(servers.namespace).items == []
     assert [each.metadata.name for each in world.cluster.api.list_namespaced_service(servers.namespace).items] == []
 
+    assert events(audited, f"deployment:{servers.namespace}/scores") == [("intended", "")], "the one that is refused"
     quick: Any = {"timeout": timedelta(seconds=1), "image": "airflow-mcp/none:1", "on_failure": "keep"}
     assert "The pods stay as they are" in str(servers.deploy("1", **quick).error)
     found = servers.apps.patch_namespaced_deployment(
