@@ -16,6 +16,7 @@ from airflow_mcp.core.rollout.router import TrafficRouter, routed_samples
 from airflow_mcp.core.rollout.samples import Pair, ReplicaSample
 from airflow_mcp.exceptions import FailedError, InvalidArgumentError, ManifestRefusedError
 from airflow_mcp.routers.choose import check_router, router_of
+from tests.support.crds import mistakes
 from tests.support.fakes.kube_objects import KubeObjects
 
 ROUTE = "/apis/gateway.networking.k8s.io/v1/namespaces/ml/httproutes/fraud"
@@ -64,6 +65,8 @@ def kube() -> Iterator[KubeObjects]:
         server.put(ROLLOUT, rollout())
         server.put(INFERENCE, inference_service())
         yield server
+        for path, kind in ((ROUTE, "HTTPRoute"), (ROLLOUT, "Rollout"), (INFERENCE, "InferenceService")):
+            assert mistakes(kind, server.objects[path]["spec"]) == [], "a router wrote what the definition refuses"
 
 
 def router(kube: KubeObjects, **fields: Any) -> TrafficRouter:

@@ -11,6 +11,7 @@ from airflow_mcp.core.manifests.gateway_route import Route
 from airflow_mcp.core.manifests.model_server import Target, model_server_manifests
 from airflow_mcp.core.manifests.spec import read_model_server
 from airflow_mcp.exceptions import InvalidArgumentError
+from tests.support.crds import SPECS, mistakes, require_valid
 
 ROUTE = Route(gateway="public", hostnames=("fraud.example.com",))
 
@@ -25,6 +26,39 @@ def require_valid_pods(template: dict[str, Any]) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": template["spec"]}
     for release in ("1.25", kubernetes_validate.latest_version()):
         kubernetes_validate.validate(pod, release, strict=True)
+
+
+@pytest.mark.parametrize("target", ["deployment", "argo", "kserve"])
+@pytest.mark.parametrize("fields", [{}, {"autoscaling": {"max_replicas": 4}, "service_monitor": True}])
+def test_every_object_has_the_fields_of_its_definition(target: Target, fields: dict[str, Any]) -> None:
+    route = None if target == "kserve" else ROUTE.model_copy(update={"canary": "fraud-next"})
+    found = objects(target, route, namespace="ml", **fields).values()
+    for each in found:
+        if each["kind"] in SPECS:
+            require_valid(each)
+        else:
+            for release in ("1.25", kubernetes_validate.latest_version()):
+                kubernetes_validate.validate(each, release, strict=True)
+    own = {"deployment": {"HTTPRoute"}, "argo": {"HTTPRoute", "Rollout", "AnalysisTemplate"}}
+    monitor = {"ServiceMonitor"} if fields and target != "kserve" else set()
+    assert {each["kind"] for each in found} & SPECS.keys() == own.get(target, {"InferenceService"}) | monitor
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("HTTPRoute", {"rules": [{"backendRefs": [{"name": "a", "weight": 1_000_001}]}]}),
+        ("HTTPRoute", {"hostnames": ["Not A Host"]}),
+        ("Rollout", {"strategy": {"canary": {"steps": [{"setWeight": 5, "pause": {}}]}}}),
+        ("Rollout", {"strategy": {"canary": {"canaryServices": "a"}}}),
+        ("AnalysisTemplate", {"metrics": [{"name": "a", "provider": {"prometheus": {"address": "a"}}}]}),
+        ("InferenceService", {"predictor": {"minReplicas": "two"}}),
+        ("InferenceService", {"canary": [{"predictor": {}, "trafficPercent": 2.5}]}),
+        ("ServiceMonitor", {"selector": {}, "endpoints": [{"port": 80}]}),
+    ],
+)
+def test_the_definitions_notice_mistakes(kind: str, change: dict[str, Any]) -> None:
+    assert mistakes(kind, change) != []
 
 
 def test_argo_gets_the_pods_of_the_deployment_and_pauses_after_every_weight() -> None:
