@@ -36,6 +36,7 @@ from airflow_mcp.core.retrain.documents import (
 )
 from airflow_mcp.core.retrain.policy import MAX_WINDOWS, RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
+from airflow_mcp.hooks.airflow_people import PARENT_RUN
 from airflow_mcp.hooks.dag_run_ending import read_ending
 from airflow_mcp.hooks.training_dag import AirflowTrainingDag
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
-_OWN_CONF = ("reason", "data_version")
+_OWN_CONF = ("reason", "data_version", PARENT_RUN)
 _DURATIONS = ("label_delay", "max_model_age", "retrain_every", "cooldown")
 _SHORT_FORM: Mapping[str, Any] = {
     name: getattr(RetrainPolicy, name)
@@ -68,8 +69,8 @@ class RetrainTriggerOperator(LedgerOperator):
     XCom: ``retrain``, ``verdict`` (``retrain``, ``not_now``, ``not_needed`` or ``inconclusive``), ``explanation``,
     ``reasons``, ``objections``, ``unknowns``, ``triggered_run_id`` (empty when not triggered).
 
-    :param trigger_dag_id: training Dag (templated). It receives ``reason`` and ``data_version`` in its conf, and
-        should end with a :class:`RetrainOutcomeOperator`.
+    :param trigger_dag_id: training Dag (templated). It receives ``reason``, ``data_version`` and ``parent_run`` in its
+        conf, and should end with a :class:`RetrainOutcomeOperator`.
     :param model_name: registered model (templated).
     :param experiment_name: MLflow experiment of the model's trainings (templated).
     :param dataset: pinned data for the training, ``{uri, version, hash}``; the hash is required (templated).
@@ -193,7 +194,13 @@ class RetrainTriggerOperator(LedgerOperator):
         raise DagRunTriggerException(
             trigger_dag_id=dag_id,
             dag_run_id=answer.run_id,
-            conf={**further, "reason": answer.explanation, "data_version": pin.version},
+            conf={
+                **further,
+                "reason": answer.explanation,
+                "data_version": pin.version,
+                # The guard asks who is behind the training: whoever is behind this run.
+                PARENT_RUN: {"dag_id": context["ti"].dag_id, "dag_run_id": context["ti"].run_id},
+            },
             logical_date=None,
             reset_dag_run=False,
             skip_when_already_exists=True,

@@ -91,7 +91,8 @@ def test_drift_triggers_the_training_dag_once_with_the_reason(world: World) -> N
     assert message.run_id == outcome.xcom["triggered_run_id"]
     assert message.run_id.startswith(f"retrain__{world.model_name}__v2__")
     expected = "retrain: the data drifted (version v2)"
-    assert message.conf == {"force": False, "reason": expected, "data_version": "v2"}
+    parent = {"dag_id": world.dag_id, "dag_run_id": "run-1"}
+    assert message.conf == {"force": False, "reason": expected, "data_version": "v2", "parent_run": parent}
     assert (outcome.xcom["retrain"], outcome.xcom["verdict"]) == (True, "retrain")
     assert outcome.xcom["explanation"] == expected
 
@@ -460,7 +461,7 @@ def test_the_link_leads_to_the_champion(world: World) -> None:
         ),
         (
             {"drift_verdict": "drifted", "conf": {"reason": "x"}},
-            "conf must not set reason, data_version, which the operator sets; got reason",
+            "conf must not set reason, data_version, parent_run, which the operator sets; got reason",
         ),
     ],
 )

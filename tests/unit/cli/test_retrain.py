@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli import main
 from airflow_mcp.cli import retrain as command
 from airflow_mcp.core.retrain.documents import CONTROL_KEY, LEDGER_KEY, Observation, OpenRun, WindowVerdict
 from airflow_mcp.core.retrain.policy import RetrainPolicy
 from airflow_mcp.registry.retrain_ledger import RetrainLedger
+from tests.support.approvals import put_in_force
+from tests.support.audit_log import Logs, sqlite_logs
+from tests.support.governed import policy_of
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 ENV = {"URL": "http://airflow:8080", "USER": "ann", "PASSWORD": "secret"}
@@ -43,6 +49,9 @@ class FakeAirflow:
 
     def asset_names(self, part: str) -> dict[str, int]:
         return {name: 1 for name in ("retrain/churn", "retrain/churn-2") if part in name}
+
+    def who_am_i(self) -> tuple[str, str]:
+        return ENV["USER"], "1"
 
     def state_store(self, asset_id: int) -> Store:
         return self.store
@@ -232,3 +241,50 @@ def test_no_option_takes_a_password(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["retrain", "status", "--help"])
     assert "--password" not in capsys.readouterr().out
+
+
+class TestInTheAuditLog:
+    """A pause and a resume are events, of the account that Airflow names."""
+
+    @pytest.fixture
+    def logs(self, airflow: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logs:
+        found = sqlite_logs(tmp_path)
+        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url(""))
+        return found
+
+    def events(self, logs: Logs) -> list[dict[str, Any]]:
+        with closing(open_log(logs.owner)) as log:
+            return [record.event for record in log.facts("model:churn")]
+
+    def test_each_is_recorded_once_with_who_and_why(self, logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
+        for _ in range(2):
+            call(capsys, "pause", "churn", "--reason", "audit")
+        call(capsys, "resume", "churn")
+        paused, resumed = self.events(logs)
+        assert (paused["action"], paused["new"]["entry"], paused["new"]["reason"]) == (
+            "retrain.decided",
+            "pause",
+            "audit",
+        )
+        assert (paused["actor"]["name"], paused["actor"]["authenticated"]) == ("ann", True)
+        assert resumed["new"]["entry"] == "resume"
+
+    def test_a_pause_that_did_not_reach_the_log_is_recorded_by_the_next_call(
+        self, logs: Logs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patched:
+            patched.delenv("AIRFLOW_MCP_AUDIT_LOG")
+            call(capsys, "pause", "churn")
+        assert self.events(logs) == []
+        call(capsys, "pause", "churn")
+        assert [event["new"]["entry"] for event in self.events(logs)] == ["pause"]
+
+    def test_whom_the_policy_does_not_permit_it_changes_nothing(
+        self, logs: Logs, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with closing(open_log(logs.owner)) as log:
+            put_in_force(log, policy_of("dev"), "dev")
+        said = call(capsys, "pause", "churn", code=1)
+        assert "account 'ann', which the policy does not know, has no role that grants model:churn/retrain" in said
+        assert [event["action"] for event in self.events(logs)] == ["access.refused"]
+        assert status(capsys)["paused"] is None
