@@ -1,8 +1,8 @@
 """Fields of custom resources, as the definitions of their projects have them; no controller of them runs here.
 
-Each schema names the fields that this project writes, with types and limits of the definition: Gateway API v1 (1.2),
-Argo Rollouts v1alpha1 (1.7), KServe v1beta1 (0.20) and the Prometheus operator v1 (0.75). A field that is not here is a
-mistake, or belongs here.
+Each schema names the fields that this project writes, with types and limits as the types of Gateway API, Argo Rollouts,
+KServe and the Prometheus operator have them. They are written by hand and are not the definitions themselves, which
+have thousands of lines. A field that is not here is a mistake, or belongs here.
 """
 
 from __future__ import annotations
