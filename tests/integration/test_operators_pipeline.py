@@ -306,7 +306,7 @@ def test_the_registry_is_asked_before_a_pipeline_file_is_merged(
     problems = (
         "7:28: spec.timeouts.deployServer: pods must be ready within 20 s, and version 1 took 45 s to load",
         "16:31: spec.stages[1].server.options.resources.memory: the model server of",
-        "17:37: spec.stages[1].server.options.settings.LOAD_TIMEOUT: the model server gives a version 30 s to load",
+        "17:36: spec.stages[1].server.options.settings.LOAD_TIMEOUT: the model server gives a version 30 s to load",
         "20:31: spec.rollback.strategy.stableVersion: stableVersion 'v1.7.3' of model",
     )
     assert len(found) == len(problems)
