@@ -59,6 +59,10 @@ def issue_passport(
     record = read_version_record(mlflow, version)
     statement = build_statement(record, __version__)
     if (kept := _fitting(version, statement, signer)) is not None:
+        if is_copy(version):  # the log of the source may be another one, and the guard asks the one here
+            signed = read_envelope(version.tags[contract.TAG_PASSPORT_ENVELOPE]).signatures
+            named = ",".join(key_id for key_id, _ in signed)
+            append(governance, lambda environment: _issued(kept, version, named, environment, by))
         return Issued(kept, is_new=False)
     _require_no_credentials(mlflow, record.run)
     envelope = sign(statement.payload, signer)
@@ -66,7 +70,8 @@ def issue_passport(
         mlflow.upload_artifact(
             record.run.run_id, contract.ARTIFACT_PASSPORT, envelope.encode(), content_type="application/json"
         )
-    append(governance, lambda environment: _issued(statement, version, signer, environment, by))
+    key_id = VerificationKey(signer.public_pem).key_id
+    append(governance, lambda environment: _issued(statement, version, key_id, environment, by))
     mlflow.set_model_version_tag(version.name, version.version, contract.TAG_PASSPORT_ENVELOPE, envelope)
     mlflow.set_model_version_tag(version.name, version.version, contract.TAG_PASSPORT, statement.digest)
     return Issued(statement, is_new=True)
@@ -124,13 +129,13 @@ def _fitting(version: ModelVersion, now: Statement, signer: Signer) -> Statement
     return known if not differences(known, now, is_copy=is_copy(version)) else None
 
 
-def _issued(statement: Statement, version: ModelVersion, signer: Signer, environment: str, by: Actor) -> AuditEvent:
+def _issued(statement: Statement, version: ModelVersion, key_id: str, environment: str, by: Actor) -> AuditEvent:
     new = {
         "passport": statement.digest,
         "model": version.name,
         "version": version.version,
         "files": statement.files,
-        "key": VerificationKey(signer.public_pem).key_id,
+        "key": key_id,
     }
     decided = Decided(key=tuple(new.values()), new=new)
     return decision("passport.issued", passport_subject(statement.digest), environment, by, decided)

@@ -294,6 +294,19 @@ class TestThePassport:
         # A copy comes from a server that may have another log.
         perform(governed, "copy", governed.governance(), version)
 
+    def test_of_a_copy_is_known_to_the_log_where_it_arrives(self, test_environment: Governed, tmp_path: Path) -> None:
+        """The copy keeps the passport of its source, and the guard asks the log of its own environment."""
+        source, world = test_environment.version(), test_environment.world
+        tags = {**source.tags, contract.TAG_COPY_RUN: world.new_run().run_id}
+        copy = world.hook.create_model_version(source.name, source.uri, tags=tags)
+        (tmp_path / "there").mkdir()
+        there = Governed(world, sqlite_logs(tmp_path / "there"), "test")
+        for _ in range(2):
+            assert there.issue(copy) == source.tags[contract.TAG_PASSPORT]
+        (record,) = there.records("passport.issued")
+        assert record.event["new"]["version"] == copy.version
+        assert record.event["new"]["key"] == test_environment.key.key_id
+
     def test_prod_refuses_where_nothing_signs_the_clearance(self, governed: Governed) -> None:
         governed.activate()
         version, unsigned = prepared(governed), governed.governance(open_signer=None)
