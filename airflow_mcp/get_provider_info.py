@@ -26,6 +26,7 @@ _OPERATORS = (
     "publish",
     "drift",
     "quality",
+    "features",
     "retrain",
     "step",
     "maintenance",

@@ -152,6 +152,10 @@ def _drift(task: FinishedTask) -> Lineage:
     return Lineage(task.data("reference", "current"), facts=facts)
 
 
+def _features(task: FinishedTask) -> Lineage:
+    return Lineage(task.data("entities"), tuple(_datasets(task.outcome.get("dataset"))), task.run)
+
+
 def _quality(task: FinishedTask) -> Lineage:
     log = task.arguments.get("requests")
     logged = (_dataset(log, ""),) if isinstance(log, str) and log else ()
@@ -185,6 +189,8 @@ LINEAGE: Mapping[str, Callable[[FinishedTask], Lineage]] = {
     "TransitionModelStageOperator": _stage,
     "RolloutModelOperator": _rollout,
     "DriftCheckOperator": _drift,
+    "GetHistoricalFeaturesOperator": _features,
+    "FeatureSkewCheckOperator": _features,
     "CheckQualityOperator": _quality,
     "LoadCheckOperator": _load_check,
     "IssuePassportOperator": _passport,

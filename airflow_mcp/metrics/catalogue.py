@@ -52,6 +52,7 @@ METRICS: Mapping[str, Metric] = {
     "drift.current_rows": Metric("gauge", (), "rows that were checked"),
     "drift.findings": Metric("gauge", (), "findings beyond their limit"),
     "drift.drifted": Metric("gauge", (), "1 `drifted`, 0 `not_drifted`; none when inconclusive"),
+    "features.checks": Metric("counter", ("verdict",), "checks of online against offline features"),
     "quality.checks": Metric("counter", ("verdict",), "quality checks"),
     "retrain.decisions": Metric("counter", ("verdict", "retrain"), "decisions; `retrain`: a training was triggered"),
     "retrain.outcomes": Metric("counter", ("outcome",), "trainings that reported how they ended"),

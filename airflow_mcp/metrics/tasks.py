@@ -122,6 +122,8 @@ REPORTS: Mapping[str, tuple[Count | Seconds, ...]] = {
     "RehearseRollbackOperator": (Count("champion.rehearsals", ("verdict",), when="way"), _LOADED),
     "TransitionModelStageOperator": (Count("stage.moves", ("moved", "stage")),),
     "RolloutModelOperator": (Count("rollout.ends", ("phase", "cause")),),
+    "GetHistoricalFeaturesOperator": (),
+    "FeatureSkewCheckOperator": (Count("features.checks", ("verdict",)),),
     "CheckQualityOperator": (Count("quality.checks", ("verdict",)),),
     "RetrainTriggerOperator": (Count("retrain.decisions", ("verdict", "retrain")),),
     "RetrainOutcomeOperator": (Count("retrain.outcomes", ("outcome",)),),

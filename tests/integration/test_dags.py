@@ -126,6 +126,22 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "edges": {"pin_data": {"drift_check", "retrain"}, "drift_check": {"retrain"}, "retrain": set()},
         "params": {"data_version": "latest", "cooldown_hours": 20},
     },
+    "feast_training": {
+        "schedule": None,
+        "tasks": {
+            "pin_entities": "PinDatasetOperator",
+            "check_skew": "FeatureSkewCheckOperator",
+            "get_features": "GetHistoricalFeaturesOperator",
+            "train": "TrainModelOperator",
+        },
+        "edges": {
+            "pin_entities": {"check_skew", "get_features"},
+            "check_skew": {"train"},
+            "get_features": {"train"},
+            "train": set(),
+        },
+        "params": {},
+    },
     "quality_watch": {
         "schedule": "0 5 * * *",
         "tasks": {

@@ -19,7 +19,10 @@ PACKAGE = "airflow_mcp"
 
 SHARED_BY_OPERATORS = {
     f"airflow_mcp.operators.{name}"
-    for name in ("audit_base", "base", "check", "ledger", "load_check", "release", "tracked_run", "workload")
+    for name in (
+        *("audit_base", "base", "check", "feature_store", "ledger", "load_check", "release", "tracked_run"),
+        "workload",
+    )
 } | {
     "airflow_mcp.operators.workload_environment",
     "airflow_mcp.operators.server_deployment",

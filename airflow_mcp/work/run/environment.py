@@ -13,6 +13,7 @@ from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.summary import DriftRequest
 from airflow_mcp.core.evaluation.evidence import EvaluationRequest
 from airflow_mcp.core.evaluation.replay import ReplayRequest
+from airflow_mcp.core.features.summary import HistoricalRequest, SkewRequest
 from airflow_mcp.core.quality.summary import QualityRequest
 from airflow_mcp.core.registry.copies import CopyRequest
 from airflow_mcp.core.registry.load_check import LoadCheckRequest
@@ -29,6 +30,8 @@ _RequestT = TypeVar(
     LoadCheckRequest,
     PublishRequest,
     QualityRequest,
+    HistoricalRequest,
+    SkewRequest,
 )
 
 

@@ -1,0 +1,1 @@
+"""Reads features from a Feast feature store; the only code that imports Feast."""
