@@ -40,6 +40,8 @@ PUSHED: dict[str, dict[str, Any]] = {
     "RequestReleaseOperator": {"status": "open", "environment": "prod", "risk": "high"},
     "ApprovalSeatOperator": {"status": "granted"},
     "CheckQualityOperator": {"verdict": "good"},
+    "FeatureSkewCheckOperator": {"verdict": "equal"},
+    "GetHistoricalFeaturesOperator": {},
     "DeployModelServerOperator": {"phase": "READY"},
     "RollbackModelServerOperator": {"phase": "READY"},
 }
@@ -66,8 +68,8 @@ def test_every_operator_reports_how_it_ended(operator: type[ModelControlOperator
 
 
 def test_reports_are_about_operators_that_exist() -> None:
-    assert REPORTS.keys() - {each.__name__ for each in operator_classes()} <= {"CheckQualityOperator"}
-    assert PUSHED.keys() == REPORTS.keys()
+    assert REPORTS.keys() <= {each.__name__ for each in operator_classes()}
+    assert REPORTS.keys() <= PUSHED.keys()
 
 
 @pytest.mark.parametrize("operator", sorted(REPORTS))
