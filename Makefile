@@ -16,7 +16,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity docs clean distclean
+.PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity docs clean distclean
 
 demo: $(READY)  ## five nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -98,6 +98,9 @@ $(READY): pyproject.toml constraints.txt
 	  --target $(VENV)/mlflow-$(OLDEST_MLFLOW) \
 	  $(foreach package,mlflow mlflow-skinny mlflow-tracing,$(package)==$(OLDEST_MLFLOW))
 	@touch $@
+
+screenshots: $(READY)  ## the pictures of the page in the docs: a real Airflow, and Chromium (apt-get install chromium)
+	$(BIN)/python -m tests.support.screenshots docs/images
 
 docs: $(READY)  ## the site with these pages and the docstrings, in .docs; warnings are errors
 	AIRFLOW_HOME=$$(mktemp -d) $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html \

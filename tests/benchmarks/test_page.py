@@ -32,6 +32,7 @@ from tests.benchmarks.fresh import print_table
 from tests.support.fakes.airflow_rest import FakeAirflow
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
+from tests.support.shared import shared
 
 pytestmark = pytest.mark.benchmark
 MODELS, VERSIONS, ROUNDS = 1000, 5, 15
@@ -67,7 +68,9 @@ def thousand(
         world.hook.set_registered_model_tag(world.model_name, contract.TAG_DAG_ID, "nightly")
         begun = time.monotonic()
         with (
-            closing(psycopg2.connect(mlflow_on_postgresql.database)) as database,
+            closing(
+                psycopg2.connect(str(shared("mlflow-on-postgresql")["database"]).replace("+psycopg2", ""))
+            ) as database,
             database,
             database.cursor() as cursor,
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,5 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(
 ) -> None:
     outcome = steer(rolling, action, **given)
     assert outcome.state == "failed"
-    with pytest.raises(type(outcome.error), match=said):  # type: ignore[arg-type]
-        raise outcome.error  # type: ignore[misc]
+    assert re.search(said, str(outcome.error))
     assert document(rolling).generation == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -13,16 +14,21 @@ import pytest
 from fastapi import HTTPException, Request
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.retrain.documents import CONTROL_KEY
+from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Point, RolloutState
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.operators.registry import PromoteModelOperator
+from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.plugins.access import MAX_BODY_BYTES, Access, Caller
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.app import create_app
 from airflow_mcp.plugins.queries import ModelReader
-from airflow_mcp.plugins.registry_index import RegistryIndex
+from airflow_mcp.plugins.registry_index import FIRST_ROWS, RegistryIndex
 from airflow_mcp.plugins.services import CSP, Services
+from airflow_mcp.registry.overview import read_overview
+from airflow_mcp.registry.rollout_control import read_journal
 from tests.support.fakes.airflow_rest import FakeAirflow
 from tests.support.mlflow_world import World
 
@@ -124,6 +130,54 @@ class TestReading:
         assert "1 to 1 of 1" in text_of(found.text)
         nothing = await olga.get("/ui/", params={"q": "no-such-model-anywhere"})
         assert "No model matches" in nothing.text
+
+    async def test_the_first_look_shows_models_before_all_have_been_read(
+        self, two: World, panel: Panel, olga: httpx.AsyncClient
+    ) -> None:
+        rows = read_overview(two.hook, most=FIRST_ROWS)
+        assert 0 < len(rows) <= FIRST_ROWS
+        page = await olga.get("/ui/")
+        assert rows[0].name in page.text
+
+    @pytest.mark.parametrize(
+        ("asked", "accepted", "language", "said"),
+        [
+            ("", "ru-RU,ru;q=0.9", "ru", "работе версия 2"),
+            ("zh-CN", "ru", "zh-CN", "版本 2 正在生产中"),
+            ("en", "ru", "en", "Version 2 is in production"),
+            ("xx", "ru", "en", "Version 2 is in production"),
+        ],
+    )
+    async def test_the_language_is_that_of_the_address_or_of_the_browser(
+        self, two: World, olga: httpx.AsyncClient, asked: str, accepted: str, language: str, said: str
+    ) -> None:
+        given = {"lang": asked} if asked else {}
+        answer = await olga.get(f"/ui/models/{two.model_name}", params=given, headers={"Accept-Language": accepted})
+        assert (f'<html lang="{language}">' in answer.text, said in text_of(answer.text)) == (True, True), answer.text
+        assert ("rollback?lang=" in answer.text) == bool(asked)
+
+    async def test_a_rollout_has_its_chart_and_its_buttons(self, two: World, olga: httpx.AsyncClient) -> None:
+        begun = two.run(
+            RolloutModelOperator,
+            model_name=two.model_name,
+            version="3",
+            expected_champion="2",
+            experiment_name=two.experiment,
+            steps=[{"setWeight": 5}, {"analysis": "10m"}],
+            deferrable=True,
+        )
+        assert begun.state == "deferred", begun.error
+        state = RolloutState.of(two.hook.get_model_version(two.model_name, "2"))
+        assert state.active is not None
+        journal = read_journal(two.hook, state.active.run_id)
+        assert journal is not None
+        point = Point(at=datetime.now(UTC), weight=5, canary=40, canary_failed=1, champion=760)
+        told = journal.model_copy(update={"points": (point,)})
+        two.hook.upload_artifact(state.active.run_id, ARTIFACT_JOURNAL, dump_document(told).encode())
+        page = await olga.get(f"/ui/models/{two.model_name}")
+        assert "Version 3 failed 1 of 40 answers" in page.text
+        assert "It cannot be paused now." in page.text, "it has not begun to send requests"
+        assert f'href="/base/mcp/ui/models/{two.model_name}/abort-rollout"' in page.text
 
     async def test_an_unchanged_page_is_not_sent_again(self, two: World, olga: httpx.AsyncClient) -> None:
         first = await olga.get("/ui/words")
@@ -238,7 +292,8 @@ class TestAccess:
     async def test_pages_have_neither_inline_styles_nor_inline_scripts(
         self, two: World, olga: httpx.AsyncClient
     ) -> None:
-        for page in ("/ui/", f"/ui/models/{two.model_name}", f"/ui/models/{two.model_name}/rollback", "/ui/words"):
+        model = f"/ui/models/{two.model_name}"
+        for page in ("/ui/", model, f"{model}/rollback", f"{model}/versions/1?with=2", "/ui/words", "/ui/approvals"):
             html = (await olga.get(page)).text
             assert not re.search(r"<[^>]*\s(style|on[a-z]+)=|<style|<script(?! src=)|https?://", html), page
 

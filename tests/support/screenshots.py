@@ -63,7 +63,7 @@ def ask_for_a_release(stack: PageStack) -> None:
 
     with closing(stack.api("ulf")) as client:
         run = client.trigger(RELEASE, {})
-        assert wait_until(lambda: client.task_states(RELEASE, run).get("seat_1") == "awaiting_input", seconds=180)
+        assert wait_until(lambda: client.task_states(RELEASE, run).get("seat_1") == "awaiting_input", seconds=420)
 
 
 def pictures(stack: PageStack, chromium: Browser, folder: Path) -> Iterator[Path]:

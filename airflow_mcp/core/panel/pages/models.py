@@ -92,8 +92,9 @@ def render_models(frame: Frame, part: ListPart, query: ListQuery, progress: int 
     reading = ""
     if progress is not None:
         reading = f'<p class="note tone-wait">{t("Reading the registry, {n} models so far", n=progress)}</p>'
+    waiting = f'<a class="btn" href="{frame.href("approvals")}">{t("Approvals")} {part.counts["approval"]}</a>'
     head = (
-        f'<div class="row"><h1>{t("Models")}</h1><span class="dim">{count}</span>{_search(frame, query)}</div>'
+        f'<div class="row"><h1>{t("Models")}</h1><span class="dim">{count}</span>{_search(frame, query)}{waiting}</div>'
         f"{_chips(frame, part, query)}"
     )
     body = _table(frame, part, query) if part.rows else _nothing(frame, part, query)
