@@ -86,3 +86,22 @@ def test_an_onnx_file_that_cannot_be_checked_is_refused(tmp_path: Path, make: di
     file.write_bytes(linear_onnx(**make))
     with pytest.raises(RefusedError, match=said):
         wrap_onnx(file, tmp_path / "model", example)
+
+
+def test_bytes_that_are_no_model_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "upload"
+    file.write_bytes(b"PK\x03\x04 neither an archive nor a model")
+    with pytest.raises(EvidenceError, match="cannot be read as a ZIP file"):
+        unpack_model(file, tmp_path, max_bytes=1_000_000)
+    with pytest.raises(EvidenceError, match="the ONNX file was refused: it cannot be read"):
+        wrap_onnx(file, tmp_path / "model", None)
+
+
+def test_an_archive_without_a_model_is_refused(tmp_path: Path) -> None:
+    file, folder = tmp_path / "model.zip", tmp_path / "model"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/readme.txt", "no model")
+        archive.writestr("b/MLmodel", "flavors: {}")
+    folder.mkdir()
+    with pytest.raises(EvidenceError, match="must have a file MLmodel"):
+        unpack_model(file, folder, max_bytes=1_000_000)
