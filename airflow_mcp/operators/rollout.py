@@ -167,24 +167,22 @@ class RolloutModelOperator(ModelControlOperator):
         self.model_name, self.experiment_name = model_name, experiment_name
         self.version, self.expected_champion = version, expected_champion
         self.strategy, self.steps, self.rules, self.sticky = strategy, steps, rules, sticky
-        self.queries = dict(queries or {})
         self.breaker, self.rollback, self.bake, self.stable_version = breaker, rollback, bake, stable_version
         self.on_inconclusive, self.on_lost, self.max_duration = on_inconclusive, on_lost, max_duration
         self.load_timeout, self.follow_timeout = load_timeout, follow_timeout
         self.serving_conn_id, self.prometheus_conn_id = serving_conn_id, prometheus_conn_id
-        self.metrics_source = choice("metrics_source", metrics_source, get_args(MetricsFrom))
-        self.prometheus_selector = checked_selector(prometheus_selector)
-        self.router, self.kubernetes = dict(router or {"kind": REGISTRY}), kubernetes
-        self.require_gate, self.require_load_check = require_gate, require_load_check
-        self.reason, self.dry_run = reason, dry_run
-        self.poll_interval = checked_poll_seconds(poll_interval)
-        self.on_kill_action = choice("on_kill_action", on_kill_action, get_args(OnKill))
-        self.deferrable = is_deferrable(deferrable)
+        self.metrics_source, self.prometheus_selector = metrics_source, checked_selector(prometheus_selector)
+        self.router, self.kubernetes, self.queries = dict(router or {"kind": REGISTRY}), kubernetes, dict(queries or {})
+        self.require_gate, self.require_load_check, self.reason = require_gate, require_load_check, reason
+        self.dry_run, self.poll_interval = dry_run, checked_poll_seconds(poll_interval)
+        self.on_kill_action, self.deferrable = on_kill_action, is_deferrable(deferrable)
         self._check()
 
     def _check(self) -> None:
         check_router(self.router)
         choice("strategy", self.strategy, get_args(Strategy))
+        choice("metrics_source", self.metrics_source, get_args(MetricsFrom))
+        choice("on_kill_action", self.on_kill_action, get_args(OnKill))
         if (bool(self.queries) or self._is_scraped) != bool(self.prometheus_conn_id):
             raise InvalidArgumentError(
                 "prometheus_conn_id must be given with queries or metrics_source='prometheus', and only then; got "
