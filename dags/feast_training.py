@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 
 from airflow_mcp.operators.dataset import PinDatasetOperator
 from airflow_mcp.operators.features import FeatureSkewCheckOperator, GetHistoricalFeaturesOperator
@@ -26,11 +26,16 @@ with DAG(
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
     tags=["airflow-mcp", MODEL],
+    params={
+        "data_version": Param(
+            "latest", type="string", title="Data version", description="A version's name, or latest."
+        ),
+    },
 ) as dag:
     pin_entities = PinDatasetOperator(
         task_id="pin_entities",
         root="{{ var.value.get('fraud_data', '/data/fraud') }}",
-        version="latest",
+        version="{{ params.data_version }}",
         files={"labels": "labels.csv", "customers": "customers.csv"},
     )
     # [START howto_feature_skew_check]

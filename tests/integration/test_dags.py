@@ -140,7 +140,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "get_features": {"train"},
             "train": set(),
         },
-        "params": {},
+        "params": {"data_version": "latest"},
     },
     "quality_watch": {
         "schedule": "0 5 * * *",
