@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
+from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.approvals.events import ReleaseKey
@@ -29,7 +30,7 @@ from airflow_mcp.registry.guard import Question
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, READER, AirflowStack
 from tests.support.approvals import bank_of_test, put_in_force
-from tests.support.audit_log import postgresql_logs, sqlite_logs
+from tests.support.audit_log import Logs, postgresql_logs, sqlite_logs
 from tests.support.mlflow_world import World
 from tests.support.postgresql import new_database
 from tests.support.processes import wait_until
@@ -38,8 +39,8 @@ from tests.support.services import MlflowServer
 pytestmark = pytest.mark.integration
 
 DAG_ID = "churn__release"
-SECONDS = 120
-PEOPLE = ("dora", "lena", "luis", "rita", "cora")
+SECONDS = 300
+PEOPLE = ("dora", "lena", "luis", "rita", "cora", "carl")
 DAGS = '''
 """Three seats: two algorithm leads, then one person of compliance."""
 from datetime import timedelta
@@ -52,7 +53,7 @@ release = {"model_name": "{{ params.model }}", "version": "1", "seats": 3, "envi
 patience = {"retries": 5, "retry_delay": timedelta(seconds=2)}
 
 with DAG("churn__release", schedule=None, params={"model": ""}, max_active_runs=20):
-    before = RequestReleaseOperator(task_id="request", risk="low", **release)
+    before = RequestReleaseOperator(task_id="request", risk="low", **release, **patience)
     for number in (1, 2, 3):
         seat = ApprovalSeatOperator(task_id=f"seat_{number}", seat=number, **release, **patience)
         before >> seat
@@ -65,10 +66,11 @@ class Bank:
 
     :param stack: Airflow.
     :param log: the audit log.
+    :param log_url: address of the audit log for the command line.
     """
 
-    def __init__(self, stack: AirflowStack, log: AuditLog) -> None:
-        self.stack, self.log = stack, log
+    def __init__(self, stack: AirflowStack, log: AuditLog, log_url: str) -> None:
+        self.stack, self.log, self.log_url = stack, log, log_url
 
     def client(self, account: str) -> AirflowClient:
         return self.stack.api(account)
@@ -96,6 +98,15 @@ class Bank:
         with closing(self.client(account)) as client:
             client.answer(DAG_ID, run_id, task_id, option, "looked at it")
 
+    def command(self, account: str, *arguments: str) -> int:
+        """Run ``airflow-mcp approvals`` as somebody whom Airflow knows by a token."""
+        with closing(self.client(account)) as client, pytest.MonkeyPatch.context() as patch:
+            for name, value in (("AIRFLOW_URL", self.stack.url), ("AIRFLOW_TOKEN", client.token)):
+                patch.setenv(f"AIRFLOW_MCP_{name}", value)
+            patch.setenv("AIRFLOW_MCP_AUDIT_LOG", self.log_url)
+            patch.setenv("AIRFLOW_MCP_ENVIRONMENT", "test")
+            return main(["approvals", *arguments, "--reason", "on leave"])
+
     def state(self, key: ReleaseKey) -> RequestState:
         in_force = read_in_force(self.log)
         assert in_force is not None
@@ -103,35 +114,44 @@ class Bank:
 
 
 @contextmanager
-def simple(_: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, AuditSettings, AuditLog]]:
+def simple(_: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, Logs]]:
     """Airflow as it is installed: its simple auth manager, SQLite, and the log in a file."""
-    log = sqlite_logs(folder).owner
     accounts = {**dict.fromkeys(PEOPLE, "user"), READER: "viewer"}
-    yield AirflowStack(folder / "home", folder / "dags", accounts=accounts), log, open_log(log)
+    yield AirflowStack(folder / "home", folder / "dags", accounts=accounts), sqlite_logs(folder)
 
 
 @contextmanager
-def fab(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, AuditSettings, AuditLog]]:
-    """Airflow as it is operated: FAB, PostgreSQL, and the log in PostgreSQL with a login for releases."""
+def fab(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, Logs]]:
+    """Airflow as it is operated: FAB, PostgreSQL, and the log in PostgreSQL with a login for each right."""
     server = request.getfixturevalue("postgresql")
     with new_database(server) as database, postgresql_logs(server) as logs:
         accounts = {**dict.fromkeys(PEOPLE, "user"), READER: READER}
-        stack = AirflowStack(folder / "home", folder / "dags", accounts=accounts, auth_manager="fab", database=database)
-        yield stack, logs.as_login("mcp_release"), open_log(logs.as_login("mcp_policy"))
+        yield (
+            AirflowStack(folder / "home", folder / "dags", accounts=accounts, auth_manager="fab", database=database),
+            logs,
+        )
 
 
 @pytest.fixture(scope="module", params=[simple, fab], ids=["simple-sqlite", "fab-postgresql"])
 def the_bank(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer
 ) -> Iterator[Bank]:
-    folder = tmp_path_factory.mktemp("approvals")
+    with opened(request.param(request, folder := tmp_path_factory.mktemp("approvals")), folder, mlflow_server) as found:
+        yield found
+
+
+@contextmanager
+def opened(
+    parts: AbstractContextManager[tuple[AirflowStack, Logs]], folder: Path, mlflow_server: MlflowServer
+) -> Iterator[Bank]:
     (folder / "dags").mkdir()
     (folder / "dags" / "release.py").write_text(DAGS)
-    with request.param(request, folder) as (stack, settings, log):
+    with parts as (stack, logs):
+        log = open_log(logs.as_login("mcp_policy"))
         put_in_force(log, bank_of_test())
         stack.env |= {
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
-            "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(connection_to(settings)),
+            "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(connection_to(logs.as_login("mcp_release"))),
             "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
             "AIRFLOW__AIRFLOW_MCP__AIRFLOW_API_CONN_ID": "airflow_api_default",
         }
@@ -139,7 +159,7 @@ def the_bank(
             reader = {"login": READER, "password": stack.passwords[READER]}
             client.add_connection("airflow_api_default", "airflow_api", host=stack.url, **reader)
             client.wait_for_dag(DAG_ID)
-            yield Bank(stack, log)
+            yield Bank(stack, log, logs.url("mcp_people"))
 
 
 def connection_to(log: AuditSettings) -> dict[str, Any]:
@@ -189,16 +209,18 @@ def confirm(the_bank: Bank, key: ReleaseKey, operations: MlflowOperations) -> tu
     assert in_force is not None
 
     @contextmanager
-    def opened() -> Iterator[AirflowPeople]:
+    def people() -> Iterator[AirflowPeople]:
         with AirflowApi(the_bank.stack.url, user=READER, password=the_bank.stack.passwords[READER]) as api:
             yield AirflowPeople(api)
 
     version = operations.get_model_version(key.model_name, "1")
     question = Question(key.model_name, key.environment, key.passport, version, in_force)
-    return ReleaseApprovals(opened).granted(question, the_bank.log).people
+    return ReleaseApprovals(people).granted(question, the_bank.log).people
 
 
-def test_marking_success_is_no_vote_and_a_clear_keeps_the_answers(the_bank: Bank, operations: MlflowOperations) -> None:
+def test_marking_success_is_no_vote_a_clear_keeps_the_answers_and_a_delegate_votes(
+    the_bank: Bank, operations: MlflowOperations, capsys: pytest.CaptureFixture[str]
+) -> None:
     key = the_bank.version(operations)
     run = the_bank.ask(key)
     the_bank.answer(run, "seat_1", "lena")
@@ -215,6 +237,21 @@ def test_marking_success_is_no_vote_and_a_clear_keeps_the_answers(the_bank: Bank
     the_bank.answer(run, "seat_3", "rita")  # she has cleared a task, and counts as having asked
     the_bank.wait_for(run, "seat_3")
     assert [(vote.person, vote.counts) for vote in the_bank.state(key).votes] == [("lena", True), ("rita", False)]
+    seq = delegate(the_bank, "luis", "carl", capsys)
+    the_bank.answer(run, "seat_3", "carl")  # compliance, who may not vote for themselves here
+    the_bank.wait_for(run, "seat_3", "failed")  # Airflow keeps its question, and compliance needs another: a new run
+    assert [(vote.person, vote.why) for vote in the_bank.state(key).approvals[1:]] == [("carl", "for luis")]
+    assert the_bank.command("cora", "undelegate", str(seq)) == 1
+    assert "'cora' has no role that grants policy/activate" in capsys.readouterr().err
+    assert the_bank.command("carl", "undelegate", str(seq)) == 0
+
+
+def delegate(the_bank: Bank, giver: str, receiver: str, capsys: pytest.CaptureFixture[str]) -> int:
+    arguments = ("delegate", receiver, "--until", "2099-01-01T00:00Z", "--role", "algorithm-lead", "--format", "json")
+    assert the_bank.command(giver, *arguments) == 0
+    given = json.loads(capsys.readouterr().out)
+    assert (given["giver"], given["receiver"], given["is_valid"]) == (giver, receiver, True)
+    return int(given["seq"])
 
 
 def test_an_answer_after_the_scheduler_was_killed_counts_and_one_reject_ends_it(

@@ -68,6 +68,8 @@ class AirflowService(Service):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        if self._process is not None:
+            self._process.wait(10)
 
     def processes(self) -> list[int]:
         """Return the ids of the living processes of this service's session."""
