@@ -63,8 +63,9 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _all(mlflow: DirectMlflow, limit: int) -> dict[str, Any]:
-    standings, unread = read_standings(mlflow, mlflow.search_registered_models())
-    rollouts = read_rollouts(mlflow)
+    models = mlflow.search_registered_models()
+    standings, unread = read_standings(mlflow, models)
+    rollouts = read_rollouts(mlflow, models)
     states = {each.model_name: _state(each, rollouts.get(each.model_name)) for each in standings}
     standings.sort(key=lambda each: (states[each.model_name].rank, each.model_name))
     return {

@@ -58,7 +58,7 @@ def read_overview(
     models = mlflow.search_registered_models("", most, page_size=PAGE, enough=count)
     standings = {standing.model_name: standing for standing in read_standings(mlflow, models)[0]}
     checks = _checks(mlflow, MOST_CHECKS if most is None else most * SHOWN_CHECKS)
-    rollouts = read_rollouts(mlflow)
+    rollouts = read_rollouts(mlflow, models)
     waiting = _waiting(log, models)
     return tuple(
         list_row(
@@ -171,12 +171,17 @@ def _checks(mlflow: MlflowOperations, most: int) -> dict[str, tuple[DriftCheck, 
     return {name: tuple(reversed(checks)) for name, checks in found.items()}
 
 
-def read_rollouts(mlflow: MlflowOperations) -> Mapping[str, RolloutDocument]:
-    """Return the rollouts in progress, by model."""
+def read_rollouts(mlflow: MlflowOperations, models: Sequence[RegisteredModel]) -> Mapping[str, RolloutDocument]:
+    """Return the rollouts in progress, by model.
+
+    :param mlflow: the MLflow server.
+    :param models: the models with their aliases: a search for versions leaves aliases out.
+    """
+    champions = {model.name: model.aliases.get(contract.ALIAS_CHAMPION) for model in models}
     found = {}
     for phase in ACTIVE:
         for version in mlflow.search_model_versions(f"tags.`{TAG_ROLLOUT}` LIKE '%\"{phase}\"%'", max_results=None):
             document = RolloutState.of(version).active
-            if document is not None and contract.ALIAS_CHAMPION in version.aliases:
+            if document is not None and champions.get(version.name) == version.version:
                 found[version.name] = document
     return found

@@ -176,6 +176,8 @@ class TestReading:
         two.hook.upload_artifact(state.active.run_id, ARTIFACT_JOURNAL, dump_document(told).encode())
         page = await olga.get(f"/ui/models/{two.model_name}")
         assert "Version 3 failed 1 of 40 answers" in page.text
+        row = next(row for row in read_overview(two.hook) if row.name == two.model_name)
+        assert (row.state.kind, row.state.values["canary"]) == ("rolling_out", "3")
         assert "It cannot be paused now." in page.text, "it has not begun to send requests"
         assert f'href="/base/mcp/ui/models/{two.model_name}/abort-rollout"' in page.text
 

@@ -314,7 +314,8 @@ def audit_card(frame: Frame, facts: ModelFacts) -> str:
         for line in facts.audit[: _MOST_LINES * 2]
     ]
     about = f'<span class="dim small">{t("{n} records of the audit log", n=len(facts.audit))}</span>'
-    return card("audit", t("Audit trail"), f'<ol class="log">{"".join(lines)}</ol>', about)
+    nothing = f'<p class="dim">{t("Nothing is recorded about it.")}</p>'
+    return card("audit", t("Audit trail"), f'<ol class="log">{"".join(lines)}</ol>' if lines else nothing, about)
 
 
 def _move_line(frame: Frame, change: Change) -> str:
