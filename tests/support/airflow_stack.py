@@ -38,7 +38,7 @@ _AUTH_MANAGERS = {
 _COMPONENTS = ("scheduler", "dag_processor", "triggerer")
 _DROPPED_PREFIXES = ("AIRFLOW", "_AIRFLOW")
 _POLL_SECONDS = 0.25
-_MIGRATE_TIMEOUT_SECONDS = 180
+_PREPARE_TIMEOUT_SECONDS = 600
 
 
 class AirflowService(Service):
@@ -112,7 +112,7 @@ class AirflowStack:
         auth_manager: Literal["simple", "fab"] = "simple",
         database: str = "",
         python: str = sys.executable,
-        start_timeout: float = 180,
+        start_timeout: float = 300,
     ) -> None:
         self.home, self.dags_folder = home.resolve(), dags_folder.resolve()
         self.start_timeout = start_timeout
@@ -261,7 +261,7 @@ class AirflowStack:
                 stderr=subprocess.STDOUT,
                 env=env,
                 cwd=self.home,
-                timeout=_MIGRATE_TIMEOUT_SECONDS,
+                timeout=_PREPARE_TIMEOUT_SECONDS,
                 check=False,
             )
         if done.returncode != 0:
