@@ -24,7 +24,7 @@ def test_the_oldest_python_that_the_package_declares_may_install_every_pinned_ve
             found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue  # a pin of an extra that is not installed here
-        wanted = found.metadata["Requires-Python"] if "Requires-Python" in found.metadata else ""
+        wanted = found.metadata.get("Requires-Python", "")
         if found.version == version and wanted and oldest not in SpecifierSet(wanted):
             refused[f"{name}=={version}"] = wanted
     assert not refused, f"these pins need a newer Python than {declared}"
