@@ -69,5 +69,5 @@ with DAG(
         dataset=get_features.output["dataset"],
     )
 
-    pin_entities >> [check_skew, get_features]
-    [check_skew, get_features] >> train
+    pin_entities >> check_skew >> train
+    pin_entities >> get_features >> train
