@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import runpy
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +10,15 @@ from typing import Any
 import jsonschema
 import pytest
 from airflow.providers.openlineage.extractors.base import DefaultExtractor
-from airflow.sdk import DAG
 from openlineage.client.serde import Serde
 
 from tests.support.mlflow_world import World
-from tests.support.paths import DOCS, ROOT
-from tests.support.task_harness import TaskOutcome, run_dag
+from tests.support.page_reader import BLOCK, PageReader
+from tests.support.paths import DOCS
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 
-PAGE = (DOCS / "quickstart.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"(?:<!-- (?P<comment>[^>]+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.S)
 ELSEWHERE = (
     *("pip install", "python3 -m venv", "/opt/models/bin/pip install", "export AIRFLOW__AIRFLOW_MCP__PYTHON="),
     *("mlflow server", "--serve-artifacts", "airflow standalone", "airflow dags "),
@@ -33,83 +26,19 @@ ELSEWHERE = (
 """Beginnings of lines that the test does in another way: the installation, the servers, and commands of Airflow."""
 
 
-class Reader:
-    """Somebody who follows the page on a machine with a home of their own.
-
-    :param world: the MLflow server.
-    :param home: the home folder.
-    """
-
-    def __init__(self, world: World, home: Path) -> None:
-        self.world, self.here = world, home
-        self.dags = home / "airflow" / "dags"
-        self.dags.mkdir(parents=True)
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
-        self.said: dict[str, str] = {}
-
-    def do(self, line: str) -> None:
-        """Run one line of a shell block."""
-        if line.startswith("cd "):
-            self.here /= line.removeprefix("cd ")
-            return
-        line = line.replace("http://127.0.0.1:5000", self.world.url)
-        done = subprocess.run(
-            ["sh", "-c", line], cwd=self.here, env=self.env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        self.said[line] = done.stdout
-
-    def section(self, number: int) -> str:
-        """Return the text of a section."""
-        return PAGE.split(f"\n## {number}. ")[1].split("\n## ")[0]
-
-    def follow(self, number: int) -> None:
-        """Run every line of a section's shell blocks."""
-        for block in BLOCK.finditer(self.section(number)):
-            if block["kind"] == "sh":
-                for line in block["text"].splitlines():
-                    if not line.strip().startswith(ELSEWHERE):
-                        self.do(line.strip())
-
-    def python(self, comment: str) -> str:
-        """Return the block of Python that a comment marks."""
-        (code,) = (block["text"] for block in BLOCK.finditer(PAGE) if block["comment"] == comment)
-        return str(code)
-
-    def run(self, file: Path) -> dict[str, TaskOutcome]:
-        """Run the Dag of a file in the Dags folder once."""
-        (dag,) = {each.dag_id: each for each in _dags(runpy.run_path(str(file)))}.values()
-        outcomes = run_dag(dag, mlflow_url=self.world.url)
-        failed = {name: str(outcome.error) for name, outcome in outcomes.items() if outcome.state != "success"}
-        assert failed == {}
-        return outcomes
-
-    def champion(self, model: str) -> str:
-        """Return the version that is the champion."""
-        return self.world.hook.get_model_version_by_alias(model, "champion").version
-
-
-def _dags(names: Mapping[str, object]) -> list[DAG]:
-    return [getattr(value, "dag", value) for value in names.values() if isinstance(getattr(value, "dag", value), DAG)]
-
-
 @pytest.fixture
-def reader(world: World, tmp_path: Path) -> Reader:
-    return Reader(world, tmp_path)
+def reader(world: World, tmp_path: Path) -> PageReader:
+    return PageReader("quickstart.md", world, tmp_path, ELSEWHERE, {"/data/wine": str(tmp_path / "data")})
 
 
-def test_no_line_is_left_out() -> None:
-    lines = [line for block in BLOCK.finditer(PAGE) if block["kind"] == "sh" for line in block["text"].splitlines()]
-    assert {line.strip().split()[0] for line in lines if not line.strip().startswith(ELSEWHERE)} == {
-        *("airflow-mcp", "cd", "python", "export")
-    }
-    assert [block["comment"] for block in BLOCK.finditer(PAGE) if block["kind"] == "python"] == [
+def test_no_line_is_left_out(reader: PageReader) -> None:
+    assert {line.split()[0] for line in reader.lines(reader.text)} == {"airflow-mcp", "cd", "python", "export"}
+    assert [block["comment"] for block in BLOCK.finditer(reader.text) if block["kind"] == "python"] == [
         *("quickstart: data", "checked: builds a Dag")
     ]
 
 
-def test_a_pipeline_file_ends_with_a_champion(reader: Reader) -> None:
+def test_a_pipeline_file_ends_with_a_champion(reader: PageReader) -> None:
     reader.follow(3)
     reader.follow(4)
     (stub,) = reader.dags.iterdir()
@@ -123,9 +52,9 @@ def test_a_pipeline_file_ends_with_a_champion(reader: Reader) -> None:
     assert "champion" in status
 
 
-def test_a_dag_in_python_ends_with_a_champion(reader: Reader, tmp_path: Path) -> None:
+def test_a_dag_in_python_ends_with_a_champion(reader: PageReader, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    exec(reader.python("quickstart: data").replace("/data/wine", str(data)), {})
+    exec(reader.python("quickstart: data"), {})
     page = (DOCS / "training-scripts.md").read_text(encoding="utf-8")
     example = page.split("<!-- example: start -->")[1].split("<!-- example: end -->")[0]
     (reader.dags / "wine").mkdir()
@@ -133,7 +62,7 @@ def test_a_dag_in_python_ends_with_a_champion(reader: Reader, tmp_path: Path) ->
     (reader.dags / "wine" / "train.py").write_text(script, encoding="utf-8")
     code = reader.python("checked: builds a Dag")
     assert "schedule=None" in code
-    (reader.dags / "wine.py").write_text(code.replace("/data/wine", str(data)), encoding="utf-8")
+    (reader.dags / "wine.py").write_text(code, encoding="utf-8")
     outcomes = reader.run(reader.dags / "wine.py")
     assert reader.champion("wine") == "1"
     require_lineage(outcomes, data, model="wine")
