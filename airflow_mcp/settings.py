@@ -158,7 +158,7 @@ def untagged_models() -> UntaggedModels:
 
 
 def action_dags() -> dict[str, str]:
-    """Return the Dags that carry out actions of the page: options ``rollback_dag``, ``promote_dag``, ``rollout_dag``."""
+    """Return the Dags behind the page's actions: options ``rollback_dag``, ``promote_dag`` and ``rollout_dag``."""
     return {name: _text(f"{name}_dag", default) for name, default in DEFAULT_ACTION_DAGS.items()}
 
 

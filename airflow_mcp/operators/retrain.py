@@ -25,6 +25,7 @@ from airflow_mcp.core.audit.decisions import retrain_decided
 from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
+from airflow_mcp.core.identity import PARENT_RUN
 from airflow_mcp.core.quality.summary import QualityVerdictGiven
 from airflow_mcp.core.retrain.documents import (
     NOTE_LENGTH,
@@ -36,7 +37,6 @@ from airflow_mcp.core.retrain.documents import (
 )
 from airflow_mcp.core.retrain.policy import MAX_WINDOWS, RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
-from airflow_mcp.hooks.airflow_people import PARENT_RUN
 from airflow_mcp.hooks.dag_run_ending import read_ending
 from airflow_mcp.hooks.training_dag import AirflowTrainingDag
 from airflow_mcp.links.mlflow import MlflowModelVersionLink, MlflowRunLink

@@ -118,7 +118,7 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
             event.payload["last_lines"] = list(self.pod_manager.last_lines)
             yield event
 
-    async def _get_pod(self) -> V1Pod:  # type: ignore[override]  # the parent's is wrapped in a retry of its own
+    async def _get_pod(self) -> V1Pod:  # the parent's is wrapped in a retry of its own
         """Read the pod; wait during an outage of the API server, but report a missing pod at once."""
         deadline = time.monotonic() + OUTAGE_TOLERANCE_SECONDS
         while True:

@@ -225,7 +225,7 @@ class WorkloadPodOperator(KubernetesPodOperator):
         self.log.info("Deleting pod %s, which has not ended", pod.metadata.name)
         self.pod_manager.delete_pod(pod)
 
-    def _write_logs(  # type: ignore[override]  # the parent's is wrapped in a retry that would repeat lines
+    def _write_logs(  # the parent's is wrapped in a retry that would repeat lines
         self, pod: models.V1Pod, follow: bool = False, since_time: object = None
     ) -> None:
         """Copy to the task log what the triggerer has not copied; lines that are written later are not awaited."""

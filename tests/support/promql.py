@@ -67,7 +67,7 @@ def missing(query: str, printed: Mapping[str, set[str]]) -> list[str]:
     problems = []
     for node in _nodes(promql_parser.parse(query)):
         if isinstance(node, promql_parser.VectorSelector):
-            if node.name not in printed:
+            if node.name is None or node.name not in printed:
                 problems.append(f"no metric {node.name}")
                 continue
             asked = {matcher.name for matcher in node.matchers.matchers} - printed[node.name]

@@ -289,7 +289,8 @@ SAID = [
     (
         "    - name: evaluate\n      metricsThreshold",
         "    - metricsThreshold",
-        "each stage needs a name, one of build, train, evaluate, gate, register, approval, deploy, promote or one of your own. "
+        "each stage needs a name, one of build, train, evaluate, gate, register, approval, deploy, promote or one of "
+        "your own. "
         "These fields belong to name: evaluate",
     ),
     ("    - name: evaluate\n", "    - train\n    - name: evaluate\n", "for example - name: train; got 'train'"),
