@@ -344,9 +344,7 @@ class TestAStartWithoutMlflow:
         world.play(story)
 
 
-def test_a_new_champion_is_logged_with_the_trace_that_made_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_new_champion_is_logged_with_the_trace_that_made_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     world = World(tmp_path)
     world.registry.add("1", **{contract.TAG_TRACE_ID: "0af7651916cd43dd8448eb211c80319c"})
 
