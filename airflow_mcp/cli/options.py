@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_mcp.mlflow_client.settings import MlflowSettings, settings_from_environment
+if TYPE_CHECKING:
+    from airflow_mcp.mlflow_client.settings import MlflowSettings
 
 
 def add_cluster(command: argparse.ArgumentParser) -> None:
@@ -33,6 +34,8 @@ def mlflow_settings(tracking_uri: str) -> MlflowSettings:
     :param tracking_uri: value of ``--tracking-uri``; empty takes ``MLFLOW_TRACKING_URI``.
     :raises InvalidArgumentError: when it is not an HTTP address.
     """
+    from airflow_mcp.mlflow_client.settings import settings_from_environment  # noqa: PLC0415  (not for every command)
+
     return settings_from_environment(os.environ, tracking_uri)
 
 

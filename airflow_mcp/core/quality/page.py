@@ -181,7 +181,7 @@ def _estimate(summary: QualitySummary) -> str:
     columns = table_head("Window (UTC)", *((f"{name}, {_ESTIMATED}", 1) for name in names))
     return (
         f"<h2>Estimate without labels</h2><p>These numbers are <strong>{_ESTIMATED}</strong>, from the probabilities "
-        f"of all predictions. They are no part of the verdict: {escape(basis.reason)}.</p>"
+        f"of all predictions. They do not count for the verdict: {escape(basis.reason)}.</p>"
         f"{scrolled('Estimate without labels', columns, rows)}"
     )
 

@@ -72,7 +72,9 @@ class TrafficLimits(Document):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.window < timedelta(seconds=1) or self.window.microseconds:
-            raise ValueError("window must be a whole number of seconds, at least 1")
+            raise ValueError(
+                f"window must be a whole number of seconds, at least 1; got {self.window.total_seconds():g} s"
+            )
         return self
 
 
@@ -102,11 +104,16 @@ class QualityPolicy(Document):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.window < timedelta(minutes=1) or self.window.microseconds:
-            raise ValueError("window must be a whole number of seconds, at least 60")
+            raise ValueError(
+                f"window must be a whole number of seconds, at least 60; got {self.window.total_seconds():g} s"
+            )
         if self.label_delay < timedelta(0):
-            raise ValueError("label_delay must be zero or longer")
+            raise ValueError(f"label_delay must be zero or longer; got {self.label_delay.total_seconds():g} s")
         if self.label_delay > self.window * MAX_WAITING:
-            raise ValueError(f"label_delay must be at most {MAX_WAITING} windows, which would all wait for labels")
+            raise ValueError(
+                f"label_delay must be at most {MAX_WAITING} windows; got {self.label_delay.total_seconds():g} s. "
+                "All windows in it would wait for labels"
+            )
         return self
 
 

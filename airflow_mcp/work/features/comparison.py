@@ -1,7 +1,7 @@
 """Compares online values with offline ones: equal, merely old, computed differently, or missing.
 
-An online value that differs from the newest offline value is no skew if it is only older. Feast knows the time of each
-online value, so the offline store is asked twice: for now, and for that time.
+An online value that differs from the newest offline value does not count as skew if it is only older. Feast knows the
+time of each online value, so the offline store is asked twice: for now, and for that time.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class _Labels(NamedTuple):
 
 
 def join_labels(request: QualityRequest, logged: LoggedPredictions) -> Labelled:
-    """Give each prediction its label.
+    """Join each prediction with its label.
 
     Labels are joined by ``request_id``, and by ``row`` if they have that column; the newest label of a key counts. With
     ``keys`` a label belongs to the predictions of its entity that were made before it became known, and of several

@@ -54,6 +54,7 @@ def test_the_version_is_printed_and_loads_no_other_command() -> None:
     assert printed == f"airflow-mcp {__version__}"
     assert {name for name in json.loads(loaded) if name.startswith("airflow_mcp.")} == {
         "airflow_mcp.cli",
+        "airflow_mcp.cli.options",
         "airflow_mcp.cli.version",
         "airflow_mcp.exceptions",
     }

@@ -18,9 +18,9 @@ def test_no_two_constants_of_a_kind_have_the_same_name() -> None:
         assert len(set(found.values())) == len(found), prefix
 
 
-def test_tags_are_ours_and_environment_variables_are_ours_or_mlflows() -> None:
+def test_tags_are_ours_and_environment_variables_are_ours_or_those_of_mlflow_and_opentelemetry() -> None:
     assert all(tag.startswith(contract.TAG_PREFIX) for tag in constants("TAG_").values())
-    assert all(re.fullmatch("(AIRFLOW_MCP|MLFLOW)_[A-Z_]+", name) for name in constants("ENV_").values())
+    assert all(re.fullmatch("(AIRFLOW_MCP|MLFLOW)_[A-Z_]+|TRACEPARENT", name) for name in constants("ENV_").values())
     assert not [name for name in constants("ENV_").values() if name.startswith("AIRFLOW__")]
 
 

@@ -138,7 +138,7 @@ def _renamed(mapping: Any, rename: Rename, path: str, file: str) -> Iterator[_Ed
 
 
 def _mappings(node: Any, where: Path, stage: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every mapping at a path, with the path in words; short forms, which are no mappings, are passed over."""
+    """Yield every mapping at a path, with the path in words; short forms are not mappings, and are passed over."""
     if not where:
         if isinstance(node, yaml.MappingNode):
             yield path, node
