@@ -79,10 +79,6 @@ def sends_tags() -> bool:
     return any(conf.getboolean(_SECTION, name, fallback=False) for name in names)
 
 
-def _sendable(value: str) -> str:
-    return normalize_name_for_stats(value[:_LONGEST], log_warning=False) if value else "none"
-
-
 def _send(sample: Sample, tags: dict[str, str], *, is_tagged: bool) -> None:
     metric, name = METRICS[sample.metric], PREFIX + sample.metric
     if not is_tagged:
