@@ -250,8 +250,11 @@ class DriftCheckOperator(WorkloadOperator):
         return DriftSide(data=data)
 
     def _tags(self, request: DriftRequest) -> dict[str, str]:
-        first = request.current.data[0] if request.current.data else None
-        known = data_tags(first) if first else {contract.TAG_DATA_URI: request.current.profiles[0]}
+        current = request.current
+        if current.data:
+            known = data_tags(current.data[0])
+        else:
+            known = {contract.TAG_DATA_URI: current.requests or current.profiles[0]}
         return {
             contract.TAG_KIND: contract.KIND_DRIFT_CHECK,
             contract.TAG_IDENTITY: request.identity,

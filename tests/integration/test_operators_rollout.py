@@ -30,7 +30,7 @@ from airflow_mcp.sensors.serving import ModelServedSensor
 from tests.support.followed_server import FollowingServer, NumberedVersions, SteadyClient
 from tests.support.mlflow_world import Killed, KillSwitch, World
 from tests.support.services import LOOPBACK, MlflowServer, Service, free_port
-from tests.support.task_harness import TaskOutcome, event_within, run_task, trigger_of
+from tests.support.task_harness import TaskOutcome, event_of_trigger, event_within, run_task, trigger_of
 
 STEPS = [{"setWeight": 30}, {"analysis": "1s"}, {"setWeight": 60}, {"analysis": "1s"}]
 RULES = ["http_5xx_rate <= 0.2"]
@@ -279,7 +279,7 @@ def test_a_person_who_ends_the_waiting_task_ends_the_rollout(rollouts: Rollouts)
 
 def test_two_triggerers_at_once_do_no_harm(rollouts: Rollouts) -> None:
     async def both(deferred: TaskOutcome) -> list[dict[str, Any]]:
-        return list(await asyncio.gather(rollouts._event(deferred), rollouts._event(deferred)))
+        return list(await asyncio.gather(event_of_trigger(deferred), event_of_trigger(deferred)))
 
     with SteadyClient(rollouts.server, connections=4):
         outcome = rollouts.run(follow=False)
