@@ -207,7 +207,7 @@ def test_a_workload_that_is_killed_leaves_no_version_and_its_retry_makes_one(
 ) -> None:
     with FaultyServer(world.url) as server:
         server.fail("mlflow-artifacts/artifacts", slow(20), method="GET")
-        killer = threading.Thread(target=_kill_when, args=(second_world, lambda: server.count("mlflow-artifacts") > 0))
+        killer = threading.Thread(target=_kill_after, args=(second_world, lambda: server.count("mlflow-artifacts")))
         killer.start()
         first = copy(second_world, world, source_url=server.url)
         killer.join(60)
@@ -220,14 +220,18 @@ def test_a_workload_that_is_killed_leaves_no_version_and_its_retry_makes_one(
     assert sorted(run.status for run in second_world.runs()) == ["FAILED", "FINISHED"]
 
 
-def _kill_when(world: World, is_time: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not is_time() and time.monotonic() < deadline:
+def _kill_after(world: World, requests: Callable[[], int]) -> None:
+    """Kill the workload once it has made one of the requests that are counted; the task makes some before it."""
+    deadline, found, before = time.monotonic() + 120, set[int](), 0
+    while not found or requests() == before:
+        assert time.monotonic() < deadline
+        if not found:  # a library that renames processes hides their environment later
+            commands = {pid: _command_line(pid) for pid in world.processes()}
+            found = {pid for pid, line in commands.items() if b"airflow_mcp.work" in line and b"guard.py" not in line}
+            before = requests()
         time.sleep(0.05)
-    for pid in world.processes():
-        command = _command_line(pid)
-        if b"airflow_mcp.work" in command and b"guard.py" not in command:
-            os.kill(pid, signal.SIGKILL)
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _command_line(pid: int) -> bytes:

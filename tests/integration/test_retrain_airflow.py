@@ -243,7 +243,9 @@ def test_a_mapped_task_writes_to_the_ledgers_among_its_inlets_and_to_no_other(
     assert api.wait_for_run("watch_mapped", run_id, DEADLINE_SECONDS) == "failed"
     for model in ("mapped_a", "mapped_b"):
         status = json.loads(cli("status", model, "--format", "json"))
-        assert (status["decisions"], status["last_decision"]["verdict"]) == (1, "retrain")  # there is no champion
+        # The one that decides second may find the training of the first: the Dag is the same.
+        assert status["decisions"] == 1
+        assert "there is no champion" in status["last_decision"]["explanation"]
     assert cli.run("status", "mapped_c").returncode == 1
 
 
