@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import OnInconclusive, choice, problems_of, read_policy, required_text, rows_to_draw
+from airflow_mcp.core.argument import problems_of, read_policy, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
 from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES
 from airflow_mcp.core.data.pin import DatasetPin
-from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.importance import PLACES
 from airflow_mcp.core.drift.policy import ComparisonPolicy, DriftPrecision
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
-from airflow_mcp.core.identity import fingerprint, identity
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.copies import run_of
-from airflow_mcp.core.workload.definition import Workload, WorkloadFile
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
-from airflow_mcp.links.mlflow import MlflowRunLink
 from airflow_mcp.metrics import stats
 from airflow_mcp.metrics.tasks import Sample
 from airflow_mcp.operators.base import has_template
-from airflow_mcp.operators.workload import WorkloadOperator
+from airflow_mcp.operators.check import CheckOperator, Verdict
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.evidence import find_importance, profile_of
 from airflow_mcp.registry.recording import drift_event
@@ -45,7 +40,7 @@ _SHORT_FORM: Mapping[str, Any] = {
 """Fields of the policy that are arguments of their own, with their defaults."""
 
 
-class DriftCheckOperator(WorkloadOperator):
+class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
     """Check whether current data has drifted from reference data, or from a stored profile of reference data.
 
     Methods and thresholds are recorded in the result. The check has an MLflow run of its own, which holds an HTML
@@ -76,23 +71,16 @@ class DriftCheckOperator(WorkloadOperator):
         and XCom is pushed in any case.
     """
 
-    template_fields: Sequence[str] = (
-        *WorkloadOperator.template_fields,
-        "experiment_name",
-        "model_name",
-        "current",
-        "reference",
-        "policy",
-    )
-    operator_extra_links = (MlflowRunLink(),)
-    refusal_exit_code = contract.EXIT_REFUSED
+    template_fields: Sequence[str] = (*CheckOperator.template_fields, "current", "reference", "policy")
+    step = "drift"
+    kind = contract.KIND_DRIFT_CHECK
+    called = "drift check"
+    concerns = "data"
     ui_color = "#e6dcf7"
 
     def __init__(
         self,
         *,
-        experiment_name: str,
-        model_name: str,
         current: Any,
         reference: Any = CHAMPION,
         columns: Sequence[str] = _DEFAULT.columns,
@@ -102,16 +90,12 @@ class DriftCheckOperator(WorkloadOperator):
         precision: DriftPrecision = _DEFAULT.precision,
         policy: ComparisonPolicy | Mapping[str, Any] | None = None,
         evidently_rows: int = 0,
-        on_inconclusive: OnInconclusive = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.experiment_name = experiment_name
-        self.model_name = model_name
         self.current = current
         self.reference = reference
         self.evidently_rows = rows_to_draw("evidently_rows", evidently_rows)
-        self.on_inconclusive = choice("on_inconclusive", on_inconclusive, get_args(OnInconclusive))
         self.columns, self.ignored_columns = columns, ignored_columns
         self.drift_share, self.min_rows = drift_share, min_rows
         self.precision = precision
@@ -119,50 +103,13 @@ class DriftCheckOperator(WorkloadOperator):
         if not has_template(policy):
             self._comparison_policy()  # a wrong field is refused when the Dag is parsed
 
-    def act(self, context: Context) -> dict[str, Any]:
-        """Compare, or use the comparison of an earlier try.
+    def asked(self, context: Context) -> DriftRequest:
+        """Describe the comparison.
 
         :raises DatasetError: when there is no reference.
-        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``, or the champion has
-            no feature importance although ``weights`` is ``champion``.
-        :raises WorkloadError: when the check fails or leaves no result.
+        :raises EvidenceError: when the champion has no feature importance although ``weights`` is ``champion``.
+        :raises InvalidArgumentError: when an argument is wrong.
         """
-        request = self._request(context)
-        experiment_id = self.hook.get_or_create_experiment(required_text("experiment_name", self.experiment_name))
-        attempts = self.attempts(experiment_id, request.identity)
-        if done := self.finished_attempt(context, request.identity, attempts):
-            return self._result(context, self._collect(done))
-        run = self.open_run(context, experiment_id, self._tags(request))
-        return self.run_workload(context, run, request.identity, lambda: self._describe(context, run, request))
-
-    def conclude(self, context: Context, run: Run, identity: str) -> dict[str, Any]:
-        """Read the summary from the finished run, and publish its numbers as Airflow metrics.
-
-        :raises ResultMissingError: when the run is not finished, or its summary is missing.
-        :raises EvidenceError: when the verdict is inconclusive and ``on_inconclusive`` is ``fail``.
-        """
-        self.require_finished(run)
-        summary = self._collect(run)
-        publish(self.model_name, summary)
-        return self._result(context, summary)
-
-    def _result(self, context: Context, summary: DriftSummary) -> dict[str, Any]:
-        self._show(summary)
-        result = _plain(summary)
-        self.record(context, partial(drift_event, self.model_name, summary))
-        if summary.result.verdict != "inconclusive" or self.on_inconclusive == "continue":
-            return result
-        self.push(context, result)
-        message = (
-            f"the drift check of {self.model_name!r} is inconclusive: {summary.result.reason}. Its report is in "
-            f"MLflow run {summary.run_id}. Nothing was concluded about the data"
-        )
-        if self.on_inconclusive == "skip":
-            raise AirflowSkipException(message)
-        raise EvidenceError(message)
-
-    def _request(self, context: Context) -> DriftRequest:
-        """Describe the comparison; its identity does not depend on its MLflow run."""
         asked = DriftRequest(
             identity="",
             run_id="",
@@ -173,8 +120,7 @@ class DriftCheckOperator(WorkloadOperator):
             evidently_rows=self.evidently_rows,
         )
         self._require_rows(asked)
-        key = identity(self.task_key(context), {"drift": asked.model_dump(mode="json")})
-        return asked.model_copy(update={"identity": key})
+        return asked
 
     def _require_rows(self, asked: DriftRequest) -> None:
         """Refuse profiles where rows are needed, before a workload is started."""
@@ -249,39 +195,43 @@ class DriftCheckOperator(WorkloadOperator):
             )
         return DriftSide(data=data)
 
-    def _tags(self, request: DriftRequest) -> dict[str, str]:
+    def read_data(self, request: DriftRequest) -> tuple[DatasetPin, ...]:
+        """Return the data of both sides."""
+        return (*request.reference.data, *request.current.data)
+
+    def data_tags(self, request: DriftRequest) -> Mapping[str, str]:
+        """Return the tags of the current data."""
         current = request.current
         if current.data:
-            known = data_tags(current.data[0])
-        else:
-            known = {contract.TAG_DATA_URI: current.requests or current.profiles[0]}
-        return {
-            contract.TAG_KIND: contract.KIND_DRIFT_CHECK,
-            contract.TAG_IDENTITY: request.identity,
-            contract.TAG_INPUTS: fingerprint(request.model_dump(mode="json", exclude={"identity", "run_id"})),
-            contract.TAG_MODEL_NAME: self.model_name,
-            **{name: value for name, value in known.items() if value},
-        }
+            return data_tags(current.data[0])
+        return {contract.TAG_DATA_URI: current.requests or current.profiles[0]}
 
-    def _describe(self, context: Context, run: Run, request: DriftRequest) -> Workload:
-        document = dump_document(request.model_copy(update={"run_id": run.run_id}))
-        return self.workload(
-            context,
-            command=self.runtime_command("drift"),
-            run=run,
-            identity=request.identity,
-            model_name=self.model_name,
-            files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", document),),
-            reads=(*request.reference.data, *request.current.data),
-        )
+    def collect(self, run: Run) -> DriftSummary:
+        """Read the summary from a run.
 
-    def _collect(self, run: Run) -> DriftSummary:
-        identity = run.tags.get(contract.TAG_IDENTITY, "")
-        return self.read_result(
-            run.run_id, identity, contract.ARTIFACT_DRIFT_SUMMARY, read_drift_summary, "drift check"
-        )
+        :raises ResultMissingError: when it is missing, or about another check.
+        """
+        key = run.tags.get(contract.TAG_IDENTITY, "")
+        return self.read_result(run.run_id, key, contract.ARTIFACT_DRIFT_SUMMARY, read_drift_summary, self.called)
 
-    def _show(self, summary: DriftSummary) -> None:
+    def verdict_of(self, summary: DriftSummary) -> Verdict:
+        """Return the verdict of a summary."""
+        return Verdict(summary.result.verdict, summary.result.reason)
+
+    def outcome_of(self, summary: DriftSummary) -> dict[str, Any]:
+        """Return what is pushed to XCom."""
+        return _plain(summary)
+
+    def publish(self, summary: DriftSummary) -> None:
+        """Publish the numbers of the check as Airflow metrics."""
+        publish(self.model_name, summary)
+
+    def record_verdict(self, context: Context, summary: DriftSummary) -> None:
+        """Record the verdict in the audit log, if there is one."""
+        self.record(context, partial(drift_event, self.model_name, summary))
+
+    def show(self, summary: DriftSummary) -> None:
+        """Write a summary to the task log."""
         result = summary.result
         self.log.info("Verdict: %s (%s)", result.verdict, result.reason)
         self.log.info("%d reference rows, %d current rows", result.reference_rows, result.current_rows)

@@ -70,12 +70,12 @@ def prod(world: World, postgresql: str) -> Iterator[Governed]:
 
 
 @pytest.fixture
-def test_environment(world: World, tmp_path: Path) -> Governed:
+def in_test(world: World, tmp_path: Path) -> Governed:
     """Environment test, with a log in SQLite."""
     return Governed(world, sqlite_logs(tmp_path), "test")
 
 
-@pytest.fixture(params=["prod", "test_environment"])
+@pytest.fixture(params=["prod", "in_test"])
 def governed(request: pytest.FixtureRequest) -> Governed:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
@@ -294,9 +294,9 @@ class TestThePassport:
         # A copy comes from a server that may have another log.
         perform(governed, "copy", governed.governance(), version)
 
-    def test_of_a_copy_is_known_to_the_log_where_it_arrives(self, test_environment: Governed, tmp_path: Path) -> None:
+    def test_of_a_copy_is_known_to_the_log_where_it_arrives(self, in_test: Governed, tmp_path: Path) -> None:
         """The copy keeps the passport of its source, and the guard asks the log of its own environment."""
-        source, world = test_environment.version(), test_environment.world
+        source, world = in_test.version(), in_test.world
         tags = {**source.tags, contract.TAG_COPY_RUN: world.new_run().run_id}
         copy = world.hook.create_model_version(source.name, source.uri, tags=tags)
         (tmp_path / "there").mkdir()
@@ -305,7 +305,7 @@ class TestThePassport:
             assert there.issue(copy) == source.tags[contract.TAG_PASSPORT]
         (record,) = there.records("passport.issued")
         assert record.event["new"]["version"] == copy.version
-        assert record.event["new"]["key"] == test_environment.key.key_id
+        assert record.event["new"]["key"] == in_test.key.key_id
 
     def test_prod_refuses_where_nothing_signs_the_clearance(self, governed: Governed) -> None:
         governed.activate()
@@ -328,11 +328,11 @@ class TestThePassport:
         else:
             perform(governed, "promote", unasked, version)
 
-    def test_without_keys_in_the_policy_nothing_is_signed_outside_prod(self, test_environment: Governed) -> None:
-        test_environment.activate(keys=[])
-        version = prepared(test_environment, has_passport=False)
-        perform(test_environment, "promote", test_environment.governance(), version)
-        assert contract.TAG_CLEARANCE not in test_environment.registry()["versions"][version]
+    def test_without_keys_in_the_policy_nothing_is_signed_outside_prod(self, in_test: Governed) -> None:
+        in_test.activate(keys=[])
+        version = prepared(in_test, has_passport=False)
+        perform(in_test, "promote", in_test.governance(), version)
+        assert contract.TAG_CLEARANCE not in in_test.registry()["versions"][version]
 
     def test_a_rollback_asks_for_a_known_passport_and_not_whether_it_still_fits(self, prod: Governed) -> None:
         prod.activate()
@@ -463,13 +463,13 @@ class TestAllReasonsAtOnce:
         for event in refusals(governed):
             assert (event["inputs"], event["refs"]) == ({"policy": policy.digest}, [activated.seq])
 
-    def test_a_retry_of_the_refused_task_adds_no_second_event(self, test_environment: Governed) -> None:
-        test_environment.activate()
-        version, dora = prepared(test_environment), test_environment.governance("dora")
+    def test_a_retry_of_the_refused_task_adds_no_second_event(self, in_test: Governed) -> None:
+        in_test.activate()
+        version, dora = prepared(in_test), in_test.governance("dora")
         for _ in range(2):
             with pytest.raises(AccessRefusedError):
-                perform(test_environment, "promote", dora, version)
-        assert len(refusals(test_environment)) == 1
+                perform(in_test, "promote", dora, version)
+        assert len(refusals(in_test)) == 1
 
 
 class TestProdWithout:
@@ -479,16 +479,16 @@ class TestProdWithout:
         assert all("none is in force" in reason for (reason,) in found.values())
 
     @pytest.mark.parametrize("act", WITH_PASSPORT)
-    def test_a_log_in_postgresql_refuses(self, test_environment: Governed, act: str) -> None:
-        test_environment.activate()
-        version, before = prepared(test_environment), test_environment.registry()
+    def test_a_log_in_postgresql_refuses(self, in_test: Governed, act: str) -> None:
+        in_test.activate()
+        version, before = prepared(in_test), in_test.registry()
         for governance, reason in (
-            (test_environment.governance(environment="prod"), "prod needs an audit log in PostgreSQL"),
-            (test_environment.governance(environment="prod", open_log=None), "no log is configured"),
+            (in_test.governance(environment="prod"), "prod needs an audit log in PostgreSQL"),
+            (in_test.governance(environment="prod", open_log=None), "no log is configured"),
         ):
             with pytest.raises(InvalidArgumentError, match=reason):
-                perform(test_environment, act, governance, version)
-            assert test_environment.registry() == before
+                perform(in_test, act, governance, version)
+            assert in_test.registry() == before
 
     def test_either_moves_between_stages_and_rolls_back(self, prod: Governed) -> None:
         world = prod.world
@@ -502,19 +502,19 @@ class TestProdWithout:
             roll_back(world.hook, replace(rollback_of(world, to), to_version=to), log=LOG, governance=governance)
             assert world.aliases["champion"] == to
 
-    def test_the_model_itself_may_say_that_it_is_prod(self, test_environment: Governed) -> None:
-        test_environment.activate()
-        version = prepared(test_environment)
-        name = test_environment.world.model_name
+    def test_the_model_itself_may_say_that_it_is_prod(self, in_test: Governed) -> None:
+        in_test.activate()
+        version = prepared(in_test)
+        name = in_test.world.model_name
         for word in ("prod", "production"):  # a word that nobody knows is no way out
-            test_environment.world.hook.set_registered_model_tag(name, contract.TAG_ENVIRONMENT, word)
+            in_test.world.hook.set_registered_model_tag(name, contract.TAG_ENVIRONMENT, word)
             with pytest.raises(InvalidArgumentError, match="prod needs an audit log in PostgreSQL"):
-                perform(test_environment, "promote", test_environment.governance(), version)
+                perform(in_test, "promote", in_test.governance(), version)
 
-    def test_outside_prod_all_goes_on_as_without_governance(self, test_environment: Governed) -> None:
-        version = prepared(test_environment, has_passport=False)
-        perform(test_environment, "promote", test_environment.governance(""), version)
-        (intent,) = test_environment.records("registry.move_intended")
+    def test_outside_prod_all_goes_on_as_without_governance(self, in_test: Governed) -> None:
+        version = prepared(in_test, has_passport=False)
+        perform(in_test, "promote", in_test.governance(""), version)
+        (intent,) = in_test.records("registry.move_intended")
         assert intent.event["inputs"] == {}
 
 

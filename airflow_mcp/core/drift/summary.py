@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES, LogRoles
 from airflow_mcp.core.data.pin import DatasetPin
-from airflow_mcp.core.document import Document, parse_document
+from airflow_mcp.core.document import CheckRequest, Document, parse_document
 from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
 from airflow_mcp.core.drift.profile import ColumnType
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult, DriftVerdict
@@ -39,7 +39,7 @@ class DriftSide(Document):
         return self
 
 
-class DriftRequest(Document):
+class DriftRequest(CheckRequest):
     """The request of the step ``drift``."""
 
     identity: str
