@@ -297,7 +297,7 @@ class TestGrants:
             assert len(list(log.read(listing(ACTOR, "dev", limit=5)))) == 1
             with pytest.raises(InvalidArgumentError, match=r"may not append audit\.exported"):
                 list(log.read(export(ACTOR, "dev", reason="curious")))
-            with pytest.raises(InvalidArgumentError, match="permission denied"):
+            with pytest.raises(InvalidArgumentError, match=r"login mcp_reader may not append registry\.moved"):
                 log.append(moved(1))
         log = open_log(on_postgresql.as_login("mcp_release"))
         with closing(log), pytest.raises(InvalidArgumentError, match="permission denied"):
