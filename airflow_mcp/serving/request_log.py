@@ -1,5 +1,7 @@
 """Writes the prediction log: rows and answers into segments on disk, which another process turns into Parquet.
 
+A request without rows in the log, such as one that failed, becomes an event beside them, without any input.
+
 Serving never waits for the store. When it is away, segments wait on disk up to a limit, and beyond it the oldest go.
 """
 
@@ -31,7 +33,9 @@ from airflow_mcp.core.serving.prediction_log import (
     MAX_SEGMENT_SECONDS,
     OPEN,
     Answered,
+    Event,
     LogForm,
+    events_header,
     oldest_beyond,
     segment_name,
 )
@@ -50,6 +54,8 @@ _STEADY_SECONDS = 120.0
 """A process that ran as long did not end because of a setting, so the next one is started soon."""
 _STOP_SECONDS = 30.0
 """How long the end of the server waits for the last segments to be stored."""
+_NO_VERSION = ""
+"""Version of the key under which the events of a model are written: all of its versions share a segment."""
 _NOT_FOR_SHIPPER = ("AIRFLOW_MCP_SERVING_", "MLFLOW_")
 
 
@@ -142,7 +148,7 @@ class RequestLog:
         self._pause = _LOOK_SECONDS
         self.dropped: dict[str, int] = {}
         """Rows or segments that were not logged, by reason."""
-        self.logged = 0
+        self.logged = self.events = 0
         self.ranges: dict[ServedVersion, OutlierRanges] = {}
         """What the training data of each version contained, if rows outside of it are counted."""
         self.outliers: dict[ServedVersion, list[int]] = {}
@@ -153,13 +159,14 @@ class RequestLog:
     def record(self, exchange: Exchange) -> None:
         """Log an exchange after its answer was sent; a failure is counted and never seen by the caller."""
         answer, request, choice = exchange.answer, exchange.request, exchange.choice
-        if answer is None or request is None or choice is None:
-            return
         if self._settings.log_sample < 1 and random.random() >= self._settings.log_sample:  # noqa: S311
             return
-        self.write(choice.version, choice.role, request, answer, exchange.seconds)
+        if answer is None or request is None or choice is None:
+            self._write_event(exchange)
+        elif not self.write(choice.version, choice.role, request, answer, exchange.seconds):
+            self._write_event(exchange)  # latency and errors are shares of all requests, also of those without rows
 
-    def write(self, key: ServedVersion, role: str, request: ModelRequest, answer: ModelAnswer, seconds: float) -> None:
+    def write(self, key: ServedVersion, role: str, request: ModelRequest, answer: ModelAnswer, seconds: float) -> bool:
         """Log one answer.
 
         :param key: the version that answered.
@@ -167,13 +174,14 @@ class RequestLog:
         :param request: the request as it was sent to the model.
         :param answer: its answer.
         :param seconds: how long it took.
+        :return: whether it has rows that can be logged.
         """
         try:
             version = self._version(key)
             read = version.reader.read(request) if version is not None else None
             if version is None or read is None:
                 self._drop("form")
-                return
+                return False
             if key in self.ranges:
                 self._count_outliers(key, version, read)
             values = answer.values
@@ -185,14 +193,43 @@ class RequestLog:
                 answered = Answered(
                     request.request_id.decode(), time.time() - seconds, key.version, role, read.rows, values, seconds
                 )
-                self._append(key, version.form, version.form.records(answered, read.positions))
+                records = version.form.records(answered, read.positions)
+                self._append(key, version.form.header(key.model, key.version), records)
+                self.logged += len(records)
+                return True
         except OSError as error:
-            self._drop("disk")
-            _log.warning("the prediction log cannot be written: %s", error.strerror or error)
-            self._abandon(key)
+            self._fail(key, error)
+            return True
         except (ValueError, TypeError, IndexError, msgspec.MsgspecError):
             self._drop("defect")
             _log.exception("a row of the prediction log could not be written")
+        return False
+
+    def _write_event(self, exchange: Exchange) -> None:
+        """Log that a served model was asked, without what was asked."""
+        if not self._settings.log_uri or self._models.plan(exchange.model) is None:
+            return
+        choice, seconds = exchange.choice, exchange.seconds
+        key = ServedVersion(exchange.model, _NO_VERSION)
+        event = Event(
+            exchange.request_id.decode(),
+            time.time() - seconds,
+            "" if choice is None else choice.version.version,
+            "" if choice is None else choice.role,
+            exchange.status,
+            exchange.code,
+            seconds,
+        )
+        try:
+            self._append(key, events_header(exchange.model), [event.record()])
+            self.events += 1
+        except OSError as error:
+            self._fail(key, error)
+
+    def _fail(self, key: ServedVersion, error: OSError) -> None:
+        self._drop("disk")
+        _log.warning("the prediction log cannot be written: %s", error.strerror or error)
+        self._abandon(key)
 
     def _version(self, key: ServedVersion) -> _Version | None:
         found = self._versions.get(key)
@@ -221,14 +258,13 @@ class RequestLog:
             )
         return bool(unknown)
 
-    def _append(self, key: ServedVersion, form: LogForm, records: list[dict[str, Any]]) -> None:
+    def _append(self, key: ServedVersion, header: Mapping[str, Any], records: list[dict[str, Any]]) -> None:
         segment = self._open.get(key)
         if segment is None:
             self._numbers += 1
-            header = self._encoder.encode({**form.header(key.model, key.version), "pod": self._pod}) + b"\n"
-            segment = self._open[key] = _Segment(self._folder, header, self._numbers, time.time())
+            line = self._encoder.encode({**header, "pod": self._pod}) + b"\n"
+            segment = self._open[key] = _Segment(self._folder, line, self._numbers, time.time())
         segment.write(self._encoder.encode_lines(records))
-        self.logged += len(records)
         if segment.bytes >= MAX_SEGMENT_BYTES:
             self._close(key)
 
@@ -271,7 +307,8 @@ class RequestLog:
         now = time.time()
         for key, segment in list(self._open.items()):
             try:
-                if now - segment.opened >= MAX_SEGMENT_SECONDS or key not in self._models.pools:
+                is_gone = key.version != _NO_VERSION and key not in self._models.pools
+                if now - segment.opened >= MAX_SEGMENT_SECONDS or is_gone:
                     self._close(key)
                 else:
                     segment.flush()
@@ -339,6 +376,8 @@ class RequestLog:
         """Return its metrics."""
         logged = CounterMetricFamily(f"{PREFIX}_log_rows", "Rows written to the prediction log")
         logged.add_metric([], self.logged)
+        events = CounterMetricFamily(f"{PREFIX}_log_events", "Requests written to the log without rows")
+        events.add_metric([], self.events)
         dropped = CounterMetricFamily(f"{PREFIX}_log_dropped", "What was not logged, by reason", labels=["reason"])
         for reason, count in self.dropped.items():
             dropped.add_metric([reason], count)
@@ -352,4 +391,4 @@ class RequestLog:
         for key, (found, rows) in self.outliers.items():
             outliers.add_metric([key.model, key.version], found)
             judged.add_metric([key.model, key.version], rows)
-        yield from (logged, dropped, waiting, outliers, judged)
+        yield from (logged, events, dropped, waiting, outliers, judged)

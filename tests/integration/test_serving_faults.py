@@ -487,8 +487,15 @@ class TestTheEnd:
         client.require_no_failure()
         left = [found for found in client.answers if found.headers.get("connection") == "close"]
         assert len(left) == client.connections  # each was asked to leave, and none was cut off
+        self.check_events(world)
         self.check_log(world)
         self.check_offline_start(world)
+
+    def check_events(self, world: World) -> None:
+        """The first request of all came before any version could answer."""
+        events = RequestLog(str(world.folder / "predictions" / "_events" / f"model={world.name}"), "requested_at")
+        rows = [row for chunk in events.read(events.select(100_000)) for row in chunk.frame.to_dict("records")]
+        assert (503, "not_ready", "") in {(row["status"], row["error"], row["model_version"]) for row in rows}
 
     def check_log(self, world: World) -> None:
         log = RequestLog(str(world.folder / "predictions"), "requested_at")

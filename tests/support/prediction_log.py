@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_mcp.core.serving.prediction_log import ENV_LOG_URI, Answered, LogForm, LogRule, segment_name
+from airflow_mcp.core.serving.prediction_log import (
+    ENV_LOG_URI,
+    Answered,
+    Event,
+    LogForm,
+    LogRule,
+    events_header,
+    segment_name,
+)
 from airflow_mcp.work.steps.ship_log import ship_log
 
 COLUMNS = [("amount", "double"), ("country", "string")]
@@ -50,3 +58,10 @@ def write_log(folder: Path, logged: Sequence[Logged], *, columns: Sequence[tuple
     (spool / segment_name(logged[0].at, number)).write_text("\n".join(lines) + "\n")
     ship_log(spool, "pod-a", {ENV_LOG_URI: str(store)}, once=True)
     return str(store)
+
+
+def write_events(folder: Path, events: Sequence[Event]) -> None:
+    """Add events to a log that :func:`write_log` has written, in the order in which they are named."""
+    lines = [events_header("fraud"), *(event.record() for event in events)]
+    (folder / "spool" / segment_name(events[0].at, 1)).write_text("\n".join(map(json.dumps, lines)) + "\n")
+    ship_log(folder / "spool", "pod-a", {ENV_LOG_URI: str(folder / "store")}, once=True)

@@ -192,12 +192,16 @@ def _traffic(summary: QualitySummary) -> str:
     length = int(limits.window.total_seconds())
     said = (
         f"{traffic.requests:,} requests in {traffic.windows:,} windows of {length} s; {traffic.failed:,} failed "
-        f"({share:.2%}); {traffic.exceeded:,} windows are beyond a limit. {traffic.note}"
+        f"({share:.2%}); {traffic.exceeded:,} windows are beyond a limit; {traffic.refused:,} requests were refused "
+        f"because of the caller. {traffic.note}"
     )
+    errors = ", ".join(f"{code}: {number:,}" for code, number in traffic.errors.items())
     rows = "".join(map(_traffic_window, traffic.worst))
     columns = table_head("Window (UTC)", "", ("Requests", 1), ("Failed", 1), ("P50", 1), ("P95", 1), ("P99", 1))
     table = scrolled("The worst windows", columns, rows) if rows else ""
-    return f"<h2>Latency and errors</h2><p>{escape(said)}</p>{table}"
+    return (
+        f"<h2>Latency and errors</h2><p>{escape(said)}</p>{f'<p>Errors: {escape(errors)}</p>' if errors else ''}{table}"
+    )
 
 
 def _traffic_window(window: TrafficWindow) -> str:

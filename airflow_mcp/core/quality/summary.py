@@ -205,6 +205,10 @@ class Traffic(Document):
     windows: Count
     """Short windows with requests."""
     exceeded: Count
+    refused: Count = 0
+    """Requests that were answered with a status of 4xx; they are in none of the windows."""
+    errors: dict[str, int] = Field(default_factory=dict)
+    """Failed and refused requests by the code of the error, the most frequent first."""
     worst: tuple[TrafficWindow, ...] = ()
     """The worst of them: exceeded first, then by share of errors and by latency."""
     note: str = ""

@@ -18,6 +18,11 @@ LOG_COLUMNS = (
     *("request_id", "row", "requested_at", "model_version", "role", "prediction", "probability", "latency_ms"),
 )
 """Columns that are not inputs of the model."""
+EVENT_COLUMNS = ("request_id", "requested_at", "model_version", "role", "status", "error", "latency_ms")
+"""Columns of an event: a request without a row in the log, because it failed or its rows cannot be logged."""
+EVENTS = "_events"
+"""Folder of the events below the address of the log; readers of rows pass over it, as its name begins with ``_``."""
+_MODEL = "model="
 PREFIX = "mcp_"
 _LONGEST_PREFIX = 10
 ENV_LOG_URI = "AIRFLOW_MCP_SERVING_LOG_URI"
@@ -91,6 +96,49 @@ class Answered(NamedTuple):
     seconds: float
 
 
+class Event(NamedTuple):
+    """One request without a row in the log."""
+
+    request_id: str
+    at: float
+    """When it arrived, in seconds since the epoch."""
+    version: str
+    """The version that was asked; empty when none could be."""
+    role: str
+    status: int
+    """HTTP status of the answer."""
+    error: str
+    """Code of the error; empty for an answer."""
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Return the event, to be written as JSON."""
+        values = (self.request_id, _time_text(self.at), self.version, self.role, self.status, self.error)
+        return dict(zip(EVENT_COLUMNS, (*values, round(self.seconds * 1000, 3)), strict=True))
+
+
+def events_header(model: str) -> dict[str, Any]:
+    """Return the first line of a segment of events.
+
+    :param model: name of the registered model.
+    """
+    return {"model": model, "events": True}
+
+
+def events_of(uri: str) -> str:
+    """Return where the events of a prediction log are.
+
+    :param uri: address of the log, or of a part of it.
+    """
+    parts = uri.rstrip("/").split("/")
+    place = next((number for number, part in enumerate(parts) if part.startswith(_MODEL)), len(parts))
+    return "/".join((*parts[:place], EVENTS, *parts[place:]))
+
+
+def _time_text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+
+
 class LogForm:
     """How rows of one version are written.
 
@@ -136,7 +184,7 @@ class LogForm:
         where = None if positions is None else {column: index for index, column in enumerate(positions)}
         same = {
             names["request_id"]: answered.request_id,
-            names["requested_at"]: datetime.fromtimestamp(answered.at, UTC).isoformat(timespec="microseconds"),
+            names["requested_at"]: _time_text(answered.at),
             names["model_version"]: answered.version,
             names["role"]: answered.role,
             names["latency_ms"]: round(answered.seconds * 1000, 3),
@@ -211,16 +259,17 @@ def owner_of(segment: str) -> str:
     return segment.removeprefix(OPEN).removesuffix(SEGMENT_SUFFIX).partition("-")[2].partition("-")[2]
 
 
-def object_path(model: str, segment: str, pod: str) -> str:
+def object_path(model: str, segment: str, pod: str, *, events: bool = False) -> str:
     """Return where the rows of a segment are kept, below the address of the log.
 
     :param model: name of the registered model.
     :param segment: name of the closed segment.
     :param pod: name of this server among its replicas.
+    :param events: whether the segment holds events.
     """
     milliseconds, _, number = segment.removesuffix(SEGMENT_SUFFIX).partition("-")
     opened = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
-    folder = f"model={safe_name(model)}/date={opened:%Y-%m-%d}/hour={opened:%H}"
+    folder = f"{EVENTS + '/' if events else ''}{_MODEL}{safe_name(model)}/date={opened:%Y-%m-%d}/hour={opened:%H}"
     return f"{folder}/{milliseconds}-{safe_name(pod)}-{number}.parquet"
 
 

@@ -1,4 +1,4 @@
-"""Reads the predictions of some windows from the model server's log."""
+"""Reads the predictions of some windows from the model server's log, and the events of requests without rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.core.data.logged_requests import LoggedRequests
+from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.profile import DataProfile
 from airflow_mcp.core.quality.summary import QualityRequest
 from airflow_mcp.core.serving.outliers import OutlierRanges
-from airflow_mcp.core.serving.prediction_log import find_our_columns
+from airflow_mcp.core.serving.prediction_log import events_of, find_our_columns
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
+from airflow_mcp.work.reading.file_formats import GLOB
 from airflow_mcp.work.reading.request_log import RequestLog
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ KEY = "key:"
 """Prefix of the columns that name an entity, so that they never clash with ours."""
 SEGMENT = "segment:"
 """Prefix of the segment columns."""
+_EVENT_COLUMNS = ("requested_at", "role", "status", "error", "latency_ms")
 
 
 class LoggedPredictions(NamedTuple):
@@ -64,6 +67,42 @@ def read_predictions(
     frame = pd.concat(parts, ignore_index=True) if parts else _part_of_nothing(request)
     kept = frame.drop_duplicates(["request_id", "row"], keep="last").reset_index(drop=True)
     return LoggedPredictions(kept, len(frame) - len(kept))
+
+
+def read_events(request: QualityRequest, start: float, end: float) -> pd.DataFrame | None:
+    """Read the events of requests that arrived within a time and have no row in the log.
+
+    A request that no version could answer counts as one of the champion.
+
+    :param request: names the log and its roles.
+    :param start: first moment, in seconds since the epoch.
+    :param end: first moment after it.
+    :return: columns ``at`` and ``latency`` (seconds), ``status`` and ``error``; None when the log has no events.
+    :raises DatasetError: when an event cannot be read.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    place = events_of(request.requests)
+    if not _exists(place):
+        return None
+    roles = {*request.roles, *([""] if "champion" in request.roles else [])}
+    parts = []
+    with open_data((DatasetPin(uri=place),)) as scan:
+        for batch in scan.batches(frozenset(_EVENT_COLUMNS)):
+            frame = batch.to_pandas()
+            frame["at"] = RequestLog.seconds(frame["requested_at"])
+            inside = (frame["at"] >= start) & (frame["at"] < end) & frame["role"].isin(roles)
+            parts.append(frame[inside])
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(latency=found["latency_ms"] / 1000)[["at", "latency", "status", "error"]]
+
+
+def _exists(uri: str) -> bool:
+    """Return whether there is anything at an address; a store that does not answer raises when the rows are read."""
+    import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    return bool(filesystem.glob(path) if GLOB & set(path) else filesystem.exists(path))
 
 
 def _our_columns(request: QualityRequest) -> Mapping[str, str]:

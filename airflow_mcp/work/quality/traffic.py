@@ -15,14 +15,21 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Windows that are kept in the summary, worst first."""
+_NO_ERRORS = (
+    "The log has neither events nor a column error: either every request was answered, or whoever wrote it does not "
+    "log failed requests"
+)
 
 
-def measure_traffic(frame: pd.DataFrame, limits: TrafficLimits, *, has_errors: bool) -> Traffic:
-    """Count requests by the time when they arrived.
+def measure_traffic(
+    frame: pd.DataFrame, events: pd.DataFrame | None, limits: TrafficLimits, *, has_errors: bool
+) -> Traffic:
+    """Count requests by the time when they arrived, whatever the order in which they were logged.
 
     :param frame: logged predictions; the rows of one request count once.
+    :param events: requests without rows, such as those that failed; None when the log has no events.
     :param limits: length of a window, and its limits.
-    :param has_errors: whether the log says which requests have failed.
+    :param has_errors: whether the log itself says which requests have failed.
     """
     seconds = int(limits.window.total_seconds())
     # The limit is an edge of its own, so that a 95th percentile is never beyond it only because edges are coarse.
@@ -31,19 +38,31 @@ def measure_traffic(frame: pd.DataFrame, limits: TrafficLimits, *, has_errors: b
     requests = frame.drop_duplicates("request_id")
     requests = requests[requests["latency"].notna()]
     failed = requests["error"] != ""
-    for at, latency, is_failed in zip(requests["at"], requests["latency"], failed, strict=True):
-        windows.add(at, latency, failed=bool(is_failed))
+    counted = [requests.assign(failed=failed)]
+    errors: dict[str, int] = {}
+    refused = 0
+    if events is not None:
+        # The caller is to blame for a status of 4xx, so such a request says nothing about the server.
+        is_refused = events["status"].between(400, 499)
+        refused = int(is_refused.sum())
+        counted.append(events[~is_refused].assign(failed=events["status"] >= 500))
+        errors = {str(code): int(number) for code, number in events["error"].value_counts().items() if code}
+    for each in counted:
+        for at, latency, is_failed in zip(each["at"], each["latency"], each["failed"], strict=True):
+            windows.add(at, latency, failed=bool(is_failed))
     closed = [_window(each, limits) for each in windows.close_all()]
     worst = sorted(
         closed, key=lambda each: (not each.exceeded, -each.failed / each.requests, -_order(each.p95), -_order(each.p99))
     )
     return Traffic(
-        requests=len(requests),
-        failed=int(failed.sum()),
+        requests=sum(map(len, counted)),
+        failed=sum(int(each["failed"].sum()) for each in counted),
+        refused=refused,
+        errors=errors,
         windows=len(closed),
         exceeded=sum(each.exceeded for each in closed),
         worst=tuple(worst[:SHOWN]),
-        note="" if has_errors else "the log has no column that says which requests failed, so errors are not counted",
+        note="" if has_errors or events is not None else _NO_ERRORS,
     )
 
 

@@ -17,12 +17,11 @@ from airflow_mcp.core.data.logged_requests import LoggedRequests
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.reading.batch_readers import DataFile, Wanted, batches_of, column_names, has_footer, readable
-from airflow_mcp.work.reading.file_formats import BATCH_FORMATS, ending_of, is_gzip, is_hidden
+from airflow_mcp.work.reading.file_formats import BATCH_FORMATS, GLOB, below_glob, ending_of, is_gzip, is_hidden
 from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import redacted
 
 _log = logging.getLogger(__name__)
-_GLOB = frozenset("*?[")
 COLUMNS_AT_ONCE = 64
 """Columns that one pass over columnar data reads at most. Parquet is read by row groups, of which all columns that are
 read are in memory together: 64 columns of a million doubles are 512 MB. More passes only cost more openings."""
@@ -154,10 +153,12 @@ def _found(uri: str, shown: str) -> list[DataFile]:
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
         hint = ""
-        if _GLOB & set(path) and not filesystem.exists(path):
+        if GLOB & set(path) and not filesystem.exists(path):
             found = filesystem.glob(path)
-            paths = [name for name in found if filesystem.isfile(name)]
-            hint = _left_out(sorted(set(found) - set(paths)), f"folders, whose files match {shown}/*")
+            # Names that a glob spells out are read; folders that it only passes through may be hidden.
+            seen = [name for name in found if not is_hidden(below_glob(name, path)[:-1])]
+            paths = [name for name in seen if filesystem.isfile(name)]
+            hint = _left_out(sorted(set(seen) - set(paths)), f"folders, whose files match {shown}/*")
         elif filesystem.isdir(path):
             found = filesystem.find(path)
             paths = [name for name in found if _is_data(name, path)]

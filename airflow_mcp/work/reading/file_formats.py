@@ -23,6 +23,10 @@ REQUEST_LOG_FORMATS: Mapping[str, str] = {ending: name for ending, name in FORMA
 """The same for logged requests; CSV does not keep the types of values."""
 
 
+GLOB = frozenset("*?[")
+"""Signs that make an address a glob."""
+
+
 def ending_of(name: str) -> str:
     """Return the ending of a file name in lower case; ``.gz`` includes the ending before it, as in ``.csv.gz``."""
     endings = [ending.lower() for ending in PurePosixPath(name).suffixes[-2:]]
@@ -40,3 +44,14 @@ def is_hidden(parts: Sequence[str]) -> bool:
     :param parts: names of the folders and the file, below the folder that was asked for.
     """
     return any(part.startswith((".", "_")) for part in parts)
+
+
+def below_glob(path: str, pattern: str) -> tuple[str, ...]:
+    """Return the parts of a path that a glob has found by its signs: the folders before the first sign were asked for.
+
+    :param path: what was found.
+    :param pattern: the glob, in the form of the file system.
+    """
+    parts = PurePosixPath(pattern).parts
+    asked = next((number for number, part in enumerate(parts) if GLOB & set(part)), len(parts))
+    return PurePosixPath(path).parts[asked:]

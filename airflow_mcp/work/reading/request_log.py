@@ -15,7 +15,7 @@ from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import DatasetError, FailedError
 from airflow_mcp.work.reading.csv_and_jsonl import json_object
 from airflow_mcp.work.reading.dataset_frame import with_numbers
-from airflow_mcp.work.reading.file_formats import REQUEST_LOG_FORMATS, ending_of, is_gzip, is_hidden
+from airflow_mcp.work.reading.file_formats import GLOB, REQUEST_LOG_FORMATS, below_glob, ending_of, is_gzip, is_hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,9 +174,11 @@ class RequestLog:
         try:
             fs, path = fsspec.core.url_to_fs(self.uri)
             hint, outside = "", -1
-            if any(sign in path for sign in "*?["):
+            if GLOB & set(path):
                 matches = fs.glob(path)
-                found = [name for name in matches if not fs.isdir(name)]
+                found = [
+                    name for name in matches if not fs.isdir(name) and not is_hidden(below_glob(str(name), path)[:-1])
+                ]
                 hint = f": the glob matches folders; their files match {public_uri(self.uri)}/*" if matches else ""
             elif fs.isdir(path):
                 found, outside = fs.find(path), len(PurePosixPath(path).parts)

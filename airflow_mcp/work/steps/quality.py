@@ -17,7 +17,7 @@ from airflow_mcp.core.quality.summary import QualityRequest, QualitySummary
 from airflow_mcp.core.serving.prediction_log import find_our_columns
 from airflow_mcp.work.drift.profiles import stored_profile
 from airflow_mcp.work.quality.label_join import join_labels
-from airflow_mcp.work.quality.logged_predictions import read_predictions
+from airflow_mcp.work.quality.logged_predictions import read_events, read_predictions
 from airflow_mcp.work.quality.traffic import measure_traffic
 from airflow_mcp.work.quality.windows import WindowMeasures
 from airflow_mcp.work.reading.request_log import RequestLog
@@ -58,7 +58,8 @@ def judge_quality(request: QualityRequest) -> QualitySummary:
     """
     bounds = window_bounds(request.policy, request.as_of)
     profile = stored_profile(request.baseline.profile) if request.baseline and request.baseline.profile else None
-    logged = read_predictions(request, bounds[0].start.timestamp(), bounds[-1].end.timestamp(), profile)
+    times = bounds[0].start.timestamp(), bounds[-1].end.timestamp()
+    logged, events = read_predictions(request, *times, profile), read_events(request, *times)
     labelled = join_labels(request, logged)
     measures = WindowMeasures(request, labelled.frame, counts_outliers=profile is not None)
     windows = tuple(_window(measures, each) for each in bounds)
@@ -78,7 +79,7 @@ def judge_quality(request: QualityRequest) -> QualitySummary:
         baseline=request.baseline,
         windows=windows,
         join=labelled.counts,
-        traffic=measure_traffic(logged.frame, request.policy.traffic, has_errors=has_errors),
+        traffic=measure_traffic(logged.frame, events, request.policy.traffic, has_errors=has_errors),
         estimate=measures.basis,
         created_at=datetime.now(UTC).isoformat(),
         environment=library_versions(),

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from airflow_mcp.core.data.dataset import public_uri
-from airflow_mcp.core.serving.prediction_log import ENV_LOG_URI, LOG_COLUMNS, is_closed_segment, object_path
+from airflow_mcp.core.serving.prediction_log import (
+    ENV_LOG_URI,
+    EVENT_COLUMNS,
+    LOG_COLUMNS,
+    is_closed_segment,
+    object_path,
+)
 from airflow_mcp.exceptions import DataUnreachableError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -35,6 +41,11 @@ class _Segment(NamedTuple):
     header: Mapping[str, Any]
     records: list[dict[str, Any]]
     unreadable: int
+
+    @property
+    def has_events(self) -> bool:
+        """Whether it holds events instead of rows."""
+        return bool(self.header.get("events"))
 
 
 def ship_log(folder: Path, pod: str, environ: Mapping[str, str], *, once: bool = False) -> int:
@@ -100,8 +111,10 @@ def _ship_locked(path: Path, store: _Store, pod: str) -> None:
         return
     if segment.unreadable:
         _log.warning("segment %s: %d lines cannot be read and are left out", path.name, segment.unreadable)
-    place = object_path(str(segment.header["model"]), path.name, str(segment.header.get("pod") or pod))
-    store.put(place, _parquet(_table(segment)))
+    place = object_path(
+        str(segment.header["model"]), path.name, str(segment.header.get("pod") or pod), events=segment.has_events
+    )
+    store.put(place, _parquet(_table(segment, _event_fields() if segment.has_events else _fields(segment))))
     path.unlink()
     _log.info("%d rows stored as %s", len(segment.records), place)
 
@@ -111,7 +124,9 @@ def _read(path: Path) -> _Segment | None:
     with path.open("rb") as stream:
         records = list(_lines(stream))
     header = records[0] if records else None
-    if not isinstance(header, dict) or not {"model", "names", "types"} <= header.keys():
+    if not isinstance(header, dict):
+        return None
+    if not ({"model", "names", "types"} <= header.keys() or {"model", "events"} <= header.keys()):
         return None
     rows = [record for record in records[1:] if isinstance(record, dict)]
     return _Segment(header, rows, len(records) - 1 - len(rows))
@@ -125,8 +140,22 @@ def _lines(stream: Any) -> Iterator[Any]:
             yield None
 
 
-def _table(segment: _Segment) -> pa.Table:
-    """Return the rows as a table with the types of the signature, the same for every segment of a version."""
+def _table(segment: _Segment, fields: list[tuple[str, pa.DataType]]) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415
+
+    columns = [_column([record.get(name) for record in segment.records], kind) for name, kind in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _event_fields() -> list[tuple[str, pa.DataType]]:
+    import pyarrow as pa  # noqa: PLC0415
+
+    types = {"requested_at": pa.timestamp("us", tz="UTC"), "status": pa.int32(), "latency_ms": pa.float64()}
+    return [(name, types.get(name, pa.string())) for name in EVENT_COLUMNS]
+
+
+def _fields(segment: _Segment) -> list[tuple[str, pa.DataType]]:
+    """Return the columns of rows with the types of the signature, the same for every segment of a version."""
     import pyarrow as pa  # noqa: PLC0415
 
     types: Mapping[str, pa.DataType] = {
@@ -149,8 +178,7 @@ def _table(segment: _Segment) -> pa.Table:
     prediction = names["prediction"]
     if not segment.header.get("prediction"):
         fields = [(name, _type_of(segment.records, name) if name == prediction else kind) for name, kind in fields]
-    columns = [_column([record.get(name) for record in segment.records], kind) for name, kind in fields]
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    return fields
 
 
 def _type_of(records: list[dict[str, Any]], name: str) -> pa.DataType:

@@ -18,10 +18,13 @@ from airflow_mcp.core.drift.profile import ColumnProfile, DataProfile, Distribut
 from airflow_mcp.core.serving.control_settings import ControlSettings
 from airflow_mcp.core.serving.frames import AnswerKind, FrameKind
 from airflow_mcp.core.serving.outliers import OutlierRanges
+from airflow_mcp.core.serving.prediction_log import EVENT_COLUMNS
 from airflow_mcp.core.serving.scoring import TableReader
 from airflow_mcp.core.serving.signature import Column, ModelSignature
+from airflow_mcp.core.serving.traffic import Choice, TrafficPlan
 from airflow_mcp.core.serving.versions import ServedVersion
 from airflow_mcp.serving import request_log as module
+from airflow_mcp.serving.exchange import Exchange
 from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.pool import LoadReport, ModelAnswer, ModelRequest
 from airflow_mcp.serving.request_log import RequestLog, RowReader, shipper_environment
@@ -231,6 +234,66 @@ class TestTheLog:
         log._close(V8)
         assert folder.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+class TestEvents:
+    """Requests without rows: those that failed, and answers whose rows cannot be logged."""
+
+    def exchange(self, status: int, code: str, asked: ModelRequest | None = None, model: str = "fraud") -> Exchange:
+        made = Exchange({"headers": [(b"x-request-id", b"r-7")]}, 0.0)
+        made.model, made.status, made.code, made.seconds = model, status, code, 0.25
+        made.request = asked
+        made.choice = None if code == "not_ready" else Choice(V8, "champion")
+        return made
+
+    def served(self, tmp_path: Path, **settings: Any) -> RequestLog:
+        log = started(tmp_path, **settings)
+        log._models.assign("fraud", TrafficPlan(champion=V8))
+        return log
+
+    def test_of_failed_requests_hold_no_input(self, tmp_path: Path) -> None:
+        log = self.served(tmp_path)
+        log.record(self.exchange(500, "model_failed", numbers((77.5, 3))))
+        log.record(self.exchange(503, "not_ready"))
+        lines = written(log, tmp_path)
+        assert [(line["status"], line["error"], line["model_version"], line["role"]) for line in lines] == [
+            (500, "model_failed", "8", "champion"),
+            (503, "not_ready", "", ""),
+        ]
+        assert {(line["request_id"], line["latency_ms"]) for line in lines} == {("r-7", 250.0)}
+        assert set(lines[0]) == set(EVENT_COLUMNS)
+        assert (log.logged, log.events, log.dropped) == (0, 2, {})
+        assert not any("77.5" in path.read_text() for path in tmp_path.glob("*.jsonl"))
+
+    def test_of_answers_whose_rows_cannot_be_logged_are_no_errors(self, tmp_path: Path) -> None:
+        log = self.served(tmp_path)
+        exchange = self.exchange(200, "", ModelRequest(FrameKind.BODY, b"", 1, request_id=b"r-7"))
+        exchange.answer = answered(0)
+        log.record(exchange)
+        (line,) = written(log, tmp_path)
+        assert (line["status"], line["error"]) == (200, "")
+
+    def test_are_not_written_for_names_that_callers_make_up(self, tmp_path: Path) -> None:
+        log = self.served(tmp_path)
+        log.record(self.exchange(404, "unknown_model", model="../x"))
+        log.record(self.exchange(404, "unknown_model", model=""))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_are_a_sample_when_answers_are_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        log = self.served(tmp_path, log_sample=0.5)
+        for draw in (0.7, 0.3):
+            monkeypatch.setattr(module.random, "random", lambda draw=draw: draw)
+            log.record(self.exchange(500, "model_failed", numbers((1.0, 1))))
+        assert len(written(log, tmp_path)) == 1
+
+    def test_stay_in_one_segment_whatever_becomes_of_versions(self, tmp_path: Path) -> None:
+        log = self.served(tmp_path)
+        for _ in range(2):
+            log.record(self.exchange(500, "model_crashed", numbers((1.0, 1))))
+            log._models.pools.clear()
+            log._look()
+        assert list(tmp_path.glob("[0-9]*.jsonl")) == []
+        assert len(written(log, tmp_path)) == 2
 
 
 def test_the_process_that_stores_segments_is_started_again_ever_more_rarely(

@@ -22,16 +22,26 @@ from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide
 from airflow_mcp.core.evaluation.evidence import ModelUnderTest
 from airflow_mcp.core.evaluation.replay import ReplayRequest
-from airflow_mcp.core.serving.prediction_log import ENV_LOG_URI, LOG_COLUMNS, Answered, LogForm, LogRule, segment_name
+from airflow_mcp.core.serving.prediction_log import (
+    ENV_LOG_URI,
+    LOG_COLUMNS,
+    Answered,
+    Event,
+    LogForm,
+    LogRule,
+    segment_name,
+)
 from airflow_mcp.exceptions import DatasetError, DataUnreachableError, InvalidArgumentError
 from airflow_mcp.operators.drift import drift_side
 from airflow_mcp.work.drift.dataset_comparison import compare_datasets
 from airflow_mcp.work.drift.row_sampling import sample_table
+from airflow_mcp.work.reading.dataset_batches import open_data
 from airflow_mcp.work.reading.request_log import RequestLog
 from airflow_mcp.work.steps import ship_log as module
 from airflow_mcp.work.steps.drift import _data, _without_log_columns
 from airflow_mcp.work.steps.replay import _with_log_columns
 from airflow_mcp.work.steps.ship_log import ship_log
+from tests.support.prediction_log import Logged, write_events, write_log
 
 AT = 1_795_975_200.0  # 2026-11-29T18:00:00 UTC
 COLUMNS = [("amount", "double"), ("cards", "long"), ("country", "string"), ("new", "boolean")]
@@ -90,6 +100,25 @@ class TestAStoredSegment:
             "latency_ms": "double",
         }
         assert list(spool.iterdir()) == []
+
+    def test_of_events_is_beside_the_rows_and_seen_by_no_reader_of_rows(self, tmp_path: Path) -> None:
+        store = write_log(tmp_path, [Logged("r1", AT, 1)])
+        write_events(tmp_path, [Event("r2", AT, "", "", 503, "not_ready", 0.002)])
+        (path,) = (tmp_path / "store" / "_events").rglob("*.parquet")
+        assert {field.name: str(field.type) for field in pq.read_schema(path)} == {
+            "request_id": "string",
+            "requested_at": "timestamp[us, tz=UTC]",
+            "model_version": "string",
+            "role": "string",
+            "status": "int32",
+            "error": "string",
+            "latency_ms": "double",
+        }
+        for address in (store, f"{store}/model=fraud", f"{store}/**/*.parquet", f"{store}/*/*/*/*.parquet"):
+            assert RequestLog(address).files == 1
+            with open_data([DatasetPin(uri=address)]) as scan:
+                assert len(scan.files) == 1
+        assert RequestLog(f"{store}/_events/**/*.parquet").files == 1  # for whoever asks for them
 
     def test_is_one_object_however_often_it_is_stored(self, spool: Path, tmp_path: Path) -> None:
         text = segment(spool, 1).read_text()

@@ -7,8 +7,10 @@ import pytest
 from airflow_mcp.core.serving.prediction_log import (
     LOG_COLUMNS,
     Answered,
+    Event,
     LogForm,
     LogRule,
+    events_of,
     find_our_columns,
     object_path,
     oldest_beyond,
@@ -114,8 +116,35 @@ class TestPlaces:
         assert len({object_path(name, segment_name(AT, 1), "p") for name in names}) == len(names)
         assert object_path("sp ace.x", segment_name(AT, 1), "p").startswith("model=sp~20ace.x/")
 
+    def test_of_events_are_hidden_from_readers_of_rows(self) -> None:
+        place = object_path("fraud", segment_name(AT, 3), "pod-a", events=True)
+        assert place == "_events/model=fraud/date=2026-11-29/hour=18/1795975200250-pod-a-3.parquet"
+
+    @pytest.mark.parametrize(
+        ("log", "events"),
+        [
+            ("s3://logs/x", "s3://logs/x/_events"),
+            ("s3://logs/x/model=fraud/", "s3://logs/x/_events/model=fraud"),
+            ("/logs/model=fraud/date=2026-11-*", "/logs/_events/model=fraud/date=2026-11-*"),
+        ],
+    )
+    def test_of_events_follow_from_the_part_of_the_log_that_is_read(self, log: str, events: str) -> None:
+        assert events_of(log) == events
+
     def test_of_the_oldest_segments_go_first(self) -> None:
         sizes = {segment_name(second, 1): 10 for second in (3, 1, 2)}
         assert oldest_beyond(sizes, 30) == []
         assert oldest_beyond(sizes, 29) == [segment_name(1, 1)]
         assert oldest_beyond(sizes, 0) == sorted(sizes)
+
+
+def test_an_event_says_what_became_of_a_request() -> None:
+    assert Event("r1", AT, "8", "champion", 500, "model_failed", 0.0123456).record() == {
+        "request_id": "r1",
+        "requested_at": "2026-11-29T18:00:00.250000+00:00",
+        "model_version": "8",
+        "role": "champion",
+        "status": 500,
+        "error": "model_failed",
+        "latency_ms": 12.346,
+    }

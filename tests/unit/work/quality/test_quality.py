@@ -18,11 +18,12 @@ from airflow_mcp.core.drift.profile import write_profile
 from airflow_mcp.core.quality.page import render_quality_report
 from airflow_mcp.core.quality.policy import QualityLimit, QualityPolicy, TrafficLimits
 from airflow_mcp.core.quality.summary import Baseline, QualityRequest, QualitySummary
+from airflow_mcp.core.serving.prediction_log import Event
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.drift.profiles import profile_dataset
 from airflow_mcp.work.quality.performance_estimate import estimate_metrics
 from airflow_mcp.work.steps.quality import judge_quality
-from tests.support.prediction_log import Logged, write_log
+from tests.support.prediction_log import Logged, write_events, write_log
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 AS_OF = DAY + timedelta(days=1, hours=1)
@@ -292,6 +293,48 @@ class TestTraffic:
         worst = traffic.worst[0]
         assert (worst.start, worst.requests, worst.p95, worst.exceeded) == (DAY + timedelta(hours=12), 20, 0.5, True)
         assert [each.p95 for each in traffic.worst[1:]] == [0.002] * 5
+
+    def test_windows_have_the_requests_that_failed_whatever_the_order_of_the_log(self, tmp_path: Path) -> None:
+        logged, true = answers(300)
+        failed = [Event(f"f{n}", at(n), "1", "champion", 500, "model_failed", 0.3) for n in range(30)]
+        failed += [Event(f"n{n}", at(43_200 + n), "", "", 503, "not_ready", 0.001) for n in range(3)]
+        refused = [Event(f"u{n}", at(n), "1", "champion", 400, "invalid_rows", 0.001) for n in range(5)]
+        others = [Event("c", at(1), "2", "canary", 500, "model_failed", 0.1)]
+        unlogged = [Event("csv", at(86_000), "1", "champion", 200, "", 0.002)]
+        late = [Event("l", at(0, day=1), "1", "champion", 500, "timeout", 1.0)]
+        events = [*failed, *refused, *others, *unlogged, *late]
+        limits = TrafficLimits(window=timedelta(minutes=5), largest_error_share=0.08)
+        labels = write_labels(tmp_path, labels_of(logged, true))
+        found = []
+        for seed in range(3):
+            folder = tmp_path / str(seed)
+            log = write_log(folder, logged)
+            order = np.random.default_rng(seed).permutation(len(events))
+            write_events(folder, [events[place] for place in order])
+            found.append(judge(log, labels, {"traffic": limits}))
+        traffic = found[0].traffic
+        assert [each.traffic for each in found] == [traffic] * 3
+        assert (found[0].verdict, traffic.note) == ("not_degraded", "")
+        assert (traffic.requests, traffic.failed, traffic.refused, traffic.windows, traffic.exceeded) == (
+            334,
+            33,
+            5,
+            3,
+            2,
+        )
+        assert traffic.errors == {"model_failed": 30, "invalid_rows": 5, "not_ready": 3}
+        assert [(each.requests, each.failed, each.exceeded) for each in traffic.worst] == [
+            (3, 3, True),
+            (330, 30, True),
+            (1, 0, False),
+        ]
+        assert "model_failed: 30" in render_quality_report(found[0])
+
+    def test_a_log_without_events_says_so(self, tmp_path: Path) -> None:
+        logged, true = answers(200)
+        found = judge(write_log(tmp_path, logged), write_labels(tmp_path, labels_of(logged, true)))
+        assert (found.traffic.failed, found.traffic.errors) == (0, {})
+        assert "neither events nor a column error" in found.traffic.note
 
     def test_rows_unlike_the_training_data_are_counted(self, tmp_path: Path) -> None:
         train = tmp_path / "train.csv"
