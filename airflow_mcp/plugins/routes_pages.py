@@ -144,6 +144,9 @@ def refusal_of(services: Services, request: Request, facts: ModelFacts, action: 
     if refused is not None:
         return refused
     dag_id = dag_of_action(services, facts, action)
+    if action == "train" and dag_id == services.dags.publish:
+        text = "This model is published, not trained: the Dag {dag} registers what somebody uploads."
+        return Refusal(text, {"dag": dag_id})
     return services.access.refusal(request.state.caller, facts.model, action, dag_id)
 
 

@@ -355,6 +355,19 @@ class TestActing:
         assert (answer.status_code, "rollback_model" in answer.json()["detail"]) == (409, True)
         assert panel.airflow.runs == {}
 
+    async def test_a_model_that_is_only_published_cannot_be_trained_and_the_page_says_so(
+        self, two: World, panel: Panel, olga: httpx.AsyncClient
+    ) -> None:
+        two.hook.set_registered_model_tag(two.model_name, contract.TAG_DAG_ID, "publish_model")
+        why = "This model is published, not trained: the Dag publish_model registers what somebody uploads."
+        path = f"/ui/models/{two.model_name}"
+        for page in (path, f"{path}/train"):
+            assert why in text_of((await olga.get(page)).text), page
+        panel.airflow.dags.add("publish_model")
+        refused = await olga.post(f"{path}/train", json=_wanted(version=""), headers=WRITE)
+        assert (refused.status_code, panel.airflow.runs) == (409, {})
+        assert why in refused.json()["detail"]
+
     @pytest.mark.parametrize("reason", ["", "   ", "x" * 2001])
     async def test_a_reason_is_required(self, two: World, panel: Panel, olga: httpx.AsyncClient, reason: str) -> None:
         given = _wanted(reason=reason)

@@ -420,6 +420,19 @@ class TestWriting:
         (entry,) = api.airflow.states[7, CONTROL_KEY]["entries"]
         assert (entry["action"], entry["by"], entry["reason"]) == ("pause", "olga", "holidays")
 
+    async def test_a_model_that_is_only_published_cannot_be_trained(
+        self, world: World, api: Api, olga: httpx.AsyncClient
+    ) -> None:
+        (version,) = world.versions(1)
+        world.hook.set_model_version_tag(world.model_name, version.version, contract.TAG_DAG_ID, "publish_model")
+        model = (await olga.get(f"/models/{world.model_name}")).json()
+        why = model["actions"]["train"]["why_not"]
+        assert "published, not trained: the Dag publish_model registers what somebody uploads" in why
+        body = {"action": "train", "reason": "please"}
+        answer = await olga.post(f"/models/{world.model_name}/retraining", json=body, headers=key())
+        assert (answer.status_code, api.airflow.runs) == (409, {})
+        assert answer.json()["detail"] == f"{why} Nothing was changed."
+
     @pytest.mark.parametrize(
         ("body", "where"),
         [
