@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "approvals": "list, show and withdraw requests for a release; let somebody else vote for you",
     "doctor": "check MLflow, the cluster and the image, and say what to fix",
     "drift": "profile data, and compare two datasets or their profiles",
+    "quality": "judge logged predictions by labels that arrive later",
     "pods": "list workload pods, and which of them are orphaned",
     "init": "create a project: pipeline file, training script and test",
     "validate": "check pipeline files and list every problem",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
+from airflow_mcp.cli.options import add_format, read_policy_file, require_data_reader, write_file
 from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
@@ -59,8 +58,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "--html", metavar="FILE", help="file for the HTML report with both distributions of each column"
     )
-    compare.add_argument("--format", choices=("text", "json"), default="text")
-    compare.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    add_format(compare)
     compare.add_argument(
         "--exit-code",
         action="store_true",
@@ -74,17 +72,12 @@ def run(parsed: argparse.Namespace) -> int:
     :param parsed: the parsed command line.
     :return: the exit code.
     """
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError:
-        raise InvalidArgumentError(
-            "airflow-mcp drift reads data, and pyarrow is not installed: pip install airflow-mcp[runtime]"
-        ) from None
+    require_data_reader("drift")
     if parsed.action == "compare":
         return _compare(parsed)
     profile = _profile(parsed) if parsed.action == "profile" else _merge(parsed)
     text = write_profile(profile)
-    _write("output", parsed.output, text)
+    write_file("output", parsed.output, text)
     print(f"{parsed.output}: {profile.rows} rows, {len(profile.columns)} columns, {len(text.encode())} bytes")
     return 0
 
@@ -147,55 +140,23 @@ def _compare(parsed: argparse.Namespace) -> int:
     result = compare_datasets(read_side(parsed.reference), read_side(parsed.current), policy).result
     text = dump_document(result)
     if parsed.output:
-        _write("output", parsed.output, text + "\n")
+        write_file("output", parsed.output, text + "\n")
     if parsed.html:
-        _write("html", parsed.html, render_drift_report(DriftSummary(identity="", run_id="", result=result)))
+        write_file("html", parsed.html, render_drift_report(DriftSummary(identity="", run_id="", result=result)))
     print(text if parsed.format == "json" else "\n".join(describe(result)))
     if not parsed.exit_code:
         return 0
     return {"not_drifted": 0, "drifted": EXIT_DRIFTED, "inconclusive": EXIT_INCONCLUSIVE}[result.verdict]
 
 
-def _write(argument: str, path: str, text: str) -> None:
-    """Write a file as a whole: a reader sees the old or the new one.
-
-    :raises InvalidArgumentError: when it cannot be written.
-    """
-    unfinished = Path(f"{path}.part")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise InvalidArgumentError(
-            f"--{argument} must be a file that can be written; got {path!r}: {error.strerror}. Nothing was written"
-        ) from None
-
-
 def _policy(parsed: argparse.Namespace) -> ComparisonPolicy:
-    fields: dict[str, Any] = {}
-    if parsed.policy:
-        try:
-            read = yaml.safe_load(Path(parsed.policy).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InvalidArgumentError(
-                f"--policy {parsed.policy} cannot be read: {' '.join(str(error).split())}. Nothing was compared"
-            ) from None
-        if not isinstance(read, dict):
-            raise InvalidArgumentError(
-                f"--policy must be a file with a mapping of fields; got {parsed.policy}, a {type(read).__name__}. "
-                "Nothing was compared"
-            )
-        fields = read
+    fields = read_policy_file(parsed.policy, "Nothing was compared") if parsed.policy else {}
     fields |= _given(parsed, set(ComparisonPolicy.model_fields))
     try:
         return ComparisonPolicy.model_validate(fields)
     except ValidationError as error:
         problems = problems_of(error, "the policy", ComparisonPolicy, then="Nothing was compared")
         raise InvalidArgumentError(problems) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 # --- the result as text --------------------------------------------------------------------------------------------

@@ -7,10 +7,8 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import ValidationError
-
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import choice, problems_of, required_text
+from airflow_mcp.core.argument import choice, required_text
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin, public_uri
 from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES, LogRole
 from airflow_mcp.core.data.pin import DatasetPin
@@ -25,6 +23,8 @@ from airflow_mcp.core.quality.summary import (
     QualitySummary,
     QualityVerdictGiven,
     QualityWindow,
+    describe,
+    read_quality_request,
 )
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.operators.base import has_template
@@ -159,21 +159,8 @@ class CheckQualityOperator(CheckOperator[QualityRequest, QualitySummary]):
 
     def show(self, summary: QualitySummary) -> None:
         """Write the verdict and every window to the task log."""
-        self.log.info("Verdict: %s (%s)", summary.verdict, summary.reason)
-        for window in summary.windows:
-            self.log.info(
-                "  %s %-12s %d of %d labelled: %s",
-                f"{window.start:%Y-%m-%d %H:%M}",
-                window.verdict or "waits",
-                window.labelled,
-                window.rows,
-                window.reason,
-            )
-        traffic = summary.traffic
-        counts = traffic.requests, traffic.failed, traffic.exceeded
-        self.log.info("%d requests, %d failed; %d short windows exceed a limit", *counts)
-        if not summary.estimate.is_allowed:
-            self.log.info("Quality was not estimated without labels: %s", summary.estimate.reason)
+        for line in describe(summary):
+            self.log.info("%s", line)
 
     def record_verdict(self, context: Context, summary: QualitySummary) -> None:
         """Record the verdict in the audit log, if there is one."""
@@ -182,31 +169,22 @@ class CheckQualityOperator(CheckOperator[QualityRequest, QualitySummary]):
     def _request(
         self, requests: str, labels: tuple[DatasetPin, ...], as_of: datetime | str, baseline: Baseline | None
     ) -> QualityRequest:
-        try:
-            policy = self.policy if isinstance(self.policy, QualityPolicy) else QualityPolicy(**self.policy)
-        except ValidationError as error:
-            raise InvalidArgumentError(problems_of(error, "the quality policy", QualityPolicy)) from None
-        try:
-            return QualityRequest(
-                model_name=self.model_name,
-                requests=requests,
-                roles=tuple(self.roles),
-                labels=labels,
-                keys=tuple(self.keys),
-                label_column=self.label_column,
-                label_time_column=self.label_time_column or "",
-                model_type=self.model_type,
-                positive_label=self.positive_label,
-                probability=self.probability,
-                segments=tuple(self.segments),
-                as_of=as_of,
-                policy=policy,
-                baseline=baseline,
-            )
-        except ValidationError as error:
-            raise InvalidArgumentError(
-                problems_of(error, "arguments", QualityRequest, then="Nothing was judged")
-            ) from None
+        return read_quality_request(
+            self.policy,
+            model_name=self.model_name,
+            requests=requests,
+            roles=tuple(self.roles),
+            labels=labels,
+            keys=tuple(self.keys),
+            label_column=self.label_column,
+            label_time_column=self.label_time_column or "",
+            model_type=self.model_type,
+            positive_label=self.positive_label,
+            probability=self.probability,
+            segments=tuple(self.segments),
+            as_of=as_of,
+            baseline=baseline,
+        )
 
 
 def _pins(labels: Any) -> tuple[DatasetPin, ...]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
+from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.evaluation.diagnostics import Calibration
@@ -77,8 +79,20 @@ def check(world: World, **options: Any) -> TaskOutcome:
     return world.run(CheckQualityOperator, **given)
 
 
+def judged_by_command(world: World, data: dict[str, str], printed: pytest.CaptureFixture[str]) -> QualitySummary:
+    """Judge the same files by ``airflow-mcp quality``, without Airflow and without a run in MLflow."""
+    policy = world.folder / "policy.yaml"
+    policy.write_text(yaml.safe_dump(POLICY))
+    options = ["--model-type", "classifier", "--policy", str(policy), "--probability", "positive"]
+    options += ["--as-of", (DAY + timedelta(days=2, hours=3)).isoformat()]
+    options += ["--model-name", world.model_name, "--tracking-uri", world.hook.settings.base_url]
+    printed.readouterr()
+    assert main(["quality", data["requests"], data["labels"], *options, "--json", "--exit-code"]) == 3
+    return parse_document(QualitySummary, printed.readouterr().out, "the command's answer")
+
+
 def test_a_degraded_model_is_found_and_a_retry_judges_nothing_anew(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     crown(world)
     data = write(world.folder, 0.7)
@@ -99,6 +113,10 @@ def test_a_degraded_model_is_found_and_a_retry_judges_nothing_anew(
     summary = parse_document(QualitySummary, text, "summary")
     assert summary.baseline is not None
     assert (summary.baseline.metrics["accuracy"], summary.baseline.calibration_error) == (0.9, 0.02)
+    command = judged_by_command(world, data, capsys)
+    of_the_run = {"identity": "", "run_id": "", "created_at": ""}
+    assert command.model_copy(update=of_the_run) == summary.model_copy(update=of_the_run)
+    assert len(checks(world)) == 1
     assert b"estimated, not measured" in world.artifact(run, contract.ARTIFACT_QUALITY_REPORT_HTML)
 
     def refuse(self: LocalBackend, workload: Any, **_: Any) -> None:

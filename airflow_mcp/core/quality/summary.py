@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
+from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES, LogRoles
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import CheckRequest, Document
 from airflow_mcp.core.evaluation.evidence import METRICS, MetricInterval, ModelType
 from airflow_mcp.core.quality.policy import QualityPolicy
+from airflow_mcp.exceptions import InvalidArgumentError
 
 QUALITY_SCHEMA: Literal["airflow_mcp/quality/1"] = "airflow_mcp/quality/1"
 QualityVerdict = Literal["degraded", "not_degraded", "inconclusive"]
@@ -251,3 +254,39 @@ class QualitySummary(Document):
     def judged(self) -> tuple[QualityWindow, ...]:
         """The windows whose label delay has passed, oldest first."""
         return tuple(window for window in self.windows if window.is_due)
+
+
+def read_quality_request(policy: QualityPolicy | Mapping[str, Any], **fields: Any) -> QualityRequest:
+    """Return the request of a check.
+
+    :param policy: the policy, or a mapping of its fields.
+    :param fields: the other fields of the request.
+    :raises InvalidArgumentError: when a field is wrong; every problem is listed.
+    """
+    try:
+        read = policy if isinstance(policy, QualityPolicy) else QualityPolicy(**policy)
+    except ValidationError as error:
+        raise InvalidArgumentError(problems_of(error, "the quality policy", QualityPolicy)) from None
+    try:
+        return QualityRequest(policy=read, **fields)
+    except ValidationError as error:
+        problems = problems_of(error, "arguments", QualityRequest, then="Nothing was judged")
+        raise InvalidArgumentError(problems) from None
+
+
+def describe(summary: QualitySummary) -> Iterator[str]:
+    """Describe a check as text: the verdict, every window, then requests and the estimate.
+
+    :return: the lines.
+    """
+    yield f"{summary.verdict}: {summary.reason}"
+    for window in summary.windows:
+        counts = f"{window.labelled} of {window.rows} labelled"
+        yield f"  {window.start:%Y-%m-%d %H:%M} {window.verdict or 'waits':<12} {counts}: {window.reason}"
+    traffic = summary.traffic
+    yield f"{traffic.requests} requests, {traffic.failed} failed; {traffic.exceeded} short windows exceed a limit"
+    if not summary.estimate.is_allowed:
+        yield f"quality was not estimated without labels: {summary.estimate.reason}"
+    elif summary.judged[-1].estimated:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in summary.judged[-1].estimated.items())
+        yield f"estimated without labels, not measured: {numbers}"
