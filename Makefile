@@ -97,6 +97,7 @@ $(READY): pyproject.toml constraints.txt
 	test -d $(VENV)/mlflow-$(OLDEST_MLFLOW) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --target $(VENV)/mlflow-$(OLDEST_MLFLOW) \
 	  $(foreach package,mlflow mlflow-skinny mlflow-tracing,$(package)==$(OLDEST_MLFLOW))
+	$(BIN)/python -m compileall -q airflow_mcp  # else every process of Airflow that may not write does it anew
 	@touch $@
 
 screenshots: $(READY)  ## the pictures of the page in the docs: a real Airflow, and Chromium (apt-get install chromium)

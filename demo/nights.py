@@ -192,6 +192,8 @@ class Nights:
         return tasks
 
     def _progress(self, task_id: str, state: str) -> None:
+        if task_id == "rollout":
+            self.client.hurry()
         if state in ("success", "failed", "skipped", "upstream_failed", "up_for_retry"):
             self.say(f"    {task_id:<14}{state}")
 

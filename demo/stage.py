@@ -8,10 +8,11 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.transport import SyncDriver
@@ -51,6 +52,7 @@ class Stage:
                 "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
                 "AIRFLOW_VAR_BREAST_CANCER_DATA": str(self.data),
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # nights pass when the demo says so
+                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # nobody edits the Dags meanwhile
             },
         )
         self.serving = _model_server(self.folder, self.serving_port, self.mlflow.url)
@@ -90,19 +92,23 @@ class Stage:
 
     def __enter__(self) -> Self:
         self.reports.mkdir(parents=True, exist_ok=True)
+        starts: list[Callable[[], Any]] = [self.airflow.start, self._start_mlflow_and_serving]
         if not self.has_run:
-            self.audit("init")
+            starts.append(lambda: self.audit("init"))
         try:
-            with ThreadPoolExecutor() as pool:
-                mlflow, airflow = pool.submit(self.mlflow.start), pool.submit(self.airflow.start)
-                mlflow.result(), airflow.result()
-            self.serving.start()
+            with ThreadPoolExecutor(len(starts)) as pool:
+                for started in [pool.submit(start) for start in starts]:
+                    started.result()
             self._notes.write_text(json.dumps({"mlflow_port": self.mlflow.port}))
             self.api = self.airflow.api()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _start_mlflow_and_serving(self) -> None:
+        self.mlflow.start()
+        self.serving.start()
 
     def stop(self) -> None:
         """Stop all services, whatever their state."""
