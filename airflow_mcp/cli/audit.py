@@ -16,9 +16,9 @@ from airflow_mcp.audit.checkpoints import seal
 from airflow_mcp.audit.stores import create_log, open_log
 from airflow_mcp.cli import audit_replay as replay
 from airflow_mcp.cli.audit_verify import add_proof, add_verify, read_bytes, run_proof, run_verify
-from airflow_mcp.cli.governance import audit_user, read_log, required_settings
-from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri
-from airflow_mcp.cli.registry_server import registry_server, require_reason
+from airflow_mcp.cli.governance import audit_user, read_log, require_permission, required_settings
+from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri, print_answer
+from airflow_mcp.cli.registry_server import actor, registry_server, require_reason
 from airflow_mcp.core.audit.event import AuditEvent
 from airflow_mcp.core.audit.log import MOST_LISTED, created, erasure, export, listing
 from airflow_mcp.core.audit.record import Record, read_record
@@ -47,6 +47,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="replace the rights of a login: beginnings of actions, with commas, such as registry.,promotion.; "
         "audit.read may list, audit.exported may export and verify",
     )
+    add_format(init)
     shown = add_action(actions, "list", "show the latest records; that is recorded too", _list)
     shown.add_argument("--model", default="", metavar="NAME", help="all about one registered model, as one timeline")
     shown.add_argument("--subject", default="", help="such as model:NAME; default: all")
@@ -57,6 +58,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     out = add_action(actions, "export", "write the whole log as JSON Lines; that is recorded too", _export)
     out.add_argument("file", help="file to write, which must not exist; - for stdout")
     out.add_argument("--reason", required=True, help="what for; recorded")
+    add_format(out)
     add_verify(add_action(actions, "verify", "check an export offline, or the log itself", run_verify))
     add_proof(add_action(actions, "proof", "prove offline that one record is in the log of a checkpoint", run_proof))
     sealed = add_action(
@@ -72,9 +74,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "given again",
     )
     add_tracking_uri(sealed)
-    past = add_action(
-        actions, "replay", "make a past promotion again from log and evidence; say what differs", replay.run
-    )
+    add_format(sealed)
+    what = "make a past move or decision on retraining again from what was recorded; say what differs"
+    past = add_action(actions, "replay", what, replay.run)
     replay.add_arguments(past)
     again = add_action(actions, "reconcile", "record what MLflow and model servers have and the log missed", _reconcile)
     again.add_argument("--servers", default="", help="model servers, such as fraud-headless.ml.svc:8000")
@@ -83,6 +85,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     erase = add_action(actions, "erase", "erase what one record says about people; its hash stays", _erase)
     erase.add_argument("seq", type=int, help="sequence number of the record")
     erase.add_argument("--reason", required=True, help="why, without personal data; recorded")
+    add_format(erase)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -94,9 +97,9 @@ def _init(parsed: argparse.Namespace) -> int:
     settings = required_settings()
     rights = dict(_grant(text) for text in parsed.grant)
     is_new = create_log(settings, created(audit_user(), settings.environment), rights)
-    print(f"{settings.name}: the audit log {'was created' if is_new else 'exists'}")
-    for login, actions in rights.items():
-        print(f"{login} may append {', '.join(actions) or 'nothing'}")
+    lines = [f"{settings.name}: the audit log {'was created' if is_new else 'exists'}"]
+    lines += [f"{login} may append {', '.join(actions) or 'nothing'}" for login, actions in rights.items()]
+    print_answer(parsed, {"log": settings.name, "created": is_new, "granted": rights}, lines)
     return 0
 
 
@@ -178,23 +181,34 @@ def _export(parsed: argparse.Namespace) -> int:
         with os.fdopen(descriptor, "wb") as file:
             for number, line in enumerate(chain([first], lines), 1):  # noqa: B007  (the last one is their number)
                 file.write(line + b"\n")
-    print(f"{parsed.file}: {number} records of {settings.name}; the export is the last of them")
+    said = f"{parsed.file}: {number} records of {settings.name}; the export is the last of them"
+    print_answer(parsed, {"file": parsed.file, "records": number, "log": settings.name}, [said])
     return 0
 
 
 def _checkpoint(parsed: argparse.Namespace) -> int:
     settings, signer = required_settings(), PrivateKey(read_bytes(parsed.key))
     with closing(open_log(settings)) as log, ExitStack() as opened:
+        require_permission(log, "audit", "read", actor())
         is_tagged = any(place.startswith("mlflow:") for place in parsed.to)
         anchors = anchors_of(parsed.to, opened.enter_context(registry_server(parsed)) if is_tagged else None)
         sealed = seal(log, anchors, signer, audit_user(), settings.environment)
-    if not sealed.found.is_whole:
-        print(f"TAMPERED: {sealed.found.problem}. No checkpoint was written")
+    found = sealed.found
+    if not found.is_whole:
+        said = f"TAMPERED: {found.problem}. No checkpoint was written"
+        print_answer(parsed, {"whole": False, "problem": found.problem, "written": [], "failed": {}}, [said])
         return 1
-    for place in sealed.places:
-        print(f"{place}: checkpoint of {sealed.found.records} records, verified from seq {sealed.verified_from} on")
-    for place, problem in sealed.failed.items():
-        print(f"FAILED {place}: {problem}")
+    checked = f"checkpoint of {found.records} records, verified from seq {sealed.verified_from} on"
+    lines = [f"{place}: {checked}" for place in sealed.places]
+    lines += [f"FAILED {place}: {problem}" for place, problem in sealed.failed.items()]
+    document = {
+        "whole": True,
+        "records": found.records,
+        "verified_from": sealed.verified_from,
+        "written": list(sealed.places),
+        "failed": dict(sealed.failed),
+    }
+    print_answer(parsed, document, lines)
     return 1 if sealed.failed else 0
 
 
@@ -205,13 +219,15 @@ def _erase(parsed: argparse.Namespace) -> int:
     with closing(open_log(settings)) as log:
         appended = log.erase(event)
     done = "is erased" if appended.is_new else "was erased before"
-    print(f"the content of seq {parsed.seq} {done}; seq {appended.seq} says so. Its hash and its place stay")
+    said = f"the content of seq {parsed.seq} {done}; seq {appended.seq} says so. Its hash and its place stay"
+    print_answer(parsed, {"seq": parsed.seq, "erased": appended.is_new, "recorded_as": appended.seq}, [said])
     return 0
 
 
 def _reconcile(parsed: argparse.Namespace) -> int:
     settings = required_settings()
     with registry_server(parsed) as mlflow, closing(open_log(settings)) as log:
+        require_permission(log, "audit", "read", actor())
         pages, silent = _pages(parsed.servers)
         done = reconcile(mlflow, log, settings.environment, audit_user(), pages)
     problems = (*silent, *done.problems)

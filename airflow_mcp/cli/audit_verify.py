@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli.governance import audit_user, read_log, required_settings
-from airflow_mcp.cli.options import add_format
+from airflow_mcp.cli.options import add_format, print_answer
 from airflow_mcp.core.audit.checkpoint import Checkpoint, read_checkpoint
 from airflow_mcp.core.audit.log import about_log, export
 from airflow_mcp.core.audit.merkle import inclusion_proof, is_included
@@ -57,6 +57,7 @@ def add_proof(proof: argparse.ArgumentParser) -> None:
     proof.add_argument("--seq", type=int, metavar="N", help="number of the record; without it, FILE is a proof")
     proof.add_argument("--checkpoint", metavar="FILE", help="signed checkpoint that covers the record")
     proof.add_argument("--key", required=True, metavar="FILE", help="public key of the checkpoint, PEM")
+    add_format(proof)
 
 
 def run_verify(parsed: argparse.Namespace) -> int:
@@ -242,7 +243,10 @@ def _check_proof(parsed: argparse.Namespace) -> int:
         raise EvidenceError("the record was erased: its place in the log can be proved, and not what it said")
     checkpoint, link = read_checkpoint(note, read_bytes(parsed.key)), read_link(line)
     if link is None or not is_included(leaf_hash(line), link.seq - 1, checkpoint.size, proof, checkpoint.root):
-        print(f"NOT PROVED: this record is not in log {checkpoint.log_id} as its checkpoint says")
+        said = f"NOT PROVED: this record is not in log {checkpoint.log_id} as its checkpoint says"
+        print_answer(parsed, {"proved": False, "log": checkpoint.log_id}, [said])
         return 1
-    print(f"proved: seq {link.seq} of log {checkpoint.log_id}, by a checkpoint of {checkpoint.size} records")
+    said = f"proved: seq {link.seq} of log {checkpoint.log_id}, by a checkpoint of {checkpoint.size} records"
+    document = {"proved": True, "seq": link.seq, "log": checkpoint.log_id, "checkpoint_size": checkpoint.size}
+    print_answer(parsed, document, [said])
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from airflow_mcp.cli.options import add_format, read_policy_file, require_data_reader, write_file
+from airflow_mcp.cli.options import add_format, print_answer, read_policy_file, require_data_reader, write_file
 from airflow_mcp.core.argument import problems_of
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
@@ -48,6 +48,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     merge.add_argument("paths", metavar="PROFILE", nargs="+", help="profile (.json)")
     for action in (profile, merge):
         action.add_argument("-o", "--output", metavar="FILE", required=True, help="profile to write (.json)")
+        add_format(action)
     compare = actions.add_parser("compare", help="compare two datasets, or their profiles")
     compare.add_argument("reference", metavar="REFERENCE", help="data, or a profile (.json)")
     compare.add_argument("current", metavar="CURRENT", help="data, or a profile (.json)")
@@ -78,7 +79,9 @@ def run(parsed: argparse.Namespace) -> int:
     profile = _profile(parsed) if parsed.action == "profile" else _merge(parsed)
     text = write_profile(profile)
     write_file("output", parsed.output, text)
-    print(f"{parsed.output}: {profile.rows} rows, {len(profile.columns)} columns, {len(text.encode())} bytes")
+    size, columns = len(text.encode()), len(profile.columns)
+    document = {"file": parsed.output, "rows": profile.rows, "columns": columns, "bytes": size}
+    print_answer(parsed, document, [f"{parsed.output}: {profile.rows} rows, {columns} columns, {size} bytes"])
     return 0
 
 

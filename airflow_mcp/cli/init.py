@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from airflow_mcp.cli.options import add_format, print_answer
 from airflow_mcp.exceptions import InvalidArgumentError
 
 FILES = ("pipeline.yaml", "train.py", "test_train.py", "README.md")
@@ -19,6 +20,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "folder", metavar="DIR", help="folder to create; it may exist, existing files are never overwritten"
     )
     command.add_argument("--name", help="name of the pipeline; default: the name of the folder")
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -38,8 +40,9 @@ def run(parsed: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for file in FILES:
         (folder / file).write_text(_text(file).safe_substitute(name=name), encoding="utf-8")
-        print(f"wrote {folder / file}")
-    print(f"next: airflow-mcp validate {parsed.folder}")
+    written = [str(folder / file) for file in FILES]
+    lines = [*(f"wrote {file}" for file in written), f"next: airflow-mcp validate {parsed.folder}"]
+    print_answer(parsed, {"name": name, "written": written}, lines)
     return 0
 
 

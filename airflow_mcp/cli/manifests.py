@@ -53,6 +53,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--canary-service", default="", help="second Service of the HTTPRoute, with weight 0")
     command.add_argument("--against", metavar="FILE", help="show what differs from these objects, YAML or JSON")
     command.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
+    command.add_argument("--json", dest="output", action="store_const", const="json", help="the same as -o json")
     add_tracking_uri(command)
     add_environment(command)
     add_root(command)
@@ -72,7 +73,9 @@ def run(parsed: argparse.Namespace) -> int:
     fields |= {name: value for name in _FIELDS if (value := getattr(parsed, name)) is not None}
     wanted = model_server_manifests(read_model_server(fields), parsed.target, _route(parsed))
     if parsed.against is not None:
-        print("\n".join(_difference(parsed.against, wanted)) or "no difference")
+        differences = list(_difference(parsed.against, wanted))
+        said = json.dumps({"differences": differences}, indent=2) if parsed.output == "json" else "\n".join(differences)
+        print(said or "no difference")
     elif parsed.output == "json":
         print(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(wanted)}, indent=2))
     else:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_mcp.cli.options import add_format, print_answer
 from airflow_mcp.core.pipeline.file.document import read_document
 from airflow_mcp.core.pipeline.file.migration import migrate
 from airflow_mcp.dag_rendering.files import looks_like_a_pipeline
@@ -22,6 +23,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--check", action="store_true", help="write nothing, show the difference, and exit with 1 if there is one"
     )
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -43,14 +45,17 @@ def run(parsed: argparse.Namespace) -> int:
             changed.append((path, data, found.text, found.changes))
     if problems:
         raise PipelineSpecError(problems)
+    lines: list[str] = []
     for path, data, text, changes in changed:
         if parsed.check:
-            print(_difference(path, data.decode(), text), end="")
+            lines += _difference(path, data.decode(), text).splitlines()
         else:
             _replace(path, text.encode())
-            print("\n".join(f"{path}:{change}" for change in changes))
+            lines += [f"{path}:{change}" for change in changes]
     count = f"{len(files)} file{'' if len(files) == 1 else 's'}"
-    print(f"{count}, {len(changed)} {'to migrate' if parsed.check else 'migrated'}")
+    lines.append(f"{count}, {len(changed)} {'to migrate' if parsed.check else 'migrated'}")
+    made = [{"file": str(path), "changes": list(changes)} for path, _, _, changes in changed]
+    print_answer(parsed, {"files": len(files), "written": not parsed.check, "changed": made}, lines)
     return 1 if parsed.check and changed else 0
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.cli.governance import person, require_checked, required_settings
-from airflow_mcp.cli.options import add_action, add_format
+from airflow_mcp.cli.options import add_action, add_format, print_answer
 from airflow_mcp.cli.registry_server import require_reason
 from airflow_mcp.core.access.decision import AccessRules, principal_of_account
 from airflow_mcp.core.access.in_force import (
@@ -34,14 +34,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_action(actions, "template", "print a policy with ten roles to begin with", _template)
     check = add_action(actions, "check", "list every mistake and doubt in a policy file", _check)
     check.add_argument("file", help="policy file, YAML or JSON")
+    add_format(check)
     propose = add_action(
         actions, "propose", "record the text of a policy file, for another person to activate", _propose
     )
     propose.add_argument("file", help="policy file, YAML or JSON")
     propose.add_argument("--reason", required=True, help="why; recorded")
+    add_format(propose)
     activate = add_action(actions, "activate", "put a policy in force that another person has proposed", _activate)
     activate.add_argument("digest", help="what propose printed: sha256:...")
     activate.add_argument("--reason", required=True, help="why; recorded")
+    add_format(activate)
     add_format(add_action(actions, "show", "print the policy in force", _show))
 
 
@@ -59,11 +62,13 @@ def _check(parsed: argparse.Namespace) -> int:
     try:
         policy = _read(parsed.file)
     except PipelineSpecError as error:
-        print(error)
+        problems = [problem._asdict() for problem in error.problems]
+        print_answer(parsed, {"valid": False, "problems": problems}, [str(error)])
         return 1
-    for path, message in doubts(policy):
-        print(f"{parsed.file}: {write_path(path)}: {message}")
-    print(f"{parsed.file}: valid, {policy.digest}")
+    found = [{"field": write_path(path), "message": message} for path, message in doubts(policy)]
+    lines = [f"{parsed.file}: {each['field']}: {each['message']}" for each in found]
+    document = {"valid": True, "digest": policy.digest, "doubts": found}
+    print_answer(parsed, document, [*lines, f"{parsed.file}: valid, {policy.digest}"])
     return 0
 
 
@@ -82,9 +87,11 @@ def _propose(parsed: argparse.Namespace) -> int:
     with closing(open_log(settings)) as log:
         for event in proposal_events(policy, caller, settings.environment, parsed.reason):
             log.append(event)
-    print(
-        f"proposed by {caller.name}: {policy.digest}\nanother person activates it: airflow-mcp policy activate DIGEST"
+    lines = (
+        f"proposed by {caller.name}: {policy.digest}",
+        "another person activates it: airflow-mcp policy activate DIGEST",
     )
+    print_answer(parsed, {"digest": policy.digest, "proposed_by": caller.name}, lines)
     return 0
 
 
@@ -103,7 +110,7 @@ def _activate(parsed: argparse.Namespace) -> int:
         if not decision.granted:
             raise AccessRefusedError(f"{decision.by}. Nothing was activated")
         log.append(activation_event(proposal, before, caller, settings.environment, parsed.reason))
-    print(f"in force: {proposal.policy.digest}")
+    print_answer(parsed, {"in_force": proposal.policy.digest}, [f"in force: {proposal.policy.digest}"])
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_mcp.cli.governance import governance
-from airflow_mcp.cli.options import add_format, add_tracking_uri
+from airflow_mcp.cli.options import add_format, add_tracking_uri, print_answer
 from airflow_mcp.cli.registry_server import actor, log, order_of, registry_server
 from airflow_mcp.core.contract import ALIAS_CHAMPION, TAG_MIRROR_STAGES
 from airflow_mcp.core.registry.stage_migration import PREFER, Migration, MigrationChoices, plan_migration
@@ -71,8 +71,7 @@ def _add(actions: Any, name: str, answer: Any, what: str) -> argparse.ArgumentPa
     action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
     action.set_defaults(answer=answer)
     add_tracking_uri(action)
-    if name in ("stages", "migrate-stages"):
-        add_format(action)
+    add_format(action)
     return action
 
 
@@ -146,7 +145,8 @@ def _set_stage(parsed: argparse.Namespace) -> int:
                 archive_existing=parsed.archive_existing,
             )
             is_done = transition(mlflow, wanted, log=log, governance=governance()).is_done
-    print(f"{name}: version {version} is {'already' if is_done else 'now'} in {stage}")
+    document = {"model_name": name, "version": version, "stage": stage, "changed": not is_done}
+    print_answer(parsed, document, [f"{name}: version {version} is {'already' if is_done else 'now'} in {stage}"])
     return 0
 
 
@@ -228,7 +228,8 @@ def _mirror(parsed: argparse.Namespace) -> int:
     with registry_server(parsed) as mlflow:
         if parsed.switch == "off":
             mlflow.delete_registered_model_tag(name, TAG_MIRROR_STAGES)
-            print(f"{name}: MLflow's own stages no longer follow the aliases; no stage was changed")
+            said = f"{name}: MLflow's own stages no longer follow the aliases; no stage was changed"
+            print_answer(parsed, {"model_name": name, "mirrored": False, "changed": 0}, [said])
             return 0
         waiting = plan_migration(mlflow.get_registered_model(name), versions_of(mlflow, name))
         if not waiting.is_done:
@@ -238,5 +239,6 @@ def _mirror(parsed: argparse.Namespace) -> int:
             )
         mlflow.set_registered_model_tag(name, TAG_MIRROR_STAGES, "true")
         moved = AliasMover(mlflow, name, actor=actor(), log=log, governance=governance()).mirror()
-    print(f"{name}: MLflow's own stages follow the aliases from now on; the stage of {moved} version(s) was changed")
+    said = f"{name}: MLflow's own stages follow the aliases from now on; the stage of {moved} version(s) was changed"
+    print_answer(parsed, {"model_name": name, "mirrored": True, "changed": moved}, [said])
     return 0

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from airflow_mcp.cli.options import add_format, print_answer
 from airflow_mcp.cli.pipeline_files import FoundProblem, add_environment, check_paths, note_unused_defaults
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import StubChanges, compare_stubs, write_stubs
@@ -19,6 +20,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dags-folder", required=True, metavar="DIR", help="Airflow's Dags folder, or a folder in it")
     command.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
     add_environment(command, default=None)
+    add_format(command)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -36,12 +38,20 @@ def run(parsed: argparse.Namespace) -> int:
     problems = _problems(parsed, changes) if pipelines or changes.no_pipelines else []
     for found in problems:
         print(found.problem, file=sys.stderr)
-    for stub in changes.written:
-        print(f"{'would write' if parsed.check else 'wrote'} {stub.path}")
-    for path in changes.removed:
-        print(f"{'would remove' if parsed.check else 'removed'} {path}")
     to = "to be " if parsed.check else ""
-    print(f"stubs: {len(changes.written)} {to}written, {len(changes.removed)} {to}removed, {changes.kept} up to date")
+    lines = [f"{'would write' if parsed.check else 'wrote'} {stub.path}" for stub in changes.written]
+    lines += [f"{'would remove' if parsed.check else 'removed'} {path}" for path in changes.removed]
+    lines.append(
+        f"stubs: {len(changes.written)} {to}written, {len(changes.removed)} {to}removed, {changes.kept} up to date"
+    )
+    document = {
+        "check": parsed.check,
+        "written": [str(stub.path) for stub in changes.written],
+        "removed": [str(path) for path in changes.removed],
+        "up_to_date": changes.kept,
+        "problems": [{**each.problem._asdict(), "environments": list(each.environments)} for each in problems],
+    }
+    print_answer(parsed, document, lines)
     return 1 if problems or (parsed.check and not changes.is_up_to_date) else 0
 
 

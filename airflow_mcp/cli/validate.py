@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_mcp.cli.deployable import add_registry, registry_check
+from airflow_mcp.cli.options import add_format
 from airflow_mcp.cli.pipeline_files import (
     Check,
     Checked,
@@ -29,7 +30,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_root(command)
     add_policy(command)
     add_registry(command)
-    command.add_argument("--format", choices=("text", "json", "github"), default="text", help="default: text")
+    add_format(command, "github")
 
 
 def run(parsed: argparse.Namespace) -> int:

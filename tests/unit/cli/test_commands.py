@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
 
 from airflow_mcp import __version__
-from airflow_mcp.cli import COMMANDS, main
+from airflow_mcp.cli import COMMANDS, _parser, main
 from tests.support.paths import ROOT
 
 
@@ -35,6 +37,35 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     shown = capsys.readouterr().out
     assert [command for command in COMMANDS if f"\n    {command} " not in shown] == []
+
+
+OTHER_FORMS = {
+    "schema": "prints a JSON document in any case",
+    "policy template": "prints the YAML file that people edit",
+    "serve": "answers over HTTP, and ends with a signal",
+}
+"""Actions without ``--json``, and why."""
+
+
+def _actions(parser: ArgumentParser, name: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield each action below a parser with the options that it takes."""
+    (inner,) = [each for each in parser._actions if isinstance(each, _SubParsersAction)] or [None]
+    if inner is None:
+        yield name, {option for each in parser._actions for option in each.option_strings}
+        return
+    for action, its in inner.choices.items():
+        yield from _actions(its, f"{name} {action}".strip())
+
+
+def test_every_action_answers_programs_in_json() -> None:
+    found = {
+        name: options
+        for command in COMMANDS
+        for name, options in _actions(_parser(command), "")
+        if name.partition(" ")[0] == command
+    }
+    assert {name for name, options in found.items() if "--json" not in options} == set(OTHER_FORMS)
+    assert len(found) > 40
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["rollback"], ["pods"], ["pods", "list", "--yes"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def test_only_names_change_and_a_second_time_nothing_does(file: Path, capsys: py
     assert f"{file}:8: spec.sourceCode.url is repoUrl\n" in capsys.readouterr().out
     assert main(["migrate", str(file), "--check"]) == 0
     assert [path.name for path in file.parent.iterdir()] == ["churn.yaml"]
+
+
+def test_says_in_json_what_changes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate", str(file), "--check", "--json"]) == 1
+    planned = json.loads(capsys.readouterr().out)
+    assert file.read_text() == OLD
+    assert main(["migrate", str(file), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (planned["written"], done["written"], planned["changed"]) == (False, True, done["changed"])
+    (changed,) = done["changed"]
+    assert (changed["file"], done["files"]) == (str(file), 1)
+    assert any("spec.sourceCode.url is repoUrl" in change for change in changed["changes"])
 
 
 def test_what_was_migrated_is_valid_in_every_environment(file: Path) -> None:

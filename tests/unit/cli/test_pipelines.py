@@ -89,7 +89,7 @@ class TestValidate:
 
     def test_prints_json(self, capsys: Captured) -> None:
         write("a.yaml", BROKEN)
-        assert main(["validate", "a.yaml", "--format", "json"]) == 1
+        assert main(["validate", "a.yaml", "--json"]) == 1
         told = json.loads(capsys.readouterr().out)
         assert told["files"] == {"a.yaml": False}
         assert told["problems"][1] == {
@@ -260,6 +260,13 @@ class TestGraph:
         assert part in picture
         assert all(task in picture for task in ("begin", "train_small", "evaluate_deep", "select", "promote"))
 
+    def test_says_in_json_what_each_task_needs(self, capsys: Captured) -> None:
+        assert main(["graph", str(FILES / "churn.yaml"), "--json"]) == 0
+        needs = {task["task_id"]: task["needs"] for task in json.loads(capsys.readouterr().out)["tasks"]}
+        assert needs["begin"] == []
+        assert {each for names in needs.values() for each in names} <= set(needs)
+        assert "promote" in needs
+
     def test_writes_a_file(self) -> None:
         assert main(["graph", str(FILES / "churn.yaml"), "--format", "svg", "--output", "churn.svg"]) == 0
         assert xml.dom.minidom.parse("churn.svg").documentElement.tagName == "svg"
@@ -276,6 +283,15 @@ class TestRender:
         assert main(["render", "p", "--dags-folder", "dags"]) == 1
         assert "p/b.yaml:16:19" in capsys.readouterr().err
         assert [path.name for path in Path("dags").iterdir()] == ["mcp_fraud-detection-pipeline.py"]
+
+    def test_says_in_json_what_was_written_and_what_is_wrong(self, capsys: Captured) -> None:
+        write("p/a.yaml", FRAUD)
+        write("p/b.yaml", BROKEN)
+        assert main(["render", "p", "--dags-folder", "dags", "--json"]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert [Path(path).name for path in found["written"]] == ["mcp_fraud-detection-pipeline.py"]
+        assert (found["check"], found["removed"], found["up_to_date"]) == (False, [], 0)
+        assert {problem["file"] for problem in found["problems"]} == {"p/b.yaml"}
 
     def test_the_last_deleted_pipeline_loses_its_stub_and_a_wrong_folder_is_refused(self, capsys: Captured) -> None:
         write("p/a.yaml", FRAUD)
@@ -365,6 +381,12 @@ class TestInit:
         assert main(["validate", "My Model"]) == 0
         assert main(["plan", "My Model/pipeline.yaml"]) == 0
         assert "my-model (dev), from pipeline.yaml" in capsys.readouterr().out
+
+    def test_says_in_json_what_was_written(self, capsys: Captured) -> None:
+        assert main(["init", "m", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["name"] == "m"
+        assert sorted(map(Path, found["written"])) == sorted(Path("m").absolute().iterdir())
 
     def test_overwrites_nothing(self, capsys: Captured) -> None:
         write("m/train.py", "mine")
