@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.cli.governance import audit_user, person, require_checked, required_settings
+from airflow_mcp.cli.governance import audit_user, person, read_log, require_checked, required_settings
 from airflow_mcp.cli.options import add_action, add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import registry_server, require_reason
 from airflow_mcp.core.access.decision import AccessRules, principal_of_account
@@ -84,7 +84,7 @@ def _list(parsed: argparse.Namespace) -> int:
     event = listing(audit_user(), settings.environment, limit=MOST_LISTED, action=REQUESTED)
     with closing(open_log(settings)) as log:
         policy = ApprovalPolicy.of(_in_force(log).policy)
-        records = [read_record(raw.decode()) for raw in log.read(event)]
+        records = [read_record(raw.decode()) for raw in read_log(log, event)]
         states = read_states(log, latest_requested(records), policy, _now())
     documents = [request_document(state) for state in states if parsed.all or state.status == "open"]
     if parsed.format == "json":
@@ -102,10 +102,21 @@ def _list(parsed: argparse.Namespace) -> int:
 def _show(parsed: argparse.Namespace) -> int:
     settings = required_settings()
     with closing(open_log(settings)) as log:
-        state = _found(log, parsed, ApprovalPolicy.of(_in_force(log).policy), settings)
+        policy = ApprovalPolicy.of(_in_force(log).policy)
+        _record_read(log, settings, model_subject(parsed.model_name), REQUESTED)
+        state = _found(log, parsed, policy, settings)
     document = request_document(state)
     print(json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_text(document)))
     return 0
+
+
+def _record_read(log: AuditLog, settings: AuditSettings, subject: str, action: str) -> None:
+    """Record that the caller reads, if the policy permits it; what is shown is folded from more records than one list.
+
+    :raises AccessRefusedError: when it is not permitted.
+    """
+    for _ in read_log(log, listing(audit_user(), settings.environment, limit=1, subject=subject, action=action)):
+        pass
 
 
 def _withdraw(parsed: argparse.Namespace) -> int:
@@ -167,7 +178,7 @@ def _times(parsed: argparse.Namespace) -> int:
     settings = required_settings()
     event = listing(audit_user(), settings.environment, limit=MOST_LISTED, model=parsed.model_name)
     with closing(open_log(settings)) as log:
-        records = [read_record(raw.decode()) for raw in log.read(event)]
+        records = [read_record(raw.decode()) for raw in read_log(log, event)]
     newest = list(read_cycles(records, settings.environment))[: parsed.limit]
     found = read_cycles(records, settings.environment, _runs(parsed, records, newest))
     cycles = [found[version] for version in newest]
@@ -247,9 +258,11 @@ def _terms(parsed: argparse.Namespace, policy: ApprovalPolicy, caller: AuditActo
 
 
 def _delegations(parsed: argparse.Namespace) -> int:
-    now = _now()
-    with closing(open_log(required_settings())) as log:
-        known = _known(log, ApprovalPolicy.of(_in_force(log).policy))
+    settings, now = required_settings(), _now()
+    with closing(open_log(settings)) as log:
+        policy = ApprovalPolicy.of(_in_force(log).policy)
+        _record_read(log, settings, DELEGATIONS, "delegation.")
+        known = _known(log, policy)
     if parsed.format == "json":
         print(json.dumps([delegation_document(each, now) for each in known], indent=2))
     else:
@@ -308,7 +321,8 @@ def _print_delegation(parsed: argparse.Namespace, delegation: Delegation, now: d
 
 
 def _headline(document: Mapping[str, Any]) -> str:
-    place = f"{document['model_name']} version {document['version']} to {document['environment']}"
+    way = "back in" if document["act"] == "rollback" else "to"
+    place = f"{document['model_name']} version {document['version']} {way} {document['environment']}"
     waits = document["waits_for"]
     if waits is None:
         why = f", {document['reason']}" if document["reason"] else ""

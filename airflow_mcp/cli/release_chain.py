@@ -11,11 +11,11 @@ from typing import Any
 
 from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.access.policy import read_policy
-from airflow_mcp.core.approvals.policy import ApprovalPolicy, ApprovalRule, Node
+from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy, ApprovalRule, ApprovedAct, Node
 from airflow_mcp.core.approvals.seats import chain_mistakes, unfilled
 from airflow_mcp.core.approvals.votes import Electorate, initiators_of
 from airflow_mcp.core.pipeline.file.stages import approval_in
-from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
+from airflow_mcp.core.pipeline.plan.entities import PipelinePlan, PlannedRelease
 from airflow_mcp.core.pipeline.plan.releasing import UNDECLARED_RISK
 from airflow_mcp.dag_rendering.loader import LoadedPipeline
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
@@ -93,19 +93,26 @@ def release_problems(loaded: LoadedPipeline, policy: ApprovalPolicy) -> Iterator
 def chain_of(plan: PipelinePlan, policy: ApprovalPolicy) -> dict[str, Any] | None:
     """Return who will be asked before a release, in which order and why, as JSON values; None without a release Dag.
 
+    Under ``rollback`` is who will be asked before a person rolls the model back; None when nobody is.
+
     :param plan: the plan.
     :param policy: the policy.
     """
     if plan.release is None:
         return None
-    declared = plan.release.tasks[0].arguments["risk"]
+    back = _chain(plan, plan.release, policy, "rollback")
+    return {**_chain(plan, plan.release, policy, RELEASE), "rollback": back if back["chain"] else None}
+
+
+def _chain(plan: PipelinePlan, release: PlannedRelease, policy: ApprovalPolicy, act: ApprovedAct) -> dict[str, Any]:
+    declared = release.tasks[0].arguments["risk"]
     risk = policy.risk_of(plan.model_name, declared)
-    rule = policy.rule_for(plan.environment, risk, plan.model_name)
+    rule = policy.rule_for(plan.environment, risk, plan.model_name, act)
     named = {"owner": (plan.owner,)}
     electorate = Electorate(policy, initiators_of(policy, rule.initiators, named))
     return {
         "policy": policy.digest,
-        "rule": policy.rules.index(rule),
+        "rule": policy.rules.index(rule) if rule in policy.rules else None,
         "when": rule.when.model_dump(exclude_defaults=True, mode="json") if rule.when else {},
         "risk": risk,
         "declared_risk": declared,
@@ -150,9 +157,18 @@ def chain_lines(plan: PipelinePlan, policy: ApprovalPolicy | None) -> Iterator[s
     if found is None:
         yield f"the policy says who is asked before a release; name one with --policy, or set {_LOG}"
         return
+    yield from _described("approval", found)
+    yield ""
+    if found["rollback"] is None:
+        yield "rollback: nobody is asked; whoever may roll back does it at once"
+        return
+    yield from _described("rollback", found["rollback"])
+
+
+def _described(what: str, found: dict[str, Any]) -> Iterator[str]:
     raised = "" if found["risk"] == found["declared_risk"] else f", raised by riskFloor from {found['declared_risk']}"
     fits = ", ".join(f"{name} {_words(value)}" for name, value in found["when"].items()) or "everything else"
-    yield f"approval by rule {found['rule'] + 1} of {found['policy'][:19]}…, which is for {fits}"
+    yield f"{what} by rule {found['rule'] + 1} of {found['policy'][:19]}…, which is for {fits}"
     yield f"    risk                 {found['risk']}{raised}"
     if not found["chain"]:
         yield "    nobody is asked"

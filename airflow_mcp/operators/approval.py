@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RequestReleaseOperator(ReleaseOperator):
-    """Ask for the release of a version, in the audit log. The seats after it ask the people.
+    """Ask for the release of a version, or for a rollback to it, in the audit log. The seats after it ask the people.
 
     The request is bound to the passport of the version. It is refused at once when nobody knows who asks, and when the
     chain of the policy cannot be satisfied without whoever asks. A newer request of the model replaces an open one.
@@ -44,6 +44,7 @@ class RequestReleaseOperator(ReleaseOperator):
     :param version: version to release, which has a passport (templated).
     :param seats: number of ``ApprovalSeatOperator`` tasks in the Dag.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    :param act: ``release``, or ``rollback``, for which the policy has rules of its own.
     :param risk: ``low``, ``medium`` or ``high``; the policy may raise it.
     """
 
@@ -94,7 +95,7 @@ class RequestReleaseOperator(ReleaseOperator):
         :raises GitRemoteError: when the repository does not answer; a retry asks again.
         """
         found: dict[str, tuple[str, ...]] = {"owner": (self.owner,)}
-        rule = policy.rule_for(key.environment, policy.risk_of(key.model_name, self.risk), key.model_name)
+        rule = policy.rule_for(key.environment, policy.risk_of(key.model_name, self.risk), key.model_name, key.act)
         if "commit_author" not in rule.initiators:
             return found
         code = self.code_of(key)
@@ -144,6 +145,7 @@ class ApprovalSeatOperator(ReleaseOperator):
     :param seat: number of this seat, from 1.
     :param seats: number of all seats in the Dag.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    :param act: ``release``, or ``rollback``: that of the ``RequestReleaseOperator``.
     :param links: name to address of evidence that the question shows.
     """
 
@@ -209,7 +211,9 @@ class ApprovalSeatOperator(ReleaseOperator):
         if state.status in ("rejected", "expired"):
             if book.note(state.status, state, {"why": state.reason}):
                 self.tell(policy, state.status, state, context, reason=state.reason)
-            raise ApprovalMissingError(f"the release is {state.status}: {state.reason}. A new Dag run asks anew")
+            raise ApprovalMissingError(
+                f"the {state.key.act} is {state.status}: {state.reason}. A new Dag run asks anew"
+            )
         if state.status in ("superseded", "withdrawn"):
             raise AirflowSkipException(f"the request is {state.status}: {state.reason}")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_mcp import settings
 from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.approvals.events import ReleaseKey
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy, ApprovedAct
 from airflow_mcp.core.argument import required_text, version_number
 from airflow_mcp.core.contract import TAG_PASSPORT, TAG_PASSPORT_ENVELOPE
 from airflow_mcp.core.passport.dsse import read_envelope
@@ -37,21 +37,32 @@ class ReleaseOperator(ModelControlOperator):
     :param version: version to release, which has a passport (templated).
     :param seats: number of ``ApprovalSeatOperator`` tasks in the Dag.
     :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    :param act: ``release``, or ``rollback`` to ask before a ``RollbackModelOperator``.
     """
 
     template_fields: Sequence[str] = ("model_name", "version")
     ui_color = "#fdf1d8"
 
     def __init__(
-        self, *, model_name: str, version: str, seats: int, environment: str | None = None, **kwargs: Any
+        self,
+        *,
+        model_name: str,
+        version: str,
+        seats: int,
+        environment: str | None = None,
+        act: ApprovedAct = RELEASE,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not 1 <= seats <= _MOST_SEATS:
             raise InvalidArgumentError(f"seats must be 1 to {_MOST_SEATS}; got {seats}")
+        if act not in get_args(ApprovedAct):
+            raise InvalidArgumentError(f"act must be one of {', '.join(get_args(ApprovedAct))}; got {act!r}")
         self.model_name = model_name
         self.version = version
         self.seats = seats
         self.environment = environment
+        self.approved_act = act
 
     def release_key(self) -> ReleaseKey:
         """Return what is released; the passport is read from the registry, because an XCom can be forged.
@@ -66,7 +77,7 @@ class ReleaseOperator(ModelControlOperator):
                 f"version {version.version} of {name!r} has no passport, and approvals are bound to one. Nobody was "
                 "asked; issue it with IssuePassportOperator"
             )
-        return ReleaseKey(name, self.environment or settings.environment(), passport)
+        return ReleaseKey(name, self.environment or settings.environment(), passport, self.approved_act)
 
     def release_book(self, key: ReleaseKey) -> tuple[ReleaseBook, ApprovalPolicy]:
         """Return the request in the log, and the policy in force.

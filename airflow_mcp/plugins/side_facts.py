@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.approvals.cycle import Cycle, read_cycles
-from airflow_mcp.core.approvals.events import REQUESTED, ReleaseKey
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.approvals.events import REQUESTED, ReleaseKey, act_of
+from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy
 from airflow_mcp.core.approvals.state import ApprovalFacts, NodeState, state_of
 from airflow_mcp.core.audit.decisions import version_subject
 from airflow_mcp.core.audit.log import AuditLog
@@ -148,7 +148,7 @@ class SideFactsReader:
             asked = [
                 record
                 for record in opened.facts(model_subject(name), REQUESTED)
-                if record.event["environment"] == self._environment
+                if record.event["environment"] == self._environment and act_of(record) == RELEASE
             ]
             if not asked:
                 continue

@@ -173,11 +173,12 @@ class AliasMover:
         self.governance, self.book = governance, MoveBook(governance, model_name, log)
         self.guard = ComplianceGuard(mlflow, governance, model_name, log)
 
-    def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder) -> AliasPlan:
+    def move(self, plan: Callable[[RegisteredModel], AliasPlan], order: MoveOrder, act: Act | None = None) -> AliasPlan:
         """Plan on the present aliases and carry out the plan, under the claim.
 
         :param plan: makes the plan from the registered model as it is now; may refuse by raising.
         :param order: who moves and why.
+        :param act: what the guard decides about; None takes the action of the order.
         :return: the plan that was carried out.
         :raises ClaimUnavailableError: when another task kept the claim; nothing was moved.
         :raises AliasConflictError: when a version of the plan does not exist; nothing was moved.
@@ -202,8 +203,9 @@ class AliasMover:
                 return replace(made, was_completed=order.identity in completed)
             made, target = self._usable(made, model)
             order = self.governance.noted(order)
-            cleared = self.guard.require(_ACTS[order.action], order, model, [target] if target else [])
+            cleared = self.guard.require(act or _ACTS[order.action], order, model, [target] if target else [])
             move = self.book.intend(self._record(made, order, model, target), order, cleared)
+            self.guard.mark(model, cleared)
             if target is not None:
                 self.guard.sign(target, move, cleared)
             self.claims.require_valid(claim)
@@ -258,6 +260,7 @@ class AliasMover:
             cleared = self.guard.require(act, order, model, ())
             move = replace(made.record(order, datetime.now(UTC)), number=next_number(model.tags)).fitted()
             self.book.intend(move, order, cleared)
+            self.guard.mark(model, cleared)
             self.claims.require_valid(claim)
             self.mlflow.set_registered_model_tag(self.model_name, TAG_LAST_STAGE_MOVE, move.to_tag())
             if made.challenger_after != made.challenger_before:

@@ -16,6 +16,7 @@ from airflow_mcp.core.approvals.events import (
     Answer,
     Asked,
     ReleaseKey,
+    act_of,
     answered,
     noted,
     read_vote,
@@ -25,7 +26,7 @@ from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.approvals.state import ApprovalFacts, RequestState, state_of
 from airflow_mcp.core.approvals.votes import JudgedVote
 from airflow_mcp.core.audit.event import AuditActor
-from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.audit.moves import MOVED, model_subject
 from airflow_mcp.core.audit.record import Record, format_time
 from airflow_mcp.exceptions import ApprovalMissingError
 from airflow_mcp.registry.guard import Grant
@@ -55,6 +56,7 @@ def read_facts(log: AuditFacts, key: ReleaseKey, delegations: Sequence[Record] |
         log.facts(model_subject(key.model_name), REQUESTED),
         log.facts(key.subject, "approval."),
         log.facts(DELEGATIONS, "delegation.") if delegations is None else delegations,
+        log.facts(model_subject(key.model_name), MOVED) if key.act == "rollback" else (),
     )
 
 
@@ -154,7 +156,10 @@ class ReleaseBook:
         others = {
             record.event["new"]["passport"]
             for record in asked
-            if record.event["environment"] == self._key.environment and request and record.seq < request.seq
+            if record.event["environment"] == self._key.environment
+            and act_of(record) == self._key.act
+            and request
+            and record.seq < request.seq
         }
         for passport in sorted(others - {self._key.passport}):
             other = ReleaseBook(self._log, replace(self._key, passport=passport), self._policy)
@@ -188,27 +193,29 @@ class ReleaseApprovals:
         self._open_answers, self._now = open_answers, now
 
     def granted(self, question: Question, log: AuditLog) -> Grant:
-        """Return the approvals of a release, each checked again where it was given.
+        """Return the approvals of a release or a rollback, each checked again where it was given.
 
-        :param question: the release.
+        :param question: what is about to be done.
         :param log: the audit log.
         :raises ApprovalMissingError: when an approval is missing, or Airflow does not know it.
         :raises AirflowApiError: when Airflow does not answer.
         :raises AuditUnavailableError: when the log does not answer.
         """
         policy = ApprovalPolicy.of(question.policy.policy)
-        if not any(rule.chain for rule in policy.rules):
+        if not policy.asks(question.act):
             return Grant()
         if not question.passport:
             raise ApprovalMissingError("approvals are bound to a passport, and the version has none")
-        key = ReleaseKey(question.model_name, question.environment, question.passport)
-        state = state_of(read_facts(log, key), key, policy, self._now())
+        key = ReleaseKey(question.model_name, question.environment, question.passport, question.act)
+        facts = read_facts(log, key)
+        state = state_of(facts, key, policy, self._now())
         if state.request is None:
-            rule = policy.rule_for(key.environment, policy.risk_of(key.model_name, ""), key.model_name)
-            if not rule.chain:
+            risk = policy.risk_of(key.model_name, declared_risk(facts, key))
+            if not policy.rule_for(key.environment, risk, key.model_name, key.act).chain:
                 return Grant()
         if state.status != "granted":
-            raise ApprovalMissingError(f"{described(state)}. Release it with the Dag that asks for approvals")
+            what = "Release it" if key.act == "release" else "Roll back"
+            raise ApprovalMissingError(f"{described(state)}. {what} with the Dag that asks for approvals")
         self._require_attested(state)
         return Grant(
             tuple(vote.vote.seq for vote in state.approvals), tuple(dict.fromkeys(v.person for v in state.approvals))
@@ -231,9 +238,24 @@ class ReleaseApprovals:
             raise ApprovalMissingError(f"{'; '.join(doubts)}. Only what Airflow knows counts")
 
 
+def declared_risk(facts: ApprovalFacts, key: ReleaseKey) -> str:
+    """Return the risk that the latest request for a model declared; empty when there is none, which counts as high.
+
+    A release has to be asked for, so only a rollback takes the risk from another request: that of the release.
+
+    :param facts: what the log knows.
+    :param key: what is about to be done.
+    """
+    if key.act == "release":
+        return ""
+    here = [record for record in facts.requests if record.event["environment"] == key.environment]
+    return str(here[-1].event["new"]["risk"]) if here else ""
+
+
 def described(state: RequestState) -> str:
     """Return one line about where a request stands."""
-    what = f"passport {state.key.passport} is not approved for {state.key.environment}"
+    what = f"passport {state.key.passport} is not approved for "
+    what += state.key.environment if state.key.act == "release" else f"a rollback in {state.key.environment}"
     node = state.open_node
     if node is not None:
         people = ", ".join(node.node.approvers)

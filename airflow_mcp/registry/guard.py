@@ -15,6 +15,7 @@ from airflow_mcp.core.access.decision import AccessRules
 from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
 from airflow_mcp.core.access.policy import GovernancePolicy, time_of
 from airflow_mcp.core.access.requester import Requester
+from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy, ApprovedAct
 from airflow_mcp.core.argument import ENVIRONMENTS, sentences
 from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id, without_credentials
 from airflow_mcp.core.audit.moves import Basis, audit_actor, intent_action, intent_of, model_subject
@@ -46,13 +47,14 @@ if TYPE_CHECKING:
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
 
-Act = Literal["promote", "rollback", "rollout", "migrate", "stage", "copy", "steer", "abort"]
-"""What is guarded. ``stage`` is a move between stages other than Production; ``steer`` pauses and resumes a rollout,
-``abort`` ends it."""
+Act = Literal["promote", "rollback", "automatic_rollback", "rollout", "migrate", "stage", "copy", "steer", "abort"]
+"""What is guarded. ``automatic_rollback`` is made by a rollout, which was approved with its rollback policy. ``stage``
+is a move between stages other than Production; ``steer`` pauses and resumes a rollout, ``abort`` ends it."""
 PERMISSIONS: Mapping[Act, tuple[str, ...]] = {
     "promote": ("promote",),
     # Whoever may begin a rollout may end it: it goes back by itself.
     "rollback": ("rollback", "rollout"),
+    "automatic_rollback": ("rollback", "rollout"),
     "rollout": ("rollout",),
     "migrate": ("migrate",),
     "stage": ("stage",),
@@ -66,16 +68,18 @@ _NO_POLICY = (
 )
 _LONGEST_REASON = 2000
 """Characters of a reason in the event of a refusal."""
-_GOING_BACK = frozenset({"rollback", "abort"})
+_ROLLBACKS = frozenset({"rollback", "automatic_rollback"})
+_GOING_BACK = frozenset({*_ROLLBACKS, "abort"})
 """Acts that go on while the log is down, where that is configured."""
 _FREE_WITHOUT_POLICY = frozenset({*_GOING_BACK, "stage", "steer"})
 """Acts that prod makes without a log and a policy too: going back, and what changes no champion."""
-_WITH_PASSPORT = frozenset({"promote", "rollback", "rollout", "migrate", "copy"})
-_WITH_APPROVALS = frozenset({"promote", "rollout", "migrate"})
+_WITH_PASSPORT = frozenset({"promote", *_ROLLBACKS, "rollout", "migrate", "copy"})
+_RELEASES = frozenset({"promote", "rollout", "migrate"})
+"""Acts that bring a version into an environment: what the chain of the policy is for."""
 
 
 class Question(NamedTuple):
-    """A release that people may have to approve."""
+    """A release or a rollback that people may have to approve."""
 
     model_name: str
     environment: str
@@ -83,10 +87,11 @@ class Question(NamedTuple):
     """Digest of the passport, ``sha256:<hex>``."""
     version: ModelVersion
     policy: PolicyInForce
+    act: ApprovedAct = RELEASE
 
 
 class Grant(NamedTuple):
-    """The approvals that a release rests on."""
+    """The approvals that a move rests on."""
 
     refs: tuple[int, ...] = ()
     """Records of the votes in the audit log."""
@@ -95,7 +100,7 @@ class Grant(NamedTuple):
 
 
 class Approvals(Protocol):
-    """What knows whether people have approved a release."""
+    """What knows whether people have approved a release or a rollback."""
 
     def granted(self, question: Question, log: AuditLog) -> Grant:
         """Return the approvals, after checking each one again where it was given.
@@ -135,6 +140,17 @@ def strictest(*environments: str) -> str:
         ENVIRONMENTS.index(each) if each in ENVIRONMENTS else len(ENVIRONMENTS) - 1 for each in environments if each
     ]
     return ENVIRONMENTS[max(known, default=0)]
+
+
+def mark_environment(mlflow: MlflowOperations, model: RegisteredModel, environment: str) -> None:
+    """Leave the environment as a tag on a model, unless it is dev or a stricter one is there.
+
+    :param mlflow: the MLflow server.
+    :param model: the registered model.
+    :param environment: dev, test or prod.
+    """
+    if strictest(environment, model.tags.get(TAG_ENVIRONMENT, "dev")) != model.tags.get(TAG_ENVIRONMENT, "dev"):
+        mlflow.set_registered_model_tag(model.name, TAG_ENVIRONMENT, environment)
 
 
 @dataclass(frozen=True)
@@ -188,9 +204,7 @@ class ComplianceGuard:
             log = governance.open_log()
             in_force = read_in_force(log)
         except (AuditUnavailableError, InvalidArgumentError) as error:
-            if act not in _GOING_BACK or not governance.rollback_without_log:
-                raise unmoved(error) from error
-            self._log.warning("ALERT: nobody checked who may %s %s: %s", act, self._model_name, error)
+            self._go_unchecked(act, error)
             return cleared
         case = _Case(act, order, environment, tuple(versions))
         if in_force is not None:
@@ -198,6 +212,23 @@ class ComplianceGuard:
         if environment == "prod" and act not in _FREE_WITHOUT_POLICY:
             self._refuse(case, cleared, [AccessRefusedError(_NO_POLICY)], log)
         return cleared
+
+    def _go_unchecked(self, act: Act, error: AuditUnavailableError | InvalidArgumentError) -> None:
+        """Let an act go on that the log cannot be asked about, if that is configured: a dead log blocks no way back.
+
+        :raises AuditUnavailableError, InvalidArgumentError: when it may not go on; nothing was moved.
+        """
+        if act not in _GOING_BACK or not self._governance.rollback_without_log:
+            raise unmoved(error) from error
+        self._log.warning("ALERT: nobody checked who may %s %s: %s", act, self._model_name, error)
+
+    def mark(self, model: RegisteredModel, cleared: Cleared) -> None:
+        """Leave the environment on the model, so that no command that was told of another one counts it as dev.
+
+        :param model: the registered model as it was before the move.
+        :param cleared: what the guard found.
+        """
+        mark_environment(self._mlflow, model, cleared.environment)
 
     def sign(self, version: ModelVersion, move: MoveRecord, cleared: Cleared) -> None:
         """Leave the signed clearance on a version, so that a model server can check it without the log.
@@ -252,12 +283,12 @@ class ComplianceGuard:
         for version in case.versions if case.act in _WITH_PASSPORT else ():
             try:
                 cleared = replace(cleared, passport=self._passport(case, version, in_force.policy, log))
-                grant = self._approved(
-                    case, Question(self._model_name, case.environment, cleared.passport, version, in_force), log
-                )
+                grant = self._approved(case, cleared.passport, version, in_force, log)
                 cleared = replace(cleared, refs=(*cleared.refs, *grant.refs), approved_by=grant.people)
             except RefusedError as error:
                 reasons.append(error)
+            except AuditUnavailableError as error:  # the log has ended since the policy was read
+                self._go_unchecked(case.act, error)
         if reasons:
             self._refuse(case, cleared, reasons, log)
         return cleared
@@ -283,10 +314,10 @@ class ComplianceGuard:
         """
         keys = verification_keys(policy, "passport")
         if not keys:
-            if case.environment == "prod" and case.act != "rollback":
+            if case.environment == "prod" and case.act not in _ROLLBACKS:
                 raise PassportError("the policy in force names no key for passports, and prod needs passports")
             return ""
-        if case.act in _WITH_APPROVALS and case.environment == "prod" and self._governance.open_signer is None:
+        if case.act in _RELEASES and case.environment == "prod" and self._governance.open_signer is None:
             raise PassportError("prod needs a key that signs clearances; set [airflow_mcp] signing_conn_id")
         digest = version.tags.get(TAG_PASSPORT, "")
         issued = log.facts(passport_subject(digest), "passport.issued") if digest else []
@@ -294,22 +325,26 @@ class ComplianceGuard:
             raise PassportError(f"passport {digest} of version {version.version} is not in the audit log")
         signed_at = datetime.fromisoformat(issued[0].recorded_at) if issued else None
         statement = verify_tagged(version.tags, keys, model_name=version.name, signed_at=signed_at)
-        if case.act != "rollback":  # what served before is not judged again: going back must be quick
+        if case.act not in _ROLLBACKS:  # what served before is not judged again: going back must be quick
             require_unchanged(self._mlflow, version, statement)
-        if case.act in _WITH_APPROVALS and case.environment == "prod":
+        if case.act in _RELEASES and case.environment == "prod":
             require_release_tag(statement.passport.code, self._governance.repositories)
         return statement.digest
 
-    def _approved(self, case: _Case, question: Question, log: AuditLog) -> Grant:
-        """Return the approvals of a release.
+    def _approved(
+        self, case: _Case, passport: str, version: ModelVersion, in_force: PolicyInForce, log: AuditLog
+    ) -> Grant:
+        """Return the approvals of a release, or of a rollback that a person makes.
 
         :raises ApprovalMissingError: when the policy asks for some that are not there.
         """
-        if case.act not in _WITH_APPROVALS:
+        if case.act not in (*_RELEASES, "rollback"):
             return Grant()
+        act: ApprovedAct = "rollback" if case.act == "rollback" else RELEASE
         if self._governance.approvals is not None:
+            question = Question(self._model_name, case.environment, passport, version, in_force, act)
             return self._governance.approvals.granted(question, log)
-        if any(rule.get("chain") for rule in question.policy.policy.spec.approvals):
+        if ApprovalPolicy.of(in_force.policy).asks(act):
             raise ApprovalMissingError("the policy in force asks for approvals, which cannot be checked here")
         return Grant()
 
@@ -320,7 +355,7 @@ class ComplianceGuard:
         """
         said = tuple(dict.fromkeys(str(error) for error in reasons))
         action, subject = (
-            "promotion.refused" if case.act in _WITH_APPROVALS else "access.refused",
+            "promotion.refused" if case.act in _RELEASES else "access.refused",
             model_subject(self._model_name),
         )
         new = {

@@ -21,6 +21,7 @@ from airflow_mcp.core.rollout.state import RolloutState
 from airflow_mcp.core.serving.traffic import ACTIVE, TAG_ROLLOUT, RolloutDocument
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.registry.approvals import read_states
+from airflow_mcp.registry.drift_checks import MOST_CHECKS, SHOWN_CHECKS, DriftChecks
 from airflow_mcp.registry.standing import read_standings
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PAGE = 100
 """Models in one answer: 0.7 MB, about 17 ms to parse, so that other threads get their turn."""
-SHOWN_CHECKS = 14
-"""Drift checks of one model that the list draws."""
-MOST_CHECKS = 3000
-"""Latest drift checks of all models together that are read for the list."""
 
 
 def read_overview(
@@ -42,6 +39,7 @@ def read_overview(
     progress: Callable[[int], None] = lambda _: None,
     most: int | None = None,
     log: AuditFacts | None = None,
+    drift: DriftChecks | None = None,
 ) -> tuple[ListRow, ...]:
     """Return the row of each model; blocks.
 
@@ -49,6 +47,7 @@ def read_overview(
     :param progress: told how many models have been read.
     :param most: number of models to read; None: all.
     :param log: the audit log, which knows what waits for people; None: there is none.
+    :param drift: what was read of drift checks before; None: nothing.
     """
 
     def count(models: Sequence[RegisteredModel]) -> bool:
@@ -56,15 +55,16 @@ def read_overview(
         return False
 
     models = mlflow.search_registered_models("", most, page_size=PAGE, enough=count)
-    standings = {standing.model_name: standing for standing in read_standings(mlflow, models)[0]}
-    checks = _checks(mlflow, MOST_CHECKS if most is None else most * SHOWN_CHECKS)
+    checks = (drift or DriftChecks()).read(mlflow, MOST_CHECKS if most is None else most * SHOWN_CHECKS)
+    latest = {name: runs[0] for name, runs in checks.items()}
+    standings = {standing.model_name: standing for standing in read_standings(mlflow, models, latest)[0]}
     rollouts = read_rollouts(mlflow, models)
     waiting = _waiting(log, models)
     return tuple(
         list_row(
             model,
             standings[model.name],
-            checks.get(model.name, ()),
+            tuple(map(drift_check, reversed(checks.get(model.name, ())))),
             rollouts.get(model.name),
             waiting.get(model.name, ()),
         )
@@ -149,26 +149,8 @@ def list_row(
         gate=newest.tags.get(contract.TAG_GATE_VERDICT, "") if newest else "",
         previous=model.aliases.get(contract.ALIAS_PREVIOUS_CHAMPION),
         moves=max((move.number for move in recent_moves(model)), default=0),
-        checks=tuple(checks)[-SHOWN_CHECKS:],
+        checks=tuple(checks),
     )
-
-
-def _checks(mlflow: MlflowOperations, most: int) -> dict[str, tuple[DriftCheck, ...]]:
-    """Return the latest drift checks by model, oldest first.
-
-    :param mlflow: the MLflow server.
-    :param most: latest checks of all models together to read.
-    """
-    experiments = [each.experiment_id for each in mlflow.search_experiments()]
-    if not experiments:
-        return {}
-    where = f"attributes.status = 'FINISHED' and tags.`{contract.TAG_KIND}` = '{contract.KIND_DRIFT_CHECK}'"
-    found: dict[str, list[DriftCheck]] = {}
-    for run in mlflow.search_runs(experiments, where, ("attributes.end_time DESC",), most):
-        of_model = found.setdefault(run.tags.get(contract.TAG_MODEL_NAME, ""), [])
-        if len(of_model) < SHOWN_CHECKS:
-            of_model.append(drift_check(run))
-    return {name: tuple(reversed(checks)) for name, checks in found.items()}
 
 
 def read_rollouts(mlflow: MlflowOperations, models: Sequence[RegisteredModel]) -> Mapping[str, RolloutDocument]:

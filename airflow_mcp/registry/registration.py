@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mcp.exceptions import FailedError, MlflowAuthError, MlflowConflictError, MlflowNotFoundError
 from airflow_mcp.registry.claims import Claims
+from airflow_mcp.registry.guard import mark_environment
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion
@@ -55,6 +56,17 @@ def _create_under_claim(
             return version
         claims.require_valid(claim)
         return create()
+
+
+def mark_model(mlflow: MlflowOperations, model_name: str, environment: str) -> None:
+    """Leave the environment on the registered model of a new version; ``dev`` leaves nothing.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model.
+    :param environment: dev, test or prod.
+    """
+    if environment != "dev":
+        mark_environment(mlflow, mlflow.get_registered_model(model_name), environment)
 
 
 def wait_until_ready(mlflow: MlflowOperations, version: ModelVersion) -> ModelVersion:

@@ -27,6 +27,7 @@ from airflow_mcp.registry.promotion import known_gate_verdict
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import RegisteredModel
     from airflow_mcp.mlflow_client.operations import MlflowOperations
+    from airflow_mcp.registry.guard import Act
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class Rollback:
     """Version to roll back to; None takes ``previous_champion``."""
     force: bool = False
     """Accept a version that never was champion and that no gate accepted."""
+    is_automatic: bool = False
+    """Made by a rollout that was approved with its rollback policy: nobody is asked."""
     confirmed: AliasPlan | None = None
     """The plan that a person confirmed; another one is refused."""
 
@@ -90,7 +93,8 @@ def roll_back(mlflow: MlflowOperations, rollback: Rollback, *, log: TaskLog, gov
     :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
     mover, planner = _mover(mlflow, rollback, log, governance), _planner(mlflow, rollback, log)
-    plan = _naming_others(mlflow, rollback, lambda: mover.move(planner, rollback.order))
+    act: Act = "automatic_rollback" if rollback.is_automatic else "rollback"
+    plan = _naming_others(mlflow, rollback, lambda: mover.move(planner, rollback.order, act))
     if plan.champion_before is not None:
         _mark_left_behind(mlflow, rollback, plan.champion_before, log)
     return plan

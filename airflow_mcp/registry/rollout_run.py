@@ -428,6 +428,7 @@ class RolloutRun:
             model_name=self._name,
             rule=LoadCheckRule(False),
             to_version=self._order.promotion.expected_champion,
+            is_automatic=True,
         )
         roll_back(self._mlflow, wanted, log=self._log, governance=self._governance)
         return Finish(succeeded=False, cause="breaker", reason=f"{action.reason}; the alias was moved back")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_mcp.core import contract
@@ -24,7 +24,7 @@ MOST_DRIFT_CHECKS = 1000
 
 
 def read_standings(
-    mlflow: MlflowOperations, models: Sequence[RegisteredModel]
+    mlflow: MlflowOperations, models: Sequence[RegisteredModel], latest_drift: Mapping[str, Run] | None = None
 ) -> tuple[list[Standing], tuple[str, ...]]:
     """Return the standing of each model, the worst first.
 
@@ -34,6 +34,7 @@ def read_standings(
 
     :param mlflow: the MLflow server.
     :param models: registered models as MLflow keeps them.
+    :param latest_drift: latest finished drift check by model, when it was read before; None reads it.
     :return: the standings, and what could not be read.
     """
     unread: list[str] = []
@@ -41,11 +42,12 @@ def read_standings(
     if keeps_aliases_of_deleted(mlflow.perform(mlflow_api.server_version())):
         deleted = mlflow.find_deleted_versions(models, contract.ALIASES_OF_OURS)
     judged: dict[str, Run | None] | None = None
-    drift: dict[str, Run] = {}
+    drift: Mapping[str, Run] = {} if latest_drift is None else latest_drift
     try:
         experiments = [each.experiment_id for each in mlflow.search_experiments()]
         judged = _judged(mlflow, experiments, models)
-        drift = _drift(mlflow, experiments, models)
+        if latest_drift is None:
+            drift = _drift(mlflow, experiments, models)
     except MlflowError as error:
         unread.append(f"runs of gates and drift checks: {error}")
     facts = Facts(deleted, _failed(mlflow, models), _not_ready(mlflow, models), judged, drift)

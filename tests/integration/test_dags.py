@@ -340,6 +340,26 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "retries": 5,  # a retry finds an answer that Airflow has lost
         "max_active_runs": 16,  # a release that waits for people holds up no other one
     },
+    "rollback_with_approval": {
+        "schedule": None,
+        "tasks": {
+            "request": "RequestReleaseOperator",
+            "seat_1": "ApprovalSeatOperator",
+            "seat_2": "ApprovalSeatOperator",
+            "load_check": "LoadCheckOperator",
+            "rollback": "RollbackModelOperator",
+        },
+        "edges": {
+            "request": {"seat_1"},
+            "seat_1": {"seat_2"},
+            "seat_2": {"load_check"},
+            "load_check": {"rollback"},
+            "rollback": set(),
+        },
+        "params": {"model_name": "breast_cancer", "to_version": "1", "check_first": True, "reason": None},
+        "retries": 5,  # a retry finds an answer that Airflow has lost
+        "max_active_runs": 16,
+    },
     "steer_rollout": {
         "schedule": None,
         "tasks": {"steer": "SteerRolloutOperator"},

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.requester import Requester
 from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.approvals.events import APPROVE, Answer, Asked, ReleaseKey
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.approvals.policy import ApprovalPolicy, ApprovedAct
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.record import record_hash
 from airflow_mcp.core.identity import TaskKey
@@ -33,6 +34,7 @@ from airflow_mcp.core.serving.traffic import TAG_ROLLOUT
 from airflow_mcp.exceptions import (
     AccessRefusedError,
     ApprovalMissingError,
+    AuditUnavailableError,
     InvalidArgumentError,
     PassportError,
     RefusedError,
@@ -44,6 +46,7 @@ from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
 from airflow_mcp.registry.approvals import ReleaseApprovals, ReleaseBook
 from airflow_mcp.registry.governance import Governance
+from airflow_mcp.registry.reconcile import missing_events
 from airflow_mcp.registry.rollback import Rollback, roll_back
 from airflow_mcp.registry.rollout_control import RolloutControl
 from airflow_mcp.registry.rollouts import RolloutStore
@@ -179,11 +182,14 @@ class TestWhoMayNot:
         (intent,) = governed.records("registry.move_intended")
         assert (intent.event["actor"]["name"], intent.event["actor"]["authenticated"]) == ("ada", False)
 
-    def test_whoever_made_the_task_run_again_needs_the_permission_too(self, prod: Governed) -> None:
-        prod.activate()
-        who = prod.governance(requester=lambda _: Requester(account="ada", cleared_by=("dora", "ada-second")))
-        found = refused(prod, who, prepared(prod), "promote", error=AccessRefusedError)
-        assert [reason.split()[0] for reason in found["promote"]] == ["'dora'"]
+    def test_whoever_made_the_task_run_again_needs_the_permission_too(self, governed: Governed) -> None:
+        governed.activate()
+        version = prepared(governed)
+        for begun_by in ({"account": "ada"}, {"pipeline": "nightly"}):
+            who = Requester(**begun_by, cleared_by=("dora", "ada-second"))
+            cleared = governed.governance(requester=lambda _, who=who: who)
+            found = refused(governed, cleared, version, *ACTS, error=AccessRefusedError)
+            assert [[said.split()[0] for said in reasons] for reasons in found.values()] == [["'dora'"]] * len(ACTS)
 
     def test_a_dag_that_acts_for_nobody_is_bound_by_its_name(self, prod: Governed) -> None:
         prod.activate()
@@ -377,13 +383,15 @@ def approvals(*accounts: str) -> ReleaseApprovals:
     return ReleaseApprovals(opened)
 
 
-def vote(governed: Governed, version: str, *accounts: str) -> list[int]:
-    """Ask for the release, let people approve, and return the records of their votes."""
+def vote(
+    governed: Governed, version: str, *accounts: str, act: ApprovedAct = "release", rules: Sequence[Any] = ()
+) -> list[int]:
+    """Ask for the release, or for a rollback, let people approve, and return the records of their votes."""
     name = governed.world.model_name
     passport = governed.world.hook.get_model_version(name, version).tags[contract.TAG_PASSPORT]
-    key = ReleaseKey(name, governed.environment, passport)
-    policy = policy_of(governed.environment, governed.key, approvals=APPROVALS, bindings=BINDINGS)
-    task, now = TaskKey("release", "r1", "seat_1"), datetime.now(UTC)
+    key = ReleaseKey(name, governed.environment, passport, act)
+    policy = policy_of(governed.environment, governed.key, approvals=rules or APPROVALS, bindings=BINDINGS)
+    task, now = TaskKey(act, "r1", "seat_1"), datetime.now(UTC)
     log = governed.open()
     book = ReleaseBook(log, key, ApprovalPolicy.of(policy))
     book.ask(Asked(version, "low", Requester(account="ada"), policy.digest, {}), AuditActor("user", "ada"), task)
@@ -400,6 +408,7 @@ BINDINGS = (
     {"role": "viewer", "people": ["olga", "omar", "vera"]},
 )
 APPROVALS = ({"chain": [{**LEAD, "quorum": 2}]},)
+ROLLBACK_RULE = ({"when": {"act": "rollback", "risk": "low"}, "chain": [LEAD]}, {"chain": []})
 WITH_APPROVALS = ("promote", "rollout")
 
 
@@ -448,6 +457,83 @@ class TestApprovals:
             (intent,) = prod.records("registry.move_intended")
             (activated,) = prod.records("policy.activated")
             assert intent.event["refs"] == [activated.seq, *votes]
+
+
+class TestTheRollbackRule:
+    @pytest.fixture
+    def fallen(self, prod: Governed) -> Governed:
+        """A model whose second version is champion, under a policy that asks one person before a rollback."""
+        prod.activate(approvals=ROLLBACK_RULE, bindings=BINDINGS)
+        for _ in range(2):
+            version = prod.version().version
+            vote(prod, version, rules=ROLLBACK_RULE)
+            perform(prod, "promote", prod.governance(approvals=approvals()), version)
+        return prod
+
+    def test_asks_a_chain_of_its_own_and_each_approval_is_for_one_rollback(self, fallen: Governed) -> None:
+        world, asked = fallen.world, fallen.governance(approvals=approvals("olga"))
+        assert world.aliases["champion"] == "2"  # no chain was asked for a release
+        with pytest.raises(ApprovalMissingError, match="not approved for a rollback in prod: nobody has asked"):
+            roll_back(world.hook, rollback_of(world), log=LOG, governance=asked)
+        assert world.aliases["champion"] == "2"
+        (voted,) = vote(fallen, "1", "olga", act="rollback", rules=ROLLBACK_RULE)
+        for _ in range(2):  # a retry asks nobody
+            roll_back(world.hook, rollback_of(world), log=LOG, governance=asked)
+        assert world.aliases["champion"] == "1"
+        assert voted in fallen.records("registry.move_intended")[-1].event["refs"]
+        third = fallen.version().version
+        vote(fallen, third, rules=ROLLBACK_RULE)
+        perform(fallen, "promote", asked, third)
+        again = replace(rollback_of(world, "again"), to_version="1")
+        with pytest.raises(ApprovalMissingError, match="superseded, the rollback was made, and another one needs"):
+            roll_back(world.hook, again, log=LOG, governance=asked)
+        assert world.aliases["champion"] == third
+
+    def test_does_not_hold_up_what_a_rollout_does_by_itself(self, fallen: Governed) -> None:
+        world = fallen.world
+        itself = replace(rollback_of(world), is_automatic=True)
+        with pytest.raises(AccessRefusedError, match=r"automatic_rollback of .* is refused: 'dora' has no role"):
+            roll_back(world.hook, itself, log=LOG, governance=fallen.governance("dora", approvals=approvals()))
+        roll_back(world.hook, itself, log=LOG, governance=fallen.governance(approvals=approvals()))
+        assert world.aliases["champion"] == "1"
+
+    @pytest.mark.parametrize("ends_after", [0, 1], ids=["before", "after the policy was read"])
+    def test_does_not_hold_up_a_rollback_while_the_log_is_down(
+        self, fallen: Governed, caplog: pytest.LogCaptureFixture, ends_after: int
+    ) -> None:
+        world, dead = fallen.world, replace(fallen.logs.as_login("mcp_release"), port=1)
+        opened: list[None] = []
+
+        def open_dying() -> Any:
+            opened.append(None)
+            return open_log(dead) if len(opened) > 1 or not ends_after else Dying(fallen.open(), ends_after)
+
+        def closed(**changes: Any) -> Governance:
+            opened.clear()
+            return fallen.governance(open_log=open_dying, approvals=approvals(), **changes)
+
+        with pytest.raises(AuditUnavailableError, match="Nothing was moved"):
+            roll_back(world.hook, rollback_of(world), log=LOG, governance=closed(rollback_without_log=False))
+        assert world.aliases["champion"] == "2"
+        roll_back(world.hook, rollback_of(world), log=LOG, governance=closed())
+        assert world.aliases["champion"] == "1"
+        assert "ALERT: nobody checked who may rollback" in caplog.text
+        with closing(fallen.open()) as log:  # what a reconciliation records later
+            (late,) = missing_events(world.registered, log, fallen.environment, datetime.now(UTC))
+        assert (late.action, late.new["champion"], late.late) == ("registry.moved", "1", True)
+
+
+class Dying:
+    """A log that ends after some questions."""
+
+    def __init__(self, log: Any, questions: int) -> None:
+        self._log, self._questions = log, questions
+
+    def __getattr__(self, name: str) -> Any:
+        self._questions -= name == "facts"
+        if self._questions < 0:
+            raise AuditUnavailableError("the log does not answer")
+        return getattr(self._log, name)
 
 
 class TestAllReasonsAtOnce:

@@ -22,7 +22,7 @@ from airflow_mcp.core.approvals.events import (
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
 from airflow_mcp.core.approvals.seats import chain_mistakes
 from airflow_mcp.core.approvals.state import ApprovalFacts, RequestState, state_of
-from airflow_mcp.core.audit.event import AuditActor, AuditEvent
+from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.audit.record import NO_RECORD, Record, read_record, record_line
 from airflow_mcp.core.identity import TaskKey
@@ -50,7 +50,7 @@ spec:
     algorithm-lead: {inherits: [viewer]}
     compliance: {inherits: [viewer]}
     risk-committee: {inherits: [viewer]}
-    security: {inherits: [viewer]}
+    security: {inherits: [viewer], permissions: [audit/read]}
   bindings:
     - {role: algorithm-lead, people: [lena, luis, rita]}
     - {role: compliance, people: [cora, carl]}
@@ -171,6 +171,13 @@ class Book:
         """Record what happened to the request."""
         return self.append(noted(f"approval.{verb}", self.key, said))
 
+    def moved(self, action: str, champion: str) -> Record:
+        """Record that the champion was moved."""
+        subject, new = f"model:{self.key.model_name}", {"action": action, "champion": champion}
+        event_of_move = event_id("registry.moved", subject, new, len(self.records))
+        actor = AuditActor("user", "ada")
+        return self.append(AuditEvent(event_of_move, "registry.moved", subject, self.key.environment, actor, new=new))
+
     def delegate(
         self, giver: str, receiver: str, *, days: float = 7, roles: Iterable[str] = (), by: str = ""
     ) -> Record:
@@ -184,11 +191,11 @@ class Book:
         """What a seat reads from the log."""
         by_action = {
             action: [r for r in self.records if r.event["action"].startswith(action)]
-            for action in ("approval.", "delegation.")
+            for action in ("approval.", "delegation.", "registry.moved")
         }
         asked = [record for record in by_action["approval."] if record.event["action"] == "approval.requested"]
         mine = [record for record in by_action["approval."] if record.event["subject"] == self.key.subject]
-        return ApprovalFacts(asked, mine, by_action["delegation."])
+        return ApprovalFacts(asked, mine, by_action["delegation."], by_action["registry.moved"])
 
     @property
     def state(self) -> RequestState:

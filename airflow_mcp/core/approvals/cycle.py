@@ -8,7 +8,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from airflow_mcp.core.approvals.events import REQUESTED, time_of
+from airflow_mcp.core.approvals.events import act_of, time_of
+from airflow_mcp.core.approvals.policy import RELEASE
 from airflow_mcp.core.audit.record import Record
 
 STEPS = ("training", "trained", "registered", "requested", "approved", "promoted", "serving")
@@ -64,7 +65,7 @@ def read_cycles(
         if event["environment"] != environment or not event["new"]:
             continue
         step, version = _step(record, asked)
-        if event["action"] == REQUESTED:
+        if step == "requested":
             asked[record.seq] = version
         if step and version:
             times.setdefault(version, {}).setdefault(step, _time(record))
@@ -82,7 +83,7 @@ def _step(record: Record, asked: Mapping[int, str]) -> tuple[str, str]:
     match record.event["action"]:
         case "version.registered" | "version.copied":
             return "registered", str(new["version"])
-        case "approval.requested":
+        case "approval.requested" if act_of(record) == RELEASE:
             return "requested", str(new["version"])
         case "approval.granted":
             return "approved", asked.get(new["request"], "")

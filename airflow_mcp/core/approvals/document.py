@@ -21,6 +21,7 @@ def request_document(state: RequestState) -> dict[str, Any]:
     return {
         "model_name": state.key.model_name,
         "environment": state.key.environment,
+        "act": state.key.act,
         "passport": state.key.passport,
         "status": state.status,
         "reason": state.reason,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_mcp.core.access.requester import Requester
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
+from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy, ApprovedAct
 from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id, without_credentials
 from airflow_mcp.core.audit.moves import model_subject
 from airflow_mcp.core.audit.record import Record
@@ -25,18 +25,25 @@ NOBODY = AuditActor("system", "approvals")
 """Actor of what follows from earlier events, whichever task notices it first."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _QUESTION = re.compile(
-    r"\[(?P<node>[^\[\]]+)\] (?P<model>.+) to (?P<environment>\w+): passport (?P<passport>sha256:[0-9a-f]{64})"
+    r"\[(?P<node>[^\[\]]+)\] (?P<model>.+) (?P<way>to|back in) (?P<environment>\w+): "
+    r"passport (?P<passport>sha256:[0-9a-f]{64})"
 )
+_WAYS: Mapping[ApprovedAct, str] = {"release": "to", "rollback": "back in"}
+"""How a question says what it is about."""
 
 
 @dataclass(frozen=True)
 class ReleaseKey:
-    """What is asked for: one passport of one model, in one environment. Another passport is another request."""
+    """What is asked for: one passport of one model, in one environment. Another passport is another request.
+
+    To release a version and to roll back to it are two requests.
+    """
 
     model_name: str
     environment: str
     passport: str
     """Digest of the passport, ``sha256:<hex>``."""
+    act: ApprovedAct = RELEASE
 
     def __post_init__(self) -> None:
         """Check the digest.
@@ -56,7 +63,7 @@ class ReleaseKey:
 
         :param node: node of the chain.
         """
-        return f"[{node}] {self.model_name} to {self.environment}: passport {self.passport}"
+        return f"[{node}] {self.model_name} {_WAYS[self.act]} {self.environment}: passport {self.passport}"
 
     @classmethod
     def of_question(cls, question: str) -> tuple[ReleaseKey, str] | None:
@@ -65,7 +72,10 @@ class ReleaseKey:
         :param question: headline of the question.
         """
         found = _QUESTION.fullmatch(question)
-        return (cls(found["model"], found["environment"], found["passport"]), found["node"]) if found else None
+        if found is None:
+            return None
+        (act,) = (act for act, way in _WAYS.items() if way == found["way"])
+        return cls(found["model"], found["environment"], found["passport"], act), found["node"]
 
     def node_of(self, question: str) -> str | None:
         """Return the node that a question is for; None when it is about another release.
@@ -207,7 +217,7 @@ def answered(key: ReleaseKey, answer: Answer, actor: AuditActor, *, counts: bool
         environment=key.environment,
         actor=actor,
         task=answer.task,
-        new={"model": key.model_name, **new},
+        new={**_about(key), **new},
         reason=without_credentials(answer.reason),
     )
 
@@ -274,7 +284,7 @@ def _event(
     reason: str = "",
 ) -> AuditEvent:
     subject = model_subject(key.model_name) if action == REQUESTED else key.subject
-    new = {"model": key.model_name, **said}
+    new = {**_about(key), **said}
     return AuditEvent(
         id=event_id(action, subject, key.environment, new, *(_of_task(task) if task else ())),
         action=action,
@@ -287,6 +297,16 @@ def _event(
     )
 
 
+def _about(key: ReleaseKey) -> dict[str, str]:
+    return {"model": key.model_name, **({} if key.act == RELEASE else {"act": key.act})}
+
+
+def act_of(record: Record) -> ApprovedAct:
+    """Return what an event of an approval is about; one that does not say is about a release."""
+    act: ApprovedAct = (record.event["new"] or {}).get("act", RELEASE)
+    return act
+
+
 def _of_task(task: TaskKey) -> tuple[Any, ...]:
     return task.dag_id, task.dag_run_id, task.task_id, task.map_index
 
@@ -294,16 +314,16 @@ def _of_task(task: TaskKey) -> tuple[Any, ...]:
 def latest_requested(records: Iterable[Record]) -> list[ReleaseKey]:
     """Return what was asked for last, of each model in each environment, the latest first.
 
-    An older request of the same model and environment is over: a newer one replaces it.
+    An older request of the same kind, model and environment is over: a newer one replaces it.
 
     :param records: records ``approval.requested``, oldest first.
     """
-    found: dict[tuple[str, str], ReleaseKey] = {}
+    found: dict[tuple[str, str, str], ReleaseKey] = {}
     for record in records:
-        new, environment = record.event["new"], record.event["environment"]
-        place = new["model"], environment
+        new, environment, act = record.event["new"], record.event["environment"], act_of(record)
+        place = new["model"], environment, act
         found.pop(place, None)  # so that the latest stands last
-        found[place] = ReleaseKey(new["model"], environment, new["passport"])
+        found[place] = ReleaseKey(new["model"], environment, new["passport"], act)
     return list(reversed(found.values()))
 
 

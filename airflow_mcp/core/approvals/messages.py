@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from airflow_mcp.core.approvals.events import ReleaseKey
-from airflow_mcp.core.approvals.policy import Node, Occasion
+from airflow_mcp.core.approvals.policy import ApprovedAct, Node, Occasion
 from airflow_mcp.core.approvals.state import RequestState
 
 _HEADLINES: Mapping[str, str] = {
@@ -22,7 +23,17 @@ _HEADLINES: Mapping[str, str] = {
     "expired": "Release rejected: nobody has answered in time",
     "moved": "Released",
 }
+_ROLLBACK_HEADLINES: Mapping[str, str] = {
+    "requested": "Rollback requested",
+    "granted": "Rollback approved",
+    "rejected": "Rollback rejected",
+    "expired": "Rollback rejected: nobody has answered in time",
+}
+_BEGINS: Mapping[ApprovedAct, str] = {"release": "Version", "rollback": "**Rollback** to version"}
+_WAYS: Mapping[ApprovedAct, str] = {"release": "for", "rollback": "in"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~])")
+_IN_ADDRESS = ":/?#[]@!$&'*+,;=%~"
+"""Characters of an address that stay as they are; Markdown ends it at the others, such as a parenthesis."""
 _LONGEST = 200
 """Characters of a text that somebody else wrote, in a message."""
 
@@ -39,16 +50,17 @@ def question_body(state: RequestState, node: Node, may_vote: Iterable[str], link
     """
     request = state.request
     who = request.requester if request else None
-    asked_by = (who.account or who.pipeline) if who else ""
+    asked_by = escaped((who.account or who.pipeline) if who else "") or "nobody"
+    key, risk = state.key, f"risk **{state.risk}**"
+    what = f"{_BEGINS[key.act]} {escaped(request.version if request else '')} of **{escaped(key.model_name)}**"
     lines = [
-        f"**Passport** `{state.key.passport}`",
-        f"Version {escaped(request.version if request else '')} of **{escaped(state.key.model_name)}** for "
-        f"**{escaped(state.key.environment)}**, risk **{state.risk}**, asked for by {escaped(asked_by) or 'nobody'}.",
+        f"**Passport** `{key.passport}`",
+        f"{what} {_WAYS[key.act]} **{escaped(key.environment)}**, {risk}, asked for by {asked_by}.",
         f"May answer at **{escaped(node.name)}**: {', '.join(map(escaped, may_vote)) or 'nobody'}"
         f"{f'; {node.quorum} must approve' if node.quorum > 1 else ''}. Airflow shows the buttons to everybody; "
         "an answer of anybody else is recorded and does not count.",
         "One Reject ends the request. Write a reason for it.",
-        *(f"[{escaped(name)}]({address})" for name, address in links.items()),
+        *(_link(name, address) for name, address in links.items()),
     ]
     return "\n\n".join(lines)
 
@@ -60,8 +72,11 @@ def message_text(occasion: Occasion, key: ReleaseKey, details: Mapping[str, Any]
     :param key: the release.
     :param details: ``version``, ``node``, ``people``, ``reason`` and ``url``, as far as they are known.
     """
+    is_rollback = key.act == "rollback"
+    headline = (is_rollback and _ROLLBACK_HEADLINES.get(occasion)) or _HEADLINES[occasion]
+    way = "back in" if is_rollback else "to"
     lines = [
-        f"{_HEADLINES[occasion]}: {key.model_name} version {details.get('version', '')} to {key.environment}",
+        f"{headline}: {key.model_name} version {details.get('version', '')} {way} {key.environment}",
         f"step {details['node']}" if details.get("node") else "",
         f"for {', '.join(details['people'])}" if details.get("people") else "",
         str(details.get("reason") or "")[:_LONGEST],
@@ -73,4 +88,12 @@ def message_text(occasion: Occasion, key: ReleaseKey, details: Mapping[str, Any]
 
 def escaped(text: str) -> str:
     """Return a text that Markdown shows as it is, on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))[: 2 * _LONGEST]
+    # Cut before: half an escape would take the meaning of what follows.
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split())[: 2 * _LONGEST])
+
+
+def _link(name: str, address: str) -> str:
+    """Return a link to a page; an address of another kind, such as ``javascript:``, is only shown."""
+    if not address.startswith(("http://", "https://")):
+        return f"{escaped(name)}: {escaped(address)}"
+    return f"[{escaped(name)}]({quote(address, safe=_IN_ADDRESS)})"

@@ -15,6 +15,9 @@ from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.pipeline.file.fields import ConnectionId, Duration, Flag, SpecModel, Text, Whole
 from airflow_mcp.exceptions import InvalidArgumentError
 
+ApprovedAct = Literal["release", "rollback"]
+"""What people approve."""
+RELEASE: ApprovedAct = "release"
 Environment = Literal["dev", "test", "prod"]
 Initiator = Literal["trigger", "clear", "commit_author", "owner"]
 TimerAction = Literal["remind", "escalate", "alert"]
@@ -36,8 +39,11 @@ Names = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 
 
 class When(SpecModel):
-    """What a rule is for; what is left out fits everything."""
+    """What a rule is for; what is left out fits everything, except that a rule without ``act`` is for releases only."""
 
+    act: Annotated[tuple[ApprovedAct, ...], BeforeValidator(_listed)] = Field(
+        (), description="release (the default), rollback, or both. Without a rule for rollback nobody is asked for one."
+    )
     environment: Annotated[tuple[Environment, ...], BeforeValidator(_listed)] = Field(
         (), description="dev, test or prod, or several of them."
     )
@@ -46,10 +52,16 @@ class When(SpecModel):
     )
     models: Names = Field((), description="Names of models; * is any text.")
 
-    def fits(self, environment: str, risk: str, model_name: str) -> bool:
-        """Whether a release is what the rule is for."""
+    @property
+    def acts(self) -> tuple[ApprovedAct, ...]:
+        """What people are asked to approve."""
+        return self.act or (RELEASE,)
+
+    def fits(self, environment: str, risk: str, model_name: str, act: ApprovedAct = RELEASE) -> bool:
+        """Whether the rule is for a release, or for a rollback."""
         return (
-            (not self.environment or environment in self.environment)
+            act in self.acts
+            and (not self.environment or environment in self.environment)
             and (not self.risk or risk in self.risk)
             and (not self.models or any(fnmatchcase(model_name, pattern) for pattern in self.models))
         )
@@ -111,6 +123,11 @@ class ApprovalRule(SpecModel):
         """How many approvals the chain needs."""
         return sum(node.quorum for node in self.chain)
 
+    @property
+    def acts(self) -> tuple[ApprovedAct, ...]:
+        """What the rule is for."""
+        return (self.when or When()).acts
+
 
 class Channel(SpecModel):
     """Where messages about releases go."""
@@ -162,17 +179,24 @@ class ApprovalPolicy:
         )
         return RISKS[max(RISKS.index(floor), RISKS.index(declared) if declared in RISKS else len(RISKS) - 1)]
 
-    def rule_for(self, environment: str, risk: str, model_name: str) -> ApprovalRule:
-        """Return the first rule that fits a release.
+    def asks(self, act: ApprovedAct) -> bool:
+        """Whether any rule asks people about it."""
+        return any(rule.chain and act in rule.acts for rule in self.rules)
+
+    def rule_for(self, environment: str, risk: str, model_name: str, act: ApprovedAct = RELEASE) -> ApprovalRule:
+        """Return the first rule that fits a release or a rollback; nobody is asked for a rollback without a rule.
 
         :param environment: dev, test or prod.
         :param risk: risk after :meth:`risk_of`.
         :param model_name: registered model.
-        :raises InvalidArgumentError: when the policy has no rules at all.
+        :param act: ``release`` or ``rollback``.
+        :raises InvalidArgumentError: when the policy has no rule for a release.
         """
         for rule in self.rules:
-            if rule.when is None or rule.when.fits(environment, risk, model_name):
+            if (rule.when or When()).fits(environment, risk, model_name, act):
                 return rule
+        if act != RELEASE:
+            return ApprovalRule()
         raise InvalidArgumentError(
             f"the policy has no rule for a release of {model_name} to {environment}. Nothing is released without one; "
             "add approvals to the policy, with a last rule without when"
@@ -263,7 +287,8 @@ def _fits_all(rule: ApprovalRule) -> bool:
 def _covers(earlier: ApprovalRule, later: ApprovalRule) -> bool:
     one, other = earlier.when or When(), later.when or When()
     return (
-        set(other.environment or ENVIRONMENTS) <= set(one.environment or ENVIRONMENTS)
+        set(other.acts) <= set(one.acts)
+        and set(other.environment or ENVIRONMENTS) <= set(one.environment or ENVIRONMENTS)
         and set(other.risk or RISKS) <= set(one.risk or RISKS)
         and (not one.models or (bool(other.models) and set(other.models) <= set(one.models)))
     )

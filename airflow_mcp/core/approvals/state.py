@@ -12,12 +12,14 @@ from airflow_mcp.core.approvals.events import (
     REQUESTED,
     ReleaseKey,
     Vote,
+    act_of,
     read_delegations,
     read_vote,
     time_of,
 )
 from airflow_mcp.core.approvals.policy import ApprovalPolicy, ApprovalRule, Node
 from airflow_mcp.core.approvals.votes import Electorate, JudgedVote, initiators_of
+from airflow_mcp.core.audit.moves import MOVED
 from airflow_mcp.core.audit.record import Record
 from airflow_mcp.core.identity import TaskKey
 
@@ -36,6 +38,8 @@ class ApprovalFacts:
     passport: Sequence[Record]
     """Records ``approval.*`` of the passport."""
     delegations: Sequence[Record] = ()
+    moves: Sequence[Record] = ()
+    """Records ``registry.moved`` of the model; needed for a rollback only, which uses its approval up."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +142,10 @@ def state_of(facts: ApprovalFacts, key: ReleaseKey, policy: ApprovalPolicy, now:
         is_ours = record.event["new"].get("passport", key.passport) == key.passport
         if fold is not None:
             fold.pass_time(time_of(record))
-        if record.event["action"] == REQUESTED:
-            if is_ours and (fold is None or fold.has_ended):
-                fold = _Fold(key, policy, facts, record)
-            elif is_ours and fold is not None:
-                fold.join(record)
-            elif fold is not None:
-                fold.supersede(record)
+        if is_ours and record.event["action"] == REQUESTED and (fold is None or fold.has_ended):
+            fold = _Fold(key, policy, facts, record)
         elif fold is not None:
-            fold.take(record)
+            fold.follow(record, is_ours=is_ours)
     if fold is None:
         return found
     fold.pass_time(now)
@@ -156,7 +155,11 @@ def state_of(facts: ApprovalFacts, key: ReleaseKey, policy: ApprovalPolicy, now:
 def _of(facts: ApprovalFacts, key: ReleaseKey) -> Iterable[Record]:
     for record in (*facts.requests, *facts.passport):
         new = record.event["new"] or {}
-        if record.event["environment"] == key.environment and new.get("model") == key.model_name:
+        is_here = record.event["environment"] == key.environment and new.get("model") == key.model_name
+        if is_here and act_of(record) == key.act:
+            yield record
+    for record in facts.moves if key.act == "rollback" else ():
+        if record.event["environment"] == key.environment and record.event["new"]["action"] == "rollback":
             yield record
 
 
@@ -258,18 +261,39 @@ class _Fold:
         """Whether asking again begins a new request."""
         return self._status not in ("open", "granted")
 
-    def join(self, record: Record) -> None:
+    def _join(self, record: Record) -> None:
         """Take a further run that asks for the same: its initiators count too."""
         self._records.append(record)
         self._recount()
 
-    def supersede(self, record: Record) -> None:
+    def _supersede(self, record: Record) -> None:
         """Take a newer request of another passport; one that is granted already stays so."""
         if self._status == "open":
             new = record.event["new"]
             self._end("superseded", time_of(record), f"a newer request asks for version {new['version']}")
 
-    def take(self, record: Record) -> None:
+    def follow(self, record: Record, *, is_ours: bool) -> None:
+        """Take an event after the first one.
+
+        :param record: the record.
+        :param is_ours: whether it is about this passport; of others there are requests only.
+        """
+        action = record.event["action"]
+        if action == MOVED:
+            self._use_up(record)
+        elif action != REQUESTED:
+            self._take(record)
+        elif is_ours:
+            self._join(record)
+        else:
+            self._supersede(record)
+
+    def _use_up(self, record: Record) -> None:
+        """Take a rollback that was made: the next one needs a request of its own."""
+        if not self.has_ended and record.event["new"]["champion"] == self._first.event["new"]["version"]:
+            self._end("superseded", time_of(record), "the rollback was made, and another one needs another request")
+
+    def _take(self, record: Record) -> None:
         """Take an event about this passport."""
         verb = record.event["action"].removeprefix("approval.")
         new = record.event["new"]
@@ -370,7 +394,7 @@ class _Fold:
     def _count(self) -> _Tally:
         request = self._request()
         risk = self._policy.risk_of(self._key.model_name, request.risk)
-        rule = self._policy.rule_for(self._key.environment, risk, self._key.model_name)
+        rule = self._policy.rule_for(self._key.environment, risk, self._key.model_name, self._key.act)
         initiators = initiators_of(self._policy, rule.initiators, request.initiators)
         delegations = read_delegations(self._facts.delegations, self._policy)
         tally = _Tally(self._key, rule, risk, Electorate(self._policy, initiators, delegations), request.requested_at)

@@ -19,6 +19,8 @@ from airflow_mcp.core.registry.moves import MoveOrder, MoveRecord
 from airflow_mcp.core.registry.stages import StageMove
 
 AnyMove = MoveRecord | StageMove
+MOVED = "registry.moved"
+"""Action of the event of a champion that was moved."""
 _KINDS: dict[str, ActorKind] = {
     "scheduled": "schedule",
     "backfill": "schedule",
@@ -39,7 +41,7 @@ def intent_action(move: AnyMove) -> str:
 
 def outcome_action(move: AnyMove) -> str:
     """Return the action of the outcome of a move."""
-    return "registry.moved" if isinstance(move, MoveRecord) else "registry.stage_moved"
+    return MOVED if isinstance(move, MoveRecord) else "registry.stage_moved"
 
 
 def outcome_id(move: AnyMove, model_name: str) -> str:

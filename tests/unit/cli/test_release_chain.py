@@ -28,6 +28,8 @@ approval by rule 1 of {digest}…, which is for environment prod, risk high
     3. risk-committee    1 of rosa, ruth (role:risk-committee)
                          after 72h alert rosa, ruth
                          after 14d rejected
+
+rollback: nobody is asked; whoever may roll back does it at once
 """
 
 
@@ -49,6 +51,20 @@ def test_plan_shows_who_is_asked_in_which_order_why_and_when_somebody_is_told(
 ) -> None:
     assert main(["plan", str(PIPELINES / "credit.yaml"), "--env", "prod", "--policy", str(policy)]) == 0
     assert capsys.readouterr().out.endswith(HIGH.format(digest=bank().digest[:19]))
+
+
+def test_plan_shows_who_is_asked_before_a_rollback(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = "- {when: {act: rollback, risk: high}, chain: [{name: on-call, approvers: [olga, omar]}]}"
+    policy.write_text(POLICY.replace("  approvals:\n", f"  approvals:\n    {rule}\n"))
+    arguments = ["plan", str(PIPELINES / "credit.yaml"), "--env", "prod", "--policy", str(policy)]
+    assert main(arguments) == 0
+    approval, _, rollback = capsys.readouterr().out.rpartition("\n\n")
+    assert "approval by rule 2 of" in approval
+    assert rollback.partition("of sha256")[0] == "rollback by rule 1 "
+    assert rollback.endswith("1. on-call           1 of olga, omar (olga, omar)\n")
+    assert main([*arguments, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["approval"]["rollback"]
+    assert [(node["name"], node["people"]) for node in found["chain"]] == [("on-call", ["olga", "omar"])]
 
 
 def test_the_floor_of_the_policy_raises_the_risk_and_a_superior_may_answer_later(

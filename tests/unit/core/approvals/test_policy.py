@@ -33,6 +33,13 @@ from tests.support.approvals import POLICY, Book, bank
         ("name: risk-committee\n", "name: compliance\n", "must differ from the other nodes"),
         ("webhook: chat, format: slack", "format: slack", "must have a webhook or email"),
         ("- when: {environment: prod}\n", "- when: {environment: prod, risk: high, models: churn}\n", "is never used"),
+        ("when: {environment: prod, risk: high}", "when: {act: undo}", "must be one of release, rollback"),
+        ("- chain: []", "- when: {act: rollback}\n      chain: []", "must have no when"),
+        (
+            "- when: {environment: prod}\n",
+            "- {when: {act: rollback}, chain: []}\n    - when: {act: [rollback], risk: low}\n",
+            "is never used",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(old: str, new: str, message: str) -> None:
@@ -49,6 +56,20 @@ def test_a_policy_without_approvals_releases_nothing() -> None:
     text = POLICY[: POLICY.index("  approvals:")]
     with pytest.raises(InvalidArgumentError, match="the policy has no rule for a release of fraud to prod"):
         ApprovalPolicy.of(bank(text)).rule_for("prod", "high", "fraud")
+
+
+def test_a_rollback_has_rules_of_its_own_and_asks_nobody_without_one() -> None:
+    policy = ApprovalPolicy.of(bank())
+    assert not policy.asks("rollback")
+    assert policy.rule_for("prod", "high", "fraud", "rollback").chain == ()
+    own = "- when: {act: rollback, environment: prod}\n      chain: [{name: on-call, approvers: [omar, olga]}]\n    "
+    policy = ApprovalPolicy.of(
+        bank(POLICY.replace("- when: {environment: prod, risk", f"{own}- when: {{environment: prod, risk"))
+    )
+    assert policy.asks("rollback")
+    assert [node.name for node in policy.rule_for("prod", "high", "fraud", "rollback").chain] == ["on-call"]
+    assert policy.rule_for("dev", "high", "fraud", "rollback").chain == ()
+    assert [node.name for node in policy.rule_for("prod", "low", "churn").chain] == ["algorithm-lead", "compliance"]
 
 
 def test_a_chain_is_short_of_people_when_one_of_them_asks() -> None:

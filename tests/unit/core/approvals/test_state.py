@@ -43,6 +43,46 @@ def why_not(state: RequestState) -> list[str]:
     return [vote.why for vote in state.votes if not vote.counts]
 
 
+ROLLBACK = "- {when: {act: rollback}, chain: [{name: compliance, approvers: role:compliance}]}"
+
+
+def test_a_rollback_to_a_version_is_another_request_than_its_release() -> None:
+    policy = bank(
+        POLICY.replace("- when: {environment: prod, risk", f"{ROLLBACK}\n    - when: {{environment: prod, risk")
+    )
+    book = Book(KEY, policy)
+    book.request()
+    assert finished(book).state.status == "granted"
+    book.key = replace(KEY, act="rollback")
+    assert book.state.status == "unknown"
+    book.vote("carl", NODES[1])  # before anybody asks
+    book.request(run="r2")
+    assert (book.state.status, [node.node.name for node in book.state.nodes]) == ("open", ["compliance"])
+    book.vote("cora", NODES[1], question=KEY.question(NODES[1]))
+    book.wait(hours=1)
+    book.vote("cora", NODES[1])
+    assert (book.state.status, [vote.person for vote in book.state.approvals]) == ("granted", ["cora"])
+    assert why_not(book.state) == ["the question was about another passport, model or environment"]
+    for action, champion in (("promote", "7"), ("rollback", "5")):  # a move of another kind, and to another version
+        book.moved(action, champion)
+        assert book.state.status == "granted"
+    book.moved("rollback", "7")
+    assert book.state.status == "superseded"
+    book.request(run="r3")
+    assert (book.state.status, book.state.approvals) == ("open", ())
+    book.key = KEY
+    assert book.state.status == "granted"
+
+
+@pytest.mark.parametrize(
+    "key", [KEY, replace(KEY, act="rollback"), ReleaseKey("a back in b to c", "test", KEY.passport)]
+)
+def test_a_question_says_which_request_it_is_about(key: ReleaseKey) -> None:
+    assert ReleaseKey.of_question(key.question("lead")) == (key, "lead")
+    other = replace(key, act="release" if key.act == "rollback" else "rollback")
+    assert other.node_of(key.question("lead")) is None
+
+
 def test_nobody_asked() -> None:
     assert Book().state.status == "unknown"
 
