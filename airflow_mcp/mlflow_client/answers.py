@@ -83,10 +83,13 @@ class Fields:
 
     def children(self, name: str) -> list[Fields]:
         """Return the objects of a list; MLflow leaves empty lists out."""
+        return [Fields(item, self._asked) for item in self._objects(name)]
+
+    def _objects(self, name: str) -> list[dict[str, Any]]:
         value = self._data.get(name) or []
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.problem(name, "is not a list of objects")
-        return [Fields(item, self._asked) for item in value]
+        return value
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return the texts of a list."""
@@ -97,11 +100,25 @@ class Fields:
 
     def pairs(self, name: str) -> dict[str, str]:
         """Return a list of ``{"key": ..., "value": ...}`` as a dict."""
-        return {item.text("key"): item.optional_text("value") for item in self.children(name)}
+        found: dict[str, str] = {}
+        for item in self._objects(name):
+            key, value = item.get("key"), item.get("value")
+            if not (key and isinstance(key, str) and isinstance(value, str)):  # rare; what follows says what is wrong
+                fields = Fields(item, self._asked)
+                key, value = fields.text("key"), fields.optional_text("value")
+            found[key] = value
+        return found
 
     def metrics(self, name: str) -> dict[str, float]:
         """Return the metrics; ``"NaN"`` and ``"Infinity"`` come as texts."""
-        return {item.text("key"): item.number("value") for item in self.children(name)}
+        found: dict[str, float] = {}
+        for item in self._objects(name):
+            key, value = item.get("key"), item.get("value")
+            if not (key and isinstance(key, str) and isinstance(value, float)):
+                fields = Fields(item, self._asked)
+                key, value = fields.text("key"), fields.number("value")
+            found[key] = value
+        return found
 
     def number(self, name: str) -> float:
         """Return a number; absent means zero, as in every protocol buffer."""

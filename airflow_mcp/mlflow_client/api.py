@@ -213,6 +213,7 @@ def search_runs(
     order_by: Sequence[str] = (),
     max_results: int = 1000,
     enough: Callable[[list[Run]], bool] | None = None,
+    page_size: int | None = None,
 ) -> Operation[list[Run]]:
     """Return active runs, paging through the answers.
 
@@ -221,6 +222,7 @@ def search_runs(
     :param order_by: for example ``("attributes.start_time DESC",)``.
     :param max_results: number of runs after which to stop, at least 1.
     :param enough: asked after each page with all runs so far; true stops before that number.
+    :param page_size: runs in one answer, 1000 by default; smaller answers are parsed in shorter steps.
     :return: at most ``max_results`` runs.
     :raises InvalidArgumentError: without an experiment, or for ``max_results`` below 1.
     """
@@ -236,7 +238,10 @@ def search_runs(
         what = f"search runs of experiments {', '.join(experiment_ids)} with filter {filter!r}"
         return MlflowRequest(what, "POST", f"{API}/runs/search", json=body)
 
-    return (yield from paged(page, lambda answer: answers.read_all(answer, "runs", answers.run), max_results, enough))
+    def read(answer: MlflowResponse) -> list[Run]:
+        return answers.read_all(answer, "runs", answers.run)
+
+    return (yield from paged(page, read, max_results, enough, page_size=page_size))
 
 
 def delete_run(run_id: str) -> Operation[None]:

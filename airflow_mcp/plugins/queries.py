@@ -49,7 +49,8 @@ from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.plugins.airflow_rest import AirflowRest
-from airflow_mcp.registry.overview import SHOWN_CHECKS, list_row, open_questions, questions_of
+from airflow_mcp.registry.drift_checks import SHOWN_CHECKS
+from airflow_mcp.registry.overview import list_row, open_questions, questions_of
 from airflow_mcp.registry.rollout_control import read_journal
 from airflow_mcp.registry.standing import read_standings
 

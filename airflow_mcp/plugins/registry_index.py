@@ -15,6 +15,7 @@ from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.panel.facts import ListRow
 from airflow_mcp.exceptions import ModelControlPlaneError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
+from airflow_mcp.registry.drift_checks import DriftChecks
 from airflow_mcp.registry.overview import read_overview
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class RegistryIndex:
         """Models that the sweep in progress has read."""
         self._due = 0.0
         self._sweep: asyncio.Task[None] | None = None
+        self._drift = DriftChecks(clock)
 
     async def current(self) -> Snapshot:
         """Return the rows, and start a sweep when they are old; waits only for the first rows of all."""
@@ -115,7 +117,8 @@ class RegistryIndex:
             self.seen = seen if most is None else self.seen
 
         try:
-            return await asyncio.to_thread(lambda: read_overview(self._mlflow(), count, most, self._log()))
+            drift = self._drift if most is None else None  # the first rows are read beside the first sweep
+            return await asyncio.to_thread(lambda: read_overview(self._mlflow(), count, most, self._log(), drift))
         except ModelControlPlaneError as error:
             log.warning("the models cannot be listed: %s", error)
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from airflow_mcp.core.actor import Actor
@@ -189,6 +190,8 @@ def next_number(tags: Mapping[str, str]) -> int:
     return 1 + max((record_number(value) for name, value in tags.items() if name.startswith(_NUMBERED)), default=0)
 
 
+# A sweep over all models asks for each record five times, and again a minute later.
+@lru_cache(maxsize=8192)
 def _read_move(value: str | None) -> MoveRecord | None:
     try:
         fields: Any = json.loads(value or "null")
