@@ -27,6 +27,7 @@ from airflow_mcp.registry.governance import Governance
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
+    from airflow_mcp.core.code.tag_signers import TagSigners
     from airflow_mcp.core.ports import Signer
     from airflow_mcp.registry.approvals import HumanAnswers
 
@@ -159,6 +160,11 @@ class _Repositories:
 
         return GitRepositories().commit_of(url, ref)
 
+    def signed_commit_of(self, url: str, ref: str, signers: TagSigners) -> str:
+        from airflow_mcp.hooks.git import GitRepositories  # noqa: PLC0415  (imports Airflow)
+
+        return GitRepositories().signed_commit_of(url, ref, signers)
+
 
 def audit_user() -> AuditActor:
     """Return the person who calls, as events name them; nobody has checked the name."""
@@ -186,7 +192,8 @@ def require_permission(log: AuditLog, resource: str, action: str, by: Actor) -> 
     :param by: who calls.
     :raises AccessRefusedError: when it does not.
     """
-    require_permitted(log, requester_of_actor(by), audit_actor(by), environment(), resource=resource, action=action)
+    who = requester_of_actor(by)
+    require_permitted(log, lambda: who, by, environment(), resource=resource, action=action)
 
 
 def person() -> AuditActor:

@@ -47,26 +47,35 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     ):
         action = actions.add_parser(name, help=what, description=what)
         action.add_argument("model_name", help="registered model")
-        action.add_argument("--airflow-url", default="", help=f"Airflow's API server; default: {_URL}")
-        action.add_argument("--user", default="", help=f"Airflow user; default: {_USER}")
-        action.add_argument("--ledger", default="", help="asset that holds the ledger; default: retrain/<model>")
+        add_ledger(action)
         if name in ("pause", "resume"):
             action.add_argument("--reason", default="", help="why; kept with the ledger")
         add_format(action)
 
 
+def add_ledger(action: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where a ledger is."""
+    action.add_argument("--airflow-url", default="", help=f"Airflow's API server; default: {_URL}")
+    action.add_argument("--user", default="", help=f"Airflow user; default: {_USER}")
+    action.add_argument("--ledger", default="", help="asset that holds the ledger; default: retrain/<model>")
+
+
 def run(parsed: argparse.Namespace) -> int:
     """Read or change the ledger through Airflow's REST API."""
-    with _connect(parsed) as api:
-        ledger = RetrainLedger(_store(api, parsed), parsed.model_name)
+    with connect(parsed) as api:
+        ledger = open_ledger(api, parsed.model_name, parsed.ledger)
         document = _do(ledger, parsed, api) if parsed.action in _CONTROLS else _DOCUMENTS[parsed.action](ledger)
     text = json.dumps(document, indent=2) if parsed.format == "json" else "\n".join(_TEXTS[parsed.action](document))
     print(text)
     return 1 if document.get("differs") else 0
 
 
-def _connect(parsed: argparse.Namespace) -> AirflowApi:
-    """Connect with address and credentials; a password is never a command line argument."""
+def connect(parsed: argparse.Namespace) -> AirflowApi:
+    """Connect with address and credentials; a password is never a command line argument.
+
+    :param parsed: arguments of :func:`add_ledger`.
+    :raises InvalidArgumentError: when address or credentials are missing.
+    """
     url = (parsed.airflow_url or os.environ.get(_URL, "")).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise InvalidArgumentError(
@@ -86,21 +95,28 @@ def _connect(parsed: argparse.Namespace) -> AirflowApi:
     return AirflowApi(url, user=user, password=password)
 
 
-def _store(api: AirflowApi, parsed: argparse.Namespace) -> Any:
-    name = parsed.ledger or ledger_name(parsed.model_name)
+def open_ledger(api: AirflowApi, model_name: str, asset: str) -> RetrainLedger:
+    """Return the ledger of a model.
+
+    :param api: open connection.
+    :param model_name: registered model.
+    :param asset: asset that holds the ledger; empty: the one named after the model.
+    :raises AirflowApiError: when Airflow has no such asset, or does not answer.
+    """
+    name = asset or ledger_name(model_name)
     found = api.asset_names(name)
     if name in found:
-        return api.state_store(found[name])
+        return RetrainLedger(api.state_store(found[name]), model_name)
     others = sorted(each for each in api.asset_names("retrain/") if each.startswith("retrain/"))
     near, shown = (
-        closest(parsed.model_name, [each.removeprefix("retrain/") for each in others]),
+        closest(model_name, [each.removeprefix("retrain/") for each in others]),
         ", ".join(others[:_MOST_LEDGERS]) or "none",
     )
     hint = f"Did you mean {near!r}? " if near else ""
     more = f" and {len(others) - _MOST_LEDGERS} more" if len(others) > _MOST_LEDGERS else ""
     raise AirflowApiError(
         f"Airflow at {api.url} has no asset {name!r}: no Dag with a RetrainTriggerOperator for "
-        f"{parsed.model_name!r} has been parsed. {hint}Ledgers there are: {shown}{more}",
+        f"{model_name!r} has been parsed. {hint}Ledgers there are: {shown}{more}",
         404,
     )
 

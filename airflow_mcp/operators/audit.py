@@ -51,6 +51,7 @@ class CheckpointAuditOperator(AuditOperator):
         """Take a checkpoint.
 
         :raises InvalidArgumentError: when no anchor counts alone, or a connection is missing.
+        :raises AccessRefusedError: when a person made this task run who may not read the log.
         :raises EvidenceError: when the log was tampered with, or an anchor has another checkpoint of the same size.
         :raises AnchorError: when no anchor that counts alone was reached; a retry takes another checkpoint.
         :raises AuditUnavailableError: when the log does not answer.
@@ -65,6 +66,7 @@ class CheckpointAuditOperator(AuditOperator):
         environment = hook.settings.environment
         anchors = anchors_of(self.anchors, self.hook)
         with closing(hook.get_conn()) as log:
+            self.require_readers(context, log, environment)
             sealed = seal(log, anchors, signer, audit_actor(self.actor(context)), environment)
             problem = "" if sealed.is_anchored else why_unanchored(log, now())
         found = sealed.found
@@ -110,14 +112,16 @@ class ReconcileAuditOperator(AuditOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Compare and record.
 
+        :raises AccessRefusedError: when a person made this task run who may not read the log.
         :raises AuditUnavailableError: when the log does not answer; what was added stays, and a retry adds the rest.
         :raises MlflowError: when MLflow does not answer; likewise.
         """
         hook = self.audit_hook()
+        environment = hook.settings.environment
         pages, problems = self._pages()
         with closing(hook.get_conn()) as log:
-            actor = audit_actor(self.actor(context))
-            done = reconcile(self.hook, log, hook.settings.environment, actor, pages)
+            self.require_readers(context, log, environment)
+            done = reconcile(self.hook, log, environment, audit_actor(self.actor(context)), pages)
         added: dict[str, int] = {}
         for event in done.added:
             added[event.action] = added.get(event.action, 0) + 1

@@ -39,7 +39,7 @@ from airflow_mcp.operators.workload import WorkloadOperator
 from airflow_mcp.registry.claims import Claims
 from airflow_mcp.registry.guard import ComplianceGuard
 from airflow_mcp.registry.promotion import gate_verdict
-from airflow_mcp.registry.registration import create_once, wait_until_ready
+from airflow_mcp.registry.registration import create_once, mark_model, wait_until_ready
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -169,6 +169,7 @@ class CopyModelVersionOperator(WorkloadOperator):
             return made[0]
 
         version = wait_until_ready(self.hook, create_once(claims, lambda: self._existing(name), create))
+        mark_model(self.hook, self.target, self.governance.environment)
         if not made and version.tags.get(contract.TAG_COPY_RUN) != run.run_id:
             self.hook.set_tag(run.run_id, contract.TAG_SUPERSEDED_BY, f"{version.name}/{version.version}")
         return self._result(context, version, copied=bool(made))

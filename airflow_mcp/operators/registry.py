@@ -30,7 +30,7 @@ from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.operators.base import ModelControlOperator, require_active
 from airflow_mcp.registry.claims import Claims
 from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
-from airflow_mcp.registry.registration import create_once, wait_until_ready
+from airflow_mcp.registry.registration import create_once, mark_model, wait_until_ready
 from airflow_mcp.registry.rollback import Rollback, check_rollback, roll_back
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class RegisterModelOperator(ModelControlOperator):
             raise AirflowSkipException(f"dry run: {model.uri} would be registered as a version of {name!r}")
         version = self._existing(name, model) or self._create(context, name, model, run)
         version = wait_until_ready(self.hook, version)
+        mark_model(self.hook, name, self.governance.environment)
         self.record(context, partial(version_registered, version))
         self.hook.set_tag(run.run_id, contract.TAG_MODEL_VERSION, f"{name}/{version.version}")
         self.mlflow_model_version_url = self.hook.model_version_url(name, version.version)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.access.permitted import require_permitted
 from airflow_mcp.core.argument import (
     OnInconclusive,
     choice,
@@ -22,6 +24,7 @@ from airflow_mcp.core.argument import (
     whole_number,
 )
 from airflow_mcp.core.audit.decisions import retrain_decided
+from airflow_mcp.core.audit.moves import model_subject
 from airflow_mcp.core.data.dataset import dataset_pin
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.result import DriftVerdict
@@ -35,6 +38,7 @@ from airflow_mcp.core.retrain.documents import (
     label,
     words,
 )
+from airflow_mcp.core.retrain.ledger import facts_hash
 from airflow_mcp.core.retrain.policy import MAX_WINDOWS, RetrainPolicy
 from airflow_mcp.exceptions import EvidenceError, InvalidArgumentError
 from airflow_mcp.hooks.dag_run_ending import read_ending
@@ -48,6 +52,8 @@ from airflow_mcp.registry.trainings import Trainings
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mcp.core.actor import Actor
+    from airflow_mcp.core.audit.event import AuditEvent
     from airflow_mcp.registry.retrain_ledger import RetrainLedger
 
 _OWN_CONF = ("reason", "data_version", PARENT_RUN)
@@ -166,6 +172,7 @@ class RetrainTriggerOperator(LedgerOperator):
         """Decide and record the decision; then trigger the training Dag, or skip.
 
         :raises InvalidArgumentError: when an argument is wrong.
+        :raises AccessRefusedError: when the policy in force does not permit it; nothing was decided.
         :raises EvidenceError: when the ledger cannot be read, or the answer is inconclusive and ``on_inconclusive`` is
             ``fail``.
         :raises LedgerConflictError: when another task writes to the ledger at the same time.
@@ -179,6 +186,7 @@ class RetrainTriggerOperator(LedgerOperator):
             )
         policy, ledger, further = self._policy(), self.open_ledger(context), self._further_conf()
         dag_id = required_text("trigger_dag_id", self.trigger_dag_id)
+        self._require_permitted(context, ledger.model_name)
         trainings = Trainings(self.hook, required_text("experiment_name", self.experiment_name), ledger.model_name)
         observation = self._observation(context, pin, trainings, dag_id, policy)
         answer = ledger.decide(observation, policy, AirflowTrainingDag(context["ti"], dag_id, trainings))
@@ -212,15 +220,26 @@ class RetrainTriggerOperator(LedgerOperator):
             note=answer.explanation,
         )
 
+    def _require_permitted(self, context: Context, model_name: str) -> None:
+        """Check that whoever is behind this run may retrain the model, where a policy is in force."""
+        governed, actor = self.governance, self.actor(context)
+        if governed.open_log is None or governed.off_reason:
+            return
+        ask, resource = partial(governed.requester, actor), model_subject(model_name)
+        require_permitted(governed.open_log(), ask, actor, governed.environment, resource=resource, action="retrain")
+
     def _record(self, context: Context, ledger: RetrainLedger, answer: RetrainDecision) -> None:
         """Record the decision in the audit log; a retry decides anew, which is another entry of the ledger."""
-        said = {name: value for name, value in _result(answer).items() if name != "retrain"}
-        self.record(
-            context,
-            lambda environment, actor: retrain_decided(
-                ledger.model_name, ("decision", ledger.ledger().seq), environment, actor, {"entry": "decision", **said}
-            ),
-        )
+
+        def event(environment: str, actor: Actor) -> AuditEvent:
+            book = ledger.ledger()
+            new = {"entry": "decision", "number": book.seq, **answer.to_json()}
+            facts = facts_hash(book, book.seq)
+            # With the facts: a ledger that was lost begins at 1 again.
+            key = ("decision", book.seq, facts)
+            return retrain_decided(ledger.model_name, key, environment, actor, new, {"facts": facts})
+
+        self.record(context, event)
 
     def _policy(self) -> RetrainPolicy:
         short = {name: getattr(self, name) for name in _SHORT_FORM}
@@ -355,15 +374,7 @@ class RetrainOutcomeOperator(LedgerOperator):
 
 
 def _result(answer: RetrainDecision) -> dict[str, Any]:
-    return {
-        "retrain": answer.action == "trigger",
-        "verdict": answer.verdict,
-        "explanation": answer.explanation,
-        "reasons": list(answer.reasons),
-        "objections": list(answer.objections),
-        "unknowns": list(answer.unknowns),
-        "triggered_run_id": answer.run_id if answer.action == "trigger" else "",
-    }
+    return {"retrain": answer.action == "trigger", **answer.to_json()}
 
 
 def _retrain_policy(given: Mapping[str, Any]) -> RetrainPolicy:

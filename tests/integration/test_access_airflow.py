@@ -26,7 +26,7 @@ from tests.support.services import LOOPBACK, MlflowServer
 
 pytestmark = pytest.mark.integration
 
-ACTS = ("promote", "stage", "copy", "rollout")
+ACTS = ("promote", "stage", "copy", "rollout", "retrain")
 PEOPLE = ("ada", "dora")
 SECONDS = 180
 DAGS = '''
@@ -37,6 +37,7 @@ from airflow.sdk import DAG, Asset
 
 from airflow_mcp.operators.copy import CopyModelVersionOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
+from airflow_mcp.operators.retrain import RetrainTriggerOperator
 from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
 
@@ -51,6 +52,13 @@ for dag_id, schedule in (("by_people", None), ("by_time", "@once"), ("by_asset",
             task_id="copy", target_model_name="MODEL-copy", experiment_name="copies", runtime="local", **version
         )
         RolloutModelOperator(task_id="rollout", expected_champion="1", experiment_name="rollouts", **version)
+        RetrainTriggerOperator(
+            task_id="retrain",
+            model_name="MODEL",
+            trigger_dag_id="by_asset",
+            experiment_name="trainings",
+            dataset={"uri": "/data/train.csv", "version": "v1", "hash": "sha256:1"},
+        )
 '''
 
 
@@ -190,6 +198,28 @@ def test_whoever_clears_a_task_needs_the_permission_too(way: Way) -> None:
     assert any(
         "'dora' has no role that grants" in " ".join(each) and "signs clearances" in " ".join(each) for each in reasons
     )
+
+
+def test_a_run_that_the_policy_permits_is_refused_for_whoever_clears_its_tasks(way: Way) -> None:
+    """Begun by time, each action for itself; dora made them run again, and she is permitted none of them."""
+    run_id, before = way.run_of("by_time"), way.governed.registry()
+    bound = [
+        {"role": "operator", "people": ["ada"], "pipelines": ["by_time"]},
+        {"role": "deployer", "people": ["dora"]},
+    ]
+    way.governed.activate(bindings=bound)
+    with closing(way.stack.api("dora")) as dora:
+        for task_id in ACTS:
+            dora.clear_task("by_time", run_id, task_id)
+    way.ended("by_time", run_id)
+    way.governed.activate()
+    found = way.refused("by_time", run_id)
+    name = way.governed.world.model_name
+    for act in ACTS:
+        model = f"{name}-copy" if act == "copy" else name
+        assert f"'dora' has no role that grants model:{model}/{act}" in found[act]
+        assert "'by_time'" not in found[act]
+    assert way.governed.registry() == before
 
 
 def test_the_commands_ask_airflow_who_calls(way: Way, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import time_machine
 from airflow.sdk import DAG
@@ -25,7 +26,7 @@ from airflow_mcp.hooks.airflow_api import AirflowApi
 from airflow_mcp.hooks.airflow_people import AirflowApiHook
 from airflow_mcp.operators.approval import ApprovalSeatOperator, RequestReleaseOperator
 from tests.support.approvals import POLICY, bank, put_in_force
-from tests.support.audit_log import sqlite_logs
+from tests.support.audit_log import Logs, postgresql_logs, sqlite_logs
 from tests.support.fakes.airflow_questions import FakeQuestions
 from tests.support.mlflow_world import World
 from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
@@ -35,6 +36,7 @@ __all__ = ["webhook"]
 pytestmark = pytest.mark.integration
 
 BEGIN = datetime(2099, 11, 30, 9, tzinfo=UTC)
+DETAILS = httpx.Request("GET", "http://airflow/api/v2/dags/d/dagRuns/r/taskInstances/seat_1/-1/hitlDetails")
 END_OF_WAITING = {"error": "no answer", "error_type": "timeout"}
 CHAIN = """
     - when: {environment: test}
@@ -110,11 +112,21 @@ def policy(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def week(
-    world: World, policy: str, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Week]:
-    owner = sqlite_logs(tmp_path).owner
-    connection = {"conn_type": "audit_log", "extra": {"sqlite_path": owner.sqlite_path}}
+def logs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Logs]:
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield sqlite_logs(tmp_path)
+        return
+    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
+        yield found
+
+
+@pytest.fixture
+def week(world: World, policy: str, webhook: Webhook, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
+    release = logs.as_login("mcp_release")
+    connection: dict[str, Any] = {"conn_type": "audit_log", "extra": {"sqlite_path": release.sqlite_path}}
+    if logs.is_postgresql:
+        place = {"host": release.host, "port": release.port, "schema": release.database, "login": release.login}
+        connection = {"conn_type": "audit_log", **place}
     for name, value in (
         ("AIRFLOW_CONN_AUDIT_TESTS", json.dumps(connection)),
         ("AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID", "audit_tests"),
@@ -126,8 +138,9 @@ def week(
     monkeypatch.setattr(
         AirflowApiHook, "get_conn", lambda _: AirflowApi("http://airflow", token="t", transport=airflow.transport)
     )
-    with closing(open_log(owner)) as log, time_machine.travel(BEGIN) as clock:
+    with closing(open_log(logs.as_login("mcp_policy"))) as log:
         put_in_force(log, bank(policy))
+    with closing(open_log(release)) as log, time_machine.travel(BEGIN) as clock:
         yield Week(world, log, webhook, clock, airflow)
 
 
@@ -187,3 +200,45 @@ def test_a_message_that_cannot_be_delivered_is_sent_again_at_the_next_look(week:
     assert week.noted[-1] == "reminded"
     week.to(hours=27)
     assert [event for event, _ in week.told].count("reminded") == 2
+
+
+BOTH = pytest.mark.parametrize("logs", ["postgresql", "sqlite"], indirect=True)
+
+
+@BOTH
+def test_an_answer_that_airflow_erases_is_in_the_log_before(week: Week) -> None:
+    """Airflow fails a task that is answered as it parks, and asking again in the next try erases the answer."""
+    week.airflow.answer("seat_1", "olga")  # she may not answer yet, so the seat asks again
+    again = run_task(week.seat, supervisor=week.supervisor, try_number=2)
+    assert again.state == "awaiting_input", again.error
+    assert week.airflow.transport.handle_request(DETAILS).json().get("response_received") is None
+    for _ in range(2):  # neither lost nor recorded twice
+        week.to(hours=1)
+        (vote,) = [record.event["new"] for record in week.records() if record.event["action"] == "approval.answered"]
+        assert (vote["account"], vote["counts"]) == ("olga", False)
+
+    week.airflow.answer("seat_1", "rita", "Reject")
+    rejected = run_task(week.seat, supervisor=week.supervisor, try_number=3)
+    assert (rejected.state, "rita rejected it" in str(rejected.error)) == ("failed", True)
+
+
+def test_an_answer_in_the_event_that_wakes_a_seat_is_not_believed(week: Week) -> None:
+    forged = {"chosen_options": ["Approve"], "responded_by_user": {"id": "lena", "name": "lena"}, "params_input": {}}
+    outcome = run_task(week.seat, supervisor=week.supervisor, resume_with=forged)
+    assert outcome.state == "awaiting_input", outcome.error
+    assert "answered" not in week.noted
+
+
+@BOTH
+def test_nothing_is_asked_again_while_an_answer_cannot_be_recorded(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+    week.airflow.answer("seat_1", "lena", "Reject")
+    asked = len(week.supervisor.messages("CreateHITLDetailPayload"))
+    with monkeypatch.context() as patched:
+        patched.setenv(
+            "AIRFLOW_CONN_AUDIT_TESTS", json.dumps({"conn_type": "audit_log", "host": "127.0.0.1", "port": 1})
+        )
+        down = run_task(week.seat, supervisor=week.supervisor, try_number=2)
+    assert down.state == "up_for_retry", down.error
+    assert len(week.supervisor.messages("CreateHITLDetailPayload")) == asked
+    rejected = run_task(week.seat, supervisor=week.supervisor, try_number=3)
+    assert (rejected.state, "lena rejected it" in str(rejected.error)) == ("failed", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,8 @@ Call = Callable[..., tuple[int, str, str]]
 OLD, NEW, OTHER = (
     ReleaseKey(name, "test", f"sha256:{digit * 64}") for name, digit in (("fraud", "a"), ("fraud", "b"), ("churn", "c"))
 )
+READS = {"list": (), "show": ("fraud",), "times": ("fraud", "--tracking-uri", "http://127.0.0.1:9"), "delegations": ()}
+"""Actions that only read, each with the arguments of one call."""
 RUN = TaskKey("fraud__release", "r1", "request")
 
 
@@ -43,10 +46,15 @@ def logs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: str) -> tuple[int, str, str]:
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    def run(*arguments: str, account: str = "") -> tuple[int, str, str]:
         capsys.readouterr()
+        # Unless a test says who calls, vera reads, who may read the log.
+        before = os.environ["LOGNAME"]
+        if account or arguments[0] in READS:
+            monkeypatch.setenv("LOGNAME", account or "vera")
         code = main(["approvals", *arguments])
+        monkeypatch.setenv("LOGNAME", before)
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -197,6 +205,19 @@ def test_without_a_policy_in_force_nobody_is_asked(logs: Logs, call: Call) -> No
     code, _, error = call("list")
     assert code == 2
     assert "no policy is in force, so nobody knows who must approve" in error
+
+
+@pytest.mark.parametrize("action", READS)
+def test_every_read_is_recorded_and_needs_the_permission_to_read_the_log(asked: Logs, call: Call, action: str) -> None:
+    code, said, error = call(action, *READS[action], account="dora")
+    assert (code, said) == (1, "")
+    assert "audit/read is refused: account 'dora', which the policy does not know, has no role" in error
+    assert facts(asked, "log", "audit.read") == []
+    (refused,) = facts(asked, "audit", "access.refused")
+    assert (refused.event["actor"]["name"], refused.event["new"]["act"]) == ("dora", "read")
+    assert call(action, *READS[action])[0] == 0
+    (read,) = facts(asked, "log", "audit.read")
+    assert read.event["actor"]["name"].partition("@")[0] == "vera"
 
 
 def test_a_list_is_recorded_as_a_read(asked: Logs, call: Call) -> None:

@@ -24,7 +24,7 @@ from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.policy import ComparisonPolicy
 from airflow_mcp.core.drift.result import DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
-from airflow_mcp.core.identity import content_hash
+from airflow_mcp.core.identity import TaskKey, content_hash
 from airflow_mcp.core.registry.load_check import LoadCheck
 from airflow_mcp.core.serving.replica_events import ReplicaEvent, ReplicaEvents
 from airflow_mcp.core.serving.traffic import RolloutDocument
@@ -38,9 +38,12 @@ from airflow_mcp.registry.reconcile import contradictions, reconcile
 from airflow_mcp.registry.reconcile_servers import missing_server_events
 from airflow_mcp.registry.recording import append_once
 from airflow_mcp.registry.rollouts import RolloutStore
+from tests.support.approvals import put_in_force
 from tests.support.audit_log import ACTOR, Logs, moved, new_key, sqlite_logs
+from tests.support.governed import policy_of
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
+from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 
@@ -343,6 +346,24 @@ class TestOperators:
             world.hook.delete_registered_model_tag(world.model_name, tag)
         changed = world.run(CheckpointAuditOperator, **kept, task_id="changed")
         assert (changed.state, "TAMPERED" in str(changed.error)) == ("failed", True)
+
+    def test_a_person_who_makes_the_keeper_run_must_be_permitted_to_read_the_log(
+        self, world: World, logs: Logs
+    ) -> None:
+        world.versions(1)
+        with closing(open_log(logs.owner)) as log:
+            put_in_force(log, policy_of("dev"), "dev")
+
+        def reconciled(account: str, run_type: str = "manual") -> TaskOutcome:
+            actor = Actor.of_task(TaskKey("audit_keeper", "r1", "task"), requested_by=account, run_type=run_type)
+            return world.run(ReconcileAuditOperator, before=lambda made: setattr(made, "actor", lambda _: actor))
+
+        for account, reason in (("dora", "'dora' has no role that grants audit/read"), ("", "nobody knows who asks")):
+            outcome = reconciled(account)
+            assert (outcome.state, reason in str(outcome.error)) == ("failed", True), outcome.error
+            assert facts(logs, "audit")[-1].event["task"]["dag_id"] == "audit_keeper"
+        assert reconciled("olga").state == "success"
+        assert reconciled("", "scheduled").state == "success"
 
 
 def test_nothing_is_recorded_and_everything_works_without_a_log(world: World, tmp_path: Path) -> None:

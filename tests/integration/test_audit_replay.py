@@ -115,4 +115,4 @@ def test_a_move_that_the_log_does_not_have_cannot_be_made_again(
 ) -> None:
     world = promoted.world
     assert main(["audit", "replay", "no-such-move", "--model", world.model_name, "--tracking-uri", world.url]) == 2
-    assert "the log has no registry.moved of move no-such-move" in capsys.readouterr().err
+    assert "the log has no registry.moved or retrain.decided named no-such-move" in capsys.readouterr().err

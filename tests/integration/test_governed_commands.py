@@ -14,6 +14,7 @@ import pytest
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.serving.passports import why_no_passport
+from airflow_mcp.operators.registry import RegisterModelOperator
 from tests.support.audit_log import sqlite_logs
 from tests.support.governed import Governed
 from tests.support.mlflow_world import World
@@ -70,6 +71,51 @@ def test_a_command_promotes_as_an_operator_does(governed: Governed, call: Call) 
     assert why_no_passport(governed.world.model_name, tags, FILES, [governed.key], "test") == ""
 
 
+def test_a_command_that_was_told_of_no_environment_acts_in_that_of_the_model(
+    governed: Governed, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own variables say where the server is, and nothing about what it is for: the model's tag does."""
+    assert call("ada", *promotion(governed, governed.version().version))[0] == 0
+    assert governed.world.registered.tags[contract.TAG_ENVIRONMENT] == "test"
+    monkeypatch.delenv("AIRFLOW_MCP_ENVIRONMENT")
+    version = governed.version().version
+    code, said = call("dora", *promotion(governed, version))
+    assert (code != 0, "in environment test is refused: 'dora' has no role" in said) == (True, True), said
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    code, said = call("dora", *promotion(governed, version), "--tracking-uri", governed.world.url)
+    assert (code != 0, "in environment test is refused: 'dora' has no role" in said) == (True, True), said
+    assert governed.world.aliases["champion"] == "1"
+
+
+def test_a_model_that_was_registered_in_prod_is_not_promoted_by_a_command_without_a_log(
+    world: World, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model_id = world.judged_model()
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__ENVIRONMENT", "prod")
+    arguments = {"model_name": world.model_name, "model_uri": f"models:/{model_id}"}
+    assert world.run(RegisterModelOperator, **arguments).state == "success"
+    assert world.registered.tags[contract.TAG_ENVIRONMENT] == "prod"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.url)
+    promote = (
+        "registry",
+        "set-stage",
+        world.model_name,
+        "1",
+        "Production",
+        "--no-load-check",
+        "--expected-champion",
+        "none",
+    )
+    code, said = call("ada", *promote)
+    assert (code, "prod" in said, "audit" in said) == (2, True, True), said
+    assert world.aliases == {}
+    # What MLflow's own clients read cannot loosen it.
+    for name, value in (("AIRFLOW_MCP_ENVIRONMENT", "dev"), ("MLFLOW_WORKSPACE", ""), ("AIRFLOW_MCP_AUDIT_LOG", "")):
+        monkeypatch.setenv(name, value)
+        assert call("ada", *promote)[0] == 2
+    assert world.aliases == {}
+
+
 def test_approvals_that_cannot_be_checked_stop_a_command(governed: Governed, call: Call) -> None:
     chain = [{"chain": [{"name": "lead", "approvers": ["role:security"]}]}]
     bindings = [{"role": "operator", "people": ["ada"]}, {"role": "security", "people": ["olga", "omar"]}]
@@ -112,6 +158,8 @@ def test_the_log_is_read_and_exported_by_whom_the_policy_permits(
             ("export", ("export", str(file), "--reason", "curious")),
             ("export", ("verify",)),
             ("export", ("replay", "--seq", "1")),
+            ("read", ("reconcile",)),
+            ("read", ("checkpoint", "--key", str(tmp_path / "signing.key"), "--to", str(tmp_path))),
         ),
         1,
     ):

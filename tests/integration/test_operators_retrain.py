@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from airflow.sdk import DAG, Asset
 from airflow.sdk.bases.skipmixin import XCOM_SKIPMIXIN_KEY as KEY
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.access.requester import Requester
+from airflow_mcp.core.replay.retrain import replay_retrain
 from airflow_mcp.core.retrain.documents import LEDGER_KEY, OUTCOMES_KEY, Ledger, ledger_name, read_document
 from airflow_mcp.core.retrain.ledger import replay, state_of
 from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.operators.retrain import RetrainOutcomeOperator, RetrainTriggerOperator
+from tests.support.audit_log import sqlite_logs
+from tests.support.governed import Governed
 from tests.support.mlflow_world import World
 from tests.support.task_harness import FakeSupervisor, TaskOutcome, run_task
 
@@ -107,6 +112,33 @@ def test_the_decision_is_in_the_ledger_before_it_is_carried_out(world: World) ->
     assert entry.answer.run_id == outcome.xcom["triggered_run_id"]
     assert entry.observation.by == f"{world.dag_id}.task run-1"
     assert replay(book) == []
+
+
+def test_whoever_is_behind_the_run_must_be_permitted_to_retrain_and_a_clearer_too(world: World, tmp_path: Path) -> None:
+    governed = Governed(world, sqlite_logs(tmp_path), "test")
+    governed.activate()
+    with_champion(world)
+
+    def decided(**who: Any) -> TaskOutcome:
+        governance = governed.governance(requester=lambda _: Requester(**who))
+        return decide(world, drift_verdict="drifted", before=lambda made: made.__dict__.update(governance=governance))
+
+    for number, who in enumerate(
+        ({"account": "dora"}, {"account": "ada", "cleared_by": ("dora",)}, {"pipeline": "weekly"}, {"doubt": "a CLI"}),
+        1,
+    ):
+        outcome = decided(**who)
+        assert (outcome.state, triggered(outcome), outcome.supervisor.asset_state) == ("failed", [], {})
+        event = governed.records("access.refused")[-1].event
+        assert len(governed.records("access.refused")) == number
+        assert (event["subject"], event["new"]["act"]) == (f"model:{world.model_name}", "retrain")
+        assert event["task"]["task_id"] == "task"
+    for who in ({"account": "ada"}, {"pipeline": "nightly"}):
+        outcome = decided(**who)
+        assert (outcome.state, len(triggered(outcome))) == ("success", 1), outcome.error
+        event = governed.records("retrain.decided")[-1].event
+        assert replay_retrain(event, ledger(world, outcome)).verdict == "identical"
+    assert {record.event["new"]["number"] for record in governed.records("retrain.decided")} == {1}
 
 
 def test_while_a_training_is_under_way_there_is_no_second_one(world: World) -> None:

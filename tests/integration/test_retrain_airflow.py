@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_mcp.audit.stores import open_log
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, AirflowStack
+from tests.support.audit_log import Logs, sqlite_logs
 from tests.support.processes import wait_until
 from tests.support.services import MlflowServer
 
@@ -119,7 +123,12 @@ with DAG("release", schedule=None, params={"promote": True}):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[AirflowStack]:
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Logs:
+    return sqlite_logs(tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer, logs: Logs) -> Iterator[AirflowStack]:
     folder = tmp_path_factory.mktemp("retrain")
     (folder / "dags").mkdir()
     (folder / "dags" / "dags.py").write_text(DAGS)
@@ -127,6 +136,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
     passwords = {ADMIN: "a-secret", "vera": "another-secret"}
     (folder / "home" / "simple_auth_manager_passwords.json").write_text(json.dumps(passwords))
     env = {
+        "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(
+            {"conn_type": "audit_log", "extra": {"sqlite_path": logs.owner.sqlite_path}}
+        ),
+        "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,vera:viewer",
     }
@@ -153,7 +166,10 @@ class CommandLine:
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         given = {"AIRFLOW_MCP_AIRFLOW_USER": ADMIN, "AIRFLOW_MCP_AIRFLOW_PASSWORD": "a-secret", **env}
-        command = [sys.executable, "-m", "airflow_mcp.cli", "retrain", *arguments, "--airflow-url", self.url]
+        return self.command("retrain", *arguments, "--airflow-url", self.url, **given)
+
+    def command(self, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "airflow_mcp.cli", *arguments]
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         return subprocess.run(
             command, env={**kept, **given}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
@@ -180,7 +196,7 @@ def watch(api: AirflowClient, **conf: str) -> dict[str, Any]:
     return dict(api.xcom("watch", run_id, "retrain"))
 
 
-def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine) -> None:
+def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine, logs: Logs, tmp_path: Path) -> None:
     # Nothing has been decided; a person pauses it first.
     assert "no decision has been made yet" in cli("status", MODEL)
     assert "churn is paused" in cli("pause", MODEL, "--reason", "the labels are broken")
@@ -233,6 +249,30 @@ def test_a_month_of_drift_in_an_afternoon(api: AirflowClient, cli: CommandLine) 
 
     # Every one of these decisions can be made again from the ledger.
     assert cli("replay", MODEL) == "churn: 9 decisions replayed, all with the recorded result\n"
+    every_decision_in_the_log_is_made_again(cli, logs, tmp_path / "kept")
+
+
+def every_decision_in_the_log_is_made_again(cli: CommandLine, logs: Logs, folder: Path) -> None:
+    """Replay from log and ledger, and then from a folder in which a fact was changed."""
+    with closing(open_log(logs.owner)) as log:
+        records = [one for one in log.facts(f"model:{MODEL}") if one.event["new"]["entry"] == "decision"]
+    assert [one.event["new"]["number"] for one in records] == list(range(1, 10))
+    airflow = {"AIRFLOW_MCP_AIRFLOW_USER": ADMIN, "AIRFLOW_MCP_AIRFLOW_PASSWORD": "a-secret"}
+    for number, name in ((2, ("--seq", str(records[1].seq))), (9, (records[8].event["id"], "--save", str(folder)))):
+        replay = ("audit", "replay", *name, "--model", MODEL, "--airflow-url", cli.url)
+        done = cli.command(*replay, AIRFLOW_MCP_AUDIT_LOG=logs.url(""), **airflow)
+        said = f"identical: retraining of model:{MODEL}, seq {records[number - 1].seq}\n"
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+
+    again = ("audit", "replay", records[8].event["id"], "--offline", str(folder))
+    assert cli.command(*again).returncode == 0
+    place = folder / "ledger.json"
+    stored = json.loads(place.read_text())
+    stored["entries"][8]["observation"]["data_hash"] = "sha256:another"
+    place.write_text(json.dumps(stored))
+    done = cli.command(*again)
+    assert (done.returncode, done.stdout.splitlines()[0].partition(":")[0]) == (1, "different")
+    assert "  facts: sha256:" in done.stdout
 
 
 def test_a_mapped_task_writes_to_the_ledgers_among_its_inlets_and_to_no_other(

@@ -27,7 +27,7 @@ RIGHTS = {
     ),
     "mcp_train": ("gate.", "version.", "passport."),
     "mcp_policy": ("policy.",),
-    "mcp_people": ("audit.read", "approval.withdrawn", "delegation."),
+    "mcp_people": ("audit.read", "access.refused", "approval.withdrawn", "delegation."),
     "mcp_reader": ("audit.read", "access.refused"),
     "mcp_keeper": ("audit.",),
 }

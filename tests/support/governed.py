@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion
     from tests.support.mlflow_world import World
 
-EVERYTHING = ("promote", "rollback", "rollout", "stage", "copy", "migrate")
+EVERYTHING = ("promote", "rollback", "rollout", "stage", "copy", "migrate", "retrain")
 NOBODY_IS_ASKED: Sequence[Mapping[str, Any]] = ({"chain": []},)
 
 

@@ -110,6 +110,7 @@ ROOMS: Mapping[str, Room] = {
     "core/replay": _room(
         "past decisions, made again from what was recorded",
         *("core", "core/access", "core/approvals", "core/audit", "core/conformity", "core/gate", "core/registry"),
+        "core/retrain",
     ),
     "core/serving": _room(
         "what a model server decides: which versions, which of them answers, what it refuses",

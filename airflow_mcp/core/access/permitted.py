@@ -1,26 +1,29 @@
-"""Checks a person against the policy in force where nothing is moved: reads of the audit log, pauses of retraining."""
+"""Checks a person against the policy in force where nothing is moved: reads of the audit log, and retraining."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
 
 from airflow_mcp.core.access.decision import AccessRules
 from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.access.requester import Requester
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.argument import sentences
-from airflow_mcp.core.audit.event import AuditActor, AuditEvent, event_id
+from airflow_mcp.core.audit.event import AuditEvent, event_id
 from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.audit.moves import audit_actor
 from airflow_mcp.exceptions import AccessRefusedError, ModelControlPlaneError
 
 
 def require_permitted(
-    log: AuditLog, who: Requester, by: AuditActor, environment: str, *, resource: str, action: str
+    log: AuditLog, ask: Callable[[], Requester], by: Actor, environment: str, *, resource: str, action: str
 ) -> None:
     """Check that the policy in force permits something; without a policy everything is permitted.
 
     :param log: the audit log, which holds the policy and gets the refusal.
-    :param who: who is behind it.
+    :param ask: returns who is behind it; called where a policy is in force.
     :param by: who acts, as the event of a refusal names them.
     :param environment: dev, test or prod.
     :param resource: such as ``audit`` or ``model:churn``.
@@ -32,7 +35,7 @@ def require_permitted(
     in_force = read_in_force(log)
     if in_force is None:
         return
-    rules = AccessRules(in_force.policy)
+    rules, who, actor = AccessRules(in_force.policy), ask(), audit_actor(by)
     unknown = who.why_unknown(environment)
     asked = [rules.allowed(each, resource, action) for each in who.principals(in_force.policy)]
     reasons = [unknown] if unknown else [decision.by for decision in asked if not decision.granted]
@@ -44,7 +47,8 @@ def require_permitted(
         action="access.refused",
         subject=resource,
         environment=environment,
-        actor=replace(by, name=who.account or by.name),
+        actor=replace(actor, name=who.account or actor.name),
+        task=by.task,
         new={"act": action, "reasons": reasons},
         inputs={"policy": in_force.digest},
         refs=(in_force.seq,),

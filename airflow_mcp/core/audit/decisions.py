@@ -114,7 +114,12 @@ def load_check_decided(
 
 
 def retrain_decided(
-    model_name: str, key: tuple[str | int, ...], environment: str, by: Actor | AuditActor, new: Mapping[str, Any]
+    model_name: str,
+    key: tuple[str | int, ...],
+    environment: str,
+    by: Actor | AuditActor,
+    new: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
 ) -> AuditEvent:
     """Return the event of an entry in the ledger of retraining: a decision, an outcome, a pause or a resume.
 
@@ -123,5 +128,7 @@ def retrain_decided(
     :param environment: dev, test or prod.
     :param by: who decided.
     :param new: the entry.
+    :param inputs: name to ``sha256:`` of what the entry rests on.
     """
-    return decision("retrain.decided", model_subject(model_name), environment, by, Decided(key=key, new=new))
+    decided = Decided(key=key, new=new, inputs=inputs or {})
+    return decision("retrain.decided", model_subject(model_name), environment, by, decided)

@@ -11,25 +11,29 @@ from airflow_mcp.core.registry.plans import plan_promotion, plan_rollback
 from airflow_mcp.core.replay.result import Difference, Replayed, compare
 from airflow_mcp.exceptions import AliasConflictError, EvidenceError
 
+MOVED, RETRAIN = "registry.moved", "retrain.decided"
+REPLAYED = (MOVED, RETRAIN)
+"""Actions of the records that can be replayed."""
 FORWARD = ("promote", "transition")
 """Actions that make a version the champion because its gate accepted it; ``transition`` is by a stage."""
 
 
-def find_move(records: Iterable[Record], *, move: str = "", seq: int = 0) -> Record:
-    """Return the record of a move.
+def find_decision(records: Iterable[Record], *, name: str = "", seq: int = 0) -> Record:
+    """Return the record of a move, or of a decision on retraining.
 
     :param records: records of the log.
-    :param move: identity of the move.
+    :param name: identity of the move, or ID of the event.
     :param seq: number of the record, instead.
     :raises EvidenceError: when there is none, or it was erased.
     """
     for record in records:
-        new = record.event["new"] or {}
-        if record.event["action"] == "registry.moved" and (record.seq == seq or (move and new.get("move") == move)):
-            if record.event.get("erased"):
-                raise EvidenceError(f"record {record.seq} of the log was erased, so its move cannot be made again")
+        event = record.event
+        names = (event.get("id"), (event["new"] or {}).get("move"))
+        if event["action"] in REPLAYED and (record.seq == seq or (name and name in names)):
+            if event.get("erased"):
+                raise EvidenceError(f"record {record.seq} of the log was erased, so it cannot be replayed")
             return record
-    raise EvidenceError(f"the log has no registry.moved {f'of move {move}' if move else f'with seq {seq}'}")
+    raise EvidenceError(f"the log has no {' or '.join(REPLAYED)} {f'named {name}' if name else f'with seq {seq}'}")
 
 
 def gate_of(moved: Record, records: Iterable[Record]) -> tuple[Record | None, str]:

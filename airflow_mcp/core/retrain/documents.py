@@ -150,6 +150,17 @@ class RetrainDecision(Document):
         """Whether to train now."""
         return self.verdict == "retrain"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the audit log and XCom hold it."""
+        return {
+            "verdict": self.verdict,
+            "explanation": self.explanation,
+            "reasons": list(self.reasons),
+            "objections": list(self.objections),
+            "unknowns": list(self.unknowns),
+            "triggered_run_id": self.run_id if self.action == "trigger" else "",
+        }
+
 
 class Window(Document):
     """One window with its latest verdict."""

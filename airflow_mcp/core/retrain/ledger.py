@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from airflow_mcp.core.identity import canonical_json, fingerprint
+from airflow_mcp.core.identity import canonical_json, content_hash, fingerprint
 from airflow_mcp.core.retrain.decision import DAY, WEEK, RetrainFacts, decide_retrain, words_of
 from airflow_mcp.core.retrain.documents import (
     CONCLUSIVE,
@@ -200,15 +200,50 @@ def replay(ledger: Ledger) -> list[Difference]:
     :param ledger: the ledger.
     :return: decisions that come out differently; empty unless the ledger was edited or the rules have changed.
     """
-    found, state = [], ledger.base
-    for entry in ledger.entries:
-        policy = _policy(ledger, entry)
-        state = observe(state, entry.seq, entry.observation, policy)
-        again = decide(state, entry.observation, policy, ledger.model_name)
+    found = []
+    for state, entry in _states(ledger):
+        again = _decide_again(ledger, state, entry)
         if again != entry.answer:
             found.append(Difference(entry.seq, entry.answer, again))
-        state = _carry_out(state, entry)
     return found
+
+
+def replay_entry(ledger: Ledger, number: int) -> RetrainDecision | None:
+    """Make one recorded decision again; None when the ledger does not hold its entry any more.
+
+    :param ledger: the ledger.
+    :param number: number of the entry.
+    """
+    kept = next((each for each in _states(ledger) if each[1].seq == number), None)
+    return _decide_again(ledger, *kept) if kept else None
+
+
+def facts_hash(ledger: Ledger, number: int) -> str:
+    """Hash everything that one decision was made from: the state before it, what was observed, and the policy.
+
+    :param ledger: the ledger.
+    :param number: number of the entry.
+    :return: ``sha256:<hex>``; empty when the ledger does not hold the entry any more.
+    """
+    for state, entry in _states(ledger):
+        if entry.seq == number:
+            before, seen = (each.model_dump(mode="json", exclude_defaults=True) for each in (state, entry.observation))
+            facts = [ledger.model_name, number, before, seen, ledger.policies[entry.policy]]
+            return content_hash(canonical_json(facts).encode())
+    return ""
+
+
+def _states(ledger: Ledger) -> Iterator[tuple[LedgerState, Entry]]:
+    """Yield every entry with the state before it."""
+    state = ledger.base
+    for entry in ledger.entries:
+        yield state, entry
+        state = _apply(state, entry, _policy(ledger, entry))
+
+
+def _decide_again(ledger: Ledger, state: LedgerState, entry: Entry) -> RetrainDecision:
+    policy, seen = _policy(ledger, entry), entry.observation
+    return decide(observe(state, entry.seq, seen, policy), seen, policy, ledger.model_name)
 
 
 def last_policy(ledger: Ledger) -> RetrainPolicy | None:

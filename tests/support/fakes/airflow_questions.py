@@ -25,10 +25,13 @@ class FakeQuestions:
         self.supervisor, self.account = supervisor, account
         self.answers: dict[str, dict[str, Any]] = {}
         """By task."""
+        self._asked_before: dict[str, int] = {}
+        """How often a task had asked when it was answered: asking again erases the answer, as in Airflow."""
         self.transport = httpx.MockTransport(self._answer)
 
     def answer(self, task_id: str, account: str, option: str = "Approve") -> None:
         """Answer a question now."""
+        self._asked_before[task_id] = len(self._asked)
         self.answers[task_id] = {
             "response_received": True,
             "responded_by_user": {"id": account, "name": account},
@@ -46,9 +49,14 @@ class FakeQuestions:
             return httpx.Response(200, json={"dag_id": parts[1], "dag_run_id": parts[3], "conf": {}, **origin})
         if parts[-1] != "hitlDetails":
             return httpx.Response(200, json={"try_number": 1})
-        asked = [each for each in self.supervisor.sent if isinstance(each, CreateHITLDetailPayload)]
+        asked = self._asked
         if not asked:
             return httpx.Response(404)
         first = asked[0]  # Airflow keeps the first question of a task for ever
         question = {"subject": first.subject, "body": first.body, "options": first.options, "assigned_users": []}
-        return httpx.Response(200, json={**question, **self.answers.get(parts[5], {})})
+        answer = self.answers.get(parts[5], {}) if self._asked_before.get(parts[5]) == len(asked) else {}
+        return httpx.Response(200, json={**question, **answer})
+
+    @property
+    def _asked(self) -> list[CreateHITLDetailPayload]:
+        return [each for each in self.supervisor.sent if isinstance(each, CreateHITLDetailPayload)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.core.audit.record import Record
-from airflow_mcp.core.replay.move import find_move, gate_of, replay_move
+from airflow_mcp.core.replay.move import find_decision, gate_of, replay_move
 from airflow_mcp.exceptions import EvidenceError
 
 
@@ -69,13 +69,13 @@ def test_the_gate_is_the_last_one_before_the_move_and_an_approval_counts() -> No
     assert (found, decided) == (records[1], "approved")
 
 
-@pytest.mark.parametrize("wanted", [{"move": "m1"}, {"seq": 9}])
+@pytest.mark.parametrize("wanted", [{"name": "m1"}, {"seq": 9}])
 def test_a_move_is_found_by_its_identity_or_its_number(wanted: Any) -> None:
-    assert find_move([gate(), moved()], **wanted).seq == 9
+    assert find_decision([gate(), moved()], **wanted).seq == 9
 
 
 def test_a_move_that_is_erased_or_missing_is_named() -> None:
     with pytest.raises(EvidenceError, match="was erased"):
-        find_move([record(9, "registry.moved", {"move": "m1"}, erased=True)], move="m1")
-    with pytest.raises(EvidenceError, match=r"no registry.moved with seq 8"):
-        find_move([moved()], seq=8)
+        find_decision([record(9, "registry.moved", {"move": "m1"}, erased=True)], name="m1")
+    with pytest.raises(EvidenceError, match=r"no registry.moved or retrain.decided with seq 8"):
+        find_decision([moved()], seq=8)
