@@ -28,6 +28,7 @@ from airflow_mcp.plugins.app import create_app
 from airflow_mcp.plugins.queries import ModelReader
 from airflow_mcp.plugins.registry_index import FIRST_ROWS, RegistryIndex
 from airflow_mcp.plugins.services import CSP, Services
+from airflow_mcp.registry.drift_checks import DriftChecks
 from airflow_mcp.registry.overview import read_overview
 from airflow_mcp.registry.rollout_control import read_journal
 from tests.support.fakes.airflow_rest import FakeAirflow
@@ -139,6 +140,32 @@ class TestReading:
         assert 0 < len(rows) <= FIRST_ROWS
         page = await olga.get("/ui/")
         assert escape(rows[0].name) in page.text  # names of other tests have quotes
+
+    async def test_a_drift_check_is_read_once_and_a_deleted_one_is_forgotten_after_an_hour(self, world: World) -> None:
+        hours = [0.0]
+        checks = DriftChecks(lambda: hours[0] * 3600)
+
+        def check(minutes: int) -> str:
+            tags = {contract.TAG_KIND: contract.KIND_DRIFT_CHECK, contract.TAG_MODEL_NAME: world.model_name}
+            run = world.hook.create_run(world.experiment_id, "drift", tags, minutes * 60_000)
+            world.hook.log_batch(run.run_id, {"drift_share": 0.5, "drift.age": 0.7}, timestamp_ms=minutes * 60_000)
+            world.hook.update_run(run.run_id, "FINISHED", minutes * 60_000)
+            return run.run_id
+
+        def known() -> list[str]:
+            return [run.run_id for run in checks.read(world.hook)[world.model_name]]
+
+        later = 60_000_000  # minutes since 1970: later than the checks of other tests
+        old, new = check(later), check(later + 60)
+        assert known() == [new, old]
+        assert checks.read(world.hook)[world.model_name][0].metrics == {"drift_share": 0.5}
+        late = check(later + 55)  # its task was slow: it ended before the newest check, and is written after it
+        world.hook.delete_run(old)
+        assert known() == [new, late, old]
+        hours[0] = 1.1
+        assert known() == [new, late]
+        for run in (new, late):
+            world.hook.delete_run(run)
 
     @pytest.mark.parametrize(
         ("asked", "accepted", "language", "said"),
