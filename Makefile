@@ -74,8 +74,8 @@ image:  ## the image of workloads, built with Docker
 serving-image:  ## the image of the model server
 	docker build $(DOCKER_BUILD_FLAGS) --target serving --tag $(SERVING_IMAGE) .
 
-peers: $(READY)  ## model servers that `make benchmark` compares with, each in an environment of its own
-	for peer in "mlserver mlserver==1.7.1 mlserver-mlflow==1.7.1" "bentoml bentoml==1.4.40"; do \
+peers: $(READY)  ## what `make benchmark` compares with and cannot be installed beside it, each in an environment of its own
+	for peer in "mlserver mlserver==1.7.1 mlserver-mlflow==1.7.1" "bentoml bentoml==1.4.40" "nannyml nannyml==0.13.1"; do \
 	  set -- $$peer; folder=$(VENV)/peers/$$1; shift; test -d $$folder || $(PYTHON) -m venv $$folder; \
 	  $$folder/bin/pip install --quiet --disable-pip-version-check "$$@" \
 	    $$($(BIN)/pip freeze | grep '^scikit-learn=='); \
@@ -97,15 +97,17 @@ $(READY): pyproject.toml constraints.txt
 	test -d $(VENV)/mlflow-$(OLDEST_MLFLOW) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --target $(VENV)/mlflow-$(OLDEST_MLFLOW) \
 	  $(foreach package,mlflow mlflow-skinny mlflow-tracing,$(package)==$(OLDEST_MLFLOW))
+	# Feast registers itself with MLflow: every process that asks an MLflow server would import it, 4 to 5 s of CPU.
+	sed -i.bak '/^\[mlflow\.request_header_provider\]/,/^$$/d' \
+	  $(VENV)/lib/python3.*/site-packages/feast-*.dist-info/entry_points.txt
 	$(BIN)/python -m compileall -q airflow_mcp  # else every process of Airflow that may not write does it anew
 	@touch $@
 
 screenshots: $(READY)  ## the pictures of the page in the docs: a real Airflow, and Chromium (apt-get install chromium)
 	$(BIN)/python -m tests.support.screenshots docs/images
 
-docs: $(READY)  ## the site with these pages and the docstrings, in .docs; warnings are errors
-	AIRFLOW_HOME=$$(mktemp -d) $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html \
-	  --conf-dir docs/site docs .docs
+docs: $(READY)  ## the site with these pages, the docstrings and every release, in .docs; warnings are errors
+	$(BIN)/python docs/site/build.py .docs
 
 clean:  ## remove what demo and tests wrote
 	rm -rf .demo .docs docs/reference .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
