@@ -29,6 +29,7 @@ from airflow_mcp.serving.models import ServedModels
 from airflow_mcp.serving.orphans import keep_reaping
 from airflow_mcp.serving.pool import ModelPool
 from airflow_mcp.serving.process_pool import ProcessPool
+from airflow_mcp.serving.request_spans import make_request_spans
 from airflow_mcp.serving.server import create_server
 from airflow_mcp.serving.upstream_pool import TAG_UPSTREAM, UpstreamPool
 
@@ -80,13 +81,14 @@ async def _serve(
 
     models = ServedModels(make_pool)
     metrics = Metrics(models)
-    access_log = AccessLog() if settings.access_log else None
+    access_log, spans = AccessLog() if settings.access_log else None, make_request_spans()
+    sinks = [sink for sink in (access_log, spans) if sink is not None]
     parts = Control(settings, control, policies, models, registry)
     app = create_app(
         settings,
         models,
         metrics,
-        observers=[*parts.observers, *([] if access_log is None else [access_log.record])],
+        observers=[*parts.observers, *(sink.record for sink in sinks)],
         admission=parts.access,
         hook=parts.webhook.answer if parts.webhook is not None else None,
     )
@@ -103,8 +105,8 @@ async def _serve(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await models.stop()
-        if access_log is not None:
-            access_log.close()
+        for sink in sinks:
+            sink.close()
 
 
 if __name__ == "__main__":

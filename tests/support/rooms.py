@@ -38,6 +38,7 @@ ROOMS: Mapping[str, Room] = {
     "exceptions": _room("the [errors](errors.md), each with what a retry does"),
     "settings": _room("the options of `[airflow_mcp]`, read when they are needed"),
     "get_provider_info": _room("metadata for Airflow's provider manager"),
+    "spans": _room("what sends spans of OpenTelemetry, where it is configured; without Airflow"),
     "airflow_private": _room("the only uses of private names of Airflow; an upgrade may break them"),
     # --- decisions ------------------------------------------------------------------------------------------------
     "core": _room(
@@ -198,10 +199,10 @@ ROOMS: Mapping[str, Room] = {
     # --- the model server ---------------------------------------------------------------------------------------
     "serving": _room(
         "the front of the model server: HTTP, batches, model processes, the registry it follows; without Airflow",
-        *(*_CORE, "mlflow_client"),
+        *(*_CORE, "mlflow_client", "spans"),
     ),
     # --- the work plane -------------------------------------------------------------------------------------------
-    "work/run": _room("the MLflow run and the process of a step", *_CORE),
+    "work/run": _room("the MLflow run and the process of a step", *_CORE, "spans"),
     "work/sources": _room("fetches code and data: Git, DVC, Git LFS, hashes", *_CORE, "work/run"),
     "work/reading": _room("reads datasets and request logs", *_CORE, "work/run", "work/sources"),
     "work/models": _room("loads a model and asks it", *_CORE, "work/run"),

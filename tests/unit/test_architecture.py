@@ -31,6 +31,7 @@ WITHOUT_AIRFLOW = (
     *("exceptions", "get_provider_info", "core", "work", "mlflow_client", "registry", "cluster", "doctor", "cli"),
     "audit",
     "serving",
+    "spans",
 )
 """Top rooms, with what is below them, that work where Airflow is not installed."""
 HEAVY = (

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
-from typing import Any
 
 from airflow_mcp.core.contract import ENV_RUN_ID, ENV_TRACEPARENT
+from airflow_mcp.spans import make_provider
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _FLUSH_MILLISECONDS = 5000
 """A collector that is down delays the end of a step by no more."""
-_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,7 +22,7 @@ def step_span(step: str) -> Iterator[Callable[[int], None]]:
     :param step: name of the step.
     :return: takes the exit code of the step. An error is marked by its type alone: its text may quote data.
     """
-    provider = _provider() if any(os.environ.get(name) for name in _ENDPOINTS) else None
+    provider = make_provider("airflow-mcp-workload")
     if provider is None:
         yield lambda _: None
         return
@@ -53,24 +49,3 @@ def step_span(step: str) -> Iterator[Callable[[int], None]]:
         span.end()
         provider.force_flush(_FLUSH_MILLISECONDS)
         provider.shutdown()
-
-
-def _provider() -> Any:
-    """Return what sends spans, configured by the variables of OpenTelemetry; None when it is not installed."""
-    name = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
-    found = next(iter(entry_points(group="opentelemetry_traces_exporter", name=name)), None)
-    try:
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-
-        if found is None:
-            raise ImportError(f"no exporter of the name {name!r}")
-        exporter = found.load()()
-    except ImportError as error:
-        _log.warning("no span is sent: %s. Install airflow-mcp[traces] where the step runs", error)
-        return None
-    service = os.environ.get("OTEL_SERVICE_NAME") or "airflow-mcp-workload"
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider
