@@ -277,7 +277,30 @@ def _read_versions(mlflow: MlflowOperations, name: str) -> tuple[RegisteredModel
     for alias, number in model.aliases.items():  # a search leaves the aliases out
         aliases[number] = (*aliases.get(number, ()), alias)
     found = sorted((*newest, *older), key=lambda version: -int(version.version))
-    return model, tuple(replace(version, aliases=aliases.get(version.version, ())) for version in found)
+    verdicts = _later_verdicts(mlflow, found)
+    return model, tuple(
+        replace(
+            version,
+            aliases=aliases.get(version.version, ()),
+            tags={**verdicts.get(version.run_id, {}), **version.tags},
+        )
+        for version in found
+    )
+
+
+def _later_verdicts(mlflow: MlflowOperations, versions: Sequence[ModelVersion]) -> dict[str, dict[str, str]]:
+    """Return the verdicts of gates that judged a run after its version was registered, as tags by run.
+
+    That is how published versions are judged; a promotion finds the verdict on the run too.
+    """
+    tag = contract.TAG_GATE_VERDICT
+    runs = [each.run_id for each in versions if each.run_id and not {tag, contract.TAG_COPY_RUN} & set(each.tags)]
+    experiments = [each.experiment_id for each in mlflow.search_experiments()] if runs else []
+    if not experiments:
+        return {}
+    where = f"attributes.run_id IN ({', '.join(map(filter_value, runs))})"
+    found = mlflow.search_runs(experiments, where, (), len(runs))
+    return {run.run_id: {tag: run.tags[tag]} for run in found if tag in run.tags}
 
 
 def _read_drift(mlflow: MlflowOperations, name: str) -> Drift:

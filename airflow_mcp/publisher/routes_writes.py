@@ -115,8 +115,10 @@ def _add_moves(router: APIRouter, services: Services) -> None:
     @router.post(
         "/models/{model}/retraining",
         dependencies=_JSON,
-        **_BEGUN,
-        responses={200: {"model": schemas.Done, "description": "It is done: for pause and resume."}},
+        status_code=202,
+        # One form for both answers: a generated client has one type for an operation.
+        response_model=schemas.Steered,
+        responses={200: {"model": schemas.Steered, "description": "It is done: for pause and resume."}},
         operation_id="steerRetraining",
         tags=["production"],
     )
@@ -187,6 +189,6 @@ def begun(request: Request, operation: Operation | None, model: str, action: str
     :param action: what is done.
     """
     if operation is None:
-        return answered(request, schemas.Done(model=model, action=action))
+        return answered(request, schemas.Steered(model=model, action=action, status="done"))
     answer = accepted(request, operation.id, operation.action, model)
     return answered(request, answer, 202, {"Location": answer.href, "Retry-After": "5"})

@@ -304,12 +304,14 @@ class OperationList(Answer):
     operations: list[Accepted]
 
 
-class Done(Answer):
-    """Something that is done already."""
+class Steered(Answer):
+    """A training that was begun, or a pause or resume of retraining that is done already."""
 
     model: str
     action: str
-    status: Literal["done"] = "done"
+    status: Literal["accepted", "done"]
+    id: Annotated[str | None, Field(description="Of the operation; null when it is done.")] = None
+    href: Annotated[str | None, Field(description="Path on this server to follow it at; null when it is done.")] = None
 
 
 class ProblemDetails(Answer):

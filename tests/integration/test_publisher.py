@@ -18,6 +18,7 @@ from airflow_mcp.core.retrain.documents import CONTROL_KEY
 from airflow_mcp.mlflow_client.artifact_upload import stream_artifact
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.operators.gate import EvaluationGateOperator
 from airflow_mcp.operators.registry import PromoteModelOperator
 from airflow_mcp.plugins.access import MAX_BODY_BYTES, WRITES_PER_MINUTE, Access, Caller
 from airflow_mcp.plugins.airflow_rest import AirflowRest
@@ -419,6 +420,32 @@ class TestWriting:
         assert (answer.status_code, answer.json()["status"]) == (200, "done"), answer.text
         (entry,) = api.airflow.states[7, CONTROL_KEY]["entries"]
         assert (entry["action"], entry["by"], entry["reason"]) == ("pause", "olga", "holidays")
+
+    async def test_a_version_that_no_gate_has_judged_is_not_promoted_until_one_has(
+        self, world: World, api: Api, olga: httpx.AsyncClient
+    ) -> None:
+        (version,) = world.versions(1, verdict=None)
+        path = f"/models/{world.model_name}"
+        seen = (await olga.get(f"{path}/versions/1")).json()
+        assert (seen["gate_verdict"], seen["can_be_promoted"]) == (None, False)
+        wanted = move(version="1", expected_champion="none")
+        refused = await olga.post(f"{path}/promotion", json=wanted, headers=key())
+        assert (refused.status_code, api.airflow.runs) == (409, {})
+        promotion: dict[str, Any] = {"model_name": world.model_name, "version": "1", "expected_champion": "none"}
+        operator = world.run(PromoteModelOperator, **promotion, reason="first model", retries=0)
+        assert (operator.state, world.aliases) == ("failed", {})
+        assert "has gate verdict none; passed, warned or approved is needed" in str(operator.error)
+        world.store_evidence(world.hook.get_run(version.run_id), {"accuracy": 0.99})
+        judging: dict[str, Any] = {"model_name": world.model_name, "run_id": version.run_id}
+        judged = world.run(EvaluationGateOperator, **judging, thresholds=["accuracy >= 0.9"], dag_run_id="gate")
+        assert judged.state == "success", judged.error
+        api.services.reader.forget(world.model_name)
+        seen = (await olga.get(f"{path}/versions/1")).json()
+        assert (seen["gate_verdict"], seen["can_be_promoted"]) == ("passed", True)
+        begun = await olga.post(f"{path}/promotion", json=wanted, headers=key("k2"))
+        assert begun.status_code == 202, begun.text
+        done = world.run(PromoteModelOperator, **promotion, reason="first model", dag_run_id="again")
+        assert (done.state, world.aliases) == ("success", {"champion": "1"})
 
     async def test_a_model_that_is_only_published_cannot_be_trained(
         self, world: World, api: Api, olga: httpx.AsyncClient
