@@ -185,21 +185,6 @@ def airflow_command(stack: AirflowStack, name: str) -> str:
     return run_id
 
 
-def test_whoever_clears_a_task_needs_the_permission_too(way: Way) -> None:
-    with closing(way.stack.api("ada")) as ada, closing(way.stack.api("dora")) as dora:
-        run_id = ada.trigger("by_people")
-        way.ended("by_people", run_id)
-        states = ada.task_states("by_people", run_id)
-        assert (states["stage"], states["rollout"]) == ("success", "failed")  # nothing signs a clearance here
-        assert "'ada'" not in way.refused("by_people", run_id)["rollout"]
-        dora.clear_task("by_people", run_id, "rollout")
-        way.ended("by_people", run_id)
-    reasons = [record.event["new"]["reasons"] for record in way.governed.records("promotion.refused")]
-    assert any(
-        "'dora' has no role that grants" in " ".join(each) and "signs clearances" in " ".join(each) for each in reasons
-    )
-
-
 def test_a_run_that_the_policy_permits_is_refused_for_whoever_clears_its_tasks(way: Way) -> None:
     """Begun by time, each action for itself; dora made them run again, and she is permitted none of them."""
     run_id, before = way.run_of("by_time"), way.governed.registry()
@@ -220,6 +205,21 @@ def test_a_run_that_the_policy_permits_is_refused_for_whoever_clears_its_tasks(w
         assert f"'dora' has no role that grants model:{model}/{act}" in found[act]
         assert "'by_time'" not in found[act]
     assert way.governed.registry() == before
+
+
+def test_whoever_clears_a_task_needs_the_permission_too(way: Way) -> None:
+    with closing(way.stack.api("ada")) as ada, closing(way.stack.api("dora")) as dora:
+        run_id = ada.trigger("by_people")
+        way.ended("by_people", run_id)
+        states = ada.task_states("by_people", run_id)
+        assert (states["stage"], states["rollout"]) == ("success", "failed")  # nothing signs a clearance here
+        assert "'ada'" not in way.refused("by_people", run_id)["rollout"]
+        dora.clear_task("by_people", run_id, "rollout")
+        way.ended("by_people", run_id)
+    reasons = [record.event["new"]["reasons"] for record in way.governed.records("promotion.refused")]
+    assert any(
+        "'dora' has no role that grants" in " ".join(each) and "signs clearances" in " ".join(each) for each in reasons
+    )
 
 
 def test_the_commands_ask_airflow_who_calls(way: Way, capsys: pytest.CaptureFixture[str]) -> None:

@@ -208,14 +208,14 @@ BOTH = pytest.mark.parametrize("logs", ["postgresql", "sqlite"], indirect=True)
 @BOTH
 def test_an_answer_that_airflow_erases_is_in_the_log_before(week: Week) -> None:
     """Airflow fails a task that is answered as it parks, and asking again in the next try erases the answer."""
-    week.airflow.answer("seat_1", "olga")  # she may not answer yet, so the seat asks again
+    week.airflow.answer("seat_1", "cora")  # she may not answer here, so the seat asks again
     again = run_task(week.seat, supervisor=week.supervisor, try_number=2)
     assert again.state == "awaiting_input", again.error
     assert week.airflow.transport.handle_request(DETAILS).json().get("response_received") is None
     for _ in range(2):  # neither lost nor recorded twice
         week.to(hours=1)
         (vote,) = [record.event["new"] for record in week.records() if record.event["action"] == "approval.answered"]
-        assert (vote["account"], vote["counts"]) == ("olga", False)
+        assert (vote["account"], vote["counts"]) == ("cora", False)
 
     week.airflow.answer("seat_1", "rita", "Reject")
     rejected = run_task(week.seat, supervisor=week.supervisor, try_number=3)
@@ -233,10 +233,9 @@ def test_an_answer_in_the_event_that_wakes_a_seat_is_not_believed(week: Week) ->
 def test_nothing_is_asked_again_while_an_answer_cannot_be_recorded(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     week.airflow.answer("seat_1", "lena", "Reject")
     asked = len(week.supervisor.messages("CreateHITLDetailPayload"))
+    closed = {"conn_type": "audit_log", "host": "127.0.0.1", "port": 1, "schema": "audit", "login": "mcp_release"}
     with monkeypatch.context() as patched:
-        patched.setenv(
-            "AIRFLOW_CONN_AUDIT_TESTS", json.dumps({"conn_type": "audit_log", "host": "127.0.0.1", "port": 1})
-        )
+        patched.setenv("AIRFLOW_CONN_AUDIT_TESTS", json.dumps(closed))
         down = run_task(week.seat, supervisor=week.supervisor, try_number=2)
     assert down.state == "up_for_retry", down.error
     assert len(week.supervisor.messages("CreateHITLDetailPayload")) == asked

@@ -29,6 +29,7 @@ PYTHON_BLOCK = re.compile(r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```python\n(?P<
 PLACE = re.compile(r"from (?P<file>dags/[\w./]+): (?P<markers>\w+(?:, \w+)*)")
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
 ROW = re.compile(r"^\| `(?P<name>\w+)` \|(?P<cells>.*)\|$", re.M)
+NAMED_TEST = re.compile(r"\[`(test_\w+)`\]\(([^)]+\.py)\)")
 MAX_IMAGE_BYTES = 300_000
 
 
@@ -186,6 +187,10 @@ class TestEveryPage:
 
     def test_links_to_what_exists(self, page: Path) -> None:
         assert broken_links(page.read_text(encoding="utf-8"), page) == []
+
+    def test_names_tests_that_exist(self, page: Path) -> None:
+        for name, place in NAMED_TEST.findall(page.read_text(encoding="utf-8")):
+            assert f"def {name}(" in (page.parent / place).read_text(encoding="utf-8"), name
 
     def test_has_python_that_compiles(self, page: Path) -> None:
         for block in PYTHON_BLOCK.finditer(page.read_text(encoding="utf-8")):
