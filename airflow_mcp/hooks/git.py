@@ -8,8 +8,10 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
@@ -18,6 +20,7 @@ from airflow.sdk.log import amask_secret, mask_secret
 from airflow_mcp.core.code.git_environment import git_environment
 from airflow_mcp.core.code.git_refs import ResolvedRef, check_question, choose_ref, find_ref, ls_remote_arguments
 from airflow_mcp.core.code.source import repository_url
+from airflow_mcp.core.code.tag_signers import TagSigners, read_verified
 from airflow_mcp.exceptions import GitAuthError, GitRemoteError, InvalidArgumentError, SourceError
 
 if TYPE_CHECKING:
@@ -146,6 +149,38 @@ class GitRemote:
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
+    async def verified_tag(self, name: str, signers: TagSigners) -> str:
+        """Return the commit of a signed tag, after Git has verified the signature with the given keys and no others.
+
+        :param name: short name of an annotated tag.
+        :param signers: whose signature counts.
+        :raises SourceError: when none of them has signed it, or the signed object was made for another tag.
+        :raises GitRemoteError: when it cannot be fetched.
+        """
+        secrets, ref = await self._asecrets(), f"refs/tags/{name}"
+        with tempfile.TemporaryDirectory(prefix="airflow-mcp-tag-") as folder:
+            keys = Path(folder)
+            (keys / "allowed_signers").write_text(signers.allowed_signers, encoding="utf-8")
+            # No agent: it would outlive the folder, and a public key needs none.
+            (keys / "gpg.conf").write_text("no-autostart\n", encoding="utf-8")
+            inside = ("-C", str(keys / "tag"))
+            await self._git(("init", "--quiet", "--bare", "--template=", "--", inside[1]), secrets)
+            fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--filter=tree:0", self.url, f"+{ref}:{ref}")
+            await self._git((*inside, *fetch), secrets)
+            if signers.gpg_keys and shutil.which("gpg"):  # without it Git verifies SSH signatures only
+                (keys / "keys.asc").write_text(signers.gpg_keys, encoding="utf-8")
+                await self._import(keys)
+            known = ("-c", f"gpg.ssh.allowedSignersFile={keys / 'allowed_signers'}", "-c", "gpg.x509.program=false")
+            verify = (*inside, *known, "verify-tag", "--raw", ref)
+            code, _, complaint = await self._run(verify, secrets, {"GNUPGHOME": folder})
+            shown = await self._git((*inside, "for-each-ref", "--format=%(tag) %(*objectname)", ref), secrets)
+        return read_verified(name, code, shown.decode(errors="replace"), complaint.decode(errors="replace"))
+
+    async def _import(self, keys: Path) -> None:
+        """Let GPG read the public keys of a folder; one that it cannot read verifies nothing."""
+        arguments = ("--homedir", str(keys), "--batch", "--quiet", "--import", str(keys / "keys.asc"))
+        await self._run(arguments, ("", ""), program="gpg")
+
     async def _asecrets(self) -> tuple[str, str]:
         secrets = self._secrets(await BaseHook.aget_connection(self.conn_id)) if self.conn_id else ("", "")
         for secret in _hidden(secrets):
@@ -185,20 +220,28 @@ class GitRemote:
             raise self._failure(complaint, secrets)
         return output
 
-    async def _run(self, arguments: tuple[str, ...], secrets: tuple[str, str]) -> tuple[int, bytes, bytes]:
+    async def _run(
+        self,
+        arguments: tuple[str, ...],
+        secrets: tuple[str, str],
+        more: Mapping[str, str] = MappingProxyType({}),
+        program: str = "git",
+    ) -> tuple[int, bytes, bytes]:
         """Run Git and return exit code, output and error output; no process is left behind, whatever happens."""
         try:
             process = await asyncio.create_subprocess_exec(
-                "git",
+                program,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=git_environment(self.url, os.environ, *secrets),
+                env={**git_environment(self.url, os.environ, *secrets), **more},
                 start_new_session=True,
             )
         except OSError as error:
-            raise GitRemoteError(f"git cannot be started: {error.strerror}. Is it installed and in PATH?") from None
+            raise GitRemoteError(
+                f"{program} cannot be started: {error.strerror}. Is it installed and in PATH?"
+            ) from None
         try:
             async with asyncio.timeout(self.timeout):
                 output, complaint = await asyncio.gather(_read(process.stdout), _read(process.stderr))
@@ -247,6 +290,19 @@ class GitRepositories:
         :raises GitRemoteError: when the remote does not answer, or refuses the credentials.
         """
         return self._remote(url).resolve(ref).sha
+
+    def signed_commit_of(self, url: str, ref: str, signers: TagSigners) -> str:
+        """Return the commit of a signed tag; blocks.
+
+        :param url: URL of the repository.
+        :param ref: full name, ``refs/tags/…``.
+        :param signers: whose signature counts.
+        :raises SourceError: when the tag is gone, or none of them has signed it.
+        :raises GitRemoteError: when the remote does not answer, or refuses the credentials.
+        """
+        remote = self._remote(url)
+        found = remote.resolve(ref)
+        return asyncio.run(remote.verified_tag(found.name, signers))
 
     def author_of(self, url: str, commit: str) -> str:
         """Return the e-mail address of a commit's author, as the commit says; blocks.

@@ -13,6 +13,7 @@ from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
 from airflow_mcp import settings
 from airflow_mcp.core.approvals.events import APPROVE, REJECT, Asked
 from airflow_mcp.core.approvals.messages import question_body
+from airflow_mcp.core.approvals.policy import RELEASE
 from airflow_mcp.core.approvals.seats import assigned_to, unfilled
 from airflow_mcp.core.approvals.timers import VERBS, due_timers, next_look
 from airflow_mcp.core.audit.moves import audit_actor
@@ -20,6 +21,7 @@ from airflow_mcp.exceptions import ApprovalMissingError, InvalidArgumentError
 from airflow_mcp.hooks.git import GitRepositories
 from airflow_mcp.operators.base import now
 from airflow_mcp.operators.release import ReleaseOperator
+from airflow_mcp.registry.release_tags import require_release_tag
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,7 +60,8 @@ class RequestReleaseOperator(ReleaseOperator):
         """Check the request and record it.
 
         :raises InvalidArgumentError: when log, policy or connection are missing.
-        :raises PassportError: when the version has no passport.
+        :raises PassportError: when the version has no passport, or its release tag lacks the signature that the policy
+            asks for: the promotion would be refused.
         :raises ApprovalMissingError: when nobody knows who asks, or the chain cannot be satisfied.
         :raises AirflowApiError: when Airflow does not answer.
         :raises AuditUnavailableError: when the log does not answer; a retry asks again.
@@ -72,6 +75,7 @@ class RequestReleaseOperator(ReleaseOperator):
             raise ApprovalMissingError(
                 f"{unknown}. Nobody was asked; trigger the release in Airflow's page or REST API"
             )
+        self._require_signed_tag(key, policy)
         asked = Asked(str(self.version), self.risk, requester, policy.digest, self._initiators(key, policy))
         is_new = book.ask(asked, audit_actor(self.actor(context)), task)
         state = book.state(now())
@@ -111,6 +115,12 @@ class RequestReleaseOperator(ReleaseOperator):
                 "was asked; add it to gitEmails of the person in the policy"
             )
         return {**found, "commit_author": (author,)}
+
+    def _require_signed_tag(self, key: ReleaseKey, policy: ApprovalPolicy) -> None:
+        """Check the signature of the release tag before anybody is asked; the guard checks it again."""
+        signers = policy.spec.tag_signers(key.model_name)
+        if signers is not None and key.environment == "prod" and key.act == RELEASE:
+            require_release_tag(self.code_of(key), self.governance.repositories, signers)
 
     def _require_satisfiable(self, book: ReleaseBook, state: RequestState) -> None:
         if state.rule is None or state.electorate is None:

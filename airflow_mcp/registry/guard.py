@@ -328,7 +328,8 @@ class ComplianceGuard:
         if case.act not in _ROLLBACKS:  # what served before is not judged again: going back must be quick
             require_unchanged(self._mlflow, version, statement)
         if case.act in _RELEASES and case.environment == "prod":
-            require_release_tag(statement.passport.code, self._governance.repositories)
+            signers = policy.spec.tag_signers(self._model_name)
+            require_release_tag(statement.passport.code, self._governance.repositories, signers)
         return statement.digest
 
     def _approved(

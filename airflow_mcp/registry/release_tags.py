@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_mcp.exceptions import PassportError, SourceError
 
 if TYPE_CHECKING:
+    from airflow_mcp.core.code.tag_signers import TagSigners
     from airflow_mcp.core.passport.statement import CodeFacts
 
 _TAGS = "refs/tags/"
@@ -22,13 +23,24 @@ class CodeRepositories(Protocol):
         :raises FailedError: when the repository does not answer.
         """
 
+    def signed_commit_of(self, url: str, ref: str, signers: TagSigners) -> str:
+        """Return the commit of a tag whose signature was verified.
 
-def require_release_tag(code: CodeFacts, repositories: CodeRepositories | None) -> None:
+        :raises SourceError: when there is no such tag, or none of the signers has signed it.
+        :raises FailedError: when the repository does not answer.
+        """
+
+
+def require_release_tag(
+    code: CodeFacts, repositories: CodeRepositories | None, signers: TagSigners | None = None
+) -> None:
     """Check that a version was trained from a release tag, and that the tag still names the same commit.
 
     :param code: the code, as the signed passport has it.
     :param repositories: what to ask; None: nothing can be asked.
-    :raises PassportError: when it was not, the tag was moved or deleted, or that cannot be checked.
+    :param signers: whose signature the tag needs; None: it needs none.
+    :raises PassportError: when it was not, the tag was moved or deleted, nobody whose signature counts has signed it,
+        or that cannot be checked.
     :raises FailedError: when the repository does not answer; a retry asks again.
     """
     if not code.ref.startswith(_TAGS) or not code.url or not code.commit:
@@ -40,7 +52,10 @@ def require_release_tag(code: CodeFacts, repositories: CodeRepositories | None) 
     if repositories is None:
         raise PassportError(f"nobody can be asked here where the tag {name} of {code.url} is now")
     try:
-        now = repositories.commit_of(code.url, code.ref)
+        if signers is None:
+            now = repositories.commit_of(code.url, code.ref)
+        else:
+            now = repositories.signed_commit_of(code.url, code.ref, signers)
     except SourceError as error:
         raise PassportError(f"the release tag {name} cannot be checked: {error}") from None
     if now != code.commit:

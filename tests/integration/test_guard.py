@@ -51,7 +51,7 @@ from airflow_mcp.registry.rollback import Rollback, roll_back
 from airflow_mcp.registry.rollout_control import RolloutControl
 from airflow_mcp.registry.rollouts import RolloutStore
 from tests.support.audit_log import postgresql_logs, sqlite_logs
-from tests.support.git_server import Repository
+from tests.support.git_server import Repository, new_ssh_key
 from tests.support.governed import Governed, policy_of
 from tests.support.mlflow_world import World
 from tests.support.passports import FILES, key_pair
@@ -253,6 +253,20 @@ class TestThePassport:
         found = refused(prod, prod.governance(), version, *WITH_PASSPORT, error=PassportError)
         for (reason,) in found.values():
             assert f"code.commit is {'c' * 40} in the passport, and {'0' * 40} now" in reason
+
+    def test_a_release_tag_needs_the_signature_that_the_policy_asks_for(self, prod: Governed, tmp_path: Path) -> None:
+        code, key = Repository(tmp_path / "code"), new_ssh_key(tmp_path / "vera")
+        commit = code.commit("print(1)")
+        code.git("tag", "-a", "v1.2", "-m", "release")
+        people = {"ada": {}, "dora": {}, "eva": {}, "olga": {}, "vera": {"signingKeys": [key]}}
+        prod.activate(people=people, releaseTags=[{"models": ["model-*"], "signedBy": ["vera"]}])
+        version = prepared(prod, **{contract.TAG_CODE_URL: code.url, contract.TAG_CODE_COMMIT: commit})
+        governance = prod.governance(repositories=GitRepositories())
+        found = refused(prod, governance, version, "promote", "rollout", error=PassportError)
+        assert all("tag v1.2 carries no signature of a permitted key" in reason for (reason,) in found.values())
+        code.sign_tag("v1.2", tmp_path / "vera", commit, "--force")
+        perform(prod, "promote", governance, version)
+        assert prod.world.aliases["champion"] == version
 
     def test_a_version_whose_release_tag_was_moved_is_refused(self, prod: Governed, tmp_path: Path) -> None:
         prod.activate()

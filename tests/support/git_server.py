@@ -40,6 +40,12 @@ class Repository:
         )
         return done.stdout.strip()
 
+    def sign_tag(self, name: str, key: Path, *options: str) -> None:
+        """Make a tag that an SSH key signs."""
+        self.git(
+            *("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}"), "tag", "-s", name, "-m", "release", *options
+        )
+
     def commit(self, text: str, file: str = "train.py") -> str:
         """Write a file, commit it and give the id of the commit."""
         path = self.folder / file
@@ -48,6 +54,12 @@ class Repository:
         self.git("add", file)
         self.git("commit", "--quiet", "--allow-empty", "--message", text)
         return self.git("rev-parse", "HEAD")
+
+
+def new_ssh_key(path: Path) -> str:
+    """Make an SSH key that signs, and return its public key; Git takes the path as ``user.signingkey``."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True)
+    return path.with_suffix(".pub").read_text().strip()
 
 
 class ThreadedServer:

@@ -98,7 +98,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "core/access": _room(
         "who may do what to which model, by one policy document in the audit log",
-        *("core", "core/audit", "core/pipeline/file"),
+        *("core", "core/audit", "core/code", "core/pipeline/file"),
     ),
     "core/approvals": _room(
         "who is asked before a release, which votes count, when somebody is reminded",

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, time
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from airflow_mcp.core.argument import problems_of, shown
+from airflow_mcp.core.code.tag_signers import TagSigners, why_no_key
 from airflow_mcp.core.identity import canonical_json, content_hash
 from airflow_mcp.core.pipeline.file.document import Node, read_document
 from airflow_mcp.core.pipeline.file.fields import Flag, SpecModel, Text, Whole
@@ -72,6 +74,9 @@ class Person(SpecModel):
         description="ID of their account in an auth manager, such as fab: '12', where that is not the name.",
     )
     git_emails: tuple[Text, ...] = Field((), description="Addresses that their commits carry.")
+    signing_keys: tuple[Annotated[str, Field(min_length=1, max_length=20_000)], ...] = Field(
+        (), description="Public keys with which they sign tags: lines of SSH keys, or armoured GPG key blocks."
+    )
 
 
 class Permission(SpecModel):
@@ -111,6 +116,15 @@ class RiskFloor(SpecModel):
     risk: Risk = Field(description="The least risk.")
 
 
+class ReleaseTags(SpecModel):
+    """Whose signature the release tags of some models need."""
+
+    models: tuple[Text, ...] = Field(("*",), min_length=1, description="Names of models; * is any text.")
+    signed_by: tuple[Text, ...] = Field(
+        min_length=1, description="role:<role> or people; the tag needs the signature of one of them."
+    )
+
+
 class SigningKey(SpecModel):
     """A key whose signatures count."""
 
@@ -138,7 +152,27 @@ class PolicySpec(SpecModel):
         (), description="Rules that say who is asked; the first that fits counts."
     )
     notify: tuple[dict[str, Any], ...] = Field((), description="Who is told.")
+    release_tags: tuple[ReleaseTags, ...] = Field(
+        (), description="Who signs release tags; the first that fits counts. Models without one need no signature."
+    )
     keys: tuple[SigningKey, ...] = Field((), description="Keys whose signatures count.")
+
+    def tag_signers(self, model_name: str) -> TagSigners | None:
+        """Return whose signature the release tag of a model needs; None when it needs none.
+
+        :param model_name: registered model.
+        """
+        for rule in self.release_tags:
+            if any(fnmatchcase(model_name, pattern) for pattern in rule.models):
+                return TagSigners({name: self.people[name].signing_keys for name in self.signers_of(rule)})
+        return None
+
+    def signers_of(self, rule: ReleaseTags) -> tuple[str, ...]:
+        """Return the people whose signature counts, each once."""
+        found: dict[str, None] = {}
+        for name in rule.signed_by:
+            found |= dict.fromkeys(self.holders(role) if (role := _role_of(name)) else (name,))
+        return tuple(found)
 
     def person_of(self, account: str) -> str | None:
         """Return the person that an account belongs to; None when the policy knows no such account.
@@ -243,10 +277,30 @@ def _mistakes(policy: GovernancePolicy) -> Iterator[Problem]:
     spec = policy.spec
     yield from _account_mistakes(spec)
     yield from _role_mistakes(spec)
+    yield from _signer_mistakes(spec)
     for number, key in enumerate(spec.keys):
         for field, value in (("from", key.from_), ("until", key.until)):
             if value and not _is_time(value):
                 yield ("spec", "keys", number, field), f"must be a day or a time in ISO 8601; got {value!r}"
+
+
+def _signer_mistakes(spec: PolicySpec) -> Iterator[Problem]:
+    for name, person in spec.people.items():
+        for number, key in enumerate(person.signing_keys):
+            if problem := why_no_key(key):
+                yield ("spec", "people", name, "signingKeys", number), problem
+    for number, rule in enumerate(spec.release_tags):
+        path = ("spec", "releaseTags", number, "signedBy")
+        unknown = [name for name in rule.signed_by if name not in spec.people and _role_of(name) not in spec.roles]
+        for name in unknown:
+            yield path, f"must be people of this policy, or role:<role>; got {name!r}"
+        if not unknown and not any(spec.people[name].signing_keys for name in spec.signers_of(rule)):
+            yield path, "must name somebody with signingKeys: nobody could sign a release"
+
+
+def _role_of(name: str) -> str:
+    """Return the role that ``role:<role>`` names; empty for a person."""
+    return name.removeprefix("role:") if name.startswith("role:") else ""
 
 
 def _role_mistakes(spec: PolicySpec) -> Iterator[Problem]:
