@@ -108,6 +108,20 @@ def test_only_what_starts_pods_has_an_account_of_the_cluster(overlay: str) -> No
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_api_server_brings_the_tables_up_to_date_and_the_other_parts_wait(overlay: str) -> None:
+    commands = {
+        name: " ".join(container["command"])
+        for name, spec in pod_specs(overlay)
+        for container in spec.get("initContainers", [])
+        if container["name"] == "tables"
+    }
+    assert "airflow db migrate" in commands.pop("Deployment/airflow-api-server")
+    waiting = {f"Deployment/airflow-{part}" for part in ("scheduler", "dag-processor", "triggerer")}
+    assert set(commands) == waiting
+    assert all(command.startswith("airflow db check-migrations") for command in commands.values())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_secret_is_in_a_manifest(overlay: str) -> None:
     manifests = rendered(overlay)
     assert not [manifest for manifest in manifests if manifest["kind"] == "Secret"]
