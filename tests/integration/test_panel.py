@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from fastapi import HTTPException, Request
+from starlette.routing import Match
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import dump_document
@@ -267,6 +268,36 @@ class TestAccess:
                 if status in (401, 404):
                     assert "Version 2" not in answer.text
 
+    @pytest.mark.parametrize("name", ["olga", "bob", "eve", ""], ids=["op", "viewer", "other", "nobody"])
+    async def test_what_each_role_gets_on_each_route(self, two: World, panel: Panel, name: str) -> None:
+        model, login = f"/ui/models/{two.model_name}", name == ""
+        sees = {"olga": 200, "bob": 200, "eve": 404, "": 401}[name]
+        asked: list[tuple[int, str, str]] = [
+            (401 if login else 307, "GET", "/ui"),
+            *((401 if login else 200, "GET", path) for path in ("/ui/", "/ui/words", "/ui/activity", "/ui/approvals")),
+            *((sees, "GET", f"{model}{part}") for part in ("", "/", "/versions/1", "/rollback", "/train")),
+            (401 if login else 404, "GET", f"{model}/reports/{'0' * 32}/gate"),
+            (401 if login else 404, "GET", f"/ui/approvals/{two.model_name}"),
+            (401 if login else 200, "GET", "/static/ui.css"),
+            (401, "GET", "/metrics"),  # it has a token of its own
+            ({"olga": 202, "bob": 403, "eve": 404, "": 401}[name], "POST", f"{model}/rollback"),
+            (401 if login else 404, "POST", f"/ui/approvals/{two.model_name}"),
+        ]
+        bodies = {f"{model}/rollback": _wanted()}
+        answer_of_nobody = {"key": "0" * 32, "option": "Approve", "reason": "x"}
+        async with panel.client(name) as client:
+            for expected, method, path in asked:
+                body = bodies.get(path, answer_of_nobody) if method == "POST" else None
+                answer = await client.request(method, path, json=body, headers=WRITE if body else {})
+                assert answer.status_code == expected, f"{method} {path}: {answer.text[:500]}"
+                assert "127.0.0.1" not in answer.text, path
+                assert sees == 200 or "it is better" not in answer.text, path
+        assert bool(panel.airflow.runs) is (name == "olga")
+        asked_for = {(method, _route_of(panel.app, method, path)) for _, method, path in asked}
+        assert asked_for == {
+            (method, route.path) for route in _routes(panel.app) for method in route.methods if method != "HEAD"
+        }
+
     async def test_a_viewer_sees_the_button_disabled_with_the_reason_and_cannot_act(
         self, two: World, panel: Panel
     ) -> None:
@@ -318,6 +349,18 @@ class TestAccess:
         assert "<img" not in answer.text
         assert "<script>alert" not in answer.text
         assert answer.headers["Content-Security-Policy"] == CSP
+
+    async def test_foreign_reasons_and_origins_are_shown_as_text(self, two: World, olga: httpx.AsyncClient) -> None:
+        for tag in (contract.TAG_DATA_VERSION, contract.TAG_REASON, contract.TAG_CODE_COMMIT):
+            two.hook.set_model_version_tag(two.model_name, "3", tag, HOSTILE)
+        arguments = {"model_name": two.model_name, "version": "3", "expected_champion": "2"}
+        moved = two.run(PromoteModelOperator, **arguments, reason=HOSTILE, dag_run_id="hostile")
+        assert moved.state == "success", moved.error
+        model = f"/ui/models/{two.model_name}"
+        for page in (model, f"{model}/versions/3", f"{model}/versions/3?with=1", f"{model}/rollback"):
+            answer = await olga.get(page)
+            assert (answer.status_code, "<img" in answer.text, "<script>alert" in answer.text) == (200, False, False)
+            assert "&lt;img src=x" in answer.text, page
 
     async def test_pages_have_neither_inline_styles_nor_inline_scripts(
         self, two: World, olga: httpx.AsyncClient
@@ -434,6 +477,12 @@ def _wanted(**changes: str) -> dict[str, str]:
 def guards(route: Any) -> set[str]:
     """Return the names of the dependencies of a route."""
     return {dependency.call.__name__ for dependency in route.dependant.dependencies}
+
+
+def _route_of(app: Any, method: str, path: str) -> str:
+    """Return the pattern of the route that answers."""
+    scope = {"type": "http", "method": method, "path": path}
+    return next(str(route.path) for route in _routes(app) if route.matches(scope)[0] == Match.FULL)
 
 
 def _routes(app: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from starlette.routing import Match
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.in_force import PolicyInForce
@@ -234,6 +235,7 @@ class TestAccess:
         publishes = {"olga": 201, "bob": 403, "eve": 403, "": 401}[name]
         body, stage = move(), {"version": "1", "stage": "Archived"}
         version = {"source": f"runs:/{two.hook.get_model_version(model, '3').run_id}/model"}
+        register = f"modelName={model}&modelFilePath={version['source']}"
         asked: list[tuple[int, str, str, Any]] = [
             *((seen, "GET", f"/models/{model}{part}", None) for part in ("", "/versions", "/versions/1", "/history")),
             (seen, "GET", f"/models/{model}/champion", None),
@@ -247,15 +249,25 @@ class TestAccess:
             (acts, "POST", f"/models/{model}/rollback", body),
             (acts, "POST", f"/models/{model}/promotion", move(version="3")),
             (acts, "PUT", f"/models/{model}/stage", stage),
+            (acts, "POST", f"/models/{model}/retraining", {"action": "train", "reason": "please"}),
+            (401 if not name else 200, "GET", "/champions", None),
+            (publishes + (publishes == 201), "POST", f"/register-model?{register}", None),
+            (acts, "PUT", f"/set-model-stage?modelName={model}&version=1&stage=Archived", None),
+            (404 if name == "olga" else publishes, "PUT", f"/models/{model}/uploads/{upload}/content", b"x"),
         ]
+        api.airflow.dags.add("nightly")
         async with api.client(name) as client:
             for expected, method, path, sent in asked:
-                answer = await client.request(method, path, json=sent, headers=key(path))
+                given = {"content": sent} if isinstance(sent, bytes) else {"json": sent}
+                kind = {"Content-Type": "application/octet-stream"} if isinstance(sent, bytes) else {}
+                answer = await client.request(method, path, **given, headers={**key(path), **kind})
                 assert answer.status_code == expected, f"{method} {path}: {answer.text}"
                 if expected >= 400:
                     assert answer.headers["Content-Type"] == "application/problem+json"
                     assert set(answer.json()) >= {"type", "title", "status", "detail"}
         assert bool(api.airflow.runs) is (name == "olga")
+        matched = {(method, route_of(api.app, method, path.partition("?")[0])) for _, method, path, _ in asked}
+        assert matched == {(method, route.path) for route in _routes(api.app) for method in route.methods}
 
     async def test_a_model_that_is_not_there_and_one_that_may_not_be_seen_look_the_same(
         self, two: World, api: Api
@@ -661,6 +673,12 @@ POLICY = json.dumps(
 def guards(route: Any) -> set[str]:
     """Return the names of the dependencies of a route."""
     return {dependency.call.__name__ for dependency in route.dependant.dependencies}
+
+
+def route_of(app: Any, method: str, path: str) -> str:
+    """Return the pattern of the route that answers."""
+    scope = {"type": "http", "method": method, "path": path}
+    return next(str(route.path) for route in _routes(app) if route.matches(scope)[0] == Match.FULL)
 
 
 def _routes(app: Any) -> Iterator[Any]:
