@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -14,6 +17,9 @@ DOCS = Path(__file__).parent.parent
 REFERENCE = DOCS / "reference"
 """Pages with docstrings; written anew by each build and not kept in Git."""
 
+LANGUAGES = {"zh": "zh-CN", "ru": "ru"}
+"""Folders of translated pages, and their language in HTML."""
+
 project = "airflow-mcp"
 author = "The airflow-mcp developers"
 release = version = __version__
@@ -23,6 +29,17 @@ exclude_patterns = ["site"]
 root_doc = "index"
 html_theme = "furo"
 html_theme_options = {"navigation_with_keys": True}
+templates_path = ["templates"]
+html_context = {"versions": json.loads(os.environ.get("AIRFLOW_MCP_DOCS_VERSIONS", "[]"))}
+html_sidebars = {
+    "**": [
+        *(
+            f"sidebar/{name}.html"
+            for name in ("scroll-start", "brand", "search", "navigation", "versions", "ethical-ads")
+        ),
+        *("sidebar/scroll-end.html", "sidebar/variant-selector.html"),
+    ]
+}
 html_copy_source = html_show_sourcelink = False
 
 myst_enable_extensions = ["colon_fence"]
@@ -63,8 +80,11 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
     """Add the navigation, which follows the lists of links in the pages, so that there is only one list to keep."""
     if page == root_doc:
         source[0] = re.sub(r"(?ms)^## (.+?)\n(.*?)(?=^## |\Z)", _section, source[0])
-        names = " ".join(sorted(path.stem for path in REFERENCE.glob("*.rst")))
-        source[0] += _tree("Reference", [f"reference/{name}" for name in names.split()])
+        source[0] += _tree("Reference", [f"reference/{path.stem}" for path in sorted(REFERENCE.glob("*.rst"))])
+        source[0] += _tree("Languages", [f"{folder}/{root_doc}" for folder in LANGUAGES])
+    elif page.removesuffix(f"/{root_doc}") in LANGUAGES:
+        folder = page.partition("/")[0]
+        source[0] += _tree("", sorted(path.stem for path in (DOCS / folder).glob("*.md") if path.stem != root_doc))
     elif (DOCS / page).is_dir():
         pages = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in (DOCS / page).glob("*.md"))
         source[0] += _tree("", pages)
@@ -83,7 +103,13 @@ def _tree(caption: str, pages: list[str]) -> str:
     return "\n```{toctree}\n" + options + "\n" + "\n".join(pages) + "\n```\n\n"
 
 
+def set_language(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Name the language of a translated page, for screen readers and search engines."""
+    context["language"] = LANGUAGES.get(page.partition("/")[0], context["language"])
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the two functions above."""
+    """Connect the functions above."""
+    app.connect("html-page-context", set_language)
     app.connect("builder-inited", write_reference)
     app.connect("source-read", add_navigation)
