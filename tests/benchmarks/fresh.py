@@ -14,15 +14,16 @@ from typing import Any
 from tests.support.paths import ROOT
 
 
-def run_fresh(cache: Path, *arguments: str, timeout: int = 900) -> Any:
+def run_fresh(cache: Path, *arguments: str, timeout: int = 900, python: str = sys.executable) -> Any:
     """Run Python with these arguments and return the JSON on the last line of its output.
 
     :param cache: folder for compiled byte code; the first run with it is a warm-up and not to be measured.
     :param timeout: seconds after which it is stopped.
+    :param python: interpreter; that of a peer has an environment of its own.
     """
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", *arguments],
+        [python, "-W", "ignore", *arguments],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
