@@ -96,7 +96,9 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def answer_http(request: Request, error: HTTPException) -> Response:
-        return problem_response(_BY_STATUS.get(error.status_code, "invalid-request"), UNCHANGED)
+        answer = problem_response(_BY_STATUS.get(error.status_code, "invalid-request"), UNCHANGED)
+        answer.headers.update(error.headers or {})  # such as Allow, which a 405 must have
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def answer_invalid(request: Request, error: RequestValidationError) -> Response:

@@ -24,21 +24,25 @@ _BYTES = "application/octet-stream"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_USERS = 10_000
 """Users that reads are counted for; beyond that all counts begin again."""
-# No slash, colon and percent sign, which MLflow may refuse; quotes and backslashes cannot be searched for.
-_MODEL_NAME = r"^[^/:%'\"`\\\x00-\x1f\x7f]{1,250}$"
-ModelName = Annotated[str, Path(pattern=_MODEL_NAME, description="Name of the registered model.")]
-ModelNameQuery = Annotated[str, Query(alias="modelName", pattern=_MODEL_NAME)]
+# No slash, colon and percent sign, which MLflow may refuse; quotes and backslashes cannot be searched for. Not only
+# spaces, which MLflow refuses too.
+_TAKEN = r"[^/:%'\"`\\\x00-\x1f\x7f]"
+_MODEL_NAME = rf"^{_TAKEN}*[^\s/:%'\"`\\\x00-\x1f\x7f]{_TAKEN}*$"
+ModelName = Annotated[str, Path(pattern=_MODEL_NAME, max_length=250, description="Name of the registered model.")]
+ModelNameQuery = Annotated[str, Query(alias="modelName", pattern=_MODEL_NAME, max_length=250)]
+_KEY = r"^[\x20-\x7e]*$"
 IdempotencyKey = Annotated[
     str,
     Header(
         alias="Idempotency-Key",
         min_length=1,
         max_length=MAX_KEY_LENGTH,
+        pattern=_KEY,
         description="The same key with the same request does it once and answers the same; with another request it "
         "is refused. Take a new random one for each thing to be done.",
     ),
 ]
-OptionalKey = Annotated[str, Header(alias="Idempotency-Key", max_length=MAX_KEY_LENGTH)]
+OptionalKey = Annotated[str, Header(alias="Idempotency-Key", max_length=MAX_KEY_LENGTH, pattern=_KEY)]
 
 
 def href(request: Request, *parts: str) -> str:

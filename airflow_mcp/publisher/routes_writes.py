@@ -153,6 +153,7 @@ def _add_seed(router: APIRouter, services: Services) -> None:
                 max_length=600,
                 description="`uploads:/<upload>`, `models:/<model id>` or `runs:/<run id>/<name of the logged model>`; "
                 "never a path of a server.",
+                json_schema_extra={"pattern": schemas.SOURCE_PATTERN},
             ),
         ],
         key: OptionalKey = "",

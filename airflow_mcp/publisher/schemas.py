@@ -39,6 +39,10 @@ class Answer(BaseModel):
 # --- sent ------------------------------------------------------------------------------------------------------------
 
 
+SOURCE_PATTERN = "^(uploads:/[0-9a-f]{32}|models:/m-[0-9a-f]{32}|runs:/[0-9a-f]{32}/[^/].*)$"
+"""For clients; a source that does not match is refused with a sentence that names the forms."""
+
+
 class UploadRequest(Sent):
     """Announces a model that is about to be uploaded."""
 
@@ -46,7 +50,7 @@ class UploadRequest(Sent):
         ModelFormat,
         Field(description="`onnx`: one ONNX file. `mlflow`: a ZIP archive of a folder with a file MLmodel."),
     ]
-    size: Annotated[int, Field(ge=1, description="Bytes of the file.")]
+    size: Annotated[int, Field(ge=1, description="Bytes of the file.", json_schema_extra={"format": "int64"})]
     sha256: Annotated[Sha256, Field(description="SHA-256 of the file, `sha256:` and 64 hexadecimal digits.")]
 
 
@@ -69,6 +73,7 @@ class VersionRequest(Sent):
             max_length=600,
             description="`uploads:/<upload>`, `models:/<model id>` or `runs:/<run id>/<name of the logged model>`.",
             examples=["uploads:/0f2a5c7b9d1e4a6f8b3c5d7e9f1a2b4c"],
+            json_schema_extra={"pattern": SOURCE_PATTERN},
         ),
     ]
     description: Text = ""
@@ -256,7 +261,7 @@ class Upload(Answer):
     source: Annotated[str, Field(description="To be named as `source` when the version is asked for.")]
     model: str
     format: ModelFormat
-    size: int
+    size: Annotated[int, Field(json_schema_extra={"format": "int64"})]
     sha256: str
     state: Literal["waiting", "complete"]
     content: Annotated[str, Field(description="Path on this server to `PUT` the bytes to.")]

@@ -534,6 +534,28 @@ class TestWriting:
         answer = await olga.post(f"/models/{two.model_name}/versions", json=body, headers=key())
         assert (answer.status_code, "publish_model is paused" in answer.json()["detail"]) == (409, True)
 
+    async def test_a_method_that_an_address_does_not_take_is_a_problem_that_names_those_it_takes(
+        self, olga: httpx.AsyncClient
+    ) -> None:
+        for method, path, allowed in (("TRACE", "/models", "GET"), ("DELETE", "/models/x/promotion", "POST")):
+            answer = await olga.request(method, path)
+            assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+            assert answer.json()["type"] == "urn:airflow-mcp:problem:method-not-allowed"
+
+    @pytest.mark.parametrize(
+        ("query", "where"),
+        [({"modelName": "  "}, "query.modelName"), ({"modelName": "x"}, "header.Idempotency-Key")],
+        ids=["only-spaces", "odd-key"],
+    )
+    async def test_what_could_not_be_kept_is_named(
+        self, api: Api, olga: httpx.AsyncClient, query: dict[str, str], where: str
+    ) -> None:
+        odd = {} if where.startswith("query") else {b"Idempotency-Key": "ключ".encode()}
+        given = {**query, "version": "1", "stage": "Archived"}
+        answer = await olga.put("/set-model-stage", params=given, headers=odd)
+        assert (answer.status_code, [error["where"] for error in answer.json()["errors"]]) == (400, [where])
+        assert api.airflow.runs == {}
+
     @pytest.mark.parametrize("name", ["a/b", "a:b", "x" * 251, "a'b\"", "a\nb", "..%2f", HOSTILE])
     async def test_a_name_that_mlflow_would_refuse_reaches_nothing(
         self, api: Api, olga: httpx.AsyncClient, name: str
