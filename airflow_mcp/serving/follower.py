@@ -37,7 +37,7 @@ _TICK = 1.0
 """Seconds between two looks at what is held and at the breakers."""
 _SHORTEST_PAUSE = 1.0
 """Seconds between two looks at the registry, however often a webhook calls."""
-_SUDDEN_ONLY = BreakerRule(threshold=1.0, duration=1e9)
+_SUDDEN_ONLY = BreakerRule(threshold=0.99, duration=1e9)
 """A canary without a rule of its own is only stopped when it fails suddenly."""
 
 

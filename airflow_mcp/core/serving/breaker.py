@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
 
 from airflow_mcp.core.document import Document, parse_document
-from airflow_mcp.core.serving.traffic import BreakerRule
+from airflow_mcp.core.serving.traffic import BreakerRule, checked_threshold
 from airflow_mcp.exceptions import EvidenceError
 
 TAG_ROLLBACK = "airflow_mcp.rollback"
@@ -42,6 +42,11 @@ class RollbackDocument(Document):
     """Number of the version that answers when the breaker is open."""
     until: AwareDatetime | None = None
     """When the rule stops to count; None: never."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _can_decide(cls, value: float, info: ValidationInfo) -> float:
+        return checked_threshold(info.data.get("metric"), value)
 
     @property
     def rule(self) -> BreakerRule:

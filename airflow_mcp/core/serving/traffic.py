@@ -13,7 +13,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
+from pydantic.types import Strict
 
 from airflow_mcp.core.contract import ALIAS_CHALLENGER, ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.document import Document, parse_document
@@ -34,17 +35,40 @@ _VersionNumber = Annotated[str, Field(pattern=r"^[1-9]\d*$")]
 _Percent = Annotated[float, Field(ge=0, le=100)]
 
 
+def checked_threshold(metric: str | None, threshold: float) -> float:
+    """Check that a breaker with this threshold can open, and does not open at once; return the threshold.
+
+    :param metric: the metric of the breaker; None when it is not valid itself, and then nothing is checked.
+    :param threshold: value above which the breaker opens.
+    :raises ValueError: when a share is never above the threshold, or every latency is.
+    """
+    if metric == "http_5xx_rate" and threshold >= 1:
+        hint = f". Did you mean {threshold / 100:g}?" if threshold <= 100 else ""
+        raise ValueError(
+            f"must be less than 1 for {metric}, because no share of the answers is above 1; got {threshold:g}{hint}"
+        )
+    if metric == "latency_p99_ms" and threshold < 1:
+        hint = f". Did you mean {threshold * 1000:g}?" if threshold else ""
+        raise ValueError(f"must be at least 1 for {metric}, which is in milliseconds; got {threshold:g}{hint}")
+    return threshold
+
+
 class BreakerRule(Document):
     """When a server stops sending requests to a version by itself."""
 
     metric: Literal["http_5xx_rate", "latency_p99_ms"] = "http_5xx_rate"
     """``http_5xx_rate``: share of answers that are errors of the model. ``latency_p99_ms``: milliseconds."""
-    threshold: Annotated[float, Field(ge=0)]
+    threshold: Annotated[float, Strict(), Field(ge=0)]
     """The breaker opens above this value."""
-    duration: Annotated[float, Field(gt=0)]
+    duration: Annotated[float, Strict(), Field(gt=0)]
     """Seconds for which the metric must be above the threshold at every look."""
     min_requests: Annotated[int, Field(ge=1)] = 20
     """Requests in the window, below which nothing is concluded."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _can_decide(cls, value: float, info: ValidationInfo) -> float:
+        return checked_threshold(info.data.get("metric"), value)
 
 
 class RolloutDocument(Document):

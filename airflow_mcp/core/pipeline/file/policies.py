@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.pipeline.file.document import find, plain, read_document
-from airflow_mcp.core.pipeline.file.fields import Duration, SpecModel, Text
+from airflow_mcp.core.pipeline.file.fields import Duration, Number, SpecModel, Text, Whole
 from airflow_mcp.core.pipeline.file.validation import problem_at, validate
 from airflow_mcp.core.serving.tokens import TokenPolicy
-from airflow_mcp.core.serving.traffic import BreakerRule
+from airflow_mcp.core.serving.traffic import BreakerRule, checked_threshold
 from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
 
 TAG_RELEASE = "airflow_mcp.release"
 """On a version: its name as a release, such as ``v1.7.3``, by which a policy can name it."""
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _API_VERSION = r"^[A-Za-z0-9.-]+/v1(alpha[0-9]+|beta[0-9]+)?$"
 
 
@@ -30,11 +32,23 @@ def _issuer(value: str) -> str:
 
 
 def _number_in_text(value: Any) -> Any:
-    """Return the number that a text holds; in YAML thresholds are often in quotes."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+    """Return the number that a text holds; in YAML thresholds are often in quotes.
+
+    :raises ValueError: for text such as ``5%``, with the number that was probably meant.
+    """
+    if not isinstance(value, str):
         return value
+    try:
+        return float(value)
+    except ValueError:
+        percent = _PERCENT.fullmatch(value)
+        if percent is None:
+            return value
+        raise ValueError(f"must be a number; got {value!r}. Write {float(percent[1]) / 100:g}") from None
+
+
+InQuotes: TypeAlias = Annotated[Number, BeforeValidator(_number_in_text, json_schema_input_type=float | str)]
+"""A number, also in quotes; never true or false."""
 
 
 class PolicyMetadata(SpecModel):
@@ -47,7 +61,7 @@ class PolicyMetadata(SpecModel):
 class RateLimit(SpecModel):
     """How many requests a server accepts."""
 
-    requests_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = Field(description="Requests per second.")
+    requests_per_second: Annotated[InQuotes, Field(gt=0, le=1_000_000)] = Field(description="Requests per second.")
     scope: Literal["replica", "service"] = Field(
         "replica", description="Whether each replica accepts that many, or all replicas together."
     )
@@ -84,13 +98,16 @@ class RollbackTrigger(SpecModel):
     """What must be measured for how long."""
 
     metric: Literal["http_5xx_rate", "latency_p99_ms"] = Field(description="Metric that the server measures.")
-    threshold: Annotated[float, BeforeValidator(_number_in_text), Field(ge=0, allow_inf_nan=False)] = Field(
-        description="The metric must be above this."
-    )
+    threshold: Annotated[InQuotes, Field(ge=0)] = Field(description="The metric must be above this.")
     duration: Duration = Field(description="For how long it must be above the threshold, such as 2m.")
-    min_requests: Annotated[int, Field(ge=1)] = Field(
+    min_requests: Annotated[Whole, Field(ge=1)] = Field(
         20, description="Requests in 30 seconds, below which nothing is concluded."
     )
+
+    @field_validator("threshold")
+    @classmethod
+    def _can_decide(cls, value: float, info: ValidationInfo) -> float:
+        return checked_threshold(info.data.get("metric"), value)
 
     @property
     def rule(self) -> BreakerRule:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from airflow_mcp.core.serving.breaker import (
     TAG_ROLLBACK,
@@ -136,6 +137,12 @@ class TestRecentCounts:
         assert counts.last(129) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("fields", [{"threshold": 5}, {"threshold": 1}, {"threshold": True}, {"duration": True}])
+def test_a_rule_that_could_never_open_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"less than 1|valid number"):
+        BreakerRule(**{"threshold": 0.05, "duration": 120, **fields})
+
+
 def document(**fields: Any) -> str:
     values = {"metric": "http_5xx_rate", "threshold": 0.05, "duration": 120, "min_requests": 20, "stable": "7"}
     return json.dumps({"schema": "airflow_mcp/rollback/1", **values, **fields})
@@ -156,7 +163,7 @@ class TestTheRollbackTag:
 
     def test_is_not_guessed_at(self) -> None:
         wrong = ("{", document(metric="mood"), document(threshold=None), document(stable="8"), document(duration=0))
-        for text in wrong:
+        for text in (*wrong, document(threshold=1), document(threshold=5), document(threshold=True)):
             found = read_rollback({TAG_ROLLBACK: text}, "8", NOW)
             assert found.document is None
             assert TAG_ROLLBACK in found.error

@@ -69,6 +69,7 @@ class TestATrafficPolicy:
             ("https://auth.example.com", "https://me:pw@auth.example.com", "must be an https address"),
             ("JWT", "Basic", "policy.yaml:9:13: spec.auth.method: must be JWT; got 'Basic'"),
             ("100", "0", "policy.yaml:7:24: spec.rateLimit.requestsPerSecond: must be more than 0; got 0"),
+            ("100", "true", "spec.rateLimit.requestsPerSecond: must be a number; got true"),
             ("requestsPerSecond", "perSecond", "policy.yaml:7:5: spec.rateLimit.perSecond: is not a known name"),
             ("kind: TrafficPolicy", "kind: Traffic", "policy.yaml:2:7: kind: kind must be one of TrafficPolicy, Roll"),
             ("mcp.example.com/v1", "mcp.example.com/v2", "policy.yaml:1:13: apiVersion: must be text of the form"),
@@ -98,7 +99,16 @@ class TestARollbackPolicy:
         ("old", "new", "problem"),
         [
             ('"0.05"', '"five"', "policy.yaml:8:16: spec.trigger.threshold: must be a number; got 'five'"),
-            ('"0.05"', '"nan"', "spec.trigger.threshold: must be at least 0"),
+            ('"0.05"', '"nan"', "spec.trigger.threshold: must be a finite number"),
+            (
+                '"0.05"',
+                '"5"',
+                "must be less than 1 for http_5xx_rate, because no share of the answers is above 1; got 5",
+            ),
+            ('"0.05"', '"5"', "Did you mean 0.05?"),
+            ('"0.05"', "1", "policy.yaml:8:16: spec.trigger.threshold: must be less than 1"),
+            ('"0.05"', "true", "spec.trigger.threshold: must be a number; got true"),
+            ('"0.05"', "5%", "spec.trigger.threshold: must be a number; got '5%'. Write 0.05"),
             ('"2m"', "120", "spec.trigger.duration: must have a unit: s, m, h or d"),
             ("http_5xx_rate", "mood", "spec.trigger.metric: must be one of http_5xx_rate, latency_p99_ms; got 'mood'"),
             ("blue-green", "recreate", "spec.strategy.type: must be blue-green; got 'recreate'"),
@@ -106,6 +116,14 @@ class TestARollbackPolicy:
     )
     def test_names_the_place_of_what_is_wrong(self, old: str, new: str, problem: str) -> None:
         assert problem in problems(ROLLBACK.replace(old, new))
+
+    def test_does_not_take_seconds_for_milliseconds(self) -> None:
+        latency = ROLLBACK.replace("http_5xx_rate", "latency_p99_ms")
+        assert (
+            "must be at least 1 for latency_p99_ms, which is in milliseconds; got 0.2. Did you mean 200?"
+            in problems(latency.replace("0.05", "0.2"))
+        )
+        assert read_policy_file(latency.replace("0.05", "200").encode(), "policy.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", "kind: [a]", "a: 1\na: 2\n", "---\nkind: A\n---\nkind: B\n"])
