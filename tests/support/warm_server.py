@@ -41,6 +41,8 @@ PRELOADED = (
     *("mlflow", "mlflow.sklearn", "mlflow.pyfunc", "mlflow.models", "pandas", "pyarrow.parquet", "pyarrow.csv"),
     *("scipy.stats", "sklearn.dummy", "sklearn.ensemble", "sklearn.inspection", "sklearn.linear_model"),
     *("sklearn.model_selection", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.tree"),
+    # What MLflow imports at the first request, for an artifact, and for a model of scikit-learn.
+    *("mlflow.tracking.request_header.registry", "fsspec", "skops.io"),
 )
 HEADER_BYTES = 8
 GUARD = "guard.py"
