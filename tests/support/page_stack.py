@@ -181,6 +181,7 @@ def seed_models(
     :param ago: takes the clock back by so many days; by default all happens now.
     """
     logged = log_tree(server)
+    world.dag_id = "nightly_retrain"
     for name in (FRAUD, CHURN, CLICKS, PRICES):
         world.model_name, world.experiment = name, name
         world.hook.create_registered_model(name)
@@ -215,6 +216,7 @@ _VERSION = {
 def _promote(world: World, name: str, version: str, expected: str, reason: str) -> None:
     outcome = world.run(
         PromoteModelOperator,
+        task_id="promote",
         model_name=name,
         version=version,
         expected_champion=expected,

@@ -88,14 +88,14 @@ def pictures(stack: PageStack, chromium: Browser, folder: Path) -> Iterator[Path
             page.frame_locator("iframe").locator("main h1").wait_for()
             page.wait_for_timeout(1500)
             page.screenshot(path=folder / f"{name}.png")
-            yield folder / f"{name}.png"
+            yield small(folder / f"{name}.png")
     alone = {
         "page-model": (f"models/{FRAUD}", "olga", _DESK, "light"),
         "page-model-dark": (f"models/{FRAUD}", "olga", _DESK, "dark"),
         "page-rollback": (f"models/{FRAUD}/rollback", "olga", _DESK, "light"),
         "page-rollout": (f"models/{CLICKS}", "olga", _DESK, "dark"),
         "page-approval": (f"approvals/{CHURN}", "cora", _DESK, "light"),
-        "page-approval-phone": (f"approvals/{CHURN}?lang=zh-CN", "cora", (326, 844), "light"),
+        "page-approval-phone": (f"approvals/{CHURN}", "cora", (326, 844), "light"),
         "page-models-ru": ("?lang=ru", "vera", _DESK, "light"),
         "page-models-phone": ("", "vera", (326, 844), "dark"),
     }
@@ -105,10 +105,24 @@ def pictures(stack: PageStack, chromium: Browser, folder: Path) -> Iterator[Path
         with closing(signed_in(chromium, stack.url, stack.token(account), **options)) as context:
             context.set_default_timeout(_WAIT_MS)
             page = context.new_page()
-            page.goto(f"{stack.url}/mcp/ui/{path}")
-            page.locator("main h1").wait_for()
+            for _ in range(10):  # on a busy machine a source may be too slow for a page, and the page says so
+                page.goto(f"{stack.url}/mcp/ui/{path}")
+                page.locator("main h1").wait_for()
+                if not page.get_by_text("did not answer").count():
+                    break
+                page.wait_for_timeout(6000)
             page.screenshot(path=folder / f"{name}.png", full_page=True)
-            yield folder / f"{name}.png"
+            yield small(folder / f"{name}.png")
+
+
+def small(picture: Path) -> Path:
+    """Write a picture again with 256 colours: a page has few, and the file becomes half as large."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
+    return picture
 
 
 # --- a past ---------------------------------------------------------------------------------------------------------

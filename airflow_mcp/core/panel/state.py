@@ -33,6 +33,7 @@ StateKind = Literal[
 ]
 """The worst first."""
 KINDS: tuple[StateKind, ...] = get_args(StateKind)
+_RANKS: Mapping[StateKind, int] = {kind: rank for rank, kind in enumerate(KINDS)}
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -104,7 +105,7 @@ class ModelState:
     @property
     def rank(self) -> int:
         """Position among the states, the worst first."""
-        return KINDS.index(self.kind)
+        return _RANKS[self.kind]
 
     @property
     def needs_somebody(self) -> bool:

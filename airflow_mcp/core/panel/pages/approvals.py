@@ -10,7 +10,7 @@ from airflow_mcp.core.approvals.state import NodeState
 from airflow_mcp.core.panel.actions import REASON_LENGTH
 from airflow_mcp.core.panel.approvals import OpenQuestion, why_no_answer
 from airflow_mcp.core.panel.facts import PROVENANCE, ModelFacts
-from airflow_mcp.core.panel.pages.cards import gate_card
+from airflow_mcp.core.panel.pages.cards import gate_card, short_value
 from airflow_mcp.core.panel.pages.layout import Frame, card, crumbs, note, pill, render_page, table, tick
 from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.panel.state import Tone
@@ -117,7 +117,8 @@ def _changes(frame: Frame, question: OpenQuestion, facts: ModelFacts) -> str:
         after = then.provenance.get(label, "") if then else ""
         if before or after:
             changed = f' <span class="changed">{t("differs")}</span>' if before != after else ""
-            cells = f"<td>{escape(before) or '-'}</td><td>{escape(after) or '-'}{changed}</td>"
+            shown = [short_value(value) if value else "-" for value in (before, after)]
+            cells = f"<td>{shown[0]}</td><td>{shown[1]}{changed}</td>"
             rows.append(f'<tr><th scope="row">{t(label)}</th>{cells}</tr>')
     link = frame.href("models", question.model, "versions", question.version, **{"with": now.number if now else ""})
     aside = f'<a class="push small" href="{link}">{t("everything about it")}</a>'

@@ -284,13 +284,14 @@ def provenance_card(frame: Frame, version: VersionFacts | None) -> str:
     if version is None:
         return ""
     t = frame.t
-    pairs = [(t(label), _value(value)) for label, value in version.provenance.items()]
-    pairs.append((t("MLflow run"), _value(version.run_id)))
+    pairs = [(t(label), short_value(value)) for label, value in version.provenance.items()]
+    pairs.append((t("MLflow run"), short_value(version.run_id)))
     body = facts_list(pairs) if version.provenance else f'<p class="dim">{t("Nothing is recorded about it.")}</p>'
     return card("provenance", t("Where version {version} comes from", version=version.number), body)
 
 
-def _value(value: str) -> str:
+def short_value(value: str) -> str:
+    """Return a recorded value such as a digest, shortened; the whole one shows when it is pointed at."""
     shown = value if len(value) <= _SHORT * 2 else f"{value[:_SHORT]}…"
     return f'<code title="{escape(value, quote=True)}">{escape(shown)}</code>'
 

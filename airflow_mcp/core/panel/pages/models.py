@@ -64,8 +64,11 @@ def select_rows(rows: Sequence[ListRow], query: ListQuery) -> ListPart:
     :param query: what is asked for.
     """
     words = query.q.lower().split()
-    found = [row for row in rows if all(word in row.searched for word in words)]
-    found = [row for row in found if not query.owner or row.owner == query.owner]
+    found = list(rows)
+    for word in words:
+        found = [row for row in found if word in row.searched]
+    if query.owner:
+        found = [row for row in found if row.owner == query.owner]
     counts = {name: sum(map(applies, found)) for name, (_, applies) in CHIPS.items()}
     chosen = [row for row in found if CHIPS.get(query.state, CHIPS[""])[1](row)]
     chosen.sort(key=SORTS.get(query.sort, SORTS["state"]))
