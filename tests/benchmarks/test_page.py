@@ -1,106 +1,76 @@
-"""The page with 1,000 models of five versions in PostgreSQL, beside MLflow's own search of the same models."""
+"""The page with 1,000 models of five versions in PostgreSQL, beside MLflow's own search of the same models.
+
+CPU times are held to their limits; wall times are printed, because they depend on what else the machine does.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import psycopg2
 import pytest
 from fastapi import Request
 
-from airflow_mcp.core import contract
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
-from airflow_mcp.operators.registry import PromoteModelOperator
-from airflow_mcp.plugins.access import Access, Caller
+from airflow_mcp.plugins import queries
+from airflow_mcp.plugins.access import Access
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.app import create_app
 from airflow_mcp.plugins.queries import ModelReader
 from airflow_mcp.plugins.registry_index import RegistryIndex
 from airflow_mcp.plugins.services import Services
-from tests.benchmarks.fresh import print_table
+from tests.benchmarks.fresh import print_table, run_fresh
+from tests.benchmarks.thousand_models import MODEL, MODELS, VERSIONS, Registry, thousand_models
+from tests.support.airflow_stack import AirflowStack
 from tests.support.fakes.airflow_rest import FakeAirflow
-from tests.support.mlflow_world import World
-from tests.support.services import MlflowServer
-from tests.support.shared import shared
 
 pytestmark = pytest.mark.benchmark
-MODELS, VERSIONS, ROUNDS = 1000, 5, 15
-TABLES = (
-    "registered_models",
-    "registered_model_tags",
-    "registered_model_aliases",
-    "model_versions",
-    "model_version_tags",
+ROUNDS = 15
+LIST_CPU, MODEL_CPU, SWEEP_CPU, IMPORT_CPU, GAP = 10.0, 60.0, 500.0, 5.0, 20.0
+"""Limits in milliseconds."""
+HEAD = ("", "wall ms", "CPU ms", "limit of CPU")
+IMPORT = (
+    "import json, time; import airflow.sdk.plugins_manager; begun = time.process_time(); "
+    "import airflow_mcp.plugins.model_panel; print(json.dumps((time.process_time() - begun) * 1000))"
 )
 
 
 @pytest.fixture(scope="module")
-def thousand(
-    mlflow_on_postgresql: MlflowServer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[MlflowServer, str, float]:
-    """Make one model as the operators do, and copy its rows; return the server, the model and the seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        connection = {"conn_type": "mlflow", "host": mlflow_on_postgresql.url}
-        patch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps(connection))
-        world = World(mlflow_on_postgresql.url, tmp_path_factory.mktemp("page"))
-        world.versions(VERSIONS)
-        for version in range(1, VERSIONS):
-            outcome = world.run(
-                PromoteModelOperator,
-                model_name=world.model_name,
-                version=str(version),
-                expected_champion=str(version - 1) if version > 1 else "none",
-                reason="it is better",
-                dag_run_id=f"run-{version}",
-            )
-            assert outcome.state == "success", outcome.error
-        world.hook.set_registered_model_tag(world.model_name, contract.TAG_DAG_ID, "nightly")
-        begun = time.monotonic()
-        with (
-            closing(
-                psycopg2.connect(str(shared("mlflow-on-postgresql")["database"]).replace("+psycopg2", ""))
-            ) as database,
-            database,
-            database.cursor() as cursor,
-        ):
-            for table in TABLES:
-                copy_rows(cursor, table, world.model_name)
-        world.hook.close()
-    return mlflow_on_postgresql, world.model_name, time.monotonic() - begun
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with thousand_models(tmp_path_factory.mktemp("thousand")) as registry:
+        yield registry
 
 
-def copy_rows(cursor: Any, table: str, model: str) -> None:
-    """Copy the rows of a model for every further model."""
-    cursor.execute("SELECT column_name FROM information_schema.columns WHERE table_name = %s", (table,))
-    columns = [row[0] for row in cursor.fetchall()]
-    values = [f"%(name)s || '-' || number AS {each}" if each == "name" else each for each in columns]
-    cursor.execute(
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM {table}, "
-        "generate_series(2, %(models)s) number WHERE name = %(name)s",
-        {"name": model, "models": MODELS},
-    )
+async def measured(
+    ask: Callable[[int], Awaitable[Any]], cpu_ms: Callable[[], float], rounds: int = ROUNDS
+) -> tuple[float, float]:
+    """Return the median wall time and CPU time of several requests, in milliseconds.
 
-
-async def measured(ask: Callable[[], Awaitable[Any]], rounds: int = ROUNDS) -> tuple[float, float]:
-    """Return the median wall time and CPU time of this process, in milliseconds."""
+    :param ask: makes the request with a number.
+    :param cpu_ms: CPU time of the process that answers.
+    :param rounds: number of requests.
+    """
     walls, cpus = [], []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
-        await ask()
+    for number in range(rounds):
+        wall, cpu = time.perf_counter(), cpu_ms()
+        await ask(number)
         walls.append((time.perf_counter() - wall) * 1000)
-        cpus.append((time.process_time() - cpu) * 1000)
+        cpus.append(cpu_ms() - cpu)
     return median(walls), median(cpus)
+
+
+def own_cpu() -> float:
+    """Return the CPU time of this process in milliseconds."""
+    return time.process_time() * 1000
 
 
 class Gaps:
@@ -118,59 +88,73 @@ class Gaps:
             self.longest, last = max(self.longest, now - last), now
 
 
-async def test_list_model_and_sweep_of_1000_models(thousand: tuple[MlflowServer, str, float]) -> None:
-    server, name, seeded = thousand
-    settings = MlflowSettings(conn_id="mlflow_default", base_url=server.url, ui_url=server.url, retries=0, timeout=60)
-    mlflow, airflow = DirectMlflow(settings), FakeAirflow()
-    reader = ModelReader(lambda: mlflow)
+async def longest_gap(index: RegistryIndex) -> float:
+    """Return the milliseconds of the longest gap of the event loop in a sweep."""
+    gaps = Gaps()
+    watching = asyncio.create_task(gaps.watch())
+    await index.sweep()
+    watching.cancel()
+    return gaps.longest * 1000
+
+
+async def test_pages_and_sweep_in_one_process(
+    thousand: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_WAIT_SECONDS", 60.0)  # also on a busy machine every part of the page is measured
+    url = thousand.server.url
+    mlflow = DirectMlflow(MlflowSettings(conn_id="mlflow_default", base_url=url, ui_url=url, retries=0, timeout=60))
+    airflow, index, reader = FakeAirflow(), RegistryIndex(lambda: mlflow), ModelReader(lambda: mlflow)
 
     async def authenticate(request: Request) -> Any:
         return SimpleNamespace(get_name=lambda: "olga")
 
-    def rest(_: Request, caller: Caller) -> AirflowRest:
-        return AirflowRest(httpx.ASGITransport(airflow.app), caller.token)
-
     services = Services(
-        index=RegistryIndex(lambda: mlflow),
+        index=index,
         reader=reader,
         access=Access(SimpleNamespace(may=lambda *_: True)),
-        airflow=rest,
+        airflow=lambda _, caller: AirflowRest(httpx.ASGITransport(airflow.app), caller.token),
         server="mlflow_default",
     )
     transport = httpx.ASGITransport(create_app(services, authenticate))
     async with httpx.AsyncClient(transport=transport, base_url="http://airflow.test", timeout=120) as client:
-        begun = time.perf_counter()
-        assert (await client.get("/ui/")).status_code == 200
+
+        async def get(path: str, said: str) -> None:
+            answer = await client.get(path)
+            assert (answer.status_code, said in answer.text) == (200, True), answer.text[:2000]
+
+        begun, cpu = time.perf_counter(), own_cpu()
+        await get("/ui/", MODEL)
         first = (time.perf_counter() - begun) * 1000
-        await services.index.finished()
-        sweep, gap = await sweep_once(services.index)
-
-        async def listed() -> None:
-            assert f"of {MODELS}" in (await client.get("/ui/")).text
-
-        async def shown() -> None:
-            reader.forget(name)
-            assert (await client.get(f"/ui/models/{name}")).status_code == 200
-
-        async def kept() -> None:
-            assert (await client.get(f"/ui/models/{name}")).status_code == 200
-
-        found = {
-            "list": await measured(listed),
-            "model": await measured(shown),
-            "model, kept 5 s": await measured(kept),
-        }
-    search, size = await asyncio.to_thread(searched, server.url)
+        await index.finished()
+        first_sweep = own_cpu() - cpu
+        sweep = await measured(lambda _: index.sweep(), own_cpu, 3)
+        gap = median([await longest_gap(index) for _ in range(3)])
+        listed = await measured(lambda _: get("/ui/", f"of {MODELS}"), own_cpu)
+        shown = await measured(lambda number: get(f"/ui/models/{MODEL}-{number + 2}", "is in production"), own_cpu)
+        kept = await measured(lambda _: get(f"/ui/models/{MODEL}", "is in production"), own_cpu)
+    search, size = await asyncio.to_thread(searched, url)
     reader.close()
     mlflow.close()
-    rows = [[what, f"{wall:.0f}", f"{cpu:.1f}"] for what, (wall, cpu) in found.items()]
-    rows.append(["first look, nothing read", f"{first:.0f}", ""])
-    rows.append(["sweep", f"{sweep[0]:.0f}", f"{sweep[1]:.0f}"])
-    rows.append(["longest gap of the event loop in it", f"{gap:.0f}", ""])
-    rows.append(["MLflow: registered-models/search", f"{search:.0f}", f"{size / 1e6:.1f} MB"])
-    rows.append(["plugin import", "", f"{import_cost():.1f}"])
-    title = f"The page, {MODELS} models of {VERSIONS} versions in PostgreSQL, seeded in {seeded:.0f} s"
-    print_table(title, ["", "wall ms", "CPU ms here"], rows)
+    run_fresh(tmp_path, "-c", IMPORT)
+    imported = min(run_fresh(tmp_path, "-c", IMPORT) for _ in range(3))
+    print_table(
+        f"{MODELS} models of {VERSIONS} versions in PostgreSQL, {'restored' if thousand.was_kept else 'made'}",
+        HEAD,
+        [
+            ["list", f"{listed[0]:.0f}", f"{listed[1]:.1f}", f"{LIST_CPU:.0f}"],
+            ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU:.0f}"],
+            ["model, read within 5 s", f"{kept[0]:.0f}", f"{kept[1]:.1f}", ""],
+            ["list, nothing read yet; the CPU is that of the first sweep", f"{first:.0f}", f"{first_sweep:.0f}", ""],
+            ["sweep, once a minute", f"{sweep[0]:.0f}", f"{sweep[1]:.0f}", f"{SWEEP_CPU:.0f}"],
+            ["longest gap of the event loop in it", f"{gap:.0f}", "", f"{GAP:.0f} of wall time"],
+            [f"MLflow's registered-models/search, {size / 1e6:.1f} MB", f"{search:.0f}", "", ""],
+            ["import of the plugin in a task", "", f"{imported:.1f}", f"{IMPORT_CPU:.0f}"],
+        ],
+    )
+    assert listed[1] <= LIST_CPU
+    assert shown[1] <= MODEL_CPU
+    assert sweep[1] <= SWEEP_CPU
+    assert imported <= IMPORT_CPU
 
 
 def searched(url: str) -> tuple[float, int]:
@@ -182,22 +166,59 @@ def searched(url: str) -> tuple[float, int]:
     return (time.perf_counter() - begun) * 1000, len(answer.content)
 
 
-async def sweep_once(index: RegistryIndex) -> tuple[tuple[float, float], float]:
-    """Return wall and CPU milliseconds of one sweep, and the longest gap of the event loop in it."""
-    gaps = Gaps()
-    watching = asyncio.create_task(gaps.watch())
-    wall, cpu = time.perf_counter(), time.process_time()
-    await index.sweep()
-    spent = (time.perf_counter() - wall) * 1000, (time.process_time() - cpu) * 1000
-    watching.cancel()
-    return spent, gaps.longest * 1000
+async def test_pages_in_airflows_api_server(thousand: Registry, tmp_path: Path) -> None:
+    (tmp_path / "dags").mkdir()
+    connection = json.dumps({"conn_type": "mlflow", "host": thousand.server.url})
+    airflow = AirflowStack(tmp_path / "home", tmp_path / "dags", env={"AIRFLOW_CONN_MLFLOW_DEFAULT": connection})
+    airflow.start()
+    try:
+        await _measure(airflow)
+    finally:
+        airflow.stop()
 
 
-def import_cost() -> float:
-    """Return the CPU milliseconds that the plugin adds to a process that has imported Airflow's plugin manager."""
-    program = (
-        "import time; import airflow.sdk.plugins_manager; begun = time.process_time(); "
-        "import airflow_mcp.plugins.model_panel; print((time.process_time() - begun) * 1000)"
+async def _measure(airflow: AirflowStack) -> None:
+    with closing(airflow.api()) as api:
+        headers = {"Authorization": f"Bearer {api.token}"}
+    server = airflow.component("api-server")
+    async with httpx.AsyncClient(
+        base_url=f"{airflow.url}/mcp", headers=headers, timeout=120, trust_env=False
+    ) as client:
+
+        async def get(path: str, said: str) -> None:
+            answer = await client.get(path)
+            assert (answer.status_code, said in answer.text) == (200, True), answer.text[:2000]
+
+        def cpu() -> float:
+            return _cpu_of(server.processes())
+
+        begun = time.perf_counter()
+        await get("/ui/", MODEL)
+        first = (time.perf_counter() - begun) * 1000
+        for _ in range(240):  # half a second each
+            if "Reading the registry" not in (await client.get("/ui/")).text:
+                break
+            await asyncio.sleep(0.5)
+        await get(f"/ui/models/{MODEL}", "is in production")
+        idle = await measured(lambda _: asyncio.sleep(0.1), cpu)
+        listed = await measured(lambda _: get("/ui/", f"of {MODELS}"), cpu)
+        shown = await measured(lambda number: get(f"/ui/models/{MODEL}-{number + 2}", "is in production"), cpu)
+    print_table(
+        "The same in Airflow's API server",
+        HEAD,
+        [
+            ["list", f"{listed[0]:.0f}", f"{listed[1]:.1f}", f"{LIST_CPU:.0f}"],
+            ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU:.0f}"],
+            ["list, first request after the start", f"{first:.0f}", "", ""],
+            ["nothing, in 100 ms", "", f"{idle[1]:.1f}", ""],
+        ],
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+
+
+def _cpu_of(processes: list[int]) -> float:
+    """Return the CPU time of the threads of some processes in milliseconds."""
+    nanoseconds = 0
+    for thread in (each for pid in processes for each in Path(f"/proc/{pid}/task").iterdir()):
+        with suppress(OSError):
+            nanoseconds += int((thread / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e6
