@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -18,6 +20,7 @@ from airflow_mcp.core.duration import seconds_of
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold, parse_threshold
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.core.serving.traffic import BreakerRule
+from airflow_mcp.core.serving.windows import LATENCY_EDGES
 from airflow_mcp.exceptions import InvalidArgumentError
 
 LATENCY = re.compile(r"latency_p(50|90|95|99)_ms")
@@ -30,6 +33,11 @@ METRICS = (*SHARES, "latency_p50_ms", "latency_p90_ms", "latency_p95_ms", "laten
 """What a model server measures of a version, and rules can limit."""
 _MATCHER = r'[A-Za-z_]\w*\s*(?:=|!=|=~|!~)\s*"(?:[^"\\]|\\.)*"'
 _SELECTOR = re.compile(rf"(?:{_MATCHER}(?:\s*,\s*{_MATCHER})*)?")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
+_LONGEST_DAYS = 366
+"""Days of the longest time in a plan: far more than a rollout takes, and dates stay within what Python can count."""
+_EDGES = tuple(1000 * edge for edge in LATENCY_EDGES)
+"""Milliseconds by which servers count latencies."""
 DEFAULT_RULES = ("http_5xx_rate <= 0.01",)
 CANARY_STEPS: tuple[Mapping[str, Any], ...] = (
     {"setWeight": 5},
@@ -52,7 +60,27 @@ def _seconds(value: Any) -> Any:
     """Return the seconds of a duration: text such as ``10m``, a timedelta, or a number of seconds."""
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, bool):
+        raise ValueError(f"must be a duration such as 10m, or a number of seconds; got {value!r}")  # noqa: TRY004
     return float(seconds_of(value)) if isinstance(value, str) else value
+
+
+def _within_longest(seconds: float) -> float:
+    if seconds > timedelta(days=_LONGEST_DAYS).total_seconds():
+        raise ValueError(f"must be at most {_LONGEST_DAYS} days; got {seconds:g} s")
+    return seconds
+
+
+def _not_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number; got {value!r}")  # noqa: TRY004 -- pydantic turns ValueError into a problem
+    return value
+
+
+def _header(name: str) -> str:
+    if not _HEADER.fullmatch(name):
+        raise ValueError(f"must be the name of an HTTP header, such as X-User-Id; got {name!r}")
+    return name
 
 
 def _breaker(value: Any) -> Any:
@@ -61,7 +89,10 @@ def _breaker(value: Any) -> Any:
         return value
     threshold, duration = value.get("threshold"), value.get("duration")
     read = {**value, **({"duration": _seconds(duration)} if duration is not None else {})}
-    return {**read, "threshold": float(threshold)} if isinstance(threshold, str) else read
+    try:
+        return {**read, "threshold": float(threshold)} if isinstance(threshold, str) else read
+    except ValueError:
+        return read
 
 
 def _checked_rule(text: str) -> str:
@@ -120,6 +151,12 @@ def _require_decidable(rule: MetricThreshold, queries: Mapping[str, str]) -> Non
         raise ValueError(f"rule must have <= or <; got {text!r}")
     if not rule.against_champion and rule.threshold <= 0:
         raise ValueError(f"limit must be more than 0, because no number of requests proves 0; got {text!r}")
+    if rule.metric in SHARES and rule.threshold >= 1:
+        likely = replace(rule, threshold=rule.threshold / 100)
+        hint = f". Did you mean {str(likely)!r}?" if likely.threshold < 1 else ""
+        raise ValueError(f"limit must be less than 1, because a share is never above 1; got {text!r}{hint}")
+    if LATENCY.fullmatch(rule.metric):
+        _require_countable(rule)
     if rule.metric == PREDICTION_SHIFT and (rule.against_champion or rule.threshold >= 1):
         raise ValueError(f"limit of {PREDICTION_SHIFT} must be a number below 1, such as 0.1; got {text!r}")
     if rule.metric in SHARES and rule.against_champion and rule.threshold <= 0:
@@ -129,7 +166,19 @@ def _require_decidable(rule: MetricThreshold, queries: Mapping[str, str]) -> Non
         )
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+def _require_countable(rule: MetricThreshold) -> None:
+    """Check that a latency can be within the limit and beyond it, as servers count latencies."""
+    lowest, highest = _EDGES[0], _EDGES[-1]
+    if rule.against_champion and rule.factor + rule.percent / 100 > 0:
+        return
+    if not lowest <= rule.threshold <= highest:
+        raise ValueError(
+            f"limit must be between {lowest:g} and {highest:g} ms, which are the edges that servers count by; got "
+            f"{str(rule)!r}"
+        )
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0), AfterValidator(_within_longest)]
 Breaker = Annotated[BreakerRule, BeforeValidator(_breaker)]
 Rule = Annotated[str, AfterValidator(_checked_rule)]
 _QueryName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -142,7 +191,7 @@ class Shadow(Document):
     It ends as an analysis does: when every rule on :data:`SHADOW_SHARE` is met.
     """
 
-    percent: Annotated[float, Field(gt=0, le=100)]
+    percent: Annotated[float, BeforeValidator(_not_flag), Field(gt=0, le=100)]
     seconds: Annotated[Seconds, Field(alias="for")]
     """Shortest time."""
 
@@ -150,7 +199,7 @@ class Shadow(Document):
 class SetWeight(Document):
     """Send a share of the requests to the canary."""
 
-    weight: Annotated[float, Field(ge=0, le=100, alias="setWeight")]
+    weight: Annotated[float, BeforeValidator(_not_flag), Field(ge=0, le=100, alias="setWeight")]
     """Percent."""
 
 
@@ -184,7 +233,7 @@ class RolloutPlan(Document):
     rules: tuple[Rule, ...] = DEFAULT_RULES
     queries: dict[_QueryName, _Query] = Field(default_factory=dict)
     """PromQL by name; each has one number as its result, which rules limit by the name."""
-    sticky: str = ""
+    sticky: Annotated[str, AfterValidator(_header)] = ""
     """Header whose value keeps a caller on one side."""
     breaker: Breaker | None = None
     """When servers stop asking the canary by themselves."""
@@ -192,7 +241,7 @@ class RolloutPlan(Document):
     """When servers go back from the new champion to the old one by themselves."""
     stable_version: str = ALIAS_PREVIOUS_CHAMPION
     """Where they go back to: a version number, an alias, or a release that a tag names."""
-    bake: Annotated[float, BeforeValidator(_seconds), Field(ge=0)] = 0
+    bake: Annotated[float, BeforeValidator(_seconds), Field(ge=0), AfterValidator(_within_longest)] = 0
     """Seconds for which the new champion is watched; an open breaker then moves the alias back."""
     on_inconclusive: Literal["pause", "abort"] = "pause"
     on_lost: Literal["hold", "stable"] = "hold"
@@ -224,12 +273,30 @@ class RolloutPlan(Document):
         if self.rollback is None and (self.bake or self.stable_version != ALIAS_PREVIOUS_CHAMPION):
             name = "bake" if self.bake else "stable_version"
             raise ValueError(f"{name} needs rollback, which says when to go back to the old champion")
-        for rule in self.thresholds:
-            _require_decidable(rule, self.queries)
-        if isinstance(self.steps[0], Shadow) and not self.shadow_thresholds:
-            raise ValueError(f"shadow needs a rule on {SHADOW_SHARE}, which is what the copies measure")
+        self._require_rules()
+        self._require_time()
         self._require_measurable()
         return self
+
+    def _require_rules(self) -> None:
+        """Check that every rule can be decided, and that there is one that decides."""
+        if named := self.queries.keys() & set(METRICS):
+            raise ValueError(f"query {min(named)!r} must have another name, because servers measure {min(named)}")
+        for rule in self.thresholds:
+            _require_decidable(rule, self.queries)
+        if not any(rule.mode == "enforce" for rule in self.thresholds):
+            raise ValueError("rules must have at least one without warn: in front, because only such a rule decides")
+        if isinstance(self.steps[0], Shadow) and not self.shadow_thresholds:
+            raise ValueError(f"shadow needs a rule on {SHADOW_SHARE}, which is what the copies measure")
+
+    def _require_time(self) -> None:
+        """Check that the rollout may last as long as its steps."""
+        shortest = math.fsum(step.seconds or 0 for step in self.steps if not isinstance(step, SetWeight))
+        if self.max_duration is not None and self.max_duration <= shortest:
+            raise ValueError(
+                f"max_duration must be longer than the steps, which take at least {shortest:g} s; got "
+                f"{self.max_duration:g} s"
+            )
 
     def _require_measurable(self) -> None:
         """Check that every analysis has requests on the sides that its rules compare."""
@@ -277,20 +344,20 @@ def read_plan(values: Mapping[str, Any]) -> RolloutPlan:
     if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
         raise InvalidArgumentError(f"steps must be a list of mappings; got {steps!r}")
     try:
-        return RolloutPlan.model_validate({**values, "steps": tuple(_step(step) for step in steps)})
+        return RolloutPlan.model_validate({**values, "steps": tuple(map(_step, steps, count()))})
     except ValidationError as error:
         raise InvalidArgumentError(problems_of(error, "rollout", RolloutPlan)) from None
 
 
-def _step(value: Any) -> Step:
+def _step(value: Any, position: int) -> Step:
     if isinstance(value, Step):
         return value
     kinds: Mapping[str, type[Step]] = {"setWeight": SetWeight, "analysis": Analysis, "pause": Pause, "shadow": Shadow}
     name = next(iter(value), None) if isinstance(value, Mapping) and len(value) == 1 else None
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise InvalidArgumentError(f"step must have one of {', '.join(kinds)}; got {value!r}")
+        raise InvalidArgumentError(f"steps[{position}] must have one of {', '.join(kinds)}; got {value!r}")
     try:
         return kind.model_validate(value["shadow"] if kind is Shadow else value)
     except ValidationError as error:
-        raise InvalidArgumentError(problems_of(error, "step", kind, prefix="steps")) from None
+        raise InvalidArgumentError(problems_of(error, "step", kind, prefix=f"steps[{position}]")) from None
