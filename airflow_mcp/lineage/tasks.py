@@ -153,13 +153,15 @@ def _drift(task: FinishedTask) -> Lineage:
 
 
 def _features(task: FinishedTask) -> Lineage:
-    return Lineage(task.data("entities"), tuple(_datasets(task.outcome.get("dataset"))), task.run)
+    facts = {**task.fact("features", "verdict", "rows", "report"), **task.run}
+    return Lineage(task.data("entities"), tuple(_datasets(task.outcome.get("dataset"))), facts)
 
 
 def _quality(task: FinishedTask) -> Lineage:
     log = task.arguments.get("requests")
     logged = (_dataset(log, ""),) if isinstance(log, str) and log else ()
-    return Lineage((*logged, *task.data("labels")), facts=task.run)
+    facts = {**task.fact("quality", "verdict", "labelled_share", "report"), **task.run}
+    return Lineage((*logged, *task.data("labels")), facts=facts)
 
 
 def _load_check(task: FinishedTask) -> Lineage:
