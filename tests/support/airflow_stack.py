@@ -98,6 +98,7 @@ class AirflowStack:
         also :data:`READER`.
     :param auth_manager: who keeps the accounts: Airflow's simple auth manager or FAB.
     :param database: URI of the metadata database; empty is a file of SQLite.
+    :param has_triggerer: whether there is a triggerer; Dags that defer nothing need none.
     :param python: interpreter that has Airflow installed.
     :param start_timeout: seconds to wait for all components.
     """
@@ -111,6 +112,7 @@ class AirflowStack:
         accounts: Mapping[str, str] | None = None,
         auth_manager: Literal["simple", "fab"] = "simple",
         database: str = "",
+        has_triggerer: bool = True,
         python: str = sys.executable,
         start_timeout: float = 300,
     ) -> None:
@@ -120,7 +122,7 @@ class AirflowStack:
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.accounts = {ADMIN: "admin", **(accounts or {})}
         self.passwords: dict[str, str] = {}
-        self.auth_manager, self.database = auth_manager, database
+        self.auth_manager, self.database, self.has_triggerer = auth_manager, database, has_triggerer
         self.env, self._python = dict(env or {}), python
         self._services: tuple[AirflowService, ...] = ()
 
@@ -134,7 +136,8 @@ class AirflowStack:
         self._run("db-migrate", ["-m", "airflow", "db", "migrate"], env)
         if self.auth_manager == "fab":
             self._make_fab_accounts(env)
-        self._services = tuple(self._service(name, env) for name in _commands(self.port))
+        names = [name for name in _commands(self.port) if self.has_triggerer or name != "triggerer"]
+        self._services = tuple(self._service(name, env) for name in names)
         started_at = time.time()
         try:
             for service in self._services:
@@ -221,7 +224,7 @@ class AirflowStack:
             "dag_processor": {
                 "dag_bundle_storage_path": f"{home}/bundles",
                 "refresh_interval": "5",
-                # A file that has changed is read at once; reading all of dags/ again takes 12 s of CPU.
+                # A file that has changed is read at once; reading all of dags/ again takes 16 s of CPU.
                 "min_file_process_interval": "60",
             },
         }
@@ -275,7 +278,8 @@ class AirflowStack:
     def _wait_until_healthy(self, started_at: float) -> None:
         """Wait for a heartbeat that is younger than this start (a database may hold those of the last one)."""
         deadline = time.monotonic() + self.start_timeout
-        missing: list[str] = [*_COMPONENTS]
+        wanted = [name for name in _COMPONENTS if self.has_triggerer or name != "triggerer"]
+        missing = [*wanted]
         while missing:
             for service in self._services:
                 service.check()
@@ -284,7 +288,7 @@ class AirflowStack:
                 raise RuntimeError(f"Airflow: not healthy in {self.start_timeout:g} s: {missing}; logs in {logs}")
             time.sleep(_POLL_SECONDS)
             health = _health(self.url)
-            missing = [name for name in _COMPONENTS if not _is_healthy(health, name, started_at)]
+            missing = [name for name in wanted if not _is_healthy(health, name, started_at)]
 
     def __enter__(self) -> Self:
         return self.start()
