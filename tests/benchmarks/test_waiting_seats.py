@@ -1,4 +1,4 @@
-"""What 1,000 releases that wait for people cost a real Airflow with PostgreSQL: slots, triggers, CPU of its services.
+"""What 1,000 releases that wait for people cost a real Airflow with PostgreSQL: slots, triggers, CPU, scheduler loop.
 
 One release really waits; its rows are copied, because 1,000 of them would take an hour to get there.
 """
@@ -6,9 +6,11 @@ One release really waits; its rows are copied, because 1,000 of them would take 
 from __future__ import annotations
 
 import os
+import re
+import statistics
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -17,42 +19,59 @@ import pytest
 from airflow_mcp.cli.options import mlflow_settings
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from tests.benchmarks.fresh import print_table
-from tests.integration.test_approvals_airflow import DAG_ID, Bank, fab, opened
+from tests.support.airflow_stack import AirflowStack
+from tests.support.audit_log import Logs
+from tests.support.bank import DAG_ID, Bank, fab, opened
 from tests.support.services import MlflowServer
+from tests.support.statsd import Wire, open_wire
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.integration]
 
 SEATS, SECONDS = 1000, 60
 SERVICES = ("scheduler", "triggerer")
+_LOOP = re.compile(r"scheduler\.scheduler_loop_duration[^:]*:([\d.]+)\|ms")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def test_slots_triggers_and_cpu_while_1000_seats_wait(
     request: pytest.FixtureRequest, tmp_path: Path, mlflow_server: MlflowServer
 ) -> None:
-    with opened(fab(request, tmp_path), tmp_path, mlflow_server) as bank:
+    with open_wire() as wire, opened(metered(request, tmp_path, wire), tmp_path, mlflow_server) as bank:
         database = bank.stack.database.replace("+psycopg2", "")
         with closing(DirectMlflow(mlflow_settings(mlflow_server.url))) as mlflow:
             run = bank.ask(bank.version(mlflow))
         bank.wait_for(run, "seat_1")
-        rows = [measured(bank, database)]
+        rows = [measured(bank, database, wire)]
         multiply(database, run, SEATS - 1)
-        rows.append(measured(bank, database))
+        rows.append(measured(bank, database, wire))
     head = [
         "waiting seats",
         "slots in use",
         "triggers",
         "processes",
         *(f"CPU s per minute, {name}" for name in SERVICES),
+        *("loops", "loop ms, median", "loop ms, longest"),
     ]
     print_table(f"Seats that wait for an answer, {SECONDS} s each", head, rows)
     assert [row[:3] for row in rows] == [["1", "0", "0"], [str(SEATS), "0", "0"]]
 
 
-def measured(bank: Bank, database: str) -> list[str]:
+@contextmanager
+def metered(request: pytest.FixtureRequest, folder: Path, wire: Wire) -> Iterator[tuple[AirflowStack, Logs]]:
+    """Let Airflow tell how long each loop of its scheduler takes."""
+    with fab(request, folder) as (stack, logs):
+        stack.env |= wire.variables()
+        stack.has_triggerer = True
+        yield stack, logs
+
+
+def measured(bank: Bank, database: str, wire: Wire) -> list[str]:
     time.sleep(5)  # what has just changed is settled
+    wire.lines()
     before, begin = [cpu(bank, name) for name in SERVICES], time.monotonic()
-    time.sleep(SECONDS)
+    loops: list[float] = []
+    while time.monotonic() < begin + SECONDS:
+        loops += [float(found[1]) for line in wire.lines() for found in _LOOP.finditer(line)]
     minutes = (time.monotonic() - begin) / 60
     used = [f"{(cpu(bank, name) - old) / minutes:.1f}" for name, old in zip(SERVICES, before, strict=True)]
     with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
@@ -64,7 +83,8 @@ def measured(bank: Bank, database: str) -> list[str]:
         ):
             cursor.execute(query)
             counts.append(str(cursor.fetchone()[0]))
-    return [*counts, str(len(bank.stack.processes())), *used]
+    length = [str(len(loops)), f"{statistics.median(loops):.0f}", f"{max(loops):.0f}"]
+    return [*counts, str(len(bank.stack.processes())), *used, *length]
 
 
 def cpu(bank: Bank, service: str) -> float:

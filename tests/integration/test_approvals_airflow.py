@@ -1,135 +1,72 @@
-"""A chain of approvals in a real Airflow: who counts, the race after parking, clear, mark success, restart."""
+"""Approvals in a real Airflow: who counts, the race after parking, clear, mark success, restart.
+
+And a rendered pipeline, from its release tag to the champion of prod.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from airflow_mcp.audit.settings import AuditSettings
 from airflow_mcp.audit.stores import open_log
-from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.in_force import read_in_force
+from airflow_mcp.core.actor import Actor
 from airflow_mcp.core.approvals.events import ReleaseKey
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
-from airflow_mcp.core.approvals.state import RequestState
-from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.signing.keys import PrivateKey
+from airflow_mcp.dag_rendering.loader import load_pipeline_folder
+from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.exceptions import ApprovalMissingError
 from airflow_mcp.hooks.airflow_api import AirflowApi
 from airflow_mcp.hooks.airflow_people import AirflowPeople
 from airflow_mcp.mlflow_client.operations import MlflowOperations
-from airflow_mcp.registry.approvals import ReleaseApprovals, ReleaseBook
+from airflow_mcp.registry.approvals import ReleaseApprovals
+from airflow_mcp.registry.governance import Governance
 from airflow_mcp.registry.guard import Question
-from tests.support.airflow_api import AirflowClient
-from tests.support.airflow_stack import ADMIN, READER, AirflowStack
-from tests.support.approvals import bank_of_test, put_in_force
-from tests.support.audit_log import Logs, postgresql_logs, sqlite_logs
+from airflow_mcp.registry.passports import issue_passport
+from tests.support.airflow_api import AirflowClientError
+from tests.support.airflow_stack import ADMIN, READER
+from tests.support.bank import DAG_ID, SECONDS, Bank, fab, opened, simple
+from tests.support.git_server import Repository
 from tests.support.mlflow_world import World
-from tests.support.postgresql import new_database
-from tests.support.processes import wait_until
 from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
 
-DAG_ID = "churn__release"
-SECONDS = 300
-PEOPLE = ("dora", "lena", "luis", "rita", "cora", "carl")
-DAGS = '''
-"""Three seats: two algorithm leads, then one person of compliance."""
-from datetime import timedelta
+CREDIT = """
+apiVersion: mcp.example.com/v1
+kind: ModelPipeline
+metadata: {{name: credit, owner: risk}}
+spec:
+  sourceCode: {{repoUrl: "{url}", revision: main}}
+  trainingScript: train.py
+  risk: high
+  retries: {{delay: 2s}}
+  stages:
+    - {{name: evaluate, metricsThreshold: {{accuracy: 0.9}}, latencyCalls: 10}}
+    - {{name: approval, seats: 4}}
+  environments:
+    dev: {{sourceCode: {{revision: dev}}}}
+    prod: {{sourceCode: {{tags: "v*"}}}}
+"""
+SCRIPT = """\
+import mlflow
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
 
-from airflow.sdk import DAG
-
-from airflow_mcp.operators.approval import ApprovalSeatOperator, RequestReleaseOperator
-
-release = {"model_name": "{{ params.model }}", "version": "1", "seats": 3, "environment": "test"}
-patience = {"retries": 5, "retry_delay": timedelta(seconds=2)}
-
-with DAG("churn__release", schedule=None, params={"model": ""}, max_active_runs=20):
-    before = RequestReleaseOperator(task_id="request", risk="low", **release, **patience)
-    for number in (1, 2, 3):
-        seat = ApprovalSeatOperator(task_id=f"seat_{number}", seat=number, **release, **patience)
-        before >> seat
-        before = seat
-'''
-
-
-class Bank:
-    """Airflow, MLflow and the log of a bank, and what its people do.
-
-    :param stack: Airflow.
-    :param log: the audit log.
-    :param log_url: address of the audit log for the command line.
-    """
-
-    def __init__(self, stack: AirflowStack, log: AuditLog, log_url: str) -> None:
-        self.stack, self.log, self.log_url = stack, log, log_url
-
-    def client(self, account: str) -> AirflowClient:
-        return self.stack.api(account)
-
-    def version(self, operations: MlflowOperations) -> ReleaseKey:
-        """Register a model whose version has a passport."""
-        name = f"churn-{uuid4().hex[:8]}"
-        operations.create_registered_model(name)
-        operations.create_model_version(
-            name, "s3://nowhere/model", tags={contract.TAG_PASSPORT: f"sha256:{uuid4().hex}{uuid4().hex}"}
-        )
-        passport = operations.get_model_version(name, "1").tags[contract.TAG_PASSPORT]
-        return ReleaseKey(name, "test", passport)
-
-    def ask(self, key: ReleaseKey, by: str = "dora") -> str:
-        with closing(self.client(by)) as client:
-            return client.trigger(DAG_ID, {"model": key.model_name})
-
-    def wait_for(self, run_id: str, task_id: str, state: str = "awaiting_input") -> None:
-        with closing(self.client(ADMIN)) as client:
-            assert wait_until(lambda: client.task_states(DAG_ID, run_id).get(task_id) == state, seconds=SECONDS)
-
-    def answer(self, run_id: str, task_id: str, account: str, option: str = "Approve") -> None:
-        self.wait_for(run_id, task_id)
-        with closing(self.client(account)) as client:
-            client.answer(DAG_ID, run_id, task_id, option, "looked at it")
-
-    def command(self, account: str, *arguments: str) -> int:
-        """Run ``airflow-mcp approvals`` as somebody whom Airflow knows by a token."""
-        with closing(self.client(account)) as client, pytest.MonkeyPatch.context() as patch:
-            for name, value in (("AIRFLOW_URL", self.stack.url), ("AIRFLOW_TOKEN", client.token)):
-                patch.setenv(f"AIRFLOW_MCP_{name}", value)
-            patch.setenv("AIRFLOW_MCP_AUDIT_LOG", self.log_url)
-            patch.setenv("AIRFLOW_MCP_ENVIRONMENT", "test")
-            return main(["approvals", *arguments, "--reason", "on leave"])
-
-    def state(self, key: ReleaseKey) -> RequestState:
-        in_force = read_in_force(self.log)
-        assert in_force is not None
-        return ReleaseBook(self.log, key, ApprovalPolicy.of(in_force.policy)).state(datetime.now(UTC))
-
-
-@contextmanager
-def simple(_: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, Logs]]:
-    """Airflow as it is installed: its simple auth manager, SQLite, and the log in a file."""
-    accounts = {**dict.fromkeys(PEOPLE, "user"), READER: "viewer"}
-    yield AirflowStack(folder / "home", folder / "dags", accounts=accounts), sqlite_logs(folder)
-
-
-@contextmanager
-def fab(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowStack, Logs]]:
-    """Airflow as it is operated: FAB, PostgreSQL, and the log in PostgreSQL with a login for each right."""
-    server = request.getfixturevalue("postgresql")
-    with new_database(server) as database, postgresql_logs(server) as logs:
-        accounts = {**dict.fromkeys(PEOPLE, "user"), READER: READER}
-        yield (
-            AirflowStack(folder / "home", folder / "dags", accounts=accounts, auth_manager="fab", database=database),
-            logs,
-        )
+features, labels = make_classification(200, 4, random_state=7)
+model = LogisticRegression().fit(features, labels)
+mlflow.log_metric("accuracy", 0.95)
+mlflow.sklearn.log_model(
+    model, name="model", input_example=features[:5], serialization_format="cloudpickle", pip_requirements=[]
+)
+"""
+RELEASE = "credit__release"
 
 
 @pytest.fixture(scope="module", params=[simple, fab], ids=["simple-sqlite", "fab-postgresql"])
@@ -138,34 +75,6 @@ def the_bank(
 ) -> Iterator[Bank]:
     with opened(request.param(request, folder := tmp_path_factory.mktemp("approvals")), folder, mlflow_server) as found:
         yield found
-
-
-@contextmanager
-def opened(
-    parts: AbstractContextManager[tuple[AirflowStack, Logs]], folder: Path, mlflow_server: MlflowServer
-) -> Iterator[Bank]:
-    (folder / "dags").mkdir()
-    (folder / "dags" / "release.py").write_text(DAGS)
-    with parts as (stack, logs):
-        log = open_log(logs.as_login("mcp_policy"))
-        put_in_force(log, bank_of_test())
-        stack.env |= {
-            "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
-            "AIRFLOW_CONN_AUDIT_LOG_DEFAULT": json.dumps(connection_to(logs.as_login("mcp_release"))),
-            "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
-            "AIRFLOW__AIRFLOW_MCP__AIRFLOW_API_CONN_ID": "airflow_api_default",
-        }
-        with stack, closing(stack.api()) as client:
-            reader = {"login": READER, "password": stack.passwords[READER]}
-            client.add_connection("airflow_api_default", "airflow_api", host=stack.url, **reader)
-            client.wait_for_dag(DAG_ID)
-            yield Bank(stack, log, logs.url("mcp_people"))
-
-
-def connection_to(log: AuditSettings) -> dict[str, Any]:
-    if log.sqlite_path:
-        return {"conn_type": "audit_log", "extra": {"sqlite_path": log.sqlite_path}}
-    return {"conn_type": "audit_log", "host": log.host, "port": log.port, "schema": log.database, "login": log.login}
 
 
 @pytest.fixture
@@ -182,10 +91,13 @@ def test_two_leads_and_compliance_approve_and_airflow_confirms_each(
     the_bank.answer(run, "seat_1", "cora")  # not her turn
     the_bank.answer(run, "seat_1", "luis")
     the_bank.answer(run, "seat_2", "rita")
+    with pytest.raises(AirflowClientError) as refused:  # the policy has the ID of everybody who may answer this seat
+        the_bank.answer(run, "seat_3", "lena")
+    assert refused.value.status == 403
     the_bank.answer(run, "seat_3", "cora")
-    with closing(the_bank.client(ADMIN)) as client:
-        assert client.wait_for_run(DAG_ID, run, SECONDS) == "success"
-        assert client.xcom(DAG_ID, run, "seat_3", "by") == "cora"
+    client = the_bank.client(ADMIN)
+    assert client.wait_for_run(DAG_ID, run, SECONDS) == "success"
+    assert client.xcom(DAG_ID, run, "seat_3", "by") == "cora"
     state = the_bank.state(key)
     assert state.status == "granted"
     assert [(vote.person, vote.counts) for vote in state.votes] == [
@@ -196,10 +108,9 @@ def test_two_leads_and_compliance_approve_and_airflow_confirms_each(
         ("cora", True),
     ]
     assert confirm(the_bank, key, operations) == ("luis", "rita", "cora")
-    with closing(the_bank.client(ADMIN)) as client:  # a second run for the same passport asks nobody
-        again = the_bank.ask(key)
-        assert client.wait_for_run(DAG_ID, again, SECONDS) == "success"
-        client.delete_run(DAG_ID, run)
+    again = the_bank.ask(key)  # a second run for the same passport asks nobody
+    assert client.wait_for_run(DAG_ID, again, SECONDS) == "success"
+    client.delete_run(DAG_ID, run)
     with pytest.raises(ApprovalMissingError, match="Airflow does not know such a question"):
         confirm(the_bank, key, operations)
 
@@ -225,13 +136,11 @@ def test_marking_success_is_no_vote_a_clear_keeps_the_answers_and_a_delegate_vot
     run = the_bank.ask(key)
     the_bank.answer(run, "seat_1", "lena")
     the_bank.wait_for(run, "seat_2")
-    with closing(the_bank.client("dora")) as client:
-        client.set_task_state(DAG_ID, run, "seat_2", "success")
-        the_bank.wait_for(run, "seat_3")
-        assert "[algorithm-lead]" in client.question(DAG_ID, run, "seat_3")["subject"]
-        assert len(the_bank.state(key).approvals) == 1
-    with closing(the_bank.client("rita")) as client:
-        client.clear_task(DAG_ID, run, "seat_1")
+    the_bank.client("dora").set_task_state(DAG_ID, run, "seat_2", "success")
+    the_bank.wait_for(run, "seat_3")
+    assert "[algorithm-lead]" in the_bank.client("dora").question(DAG_ID, run, "seat_3")["subject"]
+    assert len(the_bank.state(key).approvals) == 1
+    the_bank.client("rita").clear_task(DAG_ID, run, "seat_1")
     the_bank.wait_for(run, "seat_1", "success")  # lena is not asked again
     assert [vote.person for vote in the_bank.state(key).approvals] == ["lena"]
     the_bank.answer(run, "seat_3", "rita")  # she has cleared a task, and counts as having asked
@@ -265,8 +174,108 @@ def test_an_answer_after_the_scheduler_was_killed_counts_and_one_reject_ends_it(
     the_bank.answer(run, "seat_1", "lena")
     scheduler.start()
     the_bank.answer(run, "seat_2", "luis", "Reject")
-    with closing(the_bank.client(ADMIN)) as client:
-        assert client.wait_for_run(DAG_ID, run, SECONDS) == "failed"
+    assert the_bank.client(ADMIN).wait_for_run(DAG_ID, run, SECONDS) == "failed"
     state = the_bank.state(key)
     assert (state.status, state.reason) == ("rejected", "luis rejected it at algorithm-lead: looked at it")
     assert [vote.person for vote in state.approvals] == ["lena"]
+
+
+@pytest.mark.parametrize("the_bank", [fab], ids=["fab-postgresql"], indirect=True)
+def test_a_release_tag_becomes_the_champion_of_prod_once_its_passport_is_approved(
+    the_bank: Bank, operations: MlflowOperations, tmp_path: Path
+) -> None:
+    repository = deployed(the_bank, tmp_path)
+    dora, log = the_bank.client("dora"), the_bank.log
+    trained = dora.trigger("credit", {"reason": "a better model"})
+    assert dora.wait_for_run("credit", trained, SECONDS) == "success"
+    assert contract.ALIAS_CHAMPION not in operations.get_registered_model("credit").aliases
+    first = f"release__{trained}"  # on behalf of dora, who started the training
+    approve(the_bank, first, "seat_1", "lena")  # she wrote the commit
+    approve(the_bank, first, "seat_1", "luis")
+    the_bank.wait_for(first, "seat_2", dag_id=RELEASE)
+    key = release_of(operations)
+    assert [(vote.person, vote.counts, vote.why) for vote in the_bank.state(key).votes] == [
+        ("lena", False, "lena asked for this release, or for one of its parts"),
+        ("luis", True, "role:algorithm-lead"),
+    ]
+
+    changed = with_another_passport(the_bank, operations)
+    approve(the_bank, first, "seat_2", "rita")  # Airflow still shows the question about the passport before
+    assert dora.wait_for_run(RELEASE, first, SECONDS) == "failed"
+    second = dora.trigger(RELEASE, {"version": "1", "reason": "with the image of today"})
+    the_bank.wait_for(second, "seat_1", dag_id=RELEASE)
+    assert not the_bank.state(changed).votes  # luis has approved another passport
+    approve(the_bank, second, "seat_1", "luis")
+    approve(the_bank, second, "seat_2", "rita")
+    with pytest.raises(AirflowClientError) as refused:
+        approve(the_bank, second, "seat_3", "rita")
+    assert refused.value.status == 403
+    approve(the_bank, second, "seat_3", "cora")
+    the_bank.wait_for(second, "seat_4", dag_id=RELEASE)
+
+    commit = repository.git("rev-parse", "v1.0.0")
+    repository.git("tag", "--delete", "v1.0.0")
+    approve(the_bank, second, "seat_4", "rosa")
+    assert dora.wait_for_run(RELEASE, second, SECONDS) == "failed"
+    repository.git("tag", "v1.0.0", repository.commit(f"{SCRIPT}# other code"))
+    promoted_again(the_bank, second, "failed")
+    refusals = log.facts(model_subject("credit"), "promotion.refused")
+    (deleted,), (moved_away,) = (each.event["new"]["reasons"] for each in refusals)
+    assert deleted.startswith("the release tag v1.0.0 cannot be checked")
+    assert moved_away.startswith(f"the release tag v1.0.0 of {repository.url} was moved")
+    assert contract.ALIAS_CHAMPION not in operations.get_registered_model("credit").aliases
+
+    repository.git("tag", "--force", "v1.0.0", commit)
+    promoted_again(the_bank, second, "success")
+    promoted_again(the_bank, second, "success")  # and nothing is moved a second time
+    version = operations.get_model_version_by_alias("credit", contract.ALIAS_CHAMPION)
+    assert version.tags[contract.TAG_CODE_REF] == "refs/tags/v1.0.0"
+    assert version.tags[contract.TAG_CODE_COMMIT] == commit
+    assert contract.TAG_CLEARANCE in version.tags
+    (intent,) = log.facts(model_subject("credit"), "registry.move_intended")
+    (moved,) = log.facts(model_subject("credit"), "registry.moved")
+    votes = the_bank.state(changed).approvals
+    assert [vote.person for vote in votes] == ["luis", "rita", "cora", "rosa"]
+    assert set(intent.event["refs"]) >= {vote.vote.seq for vote in votes}
+    assert intent.event["actor"]["name"] == "dora"
+    assert (intent.event["inputs"]["passport"], moved.event["new"]["champion"]) == (changed.passport, "1")
+
+
+def deployed(the_bank: Bank, folder: Path) -> Repository:
+    """Put a pipeline file into the folder of Dags, and its code with a release tag into a repository."""
+    repository = Repository(folder / "credit")
+    repository.commit(SCRIPT)
+    repository.git("tag", "v1.0.0")
+    pipelines = the_bank.stack.dags_folder / "pipelines"
+    pipelines.mkdir()
+    (pipelines / "credit.yaml").write_text(CREDIT.format(url=repository.url))
+    write_stubs(load_pipeline_folder(pipelines, "prod"), pipelines, the_bank.stack.dags_folder)
+    for dag_id in ("credit", RELEASE):
+        the_bank.client(ADMIN).wait_for_dag(dag_id)
+    return repository
+
+
+def approve(the_bank: Bank, run_id: str, task_id: str, account: str) -> None:
+    the_bank.answer(run_id, task_id, account, dag_id=RELEASE)
+
+
+def promoted_again(the_bank: Bank, run_id: str, state: str) -> None:
+    """Let the last task of a release run again."""
+    the_bank.client("dora").clear_task(RELEASE, run_id, "promote")
+    assert the_bank.client("dora").wait_for_run(RELEASE, run_id, SECONDS) == state
+
+
+def release_of(operations: MlflowOperations) -> ReleaseKey:
+    version = operations.get_model_version("credit", "1")
+    return ReleaseKey("credit", "prod", version.tags[contract.TAG_PASSPORT])
+
+
+def with_another_passport(the_bank: Bank, operations: MlflowOperations) -> ReleaseKey:
+    """Change what is recorded about the version, and issue the passport that fits it."""
+    version, image = operations.get_model_version("credit", "1"), "registry.example/train:2"
+    operations.set_tag(version.run_id, contract.TAG_IMAGE, image)
+    operations.set_model_version_tag("credit", "1", contract.TAG_IMAGE, image)
+    governance = Governance(environment="prod", open_log=lambda: open_log(the_bank.logs.as_login("mcp_train")))
+    by, signer = Actor.of_user("tests", "tests", account="dora"), PrivateKey(the_bank.private_key)
+    issue_passport(operations, operations.get_model_version("credit", "1"), signer=signer, governance=governance, by=by)
+    return release_of(operations)

@@ -26,6 +26,11 @@ RIGHTS = {
         *("version.copied", "audit.reconciled"),
     ),
     "mcp_train": ("gate.", "version.", "passport."),
+    # Of an Airflow whose tasks all share one connection.
+    "mcp_worker": (
+        *("gate.", "load_check.", "retrain.", "version.", "passport."),
+        *("registry.", "promotion.", "access.", "approval."),
+    ),
     "mcp_policy": ("policy.",),
     "mcp_people": ("audit.read", "access.refused", "approval.withdrawn", "delegation."),
     "mcp_reader": ("audit.read", "access.refused"),

@@ -16,11 +16,16 @@ def is_running(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Wait until a condition holds, for so many seconds at the most; whether it did."""
+def wait_until(condition: Callable[[], bool], *, seconds: float, every: float = 0.02) -> bool:
+    """Wait until a condition holds, for so many seconds at the most; whether it did.
+
+    :param condition: what must hold.
+    :param seconds: how long to wait.
+    :param every: seconds between two looks; more where a look costs the CPU of a server.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(every)
     return True
