@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|[KMGTP]i?)?")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|Ki|[MGTP]i?)?")
 _FACTORS = {"m": 0.001, "k": 1e3, **{unit: 1000.0**power for power, unit in enumerate("KMGTP", 1)}}
 _FACTORS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTP", 1)}
 

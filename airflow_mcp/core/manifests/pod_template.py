@@ -137,7 +137,7 @@ def _placement(spec: ModelServerSpec) -> dict[str, Any]:
         "serviceAccountName": spec.service_account,
         "imagePullSecrets": [{"name": secret} for secret in spec.image_pull_secrets],
         "nodeSelector": dict(spec.node_selector),
-        "tolerations": [dict(each) for each in spec.tolerations],
+        "tolerations": [each.model_dump(by_alias=True, exclude_none=True) for each in spec.tolerations],
     }
     return {name: value for name, value in placement.items() if value}
 

@@ -102,7 +102,7 @@ def test_what_only_the_cluster_has_is_no_difference(capsys: pytest.CaptureFixtur
         ("a: [", GIVEN, "is not YAML"),
         (ROLLBACK.replace("0.05", "-1"), GIVEN, "spec.trigger.threshold: must be at least 0"),
         (ROLLBACK, GIVEN[:-2], "server.tracking_uri"),
-        (ROLLBACK, GIVEN, "image must name a tag or a digest when no version is given"),
+        (ROLLBACK, GIVEN, "image: must name a tag or a digest when no version is given"),
     ],
 )
 def test_what_is_wrong_is_named(

@@ -15,7 +15,7 @@ def test_reads_an_amount(text: str, amount: float) -> None:
     assert amount_of(text) == pytest.approx(amount)
 
 
-@pytest.mark.parametrize("text", ["", "Gi", "4 Gi", "4gb", "-1", "1e3"])
+@pytest.mark.parametrize("text", ["", "Gi", "4 Gi", "4gb", "4K", "-1", "1e3"])
 def test_refuses_what_is_not_an_amount(text: str) -> None:
     with pytest.raises(ValueError, match="must be a Kubernetes quantity"):
         amount_of(text)

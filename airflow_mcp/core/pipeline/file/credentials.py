@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from airflow_mcp.core.credential_shapes import TOKEN_OR_KEY, URL_WITH_PASSWORD
+from airflow_mcp.core.credential_shapes import TOKEN_OR_KEY, URL_WITH_PASSWORD, names_a_credential
 from airflow_mcp.core.pipeline.file.document import FieldPath, Node, walk
 from airflow_mcp.core.pipeline.file.validation import problem_at
 from airflow_mcp.exceptions import SpecProblem
 
-_NAMES = re.compile(
-    r"(^|_)(password|passwd|passphrase|secret|token|credentials?|api_?key|access_?key|secret_?key|private_?key)$"
-)
-_TOKENS_OF_TEXT = re.compile(r"(^|_)(pad|mask|eos|bos|unk|cls|sep|special|start|end|stop)_token$")
 _OPTION = re.compile(r"--?([A-Za-z][\w-]*)=(.+)")
 _PLACES = ("config", "env", "arguments", "command", "pod_kwargs")
 """Fields below which names and values are the user's own."""
@@ -49,9 +45,3 @@ def _is_credential(path: FieldPath, value: str) -> bool:
     option = _OPTION.fullmatch(value)
     names = [*(part for part in path[2:] if isinstance(part, str)), *([option[1]] if option else [])]
     return any(names_a_credential(name) for name in names[-1:])
-
-
-def names_a_credential(name: str) -> bool:
-    """Return whether a name is that of a credential, such as ``MLFLOW_TRACKING_PASSWORD``."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(".", "_").lower()
-    return bool(_NAMES.search(words)) and not _TOKENS_OF_TEXT.search(words)

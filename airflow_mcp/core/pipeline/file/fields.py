@@ -14,15 +14,11 @@ from pydantic.types import Strict
 from airflow_mcp.core.argument import closest, shown
 from airflow_mcp.core.code.source import SCHEMES
 from airflow_mcp.core.duration import DURATION, seconds_of
+from airflow_mcp.core.kubernetes_fields import image_reference
 from airflow_mcp.core.metrics import check_spelling
 from airflow_mcp.core.workload.connection_values import REFERENCE_WORDS, is_reference
 
 _QUANTITY = re.compile(r"\d{1,12}(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?")
-_IMAGE = re.compile(
-    r"([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
-    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
-"""Registry, path, tag and digest, as container runtimes read them."""
 _PAGE = re.compile(r"(?P<url>.+?)((/-)?/(tree|blob|commit)/(?P<revision>[^/]+).*|(?<=[^/])@(?P<ref>[^/@:]+))")
 """A page of a repository in the browser, or a URL with a revision appended as pip writes it."""
 EXPANDABLE = "expandable"
@@ -68,12 +64,7 @@ def _connection_id(text: str) -> str:
 
 
 def _image(text: str) -> str:
-    if "${" not in text and _IMAGE.fullmatch(text) is None:
-        raise ValueError(
-            "must be an image such as registry.example.com/team/churn:1.2 in lower case, or with a digest of 64 digits "
-            f"after @sha256:; got {text!r}"
-        )
-    return text
+    return text if "${" in text else image_reference(text)
 
 
 def _repository(text: str) -> str:

@@ -223,6 +223,11 @@ def test_credentials_are_references_to_secrets() -> None:
         {"settings": {"LOG_HASH_KEY": "hunter2-hunter2"}},
         {"settings": {"LOG_URI": "s3://key:hunter2-hunter2@logs"}},
         {"tracking_uri": "http://user:hunter2-hunter2@mlflow:5000"},
+        *({"env": {name: "hunter2-hunter2"}} for name in ("PGPASSWORD", "MYSQL_PWD", "DB_PASS", "SMTP_PASS", "APIKEY")),
+        *({"env": {name: "hunter2-hunter2"}} for name in ("pgpass", "PASS", "PASSPHRASE", "AUTHORIZATION", "COOKIE")),
+        {"annotations": {"example.com/password": "hunter2-hunter2"}},
+        {"annotations": {"store": "https://user:hunter2-hunter2@store"}},
+        {"labels": {"dbPassword": "hunter2-hunter2"}},
     ],
 )
 def test_a_credential_in_plain_text_is_refused_and_not_shown(fields: dict[str, Any]) -> None:
@@ -232,12 +237,49 @@ def test_a_credential_in_plain_text_is_refused_and_not_shown(fields: dict[str, A
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_word_that_only_resembles_a_credential_is_accepted() -> None:
+    env = {"PWD": "/srv", "PAD_TOKEN": "<pad>", "USE_AUTH_TOKEN": "true", "MONKEY": "x", "COMPASS": "north"}
+    assert spec(env=env, annotations={"vault.hashicorp.com/agent-inject-token": "true"}).env == env
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"resources": {"cpu": "4"}}, "server.resources: cpu_limit must be at least cpu, '4'; got '2', its default"),
+        ({"resources": {"memory": "8Gi", "memory_limit": "4Gi"}}, "memory_limit must be at least memory, '8Gi'; got"),
+        *(
+            (
+                {"resources": {"memory": wrong}},
+                f'server.resources.memory: must be memory such as "2Gi" or "512Mi", at least 64Mi; got {wrong!r}',
+            )
+            for wrong in ("0", "1Ki", "4096m", "2")
+        ),
+        *(({"resources": {"cpu": wrong}}, "server.resources.cpu: must be CPUs such as") for wrong in ("0", "2Gi")),
+        ({"namespace": "ML"}, "server.namespace: must have at most 63 lower-case letters, digits and dashes"),
+        ({"namespace": "a.b"}, "server.namespace: must have at most 63"),
+        *(({"image": wrong}, "server.image: must be an image such as") for wrong in ("a b:1", "fraud:", "Fraud:1", "")),
+        ({"service_account": "Bad Name"}, "server.service_account: must have at most 253 lower-case letters"),
+        ({"image_pull_secrets": ["My_Secret"]}, "server.image_pull_secrets[0]: must have at most 253"),
+        ({"secrets": [{"env": "A", "secret": "My_Secret", "key": "k"}]}, "server.secrets[0].secret: must have at most"),
+        ({"secrets": [{"env": "A", "secret": "s", "key": "a b"}]}, "server.secrets[0].key: must have at most 253"),
+        ({"secrets": [{"env": "A", "secret": name, "key": "k"} for name in "st"]}, "server.secrets: A is given twice"),
+        (
+            {"env": {"A B": "1"}},
+            "server.env: name must have letters, digits and _, and not begin with a digit; got 'A B'",
+        ),
+        ({"labels": {"team": "x y"}}, "server.labels: team must be empty, or have at most 63 letters"),
+        ({"labels": {"a b": "x"}}, "server.labels: key must have at most 63 letters"),
+        ({"annotations": {"a b": "any text"}}, "server.annotations: key must have at most 63 letters"),
+        ({"node_selector": {"a b": "c"}}, "server.node_selector: key must have at most 63 letters"),
+        ({"tolerations": [{"bogus": 1}]}, "server.tolerations[0].bogus is not a known name"),
+        ({"network": {"from_namespaces": ["Shop"]}}, "server.network.from_namespaces[0]: must have at most 63"),
+        ({"tracking_uri": "http://mlflow:99999"}, "server.tracking_uri: must be an http or https address, with a port"),
+        ({"replicas": True}, "server.replicas: must be a number; got true"),
+        ({"load_seconds": 1e9}, "server.load_seconds must be at most 86400"),
+        ({"model_name": "a" * 70}, "which follows from the model 'aaa"),
         ({"version": "champion"}, "server.version: must be the number of a version"),
-        ({"image": "registry/fraud"}, "image must name a tag or a digest when no version is given"),
-        ({"model_name": "7"}, "name must begin with a letter and have at most 50"),
+        ({"image": "registry/fraud"}, "image: must name a tag or a digest when no version is given"),
+        ({"model_name": "7"}, "server.name: must begin with a letter and have at most 50"),
         ({"tracking_uri": "mlflow:5000"}, "server.tracking_uri: must be an http or https address"),
         ({"replica": 2}, "server.replica is not a known name. Did you mean 'replicas'?"),
         ({"settings": {"PROCESES": "2"}}, "AIRFLOW_MCP_SERVING_PROCESES: there is no such setting"),
@@ -249,7 +291,7 @@ def test_a_credential_in_plain_text_is_refused_and_not_shown(fields: dict[str, A
             "max_replicas must be at least min_replicas, 3; got 2",
         ),
         ({"profile": "seed", "track": "blue"}, "the profile seed has neither tracks nor policies"),
-        ({"resources": {"memory": "4 GB"}}, "server.resources.memory must be text of the form"),
+        ({"resources": {"memory": "4 GB"}}, "server.resources.memory: must be a Kubernetes quantity"),
         (
             {"env": {"A_NAME": "a"}, "secrets": [{"env": "A_NAME", "secret": "s", "key": "k"}]},
             "A_NAME is given in env and in secrets",

@@ -44,6 +44,11 @@ def test_every_object_has_the_fields_of_its_definition(target: Target, fields: d
     assert {each["kind"] for each in found} & SPECS.keys() == own.get(target, {"InferenceService"}) | monitor
 
 
+def test_both_sides_of_a_route_are_different_services() -> None:
+    with pytest.raises(InvalidArgumentError, match="canary Service must be another one than the server's own"):
+        objects("deployment", ROUTE.model_copy(update={"canary": "fraud"}))
+
+
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
