@@ -238,10 +238,16 @@ def problems_of(
     :param prefix: written before every place.
     :param then: last sentence of the message: what happens next.
     """
-    found = (
-        _problem(item, write_place(prefix, item["loc"]) or whole, model) for item in error.errors(include_url=False)
-    )
+    found = (text for _, text in located_problems(error, whole, model, prefix=prefix))
     return sentences(*dict.fromkeys(found), then)
+
+
+def located_problems(
+    error: ValidationError, whole: str, model: type[BaseModel] | None = None, *, prefix: str = ""
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Describe every problem with the path to its value; see :func:`problems_of`."""
+    for item in error.errors(include_url=False):
+        yield item["loc"], _problem(item, write_place(prefix, item["loc"]) or whole, model)
 
 
 def sentences(*parts: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from airflow_mcp.core.argument import located_problems
 from airflow_mcp.core.manifests.model_server import model_server_manifests
 from airflow_mcp.core.manifests.parts import Manifest
 from airflow_mcp.core.manifests.spec import ModelServerSpec, read_model_server
-from airflow_mcp.core.pipeline.file.document import Node
+from airflow_mcp.core.pipeline.file.document import FieldPath, Node
 from airflow_mcp.core.pipeline.file.pipeline import ModelPipeline
 from airflow_mcp.core.pipeline.file.stages import DeployStage
 from airflow_mcp.core.pipeline.file.validation import problem_at
@@ -20,6 +23,18 @@ from airflow_mcp.routers.choose import check_router
 
 TRACKING_URI = "https://mlflow.invalid"
 """Stands for the address of the connection to MLflow, which only Airflow knows."""
+_FIELDS_OF_STAGE = ("image", "namespace", "replicas")
+_TAKEN = {
+    "model_name": "is the model of the pipeline, spec.model.name or metadata.name",
+    "image": "is server.image",
+    "namespace": "is server.namespace",
+    "replicas": "is server.replicas",
+    "version": "must not be given: a pinned server never follows the champion, so the rollout could not move requests",
+    "load_seconds": "is measured by the task load_check",
+    "rollback_policy": "is spec.rollback",
+    "traffic_policy": "is spec.trafficPolicy",
+}
+"""Fields of the model server that a pipeline sets itself, and by what."""
 
 
 def check_server(pipeline: ModelPipeline, document: Node, problems: list[SpecProblem]) -> None:
@@ -39,12 +54,24 @@ def check_server(pipeline: ModelPipeline, document: Node, problems: list[SpecPro
                 problems.append(problem_at(document, ("spec", "stages", index, "router"), str(error)))
         if stage.server is None:
             continue
+        server: FieldPath = ("spec", "stages", index, "server")
+        if taken := list(_taken(stage.server.options)):
+            problems += [problem_at(document, (*server, "options", name), text, at_key=True) for name, text in taken]
+            continue
         name = pipeline.spec.model.name or pipeline.metadata.name
+        values = server_values(pipeline.spec, stage.server)
         try:
-            _spec(name, stage.server.image, stage.server.namespace, server_values(pipeline.spec, stage.server))
-        except InvalidArgumentError as error:
-            path = ("spec", "stages", index, "server", "options")
-            problems.append(problem_at(document, path, str(error)))
+            ModelServerSpec.model_validate(_values(name, stage.server.image, stage.server.namespace, values))
+        except ValidationError as error:
+            for steps, text in located_problems(error, "server", ModelServerSpec, prefix="server"):
+                inner = steps[:1] if steps and steps[0] in _FIELDS_OF_STAGE else ("options",)
+                problems.append(problem_at(document, (*server, *inner), text))
+
+
+def _taken(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find options that the pipeline sets itself, which were ignored otherwise."""
+    for name in options.keys() & _TAKEN.keys():
+        yield name, f"{_TAKEN[name]}. Remove it from options"
 
 
 def server_manifests(plan: PipelinePlan) -> tuple[Manifest, ...]:
@@ -58,11 +85,12 @@ def server_manifests(plan: PipelinePlan) -> tuple[Manifest, ...]:
     for task in plan.every_task:
         if task.task_id == DEPLOY_SERVER:
             given = task.arguments
-            return model_server_manifests(_spec(plan.model_name, given["image"], given["namespace"], given["server"]))
+            values = _values(plan.model_name, given["image"], given["namespace"], given["server"])
+            return model_server_manifests(read_model_server(values))
     return ()
 
 
-def _spec(model_name: str, image: str, namespace: str, server: Mapping[str, Any]) -> ModelServerSpec:
+def _values(model_name: str, image: str, namespace: str, server: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in server.items() if name not in SERVER_MEASURED}
     named = {"model_name": model_name, "image": image, "namespace": namespace}
-    return read_model_server({"tracking_uri": TRACKING_URI, **known, **named})
+    return {"tracking_uri": TRACKING_URI, **known, **named}

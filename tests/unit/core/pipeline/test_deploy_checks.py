@@ -162,7 +162,7 @@ class TestTheModelServer:
         ("options", "problem"),
         [
             ("{replica: 3}", "server.replica is not a known name"),
-            ("{resources: {memory: lots}}", "server.resources.memory must be"),
+            ("{resources: {memory: lots}}", "server.resources.memory: must be"),
             ("{settings: {PROCESSES: many}}", "AIRFLOW_MCP_SERVING_PROCESSES"),
             ("{env: {DB_PASSWORD: x}}", "DB_PASSWORD looks like a credential in plain text"),
         ],
@@ -173,9 +173,27 @@ class TestTheModelServer:
         assert "spec.stages[1].server.options: " in found
         assert problem in found
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *(("model_name", "other"), ("namespace", "zzz"), ("image", '"x/y:2"'), ("replicas", "7")),
+            *(("version", '"8"'), ("load_seconds", "3"), ("rollback_policy", "{}"), ("traffic_policy", "{}")),
+        ],
+    )
+    def test_an_option_that_the_pipeline_sets_itself_is_refused(self, write: Write, name: str, value: str) -> None:
+        text = changed(PAYMENTS, "replicas: 3}", f"replicas: 3, options: {{{name}: {value}}}}}")
+        (found,) = problems(write("p.yaml", text))
+        assert f"spec.stages[1].server.options.{name}: " in found
+        assert found.endswith("Remove it from options")
+
+    def test_a_field_of_the_stage_has_its_own_place(self, write: Write) -> None:
+        (found,) = problems(write("p.yaml", changed(PAYMENTS, "${NAMESPACE:-ml}", "ML_prod")))
+        assert "spec.stages[1].server.namespace: server.namespace: must have at most 63" in found
+
     def test_an_image_without_a_tag_is_refused(self, write: Write) -> None:
         (found,) = problems(write("p.yaml", changed(PAYMENTS, ":${TAG:-1}", "")))
-        assert "image must name a tag or a digest when no version is given" in found
+        assert "spec.stages[1].server.image: " in found
+        assert "image: must name a tag or a digest when no version is given" in found
 
     def test_it_is_up_before_the_rollout_and_knows_both_policies(self) -> None:
         plan = plan_pipeline(load_pipeline_file(PIPELINES / "payments.yaml", variables={}))
