@@ -47,18 +47,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="replace the rights of a login: beginnings of actions, with commas, such as registry.,promotion.; "
         "audit.read may list, audit.exported may export and verify",
     )
-    add_format(init)
     shown = add_action(actions, "list", "show the latest records; that is recorded too", _list)
     shown.add_argument("--model", default="", metavar="NAME", help="all about one registered model, as one timeline")
     shown.add_argument("--subject", default="", help="such as model:NAME; default: all")
     shown.add_argument("--event", default="", metavar="ACTION", help="how the action begins; default: all")
     shown.add_argument("--limit", type=int, default=50, metavar="N", help=f"1 to {MOST_LISTED}; default: 50")
     add_tracking_uri(shown)
-    add_format(shown)
     out = add_action(actions, "export", "write the whole log as JSON Lines; that is recorded too", _export)
     out.add_argument("file", help="file to write, which must not exist; - for stdout")
     out.add_argument("--reason", required=True, help="what for; recorded")
-    add_format(out)
     add_verify(add_action(actions, "verify", "check an export offline, or the log itself", run_verify))
     add_proof(add_action(actions, "proof", "prove offline that one record is in the log of a checkpoint", run_proof))
     sealed = add_action(
@@ -74,18 +71,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "given again",
     )
     add_tracking_uri(sealed)
-    add_format(sealed)
     what = "make a past move or decision on retraining again from what was recorded; say what differs"
     past = add_action(actions, "replay", what, replay.run)
     replay.add_arguments(past)
     again = add_action(actions, "reconcile", "record what MLflow and model servers have and the log missed", _reconcile)
     again.add_argument("--servers", default="", help="model servers, such as fraud-headless.ml.svc:8000")
     add_tracking_uri(again)
-    add_format(again)
     erase = add_action(actions, "erase", "erase what one record says about people; its hash stays", _erase)
     erase.add_argument("seq", type=int, help="sequence number of the record")
     erase.add_argument("--reason", required=True, help="why, without personal data; recorded")
-    add_format(erase)
+    for action in (init, shown, out, sealed, again, erase):
+        add_format(action)
 
 
 def run(parsed: argparse.Namespace) -> int:
