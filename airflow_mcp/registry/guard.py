@@ -238,7 +238,8 @@ class ComplianceGuard:
         :param cleared: what the guard found.
         :raises FailedError: when the key or MLflow does not answer; the alias was not moved.
         """
-        self._sign(version, cleared, intent_action(move), lambda intents: intent_of(move, intents))
+        if not move.audit:  # else a rollback goes on without the log, which has no intent to name
+            self._sign(version, cleared, intent_action(move), lambda intents: intent_of(move, intents))
 
     def sign_canary(self, version: ModelVersion, first: RolloutDocument, cleared: Cleared) -> None:
         """Leave the signed clearance on the version of a rollout: model servers load it before it is champion.
@@ -261,7 +262,7 @@ class ComplianceGuard:
         if not cleared.passport or governance.open_signer is None or governance.open_log is None:
             return
         intent = find(governance.open_log().facts(model_subject(self._model_name), action))
-        if intent is None:  # a rollback that goes on without the log
+        if intent is None:
             return
         clearance = Clearance.model_validate(
             {

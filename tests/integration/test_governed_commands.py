@@ -95,6 +95,10 @@ def test_a_model_that_was_registered_in_prod_is_not_promoted_by_a_command_withou
     arguments = {"model_name": world.model_name, "model_uri": f"models:/{model_id}"}
     assert world.run(RegisterModelOperator, **arguments).state == "success"
     assert world.registered.tags[contract.TAG_ENVIRONMENT] == "prod"
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__ENVIRONMENT", "test")
+    other = {**arguments, "model_uri": f"models:/{world.judged_model()[1]}"}
+    assert world.run(RegisterModelOperator, **other).state == "success"
+    assert world.registered.tags[contract.TAG_ENVIRONMENT] == "prod"  # nothing less strict replaces it
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.url)
     promote = (
         "registry",

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from airflow_mcp.audit.stores import open_log
+from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.requester import Requester
 from airflow_mcp.core.actor import Actor
@@ -210,10 +211,7 @@ class TestWhoMayNot:
         assert world.aliases["champion"] == "2"
         roll_back(world.hook, rollback_of(world), log=LOG, governance=prod.governance())
         assert world.aliases["champion"] == "1"
-        perform(prod, "rollout", prod.governance(), prod.version().version)
-        begun = store(prod).read().document
-        assert begun is not None
-        store(prod).write(begun.model_copy(update={"phase": "PROGRESSING"}), expected=begun.generation)
+        progressing(prod, prod.governance(), prod.version().version)
         for account, act in itertools.product(("dora", "eva"), ("pause", "abort")):
             with pytest.raises(AccessRefusedError, match=account):
                 getattr(control(prod, account), act)("tests")
@@ -221,10 +219,18 @@ class TestWhoMayNot:
         assert control(prod, "ada").abort("tests").phase == "FAILED"
 
 
-def control(governed: Governed, account: str) -> RolloutControl:
+def control(governed: Governed, account: str = "ada", **changes: Any) -> RolloutControl:
     actor = Actor.of_user(account, "tests", account=account)
-    governance = governed.governance(account)
+    governance = governed.governance(account, **changes)
     return RolloutControl(governed.world.hook, governed.world.model_name, actor=actor, log=LOG, governance=governance)
+
+
+def progressing(governed: Governed, governance: Governance, version: str) -> None:
+    """Begin a rollout, and give its version a share of the requests."""
+    perform(governed, "rollout", governance, version)
+    begun = store(governed).read().document
+    assert begun is not None
+    store(governed).write(begun.model_copy(update={"phase": "PROGRESSING"}), expected=begun.generation)
 
 
 def store(governed: Governed) -> RolloutStore:
@@ -505,10 +511,25 @@ class TestTheRollbackRule:
 
     def test_does_not_hold_up_what_a_rollout_does_by_itself(self, fallen: Governed) -> None:
         world = fallen.world
+        # Here people approve a release too, and ada may roll out: that is enough to go back.
+        roles = {
+            name: {"permissions": ["model:*/rollout", "environment:prod/deploy"]} for name in ("operator", "viewer")
+        }
+        fallen.activate(approvals=(ROLLBACK_RULE[0], *APPROVALS), bindings=BINDINGS, roles=roles)
+        with pytest.raises(ApprovalMissingError, match="not approved for a rollback"):
+            roll_back(world.hook, rollback_of(world), log=LOG, governance=fallen.governance(approvals=approvals()))
         itself = replace(rollback_of(world), is_automatic=True)
         with pytest.raises(AccessRefusedError, match=r"automatic_rollback of .* is refused: 'dora' has no role"):
             roll_back(world.hook, itself, log=LOG, governance=fallen.governance("dora", approvals=approvals()))
         roll_back(world.hook, itself, log=LOG, governance=fallen.governance(approvals=approvals()))
+        assert world.aliases["champion"] == "1"
+        dead = replace(fallen.logs.as_login("mcp_release"), port=1)
+        again = replace(rollback_of(world, "again"), is_automatic=True, to_version="2")
+        roll_back(world.hook, again, log=LOG, governance=fallen.governance(open_log=lambda: open_log(dead)))
+        assert world.aliases["champion"] == "2"
+        dying = Dying(fallen.open(), 100)  # at the intent, after it has answered every question
+        third = replace(rollback_of(world, "third"), is_automatic=True, to_version="1")
+        roll_back(world.hook, third, log=LOG, governance=fallen.governance(open_log=lambda: dying))
         assert world.aliases["champion"] == "1"
 
     @pytest.mark.parametrize("ends_after", [0, 1], ids=["before", "after the policy was read"])
@@ -538,13 +559,13 @@ class TestTheRollbackRule:
 
 
 class Dying:
-    """A log that ends after some questions."""
+    """A log that ends after some questions, or when it is to record something."""
 
     def __init__(self, log: Any, questions: int) -> None:
         self._log, self._questions = log, questions
 
     def __getattr__(self, name: str) -> Any:
-        self._questions -= name == "facts"
+        self._questions = -1 if name == "append" else self._questions - (name == "facts")
         if self._questions < 0:
             raise AuditUnavailableError("the log does not answer")
         return getattr(self._log, name)
@@ -599,8 +620,50 @@ class TestProdWithout:
             (prod.governance(), version, version),
         ):
             perform(prod, "stage", governance, left)
+            assert world.registered.tags[contract.TAG_ENVIRONMENT] == "prod"
             roll_back(world.hook, replace(rollback_of(world, to), to_version=to), log=LOG, governance=governance)
             assert world.aliases["champion"] == to
+
+    def test_either_takes_over_no_champion_from_stages(
+        self, prod: Governed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world, version = prod.world, prod.version(has_passport=False).version
+        world.hook.transition_stage(world.model_name, version, "Production", False)
+        for name, value in (("AUDIT_LOG", prod.logs.url("mcp_release")), ("ENVIRONMENT", "prod")):
+            monkeypatch.setenv(f"AIRFLOW_MCP_{name}", value)
+        migrate = ["registry", "migrate-stages", world.model_name, "--apply", "--tracking-uri", world.url]
+        assert main(migrate) != 0
+        assert "none is in force" in capsys.readouterr().out
+        prod.activate()
+        assert main(migrate) != 0
+        assert "prod needs a key that signs clearances" in capsys.readouterr().out
+        monkeypatch.delenv("AIRFLOW_MCP_AUDIT_LOG")
+        assert main(migrate) != 0
+        assert "no log is configured" in "".join(capsys.readouterr())
+        assert world.aliases == {}
+
+    def test_either_pauses_resumes_and_ends_a_rollout(self, prod: Governed) -> None:
+        progressing(prod, Governance(), prepared(prod, has_passport=False))
+        for without in ({"open_log": None}, {}):  # no log, and a log without a policy
+            assert control(prod, **without).pause("tests").phase == "WAITING"
+            assert control(prod, **without).resume("tests").phase == "PROGRESSING"
+        assert control(prod, open_log=None).abort("tests").phase == "FAILED"
+
+    def test_an_answer_of_the_log_a_rollout_ends_and_does_not_pause(
+        self, prod: Governed, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        progressing(prod, Governance(), prepared(prod, has_passport=False))
+        dead = replace(prod.logs.as_login("mcp_release"), port=1)
+        down = {"open_log": lambda: open_log(dead)}
+        with pytest.raises(AuditUnavailableError):
+            control(prod, **down).pause("tests")
+        with pytest.raises(AuditUnavailableError):
+            control(prod, **down, rollback_without_log=False).abort("tests")
+        active = store(prod).read().document
+        assert active is not None
+        assert active.phase == "PROGRESSING"
+        assert control(prod, **down).abort("tests").phase == "FAILED"
+        assert "ALERT: nobody checked who may abort" in caplog.text
 
     def test_the_model_itself_may_say_that_it_is_prod(self, in_test: Governed) -> None:
         in_test.activate()

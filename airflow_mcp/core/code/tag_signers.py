@@ -49,7 +49,7 @@ def why_no_key(text: str) -> str:
     if is_gpg or _SSH_KEY.fullmatch(key) is not None:
         return ""
     if "PRIVATE KEY" in key:
-        return "must be a public key; got a private one. Replace that key everywhere: it is no secret any more"
+        return "must be a public key; got a private one. Replace that key everywhere: it is not a secret any more"
     return "must be a line of an SSH public key, such as ssh-ed25519 AAAA..., or an armoured GPG public key block"
 
 
