@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import functools
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.trace import trace_id_of
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import write_stubs
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.metrics.catalogue import METRICS, prometheus_name
 from tests.support import processes, warm
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import AirflowStack
 from tests.support.git_server import Repository
 from tests.support.paths import PIPELINES
+from tests.support.promql import labels_of
 from tests.support.services import MlflowServer
+from tests.support.statsd import Wire, exposition, open_wire
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +35,10 @@ wait_until = functools.partial(processes.wait_until, seconds=180)
 DAG = "fraud-detection-pipeline"
 FILE = PIPELINES / "fraud_detection.yaml"
 ADDRESS = "https://github.com/team/ml-fraud-v3"
+TOKEN = "a-token-of-prometheus"
 SCRIPT = """\
+import os
+
 import mlflow
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
@@ -36,11 +47,15 @@ ACCURACY = {accuracy}
 features, labels = make_classification(200, 4, random_state=7)
 model = LogisticRegression().fit(features, labels)
 mlflow.log_metric("accuracy", ACCURACY)
+mlflow.set_tag("traceparent", os.environ["TRACEPARENT"])
 mlflow.sklearn.log_model(
     model, name="model", input_example=features[:5], serialization_format="cloudpickle", pip_requirements=[]
 )
 """
-RUN_SECONDS = 300
+RUN_SECONDS = 600
+EVENTS = ("tasks", "workload.duration", "gate.verdicts", "versions.registered", "versions.checked", "versions.load")
+EVENTS += ("champion.moves", "retrain.outcomes")
+"""Metrics that the tasks of one run report."""
 
 
 class Deployment:
@@ -49,7 +64,9 @@ class Deployment:
     def __init__(self, folder: Path) -> None:
         self.repository = Repository(folder / "ml-fraud-v3")
         self.commit(0.95)
-        self.dags = folder / "dags"
+        self.dags, self.home = folder / "dags", folder / "airflow"
+        self.airflow = ""
+        """Address of the API server, once it has started."""
         self.file = self.dags / "pipelines" / FILE.name
         self.file.parent.mkdir(parents=True)
         given = FILE.read_text()
@@ -62,6 +79,12 @@ class Deployment:
     def commit(self, accuracy: float) -> str:
         """Commit a script that trains a model of such an accuracy."""
         return self.repository.commit(SCRIPT.format(accuracy=accuracy))
+
+    def trace_of(self, run_id: str) -> str:
+        """Return the ID of the trace that Airflow keeps for a Dag run."""
+        with sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True) as database:
+            (kept,) = database.execute("SELECT context_carrier FROM dag_run WHERE run_id = ?", (run_id,)).fetchone()
+        return trace_id_of(json.loads(kept)["__var"]["traceparent"])  # in the form of Airflow's own serialization
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +103,25 @@ def hook(mlflow_server: MlflowServer) -> Iterator[MlflowHook]:
 
 
 @pytest.fixture(scope="module")
-def api(
-    deployment: Deployment, mlflow_server: MlflowServer, warm_server: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AirflowClient]:
+def wire() -> Iterator[Wire]:
+    """What Airflow and its tasks send by StatsD."""
+    with open_wire() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def api(deployment: Deployment, mlflow_server: MlflowServer, warm_server: str, wire: Wire) -> Iterator[AirflowClient]:
     settings = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "airflow_mcp",  # Airflow's own would fill the buffer of the socket
+        "AIRFLOW__AIRFLOW_MCP__METRICS_TOKEN": TOKEN,
+        **wire.variables(),
     }
-    home = tmp_path_factory.mktemp("airflow")
-    settings |= warm.in_airflow(home, warm_server)
-    with AirflowStack(home, deployment.dags, env=settings) as stack, stack.api() as client:
+    settings |= warm.in_airflow(deployment.home, warm_server)
+    with AirflowStack(deployment.home, deployment.dags, env=settings) as stack, stack.api() as client:
+        deployment.airflow = stack.url
         client.wait_for_dag(DAG)
         client.unpause(DAG)
         yield client
@@ -117,9 +148,13 @@ def settle(api: AirflowClient) -> None:
 
 
 def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brought(
-    api: AirflowClient, deployment: Deployment, hook: MlflowHook
+    api: AirflowClient,
+    deployment: Deployment,
+    hook: MlflowHook,
+    wire: Wire,
 ) -> None:
     settle(api)
+    wire.lines()
     run_id, states = finished(api, {"reason": "the first model", "force": True})
     assert states == dict.fromkeys(
         ("begin", "build", "train", "evaluate", "gate", "register", "load_check", "promote", "outcome"), "success"
@@ -131,6 +166,9 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
     assert version.tags[contract.TAG_CODE_COMMIT] == head
     assert version.tags[contract.TAG_GATE_VERDICT] == "passed"
     assert "the first model" in version.tags[contract.TAG_REASON]
+    what_the_tasks_did_is_in_the_metrics(wire.lines())
+    the_state_and_the_ledger_of_the_model_can_be_scraped(deployment.airflow, version.version)
+    one_trace_leads_from_the_dag_run_to_the_version(deployment.trace_of(run_id), hook, version)
 
     better = deployment.commit(0.97)
     before = len(runs_by_event(api))
@@ -141,6 +179,41 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
     second = hook.get_model_version(DAG, champion(hook))
     assert second.tags[contract.TAG_CODE_COMMIT] == better
     assert second.version != version.version
+
+
+def what_the_tasks_did_is_in_the_metrics(lines: list[str]) -> None:
+    """Events of every kind of task have arrived, with the tags that the catalogue names and nothing else."""
+    printed = labels_of([exposition(lines)])
+    for name in EVENTS:
+        metric = METRICS[name]
+        ending = "_count" if metric.kind == "timer" else ""
+        assert printed[prometheus_name(name) + ending] == {"model", *metric.tags}
+    trained = f"airflow.airflow_mcp.tasks,model={DAG},operator=TrainModelOperator,outcome=succeeded:1|c"
+    assert lines.count(trained) == 1
+    assert lines.count(f"airflow.airflow_mcp.gate.verdicts,model={DAG},verdict=passed,decision=passed:1|c") == 1
+
+
+def the_state_and_the_ledger_of_the_model_can_be_scraped(airflow: str, version: str) -> None:
+    """The route of metrics in Airflow's own API server reads MLflow, and the ledger in Airflow."""
+
+    def scraped() -> dict[tuple[str, str], float]:
+        answer = httpx.get(f"{airflow}/mcp/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+        samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+        return {(each.name, each.labels.get("model", "")): each.value for each in samples}
+
+    assert httpx.get(f"{airflow}/mcp/metrics", timeout=60).status_code == 401
+    assert wait_until(lambda: scraped().get(("airflow_mcp_champion_version", DAG)) == float(version))
+    found = scraped()
+    assert found["airflow_mcp_up", ""] == 1
+    assert found["airflow_mcp_retrain_stopped", DAG] == 0
+
+
+def one_trace_leads_from_the_dag_run_to_the_version(trace: str, hook: MlflowHook, version: ModelVersion) -> None:
+    """Airflow's trace of the Dag run is in the workload, its MLflow run and the version."""
+    assert version.tags[contract.TAG_TRACE_ID] == trace
+    training = hook.get_run(version.run_id)
+    assert training.tags[contract.TAG_TRACE_ID] == trace
+    assert trace_id_of(training.tags["traceparent"]) == trace, "what the script saw"
 
 
 def test_a_model_below_its_threshold_is_not_registered_and_the_log_says_why(

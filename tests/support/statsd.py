@@ -48,20 +48,28 @@ class Wire:
                 break
         return found
 
-    def configure(self, environment: pytest.MonkeyPatch, *, tagged: bool = True) -> None:
-        """Let Airflow send its metrics here.
+    def variables(self, *, tagged: bool = True) -> dict[str, str]:
+        """Return the environment variables that let Airflow send its metrics here.
 
-        :param environment: sets the variables.
         :param tagged: whether Airflow sends tags.
         """
-        for name, value in {
+        options = {
             "STATSD_ON": "True",
             "STATSD_HOST": "127.0.0.1",
             "STATSD_PORT": str(self.port),
             "STATSD_INFLUXDB_ENABLED": str(tagged),
             "LEGACY_NAMES_ON": "False",
-        }.items():
-            environment.setenv(f"AIRFLOW__METRICS__{name}", value)
+        }
+        return {f"AIRFLOW__METRICS__{name}": value for name, value in options.items()}
+
+    def configure(self, environment: pytest.MonkeyPatch, *, tagged: bool = True) -> None:
+        """Let Airflow in this process send its metrics here.
+
+        :param environment: sets the variables.
+        :param tagged: whether Airflow sends tags.
+        """
+        for name, value in self.variables(tagged=tagged).items():
+            environment.setenv(name, value)
 
 
 @contextmanager
