@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from airflow_mcp.core.rollout.analysis import AnalysisOutcome, analyse
 from airflow_mcp.core.rollout.plan import Analysis, Pause, RolloutPlan, SetWeight, Shadow
 from airflow_mcp.core.rollout.samples import Pair
-from airflow_mcp.core.rollout.state import Cause, Journal, RolloutRecord, RolloutState, ended_document, record_of
+from airflow_mcp.core.rollout.state import (
+    RECENT,
+    Cause,
+    Journal,
+    RolloutRecord,
+    RolloutState,
+    ended_document,
+    record_of,
+)
 from airflow_mcp.core.serving.traffic import RolloutDocument, lease_counts
 
 LONGEST = 3
 """An analysis or a bake time without a conclusion is extended to so many times its length."""
 SOON = 1.0
 """Seconds between two looks while replicas begin to follow a new split: counting begins at the look that finds them."""
+LEASED = 60.0
+"""Seconds between two looks at a split with a lease, which must be renewed before it runs out."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,10 @@ def next_action(journal: Journal, state: RolloutState, now: datetime) -> Action:
         return Finish(succeeded=False, cause="superseded", reason=reason)
     if not document.is_active:
         return Finish(succeeded=False, cause=_cause_of(document), reason=document.reason)
-    return _of_phase(journal, document, state.lease, now)
+    action = _of_phase(journal, document, state.lease, now)
+    if isinstance(action, Wait) and document.on_lost == "stable":
+        return replace(action, within=min(action.within, LEASED))
+    return action
 
 
 def first_document(journal: Journal, *, run_id: str, by: str, now: datetime) -> RolloutDocument:
@@ -158,7 +171,7 @@ def resumed_document(
     step = plan.steps[document.step] if document.step < len(plan.steps) else None
     is_pause = isinstance(step, Pause) and step.seconds is None
     after = document.model_copy(update={"by": by})
-    if skip or is_pause:
+    if skip or is_pause or step is None:  # without a step left, the promotion is due
         return _entered(plan, after, document.step + 1, now, reason)
     return after.model_copy(update={"phase": "PROGRESSING", "reason": reason, "step_since": now})
 
@@ -170,23 +183,39 @@ def analysis_of(journal: Journal, document: RolloutDocument) -> AnalysisOutcome:
     :param document: the present split.
     """
     tally = journal.tally
-    counts = tally.total if tally is not None and tally.generation == document.generation else None
+    if tally is not None and tally.generation != document.generation and document.phase != "PROMOTING":
+        tally = None
+    counts, recent = (tally.total, tally.recent) if tally is not None else (None, None)
     plan = journal.plan
     if document.step < len(plan.steps) and isinstance(plan.steps[document.step], Shadow):
-        copies = Pair(canary=counts.shadow, champion=counts.champion) if counts is not None else None
-        return analyse(plan.shadow_thresholds, copies, document.weight, is_sticky=True)
+        copies, lately = (
+            Pair(canary=pair.shadow, champion=pair.champion) if pair is not None else None for pair in (counts, recent)
+        )
+        return analyse(plan.shadow_thresholds, copies, document.weight, recent=lately, is_sticky=True)
     queried, is_sticky = journal.queried, bool(document.sticky)
-    return analyse(plan.thresholds, counts, document.weight, queried=queried, is_sticky=is_sticky)
+    return analyse(plan.thresholds, counts, document.weight, recent=recent, queried=queried, is_sticky=is_sticky)
 
 
 def _of_phase(journal: Journal, document: RolloutDocument, lease: str, now: datetime) -> Action:
     if (abort := _always_wrong(journal, now)) is not None:
         return abort
     if document.phase == "PROMOTING":
-        return Promote(document)
+        return _promoting(journal, document, now)
     if document.phase == "INITIALIZING":
         return _initializing(journal, document, document.step_since or journal.started, now)
     return _of_split(journal, document, lease, now)
+
+
+def _promoting(journal: Journal, document: RolloutDocument, now: datetime) -> Action:
+    """Promote, unless the requests since the last step say otherwise: nobody may have looked for a long time."""
+    outcome = analysis_of(journal, document)
+    if outcome.verdict == "failed":
+        return Abort("analysis", outcome.reason)
+    if journal.errors >= journal.plan.error_limit:
+        return _undecided(journal.plan, document, _failing(journal), now)
+    if journal.looked is None or now - journal.looked > RECENT:
+        return Wait("the servers must answer once more before the promotion", SOON if not journal.errors else math.inf)
+    return Promote(document)
 
 
 def _of_split(journal: Journal, document: RolloutDocument, lease: str, now: datetime) -> Action:
@@ -197,8 +226,17 @@ def _of_split(journal: Journal, document: RolloutDocument, lease: str, now: date
         reason = "nobody looked after the rollout for a while, so only the champion answered; the step begins anew"
         return Write(document.model_copy(update={"step_since": now, "reason": reason}))
     if document.phase == "WAITING":
-        return Wait(f"a person must resume it: {document.reason}", _until_followed(journal, document, now))
+        return _waiting(journal, document, now)
     return _progressing(journal, document, outcome, now)
+
+
+def _waiting(journal: Journal, document: RolloutDocument, now: datetime) -> Action:
+    """Wait for a person; a canary that nobody can measure is taken back if the plan says so."""
+    problem = _unmeasured(journal, document, document.step_since or journal.started, now)
+    if problem and journal.plan.on_inconclusive == "abort":
+        return Abort("inconclusive", problem)
+    reasons = filter(None, (document.reason, problem))
+    return Wait(f"a person must resume it: {'; '.join(reasons)}", _until_followed(journal, document, now))
 
 
 def _always_wrong(journal: Journal, now: datetime) -> Abort | None:
@@ -226,12 +264,12 @@ def _initializing(journal: Journal, document: RolloutDocument, since: datetime, 
 
 def _progressing(journal: Journal, document: RolloutDocument, outcome: AnalysisOutcome, now: datetime) -> Action:
     plan = journal.plan
-    if journal.errors >= plan.error_limit:
-        return _undecided(plan, document, f"{journal.errors} looks in a row failed: {journal.error}", now)
     since = document.step_since or journal.started
+    if problem := _unmeasured(journal, document, since, now):
+        return _undecided(plan, document, problem, now)
     followed = journal.followed(document.generation)
     if followed is None:
-        return _following(journal, document, since, now)
+        return Wait("the replicas begin to follow the split", _until_followed(journal, document, now))
     step, passed = plan.steps[document.step], now - max(since, followed)
     if isinstance(step, Analysis | Shadow):
         return _in_analysis(journal, document, outcome, timedelta(seconds=step.seconds), passed, now)
@@ -240,12 +278,18 @@ def _progressing(journal: Journal, document: RolloutDocument, outcome: AnalysisO
     return Wait("pause")
 
 
-def _following(journal: Journal, document: RolloutDocument, since: datetime, now: datetime) -> Action:
-    """Wait until every replica follows the split: the step begins then."""
-    if journal.lagging and now - since > timedelta(seconds=journal.plan.follow_timeout):
-        reason = f"replicas {', '.join(journal.lagging)} do not follow generation {document.generation}"
-        return _undecided(journal.plan, document, reason, now)
-    return Wait("the replicas begin to follow the split", _until_followed(journal, document, now))
+def _unmeasured(journal: Journal, document: RolloutDocument, since: datetime, now: datetime) -> str:
+    """Return why the split cannot be measured; empty when it can, or when it is too early to say."""
+    if journal.errors >= journal.plan.error_limit:
+        return _failing(journal)
+    is_late = now - since > timedelta(seconds=journal.plan.follow_timeout)
+    if is_late and journal.lagging and journal.followed(document.generation) is None:
+        return f"replicas {', '.join(journal.lagging)} do not follow generation {document.generation}"
+    return ""
+
+
+def _failing(journal: Journal) -> str:
+    return f"{journal.errors} looks in a row failed: {journal.error}"
 
 
 def _until_followed(journal: Journal, document: RolloutDocument, now: datetime) -> float:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.gate.rules.thresholds import MetricThreshold
-from airflow_mcp.core.rollout.bounds import Share, difference
+from airflow_mcp.core.rollout.bounds import CONFIDENCE, Share, difference
 from airflow_mcp.core.rollout.plan import LATENCY, PREDICTION_SHIFT, SHARES
 from airflow_mcp.core.rollout.samples import Counts, Pair
 from airflow_mcp.core.rollout.shift import prediction_shift
@@ -17,6 +17,11 @@ from airflow_mcp.core.rollout.state import Queried
 Verdict = Literal["passed", "failed", "inconclusive", "error"]
 FEWEST_OF_CHAMPION = 100
 """Requests of the champion, below which its latency is not known well enough to compare with."""
+FEWEST_BAD = 2
+"""Bad requests, below which a rule is never broken: the first request to a cold version may fail by itself."""
+CONFIDENCE_OF_RECENT = 1 - 1e-6
+"""Confidence of a bound on the recent requests alone: a step may have thousands of looks, and each is another chance to
+be wrong."""
 LEAST_CHANCE = 1e-6
 """A share of requests less likely than this is not the share that was ordered."""
 LOOKS_OF_A_QUERY = 3
@@ -57,6 +62,7 @@ def analyse(
     counts: Pair | None,
     weight: float,
     *,
+    recent: Pair | None = None,
     queried: Mapping[str, Queried] = MappingProxyType({}),
     is_sticky: bool = False,
 ) -> AnalysisOutcome:
@@ -66,15 +72,20 @@ def analyse(
     99 %. A rule on a query is decided by :data:`LOOKS_OF_A_QUERY` looks in a row. Everything between, and everything
     that is missing, is ``inconclusive``.
 
+    The recent requests are judged by themselves too, because many good ones before would hide that a version has begun
+    to fail. A rule that they break at :data:`CONFIDENCE_OF_RECENT` is ``failed``, and one that they break at 99 % is
+    not ``passed``.
+
     :param rules: the rules. One in the mode ``warn`` is shown and decides nothing.
     :param counts: requests since the step began; None when counting has not begun.
     :param weight: percent of the requests meant for the canary.
+    :param recent: requests of the last minutes of the step; None while these are all.
     :param queried: what the rules on queries have shown, by the rule.
     :param is_sticky: whether callers keep their side, so that few callers can shift the share of requests.
     """
     if counts is None:
         return AnalysisOutcome(verdict="inconclusive", reason="nothing has been counted yet")
-    outcomes = tuple(_judge(rule, counts, queried) for rule in rules)
+    outcomes = tuple(_judge(rule, counts, recent, queried) for rule in rules)
     deciding = [outcome for outcome, rule in zip(outcomes, rules, strict=True) if rule.mode == "enforce"]
     for verdict in ("failed", "error", "inconclusive"):
         reasons = [f"{each.rule}: {each.reason}" for each in deciding if each.verdict == verdict]
@@ -85,17 +96,34 @@ def analyse(
     return AnalysisOutcome(verdict="passed", reason="every rule is met", rules=outcomes)
 
 
-def _judge(rule: MetricThreshold, counts: Pair, queried: Mapping[str, Queried]) -> RuleOutcome:
-    if match := LATENCY.fullmatch(rule.metric):
-        found = _latency(rule, counts, 1 - int(match[1]) / 100)
-    elif rule.metric == PREDICTION_SHIFT:
+def _judge(rule: MetricThreshold, counts: Pair, recent: Pair | None, queried: Mapping[str, Queried]) -> RuleOutcome:
+    if rule.metric == PREDICTION_SHIFT:
         found = _Limited(*prediction_shift(counts.canary, counts.champion, rule.threshold))
-    elif rule.metric not in SHARES:
-        found = _result(queried.get(str(rule)))
+    elif rule.metric in SHARES or LATENCY.fullmatch(rule.metric):
+        found = _requests(rule, counts, CONFIDENCE)
+        if recent is not None and not found.broken:
+            found = _with_recent(rule, found, recent)
     else:
-        found = _share(rule, counts)
+        found = _result(queried.get(str(rule)))
     verdict: Verdict = "failed" if found.broken else "passed" if found.met else "inconclusive"
     return RuleOutcome(rule=str(rule), verdict=verdict, reason=found.reason, value=found.value)
+
+
+def _requests(rule: MetricThreshold, counts: Pair, confidence: float) -> _Limited:
+    if match := LATENCY.fullmatch(rule.metric):
+        return _latency(rule, counts, 1 - int(match[1]) / 100, confidence)
+    return _share(rule, counts, confidence)
+
+
+def _with_recent(rule: MetricThreshold, found: _Limited, recent: Pair) -> _Limited:
+    """Return what the requests of the step show, unless the recent ones show something else."""
+    surely = _requests(rule, recent, CONFIDENCE_OF_RECENT)
+    if surely.broken:
+        return surely._replace(met=False, reason=f"in the last minutes, {surely.reason}")
+    perhaps = _requests(rule, recent, CONFIDENCE)
+    if found.met and perhaps.broken:
+        return found._replace(met=False, reason=f"{found.reason}; but in the last minutes, {perhaps.reason}")
+    return found
 
 
 def _result(found: Queried | None) -> _Limited:
@@ -114,16 +142,16 @@ def _counted(metric: str, counts: Counts) -> Share | None:
     return Share(bad, counts.answered + counts.refused) if bad is not None else None
 
 
-def _share(rule: MetricThreshold, counts: Pair) -> _Limited:
+def _share(rule: MetricThreshold, counts: Pair, confidence: float) -> _Limited:
     canary, champion = _counted(rule.metric, counts.canary), _counted(rule.metric, counts.champion)
     if canary is None or (champion is None and rule.against_champion):
         return _Limited(broken=False, met=False, reason="a replica does not count it; update its image", value=None)
     if canary.value is None:
         return _Limited(broken=False, met=False, reason="the canary has answered nothing", value=None)
     if champion is None or not rule.against_champion:
-        return _within(canary, rule.threshold, "requests")
+        return _within(canary, rule.threshold, "requests", confidence)
     factor = rule.factor + rule.percent / 100
-    found = difference(canary, champion, factor)
+    found = difference(canary, champion, factor, confidence)
     if found is None:
         return _Limited(broken=False, met=False, reason="the champion has answered nothing", value=canary.value)
     scaled = "champion's" if factor == 1 else f"champion's times {factor:g}"
@@ -131,16 +159,18 @@ def _share(rule: MetricThreshold, counts: Pair) -> _Limited:
         f"{_written(canary)} of the canary, {_written(champion)} of the champion; the difference to the {scaled} is "
         f"between {found.low:.3%} and {found.high:.3%}, allowed are {rule.threshold:.3%}"
     )
-    return _Limited(found.low > rule.threshold, found.high <= rule.threshold, reason, canary.value)
+    is_broken = canary.bad >= FEWEST_BAD and found.low > rule.threshold
+    return _Limited(is_broken, found.high <= rule.threshold, reason, canary.value)
 
 
-def _within(share: Share, limit: float, what: str) -> _Limited:
-    low, high = share.low(), share.high()
+def _within(share: Share, limit: float, what: str, confidence: float) -> _Limited:
+    low, high = share.low(confidence), share.high(confidence)
     reason = f"{_written(share)} {what}: between {low:.3%} and {high:.3%}, allowed are {limit:.3%}"
-    return _Limited(low > limit, high <= limit, reason, share.value)
+    is_broken = share.bad >= FEWEST_BAD and share.is_above(limit, confidence)
+    return _Limited(is_broken, share.is_below(limit, confidence), reason, share.value)
 
 
-def _latency(rule: MetricThreshold, counts: Pair, slow_share: float) -> _Limited:
+def _latency(rule: MetricThreshold, counts: Pair, slow_share: float, confidence: float) -> _Limited:
     """Judge a quantile as a share: the 99th percentile is within a limit when at most 1 % of the requests are slower.
 
     The server counts by edges. So the rule is met when it is met at the next lower edge, and broken when it is broken
@@ -160,8 +190,10 @@ def _latency(rule: MetricThreshold, counts: Pair, slow_share: float) -> _Limited
         return _Limited(broken=False, met=False, reason="the limit is not a number", value=None)
     below = max((edge for edge in edges if edge <= limit), default=None)
     above = min((edge for edge in edges if edge >= limit), default=None)
-    surely_met = _within(_slower(canary, below), slow_share, f"requests slower than {below:g} ms") if below else None
-    surely_broken = _within(_slower(canary, above), slow_share, f"requests slower than {above:g} ms") if above else None
+    surely_met, surely_broken = (
+        _within(_slower(canary, edge), slow_share, f"requests slower than {edge:g} ms", confidence) if edge else None
+        for edge in (below, above)
+    )
     shown = surely_met or surely_broken
     reason = f"limit {limit:g} ms; {shown.reason}" if shown else f"the server has no edge near {limit:g} ms"
     return _Limited(

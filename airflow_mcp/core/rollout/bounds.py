@@ -15,6 +15,8 @@ _MOST = 100_000
 """A larger sample is scaled down to this size: the bounds get wider, and the triggerer stays responsive."""
 _ITERATIONS, _TINY, _PRECISION = 10_000, 1e-300, 1e-14
 _STEPS, _CLOSE = 100, 1e-13
+_TIE = 1e-9
+"""Chances that differ by less than this share are equal: a bound on the limit is neither above nor below it."""
 
 
 class Share(NamedTuple):
@@ -47,6 +49,24 @@ class Share(NamedTuple):
         if bad >= total:
             return 1.0
         return _quantile(bad + 1, total - bad, confidence)
+
+    def is_above(self, limit: float, confidence: float = CONFIDENCE) -> bool:
+        """Return whether even the lower bound is above a limit, by the binomial tail itself: a tie is not above.
+
+        :param limit: a share between 0 and 1, both excluded.
+        :param confidence: confidence of the bound.
+        """
+        bad, total = self._scaled
+        return bad > 0 and _beta(limit, bad, total - bad + 1) < (1 - confidence) * (1 - _TIE)
+
+    def is_below(self, limit: float, confidence: float = CONFIDENCE) -> bool:
+        """Return whether even the upper bound is below a limit; a tie is not below.
+
+        :param limit: a share between 0 and 1, both excluded.
+        :param confidence: confidence of the bound.
+        """
+        bad, total = self._scaled
+        return bad < total and _beta(1 - limit, total - bad, bad + 1) < (1 - confidence) * (1 - _TIE)
 
     def chance(self, expected: float) -> float:
         """Return how likely a count at least as far on its side is when the true share is ``expected``.

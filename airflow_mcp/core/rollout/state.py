@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -24,6 +24,8 @@ ARTIFACT_REPORT_JSON = "rollout/report.json"
 ARTIFACT_REPORT_HTML = "rollout/report.html"
 MAX_POINTS = 400
 """Looks that the journal keeps; when there are more, neighbours are added up."""
+RECENT = timedelta(minutes=5)
+"""Requests of the last one to two times this time are judged by themselves too."""
 Cause = Literal["", "analysis", "inconclusive", "breaker", "timeout", "aborted", "superseded", "refused", "lost"]
 
 
@@ -131,6 +133,13 @@ class ReplicaTally(Document):
         return self.ended.plus(self.now.plus(self.before, -1))
 
 
+class Mark(Document):
+    """What all replicas together had counted at one look."""
+
+    at: AwareDatetime
+    total: Pair
+
+
 class Tally(Document):
     """Counts of all replicas, of each since it follows one generation of the split."""
 
@@ -138,6 +147,10 @@ class Tally(Document):
     since: AwareDatetime | None = None
     """When the first look found that every replica follows; None before."""
     replicas: dict[str, ReplicaTally] = Field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    """Addresses at which several processes answer in turn."""
+    marks: tuple[Mark, ...] = ()
+    """The last two, at least :data:`RECENT` apart."""
 
     @property
     def total(self) -> Pair:
@@ -146,6 +159,25 @@ class Tally(Document):
         for replica in self.replicas.values():
             found = found.plus(replica.total)
         return found
+
+    @property
+    def recent(self) -> Pair | None:
+        """Requests since the older mark; None while there are not two."""
+        return self.total.plus(self.marks[0].total, -1) if len(self.marks) > 1 else None
+
+    def marked(self, now: datetime) -> Tally:
+        """Return the tally with a mark at this look, if it is time for one.
+
+        :param now: time of the look.
+        """
+        if self.marks and now - self.marks[-1].at < RECENT:
+            return self
+        total = self.total
+        sides = {"canary": total.canary, "champion": total.champion}
+        # The shift of predictions is judged by the whole step, and its counts are most of the journal's size.
+        small = {name: side.model_copy(update={"classes": {}, "ranges": {}}) for name, side in sides.items()}
+        mark = Mark(at=now, total=total.model_copy(update=small))
+        return self.model_copy(update={"marks": (*self.marks[-1:], mark)})
 
 
 class Point(Document):
@@ -240,7 +272,9 @@ def observe(
     """Return the journal after a look that succeeded.
 
     A replica is counted from the look that finds it following the split, and one that appears when all follow, from its
-    first look. One that restarts is counted on from 0, and one that vanishes keeps what it had counted.
+    first look. One that restarts is counted on from 0, and one that vanishes keeps what it had counted. A process that
+    answers at two addresses is counted once. A look fails when an address is that of several processes, of which each
+    look would find another one. While the promotion is due, the split before it is counted on, because it is the same.
 
     :param journal: the journal before.
     :param document: the document of the split; None when the canary is champion already.
@@ -248,26 +282,30 @@ def observe(
     :param now: present time, with a time zone.
     :param results: result of each query of the plan, by its name; None when it is not one number.
     """
-    found = list(samples)
+    found = _processes(journal.tally, samples)
     generation = document.generation if document is not None else 0
     lagging = tuple(each.replica for each in found if document is not None and each.generation != generation)
     counted = None
     if document is not None:
-        is_known = journal.tally is not None and journal.tally.generation == generation
+        is_known = journal.tally is not None and (
+            journal.tally.generation == generation or document.phase == "PROMOTING"
+        )
         counted = journal.tally if is_known else Tally(generation=generation)
     if counted is not None and counted.since is None and found and not lagging:
         counted = counted.model_copy(update={"since": now})
+    after = _counted(counted, found, now)
+    error = _why_shared(after)
     return journal.model_copy(
         update={
             "looked": now,
-            "errors": 0,
-            "error": "",
+            "errors": journal.errors + 1 if error else 0,
+            "error": error,
             "replicas": len(found),
             "lagging": lagging,
             "unready": tuple(each.replica for each in found if journal.canary not in each.ready),
             "tripped": tuple(each.replica for each in found if journal.canary in each.tripped),
             "queried": _queried(journal, counted, results),
-            "tally": after if (after := _counted(counted, found)) is not None else journal.tally,
+            "tally": after if after is not None else journal.tally,
             "points": _with_point(journal, document, counted, after, now),
         }
     )
@@ -323,10 +361,31 @@ def _queried(journal: Journal, tally: Tally | None, results: Mapping[str, float 
     return found
 
 
-def _counted(tally: Tally | None, samples: list[ReplicaSample]) -> Tally | None:
+def _processes(tally: Tally | None, samples: Iterable[ReplicaSample]) -> list[ReplicaSample]:
+    """Return one sample of each process: a pod with an IPv4 and an IPv6 address answers at both.
+
+    Servers say when they started with a precision of microseconds, so the same time is the same process.
+    """
+    known = tally.replicas if tally is not None else {}
+    found: dict[float, ReplicaSample] = {}
+    for sample in sorted(samples, key=lambda sample: (sample.replica not in known, sample.replica)):
+        found.setdefault(sample.started, sample)
+    return sorted(found.values(), key=lambda sample: sample.replica)
+
+
+def _why_shared(tally: Tally | None) -> str:
+    if tally is None or not tally.shared:
+        return ""
+    return (
+        f"several processes answer in turn at {', '.join(tally.shared)}, and a look sees only one of them. The "
+        "connection must name every replica, for example by a headless Service"
+    )
+
+
+def _counted(tally: Tally | None, samples: list[ReplicaSample], now: datetime) -> Tally | None:
     if tally is None:
         return None
-    replicas = dict(tally.replicas)
+    replicas, shared = dict(tally.replicas), set(tally.shared)
     for sample in samples:
         known = replicas.get(sample.replica)
         if known is None and tally.since is None and sample.generation != tally.generation:
@@ -335,11 +394,14 @@ def _counted(tally: Tally | None, samples: list[ReplicaSample]) -> Tally | None:
             replicas[sample.replica] = ReplicaTally(started=sample.started, before=sample.counts, now=sample.counts)
         elif known.started == sample.started:
             replicas[sample.replica] = known.model_copy(update={"now": sample.counts})
-        else:
+        elif known.started < sample.started:
             replicas[sample.replica] = ReplicaTally(
                 started=sample.started, before=Pair(), now=sample.counts, ended=known.total
             )
-    return tally.model_copy(update={"replicas": replicas})
+        else:  # no restart: an older process than the one that answered before is alive as well
+            shared.add(sample.replica)
+    counted = tally.model_copy(update={"replicas": replicas, "shared": tuple(sorted(shared))})
+    return counted.marked(now)
 
 
 def _with_point(

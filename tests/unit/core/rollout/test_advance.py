@@ -13,6 +13,7 @@ import pytest
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
 from airflow_mcp.core.rollout.advance import (
+    LEASED,
     SOON,
     Abort,
     Action,
@@ -50,7 +51,7 @@ class Replica:
     """A model server: it follows the split, and answers a number of requests per look."""
 
     name: str
-    started: float = 1_000.0
+    started: float = 0.0
     requests: int = 400
     canary_errors: float = 0.0
     follows: bool = True
@@ -64,6 +65,9 @@ class Replica:
     champion: float = 0.0
     copies: float = 0.0
     failed_copies: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.started or 1_000.0 + sum(map(ord, self.name)) / 1_000
 
     def restart(self) -> None:
         self.started += 500
@@ -222,6 +226,63 @@ class TestABrokenCanary:
             assert isinstance(action, Abort)
             assert action.cause == "analysis"
 
+    def test_is_aborted_soon_after_it_begins_to_fail_in_a_long_step(self) -> None:
+        world = Simulation(plan={"steps": [{"setWeight": 10}, {"pause": "1d"}, {"analysis": "1m"}]})
+        world.run_to_weight(10)
+        world.run(longest=timedelta(hours=10))
+        before = sum(replica.canary for replica in world.replicas)
+        assert before > 80_000
+        for replica in world.replicas:
+            replica.canary_errors = 0.4
+        action = world.run()
+        assert isinstance(action, Abort)
+        assert "in the last minutes" in action.reason
+        assert sum(replica.failed for replica in world.replicas) < 0.005 * before, "the sum is far within the limit"
+
+    def test_one_request_that_fails_first_ends_nothing(self) -> None:
+        world = Simulation(plan={"rules": ["http_5xx_rate <= 0.01"]})
+        world.run_to_weight(10)
+        world.replicas = world.replicas[:1]
+        world.replicas[0].requests, world.replicas[0].canary_errors = 10, 1.0
+        assert isinstance(world.look(), Wait)
+        assert isinstance(world.look(), Wait), "1 of 1"
+        assert isinstance(world.look(), Abort), "2 of 2"
+
+    def test_is_aborted_although_its_promotion_is_due(self) -> None:
+        """A person resumed the last pause while Airflow was down, and the next look is the first one since."""
+        world = Simulation(plan={"steps": [*STEPS[:2], {"pause": {}}]})
+        world.run()
+        world.now += timedelta(hours=1)
+        for replica in world.replicas:
+            replica.canary_errors = 0.5
+            replica.sample(world.document)
+        assert world.document is not None
+        world.write(resumed_document(world.journal.plan, world.document, reason="fine", by="ada", now=world.now))
+        assert world.document.phase == "PROMOTING"
+        assert isinstance(next_action(world.journal, world.state, world.now), Wait), "nobody has looked for an hour"
+        action = world.look()
+        assert isinstance(action, Abort)
+        assert action.cause == "analysis"
+
+    @pytest.mark.parametrize(("on_inconclusive", "kind"), [("pause", Write), ("abort", Abort)])
+    def test_is_not_promoted_unseen(self, on_inconclusive: str, kind: type) -> None:
+        plan = {"steps": [*STEPS[:2], {"pause": {}}], "on_inconclusive": on_inconclusive}
+        world = Simulation(plan=plan)
+        world.run()
+        world.now += timedelta(hours=1)
+        assert world.document is not None
+        world.write(resumed_document(world.journal.plan, world.document, reason="fine", by="ada", now=world.now))
+        world.source_is_silent = True
+        action = world.run()
+        assert isinstance(action, kind)
+        assert "4 looks in a row failed" in repr(action)
+        if isinstance(action, Write):
+            world.source_is_silent = False
+            assert isinstance(world.run(longest=timedelta(hours=1)), Wait)
+            assert world.document is not None
+            world.write(resumed_document(world.journal.plan, world.document, reason="ok", by="ada", now=world.now))
+            assert isinstance(world.run(), Promote)
+
     def test_whose_breaker_opens_on_one_replica_is_aborted_at_the_next_look(self) -> None:
         world = Simulation()
         world.run_to_weight(10)
@@ -257,6 +318,23 @@ class TestNothingIsConcluded:
         assert isinstance(action, kind)
         assert "4 looks in a row failed: 10.0.0.1 does not answer" in repr(action)
         assert world.now - since == 3 * LOOK
+
+    def test_a_canary_that_nobody_can_measure_does_not_wait_for_a_person_if_the_plan_says_so(self) -> None:
+        for on_inconclusive, kind in (("abort", Abort), ("pause", Wait)):
+            plan = {"steps": [*STEPS[:2], {"setWeight": 50}, {"pause": {}}], "on_inconclusive": on_inconclusive}
+            world = Simulation(plan=plan)
+            world.run()
+            world.source_is_silent = True
+            action = world.run(longest=timedelta(hours=1))
+            assert isinstance(action, kind)
+            assert isinstance(action := world.look(), kind)
+            assert "looks in a row failed: 10.0.0.1 does not answer" in repr(action)
+            world.source_is_silent = False
+            world.replicas[0].follows = False
+            world.write(world.document)  # type: ignore[arg-type]
+            world.now += timedelta(hours=1)
+            assert isinstance(action := world.look(), kind)
+            assert "replicas a do not follow" in repr(action)
 
     def test_a_short_silence_does_no_harm(self) -> None:
         world = Simulation()
@@ -335,6 +413,16 @@ class TestNobodyLooksAfterIt:
 
     def test_a_rollout_that_holds_needs_no_lease(self) -> None:
         assert isinstance(self.lost("hold").run(), Promote)
+
+    @pytest.mark.parametrize(("on_lost", "within"), [("stable", LEASED), ("hold", math.inf)])
+    def test_a_lease_is_renewed_also_between_looks_that_are_far_apart(self, on_lost: str, within: float) -> None:
+        world = Simulation(plan={"on_lost": on_lost})
+        world.run_to_weight(10)
+        world.look()
+        world.now += LOOK
+        action = world.look()
+        assert isinstance(action, Wait)
+        assert action.within == within
 
 
 class TestAShadow:
@@ -511,6 +599,42 @@ class TestReplicas:
         assert tally is not None
         assert tally.total.canary.answered == pytest.approx(9 * 2 * 40)
         assert tally.total.champion.answered == pytest.approx(9 * 2 * 360)
+
+    def test_several_processes_at_one_address_are_no_restarts(self) -> None:
+        """An ordinary Service hands every look to another replica."""
+        world = Simulation()
+        world.run_to_weight(10)
+        a, b = Replica("one", started=100.0), Replica("one", started=101.0)
+        for replica in (a, b):
+            replica.sample(world.document)
+            replica.requests = 0
+        for number in range(20):
+            world.replicas = [(a, b)[number % 2]]
+            action = world.look()
+            world.now += LOOK
+            if isinstance(action, Write):
+                break
+        assert isinstance(action, Write)
+        assert action.document.phase == "WAITING"
+        assert "several processes answer in turn at one" in action.document.reason
+        assert world.journal.tally is not None
+        assert world.journal.tally.total.canary.answered <= a.canary + b.canary
+
+    def test_a_process_with_two_addresses_is_counted_once(self) -> None:
+        world = Simulation()
+        world.run_to_weight(10)
+        world.now += LOOK
+        samples = [replica.sample(world.document) for replica in world.replicas]
+        twice = [*samples, *(sample._replace(replica=f"[{sample.replica}]") for sample in samples)]
+        first = observe(world.journal, world.document, twice, world.now)
+        later = [replica.sample(world.document) for replica in world.replicas]
+        twice = [*(sample._replace(replica=f"[{sample.replica}]") for sample in later), *later]
+        found = observe(first, world.document, twice, world.now + LOOK)
+        once = observe(observe(world.journal, world.document, samples, world.now), world.document, later, world.now)
+        assert found.tally is not None
+        assert once.tally is not None
+        assert found.tally.total == once.tally.total
+        assert found.replicas == 2
 
     def test_one_that_vanishes_keeps_what_it_counted_and_a_new_one_begins_with_0(self) -> None:
         world = Simulation()

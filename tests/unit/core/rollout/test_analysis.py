@@ -35,6 +35,43 @@ def test_a_share_is_judged_by_its_bounds(answered: float, failed: float, verdict
     assert judged("http_5xx_rate <= 0.01", counts(answered, failed)) == verdict
 
 
+def test_one_bad_request_never_breaks_a_rule() -> None:
+    champion = counts(200, ms10=199, ms20=200, ms100=200)
+    slow = counts(1, ms10=0, ms20=0, ms100=0, ms200=0, ms500=1)
+    assert judged("http_5xx_rate <= 0.01", counts(1, 1)) == "inconclusive"
+    assert judged("http_5xx_rate <= 0.0001", counts(1, 1)) == "inconclusive"
+    assert judged("latency_p99_ms <= 200", slow) == "inconclusive"
+    assert judged("latency_p99_ms <= champion * 1.2", slow, champion, weight=5) == "inconclusive"
+    assert judged("http_5xx_rate <= 0.01", counts(15, 2)) == "failed"
+    assert judged("http_5xx_rate <= 0.01", counts(16, 2)) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "rule", ["http_5xx_rate <= 0.01", "http_5xx_rate <= champion + 0.01", "http_5xx_rate <= champion * 2 + 0.01"]
+)
+def test_many_good_requests_before_do_not_hide_that_a_version_has_begun_to_fail(rule: str) -> None:
+    before, champion = counts(43_200), counts(100_000)
+
+    def after(answered: int, failed: int) -> AnalysisOutcome:
+        lately = counts(answered, failed)
+        recent = Pair(canary=lately, champion=counts(2_000))
+        return outcome(rule, before.plus(lately), champion, is_sticky=True, recent=recent)
+
+    assert after(200, 0).verdict == "passed"
+    failed = after(50, 20)
+    assert failed.verdict == "failed"
+    assert "in the last minutes, 20 of 50" in failed.reason
+    doubtful = after(100, 8)
+    assert doubtful.verdict == "inconclusive", "neither certain enough to stop it, nor sound enough to go on"
+    assert "but in the last minutes, 8 of 100" in doubtful.reason
+
+
+def test_the_latency_of_the_recent_requests_counts_too() -> None:
+    before, slow = counts(50_000, ms100=50_000, ms200=50_000), counts(60, ms100=30, ms200=30)
+    recent = Pair(canary=slow, champion=counts(60))
+    assert judged("latency_p99_ms <= 200", before.plus(slow), counts(50_000), recent=recent) == "failed"
+
+
 def test_requests_that_the_canary_refuses_are_a_share_too() -> None:
     assert judged("http_4xx_rate <= 0.01", counts(0, 0, refused=50), counts()) == "failed"
     assert judged("http_4xx_rate <= 0.05", counts(1_000, 0, refused=5)) == "passed"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from airflow_mcp.core.rollout.bounds import Share, difference
+from airflow_mcp.core.rollout.analysis import CONFIDENCE_OF_RECENT, FEWEST_BAD
+from airflow_mcp.core.rollout.bounds import CONFIDENCE, Share, difference
 
 ROLLOUTS, LOOKS, LIMIT = 4_000, 30, 0.05
 TOTALS = (1, 2, 7, 50, 460, 1_000, 99_999)
@@ -30,9 +31,25 @@ def test_chance_is_the_smaller_tail(bad: int, total: int, expected: float) -> No
     assert Share(bad, total).chance(expected) == pytest.approx(min(tails), rel=1e-6)
 
 
+@pytest.mark.parametrize(("total", "limit"), [(1, 0.01), (7, 0.05), (458, 0.01), (459, 0.01), (1_000, 0.3)])
+def test_a_share_is_beyond_a_limit_by_the_tail_of_the_binomial_distribution(total: int, limit: float) -> None:
+    for bad in {0, 1, min(2, total), total // 3, total - 1, total}:
+        share = Share(bad, total)
+        assert share.is_above(limit) == (binom.sf(bad - 1, total, limit) < 0.01 * (1 - 1e-9))
+        assert share.is_below(limit) == (binom.cdf(bad, total, limit) < 0.01 * (1 - 1e-9))
+
+
+def test_a_bound_on_the_limit_is_neither_above_nor_below_it() -> None:
+    assert Share(1, 1).low() == pytest.approx(0.01, abs=1e-12)
+    assert not Share(1, 1).is_above(0.01)
+    assert not Share(0, 1).is_below(0.99)
+
+
 def test_without_requests_nothing_is_known() -> None:
     nothing = Share(0, 0)
     assert (nothing.value, nothing.low(), nothing.high()) == (None, 0.0, 1.0)
+    assert not nothing.is_above(0.01)
+    assert not nothing.is_below(0.99)
     assert difference(nothing, Share(1, 10)) is None
 
 
@@ -56,13 +73,14 @@ def test_bounds_of_a_difference_hold_as_often_as_they_should() -> None:
 
 @cache
 def is_met(bad: int, total: int) -> bool:
-    return Share(bad, total).high() <= LIMIT
+    return Share(bad, total).is_below(LIMIT)
 
 
 @cache
-def fewest_to_fail(total: int) -> int:
+def fewest_to_fail(total: int, limit: float = LIMIT, confidence: float = CONFIDENCE) -> int:
     """Return the smallest count that is certainly too high; more of them are so too."""
-    return bisect_left(range(total + 1), 1, key=lambda bad: int(Share(bad, total).low() > LIMIT))
+    found = bisect_left(range(total + 1), 1, key=lambda bad: int(Share(bad, total).is_above(limit, confidence)))
+    return max(FEWEST_BAD, found)
 
 
 def stopped(rule: str, counts: np.ndarray, size: int) -> np.ndarray:
@@ -99,3 +117,23 @@ def test_a_sound_canary_is_not_stopped_and_a_broken_one_is(
     assert float(np.mean(at_the_end & (looks == 0))) == pytest.approx(passed, abs=0.03)
     if rate > LIMIT:
         assert float(np.median(looks[looks > 0])) <= (3 if size == 5 else 7)
+
+
+@pytest.mark.parametrize(
+    ("rate", "size", "most"), [(0.005, 1, 0.009), (0.005, 5, 0.009), (0.01, 1, 0.069), (0.01, 5, 0.069)]
+)
+def test_recent_requests_stop_hardly_any_sound_canary_that_the_sum_does_not(
+    rate: float, size: int, most: float
+) -> None:
+    """Thirty minutes of looks at 15 s; the recent requests are those of the last 5 to 10 minutes."""
+    looks, every = 120, 20
+    counts = np.random.default_rng(20261130).binomial(size, rate, (2_000, looks)).cumsum(axis=1)
+    by_sum = counts >= np.array([fewest_to_fail(size * look, 0.01) for look in range(1, looks + 1)])
+    by_recent = np.zeros_like(by_sum)
+    for look in range(every, looks):
+        mark = (look // every - 1) * every
+        fewest = fewest_to_fail(size * (look - mark), 0.01, CONFIDENCE_OF_RECENT)
+        by_recent[:, look] = counts[:, look] - counts[:, mark] >= fewest
+    alone, both = (float(np.mean(broken.any(axis=1))) for broken in (by_sum, by_sum | by_recent))
+    assert both <= most
+    assert both - alone <= 0.001
