@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from airflow_mcp.core.access.policy import read_policy
+from airflow_mcp.core.approvals.seats import chain_mistakes
 from airflow_mcp.core.argument import ENVIRONMENTS
 from airflow_mcp.core.pipeline.file.document import find, read_document
+from airflow_mcp.core.pipeline.file.policies import KINDS, read_policy_file
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.dag_rendering.loader import (
     DEFAULTS,
@@ -19,11 +23,17 @@ from airflow_mcp.dag_rendering.loader import (
     LoadedPipeline,
     load_pipeline_file,
     load_pipeline_folder,
+    pipeline_files,
     pipelines_root,
 )
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
 
+_POLICIES: Mapping[str, Callable[[bytes, str], object]] = {
+    **dict.fromkeys(KINDS, read_policy_file),
+    "GovernancePolicy": partial(read_policy, checks=(chain_mistakes,)),
+}
+"""Documents that may lie beside pipelines, by their kind."""
 Check = Callable[[LoadedPipeline], Iterable[SpecProblem]]
 """Yields further problems of a valid pipeline."""
 
@@ -178,6 +188,10 @@ class _Result(NamedTuple):
 def _results(path: str, environment: str, root: str | None, check: Check | None) -> Iterator[_Result]:
     here = Path(path)
     if here.is_dir():
+        root_of_all = Path(os.path.abspath(here))  # noqa: PTH100 -- resolve() would follow links
+        for file in pipeline_files(root_of_all):
+            if (document := _read_policy(file, file.relative_to(root_of_all).as_posix())) is not None:
+                yield _Result(file, root_of_all, document.error)
         for found in load_pipeline_folder(here, environment):
             if isinstance(found, BrokenPipeline):
                 yield _Result(found.path, found.root, found.error)
@@ -187,11 +201,40 @@ def _results(path: str, environment: str, root: str | None, check: Check | None)
     if not here.exists():
         raise InvalidArgumentError(f"{path} does not exist. Name pipeline files, or folders with pipeline files")
     folder = Path(root) if root else pipelines_root(here)
+    if (document := _read_policy(here, os.path.relpath(here, folder))) is not None:
+        yield _Result(here, folder, document.error)
+        return
     try:
         loaded = load_pipeline_file(here, environment, root=folder)
         yield _planned(here, folder, loaded, check)._replace(defaults=loaded.defaults)
     except PipelineSpecError as error:
         yield _Result(here, folder, error)
+
+
+class _PolicyCheck(NamedTuple):
+    error: PipelineSpecError | None
+
+
+def _read_policy(file: Path, name: str) -> _PolicyCheck | None:
+    """Check a document that may lie beside pipelines; None when the file is not of such a kind.
+
+    :param file: the file.
+    :param name: its name in problems.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None  # the reader of pipelines reports it
+    document = read_document(data, name, [])
+    kind = find(document, ("kind",))[0].content if document is not None else None
+    read = _POLICIES.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        return None
+    try:
+        read(data, name)
+    except PipelineSpecError as error:
+        return _PolicyCheck(error)
+    return _PolicyCheck(None)
 
 
 def _planned(file: Path, root: Path, loaded: LoadedPipeline, check: Check | None) -> _Result:

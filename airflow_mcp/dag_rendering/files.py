@@ -8,9 +8,12 @@ from pathlib import Path
 
 from airflow_mcp.core.pipeline.file.document import MAX_BYTES, Node
 from airflow_mcp.core.pipeline.file.pipeline import API_VERSION, KIND
+from airflow_mcp.core.pipeline.file.policies import KINDS as POLICY_KINDS
 from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
 
 _TRACES = (b"ModelPipeline", b"apiVersion", b"kind:", b"trainingScript")
+_OTHER_KINDS = (*POLICY_KINDS, "GovernancePolicy")
+"""Documents with the same ``apiVersion`` that may lie beside pipelines."""
 Stamp = tuple[int, int, int] | None
 
 
@@ -93,6 +96,8 @@ def looks_like_a_pipeline(document: Node | None, data: bytes) -> bool:
     if not isinstance(document.content, dict):
         return any(trace in data for trace in _TRACES)
     kind, version = (document.content.get(name) for name in ("kind", "apiVersion"))
+    if kind is not None and kind.content in _OTHER_KINDS:
+        return False
     if version is not None and _is_near(version.content, API_VERSION):
         return True
     if kind is None:

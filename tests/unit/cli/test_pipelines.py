@@ -44,6 +44,22 @@ class TestValidate:
         assert main(["validate", str(FILES)]) == 0
         assert capsys.readouterr().out == "5 files, all valid (checked for: dev, test (1 file), prod (3 files))\n"
 
+    def test_checks_the_policies_beside_a_pipeline_too(self, capsys: Captured) -> None:
+        write("p/fraud.yaml", FRAUD)
+        rollback = (
+            "apiVersion: mcp.example.com/v1\nkind: RollbackPolicy\nspec:\n  trigger:\n    metric: http_5xx_rate\n"
+        )
+        write("p/rollback.yaml", f'{rollback}    threshold: "0.05"\n    duration: 2m\n')
+        assert main(["validate", "p"]) == 0
+        assert capsys.readouterr().out == "2 files, all valid (checked for: dev)\n"
+        assert main(["validate", "p/rollback.yaml"]) == 0
+        capsys.readouterr()
+        write("p/rollback.yaml", f'{rollback}    threshold: "5"\n    duration: 2m\n')
+        assert main(["validate", "p"]) == 1
+        first, last = capsys.readouterr().out.splitlines()
+        assert first.startswith("p/rollback.yaml:6:16: spec.trigger.threshold: must be less than 1 for http_5xx_rate")
+        assert last == "2 files, 1 not valid (checked for: dev)"
+
     def test_names_every_problem_of_every_file_as_seen_from_here(self, capsys: Captured) -> None:
         write("p/a.yaml", BROKEN)
         write("p/q/b.yaml", "kind: ModelPipeline\n")
