@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,13 +19,14 @@ from airflow_mcp.core.manifests.gateway_route import Route
 from airflow_mcp.core.manifests.model_server import Target, model_server_manifests
 from airflow_mcp.core.manifests.parts import Manifest
 from airflow_mcp.core.manifests.spec import read_model_server
+from airflow_mcp.core.pipeline.file.document import read_document
 from airflow_mcp.core.pipeline.file.policies import KINDS, TrafficPolicyFile, read_policy_file
 from airflow_mcp.core.pipeline.plan.entities import Reference, Template
 from airflow_mcp.core.pipeline.plan.layout import DEPLOY_SERVER
-from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
 
 _PIPELINE = "ModelPipeline"
-_FIELDS = ("model_name", "version", "image", "namespace", "name", "track", "replicas", "profile")
+_FIELDS = ("model_name", "version", "image", "namespace", "name", "track", "replicas", "profile", "tracking_uri")
 """Options that are fields of the model server."""
 
 
@@ -65,13 +67,25 @@ def run(parsed: argparse.Namespace) -> int:
     :raises InvalidArgumentError: listing every wrong field.
     :raises PipelineSpecError: with every problem of a file.
     """
-    fields: dict[str, Any] = {"tracking_uri": parsed.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")}
+    fields: dict[str, Any] = {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", "")}
+    origin: dict[str, str] = {}
     for file in parsed.files:
-        fields |= _fields_of(file, parsed)
+        found = _fields_of(file, parsed)
+        if twice := sorted(found.keys() & origin.keys()):
+            raise InvalidArgumentError(
+                f"{file} and {origin[twice[0]]} both give {twice[0]}. Nothing was written: name one of them"
+            )
+        origin |= dict.fromkeys(found, file)
+        fields |= found
     if parsed.server:
         fields |= _mapping(parsed.server)
     fields |= {name: value for name in _FIELDS if (value := getattr(parsed, name)) is not None}
     wanted = model_server_manifests(read_model_server(fields), parsed.target, _route(parsed))
+    if parsed.canary_service:
+        print(
+            f"note: the Service {parsed.canary_service} is not among these objects. Deploy the server behind it first",
+            file=sys.stderr,
+        )
     if parsed.against is not None:
         differences = list(_difference(parsed.against, wanted))
         said = json.dumps({"differences": differences}, indent=2) if parsed.output == "json" else "\n".join(differences)
@@ -116,6 +130,10 @@ def _mapping(file: str) -> dict[str, Any]:
     documents = _documents(file)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise InvalidArgumentError(f"{file} must hold one mapping")
+    problems: list[SpecProblem] = []
+    read_document(Path(file).read_bytes(), file, problems)  # a key that is there twice, which the last one would win
+    if problems:
+        raise PipelineSpecError(problems)
     return documents[0]
 
 

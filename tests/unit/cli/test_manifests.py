@@ -68,6 +68,16 @@ def test_the_server_and_its_policies_come_from_files(capsys: pytest.CaptureFixtu
     assert {"name": "tmp", "emptyDir": {"sizeLimit": "8Gi"}} in pods["volumes"]
 
 
+def test_two_policies_of_one_kind_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one.yaml", "other.yaml")]
+    for file in files:
+        file.write_text(ROLLBACK, encoding="utf-8")
+    assert main(["manifests", *map(str, files), *GIVEN, "--version", "8"]) == 2
+    answer = capsys.readouterr()
+    assert f"{files[1]} and {files[0]} both give rollback_policy. Nothing was written" in answer.err
+    assert answer.out == ""
+
+
 def test_the_difference_names_every_value_that_changes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = tmp_path / "before.yaml"
     before.write_text(yaml.safe_dump_all(written(capsys, *GIVEN, "--version", "8")), encoding="utf-8")
@@ -99,6 +109,7 @@ def test_what_only_the_cluster_has_is_no_difference(capsys: pytest.CaptureFixtur
     [
         ("kind: Pod", GIVEN, "kind must be one of ModelPipeline, TrafficPolicy, RollbackPolicy; got 'Pod'"),
         ("[1]", GIVEN, "must hold one mapping"),
+        ("kind: A\nkind: B", GIVEN, "the key is here twice, first in line 1"),
         ("a: [", GIVEN, "is not YAML"),
         (ROLLBACK.replace("0.05", "-1"), GIVEN, "spec.trigger.threshold: must be at least 0"),
         (ROLLBACK, GIVEN[:-2], "server.tracking_uri"),
