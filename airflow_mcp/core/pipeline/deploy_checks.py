@@ -99,8 +99,13 @@ def _plan(spec: PipelineSpec, stage: DeployStage, path: FieldPath) -> Found:
     try:
         plan = read_plan(rollout_values(spec, stage))
     except InvalidArgumentError as error:
+        text = str(error).removeprefix("rollout: ")
+        if text.startswith("rules "):
+            yield (*path, "analysis", "rules"), text.removeprefix("rules ")
+            return
         where = "bake" if stage.bake is not None and spec.rollback is None else "steps"
-        yield (*path, where), str(error).removeprefix("rollout: ")
+        where = "maxDuration" if text.startswith("max_duration ") else where
+        yield (*path, where), text.replace("max_duration ", "", 1)
         return
     yield from _limits_of_the_gate(spec, stage, plan, path)
     if spec.rollback is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from airflow_mcp.core.contract import ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.duration import seconds_of
@@ -92,6 +92,12 @@ class TrafficPolicy(SpecModel):
 
     rate_limit: RateLimit | None = Field(None, description="How many requests are accepted.")
     auth: Auth | None = Field(None, description="Which tokens are demanded.")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.rate_limit is None and self.auth is None:
+            raise ValueError("must have rateLimit, auth or both; got neither, which limits nothing")
+        return self
 
 
 class RollbackTrigger(SpecModel):

@@ -103,6 +103,12 @@ def test_bake_needs_a_policy(write: Write) -> None:
     assert found.startswith("f.yaml:14:28: spec.stages[1].bake: bake needs rollback")
 
 
+def test_rules_that_only_warn_decide_nothing(write: Write) -> None:
+    stage = '    - {name: deploy, analysis: {rules: ["warn: http_5xx_rate <= 0.01"]}}\n    - name: evaluate'
+    (found,) = problems(write("f.yaml", changed(FRAUD, "    - name: evaluate", stage)))
+    assert "spec.stages[1].analysis.rules: must have at least one without warn: in front" in found
+
+
 @pytest.mark.parametrize("field", ["rollback: {trigger: {metric: http_5xx_rate, threshold: 0.05, duration: 2m}}"])
 def test_a_policy_without_a_deployment_is_refused(write: Write, field: str) -> None:
     (found,) = problems(write("f.yaml", changed(FRAUD, "  stages:", f"  {field}\n  stages:")))

@@ -78,6 +78,10 @@ class TestATrafficPolicy:
     def test_names_the_place_of_what_is_wrong(self, old: str, new: str, problem: str) -> None:
         assert problem in problems(TRAFFIC.replace(old, new))
 
+    def test_that_limits_nothing_is_refused(self) -> None:
+        text = TRAFFIC.partition("spec:")[0] + "spec: {}\n"
+        assert "policy.yaml:5:7: spec: must have rateLimit, auth or both; got neither" in problems(text)
+
     def test_never_repeats_an_algorithm_that_anybody_can_use(self) -> None:
         found = problems(TRAFFIC + "    algorithms: [HS256, none]\n")
         assert "spec.auth.algorithms[0]" in found
