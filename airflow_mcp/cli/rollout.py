@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_mcp.cli.governance import governance
@@ -12,11 +13,14 @@ from airflow_mcp.cli.options import add_format, add_tracking_uri
 from airflow_mcp.cli.registry_server import actor, log, registry_server, require_reason
 from airflow_mcp.core.rollout.advance import analysis_of
 from airflow_mcp.core.rollout.samples import ReplicaSample, read_samples
-from airflow_mcp.core.serving.traffic import RolloutDocument
+from airflow_mcp.core.rollout.state import Journal
+from airflow_mcp.core.serving.traffic import ACTIVE, RolloutDocument
+from airflow_mcp.exceptions import MlflowUnreachableError
 from airflow_mcp.hooks.replica_metrics import ReplicaAddresses, read_addresses
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.registry.rollout_control import RolloutControl, read_journal
-from airflow_mcp.registry.rollouts import RolloutStore
+from airflow_mcp.registry.rollout_lease import LEASE
+from airflow_mcp.registry.rollouts import RolloutStore, bake_document
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -54,11 +58,22 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _changed(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
     control = RolloutControl(mlflow, parsed.model_name, actor=actor(), log=log, governance=governance())
-    if parsed.action == "resume":
-        document = control.resume(parsed.reason, skip=parsed.skip)
-    else:
-        document = control.pause(parsed.reason) if parsed.action == "pause" else control.abort(parsed.reason)
-    return {"model_name": parsed.model_name, **_of_document(document)}
+    written = "Nothing was written"
+    try:
+        mlflow.get_registered_model(parsed.model_name)  # names the nearest one when there is none of this name
+        before = control.document()
+        written = "It is not known whether the change was written"
+        if parsed.action == "resume":
+            document = control.resume(parsed.reason, skip=parsed.skip)
+        else:
+            document = control.pause(parsed.reason) if parsed.action == "pause" else control.abort(parsed.reason)
+    except MlflowUnreachableError as error:
+        raise MlflowUnreachableError(
+            f"{error}. {written}. Servers keep the split that they follow, and their breakers work; when MLflow "
+            f"answers again, look with airflow-mcp rollout status {parsed.model_name}, and repeat the command if needed"
+        ) from error
+    is_changed = before is None or (before.generation, before.phase) != (document.generation, document.phase)
+    return {"model_name": parsed.model_name, "changed": is_changed, **_of_document(document)}
 
 
 def _status(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
@@ -69,19 +84,21 @@ def _status(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
         "champion": state.champion.version if state.champion is not None else None,
         "error": state.error,
     }
-    document = state.document
+    bake = bake_document(state.champion, datetime.now(UTC))
+    document = bake or state.document
     if document is None:
         return {**found, "phase": None}
     found |= _of_document(document)
     journal = read_journal(mlflow, document.run_id)
     if journal is not None:
-        analysis = analysis_of(journal, document)
         found |= {
             "looked": journal.looked.isoformat() if journal.looked is not None else None,
             "look_error": journal.error,
-            "verdict": analysis.verdict,
-            "verdict_reason": analysis.reason,
+            "stale_seconds": _stale_seconds(journal, document),
         }
+    if journal is not None and bake is None:
+        analysis = analysis_of(journal, document)
+        found |= {"verdict": analysis.verdict, "verdict_reason": analysis.reason}
     if parsed.servers:
         samples = asyncio.run(_samples(parsed, document))
         found["replicas"] = [
@@ -95,6 +112,14 @@ def _status(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:
             for each in samples
         ]
     return found
+
+
+def _stale_seconds(journal: Journal, document: RolloutDocument) -> float | None:
+    """Return how long ago the last look was, if that is too long ago; None when it is not, or when nobody must look."""
+    if document.phase not in (*ACTIVE, "BAKING"):
+        return None
+    passed = datetime.now(UTC) - max(filter(None, (journal.looked, journal.started)))
+    return round(passed.total_seconds()) if passed > LEASE else None
 
 
 async def _samples(parsed: argparse.Namespace, document: RolloutDocument) -> list[ReplicaSample]:
@@ -132,7 +157,16 @@ def _text(document: dict[str, Any]) -> list[str]:
     ]
     if "verdict" in document:
         lines.append(f"  rules: {document['verdict']}: {document['verdict_reason']}")
-        lines.append(f"  last look: {document['look_error'] or document['looked'] or 'none'}")
+    if "looked" in document:
+        failed = f", and since then looks have failed: {document['look_error']}" if document["look_error"] else ""
+        lines.append(f"  last look: {document['looked'] or 'none'}{failed}")
+    if document.get("stale_seconds"):
+        lines.append(
+            f"  STALE: nobody has looked for {document['stale_seconds']} s, so nobody would end this rollout now. Look "
+            f"at its task in Airflow, or run airflow-mcp rollout abort {name}"
+        )
+    if document.get("changed") is False:
+        lines.append("  nothing was written: it was so already")
     for each in document.get("replicas", ()):
         follows = "follows" if each["follows"] else f"is at generation {each['generation']}"
         ready = "canary ready" if each["canary_ready"] else "canary not ready"

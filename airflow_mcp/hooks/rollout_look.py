@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.mlflow_entities import ModelVersion
-from airflow_mcp.core.rollout.advance import Action, next_action
+from airflow_mcp.core.rollout.advance import Abort, Action, next_action
 from airflow_mcp.core.rollout.router import routed_samples
 from airflow_mcp.core.rollout.samples import ReplicaSample, read_samples
 from airflow_mcp.core.rollout.state import (
@@ -21,7 +21,7 @@ from airflow_mcp.core.rollout.state import (
     parse_journal,
 )
 from airflow_mcp.core.serving.traffic import RolloutDocument
-from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, ServerUnreachableError
+from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError, ModelControlPlaneError
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.prometheus_counters import PrometheusCounters
@@ -79,17 +79,26 @@ class RolloutLooks:
         self._mlflow, self._source, self._run_id, self._prometheus = mlflow, source, run_id, prometheus
         self._is_routed = is_routed
         self._journal: Journal | None = None
+        self.unkept: Journal | None = None
+        """The journal of the last look, if it could not be kept; None if it was."""
+        self.is_run_lost = False
+        """Whether the MLflow run is gone, so that nothing can be kept there any more."""
         self.document: RolloutDocument | None = None
         """The split of this rollout that was in force at the last look; None when there was none."""
 
-    def forget(self) -> None:
-        """Read the journal again at the next look, because somebody else has written it."""
-        self._journal = None
+    def use(self, journal: Journal, run_id: str) -> None:
+        """Go on from a journal that somebody else has written.
+
+        :param journal: the journal.
+        :param run_id: the MLflow run that keeps it.
+        """
+        self._journal, self._run_id, self.is_run_lost = journal, run_id, False
 
     async def look(self) -> tuple[Journal, Action]:
         """Measure, keep what was measured, and return what happens next.
 
-        A server that does not answer is part of what was measured.
+        Whatever fails while measuring is part of what was measured: the plan says how often, and then who decides. A
+        journal that cannot be kept is :attr:`unkept`, and decides all the same.
 
         :raises MlflowError: when MLflow does not answer; the next look loses nothing.
         :raises EvidenceError: when the journal or the record of the rollout cannot be read.
@@ -97,20 +106,48 @@ class RolloutLooks:
         if self._journal is None:
             self._journal = await self._read()
         before = self._journal
-        state = RolloutState.of(await self._champion(before.model_name))
+        champion, is_canary_there = await asyncio.gather(
+            self._champion(before.model_name), self._is_there(before.model_name, before.canary)
+        )
+        state = RolloutState.of(champion)
         is_ours = state.active is not None and state.active.identity == before.identity
         document = self.document = state.active if is_ours else None
         now = datetime.now(UTC)
+        action: Action
         try:
             samples, results = await asyncio.gather(self._sample(before), self._results(before))
             if self._is_routed:
                 samples = routed_samples(samples, before.canary, document.generation if document is not None else 0)
             journal = observe(before, document, samples, now, results)
-        except (ServerUnreachableError, EvidenceError) as error:
-            journal = observe_error(before, str(error))
-        await self._keep(journal, document.weight if document is not None else None)
+            action = next_action(journal, state, now)
+        except Exception as error:  # unknown means refuse: a look that fails in any way counts as failed
+            is_ours = isinstance(error, ModelControlPlaneError)
+            journal = observe_error(before, str(error) if is_ours else f"{type(error).__name__}: {error}")
+            action = next_action(journal, state, now)
+        if not is_canary_there:
+            action = Abort("lost", f"version {before.canary} was deleted")
+        await self._kept(journal, document)
         self._journal = journal
-        return journal, next_action(journal, state, now)
+        return journal, action
+
+    async def _is_there(self, name: str, version: str) -> bool:
+        try:
+            await self._mlflow.get_model_version.aio(name, version)
+        except MlflowNotFoundError:
+            return False
+        return True
+
+    async def _kept(self, journal: Journal, document: RolloutDocument | None) -> None:
+        """Keep the journal; a run that is deleted, or an artifact store that is down, must not stop a decision."""
+        try:
+            await self._keep(journal, document.weight if document is not None else None)
+            self.unkept = None
+        except MlflowError:
+            self.unkept = journal
+            try:
+                self.is_run_lost = (await self._mlflow.get_run.aio(self._run_id)).lifecycle_stage != "active"
+            except MlflowNotFoundError:
+                self.is_run_lost = True
 
     async def _champion(self, name: str) -> ModelVersion | None:
         try:

@@ -26,9 +26,15 @@ from airflow_mcp.core.rollout.plan import (
     checked_selector,
     read_plan,
 )
-from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Event, Journal
+from airflow_mcp.core.rollout.state import ARTIFACT_REPORT_HTML, Event, Journal, parse_journal
 from airflow_mcp.core.workload.pod_options import pod_options
-from airflow_mcp.exceptions import InvalidArgumentError, RolloutFailedError
+from airflow_mcp.exceptions import (
+    AuditUnavailableError,
+    ClaimUnavailableError,
+    InvalidArgumentError,
+    MlflowError,
+    RolloutFailedError,
+)
 from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.rollout_look import MetricsFrom, RolloutLooks, metrics_source
 from airflow_mcp.hooks.serving import ServingHook
@@ -42,7 +48,7 @@ from airflow_mcp.registry.promotion import Promotion
 from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollout_run import RolloutOrder, RolloutRun
 from airflow_mcp.routers.choose import REGISTRY, check_router, router_of
-from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger
+from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger, longest_wait
 from airflow_mcp.triggers.watch import checked_poll_seconds
 
 if TYPE_CHECKING:
@@ -126,6 +132,12 @@ class RolloutModelOperator(ModelControlOperator):
     )
     operator_extra_links = (MlflowModelVersionLink(), MlflowRunLink())
     ui_color = "#cfe3e8"
+    _rollout: Mapping[str, str] | None = None
+    """What the trigger must know; None while no rollout has begun."""
+    _failures = 0
+    """Times in a row that nothing could be written."""
+    _unkept: Journal | None = None
+    """What was measured, if it could not be kept in the MLflow run."""
 
     def __init__(
         self,
@@ -195,18 +207,7 @@ class RolloutModelOperator(ModelControlOperator):
         if not has_template([self.steps, self.rules]):
             self._plan()
 
-    def act(self, context: Context) -> dict[str, Any]:
-        """Begin the rollout or go on with it, and wait for what is next.
-
-        :raises InvalidArgumentError: when an argument is wrong.
-        :raises GateRejectedError: when no gate accepted the version.
-        :raises LoadCheckFailedError: when the version's load check failed.
-        :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
-        :raises AliasConflictError: when the champion is not the expected one; nothing was written.
-        :raises RolloutConflictError: when another rollout of the model is in progress; nothing was written.
-        :raises RolloutFailedError: when the rollout ended without success; all requests go to the champion.
-        :raises ClaimUnavailableError: when another task works on the model's aliases; a retry goes on.
-        """
+    def _act(self, context: Context) -> dict[str, Any]:
         order = self._order(context)
         name, version = order.promotion.model_name, order.promotion.version
         self.mlflow_model_version_url = self.hook.model_version_url(name, version)
@@ -215,11 +216,12 @@ class RolloutModelOperator(ModelControlOperator):
         if flag("dry_run", self.dry_run):
             run.check()
             raise AirflowSkipException(f"dry run: version {version} of {name!r} would be rolled out")
-        journal = run.begin()
+        journal = run.begin(self._unkept)
         if journal is None:
             return self._result(order, run, run.promote_at_once())
+        self._rollout = self._named(run, journal)
         self.mlflow_run_url = self.hook.run_url(self.hook.get_run(run.run_id))
-        journal, end = self._followed(context, order, run, journal)
+        journal, end = self._followed(context, run, journal)
         run.finish(journal, end)
         result = self._result(order, run, end)
         with self.pushed_when_raising(context, result):
@@ -238,14 +240,46 @@ class RolloutModelOperator(ModelControlOperator):
         with self.at_the_edge():
             if event is None or event.get("status") != "due":
                 raise no_result(event)
+            self._rollout = event.get("rollout")
+            self._failures = int((self._rollout or {}).get("failures", 0))
+            unkept = event.get("journal")
+            self._unkept = parse_journal(unkept, "the event of the trigger") if unkept else None
             return self.finish(self.act(context))
 
-    def _followed(
-        self, context: Context, order: RolloutOrder, run: RolloutRun, journal: Journal
-    ) -> tuple[Journal, Finish]:
+    def act(self, context: Context) -> dict[str, Any]:
+        """Begin the rollout or go on with it, and wait for what is next.
+
+        A rollout that has begun waits while MLflow, the claim or the audit log cannot be had, also without a retry.
+
+        :raises InvalidArgumentError: when an argument is wrong.
+        :raises GateRejectedError: when no gate accepted the version.
+        :raises LoadCheckFailedError: when the version's load check failed.
+        :raises EvidenceError: when the version is not READY, or has not passed a load check although one is required.
+        :raises AliasConflictError: when the champion is not the expected one; nothing was written.
+        :raises RolloutConflictError: when another rollout of the model is in progress; nothing was written.
+        :raises RolloutFailedError: when the rollout ended without success; all requests go to the champion.
+        """
+        while True:
+            try:
+                return self._act(context)
+            except (MlflowError, ClaimUnavailableError, AuditUnavailableError) as error:
+                if self._rollout is None or not _may_pass(error):
+                    raise
+                self._failures += 1
+                wait = longest_wait(self._failures, self.poll_interval)
+                self.log.warning(
+                    "%s: the next step cannot be written now, so this task waits again, for %.0f s at least. The split "
+                    "stays as it is, and the breakers of the servers work: %s",
+                    *(self.model_name, wait, error),
+                )
+                if self.deferrable:
+                    self.defer(trigger=self._trigger(context, self._rollout), method_name="resume")
+                time.sleep(wait)
+
+    def _followed(self, context: Context, run: RolloutRun, journal: Journal) -> tuple[Journal, Finish]:
         """Write what is due until the rollout has ended; wait in the triggerer, or here."""
         prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
-        name = order.promotion.model_name
+        name = str(self.model_name)
         selector = self.prometheus_selector if self._is_scraped else None
         source = metrics_source(self.serving_conn_id, prometheus, name, selector)
         looks = RolloutLooks(self.hook, source, run.run_id, prometheus, is_routed=self._is_routed)
@@ -257,34 +291,50 @@ class RolloutModelOperator(ModelControlOperator):
             if isinstance(left, Finish):
                 return journal, left
             self.log.info("%s: %s", name, left.reason)
+            self._failures = 0
             if self.deferrable:
-                self.defer(trigger=self._trigger(context, order, run), method_name="resume")
-            looks.forget()
+                self.defer(trigger=self._trigger(context, self._named(run, journal)), method_name="resume")
+            looks.use(journal, run.run_id)
             action: object = left
             while isinstance(action, Wait):
                 time.sleep(min(self.poll_interval, action.within))
                 journal, action = asyncio.run(_looked(looks, lease))
+                self._unkept, self._failures = looks.unkept, 0
+                if looks.is_run_lost:
+                    journal = run.begin(journal) or journal
+                    looks.use(journal, run.run_id)
 
     def _report(self, steps: Sequence[Event]) -> None:
         """Count the steps that were written now in Airflow's metrics."""
         model = str(self.model_name)
         publish(Sample(ROLLOUT_STEPS, tags={"model": model, "phase": event.phase}) for event in steps)
 
-    def _trigger(self, context: Context, order: RolloutOrder, run: RolloutRun) -> RolloutStepTrigger:
+    def _named(self, run: RolloutRun, journal: Journal) -> dict[str, str]:
+        """Return what the trigger must know of the rollout."""
+        return {
+            "model_name": journal.model_name,
+            "identity": journal.identity,
+            "stable": journal.stable,
+            "run_id": run.run_id,
+            "on_kill_action": self.on_kill_action,
+            "router": self.router["kind"] if self._is_routed else "",
+            **({"selector": self.prometheus_selector} if self._is_scraped else {}),
+        }
+
+    def _trigger(self, context: Context, rollout: Mapping[str, str]) -> RolloutStepTrigger:
         actor = self.actor(context)
         return RolloutStepTrigger(
-            rollout={
-                "model_name": order.promotion.model_name,
-                "identity": order.identity,
-                "run_id": run.run_id,
-                "on_kill_action": self.on_kill_action,
-                "router": self.router["kind"] if self._is_routed else "",
-                **({"selector": self.prometheus_selector} if self._is_scraped else {}),
-            },
+            rollout={**rollout, "failures": str(self._failures)},
             mlflow_conn_id=self.hook.mlflow_conn_id,
             serving_conn_id=self.serving_conn_id,
             prometheus_conn_id=self.prometheus_conn_id or "",
-            actor={"kind": actor.kind, "name": actor.name, "via": actor.via},
+            actor={
+                "kind": actor.kind,
+                "name": actor.name,
+                "via": actor.via,
+                "requested_by": actor.requested_by,
+                "run_type": actor.run_type,
+            },
             poll_seconds=self.poll_interval,
         )
 
@@ -354,6 +404,11 @@ class RolloutModelOperator(ModelControlOperator):
             "report": ARTIFACT_REPORT_HTML if run.run_id else "",
             "previous_version": order.promotion.expected_champion or NO_CHAMPION,
         }
+
+
+def _may_pass(error: MlflowError | ClaimUnavailableError | AuditUnavailableError) -> bool:
+    """Return whether waiting may help; an answer of MLflow such as 403 or 404 stays as it is."""
+    return not isinstance(error, MlflowError) or error.status is None or error.status >= 500 or error.status == 429
 
 
 async def _looked(looks: RolloutLooks, lease: RolloutLease) -> tuple[Journal, Action]:

@@ -17,6 +17,7 @@ from airflow_mcp.core.registry.stages import StagePlan, plan_stage
 from airflow_mcp.core.rollout.state import RolloutState
 from airflow_mcp.exceptions import EvidenceError, MlflowNotFoundError, RolloutConflictError
 from airflow_mcp.registry.aliases import AliasMover
+from airflow_mcp.registry.rollouts import require_no_bake
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Stage
@@ -37,6 +38,8 @@ class Promotion:
     """Refuse a version without a passed gate (``passed``, ``warned`` or ``approved``)."""
     require_load_check: bool = True
     """Refuse a version that has not passed its load check; a version that failed it is always refused."""
+    rollout_generation: int = 0
+    """Generation of the rollout's document that orders this promotion; 0 when it is not the end of a rollout."""
 
     @property
     def rule(self) -> LoadCheckRule:
@@ -111,7 +114,8 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog, gov
     :param governance: in which audit log the move is recorded.
     :return: the plan that was carried out.
     :raises RefusedError: as :func:`check_promotion`, and when the champion has changed; nothing is moved.
-    :raises RolloutConflictError: when another rollout of the model is in progress; nothing is moved.
+    :raises RolloutConflictError: when another rollout of the model is in progress, or this one was changed, for example
+        aborted, since the promotion was decided; nothing is moved.
     :raises ClaimUnavailableError: when another move of the model's aliases is in progress.
     """
     version = mlflow.get_model_version(promotion.model_name, promotion.version)
@@ -140,19 +144,30 @@ def promote(mlflow: MlflowOperations, promotion: Promotion, *, log: TaskLog, gov
             expected_champion=promotion.expected_champion,
         )
         if not plan.is_done and plan.champion_before is not None:
-            _require_no_rollout(mlflow.get_model_version(promotion.model_name, plan.champion_before), promotion)
+            _require_as_decided(mlflow.get_model_version(promotion.model_name, plan.champion_before), promotion)
         return plan
 
     return mover.move(plan_now, promotion.order)
 
 
-def _require_no_rollout(champion: ModelVersion, promotion: Promotion) -> None:
-    """Check that no rollout but this one splits the traffic of the champion.
+def _require_as_decided(champion: ModelVersion, promotion: Promotion) -> None:
+    """Check that no other rollout splits the traffic of the champion, and that this one still is to be promoted.
 
-    :raises RolloutConflictError: when one does.
+    It is called under the claim, without which nobody writes the document: an abort comes before or after the move.
+
+    :raises RolloutConflictError: when it does not fit; nothing was moved.
     """
+    require_no_bake(champion, promotion.model_name, promotion.order.identity)
     active = RolloutState.of(champion).active
-    if active is None or active.identity == promotion.order.identity:
+    if promotion.rollout_generation:
+        present = active.generation if active is not None and active.identity == promotion.order.identity else 0
+        if present != promotion.rollout_generation:
+            raise RolloutConflictError(
+                f"{promotion.model_name!r}: rollout {promotion.order.identity!r} was changed by somebody else after "
+                f"the promotion of version {promotion.version} was decided. Nothing was moved"
+            )
+        return
+    if active is None:
         return
     raise RolloutConflictError(
         f"{promotion.model_name!r}: rollout {active.identity!r} of version {active.canary} is {active.phase}. Nothing "

@@ -6,14 +6,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.ports import TaskLog
+from airflow_mcp.core.registry.load_check import LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import failed_document, paused_document, resumed_document
-from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, parse_journal
+from airflow_mcp.core.rollout.state import (
+    ARTIFACT_JOURNAL,
+    TAG_ROLLOUT_RECORD,
+    Journal,
+    RolloutRecord,
+    parse_journal,
+)
+from airflow_mcp.core.serving.traffic import ACTIVE
 from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
 from airflow_mcp.registry.governance import NOT_GOVERNED
 from airflow_mcp.registry.guard import Act, ComplianceGuard
-from airflow_mcp.registry.rollouts import RolloutStore
+from airflow_mcp.registry.rollback import Rollback, roll_back
+from airflow_mcp.registry.rollouts import RolloutStore, bake_document
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
@@ -53,12 +63,17 @@ class RolloutControl:
         governance: Governance = NOT_GOVERNED,
     ) -> None:
         self._mlflow, self._model_name, self._by, self._actor = mlflow, model_name, str(actor), actor
+        self._log, self._governance = log, governance
         self._guard = ComplianceGuard(mlflow, governance, model_name, log)
         self._store = RolloutStore(mlflow, model_name, actor=actor, log=log, governance=governance)
 
     def document(self) -> RolloutDocument | None:
-        """Return the document of the champion's latest rollout, also of one that has ended; None when there is none."""
-        return self._store.read().document
+        """Return the document of the champion's latest rollout, also of one that has ended; None when there is none.
+
+        In the bake time of a new champion it is that of the rollout which watches it, in phase ``BAKING``.
+        """
+        state = self._store.read()
+        return bake_document(state.champion, _now()) or state.document
 
     def pause(self, reason: str) -> RolloutDocument:
         """Keep the weight until somebody resumes; broken rules and breakers still end the rollout.
@@ -72,8 +87,8 @@ class RolloutControl:
             return document
         if document.phase != "PROGRESSING":
             raise RolloutConflictError(
-                f"the rollout of {self._model_name!r} is {document.phase} and cannot be paused now. Nothing was "
-                "written; abort it instead"
+                f"the rollout of {self._model_name!r} is {document.phase} and cannot be paused now{_why(document)}. "
+                "Nothing was written; abort it instead"
             )
         paused = paused_document(document, f"paused: {reason}", self._by, _now())
         return self._store.write(paused, expected=document.generation, require=self._permit("steer", document, reason))
@@ -89,8 +104,8 @@ class RolloutControl:
         document = self._active()
         if document.phase != "WAITING":
             raise RolloutConflictError(
-                f"the rollout of {self._model_name!r} is {document.phase}, so there is nothing to resume. Nothing was "
-                "written"
+                f"the rollout of {self._model_name!r} is {document.phase}, so there is nothing to resume"
+                f"{_why(document)}. Nothing was written"
             )
         journal = read_journal(self._mlflow, document.run_id)
         if journal is None or journal.plan.hash != document.plan:
@@ -104,11 +119,12 @@ class RolloutControl:
         return self._store.write(resumed, expected=document.generation, require=self._permit("steer", document, reason))
 
     def abort(self, reason: str, *, identity: str = "") -> RolloutDocument:
-        """End the rollout: all requests go back to the champion.
+        """End the rollout: all requests go back to the champion. In the bake time the alias goes back too.
 
         :param reason: why.
         :param identity: only the rollout of this identity; empty for any.
         :raises RolloutConflictError: when no such rollout is in progress.
+        :raises RefusedError: when the alias must not move back; nothing was moved.
         """
         document = self._active()
         if identity and document.identity != identity:
@@ -117,9 +133,44 @@ class RolloutControl:
                 "written"
             )
         # Whoever names the rollout is its own task, which a person has ended.
-        require = None if identity else self._permit("abort", document, reason)
+        is_own = bool(identity)
+        if document.phase == "BAKING":
+            return self._taken_back(document, reason, is_automatic=is_own)
+        require = None if is_own else self._permit("abort", document, reason)
         aborted = failed_document(document, "aborted", reason, self._by)
         return self._store.write(aborted, expected=document.generation, require=require)
+
+    def end(self, reason: str, *, identity: str, stable: str) -> None:
+        """End a rollout whose task a person has ended, in whatever phase it is.
+
+        :param reason: why.
+        :param identity: the rollout.
+        :param stable: version that was champion when it began.
+        :raises RolloutConflictError: when another rollout is in progress; this one has ended.
+        """
+        document = self.document()
+        if document is not None and document.identity == identity and document.phase in (*ACTIVE, "BAKING"):
+            self.abort(reason, identity=identity)
+        else:  # the alias has moved, so only what is left on the old champion must not come back
+            self._store.close(stable, identity, "FAILED", f"aborted: {reason}")
+
+    def _taken_back(self, document: RolloutDocument, reason: str, *, is_automatic: bool) -> RolloutDocument:
+        """Move the alias back to the champion before, and record that the rollout was aborted."""
+        order = MoveOrder("rollback", f"{document.identity}-back", self._actor, reason)
+        wanted = way_back(order, self._model_name, document.stable, is_automatic=is_automatic)
+        roll_back(self._mlflow, wanted, log=self._log, governance=self._governance)
+        record = RolloutRecord(
+            phase="FAILED",
+            stable=document.stable,
+            since=_now(),
+            cause="aborted",
+            reason=f"{reason}; the alias was moved back to version {document.stable}"[:1000],
+            run_id=document.run_id,
+            by=self._by,
+        )
+        name, text = TAG_ROLLOUT_RECORD + document.identity, dump_document(record, indent=None)
+        self._mlflow.set_model_version_tag(self._model_name, document.canary, name, text)
+        return failed_document(document, "aborted", record.reason, self._by)
 
     def _permit(self, act: Act, document: RolloutDocument, reason: str) -> Callable[[], object]:
         """Return what checks access before the document is written."""
@@ -128,12 +179,32 @@ class RolloutControl:
 
     def _active(self) -> RolloutDocument:
         state = self._store.read()
+        if (bake := bake_document(state.champion, _now())) is not None:
+            return bake
         if state.active is None:
             problem = f" ({state.error})" if state.error else ""
             raise RolloutConflictError(
                 f"no rollout of {self._model_name!r} is in progress{problem}. Nothing was written"
             )
         return state.active
+
+
+def way_back(order: MoveOrder, model_name: str, stable: str, *, is_automatic: bool) -> Rollback:
+    """Return the move back to the champion before; it served until just now, so no recent load check is needed.
+
+    :param order: who goes back, and why.
+    :param model_name: registered model.
+    :param stable: version that was champion when the rollout began.
+    :param is_automatic: whether the rollout itself goes back, so that nobody is asked.
+    """
+    return Rollback(
+        order=order, model_name=model_name, rule=LoadCheckRule(False), to_version=stable, is_automatic=is_automatic
+    )
+
+
+def _why(document: RolloutDocument) -> str:
+    baking = f": version {document.canary} is the champion already, and is watched"
+    return baking if document.phase == "BAKING" else ""
 
 
 def _now() -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from airflow_mcp.core import contract
 from airflow_mcp.core.contract import ALIAS_CHAMPION, ALIAS_PREVIOUS_CHAMPION
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.ports import TaskLog
-from airflow_mcp.core.registry.load_check import LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import (
     LONGEST,
@@ -22,37 +21,35 @@ from airflow_mcp.core.rollout.advance import (
     RollBack,
     Wait,
     Write,
-    analysis_of,
     failed_document,
     first_document,
     next_action,
 )
-from airflow_mcp.core.rollout.analysis import AnalysisOutcome
 from airflow_mcp.core.rollout.plan import RolloutPlan
-from airflow_mcp.core.rollout.report import render_report, report_of
 from airflow_mcp.core.rollout.state import (
-    ARTIFACT_JOURNAL,
-    ARTIFACT_REPORT_HTML,
-    ARTIFACT_REPORT_JSON,
-    KIND_ROLLOUT,
-    TAG_ROLLOUT_RECORD,
     Journal,
-    RolloutRecord,
     RolloutState,
-    ended_document,
     record_of,
     with_event,
 )
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, RollbackDocument
-from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.exceptions import AliasConflictError, EvidenceError, FailedError, RefusedError, RolloutConflictError
+from airflow_mcp.core.serving.traffic import RolloutDocument
+from airflow_mcp.exceptions import (
+    AliasConflictError,
+    EvidenceError,
+    FailedError,
+    MlflowNotFoundError,
+    RefusedError,
+    RolloutConflictError,
+)
 from airflow_mcp.registry.guard import Cleared, ComplianceGuard
 from airflow_mcp.registry.promotion import Promotion, check_promotion, promote
 from airflow_mcp.registry.releases import find_stable_version
-from airflow_mcp.registry.rollback import Rollback, roll_back
-from airflow_mcp.registry.rollout_control import read_journal
+from airflow_mcp.registry.rollback import roll_back
+from airflow_mcp.registry.rollout_control import way_back
+from airflow_mcp.registry.rollout_evidence import RolloutEvidence
 from airflow_mcp.registry.rollout_lease import RolloutLease
-from airflow_mcp.registry.rollouts import RolloutStore
+from airflow_mcp.registry.rollouts import RolloutStore, bake_document, require_no_bake
 
 if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion
@@ -65,7 +62,6 @@ _MARGIN = timedelta(hours=1)
 _MOST_ROUNDS = 50
 """Writes of one start of the task; more would mean that somebody else writes all the time."""
 _ROUTER_POLL_SECONDS = 1.0
-_NOT_ANALYSED = AnalysisOutcome(verdict="inconclusive", reason="no rule was judged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,46 +100,85 @@ class RolloutRun:
         governance: Governance,
         router: TrafficRouter | None = None,
     ) -> None:
-        self._mlflow, self._order, self._log, self._governance = mlflow, order, log, governance
+        self._mlflow, self._log, self._governance = mlflow, log, governance
+        self.order = order
+        """The rollout as it goes on: with the identity and the plan that it began with."""
         self._name, self._canary = order.promotion.model_name, order.promotion.version
         self._store = RolloutStore(mlflow, self._name, actor=order.promotion.order.by, log=log, governance=governance)
         self._lease = RolloutLease(mlflow, self._name)
+        self._evidence = RolloutEvidence(mlflow, self._name, self._canary, log)
         self._router = router
-        self.run_id = ""
-        """Its MLflow run; empty when there is none because nothing was compared."""
 
-    def begin(self) -> Journal | None:
+    @property
+    def run_id(self) -> str:
+        """Its MLflow run; empty when there is none because nothing was compared."""
+        return self._evidence.run_id
+
+    @property
+    def _by(self) -> str:
+        return str(self.order.promotion.order.by)
+
+    def begin(self, unkept: Journal | None = None) -> Journal | None:
         """Find the rollout that an earlier try began, or begin it: every replica then loads the canary.
 
+        A task that was edited goes on with the plan of its rollout. If the MLflow run is lost, a new one is created.
+
+        :param unkept: what was measured, when it could not be kept in the MLflow run.
         :return: its journal; None when there is nothing to compare with, so that :meth:`promote_at_once` remains.
         :raises RefusedError: when the version may not be promoted, or the champion is another one; nothing was written.
         :raises RolloutConflictError: when another rollout of the model is in progress; nothing was written.
         """
-        stable = self._order.promotion.expected_champion
+        stable = self.order.promotion.expected_champion
         if stable is None:
             return None
         state = self._store.read()
-        experiment = self._mlflow.get_or_create_experiment(self._order.experiment_name)
-        found = self._find_run(experiment)
-        if found is None:
+        self._go_on(state, stable)
+        known = self._standing(state)
+        experiment = self._mlflow.get_or_create_experiment(self.order.experiment_name)
+        found = self._evidence.find_run(experiment, self.order.identity)
+        if not found and known is None:
             if state.champion is not None and state.champion.version == self._canary:
                 return None
             self._require_possible(state, stable)
-            check_promotion(self._mlflow, self._order.promotion, log=self._log)
-        self.run_id = found or self._create_run(experiment)
-        journal = read_journal(self._mlflow, self.run_id)
+            check_promotion(self._mlflow, self.order.promotion, log=self._log)
+        if not found and known is not None and self._evidence.is_live(known.run_id):
+            found = known.run_id  # it is in another experiment, because the argument was edited
+        if not found:
+            found = self._evidence.create_run(experiment, self.order.identity, self.order.tags)
+        self._evidence.run_id = found
+        journal = self._journal(known, stable, unkept)
+        if known is not None and known.is_active and known.run_id != found:
+            self._log.warning("%s: MLflow run %s is lost; %s goes on", self._name, known.run_id, found)
+            known = self._store.write(known.model_copy(update={"run_id": found}), expected=known.generation)
+            journal = self._kept_measured(journal, known)
+        return journal if journal.events else self._start(journal, state)
+
+    def _kept_measured(self, journal: Journal, document: RolloutDocument) -> Journal:
+        """Note a generation whose split is that of the one before, so that what was measured still counts."""
+        tally = journal.tally
+        if tally is not None and tally.generation == document.generation - 1:
+            tally = tally.model_copy(update={"generation": document.generation})
+        measured = {"errors": journal.errors, "error": journal.error, "tally": tally}
+        return self._noted(journal, document).model_copy(update=measured)
+
+    def _journal(self, known: RolloutDocument | None, stable: str, unkept: Journal | None) -> Journal:
+        """Return what was measured; an empty journal when there is none, or when it is lost."""
+        found = unkept if unkept is not None and unkept.identity == self.order.identity else None
+        journal = found or self._evidence.journal(self.run_id)
+        if journal is None and known is not None and known.run_id != self.run_id:
+            journal = self._evidence.journal(known.run_id)
+        is_new = journal is None
         if journal is None:
             journal = Journal(
-                identity=self._order.identity,
-                plan=self._order.plan,
+                identity=self.order.identity,
+                plan=self.order.plan,
                 model_name=self._name,
                 stable=stable,
                 canary=self._canary,
-                started=_now(),
+                started=(known.step_since if known is not None else None) or _now(),
             )
-            self._keep(journal)
-        if not journal.events:
-            journal = self._start(journal, state)
+        if is_new or found is not None:
+            self._evidence.keep(journal)
         return journal
 
     def check(self) -> None:
@@ -151,17 +186,17 @@ class RolloutRun:
 
         :raises RefusedError: as :meth:`begin`.
         """
-        stable = self._order.promotion.expected_champion
+        stable = self.order.promotion.expected_champion
         if stable is not None:
             self._require_possible(self._store.read(), stable)
-        check_promotion(self._mlflow, self._order.promotion, log=self._log)
+        check_promotion(self._mlflow, self.order.promotion, log=self._log)
 
     def promote_at_once(self) -> Finish:
         """Promote without steps, because there is no champion to compare with, or the version is champion already.
 
         :raises RefusedError: as :func:`~airflow_mcp.registry.promotion.promote`.
         """
-        plan = promote(self._mlflow, self._order.promotion, log=self._log, governance=self._governance)
+        plan = promote(self._mlflow, self.order.promotion, log=self._log, governance=self._governance)
         reason = "promoted at once: there was no champion" if plan.has_moved else "the version was champion already"
         return Finish(succeeded=True, cause="", reason=reason)
 
@@ -173,25 +208,31 @@ class RolloutRun:
         :raises ClaimUnavailableError: when another task works on the model's aliases; a retry goes on.
         """
         for _ in range(_MOST_ROUNDS):
-            if (ended := self._recorded(journal)) is not None:
+            try:
+                ended = self._recorded(journal)
+            except MlflowNotFoundError:
+                ended = Finish(succeeded=False, cause="lost", reason=f"version {self._canary} was deleted")
+            if ended is not None:
                 return journal, ended
             state = self._store.read()
             journal = self._noted(journal, state.document)
             if state.active is not None and state.active.identity == journal.identity:
                 self._route(journal, state.active.weight)
             action = next_action(journal, state, _now())
-            if isinstance(action, Wait | Finish):
+            if isinstance(action, Finish):  # the reason of a document begins with the cause
+                return journal, replace(action, reason=action.reason.removeprefix(f"{action.cause}: "))
+            if isinstance(action, Wait):
                 return journal, action
             if isinstance(action, Write | Abort):
                 journal, left = self._written(journal, state, action)
             elif isinstance(action, Promote):
                 journal, left = self._promoted(journal, action.document)
             else:
-                left = self._rolled_back(action)
+                left = self._rolled_back(action, journal.stable)
             if left is not None:
                 return journal, left
         raise FailedError(
-            f"rollout {self._order.identity!r} of {self._name!r}: its document changed {_MOST_ROUNDS} times while this "
+            f"rollout {self.order.identity!r} of {self._name!r}: its document changed {_MOST_ROUNDS} times while this "
             "task wrote. A retry goes on from what the registry says"
         )
 
@@ -200,17 +241,25 @@ class RolloutRun:
 
         :param journal: what was measured.
         :param end: how it ended.
+        :raises AliasConflictError: when it succeeded, but a person went back at the end of the bake time.
         """
         if self._router is not None and end.cause != "superseded":
             self._router.finish(succeeded=end.succeeded)
+        if not end.succeeded:
+            self._store.close(journal.stable, journal.identity, "FAILED", f"{end.cause}: {end.reason}")
         now = _now()
-        analysis = self._last_analysis(journal)
-        report = report_of(journal, analysis, succeeded=end.succeeded, cause=end.cause, reason=end.reason, now=now)
-        self._keep(journal)
-        self._upload(ARTIFACT_REPORT_JSON, dump_document(report).encode(), "application/json")
-        self._upload(ARTIFACT_REPORT_HTML, render_report(report).encode(), "text/html")
-        self._record("SUCCEEDED" if end.succeeded else "FAILED", journal, end)
-        self._end_run(now, None if end.succeeded else f"{end.cause}: {end.reason}")
+        self._evidence.keep(journal)
+        self._evidence.report(journal, end, now)
+        try:
+            self._record("SUCCEEDED" if end.succeeded else "FAILED", journal, end)
+        except MlflowNotFoundError as error:  # the version was deleted, and its record with it
+            self._log.warning("%s: the end of the rollout is only in its MLflow run: %s", self._name, error)
+        self._evidence.end_run(now, None if end.succeeded else f"{end.cause}: {end.reason}")
+        if end.succeeded and journal.plan.bake:
+            self._recorded(journal)  # raises when a person went back meanwhile
+
+    def _record(self, phase: str, journal: Journal, end: Finish | None) -> None:
+        self._evidence.record(phase, journal, end, self._by)
 
     # --- begin -------------------------------------------------------------------------------------------------------
 
@@ -224,43 +273,54 @@ class RolloutRun:
                 "present champion"
             )
         active = state.active
-        if active is not None and active.identity != self._order.identity:
+        if active is not None and active.identity != self.order.identity:
             raise RolloutConflictError(
                 f"{self._name!r}: rollout {active.identity!r} of version {active.canary} is {active.phase}, so none of "
                 f"version {self._canary} can begin. Nothing was written; wait until it ends, or run airflow-mcp "
                 f"rollout abort {self._name}"
             )
+        require_no_bake(champion, self._name, self.order.identity)
         self._way_back_of(stable)
         if self._router is not None:
             self._router.prepare()
 
-    def _find_run(self, experiment: str) -> str | None:
-        """Return the oldest MLflow run of this rollout, as every try finds it."""
-        wanted = f"tags.`{contract.TAG_IDENTITY}` = '{self._order.identity}'"
-        runs = self._mlflow.search_runs([experiment], wanted, ["attributes.start_time ASC"])
-        return runs[0].run_id if runs else None
+    def _standing(self, state: RolloutState) -> RolloutDocument | None:
+        """Return the document of this rollout, or what stands for it in the bake time; None when it has not begun."""
+        found = bake_document(state.champion, _now()) or state.document
+        return found if found is not None and found.identity == self.order.identity else None
 
-    def _create_run(self, experiment: str) -> str:
-        tags = {
-            **self._order.tags,
-            contract.TAG_KIND: KIND_ROLLOUT,
-            contract.TAG_IDENTITY: self._order.identity,
-            contract.TAG_MODEL_NAME: self._name,
-            contract.TAG_MODEL_VERSION: f"{self._name}/{self._canary}",
-        }
-        name = f"rollout {self._name} {self._canary}"
-        return self._mlflow.create_run(experiment, name, tags, int(_now().timestamp() * 1000)).run_id
+    def _go_on(self, state: RolloutState, stable: str) -> None:
+        """Take identity and plan of the rollout that this task began, if its arguments were edited meanwhile."""
+        found = bake_document(state.champion, _now()) or state.active
+        if found is None or found.identity == self.order.identity or not self.order.tags:
+            return
+        if (found.canary, found.stable) != (self._canary, stable):
+            return
+        try:
+            tags = self._mlflow.get_run(found.run_id).tags
+        except MlflowNotFoundError:
+            return
+        wanted = {**self.order.tags, contract.TAG_IDENTITY: found.identity}
+        journal = self._evidence.journal(found.run_id)
+        if journal is None or any(tags.get(name) != value for name, value in wanted.items()):
+            return
+        self._log.warning(
+            "%s: the arguments of this task have changed since its rollout began. It goes on with the plan that it "
+            "began with; to begin anew, abort it and trigger a new Dag run",
+            self._name,
+        )
+        move = replace(self.order.promotion.order, identity=found.identity)
+        self.order = replace(self.order, promotion=replace(self.order.promotion, order=move), plan=journal.plan)
 
     def _start(self, journal: Journal, state: RolloutState) -> Journal:
         """Write the first document, unless a try that died has written it."""
         document, now = state.document, _now()
         if document is None or document.identity != journal.identity:
-            by = str(self._order.promotion.order.by)
-            first = first_document(journal, run_id=self.run_id, by=by, now=now)
+            first = first_document(journal, run_id=self.run_id, by=self._by, now=now)
             try:
                 document = self._begin(first)
             except RefusedError as error:
-                self._end_run(now, str(error))
+                self._evidence.end_run(now, str(error))
                 raise
             self._log.info("%s: version %s is loaded by every replica, at weight 0", self._name, self._canary)
         return self._noted(journal, document)
@@ -276,7 +336,7 @@ class RolloutRun:
         def require() -> None:
             model = self._mlflow.get_registered_model(self._name)
             version = self._mlflow.get_model_version(self._name, self._canary)
-            found.append((version, guard.require("rollout", self._order.promotion.order, model, [version])))
+            found.append((version, guard.require("rollout", self.order.promotion.order, model, [version])))
 
         def sign(written: RolloutDocument) -> None:
             version, cleared = found[-1]
@@ -290,7 +350,7 @@ class RolloutRun:
             return journal
         noted = with_event(journal, document, _now())
         if noted is not journal:
-            self._keep(noted)
+            self._evidence.keep(noted)
         return noted
 
     # --- steps -------------------------------------------------------------------------------------------------------
@@ -326,10 +386,10 @@ class RolloutRun:
         before = state.document
         if before is None:
             return journal, None
-        by = str(self._order.promotion.order.by)
-        wanted = (
-            action.document if isinstance(action, Write) else failed_document(before, action.cause, action.reason, by)
-        )
+        if isinstance(action, Write):  # by the task, also after a person has resumed it
+            wanted = action.document.model_copy(update={"by": self._by})
+        else:
+            wanted = failed_document(before, action.cause, action.reason, self._by)
         self._lease.grant(wanted)
         try:
             document = self._store.write(wanted, expected=before.generation)
@@ -362,18 +422,23 @@ class RolloutRun:
 
     def _promoted(self, journal: Journal, document: RolloutDocument | None) -> tuple[Journal, Finish | None]:
         """Move the alias; the way back is on the new champion before it is champion."""
-        plan, now = self._order.plan, _now()
+        plan, now = self.order.plan, _now()
         self._route(journal, 100)
         try:
             if document is not None:
                 self._record("PROMOTING", journal, None)
                 if plan.rollback is not None:
                     back = _way_back(plan, self._way_back_of(journal.stable), now)
-                    self._tag(TAG_ROLLBACK, dump_document(back, indent=None))
-            promote(self._mlflow, self._order.promotion, log=self._log, governance=self._governance)
+                    text = dump_document(back, indent=None)
+                    self._mlflow.set_model_version_tag(self._name, self._canary, TAG_ROLLBACK, text)
+            wanted = replace(self.order.promotion, rollout_generation=document.generation if document else 0)
+            promote(self._mlflow, wanted, log=self._log, governance=self._governance)
         except RefusedError as error:
+            if document is not None and self._store.read().document != document:
+                self._log.info("%s: read again, because somebody else has written: %s", self._name, error)
+                return journal, None
             return self._refused(journal, document, str(error))
-        self._close_split(journal, now)
+        self._store.close(journal.stable, journal.identity, "SUCCEEDED", f"version {journal.canary} was promoted")
         if not plan.bake:
             return journal, Finish(succeeded=True, cause="", reason="every step passed, and the version was promoted")
         self._record("BAKING", journal, None)
@@ -385,7 +450,7 @@ class RolloutRun:
         :param champion: the champion before.
         :raises EvidenceError: when the plan names a version that is not in the registry, or the new version itself.
         """
-        named = self._order.plan.stable_version
+        named = self.order.plan.stable_version
         if named == ALIAS_PREVIOUS_CHAMPION:
             return champion
         found = find_stable_version(self._mlflow, self._name, named)
@@ -402,77 +467,19 @@ class RolloutRun:
         end = Finish(succeeded=False, cause="refused", reason=f"the promotion was refused: {reason}")
         if document is None:
             return journal, end
-        by = str(self._order.promotion.order.by)
         try:
-            self._store.write(failed_document(document, "refused", reason, by), expected=document.generation)
+            self._store.write(failed_document(document, "refused", reason, self._by), expected=document.generation)
         except RolloutConflictError as error:  # the champion has moved, so the split has ended by itself
             self._log.info("%s: the split needs no end: %s", self._name, error)
         return journal, end
 
-    def _close_split(self, journal: Journal, now: datetime) -> None:
-        """End the document on the version that was champion: it must not count if that version is champion again."""
-        old = RolloutState.of(self._mlflow.get_model_version(self._name, journal.stable)).document
-        if old is None or old.identity != journal.identity or not old.is_active:
-            return
-        reason = f"version {journal.canary} was promoted"
-        ended = ended_document(old, "SUCCEEDED", reason, generation=old.generation + 1, step_since=now)
-        text = dump_document(ended, indent=None)
-        self._mlflow.set_model_version_tag(self._name, journal.stable, TAG_ROLLOUT, text)
-        self._store.record_taken(ended)
-
-    def _rolled_back(self, action: RollBack) -> Finish:
-        """Make the version before champion again; it served until just now, so no recent load check is needed."""
-        order = self._order.promotion.order
-        wanted = Rollback(
-            order=MoveOrder(action="rollback", identity=f"{order.identity}-back", by=order.by, reason=action.reason),
-            model_name=self._name,
-            rule=LoadCheckRule(False),
-            to_version=self._order.promotion.expected_champion,
-            is_automatic=True,
-        )
-        roll_back(self._mlflow, wanted, log=self._log, governance=self._governance)
+    def _rolled_back(self, action: RollBack, stable: str) -> Finish:
+        """Make the version before champion again."""
+        order = self.order.promotion.order
+        wanted = MoveOrder(action="rollback", identity=f"{order.identity}-back", by=order.by, reason=action.reason)
+        back = way_back(wanted, self._name, stable, is_automatic=True)
+        roll_back(self._mlflow, back, log=self._log, governance=self._governance)
         return Finish(succeeded=False, cause="breaker", reason=f"{action.reason}; the alias was moved back")
-
-    # --- evidence ----------------------------------------------------------------------------------------------------
-
-    def _record(self, phase: str, journal: Journal, end: Finish | None) -> None:
-        record = RolloutRecord.model_validate(
-            {
-                "phase": phase,
-                "stable": journal.stable,
-                "since": _now(),
-                "cause": end.cause if end else "",
-                "reason": (end.reason if end else "")[:1000],
-                "run_id": self.run_id,
-                "by": str(self._order.promotion.order.by),
-            }
-        )
-        self._tag(TAG_ROLLOUT_RECORD + journal.identity, dump_document(record, indent=None))
-
-    def _tag(self, name: str, value: str) -> None:
-        self._mlflow.set_model_version_tag(self._name, self._canary, name, value)
-
-    def _keep(self, journal: Journal) -> None:
-        self._upload(ARTIFACT_JOURNAL, dump_document(journal, indent=None).encode(), "application/json")
-
-    def _upload(self, path: str, data: bytes, content_type: str) -> None:
-        self._mlflow.upload_artifact(self.run_id, path, data, content_type=content_type)
-
-    def _end_run(self, now: datetime, error: str | None) -> None:
-        """End the MLflow run; with an error it has failed."""
-        if error is not None:
-            self._mlflow.set_tag(self.run_id, contract.TAG_ERROR, error[:4000])
-        self._mlflow.update_run(self.run_id, "FINISHED" if error is None else "FAILED", int(now.timestamp() * 1000))
-
-    def _last_analysis(self, journal: Journal) -> AnalysisOutcome:
-        """Judge the rules on the last split that was counted, as the decision did."""
-        tally = journal.tally
-        events = [event for event in journal.events if tally and event.generation == tally.generation]
-        if not events:
-            return _NOT_ANALYSED
-        document = first_document(journal, run_id=self.run_id, by="", now=journal.started)
-        update = {"generation": events[-1].generation, "weight": events[-1].weight, "step": events[-1].step}
-        return analysis_of(journal, document.model_copy(update=update))
 
 
 def _way_back(plan: RolloutPlan, stable: str, now: datetime) -> RollbackDocument:

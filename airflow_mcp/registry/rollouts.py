@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
-from airflow_mcp.core.document import dump_document
+from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.moves import fitted_reason
-from airflow_mcp.core.rollout.state import RolloutState
+from airflow_mcp.core.rollout.state import TAG_ROLLOUT_RECORD, RolloutState, ended_document, record_of
+from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, RollbackDocument
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
-from airflow_mcp.exceptions import ModelControlPlaneError, RolloutConflictError
+from airflow_mcp.exceptions import MlflowNotFoundError, ModelControlPlaneError, RolloutConflictError
 from airflow_mcp.registry.aliases import champion_of
 from airflow_mcp.registry.claims import Claims
 from airflow_mcp.registry.governance import NOT_GOVERNED
@@ -106,6 +108,38 @@ class RolloutStore:
         self.record_taken(wanted)
         return wanted
 
+    def close(self, version: str, identity: str, phase: Literal["SUCCEEDED", "FAILED"], reason: str) -> None:
+        """End the document that a rollout left on a version, whichever version is champion now.
+
+        Otherwise its split would come back as soon as that version is champion again.
+
+        :param version: version that was champion during the rollout.
+        :param identity: the rollout; the document of another one is left alone.
+        :param phase: how it ended.
+        :param reason: why.
+        :raises ClaimUnavailableError: when another task works on the model's aliases; a retry closes it.
+        """
+        if self._left_on(version, identity) is None:
+            return
+        with self._claims.held() as claim:
+            found = self._left_on(version, identity)
+            if found is None:
+                return
+            changes = {"generation": found.generation + 1, "step_since": datetime.now(UTC), "by": str(self._actor)}
+            ended = _fitted(ended_document(found, phase, reason, **changes))
+            self._claims.require_valid(claim)
+            text = dump_document(ended, indent=None)
+            self._mlflow.set_model_version_tag(self._model_name, version, TAG_ROLLOUT, text)
+        self.record_taken(ended)
+
+    def _left_on(self, version: str, identity: str) -> RolloutDocument | None:
+        """Return the active document of a rollout on a version; None when there is none."""
+        try:
+            found = RolloutState.of(self._mlflow.get_model_version(self._model_name, version)).document
+        except MlflowNotFoundError:
+            return None
+        return found if found is not None and found.identity == identity and found.is_active else None
+
     def _intend(self, document: RolloutDocument) -> None:
         """Record a step before it is written.
 
@@ -139,9 +173,11 @@ class RolloutStore:
         what = self._named(wanted)
         if champion is None or champion.version != wanted.stable:
             now = f"version {champion.version}" if champion else "no version"
+            is_promoted = champion is not None and champion.version == wanted.canary
+            back = f"; to go back, run airflow-mcp rollback {self._model_name}" if is_promoted else ""
             raise RolloutConflictError(
                 f"{what}: alias {ALIAS_CHAMPION!r} points at {now}, not at version {wanted.stable}, so the rollout is "
-                "over. Nothing was written"
+                f"over. Nothing was written{back}"
             )
         if found is not None and found.identity != wanted.identity and found.is_active:
             raise RolloutConflictError(
@@ -158,6 +194,57 @@ class RolloutStore:
 
     def _named(self, document: RolloutDocument) -> str:
         return f"rollout {document.identity!r} of {self._model_name!r}"
+
+
+def bake_document(champion: ModelVersion | None, now: datetime) -> RolloutDocument | None:
+    """Return the rollout that watches a champion since its promotion, as a document; None when there is none.
+
+    In the bake time the state is in the record on the new champion, and no version is split off.
+
+    :param champion: the champion's version as it was read.
+    :param now: present time, with a time zone.
+    :raises EvidenceError: when a record cannot be read.
+    """
+    if champion is None or not (text := champion.tags.get(TAG_ROLLBACK, "")):
+        return None
+    rule = parse_document(RollbackDocument, text, f"tag {TAG_ROLLBACK!r} of version {champion.version}")
+    if rule.until is None or rule.until <= now:  # whoever watched it is gone for good
+        return None
+    for name in champion.tags:
+        identity = name.removeprefix(TAG_ROLLOUT_RECORD)
+        record = record_of(champion, identity) if identity != name else None
+        if record is not None and record.phase in ("PROMOTING", "BAKING"):
+            return RolloutDocument(
+                identity=identity,
+                generation=1,
+                phase="BAKING",
+                stable=record.stable,
+                canary=champion.version,
+                weight=100.0,
+                step_since=record.since,
+                run_id=record.run_id,
+                by=record.by,
+                reason="the new champion is watched",
+            )
+    return None
+
+
+def require_no_bake(champion: ModelVersion, model_name: str, identity: str) -> None:
+    """Check that no other rollout watches the champion.
+
+    :param champion: the champion's version.
+    :param model_name: registered model.
+    :param identity: the rollout that asks, which may.
+    :raises RolloutConflictError: when one does; nothing was written.
+    """
+    bake = bake_document(champion, datetime.now(UTC))
+    if bake is None or bake.identity == identity:
+        return
+    raise RolloutConflictError(
+        f"{model_name!r}: rollout {bake.identity!r} still watches version {bake.canary}, which is in its bake time. "
+        f"Nothing was written; wait until it ends, or go back to version {bake.stable} with airflow-mcp rollout abort "
+        f"{model_name}"
+    )
 
 
 def _describe(state: RolloutState) -> str:

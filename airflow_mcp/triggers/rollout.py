@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, NoReturn
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_mcp import settings
 from airflow_mcp.core.actor import Actor
-from airflow_mcp.core.rollout.advance import Wait
-from airflow_mcp.exceptions import MlflowAuthError, ModelControlPlaneError, RefusedError
+from airflow_mcp.core.audit.log import AuditLog
+from airflow_mcp.core.document import dump_document
+from airflow_mcp.core.rollout.advance import LEASED, Wait
+from airflow_mcp.core.rollout.state import Journal
+from airflow_mcp.exceptions import AuditUnavailableError, EvidenceError, ModelControlPlaneError, RefusedError
+from airflow_mcp.hooks.audit import AuditLogHook
 from airflow_mcp.hooks.mlflow import MlflowHook
 from airflow_mcp.hooks.prometheus import PrometheusHook
 from airflow_mcp.hooks.rollout_look import RolloutLooks, metrics_source
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.registry.governance import Governance
+from airflow_mcp.registry.guard import strictest
 from airflow_mcp.registry.rollout_control import RolloutControl
 from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.triggers.watch import Patience, PollingTrigger
 
 DEFAULT_POLL_SECONDS = 15.0
+_LONGEST_POLLS = 4
+"""A look or a write that fails is repeated after so many poll intervals at most: the canary is answering meanwhile."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,13 +42,14 @@ class RolloutStepTrigger(PollingTrigger):
 
     :param rollout: ``model_name``, ``identity`` and ``run_id`` of the rollout, and ``on_kill_action``: ``abort``, or
         ``keep`` to leave the split as it is; ``router`` when another one than the servers splits; ``selector`` when
-        the metrics of the replicas are read from Prometheus.
+        the metrics of the replicas are read from Prometheus; ``failures`` in a row of the task to write what was due,
+        after which the first look comes later.
     :param mlflow_conn_id: connection to MLflow.
     :param serving_conn_id: connection to the model server.
     :param prometheus_conn_id: connection that answers the queries of the plan, and has the metrics if ``selector`` is
         given; empty when there is none.
     :param actor: who the abort is recorded for, as fields of :class:`~airflow_mcp.core.actor.Actor`.
-    :param poll_seconds: seconds between two looks, at least 1; longer while MLflow does not answer.
+    :param poll_seconds: seconds between two looks, at least 1; up to four times as many while MLflow does not answer.
     """
 
     def __init__(
@@ -72,7 +83,12 @@ class RolloutStepTrigger(PollingTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until something is due; ends early only with an error that waiting cannot fix."""
+        """Look until something is due; ends early only with an error that waiting cannot fix.
+
+        The event carries what was measured if it could not be kept, so that the decision does not get lost.
+        """
+        if failures := int(self.rollout.get("failures", 0)):
+            await asyncio.sleep(longest_wait(failures, self.poll_seconds))
         mlflow = MlflowHook(self.mlflow_conn_id)
         prometheus = PrometheusHook(self.prometheus_conn_id) if self.prometheus_conn_id else None
         name, is_routed = self.rollout["model_name"], bool(self.rollout.get("router"))
@@ -83,39 +99,77 @@ class RolloutStepTrigger(PollingTrigger):
         while True:
             try:
                 _, action = await looks.look()
-                if not isinstance(action, Wait):
-                    yield _event("due", type(action).__name__)
+                if looks.is_run_lost or not isinstance(action, Wait):
+                    yield self._due(type(action).__name__, looks.unkept)
                     return
                 if looks.document is not None:
                     await lease.renew(looks.document)
                 wait = min(patience.succeeded(), action.within)
-            except (RefusedError, MlflowAuthError) as error:
+            except EvidenceError as error:  # the task begins the evidence anew, or says what is wrong
+                self.log.warning("%s: %s", self.subject, error)
+                await asyncio.sleep(self.poll_seconds)
+                yield self._due(str(error))
+                return
+            except RefusedError as error:
                 yield _event("failed", str(error))
                 return
             except Exception as error:
-                wait = patience.failed(error)
+                wait = min(patience.failed(error), self.poll_seconds * _LONGEST_POLLS, LEASED)
             await asyncio.sleep(wait)
+
+    def _due(self, message: str, unkept: Journal | None = None) -> TriggerEvent:
+        journal = dump_document(unkept.model_copy(update={"points": ()}), indent=None) if unkept is not None else ""
+        return _event("due", message, rollout=self.rollout, journal=journal)
 
     async def on_kill(self) -> None:
         """Abort the rollout: a person ended the task."""
         await super().on_kill()
         if self.rollout["on_kill_action"] != "abort":
             return
-        settings = await MlflowHook(self.mlflow_conn_id).asettings()
+        mlflow = await MlflowHook(self.mlflow_conn_id).asettings()
+        conn_id = settings.audit_conn_id()
         try:
-            await asyncio.to_thread(self._abort, settings)
+            if not conn_id:
+                await asyncio.to_thread(self._abort, mlflow, None)
+                return
+            try:
+                await AuditLogHook(conn_id).ask(lambda log: self._abort(mlflow, lambda: log))
+            except AuditUnavailableError as error:
+                await asyncio.to_thread(self._abort, mlflow, partial(_raise, error))
         except ModelControlPlaneError as error:
             self.log.warning("%s was not aborted: %s", self.subject, error)
 
-    def _abort(self, settings: MlflowSettings) -> None:
-        mlflow = DirectMlflow(settings)
+    def _abort(self, mlflow_settings: MlflowSettings, open_log: Callable[[], AuditLog] | None) -> None:
+        """End the rollout; what goes back is recorded in the audit log, if there is one."""
+        mlflow = DirectMlflow(mlflow_settings)
+        governance = Governance(
+            environment=strictest(settings.environment(), mlflow_settings.environment),
+            open_log=open_log,
+            rollback_without_log=settings.rollback_without_audit(),
+            off_reason=settings.governance_off(),
+        )
         try:
             actor = Actor(**self.actor)  # type: ignore[arg-type]
-            control = RolloutControl(mlflow, self.rollout["model_name"], actor=actor, log=_log)
-            control.abort("a person ended the task", identity=self.rollout["identity"])
+            name = self.rollout["model_name"]
+            control = RolloutControl(mlflow, name, actor=actor, log=_log, governance=governance)
+            identity, stable = self.rollout["identity"], self.rollout["stable"]
+            control.end("a person ended the task", identity=identity, stable=stable)
         finally:
             mlflow.close()
 
 
-def _event(status: str, message: str) -> TriggerEvent:
-    return TriggerEvent({"status": status, "message": message})  # type: ignore[no-untyped-call]
+def longest_wait(failures: int, poll_seconds: float) -> float:
+    """Return the wait after failures in a row, in seconds: short, because the canary is answering meanwhile.
+
+    :param failures: number of failures, at least 1.
+    :param poll_seconds: seconds between two looks.
+    """
+    return min(poll_seconds * min(failures, _LONGEST_POLLS), LEASED)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _event(status: str, message: str, **fields: Any) -> TriggerEvent:
+    return TriggerEvent({"status": status, "message": message, **fields})  # type: ignore[no-untyped-call]
