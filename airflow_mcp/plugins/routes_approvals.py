@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.panel.actions import REASON_LENGTH
-from airflow_mcp.core.panel.approvals import OpenQuestion, why_no_answer
+from airflow_mcp.core.panel.approvals import OpenQuestion, find_question, why_no_answer
 from airflow_mcp.core.panel.facts import dag_of
 from airflow_mcp.core.panel.pages.approvals import question_address, render_inbox, render_question
 from airflow_mcp.core.panel.refusal import Refusal
@@ -50,9 +50,9 @@ def approvals(services: Services) -> APIRouter:
         return page_response(request, render_inbox(frame, questions, request.state.caller.name, unread))
 
     @router.get("/ui/approvals/{name}")
-    async def question(request: Request, name: str, environment: str = "") -> Response:
+    async def question(request: Request, name: str, environment: str = "", act: str = "") -> Response:
         facts, part = await read_facts(services, request, name)
-        found = _found(facts.questions, environment)
+        found = _found(facts.questions, environment, act)
         refused = why_no_answer(found, request.state.caller.name, services.clock())
         answered = await _answered(services, request, found)
         frame = services.frame(request, part.read_at)
@@ -60,12 +60,12 @@ def approvals(services: Services) -> APIRouter:
         return page_response(request, html)
 
     @router.post("/ui/approvals/{name}", dependencies=[Depends(own_json)])
-    async def answer(request: Request, name: str, body: AnswerBody, environment: str = "") -> Response:
+    async def answer(request: Request, name: str, body: AnswerBody, environment: str = "", act: str = "") -> Response:
         caller = request.state.caller
         services.access.count_write(caller)
         services.reader.forget(name)
         facts, _ = await read_facts(services, request, name)
-        found = _found(facts.questions, environment)
+        found = _found(facts.questions, environment, act)
         if found.mark != body.key:
             raise Problem("action-not-available", f"Another question is asked by now. {UNCHANGED} Look again.")
         if not body.reason.strip():
@@ -102,11 +102,11 @@ async def _open_questions(services: Services, request: Request) -> list[OpenQues
     return sorted(seen, key=lambda each: (not each.is_late(now), str(each.due() or "9"), each.model))
 
 
-def _found(questions: tuple[OpenQuestion, ...], environment: str) -> OpenQuestion:
-    for question in questions:
-        if environment in ("", question.state.key.environment):
-            return question
-    raise Problem("not-found", "Nobody is asked about this model any more.")
+def _found(questions: tuple[OpenQuestion, ...], environment: str, act: str) -> OpenQuestion:
+    found = find_question(questions, environment, act)
+    if found is None:
+        raise Problem("not-found", "Nobody is asked about this model any more.")
+    return found
 
 
 async def _answered(services: Services, request: Request, question: OpenQuestion) -> Refusal | None:

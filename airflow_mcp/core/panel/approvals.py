@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,6 +72,20 @@ def question_of(state: RequestState) -> OpenQuestion | None:
     """Return the question of a request that is open; None when it is not."""
     node = state.open_node
     return OpenQuestion(state, state.asked.get(node.node.name)) if node is not None else None
+
+
+def find_question(questions: Iterable[OpenQuestion], environment: str, act: str) -> OpenQuestion | None:
+    """Return the first question about one environment and one act; None when nobody is asked.
+
+    :param questions: the open questions about one model.
+    :param environment: name of the environment; empty for any.
+    :param act: ``release`` or ``rollback``; empty for any.
+    """
+    for question in questions:
+        key = question.state.key
+        if environment in ("", key.environment) and act in ("", key.act):
+            return question
+    return None
 
 
 def why_no_answer(question: OpenQuestion, account: str, now: datetime) -> Refusal | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from airflow_mcp.core.approvals.events import APPROVE, REJECT
+from airflow_mcp.core.approvals.policy import RELEASE
 from airflow_mcp.core.approvals.state import NodeState
 from airflow_mcp.core.panel.actions import REASON_LENGTH
 from airflow_mcp.core.panel.approvals import OpenQuestion, why_no_answer
@@ -18,7 +19,8 @@ from airflow_mcp.core.panel.state import Tone
 
 def question_address(frame: Frame, question: OpenQuestion) -> str:
     """Return the address of the page of one question."""
-    return frame.href("approvals", question.model, environment=question.state.key.environment)
+    key = question.state.key
+    return frame.href("approvals", question.model, environment=key.environment, act=key.act)
 
 
 def render_inbox(frame: Frame, questions: Sequence[OpenQuestion], account: str, unread: str = "") -> str:
@@ -50,9 +52,10 @@ def _row(frame: Frame, question: OpenQuestion, account: str) -> str:
         f'<a class="btn" href="{address}">{t("Answer")}</a>' if mine else f'<span class="dim">{t("not yours")}</span>'
     )
     step = t("step {step} of {steps}", step=question.step, steps=len(state.nodes))
+    asked = "May it go to {environment}?" if state.key.act == RELEASE else "May {environment} go back to it?"
     return (
         f'<tr><th scope="row"><a href="{address}"><b>{escape(question.model)} v{escape(question.version)}</b></a></th>'
-        f"<td>{t('May it go to {environment}?', environment=state.key.environment)}</td>"
+        f"<td>{t(asked, environment=state.key.environment)}</td>"
         f"<td>{t(state.risk)} · {step}</td><td>{_left(frame, question)}</td>"
         f"<td>{escape(', '.join(question.people)) or t('nobody')}</td><td>{last}</td></tr>"
     )
@@ -80,11 +83,12 @@ def render_question(
     """
     t = frame.t
     champion = facts.standing.champion
-    text = (
-        "May version {version} of {model} take over from version {champion}?"
-        if champion and champion != question.version
-        else "May version {version} of {model} go to production?"
-    )
+    if question.state.key.act != RELEASE:
+        text = "May {model} go back to version {version}?"
+    elif champion and champion != question.version:
+        text = "May version {version} of {model} take over from version {champion}?"
+    else:
+        text = "May version {version} of {model} go to production?"
     title = t(text, version=question.version, model=question.model, champion=champion or "")
     request = question.state.request
     about = [t("Risk: {risk}", risk=t.plain(question.state.risk))]
@@ -183,7 +187,12 @@ def _short(passport: str) -> str:
 def waiting_strip(frame: Frame, question: OpenQuestion) -> str:
     """Return the strip on a model's page that says that a release waits, with the way to answer."""
     t = frame.t
-    text = "Version {version} waits for an approval"
+    is_release = question.state.key.act == RELEASE
+    text = (
+        "Version {version} waits for an approval"
+        if is_release
+        else "The way back to version {version} waits for an approval"
+    )
     step = t("step {step} of {steps}", step=question.step, steps=len(question.state.nodes))
     people = t("asked now: {people}", people=", ".join(question.people) or t.plain("nobody"))
     link = f'<a class="btn first" href="{question_address(frame, question)}">{t("See the evidence and answer")}</a>'

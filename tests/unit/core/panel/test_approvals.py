@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from airflow_mcp.core.approvals.events import APPROVE
 from airflow_mcp.core.identity import TaskKey
-from airflow_mcp.core.panel.approvals import OpenQuestion, question_of, why_no_answer
-from tests.support.approvals import START, Book
+from airflow_mcp.core.panel.approvals import OpenQuestion, find_question, question_of, why_no_answer
+from airflow_mcp.core.panel.pages.approvals import question_address, render_inbox
+from airflow_mcp.core.panel.pages.layout import Frame
+from airflow_mcp.core.panel.words import Words
+from tests.support.approvals import KEY, POLICY, START, Book, bank
 
 TASK = TaskKey("fraud__release", "r1", "seat_1")
 
@@ -77,3 +81,23 @@ def test_a_request_that_is_over_is_no_question(book: Book) -> None:
     assert question_of(book.state) is not None
     book.vote("lena", "algorithm-lead", "Reject")
     assert question_of(book.state) is None
+
+
+def test_a_release_and_a_way_back_that_wait_at_once_are_two_questions_in_words_and_addresses() -> None:
+    rule = "- {when: {act: rollback}, chain: [{name: compliance, approvers: role:compliance}]}\n    "
+    book = Book(
+        KEY, bank(POLICY.replace("- when: {environment: prod, risk", f"{rule}- when: {{environment: prod, risk"))
+    )
+    book.request()
+    release = waiting(book)
+    book.key = replace(KEY, act="rollback")
+    book.request(run="r2")
+    back = waiting(book)
+    frame = Frame(Words(), "/mcp", book.now, "0", "mlflow_default")
+    html = render_inbox(frame, [release, back], "cora")
+    assert "May it go to prod?" in html
+    assert "May prod go back to it?" in html
+    assert question_address(frame, release) != question_address(frame, back)
+    assert find_question([release, back], "prod", "rollback") is back
+    assert find_question([back, release], "prod", "release") is release
+    assert find_question([release, back], "test", "") is None
