@@ -14,6 +14,7 @@ import yaml
 
 from airflow_mcp.cli.options import add_tracking_uri
 from airflow_mcp.cli.pipeline_files import add_environment, add_root, plan_of
+from airflow_mcp.core.argument import read_argument
 from airflow_mcp.core.manifests.diff import manifest_diff
 from airflow_mcp.core.manifests.gateway_route import Route
 from airflow_mcp.core.manifests.model_server import Target, model_server_manifests
@@ -99,7 +100,8 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _route(parsed: argparse.Namespace) -> Route | None:
     if parsed.gateway:
-        return Route(gateway=parsed.gateway, hostnames=tuple(parsed.hostname), canary=parsed.canary_service)
+        given = {"gateway": parsed.gateway, "hostnames": tuple(parsed.hostname), "canary": parsed.canary_service}
+        return read_argument(Route, "route", given)
     if parsed.hostname or parsed.canary_service:
         raise InvalidArgumentError("--hostname and --canary-service are of an HTTPRoute, which needs --gateway")
     return None
