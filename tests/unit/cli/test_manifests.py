@@ -108,8 +108,16 @@ def test_what_only_the_cluster_has_is_no_difference(capsys: pytest.CaptureFixtur
     ("text", "arguments", "message"),
     [
         ("kind: Pod", GIVEN, "kind must be one of ModelPipeline, TrafficPolicy, RollbackPolicy; got 'Pod'"),
-        (ROLLBACK, (*GIVEN, "--gateway", "Bad Name"), "route.gateway: must have at most 253 lower-case letters"),
-        (ROLLBACK, (*GIVEN, "--gateway", "a", "--hostname", "b_c"), "route.hostnames[0] must be text of the form"),
+        (
+            ROLLBACK,
+            (*GIVEN, "--version", "8", "--gateway", "Bad Name"),
+            "route.gateway: must have at most 253 lower-case letters",
+        ),
+        (
+            ROLLBACK,
+            (*GIVEN, "--version", "8", "--gateway", "a", "--hostname", "b_c"),
+            "route.hostnames[0] must be text of the form",
+        ),
         ("[1]", GIVEN, "must hold one mapping"),
         ("kind: A\nkind: B", GIVEN, "the key is here twice, first in line 1"),
         ("a: [", GIVEN, "is not YAML"),
