@@ -93,12 +93,12 @@ def next_action(journal: Journal, state: RolloutState, now: datetime) -> Action:
         return _after_promotion(journal, record_of(champion, journal.identity), now)
     if champion is None or champion.version != journal.stable:
         there = f"version {champion.version}" if champion is not None else "no version"
-        reason = f"the alias champion points at {there}, not at version {journal.stable}; nothing was written"
+        reason = f"the alias champion points at {there}, not at version {journal.stable}"
         return Finish(succeeded=False, cause="superseded", reason=reason)
     document = state.document
     if document is None or document.identity != journal.identity:
         there = f"belongs to rollout {document.identity!r}" if document is not None else f"is gone ({state.error})"
-        reason = f"the document of this rollout {there}; nothing was written"
+        reason = f"the document of this rollout {there}"
         return Finish(succeeded=False, cause="superseded", reason=reason)
     if not document.is_active:
         return Finish(succeeded=False, cause=_cause_of(document), reason=document.reason)
