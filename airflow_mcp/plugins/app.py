@@ -15,6 +15,7 @@ from starlette.responses import Response
 from airflow_mcp import settings
 from airflow_mcp.plugins.access import Access, AirflowAuthManager, Caller, authenticated
 from airflow_mcp.plugins.airflow_rest import AirflowRest
+from airflow_mcp.plugins.audit_trail import AuditTrail
 from airflow_mcp.plugins.metrics import metrics
 from airflow_mcp.plugins.permitted import PolicyOnPage
 from airflow_mcp.plugins.problems import Problem, add_handlers
@@ -95,5 +96,6 @@ def default_services() -> Services:
         server=conn_id,
         dags=replace(ActionDags(), **settings.action_dags()),
         metrics_token=settings.metrics_token(),
+        trail=AuditTrail(audit_log, settings.environment()),
         side_facts=SideFactsReader(stored_states, audit_log, settings.environment()),
     )

@@ -109,6 +109,15 @@ class PolicyOnPage:
         found = self._found
         return found is None or found.rules.allowed(found.principal(user, account), f"model:{model}", "read").granted
 
+    def may_read_log(self, user: Any, account: str) -> bool:
+        """Return whether an account may read the audit log.
+
+        :param user: the user of Airflow's auth manager.
+        :param account: its name.
+        """
+        found = self._found
+        return found is None or found.rules.allowed(found.principal(user, account), "audit", "read").granted
+
     def why_not(self, user: Any, account: str, model: RegisteredModel, action: ActionName) -> Refusal | None:
         """Return why the policy does not permit an action; None when it does, or when there is no policy.
 

@@ -14,19 +14,16 @@ from typing import Any, TypeVar
 from airflow_mcp.core import contract
 from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.audit.log import AuditLog
-from airflow_mcp.core.audit.moves import model_subject
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.summary import by_severity, read_drift_summary
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
 from airflow_mcp.core.panel.approvals import OpenQuestion
 from airflow_mcp.core.panel.facts import (
-    AuditLine,
     DriftCheck,
     ListRow,
     ModelFacts,
     RolloutFacts,
-    audit_line,
     drift_check,
     version_facts,
 )
@@ -58,7 +55,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 NEWEST = 50
 """Newest versions that are read; a model may have thousands."""
-SHOWN_RECORDS = 50
 KEPT_SECONDS = 5.0
 """How long what was read of a model is kept: many pages of one model are open in an incident."""
 _WORST_COLUMNS = 3
@@ -66,7 +62,7 @@ _WAIT_SECONDS = 2.0
 """Each source has so long; then its card says that it did not answer."""
 _NO_MLFLOW = "MLflow did not answer this question."
 _NO_AIRFLOW = "Airflow did not answer."
-_NO_AUDIT = "The audit log did not answer."
+NO_AUDIT = "The audit log did not answer."
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,6 @@ class Part:
     drift: Drift | None
     gate: GateReport | None
     rollout: RolloutFacts | None
-    audit: tuple[AuditLine, ...] | None
     questions: tuple[OpenQuestion, ...]
     notes: dict[str, str]
     read_at: datetime
@@ -150,15 +145,14 @@ class ModelReader:
     async def _read(self, name: str) -> Part:
         model, versions = await self.ask(lambda mlflow: _read_versions(mlflow, name))
         notes: dict[str, str] = {}
-        standing, drift, gate, rollout, audit, questions = await asyncio.gather(
+        standing, drift, gate, rollout, questions = await asyncio.gather(
             self.ask(lambda mlflow: read_standings(mlflow, [model])[0][0]),
-            _noted(notes, "drift", _NO_MLFLOW, self.ask(lambda mlflow: _read_drift(mlflow, name))),
-            _noted(notes, "gate", _NO_MLFLOW, self.ask(lambda mlflow: _read_gate(mlflow, versions))),
-            _noted(notes, "rollout", _NO_MLFLOW, self.ask(lambda mlflow: _read_rollout(mlflow, model, versions))),
-            _noted(notes, "audit", _NO_AUDIT, self.ask(lambda _: self._read_audit(name))),
-            _noted(notes, "approvals", _NO_AUDIT, self.ask(lambda _: questions_of(self._open_log(), name))),
+            noted(notes, "drift", _NO_MLFLOW, self.ask(lambda mlflow: _read_drift(mlflow, name))),
+            noted(notes, "gate", _NO_MLFLOW, self.ask(lambda mlflow: _read_gate(mlflow, versions))),
+            noted(notes, "rollout", _NO_MLFLOW, self.ask(lambda mlflow: _read_rollout(mlflow, model, versions))),
+            noted(notes, "approvals", NO_AUDIT, self.ask(lambda _: questions_of(self._open_log(), name))),
         )
-        return Part(model, standing, versions, drift, gate, rollout, audit, questions or (), notes, datetime.now(UTC))
+        return Part(model, standing, versions, drift, gate, rollout, questions or (), notes, datetime.now(UTC))
 
     async def model(self, name: str) -> RegisteredModel:
         """Return a registered model as MLflow knows it."""
@@ -171,13 +165,6 @@ class ModelReader:
         :raises AuditUnavailableError: when the log does not answer.
         """
         return await self.ask(lambda _: open_questions(self._open_log(), keys))
-
-    def _read_audit(self, name: str) -> tuple[AuditLine, ...] | None:
-        opened = self._open_log()
-        if opened is None:
-            return None
-        records = opened.facts(model_subject(name))[-SHOWN_RECORDS:]
-        return tuple(audit_line(each.seq, each.recorded_at, each.event) for each in reversed(records))
 
 
 async def read_retraining(airflow: AirflowRest, name: str, notes: dict[str, str]) -> dict[str, Any] | None:
@@ -200,7 +187,7 @@ async def read_retraining(airflow: AirflowRest, name: str, notes: dict[str, str]
             read_document(Controls, controls, name),
         )
 
-    return await _noted(notes, "retraining", _NO_AIRFLOW, read())
+    return await noted(notes, "retraining", _NO_AIRFLOW, read())
 
 
 def model_facts(
@@ -239,7 +226,6 @@ def model_facts(
         gate_version=judged[0].version if judged else "",
         retraining=retraining,
         rollout=rollout,
-        audit=part.audit,
         questions=part.questions,
         at=None if at is None else champion_at(timeline, at),
         notes={**part.notes, **notes},
@@ -253,7 +239,7 @@ def row_of(part: Part) -> ListRow:
     return list_row(part.model, part.standing, checks, rollout, part.questions)
 
 
-async def _noted(notes: dict[str, str], card: str, said: str, question: Awaitable[T]) -> T | None:
+async def noted(notes: dict[str, str], card: str, said: str, question: Awaitable[T]) -> T | None:
     """Return the answer; None with a note for a card when there is none in time."""
     try:
         return await asyncio.wait_for(question, _WAIT_SECONDS)

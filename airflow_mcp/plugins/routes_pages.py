@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request
@@ -21,12 +22,13 @@ from airflow_mcp.core.registry.history import Timeline, parse_time, read_timelin
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.plugins.problems import Problem
-from airflow_mcp.plugins.queries import Part, model_facts, read_retraining
+from airflow_mcp.plugins.queries import NO_AUDIT, Part, model_facts, noted, read_retraining
 from airflow_mcp.plugins.services import Services, page_response
 
 _ACTIVITY_MODELS = 40
 """Models whose latest moves the page of activity reads: those that changed last."""
 _ACTIVITY_ROWS = 100
+_NO_RIGHT = "The access policy does not let you read the audit log. These are the moves that MLflow has recorded."
 
 
 def pages(services: Services) -> APIRouter:
@@ -89,6 +91,7 @@ def _add_models(router: APIRouter, services: Services) -> None:
             raise Problem("invalid-request", str(error)) from None
         except (MlflowError, Problem) as error:
             return _problem_page(services, request, error)
+        facts = await _with_trail(services, request, facts)
         refusals = await refusals_of(services, request, facts)
         frame = services.frame(request, part.read_at)
         html = render_model(frame, facts, refusals, days=days if days in SPANS else 30)
@@ -121,6 +124,15 @@ async def read_facts(services: Services, request: Request, name: str, at: str = 
     async with services.airflow_of(request) as airflow:
         retraining = await read_retraining(airflow, name, notes)
     return model_facts(part, retraining, notes, at=moment), part
+
+
+async def _with_trail(services: Services, request: Request, facts: ModelFacts) -> ModelFacts:
+    """Add the audit trail, if the caller may read the log and the look was recorded."""
+    caller, notes = request.state.caller, dict(facts.notes)
+    if not services.access.policy.may_read_log(caller.user, caller.name):
+        return replace(facts, notes={**notes, "audit": _NO_RIGHT})
+    read = services.reader.ask(lambda _: services.trail.read(facts.name, caller.name))
+    return replace(facts, audit=await noted(notes, "audit", NO_AUDIT, read), notes=notes)
 
 
 async def refusals_of(services: Services, request: Request, facts: ModelFacts) -> dict[str, Refusal]:

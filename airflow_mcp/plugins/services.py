@@ -16,6 +16,7 @@ from airflow_mcp.core.panel.pages.layout import Frame
 from airflow_mcp.core.panel.words import Words, language_of, preferred_language
 from airflow_mcp.plugins.access import Access, Caller
 from airflow_mcp.plugins.airflow_rest import AirflowRest
+from airflow_mcp.plugins.audit_trail import AuditTrail
 from airflow_mcp.plugins.problems import Problem
 from airflow_mcp.plugins.queries import ModelReader, Part, row_of
 from airflow_mcp.plugins.registry_index import RegistryIndex
@@ -57,6 +58,7 @@ class Services:
     """Connection to MLflow, by its ID."""
     dags: ActionDags = ActionDags()
     metrics_token: str = ""
+    trail: AuditTrail = field(default_factory=AuditTrail)
     side_facts: SideFactsReader = field(default_factory=lambda: SideFactsReader(lambda _: (), lambda: None, "dev"))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 

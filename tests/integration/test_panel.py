@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +18,10 @@ import pytest
 from fastapi import HTTPException, Request
 from starlette.routing import Match
 
+from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core import contract
+from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
+from airflow_mcp.core.audit.log import LOG
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.retrain.documents import CONTROL_KEY
 from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Point, RolloutState
@@ -26,12 +32,16 @@ from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.plugins.access import MAX_BODY_BYTES, Access, Caller
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.plugins.app import create_app
+from airflow_mcp.plugins.audit_trail import AuditTrail
+from airflow_mcp.plugins.permitted import PolicyOnPage
 from airflow_mcp.plugins.queries import ModelReader
 from airflow_mcp.plugins.registry_index import FIRST_ROWS, RegistryIndex
 from airflow_mcp.plugins.services import CSP, Services
 from airflow_mcp.registry.drift_checks import DriftChecks
 from airflow_mcp.registry.overview import read_overview
 from airflow_mcp.registry.rollout_control import read_journal
+from tests.support.approvals import POLICY, bank, put_in_force
+from tests.support.audit_log import moved, sqlite_logs
 from tests.support.fakes.airflow_rest import FakeAirflow
 from tests.support.mlflow_world import World
 
@@ -107,6 +117,10 @@ async def olga(panel: Panel) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+def on_page(found: PolicyInForce | None) -> PolicyOnPage:
+    return PolicyOnPage(lambda: found, "test")
+
+
 def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
@@ -122,6 +136,29 @@ class TestReading:
         assert "it is better" in said
         assert "The way back: version 1" in said
         assert f'href="/base/mcp/ui/models/{two.model_name}/rollback"' in answer.text
+
+    async def test_a_look_at_the_audit_trail_needs_the_right_and_is_itself_recorded(
+        self, two: World, panel: Panel, tmp_path: Path
+    ) -> None:
+        settings = sqlite_logs(tmp_path).owner
+        may_not, may = bank(), bank(POLICY.replace("people: [vera]", "people: [vera, olga]"))
+        with closing(open_log(settings)) as log:
+            log.append(moved(1, subject=f"model:{two.model_name}", action="promotion.refused"))
+            for policy, is_shown in ((may_not, False), (may, True)):
+                put_in_force(log, policy)
+                panel.services = replace(
+                    panel.services,
+                    access=Access(Rights(), policy=on_page(read_in_force(log))),
+                    trail=AuditTrail(lambda: open_log(settings), "test"),
+                )
+                panel.app = create_app(panel.services, authenticate)
+                async with panel.client("olga") as client:
+                    answer = await client.get(f"/ui/models/{two.model_name}")
+                said = text_of(answer.text)
+                assert ("promotion.refused" in said) is is_shown, said
+                assert ("does not let you read the audit log" in said) is not is_shown
+                looks = log.facts(LOG, "audit.read")
+                assert [each.event["actor"]["name"] for each in looks] == ["olga"] * is_shown
 
     async def test_the_list_shows_the_model_with_its_word_and_finds_it(
         self, two: World, panel: Panel, olga: httpx.AsyncClient

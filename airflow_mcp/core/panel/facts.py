@@ -149,8 +149,8 @@ class ModelFacts:
     """The version that the gate report is about; empty when it is about a candidate that was not registered."""
     retraining: Mapping[str, Any] | None
     rollout: RolloutFacts | None
-    audit: tuple[AuditLine, ...] | None
-    """Newest first; None when there is no audit log."""
+    audit: tuple[AuditLine, ...] | None = None
+    """Newest first; None when there is no audit log, or it was not read for the caller."""
     questions: tuple[OpenQuestion, ...] = ()
     """Releases of the model that wait for people."""
     at: ChampionAt | None = None
