@@ -32,7 +32,9 @@ def plan_at_revision(path: str, revision: str, environment: str, root: str | Non
     )
     with tempfile.TemporaryDirectory() as temporary:
         with tarfile.open(fileobj=io.BytesIO(_git(top, "archive", "--format=tar", commit))) as archive:
-            archive.extractall(temporary, filter="data")
+            # Python 3.11.3 and older have no filters; the archive is git's own.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(temporary)  # noqa: S202
         then = Path(temporary).resolve()
         old = then / file.relative_to(top)
         if not old.is_file():

@@ -35,7 +35,9 @@ def main(root: Path, output: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="airflow-mcp-docs-") as folder:
             archive = _git(root, "archive", "--format=tar", tag)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(folder, filter="data")
+                # Python 3.11.3 and older have no filters; the archive is git's own.
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                tar.extractall(folder)  # noqa: S202
             _build(Path(folder), output / tag, _links(names, tag))  # warnings of a release cannot be mended any more
 
 
