@@ -1,6 +1,6 @@
 """The rules of ``deploy/``, checked without a cluster: what kustomize renders is valid, closed and without secrets.
 
-``tests/kubernetes/test_deploy.py`` starts it. Rendering needs ``kubectl`` 1.27 or newer.
+``tests/stack/test_deploy.py`` starts it. Rendering needs ``kubectl`` 1.27 or newer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from airflow_mcp.core.quantity import amount_of
 from tests.support.paths import DOCS, ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -119,6 +120,20 @@ def test_the_api_server_brings_the_tables_up_to_date_and_the_other_parts_wait(ov
     waiting = {f"Deployment/airflow-{part}" for part in ("scheduler", "dag-processor", "triggerer")}
     assert set(commands) == waiting
     assert all(command.startswith("airflow db check-migrations") for command in commands.values())
+
+
+def test_the_trial_leaves_a_cpu_for_a_training_on_a_node_of_two() -> None:
+    def asked(group: list[Manifest]) -> list[float]:
+        return [amount_of(one["resources"]["requests"]["cpu"]) for one in group]
+
+    # A pod asks for its containers together, or for the first step that needs more.
+    pods = [
+        max(sum(asked(spec["containers"])), *asked(spec.get("initContainers", [])), 0.0)
+        for name, spec in pod_specs("local")
+        if not name.startswith("Job/")
+    ]
+    assert len(pods) == 6
+    assert sum(pods) <= 1.0
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
