@@ -72,8 +72,8 @@ def _changed(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]
             f"{error}. {written}. Servers keep the split that they follow, and their breakers work; when MLflow "
             f"answers again, look with airflow-mcp rollout status {parsed.model_name}, and repeat the command if needed"
         ) from error
-    is_changed = before is None or (before.generation, before.phase) != (document.generation, document.phase)
-    return {"model_name": parsed.model_name, "changed": is_changed, **_of_document(document)}
+    changed = document.has_moved_from(before)
+    return {"model_name": parsed.model_name, "changed": changed, **_of_document(document)}
 
 
 def _status(mlflow: DirectMlflow, parsed: argparse.Namespace) -> dict[str, Any]:

@@ -209,6 +209,19 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
+def matched(pattern: re.Pattern[str], text: str, wanted: str) -> str:
+    """Check that a text has a form, and return it; for validators of pydantic, which name the argument.
+
+    :param pattern: the form.
+    :param text: the text.
+    :param wanted: the form in words, after "must".
+    :raises ValueError: when it has not.
+    """
+    if not pattern.fullmatch(text):
+        raise ValueError(f"must {wanted}; got {text!r}")
+    return text
+
+
 def version_number(name: str, value: Any, *, none_allowed: bool = False) -> str:
     """Check that a value is the number of a model version.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator
 
-from airflow_mcp.core.argument import shown
+from airflow_mcp.core.argument import matched, shown
 from airflow_mcp.core.quantity import amount_of
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -31,12 +31,8 @@ def namespace_name(text: str) -> str:
 
     :raises ValueError: when Kubernetes would refuse it.
     """
-    if not _LABEL.fullmatch(text):
-        raise ValueError(
-            f"must have at most 63 lower-case letters, digits and dashes, and begin and end with a letter or digit; "
-            f"got {text!r}"
-        )
-    return text
+    wanted = "have at most 63 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+    return matched(_LABEL, text, wanted)
 
 
 def object_name(text: str) -> str:
@@ -44,12 +40,8 @@ def object_name(text: str) -> str:
 
     :raises ValueError: when Kubernetes would refuse it.
     """
-    if not _SUBDOMAIN.fullmatch(text):
-        raise ValueError(
-            f"must have at most 253 lower-case letters, digits, dashes and dots, and begin and end with a letter or "
-            f"digit; got {text!r}"
-        )
-    return text
+    wanted = "have at most 253 lower-case letters, digits, dashes and dots, and begin and end with a letter or digit"
+    return matched(_SUBDOMAIN, text, wanted)
 
 
 def secret_key(text: str) -> str:
@@ -57,9 +49,7 @@ def secret_key(text: str) -> str:
 
     :raises ValueError: when Kubernetes would refuse it.
     """
-    if not _SECRET_KEY.fullmatch(text):
-        raise ValueError(f"must have at most 253 letters, digits and any of - _ . ; got {text!r}")
-    return text
+    return matched(_SECRET_KEY, text, "have at most 253 letters, digits and any of - _ . ")
 
 
 def image_reference(text: str) -> str:
@@ -67,12 +57,11 @@ def image_reference(text: str) -> str:
 
     :raises ValueError: when no container runtime could read it.
     """
-    if not _IMAGE.fullmatch(text):
-        raise ValueError(
-            "must be an image such as registry.example.com/team/churn:1.2 in lower case, or with a digest of 64 digits "
-            f"after @sha256:; got {text!r}"
-        )
-    return text
+    wanted = (
+        "be an image such as registry.example.com/team/churn:1.2 in lower case, or with a digest of 64 digits after "
+        "@sha256:"
+    )
+    return matched(_IMAGE, text, wanted)
 
 
 def variable_names(values: Mapping[str, str]) -> None:

@@ -97,8 +97,8 @@ class RolloutLooks:
     async def look(self) -> tuple[Journal, Action]:
         """Measure, keep what was measured, and return what happens next.
 
-        Whatever fails while measuring is part of what was measured: the plan says how often, and then who decides. A
-        journal that cannot be kept is :attr:`unkept`, and decides all the same.
+        An error while measuring counts as a failed look; the plan says how many in a row are accepted, and what happens
+        then. A journal that could not be stored is in :attr:`unkept`; the decision is made with it all the same.
 
         :raises MlflowError: when MLflow does not answer; the next look loses nothing.
         :raises EvidenceError: when the journal or the record of the rollout cannot be read.
@@ -121,8 +121,8 @@ class RolloutLooks:
             journal = observe(before, document, samples, now, results)
             action = next_action(journal, state, now)
         except Exception as error:  # unknown means refuse: a look that fails in any way counts as failed
-            is_ours = isinstance(error, ModelControlPlaneError)
-            journal = observe_error(before, str(error) if is_ours else f"{type(error).__name__}: {error}")
+            says_why = isinstance(error, ModelControlPlaneError)
+            journal = observe_error(before, str(error) if says_why else f"{type(error).__name__}: {error}")
             action = next_action(journal, state, now)
         if not is_canary_there:
             action = Abort("lost", f"version {before.canary} was deleted")

@@ -100,23 +100,20 @@ class Fields:
 
     def pairs(self, name: str) -> dict[str, str]:
         """Return a list of ``{"key": ..., "value": ...}`` as a dict."""
-        found: dict[str, str] = {}
-        for item in self._objects(name):
-            key, value = item.get("key"), item.get("value")
-            if not (key and isinstance(key, str) and isinstance(value, str)):  # rare; what follows says what is wrong
-                fields = Fields(item, self._asked)
-                key, value = fields.text("key"), fields.optional_text("value")
-            found[key] = value
-        return found
+        return self._by_key(name, str, lambda fields: fields.optional_text("value"))
 
     def metrics(self, name: str) -> dict[str, float]:
         """Return the metrics; ``"NaN"`` and ``"Infinity"`` come as texts."""
-        found: dict[str, float] = {}
+        return self._by_key(name, float, lambda fields: fields.number("value"))
+
+    def _by_key(self, name: str, kind: type[T], read: Callable[[Fields], T]) -> dict[str, T]:
+        """Return values by key. An item of another form is read field by field, which raises an error that names it."""
+        found: dict[str, T] = {}
         for item in self._objects(name):
             key, value = item.get("key"), item.get("value")
-            if not (key and isinstance(key, str) and isinstance(value, float)):
+            if not (key and isinstance(key, str) and isinstance(value, kind)):
                 fields = Fields(item, self._asked)
-                key, value = fields.text("key"), fields.number("value")
+                key, value = fields.text("key"), read(fields)
             found[key] = value
         return found
 

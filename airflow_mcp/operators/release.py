@@ -9,7 +9,7 @@ from airflow_mcp import settings
 from airflow_mcp.core.access.in_force import read_in_force
 from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy, ApprovedAct
-from airflow_mcp.core.argument import required_text, version_number
+from airflow_mcp.core.argument import choice, required_text, version_number
 from airflow_mcp.core.contract import TAG_PASSPORT, TAG_PASSPORT_ENVELOPE
 from airflow_mcp.core.passport.dsse import read_envelope
 from airflow_mcp.core.passport.statement import read_statement
@@ -56,8 +56,7 @@ class ReleaseOperator(ModelControlOperator):
         super().__init__(**kwargs)
         if not 1 <= seats <= _MOST_SEATS:
             raise InvalidArgumentError(f"seats must be 1 to {_MOST_SEATS}; got {seats}")
-        if act not in get_args(ApprovedAct):
-            raise InvalidArgumentError(f"act must be one of {', '.join(get_args(ApprovedAct))}; got {act!r}")
+        choice("act", act, get_args(ApprovedAct))
         self.model_name = model_name
         self.version = version
         self.seats = seats

@@ -68,7 +68,7 @@ class SteerRolloutOperator(ModelControlOperator):
             return self._result(action, before, changed=False)
         self._require_as_seen(name, before)
         document = {"pause": control.pause, "resume": control.resume, "abort": control.abort}[action](reason)
-        return self._result(action, document, changed=before is None or _state(document) != _state(before))
+        return self._result(action, document, changed=document.has_moved_from(before))
 
     def _require_as_seen(self, name: str, found: RolloutDocument | None) -> None:
         rollout, generation = str(self.rollout or ""), str(self.generation or "")
@@ -93,7 +93,3 @@ class SteerRolloutOperator(ModelControlOperator):
             "weight": document.weight,
             "changed": changed,
         }
-
-
-def _state(document: RolloutDocument) -> tuple[int, str]:
-    return document.generation, document.phase

@@ -6,24 +6,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.load_check import LoadCheckRule
 from airflow_mcp.core.registry.moves import MoveOrder
 from airflow_mcp.core.rollout.advance import failed_document, paused_document, resumed_document
-from airflow_mcp.core.rollout.state import (
-    ARTIFACT_JOURNAL,
-    TAG_ROLLOUT_RECORD,
-    Journal,
-    RolloutRecord,
-    parse_journal,
-)
+from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, Journal, RolloutRecord, parse_journal
 from airflow_mcp.core.serving.traffic import ACTIVE
 from airflow_mcp.exceptions import EvidenceError, RolloutConflictError
 from airflow_mcp.registry.governance import NOT_GOVERNED
 from airflow_mcp.registry.guard import Act, ComplianceGuard
 from airflow_mcp.registry.rollback import Rollback, roll_back
-from airflow_mcp.registry.rollouts import RolloutStore, bake_document
+from airflow_mcp.registry.rollouts import RolloutStore, bake_document, write_record
 
 if TYPE_CHECKING:
     from airflow_mcp.core.actor import Actor
@@ -164,12 +157,11 @@ class RolloutControl:
             stable=document.stable,
             since=_now(),
             cause="aborted",
-            reason=f"{reason}; the alias was moved back to version {document.stable}"[:1000],
+            reason=f"{reason}; the alias was moved back to version {document.stable}",
             run_id=document.run_id,
             by=self._by,
         )
-        name, text = TAG_ROLLOUT_RECORD + document.identity, dump_document(record, indent=None)
-        self._mlflow.set_model_version_tag(self._model_name, document.canary, name, text)
+        write_record(self._mlflow, self._model_name, document.canary, document.identity, record)
         return failed_document(document, "aborted", record.reason, self._by)
 
     def _permit(self, act: Act, document: RolloutDocument, reason: str) -> Callable[[], object]:

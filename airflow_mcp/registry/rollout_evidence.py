@@ -16,12 +16,12 @@ from airflow_mcp.core.rollout.state import (
     ARTIFACT_REPORT_HTML,
     ARTIFACT_REPORT_JSON,
     KIND_ROLLOUT,
-    TAG_ROLLOUT_RECORD,
     Journal,
     RolloutRecord,
 )
 from airflow_mcp.exceptions import EvidenceError, MlflowError, MlflowNotFoundError
 from airflow_mcp.registry.rollout_control import read_journal
+from airflow_mcp.registry.rollouts import write_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,13 +145,12 @@ class RolloutEvidence:
                 "stable": journal.stable,
                 "since": datetime.now(UTC),
                 "cause": end.cause if end else "",
-                "reason": (end.reason if end else "")[:1000],
+                "reason": end.reason if end else "",
                 "run_id": self.run_id,
                 "by": by,
             }
         )
-        name = TAG_ROLLOUT_RECORD + journal.identity
-        self._mlflow.set_model_version_tag(self._name, self._canary, name, dump_document(record, indent=None))
+        write_record(self._mlflow, self._name, self._canary, journal.identity, record)
 
 
 def _last_analysis(journal: Journal) -> AnalysisOutcome:

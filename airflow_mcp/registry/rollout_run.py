@@ -394,7 +394,7 @@ class RolloutRun:
         try:
             document = self._store.write(wanted, expected=before.generation)
         except RolloutConflictError as error:
-            self._log.info("%s: read again, because somebody else has written: %s", self._name, error)
+            self._log.info("%s: the rollout was changed by somebody else; it is read again: %s", self._name, error)
             return journal, None
         self._log.info(
             "%s: version %s %s at %g %%: %s", self._name, self._canary, document.phase, document.weight, document.reason
@@ -435,7 +435,7 @@ class RolloutRun:
             promote(self._mlflow, wanted, log=self._log, governance=self._governance)
         except RefusedError as error:
             if document is not None and self._store.read().document != document:
-                self._log.info("%s: read again, because somebody else has written: %s", self._name, error)
+                self._log.info("%s: the rollout was changed by somebody else; it is read again: %s", self._name, error)
                 return journal, None
             return self._refused(journal, document, str(error))
         self._store.close(journal.stable, journal.identity, "SUCCEEDED", f"version {journal.canary} was promoted")

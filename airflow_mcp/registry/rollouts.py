@@ -11,7 +11,7 @@ from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import dump_document, parse_document
 from airflow_mcp.core.ports import TaskLog
 from airflow_mcp.core.registry.moves import fitted_reason
-from airflow_mcp.core.rollout.state import TAG_ROLLOUT_RECORD, RolloutState, ended_document, record_of
+from airflow_mcp.core.rollout.state import TAG_ROLLOUT_RECORD, RolloutRecord, RolloutState, ended_document, record_of
 from airflow_mcp.core.serving.breaker import TAG_ROLLBACK, RollbackDocument
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
 from airflow_mcp.exceptions import MlflowNotFoundError, ModelControlPlaneError, RolloutConflictError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_mcp.core.mlflow_entities import ModelVersion
     from airflow_mcp.mlflow_client.operations import MlflowOperations
     from airflow_mcp.registry.governance import Governance
+
+_RECORD_REASON = 1000
+"""Characters of a reason in the record; the report has all of them."""
 
 
 class RolloutStore:
@@ -194,6 +197,21 @@ class RolloutStore:
 
     def _named(self, document: RolloutDocument) -> str:
         return f"rollout {document.identity!r} of {self._model_name!r}"
+
+
+def write_record(mlflow: MlflowOperations, model_name: str, version: str, identity: str, record: RolloutRecord) -> None:
+    """Write on a version how far its rollout is.
+
+    :param mlflow: the MLflow server.
+    :param model_name: registered model.
+    :param version: version that is rolled out.
+    :param identity: name of the rollout.
+    :param record: the record; its reason is cut to what every database of MLflow keeps.
+    :raises MlflowNotFoundError: when the version was deleted.
+    """
+    short = record.model_copy(update={"reason": record.reason[:_RECORD_REASON]})
+    name, text = TAG_ROLLOUT_RECORD + identity, dump_document(short, indent=None)
+    mlflow.set_model_version_tag(model_name, version, name, text)
 
 
 def bake_document(champion: ModelVersion | None, now: datetime) -> RolloutDocument | None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from airflow_mcp.core.argument import in_words, sentences
+from airflow_mcp.core.argument import in_words, matched, sentences
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,254}}$){_LABEL}(\.{_LABEL})*\.?")
@@ -49,9 +49,7 @@ def check_digest(value: str) -> str:
 
     :raises ValueError: when it is not one.
     """
-    if not _DIGEST.fullmatch(value):
-        raise ValueError(f"must be sha256: and 64 hexadecimal digits, as the image's registry shows it; got {value!r}")
-    return value
+    return matched(_DIGEST, value, "be sha256: and 64 hexadecimal digits, as the image's registry shows it")
 
 
 def check_upstream(value: str) -> str:
@@ -77,6 +75,4 @@ def check_variable_name(value: str) -> str:
 
     :raises ValueError: when it is not one.
     """
-    if not _VARIABLE.fullmatch(value):
-        raise ValueError(f"must be names of environment variables, separated by commas; got {value!r}")
-    return value
+    return matched(_VARIABLE, value, "be names of environment variables, separated by commas")

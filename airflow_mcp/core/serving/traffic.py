@@ -107,6 +107,13 @@ class RolloutDocument(Document):
         """Whether the split counts."""
         return self.phase in ACTIVE
 
+    def has_moved_from(self, before: RolloutDocument | None) -> bool:
+        """Return whether an act has changed the rollout.
+
+        :param before: the document before it; None when there was none.
+        """
+        return before is None or (self.generation, self.phase) != (before.generation, before.phase)
+
     def counts_for(self, champion: str) -> bool:
         """Return whether the split counts while a version is champion.
 
