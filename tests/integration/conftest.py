@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mcp.workloads import process
+from tests.support.audit_log import Logs, postgresql_logs, sqlite_logs
 from tests.support.mlflow_world import World
 from tests.support.services import MlflowServer
 from tests.support.warm import ENV_ADDRESS, SUBPROCESS
@@ -20,6 +21,16 @@ def warm_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if not request.node.get_closest_marker("cold"):
         monkeypatch.setenv(ENV_ADDRESS, request.getfixturevalue("warm_server"))
         monkeypatch.setattr(process, "subprocess", SUBPROCESS)
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def audit_logs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Logs]:
+    """A new audit log, once in PostgreSQL and once in a file."""
+    if request.param == "sqlite":
+        yield sqlite_logs(tmp_path)
+        return
+    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
+        yield found
 
 
 @pytest.fixture

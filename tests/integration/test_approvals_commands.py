@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from airflow_mcp.core.audit.event import AuditActor, AuditEvent
 from airflow_mcp.core.audit.record import Record
 from airflow_mcp.core.identity import TaskKey
 from tests.support.approvals import bank_of_test, put_in_force
-from tests.support.audit_log import Logs, postgresql_logs, sqlite_logs
+from tests.support.audit_log import Logs
 
 pytestmark = pytest.mark.integration
 Call = Callable[..., tuple[int, str, str]]
@@ -31,18 +30,12 @@ READS = {"list": (), "show": ("fraud",), "times": ("fraud", "--tracking-uri", "h
 RUN = TaskKey("fraud__release", "r1", "request")
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def logs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
+@pytest.fixture
+def logs(audit_logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Logs:
     monkeypatch.setenv("AIRFLOW_MCP_ENVIRONMENT", "test")
     monkeypatch.setenv("LOGNAME", "dora")
-    if request.param == "sqlite":
-        found = sqlite_logs(tmp_path)
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url(""))
-        yield found
-        return
-    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url("mcp_people"))
-        yield found
+    monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", audit_logs.url("mcp_people"))
+    return audit_logs
 
 
 @pytest.fixture

@@ -37,16 +37,10 @@ def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow
         yield server
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def logs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
-    if request.param == "sqlite":
-        found = sqlite_logs(tmp_path)
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", url(found))
-        yield found
-        return
-    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", url(found))
-        yield found
+@pytest.fixture
+def logs(audit_logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Logs:
+    monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", url(audit_logs))
+    return audit_logs
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,23 +21,17 @@ from airflow_mcp.core.audit.verify import verify
 from airflow_mcp.core.registry.moves import read_last_move
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.stages import TransitionModelStageOperator
-from tests.support.audit_log import ACTOR, Logs, postgresql_logs, sqlite_logs
+from tests.support.audit_log import ACTOR, Logs, sqlite_logs
 from tests.support.mlflow_world import World, kill_points
 from tests.support.task_harness import TaskOutcome
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def logs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
-    if request.param == "sqlite":
-        found = sqlite_logs(tmp_path)
-        _configure(found, monkeypatch)
-        yield found
-        return
-    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
-        _configure(found, monkeypatch)
-        yield found
+@pytest.fixture
+def logs(audit_logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Logs:
+    _configure(audit_logs, monkeypatch)
+    return audit_logs
 
 
 @pytest.fixture

@@ -32,13 +32,9 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def logs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Logs]:
-    if request.param == "sqlite":
-        yield sqlite_logs(tmp_path)
-        return
-    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
-        yield found
+@pytest.fixture
+def logs(audit_logs: Logs) -> Logs:
+    return audit_logs
 
 
 @pytest.fixture

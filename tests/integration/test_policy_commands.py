@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from airflow_mcp.core.access.in_force import (
 from airflow_mcp.core.access.policy import GovernancePolicy
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.exceptions import EvidenceError
-from tests.support.audit_log import Logs, postgresql_logs, sqlite_logs
+from tests.support.audit_log import Logs
 from tests.support.governed import policy_of
 
 pytestmark = pytest.mark.integration
@@ -35,17 +35,11 @@ OWNERS = {
 }
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def logs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
+@pytest.fixture
+def logs(audit_logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Logs:
     monkeypatch.setenv("AIRFLOW_MCP_ENVIRONMENT", "test")
-    if request.param == "sqlite":
-        found = sqlite_logs(tmp_path)
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url(""))
-        yield found
-        return
-    with postgresql_logs(request.getfixturevalue("postgresql")) as found:
-        monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", found.url("mcp_policy"))
-        yield found
+    monkeypatch.setenv("AIRFLOW_MCP_AUDIT_LOG", audit_logs.url("mcp_policy"))
+    return audit_logs
 
 
 @pytest.fixture
