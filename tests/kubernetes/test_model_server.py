@@ -246,6 +246,7 @@ def test_no_request_fails_while_a_server_is_scaled_drained_changed_undone_and_ta
 
         callers.phase = "swap"
         assert servers.deploy("2").result["revision"] == 2
+        wait_for(lambda: len(servers.running()) == 1, "the end of the old pod, which answers while it drains")
 
         callers.phase = "undo"
         failed = servers.deploy("2", image="airflow-mcp/none:1", timeout=timedelta(seconds=6))
@@ -317,8 +318,8 @@ def test_a_change_that_is_refused_changes_nothing(servers: Servers, audited: Log
         assert servers.deploy("1").state == "up_for_retry"
     refused = servers.deploy("1", skip_missing_apis=False)
     assert "the cluster does not have PodDisruptionBudget (policy/v1). Nothing was applied" in str(refused.error)
-    wrong = servers.deploy("1", server={"labels": {"team": "not a label"}})
-    assert "Kubernetes refuses NetworkPolicy scores" in str(wrong.error)
+    wrong = servers.deploy("1", server={"tolerations": [{"key": "not a key", "operator": "Exists"}]})
+    assert "Kubernetes refuses Deployment scores" in str(wrong.error)
     assert servers.deploy("1", dry_run=True).state == "skipped"
     assert servers.apps.list_namespaced_deployment(servers.namespace).items == []
     assert [each.metadata.name for each in world.cluster.api.list_namespaced_service(servers.namespace).items] == []
