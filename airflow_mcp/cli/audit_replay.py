@@ -35,7 +35,10 @@ LOG_FILE = "log.jsonl"
 """Records in a folder for offline use; artifacts are below it, as ``RUN/PATH``."""
 LEDGER_FILE = "ledger.json"
 """The ledger of retraining in such a folder."""
-_NEEDED = ("registry.move", "gate.decided", "policy.", "approval.", "delegation.", "passport.issued", RETRAIN)
+_NEEDED = (
+    *("registry.move", "gate.decided", "policy.", "approval.", "delegation.", "passport.issued", "rollout.step"),
+    RETRAIN,
+)
 """Beginnings of the actions of the records that are replayed, and of those that a move rests on."""
 EXIT_CODES = {"identical": 0, "different": 1, "impossible": 2}
 Fetch = Callable[[str, str], bytes | None]

@@ -23,7 +23,7 @@ from airflow_mcp.core.approvals.events import (
     requested,
 )
 from airflow_mcp.core.approvals.policy import ApprovalPolicy
-from airflow_mcp.core.approvals.state import ApprovalFacts, RequestState, state_of
+from airflow_mcp.core.approvals.state import ApprovalFacts, RequestState, declared_risk, state_of
 from airflow_mcp.core.approvals.votes import JudgedVote
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.moves import MOVED, model_subject
@@ -236,20 +236,6 @@ class ReleaseApprovals:
             ]
         if doubts:
             raise ApprovalMissingError(f"{'; '.join(doubts)}. Only what Airflow knows counts")
-
-
-def declared_risk(facts: ApprovalFacts, key: ReleaseKey) -> str:
-    """Return the risk that the latest request for a model declared; empty when there is none, which counts as high.
-
-    A release has to be asked for, so only a rollback takes the risk from another request: that of the release.
-
-    :param facts: what the log knows.
-    :param key: what is about to be done.
-    """
-    if key.act == "release":
-        return ""
-    here = [record for record in facts.requests if record.event["environment"] == key.environment]
-    return str(here[-1].event["new"]["risk"]) if here else ""
 
 
 def described(state: RequestState) -> str:

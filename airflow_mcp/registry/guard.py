@@ -123,12 +123,15 @@ class Cleared:
     refs: tuple[int, ...] = ()
     """Records that the decision rests on: the policy, then the votes."""
     approved_by: tuple[str, ...] = ()
+    is_automatic: bool = False
+    """Whether a rollout goes back by itself, so that nobody is asked."""
 
     @property
     def basis(self) -> Basis:
         """What the intent of the move names."""
         digests = {"policy": self.policy, "passport": self.passport}
-        return Basis(self.actor, {name: digest for name, digest in digests.items() if digest}, self.refs)
+        inputs = {name: digest for name, digest in digests.items() if digest}
+        return Basis(self.actor, inputs, self.refs, self.is_automatic)
 
 
 def strictest(*environments: str) -> str:
@@ -193,7 +196,7 @@ class ComplianceGuard:
         """
         governance = self._governance
         environment = strictest(governance.environment, model.tags.get(TAG_ENVIRONMENT, "") if model else "")
-        cleared = Cleared(environment, audit_actor(order.by))
+        cleared = Cleared(environment, audit_actor(order.by), is_automatic=act == "automatic_rollback")
         if governance.off_reason:
             return cleared
         if act not in _FREE_WITHOUT_POLICY:

@@ -26,6 +26,7 @@ from airflow_mcp.core.approvals.events import APPROVE, Answer, Asked, ReleaseKey
 from airflow_mcp.core.approvals.policy import ApprovalPolicy, ApprovedAct
 from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.record import record_hash
+from airflow_mcp.core.conformity.moves import MoveCheck
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.passport.clearance import verify_clearance
 from airflow_mcp.core.registry.load_check import LoadCheckRule
@@ -508,6 +509,10 @@ class TestTheRollbackRule:
         with pytest.raises(ApprovalMissingError, match="superseded, the rollback was made, and another one needs"):
             roll_back(world.hook, again, log=LOG, governance=asked)
         assert world.aliases["champion"] == third
+        check = MoveCheck()
+        found = [record.line.encode() for record in fallen.records()]
+        assert list(check.watched(found)) == found
+        assert (check.moves, [each for each in check.findings if each.problem.count("rollback")]) == (4, [])
 
     def test_does_not_hold_up_what_a_rollout_does_by_itself(self, fallen: Governed) -> None:
         world = fallen.world
@@ -523,6 +528,7 @@ class TestTheRollbackRule:
             roll_back(world.hook, itself, log=LOG, governance=fallen.governance("dora", approvals=approvals()))
         roll_back(world.hook, itself, log=LOG, governance=fallen.governance(approvals=approvals()))
         assert world.aliases["champion"] == "1"
+        assert fallen.records("registry.move_intended")[-1].event["new"]["automatic"] is True
         dead = replace(fallen.logs.as_login("mcp_release"), port=1)
         again = replace(rollback_of(world, "again"), is_automatic=True, to_version="2")
         roll_back(world.hook, again, log=LOG, governance=fallen.governance(open_log=lambda: open_log(dead)))

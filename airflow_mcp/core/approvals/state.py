@@ -152,6 +152,20 @@ def state_of(facts: ApprovalFacts, key: ReleaseKey, policy: ApprovalPolicy, now:
     return fold.result()
 
 
+def declared_risk(facts: ApprovalFacts, key: ReleaseKey) -> str:
+    """Return the risk that the latest request for a model declared; empty when there is none, which counts as high.
+
+    A release has to be asked for, so only a rollback takes the risk from another request: that of the release.
+
+    :param facts: what the log knows.
+    :param key: what is about to be done.
+    """
+    if key.act == "release":
+        return ""
+    here = [record for record in facts.requests if record.event["environment"] == key.environment]
+    return str(here[-1].event["new"]["risk"]) if here else ""
+
+
 def _of(facts: ApprovalFacts, key: ReleaseKey) -> Iterable[Record]:
     for record in (*facts.requests, *facts.passport):
         new = record.event["new"] or {}

@@ -71,6 +71,8 @@ class Basis:
     """Digests of the policy and the passport."""
     refs: tuple[int, ...] = ()
     """Records of the policy and of the votes."""
+    is_automatic: bool = False
+    """Whether a rollout goes back by itself, so that nobody is asked."""
 
 
 def intended(
@@ -88,6 +90,8 @@ def intended(
     # The number and the times of a record differ between two tries of the same move.
     old, new = _before(move), {key: value for key, value in _after(move).items() if key not in ("number", "at")}
     rests = basis or Basis()
+    if rests.is_automatic:
+        new["automatic"] = True
     who, inputs = rests.actor or audit_actor(order.by), dict(rests.inputs)
     return AuditEvent(
         id=event_id(action, subject, old, new, reason, asdict(who), environment, inputs, list(rests.refs)),

@@ -9,17 +9,20 @@ from typing import NamedTuple
 from airflow_mcp.core.access.in_force import ACTIVATED, PolicyInForce, read_in_force
 from airflow_mcp.core.access.in_force import SUBJECT as POLICY
 from airflow_mcp.core.approvals.events import DELEGATIONS, REQUESTED, ReleaseKey, time_of
-from airflow_mcp.core.approvals.policy import ApprovalPolicy
-from airflow_mcp.core.approvals.state import ApprovalFacts, state_of
-from airflow_mcp.core.audit.moves import model_subject
+from airflow_mcp.core.approvals.policy import RELEASE, ApprovalPolicy, ApprovedAct
+from airflow_mcp.core.approvals.state import ApprovalFacts, declared_risk, state_of
+from airflow_mcp.core.audit.moves import MOVED, model_subject
 from airflow_mcp.core.audit.record import Record, read_record
 from airflow_mcp.exceptions import ModelControlPlaneError
 
 _BEGIN = b'"event":{"action":"'
 _KEPT = ("policy.", "approval.", "delegation.", "passport.issued")
 """Beginnings of the actions that a decision may rest on."""
-_READ = tuple(action.encode() for action in (*_KEPT, "registry.move_intended", "registry.moved"))
-_ROLLBACK = "rollback"
+_STEP = "rollout.step"
+_READ = tuple(action.encode() for action in (*_KEPT, "registry.move_intended", MOVED, _STEP))
+_ROLLBACK: ApprovedAct = "rollback"
+_BACK = "-back"
+"""End of the identity of the move with which a rollout goes back; before it stands the identity of the rollout."""
 _MOST_FOUND = 1000
 """Findings that are kept; a log with more is not read for the rest."""
 
@@ -34,7 +37,8 @@ class Finding(NamedTuple):
 class MoveCheck:
     """Checks the moves of one log as its records go by.
 
-    It keeps what decisions may rest on: policies, requests, votes and delegations, and one intent for each model.
+    It keeps what decisions may rest on: policies, requests, votes and delegations, rollbacks, one intent for each
+    model, and the stable version of each rollout.
     """
 
     def __init__(self) -> None:
@@ -46,6 +50,8 @@ class MoveCheck:
         self._kept = _Kept()
         self._intents: dict[str, dict[int, Record]] = {}
         """Intents without an outcome, by subject."""
+        self._stable: dict[tuple[str, str], str] = {}
+        """Subject and identity of each rollout, to the version that was champion when it began."""
         self._in_force: PolicyInForce | None = None
 
     def watched(self, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -66,8 +72,13 @@ class MoveCheck:
             if action == "registry.move_intended":
                 self._intents.setdefault(record.event["subject"], {})[record.seq] = record
                 self._check_intent(record)
-            elif action == "registry.moved":
+            elif action == MOVED:
                 self._check_outcome(record)
+                if (record.event.get("new") or {}).get("action") == _ROLLBACK:
+                    self._kept.add(record)  # it uses its approval up
+            elif action.startswith(_STEP):
+                step = record.event["new"] or {}
+                self._stable.setdefault((record.event["subject"], step["rollout"]), step["stable"])
             else:
                 self._kept.add(record)
                 if action == ACTIVATED:
@@ -85,11 +96,15 @@ class MoveCheck:
     # --- intents -----------------------------------------------------------------------------------------------------
 
     def _check_intent(self, record: Record) -> None:
-        """Check that the intent of a move forward rests on the policy in force, and on its votes."""
+        """Check that an intent rests on the policy in force, and on its votes; a rollback only where it needs votes."""
         event, policy = record.event, self._in_force
         action = event["new"].get("action")
         if action == _ROLLBACK:
-            return
+            if policy is None or not ApprovalPolicy.of(policy.policy).asks(_ROLLBACK):
+                return
+            if event["new"].get("automatic"):
+                self._check_automatic(record)
+                return
         if policy is None:
             if self._kept.facts(POLICY, ACTIVATED):
                 self._find(record.seq, f"{action} under a policy that cannot be used")
@@ -103,18 +118,32 @@ class MoveCheck:
         if problem := self._why_not_granted(record, policy):
             self._find(record.seq, f"{action} without valid votes: {problem}")
 
+    def _check_automatic(self, record: Record) -> None:
+        """Check that a rollback for which nobody was asked belongs to a rollout, and goes where that one began."""
+        new = record.event["new"]
+        rollout, found = new["move"].removesuffix(_BACK), new["move"].endswith(_BACK)
+        if not found or self._stable.get((record.event["subject"], rollout)) != new["champion"]:
+            self._find(
+                record.seq,
+                f"rollback without votes: it is said to be made by a rollout, and no rollout {rollout} that began with "
+                f"version {new['champion']} is recorded before",
+            )
+
     def _why_not_granted(self, record: Record, in_force: PolicyInForce) -> str:
         event, policy = record.event, ApprovalPolicy.of(in_force.policy)
-        if not any(rule.chain for rule in policy.rules):
+        act: ApprovedAct = _ROLLBACK if event["new"].get("action") == _ROLLBACK else RELEASE
+        if not policy.asks(act):
             return ""
         passport = event["inputs"].get("passport", "")
         if not passport:
             return "it names no passport"
         if not self._kept.facts(f"passport:{passport.removeprefix('sha256:')}", "passport.issued"):
             return f"passport {passport} was not issued before"
-        key = ReleaseKey(event["subject"].removeprefix("model:"), event["environment"], passport)
-        state = state_of(self._facts(key), key, policy, time_of(record))
-        rule = policy.rule_for(key.environment, policy.risk_of(key.model_name, ""), key.model_name)
+        key = ReleaseKey(event["subject"].removeprefix("model:"), event["environment"], passport, act)
+        facts = self._facts(key)
+        state = state_of(facts, key, policy, time_of(record))
+        risk = policy.risk_of(key.model_name, declared_risk(facts, key))
+        rule = policy.rule_for(key.environment, risk, key.model_name, act)
         if state.request is None and not rule.chain:
             return ""
         if state.status != "granted":
@@ -127,6 +156,7 @@ class MoveCheck:
             self._kept.facts(model_subject(key.model_name), REQUESTED),
             self._kept.facts(key.subject, "approval."),
             self._kept.facts(DELEGATIONS),
+            self._kept.facts(model_subject(key.model_name), MOVED) if key.act == _ROLLBACK else (),
         )
 
     # --- outcomes ----------------------------------------------------------------------------------------------------

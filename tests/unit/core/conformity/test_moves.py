@@ -7,12 +7,20 @@ from typing import Any
 
 import pytest
 
+from airflow_mcp.core.approvals.events import ReleaseKey
+from airflow_mcp.core.audit.decisions import Decided, decision
 from airflow_mcp.core.audit.event import AuditEvent, event_id
 from airflow_mcp.core.audit.record import Record, erased_line
 from airflow_mcp.core.conformity.moves import MoveCheck
-from tests.support.approvals import POLICY, bank
+from tests.support.approvals import KEY, POLICY, bank
 from tests.support.moves import BY, SUBJECT, Moves
 
+BACK = ReleaseKey(KEY.model_name, KEY.environment, KEY.passport, "rollback")
+ASKS_BACK = POLICY.replace(
+    "  approvals:\n",
+    "  approvals:\n    - when: {act: rollback, environment: prod, risk: high}\n"
+    "      chain: [{name: on-call, approvers: role:algorithm-lead}]\n",
+)
 WITHOUT_CHAIN = POLICY.partition("  approvals:")[0] + "  approvals: [{chain: []}]\n"
 
 
@@ -134,6 +142,137 @@ def test_a_rollback_needs_no_votes_and_may_be_late(moves: Moves) -> None:
     moves.move(moves.intend(action="rollback", inputs={}).seq, action="rollback")
     moves.move(move="m2", action="rollback", late=True)
     assert (moves.problems, moves.check.late) == ([], 1)
+
+
+@pytest.fixture
+def back() -> Moves:
+    """A log whose policy asks one algorithm lead before a rollback of high risk in prod."""
+    found = Moves(BACK, bank(ASKS_BACK))
+    found.activate(bank(ASKS_BACK))
+    found.issue()
+    return found
+
+
+def test_a_rollback_with_its_vote_is_as_the_policy_wants(back: Moves) -> None:
+    back.request()
+    vote = back.vote("lena", "on-call").seq
+    back.move(back.intend(back.active.seq, vote, action="rollback").seq, action="rollback")
+    assert (back.problems, back.check.moves) == ([], 1)
+
+
+def nobody_asked(back: Moves) -> tuple[int, ...]:
+    return ()
+
+
+def vote_is_missing(back: Moves) -> tuple[int, ...]:
+    back.request()
+    return ()
+
+
+def vote_is_not_named(back: Moves) -> tuple[int, ...]:
+    back.request()
+    back.vote("lena", "on-call")
+    return ()
+
+
+def vote_of_somebody_else(back: Moves) -> tuple[int, ...]:
+    back.request()
+    return (back.vote("cora", "on-call").seq,)
+
+
+def vote_of_the_one_who_asked(back: Moves) -> tuple[int, ...]:
+    back.request("lena")
+    return (back.vote("lena", "on-call").seq,)
+
+
+def vote_on_another_passport(back: Moves) -> tuple[int, ...]:
+    back.request()
+    other = ReleaseKey(KEY.model_name, KEY.environment, "sha256:" + "b" * 64, "rollback")
+    return (back.vote("lena", "on-call", question=other.question("on-call")).seq,)
+
+
+def request_for_another_passport(back: Moves) -> tuple[int, ...]:
+    mine, other = back.key, ReleaseKey(KEY.model_name, KEY.environment, "sha256:" + "b" * 64, "rollback")
+    back.key = other
+    back.request()
+    vote = back.vote("lena", "on-call").seq
+    back.key = mine
+    return (vote,)
+
+
+def votes_of_the_release(back: Moves) -> tuple[int, ...]:
+    back.key = KEY
+    return back.approved()
+
+
+def vote_that_was_used(back: Moves) -> tuple[int, ...]:
+    back.request()
+    vote = back.vote("lena", "on-call").seq
+    back.move(back.intend(back.active.seq, vote, move="m0", action="rollback").seq, move="m0", action="rollback")
+    return (vote,)
+
+
+@pytest.mark.parametrize(
+    ("story", "problem"),
+    [
+        (nobody_asked, "the request is unknown, nobody has asked"),
+        (vote_is_missing, "the request is open"),
+        (vote_is_not_named, "it does not name the votes"),
+        (vote_of_somebody_else, "the request is open"),
+        (vote_of_the_one_who_asked, "the request is open"),
+        (vote_on_another_passport, "the request is open"),
+        (request_for_another_passport, "the request is unknown"),
+        (votes_of_the_release, "the request is unknown"),
+        (vote_that_was_used, "the rollback was made, and another one needs another request"),
+    ],
+)
+def test_a_rollback_without_the_vote_that_the_policy_wants_is_named(
+    back: Moves, story: Callable[[Moves], tuple[int, ...]], problem: str
+) -> None:
+    votes = story(back)
+    intent = back.intend(back.active.seq, *votes, action="rollback")
+    (finding,) = back.check.findings
+    assert (finding.seq, "rollback without valid votes" in finding.problem) == (intent.seq, True)
+    assert problem in finding.problem
+
+
+def test_a_rollback_that_names_no_policy_is_named_where_the_policy_asks(back: Moves) -> None:
+    back.intend(action="rollback", inputs={})
+    assert "rollback does not rest on policy" in back.problems[0]
+
+
+def test_a_rollback_needs_no_vote_where_its_rule_asks_nobody() -> None:
+    low = ASKS_BACK.replace("risk: high}\n      chain: [{name: on", "risk: low}\n      chain: [{name: on")
+    back = Moves(BACK, bank(low))
+    back.activate(bank(low))
+    back.issue()
+    back.intend(back.active.seq, action="rollback")  # the floor of the policy says that the model has high risk
+    assert back.problems == []
+
+
+def step(rollout: str, stable: str) -> AuditEvent:
+    new = {"rollout": rollout, "stable": stable, "canary": "8"}
+    return decision("rollout.step_intended", SUBJECT, "prod", BY, Decided(key=(rollout,), new=new))
+
+
+@pytest.mark.parametrize(
+    ("steps", "move", "is_found"),
+    [
+        ([("r1", "7")], "r1-back", False),
+        ([], "r1-back", True),
+        ([("r1", "6")], "r1-back", True),
+        ([("r2", "7")], "r1-back", True),
+        ([("r1", "7")], "r1", True),
+    ],
+)
+def test_a_rollback_by_a_rollout_needs_no_vote_and_its_rollout(
+    back: Moves, steps: list[tuple[str, str]], move: str, is_found: bool
+) -> None:
+    for rollout, stable in steps:
+        back.append(step(rollout, stable))
+    new = {"move": move, "action": "rollback", "champion": "7", "automatic": True}
+    back.intend(back.active.seq, action="rollback", move=move, new=new)
+    assert ["is said to be made by a rollout" in problem for problem in back.problems] == [True] * is_found
 
 
 def test_a_move_from_before_the_policy_may_be_late(moves: Moves) -> None:
