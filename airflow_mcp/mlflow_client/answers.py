@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 from airflow_mcp.core.mlflow_entities import (
@@ -47,6 +48,8 @@ class Fields:
     def optional_text(self, name: str, default: str = "") -> str:
         """Return a text, or the default when MLflow left it out (as it does with empty ones)."""
         value = self._data.get(name)
+        if type(value) is str:  # first, because nearly every one is
+            return value
         if value is None:
             return default
         if isinstance(value, bool | dict | list):
@@ -87,7 +90,7 @@ class Fields:
 
     def _objects(self, name: str) -> list[dict[str, Any]]:
         value = self._data.get(name) or []
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        if not isinstance(value, list) or set(map(type, value)) - {dict}:
             raise self.problem(name, "is not a list of objects")
         return value
 
@@ -109,7 +112,13 @@ class Fields:
     def _by_key(self, name: str, kind: type[T], read: Callable[[Fields], T]) -> dict[str, T]:
         """Return values by key. An item of another form is read field by field, which raises an error that names it."""
         found: dict[str, T] = {}
-        for item in self._objects(name):
+        items = self._objects(name)
+        with suppress(KeyError, TypeError):  # a key that is missing, or a list
+            found = {item["key"]: item["value"] for item in items}
+            if set(map(type, found)) <= {str} and set(map(type, found.values())) <= {kind} and "" not in found:
+                return found
+        found = {}
+        for item in items:
             key, value = item.get("key"), item.get("value")
             if not (key and isinstance(key, str) and isinstance(value, kind)):
                 fields = Fields(item, self._asked)

@@ -106,8 +106,20 @@ class PolicyOnPage:
         :param account: its name.
         :param model: name of the model.
         """
+        shows = self.viewer(user, account)
+        return shows is None or shows(model)
+
+    def viewer(self, user: Any, account: str) -> Callable[[str], bool] | None:
+        """Return what decides whether an account may read about a model; None when there is no policy.
+
+        :param user: the user of Airflow's auth manager.
+        :param account: its name.
+        """
         found = self._found
-        return found is None or found.rules.allowed(found.principal(user, account), f"model:{model}", "read").granted
+        if found is None:
+            return None
+        rules, principal = found.rules, found.principal(user, account)
+        return lambda model: rules.allowed(principal, f"model:{model}", "read").granted
 
     def may_read_log(self, user: Any, account: str) -> bool:
         """Return whether an account may read the audit log.

@@ -52,9 +52,7 @@ def _add_lists(router: APIRouter, services: Services) -> None:
         request: Request, q: str = "", state: str = "", owner: str = "", sort: str = "state", page: int = 1
     ) -> Response:
         snapshot = await services.index.current()
-        rows = [
-            row for row in snapshot.rows.values() if services.access.sees(request.state.caller, row.name, row.dag_id)
-        ]
+        rows = services.access.visible(request.state.caller, snapshot.rows.values())
         query = ListQuery(
             q[:200], state if state in CHIPS else "", owner[:200], sort if sort in SORTS else "state", max(page, 1)
         )
@@ -69,9 +67,7 @@ def _add_lists(router: APIRouter, services: Services) -> None:
     @router.get("/ui/activity")
     async def activity(request: Request) -> Response:
         snapshot = await services.index.current()
-        rows = [
-            row for row in snapshot.rows.values() if services.access.sees(request.state.caller, row.name, row.dag_id)
-        ]
+        rows = services.access.visible(request.state.caller, snapshot.rows.values())
         rows.sort(key=lambda row: row.standing.since, reverse=True)
         names = [row.name for row in rows[:_ACTIVITY_MODELS] if row.moves]
         frame = services.frame(request, snapshot.read_at, is_down=snapshot.is_down)

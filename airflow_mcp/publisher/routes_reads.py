@@ -47,7 +47,7 @@ def reads(services: Services) -> APIRouter:
 def _add_lists(router: APIRouter, services: Services) -> None:
     async def rows_of(request: Request) -> tuple[Snapshot, list[ListRow]]:
         snapshot, caller = await services.index.current(), request.state.caller
-        rows = [row for row in snapshot.rows.values() if services.access.sees(caller, row.name, row.dag_id)]
+        rows = services.access.visible(caller, snapshot.rows.values())
         if snapshot.is_down and not snapshot.rows:
             raise Problem("mlflow-not-answering", "Nothing was read yet. Try again when it answers")
         return snapshot, sorted(rows, key=lambda row: row.name)

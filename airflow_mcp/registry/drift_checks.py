@@ -52,7 +52,7 @@ class DriftChecks:
         order = ("attributes.end_time DESC",)
         found = mlflow.search_runs(experiments, where, order, most, page_size=PAGE) if experiments else []
         known = () if is_complete else (run for runs in self._runs.values() for run in runs)
-        self._runs = _by_model([*found, *known])
+        self._runs = _by_model([*map(_in_short, found), *known])
         self._newest = max((run.end_time or 0 for runs in self._runs.values() for run in runs), default=0)
         if is_complete:
             self._again = now + AGAIN_SECONDS
@@ -60,12 +60,17 @@ class DriftChecks:
 
 
 def _by_model(runs: Iterable[Run]) -> dict[str, tuple[Run, ...]]:
-    """Return the latest runs of each model, without the scores of columns, which nobody asks for here."""
+    """Return the latest runs of each model, the newest first."""
     once = {run.run_id: run for run in runs}
     found: dict[str, list[Run]] = {}
     for run in sorted(once.values(), key=lambda run: -(run.end_time or 0)):
         of_model = found.setdefault(run.tags.get(contract.TAG_MODEL_NAME, ""), [])
         if len(of_model) < SHOWN_CHECKS:
-            share = {name: value for name, value in run.metrics.items() if name == "drift_share"}
-            of_model.append(replace(run, metrics=share, params={}))
+            of_model.append(run)
     return {name: tuple(kept) for name, kept in found.items()}
+
+
+def _in_short(run: Run) -> Run:
+    """Return a run without the scores of columns, which nobody asks for here."""
+    share = {name: value for name, value in run.metrics.items() if name == "drift_share"}
+    return replace(run, metrics=share, params={})

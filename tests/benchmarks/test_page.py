@@ -195,6 +195,9 @@ async def _measure(airflow: AirflowStack) -> tuple[float, float]:
         def cpu() -> float:
             return _cpu_of(server.processes())
 
+        async def cost(path: str) -> tuple[float, float]:
+            return await measured(lambda _: client.get(f"{airflow.url}{path}"), cpu)
+
         begun = time.perf_counter()
         await get("/ui/", MODEL)
         first = (time.perf_counter() - begun) * 1000
@@ -204,6 +207,14 @@ async def _measure(airflow: AirflowStack) -> tuple[float, float]:
             await asyncio.sleep(0.5)
         await get(f"/ui/models/{MODEL}", "is in production")
         idle = await measured(lambda _: asyncio.sleep(0.1), cpu)
+        others = [
+            [what, *(f"{value:.1f}" for value in await cost(path)), ""]
+            for what, path in (
+                ("a route of the page that only asks for the login", "/mcp/ui"),
+                ("Airflow's own /api/v2/version, without a login", "/api/v2/version"),
+                ("Airflow's own /api/v2/dags, of no Dags", "/api/v2/dags"),
+            )
+        ]
         listed = await measured(lambda _: get("/ui/", f"of {MODELS}"), cpu)
         shown = await measured(lambda number: get(f"/ui/models/{MODEL}-{number + 2}", "is in production"), cpu)
     print_table(
@@ -213,6 +224,7 @@ async def _measure(airflow: AirflowStack) -> tuple[float, float]:
             ["list", f"{listed[0]:.0f}", f"{listed[1]:.1f}", f"{LIST_CPU:.0f}"],
             ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU:.0f}"],
             ["list, first request after the start", f"{first:.0f}", "", ""],
+            *others,
             ["nothing, in 100 ms", "", f"{idle[1]:.1f}", ""],
         ],
     )

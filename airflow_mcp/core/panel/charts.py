@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from html import escape
 from itertools import pairwise
 
 from airflow_mcp.core.html.drawing import Scale
 from airflow_mcp.core.panel.facts import DriftCheck, VersionFacts
-from airflow_mcp.core.panel.words import Words
+from airflow_mcp.core.panel.words import Language, Words
 from airflow_mcp.core.registry.history import Change, Timeline
 
 MOST_ROWS = 12
@@ -202,6 +203,13 @@ def draw_sparkline(checks: Sequence[DriftCheck], t: Words) -> str:
     :param checks: oldest first.
     :param t: the words.
     """
+    return _sparkline(tuple(checks), t.language)
+
+
+# Checks are some hours apart, and a list that is open asks for 50 of these lines every ten seconds.
+@lru_cache(maxsize=4096)
+def _sparkline(checks: tuple[DriftCheck, ...], language: Language) -> str:
+    t = Words(language)
     known = [check for check in checks if check.share is not None]
     if not known:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +52,11 @@ def catalogue(language: Language) -> Mapping[str, str]:
     return MappingProxyType(json.loads(path.read_text("utf-8")) if language != "en" else {})
 
 
+@lru_cache(maxsize=2048)
+def _escaped(text: str, language: Language) -> str:
+    return escape(catalogue(language).get(text, text), quote=True)
+
+
 class Words:
     """The words of one language.
 
@@ -77,7 +82,7 @@ class Words:
         :param text: the text in English.
         :param values: the values.
         """
-        return escape(self.plain(text, **values), quote=True)
+        return escape(self.plain(text, **values), quote=True) if values else _escaped(text, self.language)
 
     def age(self, seconds: float) -> str:
         """Return a duration in its largest unit, such as ``3 d``.

@@ -167,7 +167,12 @@ def read_recent_history(tags: Mapping[str, str]) -> tuple[MoveRecord, ...]:
 
 
 def _moves(records: Mapping[str, str]) -> tuple[MoveRecord, ...]:
-    moves = (_read_move(value) for name, value in records.items() if name.startswith(TAG_MOVE_PREFIX))
+    return _in_order(tuple(value for name, value in records.items() if name.startswith(TAG_MOVE_PREFIX)))
+
+
+@lru_cache(maxsize=4096)
+def _in_order(records: tuple[str, ...]) -> tuple[MoveRecord, ...]:
+    moves = map(_read_move, records)
     return tuple(sorted((move for move in moves if move is not None), key=lambda move: (move.number, move.at)))
 
 
@@ -190,7 +195,7 @@ def next_number(tags: Mapping[str, str]) -> int:
     return 1 + max((record_number(value) for name, value in tags.items() if name.startswith(_NUMBERED)), default=0)
 
 
-# A sweep over all models asks for each record five times, and again a minute later.
+# A sweep over all models asks for the moves of each model four times, and again a minute later.
 @lru_cache(maxsize=8192)
 def _read_move(value: str | None) -> MoveRecord | None:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,16 +10,18 @@ from html import escape
 from airflow_mcp.core.panel.charts import draw_sparkline
 from airflow_mcp.core.panel.facts import ListRow
 from airflow_mcp.core.panel.pages.layout import Frame, gate_tick, render_page, state_pill, table
+from airflow_mcp.core.panel.state import KINDS, ModelState, StateKind
 
 PAGE_ROWS = 50
 """Models on one page of the list."""
-CHIPS: Mapping[str, tuple[str, Callable[[ListRow], bool]]] = {
-    "": ("All", lambda row: True),
-    "attention": ("Need attention", lambda row: row.state.needs_somebody),
-    "approval": ("Wait for approval", lambda row: row.state.kind in ("approval_late", "waits_for_approval")),
-    "rollout": ("Rolling out", lambda row: row.state.kind in ("rolling_out", "rollout_failing")),
-    "never": ("Never in production", lambda row: row.state.kind == "never_promoted"),
+CHIPS: Mapping[str, tuple[str, frozenset[StateKind]]] = {
+    "": ("All", frozenset(KINDS)),
+    "attention": ("Need attention", frozenset(kind for kind in KINDS if ModelState(kind).needs_somebody)),
+    "approval": ("Wait for approval", frozenset({"approval_late", "waits_for_approval"})),
+    "rollout": ("Rolling out", frozenset({"rolling_out", "rollout_failing"})),
+    "never": ("Never in production", frozenset({"never_promoted"})),
 }
+"""Texts of the chips, and the states that each one shows."""
 SORTS: Mapping[str, Callable[[ListRow], tuple[object, ...]]] = {
     "state": lambda row: (row.state.rank, row.name),
     "name": lambda row: (row.name,),
@@ -69,8 +72,10 @@ def select_rows(rows: Sequence[ListRow], query: ListQuery) -> ListPart:
         found = [row for row in found if word in row.searched]
     if query.owner:
         found = [row for row in found if row.owner == query.owner]
-    counts = {name: sum(map(applies, found)) for name, (_, applies) in CHIPS.items()}
-    chosen = [row for row in found if CHIPS.get(query.state, CHIPS[""])[1](row)]
+    states = Counter(row.state.kind for row in found)
+    counts = {name: sum(states[kind] for kind in kinds) for name, (_, kinds) in CHIPS.items()}
+    shown = CHIPS.get(query.state, CHIPS[""])[1]
+    chosen = [row for row in found if row.state.kind in shown]
     chosen.sort(key=SORTS.get(query.sort, SORTS["state"]))
     first = PAGE_ROWS * (query.page - 1)
     return ListPart(
