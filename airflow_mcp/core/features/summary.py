@@ -87,7 +87,7 @@ class SkewPolicy(Document):
     largest_missing: Share = 0.05
     """Share that may be missing online although the offline store has it."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-6
-    """Largest relative difference of two equal numbers; other values must be equal."""
+    """Largest relative difference of two equal floats; whole numbers and other values must be equal."""
     sample_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Largest number of entity keys that are compared, drawn at random."""
     min_rows: Annotated[int, Field(ge=1)] = 100

@@ -1,16 +1,18 @@
 """Compares online values with offline ones: equal, merely old, computed differently, or missing.
 
 An online value that differs from the newest offline value does not count as skew if it is only older. Feast knows the
-time of each online value, so the offline store is asked twice: for now, and for that time.
+time of each online value, so the offline store is asked again for those that differ: as of their own time.
+
+The online store is read in batches. Only values that differ are kept, so memory grows with those and with what the
+offline store returns.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_mcp.core.features.summary import (
     FeatureSkew,
@@ -22,6 +24,7 @@ from airflow_mcp.core.features.summary import (
     judge_skew,
 )
 from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.work.features.equality import are_equal, equal_values, is_missing
 from airflow_mcp.work.features.historical import FEAST_TIME
 from airflow_mcp.work.features.store import Store
 from airflow_mcp.work.measures.classes import plain_label
@@ -37,17 +40,62 @@ EXAMPLES = 5
 """Values that differ, kept for each feature."""
 _WITHIN_SECOND = 0.999999
 """Feast tells the time of an online value in whole seconds; the row itself may be later in that second."""
-State = Literal["equal", "stale", "skewed", "missing", "absent"]
 
 
-class _Values(NamedTuple):
-    """The values of one feature, in the order of the keys."""
+class _Value(NamedTuple):
+    """An online value that is not the offline value of now."""
 
-    online: Sequence[Any]
-    times: Sequence[float]
-    """Seconds since the epoch; 0 without a value."""
-    now: Sequence[Any]
-    then: Sequence[Any]
+    row: int
+    """Position of its key."""
+    online: Any
+    at: float
+    """Its time online, in seconds since the epoch; 0 without one."""
+
+
+class _Offline(NamedTuple):
+    """What the offline store has of one feature."""
+
+    keys: pd.DataFrame
+    now: pd.Series[Any]
+    then: Mapping[int, Any]
+    """Values as of the time of the online value, by the position of their key."""
+
+
+@dataclass
+class _Found:
+    """What the keys compared so far have of one feature."""
+
+    equal: int = 0
+    absent: int = 0
+    missing: list[_Value] = field(default_factory=list)
+    differing: list[_Value] = field(default_factory=list)
+
+    def add(self, start: int, online: Sequence[Any], times: Sequence[float], now: pd.Series[Any], by: float) -> None:
+        """Compare a batch of online values with the offline values of the same keys.
+
+        :param start: position of the first key.
+        :param online: values of the online store.
+        :param times: their times, in seconds since the epoch.
+        :param now: values of the offline store.
+        :param by: largest relative difference of two equal numbers.
+        """
+        present = [row for row, value in enumerate(online) if not is_missing(value)]
+        values = online if len(present) == len(online) else [online[row] for row in present]
+        same = equal_values(values, now.iloc[present], by)
+        self.equal += sum(same)
+        self.differing += [
+            _Value(start + row, online[row], times[row]) for row, equal in zip(present, same, strict=True) if not equal
+        ]
+        if len(present) == len(online):
+            return
+        known = set(present)
+        for row, value in enumerate(now):
+            if row in known:
+                continue
+            if is_missing(value):
+                self.absent += 1
+            else:
+                self.missing.append(_Value(start + row, online[row], times[row]))
 
 
 def compare_features(request: SkewRequest) -> SkewSummary:
@@ -64,11 +112,12 @@ def compare_features(request: SkewRequest) -> SkewSummary:
         raise DatasetError("the entity rows have no key. Nothing was compared")
     if len(keys) > request.policy.sample_rows:
         keys = keys.sample(request.policy.sample_rows, random_state=request.policy.seed).reset_index(drop=True)
-    as_of, names = request.as_of or datetime.now(UTC), _keys(keys)
-    found = []
-    for view, features in _by_view(store.features).items():
-        values = _read(store, keys, features, as_of.timestamp())
-        found += [_compare(f"{view}:{name}", each, names, request.policy, as_of) for name, each in values.items()]
+    as_of = request.as_of or datetime.now(UTC)
+    found = [
+        feature
+        for view, features in _by_view(store.features).items()
+        for feature in _compare_view(store, keys, view, features, request.policy, as_of)
+    ]
     verdict, reason = judge_skew(tuple(found))
     return SkewSummary(
         identity=request.identity,
@@ -96,18 +145,27 @@ def _by_view(features: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return views
 
 
-def _read(store: Store, keys: pd.DataFrame, features: tuple[str, ...], as_of: float) -> dict[str, _Values]:
+def _compare_view(
+    store: Store, keys: pd.DataFrame, view: str, features: tuple[str, ...], policy: SkewPolicy, as_of: datetime
+) -> list[FeatureSkew]:
     names = [feature.partition(":")[2] for feature in features]
-    online: dict[str, list[Any]] = {}
-    records = [{str(name): plain_label(value) for name, value in row.items()} for row in keys.to_dict("records")]
-    for start in range(0, len(records), ONLINE_AT_ONCE):
-        for column, values in store.online(records[start : start + ONLINE_AT_ONCE], features).items():
-            online.setdefault(column, []).extend(values)
-    now = store.historical(_at(keys, [as_of] * len(keys)), features)
-    # One time per key and view: that of its values online; keys without one get the time of the check.
-    known = [max(float(online[f"{name}__ts"][row] or 0) for name in names) for row in range(len(keys))]
-    then = store.historical(_at(keys, [(at or as_of) + (_WITHIN_SECOND if at else 0) for at in known]), features)
-    return {name: _Values(online[name], known, now[name].tolist(), then[name].tolist()) for name in names}
+    now = store.historical(_at(keys, [as_of.timestamp()] * len(keys)), features)
+    found = {name: _Found() for name in names}
+    columns = {str(name): [plain_label(value) for value in keys[name].tolist()] for name in keys}
+    for start in range(0, len(keys), ONLINE_AT_ONCE):
+        batch = slice(start, start + ONLINE_AT_ONCE)
+        online = store.online({name: values[batch] for name, values in columns.items()}, features)
+        # One time per key and view: that of its values online.
+        times = [
+            float(max(at or 0 for at in each)) for each in zip(*(online[f"{name}__ts"] for name in names), strict=True)
+        ]
+        for name, each in found.items():
+            each.add(start, online[name], times, now[name].iloc[batch], policy.tolerance)
+    then = _then(store, keys, features, found)
+    return [
+        _judge(f"{view}:{name}", each, _Offline(keys, now[name], then[name]), policy, as_of)
+        for name, each in found.items()
+    ]
 
 
 def _at(keys: pd.DataFrame, seconds: Sequence[float]) -> pd.DataFrame:
@@ -116,72 +174,53 @@ def _at(keys: pd.DataFrame, seconds: Sequence[float]) -> pd.DataFrame:
     return keys.assign(**{FEAST_TIME: pd.to_datetime(list(seconds), unit="s", utc=True).round("us")})
 
 
-def _compare(feature: str, values: _Values, names: Sequence[str], policy: SkewPolicy, as_of: datetime) -> FeatureSkew:
-    states = [
-        _state(online, at, now, then, policy)
-        for online, at, now, then in zip(values.online, values.times, values.now, values.then, strict=True)
-    ]
-    counted = Counter(states)
-    counts = {name: counted[name] for name in ("equal", "stale", "skewed", "missing")}
-    verdict, reason = judge_feature({str(name): number for name, number in counts.items()}, policy)
-    ages = [as_of.timestamp() - at for at, state in zip(values.times, states, strict=True) if state == "stale"]
+def _then(
+    store: Store, keys: pd.DataFrame, features: tuple[str, ...], found: Mapping[str, _Found]
+) -> dict[str, Mapping[int, Any]]:
+    """Return the offline values of each feature as of the online value's own time, by row, where they differ now."""
+    unlike = [value for each in found.values() for value in (*each.differing, *each.missing) if value.at]
+    times = dict(sorted((value.row, value.at + _WITHIN_SECOND) for value in unlike))
+    if not times:
+        return {name: {} for name in found}
+    asked = keys.iloc[list(times)].reset_index(drop=True)
+    values = store.historical(_at(asked, list(times.values())), features)
+    return {name: dict(zip(times, values[name].tolist(), strict=True)) for name in found}
+
+
+def _judge(feature: str, found: _Found, offline: _Offline, policy: SkewPolicy, as_of: datetime) -> FeatureSkew:
+    stale: list[_Value] = []
+    skewed: list[_Value] = []
+    for value in found.differing:
+        is_old = value.at and are_equal(value.online, offline.then[value.row], policy.tolerance)
+        (stale if is_old else skewed).append(value)
+    unlike = {"skewed": skewed, "missing": found.missing, "stale": stale}
+    counts = {"equal": found.equal, **{state: len(values) for state, values in unlike.items()}}
+    verdict, reason = judge_feature(counts, policy)
     return FeatureSkew(
         feature=feature,
         **counts,
-        absent=counted["absent"],
-        oldest_seconds=max(ages, default=None),
+        absent=found.absent,
+        oldest_seconds=max((as_of.timestamp() - value.at for value in stale), default=None),
         verdict=verdict,
         reason=reason,
-        examples=_examples(values, states, names),
+        examples=_examples(unlike, offline),
     )
 
 
-def _state(online: Any, at: float, now: Any, then: Any, policy: SkewPolicy) -> State:
-    if _is_missing(online):
-        return "absent" if _is_missing(now) else "missing"
-    if _are_equal(online, now, policy.tolerance):
-        return "equal"
-    return "stale" if at and _are_equal(online, then, policy.tolerance) else "skewed"
-
-
-def _examples(values: _Values, states: Sequence[State], names: Sequence[str]) -> tuple[SkewExample, ...]:
-    kept: list[SkewExample] = []
-    for state in ("skewed", "missing", "stale"):
-        rows = [row for row, each in enumerate(states) if each == state][: EXAMPLES - len(kept)]
-        kept += [
-            SkewExample(
-                key=names[row],
-                state=state,
-                online=_text(values.online[row]),
-                offline=_text(values.now[row]),
-                offline_then=_text(values.then[row]) if values.times[row] else "",
-                online_at=datetime.fromtimestamp(values.times[row], UTC).isoformat() if values.times[row] else "",
-            )
-            for row in rows
-        ]
-    return tuple(kept)
-
-
-def _keys(keys: pd.DataFrame) -> list[str]:
-    return [", ".join(f"{name}={value}" for name, value in row.items()) for row in keys.to_dict("records")]
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _are_equal(one: Any, other: Any, tolerance: float) -> bool:
-    one, other = plain_label(one), plain_label(other)
-    if _is_missing(one) or _is_missing(other):
-        return _is_missing(one) and _is_missing(other)
-    are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
-    if are_numbers and (isinstance(one, float) or isinstance(other, float)):
-        return math.isclose(one, other, rel_tol=tolerance)
-    try:
-        return bool(one == other)
-    except ValueError:  # arrays
-        return list(one) == list(other)
+def _examples(unlike: Mapping[str, Sequence[_Value]], offline: _Offline) -> tuple[SkewExample, ...]:
+    chosen = [(state, value) for state, values in unlike.items() for value in values[:EXAMPLES]][:EXAMPLES]
+    return tuple(
+        SkewExample(
+            key=", ".join(f"{name}={offline.keys[name].iloc[value.row]}" for name in offline.keys),
+            state=state,
+            online=_text(value.online),
+            offline=_text(offline.now.iloc[value.row]),
+            offline_then=_text(offline.then[value.row]) if value.at else "",
+            online_at=datetime.fromtimestamp(value.at, UTC).isoformat() if value.at else "",
+        )
+        for state, value in chosen
+    )
 
 
 def _text(value: Any) -> str:
-    return "missing" if _is_missing(value) else str(value)[:100]
+    return "missing" if is_missing(value) else str(value)[:100]

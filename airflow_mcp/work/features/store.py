@@ -58,10 +58,10 @@ class Store:
         values = found.set_index(KEPT_ROW)[names].reindex(range(len(entities)))
         return entities.reset_index(drop=True).join(values)
 
-    def online(self, keys: list[dict[str, Any]], features: tuple[str, ...]) -> dict[str, list[Any]]:
+    def online(self, keys: dict[str, list[Any]], features: tuple[str, ...]) -> dict[str, list[Any]]:
         """Return the values of features in the online store, and the time of each as ``<feature>__ts``.
 
-        :param keys: entity keys.
+        :param keys: entity keys, as columns.
         :param features: ``<feature view>:<feature>``.
         """
         with answered("read"):

@@ -14,8 +14,10 @@ from airflow_mcp.core.features.page import render_skew_report
 from airflow_mcp.core.features.summary import HistoricalRequest, HistoricalSummary, SkewPolicy, SkewRequest, SkewSummary
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.work.features import comparison
 from airflow_mcp.work.features.comparison import compare_features
 from airflow_mcp.work.features.historical import get_features
+from airflow_mcp.work.features.store import Store
 from airflow_mcp.work.reading.dataset_frame import load_dataset
 from tests.support.feast_repository import FEATURES, NOW, FeastRepository, offline_rows
 
@@ -145,6 +147,33 @@ class TestSkew:
 
         lenient = compare(store, tmp_path, keys, policy=SkewPolicy(largest_skewed=0.1, largest_stale=0.3))
         assert lenient.verdict == "consistent"
+
+    def test_asks_the_online_store_in_batches_and_the_offline_store_again_for_what_differs_only(
+        self, store: FeastRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = offline_rows(KEYS, moments=1)
+        store.push(rows[rows["customer_id"].isin([7, 119])].assign(avg_amount_30d=-7.0))
+        online, offline = Store.online, Store.historical
+        asked: list[tuple[str, int]] = []
+
+        def read_online(self: Store, keys: dict[str, list[Any]], features: tuple[str, ...]) -> Any:
+            asked.append(("online", len(keys["customer_id"])))
+            return online(self, keys, features)
+
+        def read_offline(self: Store, entities: Any, features: tuple[str, ...]) -> Any:
+            asked.append(("offline", len(entities)))
+            return offline(self, entities, features)
+
+        monkeypatch.setattr(Store, "online", read_online)
+        monkeypatch.setattr(Store, "historical", read_offline)
+        monkeypatch.setattr(comparison, "ONLINE_AT_ONCE", 50)
+        _, amount = compare(store, tmp_path).features
+        assert asked == [("offline", KEYS), ("online", 50), ("online", 50), ("online", 20), ("offline", 2)]
+        assert (amount.equal, amount.skewed) == (KEYS - 2, 2)
+        assert [(each.key, each.online, each.offline) for each in amount.examples] == [
+            ("customer_id=7", "-7.0", "7.0"),
+            ("customer_id=119", "-7.0", "119.0"),
+        ]
 
     def test_of_few_keys_is_inconclusive(self, store: FeastRepository, tmp_path: Path) -> None:
         found = compare(store, tmp_path, range(5))
