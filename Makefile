@@ -75,7 +75,7 @@ serving-image:  ## the image of the model server
 	docker build $(DOCKER_BUILD_FLAGS) --target serving --tag $(SERVING_IMAGE) .
 
 peers: $(READY)  ## what `make benchmark` compares with and cannot be installed beside it, each in an environment of its own
-	for peer in "mlserver mlserver==1.7.1 mlserver-mlflow==1.7.1" "bentoml bentoml==1.4.40" "nannyml nannyml==0.13.1 statsmodels==0.15.0 pandas==2.3.3"; do \
+	set -e; for peer in "mlserver mlserver==1.7.1 mlserver-mlflow==1.7.1" "bentoml bentoml==1.4.40" "nannyml nannyml==0.13.1 statsmodels==0.15.0 pandas==2.3.3"; do \
 	  set -- $$peer; folder=$(VENV)/peers/$$1; shift; test -d $$folder || $(PYTHON) -m venv $$folder; \
 	  $$folder/bin/pip install --quiet --disable-pip-version-check "$$@" \
 	    $$($(BIN)/pip freeze | grep '^scikit-learn=='); \
