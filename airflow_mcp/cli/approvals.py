@@ -179,9 +179,9 @@ def _times(parsed: argparse.Namespace) -> int:
     event = listing(audit_user(), settings.environment, limit=MOST_LISTED, model=parsed.model_name)
     with closing(open_log(settings)) as log:
         records = [read_record(raw.decode()) for raw in read_log(log, event)]
-    newest = list(read_cycles(records, settings.environment))[: parsed.limit]
-    found = read_cycles(records, settings.environment, _runs(parsed, records, newest))
-    cycles = [found[version] for version in newest]
+    newest = list(read_cycles(records, settings.environment).values())[: parsed.limit]
+    runs = _runs(parsed, records, [cycle.version for cycle in newest])
+    cycles = [cycle.trained(*runs.get(cycle.version, (None, None))) for cycle in newest]
     if parsed.format == "json":
         print(json.dumps([cycle.to_json() for cycle in cycles], indent=2))
     else:

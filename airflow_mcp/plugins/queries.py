@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.approvals.cycle import Cycle
 from airflow_mcp.core.approvals.events import ReleaseKey
 from airflow_mcp.core.audit.log import AuditLog
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.drift.summary import by_severity, read_drift_summary
 from airflow_mcp.core.gate.judgement import GateReport
-from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel
+from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
 from airflow_mcp.core.panel.approvals import OpenQuestion
 from airflow_mcp.core.panel.facts import (
+    MOST_CYCLES,
     DriftCheck,
     ListRow,
     ModelFacts,
     RolloutFacts,
     drift_check,
+    from_milliseconds,
     version_facts,
 )
 from airflow_mcp.core.panel.state import Situation, assess_state
@@ -42,13 +45,14 @@ from airflow_mcp.core.retrain.documents import (
 )
 from airflow_mcp.core.retrain.status import retrain_status
 from airflow_mcp.core.rollout.state import RolloutState
-from airflow_mcp.exceptions import ModelControlPlaneError
+from airflow_mcp.exceptions import MlflowError, ModelControlPlaneError
 from airflow_mcp.mlflow_client.api import filter_value
 from airflow_mcp.mlflow_client.operations import MlflowOperations
 from airflow_mcp.plugins.airflow_rest import AirflowRest
 from airflow_mcp.registry.drift_checks import SHOWN_CHECKS
 from airflow_mcp.registry.overview import list_row, open_questions, questions_of
 from airflow_mcp.registry.rollout_control import read_journal
+from airflow_mcp.registry.rollouts import bake_document
 from airflow_mcp.registry.standing import read_standings
 
 log = logging.getLogger(__name__)
@@ -202,12 +206,12 @@ def model_facts(
     :raises InvalidArgumentError: when that moment is in the future.
     """
     timeline = read_timeline(part.model, part.read_at)
-    rollout = part.rollout
+    split = None if part.rollout is None or part.rollout.is_baking else part.rollout
     situation = Situation(
         part.standing,
-        canary=rollout.document.canary if rollout else "",
-        weight=rollout.document.weight if rollout else 0.0,
-        rollout_trouble=rollout.trouble if rollout else "",
+        canary=split.document.canary if split else "",
+        weight=split.document.weight if split else 0.0,
+        rollout_trouble=split.trouble if split else "",
         approval=part.questions[0].version if part.questions else "",
         approval_is_late=any(question.is_late(part.read_at) for question in part.questions),
         retraining=retraining,
@@ -225,7 +229,7 @@ def model_facts(
         gate=part.gate,
         gate_version=judged[0].version if judged else "",
         retraining=retraining,
-        rollout=rollout,
+        rollout=part.rollout,
         questions=part.questions,
         at=None if at is None else champion_at(timeline, at),
         notes={**part.notes, **notes},
@@ -234,9 +238,40 @@ def model_facts(
 
 def row_of(part: Part) -> ListRow:
     """Return the row of the list for a model that was just read."""
-    rollout = part.rollout.document if part.rollout else None
+    rollout = part.rollout.document if part.rollout and not part.rollout.is_baking else None
     checks = part.drift.checks if part.drift else ()
     return list_row(part.model, part.standing, checks, rollout, part.questions)
+
+
+def with_trainings(
+    mlflow: MlflowOperations, versions: Sequence[ModelVersion], cycles: Mapping[str, Cycle]
+) -> dict[str, Cycle]:
+    """Return the times of releases with those of the newest trainings; without those when MLflow does not answer.
+
+    :param mlflow: the MLflow server.
+    :param versions: the versions of the model.
+    :param cycles: what the audit log knows, by version, the newest first.
+    """
+    newest = list(cycles)[:MOST_CYCLES]
+    runs = {version.run_id: version.version for version in versions if version.run_id and version.version in newest}
+    found = dict(cycles)
+    try:
+        for run in _search(mlflow, list(runs)):
+            found[runs[run.run_id]] = trained(cycles[runs[run.run_id]], run)
+    except MlflowError as error:
+        log.warning("when trainings ran could not be read: %s", error)
+    return found
+
+
+def trained(cycle: Cycle, run: Run | None) -> Cycle:
+    """Return the times of a release with those of its training.
+
+    :param cycle: what the audit log knows.
+    :param run: MLflow run of the training; None when it is not known.
+    """
+    if run is None:
+        return cycle
+    return cycle.trained(*(from_milliseconds(time) if time else None for time in (run.start_time, run.end_time)))
 
 
 async def noted(notes: dict[str, str], card: str, said: str, question: Awaitable[T]) -> T | None:
@@ -281,12 +316,16 @@ def _later_verdicts(mlflow: MlflowOperations, versions: Sequence[ModelVersion]) 
     """
     tag = contract.TAG_GATE_VERDICT
     runs = [each.run_id for each in versions if each.run_id and not {tag, contract.TAG_COPY_RUN} & set(each.tags)]
-    experiments = [each.experiment_id for each in mlflow.search_experiments()] if runs else []
+    return {run.run_id: {tag: run.tags[tag]} for run in _search(mlflow, runs) if tag in run.tags}
+
+
+def _search(mlflow: MlflowOperations, run_ids: Sequence[str]) -> list[Run]:
+    """Return those of some runs that exist and that this account may read."""
+    experiments = [each.experiment_id for each in mlflow.search_experiments()] if run_ids else []
     if not experiments:
-        return {}
-    where = f"attributes.run_id IN ({', '.join(map(filter_value, runs))})"
-    found = mlflow.search_runs(experiments, where, (), len(runs))
-    return {run.run_id: {tag: run.tags[tag]} for run in found if tag in run.tags}
+        return []
+    where = f"attributes.run_id IN ({', '.join(map(filter_value, run_ids))})"
+    return mlflow.search_runs(experiments, where, (), len(run_ids))
 
 
 def _read_drift(mlflow: MlflowOperations, name: str) -> Drift:
@@ -323,7 +362,7 @@ def _read_rollout(
 ) -> RolloutFacts | None:
     number = model.aliases.get(contract.ALIAS_CHAMPION)
     champion = next((version for version in versions if version.version == number), None)
-    document = RolloutState.of(champion).active
+    document = bake_document(champion, datetime.now(UTC)) or RolloutState.of(champion).active
     if document is None:
         return None
     journal = read_journal(mlflow, document.run_id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from airflow_mcp.core.approvals.cycle import Cycle
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.panel.actions import ACTIONS, STEERS, ActionName, why_not
 from airflow_mcp.core.panel.facts import ModelFacts
@@ -21,8 +23,17 @@ from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.registry.history import Timeline, parse_time, read_timeline
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowNotFoundError
 from airflow_mcp.mlflow_client.operations import MlflowOperations
+from airflow_mcp.plugins.audit_trail import Trail
 from airflow_mcp.plugins.problems import Problem
-from airflow_mcp.plugins.queries import NO_AUDIT, Part, model_facts, noted, read_retraining
+from airflow_mcp.plugins.queries import (
+    NO_AUDIT,
+    Part,
+    model_facts,
+    noted,
+    read_retraining,
+    trained,
+    with_trainings,
+)
 from airflow_mcp.plugins.services import Services, page_response
 
 _ACTIVITY_MODELS = 40
@@ -87,7 +98,7 @@ def _add_models(router: APIRouter, services: Services) -> None:
             raise Problem("invalid-request", str(error)) from None
         except (MlflowError, Problem) as error:
             return _problem_page(services, request, error)
-        facts = await _with_trail(services, request, facts)
+        facts = await _with_trail(services, request, facts, part)
         refusals = await refusals_of(services, request, facts)
         frame = services.frame(request, part.read_at)
         html = render_model(frame, facts, refusals, days=days if days in SPANS else 30)
@@ -103,7 +114,8 @@ def _add_models(router: APIRouter, services: Services) -> None:
             read = await services.reader.ask(lambda mlflow: _versions(mlflow, part, number, other))
         except (MlflowError, Problem) as error:
             return _problem_page(services, request, error)
-        return page_response(request, render_version(services.frame(request, part.read_at), *read))
+        cycle = None if other else await _cycle(services, request, part, number, read[1])
+        return page_response(request, render_version(services.frame(request, part.read_at), *read, cycle))
 
 
 async def read_facts(services: Services, request: Request, name: str, at: str = "") -> tuple[ModelFacts, Part]:
@@ -122,13 +134,32 @@ async def read_facts(services: Services, request: Request, name: str, at: str = 
     return model_facts(part, retraining, notes, at=moment), part
 
 
-async def _with_trail(services: Services, request: Request, facts: ModelFacts) -> ModelFacts:
+async def _with_trail(services: Services, request: Request, facts: ModelFacts, part: Part) -> ModelFacts:
     """Add the audit trail, if the caller may read the log and the look was recorded."""
     caller, notes = request.state.caller, dict(facts.notes)
     if not services.access.policy.may_read_log(caller.user, caller.name):
         return replace(facts, notes={**notes, "audit": _NO_RIGHT})
-    read = services.reader.ask(lambda _: services.trail.read(facts.name, caller.name))
-    return replace(facts, audit=await noted(notes, "audit", NO_AUDIT, read), notes=notes)
+    trail = await _trail(services, request, part, notes)
+    lines, cycles = (trail.lines, trail.cycles) if trail else (None, facts.cycles)
+    return replace(facts, audit=lines, cycles=cycles, notes=notes)
+
+
+async def _trail(services: Services, request: Request, part: Part, notes: dict[str, str]) -> Trail | None:
+    caller, name = request.state.caller, part.model.name
+
+    def read(mlflow: MlflowOperations) -> Trail | None:
+        return services.trail.read(name, caller.name, partial(with_trainings, mlflow, part.versions))
+
+    return await noted(notes, "audit", NO_AUDIT, services.reader.ask(read))
+
+
+async def _cycle(services: Services, request: Request, part: Part, number: str, run: Run | None) -> Cycle | None:
+    """Return when each step of a version's release was done; None when the caller may not read the log."""
+    caller = request.state.caller
+    if not services.access.policy.may_read_log(caller.user, caller.name):
+        return None
+    trail = await _trail(services, request, part, {})
+    return trained(trail.cycles.get(number, Cycle(number)), run) if trail else None
 
 
 async def refusals_of(services: Services, request: Request, facts: ModelFacts) -> dict[str, Refusal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -21,6 +22,8 @@ from starlette.routing import Match
 from airflow_mcp.audit.stores import open_log
 from airflow_mcp.core import contract
 from airflow_mcp.core.access.in_force import PolicyInForce, read_in_force
+from airflow_mcp.core.audit.decisions import version_registered
+from airflow_mcp.core.audit.event import AuditActor
 from airflow_mcp.core.audit.log import LOG
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.retrain.documents import CONTROL_KEY
@@ -47,6 +50,20 @@ from tests.support.mlflow_world import World
 
 pytestmark = pytest.mark.integration
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror=alert(1)>"""
+CYCLE_WORDS = {
+    "en": (
+        ("How long releases took", "training began", "approval asked for"),
+        ("How long it took", "promoted", "Altogether"),
+        ("How long it took", "Altogether: 0 s"),
+    ),
+    "zh-CN": (("发布耗时", "训练开始", "已申请批准"), ("已上线", "总计"), ("耗时", "训练完成")),
+    "ru": (
+        ("Сколько длились выпуски", "обучение началось", "запрошено одобрение"),
+        ("Сколько это длилось", "выпущена", "Через"),
+        ("Сколько это длилось", "обучена"),
+    ),
+}
+"""What the pages of the model, of a version that the audit log knows, and of one that it does not know say."""
 WRITE = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
 
 
@@ -159,6 +176,33 @@ class TestReading:
                 assert ("does not let you read the audit log" in said) is not is_shown
                 looks = log.facts(LOG, "audit.read")
                 assert [each.event["actor"]["name"] for each in looks] == ["olga"] * is_shown
+
+    async def test_the_page_says_how_long_a_release_took_to_who_may_read_the_log(
+        self, two: World, panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name, settings = two.model_name, sqlite_logs(tmp_path).owner
+        connection = {"conn_type": "audit_log", "extra": {"sqlite_path": settings.sqlite_path}}
+        monkeypatch.setenv("AIRFLOW_CONN_AUDIT_TESTS", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID", "audit_tests")
+        promoted = two.run(PromoteModelOperator, model_name=name, version="3", expected_champion="2")
+        assert promoted.state == "success", promoted.error
+        with closing(open_log(settings)) as log:
+            log.append(version_registered(two.hook.get_model_version(name, "3"), "dev", AuditActor("system", "tests")))
+            for policy, is_shown in ((None, True), (bank(), False)):
+                if policy is not None:
+                    put_in_force(log, policy)
+                panel.services = replace(
+                    panel.services,
+                    access=Access(Rights(), policy=on_page(read_in_force(log))),
+                    trail=AuditTrail(lambda: open_log(settings)),
+                )
+                panel.app = create_app(panel.services, authenticate)
+                async with panel.client("olga") as client:
+                    for language, words in CYCLE_WORDS.items():
+                        for path, shown in zip(("", "/versions/3", "/versions/1"), words, strict=True):
+                            page = await client.get(f"/ui/models/{name}{path}", params={"lang": language})
+                            said = text_of(page.text)
+                            assert [word in said for word in shown] == [is_shown] * len(shown), said
 
     async def test_the_list_shows_the_model_with_its_word_and_finds_it(
         self, two: World, panel: Panel, olga: httpx.AsyncClient

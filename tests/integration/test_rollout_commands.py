@@ -12,13 +12,19 @@ import pytest
 
 from airflow_mcp.cli import main
 from airflow_mcp.core.document import dump_document
+from airflow_mcp.core.panel.pages.layout import Frame
+from airflow_mcp.core.panel.pages.model import render_model
+from airflow_mcp.core.panel.words import Words
 from airflow_mcp.core.rollout.advance import Write
 from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, TAG_ROLLOUT_RECORD, RolloutRecord, parse_journal
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
 from airflow_mcp.hooks.replica_metrics import ReplicaText
 from airflow_mcp.hooks.rollout_look import RolloutLooks
+from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rollout import RolloutModelOperator
+from airflow_mcp.plugins.queries import ModelReader, model_facts
 from airflow_mcp.registry import rollout_run
 from airflow_mcp.registry.promotion import promote
 from tests.support.mlflow_world import World
@@ -277,11 +283,28 @@ def test_a_task_that_is_woken_while_mlflow_is_down_waits_again(
     assert trigger_of(command.resume(waiting, rollout=trigger_of(waiting).rollout)).rollout["failures"] == "0"
 
 
+def page_of(world: World) -> str:
+    """Return the page of the model."""
+    mlflow = DirectMlflow(MlflowSettings("tests", world.url, world.url))
+    reader = ModelReader(lambda: mlflow)
+    try:
+        facts = model_facts(asyncio.run(reader.part(world.model_name)), None, {})
+    finally:
+        reader.close()
+        mlflow.close()
+    return render_model(Frame(Words(), "/mcp", datetime.now(UTC), "", "tests"), facts, {})
+
+
 def test_the_bake_time_is_seen_and_aborted_and_nothing_else_begins(command: Command) -> None:
     baking, world = command.bake(), command.world
     found = command("status")
     assert (found["phase"], found["canary"], found["stable"]) == ("BAKING", "2", "1")
     assert "version 2 is the champion already, and is watched" in command("pause", "--reason", "wait", code=1)
+    shown = page_of(world)
+    assert "version 2 has been the champion since" in shown
+    assert "It is watched until" in shown
+    assert f'href="/mcp/ui/models/{world.model_name}/abort-rollout"' in shown
+    assert "Rolling out" not in shown
     second = world.run(
         RolloutModelOperator,
         model_name=world.model_name,

@@ -41,38 +41,34 @@ class Cycle:
         """Seconds from the first known step to the last; None when fewer than two are known."""
         return (max(self.times.values()) - min(self.times.values())).total_seconds() if len(self.times) > 1 else None
 
+    def trained(self, begin: datetime | None, end: datetime | None) -> Cycle:
+        """Return it with begin and end of the training run, as far as they are known; the audit log has neither."""
+        known = zip(STEPS, (begin, end), strict=False)
+        return Cycle(self.version, {**self.times, **{step: time for step, time in known if time is not None}})
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         times = {step: self.times[step].isoformat(timespec="seconds") for step in STEPS if step in self.times}
         return {"version": self.version, "times": times, "stages": self.stages, "seconds": self.seconds}
 
 
-def read_cycles(
-    records: Iterable[Record],
-    environment: str,
-    runs: Mapping[str, tuple[datetime | None, datetime | None]] | None = None,
-) -> dict[str, Cycle]:
+def read_cycles(records: Iterable[Record], environment: str) -> dict[str, Cycle]:
     """Return the times of every version of one model, by version, the newest first.
 
     :param records: records about the model, its versions, passports and servers, oldest first.
     :param environment: dev, test or prod: where it was released.
-    :param runs: version to begin and end of its training run.
     """
     times: dict[str, dict[str, datetime]] = {}
     asked: dict[int, str] = {}
     for record in records:
         event = record.event
-        if event["environment"] != environment or not event["new"]:
+        if event["environment"] != environment or not event["new"] or event.get("erased"):
             continue
         step, version = _step(record, asked)
         if step == "requested":
             asked[record.seq] = version
-        if step and version:
-            times.setdefault(version, {}).setdefault(step, _time(record))
-    for version, known in (runs or {}).items():
-        for step, time in zip(STEPS, known, strict=False):
-            if time is not None:
-                times.setdefault(version, {})[step] = time
+        if step and version.isdigit() and (time := _time(record)) is not None:
+            times.setdefault(version, {}).setdefault(step, time)
     newest = sorted(times, key=int, reverse=True)
     return {version: Cycle(version, times[version]) for version in newest}
 
@@ -82,19 +78,24 @@ def _step(record: Record, asked: Mapping[int, str]) -> tuple[str, str]:
     new = record.event["new"]
     match record.event["action"]:
         case "version.registered" | "version.copied":
-            return "registered", str(new["version"])
+            return "registered", str(new.get("version"))
         case "approval.requested" if act_of(record) == RELEASE:
-            return "requested", str(new["version"])
+            return "requested", str(new.get("version"))
         case "approval.granted":
-            return "approved", asked.get(new["request"], "")
+            return "approved", asked.get(new.get("request", 0), "")
         case "registry.moved":
-            return "promoted", str(new["champion"] or "") if new["action"] == "promote" else ""
+            return "promoted", str(new.get("champion")) if new.get("action") == "promote" else ""
         case "serving.started" | "serving.swapped":
-            return "serving", str(new["version"])
+            return "serving", str(new.get("version"))
     return "", ""
 
 
-def _time(record: Record) -> datetime:
-    """Return when it happened: what a replica tells is recorded when somebody asks it."""
-    is_told = record.event["action"].startswith("serving.")
-    return datetime.fromisoformat(record.event["new"]["at"]) if is_told else time_of(record)
+def _time(record: Record) -> datetime | None:
+    """Return when it happened: what a replica tells is recorded when somebody asks it; None when it told no time."""
+    if not record.event["action"].startswith("serving."):
+        return time_of(record)
+    try:
+        told = datetime.fromisoformat(record.event["new"]["at"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return told if told.tzinfo else None

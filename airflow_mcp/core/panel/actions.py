@@ -125,6 +125,25 @@ KINDS: Mapping[ActionName, ActionKind] = {
 }
 
 
+BAKE_ABORT = (
+    _TRIGGERED,
+    "the alias champion moves back from version {canary} to version {stable}, if the policy lets you roll back",
+    "version {canary} stays registered, with the reason, and the rollout ends",
+    _FOLLOWED,
+)
+"""Steps of ``abort-rollout`` in the bake time, when the version is the champion already."""
+
+
+def steps_of(action: ActionName, facts: ModelFacts) -> tuple[str, ...]:
+    """Return what an action does, as texts of the catalogue.
+
+    :param action: the action.
+    :param facts: what is known of the model.
+    """
+    is_baking = facts.rollout is not None and facts.rollout.is_baking
+    return BAKE_ABORT if action == "abort-rollout" and is_baking else KINDS[action].steps
+
+
 @dataclass(frozen=True)
 class Operation:
     """One action in progress or over: a Dag run, followed by whoever may read it."""
@@ -267,6 +286,8 @@ def _no_steering(facts: ModelFacts) -> Refusal | None:
 def _no_rollout_pause(facts: ModelFacts) -> Refusal | None:
     refused = _no_steering(facts)
     if refused is None and facts.rollout is not None and facts.rollout.document.phase != "PROGRESSING":
+        if facts.rollout.is_baking:
+            return Refusal("The version is the champion already, and is watched.")
         return Refusal("It waits for a person already." if facts.rollout.is_waiting else "It cannot be paused now.")
     return refused
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.approvals.cycle import Cycle
 from airflow_mcp.core.gate.judgement import GateReport
 from airflow_mcp.core.gate.rules.verdicts import OPENING
 from airflow_mcp.core.mlflow_entities import ModelVersion, RegisteredModel, Run
@@ -36,6 +37,10 @@ PROVENANCE: Mapping[str, str] = {
     "rolled back": contract.TAG_ROLLED_BACK,
 }
 """What is said of a version's origin, and the tag that keeps it."""
+
+
+MOST_CYCLES = 5
+"""Newest versions of which the page of a model says how long they took."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class VersionFacts:
 
 @dataclass(frozen=True)
 class RolloutFacts:
-    """The rollout of a model that is in progress."""
+    """The rollout of a model that is in progress, or that watches the new champion in its bake time."""
 
     document: RolloutDocument
     journal: Journal | None
@@ -85,6 +90,19 @@ class RolloutFacts:
     def is_waiting(self) -> bool:
         """Whether it waits for a person."""
         return self.document.phase == "WAITING"
+
+    @property
+    def is_baking(self) -> bool:
+        """Whether the version is the champion already, and goes back by itself if it fails now."""
+        return self.document.phase == "BAKING"
+
+    @property
+    def watched_until(self) -> datetime | None:
+        """End of the bake time if the servers can be looked at then; None when it is not known."""
+        since = self.document.step_since
+        if not self.is_baking or self.journal is None or since is None:
+            return None
+        return since + timedelta(seconds=self.journal.plan.bake)
 
 
 @dataclass(frozen=True)
@@ -151,6 +169,8 @@ class ModelFacts:
     rollout: RolloutFacts | None
     audit: tuple[AuditLine, ...] | None = None
     """Newest first; None when there is no audit log, or it was not read for the caller."""
+    cycles: Mapping[str, Cycle] = field(default_factory=dict)
+    """By version, the newest first: when each step of its release was done, as far as the audit log knows."""
     questions: tuple[OpenQuestion, ...] = ()
     """Releases of the model that wait for people."""
     at: ChampionAt | None = None

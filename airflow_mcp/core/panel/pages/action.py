@@ -14,6 +14,7 @@ from airflow_mcp.core.panel.actions import (
     Operation,
     Progress,
     choices,
+    steps_of,
 )
 from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts
 from airflow_mcp.core.panel.pages.layout import Frame, card, crumbs, gate_tick, note, render_page, table, tick
@@ -73,10 +74,11 @@ def render_action(frame: Frame, facts: ModelFacts, asked: Asked) -> str:
         "version": version.number if version else "?",
         "dag": asked.dag_id,
         "canary": facts.rollout.document.canary if facts.rollout else "?",
+        "stable": facts.rollout.document.stable if facts.rollout else "?",
         "weight": f"{facts.rollout.document.weight:g}" if facts.rollout else "?",
     }
     title = t(kind.title, **values)
-    steps = "".join(f"<li>{t(step, **values)}</li>" for step in kind.steps)
+    steps = "".join(f"<li>{t(step, **values)}</li>" for step in steps_of(asked.action, facts))
     left = _now_and_afterwards(frame, facts, version) if kind.chooses and version is not None else ""
     left += card("steps", t("What will happen"), f'<ol class="steps">{steps}</ol>')
     right = _refused(frame, asked.refused) if asked.refused is not None else _form(frame, facts, asked, version)

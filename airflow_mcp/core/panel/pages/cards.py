@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from airflow_mcp.core.approvals.cycle import STEPS, Cycle
 from airflow_mcp.core.gate.rules.rule_result import RuleResult
 from airflow_mcp.core.html.drawing import NOTHING, Strip, draw_strip, scale_over
 from airflow_mcp.core.panel.actions import KINDS, ActionName
 from airflow_mcp.core.panel.charts import draw_drift, draw_timeline, draw_weights, verdict_word
-from airflow_mcp.core.panel.facts import ModelFacts, VersionFacts, moment
+from airflow_mcp.core.panel.facts import MOST_CYCLES, ModelFacts, RolloutFacts, VersionFacts, moment
 from airflow_mcp.core.panel.pages.layout import Frame, card, facts_list, gate_tick, pill, scrolled, table, tick
 from airflow_mcp.core.panel.refusal import Refusal
 from airflow_mcp.core.panel.rollout_chart import draw_rollout, rollout_rows
@@ -41,6 +42,16 @@ RETRAIN_WORDS: Mapping[str, tuple[Tone, str]] = {
 }
 """By the verdict of the last decision; empty: there is none."""
 DRIFT_TONES: Mapping[str, Tone] = {"drifted": "bad", "not_drifted": "good"}
+CYCLE_WORDS: Mapping[str, str] = {
+    "training": "training began",
+    "trained": "trained",
+    "registered": "registered",
+    "requested": "approval asked for",
+    "approved": "approved",
+    "promoted": "promoted",
+    "serving": "serving",
+}
+"""By the step of a release, in the order of :data:`~airflow_mcp.core.approvals.cycle.STEPS`."""
 _SHORT = 24
 """Characters of a hash."""
 
@@ -70,6 +81,33 @@ def unread(frame: Frame, facts: ModelFacts, name: str) -> str:
     """Return the note on a card whose part could not be read; empty when it was."""
     said = facts.notes.get(name, "")
     return f"<p>{tick('unsure', frame.t(said))}</p>" if said else ""
+
+
+def cycles_card(frame: Frame, facts: ModelFacts) -> str:
+    """Return the card that says how long the latest versions took from step to step; empty when nothing is known."""
+    t = frame.t
+    rows = [_cycle_row(frame, facts.name, cycle) for cycle in [*facts.cycles.values()][:MOST_CYCLES]]
+    if not rows:
+        return ""
+    heads = (t("Version"), t("First step"), *(t(CYCLE_WORDS[step]) for step in STEPS[1:]), t("Altogether"))
+    said = t("Each time counts from the step before it that is known.")
+    body = table(t("How long releases took"), heads, rows) + f'<p class="small dim">{said}</p>'
+    return card("cycles", t("How long releases took"), body)
+
+
+def _cycle_row(frame: Frame, name: str, cycle: Cycle) -> str:
+    t, stages = frame.t, cycle.stages
+    first = next(step for step in STEPS if step in cycle.times)
+    link = frame.href("models", name, "versions", cycle.version)
+    cells = "".join(
+        f'<td class="num">{escape(t.age(stages[step])) if step in stages else NOTHING}</td>' for step in STEPS[1:]
+    )
+    whole = NOTHING if cycle.seconds is None else escape(t.age(cycle.seconds))
+    return (
+        f'<tr><th scope="row"><a href="{link}">v{escape(cycle.version)}</a></th>'
+        f'<td>{t(CYCLE_WORDS[first])}<div class="small dim nowrap">{frame.when(cycle.times[first])}</div></td>'
+        f'{cells}<td class="num"><b>{whole}</b></td></tr>'
+    )
 
 
 def timeline_card(frame: Frame, facts: ModelFacts, days: int) -> str:
@@ -238,9 +276,12 @@ def _training_line(frame: Frame, training: Mapping[str, Any]) -> str:
 
 
 def rollout_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal]) -> str:
-    """Return the card of the rollout in progress; empty when there is none."""
+    """Return the card of the rollout in progress, or of the bake time after one; empty when there is none."""
     if facts.rollout is None:
-        return ""
+        missing = unread(frame, facts, "rollout")
+        return card("rollout", frame.t("Rollout"), missing) if missing else ""
+    if facts.rollout.is_baking:
+        return _bake_card(frame, facts, facts.rollout, refusals)
     t, document, journal = frame.t, facts.rollout.document, facts.rollout.journal
     text = "version {canary} replaces version {stable} step by step"
     about = f'<span class="dim small">{t(text, canary=document.canary, stable=document.stable)}</span>'
@@ -253,13 +294,36 @@ def rollout_card(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal
         parts.append(f"<p>{tick('bad', escape(facts.rollout.trouble))}</p>")
     if document.reason:
         parts.append(f'<p class="small">{escape(document.reason)}</p>')
-    if journal is not None:
-        parts.append(_measured(frame, journal, document.canary))
-        parts.append(f'<ol class="log">{"".join(_rollout_lines(frame, journal.events[::-1][:_MOST_LINES]))}</ol>')
+    parts.append(_journal(frame, journal, document.canary))
     first: tuple[ActionName, str] = ("resume-rollout", "Resume") if waiting else ("pause-rollout", "Pause")
     acts = button(frame, facts, *first, refusals) + button(frame, facts, "abort-rollout", "Abort", refusals)
     parts.append(f'<div class="row acts">{acts}</div>')
     return card("rollout", t("Rollout"), "".join(parts), about)
+
+
+def _bake_card(frame: Frame, facts: ModelFacts, rollout: RolloutFacts, refusals: Mapping[str, Refusal]) -> str:
+    """Return the card of the time in which the new champion is watched."""
+    t, document = frame.t, rollout.document
+    since = t.time(document.step_since) if document.step_since else "?"
+    values = {"canary": document.canary, "stable": document.stable, "time": since}
+    text = "version {canary} has been the champion since {time}, and is watched"
+    until = rollout.watched_until
+    back = "If it breaks its rule, version {stable} becomes the champion again."
+    ends = t("It is watched until {time} at least.", time=t.time(until)) if until is not None else ""
+    parts = [f'<p>{tick("wait", t(text, **values))}</p><p class="small">{ends} {t(back, **values)}</p>']
+    if rollout.trouble:
+        parts.append(f"<p>{tick('bad', escape(rollout.trouble))}</p>")
+    parts.append(_journal(frame, rollout.journal, document.canary))
+    abort = button(frame, facts, "abort-rollout", "Abort", refusals)
+    return card("rollout", t("Bake time"), f'{"".join(parts)}<div class="row acts">{abort}</div>')
+
+
+def _journal(frame: Frame, journal: Journal | None, canary: str) -> str:
+    """Return what was measured, and the latest events; empty without a journal."""
+    if journal is None:
+        return ""
+    lines = "".join(_rollout_lines(frame, journal.events[::-1][:_MOST_LINES]))
+    return f'{_measured(frame, journal, canary)}<ol class="log">{lines}</ol>'
 
 
 def _measured(frame: Frame, journal: Journal, canary: str) -> str:

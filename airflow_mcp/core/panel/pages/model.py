@@ -13,6 +13,7 @@ from airflow_mcp.core.panel.pages.cards import (
     audit_card,
     button,
     change_words,
+    cycles_card,
     drift_card,
     gate_card,
     provenance_card,
@@ -60,7 +61,7 @@ def render_model(frame: Frame, facts: ModelFacts, refusals: Mapping[str, Refusal
         f'<div class="row push actions">{button(frame, facts, "promote", "Promote", refusals)}'
         f"{button(frame, facts, 'rollback', 'Roll back', refusals)}</div></div>"
     )
-    left = gate_card(frame, facts) + drift_card(frame, facts) + audit_card(frame, facts)
+    left = gate_card(frame, facts) + drift_card(frame, facts) + cycles_card(frame, facts) + audit_card(frame, facts)
     right = (
         rollout_card(frame, facts, refusals)
         + retraining_card(frame, facts, refusals)

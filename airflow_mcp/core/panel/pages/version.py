@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from airflow_mcp.core.approvals.cycle import STEPS, Cycle
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.panel.facts import PROVENANCE, version_facts
-from airflow_mcp.core.panel.pages.cards import provenance_card
+from airflow_mcp.core.panel.pages.cards import CYCLE_WORDS, provenance_card
 from airflow_mcp.core.panel.pages.layout import Frame, card, crumbs, facts_list, gate_tick, render_page, table, tick
 
 _MOST_METRICS = 40
@@ -19,6 +20,7 @@ def render_version(
     run: Run | None,
     other: ModelVersion | None = None,
     other_run: Run | None = None,
+    cycle: Cycle | None = None,
 ) -> str:
     """Return the page of a version.
 
@@ -27,6 +29,7 @@ def render_version(
     :param run: its MLflow run; None when it could not be read.
     :param other: the version to compare it with; None for none.
     :param other_run: MLflow run of that version.
+    :param cycle: when each step of its release was done; None when the caller may not know, or nothing is known.
     """
     t = frame.t
     title = t("Version {version} of {model}", version=version.version, model=version.name)
@@ -37,7 +40,8 @@ def render_version(
     if other is not None:
         body = _compared(frame, version, run, other, other_run)
     else:
-        left, right = _standing(frame, version) + _metrics(frame, run), provenance_card(frame, version_facts(version))
+        left = _standing(frame, version) + _metrics(frame, run)
+        right = provenance_card(frame, version_facts(version)) + _cycle(frame, cycle)
         body = f'<div class="grid"><div class="stack c8">{left}</div><div class="stack c4">{right}</div></div>'
     return render_page(frame, title, head + body)
 
@@ -58,6 +62,21 @@ def _standing(frame: Frame, version: ModelVersion) -> str:
         report = frame.href("models", version.name, "reports", facts.run_id, "gate")
         links = f'<p><a href="{report}">{t("full report")}</a></p>'
     return card("standing", t("What is known of it"), facts_list(pairs) + links)
+
+
+def _cycle(frame: Frame, cycle: Cycle | None) -> str:
+    """Return the card with the steps of its release; empty when none is known."""
+    if cycle is None or not cycle.times:
+        return ""
+    t, stages = frame.t, cycle.stages
+    rows = [
+        _row(t(CYCLE_WORDS[step]), frame.when(cycle.times[step]), escape(t.age(stages[step])) if step in stages else "")
+        for step in STEPS
+        if step in cycle.times
+    ]
+    body = table(t("How long it took"), (t("Step"), t("Time"), t("After")), rows)
+    whole = "" if cycle.seconds is None else f"<p>{t('Altogether')}: <b>{escape(t.age(cycle.seconds))}</b></p>"
+    return card("cycle", t("How long it took"), body + whole)
 
 
 def _metrics(frame: Frame, run: Run | None) -> str:

@@ -45,7 +45,7 @@ def test_every_step_counts_from_the_one_before_it() -> None:
     begin = log.now
     log.wait(hours=3)
     released(log)
-    (cycle,) = read_cycles(log.records, "prod", {"7": (begin, begin + timedelta(hours=2))}).values()
+    cycle = read_cycles(log.records, "prod")["7"].trained(begin, begin + timedelta(hours=2))
     assert cycle.stages == {
         "trained": 2 * HOUR,
         "registered": HOUR,

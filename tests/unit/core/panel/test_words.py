@@ -69,6 +69,7 @@ def in_tables() -> Iterator[str]:
         yield from (state.word, *([state.next_step] if state.next_step else []))
     for each in actions.KINDS.values():
         yield from (each.title, each.button, *each.steps)
+    yield from (*actions.BAKE_ABORT, *cards.CYCLE_WORDS.values())
     yield from PROVENANCE
     yield from (text for text, _ in models.CHIPS.values())
     yield from (*map(str, Verdict), *map(str, Decision), *layout.GATE_TONES, *model.LOAD_WORDS.values())
