@@ -29,6 +29,16 @@ def names_a_credential(name: str) -> bool:
     return bool(_NAMES.search(words)) and not _TOKENS_OF_TEXT.search(words)
 
 
+def is_credential(name: str, text: str) -> bool:
+    """Return whether a variable is one that must not have a plain value; a switch may be named after a credential.
+
+    :param name: its name.
+    :param text: its value.
+    """
+    is_switch = text.lower() in ("", "true", "false")
+    return (names_a_credential(name) and not is_switch) or has_credential_shape(text)
+
+
 def has_credential_shape(text: str) -> bool:
     """Return whether a text holds something with the shape of a credential: a token, a key, a URL with a password."""
     return bool(URL_WITH_PASSWORD.search(text) or TOKEN_OR_KEY.search(text))

@@ -19,7 +19,7 @@ from airflow_mcp.core.pipeline.plan.deploying import SERVER_MEASURED, server_val
 from airflow_mcp.core.pipeline.plan.entities import PipelinePlan
 from airflow_mcp.core.pipeline.plan.layout import DEPLOY_SERVER
 from airflow_mcp.exceptions import InvalidArgumentError, SpecProblem
-from airflow_mcp.routers.choose import check_router
+from airflow_mcp.routers.choose import check_router, require_copies
 
 TRACKING_URI = "https://mlflow.invalid"
 """Stands for the address of the connection to MLflow, which only Airflow knows."""
@@ -49,7 +49,9 @@ def check_server(pipeline: ModelPipeline, document: Node, problems: list[SpecPro
             continue
         if stage.router is not None:
             try:
-                check_router(stage.router)
+                kind = check_router(stage.router)
+                if stage.shadow is not None:
+                    require_copies(kind)
             except InvalidArgumentError as error:
                 problems.append(problem_at(document, ("spec", "stages", index, "router"), str(error)))
         if stage.server is None:

@@ -23,6 +23,7 @@ from airflow_mcp.core.rollout.plan import (
     CANARY_STEPS,
     DEFAULT_RULES,
     RolloutPlan,
+    Shadow,
     checked_selector,
     read_plan,
 )
@@ -47,7 +48,7 @@ from airflow_mcp.operators.server_deployment import cluster_of
 from airflow_mcp.registry.promotion import Promotion
 from airflow_mcp.registry.rollout_lease import RolloutLease
 from airflow_mcp.registry.rollout_run import RolloutOrder, RolloutRun
-from airflow_mcp.routers.choose import REGISTRY, check_router, router_of
+from airflow_mcp.routers.choose import REGISTRY, check_router, require_copies, router_of
 from airflow_mcp.triggers.rollout import DEFAULT_POLL_SECONDS, RolloutStepTrigger, longest_wait
 from airflow_mcp.triggers.watch import checked_poll_seconds
 
@@ -351,7 +352,7 @@ class RolloutModelOperator(ModelControlOperator):
         return cluster_of(pod_options(settings.kubernetes_defaults(), self.kubernetes, named), self)
 
     def _plan(self) -> RolloutPlan:
-        return read_plan(
+        plan = read_plan(
             {
                 "steps": _STEPS[self.strategy] if self.steps is None else self.steps,
                 "rules": tuple(self.rules) if isinstance(self.rules, list | tuple) else self.rules,
@@ -368,6 +369,9 @@ class RolloutModelOperator(ModelControlOperator):
                 "max_duration": self.max_duration,
             }
         )
+        if any(isinstance(step, Shadow) for step in plan.steps):
+            require_copies(check_router(self.router))
+        return plan
 
     def _order(self, context: Context) -> RolloutOrder:
         name = required_text("model_name", self.model_name)

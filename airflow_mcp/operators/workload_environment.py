@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.code.source import CodeSource
+from airflow_mcp.core.credential_shapes import is_credential
 from airflow_mcp.core.data.dataset import repository_data
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.workload.connection_values import ConnectionValue
@@ -24,7 +25,7 @@ def user_environment(
     :param env: variables of the argument ``env``.
     :param connection_env: variables of the argument ``connection_env``.
     :param owned: names that the operator sets itself.
-    :raises InvalidArgumentError: when a name is taken or named twice, or a value is not text.
+    :raises InvalidArgumentError: when a name is taken or named twice, or a value is no text or looks like a credential.
     """
     given = dict(env or {})
     from_connections = {value.variable for value in connection_env}
@@ -36,6 +37,11 @@ def user_environment(
     wrong = sorted(name for name, value in given.items() if not isinstance(value, str))
     if wrong:
         raise InvalidArgumentError(f"env has values that are not strings: {', '.join(wrong)}. Write them as strings")
+    if found := sorted(name for name, value in given.items() if is_credential(name, value)):
+        raise InvalidArgumentError(
+            f"env must have no credential: {', '.join(found)} looks like one; got a value that is not shown. Use "
+            "connection_env, or kubernetes.secrets"
+        )
     return given
 
 

@@ -46,6 +46,19 @@ def check_router(router: Mapping[str, Any]) -> str:
     return kind
 
 
+def require_copies(kind: str) -> None:
+    """Check that shadow traffic is possible with a kind of router.
+
+    :param kind: the kind.
+    :raises InvalidArgumentError: when the model servers do not split the requests, and so send no copies.
+    """
+    if kind != REGISTRY:
+        raise InvalidArgumentError(
+            f"shadow needs the router of kind {REGISTRY}; got {kind}, with which the model servers do not split the "
+            "requests and send no copies. Remove shadow, or the router"
+        )
+
+
 def router_of(router: Mapping[str, Any], cluster: Callable[[], ClusterObjects]) -> TrafficRouter | None:
     """Return a router; None when the model servers split the requests themselves.
 

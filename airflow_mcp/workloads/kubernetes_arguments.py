@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 
 from airflow_mcp.core.contract import ENV_RUN_ID
+from airflow_mcp.core.credential_shapes import is_credential
 from airflow_mcp.core.workload.pod import pod_manifest
 from airflow_mcp.core.workload.replicas import as_leader
 from airflow_mcp.exceptions import InvalidArgumentError
@@ -95,6 +97,11 @@ def _build(
 
 
 def _check_pod_kwargs(given: dict[str, Any]) -> None:
+    if found := sorted(name for name, value in _plain_variables(given.get("env_vars")) if is_credential(name, value)):
+        raise InvalidArgumentError(
+            f"kubernetes.pod_kwargs.env_vars must have no credential: {', '.join(found)} looks like one; got a value "
+            "that is not shown. Use connection_env, or kubernetes.secrets"
+        )
     known = set(inspect.signature(KubernetesPodOperator.__init__).parameters) - {"self", "kwargs"}
     unknown, owned = sorted(given.keys() - known), sorted(given.keys() & _OWNED)
     if unknown or owned:
@@ -109,3 +116,17 @@ def _check_pod_kwargs(given: dict[str, Any]) -> None:
                 if part
             )
         )
+
+
+def _plain_variables(given: Any) -> Iterator[tuple[str, str]]:
+    """Yield the variables that have a value, as ``KubernetesPodOperator`` takes them: a mapping or a list."""
+    for each in given.items() if isinstance(given, Mapping) else given or ():
+        name, value = each if isinstance(each, tuple) else _of_object(each)
+        if value is not None:
+            yield str(name), str(value)
+
+
+def _of_object(variable: Any) -> tuple[Any, Any]:
+    if isinstance(variable, Mapping):
+        return variable.get("name"), variable.get("value")
+    return getattr(variable, "name", ""), getattr(variable, "value", None)

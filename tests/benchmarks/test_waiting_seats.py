@@ -27,7 +27,8 @@ from tests.support.statsd import Wire, open_wire
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.integration]
 
-SEATS, SECONDS = 1000, 60
+SEATS, SECONDS = int(os.environ.get("WAITING_SEATS", "1000")), int(os.environ.get("WAITING_SECONDS", "60"))
+"""A quick try needs fewer."""
 SERVICES = ("scheduler", "triggerer")
 _LOOP = re.compile(r"scheduler\.scheduler_loop_duration[^:]*:([\d.]+)\|ms")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,10 +39,10 @@ def test_slots_triggers_and_cpu_while_1000_seats_wait(
 ) -> None:
     with open_wire() as wire, opened(metered(request, tmp_path, wire), tmp_path, mlflow_server) as bank:
         database = bank.stack.database.replace("+psycopg2", "")
+        rows = [measured(bank, database, wire)]
         with closing(DirectMlflow(mlflow_settings(mlflow_server.url))) as mlflow:
             run = bank.ask(bank.version(mlflow))
         bank.wait_for(run, "seat_1")
-        rows = [measured(bank, database, wire)]
         multiply(database, run, SEATS - 1)
         rows.append(measured(bank, database, wire))
     head = [
@@ -53,7 +54,7 @@ def test_slots_triggers_and_cpu_while_1000_seats_wait(
         *("loops", "loop ms, median", "loop ms, longest"),
     ]
     print_table(f"Seats that wait for an answer, {SECONDS} s each", head, rows)
-    assert [row[:3] for row in rows] == [["1", "0", "0"], [str(SEATS), "0", "0"]]
+    assert [row[:3] for row in rows] == [["0", "0", "0"], [str(SEATS), "0", "0"]]
 
 
 @contextmanager

@@ -51,10 +51,16 @@ def test_a_training_with_it_succeeds(world: World) -> None:
         ({"connection_env": {"A": "warehouse.host"}}, "field 'host' of connection 'warehouse' is empty or missing"),
         ({"connection_env": {"MLFLOW_RUN_ID": "warehouse.login"}}, "connection_env sets MLFLOW_RUN_ID"),
         ({"env": {"WAREHOUSE_PASSWORD": "x"}}, "env and connection_env both set WAREHOUSE_PASSWORD"),
+        (
+            {"env": {"LAKE_TOKEN": "hunter2"}},
+            "env must have no credential: LAKE_TOKEN looks like one; got a value that",
+        ),
+        ({"env": {"LAKE": "s3://user:hunter2@lake"}}, "env must have no credential: LAKE looks like one"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_starts(world: World, options: dict[str, Any], says: str) -> None:
     outcome = train(world, "raise SystemExit('must not start')", **options)
     assert outcome.state == "failed"
     assert says in str(outcome.error)
+    assert "hunter2" not in str(outcome.error)
     assert world.runs("RUNNING") == []

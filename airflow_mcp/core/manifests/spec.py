@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from airflow_mcp.core.argument import read_argument, shown
-from airflow_mcp.core.credential_shapes import has_credential_shape, names_a_credential
+from airflow_mcp.core.credential_shapes import is_credential
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.kubernetes_fields import (
     Cpu,
@@ -311,8 +311,7 @@ def _has_tag(image: str) -> bool:
 
 
 def _refuse_credential(name: str, text: str) -> None:
-    is_switch = text.lower() in ("", "true", "false")
-    if (names_a_credential(name) and not is_switch) or has_credential_shape(text):
+    if is_credential(name, text):
         raise ValueError(
             f"{name} looks like a credential in plain text; got a value that is not shown. Keep it in a Secret, and "
             "name that in secrets"

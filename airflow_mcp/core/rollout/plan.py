@@ -88,7 +88,10 @@ def _breaker(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     threshold, duration = value.get("threshold"), value.get("duration")
-    read = {**value, **({"duration": _seconds(duration)} if duration is not None else {})}
+    seconds = _seconds(duration)
+    if isinstance(seconds, int | float):
+        _within_longest(seconds)
+    read = {**value, **({"duration": seconds} if duration is not None else {})}
     try:
         return {**read, "threshold": float(threshold)} if isinstance(threshold, str) else read
     except ValueError:

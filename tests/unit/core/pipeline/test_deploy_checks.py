@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from airflow_mcp.dag_rendering.loader import load_pipeline_file
@@ -161,6 +163,19 @@ class TestTheRouter:
         stage = self.STAGE.replace("{kind: argo, rollout: fraud}", router)
         (found,) = problems(write("f.yaml", changed(FRAUD, "    - name: evaluate", stage)))
         assert found.startswith(f"f.yaml:14:30: spec.stages[1].router: {problem}")
+
+    def test_shadow_needs_servers_that_split(self, write: Write) -> None:
+        def file(kind: str) -> Path:
+            router = f"router: {{kind: {kind}}}, shadow: {{percent: 20, for: 5m}}"
+            stage = f"    - {{name: deploy, {router}}}\n    - name: evaluate"
+            return write("f.yaml", changed(FRAUD, "    - name: evaluate", stage))
+
+        (found,) = problems(file("nop"))
+        assert found.startswith(
+            "f.yaml:14:30: spec.stages[1].router: shadow needs the router of kind registry; got nop"
+        )
+        steps = plan_pipeline(load_pipeline_file(file("registry"), variables={})).task("rollout").arguments["steps"]
+        assert steps[0] == {"shadow": {"percent": 20.0, "for": "5m"}}
 
 
 class TestTheModelServer:

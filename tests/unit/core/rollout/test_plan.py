@@ -115,6 +115,11 @@ def test_another_plan_has_another_hash() -> None:
         ({"steps": [{"setWeight": True}, {"analysis": "1m"}]}, r"steps\[0\].setWeight: must be a number; got True"),
         ({"steps": [{"setWeight": 5}, {"analysis": True}]}, r"steps\[1\].analysis: must be a duration .* got True"),
         ({"steps": STEPS, "breaker": {"threshold": "5%", "duration": "2m"}}, "threshold must be a number; got '5%'"),
+        (
+            {"steps": STEPS, "breaker": {"threshold": 0.05, "duration": "999999d"}},
+            "breaker: must be at most 366 days; got 8.63999e\\+10 s",
+        ),
+        ({"steps": STEPS, "rollback": {"threshold": 0.05, "duration": 1e15}}, "rollback: must be at most 366 days"),
         ({"steps": STEPS, "on_lost": "retry"}, "on_lost must be one of hold, stable; got 'retry'"),
         ({"steps": STEPS, "on_inconclusive": "go"}, "on_inconclusive must be one of pause, abort; got 'go'"),
     ],
