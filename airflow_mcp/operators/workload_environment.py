@@ -25,7 +25,7 @@ def user_environment(
     :param env: variables of the argument ``env``.
     :param connection_env: variables of the argument ``connection_env``.
     :param owned: names that the operator sets itself.
-    :raises InvalidArgumentError: when a name is taken or named twice, or a value is no text or looks like a credential.
+    :raises InvalidArgumentError: when a name is taken or named twice, or a value is not text or may be a credential.
     """
     given = dict(env or {})
     from_connections = {value.variable for value in connection_env}
@@ -39,8 +39,8 @@ def user_environment(
         raise InvalidArgumentError(f"env has values that are not strings: {', '.join(wrong)}. Write them as strings")
     if found := sorted(name for name, value in given.items() if is_credential(name, value)):
         raise InvalidArgumentError(
-            f"env must have no credential: {', '.join(found)} looks like one; got a value that is not shown. Use "
-            "connection_env, or kubernetes.secrets"
+            f"env must have no credential; got {', '.join(found)}, whose value is not shown. Use connection_env, or "
+            "kubernetes.secrets"
         )
     return given
 

@@ -99,8 +99,8 @@ def _build(
 def _check_pod_kwargs(given: dict[str, Any]) -> None:
     if found := sorted(name for name, value in _plain_variables(given.get("env_vars")) if is_credential(name, value)):
         raise InvalidArgumentError(
-            f"kubernetes.pod_kwargs.env_vars must have no credential: {', '.join(found)} looks like one; got a value "
-            "that is not shown. Use connection_env, or kubernetes.secrets"
+            f"kubernetes.pod_kwargs.env_vars must have no credential; got {', '.join(found)}, whose value is not "
+            "shown. Use connection_env, or kubernetes.secrets"
         )
     known = set(inspect.signature(KubernetesPodOperator.__init__).parameters) - {"self", "kwargs"}
     unknown, owned = sorted(given.keys() - known), sorted(given.keys() & _OWNED)

@@ -53,9 +53,9 @@ def test_a_training_with_it_succeeds(world: World) -> None:
         ({"env": {"WAREHOUSE_PASSWORD": "x"}}, "env and connection_env both set WAREHOUSE_PASSWORD"),
         (
             {"env": {"LAKE_TOKEN": "hunter2"}},
-            "env must have no credential: LAKE_TOKEN looks like one; got a value that",
+            "env must have no credential; got LAKE_TOKEN, whose value",
         ),
-        ({"env": {"LAKE": "s3://user:hunter2@lake"}}, "env must have no credential: LAKE looks like one"),
+        ({"env": {"LAKE": "s3://user:hunter2@lake"}}, "env must have no credential; got LAKE, whose value"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_starts(world: World, options: dict[str, Any], says: str) -> None:

@@ -50,7 +50,7 @@ spec:
     viewer: {permissions: ["model:*/read"]}
     operator:
       inherits: [viewer]
-      permissions: ["model:*/*", "environment:*/deploy"]
+      permissions: ["model:*/*", "environment:*/deploy", audit/read]
     compliance: {inherits: [viewer]}
   bindings:
     - {role: operator, people: [admin, olga]}

@@ -67,7 +67,7 @@ def read_cycles(records: Iterable[Record], environment: str) -> dict[str, Cycle]
         step, version = _step(record, asked)
         if step == "requested":
             asked[record.seq] = version
-        if step and version.isdigit() and (time := _time(record)) is not None:
+        if step and version.isdecimal() and (time := _time(record)) is not None:
             times.setdefault(version, {}).setdefault(step, time)
     newest = sorted(times, key=int, reverse=True)
     return {version: Cycle(version, times[version]) for version in newest}

@@ -24,7 +24,7 @@ from airflow_mcp.workloads.kubernetes_arguments import bare_pod_operator
     ids=["name", "value", "mappings", "objects"],
 )
 def test_a_credential_among_the_variables_is_refused_and_not_shown(variables: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="env_vars must have no credential: LAKE") as refused:
+    with pytest.raises(InvalidArgumentError, match="env_vars must have no credential; got LAKE") as refused:
         bare_pod_operator(PodOptions(pod_kwargs={"env_vars": variables}), task=EmptyOperator(task_id="train"))
     assert "hunter2" not in str(refused.value)
 

@@ -100,3 +100,21 @@ def test_a_clock_that_runs_late_makes_no_negative_time(hours: int) -> None:
     at = log.now + timedelta(hours=hours)
     log.say("serving.started", "replica:a", model="fraud", version="7", at=at.isoformat())
     assert read_cycles(log.records, "prod")["7"].stages == {"serving": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("version.registered", {"version": "²"}),
+        ("version.registered", {}),
+        ("approval.granted", {"model": "fraud"}),
+        ("registry.moved", {"action": "promote", "champion": None}),
+        ("serving.started", {"version": "7", "at": "yesterday"}),
+        ("serving.started", {"version": "7", "at": "2026-11-30T09:00:00"}),
+        ("serving.started", {"version": "7"}),
+    ],
+)
+def test_a_record_that_says_nonsense_breaks_no_page(action: str, said: dict[str, object]) -> None:
+    log = Log()
+    log.say(action, "model:fraud", **said)
+    assert read_cycles(log.records, "prod") == {}
