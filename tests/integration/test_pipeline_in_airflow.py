@@ -23,6 +23,8 @@ from airflow_mcp.metrics.catalogue import METRICS, prometheus_name
 from tests.support import processes, warm
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import AirflowStack
+from tests.support.collector import collector
+from tests.support.followed_server import FollowingServer
 from tests.support.git_server import Repository
 from tests.support.paths import PIPELINES
 from tests.support.promql import labels_of
@@ -152,6 +154,8 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
     deployment: Deployment,
     hook: MlflowHook,
     wire: Wire,
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
 ) -> None:
     settle(api)
     wire.lines()
@@ -168,7 +172,9 @@ def test_a_pipeline_file_trains_judges_registers_and_promotes_what_a_commit_brou
     assert "the first model" in version.tags[contract.TAG_REASON]
     what_the_tasks_did_is_in_the_metrics(wire.lines())
     the_state_and_the_ledger_of_the_model_can_be_scraped(deployment.airflow, version.version)
-    one_trace_leads_from_the_dag_run_to_the_version(deployment.trace_of(run_id), hook, version)
+    one_trace_leads_from_the_dag_run_to_its_requests(
+        deployment.trace_of(run_id), hook, version, mlflow_server, tmp_path
+    )
 
     better = deployment.commit(0.97)
     before = len(runs_by_event(api))
@@ -208,12 +214,27 @@ def the_state_and_the_ledger_of_the_model_can_be_scraped(airflow: str, version: 
     assert found["airflow_mcp_retrain_stopped", DAG] == 0
 
 
-def one_trace_leads_from_the_dag_run_to_the_version(trace: str, hook: MlflowHook, version: ModelVersion) -> None:
-    """Airflow's trace of the Dag run is in the workload, its MLflow run and the version."""
+def one_trace_leads_from_the_dag_run_to_its_requests(
+    trace: str, hook: MlflowHook, version: ModelVersion, mlflow_server: MlflowServer, folder: Path
+) -> None:
+    """Airflow's trace of the Dag run is in the workload, its run, the version, the server's log and a span."""
     assert version.tags[contract.TAG_TRACE_ID] == trace
     training = hook.get_run(version.run_id)
     assert training.tags[contract.TAG_TRACE_ID] == trace
     assert trace_id_of(training.tags["traceparent"]) == trace, "what the script saw"
+    with collector() as found:
+        send = {"OTEL_EXPORTER_OTLP_ENDPOINT": found.url, "OTEL_TRACES_EXPORTER": "otlp_proto_http"}
+        # The script makes its data by itself, so no hash of them is recorded: the server only warns of that.
+        options = {"IMAGE_DIGEST": "", "PAIRING": "warn"}
+        with FollowingServer(folder, f"models:/{DAG}@champion", mlflow_server.url, send, **options) as server:
+            server.wait_for(lambda: server.ask("/readyz", None).status == 200)
+            assert f"the champion of {DAG} is version {version.version}, made in trace {trace}" in server.log
+            body = json.dumps({"inputs": [[0.0, 0.0, 0.0, 0.0]]}).encode()
+            caller = f"{training.tags['traceparent'][:-2]}01"  # sampled, whatever Airflow does
+            assert server.ask("/invocations", body, {"traceparent": caller}).version == version.version
+            server.wait_for(lambda: f'"trace_id":"{trace}"' in server.log)
+    spans = [span for span in found.spans if span.trace_id.hex() == trace]
+    assert [span.name for span in spans] == ["POST /invocations"]
 
 
 def test_a_model_below_its_threshold_is_not_registered_and_the_log_says_why(
