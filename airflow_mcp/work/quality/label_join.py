@@ -89,7 +89,8 @@ def _usable(request: QualityRequest, frame: pd.DataFrame, keys: Sequence[str], p
 
     total = len(frame)
     label = frame[request.label_column]
-    given = label.notna() & frame[list(keys)].notna().all(axis=1)
+    named = frame[list(keys)]
+    given = label.notna() & named.notna().all(axis=1) & (named != "").all(axis=1)
     known = np.full(total, -np.inf)
     if request.label_time_column:
         known = RequestLog.seconds(frame[request.label_time_column])
@@ -131,12 +132,15 @@ def _by_entity(frame: pd.DataFrame, labels: _Labels) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
     keys = list(labels.keys)
-    left = pd.DataFrame({key: frame[KEY + key].map(name_of) for key in keys})
+    named = frame[[KEY + key for key in keys]]
+    left = pd.DataFrame({key: named[KEY + key].map(name_of).astype(object) for key in keys})
     left["at"] = frame["at"].astype(float)
     left["position"] = np.arange(len(frame))
-    right = labels.frame.assign(known=labels.frame["known"].astype(float)).sort_values("known", kind="stable")
+    left = left[named.notna().all(axis=1)]  # else a prediction without a key would be that of the entity "None"
+    # Labels without a row have columns of numbers.
+    right = labels.frame.astype({**dict.fromkeys(keys, object), "known": float}).sort_values("known", kind="stable")
     merged = pd.merge_asof(
         left.sort_values("at", kind="stable"), right, left_on="at", right_on="known", by=keys, direction="forward"
     )
-    found = merged.sort_values("position")["label"]
-    return frame.assign(label=found.astype(object).where(found.notna(), None).to_numpy())
+    found = merged.set_index("position")["label"].reindex(range(len(frame))).astype(object)
+    return frame.assign(label=found.where(found.notna(), None).to_numpy())

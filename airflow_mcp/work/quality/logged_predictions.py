@@ -34,8 +34,9 @@ class LoggedPredictions(NamedTuple):
     """The predictions of some windows."""
 
     frame: pd.DataFrame
-    """Columns ``request_id``, ``row``, ``at`` (seconds since the epoch), ``version``, ``prediction``, ``probability``,
-    ``latency`` (seconds), ``error`` (empty for an answer), ``is_outlier``, and the key and segment columns."""
+    """Columns ``request_id`` (empty for none), ``row``, ``at`` (seconds since the epoch), ``version``, ``prediction``,
+    ``probability``, ``latency`` (seconds), ``error`` (empty for an answer), ``is_outlier``, and the key and segment
+    columns."""
     repeated: int
     """Rows left out because a later row has the same request ID and row number."""
 
@@ -65,8 +66,8 @@ def read_predictions(
             if inside.any():
                 parts.append(_part(request, batch.filter(_mask(inside)), times[inside], names, ranges))
     frame = pd.concat(parts, ignore_index=True) if parts else _part_of_nothing(request)
-    kept = frame.drop_duplicates(["request_id", "row"], keep="last").reset_index(drop=True)
-    return LoggedPredictions(kept, len(frame) - len(kept))
+    repeated = frame.duplicated(["request_id", "row"], keep="last") & (frame["request_id"] != "")
+    return LoggedPredictions(frame[~repeated].reset_index(drop=True), int(repeated.sum()))
 
 
 def read_events(request: QualityRequest, start: float, end: float) -> pd.DataFrame | None:
@@ -93,16 +94,18 @@ def read_events(request: QualityRequest, start: float, end: float) -> pd.DataFra
             frame["at"] = RequestLog.seconds(frame["requested_at"])
             inside = (frame["at"] >= start) & (frame["at"] < end) & frame["role"].isin(roles)
             parts.append(frame[inside])
-    found = pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["at", *_EVENT_COLUMNS], dtype=float)
     return found.assign(latency=found["latency_ms"] / 1000)[["at", "latency", "status", "error"]]
 
 
 def _exists(uri: str) -> bool:
-    """Return whether there is anything at an address; a store that does not answer raises when the rows are read."""
+    """Return whether there is a file at an address; a store that does not answer raises when the rows are read."""
     import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
 
     filesystem, path = fsspec.core.url_to_fs(uri)
-    return bool(filesystem.glob(path) if GLOB & set(path) else filesystem.exists(path))
+    if GLOB & set(path):
+        return bool(filesystem.glob(path))
+    return filesystem.isfile(path) or any(files for _, _, files in filesystem.walk(path))
 
 
 def _our_columns(request: QualityRequest) -> Mapping[str, str]:
@@ -151,7 +154,7 @@ def _part(
 
     latency = pd.to_numeric(pd.Series(column("latency_ms")), errors="coerce").to_numpy(dtype=float) / 1000
     columns = {
-        "request_id": pd.Series(column("request_id"), dtype=object).map(str),
+        "request_id": pd.Series(column("request_id"), dtype=object).fillna("").map(str),
         "row": pd.to_numeric(pd.Series(column("row", 0)), errors="coerce").fillna(0).astype(np.int64),
         "at": times,
         "version": pd.Series(column("model_version", ""), dtype=object).map(str),

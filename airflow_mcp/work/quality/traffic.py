@@ -35,7 +35,7 @@ def measure_traffic(
     # The limit is an edge of its own, so that a 95th percentile is never beyond it only because edges are coarse.
     edges = LATENCY_EDGES if limits.largest_p95 is None else tuple(sorted({*LATENCY_EDGES, limits.largest_p95}))
     windows = SlidingWindows(seconds=seconds, every=seconds, lateness=0, edges=edges)
-    requests = frame.drop_duplicates("request_id")
+    requests = frame[~frame.duplicated("request_id") | (frame["request_id"] == "")]
     requests = requests[requests["latency"].notna()]
     failed = requests["error"] != ""
     counted = [requests.assign(failed=failed)]

@@ -116,8 +116,13 @@ class WindowMeasures:
                 f"the logged predictions are {wrong}, which cannot be classes. For numbers, use "
                 "model_type='regressor'. Nothing was judged"
             )
-        answered = AnsweredClasses("in the prediction log", predictions)
-        return find_classes(labels or predictions, [answered], self._request.positive_label) if predictions else None
+        if not predictions:
+            return None
+        # Labels of one class may come first, while every answer is the other: so of labels only the type must fit.
+        kinds = set(map(_kind, predictions))
+        alike = [label for label in labels if _kind(label) in kinds]
+        answered = AnsweredClasses("in the prediction log", [*predictions, *alike])
+        return find_classes(labels or predictions, [answered], self._request.positive_label)
 
     def _scored(self, frame: pd.DataFrame) -> ScoredModel:
         if self._classes is None:
@@ -185,6 +190,12 @@ class WindowMeasures:
         return find_bias(column, groups, _p_value(groups), self._request.policy)
 
 
+def _kind(value: Any) -> type:
+    """Return the type of a class; true and false are the numbers 1 and 0."""
+    plain = plain_label(value)
+    return int if isinstance(plain, bool) else type(plain)
+
+
 def _p_value(groups: list[LabelGroup]) -> float | None:
     """Return the p-value of Pearson's chi-squared test of homogeneity."""
     from scipy.stats import chi2_contingency  # noqa: PLC0415
@@ -214,4 +225,5 @@ def _numbers(values: pd.Series[Any], what: str) -> Array:
 def _bins(values: pd.Series[Any]) -> pd.Series[Any]:
     import pandas as pd  # noqa: PLC0415
 
-    return pd.qcut(pd.to_numeric(values, errors="coerce"), _BINS, duplicates="drop").astype(str)
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    return pd.qcut(numbers.where(np.isfinite(numbers)), _BINS, duplicates="drop").astype(str)

@@ -18,8 +18,8 @@ from airflow_mcp.core.drift.profile import write_profile
 from airflow_mcp.core.quality.page import render_quality_report
 from airflow_mcp.core.quality.policy import QualityLimit, QualityPolicy, TrafficLimits
 from airflow_mcp.core.quality.summary import Baseline, QualityRequest, QualitySummary
-from airflow_mcp.core.serving.prediction_log import Event
-from airflow_mcp.exceptions import DatasetError
+from airflow_mcp.core.serving.prediction_log import Event, events_of
+from airflow_mcp.exceptions import DatasetError, RefusedError
 from airflow_mcp.work.drift.profiles import profile_dataset
 from airflow_mcp.work.quality.performance_estimate import estimate_metrics
 from airflow_mcp.work.steps.quality import judge_quality
@@ -158,6 +158,13 @@ class TestAWindow:
         assert (found.verdict, found.windows[0].metrics["mae"]) == ("not_degraded", pytest.approx(1.0))
         assert not found.estimate.is_allowed
 
+    def test_of_infinite_answers_without_labels_is_judged_by_the_others(self, tmp_path: Path) -> None:
+        logged = [Logged(f"r{n}", at(n), float("inf") if n >= 180 else float(n)) for n in range(200)]
+        labels = write_labels(tmp_path, labels_of(logged[:180], [float(n) for n in range(180)]))
+        limits = {"limits": (QualityLimit(metric="mae", maximum=1),), "largest_label_gap": 1.0}
+        found = judge(write_log(tmp_path, logged), labels, limits, model_type="regressor")
+        assert (found.verdict, found.windows[0].labelled) == ("not_degraded", 180)
+
 
 class TestALabel:
     def test_that_is_newest_counts_and_one_known_later_does_not(self, tmp_path: Path) -> None:
@@ -217,6 +224,38 @@ class TestALabel:
             label_time_column="known",
         )
         assert (found.windows[0].labelled, found.windows[0].metrics["accuracy"]) == (200, 1.0)
+
+    def test_of_an_entity_is_none_before_the_first_one_and_for_predictions_without_a_key(self, tmp_path: Path) -> None:
+        log = write_log(tmp_path, [Logged(f"r{n}", at(n), n % 2, row=(1.0, None)) for n in range(200)])
+        (tmp_path / "empty.csv").write_text("country,label,known\n")
+        by_country = {"keys": ("country",), "label_time_column": "known"}
+        first = judge(log, str(tmp_path / "empty.csv"), **by_country)
+        assert (first.verdict, first.windows[0].rows, first.windows[0].labelled) == ("inconclusive", 200, 0)
+        rows = [{"country": name, "label": 1, "known": DAY + timedelta(hours=12)} for name in ("None", "nan", "")]
+        named = judge(log, write_labels(tmp_path, rows), **by_country)
+        assert (named.windows[0].labelled, named.join.empty) == (0, 1)
+
+    def test_of_an_entity_needs_no_request_ids(self, tmp_path: Path) -> None:
+        logged = [Logged(f"r{n}", at(n), n % 2) for n in range(200)]
+        frame = pd.read_parquet(write_log(tmp_path, logged))
+        frame["request_id"] = None
+        frame.to_parquet(tmp_path / "log.parquet", index=False)
+        labels = [{"country": "DE", "label": 1, "known": DAY + timedelta(hours=12)}]
+        by_country = {"keys": ("country",), "label_time_column": "known"}
+        found = judge(str(tmp_path / "log.parquet"), write_labels(tmp_path, labels), **by_country)
+        assert (found.windows[0].labelled, found.join.repeated, found.traffic.requests) == (200, 0, 200)
+
+    def test_of_one_class_only_may_come_before_any_answer_of_it(self, tmp_path: Path) -> None:
+        logged = [Logged(f"r{n}", at(n), 0) for n in range(200)]
+        log = write_log(tmp_path, logged)
+        found = judge(log, write_labels(tmp_path, labels_of(logged[:10], [1] * 10)))
+        assert (found.verdict, found.windows[0].labelled, found.windows[0].metrics["accuracy"]) == (
+            "inconclusive",
+            10,
+            0.0,
+        )
+        with pytest.raises(RefusedError, match="no class in common"):
+            judge(log, write_labels(tmp_path, labels_of(logged[:10], ["1"] * 10)))
 
     def test_needs_its_columns(self, tmp_path: Path) -> None:
         logged, _ = answers(10)
@@ -335,6 +374,18 @@ class TestTraffic:
         found = judge(write_log(tmp_path, logged), write_labels(tmp_path, labels_of(logged, true)))
         assert (found.traffic.failed, found.traffic.errors) == (0, {})
         assert "neither events nor a column error" in found.traffic.note
+
+    def test_a_log_whose_events_have_gone_or_are_empty_has_none(self, tmp_path: Path) -> None:
+        logged, true = answers(200)
+        log, labels = write_log(tmp_path, logged), write_labels(tmp_path, labels_of(logged, true))
+        events = Path(events_of(log))
+        events.mkdir()
+        gone = judge(log, labels)
+        assert (gone.traffic.requests, "neither events nor a column error" in gone.traffic.note) == (200, True)
+        names = ("requested_at", "role", "status", "error", "latency_ms")
+        pd.DataFrame({name: [] for name in names}).to_parquet(events / "none.parquet", index=False)
+        empty = judge(log, labels)
+        assert (empty.traffic.requests, empty.traffic.failed, empty.traffic.note) == (200, 0, "")
 
     def test_rows_unlike_the_training_data_are_counted(self, tmp_path: Path) -> None:
         train = tmp_path / "train.csv"
