@@ -37,6 +37,7 @@
         ├── AuditUnavailableError            the audit log does not answer; nothing moves unrecorded
         ├── AnchorError                      a place for checkpoints of the audit log cannot be used
         ├── AirflowApiError                  Airflow's REST API does not answer, or refuses
+        ├── EngineError                      a cluster of Spark or Dask does not answer, or failed
         ├── ClusterUnreachableError          Kubernetes does not answer; what runs there goes on running
         └── WorkloadError                    a workload failed
             ├── WorkloadFailedError          it ended with a non-zero exit code or by a signal
@@ -235,6 +236,10 @@ class AuditUnavailableError(FailedError):
 
 class AnchorError(FailedError):
     """A place for checkpoints of the audit log cannot be written or read; other places are used all the same."""
+
+
+class EngineError(FailedError):
+    """A cluster of Spark or Dask does not answer, or failed; only profiles would have left it, so nothing remains."""
 
 
 class AirflowApiError(FailedError):

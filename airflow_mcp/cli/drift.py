@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from airflow_mcp.cli.options import add_format, print_answer, read_policy_file, require_data_reader, write_file
 from airflow_mcp.core.argument import problems_of
+from airflow_mcp.core.contract import ENV_ENGINE_ADDRESS
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document
 from airflow_mcp.core.drift.page import render_drift_report
@@ -17,6 +18,7 @@ from airflow_mcp.core.drift.policy import AUTO, ComparisonPolicy, DriftCorrectio
 from airflow_mcp.core.drift.profile import DataProfile, write_profile
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult
 from airflow_mcp.core.drift.summary import DriftSummary
+from airflow_mcp.core.engine import ENGINES, plain_engine_address
 from airflow_mcp.exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "paths", metavar="PATH", nargs="+", help="file, folder, glob or URL; several are read as one dataset"
     )
     _add_columns(profile)
+    _add_engine(profile)
     merge = actions.add_parser("merge", help="merge profiles of parts, such as hours, into one profile")
     merge.add_argument("paths", metavar="PROFILE", nargs="+", help="profile (.json)")
     for action in (profile, merge):
@@ -55,6 +58,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     compare.add_argument("--policy", metavar="FILE", help="policy (YAML or JSON); the options below override it")
     _add_columns(compare)
     _add_policy(compare)
+    _add_engine(compare)
     compare.add_argument("-o", "--output", metavar="FILE", help="file for the result as JSON")
     compare.add_argument(
         "--html", metavar="FILE", help="file for the HTML report with both distributions of each column"
@@ -92,6 +96,26 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
         command.add_argument(option, dest=name, metavar="COLUMN", help=words)
 
 
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine", choices=ENGINES, default="local", help="what reads the data: this process, or a cluster"
+    )
+    command.add_argument(
+        "--engine-address",
+        metavar="ADDRESS",
+        default="",
+        help=f"cluster, without credentials; default: {ENV_ENGINE_ADDRESS}, which may have them",
+    )
+
+
+def _engine_address(parsed: argparse.Namespace) -> str:
+    if not parsed.engine_address:
+        return ""
+    if parsed.engine == "local":
+        raise InvalidArgumentError("--engine-address needs --engine spark or dask. Nothing was read")
+    return plain_engine_address("--engine-address", parsed.engine, parsed.engine_address)
+
+
 def _add_policy(command: argparse.ArgumentParser) -> None:
     command.add_argument("--precision", choices=get_args(DriftPrecision), help="default: profile")
     for kind in ("numerical", "categorical"):
@@ -123,10 +147,11 @@ def _given(parsed: argparse.Namespace, names: set[str]) -> dict[str, Any]:
 
 def _profile(parsed: argparse.Namespace) -> DataProfile:
     from airflow_mcp.work.drift.column_reading import ProfileOptions  # noqa: PLC0415
-    from airflow_mcp.work.drift.profiles import profile_dataset  # noqa: PLC0415
+    from airflow_mcp.work.drift.partitions import profile_on_engine  # noqa: PLC0415
 
     options: ProfileOptions = ProfileOptions(**_given(parsed, set(ProfileOptions.__dataclass_fields__)))
-    return profile_dataset([DatasetPin(uri=path) for path in parsed.paths], options)
+    data = [DatasetPin(uri=path) for path in parsed.paths]
+    return profile_on_engine(data, options, parsed.engine, _engine_address(parsed))
 
 
 def _merge(parsed: argparse.Namespace) -> DataProfile:
@@ -137,10 +162,12 @@ def _merge(parsed: argparse.Namespace) -> DataProfile:
 
 def _compare(parsed: argparse.Namespace) -> int:
     from airflow_mcp.work.drift.dataset_comparison import compare_datasets  # noqa: PLC0415
+    from airflow_mcp.work.drift.partitions import sides_on_engine  # noqa: PLC0415
     from airflow_mcp.work.drift.profiles import read_side  # noqa: PLC0415
 
     policy = _policy(parsed)
-    result = compare_datasets(read_side(parsed.reference), read_side(parsed.current), policy).result
+    sides = read_side(parsed.reference), read_side(parsed.current)
+    result = compare_datasets(*sides_on_engine(sides, policy, parsed.engine, _engine_address(parsed)), policy).result
     text = dump_document(result)
     if parsed.output:
         write_file("output", parsed.output, text + "\n")

@@ -56,6 +56,8 @@ ENV_CHECKPOINT_URI = "AIRFLOW_MCP_CHECKPOINT_URI"
 """Where a training keeps its checkpoints: the same place on every retry of the same work, empty before the first."""
 ENV_REQUEST_PATH = "AIRFLOW_MCP_REQUEST_PATH"
 """Path of the JSON request of the built-in steps (evaluate, drift, load-check)."""
+ENV_ENGINE_ADDRESS = "AIRFLOW_MCP_ENGINE_ADDRESS"
+"""Address of the cluster of Spark or Dask; may hold a token, so it is treated as a credential."""
 ENV_SOURCE_MLFLOW_PREFIX = "AIRFLOW_MCP_SOURCE_"
 """Before the names of MLflow's own variables: address and credentials of the server to copy from."""
 

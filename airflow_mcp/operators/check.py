@@ -128,6 +128,10 @@ class CheckOperator(WorkloadOperator, Generic[RequestT, SummaryT]):
     def show(self, summary: SummaryT) -> None:
         """Write a summary to the task log."""
 
+    def step_secrets(self) -> Mapping[str, str]:
+        """Return the credentials that the step needs besides those of its data, by the names of their variables."""
+        return {}
+
     def publish(self, summary: SummaryT) -> None:
         """Publish the numbers of a check as Airflow metrics, beyond what every task reports."""
 
@@ -170,4 +174,5 @@ class CheckOperator(WorkloadOperator, Generic[RequestT, SummaryT]):
             model_name=self.model_name,
             files=(WorkloadFile(contract.ENV_REQUEST_PATH, "request.json", document),),
             reads=self.read_data(request),
+            secrets=self.step_secrets(),
         )

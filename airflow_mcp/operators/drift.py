@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import problems_of, read_policy, required_text, rows_to_draw
+from airflow_mcp.core.argument import choice, problems_of, read_policy, required_text, rows_to_draw
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
 from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES
 from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.drift.importance import PLACES
-from airflow_mcp.core.drift.policy import ComparisonPolicy, DriftPrecision
+from airflow_mcp.core.drift.policy import ComparisonPolicy, DriftPrecision, require_no_rows
 from airflow_mcp.core.drift.summary import DriftRequest, DriftSide, DriftSummary, by_severity, read_drift_summary
+from airflow_mcp.core.engine import ENGINES, Engine, plain_engine_address
 from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.registry.copies import run_of
 from airflow_mcp.exceptions import DatasetError, EvidenceError, InvalidArgumentError
+from airflow_mcp.hooks.engine import read_engine_address
 from airflow_mcp.metrics import stats
 from airflow_mcp.metrics.tasks import Sample
 from airflow_mcp.operators.base import has_template
@@ -67,11 +69,21 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         recorded for the champion's features), ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and
         ``outliers``. A field that is given both here and as an argument of its own is refused (templated).
     :param evidently_rows: rows drawn from each dataset for Evidently's HTML report; 0: no such report.
+    :param engine: ``local`` reads the data in the workload; ``spark`` and ``dask`` read it in parts on a cluster, from
+        which only profiles come back, so nothing that needs rows can be asked for.
+    :param engine_conn_id: connection with the address of the cluster; None takes ``spark_default`` or ``dask_default``.
+    :param engine_address: address of the cluster instead of a connection, without credentials (templated).
     :param on_inconclusive: ``fail`` or ``skip`` the task, or ``continue`` with that verdict in XCom. The report is kept
         and XCom is pushed in any case.
     """
 
-    template_fields: Sequence[str] = (*CheckOperator.template_fields, "current", "reference", "policy")
+    template_fields: Sequence[str] = (
+        *CheckOperator.template_fields,
+        "current",
+        "reference",
+        "policy",
+        "engine_address",
+    )
     step = "drift"
     kind = contract.KIND_DRIFT_CHECK
     called = "drift check"
@@ -90,6 +102,9 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         precision: DriftPrecision = _DEFAULT.precision,
         policy: ComparisonPolicy | Mapping[str, Any] | None = None,
         evidently_rows: int = 0,
+        engine: Engine = "local",
+        engine_conn_id: str | None = None,
+        engine_address: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,6 +115,14 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         self.drift_share, self.min_rows = drift_share, min_rows
         self.precision = precision
         self.policy = policy
+        choice("engine", engine, ENGINES)
+        self.engine = engine
+        self.engine_conn_id, self.engine_address = engine_conn_id, engine_address
+        if engine_address and (engine_conn_id or engine == "local"):
+            raise InvalidArgumentError(
+                "engine_address needs engine 'spark' or 'dask', and no engine_conn_id beside it; got engine "
+                f"{engine!r} and engine_conn_id {engine_conn_id!r}"
+            )
         if not has_template(policy):
             self._comparison_policy()  # a wrong field is refused when the Dag is parsed
 
@@ -118,6 +141,7 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
             current=drift_side("current", self.current),
             policy=self._weighted_policy(),
             evidently_rows=self.evidently_rows,
+            engine=self.engine,
         )
         self._require_rows(asked)
         return asked
@@ -141,7 +165,9 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         if isinstance(given, Mapping) and self._weighs_as_champion:
             given = {name: value for name, value in given.items() if name != "weights"}
         short = {name: getattr(self, name) for name in _SHORT_FORM}
-        return read_policy(ComparisonPolicy, given, short, _SHORT_FORM, _policy)
+        policy = read_policy(ComparisonPolicy, given, short, _SHORT_FORM, _policy)
+        require_no_rows(policy, self.engine, self.evidently_rows)
+        return policy
 
     @property
     def _needs_rows(self) -> bool:
@@ -194,6 +220,19 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
                 f"was trained on (tags {contract.TAG_DATA_URI}, {contract.TAG_DATA_HASH}). Pin the reference instead"
             )
         return DriftSide(data=data)
+
+    def step_secrets(self) -> Mapping[str, str]:
+        """Return the address of the cluster, which may hold a token.
+
+        :raises InvalidArgumentError: when the connection is missing, or has no address of this engine.
+        """
+        if self.engine == "local":
+            return {}
+        if self.engine_address:
+            return {
+                contract.ENV_ENGINE_ADDRESS: plain_engine_address("engine_address", self.engine, self.engine_address)
+            }
+        return {contract.ENV_ENGINE_ADDRESS: read_engine_address(self.engine, self.engine_conn_id)}
 
     def read_data(self, request: DriftRequest) -> tuple[DatasetPin, ...]:
         """Return the data of both sides."""

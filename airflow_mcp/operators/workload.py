@@ -144,6 +144,7 @@ class WorkloadOperator(TrackedOperator):
         reads: Sequence[DatasetPin | None] = (),
         folder: str = "",
         further: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> Workload:
         """Describe the workload of this task.
 
@@ -157,6 +158,7 @@ class WorkloadOperator(TrackedOperator):
         :param reads: pinned data that a built-in step fetches itself.
         :param folder: working folder on this machine; for the local runtime only.
         :param further: further variables of the contract, name to value.
+        :param secrets: further credentials of the contract, name to value.
         :raises InvalidArgumentError: when ``env`` or ``connection_env`` names a variable that the operator sets, or a
             connection lacks a value.
         """
@@ -172,7 +174,7 @@ class WorkloadOperator(TrackedOperator):
             **dataset_environment(dataset),
             **(further or {}),
         }
-        secret = {**secret, **traced_secret, **data_login(*reads)}
+        secret = {**secret, **traced_secret, **data_login(*reads), **(secrets or {})}
         taken = owned.keys() | secret.keys() | (source.environment("") if source else {}).keys()
         return Workload(
             name=self.task_id,

@@ -209,7 +209,11 @@ ROOMS: Mapping[str, Room] = {
     "work/measures": _room(
         "measures a model: metrics, intervals, latency", *_CORE, "work/models", "work/reading", "work/run"
     ),
-    "work/drift": _room("profiles data and compares columns", *_CORE, "work/reading", "work/run"),
+    "work/engines": _room("runs functions on a cluster of Spark or Dask", *_CORE, "work/run"),
+    "work/drift": _room(
+        "profiles data, here or on an engine, and compares columns",
+        *(*_CORE, "work/engines", "work/reading", "work/run"),
+    ),
     "work/features": _room("asks a Feast feature store", *(*_CORE, "work/measures", "work/reading", "work/run")),
     "work/quality": _room(
         "joins logged predictions with labels, and measures them",

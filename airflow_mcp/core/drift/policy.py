@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from airflow_mcp.core.document import Document
 from airflow_mcp.core.drift.profile import ColumnRole, ColumnType
+from airflow_mcp.core.engine import Engine
+from airflow_mcp.exceptions import InvalidArgumentError
 
 AUTO = "auto"
 DriftPrecision = Literal["profile", "exact"]
@@ -206,3 +208,19 @@ def _check_method(argument: str, method: str, threshold: float | None, kind: Col
     if threshold is not None and not 0 < threshold < (1 if METHODS[method].score == "p_value" else float("inf")):
         limit = "between 0 and 1" if METHODS[method].score == "p_value" else "above 0"
         raise ValueError(f"the threshold of {argument} {method!r} must be a number {limit}; got {threshold!r}")
+
+
+def require_no_rows(policy: ComparisonPolicy, engine: Engine, evidently_rows: int = 0) -> None:
+    """Check that a comparison needs only profiles, because rows do not leave an engine.
+
+    :param engine: what reads the data; ``local`` has the rows.
+    :param evidently_rows: rows for Evidently's report.
+    :raises InvalidArgumentError: when the comparison needs rows.
+    """
+    needs = ["precision 'exact'"] * (policy.precision == "exact") + ["outliers"] * (policy.outliers is not None)
+    needs += ["evidently_rows"] * bool(evidently_rows)
+    if engine != "local" and needs:
+        raise InvalidArgumentError(
+            f"engine must be local for {', '.join(needs)}, which need rows; got {engine!r}, from which only profiles "
+            "come back. Nothing was compared"
+        )

@@ -12,6 +12,7 @@ from airflow_mcp.core.document import CheckRequest, Document, parse_document
 from airflow_mcp.core.drift.policy import METHODS, ComparisonPolicy
 from airflow_mcp.core.drift.profile import ColumnType
 from airflow_mcp.core.drift.result import ColumnResult, DriftResult, DriftVerdict
+from airflow_mcp.core.engine import Engine
 
 DRIFT_SCHEMA: Literal["airflow_mcp/drift/2"] = "airflow_mcp/drift/2"
 """The version that is written; version 1, with Evidently's result only, can be read."""
@@ -52,6 +53,8 @@ class DriftRequest(CheckRequest):
     policy: ComparisonPolicy
     evidently_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Rows sampled from each dataset for Evidently's HTML report; 0 makes no such report."""
+    engine: Engine = "local"
+    """What reads the data; the address of a cluster is in ``AIRFLOW_MCP_ENGINE_ADDRESS``."""
 
 
 class EvidentlySample(Document):

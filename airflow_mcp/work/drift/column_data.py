@@ -97,6 +97,10 @@ class ColumnData:
     """Whether the caller declared the column as categories, or its file, which stores a dictionary of its values."""
     problem: str = ""
     """Why its values could not be read."""
+    guesses: set[str] = field(default_factory=set)
+    """Families of types that a parser guessed from text."""
+    families: set[str] = field(default_factory=set)
+    """Families of types that files declare."""
     _order: list[int] = field(default_factory=list, repr=False, compare=False)
     """Knots of the curve by importance, computed once: a smaller document keeps the first of them."""
 
@@ -125,6 +129,16 @@ class ColumnData:
     def holds_declared_categories(self) -> bool:
         """Whether its categories are numbers or times, which someone declared to be categories."""
         return self.kind == "categorical" and not any("string" in name or name == "bool" for name in self.types)
+
+    @property
+    def is_partly_declared(self) -> bool:
+        """Whether some files declare the column as categories, and others store numbers."""
+        return self.was_declared and not self.kinds.isdisjoint(("numerical", "time"))
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether types were guessed that do not hold for all values, which must then be read as text."""
+        return bool(self.guesses) and len(self.guesses | self.families) > 1
 
     @property
     def is_mixed(self) -> bool:
@@ -257,23 +271,11 @@ class ColumnReader:
         self.data = ColumnData(name, role, was_declared=as_categories)
         self._numbers = Numbers(is_exact)
         self._counts = CategoryCounts(capacity=math.inf if is_exact else category_counts.CAPACITY)
-        self._guesses: set[str] = set()
-        self._families: set[str] = set()
 
     def absent(self, rows: int) -> None:
         """Count the rows of a part of the data that lacks the column as missing values."""
         self.data.rows += rows
         self.data.missing += rows
-
-    @property
-    def is_partly_declared(self) -> bool:
-        """Whether some files declare the column as categories, and others store numbers."""
-        return self.data.was_declared and not self.data.kinds.isdisjoint(("numerical", "time"))
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether types were guessed that do not hold for all values, which must then be read as text."""
-        return bool(self._guesses) and len(self._guesses | self._families) > 1
 
     def add(self, values: pa.Array, *, is_guess: bool = False) -> None:
         """Add values; the next batch may have another type. Values that cannot be read make the column unknown.
@@ -296,7 +298,7 @@ class ColumnReader:
         self.data.rows += len(values)
         self.data.missing += values.null_count
         for column in by_type(values):
-            (self._guesses if is_guess else self._families).add(_family(column.type))
+            (self.data.guesses if is_guess else self.data.families).add(_family(column.type))
             self._add_known(column)
 
     def _add_known(self, values: pa.Array) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,8 @@ QUALITY_OF_NUMBERS, QUALITY_OF_LABELS = "(prediction error)", "(prediction corre
 """Derived columns: absolute difference of prediction and label, and whether they are equal."""
 _DERIVED = frozenset({QUALITY_OF_NUMBERS, QUALITY_OF_LABELS})
 ScanType = TypeVar("ScanType", bound=Scan)
+ReadPass: TypeAlias = "Callable[[ProfileOptions, Collection[str] | None, Collection[str]], ReadData]"
+"""Reads columns of a dataset in one pass: options, names of the columns, and those that stay text in text files."""
 
 
 @dataclass(frozen=True)
@@ -165,23 +167,43 @@ def read_columns(
     :param names: columns to read, derived ones included; None reads all that the options ask for.
     :param is_exact: whether to keep every value instead of a sketch.
     """
-    read, doubtful, declared = _one_pass(scan, scan.columns, options, names, is_exact=is_exact)
-    doubtful = list(dict.fromkeys([*doubtful, *declared]))
+    present = scan.columns
+
+    def read_pass(options: ProfileOptions, names: Collection[str] | None, texts: Collection[str]) -> ReadData:
+        return one_pass(scan.reading(texts=texts) if texts else scan, present, options, names, is_exact=is_exact)
+
+    return settled(read_pass, options, names)
+
+
+def settled(read_pass: ReadPass, options: ProfileOptions, names: Collection[str] | None = None) -> ReadData:
+    """Read columns, and those whose types were guessed and do not hold, or that only some files declare, once more.
+
+    :param read_pass: reads columns of the whole dataset in one pass.
+    :param options: columns to read and their types.
+    :param names: columns to read, derived ones included; None reads all that the options ask for.
+    """
+    read = read_pass(options, names, ())
+    declared = [name for name, column in read.columns.items() if column.is_partly_declared]
+    doubtful = list(dict.fromkeys([*(name for name, column in read.columns.items() if column.is_doubtful), *declared]))
     if doubtful:
         options = replace(options, categorical_columns=frozenset(options.categorical_columns) | set(declared))
         derived = [name for name in read.columns if name in _DERIVED]
         if derived and not {options.prediction, options.target}.isdisjoint(doubtful):
             read.columns = {name: column for name, column in read.columns.items() if name not in _DERIVED}
             doubtful += [QUALITY_OF_NUMBERS, QUALITY_OF_LABELS]
-        again, _, _ = _one_pass(scan.reading(texts=doubtful), read.present, options, doubtful, is_exact=is_exact)
-        read.add(again)
+        read.add(read_pass(options, doubtful, doubtful))
     return read
 
 
-def _one_pass(
+def one_pass(
     scan: Scan, present: Collection[str], options: ProfileOptions, names: Collection[str] | None, *, is_exact: bool
-) -> tuple[ReadData, list[str], list[str]]:
-    """Read columns; also return those whose types were guessed and do not hold, and those that some files declare."""
+) -> ReadData:
+    """Read columns in one pass; see :func:`settled` for what this leaves open.
+
+    :param present: columns that the dataset is known to have.
+    :param names: columns to read, derived ones included; None reads all that the options ask for.
+    :param is_exact: whether to keep every value instead of a sketch.
+    """
     read = ReadData(scan.pins, present=present)
     readers: dict[str, ColumnReader] = {}
     pending: list[Future[None]] = []
@@ -199,8 +221,7 @@ def _one_pass(
             if name not in readers and _is_wanted(name, options, names):
                 readers[name] = _reader(name, options, read.rows, is_exact=is_exact)
         read.columns = dict(zip(readers, pool.map(ColumnReader.finish, readers.values()), strict=True))
-    doubtful = [name for name, reader in readers.items() if reader.is_doubtful]
-    return read, doubtful, [name for name, reader in readers.items() if reader.is_partly_declared]
+    return read
 
 
 def _sources(options: ProfileOptions, names: Collection[str] | None) -> list[str] | None:

@@ -17,7 +17,7 @@ from airflow_mcp.core.drift.profile import DataProfile
 from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, DriftResult
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.work.drift.column_comparison import compare_column
-from airflow_mcp.work.drift.column_data import ColumnData, ColumnPair, of_profile
+from airflow_mcp.work.drift.column_data import ColumnData, ColumnPair
 from airflow_mcp.work.drift.column_reading import (
     ProfileOptions,
     ReadData,
@@ -27,7 +27,7 @@ from airflow_mcp.work.drift.column_reading import (
     read_data,
     require_read,
 )
-from airflow_mcp.work.drift.profiles import Side, small_profile
+from airflow_mcp.work.drift.profiles import Side, small_profile, stored_columns
 from airflow_mcp.work.drift.row_outliers import find_outliers, outlier_finding
 from airflow_mcp.work.reading.dataset_batches import FileScan, open_data
 from airflow_mcp.work.run.process import cpu_count, library_versions
@@ -60,8 +60,8 @@ class _Compared(NamedTuple):
 def compare_datasets(reference: Side, current: Side, policy: ComparisonPolicy) -> DatasetComparison:
     """Compare current data with reference data.
 
-    :param reference: data (files, folders, globs, URLs, read as one dataset) or a profile.
-    :param current: likewise. Profiles need precision ``profile``.
+    :param reference: data (files, folders, globs, URLs, read as one dataset), a profile, or what an engine read.
+    :param current: likewise. Profiles and engines need precision ``profile``.
     :param policy: methods, thresholds, roles and limits.
     :return: the result; its verdict is ``inconclusive`` when nothing could be compared.
     :raises DatasetError: when data cannot be read, or the reference lacks a column that the policy names.
@@ -70,7 +70,7 @@ def compare_datasets(reference: Side, current: Side, policy: ComparisonPolicy) -
     _require_data(reference, current, policy)
     with ExitStack() as kept:
         opened = [
-            side if isinstance(side, DataProfile) else kept.enter_context(open_data(side))
+            side if isinstance(side, DataProfile | ReadData) else kept.enter_context(open_data(side))
             for side in (reference, current)
         ]
         found = _compare_profiles(opened, policy) if policy.precision == "profile" else _compare_exactly(opened, policy)
@@ -106,7 +106,8 @@ def compare_datasets(reference: Side, current: Side, policy: ComparisonPolicy) -
 
 
 def _require_data(reference: Side, current: Side, policy: ComparisonPolicy) -> None:
-    given = [name for name, side in (("reference", reference), ("current", current)) if isinstance(side, DataProfile)]
+    sides = ("reference", reference), ("current", current)
+    given = [name for name, side in sides if isinstance(side, DataProfile | ReadData)]
     needs = ["precision 'exact'"] * (policy.precision == "exact") + ["outliers"] * (policy.outliers is not None)
     if given and needs:
         raise InvalidArgumentError(
@@ -115,19 +116,20 @@ def _require_data(reference: Side, current: Side, policy: ComparisonPolicy) -> N
         )
 
 
-def _compare_profiles(opened: Sequence[FileScan | DataProfile], policy: ComparisonPolicy) -> _Compared:
+def _compare_profiles(opened: Sequence[FileScan | DataProfile | ReadData], policy: ComparisonPolicy) -> _Compared:
     options = ProfileOptions.of_policy(policy)
-    first, second = (_content(side) if isinstance(side, DataProfile) else read_data(side, options) for side in opened)
+    first, second = (_columns_of(side, options) for side in opened)
     require_read(first, policy.named_columns)
     return _compared(first, second, policy)
 
 
-def _content(profile: DataProfile) -> ReadData:
-    columns = {column.name: of_profile(column, profile.rows) for column in profile.columns}
-    return ReadData(profile.sources, profile.rows, columns)
+def _columns_of(side: FileScan | DataProfile | ReadData, options: ProfileOptions) -> ReadData:
+    if isinstance(side, FileScan):
+        return read_data(side, options)
+    return stored_columns(side) if isinstance(side, DataProfile) else side
 
 
-def _compare_exactly(opened: Sequence[FileScan | DataProfile], policy: ComparisonPolicy) -> _Compared:
+def _compare_exactly(opened: Sequence[FileScan | DataProfile | ReadData], policy: ComparisonPolicy) -> _Compared:
     """Compare a few columns at a time, so that only their values are in memory."""
     first, second = (side for side in opened if isinstance(side, FileScan))
     options = ProfileOptions.of_policy(policy)

@@ -19,8 +19,8 @@ from airflow_mcp.work.reading.pinned_file import verified_file
 from airflow_mcp.work.run.mlflow_run import read_run_artifact
 from airflow_mcp.work.run.process import cpu_count, library_versions
 
-Side: TypeAlias = Sequence[DatasetPin] | DataProfile
-"""One side of a comparison: data, or their profile."""
+Side: TypeAlias = Sequence[DatasetPin] | DataProfile | ReadData
+"""One side of a comparison: data, their profile, or what was read of them elsewhere."""
 _SIZES = ((256, 2048), (128, 512), (96, 256), (64, 128), (48, 64), (40, 48), (32, 32), (28, 16), (24, 8))
 """Knots and categories to keep of each column; the first pair that fits the size limit is used. 24 is the least: fewer
 knots could not tell a column of 20 different numbers, compared value by value, from one with more."""
@@ -63,15 +63,27 @@ def merge_profiles(profiles: Sequence[DataProfile]) -> DataProfile:
     """
     if not profiles:
         raise InvalidArgumentError("profiles must contain at least one profile; got none. Nothing was merged")
-    names = list(dict.fromkeys(column.name for profile in profiles for column in profile.columns))
-    merged = ReadData(tuple(pin for profile in profiles for pin in profile.sources))
-    merged.more_pins = sum(profile.more_sources for profile in profiles)
-    merged.rows = sum(profile.rows for profile in profiles)
-    parts = [(profile.rows, {column.name: column for column in profile.columns}) for profile in profiles]
-    for name in names:
-        known = [of_profile(columns[name], rows) for rows, columns in parts if name in columns]
-        merged.columns[name] = _merged(known, merged.rows)
-    return small_profile(merged)
+    return small_profile(merge_read([stored_columns(profile) for profile in profiles]))
+
+
+def stored_columns(profile: DataProfile) -> ReadData:
+    """Return the columns of a profile as if they had just been read."""
+    columns = {column.name: of_profile(column, profile.rows) for column in profile.columns}
+    return ReadData(profile.sources, profile.rows, columns, profile.more_sources)
+
+
+def merge_read(parts: Sequence[ReadData]) -> ReadData:
+    """Merge what was read of parts of a dataset.
+
+    :param parts: at least one, in order; a column that a part lacks counts as missing in all rows of that part.
+    """
+    merged = ReadData(tuple(pin for part in parts for pin in part.pins))
+    merged.more_pins = sum(part.more_pins for part in parts)
+    merged.rows = sum(part.rows for part in parts)
+    merged.present = tuple(dict.fromkeys(name for part in parts for name in part.present))
+    for name in dict.fromkeys(name for part in parts for name in part.columns):
+        merged.columns[name] = _merged([part.columns[name] for part in parts if name in part.columns], merged.rows)
+    return merged
 
 
 def _merged(parts: Sequence[ColumnData], rows: int) -> ColumnData:
@@ -84,6 +96,9 @@ def _merged(parts: Sequence[ColumnData], rows: int) -> ColumnData:
         whole.negative_infinite += part.negative_infinite
         whole.types |= part.types
         whole.kinds |= part.kinds
+        whole.guesses |= part.guesses
+        whole.families |= part.families
+        whole.problem = whole.problem or part.problem
         if part.counts is not None and whole.counts is None:
             whole.counts = part.counts
         elif part.counts is not None and whole.counts is not None:
@@ -92,7 +107,8 @@ def _merged(parts: Sequence[ColumnData], rows: int) -> ColumnData:
     whole.curve = merge_curves(curves) if curves else None
     # The counts of the whole decide whether its texts are categories, unless a part was declared to hold them.
     whole.was_declared = any(
-        part.kind == "categorical" and part.counts is not None and part.counts.is_mostly_distinct for part in parts
+        part.was_declared or (part.kind == "categorical" and part.counts is not None and part.counts.is_mostly_distinct)
+        for part in parts
     )
     return whole
 

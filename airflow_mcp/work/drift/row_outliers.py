@@ -9,6 +9,7 @@ import numpy as np
 from airflow_mcp.core.drift.policy import ComparisonPolicy, OutlierPolicy
 from airflow_mcp.core.drift.profile import DataProfile
 from airflow_mcp.core.drift.result import ColumnResult, DriftFinding, OutlierRow, Outliers
+from airflow_mcp.work.drift.column_reading import ReadData
 from airflow_mcp.work.drift.distribution import Array
 from airflow_mcp.work.drift.row_sampling import sample_numbers
 from airflow_mcp.work.reading.dataset_batches import FileScan
@@ -19,7 +20,7 @@ _SHOWN_COLUMNS = 10
 
 
 def find_outliers(
-    opened: Sequence[FileScan | DataProfile], columns: Sequence[ColumnResult], policy: OutlierPolicy
+    opened: Sequence[FileScan | DataProfile | ReadData], columns: Sequence[ColumnResult], policy: OutlierPolicy
 ) -> Outliers | None:
     """Score rows with an isolation forest (Liu, Ting and Zhou, 2008).
 

@@ -43,6 +43,8 @@ class DataFile:
     """Whether it is compressed with gzip."""
     requests: LoggedRequests | None = None
     """The prediction log that it belongs to, of which only some rows are read; None reads all rows."""
+    row_groups: tuple[int, int] | None = None
+    """Row groups of a Parquet file to read: the first, and the one after the last; None reads all."""
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
@@ -130,6 +132,17 @@ def _unique(names: list[str], file: DataFile) -> list[str]:
     return names
 
 
+def row_group_count(file: DataFile) -> int:
+    """Return the number of row groups of a Parquet file; 1 for other formats, which are read as a whole.
+
+    :raises DatasetError: when it cannot be read.
+    """
+    if file.format != "parquet":
+        return 1
+    with readable(file), _parquet(file) as data:
+        return int(data.num_row_groups)
+
+
 def has_footer(file: DataFile) -> bool:
     """Return whether a file is in Arrow's file format, whose footer locates every column, rather than a stream."""
     with readable(file), file.opened() as stream:
@@ -159,7 +172,8 @@ def _parquet_batches(file: DataFile, wanted: Wanted) -> Iterator[pa.RecordBatch]
         names = _unique(wanted.of(without_index(data.schema_arrow)), file)
         if not names:
             names = data.schema_arrow.names[:1]  # the file has an index only, but its rows count
-        for group in range(data.num_row_groups):  # one group per reader, so that its memory is released
+        groups = range(*(file.row_groups or (0, data.num_row_groups)))
+        for group in groups:  # one group per reader, so that its memory is released
             yield from data.iter_batches(batch_size=batch_rows(len(names)), row_groups=[group], columns=names)
 
 

@@ -107,6 +107,11 @@ class FileScan:
         return FileScan(self.files, self.pins, wanted)
 
 
+def is_read_as_copy(pin: DatasetPin) -> bool:
+    """Return whether data is fetched or verified as a whole before it is read."""
+    return bool(pin.hash) or repository_data(pin.uri) is not None or pin.uri.startswith(("http://", "https://"))
+
+
 @contextlib.contextmanager
 def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
     """Find the files of a dataset and keep them readable.
@@ -124,7 +129,7 @@ def open_data(pins: Sequence[DatasetPin]) -> Iterator[FileScan]:
         for given in pins:
             log = given if isinstance(given, LoggedRequests) else None
             pin = given if log is None else log.pin
-            if pin.hash or repository_data(pin.uri) is not None or pin.uri.startswith(("http://", "https://")):
+            if is_read_as_copy(pin):
                 path, verified = kept.enter_context(verified_file(pin))
                 found = _found(str(path), verified.uri) if path.is_dir() else [_pinned(path, pin)]
                 used.append(verified)

@@ -14,8 +14,13 @@ _LIBRARIES = ("mlflow", "scikit-learn", "pandas", "numpy")
 
 
 def cpu_count() -> int:
-    """Return the number of CPUs that this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPUs that this process may use, which may be fewer than the machine has.
+
+    Workers of Spark and Dask say by ``OMP_NUM_THREADS`` how many belong to one of the tasks that run side by side.
+    """
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(mine, int(given)) if given.isdecimal() and int(given) else mine
 
 
 def present_memory() -> int | None:

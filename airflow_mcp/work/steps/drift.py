@@ -20,6 +20,7 @@ from airflow_mcp.core.serving.prediction_log import find_our_columns
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.drift.dataset_comparison import DatasetComparison, compare_datasets
 from airflow_mcp.work.drift.evidently_report import EvidentlyReport, evidently_report
+from airflow_mcp.work.drift.partitions import sides_on_engine
 from airflow_mcp.work.drift.profiles import merge_profiles, stored_profile
 from airflow_mcp.work.reading.request_log import RequestLog
 from airflow_mcp.work.run.environment import read_request
@@ -41,12 +42,14 @@ def check_drift(environ: Mapping[str, str]) -> DriftSummary:
     :raises RefusedError: when the request, data or profile cannot be compared, or the run was deleted. The run is not
         ended then; the caller does that.
     :raises MlflowError: when MLflow does not answer.
+    :raises EngineError: when the cluster that should read the data does not answer, or fails.
     """
     request = read_request(environ, DriftRequest)
     run = RunLog(request.run_id)
     run.require_active()
     policy = _without_log_columns(request)
-    comparison = compare_datasets(_side(request.reference), _side(request.current), policy)
+    sides = sides_on_engine((_side(request.reference), _side(request.current)), policy, request.engine)
+    comparison = compare_datasets(*sides, policy)
     report = None
     if request.evidently_rows:
         data = _data(request.reference), _data(request.current)

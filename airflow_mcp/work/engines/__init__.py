@@ -1,0 +1,1 @@
+"""Runs functions on a cluster of Spark or Dask that the user has."""
