@@ -176,6 +176,14 @@ class TestReading:
                 assert ("does not let you read the audit log" in said) is not is_shown
                 looks = log.facts(LOG, "audit.read")
                 assert [each.event["actor"]["name"] for each in looks] == ["olga"] * is_shown
+        (tmp_path / "empty").mkdir()
+        empty = sqlite_logs(tmp_path / "empty").owner
+        panel.services = replace(panel.services, trail=AuditTrail(lambda: open_log(empty), "test"))
+        panel.app = create_app(panel.services, authenticate)
+        async with panel.client("olga") as client:
+            said = text_of((await client.get(f"/ui/models/{two.model_name}")).text)
+        assert "the audit log has none about this model" in said
+        assert said.count("it is better") > 1, "the moves that MLflow has recorded"
 
     async def test_the_page_says_how_long_a_release_took_to_who_may_read_the_log(
         self, two: World, panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -361,14 +361,15 @@ def short_value(value: str) -> str:
 
 
 def audit_card(frame: Frame, facts: ModelFacts) -> str:
-    """Return the card with the trail: the audit log where there is one, else the records of moves."""
+    """Return the card with the trail: the audit log where it has something, else the records of moves."""
     t = frame.t
-    if facts.audit is None:
+    if not facts.audit:
         missing = unread(frame, facts, "audit")
         lines = [_move_line(frame, change) for change in facts.timeline.changes[::-1][: _MOST_LINES * 2]]
-        about = f'<span class="dim small">{t("records of moves in MLflow; no audit log is configured")}</span>'
-        if missing:
-            about = ""
+        where = "records of moves in MLflow; no audit log is configured"
+        if facts.audit is not None:
+            where = "records of moves in MLflow; the audit log has none about this model"
+        about = "" if missing else f'<span class="dim small">{t(where)}</span>'
         empty = f'<p class="dim">{t("Nothing has been moved yet.")}</p>'
         return card(
             "audit", t("Audit trail"), missing + (f'<ol class="log">{"".join(lines)}</ol>' if lines else empty), about
@@ -379,8 +380,7 @@ def audit_card(frame: Frame, facts: ModelFacts) -> str:
         for line in facts.audit[: _MOST_LINES * 2]
     ]
     about = f'<span class="dim small">{t("{n} records of the audit log", n=len(facts.audit))}</span>'
-    nothing = f'<p class="dim">{t("Nothing is recorded about it.")}</p>'
-    return card("audit", t("Audit trail"), f'<ol class="log">{"".join(lines)}</ol>' if lines else nothing, about)
+    return card("audit", t("Audit trail"), f'<ol class="log">{"".join(lines)}</ol>', about)
 
 
 def _move_line(frame: Frame, change: Change) -> str:
