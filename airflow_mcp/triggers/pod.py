@@ -133,6 +133,9 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
     async def on_kill(self) -> None:
         """Delete the pod and close the MLflow run: a person ended the task."""
         await super().on_kill()
+        await self._close_run()
+
+    async def _close_run(self) -> None:
         if not self.mlflow_run_id:
             return
         hook = MlflowHook(self.mlflow_conn_id)

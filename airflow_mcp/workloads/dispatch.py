@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_mcp.core.workload.replicas import group_of_one
 from airflow_mcp.exceptions import InvalidArgumentError
 from airflow_mcp.workloads.kubernetes import KubernetesBackend
+from airflow_mcp.workloads.kubernetes_target import TargetBackend
 from airflow_mcp.workloads.local import LocalBackend
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def backend_for(
             python=python,
             alone=group_of_one(pod),
         )
+    if runtime == "kubernetes" and pod.target != "pods":
+        return TargetBackend(pod, mlflow_conn_id=mlflow_conn_id)
     if runtime == "kubernetes":
         return KubernetesBackend(pod, mlflow_conn_id=mlflow_conn_id)
     raise InvalidArgumentError(f"runtime must be one of {', '.join(RUNTIMES)}; got {runtime!r}. Nothing was started")

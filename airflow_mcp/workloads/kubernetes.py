@@ -50,7 +50,7 @@ class KubernetesBackend(WorkloadBackend):
         :raises WorkloadLostError: when it vanished.
         :raises ClusterUnreachableError: when Kubernetes does not answer.
         """
-        known = _required(context)
+        known = required_context(context)
         pod = self._operator(workload, known)
         self._guarded(workload, lambda: pod.execute_async(known) if pod.deferrable else pod.execute_sync(known))
 
@@ -58,7 +58,7 @@ class KubernetesBackend(WorkloadBackend):
         self, workload: Workload, event: Mapping[str, Any], *, log: TaskLog, context: Context | None = None
     ) -> None:
         """Continue after the triggerer: read the rest of the log and how the pod ended, and remove it."""
-        known = _required(context)
+        known = required_context(context)
         pod = self._operator(workload, known, is_group="failed_rank" in event)
         self._guarded(workload, lambda: pod.trigger_reentry(known, dict(event)))
 
@@ -150,7 +150,11 @@ class KubernetesBackend(WorkloadBackend):
         return bare_pod_operator(self._options, task=cast("BaseOperator", context["task"]))
 
 
-def _required(context: Context | None) -> Context:
+def required_context(context: Context | None) -> Context:
+    """Return the context of a task, which pods need.
+
+    :raises InvalidArgumentError: when there is none.
+    """
     if context is None:
         raise InvalidArgumentError("runtime='kubernetes' needs the context of a task: nothing was started")
     return context

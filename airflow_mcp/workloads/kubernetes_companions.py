@@ -36,11 +36,20 @@ def create_companions(client: CoreV1Api, workload: Workload, pod: models.V1Pod) 
     return created
 
 
-def own_companions(client: CoreV1Api, kinds: list[str], pod: models.V1Pod) -> None:
-    """Make a pod the owner of its ConfigMap and Secret, so that Kubernetes removes them with it."""
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
-    for kind in kinds:
-        getattr(client, f"patch_namespaced_{kind}")(
+def own_companions(
+    client: CoreV1Api, kinds: list[str], pod: models.V1Pod, *, api_version: str = "v1", kind: str = "Pod"
+) -> None:
+    """Make a pod the owner of its ConfigMap and Secret, so that Kubernetes removes them with it.
+
+    :param client: client of the cluster.
+    :param kinds: what :func:`create_companions` created.
+    :param pod: the owner; only its metadata is read.
+    :param api_version: API of an owner that is not a pod.
+    :param kind: its kind.
+    """
+    owner = {"apiVersion": api_version, "kind": kind, "name": pod.metadata.name, "uid": pod.metadata.uid}
+    for companion in kinds:
+        getattr(client, f"patch_namespaced_{companion}")(
             pod.metadata.name, pod.metadata.namespace, {"metadata": {"ownerReferences": [owner]}}
         )
 

@@ -19,6 +19,8 @@ from airflow_mcp.core.workload.pod import CONTAINER
 _LAST_LINES = 50
 _REMEMBERED_LINES = 20_000
 _PART_BYTES = 64 * 1024
+_LOOK_BYTES = 1024**2
+"""1 MiB: most that one look reads, so that a flood of output does not hold up the next look at the pods."""
 
 
 class LastLines(KubernetesPodOperatorCallback):
@@ -53,20 +55,42 @@ class FreshLines:
                 yield line
 
 
-def new_lines(client: CoreV1Api, pod: models.V1Pod) -> Iterator[str]:
+def new_lines(client: CoreV1Api, pod: models.V1Pod, container: str = CONTAINER) -> Iterator[str]:
     """Yield the lines so far that nobody has copied.
 
     :param client: client of the cluster.
     :param pod: the pod, as it is now.
+    :param container: the container that writes them.
     """
     start = LogPosition.of(pod.metadata.annotations)
     log = FreshLog(start)
     since = start.since_seconds(time.time())
     limits = {} if since is None else {"since_seconds": since}
-    answer = _open(client, pod.metadata.name, pod.metadata.namespace, container=CONTAINER, timestamps=True, **limits)
+    answer = _open(client, pod.metadata.name, pod.metadata.namespace, container=container, timestamps=True, **limits)
     for part in answer.stream(_PART_BYTES):
         yield from log.take(part)
     yield from log.end()
+
+
+def copied_lines(client: CoreV1Api, pod: models.V1Pod, container: str = CONTAINER) -> list[str]:
+    """Return the lines so far that nobody has copied, after noting on the pod that they were read.
+
+    :param client: client of the cluster.
+    :param pod: the pod, as it is now.
+    :param container: the container that writes them.
+    """
+    start, now = LogPosition.of(pod.metadata.annotations), time.time()
+    log = FreshLog(start)
+    since = start.since_seconds(now)
+    limits = {} if since is None else {"since_seconds": since}
+    where = pod.metadata.name, pod.metadata.namespace
+    answer = _open(client, *where, container=container, timestamps=True, limit_bytes=_LOOK_BYTES, **limits)
+    lines = list(log.take(answer.data))
+    if lines:
+        # What did not fit is read from the last line that did, at the next look.
+        position = log.position(start.read_at if len(answer.data) >= _LOOK_BYTES else now)
+        client.patch_namespaced_pod(*where, {"metadata": {"annotations": position.annotation()}})
+    return lines
 
 
 def last_lines(client: CoreV1Api, name: str, namespace: str, container: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Fields of custom resources, as the definitions of their projects have them; no controller of them runs here.
 
 Each schema names the fields that this project writes, with types and limits as the types of Gateway API, Argo Rollouts,
-KServe and the Prometheus operator have them. They are written by hand and are not the definitions themselves, which
-have thousands of lines. A field that is not here is a mistake, or belongs here.
+KServe, Kubeflow Trainer, KubeRay and the Prometheus operator have them. They are written by hand and are not the
+definitions themselves, which have thousands of lines. A field that is not here is a mistake, or belongs here.
 """
 
 from __future__ import annotations
@@ -131,3 +131,68 @@ def require_valid(manifest: Mapping[str, Any]) -> None:
     """Check an object of one of these kinds."""
     assert manifest["apiVersion"] == SPECS[manifest["kind"]][0]
     assert mistakes(manifest["kind"], manifest["spec"]) == []
+
+
+_PATCHED_POD = _fields(
+    serviceAccountName=NAME,
+    volumes=_list(OPEN, most=128),
+    containers=_list(_fields(("name",), name=NAME, volumeMounts=_list(OPEN, most=128), securityContext=OPEN), most=64),
+    imagePullSecrets=_list(OPEN, most=64),
+    securityContext=OPEN,
+    nodeSelector=TEXTS,
+    affinity=OPEN,
+    tolerations=_list(OPEN, most=128),
+)
+_PATCHED_TEMPLATE = _fields(metadata=_fields(labels=TEXTS, annotations=TEXTS), spec=_PATCHED_POD)
+_PATCHED_JOB = _fields(("name",), name=NAME, template=_fields(spec=_fields(template=_PATCHED_TEMPLATE)))
+TRAIN_JOB = _fields(
+    ("runtimeRef",),
+    runtimeRef=_fields(("name",), name=NAME, apiGroup=TEXT, kind=TEXT),
+    trainer=_fields(
+        image={"type": "string", "maxLength": 500},
+        command=_list({"type": "string", "maxLength": 65536}, most=128),
+        args=_list({"type": "string", "maxLength": 65536}, most=128),
+        env=_list(_fields(("name",), name=TEXT, value={"type": "string"}, valueFrom=OPEN), most=128),
+        numNodes={"type": "integer"},
+        resourcesPerNode=_fields(requests=TEXTS, limits=TEXTS),
+    ),
+    runtimePatches=_list(
+        _fields(
+            ("manager",),
+            manager=NAME,
+            trainingRuntimeSpec=_fields(
+                template=_fields(spec=_fields(replicatedJobs=_list(_PATCHED_JOB, most=100))),
+            ),
+        ),
+        most=16,
+    ),
+    suspend={"type": "boolean"},
+    activeDeadlineSeconds={"type": "integer", "minimum": 1},
+)
+"""The spec of a TrainJob (trainer.kubeflow.org/v1alpha1) since Kubeflow Trainer 2.2."""
+_RAY_GROUP = {"rayStartParams": TEXTS, "template": _fields(("spec",), metadata=OPEN, spec=OPEN)}
+RAY_JOB = _fields(
+    entrypoint=TEXT,
+    backoffLimit=COUNT,
+    shutdownAfterJobFinishes={"type": "boolean"},
+    submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+    submitterPodTemplate=_fields(("spec",), metadata=OPEN, spec=OPEN),
+    rayClusterSpec=_fields(
+        ("headGroupSpec",),
+        headGroupSpec=_fields(("template",), **_RAY_GROUP),
+        workerGroupSpecs=_list(
+            _fields(
+                ("groupName", "template"),
+                groupName=NAME,
+                replicas=COUNT,
+                minReplicas=COUNT,
+                maxReplicas=COUNT,
+                **_RAY_GROUP,
+            )
+        ),
+        rayVersion={"type": "string"},
+    ),
+    suspend={"type": "boolean"},
+    activeDeadlineSeconds=COUNT,
+)
+"""The spec of a RayJob (ray.io/v1)."""

@@ -41,9 +41,10 @@ HEAVY = (
 HEAVY_LEAVES = (
     *("airflow_mcp.workloads.kubernetes_arguments", "airflow_mcp.workloads.kubernetes_companions"),
     *("airflow_mcp.workloads.kubernetes_errors", "airflow_mcp.workloads.kubernetes_group"),
-    "airflow_mcp.workloads.kubernetes_log",
+    *("airflow_mcp.workloads.kubernetes_log", "airflow_mcp.workloads.kubernetes_objects"),
     *("airflow_mcp.workloads.kubernetes_pod", "airflow_mcp.workloads.kubernetes_replicas"),
-    *("airflow_mcp.triggers.pod", "airflow_mcp.triggers.replicas"),
+    "airflow_mcp.workloads.kubernetes_target_run",
+    *("airflow_mcp.triggers.pod", "airflow_mcp.triggers.replicas", "airflow_mcp.triggers.target"),
 )
 """They import Kubernetes libraries with the module, and are imported inside functions only."""
 SINKS = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -12,6 +12,7 @@ from airflow_mcp.core.document import Document
 from airflow_mcp.exceptions import InvalidArgumentError
 
 OnFinish = Literal["delete", "keep_failed", "keep"]
+Target = Literal["pods", "job", "train_job", "ray_job"]
 
 
 class SecretVariable(Document):
@@ -83,6 +84,12 @@ class PodOptions(Document):
     """Number of pods that train together; each gets its rank in environment variables."""
     rendezvous_port: Annotated[int, Field(ge=1024, le=65535)] = 29500
     """Port of rank 0 for the other ranks."""
+    target: Target = "pods"
+    """Who creates the pods of a training: Airflow, or the controller of a Job, a TrainJob or a RayJob."""
+    training_runtime: Annotated[str, Field(min_length=1)] = "torch-distributed"
+    """ClusterTrainingRuntime of a TrainJob."""
+    ray_version: str | None = None
+    """Version of Ray in the image of a RayJob; KubeRay does not need it for a cluster of a fixed size."""
     gpu_resource: str = "nvidia.com/gpu"
     gpu_tolerations: tuple[dict[str, Any], ...] = (
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},

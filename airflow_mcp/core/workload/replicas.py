@@ -103,23 +103,36 @@ def as_leader(manifest: Mapping[str, Any], workload: Workload, options: PodOptio
     pod = copy.deepcopy(dict(manifest))
     if options.replicas == 1:
         return pod
-    if not workload.is_replicable:
-        raise InvalidArgumentError(
-            f"kubernetes.replicas must be 1 for {workload.name!r}; got {options.replicas}. Only trainings run on "
-            "several pods: set the option on their operator, not as a default. Nothing was started"
-        )
+    require_group(workload, options)
     ranks = _ranks(0, options.replicas, options.rendezvous_port)
-    taken = sorted({*ranks, ENV_MASTER_ADDR} & workload.env.keys())
-    if taken:
-        raise InvalidArgumentError(
-            f"env sets {', '.join(taken)}, which kubernetes.replicas={options.replicas} sets itself. Remove them"
-        )
     name = pod["metadata"]["name"]
     pod["metadata"].setdefault("labels", {}).update({LABEL_GROUP: name, LABEL_RANK: "0"})
     pod["metadata"].setdefault("annotations", {})[ANNOTATION_REPLICAS] = str(options.replicas)
     env = [{"name": variable, "value": value} for variable, value in ranks.items()]
     _base(pod)["env"] = [*_base(pod).get("env", []), *env, {"name": ENV_MASTER_ADDR, "valueFrom": OWN_ADDRESS}]
     return pod
+
+
+def require_group(workload: Workload, options: PodOptions) -> None:
+    """Check that a workload can run as the ranks of one training.
+
+    :param workload: what runs.
+    :param options: number of pods, and who creates them.
+    :raises InvalidArgumentError: when it cannot, or ``env`` sets a variable of the ranks.
+    """
+    if not workload.is_replicable:
+        name, value, only = "replicas", str(options.replicas), "1"
+        if options.target != "pods":
+            name, value, only = "target", repr(options.target), "'pods'"
+        raise InvalidArgumentError(
+            f"kubernetes.{name} must be {only} for {workload.name!r}; got {value}. Only trainings run on "
+            "several pods: set the option on their operator, not as a default. Nothing was started"
+        )
+    taken = sorted({*_ranks(0, 1, 0), ENV_MASTER_ADDR} & workload.env.keys())
+    if taken:
+        raise InvalidArgumentError(
+            f"env sets {', '.join(taken)}, which kubernetes.replicas={options.replicas} sets itself. Remove them"
+        )
 
 
 def as_follower(leader: Mapping[str, Any], rank: int, *, uid: str, address: str) -> dict[str, Any]:
@@ -252,13 +265,19 @@ def _failure(rank: int, pod: Mapping[str, Any], now: datetime, limits: StartLimi
         return None
     ending, asked = read_ending(pod), deletion_time(pod)
     if asked is not None or ending.has_ended:
-        return RankFailure(rank, ending, asked or _end(pod.get("status") or {}))
-    if limits is not None and ending.phase == "Pending" and not _may_start(pod, now, limits):
+        return RankFailure(rank, ending, asked or end_time(pod.get("status") or {}))
+    if limits is not None and ending.phase == "Pending" and not may_start(pod, now, limits):
         return RankFailure(rank, ending)
     return None
 
 
-def _may_start(pod: Mapping[str, Any], now: datetime, limits: StartLimits) -> bool:
+def may_start(pod: Mapping[str, Any], now: datetime, limits: StartLimits) -> bool:
+    """Return whether a pod that waits to start still has time, and no reason that never passes.
+
+    :param pod: the pod as the API returns it in JSON.
+    :param now: present time, with a time zone.
+    :param limits: time limits for the start.
+    """
     status = pod["status"]
     states = [item.get("state") or {} for item in status.get("containerStatuses") or []]
     if {(state.get("waiting") or {}).get("reason") for state in states} & NEVER_STARTS:
@@ -275,7 +294,7 @@ def _may_start(pod: Mapping[str, Any], now: datetime, limits: StartLimits) -> bo
     return now - since < timedelta(seconds=limits.schedule if scheduled is None else limits.startup)
 
 
-def _end(status: Mapping[str, Any]) -> datetime | None:
+def end_time(status: Mapping[str, Any]) -> datetime | None:
     """Return when the last container of a pod ended, which may be an init container."""
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     ended = [(item.get("state") or {}).get("terminated") or {} for item in containers]

@@ -28,6 +28,7 @@ from airflow_mcp.triggers.release import ReleaseDecidedTrigger
 from airflow_mcp.triggers.replicas import ReplicasTrigger
 from airflow_mcp.triggers.rollout import RolloutStepTrigger
 from airflow_mcp.triggers.serving import ModelServedTrigger
+from airflow_mcp.triggers.target import TargetTrigger
 
 POD: dict[str, Any] = {
     "mlflow_conn_id": "mlflow_default",
@@ -48,6 +49,7 @@ POD: dict[str, Any] = {
 TRIGGERS = [
     WorkloadPodTrigger(**POD),
     ReplicasTrigger(replicas=3, **POD),
+    TargetTrigger(target="train_job", **POD),
     GitCommitTrigger(repo_url="https://example.com/x", tags="v*", git_conn_id="git", path="a/b", poll_seconds=90),
     DatasetVersionTrigger(dvc={"repo_url": "https://example.com/x", "path": "a.csv", "revision": "main"}),
     DatasetGoalTrigger(place={"root": "/data"}, other_than="v1", poll_seconds=5),

@@ -18,6 +18,7 @@ from airflow_mcp.core.pipeline.file.fields import (
     Flag,
     Image,
     MetricName,
+    PodSettings,
     Quantity,
     RelativePath,
     SecretVariables,
@@ -88,6 +89,10 @@ class TrainStage(_Stage):
     resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
     checkpoints: ExpandableText | None = Field(
         None, description="Folder or URI for checkpoints, so that a retry can resume."
+    )
+    kubernetes: PodSettings = Field(
+        default={},
+        description="Pod options of the training, merged over spec.kubernetes, such as replicas and target.",
     )
     on_unchanged: Literal["train", "reuse"] = Field(
         "reuse",

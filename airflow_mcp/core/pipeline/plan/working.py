@@ -127,13 +127,14 @@ def _train(layout: Layout, candidate: CandidateSpec | None) -> PlannedTask:
         "reuse_run_id": reused(candidate.name if candidate else "run_id"),
         **layout.checkout,
         **layout.workload(stage, image, resources),
+        "kubernetes": {**spec.kubernetes, **(stage.kubernetes if stage else {})},
     }
     pinned = (PIN_DATA,) if spec.data else ()
     return PlannedTask(
         task_id("train", candidate),
         "train",
         "train",
-        {name: value for name, value in arguments.items() if value not in (None, [])},
+        {name: value for name, value in arguments.items() if value not in (None, [], {})},
         layout.needs("train", *layout.before("train"), *pinned),
         layout.origin("train") if candidate is None else _candidate_line(layout, candidate),
         seconds(spec.timeouts.train),
