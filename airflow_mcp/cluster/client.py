@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_mcp.core.workload.pod import LABEL_MANAGED_BY, MANAGED_BY
 from airflow_mcp.core.workload.pod_ending import has_ended
+from airflow_mcp.core.workload.targets import TARGETS
 from airflow_mcp.exceptions import ClusterUnreachableError, InvalidArgumentError
 
 _TIMEOUT_SECONDS = 20
@@ -129,6 +130,26 @@ class Cluster:
                 return False
             raise
         return True
+
+    def delete_object(self, target: str, name: str) -> None:
+        """Delete the object that a training runs as; Kubernetes deletes its pods.
+
+        :param target: its ``kubernetes.target``; an unknown one deletes nothing.
+        :param name: its name.
+        """
+        from kubernetes import client
+
+        if (kind := TARGETS.get(target)) is None:
+            return
+        place = (kind.group, kind.version, self.namespace, kind.plural, name)
+        try:
+            with self._translated(f"delete {kind.kind} {name}"):
+                client.CustomObjectsApi(self._api_client).delete_namespaced_custom_object(
+                    *place, propagation_policy="Background", _request_timeout=_TIMEOUT_SECONDS
+                )
+        except ClusterUnreachableError as error:
+            if getattr(error.__cause__, "status", None) != _GONE:
+                raise
 
     def wait_for_end(self, name: str, timeout: float, settled: frozenset[str]) -> dict[str, Any]:
         """Wait until a pod has ended, or its container waits for a reason that does not pass.

@@ -73,9 +73,11 @@ def _run_of(pod: WorkloadPod, run_of: Callable[[str], Run]) -> Run | None:
 
 
 def remove_leftovers(cluster: Cluster, judged: Iterable[JudgedPod]) -> list[str]:
-    """Delete the leftovers.
+    """Delete the leftovers, and the Job, TrainJob or RayJob that would create a pod again.
 
-    :return: names of those that still existed.
+    :return: names of the pods that still existed.
     """
     leftovers = [item.pod for item in judged if item.finding.action == "remove"]
+    for target, name in dict.fromkeys((pod.target, pod.object_name) for pod in leftovers if pod.object_name):
+        cluster.delete_object(target, name)
     return [pod.name for pod in leftovers if cluster.delete_pod(pod.name, pod.uid)]

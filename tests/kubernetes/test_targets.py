@@ -20,6 +20,7 @@ from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.serde import deserialize
 from kubernetes import client
 
+from airflow_mcp.cli import main
 from airflow_mcp.core import contract
 from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from tests.kubernetes.cluster import Cluster, PodWorld, shell, training, wait_for
@@ -196,6 +197,17 @@ def test_a_worker_that_is_killed_is_continued_with_the_same_job(world: PodWorld)
     assert outcome.result["run_id"] == run.run_id
     assert world.cluster.started(run.tags[contract.TAG_IDENTITY]) == {pod}
     wait_for(lambda: jobs(world) == [], "the end of the Job")
+
+
+def test_the_sweeper_removes_a_job_with_its_pod(world: PodWorld) -> None:
+    outcome = world.train(shell("sleep 300"), deferrable=True, kubernetes=JOB)
+    assert outcome.state == "deferred", outcome.error
+    world.cluster.running_pod(world.dag_id)
+    (run,) = world.runs()
+    world.hook.update_run(run.run_id, "KILLED", 1)
+    where = ("--namespace", world.cluster.namespace, "--tracking-uri", world.url, "--older-than", "0s", "--yes")
+    assert main(["pods", "clean", *where]) == 0
+    wait_for(lambda: world.cluster.pods(world.dag_id) == [] and jobs(world) == [], "the end of the Job")
 
 
 def test_a_job_that_is_deleted_counts_as_lost(world: PodWorld) -> None:

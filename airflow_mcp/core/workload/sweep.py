@@ -19,6 +19,7 @@ from airflow_mcp.core.workload.pod import (
     LABEL_RANK,
 )
 from airflow_mcp.core.workload.pod_ending import ENDED_PHASES, has_ended
+from airflow_mcp.core.workload.targets import ANNOTATION_TARGET
 from airflow_mcp.exceptions import InvalidArgumentError
 
 FINAL_TASK_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -54,6 +55,10 @@ class WorkloadPod:
     task: TaskName | None
     leader: str = ""
     """Pod of rank 0 that it trains with; empty for rank 0 itself and for a single pod."""
+    target: str = ""
+    """What created it, by the name of ``kubernetes.target``; empty for Airflow."""
+    object_name: str = ""
+    """The Job, TrainJob or RayJob that created it."""
     container_ended: bool = False
     """Whether its container has ended; the phase may follow about a second later."""
 
@@ -95,6 +100,8 @@ def read_workload_pod(pod: Mapping[str, Any], now: datetime) -> WorkloadPod:
         owns_run=notes.get(ANNOTATION_OWNS_RUN) == "true",
         task=TaskName(*parts) if all(parts) else None,
         leader=labels.get(LABEL_GROUP, "") if labels.get(LABEL_RANK, "0") != "0" else "",
+        target=notes.get(ANNOTATION_TARGET, ""),
+        object_name=labels.get(LABEL_GROUP, "") if ANNOTATION_TARGET in notes else "",
         container_ended=has_ended(pod),
     )
 

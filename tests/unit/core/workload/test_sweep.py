@@ -214,3 +214,12 @@ def test_what_is_no_age_is_refused(text: str) -> None:
 )
 def test_an_age_is_written_in_its_largest_fitting_unit(seconds: int, text: str) -> None:
     assert format_age(timedelta(seconds=seconds)) == text
+
+
+def test_a_pod_names_the_object_that_would_create_it_again() -> None:
+    metadata = {"name": "p", "creationTimestamp": "2026-11-21T12:00:00Z", "labels": {"airflow-mcp.io/group": "train-1"}}
+    now = datetime(2026, 11, 21, 13, tzinfo=UTC)
+    of_a_group = read_workload_pod({"metadata": metadata}, now)
+    assert (of_a_group.target, of_a_group.object_name) == ("", "")
+    of_a_job = read_workload_pod({"metadata": {**metadata, "annotations": {"airflow-mcp.io/target": "job"}}}, now)
+    assert (of_a_job.target, of_a_job.object_name) == ("job", "train-1")
