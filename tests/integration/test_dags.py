@@ -13,8 +13,12 @@ import pytest
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from airflow_mcp.core import contract
+from airflow_mcp.core.data.pin import DatasetPin
+from airflow_mcp.core.drift.profile import write_profile
+from airflow_mcp.core.drift.summary import read_drift_summary
 from airflow_mcp.exceptions import MlflowError
 from airflow_mcp.registry.claims import CLAIM_LIFETIME
+from airflow_mcp.work.drift.profiles import profile_dataset
 from tests.support.mlflow_world import World
 from tests.support.paths import ROOT
 from tests.support.services import MlflowServer
@@ -125,6 +129,26 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
         "edges": {"pin_data": {"drift_check", "retrain"}, "drift_check": {"retrain"}, "retrain": set()},
         "params": {"data_version": "latest", "cooldown_hours": 20},
+    },
+    "profile_folder": {
+        "schedule": None,
+        "tasks": {
+            "profile_commands": "_PythonDecoratedOperator",
+            "profile_files": "MappedOperator",
+            "stored_profiles": "_PythonDecoratedOperator",
+            "drift_check": "DriftCheckOperator",
+        },
+        "edges": {
+            "profile_commands": {"profile_files"},
+            "profile_files": {"stored_profiles"},
+            "stored_profiles": {"drift_check"},
+            "drift_check": set(),
+        },
+        "params": {
+            "folder": "/data/windows/latest",
+            "reference": "/data/profiles/reference.json",
+            "files_per_pod": 1,
+        },
     },
     "feast_training": {
         "schedule": None,
@@ -592,6 +616,33 @@ def log_tumour_model(folder: Path, columns: int) -> tuple[str, str]:
             model, name="model", signature=signature, pip_requirements=[], serialization_format="cloudpickle"
         )
     return run.info.run_id, info.model_id
+
+
+def test_the_files_of_a_folder_are_profiled_by_themselves_and_judged_together(night: Any, world: World) -> None:
+    folder = world.folder / "window"
+    folder.mkdir()
+
+    def write(path: Path, start: int, shift: int) -> None:
+        lines = "".join(f"{n % 17 + shift},{n % 13}\n" for n in range(start, start + 120))
+        path.write_text(f"x1,x2\n{lines}")
+
+    write(world.folder / "reference.csv", 0, 0)
+    for number in range(3):
+        write(folder / f"{number}.csv", 120 * number, 9)
+    reference = write_profile(profile_dataset([DatasetPin(uri=str(world.folder / "reference.csv"))]))
+    (world.folder / "reference.json").write_text(reference)
+    conf = {"folder": str(folder), "reference": str(world.folder / "reference.json"), "files_per_pod": 2}
+    state, states = night("profile_folder", conf)
+    assert (state, states["drift_check"]) == ("success", "success")
+    experiment = world.hook.get_experiment_by_name("breast_cancer-drift")
+    assert experiment is not None
+    run = world.hook.search_runs([experiment.experiment_id])[0]
+    result = read_drift_summary(world.artifact(run, contract.ARTIFACT_DRIFT_SUMMARY), "summary").result
+    assert result.current_rows == 360
+    assert {column.column: column.drifted for column in result.columns} == {"x1": True, "x2": False}
+    experiment = world.hook.get_experiment_by_name("breast_cancer-profiles")
+    assert experiment is not None
+    assert len(world.hook.search_runs([experiment.experiment_id])) == 2  # one pod had two files, the other one
 
 
 def test_the_gate_after_a_replay_of_logged_requests_judges_every_region(
