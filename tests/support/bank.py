@@ -63,8 +63,6 @@ with DAG("churn__release", schedule=None, params={"model": ""}, max_active_runs=
         before >> seat
         before = seat
 '''
-PRELOADED = "import airflow_mcp.audit.postgresql, airflow_mcp.dag_rendering.render  # noqa: E401\n"
-"""Imported by every component of Airflow, so that the tasks that the scheduler forks need not."""
 
 
 class Bank:
@@ -140,7 +138,7 @@ def simple(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[Airfl
     Neither bank has a triggerer: a seat that waits needs none.
     """
     accounts = {**dict.fromkeys(PEOPLE, "user"), READER: "viewer"}
-    env = _prepared(request, folder / "home")
+    env = warm.in_airflow(folder / "home", request.getfixturevalue("warm_server"))
     stack = AirflowStack(folder / "home", folder / "dags", env=env, accounts=accounts, has_triggerer=False)
     yield stack, sqlite_logs(folder)
 
@@ -151,7 +149,8 @@ def fab(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowS
     server = request.getfixturevalue("postgresql")
     with new_database(server) as database, postgresql_logs(server) as logs:
         accounts = {**dict.fromkeys(PEOPLE, "user"), READER: READER}
-        env = {**_prepared(request, folder / "home"), "AIRFLOW__AIRFLOW_MCP__ENVIRONMENT": "prod"}
+        env = warm.in_airflow(folder / "home", request.getfixturevalue("warm_server"))
+        env |= {"AIRFLOW__AIRFLOW_MCP__ENVIRONMENT": "prod"}
         stack = AirflowStack(
             *(folder / "home", folder / "dags"),
             env=env,
@@ -161,14 +160,6 @@ def fab(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[AirflowS
             has_triggerer=False,
         )
         yield stack, logs
-
-
-def _prepared(request: pytest.FixtureRequest, home: Path) -> dict[str, str]:
-    """Let the tasks fork what they start, and begin with their modules imported."""
-    env = warm.in_airflow(home, request.getfixturevalue("warm_server"))
-    with (home / "config" / "airflow_local_settings.py").open("a") as file:
-        file.write(PRELOADED)
-    return env
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def shared_mlflow(name: str) -> MlflowServer:
 
 
 def _start_mlflow(stack: contextlib.ExitStack, folder: Path) -> Answer:
-    server = stack.enter_context(MlflowServer(folder))
+    server = stack.enter_context(MlflowServer(folder, http="gunicorn"))
     return {"folder": folder, "port": server.port}
 
 
@@ -123,6 +123,13 @@ def _start_oldest_mlflow(stack: contextlib.ExitStack, folder: Path) -> Answer:
     return {"folder": folder, "port": server.port, **on_oldest()}
 
 
+def _migrate_airflow(_: contextlib.ExitStack, folder: Path) -> Answer:
+    from tests.support.airflow_stack import AirflowStack  # which asks for this database
+
+    AirflowStack(folder, folder / "dags").migrate()
+    return {"path": folder / "airflow.db"}
+
+
 def _start_warm(stack: contextlib.ExitStack, folder: Path) -> Answer:
     return {"address": stack.enter_context(WarmServer(folder)).address}
 
@@ -135,4 +142,5 @@ _STARTERS: Mapping[str, Callable[[contextlib.ExitStack, Path], Answer]] = {
     "postgresql": _start_postgresql,
     "oldest-mlflow": _start_oldest_mlflow,
     "warm": _start_warm,
+    "airflow-database": _migrate_airflow,
 }
