@@ -25,8 +25,7 @@ from airflow_mcp.core.features.summary import (
 )
 from airflow_mcp.exceptions import DatasetError
 from airflow_mcp.work.features.equality import are_equal, equal_values, is_missing
-from airflow_mcp.work.features.historical import FEAST_TIME
-from airflow_mcp.work.features.store import Store
+from airflow_mcp.work.features.store import FEAST_TIME, Store
 from airflow_mcp.work.measures.classes import plain_label
 from airflow_mcp.work.reading.dataset_frame import load_dataset
 from airflow_mcp.work.run.process import library_versions
@@ -107,7 +106,7 @@ def compare_features(request: SkewRequest) -> SkewSummary:
     """
     store = Store(request)
     rows, used = load_dataset(request.entities)
-    keys = rows.drop_duplicates().reset_index(drop=True)
+    keys = _whole(rows[store.columns(rows)].dropna(subset=store.keys)).drop_duplicates().reset_index(drop=True)
     if keys.empty:
         raise DatasetError("the entity rows have no key. Nothing was compared")
     if len(keys) > request.policy.sample_rows:
@@ -134,6 +133,12 @@ def compare_features(request: SkewRequest) -> SkewSummary:
         created_at=datetime.now(UTC).isoformat(),
         environment=library_versions("feast", "pandas", "pyarrow"),
     )
+
+
+def _whole(keys: pd.DataFrame) -> pd.DataFrame:
+    """Return whole numbers that pandas reads as floats, because a row had none, as whole numbers."""
+    floats = keys.select_dtypes("float").columns
+    return keys.astype({name: "int64" for name in floats if (keys[name] % 1 == 0).all()})
 
 
 def _by_view(features: Sequence[str]) -> dict[str, tuple[str, ...]]:

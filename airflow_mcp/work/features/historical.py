@@ -11,7 +11,7 @@ from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.features.summary import FeatureColumn, FeaturesVerdict, HistoricalRequest, HistoricalSummary
 from airflow_mcp.core.identity import content_hash
 from airflow_mcp.exceptions import DatasetError, FailedError
-from airflow_mcp.work.features.store import Store
+from airflow_mcp.work.features.store import FEAST_TIME, Store
 from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns
 from airflow_mcp.work.run.mlflow_run import redacted
 from airflow_mcp.work.run.process import library_versions
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "features.parquet"
-FEAST_TIME = "event_timestamp"
-"""Name that Feast expects of the column with the time."""
 
 
 def get_features(request: HistoricalRequest) -> HistoricalSummary:
@@ -36,14 +34,17 @@ def get_features(request: HistoricalRequest) -> HistoricalSummary:
     store = Store(request)
     entities, used = load_dataset(request.entities)
     require_columns(entities, [request.time_column], "time_column")
-    asked = _timed(entities, request.time_column)
-    found = store.historical(asked, store.features)
-    names = [name for name in found.columns if name not in asked.columns]
-    columns = tuple(FeatureColumn(name=name, missing=int(found[name].isna().sum())) for name in names)
-    table = found.rename(columns={FEAST_TIME: request.time_column})
+    times = _times(entities, request.time_column)
+    values = store.historical(entities.assign(**{FEAST_TIME: times}), store.features)
+    both = [name for name in values if name in entities]
+    if both:
+        raise DatasetError(
+            f"the entity rows must have no column of the name of a feature; got {', '.join(both)}. Nothing was stored"
+        )
+    columns = tuple(FeatureColumn(name=str(name), missing=int(values[name].isna().sum())) for name in values)
+    table = entities.assign(**{request.time_column: times}).join(values)
     pin = _store(request.output, table)
     verdict, reason = _verdict(columns, len(table))
-    times = asked[FEAST_TIME]
     return HistoricalSummary(
         identity=request.identity,
         run_id=request.run_id,
@@ -64,18 +65,22 @@ def get_features(request: HistoricalRequest) -> HistoricalSummary:
     )
 
 
-def _timed(entities: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the entity rows with times in UTC under Feast's name."""
+def _times(entities: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return the times of the entity rows in UTC; numbers are seconds since 1970."""
     import pandas as pd  # noqa: PLC0415
 
-    text_format = "ISO8601" if entities[column].dtype == object else None
-    times = pd.to_datetime(entities[column], utc=True, errors="coerce", format=text_format)
+    given = entities[column]
+    if pd.api.types.is_numeric_dtype(given):
+        times = pd.to_datetime(given, utc=True, errors="coerce", unit="s")
+    else:
+        text_format = "ISO8601" if given.dtype == object or pd.api.types.is_string_dtype(given) else None
+        times = pd.to_datetime(given, utc=True, errors="coerce", format=text_format)
     unreadable = int(times.isna().sum())
     if unreadable:
         raise DatasetError(
             f"column {column!r} of the entity rows has {unreadable} values that are not times. Nothing was stored"
         )
-    return entities.drop(columns=column).assign(**{FEAST_TIME: times})
+    return times
 
 
 def _verdict(columns: tuple[FeatureColumn, ...], rows: int) -> tuple[FeaturesVerdict, str]:

@@ -13,8 +13,13 @@ from airflow_mcp.exceptions import DatasetError, FailedError, InvalidArgumentErr
 from airflow_mcp.work.run.mlflow_run import redacted
 
 if TYPE_CHECKING:
+    import pandas as pd
     from feast import FeatureStore
 
+FEAST_TIME = "event_timestamp"
+"""Name that Feast expects of the column with the time."""
+DUMMY_KEY = "__dummy_id"
+"""Key that Feast gives to feature views without entities, and fills in by itself."""
 KEPT_ROW = "airflow_mcp_row"
 """Column with the number of an entity row: Feast may return rows in another order."""
 
@@ -32,6 +37,10 @@ class Store:
         with answered("opened", refused=True):
             self.feast = _open(request.feature_repo)
             self.features = self._refs()
+            self._read = self._sources()
+        keys = dict.fromkeys(key for view in self._read for key in getattr(view, "join_keys", ()))
+        self.keys = tuple(key for key in keys if key != DUMMY_KEY)
+        """Columns of the keys of all features."""
 
     def registry_hash(self) -> str:
         """Return the hash of the definitions, without when they were written or materialized."""
@@ -41,22 +50,50 @@ class Store:
             specs = [each.spec.SerializeToString(deterministic=True) for group in groups for each in group]
             return content_hash(b"".join(sorted(specs)))
 
-    def historical(self, entities: Any, features: tuple[str, ...]) -> Any:
+    def historical(self, entities: pd.DataFrame, features: tuple[str, ...]) -> pd.DataFrame:
         """Return the values of features as of the time of each entity row, in the order of the rows.
 
-        Feast's file store leaves out rows for which nothing was known yet; they come back with missing values.
+        Feast's file store answers rows of the same keys and time once, and leaves out rows for which nothing was known
+        yet. So it is asked for each once, and what it leaves out comes back with missing values.
 
-        :param entities: entity rows with a column ``event_timestamp``.
+        :param entities: the keys, and a column :data:`FEAST_TIME`; other columns are not sent unless a feature is
+            computed from them.
         :param features: ``<feature view>:<feature>``.
+        :raises DatasetError: when a key is missing, or rows differ only in what a feature is computed from.
+        :raises FailedError: when the store does not answer.
         """
-        asked = entities.assign(**{KEPT_ROW: range(len(entities))})
+        sent = self.columns(entities)
+        asked = entities[[*sent, FEAST_TIME]]
+        place = asked.groupby(list(asked.columns), dropna=False, sort=False).ngroup().to_numpy()
+        once = asked[~asked.duplicated()].reset_index(drop=True)
+        if once.duplicated([*self.keys, FEAST_TIME]).any():
+            raise DatasetError(
+                f"entity rows with the same keys and time must have the same {', '.join(sent[len(self.keys) :])}, from "
+                "which features are computed: Feast answers such rows once. Nothing was stored"
+            )
         with answered("read"):
-            found = self.feast.get_historical_features(entity_df=asked, features=list(features)).to_df()
+            numbered = once.assign(**{KEPT_ROW: range(len(once))})
+            found = self.feast.get_historical_features(entity_df=numbered, features=list(features)).to_df()
         if found[KEPT_ROW].duplicated().any():
             raise FailedError("the feature store returned an entity row twice. Nothing was stored")
-        names = [name for name in found.columns if name not in asked.columns]
-        values = found.set_index(KEPT_ROW)[names].reindex(range(len(entities)))
-        return entities.reset_index(drop=True).join(values)
+        names = [name for name in found.columns if name not in numbered.columns]
+        return found.set_index(KEPT_ROW)[names].reindex(place).reset_index(drop=True)
+
+    def columns(self, entities: pd.DataFrame) -> list[str]:
+        """Return the columns that the features need: the keys, then what features are computed from.
+
+        :param entities: entity rows.
+        :raises DatasetError: when a key is missing.
+        """
+        absent = [key for key in self.keys if key not in entities]
+        if absent:
+            raise DatasetError(
+                f"the entity rows have no column {', '.join(map(repr, absent))}, which is a key of the features; they "
+                f"have {', '.join(map(repr, list(entities.columns)[:30]))}. Nothing was stored"
+            )
+        sources = [each for view in self._read for each in getattr(view, "source_request_sources", {}).values()]
+        computed_from = dict.fromkeys(field.name for source in sources for field in source.schema)
+        return [*self.keys, *(name for name in computed_from if name in entities and name not in self.keys)]
 
     def online(self, keys: dict[str, list[Any]], features: tuple[str, ...]) -> dict[str, list[Any]]:
         """Return the values of features in the online store, and the time of each as ``<feature>__ts``.
@@ -76,6 +113,19 @@ class Store:
         service = self.feast.get_feature_service(self._request.feature_service)
         views: Any = service.feature_view_projections
         return tuple(f"{view.name_to_use()}:{feature.name}" for view in views for feature in view.features)
+
+    def _sources(self) -> list[Any]:
+        """Return the feature views that are read: those that are named, and those that others are computed from."""
+        known = {view.name: view for view in self.feast.list_all_feature_views()}
+        names = dict.fromkeys(ref.partition(":")[0].partition("@")[0] for ref in self.features)
+        if absent := [name for name in names if name not in known]:
+            raise DatasetError(
+                f"the feature store has no feature view {', '.join(absent)}; it has {', '.join(sorted(known)[:30])}. "
+                "Nothing was read"
+            )
+        named = [known[name] for name in names]
+        inputs = [each for view in named for each in getattr(view, "source_feature_view_projections", {}).values()]
+        return [*named, *(known[each.name] for each in inputs)]
 
 
 def _open(folder: str) -> FeatureStore:
@@ -103,6 +153,8 @@ def answered(what: str, *, refused: bool = False) -> Iterator[None]:
         raise
     except Exception as error:  # Feast and its stores raise errors of many libraries
         message = f"the feature store could not be {what}: {type(error).__name__}: {redacted(error, 300)}"
-        if refused or type(error).__name__.endswith(("NotFoundException", "NotFoundError")):
+        # What the data cause, such as keys of another type; what a store causes has types of its own.
+        is_final = refused or type(error) in (KeyError, TypeError, ValueError)
+        if is_final or type(error).__name__.endswith(("NotFoundException", "NotFoundError")):
             raise DatasetError(f"{message}. Nothing was stored") from None
         raise FailedError(f"{message}. Nothing was stored; a retry reads again") from None

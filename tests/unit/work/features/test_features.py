@@ -105,6 +105,26 @@ class TestADataVersion:
             get(repository, tmp_path, [{"customer_id": 1, "event_timestamp": "yesterday"}])
         with pytest.raises(DatasetError, match="no column 'event_timestamp'"):
             get(repository, tmp_path, [{"customer_id": 1}])
+        with pytest.raises(DatasetError, match="no column 'customer_id', which is a key of the features"):
+            get(repository, tmp_path, [{"customer": 1, "event_timestamp": NOW}])
+        with pytest.raises(DatasetError, match="no column of the name of a feature; got avg_amount_30d"):
+            get(repository, tmp_path, [{**rows[0], "avg_amount_30d": 1.0}])
+
+    @pytest.mark.filterwarnings("ignore:Merging dataframes")  # of Dask
+    def test_with_keys_of_another_type_is_refused_for_good(self, repository: FeastRepository, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"could not be read: ValueError: .* columns for key 'customer_id'"):
+            get(repository, tmp_path, [{"customer_id": "one", "event_timestamp": NOW}])
+
+    def test_has_the_features_of_rows_with_the_same_keys_and_time(
+        self, repository: FeastRepository, tmp_path: Path
+    ) -> None:
+        rows = [{"customer_id": key, "at": NOW.timestamp(), "label": label} for key, label in ((5, 0), (3, 1), (5, 1))]
+        found = get(repository, tmp_path, rows, time_column="at")
+        frame, _ = load_dataset(found.dataset)
+        assert list(frame["transaction_count_7d"]) == [52, 32, 52]
+        assert list(frame["label"]) == [0, 1, 1]
+        assert {each.missing for each in found.columns} == {0}
+        assert found.first == NOW
 
 
 class TestSkew:
@@ -147,6 +167,14 @@ class TestSkew:
 
         lenient = compare(store, tmp_path, keys, policy=SkewPolicy(largest_skewed=0.1, largest_stale=0.3))
         assert lenient.verdict == "consistent"
+
+    def test_is_looked_for_once_per_key_whatever_else_the_rows_have(
+        self, store: FeastRepository, tmp_path: Path
+    ) -> None:
+        rows = [{"customer_id": float(key), "label": label} for key in range(KEYS) for label in (0, 1)]
+        given = table(tmp_path, [*rows, {"customer_id": None, "label": 0}], "labelled.parquet")
+        found = compare(store, tmp_path, entities=given)
+        assert (found.verdict, found.keys) == ("consistent", KEYS)
 
     def test_asks_the_online_store_in_batches_and_the_offline_store_again_for_what_differs_only(
         self, store: FeastRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
