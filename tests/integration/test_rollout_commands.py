@@ -12,6 +12,8 @@ import pytest
 
 from airflow_mcp.cli import main
 from airflow_mcp.core.document import dump_document
+from airflow_mcp.core.panel.actions import BAKE_ABORT, steps_of, why_not
+from airflow_mcp.core.panel.facts import ModelFacts
 from airflow_mcp.core.panel.pages.layout import Frame
 from airflow_mcp.core.panel.pages.model import render_model
 from airflow_mcp.core.panel.words import Words
@@ -283,16 +285,15 @@ def test_a_task_that_is_woken_while_mlflow_is_down_waits_again(
     assert trigger_of(command.resume(waiting, rollout=trigger_of(waiting).rollout)).rollout["failures"] == "0"
 
 
-def page_of(world: World) -> str:
-    """Return the page of the model."""
+def on_page(world: World) -> ModelFacts:
+    """Return what the page of the model shows."""
     mlflow = DirectMlflow(MlflowSettings("tests", world.url, world.url))
     reader = ModelReader(lambda: mlflow)
     try:
-        facts = model_facts(asyncio.run(reader.part(world.model_name)), None, {})
+        return model_facts(asyncio.run(reader.part(world.model_name)), None, {})
     finally:
         reader.close()
         mlflow.close()
-    return render_model(Frame(Words(), "/mcp", datetime.now(UTC), "", "tests"), facts, {})
 
 
 def test_the_bake_time_is_seen_and_aborted_and_nothing_else_begins(command: Command) -> None:
@@ -300,11 +301,17 @@ def test_the_bake_time_is_seen_and_aborted_and_nothing_else_begins(command: Comm
     found = command("status")
     assert (found["phase"], found["canary"], found["stable"]) == ("BAKING", "2", "1")
     assert "version 2 is the champion already, and is watched" in command("pause", "--reason", "wait", code=1)
-    shown = page_of(world)
+    facts = on_page(world)
+    shown = render_model(Frame(Words(), "/mcp", datetime.now(UTC), "", "tests"), facts, {})
     assert "version 2 has been the champion since" in shown
     assert "It is watched until" in shown
     assert f'href="/mcp/ui/models/{world.model_name}/abort-rollout"' in shown
     assert "Rolling out" not in shown
+    assert steps_of("abort-rollout", facts) == BAKE_ABORT
+    assert why_not("abort-rollout", facts) is None
+    refused = why_not("pause-rollout", facts)
+    assert refused is not None
+    assert refused.text == "The version is the champion already, and is watched."
     second = world.run(
         RolloutModelOperator,
         model_name=world.model_name,
