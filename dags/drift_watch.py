@@ -37,6 +37,13 @@ with DAG(
             title="Cooldown (hours)",
             description="No retrain within this time after the last training started.",
         ),
+        "evidently_rows": Param(
+            1000,
+            type="integer",
+            minimum=0,
+            title="Rows for Evidently",
+            description="Rows of each dataset that Evidently's report shows; 0 makes no such report and is faster.",
+        ),
     },
 ) as dag:
     pin_data = PinDatasetOperator(
@@ -56,7 +63,7 @@ with DAG(
         drift_share=0.25,  # a quarter of the columns, where chance alone would give one in twenty
         min_rows=100,
         policy={"numerical_method": "ks", "numerical_threshold": 0.05},
-        evidently_rows=1000,  # Evidently's report beside our own
+        evidently_rows="{{ params.evidently_rows }}",  # Evidently's report beside our own
         workload_timeout=timedelta(minutes=15),
     )
     # [END howto_drift_check]

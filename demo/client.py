@@ -16,8 +16,8 @@ from typing import Self
 
 from demo.data import TARGET
 
-_PAUSE_SECONDS = 0.1
-"""About 9 requests a second: enough to meet every swap, little enough to leave the machine to the nights."""
+_PAUSE_SECONDS = 0.2
+"""About 5 requests a second: enough to meet every swap, little enough to leave the machine to the nights."""
 _HURRIED_PAUSE_SECONDS = 0.02
 """About 40 requests a second: a rollout gives the new version one in twenty."""
 
@@ -71,7 +71,7 @@ class Client:
             self._thread.start()
 
     def hurry(self) -> None:
-        """Ask four times as often from now on."""
+        """Ask eight times as often from now on."""
         self._pause = _HURRIED_PAUSE_SECONDS
 
     def take(self) -> Answers:

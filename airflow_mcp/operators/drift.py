@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from airflow_mcp.core import contract
-from airflow_mcp.core.argument import choice, problems_of, read_policy, required_text, rows_to_draw
+from airflow_mcp.core.argument import choice, problems_of, read_policy, required_text, rows_to_draw, whole_number
 from airflow_mcp.core.data.dataset import data_tags, dataset_pin
 from airflow_mcp.core.data.logged_requests import CHAMPION_ROLES
 from airflow_mcp.core.data.pin import DatasetPin
@@ -68,7 +68,7 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         fields, such as ``numerical_method``, ``weights`` (feature to importance; or ``champion``, the importance
         recorded for the champion's features), ``correction``, ``rules``, ``prediction``, ``target``, ``drift_on`` and
         ``outliers``. A field that is given both here and as an argument of its own is refused (templated).
-    :param evidently_rows: rows drawn from each dataset for Evidently's HTML report; 0: no such report.
+    :param evidently_rows: rows drawn from each dataset for Evidently's HTML report; 0: no such report (templated).
     :param engine: ``local`` reads the data in the workload; ``spark`` and ``dask`` read it in parts on a cluster, from
         which only profiles come back, so nothing that needs rows can be asked for.
     :param engine_conn_id: connection with the address of the cluster; None takes ``spark_default`` or ``dask_default``.
@@ -82,6 +82,7 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         "current",
         "reference",
         "policy",
+        "evidently_rows",
         "engine_address",
     )
     step = "drift"
@@ -101,7 +102,7 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         min_rows: int = _DEFAULT.min_rows,
         precision: DriftPrecision = _DEFAULT.precision,
         policy: ComparisonPolicy | Mapping[str, Any] | None = None,
-        evidently_rows: int = 0,
+        evidently_rows: int | str = 0,
         engine: Engine = "local",
         engine_conn_id: str | None = None,
         engine_address: str = "",
@@ -110,7 +111,7 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
         super().__init__(**kwargs)
         self.current = current
         self.reference = reference
-        self.evidently_rows = rows_to_draw("evidently_rows", evidently_rows)
+        self.evidently_rows = evidently_rows
         self.columns, self.ignored_columns = columns, ignored_columns
         self.drift_share, self.min_rows = drift_share, min_rows
         self.precision = precision
@@ -123,8 +124,9 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
                 "engine_address needs engine 'spark' or 'dask', and no engine_conn_id beside it; got engine "
                 f"{engine!r} and engine_conn_id {engine_conn_id!r}"
             )
+        self._report_rows()  # a wrong number or field is refused when the Dag is parsed
         if not has_template(policy):
-            self._comparison_policy()  # a wrong field is refused when the Dag is parsed
+            self._comparison_policy()
 
     def asked(self, context: Context) -> DriftRequest:
         """Describe the comparison.
@@ -140,7 +142,7 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
             reference=self._reference(),
             current=drift_side("current", self.current),
             policy=self._weighted_policy(),
-            evidently_rows=self.evidently_rows,
+            evidently_rows=self._report_rows(),
             engine=self.engine,
         )
         self._require_rows(asked)
@@ -166,8 +168,14 @@ class DriftCheckOperator(CheckOperator[DriftRequest, DriftSummary]):
             given = {name: value for name, value in given.items() if name != "weights"}
         short = {name: getattr(self, name) for name in _SHORT_FORM}
         policy = read_policy(ComparisonPolicy, given, short, _SHORT_FORM, _policy)
-        require_no_rows(policy, self.engine, self.evidently_rows)
+        require_no_rows(policy, self.engine, self._report_rows())
         return policy
+
+    def _report_rows(self) -> int:
+        """Return the rows for Evidently's report; 0 before a template has been rendered."""
+        if has_template(self.evidently_rows):
+            return 0
+        return rows_to_draw("evidently_rows", whole_number("evidently_rows", self.evidently_rows))
 
     @property
     def _needs_rows(self) -> bool:

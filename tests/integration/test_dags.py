@@ -128,7 +128,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "retrain": "RetrainTriggerOperator",
         },
         "edges": {"pin_data": {"drift_check", "retrain"}, "drift_check": {"retrain"}, "retrain": set()},
-        "params": {"data_version": "latest", "cooldown_hours": 20},
+        "params": {"data_version": "latest", "cooldown_hours": 20, "evidently_rows": 1000},
     },
     "profile_folder": {
         "schedule": None,

@@ -190,6 +190,11 @@ def run(operator: type[ModelControlOperator], **arguments: Any) -> TaskOutcome:
         ),
         (EvaluationGateOperator, {**GATE, "slices": {}}, "slices: floors and max_gap are both empty"),
         (
+            DriftCheckOperator,
+            {**DRIFT, "evidently_rows": "{{ 'many' }}"},
+            "evidently_rows must be a whole number; got 'many'",
+        ),
+        (
             RegisterModelOperator,
             {"model_name": "fraud", "model_uri": "/tmp/model"},
             "got '/tmp/model'. Paths and other addresses are refused",
@@ -202,6 +207,14 @@ def test_a_wrong_templated_argument_is_refused_before_mlflow_is_asked(
     outcome = run(operator, **arguments)
     assert outcome.state == "failed"
     assert message in str(outcome.error)
+
+
+@pytest.mark.parametrize("rows", [250, "250"])
+def test_a_template_may_say_how_many_rows_a_report_shows(rows: Any) -> None:
+    check = DriftCheckOperator(task_id="task", **{**DRIFT, "evidently_rows": "{{ params.rows }}"})
+    assert "evidently_rows" in check.template_fields
+    check.evidently_rows = rows  # as rendered
+    assert check.asked({}).evidently_rows == 250
 
 
 def test_a_runtime_that_does_not_exist_is_refused() -> None:
