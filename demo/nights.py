@@ -30,7 +30,7 @@ from demo.stage import MODEL, Stage
 RETRAIN, DRIFT, ROLLOUT = "nightly_retrain", "drift_watch", "train_and_roll_out"
 _BRIEF_CHECK = {"cooldown_hours": 0, "evidently_rows": 0}
 """Evidently makes its report where the data has drifted: it takes longer than the check."""
-_RUN_TIMEOUT = 240
+_RUN_TIMEOUT = 600
 _SWAP_TIMEOUT = 60
 
 
