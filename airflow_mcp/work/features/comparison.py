@@ -106,7 +106,8 @@ def compare_features(request: SkewRequest) -> SkewSummary:
     """
     store = Store(request)
     rows, used = load_dataset(request.entities)
-    keys = _whole(rows[store.columns(rows)].dropna(subset=store.keys)).drop_duplicates().reset_index(drop=True)
+    columns = store.columns(rows, store.features)
+    keys = _whole(rows[columns].dropna(subset=store.keys)).drop_duplicates().reset_index(drop=True)
     if keys.empty:
         raise DatasetError("the entity rows have no key. Nothing was compared")
     if len(keys) > request.policy.sample_rows:

@@ -37,9 +37,8 @@ class Store:
         with answered("opened", refused=True):
             self.feast = _open(request.feature_repo)
             self.features = self._refs()
-            self._read = self._sources()
-        keys = dict.fromkeys(key for view in self._read for key in getattr(view, "join_keys", ()))
-        self.keys = tuple(key for key in keys if key != DUMMY_KEY)
+            self._views = {view.name: view for view in self.feast.list_all_feature_views()}
+        self.keys = self._keys_of(self.features)
         """Columns of the keys of all features."""
 
     def registry_hash(self) -> str:
@@ -54,7 +53,8 @@ class Store:
         """Return the values of features as of the time of each entity row, in the order of the rows.
 
         Feast's file store answers rows of the same keys and time once, and leaves out rows for which nothing was known
-        yet. So it is asked for each once, and what it leaves out comes back with missing values.
+        yet. So features with the same keys are asked for together, each row once; what is left out comes back with
+        missing values.
 
         :param entities: the keys, and a column :data:`FEAST_TIME`; other columns are not sent unless a feature is
             computed from them.
@@ -62,13 +62,25 @@ class Store:
         :raises DatasetError: when a key is missing, or rows differ only in what a feature is computed from.
         :raises FailedError: when the store does not answer.
         """
-        sent = self.columns(entities)
+        import pandas as pd  # noqa: PLC0415
+
+        together: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for feature in features:
+            keys = self._keys_of((feature,))
+            together[keys] = (*together.get(keys, ()), feature)
+        found = pd.concat([self._historical(entities, group) for group in together.values()], axis=1)
+        if not found.columns.is_unique:
+            raise DatasetError("features of different views must have different names. Nothing was stored")
+        return found
+
+    def _historical(self, entities: pd.DataFrame, features: tuple[str, ...]) -> pd.DataFrame:
+        keys, sent = self._keys_of(features), self.columns(entities, features)
         asked = entities[[*sent, FEAST_TIME]]
         place = asked.groupby(list(asked.columns), dropna=False, sort=False).ngroup().to_numpy()
         once = asked[~asked.duplicated()].reset_index(drop=True)
-        if once.duplicated([*self.keys, FEAST_TIME]).any():
+        if once.duplicated([*keys, FEAST_TIME]).any():
             raise DatasetError(
-                f"entity rows with the same keys and time must have the same {', '.join(sent[len(self.keys) :])}, from "
+                f"entity rows with the same keys and time must have the same {', '.join(sent[len(keys) :])}, from "
                 "which features are computed: Feast answers such rows once. Nothing was stored"
             )
         with answered("read"):
@@ -79,21 +91,24 @@ class Store:
         names = [name for name in found.columns if name not in numbered.columns]
         return found.set_index(KEPT_ROW)[names].reindex(place).reset_index(drop=True)
 
-    def columns(self, entities: pd.DataFrame) -> list[str]:
-        """Return the columns that the features need: the keys, then what features are computed from.
+    def columns(self, entities: pd.DataFrame, features: tuple[str, ...]) -> list[str]:
+        """Return the columns that features need: the keys, then what they are computed from.
 
         :param entities: entity rows.
+        :param features: ``<feature view>:<feature>``.
         :raises DatasetError: when a key is missing.
         """
-        absent = [key for key in self.keys if key not in entities]
+        keys = self._keys_of(features)
+        absent = [key for key in keys if key not in entities]
         if absent:
             raise DatasetError(
                 f"the entity rows have no column {', '.join(map(repr, absent))}, which is a key of the features; they "
                 f"have {', '.join(map(repr, list(entities.columns)[:30]))}. Nothing was stored"
             )
-        sources = [each for view in self._read for each in getattr(view, "source_request_sources", {}).values()]
+        views = self._read_views(features)
+        sources = [each for view in views for each in getattr(view, "source_request_sources", {}).values()]
         computed_from = dict.fromkeys(field.name for source in sources for field in source.schema)
-        return [*self.keys, *(name for name in computed_from if name in entities and name not in self.keys)]
+        return [*keys, *(name for name in computed_from if name in entities and name not in keys)]
 
     def online(self, keys: dict[str, list[Any]], features: tuple[str, ...]) -> dict[str, list[Any]]:
         """Return the values of features in the online store, and the time of each as ``<feature>__ts``.
@@ -114,18 +129,22 @@ class Store:
         views: Any = service.feature_view_projections
         return tuple(f"{view.name_to_use()}:{feature.name}" for view in views for feature in view.features)
 
-    def _sources(self) -> list[Any]:
+    def _keys_of(self, features: tuple[str, ...]) -> tuple[str, ...]:
+        views = self._read_views(features)
+        keys = dict.fromkeys(key for view in views for key in getattr(view, "join_keys", ()))
+        return tuple(key for key in keys if key != DUMMY_KEY)
+
+    def _read_views(self, features: tuple[str, ...]) -> list[Any]:
         """Return the feature views that are read: those that are named, and those that others are computed from."""
-        known = {view.name: view for view in self.feast.list_all_feature_views()}
-        names = dict.fromkeys(ref.partition(":")[0].partition("@")[0] for ref in self.features)
-        if absent := [name for name in names if name not in known]:
+        names = dict.fromkeys(ref.partition(":")[0].partition("@")[0] for ref in features)
+        if absent := [name for name in names if name not in self._views]:
             raise DatasetError(
-                f"the feature store has no feature view {', '.join(absent)}; it has {', '.join(sorted(known)[:30])}. "
-                "Nothing was read"
+                f"the feature store has no feature view {', '.join(absent)}; it has "
+                f"{', '.join(sorted(self._views)[:30])}. Nothing was read"
             )
-        named = [known[name] for name in names]
+        named = [self._views[name] for name in names]
         inputs = [each for view in named for each in getattr(view, "source_feature_view_projections", {}).values()]
-        return [*named, *(known[each.name] for each in inputs)]
+        return [*named, *(self._views[each.name] for each in inputs)]
 
 
 def _open(folder: str) -> FeatureStore:

@@ -127,6 +127,31 @@ class TestADataVersion:
         assert found.first == NOW
 
 
+class TestKeysOfSeveralFeatureViews:
+    def test_need_not_be_those_of_every_view(self, tmp_path: Path) -> None:
+        from feast import Entity, FeatureView, Field, FileSource
+        from feast.types import Float64
+        from feast.value_type import ValueType
+
+        rows = offline_rows(KEYS, moments=1)
+        made = FeastRepository(tmp_path / "store", rows)
+        shops = rows.rename(columns={"customer_id": "shop_id", "avg_amount_30d": "turnover"})
+        shops.to_parquet(tmp_path / "shops.parquet", index=False)
+        shop = Entity(name="shop", join_keys=["shop_id"], value_type=ValueType.INT64)
+        source = FileSource(path=str(tmp_path / "shops.parquet"), timestamp_field="event_timestamp")
+        turnover = [Field(name="turnover", dtype=Float64)]
+        made.store.apply([shop, FeatureView(name="shops", entities=[shop], schema=turnover, source=source)])
+        made.store.materialize(NOW - timedelta(days=20), NOW)
+        features = (*FEATURES, "shops:turnover")
+        pairs = [{"customer_id": key % 2, "shop_id": key} for key in range(KEYS)]  # two customers at many shops
+        found = get(made, tmp_path, [{**pair, "event_timestamp": NOW} for pair in pairs], features=features)
+        frame, _ = load_dataset(found.dataset)
+        assert list(frame["transaction_count_7d"]) == [10 * (key % 2) for key in range(KEYS)]
+        assert list(frame["turnover"]) == [float(key) for key in range(KEYS)]
+        skew = compare(made, tmp_path, entities=table(tmp_path, pairs, "pairs.parquet"), features=features)
+        assert (skew.verdict, [each.equal for each in skew.features]) == ("consistent", [KEYS] * 3)
+
+
 class TestSkew:
     @pytest.fixture
     def store(self, tmp_path: Path) -> FeastRepository:
