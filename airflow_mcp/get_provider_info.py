@@ -45,6 +45,7 @@ _TRIGGERS = (
     "replicas",
     "rollout",
     "serving",
+    "target",
 )
 _HOOKS = ("mlflow", "git", "audit", "signing", "airflow_people", "serving", "prometheus")
 
