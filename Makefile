@@ -16,7 +16,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack image serving-image peers benchmark parity docs clean distclean
+.PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack test-executors image serving-image peers benchmark parity docs clean distclean
 
 demo: $(READY)  ## five nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -67,6 +67,12 @@ test-stack: $(READY) image  ## docker-compose.yaml, started, pressed, killed and
 	docker build $(DOCKER_BUILD_FLAGS) --target airflow --tag airflow-mcp/airflow:dev .
 	docker build $(DOCKER_BUILD_FLAGS) --target examples --tag airflow-mcp/examples:dev .
 	$(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/stack
+
+test-executors: $(READY)  ## the nightly example on CeleryExecutor; needs redis-server and PostgreSQL, and 5 to 12 minutes
+	set -e; for one in "celery apache-airflow-providers-celery==3.26.0 redis==8.1.0" "amazon apache-airflow-providers-amazon==9.39.0"; do \
+	  set -- $$one; folder=$(VENV)/executors/$$1; shift; test -d $$folder || \
+	  { $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $$folder.part "$$@" && mv $$folder.part $$folder; }; done
+	PYTHONPATH=$(abspath $(VENV)/executors/celery):$(abspath $(VENV)/executors/amazon) $(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/executors
 
 image:  ## the image of workloads, built with Docker
 	docker build $(DOCKER_BUILD_FLAGS) --target runtime --tag $(IMAGE) .
