@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.support.fakes.kube_api import KubeApi
 pytestmark = pytest.mark.benchmark
 
 PODS, SECONDS = 200, 30
+GROWTH = tuple(int(count) for count in os.environ.get("AIRFLOW_MCP_TEST_WAITING", "100,300,1000").split(","))
+"""Numbers of waiting trainings; the variable takes others where the machine is shared."""
 ROWS = (("ours", 5, 30), ("ours", 5, 0), ("peer", 5, 0), ("peer", 2, 0))
 """Side, poll interval of the pod and of its log in seconds (0: none); our defaults are 5 and 30, the peer's 2 and 0."""
 LOG = "".join(f"2026-11-21T10:00:0{number}.000000000Z epoch {number}\n" for number in range(10))
@@ -29,7 +32,7 @@ def kubeconfig(tmp_path: Path) -> Iterator[tuple[KubeApi, Path]]:
     certificate = write_certificate(tmp_path)
     with KubeApi(tls=server_context(certificate)) as kube:
         workload = Workload("train", ("sleep", "600"), image="i", labels={"identity": "a" * 40, "dag_id": "d"})
-        for number in range(PODS + 1):
+        for number in range(max(PODS, *GROWTH) + 1):
             name = f"pod-{number}"
             kube.add_pod(name)
             kube.logs[name] = LOG
@@ -54,3 +57,20 @@ def test_memory_and_cpu_of_the_triggerer_while_200_pods_run(kubeconfig: tuple[Ku
     head = ["200 waiting triggers", "KiB each", "CPU s per minute", "latest turn, ms", "requests"]
     print_table(f"Triggers that wait for {PODS} pods, one process, {SECONDS} s", head, rows)
     assert len(rows) == len(ROWS)
+
+
+def test_growth_to_a_thousand_waiting_trainings(kubeconfig: tuple[KubeApi, Path], tmp_path: Path) -> None:
+    _, path = kubeconfig
+    module = ("-m", "tests.benchmarks.waiting", "ours", str(path))
+    run_fresh(tmp_path / "cache", *module, "1", "1", "1", "1")
+    rows = []
+    for count in GROWTH:
+        numbers = (str(number) for number in (count, 5, 30, SECONDS))
+        figures: dict[str, Any] = run_fresh(tmp_path / "cache", *module, *numbers)
+        each = figures["cpu"] / count * 1000
+        rows.append(
+            [str(count), *(f"{figures[key]:.{digits}f}" for key, digits in (("kib", 0), ("cpu", 1))), f"{each:.0f}"]
+        )
+    head = ["waiting trainings", "KiB each", "CPU s per minute", "CPU ms per minute each"]
+    print_table(f"One triggerer, every 5 s, log every 30 s, {SECONDS} s", head, rows)
+    assert len(rows) == len(GROWTH)
