@@ -45,7 +45,7 @@ with DAG(
         ),
     },
 ) as dag:
-    # [START howto_profile_folder]
+    # [START howto_profile_commands]
     @task
     def profile_commands(params: dict[str, Any] | None = None) -> list[list[str]]:
         """Return one command for each pod."""
@@ -60,11 +60,17 @@ with DAG(
         program = ["python", "-m", "airflow_mcp.cli", "drift", "profile", "-o", "profile.json"]
         return [[*program, *files[start : start + size]] for start in range(0, len(files), size)]
 
+    # [END howto_profile_commands]
+
+    # [START howto_stored_profiles]
     @task
     def stored_profiles(steps: list[dict[str, Any]]) -> list[dict[str, str]]:
         """Return where the pods have stored their profiles."""
         return [{"profile": f"runs:/{step['run_id']}/reports/profile.json"} for step in steps]
 
+    # [END howto_stored_profiles]
+
+    # [START howto_profile_folder]
     profile_files = RunStepOperator.partial(
         task_id="profile_files",
         experiment_name=f"{MODEL}-profiles",

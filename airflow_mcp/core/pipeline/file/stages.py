@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -270,7 +270,7 @@ class CustomStage(_Stage):
     resources: WorkloadResources | None = Field(None, description="CPU, memory and GPUs. Default: spec.resources.")
 
 
-STAGE_MODELS = {
+STAGE_MODELS: Mapping[str, type[SpecModel]] = {
     "build": BuildStage,
     "train": TrainStage,
     "evaluate": EvaluateStage,
