@@ -72,9 +72,10 @@ def wait_for_alert(url: str, name: str, seconds: float = 120) -> dict[str, str]:
 
     def firing() -> list[dict[str, str]]:
         try:
-            alerts = httpx.get(f"{url}/api/v1/alerts", trust_env=False).json()["data"]["alerts"]
-        except httpx.TransportError:
+            answer = httpx.get(f"{url}/api/v1/alerts", trust_env=False).raise_for_status()
+        except (httpx.TransportError, httpx.HTTPStatusError):  # it is still starting
             return []
+        alerts = answer.json()["data"]["alerts"]
         return [each["labels"] for each in alerts if each["state"] == "firing" and each["labels"]["alertname"] == name]
 
     assert wait_until(lambda: bool(firing()), seconds=seconds), f"{name} does not fire"
