@@ -225,7 +225,8 @@ def test_a_broken_version_is_taken_back_and_leaves_its_report(rollouts: Rollouts
     assert "RolloutFailedError" in repr(outcome.error.__cause__) if outcome.error else False
     assert rollouts.champion == "1"
     assert (rollouts.document.phase, rollouts.document.weight) == ("FAILED", 0)
-    assert {answer.status for answer in client.answers} == {200, 500}
+    # A request whose process is lost goes to the champion and counts against the canary: nobody has to see a failure.
+    assert {answer.version for answer in client.answers if answer.status != 200} <= {"3"}
     (run,) = rollouts.runs()
     assert run.status == "FAILED"
     assert not rollouts.report(run).succeeded
