@@ -24,6 +24,7 @@ from kubernetes.client.exceptions import ApiException
 from airflow_mcp.core import contract
 from airflow_mcp.core.mlflow_entities import Run
 from airflow_mcp.hooks.mlflow import MlflowHook
+from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from airflow_mcp.operators.training import TrainModelOperator
 from tests.support.fakes.tcp_gate import TcpGate
 from tests.support.forked import ForkedTask
@@ -171,6 +172,21 @@ class PodWorld(World):
         event = ForkedTask(lambda: asyncio.run(event_of_trigger(outcome))).result()
         assert event is not None, "the trigger died"
         return self.resume(outcome, event)
+
+    def evaluate(self, **pods: Any) -> TaskOutcome:
+        """Evaluate a model that is logged, with these options of pods."""
+        run, model_id = self.judged_model(None)
+        return self.run(
+            EvaluateModelOperator,
+            run_id=run.run_id,
+            model_uri=f"models:/{model_id}",
+            model_name=self.model_name,
+            dataset={"uri": "data.csv", "version": "1", "hash": "sha256:" + "0" * 64},
+            target="y",
+            model_type="classifier",
+            runtime="kubernetes",
+            kubernetes=self.pod_options(**pods),
+        )
 
     def resume(self, outcome: TaskOutcome, event: Mapping[str, Any]) -> TaskOutcome:
         """Let a deferred task go on in a fresh process, so to say, with the event of its trigger."""

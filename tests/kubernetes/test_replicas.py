@@ -13,7 +13,6 @@ from airflow.sdk.serde import deserialize
 
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
-from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from tests.kubernetes.cluster import PodWorld, shell, training, wait_for
 from tests.support.forked import ForkedTask
 from tests.support.task_harness import TaskOutcome
@@ -158,18 +157,7 @@ def test_a_person_who_ends_a_deferred_task_ends_every_pod(world: PodWorld, capsy
 
 
 def test_an_evaluation_is_not_replicated(world: PodWorld) -> None:
-    run, model_id = world.judged_model(None)
-    outcome = world.run(
-        EvaluateModelOperator,
-        run_id=run.run_id,
-        model_uri=f"models:/{model_id}",
-        model_name=world.model_name,
-        dataset={"uri": "data.csv", "version": "1", "hash": "sha256:" + "0" * 64},
-        target="y",
-        model_type="classifier",
-        runtime="kubernetes",
-        kubernetes=world.pod_options(**GROUP),
-    )
+    outcome = world.evaluate(**GROUP)
     assert outcome.state == "failed"
     assert "kubernetes.replicas must be 1 for 'task'; got 3" in str(outcome.error)
     assert names(world) == set()

@@ -22,7 +22,6 @@ from kubernetes import client
 
 from airflow_mcp.cli import main
 from airflow_mcp.core import contract
-from airflow_mcp.operators.evaluation import EvaluateModelOperator
 from tests.kubernetes.cluster import Cluster, PodWorld, shell, training, wait_for
 from tests.kubernetes.controllers import SPECS, Controller, Front
 from tests.support.crds import TRAIN_JOB
@@ -258,18 +257,7 @@ def test_an_older_trainer_that_would_drop_fields_is_refused(world: PodWorld, tmp
 
 
 def test_an_evaluation_has_no_target(world: PodWorld) -> None:
-    run, model_id = world.judged_model(None)
-    outcome = world.run(
-        EvaluateModelOperator,
-        run_id=run.run_id,
-        model_uri=f"models:/{model_id}",
-        model_name=world.model_name,
-        dataset={"uri": "data.csv", "version": "1", "hash": "sha256:" + "0" * 64},
-        target="y",
-        model_type="classifier",
-        runtime="kubernetes",
-        kubernetes=world.pod_options(**JOB),
-    )
+    outcome = world.evaluate(**JOB)
     assert outcome.state == "failed"
     assert "kubernetes.target must be 'pods' for 'task'; got 'job'" in str(outcome.error)
 

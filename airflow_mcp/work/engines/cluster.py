@@ -149,6 +149,7 @@ def _in_words(versions: Mapping[str, str]) -> str:
 
 def _versions_function() -> Callable[[], dict[str, str]]:
     """Return a function that is sent as code: a worker without this package must be able to answer."""
+    libraries = _LIBRARIES
 
     def versions() -> dict[str, str]:
         import importlib.metadata  # noqa: PLC0415
@@ -156,7 +157,7 @@ def _versions_function() -> Callable[[], dict[str, str]]:
         import platform  # noqa: PLC0415
 
         found = {"python": platform.python_version()}
-        for name in ("airflow-mcp", "numpy", "pyarrow"):
+        for name in libraries:
             try:
                 found[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:

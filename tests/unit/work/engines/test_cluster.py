@@ -25,19 +25,21 @@ class Answering:
         return {name: version for name, version in found.items() if version is not None}
 
 
-def connect(monkeypatch: pytest.MonkeyPatch, **changed: str | None) -> None:
+def connect(monkeypatch: pytest.MonkeyPatch, **changed: str | None) -> str:
+    """Connect to a cluster whose workers have these versions; return its name in messages."""
+
     @contextlib.contextmanager
     def answer(engine: str, address: str) -> Iterator[Answering]:
         yield Answering(**changed)
 
     monkeypatch.setattr(cluster, "_connect", answer)
     monkeypatch.setattr(cluster, "_require_answer", lambda engine, address: None)
-    with connected("dask", "scheduler:8786"):
-        pass
+    with connected("dask", "scheduler:8786") as found:
+        return found.shown
 
 
 def test_workers_like_this_process_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch)
+    assert connect(monkeypatch) == Answering.shown
 
 
 @pytest.mark.parametrize(
