@@ -215,7 +215,7 @@ def matched(pattern: re.Pattern[str], text: str, wanted: str) -> str:
     :param pattern: the form.
     :param text: the text.
     :param wanted: the form in words, after "must".
-    :raises ValueError: when it has not.
+    :raises ValueError: when the text has another form.
     """
     if not pattern.fullmatch(text):
         raise ValueError(f"must {wanted}; got {text!r}")

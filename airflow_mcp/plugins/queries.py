@@ -259,7 +259,7 @@ def with_trainings(
         for run in _search(mlflow, list(runs)):
             found[runs[run.run_id]] = trained(cycles[runs[run.run_id]], run)
     except MlflowError as error:
-        log.warning("when trainings ran could not be read: %s", error)
+        log.warning("the times of the trainings could not be read, so the page leaves them out: %s", error)
     return found
 
 

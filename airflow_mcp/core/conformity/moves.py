@@ -125,8 +125,8 @@ class MoveCheck:
         if not found or self._stable.get((record.event["subject"], rollout)) != new["champion"]:
             self._find(
                 record.seq,
-                f"rollback without votes: it is said to be made by a rollout, and no rollout {rollout} that began with "
-                f"version {new['champion']} is recorded before",
+                f"rollback without votes: it is said to be made by a rollout, but no rollout {rollout} that began from "
+                f"version {new['champion']} is recorded before it",
             )
 
     def _why_not_granted(self, record: Record, in_force: PolicyInForce) -> str:
