@@ -18,6 +18,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_mcp.core.gate.rules.benchmark import MAX_ANSWER_BYTES, BenchmarkAnswer, BenchmarkRule
 from airflow_mcp.exceptions import InvalidArgumentError
+from airflow_mcp.hooks.tls import tls_of
 
 _RETRY_SECONDS = 1.0
 """Wait before the first retry; doubles with each further one."""
@@ -71,7 +72,7 @@ def _options(rule: BenchmarkRule, access: _Access) -> dict[str, Any]:
             f"benchmarks.url must be a valid URL; got {rule.url!r} ({error}). Nothing was requested"
         ) from None
     try:
-        verify = _tls(rule.url, access)
+        verify = tls_of(rule.url, access.verify)
     except (OSError, ValueError) as error:
         raise InvalidArgumentError(
             f"the extra ca_bundle of connection {rule.conn_id!r} must be a readable PEM file; got {access.verify!r} "
@@ -135,11 +136,3 @@ def _access(rule: BenchmarkRule) -> _Access:
             "extra verify may be true or false, and ca_bundle a path. Nothing was requested"
         )
     return _Access({"Authorization": f"Bearer {token}"} if token else {}, login if any(login) else None, verify)
-
-
-def _tls(url: str, access: _Access) -> ssl.SSLContext | bool:
-    if not url.startswith("https:") or access.verify is False:
-        return False
-    if isinstance(access.verify, str):
-        return ssl.create_default_context(cafile=access.verify)
-    return httpx.create_ssl_context()

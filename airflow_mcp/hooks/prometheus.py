@@ -12,6 +12,7 @@ import httpx
 from airflow.sdk import BaseHook, Connection
 
 from airflow_mcp.exceptions import InvalidArgumentError, ServerUnreachableError
+from airflow_mcp.hooks.tls import tls_of
 
 DEFAULT_PORT = 9090
 _DEFAULT_TIMEOUT = 10.0
@@ -60,9 +61,10 @@ class PrometheusAddress:
     async def _ask(self, query: str) -> httpx.Response:
         headers = {"User-Agent": "airflow-mcp", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
         try:
+            verify = tls_of(self.url, self.verify)
             async with (
                 asyncio.timeout(self.timeout),  # for the whole answer: a server may send a byte a second
-                httpx.AsyncClient(verify=self.verify, timeout=self.timeout, auth=self.auth, headers=headers) as client,
+                httpx.AsyncClient(verify=verify, timeout=self.timeout, auth=self.auth, headers=headers) as client,
             ):
                 return await client.post(f"{self.url}/api/v1/query", data={"query": query})
         except (httpx.HTTPError, OSError, TimeoutError) as error:

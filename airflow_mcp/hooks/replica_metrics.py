@@ -10,6 +10,7 @@ from typing import NamedTuple
 import httpx
 
 from airflow_mcp.exceptions import InvalidArgumentError, ServerUnreachableError
+from airflow_mcp.hooks.tls import tls_of
 
 DEFAULT_PORT = 8000
 _MAX_BYTES = 16 * 1024 * 1024
@@ -45,7 +46,8 @@ class ReplicaAddresses:
         """
         found = await asyncio.gather(*(self._addresses(host, port) for host, port in self.hosts))
         places = dict.fromkeys(place for places in found for place in places)
-        async with httpx.AsyncClient(verify=self.verify, timeout=self.timeout, trust_env=False) as client:
+        verify = tls_of(f"{self.scheme}:", self.verify)
+        async with httpx.AsyncClient(verify=verify, timeout=self.timeout, trust_env=False) as client:
             answers = await asyncio.gather(
                 *(self._read(client, path, *place) for place in places), return_exceptions=True
             )

@@ -22,6 +22,7 @@ import httpx
 from airflow_mcp.core.mlflow_versions import why_too_old
 from airflow_mcp.exceptions import InvalidArgumentError, MlflowError, MlflowProtocolError
 from airflow_mcp.mlflow_client.api import API, server_version
+from airflow_mcp.mlflow_client.kept_client import LIMITS, kept_client
 from airflow_mcp.mlflow_client.outcome import Judge, NextStep, NoAnswer, Received
 from airflow_mcp.mlflow_client.settings import MlflowSettings, public_address
 from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation, T
@@ -104,12 +105,9 @@ class SyncDriver:
 
 
 class AsyncDriver:
-    """Driver with one asynchronous client per operation, so it does not belong to an event loop.
-
-    The TLS context, the costly part of a client, is created once.
+    """Driver that shares one asynchronous client with all others of its event loop and settings; it belongs to no loop.
 
     :param settings: address and credentials of the server.
-    :param transport: replaces the network, for tests.
     :param sleep: waits a number of seconds.
     """
 
@@ -117,13 +115,10 @@ class AsyncDriver:
         self,
         settings: MlflowSettings,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._settings = settings
-        self._transport = transport
         self._sleep = sleep
-        self._options: dict[str, Any] | None = None
 
     async def perform(self, operation: Operation[T]) -> T:
         """Perform an operation.
@@ -131,10 +126,9 @@ class AsyncDriver:
         :param operation: description from :mod:`airflow_mcp.mlflow_client.api` or registry_api.
         :return: what the operation returns.
         """
-        self._options = self._options or client_options(self._settings)
         result: _Result | None = None
         try:
-            async with httpx.AsyncClient(transport=self._transport, **self._options) as client:
+            async with kept_client(self._settings, self._create) as client:
                 while True:
                     request = _advance(operation, result)
                     result = await self._ask(client, request)
@@ -145,6 +139,9 @@ class AsyncDriver:
             return value
         finally:
             operation.close()
+
+    def _create(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(limits=LIMITS, **client_options(self._settings))
 
     async def _ask(self, client: httpx.AsyncClient, request: MlflowRequest) -> _Result:
         judge = Judge(request, self._settings)
