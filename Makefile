@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 OLDEST_MLFLOW := 3.10.0
 IMAGE ?= airflow-mcp/runtime:dev
 SERVING_IMAGE ?= airflow-mcp/serving:dev
+TORCH_IMAGE ?= airflow-mcp/torch:dev
 DOCKER_BUILD_FLAGS ?=
 # Tests wait for servers and child processes: three at a time keep two cores busy; pods are work enough for a small
 # cluster with two. A file's tests share fixtures and stay together; tests/conftest.py puts the longest files first.
@@ -16,7 +17,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 
-.PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack test-executors image serving-image peers benchmark parity docs clean distclean
+.PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack test-executors test-torch image serving-image peers benchmark parity docs clean distclean
 
 demo: $(READY)  ## five nights on a real MLflow server and a real Airflow
 	$(BIN)/python -m demo run
@@ -62,6 +63,10 @@ test-kubernetes: $(READY)  ## pods on the cluster of KUBECONFIG; needs both imag
 	  echo "  export KUBECONFIG=\$$HOME/.kube/config && make test-kubernetes"; exit 2; }
 	AIRFLOW_MCP_TEST_IMAGE=$(IMAGE) AIRFLOW_MCP_TEST_SERVING_IMAGE=$(SERVING_IMAGE) $(BIN)/pytest $(POD_PARALLEL) -m kubernetes $(PYTEST_FLAGS) \
 	  tests/kubernetes
+
+test-torch: $(READY) image  ## the example of PyTorch on two pods of the cluster of KUBECONFIG; downloads 240 MB, and needs 5 minutes
+	docker build $(DOCKER_BUILD_FLAGS) --build-arg IMAGE=$(IMAGE) --tag $(TORCH_IMAGE) - <tests/kubernetes/torch.Dockerfile
+	AIRFLOW_MCP_TEST_TORCH_IMAGE=$(TORCH_IMAGE) $(BIN)/pytest -m kubernetes $(PYTEST_FLAGS) tests/kubernetes/test_torch.py
 
 test-stack: $(READY) image  ## docker-compose.yaml, started, pressed, killed and removed; needs Docker and 15 to 40 minutes
 	docker build $(DOCKER_BUILD_FLAGS) --target airflow --tag airflow-mcp/airflow:dev .

@@ -148,7 +148,7 @@ class PodWorld(World):
         self.cluster = cluster
 
     def train(self, command: list[str] | None = None, *, deferrable: bool = False, **options: Any) -> TaskOutcome:
-        """Run a training task; without a command it trains a model at once.
+        """Run a training task; without a command and a script it trains a model at once.
 
         :param options: options of :meth:`World.run`, of the operator, or, below ``kubernetes``, of the pod.
         """
@@ -157,7 +157,7 @@ class PodWorld(World):
             "experiment_name": self.experiment,
             "model_name": self.model_name,
             "runtime": "kubernetes",
-            "command": command or training(),
+            "command": None if "script" in options else command or training(),
             "kubernetes": pod,
             **options,
         }

@@ -177,7 +177,7 @@ def error_classes() -> set[str]:
 
 
 OPERATORS = operator_classes()
-SOURCES = {name_of(path): path.read_text(encoding="utf-8") for path in (ROOT / "dags").glob("*.py")}
+SOURCES = {name_of(path): path.read_text(encoding="utf-8") for path in (ROOT / "dags").rglob("*.py")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
