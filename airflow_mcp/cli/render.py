@@ -1,4 +1,4 @@
-"""``airflow-mcp render``: writes one small Dag file per pipeline file into Airflow's Dags folder."""
+"""``airflow-mcp render``: writes small Dag files that load the pipeline files into Airflow's Dags folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from airflow_mcp.exceptions import InvalidArgumentError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add both folders and ``--check``."""
+    """Add both folders, the number of groups and ``--check``."""
     command.add_argument("folder", metavar="FOLDER", help="folder with pipeline files")
     command.add_argument("--dags-folder", required=True, metavar="DIR", help="Airflow's Dags folder, or a folder in it")
+    command.add_argument(
+        "--groups",
+        type=int,
+        default=0,
+        metavar="N",
+        help="spread the pipelines over N Dag files, for hundreds of pipelines; default: one Dag file each",
+    )
     command.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
     add_environment(command, default=None)
     add_format(command)
@@ -31,7 +38,7 @@ def run(parsed: argparse.Namespace) -> int:
     root, dags_folder = (Path(os.path.abspath(path)) for path in (parsed.folder, parsed.dags_folder))  # noqa: PTH100 -- resolve() would follow links
     pipelines = load_pipeline_folder(root, parsed.env or "dev")
     act = compare_stubs if parsed.check else write_stubs
-    changes = act(pipelines, root, dags_folder)
+    changes = act(pipelines, root, dags_folder, parsed.groups)
     if not pipelines and changes == StubChanges((), (), 0):
         raise InvalidArgumentError(f"there is no ModelPipeline in {parsed.folder}. Name the folder of pipeline files")
     note_unused_defaults(root)

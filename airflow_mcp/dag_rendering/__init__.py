@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_mcp.dag_rendering.dags import load_model_pipeline, load_model_pipelines
+    from airflow_mcp.dag_rendering.dags import load_model_pipeline, load_model_pipelines, load_pipeline_group
 
-__all__ = ["load_model_pipeline", "load_model_pipelines"]
+__all__ = ["load_model_pipeline", "load_model_pipelines", "load_pipeline_group"]
 
 
 def __getattr__(name: str) -> Any:

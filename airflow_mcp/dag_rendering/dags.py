@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from airflow_mcp.dag_rendering.loader import (
 )
 from airflow_mcp.dag_rendering.plans import plan_pipeline
 from airflow_mcp.dag_rendering.render import render_all
-from airflow_mcp.exceptions import PipelineSpecError, SpecProblem
+from airflow_mcp.exceptions import InvalidArgumentError, PipelineSpecError, SpecProblem
 
 
 class BrokenPipelineDag(DAG):
@@ -74,14 +74,39 @@ def load_model_pipeline(
     """
     here = calling_folder()
     folder = None if root is None else here / root
-    loaded = load_pipeline_file(here / path, environment or settings.environment(), root=folder)
-    found = loaded.pipeline.metadata.name
-    if name is not None and found != name:
-        message = f"the Dag file was written for pipeline {name!r}; got {found!r}. Run airflow-mcp render again"
-        raise PipelineSpecError([SpecProblem(*loaded.place("metadata", "name"), "metadata.name", message)])
+    loaded = _load_named(here / path, environment or settings.environment(), folder, name)
     dag, *released = render_all(plan_pipeline(loaded))
     _register(released)
     return dag
+
+
+def load_pipeline_group(
+    files: Mapping[str, str | Path], environment: str | None = None, *, root: str | Path
+) -> dict[str, DAG]:
+    """Render the Dags of some pipeline files; Airflow discovers them automatically.
+
+    A broken file becomes an import error of its own and does not affect the others. A worker renders only the Dag that
+    it runs, and reads no other file.
+
+    :param files: the YAML files by the name that their pipeline must have; a relative path starts at the folder of the
+        calling Python file.
+    :param environment: dev, test or prod; None takes ``[airflow_mcp] environment``.
+    :param root: folder of all pipelines, where the search for ``defaults.yaml`` ends.
+    :return: the usable Dags by their ids.
+    :raises PipelineSpecError: in a worker, when the file of its Dag is broken.
+    :raises InvalidArgumentError: in a worker, when no file has its Dag; and when there is no such environment.
+    """
+    here, env = calling_folder(), environment or settings.environment()
+    wanted = get_parsing_context().dag_id
+    if wanted is not None:
+        name = wanted.removesuffix(RELEASE_SUFFIX)
+        if name not in files:
+            raise InvalidArgumentError(
+                f"files must have pipeline {name!r}; got {len(files)} others. Run airflow-mcp render again"
+            )
+        return _registered(render_all(plan_pipeline(_load_named(here / files[name], env, here / root, name))))
+    found = (_loaded_or_broken(here / file, env, here / root, name) for name, file in files.items())
+    return _registered(dag for each in found for dag in _dags_of(each))
 
 
 def load_model_pipelines(folder: str | Path, environment: str | None = None) -> dict[str, DAG]:
@@ -104,8 +129,34 @@ def load_model_pipelines(folder: str | Path, environment: str | None = None) -> 
         dags = [dag for loaded in _named(pipeline, root, name) for dag in render_all(plan_pipeline(loaded))]
     else:
         dags = [dag for found in load_pipeline_folder(root, name) for dag in _dags_of(found)]
-    _register(dags)
-    return {dag.dag_id: dag for dag in dags if not isinstance(dag, BrokenPipelineDag)}
+    return _registered(dags)
+
+
+def _registered(dags: Iterable[DAG]) -> dict[str, DAG]:
+    """Register Dags and return the usable ones by their ids."""
+    found = list(dags)
+    _register(found)
+    return {dag.dag_id: dag for dag in found if not isinstance(dag, BrokenPipelineDag)}
+
+
+def _load_named(path: Path, environment: str, root: Path | None, name: str | None) -> LoadedPipeline:
+    """Read and check a file.
+
+    :raises PipelineSpecError: with every problem of the file, or when the pipeline has another name than ``name``.
+    """
+    loaded = load_pipeline_file(path, environment, root=root)
+    found = loaded.pipeline.metadata.name
+    if name is not None and found != name:
+        message = f"the Dag file was written for pipeline {name!r}; got {found!r}. Run airflow-mcp render again"
+        raise PipelineSpecError([SpecProblem(*loaded.place("metadata", "name"), "metadata.name", message)])
+    return loaded
+
+
+def _loaded_or_broken(path: Path, environment: str, root: Path, name: str) -> LoadedPipeline | BrokenPipeline:
+    try:
+        return _load_named(path, environment, root, name)
+    except PipelineSpecError as error:
+        return BrokenPipeline(path, root, error)
 
 
 def _register(dags: Iterable[DAG]) -> None:

@@ -1,4 +1,7 @@
-"""Stubs: one small Python file per pipeline, for the Dag processor; works without Airflow."""
+"""Stubs: small Python files that load pipelines, for the Dag processor: one for each pipeline, or one for a group.
+
+Works without Airflow.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import ast
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_mcp.core.identity import fingerprint
 from airflow_mcp.dag_rendering.loader import BrokenPipeline, LoadedPipeline
 from airflow_mcp.exceptions import InvalidArgumentError
 
@@ -25,10 +29,10 @@ class Stub:
 
     path: Path
     text: str
-    file: Path | None
-    """The pipeline file that it loads; None when an edit made the stub unreadable."""
-    root: Path | None
-    """Folder of pipelines that it belongs to; None as for ``file``."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """The pipeline files that it loads, by the name of the pipeline; empty when an edit made the stub unreadable."""
+    root: Path | None = None
+    """Folder of pipelines that it belongs to; None when an edit made the stub unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class StubChanges:
     written: tuple[Stub, ...]
     """New stubs, and stubs whose text changes."""
     removed: tuple[Path, ...]
-    """Stubs of pipelines that were deleted or renamed."""
+    """Stubs whose pipelines were all deleted, renamed, or moved to other stubs."""
     kept: int
     """How many stay as they are."""
     no_pipelines: tuple[Path, ...] = ()
@@ -50,64 +54,110 @@ class StubChanges:
         return not self.written and not self.removed
 
 
-def stub_of(loaded: LoadedPipeline, dags_folder: Path) -> Stub:
-    """Return the stub of one pipeline file; of the file's content it holds only the name of the pipeline.
+def stubs_of(files: Mapping[str, Path], root: Path, dags_folder: Path, groups: int = 0) -> list[Stub]:
+    """Return the stubs of pipeline files; of the files' content they hold only the names of the pipelines.
 
     Paths are relative to the stub when the file is inside the Dags folder, so that the folder can be moved as a whole,
     and absolute otherwise.
 
-    :param loaded: the file.
-    :param dags_folder: folder for the stub, absolute.
+    :param files: the files, absolute, by the name of their pipeline.
+    :param root: folder of all pipelines, absolute.
+    :param dags_folder: folder for the stubs, absolute.
+    :param groups: number of stubs to spread the pipelines over; 0 gives each pipeline its own. The name of a pipeline
+        alone decides which stub it is in, so that a new pipeline changes one stub.
     """
-    name = loaded.pipeline.metadata.name
-    file, root = (_written(path, dags_folder) for path in (loaded.path, loaded.root))
+    folder = _written(root, dags_folder)
+    if not groups:
+        return [
+            _stub(
+                dags_folder / f"{PREFIX}{name}.py",
+                "load_model_pipeline",
+                f"dag = load_model_pipeline({_written(file, dags_folder)}, root={folder}, name={name!r})",
+                {name: file},
+                root,
+            )
+            for name, file in files.items()
+        ]
+    members: dict[int, dict[str, Path]] = {}
+    for name in sorted(files):
+        members.setdefault(int(fingerprint(name), 16) % groups, {})[name] = files[name]
+    return [
+        _stub(
+            # The folder's fingerprint: several folders may be grouped in one Dags folder.
+            dags_folder / f"{PREFIX}group_{fingerprint(folder)[:8]}_{number}.py",
+            "load_pipeline_group",
+            "\n".join(
+                [
+                    "load_pipeline_group(",
+                    "    {",
+                    *(f"        {name!r}: {_written(file, dags_folder)}," for name, file in inside.items()),
+                    "    },",
+                    f"    root={folder},",
+                    ")",
+                ]
+            ),
+            inside,
+            root,
+        )
+        for number, inside in sorted(members.items())
+    ]
+
+
+def _stub(path: Path, function: str, call: str, files: Mapping[str, Path], root: Path) -> Stub:
     lines = [
         MARK,
         "# Airflow's Dag processor imports these modules once, before it forks a child per file.",
         *(f"import {module}  # noqa: F401" for module in PRE_IMPORTS),
         "",
-        "from airflow_mcp.dag_rendering import load_model_pipeline",
+        f"from airflow_mcp.dag_rendering import {function}",
         "",
-        f"dag = load_model_pipeline({file}, root={root}, name={name!r})",
+        call,
         "",
     ]
-    return Stub(dags_folder / f"{PREFIX}{name}.py", "\n".join(lines), loaded.path, loaded.root)
+    return Stub(path, "\n".join(lines), files, root)
 
 
-def compare_stubs(found: Iterable[LoadedPipeline | BrokenPipeline], root: Path, dags_folder: Path) -> StubChanges:
+def compare_stubs(
+    found: Iterable[LoadedPipeline | BrokenPipeline], root: Path, dags_folder: Path, groups: int = 0
+) -> StubChanges:
     """Return which stubs have to be written and removed, without changing anything.
 
-    Only stubs of ``root`` are removed or replaced. A broken file keeps its stub, so that Airflow shows what is wrong
+    Only stubs of ``root`` are removed or replaced. A broken file stays in its stub, so that Airflow shows what is wrong
     with it, but does not get a new one.
 
     :param found: the pipeline files of a folder, as :func:`~airflow_mcp.dag_rendering.loader.load_pipeline_folder`
         gives them.
     :param root: that folder, absolute.
     :param dags_folder: folder of the stubs, absolute.
-    :raises InvalidArgumentError: when a file that is not a stub, or a stub of another folder, has the name of a stub.
+    :param groups: as for :func:`stubs_of`.
+    :raises InvalidArgumentError: when ``groups`` is negative, when a file that is not a stub has the name of a stub, or
+        when another folder has a pipeline of the same name.
     """
+    if groups < 0:
+        raise InvalidArgumentError(f"groups must be 1 or more; got {groups}. Nothing was written")
     there = _stubs_in(dags_folder)
     own = {path: stub for path, stub in there.items() if _is_same(stub.root, root)}
-    wanted: dict[Path, Stub] = {}
-    usable: set[Path] = set()
+    files: dict[str, Path] = {}
     broken: set[Path] = set()
     for each in found:
         if isinstance(each, LoadedPipeline):
-            stub = stub_of(each, dags_folder)
-            wanted[stub.path] = stub
-            usable.add(each.path)
+            files[each.pipeline.metadata.name] = each.path
         else:
             broken.add(each.path)
-    _refuse_others(wanted, there, root)
-    left = {path: stub for path, stub in own.items() if path not in wanted}
-    removed = sorted(path for path, stub in left.items() if stub.file in usable or not _exists(stub.file))
-    lost = {stub.file for path, stub in left.items() if path not in removed and stub.file} - broken
+    usable, lost = set(files.values()), set()
+    for name, file in (entry for stub in own.values() for entry in stub.files.items()):
+        if file not in usable and file.exists() and files.setdefault(name, file) == file and file not in broken:
+            lost.add(file)
+    wanted = {stub.path: stub for stub in stubs_of(files, root, dags_folder, groups)}
+    _refuse_others(files, wanted, there, root)
+    removed = sorted(path for path in own if path not in wanted)
     written = tuple(stub for path, stub in wanted.items() if path not in there or there[path].text != stub.text)
-    kept = len(wanted) - len(written) + len(left) - len(removed)
-    return StubChanges(written, tuple(removed), kept, tuple(sorted(lost)))
+    return StubChanges(written, tuple(removed), len(wanted) - len(written), tuple(sorted(lost)))
 
 
-def write_stubs(found: Iterable[LoadedPipeline | BrokenPipeline], root: Path, dags_folder: Path) -> StubChanges:
+def write_stubs(
+    found: Iterable[LoadedPipeline | BrokenPipeline], root: Path, dags_folder: Path, groups: int = 0
+) -> StubChanges:
     """Update the stubs of one folder: write those that differ, and remove those of deleted and renamed pipelines.
 
     A stub that is up to date is not touched; every other one is replaced atomically.
@@ -115,10 +165,11 @@ def write_stubs(found: Iterable[LoadedPipeline | BrokenPipeline], root: Path, da
     :param found: as for :func:`compare_stubs`.
     :param root: as for :func:`compare_stubs`.
     :param dags_folder: folder of the stubs, absolute; created when missing.
+    :param groups: as for :func:`stubs_of`.
     :return: what was changed.
     :raises InvalidArgumentError: as for :func:`compare_stubs`; nothing is written then.
     """
-    changes = compare_stubs(found, root, dags_folder)
+    changes = compare_stubs(found, root, dags_folder, groups)
     dags_folder.mkdir(parents=True, exist_ok=True)
     for stub in changes.written:
         _replace(stub)
@@ -127,21 +178,19 @@ def write_stubs(found: Iterable[LoadedPipeline | BrokenPipeline], root: Path, da
     return changes
 
 
-def _refuse_others(wanted: Mapping[Path, Stub], there: Mapping[Path, Stub], root: Path) -> None:
+def _refuse_others(files: Mapping[str, Path], wanted: Iterable[Path], there: Mapping[Path, Stub], root: Path) -> None:
     for path in wanted:
-        if path not in there:
-            if path.exists():
-                raise InvalidArgumentError(
-                    f"{path} exists and was not generated by airflow-mcp. Nothing was written; move the file away"
-                )
-            continue
-        other = there[path].root
-        if other is not None and not _is_same(other, root):
-            name = path.stem.removeprefix(PREFIX)
+        if path not in there and path.exists():
             raise InvalidArgumentError(
-                f"{path} belongs to pipeline {name!r} of {other}, and {root} has a pipeline of the same name. Nothing "
-                f"was written. Rename one of the two, or delete {path.name} if {other} was moved"
+                f"{path} exists and was not generated by airflow-mcp. Nothing was written; move the file away"
             )
+    for path, stub in there.items():
+        for name in () if stub.root is None or _is_same(stub.root, root) else stub.files:
+            if name in files:
+                raise InvalidArgumentError(
+                    f"{path} belongs to pipeline {name!r} of {stub.root}, and {root} has a pipeline of the same name. "
+                    f"Nothing was written. Rename one of the two, or delete {path.name} if {stub.root} was moved"
+                )
 
 
 def _stubs_in(dags_folder: Path) -> dict[Path, Stub]:
@@ -149,16 +198,20 @@ def _stubs_in(dags_folder: Path) -> dict[Path, Stub]:
     return {path: Stub(path, text, *_loads(text, dags_folder)) for path, text in texts.items() if text.startswith(MARK)}
 
 
-def _loads(text: str, dags_folder: Path) -> tuple[Path | None, Path | None]:
-    """Return the file and the root that a stub names; both None when it was edited and names none."""
+def _loads(text: str, dags_folder: Path) -> tuple[dict[str, Path], Path | None]:
+    """Return the files that a stub names, by pipeline, and its root; nothing when it was edited and names none."""
     try:
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_model_pipeline":
+            function = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            if isinstance(node, ast.Call) and function in ("load_model_pipeline", "load_pipeline_group"):
                 named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
-                return _path(dags_folder, ast.literal_eval(node.args[0])), _path(dags_folder, named["root"])
-    except (SyntaxError, ValueError, TypeError, LookupError):
+                given = ast.literal_eval(node.args[0])
+                files = given if function == "load_pipeline_group" else {named["name"]: given}
+                root = _path(dags_folder, named["root"])
+                return {name: _path(dags_folder, file) for name, file in files.items()}, root
+    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError):
         pass
-    return None, None
+    return {}, None
 
 
 def _path(dags_folder: Path, written: str) -> Path:
@@ -167,10 +220,6 @@ def _path(dags_folder: Path, written: str) -> Path:
 
 def _is_same(one: Path | None, other: Path) -> bool:
     return one is not None and (one == other or one.resolve() == other.resolve())
-
-
-def _exists(path: Path | None) -> bool:
-    return path is not None and path.exists()
 
 
 def _written(path: Path, dags_folder: Path) -> str:

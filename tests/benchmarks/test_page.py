@@ -1,6 +1,7 @@
-"""The page with 1,000 models of five versions in PostgreSQL, beside MLflow's own search of the same models.
+"""The page and the commands with 1,000 models of 5 and of 100 versions in PostgreSQL, beside MLflow's own search.
 
-CPU times are held to their limits; wall times are printed, because they depend on what else the machine does.
+CPU times are held to their limits, the same ones for 5 and for 100 versions, because what is shown is the same. Wall
+times are printed: they depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from fastapi import Request
 
+from airflow_mcp.cli import main
 from airflow_mcp.mlflow_client.operations import DirectMlflow
+from airflow_mcp.mlflow_client.registry_api import names_filters
 from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.mlflow_client.transport import SyncDriver
 from airflow_mcp.plugins import queries
 from airflow_mcp.plugins.access import Access
 from airflow_mcp.plugins.airflow_rest import AirflowRest
@@ -29,12 +33,16 @@ from airflow_mcp.plugins.queries import ModelReader
 from airflow_mcp.plugins.registry_index import RegistryIndex
 from airflow_mcp.plugins.services import Services
 from tests.benchmarks.fresh import print_table, run_fresh
+from tests.benchmarks.hundred_versions import add_versions
 from tests.benchmarks.thousand_models import MODEL, MODELS, VERSIONS, Registry, thousand_models
 from tests.support.airflow_stack import AirflowStack
 from tests.support.fakes.airflow_rest import FakeAirflow
+from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.benchmark
 ROUNDS = 15
+MANY_VERSIONS = 100
+"""Versions of each model in the second registry."""
 LIST_CPU, MODEL_CPU, SWEEP_CPU, IMPORT_CPU, GAP = 10.0, 60.0, 500.0, 5.0, 20.0
 """Limits in milliseconds."""
 HEAD = ("", "wall ms", "CPU ms", "limit of CPU")
@@ -44,10 +52,31 @@ IMPORT = (
 )
 
 
-@pytest.fixture(scope="module")
-def thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+class Thousand(NamedTuple):
+    """A started MLflow server with all models."""
+
+    registry: Registry
+    versions: int
+    """Versions of each model."""
+
+    @property
+    def server(self) -> MlflowServer:
+        return self.registry.server
+
+    def __str__(self) -> str:
+        return f"{MODELS} models of {self.versions} versions in PostgreSQL"
+
+    def mlflow_cpu(self) -> float:
+        """Return the CPU time of MLflow in milliseconds; what its database spends is not in it."""
+        return _cpu_of(self.server.processes())
+
+
+@pytest.fixture(scope="module", params=[VERSIONS, MANY_VERSIONS])
+def thousand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thousand]:
     with thousand_models(tmp_path_factory.mktemp("thousand")) as registry:
-        yield registry
+        if request.param > VERSIONS:
+            add_versions(registry.server, request.param)
+        yield Thousand(registry, request.param)
 
 
 async def measured(
@@ -98,7 +127,7 @@ async def longest_gap(index: RegistryIndex) -> float:
 
 
 async def test_pages_and_sweep_in_one_process(
-    thousand: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thousand: Thousand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "_WAIT_SECONDS", 60.0)  # also on a busy machine every part of the page is measured
     url = thousand.server.url
@@ -138,7 +167,7 @@ async def test_pages_and_sweep_in_one_process(
     run_fresh(tmp_path, "-c", IMPORT)
     imported = min(run_fresh(tmp_path, "-c", IMPORT) for _ in range(3))
     print_table(
-        f"{MODELS} models of {VERSIONS} versions in PostgreSQL, {'restored' if thousand.was_kept else 'made'}",
+        str(thousand),
         HEAD,
         [
             ["list", f"{listed[0]:.0f}", f"{listed[1]:.1f}", f"{LIST_CPU:.0f}"],
@@ -166,7 +195,42 @@ def searched(url: str) -> tuple[float, int]:
     return (time.perf_counter() - begun) * 1000, len(answer.content)
 
 
-async def test_pages_in_airflows_api_server(thousand: Registry, tmp_path: Path) -> None:
+def test_commands_and_the_look_of_a_thousand_watchers(
+    thousand: Thousand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, requests, send = thousand.server.url, list[Any](), SyncDriver._attempt
+    monkeypatch.setattr(SyncDriver, "_attempt", lambda driver, sent: (requests.append(sent), send(driver, sent))[1])
+    names = [MODEL, *(f"{MODEL}-{number}" for number in range(2, MODELS + 1))]
+    settings = MlflowSettings(conn_id="mlflow_default", base_url=url, ui_url=url, retries=0, timeout=120)
+
+    def command(*arguments: str) -> None:
+        assert main([*arguments, "--tracking-uri", url]) in (0, 1)
+
+    def look() -> None:
+        found = [model for where in names_filters(names, ()) for model in mlflow.search_registered_models(where)]
+        assert len(found) == MODELS
+
+    rows = []
+    with closing(DirectMlflow(settings)) as mlflow:
+        asked: list[tuple[str, Callable[[], None]]] = [
+            ("airflow-mcp status", lambda: command("status")),
+            ("airflow-mcp status of one model", lambda: command("status", f"{MODEL}-2")),
+            ("airflow-mcp doctor, without a cluster", lambda: command("doctor", "--no-cluster")),
+            (f"one look of sensors and event triggers at {MODELS} models", look),
+        ]
+        for what, ask in asked:
+            ask()
+            requests.clear()
+            own, theirs = own_cpu(), thousand.mlflow_cpu()
+            ask()
+            spent = own_cpu() - own, thousand.mlflow_cpu() - theirs
+            rows.append([what, str(len(requests)), *(f"{each:.0f}" for each in spent)])
+    with capsys.disabled():
+        print_table(str(thousand), ["", "requests", "CPU ms", "CPU ms of MLflow"], rows)
+    assert len(rows) == len(asked)
+
+
+async def test_pages_in_airflows_api_server(thousand: Thousand, tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     connection = json.dumps({"conn_type": "mlflow", "host": thousand.server.url})
     airflow = AirflowStack(tmp_path / "home", tmp_path / "dags", env={"AIRFLOW_CONN_MLFLOW_DEFAULT": connection})

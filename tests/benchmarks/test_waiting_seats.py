@@ -70,12 +70,14 @@ def metered(request: pytest.FixtureRequest, folder: Path, wire: Wire) -> Iterato
 def measured(bank: Bank, database: str, wire: Wire) -> list[str]:
     time.sleep(5)  # what has just changed is settled
     wire.lines()
-    before, begin = [cpu(bank, name) for name in SERVICES], time.monotonic()
+    before, begin = [service_cpu(bank.stack, name) for name in SERVICES], time.monotonic()
     loops: list[float] = []
     while time.monotonic() < begin + SECONDS:
         loops += [float(found[1]) for line in wire.lines() for found in _LOOP.finditer(line)]
     minutes = (time.monotonic() - begin) / 60
-    used = [f"{(cpu(bank, name) - old) / minutes:.1f}" for name, old in zip(SERVICES, before, strict=True)]
+    used = [
+        f"{(service_cpu(bank.stack, name) - old) / minutes:.1f}" for name, old in zip(SERVICES, before, strict=True)
+    ]
     with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
         counts = []
         for query in (
@@ -89,10 +91,10 @@ def measured(bank: Bank, database: str, wire: Wire) -> list[str]:
     return [*counts, str(len(bank.stack.processes())), *used, *length]
 
 
-def cpu(bank: Bank, service: str) -> float:
+def service_cpu(stack: AirflowStack, service: str) -> float:
     """Return the CPU seconds of a service and its children so far."""
     total = 0
-    for pid in bank.stack.component(service).processes():
+    for pid in stack.component(service).processes():
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += sum(map(int, fields[11:15]))  # its own, and those of children that have ended
     return total / _TICKS

@@ -44,6 +44,7 @@ class Service:
     :param health_check: what to ask instead of a URL.
     :param user: user to run it as; None is this process's own.
     :param is_tied: whether its standard input stays open exactly as long as this process lives.
+    :param popen: what starts the process.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Service:
         health_check: Callable[[], bool] | None = None,
         user: str | None = None,
         is_tied: bool = False,
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
+        self._popen = popen
         self.name, self.command, self.health_url = name, list(command), health_url
         self.start_timeout = start_timeout
         self.log_path = folder / f"{name}.log"
@@ -75,7 +78,7 @@ class Service:
         """
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = self._popen(
                 self.command,
                 stdin=self._stdin,
                 stdout=log,
@@ -107,6 +110,13 @@ class Service:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+    def processes(self) -> list[int]:
+        """Return the ids of its living processes: its own, and those of the session that it has begun."""
+        if self._process is None:
+            return []
+        found = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+        return [pid for pid in found if _session_of(pid) == self._process.pid]
 
     @property
     def is_running(self) -> bool:
@@ -165,11 +175,12 @@ class MlflowServer(Service):
         self.port = port or free_port()
         self.url = f"http://{host}:{self.port}"
         self.folder = folder
+        self.database = database or f"sqlite:///{folder / 'mlflow.db'}"
         super().__init__(
             "mlflow",
             [
                 *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(self.port)),
-                *("--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"),
+                *("--backend-store-uri", self.database, "--serve-artifacts"),
                 *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
                 *(f"--{http}-opts", _HTTP_OPTIONS[http], *options),
             ],
@@ -191,3 +202,10 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None

@@ -300,6 +300,14 @@ class TestRender:
         assert "p/b.yaml:16:19" in capsys.readouterr().err
         assert [path.name for path in Path("dags").iterdir()] == ["mcp_fraud-detection-pipeline.py"]
 
+    def test_spreads_pipelines_over_as_many_files_as_asked_for(self) -> None:
+        for number in range(5):
+            write(f"p/{number}.yaml", FRAUD.replace("fraud-detection-pipeline", f"fraud-{number}"))
+        assert main(["render", "p", "--dags-folder", "dags", "--groups", "2"]) == 0
+        assert main(["render", "p", "--dags-folder", "dags", "--groups", "2", "--check"]) == 0
+        assert main(["render", "p", "--dags-folder", "dags", "--check"]) == 1
+        assert len(list(Path("dags").iterdir())) == 2
+
     def test_says_in_json_what_was_written_and_what_is_wrong(self, capsys: Captured) -> None:
         write("p/a.yaml", FRAUD)
         write("p/b.yaml", BROKEN)

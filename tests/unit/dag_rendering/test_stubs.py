@@ -1,12 +1,15 @@
-"""Stubs: one Python file per pipeline, kept up to date."""
+"""Stubs: one Python file per pipeline or per group of pipelines, kept up to date."""
 
 from __future__ import annotations
 
 import ast
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.exceptions import SerializationError
 
 from airflow_mcp.dag_rendering.loader import load_pipeline_folder
 from airflow_mcp.dag_rendering.stubs import MARK, StubChanges, compare_stubs, write_stubs
@@ -30,9 +33,9 @@ def pipeline(folder: Path, file: str, name: str = "", text: str = SPEC) -> Path:
     return path
 
 
-def write(dags: Path, pipelines: Path | None = None) -> StubChanges:
+def write(dags: Path, pipelines: Path | None = None, groups: int = 0) -> StubChanges:
     root = pipelines or dags / "pipelines"
-    return write_stubs(load_pipeline_folder(root), root, dags)
+    return write_stubs(load_pipeline_folder(root), root, dags, groups)
 
 
 def stubs(dags: Path) -> dict[str, str]:
@@ -159,6 +162,111 @@ class TestTwoFolders:
         write(dags, roots[0])
         (tmp_path / "link").symlink_to(roots[0])
         assert [stub.path.name for stub in write(dags, tmp_path / "link").written] == ["mcp_wine.py"]
+
+
+class TestGroups:
+    """Many pipelines in few stubs."""
+
+    @pytest.fixture
+    def names(self, dags: Path) -> list[str]:
+        names = [f"p-{number}" for number in range(12)]
+        for name in names:
+            pipeline(dags, f"{name}.yaml")
+        write(dags, groups=3)
+        return names
+
+    def grouped(self, dags: Path) -> dict[str, list[str]]:
+        """Return the pipelines that each stub names."""
+        found = {}
+        for name, text in stubs(dags).items():
+            call = ast.parse(text).body[-1]
+            assert isinstance(call, ast.Expr)
+            assert isinstance(call.value, ast.Call)
+            found[name] = list(ast.literal_eval(call.value.args[0]))
+        return found
+
+    def test_every_pipeline_is_in_one_stub(self, dags: Path, names: list[str]) -> None:
+        found = self.grouped(dags)
+        assert len(found) == 3
+        assert sorted(name for inside in found.values() for name in inside) == sorted(names)
+        assert str(dags) not in "".join(stubs(dags).values())
+        assert write(dags, groups=3).is_up_to_date
+
+    def test_a_new_pipeline_and_one_that_goes_change_one_stub_each(self, dags: Path, names: list[str]) -> None:
+        pipeline(dags, "new.yaml")
+        changes = write(dags, groups=3)
+        assert (len(changes.written), changes.removed, changes.kept) == (1, (), 2)
+        (dags / "pipelines/new.yaml").unlink()
+        assert len(write(dags, groups=3).written) == 1
+        assert sorted(name for inside in self.grouped(dags).values() for name in inside) == sorted(names)
+
+    def test_the_last_pipeline_of_a_group_takes_its_stub_along(self, dags: Path, names: list[str]) -> None:
+        (stub, inside) = next(iter(self.grouped(dags).items()))
+        for name in inside:
+            (dags / f"pipelines/{name}.yaml").unlink()
+        assert [path.name for path in write(dags, groups=3).removed] == [stub]
+
+    @pytest.mark.parametrize("text", ["kind: ModelPipeline\nspec: [", "", "a: b"])
+    def test_a_file_that_breaks_stays_in_its_group(self, dags: Path, names: list[str], text: str) -> None:
+        (dags / "pipelines/p-5.yaml").write_text(text)
+        changes = write(dags, groups=3)
+        assert changes.is_up_to_date
+        assert [path.name for path in changes.no_pipelines] == (["p-5.yaml"] if text == "a: b" else [])
+
+    def test_groups_of_another_number_and_single_stubs_replace_each_other(self, dags: Path, names: list[str]) -> None:
+        (dags / "pipelines/p-5.yaml").write_text("kind: ModelPipeline\nspec: [")
+        write(dags, groups=2)
+        assert sum(map(len, self.grouped(dags).values())) == len(names)
+        write(dags)
+        assert sorted(stubs(dags)) == sorted(f"mcp_{name}.py" for name in names)
+        write(dags, groups=1)
+        assert [sorted(inside) for inside in self.grouped(dags).values()] == [sorted(names)]
+
+    def test_another_folder_has_groups_of_its_own_and_no_pipeline_of_the_same_name(
+        self, dags: Path, names: list[str], tmp_path: Path
+    ) -> None:
+        other = pipeline(tmp_path / "other", "wine.yaml").parent
+        write(dags, other, groups=3)
+        assert len(stubs(dags)) == 4
+        assert write(dags, groups=3).is_up_to_date
+        pipeline(tmp_path / "other", "again.yaml", "p-5")
+        with pytest.raises(InvalidArgumentError, match=r"belongs to pipeline 'p-5' of .*Nothing was written"):
+            write(dags, other, groups=3)
+
+    def test_a_broken_file_and_a_renamed_pipeline_do_not_affect_the_others(self, dags: Path, names: list[str]) -> None:
+        (dags / "pipelines/p-5.yaml").write_text("kind: ModelPipeline\nspec: [")
+        pipeline(dags, "p-7.yaml", "churn")
+        bag = BundleDagBag(dag_folder=dags, bundle_path=dags, bundle_name="test", safe_mode=False)
+        assert {name for name in bag.dags if not name.startswith("broken-")} == set(names) - {"p-5", "p-7"}
+        for dag in (dag for name, dag in bag.dags.items() if name.startswith("broken-")):
+            with pytest.raises(SerializationError, match=r"p-5\.yaml:|'p-7'; got 'churn'"):
+                dag.get_serialized_fields()
+
+    def test_a_worker_reads_only_the_file_of_its_dag(
+        self, dags: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (stub,) = (dags / name for name, inside in self.grouped(dags).items() if "p-3" in inside)
+        for name in set(names) - {"p-3"}:
+            (dags / f"pipelines/{name}.yaml").write_text("kind: ModelPipeline\nspec: [")
+        for wanted in ("p-3", "p-3__release", "p-99"):
+            context = type("Context", (), {"dag_id": wanted})()
+            monkeypatch.setattr("airflow_mcp.dag_rendering.dags.get_parsing_context", lambda found=context: found)
+            if wanted == "p-99":
+                with pytest.raises(InvalidArgumentError, match=r"must have pipeline 'p-99'.*Run airflow-mcp render"):
+                    runpy.run_path(str(stub))
+            else:
+                assert [dag.dag_id for dag in collected(stub)] == ["p-3"]
+
+    def test_a_negative_number_is_refused(self, dags: Path) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"groups must be 1 or more; got -1\. Nothing was written"):
+            write(dags, groups=-1)
+
+
+def collected(stub: Path) -> list[Any]:
+    """Return the Dags that Airflow finds in a file."""
+    bag = BundleDagBag(dag_folder=stub, bundle_path=stub.parent, bundle_name="test")
+    assert bag.import_errors == {}
+    return list(bag.dags.values())
 
 
 def test_a_renamed_pipeline_moves_to_a_stub_of_its_new_name(dags: Path) -> None:
