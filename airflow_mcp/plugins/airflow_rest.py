@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from airflow.sdk.execution_time.comms import XComResult
+from airflow.sdk.execution_time.xcom import resolve_xcom_backend
 
 from airflow_mcp.core.identity import TaskKey
 from airflow_mcp.core.panel.actions import Operation, Progress
@@ -60,12 +63,17 @@ class AirflowRest:
         return Progress(str(run["state"]), tasks, by=by)
 
     async def returned(self, operation: Operation, task_id: str) -> dict[str, Any]:
-        """Return what a task of an operation has pushed; nothing when it has not, or the caller may not read it."""
+        """Return what a task of an operation has pushed; nothing when it has not, or the caller may not read it.
+
+        :raises AirflowApiError: when it is in an object store that cannot be read.
+        """
         path = f"{_run_path(operation)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
         answer = await self._client.get(path)
         if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
             return {}
         value = self._checked(answer)["value"]
+        if isinstance(value, str):  # not the value, but its place: tasks of ours return mappings
+            value = await asyncio.to_thread(_from_backend, value)
         return dict(value) if isinstance(value, Mapping) else {}
 
     async def latest_runs(self, dag_id: str, prefix: str, limit: int) -> list[dict[str, Any]]:
@@ -154,6 +162,20 @@ class AirflowRest:
                 answer.status_code,
             )
         return dict(answer.json())
+
+
+def _from_backend(place: str) -> Any:
+    """Return the value for which Airflow's XCom backend has stored this text in the database.
+
+    :raises AirflowApiError: when the backend cannot read it.
+    """
+    try:
+        backend = resolve_xcom_backend()  # type: ignore[no-untyped-call]
+        return backend.deserialize_value(XComResult(key="return_value", value=place))
+    except Exception as error:  # each store has its own errors
+        raise AirflowApiError(
+            f"the XCom backend cannot read a result: {type(error).__name__}. Mend [core] xcom_backend of the API server"
+        ) from error
 
 
 def _part(text: str) -> str:

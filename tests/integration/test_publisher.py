@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ from airflow_mcp.publisher.requests import ReadLimit
 from tests.support.accounts import authenticate
 from tests.support.fakes.airflow_rest import FakeAirflow
 from tests.support.mlflow_world import World
+from tests.support.object_store import xcom_settings
 from tests.support.services import MlflowServer
 
 pytestmark = pytest.mark.integration
@@ -362,6 +364,23 @@ class TestWriting:
         async with api.client("eve") as client:
             assert (await client.get(place)).status_code == 404
             assert (await client.get("/operations")).json() == {"operations": []}
+
+    async def test_a_result_in_an_object_store_is_read_from_there(
+        self, two: World, api: Api, olga: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in xcom_settings(f"file://{tmp_path}").items():
+            monkeypatch.setenv(name, value)
+        begun = await olga.post(f"/models/{two.model_name}/rollback", json=move(), headers=key())
+        next(iter(api.airflow.runs.values()))["state"] = "success"
+        api.airflow.tasks = [{"task_id": "rollback", "state": "success", "start_date": "1"}]
+        api.airflow.returned["rollback"] = f"file://{tmp_path / 'value'}"
+        (tmp_path / "value").write_text(json.dumps({"version": "1", "moved": True}))
+        place = path_of(begun.headers["Location"])
+        assert (await olga.get(place)).json()["result"] == {"version": "1", "moved": True}
+        (tmp_path / "value").unlink()
+        (tmp_path / "value").mkdir()
+        refused = await olga.get(place)
+        assert refused.status_code == 502, refused.text
 
     async def test_a_failed_operation_says_why_and_what_to_do(
         self, two: World, api: Api, olga: httpx.AsyncClient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -157,9 +158,11 @@ class AirflowClient:
         return {_task_name(task): task["state"] for task in tasks}
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Return what a task pushed."""
+        """Return what a task pushed, also where an XCom backend keeps it in a file of this machine."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/{_part(key)}"
-        return self._request("GET", path)["value"]
+        value = self._request("GET", path)["value"]
+        is_place = isinstance(value, str) and value.startswith("file://")
+        return json.loads(Path(value.removeprefix("file://")).read_text()) if is_place else value
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
         """Return the log of one try of a task as text, one event a line."""

@@ -9,6 +9,20 @@ from pathlib import Path
 
 from tests.support.services import LOOPBACK, Service, free_port
 
+XCOM_BACKEND = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
+
+
+def xcom_settings(address: str) -> dict[str, str]:
+    """Return the settings with which Airflow puts every XCom into an object store.
+
+    :param address: of the store; with ``file://``, a folder that all of Airflow sees.
+    """
+    return {
+        "AIRFLOW__CORE__XCOM_BACKEND": XCOM_BACKEND,
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": address,
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "0",
+    }
+
 
 class S3Server(Service):
     """Moto's S3 server on loopback; its objects are gone when it stops.
