@@ -17,6 +17,8 @@ pytestmark = pytest.mark.benchmark
 
 ROWS, COLUMNS = "AIRFLOW_MCP_TEST_ENGINE_ROWS", "AIRFLOW_MCP_TEST_ENGINE_COLUMNS"
 """Size of the data for drift on engines; the full size, 10 million rows of 100 columns, takes 14 GB of disk."""
+DATA = "AIRFLOW_MCP_TEST_ENGINE_DATA"
+"""Folder that keeps these data for the next run; they take minutes to make."""
 EVIDENTLY_SECONDS = 1200
 
 
@@ -41,7 +43,10 @@ def test_a_profile_next_to_duckdb_and_polars(tmp_path: Path) -> None:
 def test_drift_on_two_workers_next_to_one_process_and_evidently(tmp_path: Path) -> None:
     rows, columns = int(os.environ.get(ROWS, "10000000")), int(os.environ.get(COLUMNS, "100"))
     categorical = columns // 5
-    files = made(tmp_path, rows, columns - categorical, categorical)
+    folder = Path(os.environ.get(DATA, tmp_path))
+    files = (f"{folder}/reference.parquet", f"{folder}/current.parquet")
+    if not all(Path(file).exists() for file in files):
+        made(folder, rows, columns - categorical, categorical)
     cache = tmp_path / "cache"
     run(cache, "ours", "profile", files[0], files[0])
     measured = {"ours, one process": run(cache, "ours", "profile", *files)}
