@@ -31,7 +31,7 @@ from tests.support.postgresql import programs  # noqa: E402
 from tests.support.services import MlflowServer  # noqa: E402
 from tests.support.shared import SharedServers, shared, shared_mlflow  # noqa: E402
 
-pytest_plugins = ("tests.support.longest_first",)
+pytest_plugins = ("tests.support.longest_first", "tests.support.collection")
 _servers = pytest.StashKey[SharedServers]()
 
 
