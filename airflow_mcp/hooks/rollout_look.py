@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from airflow_mcp.core.contract import ALIAS_CHAMPION
 from airflow_mcp.core.document import dump_document
-from airflow_mcp.core.mlflow_entities import ModelVersion
+from airflow_mcp.core.mlflow_entities import ModelVersion, Run
 from airflow_mcp.core.rollout.advance import Abort, Action, next_action
 from airflow_mcp.core.rollout.router import routed_samples
 from airflow_mcp.core.rollout.samples import ReplicaSample, read_samples
@@ -29,6 +31,8 @@ from airflow_mcp.hooks.replica_metrics import ReplicaText
 from airflow_mcp.hooks.serving import ServingHook
 
 MetricsFrom = Literal["replicas", "prometheus"]
+ASKED_AGAIN_SECONDS = 60.0
+"""How long it counts that the canary and the MLflow run exist. The task asks again before every write."""
 
 
 class MetricsSource(Protocol):
@@ -79,6 +83,8 @@ class RolloutLooks:
         self._mlflow, self._source, self._run_id, self._prometheus = mlflow, source, run_id, prometheus
         self._is_routed = is_routed
         self._journal: Journal | None = None
+        self._run: Run | None = None
+        self._asked_at = -math.inf
         self.unkept: Journal | None = None
         """The journal of the last look, if it could not be kept; None if it was."""
         self.is_run_lost = False
@@ -93,6 +99,7 @@ class RolloutLooks:
         :param run_id: the MLflow run that keeps it.
         """
         self._journal, self._run_id, self.is_run_lost = journal, run_id, False
+        self._run, self._asked_at = None, -math.inf
 
     async def look(self) -> tuple[Journal, Action]:
         """Measure, keep what was measured, and return what happens next.
@@ -131,10 +138,14 @@ class RolloutLooks:
         return journal, action
 
     async def _is_there(self, name: str, version: str) -> bool:
+        now = time.monotonic()
+        if now - self._asked_at < ASKED_AGAIN_SECONDS:
+            return True
         try:
             await self._mlflow.get_model_version.aio(name, version)
         except MlflowNotFoundError:
             return False
+        self._run, self._asked_at = None, now
         return True
 
     async def _kept(self, journal: Journal, document: RolloutDocument | None) -> None:
@@ -180,7 +191,8 @@ class RolloutLooks:
     async def _keep(self, journal: Journal, weight: float | None) -> None:
         """Store the journal, and the counts as metrics of the run for its charts."""
         data = dump_document(journal, indent=None).encode()
-        await self._mlflow.upload_artifact.aio(self._run_id, ARTIFACT_JOURNAL, data, "application/json")
+        self._run = self._run or await self._mlflow.get_run.aio(self._run_id)
+        await self._mlflow.upload_artifact.aio(self._run, ARTIFACT_JOURNAL, data, "application/json")
         if weight is None or journal.tally is None:
             return
         total = journal.tally.total

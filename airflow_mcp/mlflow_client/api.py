@@ -380,11 +380,11 @@ def existing_artifacts(run_id: str, paths: Sequence[str]) -> Operation[list[str]
 
 
 def upload_artifact(
-    run_id: str, path: str, data: bytes, content_type: str = "application/octet-stream"
+    run: str | Run, path: str, data: bytes, content_type: str = "application/octet-stream"
 ) -> Operation[None]:
     """Store one artifact of a run through the server's artifact proxy, replacing an existing one.
 
-    :param run_id: id of the run.
+    :param run: id of the run; or the run as it was read, which saves the request that finds its artifacts.
     :param path: file relative to the run's artifact root.
     :param data: its content.
     :param content_type: media type sent along.
@@ -392,9 +392,10 @@ def upload_artifact(
         where only a client with storage credentials can write.
     """
     target = artifact_path(path)
-    root = proxy_root((yield from get_run(run_id)), path)
+    found = run if isinstance(run, Run) else (yield from get_run(run))
+    root = proxy_root(found, path)
     response = yield MlflowRequest(
-        f"upload artifact {path!r} of run {run_id!r}",
+        f"upload artifact {path!r} of run {found.run_id!r}",
         "PUT",
         f"{ARTIFACT_PROXY}/{quote(root)}/{quote(target)}",
         content=data,

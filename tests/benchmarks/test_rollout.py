@@ -27,7 +27,9 @@ from tests.support.services import LOOPBACK
 
 pytestmark = pytest.mark.benchmark
 
-TRIGGERS, SECONDS = 200, 60
+SECONDS = 60
+WAITING = ((1, DEFAULT_POLL_SECONDS), (200, DEFAULT_POLL_SECONDS), (1000, 60))
+"""Number of triggers in one process, and seconds between two looks of each."""
 CONNECTIONS = 32
 STEPS = [step for weight in (5, 10, 25, 50, 75) for step in ({"setWeight": weight}, {"analysis": "15s"})]
 DURATION = 5
@@ -146,7 +148,7 @@ def test_worker_slot_seconds_of_a_rollout_with_five_steps(rollouts: Rollouts, tm
 # --- triggerer ---------------------------------------------------------------------------------------------------
 
 
-def test_memory_and_cpu_of_the_triggerer_while_200_rollouts_wait(
+def test_memory_and_cpu_of_the_triggerer_while_rollouts_wait(
     rollouts: Rollouts,  # noqa: F811
     tmp_path: Path,
 ) -> None:
@@ -157,15 +159,16 @@ def test_memory_and_cpu_of_the_triggerer_while_200_rollouts_wait(
     assert path.endswith(".RolloutStepTrigger")
     given = json.dumps({name: value for name, value in arguments.items() if name != "poll_seconds"})
     rows = []
-    for count, name in ((1, "one process that waits by itself"), (TRIGGERS, f"{TRIGGERS} triggers in one process")):
-        module = ("-m", "tests.benchmarks.rollout_watchers", given, str(count), str(int(DEFAULT_POLL_SECONDS)))
+    for count, poll_seconds in WAITING:
+        name = f"{count:,} in one process, a look every {poll_seconds:g} s"
+        module = ("-m", "tests.benchmarks.rollout_watchers", given, str(count), str(int(poll_seconds)))
         if count == 1:
             run_fresh(tmp_path / "cache", *module, "1")
         figures: Mapping[str, float] = run_fresh(tmp_path / "cache", *module, str(SECONDS))
         each = f"{figures['kib']:.0f}" if count > 1 else ""
         rows.append([name, f"{figures['resident']:.0f}", each, f"{figures['cpu']:.0f}", f"{figures['late']:.0f}"])
     head = ["rollouts that wait", "MiB of the process", "KiB each", "CPU s per hour", "latest turn, ms"]
-    print_table(f"Waiting rollouts, a look every {DEFAULT_POLL_SECONDS:g} s, {SECONDS} s", head, rows)
+    print_table(f"Waiting rollouts, {SECONDS} s", head, rows)
     assert rollouts.document.phase == "WAITING"
 
 

@@ -19,8 +19,10 @@ from tests.support.fakes.kube_api import KubeApi
 pytestmark = pytest.mark.benchmark
 
 PODS, SECONDS = 200, 30
-GROWTH = tuple(int(count) for count in os.environ.get("AIRFLOW_MCP_TEST_WAITING", "100,300,1000").split(","))
-"""Numbers of waiting trainings; the variable takes others where the machine is shared."""
+GROWTH = tuple(int(count) for count in os.environ.get("AIRFLOW_MCP_TEST_WAITING", "50,250").split(","))
+"""Numbers of waiting trainings in one triggerer; the variable takes others where the machine is shared."""
+THOUSAND = 1000
+"""Waiting trainings in one triggerer that looks every 30 s and copies no log."""
 ROWS = (("ours", 5, 30), ("ours", 5, 0), ("peer", 5, 0), ("peer", 2, 0))
 """Side, poll interval of the pod and of its log in seconds (0: none); our defaults are 5 and 30, the peer's 2 and 0."""
 LOG = "".join(f"2026-11-21T10:00:0{number}.000000000Z epoch {number}\n" for number in range(10))
@@ -32,7 +34,7 @@ def kubeconfig(tmp_path: Path) -> Iterator[tuple[KubeApi, Path]]:
     certificate = write_certificate(tmp_path)
     with KubeApi(tls=server_context(certificate)) as kube:
         workload = Workload("train", ("sleep", "600"), image="i", labels={"identity": "a" * 40, "dag_id": "d"})
-        for number in range(max(PODS, *GROWTH) + 1):
+        for number in range(max(PODS, THOUSAND, *GROWTH) + 1):
             name = f"pod-{number}"
             kube.add_pod(name)
             kube.logs[name] = LOG
@@ -64,13 +66,13 @@ def test_growth_to_a_thousand_waiting_trainings(kubeconfig: tuple[KubeApi, Path]
     module = ("-m", "tests.benchmarks.waiting", "ours", str(path))
     run_fresh(tmp_path / "cache", *module, "1", "1", "1", "1")
     rows = []
-    for count in GROWTH:
-        numbers = (str(number) for number in (count, 5, 30, SECONDS))
+    for count, interval, log_interval in (*((count, 5, 30) for count in GROWTH), (THOUSAND, 30, 0)):
+        numbers = (str(number) for number in (count, interval, log_interval, SECONDS))
         figures: dict[str, Any] = run_fresh(tmp_path / "cache", *module, *numbers)
         each = figures["cpu"] / count * 1000
-        rows.append(
-            [str(count), *(f"{figures[key]:.{digits}f}" for key, digits in (("kib", 0), ("cpu", 1))), f"{each:.0f}"]
-        )
-    head = ["waiting trainings", "KiB each", "CPU s per minute", "CPU ms per minute each"]
-    print_table(f"One triggerer, every 5 s, log every 30 s, {SECONDS} s", head, rows)
-    assert len(rows) == len(GROWTH)
+        name = f"{count}, every {interval} s, " + (f"log every {log_interval} s" if log_interval else "no log")
+        cells = (f"{figures[key]:.{digits}f}" for key, digits in (("kib", 0), ("resident", 0), ("cpu", 1)))
+        rows.append([name, *cells, f"{each:.0f}"])
+    head = ["waiting trainings", "KiB each", "MiB of the process", "CPU s per minute", "CPU ms per minute each"]
+    print_table(f"One triggerer, {SECONDS} s", head, rows)
+    assert len(rows) == len(GROWTH) + 1

@@ -17,13 +17,15 @@ from airflow_mcp.core.panel.facts import ModelFacts
 from airflow_mcp.core.panel.pages.layout import Frame
 from airflow_mcp.core.panel.pages.model import render_model
 from airflow_mcp.core.panel.words import Words
-from airflow_mcp.core.rollout.advance import Write
+from airflow_mcp.core.rollout.advance import Abort, Write
 from airflow_mcp.core.rollout.state import ARTIFACT_JOURNAL, TAG_ROLLOUT_RECORD, RolloutRecord, parse_journal
 from airflow_mcp.core.serving.traffic import TAG_ROLLOUT, RolloutDocument
+from airflow_mcp.hooks import rollout_look
 from airflow_mcp.hooks.replica_metrics import ReplicaText
 from airflow_mcp.hooks.rollout_look import RolloutLooks
 from airflow_mcp.mlflow_client.operations import DirectMlflow
 from airflow_mcp.mlflow_client.settings import MlflowSettings
+from airflow_mcp.mlflow_client.transport import AsyncDriver
 from airflow_mcp.operators.registry import PromoteModelOperator, RollbackModelOperator
 from airflow_mcp.operators.rollout import RolloutModelOperator
 from airflow_mcp.plugins.queries import ModelReader, model_facts
@@ -260,7 +262,9 @@ def test_a_rollout_whose_run_is_deleted_goes_on_with_a_new_one(command: Command)
     assert "4 looks in a row failed" in found["reason"]
 
 
-def test_whatever_fails_in_a_look_counts_as_a_failed_look(command: Command) -> None:
+def test_whatever_fails_in_a_look_counts_as_a_failed_look(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, attempt = list[str](), AsyncDriver._attempt
+    monkeypatch.setattr(AsyncDriver, "_attempt", lambda *given: (asked.append(given[2].what), attempt(*given))[1])
     command.begin()
     command.write(phase="PROGRESSING", weight=30.0, step=1, generation=2)
     looks = RolloutLooks(command.world.hook, Broken(), command.document.run_id)
@@ -269,6 +273,15 @@ def test_whatever_fails_in_a_look_counts_as_a_failed_look(command: Command) -> N
         assert (journal.errors, journal.error) == (errors, "ValueError: not a number")
     assert isinstance(action, Write)
     assert action.document.phase == "WAITING"  # as on_inconclusive says
+    name = command.world.model_name
+    of_version, of_run = f"get version 2 of model {name!r}", f"get run {command.document.run_id!r}"
+    assert (asked.count(f"get alias 'champion' of model {name!r}"), asked.count(of_version)) == (4, 1)  # not each time
+    before = asked.count(of_run)
+    monkeypatch.setattr(rollout_look, "ASKED_AGAIN_SECONDS", 0.0)
+    delete(command.world, "model-versions/delete", {"name": name, "version": "2"}, "DELETE")
+    _, action = asyncio.run(looks.look())
+    assert isinstance(action, Abort)
+    assert (action.cause, asked.count(of_run)) == ("lost", before)
 
 
 def test_a_task_that_is_woken_while_mlflow_is_down_waits_again(
