@@ -22,11 +22,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.document import parse_document
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence
 from airflow_mcp.exceptions import DatasetError, FailedError, InvalidArgumentError, MlflowError, RefusedError
+from airflow_mcp.work.measures import significance
+from airflow_mcp.work.reading import dataset_rows
 from airflow_mcp.work.steps.evaluate import evaluate
 from tests.support.services import MlflowServer
 
@@ -287,6 +290,10 @@ def custom_model(behaviour: str) -> Any:
 
     class Custom(mlflow.pyfunc.PythonModel):
         def predict(self, context: Any, model_input: pd.DataFrame) -> Any:
+            if behaviour == "rank":
+                return np.arange(len(model_input)) % 2
+            if behaviour == "late":
+                return np.where(model_input["run"] == "late", np.nan, 1)
             if behaviour == "delete":
                 mlflow.MlflowClient().delete_run(model_input["run"].iloc[0])
             if behaviour == "raise":
@@ -346,3 +353,112 @@ def test_a_model_that_needs_an_absent_module_says_which(bench: Bench, cancer: pd
     (local / "MLmodel").write_text("not: [a model")
     with pytest.raises(FailedError, match=r"cannot be loaded|could not load"):
         evaluate(bench.environ(logged, cancer, "target", candidate={"model_uri": str(local)}))
+
+
+# --- data larger than a batch ----------------------------------------------------------------------------------------
+
+BATCH = 100
+
+
+@pytest.fixture
+def in_batches(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(dataset_rows, "batch_rows", lambda columns: BATCH)
+
+
+def large(kind: str) -> tuple[pd.DataFrame, Any, Any]:
+    """Rows of several batches with text, gaps and whole numbers; and two trees, one of them on text too."""
+    random, rows = np.random.default_rng(5), 730
+    frame = pd.DataFrame({"a": random.normal(size=rows), "b": random.integers(0, 9, rows)})
+    frame["code"] = random.choice(["007", "010", "x"], rows)
+    frame["region"] = np.where(np.arange(rows) < 650, "north", "south")
+    frame["shop"] = pd.array(np.where(np.arange(rows) < 500, 3, random.integers(1, 3, rows)), dtype="Int64")
+    frame.loc[600:610, "shop"] = pd.NA
+    score = frame["a"] + frame["b"] / 5 + random.normal(size=rows)
+    labels = {"classes": np.array(["hi", "lo", "mid"])[random.integers(0, 3, rows)], "two": (score > 1).astype(int)}
+    frame["y"] = labels.get(kind, score)
+    tree = DecisionTreeRegressor if kind == "numbers" else DecisionTreeClassifier
+    first = make_pipeline(OneHotEncoder(handle_unknown="ignore"), tree(max_depth=9, random_state=0))
+    return frame, fit(frame, ["code", "b"], "y", first), fit(frame, ["a", "b"], "y", tree(max_depth=4, random_state=0))
+
+
+def comparable(bench: Bench, evidence: EvaluationEvidence) -> dict[str, Any]:
+    """Return what two evaluations of the same models must have in common: everything but time."""
+    found = evidence.model_dump(exclude={"created_at": True, "candidate": {"latency"}, "champion": {"latency"}})
+    for name in ("candidate", "champion"):
+        for values in (found[name]["metrics"], found[name]["undefined"]):
+            for metric in [metric for metric in values if metric.startswith("latency")]:
+                del values[metric]
+    run = bench.client.get_run(evidence.run_id)
+    (recorded,) = {
+        item.dataset.schema + item.dataset.profile + item.dataset.digest for item in run.inputs.dataset_inputs
+    }
+    artifacts = {
+        name: mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{name}")
+        for name in (contract.ARTIFACT_SLICES, contract.ARTIFACT_IMPORTANCE)
+    }
+    return {**found, **artifacts, "input": recorded, "table": bench.predictions(evidence.run_id).to_dict("list")}
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("two", "csv"), ("classes", "jsonl"), ("numbers", "parquet")])
+def test_batches_give_the_same_evidence_as_the_whole(
+    bench: Bench, in_batches: Callable[[], None], monkeypatch: pytest.MonkeyPatch, kind: str, ending: str
+) -> None:
+    monkeypatch.setattr(significance, "SLICE_RESAMPLES", 100)  # a tenth: cheaper, and compared all the same
+    frame, candidate, champion = large(kind)
+    logged, other = bench.log(*candidate), bench.log(*champion)
+    path = bench.folder / f"large.{ending}"
+    if ending == "parquet":
+        frame.to_parquet(path, row_group_size=90)
+    elif ending == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False)
+    metrics = {"two": ["accuracy", "roc_auc", "f1"], "classes": ["log_loss"], "numbers": ["mae", "r2"]}[kind]
+    environ = bench.environ(
+        logged,
+        frame,
+        "y",
+        dataset={"uri": str(path), "version": "v1"},
+        champion={"model_uri": other[1], "version": "3"},
+        model_type="regressor" if kind == "numbers" else "classifier",
+        slices=["region", "shop"],
+        comparisons=[{"metric": metric, "resamples": 200} for metric in metrics],
+        importance_rows=50,
+    )
+    whole = comparable(bench, evaluate(environ))
+    in_batches()
+    assert whole == comparable(bench, evaluate(environ))
+    assert {(part["column"], part["value"]) for part in whole["slices"]} >= {("region", "south"), ("shop", "<missing>")}
+    assert all(part["standard_error"] is not None for part in whole["comparisons"])
+
+
+def test_an_error_in_a_late_batch_names_the_row(bench: Bench, cancer: pd.DataFrame, in_batches: Any) -> None:
+    in_batches()
+    logged = bench.log(*fit(cancer, ["mean radius"]))
+    broken = cancer.astype({"mean radius": object})
+    broken.loc[[432, 500], "mean radius"] = "wide"
+    path = bench.folder / "late.jsonl"
+    broken.to_json(path, orient="records", lines=True)
+    environ = bench.environ(logged, cancer, "target", dataset={"uri": str(path)})
+    with pytest.raises(DatasetError, match=r"^row 432 of the dataset \(counted from 0\): .*'mean radius' is object"):
+        evaluate(environ)
+    custom, frame = log_custom(bench, "late")
+    rows = pd.concat([frame] * 100, ignore_index=True)
+    rows.loc[[287, 290, 399], "run"] = "late"
+    with pytest.raises(
+        RefusedError, match=r"^row 287 of the dataset .*: model .* predicted no finite value for 1 of 1"
+    ):
+        evaluate(bench.environ(custom, rows, "y"))
+    assert bench.artifacts(logged[0]) == bench.artifacts(custom[0]) == set()
+
+
+def test_a_model_whose_answers_depend_on_the_other_rows_is_refused_in_batches_only(
+    bench: Bench, in_batches: Callable[[], None]
+) -> None:
+    logged, frame = log_custom(bench, "rank")
+    rows = pd.concat([frame] * 50, ignore_index=True)
+    assert evaluate(bench.environ(logged, rows, "y")).candidate.metrics["accuracy"] == 1.0
+    in_batches()
+    odd = bench.environ(logged, rows, "y")
+    with pytest.raises(RefusedError, match=r"differently when it is asked about these rows only.*at most 100 rows"):
+        evaluate(odd)

@@ -158,10 +158,13 @@ class _CountTable:
 
 def _draw_cells(models: Sequence[ScoredModel], metric: str) -> tuple[Draw, int]:
     """Draw the number of rows in each cell of (label, prediction of each model)."""
-    answers = np.stack([models[0].true, *(model.predicted for model in models)])
-    cells, counts = np.unique(answers, axis=1, return_counts=True)
+    answers = [models[0].true, *(model.predicted for model in models)]
+    places = answers[0].astype(np.int64)
+    for answer in answers[1:]:  # the order of the cells is that of (label, predictions)
+        _, places = np.unique(places * (int(answer.max()) + 2) + (answer + 1), return_inverse=True)
+    _, first, counts = np.unique(places, return_index=True, return_counts=True)
     rows = int(counts.sum())
-    true, predictions = cells[0], cells[1:]
+    true, predictions = answers[0][first], np.stack([answer[first] for answer in answers[1:]])
     classes = models[0].classes
 
     def draw(random: np.random.Generator, size: int) -> Array:

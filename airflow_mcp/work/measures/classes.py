@@ -25,9 +25,17 @@ class Classes:
     """Position of the positive class; None unless there are exactly two classes."""
 
     def encode(self, values: Iterable[Any]) -> Array:
-        """Return the position of each label, -1 for a value that is none of the labels; shape (rows,)."""
+        """Return the position of each label, -1 for a value that is none of the labels; shape (rows,).
+
+        The positions have the smallest type that holds them: there is one for each row, also of large data.
+        """
         positions = {label: position for position, label in enumerate(self.labels)}
-        return np.asarray([positions.get(plain_label(value), -1) for value in values], dtype=np.int64)
+        smallest = np.min_scalar_type(-1 - len(self.labels))
+        if isinstance(values, np.ndarray):
+            codes, known = distinct(values)
+            of_known = [positions.get(plain_label(value), -1) for value in known]
+            return np.asarray([*of_known, -1], dtype=smallest)[codes]
+        return np.asarray([positions.get(plain_label(value), -1) for value in values], dtype=smallest)
 
 
 class AnsweredClasses(NamedTuple):
@@ -48,6 +56,17 @@ def plain_label(value: Any) -> Any:
     if isinstance(plain, Decimal):
         return int(plain) if plain.is_finite() and plain == plain.to_integral_value() else plain
     return plain
+
+
+def distinct(values: Any) -> tuple[Array, Array]:
+    """Return, for each value, its place among the distinct ones, -1 for a missing value; and the distinct values.
+
+    :param values: array or column; values that are equal, such as 1 and true, are not distinct.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    codes, known = pd.factorize(values)
+    return codes, np.asarray(pd.Index(known).astype(object))
 
 
 def name_of(value: Any) -> str:
@@ -126,8 +145,11 @@ def align_probabilities(values: Array, model_classes: Sequence[Any], classes: Cl
     :param model_classes: the model's classes.
     :param classes: the classes of the evaluation; one that the model does not know gets probability 0.
     """
+    places = classes.encode(model_classes)
+    if np.array_equal(places, np.arange(len(classes.labels))):
+        return values  # no copy: the probabilities of large data are large
     aligned = np.zeros((len(values), len(classes.labels)))
-    aligned[:, classes.encode(model_classes)] = values
+    aligned[:, places] = values
     return aligned
 
 

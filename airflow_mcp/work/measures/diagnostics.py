@@ -61,7 +61,7 @@ def confusion_matrix(classes: Classes, true: Array, predicted: Array) -> Confusi
     """
     names = [name_of(label) for label in classes.labels]
     total = len(names)
-    pairs, counts = np.unique(true * total + predicted, return_counts=True)
+    pairs, counts = np.unique(true.astype(np.int64) * total + predicted, return_counts=True)
     of_true, of_predicted = pairs // total, pairs % total
     place, shown, folded = _places(names, np.bincount(true, minlength=total) + np.bincount(predicted, minlength=total))
     matrix = np.zeros((len(shown), len(shown)), dtype=np.int64)

@@ -30,7 +30,8 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
     mean of 5 shuffles. The loss is the log loss, the error rate of a classifier without probabilities, or the squared
     error of a regressor. Correlated features share their importance, or hide it from each other.
 
-    :param scored: a model's predictions for labelled rows that it was not trained on.
+    :param scored: a model's predictions for labelled rows that it was not trained on; its inputs have at least the
+        rows that :func:`rows_for_importance` names.
     :param rows: largest number of rows to draw; each feature costs 5 predictions of them.
     :return: feature to its share of the total growth, from 0 to 1; all 0 when no feature matters. Empty for a model
         that takes an array, whose features have no names, and when the loss is too large for a double.
@@ -40,11 +41,11 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
         _log.info("importance: %s takes an array, so its features have no names", scored.model.uri)
         return {}
     random = np.random.RandomState(SEED)
-    chosen = random.permutation(len(scored.true))[:rows]
+    chosen = _draw(random, len(scored.true), rows)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported below
         found = inspection.permutation_importance(
             _Placeholder(),
-            scored.inputs.iloc[chosen].reset_index(drop=True),
+            scored.inputs.loc[chosen].reset_index(drop=True),
             scored.true[chosen],
             scoring=lambda _, asked, true: -_loss(scored, asked, true),
             n_repeats=REPEATS,
@@ -56,6 +57,19 @@ def measure_importance(scored: ScoredModel, rows: int) -> dict[str, float]:
         return {}
     shares = growth / (growth.sum() or 1)
     return {str(name): float(share) for name, share in zip(scored.inputs.columns, shares, strict=True)}
+
+
+def rows_for_importance(total: int, rows: int) -> np.ndarray[Any, Any]:
+    """Return the numbers of the rows that importance is measured on, in the order in which they are drawn.
+
+    :param total: number of all rows.
+    :param rows: largest number of rows to draw.
+    """
+    return _draw(np.random.RandomState(SEED), total, rows)
+
+
+def _draw(random: np.random.RandomState, total: int, rows: int) -> np.ndarray[Any, Any]:
+    return random.permutation(total)[:rows]
 
 
 class _Placeholder:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from airflow_mcp.core.data.dataset import data_file_name, public_uri
 from airflow_mcp.core.data.pin import DatasetPin
@@ -34,24 +35,25 @@ def load_dataset(pin: DatasetPin, text_columns: Collection[str] = ()) -> tuple[p
     :raises DatasetError: when :func:`verified_file` raises it, the ending is unknown, the content is broken, rows or
         columns are missing altogether, or a column name occurs twice.
     """
-    file_format = _format_of(pin)
-    with verified_file(pin) as (path, used):
-        frame = _read(path, file_format, used, text_columns)
-    if frame.shape[1] == 0 or frame.shape[0] == 0:
-        raise DatasetError(
-            f"dataset {public_uri(pin.uri)} must have at least one row and one column; got {frame.shape[0]} rows and "
-            f"{frame.shape[1]} columns. Nothing was measured"
-        )
+    file_format = dataset_format(pin)
+    with verified_file(pin) as (path, used), readable_dataset(pin, file_format):
+        frame = _read(path, file_format, pin, text_columns)
+    require_rows(pin, *frame.shape)
     frame.columns = [str(name) for name in frame.columns]
-    _require_unique(list(frame.columns), used)
+    require_unique(list(frame.columns), used)
     _log.info("dataset %s: %d rows, %d columns, %s", public_uri(used.uri), *frame.shape, used.hash)
     return frame.reset_index(drop=True), used
 
 
-def require_columns(frame: pd.DataFrame, names: Collection[str], purpose: str) -> None:
+class _Table(Protocol):
+    @property
+    def columns(self) -> Any: ...
+
+
+def require_columns(frame: _Table, names: Collection[str], purpose: str) -> None:
     """Check that a dataset has columns.
 
-    :param frame: the dataset.
+    :param frame: the dataset, whole or batch by batch.
     :param names: required columns.
     :param purpose: their purpose, for the message.
     :raises DatasetError: when some are absent; names them, and the columns that are present.
@@ -64,7 +66,26 @@ def require_columns(frame: pd.DataFrame, names: Collection[str], purpose: str) -
         )
 
 
-def _format_of(pin: DatasetPin) -> str:
+def require_rows(pin: DatasetPin, rows: int, columns: int) -> None:
+    """Check that a dataset is not empty.
+
+    :param pin: the dataset, for the message.
+    :param rows: number of its rows.
+    :param columns: number of its columns.
+    :raises DatasetError: when it has no row or no column.
+    """
+    if not rows or not columns:
+        raise DatasetError(
+            f"dataset {public_uri(pin.uri)} must have at least one row and one column; got {rows} rows and "
+            f"{columns} columns. Nothing was measured"
+        )
+
+
+def dataset_format(pin: DatasetPin) -> str:
+    """Return the format of a dataset by the ending of its name.
+
+    :raises DatasetError: when the ending is unknown, or the dataset is a glob.
+    """
     name = data_file_name(pin.uri)
     ending = ending_of(name)
     if ending not in FORMATS:
@@ -79,26 +100,29 @@ def _format_of(pin: DatasetPin) -> str:
 
 
 def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collection[str]) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
+    if file_format == "parquet":
+        return frame_of_arrow(pq.ParquetFile(path).read())
+    with open_text(path, pin) as stream:
+        if file_format == "jsonl":
+            return frame_of_json(json_objects(stream, public_uri(pin.uri)))
+        header = csv_header(stream)
+        require_unique(header, pin)  # pandas would rename repeated columns
+        stream.seek(0)
+        return read_csv(stream, {name: str for name in text_columns if name in header})
+
+
+@contextlib.contextmanager
+def readable_dataset(pin: DatasetPin, file_format: str) -> Iterator[None]:
+    """Turn whatever readers raise into an error that names the dataset.
+
+    :param pin: the dataset that is read.
+    :param file_format: its format.
+    :raises DatasetError: in place of any other error.
+    """
     try:
-        if file_format == "parquet":
-            # Without the option, whole numbers are rounded to doubles where a value is missing.
-            frame = with_numbers(pq.ParquetFile(path).read().to_pandas(integer_object_nulls=True))
-            return (
-                frame.apply(lambda column: typed(column) if column.dtype == object else column) if len(frame) else frame
-            )
-        opener: Callable[..., Any] = gzip.open if is_gzip(data_file_name(pin.uri)) else open
-        with opener(path, "rb") as stream:
-            if file_format == "jsonl":
-                return _of_json(json_objects(stream, public_uri(pin.uri)))
-            header = csv_header(stream)
-            _require_unique(header, pin)  # pandas would rename repeated columns
-            types: dict[Any, Any] = {name: str for name in text_columns if name in header}
-            stream.seek(0)
-            frame = pd.read_csv(stream, dtype=types, low_memory=False)  # types are decided over all rows at once
-            return _without_index(frame)
+        yield
     except DatasetError:
         raise
     except Exception as error:  # pandas, pyarrow and codecs each raise their own errors
@@ -111,7 +135,41 @@ def _read(path: Path, file_format: str, pin: DatasetPin, text_columns: Collectio
         ) from None
 
 
-def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+def open_text(path: Path, pin: DatasetPin) -> IO[bytes]:
+    """Open a file of CSV or JSON Lines, decompressed.
+
+    :param path: the file.
+    :param pin: the dataset, whose name says whether the file is compressed.
+    """
+    opener: Callable[..., Any] = gzip.open if is_gzip(data_file_name(pin.uri)) else open
+    return opener(path, "rb")  # type: ignore[no-any-return]
+
+
+def frame_of_arrow(table: Any) -> pd.DataFrame:
+    """Return a table of Parquet as a DataFrame.
+
+    :param table: Arrow's table, with the metadata of pandas if it has any.
+    """
+    # Without the option, whole numbers are rounded to doubles where a value is missing.
+    frame = with_numbers(table.to_pandas(integer_object_nulls=True))
+    return frame.apply(lambda column: typed(column) if column.dtype == object else column) if len(frame) else frame
+
+
+def read_csv(stream: IO[bytes], types: dict[str, Any], **options: Any) -> pd.DataFrame:
+    """Read CSV whole; the types of columns are decided over all rows at once.
+
+    :param stream: the file.
+    :param types: types of columns for which none is guessed.
+    :param options: further options of pandas.
+    :raises ValueError: when rows have more values than the header has names: pandas makes the first column an index.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    frame: pd.DataFrame = pd.read_csv(stream, dtype=types, low_memory=False, **options)
+    return without_csv_index(frame)
+
+
+def without_csv_index(frame: pd.DataFrame) -> pd.DataFrame:
     """Refuse CSV of which pandas makes the first column an index, because rows have more values than names."""
     import pandas as pd  # noqa: PLC0415
 
@@ -120,10 +178,15 @@ def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
     raise ValueError("its rows have more values than its header has names")
 
 
-def _of_json(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+def frame_of_json(rows: Iterator[dict[str, Any]], names: Collection[str] = ()) -> pd.DataFrame:
+    """Return objects of JSON as a DataFrame; a name that an object does not have is a missing value.
+
+    :param rows: the objects.
+    :param names: columns that come first, whether an object has them or not.
+    """
     import pandas as pd  # noqa: PLC0415
 
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     number = 0
     for number, row in enumerate(rows, start=1):
         for name, value in row.items():
@@ -172,7 +235,13 @@ def _number(value: Decimal) -> float | Decimal:
     return number if Decimal(repr(number)) == value else value
 
 
-def _require_unique(names: list[str], pin: DatasetPin) -> None:
+def require_unique(names: list[str], pin: DatasetPin) -> None:
+    """Check that the names of columns differ.
+
+    :param names: names of all columns.
+    :param pin: the dataset, for the message.
+    :raises DatasetError: when a name occurs twice.
+    """
     repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise DatasetError(

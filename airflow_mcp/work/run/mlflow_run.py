@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_mcp.core.data.dataset import public_uri
 from airflow_mcp.exceptions import (
@@ -23,9 +23,6 @@ from airflow_mcp.exceptions import (
     MlflowUnreachableError,
     RefusedError,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _log = logging.getLogger(__name__)
 _METRICS_PER_CALL = 500  # the server accepts at most 1000
@@ -93,13 +90,6 @@ class RunLog:
         """
         with mlflow_errors(f"store {artifact} in run {self.run_id}"):
             self._client.log_text(self.run_id, text, artifact)
-
-    def log_frame(self, frame: pd.DataFrame, artifact: str) -> None:
-        """Store a DataFrame as a Parquet artifact, without its index."""
-        with TemporaryDirectory(prefix="airflow-mcp-") as folder:
-            local = Path(folder) / Path(artifact).name
-            frame.to_parquet(local, index=False)
-            self.log_file(local, artifact)
 
     def log_file(self, file: Path, artifact: str) -> None:
         """Store a file as an artifact of the same name.

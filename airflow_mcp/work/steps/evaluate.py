@@ -9,29 +9,29 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from airflow_mcp.core import contract
 from airflow_mcp.core.data.dataset import data_file_name, public_uri
-from airflow_mcp.core.data.pin import DatasetPin
 from airflow_mcp.core.document import dump_document, plain
 from airflow_mcp.core.evaluation.evidence import EvaluationEvidence, EvaluationRequest, ModelEvidence, ModelUnderTest
 from airflow_mcp.work.measures import latency
-from airflow_mcp.work.measures.classes import name_of
+from airflow_mcp.work.measures.dataset_scoring import score_models
 from airflow_mcp.work.measures.diagnostics import diagnose
 from airflow_mcp.work.measures.feature_importance import measure_importance
 from airflow_mcp.work.measures.logged_metrics import evidence_of_logged_metrics
-from airflow_mcp.work.measures.scoring import ScoredModel, score_models
+from airflow_mcp.work.measures.prediction_table import write_predictions
+from airflow_mcp.work.measures.scoring import ScoredModel
 from airflow_mcp.work.measures.significance import compare_models, metric_intervals
 from airflow_mcp.work.measures.slices import measure_slices
 from airflow_mcp.work.models.loaded_model import LoadedModel, load_model
-from airflow_mcp.work.reading.dataset_frame import load_dataset, require_columns
+from airflow_mcp.work.reading.dataset_frame import require_columns
+from airflow_mcp.work.reading.dataset_rows import DatasetRows, open_dataset
 from airflow_mcp.work.run.environment import read_request
 from airflow_mcp.work.run.mlflow_run import RunLog
 from airflow_mcp.work.run.process import library_versions
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _log = logging.getLogger(__name__)
 METRIC_PREFIX_CANDIDATE = "evaluation/"
@@ -41,7 +41,8 @@ METRIC_PREFIX_CHAMPION = "champion/"
 def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
     """Measure and record in the candidate's MLflow run, whose status is not changed.
 
-    The evidence is written last, so that a run with evidence is complete.
+    The evidence is written last, so that a run with evidence is complete. One batch of rows is in memory at a time; of
+    every row, only the label, the predictions and the columns of slices are.
 
     :param environ: environment variables with the path of an ``EvaluationRequest``.
     :return: the evidence as it was stored.
@@ -57,23 +58,35 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
         return evidence
     tested = [request.candidate, *([request.champion] if request.champion else [])]
     models = [load_model(model.model_uri) for model in tested]
-    frame, pin = load_dataset(request.dataset, text_columns(models) - {request.target})
-    require_columns(frame, [request.target], "the label (target)")
-    require_columns(frame, request.slices, "slices")
-    scored = score_models(models, frame, request)
+    kept = [request.target, *request.slices]
+    with open_dataset(request.dataset, kept, text_columns(models) - {request.target}) as data:
+        require_columns(data, [request.target], "the label (target)")
+        require_columns(data, request.slices, "slices")
+        scored = score_models(models, data, request)
+    evidence = _measure(request, tested, scored, data)
+    if request.importance_rows and (importance := measure_importance(scored[0], request.importance_rows)):
+        run.require_active()
+        run.log_text(json.dumps(importance, indent=2), contract.ARTIFACT_IMPORTANCE)
+    _record(run, evidence, data, scored)
+    return evidence
+
+
+def _measure(
+    request: EvaluationRequest, tested: list[ModelUnderTest], scored: list[ScoredModel], data: DatasetRows
+) -> EvaluationEvidence:
     champion = scored[1] if len(scored) > 1 else None
-    slices = measure_slices(frame, request.slices, scored[0], champion)
+    slices = measure_slices(data.kept, request.slices, scored[0], champion)
     measured = [
         _model_evidence(model, answers, request, with_intervals=answers is scored[0])
         for model, answers in zip(tested, scored, strict=True)
     ]
-    evidence = EvaluationEvidence(
+    return EvaluationEvidence(
         identity=request.identity,
         run_id=request.run_id,
         model_type=request.model_type,
         target=request.target,
-        dataset=pin,
-        rows=len(frame),
+        dataset=data.pin,
+        rows=len(data),
         candidate=measured[0],
         champion=measured[1] if len(measured) > 1 else None,
         slices=slices,
@@ -81,11 +94,6 @@ def evaluate(environ: Mapping[str, str]) -> EvaluationEvidence:
         created_at=datetime.now(UTC).isoformat(),
         environment=library_versions(),
     )
-    if request.importance_rows and (importance := measure_importance(scored[0], request.importance_rows)):
-        run.require_active()
-        run.log_text(json.dumps(importance, indent=2), contract.ARTIFACT_IMPORTANCE)
-    _record(run, evidence, _predictions(frame[request.target], scored), _mlflow_dataset(frame, pin, request.target))
-    return evidence
 
 
 def text_columns(models: Sequence[LoadedModel]) -> set[str]:
@@ -123,33 +131,19 @@ def _model_evidence(
     )
 
 
-def _predictions(labels: pd.Series[Any], scored: list[ScoredModel]) -> pd.DataFrame:
-    """Return a table with the number of each row from 0, its label, and each model's prediction and score."""
-    import pandas as pd  # noqa: PLC0415
-
-    columns: dict[str, Any] = {"row": range(len(labels)), "label": _one_type(labels.tolist())}
-    for name, answers in zip(("candidate", "champion"), scored, strict=False):
-        columns[f"{name}_prediction"] = _one_type(answers.predictions())
-        scores = answers.scores()
-        if scores is not None:
-            columns[f"{name}_score"] = scores
-    return pd.DataFrame(columns)
-
-
-def _one_type(values: list[Any]) -> list[Any]:
-    """Return values as they are if a column of Parquet can hold them, else as text: it has one type of 64 bits."""
-    fits = len({type(value) for value in values}) == 1 and not any(
-        isinstance(value, str) or (isinstance(value, int) and abs(value) >= 2**63) for value in values
-    )
-    return values if fits else [name_of(value) for value in values]
-
-
-def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:
-    import mlflow.data  # noqa: PLC0415
+def _mlflow_dataset(data: DatasetRows, target: str) -> Any:
+    """Return the dataset as an input of the run. Its schema is that of a sample, its profile counts all rows."""
     from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: PLC0415
     from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
+    from mlflow.data.pandas_dataset import PandasDataset  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
+    class Counted(PandasDataset):  # type: ignore[misc]  # MLflow has no types
+        @property
+        def profile(self) -> dict[str, int]:
+            return {"num_rows": len(data), "num_elements": len(data) * len(data.columns)}
+
+    pin = data.pin
     address = public_uri(pin.uri)
     try:
         source = resolve_dataset_source(address)
@@ -157,18 +151,21 @@ def _mlflow_dataset(frame: pd.DataFrame, pin: DatasetPin, target: str) -> Any:
         source = CodeDatasetSource({"mlflow.source.name": address})
     name = data_file_name(pin.uri) + (f"@{pin.version}" if pin.version else "")
     digest = pin.hash.partition(":")[2][:32]  # MLflow accepts at most 36 characters
-    return mlflow.data.from_pandas(frame, source=source, targets=target, name=name, digest=digest)
+    return Counted(data.sample.joined(), source=source, targets=target, name=name, digest=digest)
 
 
-def _record(run: RunLog, evidence: EvaluationEvidence, predictions: pd.DataFrame, dataset: Any) -> None:
+def _record(run: RunLog, evidence: EvaluationEvidence, data: DatasetRows, scored: list[ScoredModel]) -> None:
     run.require_active()
-    run.log_frame(predictions, contract.ARTIFACT_PREDICTIONS)
+    with TemporaryDirectory(prefix="airflow-mcp-evaluate-") as folder:
+        table = Path(folder) / Path(contract.ARTIFACT_PREDICTIONS).name
+        write_predictions(table, data.kept[evidence.target], scored)
+        run.log_file(table, contract.ARTIFACT_PREDICTIONS)
     run.log_text(json.dumps([plain(item) for item in evidence.slices], indent=2), contract.ARTIFACT_SLICES)
     metrics = {METRIC_PREFIX_CANDIDATE + name: value for name, value in evidence.candidate.metrics.items()}
     if evidence.champion:
         metrics |= {METRIC_PREFIX_CHAMPION + name: value for name, value in evidence.champion.metrics.items()}
     run.log_metrics(metrics)
-    run.log_dataset(dataset, "evaluation")
+    run.log_dataset(_mlflow_dataset(data, evidence.target), "evaluation")
     _record_evidence(run, evidence)
 
 
