@@ -32,7 +32,7 @@ _LAST_LINE_CHARACTERS = 1000
 
 
 class _LogCopier(AsyncPodManager):
-    """Copies new lines of a pod's log to the task log.
+    """Reads the pod, also through an outage of the API server, and copies new lines of its log to the task log.
 
     The position is stored on the pod before the lines are logged, so that no line is logged twice when a triggerer
     dies.
@@ -42,6 +42,22 @@ class _LogCopier(AsyncPodManager):
         super().__init__(async_hook=hook)
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._is_flooded = False
+
+    async def read_pod(self, pod: V1Pod) -> V1Pod:
+        """Read a pod again while it starts."""
+        return await self.get_pod(pod.metadata.name, pod.metadata.namespace)
+
+    async def get_pod(self, name: str, namespace: str) -> V1Pod:
+        """Read a pod; wait during an outage of the API server, but report a missing pod at once."""
+        deadline = time.monotonic() + OUTAGE_TOLERANCE_SECONDS
+        while True:
+            try:
+                return await self._hook.get_pod(name=name, namespace=namespace)
+            except Exception as error:
+                if getattr(error, "status", None) is not None or time.monotonic() > deadline:
+                    raise
+                self.log.warning("Kubernetes does not answer (%s); asking again", type(error).__name__)
+                await asyncio.sleep(_OUTAGE_POLL_SECONDS)
 
     async def fetch_container_logs_before_current_sec(
         self, pod: V1Pod, container_name: str, since_time: object = None
@@ -119,16 +135,7 @@ class WorkloadPodTrigger(KubernetesPodTrigger):
             yield event
 
     async def _get_pod(self) -> V1Pod:  # the parent's is wrapped in a retry of its own
-        """Read the pod; wait during an outage of the API server, but report a missing pod at once."""
-        deadline = time.monotonic() + OUTAGE_TOLERANCE_SECONDS
-        while True:
-            try:
-                return await self.hook.get_pod(name=self.pod_name, namespace=self.pod_namespace)
-            except Exception as error:
-                if getattr(error, "status", None) is not None or time.monotonic() > deadline:
-                    raise
-                self.log.warning("Kubernetes does not answer (%s); asking again", type(error).__name__)
-                await asyncio.sleep(_OUTAGE_POLL_SECONDS)
+        return await self.pod_manager.get_pod(self.pod_name, self.pod_namespace)
 
     async def on_kill(self) -> None:
         """Delete the pod and close the MLflow run: a person ended the task."""
