@@ -38,4 +38,6 @@ def test_batches_next_to_the_whole(tmp_path: Path) -> None:
     print(f"\nbatches: {memory:.2f} of the memory, {cpu:.2f} of the CPU")
     assert batches["rows"] == whole["rows"] == ROWS
     assert batches["metrics"] == pytest.approx(whole["metrics"])
-    assert batches["intervals"].keys() == whole["intervals"].keys()
+    assert len(batches["comparisons"]) == len(whole["comparisons"]) == 2
+    for ours, theirs in zip(batches["comparisons"], whole["comparisons"], strict=True):
+        assert ours == pytest.approx(theirs)

@@ -301,8 +301,8 @@ def rankings(model: ScoredModel, order: Array | None = None) -> list[Ranking]:
     if classes is None or probabilities is None:
         return []
     chosen = slice(None) if order is None else order
-    true, scores = model.true[chosen], probabilities[chosen]
-    return [Ranking(true == position, scores[:, position]) for position in _measured(classes)]
+    true = model.true[chosen]
+    return [Ranking(true == position, probabilities[:, position][chosen]) for position in _measured(classes)]
 
 
 def _measured(classes: Classes) -> Sequence[int]:
