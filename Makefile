@@ -73,8 +73,9 @@ test-stack: $(READY) image  ## docker-compose.yaml, started, pressed, killed and
 	docker build $(DOCKER_BUILD_FLAGS) --target examples --tag airflow-mcp/examples:dev .
 	$(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/stack
 
-test-executors: $(READY)  ## the nightly example on CeleryExecutor; needs redis-server and PostgreSQL, and 5 to 12 minutes
-	set -e; for one in "celery apache-airflow-providers-celery==3.26.0 redis==8.1.0" "amazon apache-airflow-providers-amazon==9.39.0"; do \
+test-executors: $(READY)  ## the nightly example on CeleryExecutor and, with KUBECONFIG, KubernetesExecutor; needs redis-server and PostgreSQL
+	test -z "$$KUBECONFIG" || docker build $(DOCKER_BUILD_FLAGS) --target airflow --tag airflow-mcp/airflow:dev .
+	set -e; for one in "celery apache-airflow-providers-celery==3.26.0 redis==8.1.0" "amazon apache-airflow-providers-amazon==9.39.0 s3fs==2026.9.0 aiobotocore==3.10.0 aioitertools==0.13.0 boto3==1.43.117 botocore==1.43.117"; do \
 	  set -- $$one; folder=$(VENV)/executors/$$1; shift; test -d $$folder || \
 	  { $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $$folder.part "$$@" && mv $$folder.part $$folder; }; done
 	PYTHONPATH=$(abspath $(VENV)/executors/celery):$(abspath $(VENV)/executors/amazon) $(BIN)/pytest -m stack $(PYTEST_FLAGS) tests/executors

@@ -14,19 +14,19 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tests.support.airflow_stack import AirflowService, AirflowStack
-from tests.support.object_store import S3Server
+from tests.support.object_store import S3Server, xcom_settings
 from tests.support.postgresql import PostgresServer, programs
 from tests.support.services import LOOPBACK, MlflowServer, Service, free_port
 
 WORKERS = ("worker-1", "worker-2")
-LOGS_BUCKET = "airflow-logs"
+LOGS_BUCKET, XCOM_BUCKET = "airflow-logs", "airflow-xcoms"
 _START_SECONDS = 300
 _ServiceT = TypeVar("_ServiceT", bound=Service)
 
 
 def missing() -> str:
     """Return what these tests lack; empty when they can run."""
-    needed = ("airflow.providers.celery", "airflow.providers.amazon", "redis")
+    needed = ("airflow.providers.celery", "airflow.providers.amazon", "redis", "s3fs")
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     absent += [] if _redis() else ["the program redis-server"]
     absent += [] if programs() else ["PostgreSQL"]
@@ -58,7 +58,7 @@ class CeleryStack:
     """Redis, PostgreSQL, S3, MLflow, and Airflow with two schedulers, two triggerers and two Celery workers.
 
     Each worker has a home and a copy of the Dags of its own: it reaches the others by the network alone. The logs
-    of tasks are in S3, from where the API server reads them.
+    of tasks are in S3, from where the API server reads them, and so is every XCom.
 
     :param folder: everything is written below it.
     :param dags: folder of the Dags.
@@ -83,6 +83,7 @@ class CeleryStack:
             self.database = self._start(PostgresServer(self.folder / "postgresql", found))
             self.mlflow = self._start(MlflowServer(self.folder / "mlflow"))
             self.s3.bucket(LOGS_BUCKET)
+            self.s3.bucket(XCOM_BUCKET)
             self._start_airflow()
         except BaseException:
             self._stop()
@@ -131,18 +132,20 @@ class CeleryStack:
 
     def _settings(self) -> dict[str, str]:
         endpoint = {"endpoint_url": self.s3.url}
-        logs = {"conn_type": "aws", "login": "tests", "password": "tests", "extra": endpoint}
+        store = {"conn_type": "aws", "login": "tests", "password": "tests", "extra": endpoint}
         return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # only the runs that the test triggers
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",  # a killed worker is noticed after this time
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # and a killed scheduler's tasks are taken over
             "AIRFLOW__CELERY__BROKER_URL": f"redis://{LOOPBACK}:{self.redis.port}/0",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{self.database.uri}",
             "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
             "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{LOGS_BUCKET}/logs",
-            "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "task_logs",
-            "AIRFLOW_CONN_TASK_LOGS": json.dumps(logs),
+            "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "store",
+            "AIRFLOW_CONN_STORE": json.dumps(store),
+            **xcom_settings(f"s3://store@{XCOM_BUCKET}/xcom"),
             "AWS_DEFAULT_REGION": "us-east-1",
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": self.mlflow.url}),
         }

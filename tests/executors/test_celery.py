@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from airflow_mcp.mlflow_client import registry_api
 from airflow_mcp.mlflow_client.settings import MlflowSettings
 from airflow_mcp.mlflow_client.transport import SyncDriver
 from demo.data import write_version
-from tests.executors.celery_stack import CeleryStack, missing
+from tests.executors.celery_stack import XCOM_BUCKET, CeleryStack, missing
 from tests.support.airflow_api import AirflowClient, AirflowClientError
 from tests.support.paths import ROOT
 
@@ -75,9 +76,13 @@ def test_a_night_runs_on_celery_while_one_of_each_is_killed(stack: CeleryStack) 
         assert state == "success", api.task_states("nightly_retrain", night)
         assert api.wait_for_run("waiting", waiting, timeout=_DAG_SECONDS) == "success"
         log = "".join(_tries(api, night, "promote"))
+        place = api.xcom("nightly_retrain", night, "promote")
     driver = SyncDriver(MlflowSettings("tests", stack.mlflow.url, stack.mlflow.url))
     try:
         assert driver.perform(registry_api.get_registered_model("breast_cancer")).aliases[ALIAS_CHAMPION] == "1"
     finally:
         driver.close()
     assert "champion" in log
+    root, found, key = place.partition("xcom/nightly_retrain/")
+    assert root == f"s3://store@{XCOM_BUCKET}/"
+    assert json.loads(stack.s3.read(XCOM_BUCKET, found + key))["moved"] is True

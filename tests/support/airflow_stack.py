@@ -98,7 +98,7 @@ class AirflowService(Service):
 
 
 class AirflowStack:
-    """Scheduler, Dag processor, triggerer and API server on loopback; everything they write is below ``home``.
+    """Scheduler, Dag processor, triggerer and API server; everything they write is below ``home``.
 
     The same ``home`` can be started again: database, password and keys stay, the port may change.
 
@@ -112,6 +112,7 @@ class AirflowStack:
     :param has_triggerer: whether there is a triggerer; Dags that defer nothing need none.
     :param python: interpreter that has Airflow installed.
     :param start_timeout: seconds to wait for all components.
+    :param host: address that the API server listens on.
     """
 
     def __init__(
@@ -126,11 +127,12 @@ class AirflowStack:
         has_triggerer: bool = True,
         python: str = sys.executable,
         start_timeout: float = 300,
+        host: str = LOOPBACK,
     ) -> None:
         self.home, self.dags_folder = home.resolve(), dags_folder.resolve()
         self.start_timeout = start_timeout
-        self.port = free_port()
-        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.host, self.port = host, free_port()
+        self.url = f"http://{host}:{self.port}"
         self.accounts = {ADMIN: "admin", **(accounts or {})}
         self.passwords: dict[str, str] = {}
         self.auth_manager, self.database, self.has_triggerer = auth_manager, database, has_triggerer
@@ -148,7 +150,7 @@ class AirflowStack:
         env = self.environment()
         if self.auth_manager == "fab":
             self._make_fab_accounts(env)
-        names = [name for name in _commands(self.port) if self.has_triggerer or name != "triggerer"]
+        names = [name for name in _commands(self.host, self.port) if self.has_triggerer or name != "triggerer"]
         self._services = tuple(self._service(name, env) for name in names)
         started_at = time.time()
         try:
@@ -255,7 +257,7 @@ class AirflowStack:
                 "dag_processor_child_process_log_directory": f"{logs}/dag_processor",
             },
             "api": {
-                "host": LOOPBACK,
+                "host": self.host,
                 "port": str(self.port),
                 "base_url": self.url,
                 "secret_key": before.get("api", "secret_key", fallback=secrets.token_urlsafe(32)),
@@ -313,7 +315,7 @@ class AirflowStack:
             raise RuntimeError(f"{name} failed:\n{log_path.read_text(errors='replace')[-3000:]}")
 
     def _service(self, name: str, env: Mapping[str, str]) -> AirflowService:
-        command = [self._python, "-m", "airflow", *_commands(self.port)[name]]
+        command = [self._python, "-m", "airflow", *_commands(self.host, self.port)[name]]
         return AirflowService(name, command, folder=self.home / "logs", env=env)
 
     def _wait_until_healthy(self, started_at: float) -> None:
@@ -340,13 +342,13 @@ class AirflowStack:
         self.stop()
 
 
-def _commands(port: int) -> dict[str, list[str]]:
+def _commands(host: str, port: int) -> dict[str, list[str]]:
     """Return the components; none serves logs, because the API server reads them from the same folder."""
     return {
         "scheduler": ["scheduler", "--skip-serve-logs"],
         "dag-processor": ["dag-processor"],
         "triggerer": ["triggerer", "--skip-serve-logs"],
-        "api-server": ["api-server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"],
+        "api-server": ["api-server", "--host", host, "--port", str(port), "--workers", "1"],
     }
 
 

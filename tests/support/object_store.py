@@ -55,3 +55,11 @@ class S3Server(Service):
         request = urllib.request.Request(f"{self.url}/{name}", method="PUT")
         with urllib.request.urlopen(request, timeout=30):
             return f"s3://{name}"
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """Return an object."""
+        import boto3
+
+        login = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=self.url, **login)
+        return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
