@@ -1,13 +1,14 @@
 """The page and the commands with 1,000 models of 5 and of 100 versions in PostgreSQL, beside MLflow's own search.
 
-CPU times are held to their limits, the same ones for 5 and for 100 versions, because what is shown is the same. Wall
-times are printed: they depend on what else the machine does.
+CPU times are held to their limits; with 100 versions the page of a model shows more, and may take more. Wall times are
+printed: they depend on what else the machine does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, suppress
@@ -43,8 +44,10 @@ pytestmark = pytest.mark.benchmark
 ROUNDS = 15
 MANY_VERSIONS = 100
 """Versions of each model in the second registry."""
-LIST_CPU, MODEL_CPU, SWEEP_CPU, IMPORT_CPU, GAP = 10.0, 60.0, 500.0, 5.0, 20.0
+LIST_CPU, SWEEP_CPU, IMPORT_CPU, GAP = 10.0, 500.0, 5.0, 20.0
 """Limits in milliseconds."""
+MODEL_CPU = {VERSIONS: 60.0, MANY_VERSIONS: 90.0}
+"""The page shows up to 50 versions."""
 HEAD = ("", "wall ms", "CPU ms", "limit of CPU")
 IMPORT = (
     "import json, time; import airflow.sdk.plugins_manager; begun = time.process_time(); "
@@ -68,7 +71,10 @@ class Thousand(NamedTuple):
 
     def mlflow_cpu(self) -> float:
         """Return the CPU time of MLflow in milliseconds; what its database spends is not in it."""
-        return _cpu_of(self.server.processes())
+        ticks = 0
+        for pid in self.server.processes():  # of whole processes: its threads come and go
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        return 1000 * ticks / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module", params=[VERSIONS, MANY_VERSIONS])
@@ -171,7 +177,7 @@ async def test_pages_and_sweep_in_one_process(
         HEAD,
         [
             ["list", f"{listed[0]:.0f}", f"{listed[1]:.1f}", f"{LIST_CPU:.0f}"],
-            ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU:.0f}"],
+            ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU[thousand.versions]:.0f}"],
             ["model, read within 5 s", f"{kept[0]:.0f}", f"{kept[1]:.1f}", ""],
             ["list, nothing read yet; the CPU is that of the first sweep", f"{first:.0f}", f"{first_sweep:.0f}", ""],
             ["sweep, once a minute", f"{sweep[0]:.0f}", f"{sweep[1]:.0f}", f"{SWEEP_CPU:.0f}"],
@@ -181,7 +187,7 @@ async def test_pages_and_sweep_in_one_process(
         ],
     )
     assert listed[1] <= LIST_CPU
-    assert shown[1] <= MODEL_CPU
+    assert shown[1] <= MODEL_CPU[thousand.versions]
     assert sweep[1] <= SWEEP_CPU
     assert imported <= IMPORT_CPU
 
@@ -236,14 +242,14 @@ async def test_pages_in_airflows_api_server(thousand: Thousand, tmp_path: Path) 
     airflow = AirflowStack(tmp_path / "home", tmp_path / "dags", env={"AIRFLOW_CONN_MLFLOW_DEFAULT": connection})
     airflow.start()
     try:
-        listed, shown = await _measure(airflow)
+        listed, shown = await _measure(airflow, thousand)
     finally:
         airflow.stop()
-    assert shown <= MODEL_CPU
+    assert shown <= MODEL_CPU[thousand.versions]
     assert listed <= LIST_CPU
 
 
-async def _measure(airflow: AirflowStack) -> tuple[float, float]:
+async def _measure(airflow: AirflowStack, thousand: Thousand) -> tuple[float, float]:
     """Print what the pages cost; return the CPU milliseconds of the list, and of a model."""
     with closing(airflow.api()) as api:
         headers = {"Authorization": f"Bearer {api.token}"}
@@ -286,7 +292,7 @@ async def _measure(airflow: AirflowStack) -> tuple[float, float]:
         HEAD,
         [
             ["list", f"{listed[0]:.0f}", f"{listed[1]:.1f}", f"{LIST_CPU:.0f}"],
-            ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU:.0f}"],
+            ["model", f"{shown[0]:.0f}", f"{shown[1]:.1f}", f"{MODEL_CPU[thousand.versions]:.0f}"],
             ["list, first request after the start", f"{first:.0f}", "", ""],
             *others,
             ["nothing, in 100 ms", "", f"{idle[1]:.1f}", ""],
