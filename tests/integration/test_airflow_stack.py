@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +17,9 @@ from tests.support import processes
 from tests.support.airflow_api import AirflowClient, AirflowClientError
 from tests.support.airflow_stack import AirflowStack
 from tests.support.processes import is_running
+from tests.support.shared import shared
+from tests.support.warm import WarmPopen
+from tests.support.warm_airflow import PRELOADED
 
 pytestmark = pytest.mark.integration
 
@@ -59,6 +66,31 @@ with DAG("long_workload", schedule=None):
 """
 
 
+CONSTANTS = """
+import importlib, json, sys
+
+PLAIN = str, int, float, bool, type(None)
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+found = {}
+for module in [module for name, module in sys.modules.items() if name.split(".")[0] == "airflow"]:
+    classes = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    for place in (module, *classes):
+        for name, value in getattr(place, "__dict__", {}).items():
+            if isinstance(value, PLAIN) and not name.startswith("__"):
+                found[f"{module.__name__} {getattr(place, '__qualname__', '')} {name}"] = repr(value)
+print(json.dumps(found))
+"""
+"""Prints the plain constants of all modules and classes of Airflow, after the modules of its argument are imported."""
+OF_EACH_PROCESS = (
+    r"OVERRIDE_\w+_ID_KEY|SECRET_KEY|TEST_\w+_FOLDER|API_BASE_URL|_initialization_stack_trace|description|__\w+"
+)
+"""Constants that differ: random ones, traces, folders of Airflow's own tests, and what only the built routes have.
+
+Of the base URL only the path is used, which has a constant of its own.
+"""
+
+
 @pytest.fixture(scope="module")
 def pids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pids")
@@ -69,7 +101,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, pids: Path) -> Iterator[Airf
     folder = tmp_path_factory.mktemp("stack")
     (folder / "dags").mkdir()
     (folder / "dags" / "dags.py").write_text(DAGS.replace("PIDS", str(pids)))
-    with AirflowStack(folder / "home", folder / "dags") as running:
+    with AirflowStack(folder / "home", folder / "dags", is_cold=True) as running:
         yield running
 
 
@@ -166,6 +198,29 @@ def test_every_service_listens_on_loopback_only(stack: AirflowStack) -> None:
             if state == "0A" and rest[5] in inodes:
                 listening.append(local)
     assert listening == [f"0100007F:{stack.port:04X}"]
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "modules"), [("4", PRELOADED), ("7", ("airflow.executors.base_executor",))], ids=["forked", "cold"]
+)
+def test_an_airflow_of_the_fork_server_has_the_constants_of_one_that_started_cold(
+    tmp_path: Path, parallelism: str, modules: tuple[str, ...]
+) -> None:
+    """With 4 it is forked; 7 differs from what a module read at its import, so it starts cold."""
+    stack = AirflowStack(tmp_path / "home", tmp_path / "dags", env={"AIRFLOW__CORE__PARALLELISM": parallelism})
+    stack.prepare()
+    command = [sys.executable, "-P", "-c", CONSTANTS, json.dumps(modules)]
+    forked = functools.partial(WarmPopen, address=str(shared("warm-airflow")["address"]))
+    texts = []
+    for popen in (subprocess.Popen, forked):
+        with popen(command, env=stack.environment(), cwd=tmp_path, stdout=subprocess.PIPE) as process:
+            texts.append(process.stdout.read().splitlines()[-1])
+        assert process.returncode == 0
+    cold, warm = (json.loads(text) for text in texts)
+    assert cold["airflow.executors.base_executor  PARALLELISM"] == parallelism
+    assert {
+        name for name in cold if cold[name] != warm[name] and not re.fullmatch(OF_EACH_PROCESS, name.split()[-1])
+    } == set()
 
 
 def test_after_stop_nothing_runs_and_the_same_home_starts_again(

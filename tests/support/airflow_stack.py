@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import functools
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -26,6 +27,7 @@ import httpx
 from tests.support.airflow_api import AirflowClient
 from tests.support.services import LOOPBACK, Service, free_port
 from tests.support.shared import ENV_BROKER, shared
+from tests.support.warm import WarmPopen
 
 ADMIN = "admin"
 READER = "reader"
@@ -55,8 +57,16 @@ _PREPARE_TIMEOUT_SECONDS = 600
 class AirflowService(Service):
     """A component of Airflow in a session of its own, with exactly the environment it is given."""
 
-    def __init__(self, name: str, command: list[str], *, folder: Path, env: Mapping[str, str]) -> None:
-        super().__init__(name, command, folder=folder)
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        folder: Path,
+        env: Mapping[str, str],
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+    ) -> None:
+        super().__init__(name, command, folder=folder, popen=popen)
         self._env = dict(env)
         self._session: int | None = None
 
@@ -113,6 +123,8 @@ class AirflowStack:
     :param python: interpreter that has Airflow installed.
     :param start_timeout: seconds to wait for all components.
     :param host: address that the API server listens on.
+    :param is_cold: whether every process starts an interpreter of its own; the others of a test run are forked by
+        :mod:`tests.support.warm_airflow`.
     """
 
     def __init__(
@@ -128,6 +140,7 @@ class AirflowStack:
         python: str = sys.executable,
         start_timeout: float = 300,
         host: str = LOOPBACK,
+        is_cold: bool = False,
     ) -> None:
         self.home, self.dags_folder = home.resolve(), dags_folder.resolve()
         self.start_timeout = start_timeout
@@ -138,15 +151,19 @@ class AirflowStack:
         self.auth_manager, self.database, self.has_triggerer = auth_manager, database, has_triggerer
         self.env, self._python = dict(env or {}), python
         self._services: tuple[AirflowService, ...] = ()
+        self.is_cold = is_cold or ENV_BROKER not in os.environ or python != sys.executable
+        self.address = ""
 
     def start(self) -> Self:
         """Prepare the home, migrate the database, start everything and wait until it is healthy.
 
         :raises RuntimeError: when the migration fails, or a component ends or does not become healthy in time.
         """
+        if not self.is_cold:
+            self.address = str(shared("warm-airflow")["address"])
         if not self._copy_database():
             self.migrate()
-        self._prepare_home()
+        self.prepare()
         env = self.environment()
         if self.auth_manager == "fab":
             self._make_fab_accounts(env)
@@ -169,7 +186,7 @@ class AirflowStack:
 
         :raises RuntimeError: when the migration fails.
         """
-        self._prepare_home()
+        self.prepare()
         self._run("db-migrate", ["-m", "airflow", "db", "migrate"], self.environment())
 
     def stop(self) -> None:
@@ -207,10 +224,11 @@ class AirflowStack:
         if ENV_BROKER not in os.environ or self.database or self.auth_manager != "simple" or target.exists():
             return False
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(shared("airflow-database")["path"], target)
+        shutil.copyfile(shared("warm-airflow")["database"], target)
         return True
 
-    def _prepare_home(self) -> None:
+    def prepare(self) -> None:
+        """Make the home with its configuration and its passwords."""
         for folder in (self.home, self.home / "logs", self.home / "tmp"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._preload()
@@ -301,22 +319,29 @@ class AirflowStack:
         """
         log_path = self.home / "logs" / f"{name}.log"
         with log_path.open("wb") as log:
-            done = subprocess.run(
+            process = self._popen()(
                 [self._python, *arguments],
-                input=given.encode(),
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=env,
                 cwd=self.home,
-                timeout=_PREPARE_TIMEOUT_SECONDS,
-                check=False,
             )
-        if done.returncode != 0:
+        try:
+            process.communicate(given.encode(), timeout=_PREPARE_TIMEOUT_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+        if process.returncode != 0:
             raise RuntimeError(f"{name} failed:\n{log_path.read_text(errors='replace')[-3000:]}")
 
     def _service(self, name: str, env: Mapping[str, str]) -> AirflowService:
         command = [self._python, "-m", "airflow", *_commands(self.host, self.port)[name]]
-        return AirflowService(name, command, folder=self.home / "logs", env=env)
+        return AirflowService(name, command, folder=self.home / "logs", env=env, popen=self._popen())
+
+    def _popen(self) -> Callable[..., subprocess.Popen[bytes]]:
+        """Return what starts a process: cold, or forked by the server that has Airflow imported."""
+        return functools.partial(WarmPopen, address=self.address) if self.address else subprocess.Popen
 
     def _wait_until_healthy(self, started_at: float) -> None:
         """Wait for a heartbeat that is younger than this start (a database may hold those of the last one)."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.support.object_store import S3Server
 from tests.support.old_mlflow import on_oldest
+from tests.support.paths import ROOT
 from tests.support.postgresql import PostgresServer, programs
 from tests.support.services import MlflowServer
 from tests.support.warm import WarmServer
@@ -123,11 +124,16 @@ def _start_oldest_mlflow(stack: contextlib.ExitStack, folder: Path) -> Answer:
     return {"folder": folder, "port": server.port, **on_oldest()}
 
 
-def _migrate_airflow(_: contextlib.ExitStack, folder: Path) -> Answer:
-    from tests.support.airflow_stack import AirflowStack  # which asks for this database
+def _start_warm_airflow(stack: contextlib.ExitStack, folder: Path) -> Answer:
+    from tests.support.airflow_stack import AirflowStack  # which asks for this server
 
-    AirflowStack(folder, folder / "dags").migrate()
-    return {"path": folder / "airflow.db"}
+    template = AirflowStack(folder, folder / "dags")
+    program = ("-m", "tests.support.warm_airflow")
+    template.prepare()
+    env = {"AIRFLOW_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    template.address = stack.enter_context(WarmServer(folder, program, env)).address
+    template.migrate()
+    return {"address": template.address, "database": folder / "airflow.db"}
 
 
 def _start_warm(stack: contextlib.ExitStack, folder: Path) -> Answer:
@@ -142,5 +148,5 @@ _STARTERS: Mapping[str, Callable[[contextlib.ExitStack, Path], Answer]] = {
     "postgresql": _start_postgresql,
     "oldest-mlflow": _start_oldest_mlflow,
     "warm": _start_warm,
-    "airflow-database": _migrate_airflow,
+    "warm-airflow": _start_warm_airflow,
 }

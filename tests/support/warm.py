@@ -36,14 +36,18 @@ class WarmServer(Service):
     """The fork server, as a service of a test run.
 
     :param folder: folder for its log.
+    :param program: how Python starts it.
+    :param env: further variables.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, program: Sequence[str] = (str(PROGRAM),), env: Mapping[str, str] | None = None
+    ) -> None:
         self._home = tempfile.mkdtemp(prefix="warm-")  # the path of a socket has at most 107 characters
         self.address = str(Path(self._home) / "socket")
         super().__init__(
             "warm",
-            [sys.executable, "-P", str(PROGRAM), self.address, _PADDING],
+            [sys.executable, "-P", *program, self.address, _PADDING],
             folder=folder,
             env={
                 "COVERAGE_PROCESS_CONFIG": "",  # its children are measured, each by itself
@@ -51,8 +55,10 @@ class WarmServer(Service):
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "PYTHONUNBUFFERED": "1",
                 "ROOM": _PADDING,
+                **(env or {}),
             },
             health_check=self._answers,
+            start_timeout=300,  # imports of 20 s of CPU, on a machine that is busy
             is_tied=True,
         )
 
@@ -73,13 +79,21 @@ class WarmPopen(subprocess.Popen[Any]):
 
     It overrides what :class:`subprocess.Popen` does to start a process and to collect its status: those have no public
     names. Everything else (pipes, ``communicate``, time-outs, signals) is the standard library's.
+
+    :param arguments: as for :class:`subprocess.Popen`.
+    :param address: where the server listens; by default the one that :data:`ENV_ADDRESS` names.
+    :param options: as for :class:`subprocess.Popen`.
     """
 
     _caller: socket.socket | None = None
     _status: int | None = None
 
+    def __init__(self, *arguments: Any, address: str = "", **options: Any) -> None:
+        self._address = address or os.environ.get(ENV_ADDRESS, "")
+        super().__init__(*arguments, **options)
+
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        address = os.environ.get(ENV_ADDRESS)
+        address = self._address
         names = ("executable", "preexec_fn", "close_fds", "pass_fds", "cwd", "env", "startupinfo", "flags", "shell")
         given = dict(zip(names, rest, strict=False))
         env = dict(os.environ if given["env"] is None else given["env"])

@@ -98,9 +98,11 @@ class Server:
     """Forks a child for each request and sends back its process id, then the status it ended with.
 
     :param path: path of the socket.
+    :param start: called in a child with command, environment and working folder; by default it runs the program.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, start: Callable[[Sequence[str], Mapping[str, str], str], None] | None = None) -> None:
+        self._start = start or start_program
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(path)
         self._callers: dict[int, socket.socket] = {}
@@ -147,7 +149,7 @@ class Server:
             return
         pid = os.fork()
         if pid == 0:
-            become(request, descriptors)
+            become(request, descriptors, self._start)
         for descriptor in descriptors:
             os.close(descriptor)
         self._callers[pid] = caller
@@ -176,27 +178,32 @@ def receive(caller: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(text), list(room)
 
 
-def become(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
+def become(
+    request: Mapping[str, Any],
+    descriptors: Sequence[int],
+    start: Callable[[Sequence[str], Mapping[str, str], str], None],
+) -> NoReturn:
     """Turn this forked process into the program of a request."""
     if request["new_session"]:
         os.setsid()
     signal.set_wakeup_fd(-1)
     _restore_signals(_OWN_SIGNALS)
     _place(dict(zip(request["targets"], descriptors, strict=True)))
-    _exit_with(lambda: _start(request["command"], request["env"], request["cwd"]))
+    _exit_with(lambda: start(request["command"], request["env"], request["cwd"]))
 
 
-def _start(command: Sequence[str], env: Mapping[str, str], cwd: str | None = None) -> None:
+def start_program(command: Sequence[str], env: Mapping[str, str], cwd: str | None = None) -> None:
+    """Run the Python program of a command line in this process.
+
+    :raises ValueError: when the command is not a program of this interpreter.
+    """
     program = program_of(command, env.get("PATH"))
     if program is None:
         raise ValueError(f"not a program of this interpreter: {command}")
     if cwd is not None:
         os.chdir(cwd)
-    _wear(command, env)
-    if env.get("COVERAGE_PROCESS_CONFIG"):
-        import coverage
-
-        coverage.process_startup(force=True)
+    wear(command, env)
+    measure_coverage(env)
     if Path(program.name).name == GUARD:
         vars(os)["posix_spawnp"] = _spawn
     elif program.kind != "script" and "airflow_mcp.work" in program.name and program.arguments[:1] == ("train",):
@@ -204,10 +211,18 @@ def _start(command: Sequence[str], env: Mapping[str, str], cwd: str | None = Non
 
         spare = SpareProcess()
         vars(train)["subprocess"] = SimpleNamespace(Popen=spare)
-    _run(program)
+    run_program(program)
 
 
-def _run(program: Program) -> None:
+def measure_coverage(env: Mapping[str, str]) -> None:
+    """Begin to measure this process where its environment asks for it."""
+    if env.get("COVERAGE_PROCESS_CONFIG"):
+        import coverage
+
+        coverage.process_startup(force=True)
+
+
+def run_program(program: Program) -> None:
     """Run a program as ``__main__``."""
     if program.kind == "module":
         sys.argv = [program.name, *program.arguments]
@@ -287,7 +302,7 @@ def _spawn(
         signal.pthread_sigmask(signal.SIG_SETMASK, setsigmask)
         _close_from(3)
         vars(os)["posix_spawnp"] = _real_spawn
-        _exit_with(lambda: _start(command, given))
+        _exit_with(lambda: start_program(command, given))
     with contextlib.suppress(OSError):  # the child was faster
         os.setpgid(pid, pid)
     return pid
@@ -312,7 +327,7 @@ class SpareProcess:
             except ValueError:
                 os._exit(0)  # the step ended without a script
             _close_from(3)
-            _exit_with(lambda: _start(request["command"], request["env"]))
+            _exit_with(lambda: start_program(request["command"], request["env"]))
         theirs.close()
         self._channel = ours
 
@@ -366,7 +381,7 @@ def _open_descriptors() -> list[int]:
     return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208  (names, not paths)
 
 
-def _wear(command: Sequence[str], env: Mapping[str, str]) -> None:
+def wear(command: Sequence[str], env: Mapping[str, str]) -> None:
     """Take arguments and environment, also in ``/proc``, where tests find processes by them."""
     os.environ.clear()  # before the memory is overwritten, to which C's environment still points
     fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
