@@ -33,7 +33,7 @@ def url(logs: Logs, login: str = "mcp_keeper") -> str:
 @pytest.fixture(scope="module")
 def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A server of this module's own: its commands look at every model of a server."""
-    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+    with MlflowServer(tmp_path_factory.mktemp("mlflow"), http="gunicorn") as server:
         yield server
 
 

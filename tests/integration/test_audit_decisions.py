@@ -51,7 +51,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A server of this module's own: a reconciliation looks at every model of a server."""
-    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+    with MlflowServer(tmp_path_factory.mktemp("mlflow"), http="gunicorn") as server:
         yield server
 
 
