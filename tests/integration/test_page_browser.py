@@ -56,7 +56,7 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
     folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch, MlflowServer(folder / "mlflow") as server:
+    with pytest.MonkeyPatch.context() as patch, MlflowServer(folder / "mlflow", http="gunicorn") as server:
         patch.setenv("AIRFLOW_CONN_MLFLOW_TESTS", json.dumps({"conn_type": "mlflow", "host": server.url}))
         world = World(server.url, folder)
         with page_stack(folder, server, lambda: seed_models(world, server)) as started:
