@@ -314,7 +314,8 @@ class TestReferencePages:
 
     def test_every_parameter_of_the_dags_is_documented(self) -> None:
         text = (ROOT / "docs" / "dags.md").read_text(encoding="utf-8")
-        for path, source in SOURCES.items():
+        dags = {path: source for path, source in SOURCES.items() if path.count("/") == 1}  # below: what workloads run
+        for path, source in dags.items():
             names = set(re.findall(r'^ +"(\w+)": Param\(', source, re.M))
             assert names or "load_model_pipelines" in source or path == "dags/audit_keeper.py", (
                 path
