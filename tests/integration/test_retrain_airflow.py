@@ -17,6 +17,7 @@ from airflow_mcp.audit.stores import open_log
 from tests.support.airflow_api import AirflowClient
 from tests.support.airflow_stack import ADMIN, AirflowStack
 from tests.support.audit_log import Logs, sqlite_logs
+from tests.support.object_store import xcom_settings
 from tests.support.processes import wait_until
 from tests.support.services import MlflowServer
 
@@ -142,6 +143,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer,
         "AIRFLOW__AIRFLOW_MCP__AUDIT_CONN_ID": "audit_log_default",
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": mlflow_server.url}),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,vera:viewer",
+        **xcom_settings(f"file://{folder / 'xcom'}"),
     }
     with AirflowStack(folder / "home", folder / "dags", env=env) as running:
         yield running
