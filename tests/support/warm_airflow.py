@@ -41,6 +41,8 @@ _REBOUND = {("core", "dags_folder"), ("database", "sql_alchemy_conn")}
 """Settings that modules keep in constants, which get the new value."""
 _OF_EACH_HOME = _REBOUND | {
     ("api", "base_url"),  # only its path is kept
+    ("core", "auth_manager"),  # the parser of commands looks for one that has no commands of a provider
+    ("core", "xcom_backend"),  # resolved anew in _read_configuration
     ("api", "port"),  # the default of an option that every stack gives
     ("dag_processor", "dag_bundle_storage_path"),  # made anew in _read_configuration
 }
@@ -97,16 +99,19 @@ def _read_configuration(before: Mapping[tuple[str, str], Any]) -> dict[tuple[str
     configuration.secrets_backend_list[:] = configuration.initialize_secrets_backends()
     bundles.STALE_BUNDLE_TRACKING_FOLDER = bundles.get_bundle_storage_root_path() / "_tracking"
     now = _values(set(before))
-    _rebind({old_home: home, **{before[name]: now[name] for name in _REBOUND}})
+    xcom: Any = importlib.import_module("airflow.sdk.execution_time.xcom")
+    _rebind({old_home: home, **{before[name]: now[name] for name in _REBOUND}}, xcom.XCom, xcom.resolve_xcom_backend())
     return now
 
 
-def _rebind(values: Mapping[str, str]) -> None:
-    """Give the constants of Airflow's modules that have an old value the new one."""
+def _rebind(values: Mapping[str, str], old_backend: type, backend: type) -> None:
+    """Give the constants of Airflow's modules that have an old value the new one, and their XComs the new backend."""
     for module in [module for name, module in sys.modules.items() if name.startswith("airflow.")]:
         for name, value in list(vars(module).items()):
             if isinstance(value, str) and value in values:
                 setattr(module, name, values[value])
+        if vars(module).get("XCom") is old_backend:
+            vars(module)["XCom"] = backend
 
 
 class _Airflow:
