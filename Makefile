@@ -16,6 +16,8 @@ DISTRIBUTE := --dist loadfile --no-loadscope-reorder
 PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
+# Least percentage of lines and branches of the package that the tests run in their own processes: tests/support/branch_coverage.py
+BRANCH_FLOOR := 1
 
 .PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack test-executors test-torch image serving-image peers benchmark parity docs clean distclean
 
@@ -28,6 +30,7 @@ demo-ui: $(READY)  ## Airflow's web UI and MLflow with the runs of the last demo
 # Lint and types run beside the tests, and print what they found after them.
 test: $(READY)  ## everything that must hold before a commit lands
 	@found=$$(mktemp); $(MAKE) --no-print-directory --keep-going checks >$$found 2>&1 & checks=$$!; \
+	  AIRFLOW_MCP_TEST_BRANCH_FLOOR=$(BRANCH_FLOOR) \
 	  $(BIN)/pytest $(PARALLEL) $(SLOWEST) -m "not benchmark and not kubernetes and not stack"; tests=$$?; \
 	  wait $$checks; checks=$$?; cat $$found; rm -f $$found; \
 	  echo "make test: tests ended with $$tests, lint and types with $$checks"; test "$$tests$$checks" = 00

@@ -26,7 +26,8 @@ os.environ.update(
     }
 )
 
-from tests.support import old_mlflow  # noqa: E402  (the environment above comes first)
+from tests.support import branch_coverage  # noqa: E402, I001  (the environment above comes first, then this)
+from tests.support import old_mlflow  # noqa: E402
 from tests.support.postgresql import programs  # noqa: E402
 from tests.support.services import MlflowServer  # noqa: E402
 from tests.support.shared import SharedServers, shared, shared_mlflow  # noqa: E402
@@ -39,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hold the servers of the run here, unless this is a worker of pytest-xdist: it asks its controller for them."""
     if not hasattr(config, "workerinput"):
         config.stash[_servers] = SharedServers()
+    branch_coverage.judge(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
