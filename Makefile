@@ -17,7 +17,7 @@ PARALLEL ?= -n 3 $(DISTRIBUTE)
 POD_PARALLEL ?= -n 2 $(DISTRIBUTE)
 SLOWEST := --durations=25
 # Least percentage of lines and branches of the package that the tests run in their own processes: tests/support/branch_coverage.py
-BRANCH_FLOOR := 1
+BRANCH_FLOOR := 88
 
 .PHONY: demo demo-ui screenshots test checks lint types format unit integration coverage test-kubernetes test-stack test-executors test-torch image serving-image peers benchmark parity docs clean distclean
 

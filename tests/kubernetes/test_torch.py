@@ -11,7 +11,7 @@ from tests.kubernetes.cluster import PodWorld
 from tests.support.paths import ROOT
 
 IMAGE = os.environ.get("AIRFLOW_MCP_TEST_TORCH_IMAGE", "")
-SCRIPT = ROOT / "dags" / "breast_cancer" / "train_torch.py"
+SCRIPT = ROOT / "dags" / "torch_training" / "train_torch.py"
 ROWS = 569
 
 pytestmark = pytest.mark.skipif(not IMAGE, reason="AIRFLOW_MCP_TEST_TORCH_IMAGE names no image with PyTorch")
