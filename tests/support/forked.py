@@ -8,7 +8,10 @@ import pickle
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from asgiref.sync import SyncToAsync
 
 DEADLINE_SECONDS = 60
 
@@ -28,6 +31,8 @@ class ForkedTask:
             try:
                 os.close(self._reader)
                 os.setsid()
+                # The parent's threads are not there: with its executor, a call from an event loop would never end.
+                SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
                 with os.fdopen(writer, "wb") as pipe:
                     pickle.dump(call(), pipe)
                 code = 0
