@@ -174,7 +174,8 @@ def _from_backend(place: str) -> Any:
         return backend.deserialize_value(XComResult(key="return_value", value=place))
     except Exception as error:  # each store has its own errors
         raise AirflowApiError(
-            f"the XCom backend cannot read a result: {type(error).__name__}. Mend [core] xcom_backend of the API server"
+            f"the XCom backend cannot read the result of a task: {type(error).__name__}. Check that the API server has "
+            "the [core] xcom_backend and [common.io] settings of the workers, and can reach the store"
         ) from error
 
 
