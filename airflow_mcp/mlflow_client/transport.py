@@ -25,6 +25,7 @@ from airflow_mcp.mlflow_client.api import API, server_version
 from airflow_mcp.mlflow_client.kept_client import LIMITS, kept_client
 from airflow_mcp.mlflow_client.outcome import Judge, NextStep, NoAnswer, Received
 from airflow_mcp.mlflow_client.settings import MlflowSettings, public_address
+from airflow_mcp.mlflow_client.tls import load_tls
 from airflow_mcp.mlflow_client.wire import MlflowRequest, MlflowResponse, Operation, T
 
 log = logging.getLogger(__name__)
@@ -238,17 +239,13 @@ def client_options(settings: MlflowSettings) -> dict[str, Any]:
 
 
 def _tls(settings: MlflowSettings) -> ssl.SSLContext | bool:
-    if settings.verify is False or not settings.base_url.startswith("https:"):
-        return False
-    if isinstance(settings.verify, str):
-        try:
-            return ssl.create_default_context(cafile=settings.verify)
-        except OSError as error:  # ssl.SSLError is one
-            raise InvalidArgumentError(
-                f"{settings.source}: {settings.where('ca_bundle')} must be the path of a readable PEM file with "
-                f"certificates; got {settings.verify!r}: {error}. No request was sent"
-            ) from error
-    return httpx.create_ssl_context()
+    try:
+        return load_tls(settings.base_url, settings.verify)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidArgumentError(
+            f"{settings.source}: {settings.where('ca_bundle')} must be the path of a readable PEM file with "
+            f"certificates; got {settings.verify!r}: {error}. No request was sent"
+        ) from error
 
 
 def _proxy(settings: MlflowSettings) -> str:
