@@ -102,7 +102,7 @@ def _start_mlflow_on_postgresql(stack: contextlib.ExitStack, folder: Path) -> An
     where = programs()
     assert where is not None, "the fixture skips where PostgreSQL is not installed"
     postgresql = stack.enter_context(PostgresServer(folder, where))
-    server = stack.enter_context(MlflowServer(folder, database=postgresql.uri))
+    server = stack.enter_context(MlflowServer(folder, database=postgresql.uri, http="gunicorn"))
     return {"folder": folder, "port": server.port, "database": postgresql.uri}
 
 
