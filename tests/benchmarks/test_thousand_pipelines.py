@@ -103,7 +103,8 @@ class Pass:
             command = [sys.executable, "-m", "airflow", "dag-processor", "--num-runs", "1"]
             process = subprocess.Popen(command, env=env, cwd=stack.home, stdout=log, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, log_path.read_text()[-3000:]
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, log_path.read_text()[-3000:]
         self.cpu, self.mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
