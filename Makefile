@@ -10,7 +10,7 @@ IMAGE ?= airflow-mcp/runtime:dev
 SERVING_IMAGE ?= airflow-mcp/serving:dev
 TORCH_IMAGE ?= airflow-mcp/torch:dev
 DOCKER_BUILD_FLAGS ?=
-# Installs with uv, in a third of pip's time. It reads no settings of pip, so it is told pip's index; where it cannot install,
+# Installs with uv, in about half of pip's time. It reads no settings of pip, so it is told pip's index; where it cannot install,
 # for instance from an index beside that one, pip does.
 define INSTALL
 install() { \

@@ -18,6 +18,7 @@ _POLL_SECONDS = 0.5
 _HTTP_TIMEOUT_SECONDS = 120
 """The API server builds its routes at the first request, FAB its application at the first login: slow when busy."""
 _PAGE = 100
+_LOCKED_RETRIES = 3
 
 
 class AirflowClientError(RuntimeError):
@@ -210,9 +211,13 @@ class AirflowClient:
                 return found
 
     def _request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
-        answer = self._client.request(
-            method, path, headers={"Accept": "application/json", **(headers or {})}, **options
-        )
+        sent = {"Accept": "application/json", **(headers or {})}
+        answer = self._client.request(method, path, headers=sent, **options)
+        for _ in range(_LOCKED_RETRIES):
+            if not _is_locked(answer):
+                break
+            time.sleep(_POLL_SECONDS)
+            answer = self._client.request(method, path, headers=sent, **options)
         if answer.is_success:
             return answer.json()
         raise AirflowClientError(
@@ -226,6 +231,11 @@ class AirflowClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_locked(answer: httpx.Response) -> bool:
+    """Say whether the database refused a transaction: SQLite does while the scheduler writes. Nothing was changed."""
+    return answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and '"Database error"' in answer.text
 
 
 def _part(text: str) -> str:
