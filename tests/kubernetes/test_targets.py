@@ -7,6 +7,7 @@ tested, and that a Job of several is refused.
 from __future__ import annotations
 
 import asyncio
+import time
 import json
 import os
 import signal
@@ -294,7 +295,8 @@ def test_a_node_that_fails_fails_the_train_job_and_is_named(world: PodWorld, tra
 
 def test_a_queued_train_job_waits_and_is_not_failed(world: PodWorld, trainer: Controller) -> None:
     trainer.is_admitting = False
-    options = through(trainer.front, TRAIN, queue="team-a", schedule_timeout=1)
+    timeout = 10  # longer than a busy controller needs to see the job
+    options = through(trainer.front, TRAIN, queue="team-a", schedule_timeout=timeout)
     task = in_the_background(world, training(before=ALL_REDUCE), options)
 
     def is_suspended() -> bool:
@@ -302,6 +304,7 @@ def test_a_queued_train_job_waits_and_is_not_failed(world: PodWorld, trainer: Co
         return any(items[0].get("type") == "Suspended" for items in conditions)
 
     wait_for(is_suspended, "the queue")
+    time.sleep(timeout + 1)
     assert world.cluster.pods(world.dag_id) == []
     assert not task.has_ended()
     trainer.is_admitting = True
