@@ -7,10 +7,10 @@ tested, and that a Job of several is refused.
 from __future__ import annotations
 
 import asyncio
-import time
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
