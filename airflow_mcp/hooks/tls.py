@@ -19,10 +19,11 @@ def tls_of(url: str, verify: bool | str) -> ssl.SSLContext | bool:
     :param verify: whether to check certificates, or the path of a PEM file with the authorities.
     :raises OSError: when that file is not a readable PEM file.
     """
-    return _kept(url.startswith("https:"), verify, int(time.monotonic() // _READ_AGAIN_SECONDS))
+    scheme = url.partition(":")[0]
+    return _kept(f"{scheme}:", verify, int(time.monotonic() // _READ_AGAIN_SECONDS))
 
 
 @functools.lru_cache(maxsize=16)
-def _kept(encrypted: bool, verify: bool | str, period: int) -> ssl.SSLContext | bool:
-    """Load once for each period."""
-    return load_tls("https:" if encrypted else "http:", verify)
+def _kept(scheme: str, verify: bool | str, period: int) -> ssl.SSLContext | bool:
+    """Load; another period loads again."""
+    return load_tls(scheme, verify)

@@ -18,7 +18,8 @@ _POLL_SECONDS = 0.5
 _HTTP_TIMEOUT_SECONDS = 120
 """The API server builds its routes at the first request, FAB its application at the first login: slow when busy."""
 _PAGE = 100
-_LOCKED_RETRIES = 3
+_ATTEMPTS = 4
+"""How often a request is sent at most, half a second apart, while the database is locked."""
 
 
 class AirflowClientError(RuntimeError):
@@ -212,12 +213,11 @@ class AirflowClient:
 
     def _request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
         sent = {"Accept": "application/json", **(headers or {})}
-        answer = self._client.request(method, path, headers=sent, **options)
-        for _ in range(_LOCKED_RETRIES):
-            if not _is_locked(answer):
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            answer = self._client.request(method, path, headers=sent, **options)
+            if not attempts_left or not _is_locked(answer):
                 break
             time.sleep(_POLL_SECONDS)
-            answer = self._client.request(method, path, headers=sent, **options)
         if answer.is_success:
             return answer.json()
         raise AirflowClientError(
